@@ -1,0 +1,42 @@
+"""oneglance: seen once, known after.
+
+The client::
+
+    from oneglance import Client
+
+    with Client("127.0.0.1:50051") as client:
+        client.create_gallery("letters")
+        client.enroll("letters", "alef", "alef.png")
+        print(client.identify("letters", "unknown.png").results[0])
+
+``AsyncClient`` has the same methods as coroutines. The messages live in ``oneglance.v1``, the contract between
+exporter and server in ``oneglance.model_folder``. Importing this package imports neither grpc nor protobuf until a
+client is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oneglance.client.async_client import AsyncClient as AsyncClient
+    from oneglance.client.errors import OneglanceError as OneglanceError
+    from oneglance.client.requests import encoding as encoding
+    from oneglance.client.requests import enroll_request as enroll_request
+    from oneglance.client.requests import identify_request as identify_request
+    from oneglance.client.sync_client import Client as Client
+
+_HOMES = {
+    "AsyncClient": "oneglance.client.async_client",
+    "Client": "oneglance.client.sync_client",
+    "OneglanceError": "oneglance.client.errors",
+    "encoding": "oneglance.client.requests",
+    "enroll_request": "oneglance.client.requests",
+    "identify_request": "oneglance.client.requests",
+}
+__all__ = ["AsyncClient", "Client", "OneglanceError", "encoding", "enroll_request", "identify_request"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,120 @@
+"""What a call can raise.
+
+::
+
+    OneglanceError                  any failed call
+    +-- InvalidArgumentError        the request can't be accepted; field_violations say where
+    +-- NotFoundError               no such gallery, subject, encoding or model
+    +-- AlreadyExistsError          the id is taken
+    +-- FailedPreconditionError     another encoder, an encoder that is not loaded, no threshold
+    +-- AbortedError                the request id was used with other content
+    +-- ResourceExhaustedError      a queue or the disk is full, or the message is too large
+    +-- DeadlineExceededError       the timeout passed first
+    +-- UnavailableError            no server there, or it is loading or draining: retry
+    +-- InternalError               everything else: a bug, or a broken connection
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import grpc
+
+from oneglance.v1.error_pb2 import Error
+
+DETAIL_KEY = "oneglance-error-bin"
+
+
+class OneglanceError(Exception):
+    """A call that failed.
+
+    Attributes:
+        code: gRPC status.
+        reason: UPPER_SNAKE_CASE, stable (docs/errors.md); empty when no server answered.
+        field_violations: (field path, description) pairs.
+        metadata: values that belong to the reason.
+    """
+
+    code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode | None = None,
+        reason: str = "",
+        field_violations: Sequence[tuple[str, str]] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.code
+        self.reason = reason
+        self.field_violations = tuple(field_violations)
+        self.metadata = dict(metadata or {})
+
+    def __str__(self) -> str:
+        reason = f" [{self.reason}]" if self.reason else ""
+        fields = "".join(f"\n  {field}: {text}" for field, text in self.field_violations)
+        return f"{self.code.name}{reason}: {self.message}{fields}"
+
+
+class InvalidArgumentError(OneglanceError):
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class NotFoundError(OneglanceError):
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class AlreadyExistsError(OneglanceError):
+    code = grpc.StatusCode.ALREADY_EXISTS
+
+
+class FailedPreconditionError(OneglanceError):
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class AbortedError(OneglanceError):
+    code = grpc.StatusCode.ABORTED
+
+
+class ResourceExhaustedError(OneglanceError):
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class DeadlineExceededError(OneglanceError):
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class UnavailableError(OneglanceError):
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class InternalError(OneglanceError):
+    code = grpc.StatusCode.INTERNAL
+
+
+_BY_CODE = {kind.code: kind for kind in OneglanceError.__subclasses__()}
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def from_error(error: Error) -> OneglanceError:
+    """The exception for an ``oneglance.v1.Error``, as failed items of a stream carry it."""
+    code = _BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN)
+    return _BY_CODE.get(code, InternalError)(
+        error.message,
+        code=code,
+        reason=error.reason,
+        field_violations=[(v.field, v.description) for v in error.field_violations],
+        metadata=error.metadata,
+    )
+
+
+def raise_from(error: grpc.RpcError) -> NoReturn:
+    """Raise the OneglanceError that ``error`` stands for, chained to it."""
+    call: Any = error
+    for key, value in call.trailing_metadata() or ():
+        if key == DETAIL_KEY:
+            raise from_error(Error.FromString(value)) from error
+    code = call.code()
+    raise _BY_CODE.get(code, InternalError)(call.details() or code.name, code=code) from error

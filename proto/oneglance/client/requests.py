@@ -1,0 +1,95 @@
+"""Requests from what Python programs have at hand: paths, picture bytes, arrays."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from oneglance.v1.common_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, Encoding, Example, Tensor
+from oneglance.v1.identification_pb2 import IdentifyRequest
+from oneglance.v1.subject_pb2 import (
+    ON_EXISTING_ADD,
+    ON_EXISTING_FAIL,
+    ON_EXISTING_REPLACE,
+    EnrollRequest,
+)
+
+_NOT_AN_EXAMPLE = "an example is a path, the bytes of a picture, a uint8 or float32 array, or an Encoding, not {}"
+
+ExampleLike = str | os.PathLike[str] | bytes | npt.NDArray[Any] | Encoding | Example
+"""A path to a picture; the picture's bytes; the encoder's input as uint8 or float32 array without the batch
+(``[H, W, C]``, ``[L, C]``, ``[D, H, W, C]``); an Encoding made by the same encoder; or the message itself."""
+
+
+OnExisting = Literal["add", "replace", "fail"]
+_ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL}
+
+
+def encoding(values: npt.ArrayLike, encoder_digest: str) -> Encoding:
+    """An Encoding from numbers ``[D]`` and the digest of the encoder that made them."""
+    return Encoding(values=np.asarray(values, dtype=np.float32).ravel().tolist(), encoder_digest=encoder_digest)
+
+
+def example(content: ExampleLike) -> Example:
+    """The message for one example. Raises TypeError for anything else, OSError for a path that can't be read."""
+    if isinstance(content, Example):
+        return content
+    if isinstance(content, Encoding):
+        return Example(encoding=content)
+    if isinstance(content, bytes):
+        return Example(image=content)
+    if isinstance(content, np.ndarray):
+        return Example(tensor=_tensor(content))
+    if isinstance(content, (str, os.PathLike)):
+        return Example(image=Path(content).read_bytes())
+    raise TypeError(_NOT_AN_EXAMPLE.format(type(content).__name__))
+
+
+def enroll_request(
+    gallery_id: str,
+    subject_id: str,
+    examples: Iterable[ExampleLike],
+    labels: Mapping[str, str] | None = None,
+    on_existing: OnExisting = "add",
+    request_id: str = "",
+) -> EnrollRequest:
+    """The message for one enrollment, as ``enroll`` sends it and ``bulk_enroll`` takes it."""
+    return EnrollRequest(
+        gallery_id=gallery_id,
+        subject_id=subject_id,
+        examples=map(example, examples),
+        labels=labels,
+        on_existing=_ON_EXISTING[on_existing],
+        request_id=request_id,
+    )
+
+
+def identify_request(
+    gallery_id: str,
+    probes: Iterable[ExampleLike],
+    max_candidates: int = 5,
+    tau: float | None = None,
+    all_matches: bool = False,
+) -> IdentifyRequest:
+    """The message for one identification, as ``identify`` sends it and ``identify_stream`` takes it."""
+    return IdentifyRequest(
+        gallery_id=gallery_id,
+        probes=map(example, probes),
+        max_candidates=max_candidates,
+        tau=tau,
+        all_matches=all_matches,
+    )
+
+
+def _tensor(array: npt.NDArray[Any]) -> Tensor:
+    if array.dtype == np.uint8:
+        data_type = DATA_TYPE_UINT8
+    elif array.dtype == np.float32:
+        data_type = DATA_TYPE_FLOAT32
+    else:
+        raise TypeError(f"a tensor is uint8 or float32, not {array.dtype}; convert it first")
+    raw = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    return Tensor(data_type=data_type, shape=array.shape, data=raw)

@@ -1,0 +1,284 @@
+# Generated from async_client.py by scripts/unasync.py. Do not edit.
+"""The synchronous client: one method per RPC, the same names as the asynchronous one."""
+
+import time
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from oneglance.client.errors import UnavailableError, raise_from
+from oneglance.client.requests import ExampleLike, OnExisting, enroll_request, example, identify_request
+from oneglance.v1.common_pb2 import Encoding, Threshold
+from oneglance.v1.gallery_pb2 import (
+    CreateGalleryRequest,
+    DeleteGalleryRequest,
+    Gallery,
+    GetGalleryRequest,
+    GetThresholdRequest,
+    ListGalleriesRequest,
+    SetThresholdRequest,
+)
+from oneglance.v1.gallery_pb2_grpc import GalleryServiceStub
+from oneglance.v1.identification_pb2 import (
+    EncodeRequest,
+    IdentifyRequest,
+    IdentifyResponse,
+    IdentifyStreamRequest,
+    IdentifyStreamResponse,
+    VerifyRequest,
+    VerifyResponse,
+)
+from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
+from oneglance.v1.model_pb2 import DescribeModelRequest, DescribeModelResponse, ListModelsRequest, Model
+from oneglance.v1.model_pb2_grpc import ModelServiceStub
+from oneglance.v1.subject_pb2 import (
+    BulkEnrollRequest,
+    BulkEnrollResponse,
+    DeleteEncodingRequest,
+    DeleteEncodingResponse,
+    DeleteSubjectRequest,
+    DeleteSubjectResponse,
+    EnrollRequest,
+    EnrollResponse,
+    GetSubjectRequest,
+    ListSubjectsRequest,
+    Subject,
+)
+from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
+
+Req = TypeVar("Req")
+Res = TypeVar("Res")
+MAX_MESSAGE_BYTES = 64 << 20
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+PAGE_SIZE = 1000
+
+
+class Client:
+    """A connection to an oneglance server.
+
+    Args:
+        target: ``host:port``.
+        timeout_seconds: deadline of each unary call; streams have none.
+        credentials: for TLS; without, the connection is plain.
+
+    Every method raises :class:`oneglance.client.errors.OneglanceError`. Distances are squared L2.
+    """
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        timeout_seconds: float = 30.0,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        options = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ]
+        self.target = target
+        self._timeout = timeout_seconds
+        self._channel: grpc.Channel = (
+            grpc.insecure_channel(target, options=options)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, options=options)
+        )
+        self._galleries = GalleryServiceStub(self._channel)
+        self._subjects = SubjectServiceStub(self._channel)
+        self._identification = IdentificationServiceStub(self._channel)
+        self._models = ModelServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls under way fail."""
+        self._channel.close()
+
+    def wait_until_serving(self, timeout_seconds: float = 60.0) -> None:
+        """Return once the server has loaded everything. Raises UnavailableError after ``timeout_seconds``."""
+        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_CHECK)
+        for _ in range(max(1, int(timeout_seconds / 0.1))):
+            try:
+                # HealthCheckRequest() is empty bytes; b"\x08\x01" is HealthCheckResponse(status=SERVING).
+                if check(b"", timeout=1.0) == b"\x08\x01":
+                    return
+            except grpc.RpcError:
+                pass
+            time.sleep(0.1)
+        raise UnavailableError(f"no server is serving at {self.target} after {timeout_seconds:g} s")
+
+    # Galleries
+
+    def create_gallery(self, gallery_id: str, *, encoder: str = "", description: str = "") -> Gallery:
+        """Create an empty gallery bound to ``encoder`` (name or digest; may stay empty when one model is loaded)."""
+        request = CreateGalleryRequest(gallery_id=gallery_id, encoder=encoder, description=description)
+        return (self._call(self._galleries.CreateGallery, request)).gallery
+
+    def get_gallery(self, gallery_id: str) -> Gallery:
+        """Its encoder, size, revision and threshold."""
+        request = GetGalleryRequest(gallery_id=gallery_id)
+        return (self._call(self._galleries.GetGallery, request)).gallery
+
+    def list_galleries(self) -> Iterator[Gallery]:
+        """All galleries by id, page after page."""
+        token = ""
+        for _ in itertools.count():
+            request = ListGalleriesRequest(page_size=PAGE_SIZE, page_token=token)
+            page = self._call(self._galleries.ListGalleries, request)
+            for gallery in page.galleries:
+                yield gallery
+            token = page.next_page_token
+            if not token:
+                return
+
+    def delete_gallery(self, gallery_id: str) -> int:
+        """Delete a gallery and all in it; returns how many subjects went."""
+        request = DeleteGalleryRequest(gallery_id=gallery_id)
+        response = self._call(self._galleries.DeleteGallery, request)
+        return response.deleted_subjects
+
+    def get_threshold(self, gallery_id: str) -> Threshold:
+        """The tau that decisions in this gallery use, and where it comes from."""
+        request = GetThresholdRequest(gallery_id=gallery_id)
+        return (self._call(self._galleries.GetThreshold, request)).threshold
+
+    def set_threshold(self, gallery_id: str, tau: float | None) -> Threshold:
+        """Give the gallery a tau of its own (squared L2), or None to use the model's."""
+        request = SetThresholdRequest(gallery_id=gallery_id, tau=tau)
+        return (self._call(self._galleries.SetThreshold, request)).threshold
+
+    # Subjects
+
+    def enroll(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        *examples: ExampleLike,
+        labels: Mapping[str, str] | None = None,
+        on_existing: OnExisting = "add",
+        request_id: str = "",
+    ) -> EnrollResponse:
+        """Enroll a subject from one example, or several. Durable when it returns."""
+        request = enroll_request(gallery_id, subject_id, examples, labels, on_existing, request_id)
+        return self._call(self._subjects.Enroll, request)
+
+    def bulk_enroll(self, items: Iterable[EnrollRequest]) -> Iterator[BulkEnrollResponse]:
+        """Enroll many over one stream; ``enroll_request`` makes the items. Outcomes come in their order."""
+
+        def requests() -> Iterator[BulkEnrollRequest]:
+            for item in items:
+                yield BulkEnrollRequest(item=item)
+
+        try:
+            for response in self._subjects.BulkEnroll(requests()):
+                yield response
+        except grpc.RpcError as error:
+            raise_from(error)
+
+    def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
+        """Its labels, times and encoding ids."""
+        request = GetSubjectRequest(gallery_id=gallery_id, subject_id=subject_id)
+        return (self._call(self._subjects.GetSubject, request)).subject
+
+    def list_subjects(self, gallery_id: str) -> Iterator[Subject]:
+        """All subjects by id, page after page."""
+        token = ""
+        for _ in itertools.count():
+            request = ListSubjectsRequest(gallery_id=gallery_id, page_size=PAGE_SIZE, page_token=token)
+            page = self._call(self._subjects.ListSubjects, request)
+            for subject in page.subjects:
+                yield subject
+            token = page.next_page_token
+            if not token:
+                return
+
+    def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> DeleteEncodingResponse:
+        """Delete one encoding; the last one takes its subject with it."""
+        request = DeleteEncodingRequest(gallery_id=gallery_id, subject_id=subject_id, encoding_id=encoding_id)
+        return self._call(self._subjects.DeleteEncoding, request)
+
+    def delete_subject(self, gallery_id: str, subject_id: str) -> DeleteSubjectResponse:
+        """Delete a subject and all its encodings. In effect, and durable, when it returns."""
+        request = DeleteSubjectRequest(gallery_id=gallery_id, subject_id=subject_id)
+        return self._call(self._subjects.DeleteSubject, request)
+
+    # Comparison
+
+    def verify(
+        self, gallery_id: str, subject_id: str, probe: ExampleLike, *, tau: float | None = None
+    ) -> VerifyResponse:
+        """1:1: is the probe this enrolled subject?"""
+        request = VerifyRequest(gallery_id=gallery_id, subject_id=subject_id, probe=example(probe), tau=tau)
+        return self._call(self._identification.Verify, request)
+
+    def compare(
+        self,
+        probe: ExampleLike,
+        other: ExampleLike,
+        *,
+        gallery_id: str = "",
+        encoder: str = "",
+        tau: float | None = None,
+    ) -> VerifyResponse:
+        """1:1: do two examples show the same subject? tau is the gallery's, or else the encoder's."""
+        request = VerifyRequest(
+            gallery_id=gallery_id, probe=example(probe), other=example(other), tau=tau, encoder=encoder
+        )
+        return self._call(self._identification.Verify, request)
+
+    def identify(
+        self,
+        gallery_id: str,
+        *probes: ExampleLike,
+        max_candidates: int = 5,
+        tau: float | None = None,
+        all_matches: bool = False,
+    ) -> IdentifyResponse:
+        """1:K: who is each probe, or nobody we know? The i-th result answers the i-th probe."""
+        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches)
+        return self._call(self._identification.Identify, request)
+
+    def identify_stream(self, requests: Iterable[IdentifyRequest]) -> Iterator[IdentifyStreamResponse]:
+        """1:K over one stream; ``identify_request`` makes the requests. Answers come in their order."""
+
+        def messages() -> Iterator[IdentifyStreamRequest]:
+            for request in requests:
+                yield IdentifyStreamRequest(request=request)
+
+        try:
+            for response in self._identification.IdentifyStream(messages()):
+                yield response
+        except grpc.RpcError as error:
+            raise_from(error)
+
+    def encode(self, *examples: ExampleLike, encoder: str = "") -> list[Encoding]:
+        """f(x) of each example: ``values`` float32 [D]. Nothing is stored."""
+        request = EncodeRequest(examples=map(example, examples), encoder=encoder)
+        response = self._call(self._identification.Encode, request)
+        return list(response.encodings)
+
+    # Models
+
+    def list_models(self) -> list[Model]:
+        """The models the server has loaded."""
+        response = self._call(self._models.ListModels, ListModelsRequest())
+        return list(response.models)
+
+    def describe_model(self, model: str) -> DescribeModelResponse:
+        """A model by name or digest, with its manifest."""
+        request = DescribeModelRequest(model=model)
+        return self._call(self._models.DescribeModel, request)
+
+    def _call(self, method: grpc.UnaryUnaryMultiCallable[Req, Res], request: Req) -> Res:
+        try:
+            return method(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise_from(error)

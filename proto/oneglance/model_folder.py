@@ -1,0 +1,275 @@
+"""The model folder: where the exporter and the server meet.
+
+A model folder holds two files::
+
+    model.onnx      the network; dynamic batch; preprocessing inside the graph
+    manifest.json   what it takes, what it returns, its tau, where it came from, parity vectors
+
+The exporter writes it with :func:`write_model_folder`, the server reads it with
+:func:`read_model_folder`. Neither torch nor grpc is needed here. Needs pydantic, which every
+extra but the bare client brings.
+
+Errors::
+
+    ModelFolderError            a folder that can't be used; the message names file and field
+"""
+
+import base64
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+FORMAT = "oneglance-model/1"
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 16 << 20
+
+Dtype = Literal["uint8", "float32"]
+
+
+class ModelFolderError(ValueError):
+    """Raised when a model folder is missing, damaged, or breaks the schema."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class InputSpec(_Part):
+    """What the graph takes: one tensor ``dtype [N, *shape]``, N dynamic.
+
+    ``image``: shape (H, W, C), C = 1 for ``gray`` and 3 for ``rgb``; ink and light as in the picture
+    (0 black). Pictures of another size are brought to (H, W) with the ``resize`` filter of Pillow.
+    ``signal``: shape (L, C). ``volume``: shape (D, H, W, C).
+    """
+
+    name: str = "input"
+    kind: Literal["image", "signal", "volume"]
+    shape: tuple[int, ...]
+    dtype: Dtype
+    color: Literal["gray", "rgb"] | None = None
+    resize: Literal["box", "bilinear"] = "box"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        rank = {"image": 3, "signal": 2, "volume": 4}[self.kind]
+        if len(self.shape) != rank or min(self.shape) < 1:
+            raise ValueError(f"{self.kind} needs {rank} positive sizes, got {self.shape}")
+        if self.kind == "image":
+            channels = {"gray": 1, "rgb": 3}.get(self.color or "")
+            if channels is None or self.shape[-1] != channels or self.dtype != "uint8":
+                raise ValueError("image input is uint8 (H, W, 1) gray or (H, W, 3) rgb")
+        return self
+
+
+class OutputSpec(_Part):
+    """What the graph returns: ``float32 [N, dimension]``."""
+
+    name: str = "encoding"
+    dimension: int = Field(ge=1, le=65536)
+    unit_norm: bool
+
+
+class Calibration(_Part):
+    """A threshold tau with the evidence for it (ISO/IEC 19795-1 terms).
+
+    tau: squared L2; a subject is a candidate under tau when d <= tau.
+    target_fpir: the FPIR asked for, at ``gallery_size`` enrolled subjects.
+    fpir, fpir_low, fpir_high: measured at tau, with its 95 % interval.
+    fnir: share of mated probes whose mate was not the nearest subject under tau.
+    fmr_curve: (distance, share of non-mated pairs at or below it), both rising.
+    """
+
+    tau: float = Field(ge=0)
+    target_fpir: float = Field(gt=0, lt=1)
+    gallery_size: int = Field(ge=1)
+    fpir: float = Field(ge=0, le=1)
+    fpir_low: float = Field(ge=0, le=1)
+    fpir_high: float = Field(ge=0, le=1)
+    fnir: float = Field(ge=0, le=1)
+    non_mated_probes: int = Field(ge=1)
+    mated_probes: int = Field(ge=1)
+    data: str
+    method: str
+    fmr_curve: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """12 hex digits that change whenever the calibration does."""
+        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()[:12]
+
+    def fmr(self, tau: float) -> float | None:
+        """Share of non-mated pairs at or below ``tau``; None without a curve."""
+        if not self.fmr_curve:
+            return None
+        distance, rate = np.array(self.fmr_curve, dtype=np.float64).T
+        return float(np.interp(tau, distance, rate, left=0.0, right=1.0))
+
+    @field_validator("fmr_curve")
+    @classmethod
+    def _rising(cls, curve: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        for (d0, r0), (d1, r1) in itertools.pairwise(curve):
+            if d1 <= d0 or r1 < r0 or not 0 <= r0 <= r1 <= 1:
+                raise ValueError("fmr_curve must rise in both columns, rates in [0, 1]")
+        return curve
+
+
+class Array(_Part):
+    """A small array inside the manifest: C order, little endian, zlib, base64."""
+
+    dtype: Dtype
+    shape: tuple[int, ...]
+    zlib_base64: str
+
+    @classmethod
+    def pack(cls, values: npt.NDArray[Any]) -> Self:
+        """``values``: uint8 or float32, any shape."""
+        name: Dtype = "uint8" if values.dtype == np.uint8 else "float32"
+        raw = np.ascontiguousarray(values, dtype=np.dtype(name).newbyteorder("<")).tobytes()
+        text = base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
+        return cls(dtype=name, shape=values.shape, zlib_base64=text)
+
+    def unpack(self) -> npt.NDArray[Any]:
+        """The array, ``dtype [*shape]``. Raises ModelFolderError when the bytes don't match."""
+        dtype = np.dtype(self.dtype).newbyteorder("<")
+        size = int(np.prod(self.shape, dtype=np.int64)) * dtype.itemsize
+        try:
+            inflate = zlib.decompressobj()
+            raw = inflate.decompress(base64.b64decode(self.zlib_base64, validate=True), size + 1)
+        except (ValueError, zlib.error) as error:
+            raise ModelFolderError(f"parity: array can't be unpacked: {error}") from error
+        if len(raw) != size:
+            raise ModelFolderError(f"parity: array of shape {self.shape} needs {size} bytes")
+        return np.frombuffer(raw, dtype).reshape(self.shape).astype(self.dtype)
+
+
+class Parity(_Part):
+    """Inputs and the outputs the exporter's own framework computed for them.
+
+    The server runs ``inputs`` on its host and refuses the model when any output differs by more
+    than ``tolerance`` (absolute).
+    """
+
+    inputs: Array
+    outputs: Array
+    tolerance: float = Field(gt=0, le=0.1)
+
+
+class Manifest(_Part):
+    """The content of ``manifest.json``."""
+
+    format: Literal["oneglance-model/1"] = "oneglance-model/1"
+    kind: Literal["encoder"] = "encoder"
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    description: str = ""
+    license: str = ""
+    created: str
+    input: InputSpec
+    output: OutputSpec
+    metric: Literal["squared_l2"] = "squared_l2"
+    threshold: Calibration | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+    parity: Parity
+    model_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    model_bytes: int = Field(ge=1)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the encoder, 64 hex digits.
+
+        Covers the graph and its contract (input, output, metric), and nothing else: a model that
+        is only recalibrated or redescribed keeps its digest, and so its galleries.
+        """
+        contract = {
+            "format": self.format,
+            "kind": self.kind,
+            "input": self.input.model_dump(mode="json"),
+            "output": self.output.model_dump(mode="json"),
+            "metric": self.metric,
+            "model_sha256": self.model_sha256,
+        }
+        return hashlib.sha256(_canonical(contract)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model folder that was read and checked."""
+
+    path: Path
+    manifest: Manifest
+    model: bytes
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest
+
+
+def read_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
+    """Read and check a model folder: schema, size and SHA-256 of the graph.
+
+    Raises ModelFolderError when anything is missing or does not match. Parity is the caller's to
+    check, since it needs a runtime.
+    """
+    folder = Path(path)
+    try:
+        if (folder / MANIFEST_FILE).stat().st_size > MAX_MANIFEST_BYTES:
+            raise ModelFolderError(f"{folder / MANIFEST_FILE}: larger than {MAX_MANIFEST_BYTES} bytes")
+        text = (folder / MANIFEST_FILE).read_bytes()
+        model = (folder / MODEL_FILE).read_bytes()
+    except OSError as error:
+        raise ModelFolderError(f"{folder}: not a model folder: {error}") from error
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors())
+        raise ModelFolderError(f"{folder / MANIFEST_FILE}: {lines}") from error
+    if len(model) != manifest.model_bytes:
+        raise ModelFolderError(f"{folder / MODEL_FILE}: {len(model)} bytes, the manifest says {manifest.model_bytes}")
+    if hashlib.sha256(model).hexdigest() != manifest.model_sha256:
+        raise ModelFolderError(f"{folder / MODEL_FILE}: SHA-256 differs from the manifest's")
+    return ModelFolder(folder, manifest, model)
+
+
+def write_model_folder(path: str | os.PathLike[str], manifest: Manifest, model: bytes) -> Path:
+    """Write a model folder so that a reader sees the old one or the new one, never a mixture.
+
+    ``manifest.model_sha256`` and ``model_bytes`` are set from ``model``. Both files are fsynced in
+    a sibling folder, which then takes the name. An existing folder of that name is replaced.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stamped = manifest.model_copy(update={"model_sha256": hashlib.sha256(model).hexdigest(), "model_bytes": len(model)})
+    text = json.dumps(stamped.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        fresh.chmod(0o755)
+        for name, content in ((MODEL_FILE, model), (MANIFEST_FILE, text.encode())):
+            with open(fresh / name, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if target.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            os.replace(target, retired)
+            os.replace(fresh, target)
+            shutil.rmtree(retired)
+        else:
+            os.replace(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return target
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,39 @@
+"""Derive the synchronous client from the asynchronous one: python scripts/unasync.py [PROTO_DIR].
+
+The two differ in a handful of words, so one is written by hand and the other follows (as httpcore does it).
+"""
+
+import re
+import sys
+from pathlib import Path
+
+WORDS = [
+    (r"async_client\.py|asynchronous client", "synchronous client"),
+    (r"the same names as the synchronous one", "the same names as the asynchronous one"),
+    (r"\basync def\b", "def"),
+    (r"\basync for\b", "for"),
+    (r"\basync with\b", "with"),
+    (r"\bawait ", ""),
+    (r"\bAsyncClient\b", "Client"),
+    (r"\bAsyncIterator\b", "Iterator"),
+    (r"\bAsyncIterable\b", "Iterable"),
+    (r"\b__aenter__\b", "__enter__"),
+    (r"\b__aexit__\b", "__exit__"),
+    (r"\bgrpc\.aio\.", "grpc."),
+    (r"\bimport asyncio\b", "import time"),
+    (r"\basyncio\.sleep\b", "time.sleep"),
+]
+NOTE = "# Generated from async_client.py by scripts/unasync.py. Do not edit.\n"
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "proto") / "oneglance" / "client"
+    source = Path("proto/oneglance/client/async_client.py").read_text()
+    for pattern, word in WORDS:
+        source = re.sub(pattern, word, source)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sync_client.py").write_text(NOTE + source)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,7 @@
 """The asynchronous client: one method per RPC, the same names as the synchronous one."""
 
+from __future__ import annotations
+
 import asyncio
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Mapping

@@ -1,6 +1,8 @@
 # Generated from async_client.py by scripts/unasync.py. Do not edit.
 """The synchronous client: one method per RPC, the same names as the asynchronous one."""
 
+from __future__ import annotations
+
 import time
 import itertools
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,0 +1,251 @@
+"""The composition root: settings in, a running server out. The CLI, the demo and the tests all start it here."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from types import TracebackType
+from typing import Self
+from wsgiref.simple_server import WSGIServer
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from oneglance.model_folder import ModelFolderError, read_model_folder
+from oneglance.v1 import gallery_pb2, identification_pb2, model_pb2, subject_pb2
+from oneglance.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
+from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServicer_to_server
+from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
+from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
+from oneglance_index import Galleries, Gallery, GalleryError, IndexSettings, OpenProgress
+from oneglance_server.engines.encoder import Encoder
+from oneglance_server.engines.pictures import PictureLimits
+from oneglance_server.errors import StartupError
+from oneglance_server.metrics import Metrics
+from oneglance_server.service.encoding import Encoders
+from oneglance_server.service.enrollment import EnrollmentService
+from oneglance_server.service.galleries import GalleryService
+from oneglance_server.service.identification import IdentificationService
+from oneglance_server.service.services import Door, Services
+from oneglance_server.servicers.gallery import GalleryServicer
+from oneglance_server.servicers.identification import IdentificationServicer
+from oneglance_server.servicers.interceptor import CallInterceptor
+from oneglance_server.servicers.model import ModelServicer
+from oneglance_server.servicers.subject import SubjectServicer
+from oneglance_server.settings import Settings
+
+log = structlog.get_logger()
+SERVICES = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in (
+        (gallery_pb2, "GalleryService"),
+        (identification_pb2, "IdentificationService"),
+        (model_pb2, "ModelService"),
+        (subject_pb2, "SubjectService"),
+    )
+)
+_READ_THREADS = 4
+_SCANS_AT_ONCE = 2
+
+
+class Server:
+    """A oneglance server: ``async with Server(settings) as server: ...`` serves until the block ends.
+
+    ``start`` binds the port and answers health checks with NOT_SERVING, ``load`` reads models and galleries and
+    opens the door, ``stop`` drains and closes. Raises StartupError.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.address = settings.listen
+        self._door = Door()
+        self._metrics = Metrics()
+        self._metrics_server: tuple[WSGIServer, Thread] | None = None
+        self._galleries: Galleries | None = None
+        self._pools: list[ThreadPoolExecutor] = []
+        self._health = health.aio.HealthServicer()
+        self._grpc: grpc.aio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+            await self.load()
+        except BaseException:
+            await self.stop(0)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop(self.settings.drain_seconds)
+
+    async def start(self) -> None:
+        """Bind the port; ``address`` then says which. Calls are refused with UNAVAILABLE until ``load`` is done."""
+        settings = self.settings
+        server = grpc.aio.server(
+            interceptors=[CallInterceptor(self._metrics)],
+            options=[
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+                ("grpc.so_reuseport", 0),  # two servers on one port would share its calls silently
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ],
+        )
+        add_GalleryServiceServicer_to_server(GalleryServicer(self._door), server)
+        add_SubjectServiceServicer_to_server(SubjectServicer(self._door, settings.stream_window), server)
+        add_IdentificationServiceServicer_to_server(IdentificationServicer(self._door, settings.stream_window), server)
+        add_ModelServiceServicer_to_server(ModelServicer(self._door), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        host = settings.listen.rpartition(":")[0]
+        try:
+            port = server.add_insecure_port(settings.listen)
+        except RuntimeError as error:
+            raise StartupError(f"can't listen on {settings.listen}: is it in use?") from error
+        self.address = f"{host}:{port}"
+        self._grpc = server
+        await server.start()
+        if settings.metrics:
+            metrics_host, _, metrics_port = settings.metrics.rpartition(":")
+            try:
+                self._metrics_server = start_http_server(
+                    int(metrics_port), metrics_host.strip("[]"), registry=self._metrics.registry
+                )
+            except OSError as error:
+                raise StartupError(f"can't serve metrics on {settings.metrics}: {error}") from error
+
+    async def load(self) -> None:
+        """Read and check models and galleries, then serve."""
+        settings = self.settings
+        loop = asyncio.get_running_loop()
+        encode_pool = self._pool("encode", settings.encoder_workers)
+        # One thread per GPU: FAISS's GPU resources are not safe for two.
+        search_pool = self._pool("search", _SCANS_AT_ONCE if settings.device == "cpu" else 1)
+        read_pool = self._pool("read", _READ_THREADS)
+        encoders = await loop.run_in_executor(read_pool, load_encoders, settings)
+        galleries = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings)
+        loaded = Encoders(
+            encoders,
+            PictureLimits(settings.max_image_bytes, settings.max_image_pixels),
+            encode_pool,
+            workers=settings.encoder_workers,
+            max_batch=settings.max_batch,
+            max_queue=settings.encode_queue,
+            observer=self._metrics.stage("encode"),
+        )
+        gallery_service = GalleryService(galleries, loaded, read_pool)
+        identification = IdentificationService(
+            gallery_service,
+            search_pool,
+            workers=1,
+            max_batch=settings.max_search_batch,
+            max_queue=settings.search_queue,
+            observer=self._metrics.stage("search"),
+            on_decision=self._metrics.decision,
+        )
+        self._metrics.watch_galleries(lambda: _all_galleries(galleries))
+        self._door.open(Services(gallery_service, EnrollmentService(gallery_service), identification))
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving", address=self.address, device=galleries.device, models=[e.manifest.name for e in encoders])
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls, let those under way finish for ``grace_seconds``, write everything down, close."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if self._grpc is not None:
+            await self._grpc.stop(grace_seconds)
+        self._door.shut("the server is draining")
+        loop = asyncio.get_running_loop()
+        if self._galleries is not None:
+            await loop.run_in_executor(None, self._galleries.close)
+        for pool in self._pools:
+            pool.shutdown(wait=True, cancel_futures=True)
+        if self._metrics_server is not None:
+            http, thread = self._metrics_server
+            http.shutdown()
+            http.server_close()
+            thread.join()
+
+    def _pool(self, name: str, threads: int) -> ThreadPoolExecutor:
+        pool = ThreadPoolExecutor(threads, thread_name_prefix=f"oneglance-{name}")
+        self._pools.append(pool)
+        return pool
+
+    async def _set_health(self, status: int) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+
+def load_encoders(settings: Settings) -> list[Encoder]:
+    """Every model of the settings, checked and warmed up. Raises StartupError."""
+    encoders: dict[str, Encoder] = {}
+    for path in settings.models:
+        try:
+            folder = read_model_folder(path)
+        except ModelFolderError as error:
+            raise StartupError(str(error)) from error
+        encoder = Encoder(
+            folder,
+            device=settings.device,
+            threads=settings.encoder_threads,
+            gpu_memory_bytes=settings.gpu_memory_bytes,
+        )
+        name = encoder.manifest.name
+        if name in encoders:
+            raise StartupError(f"two models are named {name!r}: {encoders[name].digest[:12]} and {path}")
+        encoder.warm_up((1, settings.max_batch))
+        encoders[name] = encoder
+        log.info("model loaded", name=name, digest=encoder.digest[:12], provider=encoder.execution_provider)
+    return list(encoders.values())
+
+
+def _open_galleries(settings: Settings) -> Galleries:
+    def progress(step: OpenProgress) -> None:
+        log.info(
+            "gallery loading",
+            gallery=step.gallery_id,
+            done=step.done_encodings,
+            total=step.total_encodings,
+            source=step.source,
+            reason=step.reason,
+        )
+
+    index = IndexSettings(
+        max_encodings_per_subject=settings.max_encodings_per_subject,
+        gpu_temp_memory_bytes=settings.gpu_temp_memory_bytes,
+        search_threads=settings.search_threads,
+    )
+    try:
+        return Galleries.open(settings.data_dir, device=settings.device, settings=index, progress=progress)
+    except (GalleryError, OSError) as error:
+        raise StartupError(f"can't open {settings.data_dir}: {error}") from error
+
+
+def _all_galleries(galleries: Galleries) -> Iterator[Gallery]:
+    after: str | None = None
+    while True:
+        page = galleries.list_galleries(page_size=1000, after=after)
+        yield from page.galleries
+        after = page.next_after
+        if after is None:
+            return
+
+
+async def run_until_signalled(settings: Settings, on_serving: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. ``on_serving`` is told the address once everything is loaded."""
+    loop = asyncio.get_running_loop()
+    signalled = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled.set)
+    async with Server(settings) as server:
+        if on_serving:
+            on_serving(server.address)
+        await signalled.wait()
+        log.info("draining", seconds=settings.drain_seconds)
+    log.info("stopped")

@@ -1,0 +1,64 @@
+"""``oneglance serve``: every setting is a flag, an environment variable and a TOML key."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+DESCRIPTION = """\
+Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM.
+
+Every flag is also an environment variable (--max-batch is ONEGLANCE_MAX_BATCH)
+and a key of the TOML file given with --config (max_batch). Flags win over the
+environment, the environment over the file.
+
+Once everything is loaded, one line on stdout says where it serves.
+"""
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", *, with_settings: bool) -> None:
+    """``with_settings``: add a flag per setting, which needs more than the bare install."""
+    command = commands.add_parser(
+        "serve",
+        help="run a server",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
+    if not with_settings:
+        return
+    from oneglance_server.settings import Settings
+
+    group = command.add_argument_group("settings")
+    for name, field in Settings.model_fields.items():
+        shown = ":".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=f"setting_{name}",
+            metavar=name.rpartition("_")[2].upper(),
+            help=f"{field.description} [{shown}]".replace("%", "%%"),
+        )
+
+
+def run(options: argparse.Namespace) -> int:
+    from oneglance_server.app import run_until_signalled
+    from oneglance_server.errors import StartupError
+    from oneglance_server.logs import configure_logs
+    from oneglance_server.settings import load_settings
+
+    given = {
+        name.removeprefix("setting_"): value
+        for name, value in vars(options).items()
+        if name.startswith("setting_") and value is not None
+    }
+    try:
+        settings = load_settings(given, options.config)
+        configure_logs(settings.log_format, settings.log_level)
+        asyncio.run(
+            run_until_signalled(settings, lambda address: print(f"oneglance is serving on {address}", flush=True))
+        )
+    except StartupError as error:
+        print(f"oneglance serve: {error}", file=sys.stderr)
+        return 1
+    return 0

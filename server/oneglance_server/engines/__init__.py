@@ -1,0 +1,1 @@
+"""What computes, behind small interfaces. Knows neither grpc nor protobuf."""

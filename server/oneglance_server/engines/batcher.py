@@ -1,0 +1,152 @@
+"""Coalescing: concurrent callers meet in one batch.
+
+A worker that is free takes everything that waits, up to a full batch, and nobody waits for a batch to fill: at low
+load a batch holds one item and costs no extra time, at high load batches grow by themselves (the "natural" batching
+of group commit). Items that arrive in the same turn of the event loop share a batch.
+"""
+
+import asyncio
+import functools
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from oneglance_server.errors import DeadlinePassed, Overloaded
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class BatchObserver(Protocol):
+    """Hears about every batch and every change of the queue; sizes in rows."""
+
+    def batch(self, rows: int) -> None: ...
+    def queue(self, rows: int) -> None: ...
+
+
+@dataclass(slots=True)
+class _Entry(Generic[Item, Result]):
+    item: Item
+    rows: int
+    deadline: float | None
+    future: "asyncio.Future[Result]"
+
+
+class Batcher(Generic[Item, Result]):
+    """Runs ``run(items) -> results`` on ``executor`` for items that callers submit one by one.
+
+    Args:
+        run: called off the event loop with 1..n items; returns as many results, an exception in place of a result
+            fails that item alone. Raising fails the whole batch.
+        executor: where ``run`` goes.
+        workers: how many batches may run at once.
+        max_batch_rows: a batch takes whole items until this many rows; one larger item runs alone.
+        max_queue_rows: waiting rows beyond which ``submit`` raises Overloaded. An empty queue takes any item.
+
+    Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Sequence[Item]], Sequence[Result | Exception]],
+        executor: Executor,
+        *,
+        workers: int,
+        max_batch_rows: int,
+        max_queue_rows: int,
+        observer: BatchObserver,
+    ) -> None:
+        self.name = name
+        self._run = run
+        self._executor = executor
+        self._idle = workers
+        self._max_batch_rows = max_batch_rows
+        self._max_queue_rows = max_queue_rows
+        self._observer = observer
+        self._queue: deque[_Entry[Item, Result]] = deque()
+        self._queued_rows = 0
+        self._woken = False
+        self._loop = asyncio.get_running_loop()
+
+    async def submit(self, item: Item, *, rows: int = 1, deadline: float | None = None) -> Result:
+        """The result for ``item``.
+
+        ``deadline``: event loop time after which the item is dropped unrun with DeadlinePassed. Raises Overloaded
+        at once when the queue is full. Cancelling the caller drops an item that has not started.
+        """
+        return (await self.submit_all([item], rows=rows, deadline=deadline))[0]
+
+    async def submit_all(self, items: Sequence[Item], *, rows: int = 1, deadline: float | None = None) -> list[Result]:
+        """Results for several items of ``rows`` rows each, admitted all together or not at all.
+
+        Raises the first failed item's exception.
+        """
+        wanted = rows * len(items)
+        if self._queue and self._queued_rows + wanted > self._max_queue_rows:
+            raise Overloaded(
+                f"the {self.name} queue is full",
+                metadata={"queue": self.name, "max_rows": self._max_queue_rows},
+            )
+        entries = [_Entry(item, rows, deadline, self._loop.create_future()) for item in items]
+        self._queue.extend(entries)
+        self._queued_rows += wanted
+        self._observer.queue(self._queued_rows)
+        self._wake()
+        if len(entries) == 1:
+            return [await entries[0].future]
+        outcomes = await asyncio.gather(*(entry.future for entry in entries), return_exceptions=True)
+        results: list[Result] = []
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            results.append(outcome)
+        return results
+
+    def _wake(self) -> None:
+        # One turn later, so that everything submitted in this turn shares a batch.
+        if not self._woken and self._idle:
+            self._woken = True
+            self._loop.call_soon(self._start_batches)
+
+    def _start_batches(self) -> None:
+        self._woken = False
+        while self._idle and (batch := self._take()):
+            self._idle -= 1
+            self._observer.batch(sum(entry.rows for entry in batch))
+            running = self._loop.run_in_executor(self._executor, self._run, [entry.item for entry in batch])
+            running.add_done_callback(functools.partial(self._finish, batch))
+        self._observer.queue(self._queued_rows)
+
+    def _take(self) -> list[_Entry[Item, Result]]:
+        batch: list[_Entry[Item, Result]] = []
+        rows = 0
+        now = self._loop.time()
+        while self._queue and (not batch or rows + self._queue[0].rows <= self._max_batch_rows):
+            entry = self._queue.popleft()
+            self._queued_rows -= entry.rows
+            if entry.future.done():  # its caller was cancelled
+                continue
+            if entry.deadline is not None and entry.deadline <= now:
+                entry.future.set_exception(DeadlinePassed(f"the deadline passed in the {self.name} queue"))
+                continue
+            batch.append(entry)
+            rows += entry.rows
+        return batch
+
+    def _finish(self, batch: list[_Entry[Item, Result]], done: "asyncio.Future[Sequence[Result | Exception]]") -> None:
+        self._idle += 1
+        error = done.exception()
+        outcomes = itertools.repeat(error, len(batch)) if error is not None else done.result()
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            if entry.future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                entry.future.set_exception(outcome)
+            else:
+                entry.future.set_result(outcome)
+        if self._queue:
+            self._wake()

@@ -1,0 +1,84 @@
+"""Everything the server refuses, as the rules see it; servicers/status.py gives each its gRPC status.
+
+::
+
+    ServiceError
+    +-- InvalidRequest      a field can't be accepted; ``fields`` say where and why
+    +-- ModelNotFound       no loaded model has that name or digest
+    +-- EncoderMismatch     an encoding made by another encoder than the gallery's
+    +-- EncoderNotLoaded    pictures or tensors for a gallery whose encoder is not loaded
+    +-- ThresholdMissing    neither request, gallery nor model has a tau
+    +-- Overloaded          a queue is full; nothing was started
+    +-- DeadlinePassed      the caller's deadline passed while the work was queued
+    +-- NotServing          the server is loading or draining
+
+    StartupError            the server can't start as configured; the message says what to change
+"""
+
+from collections.abc import Mapping
+
+
+class StartupError(Exception):
+    """Raised before serving: a device, model, port or data directory that can't be used."""
+
+
+class ServiceError(Exception):
+    """A request that is refused.
+
+    Attributes:
+        reason: UPPER_SNAKE_CASE, stable, listed in docs/errors.md.
+        fields: (path in the request, description) pairs.
+        metadata: values that belong to the reason.
+    """
+
+    reason = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        fields: tuple[tuple[str, str], ...] = (),
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason or self.reason
+        self.fields = fields
+        self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
+
+
+class InvalidRequest(ServiceError):
+    reason = "INVALID_REQUEST"
+
+    @classmethod
+    def field(cls, path: str, description: str, reason: str | None = None, **metadata: object) -> "InvalidRequest":
+        """One bad field."""
+        return cls(f"{path}: {description}", reason=reason, fields=((path, description),), metadata=metadata)
+
+
+class ModelNotFound(ServiceError):
+    reason = "MODEL_NOT_FOUND"
+
+
+class EncoderMismatch(ServiceError):
+    reason = "ENCODER_MISMATCH"
+
+
+class EncoderNotLoaded(ServiceError):
+    reason = "ENCODER_NOT_LOADED"
+
+
+class ThresholdMissing(ServiceError):
+    reason = "THRESHOLD_MISSING"
+
+
+class Overloaded(ServiceError):
+    reason = "QUEUE_FULL"
+
+
+class DeadlinePassed(ServiceError):
+    reason = "DEADLINE_PASSED"
+
+
+class NotServing(ServiceError):
+    reason = "NOT_SERVING"

@@ -1,0 +1,77 @@
+"""Prometheus metrics. docs/operations.md lists them; a test holds the two together."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from oneglance_index import Gallery
+
+_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16, 32)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class Metrics:
+    """All metrics of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = Histogram(
+            "oneglance_call_seconds",
+            "Time of a call on the server, from request to answer",
+            ["method", "code"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "oneglance_batch_rows",
+            "Examples (encode) or probes (search) that shared a batch",
+            ["stage"],
+            buckets=_ROWS,
+            registry=self.registry,
+        )
+        self._queues = Gauge("oneglance_queue_rows", "Examples or probes waiting", ["stage"], registry=self.registry)
+        self._decisions = Counter(
+            "oneglance_decisions",
+            "Decisions made: identified, unknown, same, different",
+            ["gallery", "decision"],
+            registry=self.registry,
+        )
+
+    def call(self, method: str, code: str, seconds: float) -> None:
+        self._calls.labels(method, code).observe(seconds)
+
+    def decision(self, gallery: str, decision: str, count: int) -> None:
+        if count:
+            self._decisions.labels(gallery, decision).inc(count)
+
+    def stage(self, name: str) -> "StageMetrics":
+        """The batch observer of one stage: ``encode`` or ``search``."""
+        return StageMetrics(self._batches.labels(name), self._queues.labels(name))
+
+    def watch_galleries(self, galleries: Callable[[], Iterable[Gallery]]) -> None:
+        """Report the size of every gallery, read when Prometheus asks."""
+        self.registry.register(_GallerySizes(galleries))
+
+
+class StageMetrics:
+    """Batch sizes and queue depth of one stage; see engines.batcher.BatchObserver."""
+
+    def __init__(self, batches: Histogram, queue: Gauge) -> None:
+        self.batch = batches.observe
+        self.queue = queue.set
+
+
+class _GallerySizes(Collector):
+    def __init__(self, galleries: Callable[[], Iterable[Gallery]]) -> None:
+        self._galleries = galleries
+
+    def collect(self) -> Iterator[Metric]:
+        subjects = GaugeMetricFamily("oneglance_gallery_subjects", "Subjects enrolled", labels=["gallery"])
+        encodings = GaugeMetricFamily("oneglance_gallery_encodings", "Encodings enrolled", labels=["gallery"])
+        for gallery in self._galleries():
+            subjects.add_metric([gallery.id], gallery.subjects)
+            encodings.add_metric([gallery.id], gallery.encodings)
+        yield subjects
+        yield encodings

@@ -1,0 +1,133 @@
+"""What requests are about, as plain values, and the checks every request goes through."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from oneglance_index import Candidate
+from oneglance_server.errors import InvalidRequest
+
+MAX_ID_CHARACTERS = 128
+MAX_LABELS = 64
+MAX_LABEL_CHARACTERS = 1000
+MAX_DESCRIPTION_CHARACTERS = 1000
+MAX_EXAMPLES_PER_ENROLL = 64
+MAX_PROBES = 1024
+MAX_CANDIDATES = 1000
+DEFAULT_CANDIDATES = 5
+MAX_MATCHES = 10_000
+MAX_PAGE = 1000
+DEFAULT_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An encoded picture."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInput:
+    """The encoder's input: ``dtype`` "uint8" or "float32", C order, little endian."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEncoding:
+    """An encoding the caller made: float32 [D], and the digest of the encoder it says made it."""
+
+    values: npt.NDArray[np.float32]
+    encoder_digest: str
+
+
+Content = Picture | TensorInput | ClientEncoding
+
+
+@dataclass(frozen=True, slots=True)
+class Tau:
+    """The threshold that applied. ``source``: "model", "gallery" or "request"."""
+
+    value: float
+    source: str
+    id: str
+    expected_fpir: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What an answer rests on; the fields of oneglance.v1.Provenance."""
+
+    encoder_digest: str
+    execution_provider: str
+    index_kind: str = ""
+    index_device: str = ""
+    exact: bool = True
+    gallery_revision: int = 0
+    gallery_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """The answer to one probe. ``identified`` is the subject's id, or None: unknown."""
+
+    identified: str | None
+    candidates: tuple[Candidate, ...]
+    matches: tuple[Candidate, ...]
+    matches_truncated: bool
+
+
+def check_id(path: str, value: str) -> str:
+    """An id of 1 to 128 printable characters, no surrounding space. Raises InvalidRequest."""
+    if not value:
+        raise InvalidRequest.field(path, "is required", reason="ID_INVALID")
+    if len(value) > MAX_ID_CHARACTERS:
+        raise InvalidRequest.field(
+            path, f"has {len(value)} characters, at most {MAX_ID_CHARACTERS}", reason="ID_INVALID"
+        )
+    if not value.isprintable() or value != value.strip():
+        raise InvalidRequest.field(
+            path, "must be printable, without control characters or surrounding space", reason="ID_INVALID"
+        )
+    return value
+
+
+def check_text(path: str, value: str, limit: int) -> str:
+    if len(value) > limit:
+        raise InvalidRequest.field(path, f"has {len(value)} characters, at most {limit}")
+    return value
+
+
+def check_labels(labels: Mapping[str, str]) -> Mapping[str, str] | None:
+    if len(labels) > MAX_LABELS:
+        raise InvalidRequest.field("labels", f"{len(labels)} labels, at most {MAX_LABELS}")
+    for key, value in labels.items():
+        check_id("labels", key)
+        check_text(f"labels[{key}]", value, MAX_LABEL_CHARACTERS)
+    return labels or None
+
+
+def check_count(path: str, items: Collection[object], limit: int) -> None:
+    if not items:
+        raise InvalidRequest.field(path, "at least one is required", reason="EMPTY")
+    if len(items) > limit:
+        raise InvalidRequest.field(path, f"{len(items)} given, at most {limit}", reason="TOO_MANY", limit=limit)
+
+
+def check_tau(path: str, tau: float) -> float:
+    if not math.isfinite(tau) or tau < 0:
+        raise InvalidRequest.field(path, f"must be finite and >= 0 (squared L2), got {tau}", reason="TAU_INVALID")
+    return tau
+
+
+def check_size(path: str, value: int, default: int, limit: int) -> int:
+    """0 means ``default``. Raises InvalidRequest outside 0..limit."""
+    if not 0 <= value <= limit:
+        raise InvalidRequest.field(path, f"must be 0 to {limit}, got {value}")
+    return value or default

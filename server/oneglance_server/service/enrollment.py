@@ -1,0 +1,95 @@
+"""Enroll, look up and delete subjects."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from oneglance_index import Deleted, Enrolled, OnExisting, Subject, SubjectPage
+from oneglance_server.service.content import (
+    MAX_EXAMPLES_PER_ENROLL,
+    Content,
+    Provenance,
+    check_count,
+    check_id,
+    check_labels,
+)
+from oneglance_server.service.encoding import CLIENT
+from oneglance_server.service.galleries import GalleryService
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """A request to enroll one subject. ``request_digest`` identifies its content, for safe retries."""
+
+    gallery_id: str
+    subject_id: str
+    contents: Sequence[Content]
+    labels: Mapping[str, str]
+    on_existing: OnExisting
+    request_id: str
+    request_digest: bytes
+
+
+class EnrollmentService:
+    def __init__(self, galleries: GalleryService) -> None:
+        self._galleries = galleries
+
+    async def enroll(
+        self, request: Enrollment, *, deadline: float | None, patient: bool = False
+    ) -> tuple[Enrolled, Provenance]:
+        """Store all of a subject's new encodings, or none. Durable and in effect when it returns."""
+        check_id("subject_id", request.subject_id)
+        check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
+        labels = check_labels(request.labels)
+        gallery = await self._galleries.resolve(check_id("gallery_id", request.gallery_id))
+        store = self._galleries.store
+        if request.request_id:
+            check_id("request_id", request.request_id)
+            earlier = await self._galleries.blocking(
+                store.replay, request.gallery_id, request.request_id, request.request_digest
+            )
+            if earlier is not None:
+                return earlier, Provenance(gallery.encoder_digest, CLIENT, gallery_revision=earlier.revision)
+        encoded = await self._galleries.encoders.encode(
+            request.contents,
+            [f"examples[{i}]" for i in range(len(request.contents))],
+            digest=gallery.encoder_digest,
+            dimension=gallery.dimension,
+            deadline=deadline,
+            patient=patient,
+        )
+        enrolled = await asyncio.wrap_future(
+            store.enroll(
+                request.gallery_id,
+                request.subject_id,
+                encoded.vectors,
+                labels=labels,
+                on_existing=request.on_existing,
+                request_id=request.request_id or None,
+                request_digest=request.request_digest,
+            )
+        )
+        return enrolled, Provenance(gallery.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
+
+    async def get(self, gallery_id: str, subject_id: str) -> Subject:
+        check_id("gallery_id", gallery_id)
+        check_id("subject_id", subject_id)
+        return await self._galleries.blocking(self._galleries.store.get_subject, gallery_id, subject_id)
+
+    async def page(self, gallery_id: str, size: int, after: str | None) -> SubjectPage:
+        check_id("gallery_id", gallery_id)
+        return await self._galleries.blocking(
+            self._galleries.store.list_subjects, gallery_id, page_size=size, after=after
+        )
+
+    async def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Deleted:
+        for path, value in zip(
+            ("gallery_id", "subject_id", "encoding_id"), (gallery_id, subject_id, encoding_id), strict=True
+        ):
+            check_id(path, value)
+        return await asyncio.wrap_future(self._galleries.store.delete_encoding(gallery_id, subject_id, encoding_id))
+
+    async def delete_subject(self, gallery_id: str, subject_id: str) -> Deleted:
+        check_id("gallery_id", gallery_id)
+        check_id("subject_id", subject_id)
+        return await asyncio.wrap_future(self._galleries.store.delete_subject(gallery_id, subject_id))

@@ -1,0 +1,105 @@
+"""Galleries and their thresholds."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import ParamSpec, TypeVar
+
+from oneglance_index import Galleries, Gallery, GalleryPage
+from oneglance_server.errors import ThresholdMissing
+from oneglance_server.service.content import Tau, check_id, check_tau
+from oneglance_server.service.encoding import Encoders
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class GalleryService:
+    """Create, look up and delete galleries; say which tau applies.
+
+    What requests need of a gallery (encoder, dimension, tau) is remembered here: this process is the only one that
+    can change it (the data directory is locked), and every change goes through this class.
+    """
+
+    def __init__(self, galleries: Galleries, encoders: Encoders, executor: Executor) -> None:
+        self.store = galleries
+        self.encoders = encoders
+        self._executor = executor
+        self._known: dict[str, Gallery] = {}
+
+    async def blocking(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking read off the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
+
+    async def create(self, gallery_id: str, encoder: str, description: str) -> Gallery:
+        check_id("gallery_id", gallery_id)
+        chosen = self.encoders.find("encoder", encoder)
+        created = self.store.create_gallery(
+            gallery_id, encoder_digest=chosen.digest, dimension=chosen.dimension, description=description
+        )
+        return await asyncio.wrap_future(created)
+
+    async def get(self, gallery_id: str) -> Gallery:
+        """As it is now, sizes and revision included."""
+        check_id("gallery_id", gallery_id)
+        return await self.blocking(self.store.get_gallery, gallery_id)
+
+    async def page(self, size: int, after: str | None) -> GalleryPage:
+        return await self.blocking(self.store.list_galleries, page_size=size, after=after)
+
+    async def delete(self, gallery_id: str) -> Gallery:
+        check_id("gallery_id", gallery_id)
+        self._known.pop(gallery_id, None)
+        gone = await asyncio.wrap_future(self.store.delete_gallery(gallery_id))
+        self._known.pop(gallery_id, None)
+        return gone
+
+    async def resolve(self, gallery_id: str) -> Gallery:
+        """Its encoder, dimension and own tau; sizes and revision may be old. Raises GalleryNotFound."""
+        known = self._known.get(gallery_id)
+        if known is None:
+            known = self._known[gallery_id] = await self.get(gallery_id)
+        return known
+
+    async def set_tau(self, gallery_id: str, tau: float | None) -> Gallery:
+        check_id("gallery_id", gallery_id)
+        if tau is not None:
+            check_tau("tau", tau)
+        changed = await asyncio.wrap_future(self.store.set_threshold(gallery_id, tau))
+        self._known[gallery_id] = changed
+        return changed
+
+    def tau(self, gallery: Gallery, size: int, requested: float | None = None) -> Tau:
+        """The tau that applies: the request's, else the gallery's, else the model's.
+
+        ``size``: subjects enrolled, for the expected FPIR. Raises ThresholdMissing.
+        """
+        if requested is not None:
+            return self._tau(check_tau("tau", requested), "request", "", gallery.encoder_digest, size)
+        if gallery.threshold is not None:
+            version = str(gallery.threshold_revision)
+            return self._tau(gallery.threshold, "gallery", version, gallery.encoder_digest, size)
+        return self.model_tau(gallery.encoder_digest, size)
+
+    def model_tau(self, digest: str, size: int) -> Tau:
+        """The calibrated tau of encoder ``digest``. Raises ThresholdMissing."""
+        encoder = self.encoders.by_digest(digest)
+        calibration = encoder.manifest.threshold if encoder else None
+        if calibration is None:
+            raise ThresholdMissing(
+                "no tau: the request gives none, the gallery has none, and its model is not calibrated or not loaded",
+                metadata={"encoder_digest": digest},
+            )
+        return self._tau(calibration.tau, "model", calibration.id, digest, size)
+
+    def _tau(self, value: float, source: str, version: str, digest: str, size: int) -> Tau:
+        encoder = self.encoders.by_digest(digest)
+        calibration = encoder.manifest.threshold if encoder else None
+        fmr = calibration.fmr(value) if calibration else None
+        if fmr is None:
+            return Tau(value, source, version, None)
+        # 1 - (1 - FMR)^K, stable for small FMR.
+        expected = 1.0 if fmr >= 1 else -math.expm1(size * math.log1p(-fmr))
+        return Tau(value, source, version, expected)

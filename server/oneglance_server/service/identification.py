@@ -1,0 +1,245 @@
+"""Verify (1:1), identify (1:K, open set), encode."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from oneglance_index import Candidate, Galleries, Gallery, SearchResult, squared_l2
+from oneglance_server.engines.batcher import Batcher, BatchObserver
+from oneglance_server.errors import InvalidRequest
+from oneglance_server.service.content import (
+    DEFAULT_CANDIDATES,
+    MAX_CANDIDATES,
+    MAX_MATCHES,
+    MAX_PROBES,
+    ClientEncoding,
+    Content,
+    Identification,
+    Provenance,
+    Tau,
+    check_count,
+    check_id,
+    check_size,
+    check_tau,
+)
+from oneglance_server.service.encoding import Encoded, Encoders
+from oneglance_server.service.galleries import GalleryService
+
+
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    """One request's probes, float32 [q, D]: ``k`` candidates each, and matches under ``tau`` unless that is None."""
+
+    vectors: npt.NDArray[np.float32]
+    k: int
+    tau: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    result: SearchResult
+    candidates: Sequence[tuple[Candidate, ...]]
+    matches: Sequence[tuple[Candidate, ...]]
+    truncated: Sequence[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    same: bool
+    distance: float
+    encoding_id: str
+    tau: Tau
+    provenance: Provenance
+
+
+class IdentificationService:
+    """Compares probes with galleries. Concurrent requests to one gallery share a scan.
+
+    ``on_decision(gallery_id, decision)`` hears every decision: "identified", "unknown", "same", "different".
+    """
+
+    def __init__(
+        self,
+        galleries: GalleryService,
+        executor: Executor,
+        *,
+        workers: int,
+        max_batch: int,
+        max_queue: int,
+        observer: BatchObserver,
+        on_decision: Callable[[str, str, int], None],
+    ) -> None:
+        self._galleries = galleries
+        self._encoders: Encoders = galleries.encoders
+        self._on_decision = on_decision
+        self._batchers: dict[str, Batcher[_Probes, _Found]] = {}
+        self._new_batcher = lambda gallery_id: Batcher[_Probes, _Found](
+            "search",
+            lambda requests: _search(galleries.store, gallery_id, requests),
+            executor,
+            workers=workers,
+            max_batch_rows=max_batch,
+            max_queue_rows=max_queue,
+            observer=observer,
+        )
+
+    def forget(self, gallery_id: str) -> None:
+        """The gallery was deleted."""
+        self._batchers.pop(gallery_id, None)
+
+    async def identify(
+        self,
+        gallery_id: str,
+        probes: Sequence[Content],
+        *,
+        max_candidates: int,
+        tau: float | None,
+        all_matches: bool,
+        deadline: float | None,
+        patient: bool = False,
+    ) -> tuple[list[Identification], Tau, Provenance]:
+        """Who each probe is. The i-th answer belongs to the i-th probe."""
+        check_count("probes", probes, MAX_PROBES)
+        k = check_size("max_candidates", max_candidates, DEFAULT_CANDIDATES, MAX_CANDIDATES)
+        gallery = await self._galleries.resolve(check_id("gallery_id", gallery_id))
+        applied = self._galleries.tau(gallery, 0, tau).value
+        paths = [f"probes[{i}]" for i in range(len(probes))]
+        encoded = await self._encode(probes, paths, gallery, deadline, patient)
+        found = await self._batcher(gallery_id).submit(
+            _Probes(encoded.vectors, k, applied if all_matches else None), rows=len(probes), deadline=deadline
+        )
+        answers = []
+        for candidates, matches, truncated in zip(found.candidates, found.matches, found.truncated, strict=True):
+            nearest = candidates[0] if candidates else None
+            identified = nearest.subject_id if nearest and nearest.distance <= applied else None
+            answers.append(Identification(identified, candidates, matches, truncated))
+        known = sum(answer.identified is not None for answer in answers)
+        self._on_decision(gallery_id, "identified", known)
+        self._on_decision(gallery_id, "unknown", len(answers) - known)
+        threshold = self._galleries.tau(gallery, found.result.subjects, tau)
+        return answers, threshold, _provenance(gallery, encoded, found.result)
+
+    async def verify(
+        self, gallery_id: str, subject_id: str, probe: Content, *, tau: float | None, deadline: float | None
+    ) -> Verification:
+        """Is the probe this enrolled subject?"""
+        check_id("subject_id", subject_id)
+        gallery = await self._galleries.resolve(check_id("gallery_id", gallery_id))
+        threshold = self._galleries.tau(gallery, 1, tau)  # one claimed identity: K = 1
+        encoded = await self._encode([probe], ["probe"], gallery, deadline)
+        result = await self._galleries.blocking(self._galleries.store.verify, gallery_id, subject_id, encoded.vectors)
+        nearest = result.candidates[0][0]
+        same = nearest.distance <= threshold.value
+        self._on_decision(gallery_id, "same" if same else "different", 1)
+        return Verification(
+            same, nearest.distance, nearest.encoding_id, threshold, _provenance(gallery, encoded, result)
+        )
+
+    async def compare(
+        self,
+        gallery_id: str,
+        encoder: str,
+        probe: Content,
+        other: Content,
+        *,
+        tau: float | None,
+        deadline: float | None,
+    ) -> Verification:
+        """Do two examples show the same subject? tau is the request's, the gallery's or the encoder's."""
+        if gallery_id:
+            gallery = await self._galleries.resolve(check_id("gallery_id", gallery_id))
+            threshold = self._galleries.tau(gallery, 1, tau)
+            digest, dimension = gallery.encoder_digest, gallery.dimension
+        else:
+            chosen = self._encoders.find("encoder", encoder)
+            digest, dimension = chosen.digest, chosen.dimension
+            threshold = (
+                self._galleries.model_tau(digest, 1) if tau is None else Tau(check_tau("tau", tau), "request", "", None)
+            )
+        encoded = await self._encoders.encode(
+            [probe, other], ["probe", "other"], digest=digest, dimension=dimension, deadline=deadline
+        )
+        distance = float(squared_l2(encoded.vectors[0], encoded.vectors[1]))
+        same = distance <= threshold.value
+        self._on_decision(gallery_id, "same" if same else "different", 1)
+        return Verification(same, distance, "", threshold, Provenance(digest, encoded.provider))
+
+    async def encode(
+        self, encoder: str, examples: Sequence[Content], *, deadline: float | None
+    ) -> tuple[Encoded, Provenance]:
+        """f(x) of each example. Nothing is stored."""
+        check_count("examples", examples, MAX_PROBES)
+        chosen = self._encoders.find("encoder", encoder)
+        for i, content in enumerate(examples):
+            if isinstance(content, ClientEncoding):
+                raise InvalidRequest.field(f"examples[{i}].encoding", "is an encoding already")
+        paths = [f"examples[{i}]" for i in range(len(examples))]
+        encoded = await self._encoders.encode(
+            examples, paths, digest=chosen.digest, dimension=chosen.dimension, deadline=deadline
+        )
+        return encoded, Provenance(chosen.digest, encoded.provider)
+
+    async def _encode(
+        self,
+        contents: Sequence[Content],
+        paths: Sequence[str],
+        gallery: Gallery,
+        deadline: float | None,
+        patient: bool = False,
+    ) -> Encoded:
+        return await self._encoders.encode(
+            contents,
+            paths,
+            digest=gallery.encoder_digest,
+            dimension=gallery.dimension,
+            deadline=deadline,
+            patient=patient,
+        )
+
+    def _batcher(self, gallery_id: str) -> Batcher[_Probes, _Found]:
+        batcher = self._batchers.get(gallery_id)
+        if batcher is None:
+            batcher = self._batchers[gallery_id] = self._new_batcher(gallery_id)
+        return batcher
+
+
+def _search(store: Galleries, gallery_id: str, requests: Sequence[_Probes]) -> list[_Found]:
+    """One scan for all requests, and one more per distinct tau among those that want every match."""
+    starts = np.cumsum([0] + [len(request.vectors) for request in requests])
+    stacked = np.concatenate([request.vectors for request in requests])
+    result = store.search(gallery_id, stacked, max(request.k for request in requests))
+    matches: dict[int, tuple[Sequence[tuple[Candidate, ...]], Sequence[bool]]] = {}
+    by_tau: dict[float, list[int]] = defaultdict(list)
+    for i, request in enumerate(requests):
+        if request.tau is not None:
+            by_tau[request.tau].append(i)
+    for tau, members in by_tau.items():
+        within = store.range(gallery_id, np.concatenate([requests[i].vectors for i in members]), tau, MAX_MATCHES)
+        at = 0
+        for i in members:
+            end = at + len(requests[i].vectors)
+            matches[i] = within.candidates[at:end], within.truncated[at:end]
+            at = end
+    found = []
+    for i, request in enumerate(requests):
+        rows = result.candidates[starts[i] : starts[i + 1]]
+        none: Sequence[tuple[Candidate, ...]] = [()] * len(rows)
+        under, truncated = matches.get(i, (none, [False] * len(rows)))
+        found.append(_Found(result, [row[: request.k] for row in rows], under, truncated))
+    return found
+
+
+def _provenance(gallery: Gallery, encoded: Encoded, result: SearchResult) -> Provenance:
+    return Provenance(
+        encoder_digest=gallery.encoder_digest,
+        execution_provider=encoded.provider,
+        index_kind=result.kind,
+        index_device=result.device,
+        exact=result.exact,
+        gallery_revision=result.revision,
+        gallery_size=result.subjects,
+    )

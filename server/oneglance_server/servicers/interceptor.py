@@ -1,0 +1,88 @@
+"""What every call goes through: status translation, metrics, logging of bugs."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from oneglance_server.metrics import Metrics
+from oneglance_server.servicers.status import status_of, to_error, trailers
+
+log = structlog.get_logger()
+PREFIX = "/oneglance."
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Turns exceptions into statuses with details, and measures every call of ours."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._wrapped: dict[str, Any] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        method: str = handler_call_details.method
+        if not method.startswith(PREFIX):
+            return await continuation(handler_call_details)
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._wrapped[method] = self._wrap(method.removeprefix("/oneglance.v1."), handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Any) -> Any:
+        if handler.response_streaming:
+
+            async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+                started = time.perf_counter()
+                code = grpc.StatusCode.CANCELLED
+                try:
+                    async for response in handler.stream_stream(request, context):
+                        yield response
+                    code = grpc.StatusCode.OK
+                except Exception as error:
+                    code = self._code(method, error)
+                    await self._abort(context, error)
+                finally:
+                    self._metrics.call(method, code.name, time.perf_counter() - started)
+
+            return grpc.stream_stream_rpc_method_handler(
+                stream, handler.request_deserializer, handler.response_serializer
+            )
+
+        async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            started = time.perf_counter()
+            code = grpc.StatusCode.CANCELLED
+            try:
+                response = await handler.unary_unary(request, context)
+                code = grpc.StatusCode.OK
+                return response
+            except Exception as error:
+                code = self._code(method, error)
+                return await self._abort(context, error)
+            finally:
+                self._metrics.call(method, code.name, time.perf_counter() - started)
+
+        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+
+    def _code(self, method: str, error: Exception) -> grpc.StatusCode:
+        found = status_of(error)
+        code = found[0] if found else grpc.StatusCode.INTERNAL
+        if code is grpc.StatusCode.INTERNAL:
+            log.error("call failed", method=method, exc_info=error)
+        else:
+            log.debug("call refused", method=method, code=code.name, error=str(error))
+        return code
+
+    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+        message = to_error(error)
+        found = status_of(error)
+        code = found[0] if found else grpc.StatusCode.INTERNAL
+        await context.abort(code, message.message, trailers(message))

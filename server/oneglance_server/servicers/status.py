@@ -1,0 +1,111 @@
+"""One table from exceptions to gRPC statuses, and the one place that applies it."""
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from oneglance.v1.error_pb2 import Error, FieldViolation
+from oneglance_index import (
+    DimensionMismatch,
+    EncodingInvalid,
+    EncodingNotFound,
+    GalleryError,
+    GalleryExists,
+    GalleryNotFound,
+    LimitExceeded,
+    RequestConflict,
+    StoreClosed,
+    StoreError,
+    StoreFull,
+    SubjectExists,
+    SubjectNotFound,
+)
+from oneglance_server.errors import (
+    DeadlinePassed,
+    EncoderMismatch,
+    EncoderNotLoaded,
+    InvalidRequest,
+    ModelNotFound,
+    NotServing,
+    Overloaded,
+    ServiceError,
+    ThresholdMissing,
+)
+
+DOMAIN = "oneglance"
+ERROR_KEY = "oneglance-error-bin"
+STATUS_KEY = "grpc-status-details-bin"
+
+Code = grpc.StatusCode
+
+# The most specific class along an exception's MRO decides. A reason of None is the exception's own.
+STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
+    InvalidRequest: (Code.INVALID_ARGUMENT, None),
+    ModelNotFound: (Code.NOT_FOUND, None),
+    EncoderMismatch: (Code.FAILED_PRECONDITION, None),
+    EncoderNotLoaded: (Code.FAILED_PRECONDITION, None),
+    ThresholdMissing: (Code.FAILED_PRECONDITION, None),
+    Overloaded: (Code.RESOURCE_EXHAUSTED, None),
+    DeadlinePassed: (Code.DEADLINE_EXCEEDED, None),
+    NotServing: (Code.UNAVAILABLE, None),
+    GalleryNotFound: (Code.NOT_FOUND, "GALLERY_NOT_FOUND"),
+    GalleryExists: (Code.ALREADY_EXISTS, "GALLERY_EXISTS"),
+    SubjectNotFound: (Code.NOT_FOUND, "SUBJECT_NOT_FOUND"),
+    SubjectExists: (Code.ALREADY_EXISTS, "SUBJECT_EXISTS"),
+    EncodingNotFound: (Code.NOT_FOUND, "ENCODING_NOT_FOUND"),
+    RequestConflict: (Code.ABORTED, "REQUEST_CONFLICT"),
+    DimensionMismatch: (Code.INVALID_ARGUMENT, "ENCODING_INVALID"),
+    EncodingInvalid: (Code.INVALID_ARGUMENT, "ENCODING_INVALID"),
+    LimitExceeded: (Code.FAILED_PRECONDITION, "LIMIT_EXCEEDED"),
+    StoreFull: (Code.RESOURCE_EXHAUSTED, "STORE_FULL"),
+    StoreClosed: (Code.UNAVAILABLE, "NOT_SERVING"),
+    StoreError: (Code.INTERNAL, "STORE_FAILED"),
+}
+
+# Fields of index errors that a program may want; never paths or other internals.
+_PUBLIC_FIELDS = ("gallery_id", "subject_id", "encoding_id", "request_id", "limit", "maximum")
+
+
+def status_of(error: BaseException) -> tuple[Code, str] | None:
+    """(gRPC status, reason) of an exception that was foreseen; None for a bug."""
+    for kind in type(error).__mro__:
+        if kind in STATUSES:
+            code, reason = STATUSES[kind]
+            return code, reason or str(getattr(error, "reason", ""))
+    return None
+
+
+def to_error(error: BaseException) -> Error:
+    """The ``oneglance.v1.Error`` for an exception; a bug becomes INTERNAL with a fixed text."""
+    found = status_of(error)
+    if found is None or found[0] is Code.INTERNAL:
+        reason = found[1] if found else "INTERNAL"
+        return Error(code=Code.INTERNAL.value[0], message="internal error; the server's log has more", reason=reason)
+    code, reason = found
+    message = Error(code=code.value[0], message=str(error), reason=reason)
+    if isinstance(error, ServiceError):
+        message.field_violations.extend(FieldViolation(field=f, description=text) for f, text in error.fields)
+        message.metadata.update(error.metadata)
+    elif isinstance(error, GalleryError):
+        fields = {name: getattr(error, name) for name in _PUBLIC_FIELDS if hasattr(error, name)}
+        message.metadata.update({name: str(value) for name, value in fields.items()})
+    return message
+
+
+def trailers(error: Error) -> tuple[tuple[str, bytes], ...]:
+    """The trailing metadata that carries ``error``: ours, and google.rpc.Status for generic clients."""
+    details: list[BadRequest | ErrorInfo] = [
+        ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.metadata))
+    ]
+    if error.field_violations:
+        violations = [
+            BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.field_violations
+        ]
+        details.append(BadRequest(field_violations=violations))
+    status = Status(code=error.code, message=error.message)
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return (ERROR_KEY, error.SerializeToString()), (STATUS_KEY, status.SerializeToString())

@@ -1,0 +1,116 @@
+"""Every setting of the server: stated once here; flags, environment, TOML, docs and tests derive from this table.
+
+Precedence: flag (``--max-batch 32``), environment (``ONEGLANCE_MAX_BATCH=32``), TOML file (``max_batch = 32``),
+default.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from oneglance_server.errors import StartupError
+
+BUNDLED_MODEL = Path(__file__).parent / "models" / "glyphs"
+_CORES = len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="ONEGLANCE_", frozen=True, extra="forbid")
+
+    listen: str = Field(
+        "127.0.0.1:50051",
+        description="host:port to serve gRPC on; port 0 picks a free one. There is no authentication: keep it on "
+        "loopback, or put it behind a proxy that has some.",
+    )
+    data_dir: Path = Field(Path("oneglance-data"), description="Where galleries are kept. One server per folder.")
+    models: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (BUNDLED_MODEL,),
+        description="Model folders to load, colon-separated in flag and environment. The default is the bundled "
+        "encoder for drawn characters.",
+    )
+    device: str = Field(
+        "cpu",
+        description="cpu, cuda or cuda:N, for encoder and index alike. A device that can't be used is a start-up "
+        "error, never replaced by another.",
+    )
+    encoder_workers: int = Field(_CORES, ge=1, le=256, description="Encoder batches that run at once. Default: cores.")
+    encoder_threads: int = Field(1, ge=1, le=256, description="Threads inside one encoder batch.")
+    max_batch: int = Field(64, ge=1, le=4096, description="Examples in one encoder batch.")
+    max_search_batch: int = Field(256, ge=1, le=4096, description="Probes in one scan of a gallery.")
+    encode_queue: int = Field(
+        4096, ge=1024, description="Examples that may wait for the encoder; beyond it, RESOURCE_EXHAUSTED."
+    )
+    search_queue: int = Field(
+        4096, ge=1024, description="Probes that may wait for one gallery; beyond it, RESOURCE_EXHAUSTED."
+    )
+    max_image_bytes: int = Field(16 << 20, ge=1, description="Largest encoded picture, in bytes.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height, before decoding.")
+    max_message_bytes: int = Field(64 << 20, ge=4096, le=1 << 30, description="Largest gRPC message, in bytes.")
+    max_encodings_per_subject: int = Field(1000, ge=1, description="Encodings one subject may have.")
+    search_threads: int = Field(0, ge=0, description="Threads inside one scan; 0 means all cores.")
+    gpu_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Ceiling of the encoder's memory on a GPU.")
+    gpu_temp_memory_bytes: int = Field(256 << 20, ge=1 << 20, description="Scratch memory of the index on a GPU.")
+    stream_window: int = Field(256, ge=1, le=65536, description="Items of one stream that may be under way at once.")
+    drain_seconds: float = Field(10.0, ge=0, description="How long calls under way may finish after SIGTERM.")
+    metrics: str = Field("", description="host:port to serve Prometheus metrics on; empty: off.")
+    log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity to log.")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("listen", "metrics")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if value and (not host or not port.isdigit() or int(port) > 65535):
+            raise ValueError("expected host:port")
+        return value
+
+    @model_validator(mode="after")
+    def _something_to_serve(self) -> "Settings":
+        if not self.listen:
+            raise ValueError("listen: expected host:port")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(flags: dict[str, Any] | None = None, toml: Path | None = None) -> Settings:
+    """Settings from ``flags`` (only those given), the environment and an optional TOML file.
+
+    Raises StartupError naming each setting that is wrong.
+    """
+
+    class WithFile(Settings):
+        model_config = SettingsConfigDict(toml_file=toml)
+
+    if toml is not None and not toml.is_file():
+        raise StartupError(f"{toml}: no such settings file")
+    try:
+        return WithFile(**(flags or {}))
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise StartupError("bad settings\n  " + "\n  ".join(lines)) from error
+    except ValueError as error:  # TOML syntax
+        raise StartupError(f"{toml}: {error}") from error

@@ -201,7 +201,7 @@ class Provenance(google.protobuf.message.Message):
     execution_provider: builtins.str
     """The ONNX Runtime execution provider that really runs the encoder, or "client" when encodings came in the request."""
     index_kind: builtins.str
-    """The index that was searched: "flat"."""
+    """What was searched: "flat" (all encodings in memory), "store" (one subject, by Verify); empty when nothing was."""
     index_device: builtins.str
     """Where the index lives: "cpu", "cuda:0"."""
     exact: builtins.bool

@@ -1,0 +1,45 @@
+# Everything happens in .venv; nothing else has to be installed but Python 3.11+, pip and make.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check bench format generate clean
+
+demo: .venv/.cpu  ## the main job, end to end, on a real server
+	$(BIN)/oneglance demo
+
+test: .venv/.dev  ## every test
+	$(BIN)/pytest
+
+check: .venv/.dev  ## style, types, generated code, the contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy proto/oneglance index/oneglance_index exporter/oneglance_exporter server/oneglance_server tests benchmarks scripts
+	cd proto && ../$(BIN)/buf lint
+	scripts/check-generated
+
+bench: .venv/.dev  ## measure against bare ONNX Runtime and bare FAISS
+	$(BIN)/python -m benchmarks
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate:  ## after a change to proto/ or to the async client
+	scripts/generate
+
+clean:
+	rm -rf .venv .venv-gen
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/.cpu: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "installing oneglance[cpu] into .venv"
+	$(PIP) --editable '.[cpu]'
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "installing oneglance[dev] into .venv (torch included: some minutes the first time)"
+	$(PIP) --editable '.[dev]'
+	@touch $@ .venv/.cpu

@@ -134,7 +134,7 @@ def page_from(size: int, token: str) -> tuple[int, str | None]:
     if not token:
         return size, None
     try:
-        return size, base64.urlsafe_b64decode(token.encode("ascii")).decode()
+        return size, base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError) as error:
         raise InvalidRequest.field("page_token", "is not one that this server gave") from error
 

@@ -1,0 +1,111 @@
+"""Tiny encoders whose answers can be computed by hand, as real model folders."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from oneglance.model_folder import (
+    Array,
+    Calibration,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    Parity,
+    write_model_folder,
+)
+
+SIDE = 8
+
+
+def pixels(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """What the pixels model computes: ink as a vector. uint8 [N, 8, 8, 1] -> float32 [N, 64], unit norm or zero."""
+    ink = (255.0 - pictures.reshape(len(pictures), -1).astype(np.float32)) / 255.0
+    norm = np.sqrt((ink * ink).sum(axis=1, keepdims=True))
+    return (ink / np.maximum(norm, 1e-12)).astype(np.float32)
+
+
+def pixels_model(folder: Path, *, name: str = "pixels", tau: float | None = 0.5, flaw: float = 0.0) -> Path:
+    """An image encoder: uint8 [N, 8, 8, 1]. ``flaw`` shifts the parity outputs, as a broken export would."""
+    nodes = [
+        helper.make_node("Cast", ["input"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["white", "x"], ["inverted"]),
+        helper.make_node("Div", ["inverted", "white"], ["ink"]),
+        helper.make_node("Flatten", ["ink"], ["flat"], axis=1),
+        helper.make_node("ReduceL2", ["flat", "axes"], ["norm"], keepdims=1),
+        helper.make_node("Max", ["norm", "tiny"], ["safe"]),
+        helper.make_node("Div", ["flat", "safe"], ["encoding"]),
+    ]
+    constants = {
+        "white": np.array(255, np.float32),
+        "axes": np.array([1], np.int64),
+        "tiny": np.array(1e-12, np.float32),
+    }
+    shape = (SIDE, SIDE, 1)
+    model = _model(nodes, constants, TensorProto.UINT8, shape, SIDE * SIDE)
+    inputs = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    manifest = _manifest(
+        name, InputSpec(kind="image", shape=shape, dtype="uint8", color="gray"), inputs, pixels(inputs) + flaw, tau
+    )
+    return write_model_folder(folder, manifest, model)
+
+
+def signal_model(folder: Path, *, name: str = "signal") -> Path:
+    """A signal encoder: float32 [N, 6, 2] -> itself, flattened to 12; not normalised, not calibrated."""
+    shape = (6, 2)
+    model = _model([helper.make_node("Flatten", ["input"], ["encoding"], axis=1)], {}, TensorProto.FLOAT, shape, 12)
+    inputs = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+    spec = InputSpec(kind="signal", shape=shape, dtype="float32")
+    return write_model_folder(folder, _manifest(name, spec, inputs, inputs.reshape(2, 12), None), model)
+
+
+def _model(
+    nodes: list[onnx.NodeProto], constants: dict[str, Any], kind: int, shape: tuple[int, ...], dimension: int
+) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("input", kind, ["N", *shape])],
+        [helper.make_tensor_value_info("encoding", TensorProto.FLOAT, ["N", dimension])],
+        [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _manifest(
+    name: str, spec: InputSpec, inputs: npt.NDArray[Any], outputs: npt.NDArray[np.float32], tau: float | None
+) -> Manifest:
+    calibration = (
+        Calibration(
+            tau=tau,
+            target_fpir=0.01,
+            gallery_size=100,
+            fpir=0.01,
+            fpir_low=0.005,
+            fpir_high=0.02,
+            fnir=0.5,
+            non_mated_probes=1000,
+            mated_probes=1000,
+            data="none: a test model",
+            method="chosen by hand",
+            fmr_curve=((0.1, 0.0001), (1.0, 0.1), (2.0, 1.0)),
+        )
+        if tau is not None
+        else None
+    )
+    return Manifest(
+        name=name,
+        created="2026-01-01T00:00:00Z",
+        license="CC0-1.0",
+        input=spec,
+        output=OutputSpec(dimension=outputs.shape[1], unit_norm=spec.kind == "image"),
+        threshold=calibration,
+        parity=Parity(inputs=Array.pack(inputs), outputs=Array.pack(outputs), tolerance=1e-5),
+        model_sha256="0" * 64,  # write_model_folder sets both
+        model_bytes=1,
+    )

@@ -1,0 +1,75 @@
+"""Real servers on real ports: in a thread of this process, or as a process of their own."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from oneglance_server.app import Server
+from oneglance_server.settings import Settings
+
+
+@contextmanager
+def server_thread(**settings: Any) -> Iterator[Server]:
+    """A server in a thread with an event loop of its own; drained at the end."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(_make(settings), loop).result()
+    try:
+        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(60)
+        yield server
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(60)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+async def _make(settings: dict[str, Any]) -> Server:
+    return Server(Settings(**{"listen": "127.0.0.1:0", "drain_seconds": 2.0, **settings}))
+
+
+class ServerProcess:
+    """``oneglance serve`` as a process that can be killed hard. ``settings`` become flags."""
+
+    def __init__(self, data_dir: Path, **settings: Any) -> None:
+        flags = {"listen": "127.0.0.1:0", "data-dir": data_dir, **settings}
+        command = [sys.executable, "-m", "oneglance_server.cli", "serve"]
+        for name, value in flags.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the server did not start: {self.process.communicate()[1]}")
+        self.address = line.split()[-1]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def terminate(self) -> tuple[int, str]:
+        """SIGTERM; (exit status, what it logged)."""
+        self.process.send_signal(signal.SIGTERM)
+        log = self.process.communicate(timeout=60)[1]
+        return self.process.returncode, log
+
+    def __enter__(self) -> "ServerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()

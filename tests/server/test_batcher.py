@@ -1,0 +1,139 @@
+"""Coalescing: what shares a batch, what is refused, who gets which answer."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from oneglance_server.engines.batcher import Batcher
+from oneglance_server.errors import DeadlinePassed, Overloaded
+
+
+class Recorder:
+    """The work: doubles each item; keeps the batches; can be held up."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def run(self, items: Sequence[int]) -> list[int | Exception]:
+        self.batches.append(list(items))
+        assert self.gate.wait(10)
+        if 666 in items:
+            raise RuntimeError("the whole batch fails")
+        return [ValueError(f"{item} is negative") if item < 0 else 2 * item for item in items]
+
+    def batch(self, rows: int) -> None: ...
+    def queue(self, rows: int) -> None:
+        self.waiting = rows
+
+
+def make(recorder: Recorder, *, workers: int = 1, max_batch: int = 8, max_queue: int = 16) -> Batcher[int, int]:
+    return Batcher(
+        "test",
+        recorder.run,
+        ThreadPoolExecutor(workers),
+        workers=workers,
+        max_batch_rows=max_batch,
+        max_queue_rows=max_queue,
+        observer=recorder,
+    )
+
+
+async def test_items_of_one_turn_share_a_batch_and_order_is_kept() -> None:
+    recorder = Recorder()
+    batcher = make(recorder)
+    assert await asyncio.gather(*(batcher.submit(i) for i in range(5))) == [0, 2, 4, 6, 8]
+    assert recorder.batches == [[0, 1, 2, 3, 4]]
+
+
+async def test_what_comes_while_a_batch_runs_forms_the_next_one() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    batcher = make(recorder)
+    first = asyncio.create_task(batcher.submit(1))
+    await asyncio.sleep(0.05)
+    rest = [asyncio.create_task(batcher.submit(i)) for i in range(2, 14)]
+    await asyncio.sleep(0.05)
+    recorder.gate.set()
+    assert await asyncio.gather(first, *rest) == [2 * i for i in range(1, 14)]
+    assert recorder.batches == [[1], [2, 3, 4, 5, 6, 7, 8, 9], [10, 11, 12, 13]]
+
+
+async def test_an_item_of_many_rows_is_never_split() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    batcher = make(recorder, max_batch=8, max_queue=64)
+    tasks = [asyncio.create_task(batcher.submit(1))]
+    await asyncio.sleep(0.05)
+    tasks += [asyncio.create_task(batcher.submit(i, rows=rows)) for i, rows in ((2, 5), (3, 5), (4, 11))]
+    await asyncio.sleep(0.01)
+    recorder.gate.set()
+    assert await asyncio.gather(*tasks) == [2, 4, 6, 8]
+    assert recorder.batches == [[1], [2], [3], [4]]
+
+
+async def test_a_bad_item_fails_alone_and_a_bad_batch_together() -> None:
+    recorder = Recorder()
+    batcher = make(recorder)
+    results = await asyncio.gather(*(batcher.submit(i) for i in (1, -2, 3)), return_exceptions=True)
+    assert results[0] == 2
+    assert isinstance(results[1], ValueError)
+    assert results[2] == 6
+    results = await asyncio.gather(*(batcher.submit(i) for i in (1, 666)), return_exceptions=True)
+    assert all(isinstance(result, RuntimeError) for result in results)
+    assert await batcher.submit(4) == 8  # the worker is free again
+
+
+async def test_a_full_queue_refuses_all_or_nothing_and_recovers() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    batcher = make(recorder, max_queue=4)
+    running = asyncio.create_task(batcher.submit(0))
+    await asyncio.sleep(0.05)
+    waiting = [asyncio.create_task(batcher.submit(i)) for i in (1, 2, 3)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(Overloaded):
+        await batcher.submit_all([4, 5])
+    assert recorder.waiting == 3
+    last = asyncio.create_task(batcher.submit(6))
+    await asyncio.sleep(0.01)
+    with pytest.raises(Overloaded):
+        await batcher.submit(7)
+    recorder.gate.set()
+    assert await asyncio.gather(running, *waiting, last) == [0, 2, 4, 6, 12]
+    assert await batcher.submit_all(list(range(30))) == [2 * i for i in range(30)]  # an empty queue takes any item
+
+
+async def test_expired_and_cancelled_items_are_dropped_unrun() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    batcher = make(recorder)
+    loop = asyncio.get_running_loop()
+    running = asyncio.create_task(batcher.submit(0))
+    await asyncio.sleep(0.05)
+    late = asyncio.create_task(batcher.submit(1, deadline=loop.time() + 0.01))
+    gone = asyncio.create_task(batcher.submit(2))
+    kept = asyncio.create_task(batcher.submit(3, deadline=loop.time() + 60))
+    await asyncio.sleep(0.05)
+    gone.cancel()
+    recorder.gate.set()
+    assert await running == 0
+    assert await kept == 6
+    with pytest.raises(DeadlinePassed):
+        await late
+    assert recorder.batches == [[0], [3]]
+
+
+async def test_workers_run_at_once_but_no_more_than_allowed() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    batcher = make(recorder, workers=2, max_batch=1)
+    tasks = [asyncio.create_task(batcher.submit(i)) for i in range(4)]
+    await asyncio.sleep(0.1)
+    assert len(recorder.batches) == 2
+    recorder.gate.set()
+    assert await asyncio.gather(*tasks) == [0, 2, 4, 6]

@@ -1,0 +1,177 @@
+"""Answers through the wire against brute force in numpy, and the semantics around them."""
+
+import numpy as np
+import pytest
+
+from oneglance import Client, encoding, identify_request
+from oneglance.v1.common_pb2 import (
+    THRESHOLD_SOURCE_GALLERY,
+    THRESHOLD_SOURCE_MODEL,
+    THRESHOLD_SOURCE_REQUEST,
+)
+from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_UNKNOWN
+from tests.models import pixels
+from tests.server.conftest import picture, png
+
+
+@pytest.fixture
+def digest(client: Client) -> str:
+    return client.describe_model("pixels").model.digest
+
+
+def test_identify_equals_brute_force(client: Client, gallery: str, digest: str) -> None:
+    rng = np.random.default_rng(7)
+    subjects, per_subject = 40, 3
+    vectors = rng.standard_normal((subjects, per_subject, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    for i, rows in enumerate(vectors):
+        client.enroll(gallery, f"s{i:02}", *(encoding(row, digest) for row in rows))
+    probes = rng.standard_normal((30, 64)).astype(np.float32)
+    probes[:10] = vectors[:10, 1] + 0.02 * probes[:10]
+    tau = 1.5
+    answer = client.identify(
+        gallery, *(encoding(p, digest) for p in probes), max_candidates=7, tau=tau, all_matches=True
+    )
+    exact = ((probes.astype(np.float64)[:, None, None] - vectors.astype(np.float64)) ** 2).sum(-1)
+    nearest = exact.min(axis=2).astype(np.float32)  # [probes, subjects]
+    for probe, result in zip(nearest, answer.results, strict=True):
+        order = np.argsort(probe, kind="stable")
+        assert [c.subject_id for c in result.candidates] == [f"s{i:02}" for i in order[:7]]
+        assert [c.distance for c in result.candidates] == pytest.approx(probe[order[:7]].tolist(), abs=1e-6)
+        under = [f"s{i:02}" for i in order if probe[i] <= tau]
+        assert [c.subject_id for c in result.matches] == under
+        assert (result.decision == DECISION_IDENTIFIED) == bool(under)
+        assert result.subject_id == (under[0] if under else "")
+        assert not result.matches_truncated
+    assert {r.decision for r in answer.results} == {DECISION_IDENTIFIED, DECISION_UNKNOWN}
+
+
+def test_pictures_tensors_and_encodings_are_the_same_probe(client: Client, gallery: str, digest: str) -> None:
+    drawing = picture(5)
+    client.enroll(gallery, "it", png(drawing))
+    client.enroll(gallery, "other", png(picture(6)))
+    vector = pixels(drawing[np.newaxis])[0]
+    assert client.encode(png(drawing), encoder="pixels")[0].values == pytest.approx(vector, abs=1e-6)
+    answer = client.identify(gallery, png(drawing), drawing, encoding(vector, digest))
+    assert [r.subject_id for r in answer.results] == ["it"] * 3
+    assert [r.candidates[0].distance for r in answer.results] == pytest.approx([0] * 3, abs=1e-6)
+    other = pixels(picture(6)[np.newaxis])[0]
+    expected = float(((vector - other).astype(np.float64) ** 2).sum())
+    assert client.verify(gallery, "other", drawing).distance == pytest.approx(expected, abs=1e-6)
+    assert client.compare(drawing, png(picture(6)), encoder="pixels").distance == pytest.approx(expected, abs=1e-6)
+
+
+def test_tau_decides_inclusively_and_says_where_it_came_from(client: Client, gallery: str) -> None:
+    client.enroll(gallery, "it", picture(5))
+    distance = client.identify(gallery, picture(6)).results[0].candidates[0].distance
+    below = float(np.nextafter(distance, 0))
+    assert client.identify(gallery, picture(6), tau=distance).results[0].decision == DECISION_IDENTIFIED
+    assert client.identify(gallery, picture(6), tau=below).results[0].decision == DECISION_UNKNOWN
+    assert client.verify(gallery, "it", picture(6), tau=distance).same
+    assert not client.verify(gallery, "it", picture(6), tau=below).same
+
+    from_model = client.identify(gallery, picture(6)).threshold
+    assert (from_model.source, from_model.tau) == (THRESHOLD_SOURCE_MODEL, 0.5)
+    assert len(from_model.id) == 12
+    own = client.set_threshold(gallery, distance)
+    assert (own.source, own.tau) == (THRESHOLD_SOURCE_GALLERY, distance)
+    assert client.identify(gallery, picture(6)).results[0].decision == DECISION_IDENTIFIED
+    client.set_threshold(gallery, below)
+    assert client.identify(gallery, picture(6)).results[0].decision == DECISION_UNKNOWN
+    requested = client.identify(gallery, picture(6), tau=distance).threshold
+    assert (requested.source, requested.tau) == (THRESHOLD_SOURCE_REQUEST, distance)
+    assert client.set_threshold(gallery, None).source == THRESHOLD_SOURCE_MODEL
+    assert client.get_threshold(gallery).tau == 0.5
+
+
+def test_expected_fpir_follows_the_size_of_the_gallery(client: Client, gallery: str) -> None:
+    for i in range(3):
+        client.enroll(gallery, f"s{i}", picture(i))
+    threshold = client.identify(gallery, picture(9), tau=0.1).threshold
+    assert threshold.expected_fpir == pytest.approx(1 - (1 - 0.0001) ** 3)  # the test model's FMR at 0.1
+    assert client.get_gallery(gallery).threshold.expected_fpir == pytest.approx(
+        1 - (1 - np.interp(0.5, [0.1, 1.0], [0.0001, 0.1])) ** 3
+    )
+
+
+def test_an_empty_gallery_knows_nobody(client: Client, gallery: str) -> None:
+    answer = client.identify(gallery, picture(1), all_matches=True)
+    assert answer.results[0].decision == DECISION_UNKNOWN
+    assert not answer.results[0].candidates
+    assert not answer.results[0].matches
+    assert answer.provenance.gallery_size == 0
+
+
+def test_provenance_names_what_answered(client: Client, gallery: str, digest: str) -> None:
+    enrolled = client.enroll(gallery, "it", picture(5)).provenance
+    assert (enrolled.execution_provider, enrolled.gallery_revision) == ("CPUExecutionProvider", 1)
+    seen = client.identify(gallery, picture(5)).provenance
+    assert (seen.encoder_digest, seen.execution_provider) == (digest, "CPUExecutionProvider")
+    assert (seen.index_kind, seen.index_device, seen.exact) == ("flat", "cpu", True)
+    assert (seen.gallery_revision, seen.gallery_size) == (1, 1)
+    by_encoding = client.identify(gallery, encoding(np.ones(64), digest)).provenance
+    assert by_encoding.execution_provider == "client"
+
+
+def test_deletion_is_in_effect_in_the_next_answer(client: Client, gallery: str) -> None:
+    first = client.enroll(gallery, "it", picture(5), picture(6)).encoding_ids
+    client.enroll(gallery, "other", picture(7))
+    assert client.identify(gallery, picture(5)).results[0].candidates[0].encoding_id == first[0]
+    assert not client.delete_encoding(gallery, "it", first[0]).subject_deleted
+    assert client.identify(gallery, picture(5)).results[0].candidates[0].distance > 0.01
+    assert client.delete_encoding(gallery, "it", first[1]).subject_deleted
+    assert [c.subject_id for c in client.identify(gallery, picture(5)).results[0].candidates] == ["other"]
+    assert client.delete_subject(gallery, "other").deleted_encodings == 1
+    assert client.identify(gallery, picture(5)).results[0].decision == DECISION_UNKNOWN
+
+
+def test_enrolling_again_adds_replaces_or_is_replayed(client: Client, gallery: str) -> None:
+    assert client.enroll(gallery, "it", picture(5), labels={"name": "a"}, request_id="one").created
+    again = client.enroll(gallery, "it", picture(5), labels={"name": "a"}, request_id="one")
+    assert again.replayed
+    assert len(client.get_subject(gallery, "it").encodings) == 1
+    assert not client.enroll(gallery, "it", picture(6)).created
+    assert len(client.get_subject(gallery, "it").encodings) == 2
+    assert client.get_subject(gallery, "it").labels == {"name": "a"}
+    client.enroll(gallery, "it", picture(7), labels={"name": "b"}, on_existing="replace")
+    subject = client.get_subject(gallery, "it")
+    assert (len(subject.encodings), dict(subject.labels)) == (1, {"name": "b"})
+    assert client.identify(gallery, picture(7)).results[0].candidates[0].distance == 0
+    assert client.identify(gallery, picture(5)).results[0].candidates[0].distance > 0.01
+
+
+def test_streams_answer_in_order(client: Client, gallery: str) -> None:
+    for i in range(20):
+        client.enroll(gallery, f"s{i:02}", picture(i))
+    requests = (identify_request(gallery, [picture(i % 20)]) for i in range(500))
+    answers = list(client.identify_stream(requests))
+    assert [a.index for a in answers] == list(range(500))
+    assert [a.response.results[0].subject_id for a in answers] == [f"s{i % 20:02}" for i in range(500)]
+
+
+def test_listing_pages_through_everything(client: Client, gallery: str) -> None:
+    from oneglance.v1.subject_pb2 import ListSubjectsRequest
+
+    names = sorted(f"subject {i} ü" for i in range(25))
+    for i, name in enumerate(names):
+        client.enroll(gallery, name, picture(i))
+    assert [s.id for s in client.list_subjects(gallery)] == names
+    seen, token = [], ""
+    while True:
+        page = client._call(
+            client._subjects.ListSubjects, ListSubjectsRequest(gallery_id=gallery, page_size=10, page_token=token)
+        )
+        seen += [s.id for s in page.subjects]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == names
+    assert gallery in [g.id for g in client.list_galleries()]
+
+
+def test_models_are_described(client: Client, digest: str) -> None:
+    assert [m.name for m in client.list_models()] == ["pixels", "signal"]
+    model = client.describe_model(digest)
+    assert model.model.name == "pixels"
+    assert '"metric": "squared_l2"' in model.manifest_json
+    assert not client.describe_model("signal").model.HasField("threshold")

@@ -1,0 +1,245 @@
+"""Starting, refusing to start, draining, coming back: with real processes and signals."""
+
+import json
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import onnxruntime as ort
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from oneglance import Client, OneglanceError, encoding
+from oneglance_server.app import Server
+from oneglance_server.settings import Settings
+from tests.models import pixels_model
+from tests.running import ServerProcess, server_thread
+from tests.server.conftest import picture
+
+
+def serve_and_fail(*flags: str) -> str:
+    """What ``oneglance serve`` says when it can't start; it must exit with 1 and no traceback."""
+    command = [sys.executable, "-m", "oneglance_server.cli", "serve", "--listen", "127.0.0.1:0", *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not ended.stdout
+    return ended.stderr
+
+
+def test_a_restart_finds_everything_and_a_second_server_is_locked_out(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with ServerProcess(tmp_path / "data", models=models[0]) as server, Client(server.address) as client:
+        client.create_gallery("g", description="kept")
+        client.enroll("g", "it", picture(5), labels={"name": "kept"})
+        client.enroll("g", "gone", picture(6))
+        client.delete_subject("g", "gone")
+        client.set_threshold("g", 0.25)
+        before = client.get_gallery("g")
+        assert "another process" in serve_and_fail("--data-dir", str(tmp_path / "data"), "--models", str(models[0]))
+        status, log = server.terminate()
+        assert status == 0
+        assert "draining" in log
+        assert "stopped" in log
+    with ServerProcess(tmp_path / "data", models=models[0]) as server, Client(server.address) as client:
+        assert client.get_gallery("g") == before
+        assert client.identify("g", picture(5)).results[0].subject_id == "it"
+        assert dict(client.get_subject("g", "it").labels) == {"name": "kept"}
+
+
+def test_cuda_without_a_gpu_is_a_start_up_error(models: tuple[Path, Path], tmp_path: Path) -> None:
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("this ONNX Runtime may have a GPU")
+    said = serve_and_fail("--device", "cuda", "--models", str(models[0]), "--data-dir", str(tmp_path))
+    assert "--device cuda" in said
+    assert "oneglance[gpu]" in said
+    assert "tpu" in serve_and_fail("--device", "tpu", "--models", str(models[0]), "--data-dir", str(tmp_path))
+
+
+@pytest.mark.gpu
+def test_a_gpu_answers_as_the_cpu_does(models: tuple[Path, Path], tmp_path: Path) -> None:
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        pytest.skip("needs a GPU and oneglance[gpu]")
+    answers = []
+    for device in ("cpu", "cuda"):
+        with (
+            ServerProcess(tmp_path / device, models=models[0], device=device) as server,
+            Client(server.address) as client,
+        ):
+            client.create_gallery("g")
+            for i in range(50):
+                client.enroll("g", f"s{i}", picture(i))
+            client.delete_subject("g", "s7")
+            result = client.identify("g", *(picture(i) for i in range(50)), all_matches=True)
+            assert result.provenance.index_device == ("cpu" if device == "cpu" else "cuda:0")
+            answers.append([[c.subject_id for c in r.candidates] for r in result.results])
+    assert answers[0] == answers[1]
+
+
+def test_a_model_that_misses_its_parity_vectors_is_refused(tmp_path: Path) -> None:
+    flawed = pixels_model(tmp_path / "flawed", flaw=0.001)
+    said = serve_and_fail("--models", str(flawed), "--data-dir", str(tmp_path / "data"))
+    assert "does not reproduce its parity vectors" in said
+
+
+def test_a_damaged_or_contradictory_model_is_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
+    data = ["--data-dir", str(tmp_path / "data")]
+    assert "not a model folder" in serve_and_fail("--models", str(tmp_path / "nowhere"), *data)
+    bad = shutil.copytree(models[0], tmp_path / "bad")
+    (bad / "model.onnx").write_bytes((bad / "model.onnx").read_bytes()[:-1] + b"?")
+    assert "SHA-256" in serve_and_fail("--models", str(bad), *data)
+    manifest = json.loads((models[0] / "manifest.json").read_text())
+    other = shutil.copytree(models[0], tmp_path / "other")
+    manifest["input"]["shape"] = [9, 9, 1]
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    assert "the manifest says [N, 9, 9, 1]" in serve_and_fail("--models", str(other), *data)
+    assert "two models are named" in serve_and_fail("--models", f"{models[0]}:{models[0]}", *data)
+
+
+def test_a_port_in_use_and_a_damaged_store_are_start_up_errors(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = serve_and_fail("--listen", address, "--data-dir", str(tmp_path / "a"), "--models", str(models[0]))
+        assert f"can't listen on {address}" in said
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "store.sqlite3").write_bytes(b"this is no database" * 500)
+    assert "damaged" in serve_and_fail("--data-dir", str(tmp_path / "b"), "--models", str(models[0]))
+
+
+def test_health_follows_the_server_and_calls_are_refused_while_it_loads(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    import asyncio
+
+    async def story() -> None:
+        server = Server(Settings(listen="127.0.0.1:0", data_dir=tmp_path, models=models))
+        await server.start()
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+
+            async def status(service: str) -> int:
+                return int((await health.Check(health_pb2.HealthCheckRequest(service=service))).status)
+
+            serving, not_serving = 1, 2
+            assert await status("") == not_serving
+            loop = asyncio.get_running_loop()
+            with pytest.raises(OneglanceError) as caught:
+                await loop.run_in_executor(None, lambda: Client(server.address).list_models())
+            assert (caught.value.code.name, caught.value.reason) == ("UNAVAILABLE", "NOT_SERVING")
+            await server.load()
+            assert await status("") == serving
+            assert await status("oneglance.v1.IdentificationService") == serving
+        await server.stop(0)
+
+    asyncio.run(story())
+
+
+def test_a_drain_lets_calls_under_way_finish(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, models=models[0], drain_seconds=20) as server, Client(server.address) as client:
+        client.create_gallery("g")
+        digest = client.list_models()[0].digest
+        acknowledged: list[str] = []
+        refused: list[OneglanceError] = []
+
+        def enroll() -> None:
+            try:
+                for i in range(100_000):
+                    client.enroll("g", f"s{i}", encoding(np.eye(64)[i % 64] + 1, digest))
+                    acknowledged.append(f"s{i}")
+            except OneglanceError as error:
+                refused.append(error)
+
+        writer = threading.Thread(target=enroll)
+        writer.start()
+        time.sleep(0.5)
+        status, _ = server.terminate()
+        writer.join(30)
+        assert status == 0
+        assert acknowledged
+        assert refused[0].code.name in ("UNAVAILABLE", "CANCELLED")
+    with ServerProcess(tmp_path, models=models[0]) as server, Client(server.address) as client:
+        assert set(acknowledged) <= {s.id for s in client.list_subjects("g")}
+
+
+def test_a_gallery_outlives_its_encoder(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+        client.create_gallery("g", encoder="pixels")
+        client.enroll("g", "it", picture(5))
+        digest = client.get_gallery("g").encoder_digest
+        point = client.encode(picture(5), encoder="pixels")[0]
+    with server_thread(data_dir=tmp_path, models=models[1:]) as server, Client(server.address) as client:
+        gallery = client.get_gallery("g")
+        assert not gallery.encoder_loaded
+        assert not gallery.HasField("threshold")
+        with pytest.raises(OneglanceError) as caught:
+            client.enroll("g", "new", picture(6))
+        assert (caught.value.code.name, caught.value.reason) == ("FAILED_PRECONDITION", "ENCODER_NOT_LOADED")
+        assert caught.value.metadata == {"encoder_digest": digest}
+        assert client.identify("g", point, tau=0.1).results[0].subject_id == "it"
+        assert client.delete_subject("g", "it").deleted_encodings == 1
+
+
+def test_limits_and_a_full_disk(models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        server_thread(data_dir=tmp_path, models=models, max_encodings_per_subject=3) as server,
+        Client(server.address) as client,
+    ):
+        client.create_gallery("g", encoder="pixels")
+        client.enroll("g", "it", *(picture(i) for i in range(3)))
+        with pytest.raises(OneglanceError) as caught:
+            client.enroll("g", "it", picture(4))
+        assert (caught.value.code.name, caught.value.reason) == ("FAILED_PRECONDITION", "LIMIT_EXCEEDED")
+        assert len(client.get_subject("g", "it").encodings) == 3
+
+        assert server._galleries is not None
+        from oneglance_index import StoreFull
+
+        full = StoreFull(tmp_path / "store.sqlite3")
+        monkeypatch.setattr(server._galleries, "enroll", lambda *a, **k: _failed(full))
+        with pytest.raises(OneglanceError) as caught:
+            client.enroll("g", "new", picture(4))
+        assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "STORE_FULL")
+        monkeypatch.undo()
+        assert client.enroll("g", "new", picture(4)).created
+
+
+def _failed(error: Exception):  # type: ignore[no-untyped-def]
+    from concurrent.futures import Future
+
+    future: Future[None] = Future()
+    future.set_exception(error)
+    return future
+
+
+def test_reflection_lists_the_services(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with server_thread(data_dir=tmp_path, models=models) as server, grpc.insecure_channel(server.address) as channel:
+        services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
+    assert {f"oneglance.v1.{n}Service" for n in ("Gallery", "Subject", "Identification", "Model")} <= services
+    assert "grpc.health.v1.Health" in services
+
+
+def test_deleted_vectors_leave_the_disk(models: tuple[Path, Path], tmp_path: Path) -> None:
+    marker = (np.arange(64) + 1000).astype("<f4")
+    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+        client.create_gallery("g", encoder="pixels")
+        digest = client.get_gallery("g").encoder_digest
+        client.enroll("g", "it", encoding(marker, digest))
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert any(marker.tobytes() in p.read_bytes() for p in files)
+    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+        client.delete_subject("g", "it")
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and marker.tobytes() in p.read_bytes()]
+    with sqlite3.connect(tmp_path / "store.sqlite3") as store:
+        assert store.execute("select count(*) from encodings").fetchone() == (0,)
+    store.close()

@@ -1,0 +1,44 @@
+"""Metrics over HTTP tell what happened, and the documentation lists them all."""
+
+import re
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from oneglance import Client, OneglanceError
+from tests.running import server_thread
+from tests.server.conftest import picture
+
+DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
+
+
+def test_metrics(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with (
+        server_thread(data_dir=tmp_path, models=models, metrics=address) as server,
+        Client(server.address) as client,
+    ):
+        client.create_gallery("g", encoder="pixels")
+        client.enroll("g", "it", picture(5), picture(6))
+        client.identify("g", picture(5), picture(5))
+        client.identify("g", picture(5), tau=0)
+        client.verify("g", "it", picture(7), tau=0)
+        with pytest.raises(OneglanceError):
+            client.identify("g", b"?")
+        text = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
+    values = {name: float(value) for name, value in re.findall(r"^(\S+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)}
+    assert values['oneglance_decisions_total{decision="identified",gallery="g"}'] == 3
+    assert values['oneglance_decisions_total{decision="different",gallery="g"}'] == 1
+    assert values['oneglance_gallery_subjects{gallery="g"}'] == 1
+    assert values['oneglance_gallery_encodings{gallery="g"}'] == 2
+    assert values['oneglance_batch_rows_sum{stage="encode"}'] == 7
+    assert values['oneglance_queue_rows{stage="encode"}'] == 0
+    assert values['oneglance_call_seconds_count{code="OK",method="IdentificationService/Identify"}'] == 2
+    assert values['oneglance_call_seconds_count{code="INVALID_ARGUMENT",method="IdentificationService/Identify"}'] == 1
+    documented = set(re.findall(r"^\| `(oneglance_[a-z_]+)", DOCS.read_text(), re.MULTILINE))
+    served = {name for name in re.findall(r"^# TYPE (oneglance_\w+) ", text, re.MULTILINE) if "_created" not in name}
+    assert documented == served

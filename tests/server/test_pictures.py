@@ -1,0 +1,119 @@
+"""Decoding: every format to the same array, every limit before decoding, no input that crashes."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_picture
+
+LIMITS = PictureLimits(max_image_bytes=1 << 20, max_image_pixels=100_000)
+DRAWING = np.random.default_rng(3).integers(0, 256, (10, 14, 3), dtype=np.uint8)
+
+
+def save(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def decode(data: bytes, *, height: int = 10, width: int = 14, color: str = "rgb") -> np.ndarray[Any, Any]:
+    return decode_picture(data, height=height, width=width, color=color, resize="box", limits=LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
+def test_lossless_formats_give_the_pixels(kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert np.array_equal(decode(save(Image.fromarray(DRAWING), kind, **options)), DRAWING)
+
+
+def test_gray_has_one_channel() -> None:
+    gray = DRAWING[..., 0]
+    assert np.array_equal(decode(save(Image.fromarray(gray), "PNG"), color="gray"), gray[..., np.newaxis])
+
+
+def test_exif_orientation_is_honoured() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned; to be shown turned by 90 degrees
+    data = save(Image.fromarray(DRAWING), "PNG", exif=exif)
+    assert np.array_equal(decode(data, height=14, width=10), np.rot90(DRAWING, k=-1))
+
+
+def test_transparency_is_laid_on_white() -> None:
+    rgba = np.dstack([DRAWING, np.zeros((10, 14), np.uint8)])
+    assert (decode(save(Image.fromarray(rgba), "PNG")) == 255).all()
+    palette = Image.new("P", (14, 10), 0)
+    assert (decode(save(palette, "PNG", transparency=0)) == 255).all()
+
+
+def test_sixteen_bits_are_scaled_to_eight() -> None:
+    deep = np.linspace(0, 65535, 140, dtype=np.uint16).reshape(10, 14)
+    decoded = decode(save(Image.fromarray(deep), "PNG"), color="gray")[..., 0]
+    assert np.abs(decoded - deep / 257.0).max() <= 1
+
+
+def test_one_bit_and_cmyk_and_animation() -> None:
+    assert set(np.unique(decode(save(Image.new("1", (14, 10), 1), "PNG"), color="gray"))) == {255}
+    assert decode(save(Image.new("CMYK", (14, 10)), "JPEG")).shape == (10, 14, 3)
+    frames = [Image.new("L", (14, 10), shade) for shade in (0, 255)]
+    movie = save(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert (decode(movie, color="gray") == 0).all()
+
+
+def test_resizing_averages() -> None:
+    board = np.kron(np.array([[0, 255], [255, 0]], np.uint8), np.ones((8, 8), np.uint8))
+    assert np.array_equal(
+        decode(save(Image.fromarray(board), "PNG"), height=2, width=2, color="gray")[..., 0], [[0, 255], [255, 0]]
+    )
+    assert decode(save(Image.fromarray(board), "PNG"), height=1, width=1, color="gray").item() in (127, 128)
+    assert decode(save(Image.new("L", (1, 1), 9), "PNG"), color="gray").tolist() == [[[9]] * 14] * 10
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "IMAGE_EMPTY"),
+        (bytes(LIMITS.max_image_bytes + 1), "IMAGE_TOO_LARGE"),
+        (save(Image.new("L", (400, 251)), "PNG"), "IMAGE_TOO_LARGE"),
+        (b"GIF89a", "IMAGE_UNDECODABLE"),
+        (b"%PDF-1.4", "IMAGE_UNDECODABLE"),
+        (save(Image.fromarray(DRAWING), "PNG")[:-40], "IMAGE_UNDECODABLE"),
+    ],
+)
+def test_refusals(data: bytes, reason: str) -> None:
+    with pytest.raises(PictureError) as caught:
+        decode(data)
+    assert caught.value.reason == reason
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM"]),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=12),
+    keep=st.floats(0.05, 1),
+)
+def test_damage_is_refused_or_decoded_but_never_anything_else(
+    kind: str, flips: list[tuple[float, int]], keep: float
+) -> None:
+    data = bytearray(save(Image.fromarray(DRAWING), kind))
+    for where, value in flips:
+        data[int(where * (len(data) - 1))] = value
+    try:
+        array = decode(bytes(data[: max(1, int(keep * len(data)))]))
+    except PictureError:
+        return
+    assert array.shape == (10, 14, 3)
+    assert array.dtype == np.uint8
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused_or_decoded(data: bytes) -> None:
+    try:
+        decode(data)
+    except PictureError:
+        pass

@@ -21,6 +21,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ FORMAT = "oneglance-model/1"
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
+_READ_ATTEMPTS = 5
 
 Dtype = Literal["uint8", "float32"]
 
@@ -222,13 +224,7 @@ def read_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
     check, since it needs a runtime.
     """
     folder = Path(path)
-    try:
-        if (folder / MANIFEST_FILE).stat().st_size > MAX_MANIFEST_BYTES:
-            raise ModelFolderError(f"{folder / MANIFEST_FILE}: larger than {MAX_MANIFEST_BYTES} bytes")
-        text = (folder / MANIFEST_FILE).read_bytes()
-        model = (folder / MODEL_FILE).read_bytes()
-    except OSError as error:
-        raise ModelFolderError(f"{folder}: not a model folder: {error}") from error
+    text, model = _read_files(folder)
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
@@ -241,8 +237,36 @@ def read_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
     return ModelFolder(folder, manifest, model)
 
 
+def _read_files(folder: Path) -> tuple[bytes, bytes]:
+    """Manifest and graph of one version of the folder, even while a writer replaces it."""
+    attempts = 0
+    while True:
+        try:
+            # Both files through one descriptor of the folder: a folder put in its place meanwhile is another one.
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                return _read(descriptor, folder, MANIFEST_FILE, MAX_MANIFEST_BYTES), _read(
+                    descriptor, folder, MODEL_FILE
+                )
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            # A writer that replaces the folder leaves none for an instant, and clears the old one away.
+            attempts += 1
+            if attempts == _READ_ATTEMPTS:
+                raise ModelFolderError(f"{folder}: not a model folder: {error}") from error
+            time.sleep(0.01)
+
+
+def _read(folder_descriptor: int, folder: Path, name: str, limit: int | None = None) -> bytes:
+    with open(os.open(name, os.O_RDONLY, dir_fd=folder_descriptor), "rb") as file:
+        if limit is not None and os.fstat(file.fileno()).st_size > limit:
+            raise ModelFolderError(f"{folder / name}: larger than {limit} bytes")
+        return file.read()
+
+
 def write_model_folder(path: str | os.PathLike[str], manifest: Manifest, model: bytes) -> Path:
-    """Write a model folder so that a reader sees the old one or the new one, never a mixture.
+    """Write a model folder so that ``read_model_folder`` sees the old one or the new one, never a mixture.
 
     ``manifest.model_sha256`` and ``model_bytes`` are set from ``model``. Both files are fsynced in
     a sibling folder, which then takes the name. An existing folder of that name is replaced.

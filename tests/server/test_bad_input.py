@@ -323,9 +323,9 @@ def digest(client: Client) -> str:
 
 
 @pytest.fixture
-def enrolled(client: Client, gallery: str) -> Iterator[str]:
+def enrolled(client: Client, gallery: str) -> str:
     client.enroll(gallery, "known", GOOD)
-    yield gallery
+    return gallery
 
 
 @pytest.mark.parametrize("slug", CASES)

@@ -174,15 +174,12 @@ class AsyncClient:
     async def bulk_enroll(self, items: AsyncIterable[EnrollRequest]) -> AsyncIterator[BulkEnrollResponse]:
         """Enroll many over one stream; ``enroll_request`` makes the items. Outcomes come in their order."""
 
-        async def requests() -> AsyncIterator[BulkEnrollRequest]:
+        async def messages() -> AsyncIterator[BulkEnrollRequest]:
             async for item in items:
                 yield BulkEnrollRequest(item=item)
 
-        try:
-            async for response in self._subjects.BulkEnroll(requests()):
-                yield response
-        except grpc.RpcError as error:
-            raise_from(error)
+        async for response in self._stream(self._subjects.BulkEnroll, messages()):
+            yield response
 
     async def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         """Its labels, times and encoding ids."""
@@ -254,11 +251,8 @@ class AsyncClient:
             async for request in requests:
                 yield IdentifyStreamRequest(request=request)
 
-        try:
-            async for response in self._identification.IdentifyStream(messages()):
-                yield response
-        except grpc.RpcError as error:
-            raise_from(error)
+        async for response in self._stream(self._identification.IdentifyStream, messages()):
+            yield response
 
     async def encode(self, *examples: ExampleLike, encoder: str = "") -> list[Encoding]:
         """f(x) of each example: ``values`` float32 [D]. Nothing is stored."""
@@ -283,3 +277,24 @@ class AsyncClient:
             return await method(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise_from(error)
+
+    async def _stream(
+        self, method: grpc.aio.StreamStreamMultiCallable[Req, Res], requests: AsyncIterable[Req]
+    ) -> AsyncIterator[Res]:
+        # When the caller's own iterator fails, what was sent is still answered; then its error is raised.
+        failures: list[Exception] = []
+
+        async def guarded() -> AsyncIterator[Req]:
+            try:
+                async for request in requests:
+                    yield request
+            except Exception as error:
+                failures.append(error)
+
+        try:
+            async for response in method(guarded()):
+                yield response
+        except grpc.RpcError as error:
+            raise_from(error)
+        if failures:
+            raise failures[0]

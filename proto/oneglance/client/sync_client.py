@@ -175,15 +175,12 @@ class Client:
     def bulk_enroll(self, items: Iterable[EnrollRequest]) -> Iterator[BulkEnrollResponse]:
         """Enroll many over one stream; ``enroll_request`` makes the items. Outcomes come in their order."""
 
-        def requests() -> Iterator[BulkEnrollRequest]:
+        def messages() -> Iterator[BulkEnrollRequest]:
             for item in items:
                 yield BulkEnrollRequest(item=item)
 
-        try:
-            for response in self._subjects.BulkEnroll(requests()):
-                yield response
-        except grpc.RpcError as error:
-            raise_from(error)
+        for response in self._stream(self._subjects.BulkEnroll, messages()):
+            yield response
 
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         """Its labels, times and encoding ids."""
@@ -255,11 +252,8 @@ class Client:
             for request in requests:
                 yield IdentifyStreamRequest(request=request)
 
-        try:
-            for response in self._identification.IdentifyStream(messages()):
-                yield response
-        except grpc.RpcError as error:
-            raise_from(error)
+        for response in self._stream(self._identification.IdentifyStream, messages()):
+            yield response
 
     def encode(self, *examples: ExampleLike, encoder: str = "") -> list[Encoding]:
         """f(x) of each example: ``values`` float32 [D]. Nothing is stored."""
@@ -284,3 +278,24 @@ class Client:
             return method(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise_from(error)
+
+    def _stream(
+        self, method: grpc.StreamStreamMultiCallable[Req, Res], requests: Iterable[Req]
+    ) -> Iterator[Res]:
+        # When the caller's own iterator fails, what was sent is still answered; then its error is raised.
+        failures: list[Exception] = []
+
+        def guarded() -> Iterator[Req]:
+            try:
+                for request in requests:
+                    yield request
+            except Exception as error:
+                failures.append(error)
+
+        try:
+            for response in method(guarded()):
+                yield response
+        except grpc.RpcError as error:
+            raise_from(error)
+        if failures:
+            raise failures[0]

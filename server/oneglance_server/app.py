@@ -220,6 +220,7 @@ def _open_galleries(settings: Settings) -> Galleries:
         max_encodings_per_subject=settings.max_encodings_per_subject,
         gpu_temp_memory_bytes=settings.gpu_temp_memory_bytes,
         search_threads=settings.search_threads,
+        snapshot_every_encodings=settings.snapshot_every,
     )
     try:
         return Galleries.open(settings.data_dir, device=settings.device, settings=index, progress=progress)

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height, before decoding.")
     max_message_bytes: int = Field(64 << 20, ge=4096, le=1 << 30, description="Largest gRPC message, in bytes.")
     max_encodings_per_subject: int = Field(1000, ge=1, description="Encodings one subject may have.")
+    snapshot_every: int = Field(
+        100_000, ge=1, description="Enrolled or deleted encodings of a gallery after which its snapshot is renewed."
+    )
     search_threads: int = Field(0, ge=0, description="Threads inside one scan; 0 means all cores.")
     gpu_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Ceiling of the encoder's memory on a GPU.")
     gpu_temp_memory_bytes: int = Field(256 << 20, ge=1 << 20, description="Scratch memory of the index on a GPU.")

@@ -1,0 +1,68 @@
+"""A load generator in a process of its own: N calls in flight against one method, for some seconds.
+
+Requests are serialised beforehand and answers are not parsed, so that what is measured is the server and the wire.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+from google.protobuf.message import Message
+
+IDENTIFY = "/oneglance.v1.IdentificationService/Identify"
+ENCODE = "/oneglance.v1.IdentificationService/Encode"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run achieved: calls per second, and the latency's median and 99th percentile in milliseconds."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+def drive(address: str, method: str, requests: Sequence[Message], *, in_flight: int, seconds: float) -> Load:
+    """Call ``method`` with the requests in turn, ``in_flight`` at a time, and measure after a short warm-up."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "requests.json"
+        path.write_text(json.dumps([request.SerializeToString().hex() for request in requests]))
+        command = [sys.executable, "-m", "benchmarks.load", address, method, str(path), str(in_flight), str(seconds)]
+        out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return Load(**json.loads(out))
+
+
+async def _drive(address: str, method: str, payloads: list[bytes], in_flight: int, seconds: float) -> Load:
+    latencies: list[float] = []
+    async with grpc.aio.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
+        call = channel.unary_unary(method)
+        started = time.perf_counter()
+        measure_from = started + min(0.5, seconds / 4)
+        until = measure_from + seconds
+
+        async def worker(number: int) -> None:
+            turn = number
+            while (begun := time.perf_counter()) < until:
+                await call(payloads[turn % len(payloads)], timeout=60)
+                turn += in_flight
+                if begun >= measure_from:
+                    latencies.append(time.perf_counter() - begun)
+
+        await asyncio.gather(*(worker(number) for number in range(in_flight)))
+        elapsed = time.perf_counter() - measure_from
+    p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
+    return Load(len(latencies) / elapsed, float(p50), float(p99))
+
+
+if __name__ == "__main__":
+    _, address, method, path, in_flight, seconds = sys.argv
+    payloads = [bytes.fromhex(text) for text in json.loads(Path(path).read_text())]
+    print(json.dumps(vars(asyncio.run(_drive(address, method, payloads, int(in_flight), float(seconds))))))

@@ -1,0 +1,155 @@
+"""The encoder's figures measured through the running server, and the same computed offline with numpy: they must agree.
+
+    python -m benchmarks.accuracy [--model MODEL_DIR] [--trials 20000] DATA...
+
+DATA are folders or zips of pictures that the encoder was not trained on (for Omniglot: the validation alphabets).
+Offline means: the same ONNX file in ONNX Runtime, distances and rates in numpy. Through the server means: every
+picture travels as PNG, is enrolled or identified over gRPC, and only the answers are looked at.
+
+The 20-way trials need a gallery per alphabet and drawer; a trial's answer is the nearest of its 20 candidates.
+"""
+
+import argparse
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.report import table
+from oneglance import Client, enroll_request, identify_request
+from oneglance.model_folder import read_model_folder
+from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResult
+from oneglance.v1.subject_pb2 import EnrollRequest
+from oneglance_exporter.data import Pictures, read_pictures
+from oneglance_exporter.evaluate import evaluate
+from oneglance_exporter.runtime import encoder_of
+from oneglance_exporter.scores import Answers, det_point
+from oneglance_exporter.trials import OneShotTrials, OpenSet, one_shot_trials, open_set
+from oneglance_server.settings import BUNDLED_MODEL
+from tests.running import ServerProcess
+from tests.server.conftest import png
+
+PROBES_PER_CALL = 32
+
+
+class Served:
+    """The pictures, as a server knows them: each picture's subject id is its own index."""
+
+    def __init__(self, client: Client, pictures: Pictures) -> None:
+        self._client = client
+        self._png = [png(image) for image in pictures.images]
+
+    def enroll(self, gallery: str, enrolled: Sequence[int]) -> None:
+        """A gallery with one subject per picture index."""
+        self._client.create_gallery(gallery)
+
+        def items() -> Iterator[EnrollRequest]:
+            for index in enrolled:
+                yield enroll_request(gallery, str(index), [self._png[index]])
+
+        refused = [
+            response.error.message for response in self._client.bulk_enroll(items()) if response.HasField("error")
+        ]
+        if refused:
+            raise RuntimeError(refused[0])
+
+    def identify(
+        self, gallery: str, probes: Sequence[int], candidates: int, tau: float | None = None
+    ) -> list[IdentifyResult]:
+        """One result per probe."""
+
+        def requests() -> Iterator[object]:
+            for start in range(0, len(probes), PROBES_PER_CALL):
+                part = [self._png[index] for index in probes[start : start + PROBES_PER_CALL]]
+                yield identify_request(gallery, part, candidates, tau)
+
+        return [result for answer in self._client.identify_stream(requests()) for result in answer.response.results]  # type: ignore[arg-type]
+
+    def answers(self, gallery: str, split: OpenSet) -> Answers:
+        """Enroll and probe ``split``; what the server says before any threshold."""
+        self.enroll(gallery, split.enrolled.tolist())
+        mated = self.identify(gallery, split.mated.tolist(), 1)
+        strangers = self.identify(gallery, split.strangers.tolist(), 1)
+        mates = split.enrolled[split.mate]
+        return Answers(
+            right=np.array([int(r.candidates[0].subject_id) == mate for r, mate in zip(mated, mates, strict=True)]),
+            mated=np.array([r.candidates[0].distance for r in mated]),
+            strangers=np.array([r.candidates[0].distance for r in strangers]),
+        )
+
+    def one_shot_error(self, pictures: Pictures, trials: OneShotTrials) -> float:
+        """Share of trials whose nearest support picture is of another subject."""
+        first = np.searchsorted(pictures.subject_of, np.arange(len(pictures.subjects)))
+        drawer = np.arange(len(pictures.images)) - first[pictures.subject_of]
+        group = pictures.group_of[pictures.subject_of]
+        wrong = 0
+        by_gallery: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for t, support in enumerate(trials.support):
+            by_gallery[int(group[support[0]]), int(drawer[support[0]])].append(t)
+        for (g, d), members in by_gallery.items():
+            gallery = f"group {g} drawer {d}"
+            enrolled = np.flatnonzero((group == g) & (drawer == d))
+            self.enroll(gallery, enrolled.tolist())
+            results = self.identify(gallery, trials.probe[members].tolist(), len(enrolled))
+            for t, result in zip(members, results, strict=True):
+                support = set(trials.support[t].tolist())
+                nearest = next(int(c.subject_id) for c in result.candidates if int(c.subject_id) in support)
+                wrong += nearest != trials.support[t, trials.answer[t]]
+        return wrong / len(trials.probe)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", metavar="DATA")
+    parser.add_argument("--model", type=Path, default=BUNDLED_MODEL, metavar="MODEL_DIR")
+    parser.add_argument("--trials", type=int, default=20_000)
+    options = parser.parse_args()
+    folder = read_model_folder(options.model)
+    height, width, _ = folder.manifest.input.shape
+    pictures = read_pictures(options.data, height, width)
+    encodings = encoder_of(folder.model, threads=2)(pictures.images)
+    offline = evaluate(encodings, pictures, options.trials)
+
+    started = time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory() as data_dir,
+        ServerProcess(Path(data_dir), models=options.model, log_level="error") as server,
+        Client(server.address) as client,
+    ):
+        served = Served(client, pictures)
+        error = served.one_shot_error(pictures, one_shot_trials(pictures, options.trials))
+        everybody = served.answers("everybody", open_set(pictures, offline.subjects))
+        split = open_set(pictures, offline.gallery_size)
+        half = served.answers("half", split)
+        points = [det_point(half, point.target_fpir) for point in offline.open_set]
+        # The decisions themselves, at the tau of the first point.
+        tau = points[0].tau
+        client.set_threshold("half", tau)
+        let_in = [r.decision == DECISION_IDENTIFIED for r in served.identify("half", split.strangers.tolist(), 1)]
+        mates = split.enrolled[split.mate].astype(str)
+        found = [
+            r.subject_id == m for r, m in zip(served.identify("half", split.mated.tolist(), 1), mates, strict=True)
+        ]
+    seconds = time.perf_counter() - started
+
+    rows: list[tuple[object, ...]] = [
+        (f"{offline.ways}-way one-shot error, {offline.trials:,} trials", offline.one_shot_error, error),
+        (f"rank-1, all {offline.subjects} enrolled once", offline.rank1, everybody.rank1),
+    ]
+    for mine, theirs in zip(offline.open_set, points, strict=True):
+        rows.append((f"FNIR at FPIR {mine.target_fpir:.0%}, K = {offline.gallery_size}", mine.fnir, theirs.fnir))
+    rows.append((f"FPIR of the decisions at tau = {tau:.4f}", offline.open_set[0].fpir, float(np.mean(let_in))))
+    rows.append((f"FNIR of the decisions at tau = {tau:.4f}", offline.open_set[0].fnir, 1 - float(np.mean(found))))
+    table(
+        f"Accuracy of {folder.manifest.name} {folder.digest[:12]}: offline and through the server",
+        ("figure", "offline", "served", "equal"),
+        [(name, f"{a:.4f}", f"{b:.4f}", "yes" if abs(a - b) < 1e-12 else f"no: {b - a:+.2e}") for name, a, b in rows],
+    )  # fmt: skip
+    print(f"\nEER over all pairs, offline: {offline.eer:.4f}; {seconds:.0f} s through the server")
+
+
+if __name__ == "__main__":
+    main()

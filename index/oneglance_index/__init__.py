@@ -1,0 +1,90 @@
+"""oneglance_index: keeps encodings durably, and finds the nearest subjects.
+
+Galleries.open(data_dir) is the way in. The store (SQLite) is the truth; every index is a cache of it in
+memory. Distances are squared L2 throughout.
+"""
+
+from oneglance_index.device import Device, open_device, parse_device
+from oneglance_index.distance import MAX_SQUARED_NORM, check_encodings, squared_l2
+from oneglance_index.errors import (
+    DeviceUnavailable,
+    DimensionMismatch,
+    EncodingInvalid,
+    EncodingNotFound,
+    GalleryError,
+    GalleryExists,
+    GalleryNotFound,
+    LimitExceeded,
+    RequestConflict,
+    StoreClosed,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreIOError,
+    StoreLocked,
+    StoreTooNew,
+    SubjectExists,
+    SubjectNotFound,
+)
+from oneglance_index.flat import ExactIndex, IndexInfo
+from oneglance_index.gallery import MAX_DIMENSION, Galleries, GalleryIndex
+from oneglance_index.records import (
+    Candidate,
+    Change,
+    Deleted,
+    Encoding,
+    Enrolled,
+    Gallery,
+    GalleryPage,
+    OnExisting,
+    OpenProgress,
+    SearchResult,
+    Subject,
+    SubjectPage,
+)
+from oneglance_index.settings import IndexSettings
+
+__all__ = [
+    "MAX_DIMENSION",
+    "MAX_SQUARED_NORM",
+    "Candidate",
+    "Change",
+    "Deleted",
+    "Device",
+    "DeviceUnavailable",
+    "DimensionMismatch",
+    "Encoding",
+    "EncodingInvalid",
+    "EncodingNotFound",
+    "Enrolled",
+    "ExactIndex",
+    "Galleries",
+    "Gallery",
+    "GalleryError",
+    "GalleryExists",
+    "GalleryIndex",
+    "GalleryNotFound",
+    "GalleryPage",
+    "IndexInfo",
+    "IndexSettings",
+    "LimitExceeded",
+    "OnExisting",
+    "OpenProgress",
+    "RequestConflict",
+    "SearchResult",
+    "StoreClosed",
+    "StoreDamaged",
+    "StoreError",
+    "StoreFull",
+    "StoreIOError",
+    "StoreLocked",
+    "StoreTooNew",
+    "Subject",
+    "SubjectExists",
+    "SubjectNotFound",
+    "SubjectPage",
+    "check_encodings",
+    "open_device",
+    "parse_device",
+    "squared_l2",
+]

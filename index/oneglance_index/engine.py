@@ -1,0 +1,122 @@
+"""FAISS, as far as this package uses it: the only module that imports it, and the only untyped surface.
+
+Everything here is a thin, typed call. See scan.py for how the calls are put together.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import faiss
+import numpy as np
+
+from oneglance_index.errors import DeviceUnavailable
+from oneglance_index.records import Integers, Vectors
+
+# The GPU kernels select at most this many neighbours (GPU_MAX_SELECTION_K).
+GPU_MAX_K = 2048
+
+# Below this many queries x dimensions FAISS scans row by row. We choose the path ourselves, call by call: the
+# matrix path unless a selector is passed. FAISS keeps the number per process, so it is set once, here.
+faiss.cvar.distance_compute_blas_threshold = 1
+
+_EVERY_ROW = faiss.IDSelectorAll()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def use_one_thread() -> None:
+    """Makes FAISS's loops and its BLAS single-threaded when they are called from the calling thread."""
+    faiss.omp_set_num_threads(1)
+
+
+def nearest(queries: Vectors, rows: Vectors, norms: Vectors, k: int, by_row: bool) -> tuple[Vectors, Integers]:
+    """The k rows nearest to each query: squared L2 float32 [q, k] ascending, row numbers int64 [q, k].
+
+    queries float32 [q, D], rows float32 [n, D], norms float32 [n] = ||row||^2, all C-contiguous, 1 <= k <= n.
+    `by_row` takes FAISS's row path, sum (x-q)^2, else its matrix path, ||x||^2 + ||q||^2 - 2xq.
+    """
+    q, dimension = queries.shape
+    distances = np.empty((q, k), np.float32)
+    labels = np.empty((q, k), np.int64)
+    faiss.knn_L2sqr(
+        faiss.swig_ptr(queries),
+        faiss.swig_ptr(rows),
+        dimension,
+        q,
+        len(rows),
+        k,
+        faiss.swig_ptr(distances),
+        faiss.swig_ptr(labels),
+        faiss.swig_ptr(norms),
+        _EVERY_ROW if by_row else None,
+    )
+    return distances, labels
+
+
+class GpuResources:
+    """FAISS's resources on one GPU: streams, cuBLAS, and scratch memory of a fixed size.
+
+    Raises DeviceUnavailable, naming what is missing.
+    """
+
+    def __init__(self, device: str, ordinal: int, temp_memory_bytes: int) -> None:
+        if not hasattr(faiss, "StandardGpuResources"):
+            raise DeviceUnavailable(device, "the installed FAISS has no GPU support (faiss-cpu; the gpu extra has)")
+        if os.environ.get("NVIDIA_TF32_OVERRIDE") == "1":
+            # It would round the products to 10 bits behind FAISS's back, and break the error bound.
+            raise DeviceUnavailable(device, "NVIDIA_TF32_OVERRIDE=1 is set, which makes FAISS inexact")
+        visible = faiss.get_num_gpus()
+        if visible == 0:
+            raise DeviceUnavailable(device, "FAISS sees no GPU (no card, no driver, or CUDA_VISIBLE_DEVICES is empty)")
+        if ordinal >= visible:
+            raise DeviceUnavailable(device, f"FAISS sees {visible} GPU(s), numbered from 0")
+        self.device = device
+        self._ordinal = ordinal
+        try:
+            self._resources = faiss.StandardGpuResources()
+            # Before the first index, which allocates it. FAISS caps it at 1.5 GiB itself.
+            self._resources.setTempMemory(temp_memory_bytes)
+            self.flat(1)  # starts CUDA now, so that a broken driver is an error at start-up
+        except RuntimeError as error:
+            raise DeviceUnavailable(device, str(error)) from error
+
+    def flat(self, dimension: int) -> GpuFlat:
+        config = faiss.GpuIndexFlatConfig()
+        config.device = self._ordinal
+        config.useFloat16 = False
+        if hasattr(config, "use_cuvs"):
+            config.use_cuvs = False  # the error bound was worked out for FAISS's own kernels
+        return GpuFlat(self.device, faiss.GpuIndexFlatL2(self._resources, dimension, config))
+
+
+class GpuFlat:
+    """A GpuIndexFlatL2. Not safe for two threads, nor are two of them that share resources."""
+
+    def __init__(self, device: str, index: Any) -> None:
+        self._device = device
+        self._index = index
+
+    @property
+    def rows(self) -> int:
+        return int(self._index.ntotal)
+
+    def add(self, vectors: Vectors) -> None:
+        try:
+            self._index.add(vectors)
+        except RuntimeError as error:
+            raise DeviceUnavailable(self._device, str(error)) from error
+
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+        try:
+            distances, labels = self._index.search(queries, k)
+        except RuntimeError as error:
+            raise DeviceUnavailable(self._device, str(error)) from error
+        return distances, labels
+
+    def reset(self) -> None:
+        self._index.reset()

@@ -1,0 +1,142 @@
+"""Everything the index package raises for a caller to handle.
+
+    GalleryError
+    ├── GalleryNotFound     no gallery has this id
+    ├── GalleryExists       a gallery has this id already
+    ├── SubjectNotFound     the gallery holds no subject of this id
+    ├── SubjectExists       enroll with on_existing="fail" met an enrolled subject
+    ├── EncodingNotFound    the subject holds no encoding of this id
+    ├── RequestConflict     this request id was used before, with other content
+    ├── DimensionMismatch   vectors of another dimension than the gallery's
+    ├── EncodingInvalid     a vector that has no usable distance: NaN, infinite, zero, or huge
+    ├── LimitExceeded       more than a stated limit allows
+    ├── StoreError          the durable store cannot do it; nothing was acknowledged
+    │   ├── StoreLocked     another process has this data directory open
+    │   ├── StoreDamaged    the database file is not one, or is broken
+    │   ├── StoreTooNew     a later version wrote this data directory
+    │   ├── StoreFull       the disk (or a quota) is full
+    │   ├── StoreIOError    reading or writing failed otherwise
+    │   └── StoreClosed     the store was closed, or is closing
+    └── DeviceUnavailable   the device asked for cannot be used; never answered by another one
+
+The classes carry fields; the message is made from them, and nobody has to parse it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class GalleryError(Exception):
+    """The root of the tree."""
+
+
+class GalleryNotFound(GalleryError):
+    def __init__(self, gallery_id: str) -> None:
+        super().__init__(f"no gallery {gallery_id!r}")
+        self.gallery_id = gallery_id
+
+
+class GalleryExists(GalleryError):
+    def __init__(self, gallery_id: str) -> None:
+        super().__init__(f"gallery {gallery_id!r} exists already")
+        self.gallery_id = gallery_id
+
+
+class SubjectNotFound(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str) -> None:
+        super().__init__(f"no subject {subject_id!r} in gallery {gallery_id!r}")
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+
+
+class SubjectExists(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str) -> None:
+        super().__init__(f"subject {subject_id!r} is enrolled in gallery {gallery_id!r} already")
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+
+
+class EncodingNotFound(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str, encoding_id: str) -> None:
+        super().__init__(f"subject {subject_id!r} in gallery {gallery_id!r} has no encoding {encoding_id!r}")
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+        self.encoding_id = encoding_id
+
+
+class RequestConflict(GalleryError):
+    def __init__(self, gallery_id: str, request_id: str) -> None:
+        super().__init__(f"request {request_id!r} was made before in gallery {gallery_id!r}, with other content")
+        self.gallery_id = gallery_id
+        self.request_id = request_id
+
+
+class DimensionMismatch(GalleryError):
+    def __init__(self, expected: int, got: tuple[int, ...]) -> None:
+        super().__init__(f"expected vectors of dimension {expected}, got an array of shape {got}")
+        self.expected = expected
+        self.got = got
+
+
+class EncodingInvalid(GalleryError):
+    """`row` is the position of the first bad vector; `reason` is "not_finite", "zero" or "too_large"."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(f"vector {row} has no usable distance: {reason}")
+        self.row = row
+        self.reason = reason
+
+
+class LimitExceeded(GalleryError):
+    """`limit` names the setting or argument, e.g. "max_encodings_per_subject"."""
+
+    def __init__(self, limit: str, maximum: int, got: int) -> None:
+        super().__init__(f"{limit} is {maximum}, got {got}")
+        self.limit = limit
+        self.maximum = maximum
+        self.got = got
+
+
+class StoreError(GalleryError):
+    """The durable store cannot do it. `path` is the file or folder concerned."""
+
+    summary = "the store failed"
+
+    def __init__(self, path: Path, detail: str = "") -> None:
+        super().__init__(f"{path}: {self.summary}" + (f" ({detail})" if detail else ""))
+        self.path = path
+        self.detail = detail
+
+
+class StoreLocked(StoreError):
+    summary = "another process has this data directory open"
+
+
+class StoreDamaged(StoreError):
+    summary = "the database is damaged"
+
+
+class StoreTooNew(StoreError):
+    summary = "a later version of oneglance wrote this store"
+
+
+class StoreFull(StoreError):
+    summary = "the disk is full"
+
+
+class StoreIOError(StoreError):
+    summary = "reading or writing failed"
+
+
+class StoreClosed(StoreError):
+    summary = "the store is closed"
+
+
+class DeviceUnavailable(GalleryError):
+    """`device` is what was asked for; `reason` names what is missing."""
+
+    def __init__(self, device: str, reason: str) -> None:
+        super().__init__(f"device {device!r} cannot be used: {reason}")
+        self.device = device
+        self.reason = reason

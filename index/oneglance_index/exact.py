@@ -1,0 +1,164 @@
+"""From the rows that a scan proposes to the subjects that are certainly nearest.
+
+FAISS computes in float32, and on its matrix path as ||x||^2 + ||q||^2 - 2xq, which cancels: near 0 nothing of
+the value may be left. So its distances only choose rows; the proposed rows are measured again by
+distance.squared_l2. A row that was not proposed could still belong in the answer if FAISS's error was larger
+than the gap. With u = 2^-24 and any order of summation, fused or not (Higham, Accuracy and Stability of
+Numerical Algorithms, section 3.1),
+
+    |FAISS's d - d|  <=  gamma * (||x|| + ||q||)^2,    gamma = (D + 3) u / (1 - (D + 3) u)
+
+for both paths, since each is a sum of products whose absolute values sum up to at most (||x|| + ||q||)^2. A
+row not proposed has FAISS's d >= F, the largest proposed. A row with d <= c has ||x|| <= ||q|| + sqrt(c). So
+when F - gamma * (2 ||q|| + sqrt(c))^2 > c, no row that was left out has d <= c; else more rows are fetched.
+In the end the answer equals that of brute force in float64, boundary, ties and all, for any data; how many
+rows had to be fetched is all that depends on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneglance_index.distance import squared_l2, squared_norms
+from oneglance_index.records import Integers, Vectors
+
+Nearest = Callable[[Vectors, int], tuple[Vectors, Integers]]
+
+# More than k, because some of the nearest rows may be of one subject, or dead, or too close to the cut to
+# tell.
+_SLACK_ROWS = 16
+# What range() looks at first: few subjects lie within a threshold that identifies.
+_FIRST_RANGE_ROWS = 32
+_GROWTH = 4
+# Bounds the memory of one fetch: FAISS gives 12 bytes for each of these, measuring again takes 8 D.
+_FETCH_AT_ONCE = 1 << 20
+_MEASURE_VALUES_AT_ONCE = 1 << 22
+
+
+class Table(NamedTuple):
+    """The rows of an index: vectors float32 [n, D], encoding numbers int64 [n] ascending, subject numbers
+    int64 [n] with -1 for a dead row; `max_norm` is at least the largest ||x||; `live_subjects` counts the
+    distinct ones."""
+
+    vectors: Vectors
+    numbers: Integers
+    subjects: Integers
+    max_norm: float
+    live_subjects: int
+
+
+class Ranked(NamedTuple):
+    """The nearest subjects of one probe, nearest first: all three [m], m <= k."""
+
+    distances: Vectors
+    subjects: Integers
+    numbers: Integers
+
+
+def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, k: int, within: float) -> list[Ranked]:
+    """For each probe float32 [q, D] the k nearest subjects whose distance is at most `within` (inf: any)."""
+    rows = len(table.numbers)
+    k = min(k, table.live_subjects)
+    answers: list[Ranked] = [Ranked(np.empty(0, np.float32), *[np.empty(0, np.int64)] * 2)] * len(probes)
+    if k == 0:
+        return answers
+    norms = np.sqrt(squared_norms(probes))
+    rows_per_subject = -(-rows // table.live_subjects)
+    fetch = _FIRST_RANGE_ROWS if np.isfinite(within) else k * rows_per_subject + _SLACK_ROWS
+    open_probes = np.arange(len(probes))
+    while len(open_probes):
+        fetch = min(fetch, rows)
+        still_open = []
+        step = max(1, _FETCH_AT_ONCE // fetch)
+        for start in range(0, len(open_probes), step):
+            batch = open_probes[start : start + step]
+            ranked, cuts, floors = _rank(table, nearest, probes[batch], norms[batch], k, within, fetch)
+            settled = (floors > cuts) | (fetch == rows)
+            for at in np.flatnonzero(settled):
+                answers[batch[at]] = ranked(int(at))
+            still_open.append(batch[~settled])
+        open_probes = np.concatenate(still_open)
+        fetch *= _GROWTH
+    return answers
+
+
+def _rank(
+    table: Table,
+    nearest: Nearest,
+    probes: Vectors,
+    norms: NDArray[np.float64],
+    k: int,
+    within: float,
+    fetch: int,
+) -> tuple[Callable[[int], Ranked], NDArray[np.float64], NDArray[np.float64]]:
+    """Ranks the subjects among `fetch` proposed rows.
+
+    Returns what ranks the i-th probe's, the cut c that decides it, float64 [q] (inf: fewer than k were
+    proposed), and a lower bound of the distance of every row not proposed, float64 [q].
+    """
+    proposed, at = nearest(probes, fetch)
+    distances = _measure(table.vectors, at, probes)
+    numbers, subjects = table.numbers[at], table.subjects[at]
+    distances[subjects < 0] = np.inf
+    order = np.lexsort((numbers, distances), axis=1)
+    distances = np.take_along_axis(distances, order, 1)
+    numbers, subjects = np.take_along_axis(numbers, order, 1), np.take_along_axis(subjects, order, 1)
+    first = _first_of_each(subjects) & (subjects >= 0)
+    rank = np.cumsum(first, axis=1)
+
+    enough = rank[:, -1] >= k
+    kth = distances[np.arange(len(probes)), np.argmax(rank >= k, axis=1)].astype(np.float64)
+    cuts = np.minimum(np.where(enough, kth, np.inf), within)
+    floors = _floors(proposed.max(axis=1), norms, cuts, table)
+    kept = first & (rank <= k) & (distances.astype(np.float64) <= within)
+
+    def ranked(i: int) -> Ranked:
+        keep = kept[i]
+        return Ranked(distances[i, keep], subjects[i, keep], numbers[i, keep])
+
+    return ranked, cuts, floors
+
+
+def _measure(vectors: Vectors, at: Integers, probes: Vectors) -> Vectors:
+    """The real distances of proposed rows: at int64 [q, f], probes float32 [q, D], result float32 [q, f]."""
+    distances = np.empty(at.shape, np.float32)
+    rows_at_once = max(1, _MEASURE_VALUES_AT_ONCE // vectors.shape[1])
+    if at.size <= rows_at_once:
+        return squared_l2(vectors[at], probes[:, None, :])
+    for i, probe in enumerate(probes):
+        for start in range(0, at.shape[1], rows_at_once):
+            part = slice(start, start + rows_at_once)
+            distances[i, part] = squared_l2(vectors[at[i, part]], probe)
+    return distances
+
+
+def _first_of_each(values: Integers) -> NDArray[np.bool_]:
+    """Whether each value is the first of its kind in its line, bool [q, f]."""
+    order = np.argsort(values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, 1)
+    first = np.ones(values.shape, np.bool_)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    result = np.empty_like(first)
+    np.put_along_axis(result, order, first, 1)
+    return result
+
+
+def _floors(
+    proposed: Vectors, norms: NDArray[np.float64], cuts: NDArray[np.float64], table: Table
+) -> NDArray[np.float64]:
+    """The lower bound of the docstring, float64 [q], rounded to float32 as the distances are.
+
+    13 more than its D + 3 covers norms that were rounded to float32 and this computation itself; the last
+    term covers products that underflow, should the hardware flush them to 0.
+    """
+    dimension = table.vectors.shape[1]
+    unit = (dimension + 16) * 2.0**-24
+    gamma = unit / (1 - unit)
+    reach = norms + np.minimum(table.max_norm, norms + np.sqrt(cuts) * (1 + 1e-6))
+    floors = proposed.astype(np.float64) - gamma * reach**2 - dimension * 2.0**-124
+    rounded: NDArray[np.float64] = floors.astype(np.float32).astype(np.float64)
+    return rounded

@@ -1,0 +1,253 @@
+"""ExactIndex: a gallery's encodings in memory, searched exactly.
+
+A cache of the store: it is told of every committed Change, in order. Rows are only ever appended; a deleted
+row is marked dead, which works on a GPU too (no GPU index removes rows, and one silently ignores an
+IDSelector), and leaves when compact() builds the arrays anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneglance_index.distance import squared_norms
+from oneglance_index.exact import Ranked, Table, nearest_subjects
+from oneglance_index.records import Candidate, Change, Integers, SearchResult, Vectors
+from oneglance_index.scan import CpuScan, Scan
+
+# apply() tries to work off what is pending from this many rows on, so that a bulk load without searches
+# doesn't leave it all to the first search.
+_PENDING_ROWS = 2048
+# Dead rows beyond this, or this share of the rows, are worth a compaction.
+_MIN_DEAD_ROWS = 64
+_DEAD_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """An index as it stands. `memory_bytes` counts the arrays on the host."""
+
+    kind: str
+    device: str
+    exact: bool
+    revision: int
+    subjects: int
+    encodings: int
+    dead_rows: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The rows of an index at a revision, dead ones included; nobody changes these arrays any more.
+
+    numbers and subjects int64 [n], subjects -1 for a dead row; vectors float32 [n, D].
+    """
+
+    revision: int
+    numbers: Integers
+    subjects: Integers
+    vectors: Vectors
+
+
+class ExactIndex:
+    """`scan` does the searching; `host` is a CpuScan of the same rows for searches too large for `scan`.
+
+    Safe for any thread: one search at a time, and apply() never waits for it.
+    """
+
+    kind = "flat"
+    exact = True
+
+    def __init__(self, dimension: int, device: str, scan: Scan, host: CpuScan) -> None:
+        self.dimension = dimension
+        self.device = device
+        self._scan = scan
+        self._host = host
+        self._vectors: Vectors = np.empty((0, dimension), np.float32)
+        self._norms: Vectors = np.empty(0, np.float32)
+        self._numbers: Integers = np.empty(0, np.int64)
+        self._subjects: Integers = np.empty(0, np.int64)
+        self._rows = 0
+        self._dead = 0
+        self._max_norm = 0.0
+        self._subject_ids: dict[int, str] = {}
+        self._revision = 0
+        # Guards everything above; held during a search.
+        self._lock = threading.Lock()
+        self._compacting = threading.Lock()
+        # Guards the two below only; held for moments.
+        self._pending_lock = threading.Lock()
+        self._pending: deque[Change] = deque()
+        self._pending_rows = 0
+
+    def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
+        """Starts from a known state, before any search: call once, then append() the rows of that state."""
+        self._revision = revision
+        self._subject_ids = subject_ids
+        self._reserve(capacity)
+
+    def append(self, numbers: Integers, subjects: Integers, vectors: Vectors) -> None:
+        """Adds rows: numbers int64 [n] ascending and above all there are, subjects int64 [n], float32 [n, D]."""
+        with self._lock:
+            self._append(numbers, subjects, vectors)
+
+    def apply(self, change: Change) -> None:
+        """Takes over a committed change. Searches that start afterwards see it. Never waits for a search."""
+        with self._pending_lock:
+            self._pending.append(change)
+            self._pending_rows += len(change.added)
+            many = self._pending_rows >= _PENDING_ROWS
+        if many and self._lock.acquire(blocking=False):
+            try:
+                self._drain()
+            finally:
+                self._lock.release()
+
+    def search(self, probes: Vectors, k: int) -> SearchResult:
+        """The k nearest subjects of each probe, float32 [q, D]; fewer where the gallery holds fewer."""
+        return self._search(probes, k, np.inf, k)
+
+    def range(self, probes: Vectors, threshold: float, limit: int) -> SearchResult:
+        """The nearest `limit` subjects of each probe within the threshold: distance <= threshold."""
+        return self._search(probes, limit + 1, threshold, limit)
+
+    def _search(self, probes: Vectors, k: int, within: float, limit: int) -> SearchResult:
+        with self._lock:
+            self._drain()
+            if self._scan.rows < self._rows:
+                self._scan.extend(self._vectors, self._norms, self._rows)
+            if self._host.rows < self._rows:
+                self._host.extend(self._vectors, self._norms, self._rows)
+            ids = self._subject_ids
+            table = Table(
+                self._vectors[: self._rows],
+                self._numbers[: self._rows],
+                self._subjects[: self._rows],
+                self._max_norm,
+                len(ids),
+            )
+            ranked = nearest_subjects(table, self._nearest, probes, k, within)
+            return SearchResult(
+                tuple(_candidates(found, ids, limit) for found in ranked),
+                tuple(within < np.inf and len(found.distances) > limit for found in ranked),
+                self._revision,
+                len(ids),
+                self._rows - self._dead,
+                self.exact,
+                self.kind,
+                self.device,
+            )
+
+    def _nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+        return (self._scan if k <= self._scan.max_k else self._host).nearest(queries, k)
+
+    def info(self) -> IndexInfo:
+        with self._lock:
+            self._drain()
+            memory = sum(a.nbytes for a in (self._vectors, self._norms, self._numbers, self._subjects))
+            live = self._rows - self._dead
+            subjects = len(self._subject_ids)
+            return IndexInfo(self.kind, self.device, self.exact, self._revision, subjects, live, self._dead, memory)
+
+    def freeze(self) -> Frozen:
+        """The present state, at the cost of a copy of the subject numbers; searches go on meanwhile."""
+        with self._lock:
+            self._drain()
+            # Rows are append-only and compaction makes new arrays, so views of the others stay as they are.
+            rows = slice(0, self._rows)
+            return Frozen(self._revision, self._numbers[rows], self._subjects[rows].copy(), self._vectors[rows])
+
+    def wants_compaction(self) -> bool:
+        return self._dead > max(_MIN_DEAD_ROWS, _DEAD_SHARE * self._rows)
+
+    def compact(self) -> None:
+        """Forgets dead rows. On the CPU searches wait for moments only; a GPU is loaded anew meanwhile."""
+        with self._compacting:
+            frozen = self.freeze()
+            keep = frozen.subjects >= 0
+            kept = int(keep.sum())
+            if kept == len(keep):
+                return
+            capacity = kept + kept // 8 + _MIN_DEAD_ROWS
+            vectors = np.empty((capacity, self.dimension), np.float32)
+            np.compress(keep, frozen.vectors, axis=0, out=vectors[:kept])
+            norms = squared_norms(vectors[:kept])
+            with self._lock:
+                self._drain()
+                old, tail = slice(0, len(keep)), slice(len(keep), self._rows)
+                late = (self._numbers[tail], self._subjects[tail], self._vectors[tail])
+                # The present subjects, not the frozen ones: some rows may have died since.
+                numbers, subjects = self._numbers[old][keep], self._subjects[old][keep]
+                self._vectors, self._rows = vectors, kept
+                self._norms = np.empty(capacity, np.float32)
+                self._numbers, self._subjects = np.empty((2, capacity), np.int64)
+                self._norms[:kept], self._numbers[:kept], self._subjects[:kept] = norms, numbers, subjects
+                self._max_norm = float(np.sqrt(norms.max(initial=0.0)))
+                self._scan.reset()
+                self._host.reset()
+                self._append(*late)
+                self._dead = int((self._subjects[: self._rows] < 0).sum())
+                self._scan.extend(self._vectors, self._norms, self._rows)
+
+    def _drain(self) -> None:
+        """Works off what is pending. All additions, then all removals: numbers are never used twice, so order
+        between them doesn't matter, and one large block is much cheaper than many small ones."""
+        with self._pending_lock:
+            changes, self._pending, self._pending_rows = self._pending, deque(), 0
+        if not changes:
+            return
+        adding = [change for change in changes if len(change.added)]
+        for change in adding:
+            self._subject_ids[change.subject] = change.subject_id
+        if adding:
+            self._append(
+                np.concatenate([change.added for change in adding]),
+                np.repeat([change.subject for change in adding], [len(change.added) for change in adding]),
+                np.concatenate([change.vectors for change in adding]),
+            )
+        self._remove(np.concatenate([change.removed for change in changes]))
+        for change in changes:
+            if change.removed_subject is not None:
+                del self._subject_ids[change.removed_subject]
+        self._revision = changes[-1].revision
+
+    def _append(self, numbers: Integers, subjects: Integers, vectors: Vectors) -> None:
+        end = self._rows + len(numbers)
+        if end > len(self._numbers):
+            self._reserve(end + end // 4 + _PENDING_ROWS)
+        rows = slice(self._rows, end)
+        norms = squared_norms(vectors)
+        self._vectors[rows], self._norms[rows] = vectors, norms
+        self._numbers[rows], self._subjects[rows] = numbers, subjects
+        self._max_norm = max(self._max_norm, float(np.sqrt(norms.max(initial=0.0))))
+        self._rows = end
+
+    def _remove(self, numbers: Integers) -> None:
+        rows = np.searchsorted(self._numbers[: self._rows], numbers)
+        self._subjects[rows] = -1
+        self._dead += len(rows)
+
+    def _reserve(self, capacity: int) -> None:
+        rows = self._rows
+
+        def grown(old: NDArray[Any]) -> NDArray[Any]:
+            new = np.empty((capacity, *old.shape[1:]), old.dtype)
+            new[:rows] = old[:rows]
+            return new
+
+        self._vectors, self._norms = grown(self._vectors), grown(self._norms)
+        self._numbers, self._subjects = grown(self._numbers), grown(self._subjects)
+
+
+def _candidates(found: Ranked, ids: dict[int, str], limit: int) -> tuple[Candidate, ...]:
+    columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
+    return tuple(
+        Candidate(ids[subject], str(number), distance)
+        for subject, number, distance in list(zip(*columns, strict=True))[:limit]
+    )

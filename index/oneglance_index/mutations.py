@@ -1,0 +1,242 @@
+"""What can be written: each mutation is one object that the writer runs inside a transaction.
+
+A mutation only touches the database it is given, so that the writer may run it again after a rollback. It
+returns its result and the Effect that an index has to follow once the transaction is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from oneglance_index import queries
+from oneglance_index.distance import check_encodings
+from oneglance_index.errors import (
+    EncodingNotFound,
+    GalleryExists,
+    LimitExceeded,
+    SubjectExists,
+    SubjectNotFound,
+)
+from oneglance_index.records import Change, Deleted, Enrolled, Gallery, Integers, OnExisting, Vectors
+
+T = TypeVar("T")
+
+NOTHING_REMOVED: Integers = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a committed mutation means for the indexes: a gallery to open, to change, or to drop."""
+
+    gallery: int
+    gallery_id: str
+    change: Change | None = None
+    created: Gallery | None = None
+    dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Applied(Generic[T]):
+    result: T
+    effect: Effect | None = None
+
+
+class Mutation(Protocol[T]):
+    def run(self, db: sqlite3.Connection) -> Applied[T]: ...
+
+
+def oldest_request(ttl_seconds: float) -> float:
+    """When a request must have been made at the earliest to be remembered, seconds since the epoch."""
+    return time.time() - ttl_seconds
+
+
+def _bump(db: sqlite3.Connection, gallery: int, subjects: int = 0, encodings: int = 0) -> int:
+    """Counts one more revision, and by how much the gallery grew. Returns the new revision."""
+    row = db.execute(
+        "UPDATE galleries SET revision = revision + 1, subjects = subjects + ?, encodings = encodings + ?"
+        " WHERE number = ? RETURNING revision",
+        (subjects, encodings, gallery),
+    ).fetchall()[0]
+    return int(row[0])
+
+
+def _unchanged(revision: int, dimension: int, **fields: object) -> Change:
+    """A change that adds and removes nothing, with some fields replaced."""
+    empty = Change(revision, NOTHING_REMOVED, np.empty((0, dimension), np.float32), 0, "", NOTHING_REMOVED)
+    return replace(empty, **fields)  # type: ignore[arg-type]  # a dataclass's own fields, by name
+
+
+@dataclass(frozen=True, slots=True)
+class CreateGallery:
+    gallery_id: str
+    encoder_digest: str
+    dimension: int
+    description: str
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        if queries.find_gallery(db, self.gallery_id) is not None:
+            raise GalleryExists(self.gallery_id)
+        number = db.execute(
+            "INSERT INTO galleries (id, encoder_digest, dimension, description, created) VALUES (?, ?, ?, ?, ?)",
+            (self.gallery_id, self.encoder_digest, self.dimension, self.description, time.time()),
+        ).lastrowid
+        assert number is not None
+        gallery = queries.gallery(db, self.gallery_id)[1]
+        return Applied(gallery, Effect(number, self.gallery_id, created=gallery))
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteGallery:
+    gallery_id: str
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        number, gallery = queries.gallery(db, self.gallery_id)
+        db.execute("DELETE FROM galleries WHERE number = ?", (number,))
+        return Applied(gallery, Effect(number, self.gallery_id, dropped=True))
+
+
+@dataclass(frozen=True, slots=True)
+class SetThreshold:
+    gallery_id: str
+    threshold: float | None
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        number, gallery = queries.gallery(db, self.gallery_id)
+        db.execute(
+            "UPDATE galleries SET threshold = ?, threshold_revision = threshold_revision + 1 WHERE number = ?",
+            (self.threshold, number),
+        )
+        change = _unchanged(_bump(db, number), gallery.dimension)
+        return Applied(queries.gallery(db, self.gallery_id)[1], Effect(number, self.gallery_id, change))
+
+
+@dataclass(frozen=True, slots=True)
+class Enroll:
+    gallery_id: str
+    subject_id: str
+    encodings: Vectors
+    labels: Mapping[str, str] | None
+    on_existing: OnExisting
+    request_id: str | None
+    request_digest: bytes
+    max_encodings: int
+    request_ttl_seconds: float
+
+    def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
+        gallery, record = queries.gallery(db, self.gallery_id)
+        now = time.time()
+        if self.request_id is not None:
+            oldest = oldest_request(self.request_ttl_seconds)
+            answered = queries.find_request(db, gallery, self.gallery_id, self.request_id, self.request_digest, oldest)
+            if answered is not None:
+                return Applied(answered)
+            db.execute("DELETE FROM requests WHERE created < ?", (oldest,))
+        vectors = check_encodings(self.encodings, record.dimension)
+        found = queries.find_subject(db, gallery, self.subject_id)
+        if found is not None and self.on_existing == "fail":
+            raise SubjectExists(self.gallery_id, self.subject_id)
+        held = queries.encoding_numbers(db, found) if found is not None else NOTHING_REMOVED
+        removed = held if self.on_existing == "replace" else NOTHING_REMOVED
+        total = len(held) - len(removed) + len(vectors)
+        if total > self.max_encodings:
+            raise LimitExceeded("max_encodings_per_subject", self.max_encodings, total)
+
+        revision = _bump(db, gallery, subjects=found is None, encodings=len(vectors) - len(removed))
+        subject = self._write_subject(db, gallery, found, now)
+        if len(removed):
+            db.execute("DELETE FROM encodings WHERE subject = ?", (subject,))
+            _log_deletions(db, gallery, revision, removed)
+        numbers = [
+            db.execute(
+                "INSERT INTO encodings (gallery, subject, vector, created, revision) VALUES (?, ?, ?, ?, ?)",
+                (gallery, subject, vector.astype("<f4", copy=False).tobytes(), now, revision),
+            ).lastrowid
+            for vector in vectors
+        ]
+        enrolled = Enrolled(self.subject_id, tuple(map(str, numbers)), found is None, False, revision)
+        if self.request_id is not None:
+            db.execute(
+                "INSERT INTO requests (gallery, id, digest, response, created) VALUES (?, ?, ?, ?, ?)",
+                (gallery, self.request_id, self.request_digest, queries.dump_response(enrolled), now),
+            )
+        change = Change(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed)
+        return Applied(enrolled, Effect(gallery, self.gallery_id, change))
+
+    def _write_subject(self, db: sqlite3.Connection, gallery: int, found: int | None, now: float) -> int:
+        labels = None if self.labels is None else json.dumps(dict(self.labels), ensure_ascii=False)
+        if found is None:
+            subject = db.execute(
+                "INSERT INTO subjects (gallery, id, labels, created, updated) VALUES (?, ?, ?, ?, ?)",
+                (gallery, self.subject_id, labels or "{}", now, now),
+            ).lastrowid
+            assert subject is not None
+            return subject
+        db.execute(
+            "UPDATE subjects SET updated = ?, labels = coalesce(?, labels) WHERE number = ?",
+            (now, labels, found),
+        )
+        return found
+
+
+def _log_deletions(db: sqlite3.Connection, gallery: int, revision: int, numbers: Integers) -> None:
+    db.executemany(
+        "INSERT INTO deletions (gallery, revision, encoding) VALUES (?, ?, ?)",
+        ((gallery, revision, int(number)) for number in numbers),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteEncodings:
+    """Deletes one encoding of a subject, or (encoding_id None) the subject with all of them."""
+
+    gallery_id: str
+    subject_id: str
+    encoding_id: str | None
+
+    def run(self, db: sqlite3.Connection) -> Applied[Deleted]:
+        gallery, record = queries.gallery(db, self.gallery_id)
+        subject = queries.find_subject(db, gallery, self.subject_id)
+        if subject is None:
+            raise SubjectNotFound(self.gallery_id, self.subject_id)
+        held = queries.encoding_numbers(db, subject)
+        # Compared as text: " 1", "01" and "+1" are no ids, though int() would take them.
+        removed = held if self.encoding_id is None else held[held.astype(str) == self.encoding_id]
+        if self.encoding_id is not None and not len(removed):
+            raise EncodingNotFound(self.gallery_id, self.subject_id, self.encoding_id)
+        last = len(removed) == len(held)
+        revision = _bump(db, gallery, subjects=-last, encodings=-len(removed))
+        if last:
+            db.execute("DELETE FROM subjects WHERE number = ?", (subject,))
+        else:
+            db.execute("DELETE FROM encodings WHERE number = ?", (int(removed[0]),))
+            db.execute("UPDATE subjects SET updated = ? WHERE number = ?", (time.time(), subject))
+        _log_deletions(db, gallery, revision, removed)
+        change = _unchanged(revision, record.dimension, removed=removed, removed_subject=subject if last else None)
+        return Applied(Deleted(len(removed), last, revision), Effect(gallery, self.gallery_id, change))
+
+
+@dataclass(frozen=True, slots=True)
+class VouchForSnapshot:
+    """Records that a snapshot file is whole. False where the gallery is gone. No revision of the gallery."""
+
+    gallery: int
+    revision: int
+    sha256: str
+    size: int
+
+    def run(self, db: sqlite3.Connection) -> Applied[bool]:
+        if not db.execute("SELECT 1 FROM galleries WHERE number = ?", (self.gallery,)).fetchall():
+            return Applied(False)
+        db.execute(
+            "INSERT OR REPLACE INTO snapshots (gallery, revision, sha256, bytes) VALUES (?, ?, ?, ?)",
+            (self.gallery, self.revision, self.sha256, self.size),
+        )
+        db.execute("DELETE FROM deletions WHERE gallery = ? AND revision <= ?", (self.gallery, self.revision))
+        return Applied(True)

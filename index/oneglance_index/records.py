@@ -1,0 +1,157 @@
+"""The values that go into and come out of galleries. All are frozen; times are seconds since the epoch, UTC.
+
+Distances are squared L2 throughout. An encoding id is a decimal string, unique within the data directory and
+never used twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+OnExisting = Literal["add", "replace", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """A set of subjects whose encodings one encoder made.
+
+    `threshold` is the gallery's own τ, or None where the encoder's applies; `threshold_revision` counts how
+    often it was set, starting from 0. `revision` goes up by one with every committed change of the gallery.
+    """
+
+    id: str
+    encoder_digest: str
+    dimension: int
+    description: str
+    threshold: float | None
+    threshold_revision: int
+    created: float
+    revision: int
+    subjects: int
+    encodings: int
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What enroll did: `encoding_ids` in the order given; `created` is whether the subject is new.
+
+    `replayed` says that nothing was written, because this request id had been answered before with this very
+    result; `revision` is then the revision that the first request made.
+    """
+
+    subject_id: str
+    encoding_ids: tuple[str, ...]
+    created: bool
+    replayed: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    id: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A subject and its encodings, oldest first."""
+
+    id: str
+    labels: Mapping[str, str]
+    created: float
+    updated: float
+    encodings: tuple[Encoding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectPage:
+    """Subjects in order of id (by code point). `next_after` continues after this page; None: it was the last."""
+
+    subjects: tuple[Subject, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryPage:
+    """Galleries in order of id. `next_after` continues after this page; None: it was the last."""
+
+    galleries: tuple[Gallery, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a deletion removed. A subject goes with its last encoding: `subject_deleted` is then true."""
+
+    encodings: int
+    subject_deleted: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One subject near a probe: its nearest encoding, and the squared L2 distance to it."""
+
+    subject_id: str
+    encoding_id: str
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Answers to a batch of probes: the i-th tuple answers the i-th probe, nearest first.
+
+    No subject appears twice in a tuple; equal distances are ordered by encoding number, oldest first.
+    `truncated[i]` says that more subjects lay within the threshold than the limit let through (always false
+    for a plain search). `exact` is whether the candidates are certainly the nearest. `revision`, `subjects`
+    and `encodings` describe the gallery as it was searched. `kind` and `device` are what did the search.
+    """
+
+    candidates: tuple[tuple[Candidate, ...], ...]
+    truncated: tuple[bool, ...]
+    revision: int
+    subjects: int
+    encodings: int
+    exact: bool
+    kind: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenProgress:
+    """How far opening has come. `source` is "snapshot", "store" (rebuilt from it) or "empty".
+
+    `reason` says why a snapshot was not used, "" where one was or where there was nothing to load.
+    """
+
+    gallery_id: str
+    done_encodings: int
+    total_encodings: int
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One committed revision of a gallery, as its index must apply it.
+
+    `added` and `removed` are encoding numbers, both ascending, int64 [n] and [m]; the added encodings belong
+    to one subject, vectors float32 [n, D]. `removed_subject` is the number of a subject that is gone, or
+    None.
+    """
+
+    revision: int
+    added: Integers
+    vectors: Vectors
+    subject: int
+    subject_id: str
+    removed: Integers
+    removed_subject: int | None = None

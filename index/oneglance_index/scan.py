@@ -1,0 +1,145 @@
+"""Finding the rows nearest to a batch of probes, approximately: the only code that differs between CPU and
+GPU.
+
+`nearest` proposes rows by FAISS's float32 distances. How far those can be off is bounded in exact.py, which
+computes the real distances; so a scan may take whichever way is fastest.
+
+The CPU's way was chosen by `benchmarks/scan_paths.py`: rows are split over threads, and FAISS runs single-threaded in
+each, row by row for up to 3 probes, by matrix product for more. FAISS's own parallelism splits the queries, or for
+fewer queries than cores takes a BLAS path several times slower than its row path; and its OpenMP threads, which
+spin while they wait, lose much more when others want the cores. Minimum ms on 2 shared cores of an AMD EPYC (Zen 4),
+FAISS 1.15.1, k = 24, for 1 / 4 / 16 / 64 / 256 probes, "-" not measured:
+
+    100,000 x 128   FAISS as it comes      24 /  8 / 14 /   63 / 253
+                    split, row path         2 /  6 / 14 /   62 / 221
+                    split, matrix path     15 / 16 / 12 /   23 /  53
+    500,000 x 512   FAISS as it comes     105 / 71 / 279 / 1591 / -
+                    split, row path        30 / 118 / 295 /  - / -
+                    split, matrix path     79 / 74 / 104 / 235 / 914
+
+(914 was measured in another run.) With other processes on both cores, FAISS's own threads took seconds for what
+the split took 20 to 150 ms for.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+
+from oneglance_index import engine
+from oneglance_index.records import Integers, Vectors
+
+# Up to this many probes FAISS's row path is faster than its matrix path.
+ROW_PATH_PROBES = 3
+# Handing work to another thread costs about 50 us; a part must be worth it (multiply-adds).
+_WORTH_A_THREAD = 1 << 20
+
+
+class Scan(Protocol):
+    """An append-only set of rows. Calls must not overlap: the index that owns the scan sees to it.
+
+    `max_k` is the most neighbours one call gives; `rows` is how many rows are in.
+    """
+
+    max_k: int
+
+    @property
+    def rows(self) -> int: ...
+
+    def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
+        """The first `rows` rows of matrix float32 [>= rows, D] are in now, norms float32 [>= rows] their
+        ||x||^2.
+
+        The rows that were in before haven't changed, though the arrays may be others. The arrays are not
+        copied by every scan, so the caller must not change these rows until reset().
+        """
+
+    def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+        """The k rows nearest to each query float32 [q, D], in any order: squared L2 as FAISS computes it,
+        float32 [q, k], and row numbers, int64 [q, k]; 1 <= k <= min(max_k, rows)."""
+
+    def reset(self) -> None:
+        """No rows are in."""
+
+
+class CpuScan:
+    """Scans the caller's own arrays; the pool's threads must be engine.use_one_thread ones."""
+
+    max_k = 1 << 62
+
+    def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
+        self._pool = pool
+        self._threads = threads
+        self.reset()
+
+    @property
+    def rows(self) -> int:
+        return len(self._matrix)
+
+    def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
+        self._matrix, self._norms = matrix[:rows], norms[:rows]
+
+    def reset(self) -> None:
+        self._matrix = np.empty((0, 1), np.float32)
+        self._norms = np.empty(0, np.float32)
+
+    def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+        by_row = len(queries) <= ROW_PATH_PROBES
+        parts = min(self._threads, max(1, self._matrix.size * len(queries) // _WORTH_A_THREAD))
+        cuts = [self.rows * i // parts for i in range(parts + 1)]
+
+        def scan(start: int, stop: int) -> tuple[Vectors, Integers]:
+            rows, norms = self._matrix[start:stop], self._norms[start:stop]
+            distances, labels = engine.nearest(queries, rows, norms, min(k, stop - start), by_row)
+            labels += start
+            return distances, labels
+
+        # Always in the pool: its threads are set to run FAISS single-threaded, the caller's may not be.
+        found = list(self._pool.map(scan, cuts[:-1], cuts[1:]))
+        distances = np.concatenate([part[0] for part in found], axis=1)
+        labels = np.concatenate([part[1] for part in found], axis=1)
+        if distances.shape[1] > k:
+            best = np.argpartition(distances, k - 1, axis=1)[:, :k]
+            distances, labels = np.take_along_axis(distances, best, 1), np.take_along_axis(labels, best, 1)
+        return distances, labels
+
+
+class FlatOnGpu(Protocol):
+    """What GpuScan needs of engine.GpuFlat."""
+
+    @property
+    def rows(self) -> int: ...
+    def add(self, vectors: Vectors) -> None: ...
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]: ...
+    def reset(self) -> None: ...
+
+
+class GpuScan:
+    """Scans a second copy of the rows, on the GPU. `lock` is the GPU's, shared by all galleries on it."""
+
+    max_k = engine.GPU_MAX_K
+
+    def __init__(self, flat: FlatOnGpu, lock: threading.Lock) -> None:
+        self._flat = flat
+        self._lock = lock
+
+    @property
+    def rows(self) -> int:
+        return self._flat.rows
+
+    def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
+        # From what the GPU says it has: a former call may have failed half-way.
+        if self.rows < rows:
+            with self._lock:
+                self._flat.add(matrix[self.rows : rows])
+
+    def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+        with self._lock:
+            return self._flat.search(queries, k)
+
+    def reset(self) -> None:
+        with self._lock:
+            self._flat.reset()

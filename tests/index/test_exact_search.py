@@ -1,0 +1,304 @@
+"""ExactIndex against brute force, on the CPU's scan and on one with a GPU's restrictions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from oneglance_index import Change, ExactIndex, SearchResult, engine
+from oneglance_index.scan import CpuScan, GpuScan
+from tests.index.brute_force import Enrolled, distance, nearest
+
+Vectors = NDArray[np.float32]
+NONE = np.empty(0, np.int64)
+
+
+class FakeGpuFlat:
+    """A flat index that refuses what a GPU's would, and computes as crudely as float32 allows."""
+
+    def __init__(self) -> None:
+        self._rows: list[Vectors] = []
+        self.busy = threading.Lock()
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self._rows))
+
+    def add(self, vectors: Vectors) -> None:
+        self._rows.append(vectors.copy())
+
+    def reset(self) -> None:
+        self._rows.clear()
+
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        assert self.busy.acquire(blocking=False), "two threads in one GPU index"
+        try:
+            assert 1 <= k <= 2048, "more than a GPU selects"
+            rows = np.concatenate(self._rows)
+            approximate = (rows**2).sum(1) + (queries**2).sum(1)[:, None] - 2 * (queries @ rows.T)
+            labels = np.argsort(approximate, axis=1, kind="stable")[:, :k]
+            return np.take_along_axis(approximate, labels, 1), labels
+        finally:
+            self.busy.release()
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2, initializer=engine.use_one_thread) as pool:
+        yield pool
+
+
+Make = Callable[[int], ExactIndex]
+
+
+@pytest.fixture(params=["cpu", "fake gpu"], scope="module")
+def make(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> Make:
+    def make(dimension: int) -> ExactIndex:
+        host = CpuScan(pool, 2)
+        scan = host if request.param == "cpu" else GpuScan(FakeGpuFlat(), threading.Lock())
+        return ExactIndex(dimension, request.param, scan, host)
+
+    return make
+
+
+class Gallery:
+    """An index, and the same rows kept for brute force."""
+
+    def __init__(self, index: ExactIndex) -> None:
+        self.index = index
+        self.rows: list[Enrolled] = []
+        self.revision = 0
+        self.number = 0
+        self.subjects: dict[str, int] = {}
+
+    def add(self, subject: str, vectors: Vectors) -> None:
+        numbers = np.arange(self.number + 1, self.number + 1 + len(vectors))
+        self.number += len(vectors)
+        self.revision += 1
+        at = self.subjects.setdefault(subject, self.number + 1000)  # never used twice, as in the store
+        self.rows += [(subject, int(n), v) for n, v in zip(numbers, vectors, strict=True)]
+        self.index.apply(Change(self.revision, numbers, vectors, at, subject, NONE))
+
+    def remove(self, *numbers: int) -> None:
+        for number in numbers:
+            subject = next(s for s, n, _ in self.rows if n == number)
+            self.rows = [row for row in self.rows if row[1] != number]
+            gone = None if any(s == subject for s, _, _ in self.rows) else self.subjects.pop(subject)
+            self.revision += 1
+            empty = np.empty((0, self.index.dimension), np.float32)
+            self.index.apply(Change(self.revision, NONE, empty, 0, "", np.array([number]), gone))
+
+    def check(self, probes: Vectors, k: int = 5, threshold: float | None = None) -> SearchResult:
+        index = self.index
+        result = index.search(probes, k) if threshold is None else index.range(probes, threshold, k)
+        assert (result.revision, result.encodings) == (self.revision, len(self.rows))
+        assert result.subjects == len({subject for subject, _, _ in self.rows})
+        for i, probe in enumerate(probes):
+            found = [(c.subject_id, c.encoding_id, c.distance) for c in result.candidates[i]]
+            within = np.inf if threshold is None else threshold
+            assert found == nearest(self.rows, probe, k, within)
+            more = threshold is not None and len(nearest(self.rows, probe, k + 1, within)) > k
+            assert result.truncated[i] == more
+        return result
+
+
+def units(rng: np.random.Generator, n: int, dimension: int) -> Vectors:
+    vectors = rng.standard_normal((n, dimension), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+@pytest.mark.parametrize("probes", [1, 2, 7, 40])
+@pytest.mark.parametrize(("rows", "dimension"), [(1, 1), (300, 8), (1200, 128)])
+def test_equals_brute_force(make: Make, rows: int, dimension: int, probes: int) -> None:
+    rng = np.random.default_rng(rows + probes)
+    gallery = Gallery(make(dimension))
+    for i, vector in enumerate(units(rng, rows, dimension)):
+        gallery.add(f"s{i}", vector[None])
+    queries = units(rng, probes, dimension)
+    gallery.check(queries, 1)
+    gallery.check(queries, 5)
+    gallery.check(queries, 7, 1.2)
+
+
+def test_empty(make: Make) -> None:
+    result = make(3).search(np.ones((2, 3), np.float32), 4)
+    assert result.candidates == ((), ())
+    assert make(3).range(np.ones((1, 3), np.float32), 1.0, 4).truncated == (False,)
+
+
+def test_a_subject_with_many_encodings_fills_one_place(make: Make) -> None:
+    rng = np.random.default_rng(1)
+    gallery = Gallery(make(16))
+    probe = units(rng, 1, 16)
+    gallery.add("crowd", probe + rng.standard_normal((900, 16), dtype=np.float32) * np.float32(0.01))
+    for i in range(20):
+        gallery.add(f"s{i}", units(rng, 3, 16))
+    result = gallery.check(probe, 10)
+    assert [c.subject_id for c in result.candidates[0]].count("crowd") == 1
+    gallery.check(probe, 21)
+    gallery.check(probe, 30)
+    gallery.check(probe, 10, 2.0)
+
+
+def test_equal_distances_are_ordered_by_encoding_number(make: Make) -> None:
+    gallery = Gallery(make(4))
+    same = np.full((1, 4), 0.5, np.float32)
+    for i in range(200):
+        gallery.add(f"s{199 - i}", same)
+    result = gallery.check(same, 3)
+    assert [c.encoding_id for c in result.candidates[0]] == ["1", "2", "3"]
+    gallery.check(same, 3, 0.0)
+    gallery.remove(1, 3)
+    assert [c.encoding_id for c in gallery.check(same, 3).candidates[0]] == ["2", "4", "5"]
+
+
+def test_more_than_a_gpu_selects(make: Make) -> None:
+    rng = np.random.default_rng(2)
+    gallery = Gallery(make(4))
+    probe = units(rng, 1, 4)
+    gallery.add("crowd", np.repeat(probe, 3000, axis=0))
+    gallery.add("other", units(rng, 1, 4))
+    assert len(gallery.check(probe, 2).candidates[0]) == 2
+
+
+def test_dead_rows_hide_nobody_and_compaction_changes_nothing(make: Make) -> None:
+    rng = np.random.default_rng(3)
+    gallery = Gallery(make(8))
+    vectors = units(rng, 500, 8)
+    for i, vector in enumerate(vectors):
+        gallery.add(f"s{i}", vector[None])
+    probe = vectors[:1]
+    order = [int(n) for n in np.argsort(((vectors - probe) ** 2).sum(1)) + 1]
+    gallery.remove(*order[:100])  # everything near the probe
+    before = gallery.check(probe, 5)
+    assert gallery.index.info().dead_rows == 100
+    assert gallery.index.wants_compaction()
+    gallery.index.compact()
+    assert gallery.index.info().dead_rows == 0
+    assert gallery.check(probe, 5) == before
+    gallery.add("late", probe)
+    gallery.remove(order[200])
+    gallery.check(probe, 5)
+
+
+def test_dead_rows_are_gone_from_memory_after_compaction(make: Make) -> None:
+    gallery = Gallery(make(2))
+    gallery.add("a", np.array([[1, 2]], np.float32))
+    gallery.add("b", np.array([[3, 4]], np.float32))
+    gallery.check(np.ones((1, 2), np.float32))
+    gallery.remove(1)
+    gallery.index.compact()
+    frozen = gallery.index.freeze()
+    assert frozen.vectors.tolist() == [[3, 4]]
+    assert frozen.numbers.tolist() == [2]
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-3, 1.0, 1e4, 1e17])
+def test_the_threshold_is_inclusive_to_the_last_bit(make: Make, scale: float) -> None:
+    rng = np.random.default_rng(4)
+    gallery = Gallery(make(64))
+    vectors = (units(rng, 50, 64) * np.float32(scale)).astype(np.float32)
+    vectors[25:] = vectors[:25] * np.float32(1 + 3e-7)  # near twins, where the matrix path cancels
+    for i, vector in enumerate(vectors):
+        gallery.add(f"s{i}", vector[None])
+    for probe in (vectors[0], vectors[30], (units(rng, 1, 64)[0] * np.float32(scale)).astype(np.float32)):
+        for exact in {distance(v, probe) for v in vectors[:40]}:
+            around = np.float32(exact)
+            for threshold in (around, np.nextafter(around, np.float32(0)), np.nextafter(around, np.float32(np.inf))):
+                gallery.check(np.repeat(probe[None], 6, 0), 60, float(threshold))
+                gallery.check(probe[None], 3, float(threshold))
+
+
+def test_a_huge_row_costs_time_at_most(make: Make) -> None:
+    rng = np.random.default_rng(5)
+    gallery = Gallery(make(32))
+    gallery.add("giant", np.full((1, 32), 1e17, np.float32))
+    for i, vector in enumerate(units(rng, 300, 32)):
+        gallery.add(f"s{i}", vector[None])
+    queries = units(rng, 6, 32)
+    gallery.check(queries, 5)
+    gallery.check(np.concatenate([queries, np.full((1, 32), 1e17, np.float32)]), 301)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_small_numbers(data: st.DataObject) -> None:
+    """Few distinct coordinates, so ties, duplicates and exact boundaries abound."""
+    dimension = data.draw(st.integers(1, 4))
+    vector = st.lists(st.sampled_from([0.0, 1.0, -1.0, 1e-20, 3e5, 0.1]), min_size=dimension, max_size=dimension)
+    enrolled = data.draw(st.lists(st.tuples(st.integers(0, 5), vector), min_size=1, max_size=40))
+    with ThreadPoolExecutor(2, initializer=engine.use_one_thread) as pool:
+        host = CpuScan(pool, 2)
+        gallery = Gallery(ExactIndex(dimension, "cpu", host, host))
+        for subject, values in enrolled:
+            gallery.add(f"s{subject}", np.array([values], np.float32))
+        doomed = data.draw(st.lists(st.integers(1, len(enrolled)), unique=True))
+        gallery.remove(*doomed)
+        probes = np.array(data.draw(st.lists(vector, min_size=1, max_size=6)), np.float32)
+        k = data.draw(st.integers(1, 7))
+        gallery.check(probes, k)
+        threshold = data.draw(st.sampled_from([0.0, 1.0, 2.0, 4.0, 9e10, float(np.float32(0.01))]))
+        gallery.check(probes, k, threshold)
+
+
+def test_apply_never_waits_for_a_search(make: Make) -> None:
+    class Slow(CpuScan):
+        started, release = threading.Event(), threading.Event()
+
+        def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+            self.started.set()
+            assert self.release.wait(10)
+            return super().nearest(queries, k)
+
+    with ThreadPoolExecutor(3, initializer=engine.use_one_thread) as pool:
+        host = Slow(pool, 1)
+        gallery = Gallery(ExactIndex(2, "cpu", host, host))
+        gallery.add("a", np.array([[1, 0]], np.float32))
+        search = pool.submit(gallery.index.search, np.ones((1, 2), np.float32), 5)
+        assert host.started.wait(10)
+        gallery.add("b", np.repeat(np.array([[1, 1]], np.float32), 5000, 0))  # returns while the search runs
+        assert not search.done()
+        host.release.set()
+        assert [c.subject_id for c in search.result().candidates[0]] == ["a"]
+        assert [c.subject_id for c in gallery.check(np.ones((1, 2), np.float32)).candidates[0]] == ["b", "a"]
+
+
+def test_searches_and_changes_at_once(make: Make) -> None:
+    """A change applied before a search starts is seen by it, with four searchers and compactions going on."""
+    rng = np.random.default_rng(6)
+    gallery = Gallery(make(16))
+    vectors = units(rng, 400, 16)
+    applied = 0
+    done = threading.Event()
+    failures: list[str] = []
+
+    def search() -> None:
+        while not done.is_set():
+            seen = applied
+            result = gallery.index.search(vectors[seen % len(vectors)][None], 1)
+            if result.revision < seen:
+                failures.append(f"applied {seen}, searched {result.revision}")
+
+    threads = [threading.Thread(target=search) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for i, vector in enumerate(vectors):
+        gallery.add(f"s{i}", vector[None])
+        if i % 3 == 2:
+            gallery.remove(i)
+        applied = gallery.revision
+        if i % 50 == 0:
+            gallery.index.compact()
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    gallery.check(vectors[:20], 5)

@@ -1,0 +1,179 @@
+"""Galleries against a dictionary: whatever is done, in whatever order, through restarts and harmed snapshots."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from oneglance_index import (
+    EncodingNotFound,
+    Galleries,
+    OnExisting,
+    OpenProgress,
+    RequestConflict,
+    SubjectExists,
+    SubjectNotFound,
+)
+from tests.index.brute_force import nearest
+
+DIMENSION = 3
+SUBJECTS = st.sampled_from([f"s{i}" for i in range(6)])
+# Few values, so that duplicates and equal distances are common.
+VECTOR = st.lists(st.sampled_from([-1.0, 0.5, 1.0, 3e-9]), min_size=DIMENSION, max_size=DIMENSION)
+VECTORS = st.lists(VECTOR, min_size=1, max_size=4)
+
+
+class GalleryMachine(RuleBasedStateMachine):
+    @initialize()
+    def start(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.galleries = Galleries.open(self.folder)
+        self.galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
+        self.model: dict[str, dict[int, Any]] = {}
+        self.requests: dict[str, tuple[bytes, tuple[str, ...]]] = {}
+        self.threshold: float | None = None
+        self.revision = 0
+        self.highest = 0
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            self.galleries.close()
+            shutil.rmtree(self.folder)
+
+    @rule(
+        subject=SUBJECTS,
+        values=VECTORS,
+        on_existing=st.sampled_from(["add", "replace", "fail"]),
+        request=st.none() | st.sampled_from(["r1", "r2"]),
+        digest=st.sampled_from([b"1", b"2"]),
+    )
+    def enroll(
+        self, subject: str, values: list[Any], on_existing: OnExisting, request: str | None, digest: bytes
+    ) -> None:
+        vectors = np.array(values, np.float32)
+        future = self.galleries.enroll(
+            "g", subject, vectors, on_existing=on_existing, request_id=request, request_digest=digest
+        )
+        if request in self.requests:
+            known, ids = self.requests[request]
+            if known != digest:
+                assert isinstance(future.exception(), RequestConflict)
+            else:
+                assert (future.result().encoding_ids, future.result().replayed) == (ids, True)
+            return
+        if subject in self.model and on_existing == "fail":
+            assert isinstance(future.exception(), SubjectExists)
+            return
+        enrolled = future.result()
+        assert enrolled.created == (subject not in self.model)
+        self.revision += 1
+        numbers = [int(encoding) for encoding in enrolled.encoding_ids]
+        assert numbers == sorted(numbers)
+        assert numbers[0] > self.highest
+        self.highest = numbers[-1]
+        held = {} if on_existing == "replace" else self.model.get(subject, {})
+        self.model[subject] = held | dict(zip(numbers, vectors, strict=True))
+        if request is not None:
+            self.requests[request] = (digest, enrolled.encoding_ids)
+
+    @rule(subject=SUBJECTS)
+    def delete_subject(self, subject: str) -> None:
+        future = self.galleries.delete_subject("g", subject)
+        if subject not in self.model:
+            assert isinstance(future.exception(), SubjectNotFound)
+            return
+        assert future.result().encodings == len(self.model.pop(subject))
+        self.revision += 1
+
+    @rule(subject=SUBJECTS, data=st.data())
+    def delete_encoding(self, subject: str, data: st.DataObject) -> None:
+        held = self.model.get(subject, {})
+        number = data.draw(st.sampled_from(sorted(held)) if held else st.just(1))
+        future = self.galleries.delete_encoding("g", subject, str(number))
+        if not held:
+            assert isinstance(future.exception(), SubjectNotFound)
+            return
+        del held[number]
+        if not held:
+            del self.model[subject]
+        assert future.result().subject_deleted == (not held)
+        self.revision += 1
+        again = self.galleries.delete_encoding("g", subject, str(number)).exception()
+        assert isinstance(again, EncodingNotFound if held else SubjectNotFound)
+
+    @rule(threshold=st.none() | st.sampled_from([0.0, 0.25, 4.0]))
+    def set_threshold(self, threshold: float | None) -> None:
+        self.threshold = threshold
+        self.revision += 1
+        self.galleries.set_threshold("g", threshold).result()
+
+    @rule()
+    def compact(self) -> None:
+        self.galleries.compact()
+
+    @rule(
+        crash=st.booleans(),
+        harm=st.sampled_from(["none", "none", "drop", "truncate", "flip"]),
+        at=st.floats(0, 0.999),
+    )
+    def restart(self, crash: bool, harm: str, at: float) -> None:
+        if crash:  # no snapshots taken
+            self.galleries._upkeep.close(take_snapshots=False)
+            self.galleries._store.close()
+            self.galleries._pool.shutdown()
+        else:
+            self.galleries.close()
+        snapshots = list(self.folder.glob("snapshots/*.snap"))
+        for path in snapshots:
+            content = bytearray(path.read_bytes())
+            if harm == "drop":
+                path.unlink()
+            elif harm == "truncate":
+                path.write_bytes(content[: int(at * len(content))])
+            elif harm == "flip":
+                content[int(at * len(content))] ^= 0x10
+                path.write_bytes(content)
+        seen: list[OpenProgress] = []
+        self.galleries = Galleries.open(self.folder, progress=seen.append)
+        assert (seen[-1].source == "snapshot") == (bool(snapshots) and harm == "none")
+
+    @rule(probe=VECTOR, k=st.integers(1, 8))
+    def search(self, probe: list[float], k: int) -> None:
+        vector = np.array([probe], np.float32)
+        rows = [(s, n, v) for s, held in self.model.items() for n, v in held.items()]
+        found = self.galleries.search("g", vector, k).candidates[0]
+        assert [(c.subject_id, c.encoding_id, c.distance) for c in found] == nearest(rows, vector[0], k)
+        if self.threshold is not None:
+            within = self.galleries.range("g", vector, self.threshold, k)
+            expected = nearest(rows, vector[0], k + 1, self.threshold)
+            found = within.candidates[0]
+            assert [(c.subject_id, c.encoding_id, c.distance) for c in found] == expected[:k]
+            assert within.truncated[0] == (len(expected) > k)
+
+    @invariant()
+    def agrees(self) -> None:
+        if not hasattr(self, "galleries"):
+            return
+        gallery = self.galleries.get_gallery("g")
+        info = self.galleries.index_info("g")
+        encodings = sum(map(len, self.model.values()))
+        assert (gallery.subjects, gallery.encodings) == (len(self.model), encodings)
+        assert (info.subjects, info.encodings) == (len(self.model), encodings)
+        assert gallery.revision == info.revision == self.revision
+        assert gallery.threshold == self.threshold
+        page = self.galleries.list_subjects("g", page_size=10)
+        stored = {s.id: [int(e.id) for e in s.encodings] for s in page.subjects}
+        assert stored == {subject: sorted(held) for subject, held in self.model.items()}
+
+
+@pytest.mark.timeout(200)
+def test_galleries_agree_with_the_model() -> None:
+    run_state_machine_as_test(GalleryMachine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))

@@ -1,0 +1,106 @@
+"""kill -9 at random moments: what was acknowledged is there, and what was deleted is gone, whatever the snapshots.
+
+ONEGLANCE_KILL_ROUNDS sets the number of rounds (20).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oneglance_index import Galleries
+from tests.index.kill_child import DIMENSION, vectors_of
+
+ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "20"))
+
+
+def run_and_kill(data_dir: Path, name: str, seconds: float) -> list[list[str]]:
+    """What the child said until it was killed."""
+    child = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("kill_child.py")), str(data_dir), name],
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    with child, child.stdout:
+        first = child.stdout.readline()
+        assert first == b"try open\n"
+        # Drained while it runs, so that a full pipe doesn't hold it up.
+        os.set_blocking(child.stdout.fileno(), False)
+        said = b""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            said += child.stdout.read() or b""
+            time.sleep(0.002)
+        child.kill()
+        child.wait()
+        said += child.stdout.read() or b""
+    return [line.split() for line in said.decode().split("\n")[:-1]]
+
+
+def harm(data_dir: Path, rng: random.Random) -> None:
+    """Sometimes truncates or alters the newest snapshot."""
+    snapshots = sorted(data_dir.glob("snapshots/*.snap"), key=lambda path: path.stat().st_mtime_ns)
+    if not snapshots or rng.random() < 0.5:
+        return
+    content = bytearray(snapshots[-1].read_bytes())
+    if rng.random() < 0.5:
+        snapshots[-1].write_bytes(content[: rng.randrange(len(content))])
+    else:
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        snapshots[-1].write_bytes(content)
+
+
+@pytest.mark.timeout(60 + 10 * ROUNDS)
+def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    rng = random.Random(int(os.environ.get("ONEGLANCE_KILL_SEED", "1")))
+    must: set[str] = set()  # acknowledged, or seen after a restart
+    acknowledged = 0
+    with Galleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
+    for round_number in range(ROUNDS):
+        maybe: set[str] = set()
+        for state, act, subject in run_and_kill(tmp_path, str(round_number), rng.uniform(0.01, 0.3)):
+            if state == "try":
+                maybe.add(subject)
+                must.discard(subject)
+            else:
+                acknowledged += 1
+                maybe.discard(subject)
+                if act == "enroll":
+                    must.add(subject)
+        harm(tmp_path, rng)
+        with Galleries.open(tmp_path) as galleries:
+            present = check(galleries)
+        assert must <= present, "an acknowledged enrollment was lost"
+        assert present <= must | maybe, "an acknowledged deletion came back"
+        must = present
+    assert acknowledged > ROUNDS
+
+
+def check(galleries: Galleries) -> set[str]:
+    """That index and store agree, with every subject whole; returns who is enrolled."""
+    present: set[str] = set()
+    after: str | None = None
+    while True:
+        page = galleries.list_subjects("g", page_size=500, after=after)
+        present |= {subject.id for subject in page.subjects}
+        for subject in page.subjects:
+            assert len(subject.encodings) == len(vectors_of(subject.id))
+        after = page.next_after
+        if after is None:
+            break
+    gallery, info = galleries.get_gallery("g"), galleries.index_info("g")
+    assert (info.revision, info.subjects, info.encodings) == (gallery.revision, len(present), gallery.encodings)
+    names = sorted(present)
+    if names:
+        found = galleries.search("g", np.stack([vectors_of(name)[0] for name in names]), 1)
+        assert [candidates[0].subject_id for candidates in found.candidates] == names
+        assert {candidates[0].distance for candidates in found.candidates} == {0.0}
+    return present

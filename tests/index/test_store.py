@@ -1,0 +1,372 @@
+"""The store and its writer: durability, group commit, idempotency, limits, and what happens when the disk says no."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from oneglance_index import (
+    DimensionMismatch,
+    EncodingInvalid,
+    EncodingNotFound,
+    Galleries,
+    GalleryError,
+    GalleryExists,
+    GalleryNotFound,
+    IndexSettings,
+    LimitExceeded,
+    RequestConflict,
+    StoreClosed,
+    StoreDamaged,
+    StoreFull,
+    StoreIOError,
+    StoreLocked,
+    StoreTooNew,
+    SubjectExists,
+    SubjectNotFound,
+)
+
+Vectors = NDArray[np.float32]
+
+
+def vectors(n: int, seed: int = 0) -> Vectors:
+    return np.random.default_rng(seed).standard_normal((n, 4), dtype=np.float32)
+
+
+@pytest.fixture
+def galleries(tmp_path: Path) -> Iterator[Galleries]:
+    with Galleries.open(tmp_path / "data", settings=IndexSettings(max_encodings_per_subject=5)) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4, description="d").result()
+        yield galleries
+
+
+def reopened(galleries: Galleries) -> Galleries:
+    galleries.close()
+    return Galleries.open(galleries.data_dir, settings=galleries.settings)
+
+
+def test_galleries(galleries: Galleries) -> None:
+    gallery = galleries.get_gallery("g")
+    assert (gallery.encoder_digest, gallery.dimension, gallery.description) == ("e", 4, "d")
+    assert (gallery.threshold, gallery.threshold_revision, gallery.revision) == (None, 0, 0)
+    for name in ("b", "a", "c"):
+        galleries.create_gallery(name, encoder_digest="e", dimension=2).result()
+    page = galleries.list_galleries(page_size=3)
+    assert ([g.id for g in page.galleries], page.next_after) == (["a", "b", "c"], "c")
+    page = galleries.list_galleries(page_size=3, after="c")
+    assert ([g.id for g in page.galleries], page.next_after) == (["g"], None)
+    with pytest.raises(GalleryExists):
+        galleries.create_gallery("a", encoder_digest="e", dimension=2).result()
+    assert galleries.delete_gallery("a").result().id == "a"
+    for act in (galleries.get_gallery, galleries.delete_gallery, galleries.index_info, galleries.snapshot):
+        with pytest.raises(GalleryNotFound):
+            resolved(act("a"))
+
+
+def resolved(value: Any) -> Any:
+    return value.result() if isinstance(value, Future) else value
+
+
+def test_thresholds_are_versioned(galleries: Galleries) -> None:
+    first = galleries.set_threshold("g", 0.36).result()
+    assert (first.threshold, first.threshold_revision, first.revision) == (0.36, 1, 1)
+    with reopened(galleries) as again:
+        assert again.set_threshold("g", None).result().threshold_revision == 2
+        assert again.search("g", vectors(1), 1).revision == 2
+        for bad in (float("nan"), float("inf"), -0.1):
+            with pytest.raises(ValueError, match="finite"):
+                again.set_threshold("g", bad).result()
+
+
+def test_enrolling_a_subject_again(galleries: Galleries) -> None:
+    first = galleries.enroll("g", "s", vectors(2), labels={"name": "Zoë"}).result()
+    assert (first.created, first.replayed, first.revision, len(first.encoding_ids)) == (True, False, 1, 2)
+    added = galleries.enroll("g", "s", vectors(1, 1)).result()
+    assert (added.created, added.revision) == (False, 2)
+    assert galleries.get_subject("g", "s").labels == {"name": "Zoë"}
+    with pytest.raises(SubjectExists):
+        galleries.enroll("g", "s", vectors(1), on_existing="fail").result()
+    replaced = galleries.enroll("g", "s", vectors(1, 2), on_existing="replace", labels={}).result()
+    subject = galleries.get_subject("g", "s")
+    assert [e.id for e in subject.encodings] == list(replaced.encoding_ids)
+    assert subject.labels == {}
+    assert galleries.get_gallery("g").encodings == 1
+    assert int(replaced.encoding_ids[0]) > int(added.encoding_ids[0])
+    np.testing.assert_array_equal(galleries.subject_encodings("g", "s"), vectors(1, 2))
+
+
+def test_deleting(galleries: Galleries) -> None:
+    ids = galleries.enroll("g", "s", vectors(3)).result().encoding_ids
+    one = galleries.delete_encoding("g", "s", ids[1]).result()
+    assert (one.encodings, one.subject_deleted) == (1, False)
+    for bad in (ids[1], "99", "0" + ids[0], " " + ids[0], "x", "", "9" * 40):
+        with pytest.raises(EncodingNotFound):
+            galleries.delete_encoding("g", "s", bad).result()
+    galleries.delete_encoding("g", "s", ids[0]).result()
+    assert galleries.delete_encoding("g", "s", ids[2]).result().subject_deleted
+    with pytest.raises(SubjectNotFound):
+        galleries.get_subject("g", "s")
+    galleries.enroll("g", "s", vectors(2)).result()
+    assert galleries.delete_subject("g", "s").result().encodings == 2
+    with pytest.raises(SubjectNotFound):
+        galleries.delete_subject("g", "s").result()
+    gallery = galleries.get_gallery("g")
+    assert (gallery.subjects, gallery.encodings) == (0, 0)
+    again = galleries.enroll("g", "s", vectors(1)).result()
+    assert again.created
+    assert int(again.encoding_ids[0]) > int(ids[2])  # never used twice
+
+
+def test_subjects_come_in_pages(galleries: Galleries) -> None:
+    names = ["", *sorted(["b", "a", "ä", "Z", "zz", "\U0001f600", "\uffff"])]
+    for name in names[1:]:
+        galleries.enroll("g", name, vectors(1)).result()
+    seen, after = [], ""
+    while True:
+        page = galleries.list_subjects("g", page_size=2, after=after)
+        seen += [subject.id for subject in page.subjects]
+        if page.next_after is None:
+            break
+        after = page.next_after
+    assert seen == names[1:]
+    with pytest.raises(ValueError, match="page"):
+        galleries.list_subjects("g", page_size=0)
+
+
+def test_requests_are_idempotent(galleries: Galleries) -> None:
+    first = galleries.enroll("g", "s", vectors(1), request_id="r", request_digest=b"1").result()
+    with reopened(galleries) as again:
+        second = again.enroll("g", "s", vectors(1), request_id="r", request_digest=b"1").result()
+        assert second.replayed
+        assert (second.encoding_ids, second.created, second.revision) == (first.encoding_ids, True, 1)
+        assert again.replay("g", "r", b"1") == second
+        assert again.replay("g", "other", b"1") is None
+        with pytest.raises(RequestConflict):
+            again.enroll("g", "s", vectors(1), request_id="r", request_digest=b"2").result()
+        with pytest.raises(RequestConflict):
+            again.replay("g", "r", b"2")
+        assert again.get_gallery("g").encodings == 1
+        with pytest.raises(EncodingInvalid):  # a refused request isn't remembered
+            again.enroll("g", "s", vectors(1) * 0, request_id="q", request_digest=b"1").result()
+        assert not again.enroll("g", "s", vectors(1), request_id="q", request_digest=b"2").result().replayed
+
+
+def test_requests_are_forgotten(tmp_path: Path) -> None:
+    with Galleries.open(tmp_path, settings=IndexSettings(request_ttl_seconds=0)) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for digest in (b"1", b"2"):
+            enrolled = galleries.enroll("g", "s", vectors(1), request_id="r", request_digest=digest).result()
+            assert not enrolled.replayed
+
+
+@pytest.mark.parametrize(
+    ("encodings", "error"),
+    [
+        (np.zeros((1, 4)), EncodingInvalid),
+        (np.array([[1, 2, 3, np.nan]]), EncodingInvalid),
+        (np.array([[1, 2, 3, np.inf]]), EncodingInvalid),
+        (np.array([[1, 2, 3, 1e300]]), EncodingInvalid),
+        (np.array([[1, 2, 3, 1e19]]), EncodingInvalid),
+        (np.ones((1, 5)), DimensionMismatch),
+        (np.ones(4), DimensionMismatch),
+        (np.ones((1, 4, 1)), DimensionMismatch),
+        (np.ones((0, 4)), ValueError),
+        (np.ones((6, 4)), LimitExceeded),
+        (np.array([["x"] * 4]), ValueError),
+    ],
+)
+def test_bad_encodings_leave_no_trace(galleries: Galleries, encodings: Any, error: type[Exception]) -> None:
+    before = galleries.get_gallery("g")
+    with pytest.raises(error):
+        galleries.enroll("g", "s", encodings).result()
+    assert galleries.get_gallery("g") == before
+
+
+def test_bad_searches(galleries: Galleries) -> None:
+    for k in (0, -1):
+        with pytest.raises(ValueError, match="candidate"):
+            galleries.search("g", vectors(1), k)
+    with pytest.raises(LimitExceeded):
+        galleries.search("g", vectors(1), 10_001)
+    with pytest.raises(ValueError, match="threshold"):
+        galleries.range("g", vectors(1), float("nan"), 1)
+    with pytest.raises(DimensionMismatch):
+        galleries.search("g", np.ones((1, 3), np.float32), 1)
+    with pytest.raises(EncodingInvalid):
+        galleries.range("g", np.zeros((1, 4), np.float32), 1.0, 1)
+    with pytest.raises(GalleryNotFound):
+        galleries.search("h", vectors(1), 1)
+    with pytest.raises(SubjectNotFound):
+        galleries.verify("g", "s", vectors(1))
+
+
+def test_verify_measures_the_nearest_encoding(galleries: Galleries) -> None:
+    ids = galleries.enroll("g", "s", vectors(3)).result().encoding_ids
+    result = galleries.verify("g", "s", vectors(3)[[2, 0]])
+    assert [c[0].encoding_id for c in result.candidates] == [ids[2], ids[0]]
+    assert [c[0].distance for c in result.candidates] == [0.0, 0.0]
+
+
+def test_concurrent_writers_share_commits(galleries: Galleries) -> None:
+    before = galleries._store.commits
+    futures: list[Future[Any]] = []
+    errors = []
+
+    def enroll(worker: int) -> None:
+        mine = [galleries.enroll("g", f"{worker}-{i}", vectors(1, i)) for i in range(100)]
+        wrong = galleries.enroll("g", f"{worker}-0", vectors(1), on_existing="fail")
+        futures.extend(mine)
+        errors.append(wrong.exception())
+
+    threads = [threading.Thread(target=enroll, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait(futures)
+    assert all(isinstance(error, SubjectExists) for error in errors)  # alone: their neighbours went through
+    assert galleries._store.commits - before < 400
+    revisions = [future.result().revision for future in futures]
+    assert sorted(revisions) == list(range(1, 801))
+    with reopened(galleries) as again:
+        assert again.get_gallery("g").subjects == 800
+        assert again.index_info("g").subjects == 800
+
+
+def test_a_cancelled_write_never_happens(galleries: Galleries) -> None:
+    hold = threading.Event()
+
+    class Block:
+        def run(self, db: sqlite3.Connection) -> Any:
+            hold.wait(10)
+            raise SubjectNotFound("", "")
+
+    block = galleries._store.write(Block())
+    cancelled = galleries.enroll("g", "s", vectors(1))
+    assert galleries.queued_writes() >= 1
+    assert cancelled.cancel()
+    hold.set()
+    assert isinstance(block.exception(), SubjectNotFound)
+    galleries.set_threshold("g", 1.0).result()
+    assert galleries.get_gallery("g").subjects == 0
+
+
+def test_a_full_disk_is_typed_and_survived(galleries: Galleries) -> None:
+    galleries.enroll("g", "kept", vectors(1)).result()
+    pages = int(galleries._store._writer._db.execute("PRAGMA page_count").fetchone()[0])
+    galleries._store._writer._db.execute(f"PRAGMA max_page_count = {pages + 3}")
+    futures = [galleries.enroll("g", f"s{i}", vectors(1), labels={"x": "y" * 2000}) for i in range(60)]
+    outcomes = [future.exception() for future in futures]
+    assert any(isinstance(error, StoreFull) for error in outcomes)
+    assert outcomes[0] is None  # there was room for some
+    assert all(error is None or isinstance(error, StoreFull) for error in outcomes)
+    stored = galleries.get_gallery("g").subjects
+    assert stored == 1 + sum(error is None for error in outcomes)
+    assert galleries.search("g", vectors(1), 100).subjects == stored
+    galleries._store._writer._db.execute("PRAGMA max_page_count = 1000000")
+    galleries.enroll("g", "after", vectors(1)).result()
+    with reopened(galleries) as again:
+        assert again.get_gallery("g").subjects == stored + 1
+
+
+def test_a_failing_commit_fails_its_group_and_changes_nothing(galleries: Galleries) -> None:
+    class Broken:
+        """The connection, whose commits fail."""
+
+        def __init__(self, db: sqlite3.Connection) -> None:
+            self.db = db
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.db, name)
+
+        def execute(self, statement: str, *arguments: Any) -> Any:
+            if statement == "COMMIT":
+                raise sqlite3.OperationalError("disk I/O error")
+            return self.db.execute(statement, *arguments)
+
+    writer = galleries._store._writer
+    whole = writer._db
+    writer._db = Broken(whole)  # type: ignore[assignment]
+    futures = [galleries.enroll("g", f"s{i}", vectors(1)) for i in range(20)]
+    assert all(isinstance(future.exception(), StoreIOError) for future in futures)
+    writer._db = whole
+    assert galleries.get_gallery("g").subjects == 0
+    assert galleries.search("g", vectors(1), 5).candidates == ((),)
+    assert galleries.enroll("g", "s", vectors(1)).result().revision == 1
+
+
+def test_one_process_at_a_time(galleries: Galleries) -> None:
+    with pytest.raises(StoreLocked):
+        Galleries.open(galleries.data_dir)
+    script = f"""
+import sys
+from oneglance_index import Galleries, StoreLocked
+try:
+    Galleries.open({str(galleries.data_dir)!r})
+except StoreLocked:
+    sys.exit(7)
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 7
+    reopened(galleries).close()  # and free again afterwards
+
+
+def test_a_newer_store_is_left_alone(galleries: Galleries) -> None:
+    path = galleries.data_dir / "store.sqlite3"
+    galleries.close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreTooNew):
+        Galleries.open(galleries.data_dir)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["not a database", "another database", "pages", "truncated", "contradiction"])
+def test_a_damaged_store_is_typed(galleries: Galleries, damage: str) -> None:
+    for i in range(200):
+        galleries.enroll("g", f"s{i}", vectors(2))
+    path = galleries.data_dir / "store.sqlite3"
+    galleries.close()
+    content = path.read_bytes()
+    if damage == "not a database":
+        path.write_bytes(b"hello" * 1000)
+    elif damage == "another database":
+        path.unlink()
+        with sqlite3.connect(path) as db:
+            db.execute("CREATE TABLE other (x)")
+        db.close()
+    elif damage == "pages":
+        path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+    elif damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        with sqlite3.connect(path) as db:
+            db.execute("DELETE FROM encodings WHERE number = 7")
+        db.close()
+    for file in (galleries.data_dir / "snapshots").iterdir():
+        file.unlink()
+    with pytest.raises(StoreDamaged):
+        Galleries.open(galleries.data_dir)
+
+
+def test_after_close(galleries: Galleries) -> None:
+    galleries.close()
+    galleries.close()
+    with pytest.raises(StoreClosed):
+        galleries.enroll("g", "s", vectors(1)).result()
+    with pytest.raises(StoreClosed):
+        galleries.search("g", vectors(1), 1)
+    with pytest.raises(StoreClosed):
+        galleries.get_gallery("g")
+    assert issubclass(StoreClosed, GalleryError)

@@ -1,0 +1,74 @@
+"""The run folder: where a training keeps what it needs to go on, whenever it was stopped.
+
+    checkpoint.pt   settings, step, weights, their moving average, the optimizer; replaced as a whole
+    log.jsonl       one line per report: step, loss, active triplets, validation error
+
+No random state is kept: every batch is a function of (seed, step).
+"""
+
+import dataclasses
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oneglance_exporter.errors import RunError
+from oneglance_exporter.settings import TrainSettings
+
+CHECKPOINT_FILE = "checkpoint.pt"
+LOG_FILE = "log.jsonl"
+_FORMAT = "oneglance-run/1"
+State = dict[str, Any]
+
+
+@dataclass
+class Checkpoint:
+    """A training between two steps. ``average`` is the encoder to export."""
+
+    settings: TrainSettings
+    command: str
+    step: int
+    elapsed_seconds: float
+    model: State
+    average: State
+    optimizer: State
+    validation_error: float | None = None
+
+
+def save(run: Path, checkpoint: Checkpoint) -> None:
+    """Replace the run's checkpoint so that a kill at any moment leaves the old or the new one."""
+    content = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
+    content["settings"] = dataclasses.asdict(checkpoint.settings)
+    content["format"] = _FORMAT
+    fresh = run / (CHECKPOINT_FILE + ".new")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        with open(fresh, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, run / CHECKPOINT_FILE)
+    except OSError as error:
+        raise RunError(f"{run}: can't write the checkpoint: {error}") from error
+
+
+def load(run: Path) -> Checkpoint:
+    """Read a run's checkpoint. Raises RunError when it is missing or damaged."""
+    path = run / CHECKPOINT_FILE
+    if not path.is_file():
+        raise RunError(f"{path}: no such file; is {run} the --out of a training?")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content.pop("format") != _FORMAT:
+            raise RunError(f"{path}: not a checkpoint of this version")
+        settings = content.pop("settings")
+        for name in ("data", "validation"):
+            settings[name] = tuple(settings[name])
+        return Checkpoint(settings=TrainSettings(**settings), **content)
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path}: damaged checkpoint: {error}") from error
+    except pickle.UnpicklingError as error:
+        raise RunError(f"{path}: damaged checkpoint: not written by torch.save") from error

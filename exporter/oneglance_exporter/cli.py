@@ -1,0 +1,208 @@
+"""``oneglance-exporter``: from labelled pictures to a model folder that the server runs.
+
+Parses, calls one function, prints. torch is imported only by the commands that need it.
+"""
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+
+from oneglance.model_folder import ModelFolderError, read_model_folder, write_model_folder
+from oneglance_exporter.errors import ExporterError, SettingsError
+from oneglance_exporter.settings import TrainSettings
+
+_EPILOG = """\
+from drawings to a served encoder:
+
+  oneglance-exporter train encoder --data drawings.zip --out runs/mine --seconds 1800
+  oneglance-exporter export    --run runs/mine --out models/mine --name mine
+  oneglance-exporter calibrate --model models/mine --data heldout.zip --fpir 0.01
+  oneglance-exporter evaluate  --model models/mine --data heldout.zip
+
+PATH is a folder or a zip of .../subject/*.png|jpg. Subjects that share the folder around theirs
+(an alphabet, say) form a group: training takes its negatives, and evaluation its rivals, from there.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Status 0; 1 for input that can't be used, 2 for usage, 130 when interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
+    try:
+        options.run_command(options, arguments)
+    except (ExporterError, ModelFolderError) as error:
+        print(f"oneglance-exporter: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("oneglance-exporter: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _train(options: argparse.Namespace, arguments: list[str]) -> None:
+    from oneglance_exporter import progress, train
+
+    names = {field.name for field in dataclasses.fields(TrainSettings)}
+    given = {name: value for name, value in vars(options).items() if name in names}
+    for name in ("data", "validation"):
+        if name in given:
+            given[name] = tuple(given[name])
+    run = Path(options.out)
+    command = shlex.join(["oneglance-exporter", *arguments])
+    try:
+        with progress.shown() as report:
+            if options.resume:
+                done = train.resume(run, given, report)
+            else:
+                if not given.get("data"):
+                    raise SettingsError("say what to learn from: --data")
+                done = train.train(TrainSettings(**given), run, command, report)
+    except KeyboardInterrupt:
+        print(f"stopped; go on with: oneglance-exporter train encoder --out {run} --resume", file=sys.stderr)
+        raise
+    print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s")
+
+
+def _export(options: argparse.Namespace, arguments: list[str]) -> None:
+    from oneglance_exporter.export import export
+
+    manifest = export(Path(options.run), Path(options.out), options.name, options.description, options.license)
+    print(f"{options.out}: {manifest.name}, {manifest.output.dimension} numbers, parity checked; no threshold yet")
+
+
+def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
+    from oneglance_exporter.calibrate import calibrate
+    from oneglance_exporter.scores import det_point
+
+    folder, pictures, encodings = _encoded(options)
+    described = options.described or ", ".join(Path(path).name for path in options.data)
+    calibration, fit = calibrate(
+        encodings, pictures, options.fpir, described, options.gallery_size, options.splits, options.seed
+    )
+    training = {
+        **folder.manifest.training,
+        "calibration_command": shlex.join(["oneglance-exporter", *arguments]),
+    }
+    manifest = folder.manifest.model_copy(update={"threshold": calibration, "training": training})
+    write_model_folder(options.model, manifest, folder.model)
+    print(
+        f"tau {calibration.tau:.4f} at {calibration.gallery_size} enrolled: "
+        f"FPIR {calibration.fpir:.2%} ({calibration.fpir_low:.2%} to {calibration.fpir_high:.2%}), "
+        f"FNIR {calibration.fnir:.2%}"
+    )
+    for rate in (0.001, 0.01, 0.03, 0.1, 0.3):
+        point = det_point(fit.answers, rate)
+        print(f"  FPIR {point.fpir:7.2%}  FNIR {point.fnir:7.2%}  tau {point.tau:.4f}")
+
+
+def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
+    from oneglance_exporter.evaluate import evaluate
+
+    _, pictures, encodings = _encoded(options)
+    result = evaluate(encodings, pictures, options.trials, options.ways, options.splits, options.seed)
+    print(json.dumps(result.as_dict(), indent=2) if options.json else result)
+
+
+def _encoded(options: argparse.Namespace) -> typing.Any:
+    """The model folder, the pictures of ``--data`` as its input, and their encodings."""
+    from oneglance_exporter.data import read_pictures
+    from oneglance_exporter.runtime import encoder_of
+
+    folder = read_model_folder(options.model)
+    spec = folder.manifest.input
+    if spec.kind != "image" or spec.color != "gray":
+        raise SettingsError(f"{options.model}: takes {spec.color or ''} {spec.kind}; gray images are read here")
+    pictures = read_pictures(options.data, spec.shape[0], spec.shape[1])
+    return folder, pictures, encoder_of(folder.model, options.threads)(pictures.images)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="oneglance-exporter",
+        description="Train, export, calibrate and measure one-shot encoders.",
+        epilog=_EPILOG,
+        formatter_class=raw,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    trainer = commands.add_parser("train", help="train a network from labelled pictures")
+    kinds = trainer.add_subparsers(required=True, metavar="KIND")
+    encoder = kinds.add_parser(
+        "encoder",
+        help="a Siamese encoder, by the triplet loss",
+        description="Train an encoder with semi-hard triplets. Ctrl-C or a kill loses at most the time since "
+        "the last checkpoint; --resume goes on.",
+    )
+    encoder.add_argument("--out", required=True, metavar="RUN_DIR", help="where checkpoints and the log go")
+    encoder.add_argument("--resume", action="store_true", help="go on with the training in RUN_DIR")
+    _add_settings(encoder)
+    encoder.set_defaults(run_command=_train)
+
+    exporter = commands.add_parser("export", help="write a run's encoder as a model folder")
+    exporter.add_argument("--run", required=True, metavar="RUN_DIR")
+    exporter.add_argument("--out", required=True, metavar="MODEL_DIR", help="replaced if it is there")
+    exporter.add_argument("--name", required=True, type=_name, help="as clients will know it: a-z 0-9 . _ -")
+    exporter.add_argument("--description", default="", help="one sentence for people")
+    exporter.add_argument("--license", default="", help="of the weights and of the data behind them")
+    exporter.set_defaults(run_command=_export)
+
+    calibrate = commands.add_parser("calibrate", help="fit the threshold tau on held-out subjects")
+    _add_measured(calibrate)
+    calibrate.add_argument("--fpir", type=float, default=0.01, help="share of strangers let in (%(default)s)")
+    calibrate.add_argument("--gallery-size", type=int, metavar="K", help="enrolled subjects (half of all)")
+    calibrate.add_argument("--splits", type=int, default=200, help="random galleries (%(default)s)")
+    calibrate.add_argument("--described", metavar="TEXT", help="the data in words, for the manifest")
+    calibrate.set_defaults(run_command=_calibrate)
+
+    evaluate = commands.add_parser("evaluate", help="one-shot error, rank-1, FNIR and EER on held-out subjects")
+    _add_measured(evaluate)
+    evaluate.add_argument("--trials", type=int, default=20_000, help="one-shot trials (%(default)s)")
+    evaluate.add_argument("--ways", type=int, default=20, help="subjects per one-shot trial (%(default)s)")
+    evaluate.add_argument("--splits", type=int, default=20, help="random galleries (%(default)s)")
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.set_defaults(run_command=_evaluate)
+    return parser
+
+
+def _add_measured(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="MODEL_DIR")
+    parser.add_argument("--data", required=True, nargs="+", metavar="PATH", help="subjects never trained on")
+    parser.add_argument("--seed", type=int, default=0, help="decides who is enrolled and probed (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime (%(default)s)")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """One option per TrainSettings field. Only those given reach the namespace: --resume needs to know."""
+    hints = typing.get_type_hints(TrainSettings)
+    for field in dataclasses.fields(TrainSettings):
+        kind = hints[field.name]
+        known = f" ({field.default})" if field.default not in ((), None) else ""
+        flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"] + known
+        if typing.get_origin(kind) is tuple:
+            parser.add_argument(flag, nargs="+", metavar="PATH", default=argparse.SUPPRESS, help=text)
+        elif typing.get_origin(kind) is typing.Literal:
+            choices = typing.get_args(kind)
+            parser.add_argument(flag, choices=choices, default=argparse.SUPPRESS, help=text)
+        else:
+            number = float if float in (kind, *typing.get_args(kind)) else int
+            letter = "X" if number is float else "N"
+            parser.add_argument(flag, type=number, metavar=letter, default=argparse.SUPPRESS, help=text)
+
+
+def _name(text: str) -> str:
+    """A model's name, checked here so that a bad one is a usage error."""
+    import re
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} has other characters than a-z 0-9 . _ -, or is too long")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

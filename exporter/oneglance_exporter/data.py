@@ -1,0 +1,143 @@
+"""Read labelled pictures: folders and zips of ``.../subject/*.png|jpg``.
+
+A picture's subject is its parent folder's path inside the source, less the folders that all
+pictures of the source share. A subject's group is the folder around it: an alphabet in Omniglot,
+where ``Greek/character01/0394_07.png`` is subject ``Greek/character01`` of group ``Greek``.
+Equal subjects of several sources are one subject; a file name that repeats there is read once.
+"""
+
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from oneglance_exporter.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_PIXELS = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Labelled pictures, sorted by subject and file name.
+
+    images: uint8 [N, H, W, 1], gray, 0 black; N over all subjects.
+    """
+
+    images: npt.NDArray[np.uint8]
+    subject_of: npt.NDArray[np.int64]  # [N], index into subjects, never falling
+    subjects: tuple[str, ...]
+    group_of: npt.NDArray[np.int64]  # [len(subjects)], index into groups
+    groups: tuple[str, ...]
+
+    def members(self) -> list[npt.NDArray[np.int64]]:
+        """Indices of each subject's pictures: ``members()[s]`` is int64 [pictures of s]."""
+        starts = np.searchsorted(self.subject_of, np.arange(len(self.subjects) + 1))
+        return [np.arange(start, end) for start, end in pairwise(starts)]
+
+
+def read_pictures(paths: Sequence[str | os.PathLike[str]], height: int, width: int, least: int = 2) -> Pictures:
+    """Read every picture of ``paths`` as gray, brought to (height, width) by Pillow's box filter.
+
+    Raises DataError for a path that isn't there, a source without pictures, a picture that can't
+    be decoded, and a subject with fewer than ``least`` pictures.
+    """
+    found: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
+    for path in map(Path, paths):
+        files = list(_zip_files(path) if zipfile.is_zipfile(path) else _folder_files(path))
+        if not files:
+            raise DataError(f"{path}: no pictures; expected subject/*.png or *.jpg in it")
+        shared = _shared_depth([file.parts for file, _ in files])
+        for file, content in files:
+            subject = "/".join(file.parts[shared:-1])
+            if (subject, file.name) not in found:
+                found[subject, file.name] = _decode(content, f"{path}: {file}", height, width)
+    keys = sorted(found)
+    subjects = tuple(sorted({subject for subject, _ in keys}))
+    groups = tuple(sorted({_group(subject) for subject in subjects}))
+    number = {subject: i for i, subject in enumerate(subjects)}
+    subject_of = np.array([number[subject] for subject, _ in keys])
+    counts = np.bincount(subject_of)
+    if counts.min() < least:
+        scarce = subjects[int(counts.argmin())]
+        raise DataError(f"subject {scarce!r} has {counts.min()} picture(s); at least {least} are needed for each")
+    return Pictures(
+        images=np.stack([found[key] for key in keys])[..., None],
+        subject_of=subject_of,
+        subjects=subjects,
+        group_of=np.array([groups.index(_group(subject)) for subject in subjects]),
+        groups=groups,
+    )
+
+
+def _folder_files(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    if not root.exists():
+        raise DataError(f"{root}: no such file or folder")
+    if not root.is_dir():
+        raise DataError(f"{root}: neither a folder nor a zip")
+    for file in sorted(root.rglob("*")):
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            inside = PurePosixPath(file.relative_to(root).as_posix())
+            if len(inside.parts) < 2:
+                raise DataError(f"{file}: lies in no subject's folder")
+            yield inside, file.read_bytes()
+
+
+def _zip_files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                file = PurePosixPath(name)
+                # macOS packs a "._name.png" beside each name.png: not a picture.
+                if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
+                    continue
+                if len(file.parts) < 2:
+                    raise DataError(f"{path}: {file} lies in no subject's folder")
+                yield file, archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:
+        raise DataError(f"{path}: damaged zip: {error}") from error
+
+
+def _shared_depth(files: list[tuple[str, ...]]) -> int:
+    """How many leading folders all of ``files`` share; the subject's own folder doesn't count."""
+    folders = [file[:-1] for file in files]
+    depth = 0
+    while depth < min(map(len, folders)) - 1 and len({folder[depth] for folder in folders}) == 1:
+        depth += 1
+    return depth
+
+
+def _group(subject: str) -> str:
+    return subject.rpartition("/")[0]
+
+
+def _decode(content: bytes, name: str, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """One picture as the server would see it: upright, transparency on white, gray, box filter."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{name}: {image.width} x {image.height} is above {MAX_PIXELS} pixels")
+            image.draft("L", (width, height))  # a large JPEG is decoded at the smallest scale that covers
+            picture = ImageOps.exif_transpose(image)
+            if picture.mode.startswith("I"):  # 16 bits
+                samples = np.asarray(picture, dtype=np.float64) * (255 / 65535)
+                picture = Image.fromarray((samples + 0.5).astype(np.uint8))
+            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+                layer = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+            gray = picture.convert("L")
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
+        raise DataError(f"{name}: can't be decoded: {error}") from error
+    if gray.size != (width, height):
+        gray = gray.resize((width, height), Image.Resampling.BOX)
+    return np.asarray(gray, dtype=np.uint8)

@@ -1,0 +1,31 @@
+"""What the exporter raises when the user's input can't be used.
+
+ExporterError
+├── SettingsError     an option, or options that don't go together
+├── DataError         a path, a picture or a set of pictures that can't be trained on or measured
+├── RunError          a run folder that is missing, damaged, or belongs to other settings
+└── ExportError       a graph that doesn't answer as the network it was made from
+
+A model folder that can't be read raises ``oneglance.model_folder.ModelFolderError``. The CLI prints
+either as one line and ends with status 1.
+"""
+
+
+class ExporterError(Exception):
+    """Any failure that the user can understand and mend."""
+
+
+class SettingsError(ExporterError):
+    """Raised when an option's value is out of range, or two options contradict each other."""
+
+
+class DataError(ExporterError):
+    """Raised when pictures are missing, undecodable, or too few; the message names the file."""
+
+
+class RunError(ExporterError):
+    """Raised when a run folder can't be read, or would be overwritten."""
+
+
+class ExportError(ExporterError):
+    """Raised when ONNX Runtime and torch disagree about the exported graph."""

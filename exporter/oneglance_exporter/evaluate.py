@@ -1,0 +1,113 @@
+"""The figures that one encoder is judged by, all from one seed, on pictures it was not trained on."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from oneglance_exporter.data import Pictures
+from oneglance_exporter.errors import SettingsError
+from oneglance_exporter.scores import (
+    Encodings,
+    answers,
+    det_point,
+    equal_error_rate,
+    one_shot_error,
+    pair_distances,
+)
+from oneglance_exporter.trials import one_shot_trials, open_set
+
+ONE_SHOT_TRIALS = 20_000
+SPLITS = 20
+_FPIRS = (0.01, 0.10)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A share in [0, 1] measured on several random galleries: its mean, lowest and highest."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        return cls(float(np.mean(values)), min(values), max(values))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2%}  ({self.low:.2%} to {self.high:.2%})"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Shares in [0, 1], distances squared L2.
+
+    one_shot_error: of ``trials`` within-group trials, ``ways`` subjects each. rank1: every subject
+    enrolled from one picture, every other picture a probe. fnir: by target FPIR; half of the subjects
+    enrolled from one picture each, all other pictures probes, tau chosen on the very probes it is
+    measured on. Both over ``splits`` random galleries, since one gallery's FNIR at a low FPIR hangs
+    on a few look-alikes. eer: over all pairs of pictures.
+    """
+
+    pictures: int
+    subjects: int
+    trials: int
+    ways: int
+    one_shot_error: float
+    splits: int
+    rank1: Spread
+    gallery_size: int
+    fnir: dict[float, Spread]
+    eer: float
+    eer_tau: float
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.pictures} pictures of {self.subjects} subjects; ranges are over {self.splits} random galleries",
+            f"{self.ways}-way one-shot error within groups: {self.one_shot_error:.2%}  ({self.trials} trials)",
+            f"rank-1, all {self.subjects} enrolled once: {self.rank1}",
+        ]
+        for fpir, spread in self.fnir.items():
+            lines.append(f"FNIR at FPIR {fpir:.0%}, {self.gallery_size} enrolled once: {spread}")
+        lines.append(f"EER over all pairs: {self.eer:.2%}  (tau {self.eer_tau:.4f})")
+        return "\n".join(lines)
+
+
+def evaluate(
+    encodings: Encodings,
+    pictures: Pictures,
+    trials: int = ONE_SHOT_TRIALS,
+    ways: int = 20,
+    splits: int = SPLITS,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure encodings, float32 [N, D], of ``pictures``.
+
+    The lists of trials come from ``one_shot_trials(pictures, trials, ways, seed)`` and
+    ``open_set(pictures, K, seed + i)`` for i below ``splits``; draw them there to measure the same
+    through a server. Raises DataError when no group has ``ways`` subjects, SettingsError for counts
+    below 1.
+    """
+    if splits < 1:
+        raise SettingsError(f"splits must be at least 1, got {splits}")
+    total = len(pictures.subjects)
+    half = max(total // 2, 1)
+    seeds = range(seed, seed + splits)
+    everybody = [answers(encodings, open_set(pictures, total, s)).rank1 for s in seeds]
+    halves = [answers(encodings, open_set(pictures, half, s)) for s in seeds]
+    eer, eer_tau = equal_error_rate(*pair_distances(encodings, pictures.subject_of))
+    return Evaluation(
+        pictures=len(pictures.images),
+        subjects=total,
+        trials=trials,
+        ways=ways,
+        one_shot_error=one_shot_error(encodings, one_shot_trials(pictures, trials, ways, seed)),
+        splits=splits,
+        rank1=Spread.of(everybody),
+        gallery_size=half,
+        fnir={fpir: Spread.of([det_point(found, fpir).fnir for found in halves]) for fpir in _FPIRS},
+        eer=eer,
+        eer_tau=eer_tau,
+    )

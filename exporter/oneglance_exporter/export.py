@@ -1,0 +1,137 @@
+"""Write a trained encoder as a model folder: one ONNX file, and a manifest with parity vectors.
+
+The graph takes the served picture itself (uint8 [N, 105, 105, 1]) and returns unit-norm encodings; N is
+free. It is refused unless ONNX Runtime gives torch's answers at batch sizes other than the traced one.
+"""
+
+import dataclasses
+import io
+import logging
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from oneglance.glyphs import TRAINING_SEEDS, alphabet
+from oneglance.model_folder import MANIFEST_FILE, Array, InputSpec, Manifest, OutputSpec, Parity, write_model_folder
+from oneglance_exporter import checkpoint as checkpoints
+from oneglance_exporter.checkpoint import Checkpoint
+from oneglance_exporter.errors import ExportError, RunError
+from oneglance_exporter.network import INPUT_SIZE, Encoder
+from oneglance_exporter.runtime import encoder_of
+from oneglance_exporter.train import encode
+
+# Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
+TOLERANCE = 1e-4
+_TRACED_BATCH = 2  # at 1, the tracer would take the batch size for a constant
+_CHECKED_BATCHES = (1, 7)
+
+
+def export(run: Path, out: Path, name: str, description: str = "", license: str = "") -> Manifest:
+    """Export the averaged weights of the training in ``run`` to the model folder ``out``.
+
+    A model folder of that name is replaced; the new one has no threshold before ``calibrate``.
+    Raises RunError for an unusable run, or an ``out`` that holds something else; ExportError when
+    the graph doesn't reproduce torch's output; pydantic's ValidationError (a ValueError) for a name
+    outside [a-z0-9._-].
+    """
+    if out.exists() and not (out / MANIFEST_FILE).is_file() and (out.is_file() or any(out.iterdir())):
+        raise RunError(f"{out}: is there and no model folder; it would be deleted. Choose another --out")
+    state = checkpoints.load(run)
+    model = Encoder(state.settings.dimension)
+    model.load_state_dict(state.average)
+    model.eval()
+    inputs = parity_inputs()
+    manifest = Manifest(
+        name=name,
+        description=description,
+        license=license,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        input=InputSpec(kind="image", shape=(INPUT_SIZE, INPUT_SIZE, 1), dtype="uint8", color="gray"),
+        output=OutputSpec(dimension=state.settings.dimension, unit_norm=True),
+        training=provenance(state, model),
+        parity=Parity(inputs=Array.pack(inputs), outputs=Array.pack(encode(model, inputs)), tolerance=TOLERANCE),
+        model_sha256="0" * 64,  # write_model_folder sets both from the graph
+        model_bytes=1,
+    )
+    graph = to_onnx(model, manifest.input.name, manifest.output.name)
+    check_graph(graph, model)
+    write_model_folder(out, manifest, graph)
+    return manifest
+
+
+def parity_inputs() -> npt.NDArray[np.uint8]:
+    """What the server runs before it trusts the graph: uint8 [7, 105, 105, 1].
+
+    Four invented characters, then a blank paper, a black one, and noise.
+    """
+    drawings = [s.drawings[0] for s in alphabet(TRAINING_SEEDS.start, 4, 1, INPUT_SIZE)]
+    blank = np.full((INPUT_SIZE, INPUT_SIZE), 255, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, blank.shape, dtype=np.uint8)
+    return np.stack([*drawings, blank, np.zeros_like(blank), noise])[..., None]
+
+
+def provenance(state: Checkpoint, model: torch.nn.Module) -> dict[str, object]:
+    """What the manifest tells of the training: the command, all settings, and what came of it."""
+    return {
+        "command": state.command,
+        "settings": dataclasses.asdict(state.settings),
+        "steps": state.step,
+        "seconds": round(state.elapsed_seconds, 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "loss": "triplet, squared L2 of unit-norm encodings, hardest semi-hard negative of each pair",
+        "torch": torch.__version__,
+    }
+
+
+def to_onnx(model: Encoder, input_name: str, output_name: str) -> bytes:
+    """The graph of ``model`` with its weights inside and the batch size free, as ONNX bytes."""
+    example = torch.from_numpy(parity_inputs()[:_TRACED_BATCH])
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the tracer about its own internals
+            program = torch.onnx.export(
+                model,
+                (example,),
+                input_names=[input_name],
+                output_names=[output_name],
+                dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        quiet.setLevel(level)
+    if program is None:
+        raise ExportError("torch.onnx.export returned no program")
+    # The tracer notes source files and lines of this machine at every node: nobody's business.
+    proto = program.model_proto
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        del value.metadata_props[:]
+    for weight in proto.graph.initializer:
+        del weight.metadata_props[:]
+    buffer = io.BytesIO()
+    onnx.save_model(proto, buffer)
+    onnx.checker.check_model(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def check_graph(graph: bytes, model: Encoder) -> None:
+    """Raise ExportError unless the graph answers as ``model`` at batch sizes that weren't traced."""
+    run = encoder_of(graph, threads=1)
+    inputs = parity_inputs()
+    expected = encode(model, inputs)
+    for batch in _CHECKED_BATCHES:
+        worst = float(np.abs(run(inputs[:batch]) - expected[:batch]).max())
+        if not worst <= TOLERANCE:
+            raise ExportError(f"the graph differs from torch by {worst:.2g} at batch size {batch}")

@@ -1,0 +1,60 @@
+"""What a training is told: each default is stated here, and the command line is made from this table."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from oneglance_exporter.errors import SettingsError
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of ``train encoder``. Raises SettingsError for values out of range."""
+
+    data: tuple[str, ...] = _option((), "folders or zips of .../subject/*.png|jpg to learn from")
+    validation: tuple[str, ...] = _option((), "the same, only measured now and then, never learned from")
+    steps: int | None = _option(None, "stop after so many batches")
+    seconds: float | None = _option(None, "stop after so many seconds of training (without --steps)")
+    margin: float = _option(0.2, "alpha of the triplet loss, squared L2")
+    dimension: int = _option(128, "numbers per encoding")
+    classes_per_batch: int = _option(64, "P: classes in a batch")
+    examples_per_class: int = _option(4, "K: examples of each class in a batch")
+    procedural: float = _option(0.2, "share of a batch's classes that are invented characters")
+    composite: float = _option(0.25, "share of a batch's classes that are two drawings on one paper")
+    learning_rate: float = _option(3e-3, "AdamW's highest; falls linearly to 0")
+    weight_decay: float = _option(0.05, "AdamW's decay of the weights")
+    average: float = _option(0.998, "decay of the weights' moving average, which is what is exported")
+    precision: Literal["fp32", "bf16"] = _option(
+        "fp32", "fp32, or bf16 (autocast; about twice as fast on a CPU with avx512_bf16 or AMX)"
+    )
+    seed: int = _option(0, "decides first weights and every batch")
+    threads: int = _option(1, "torch threads")
+    checkpoint_seconds: float = _option(60.0, "time between checkpoints")
+    validation_seconds: float = _option(120.0, "time between measurements on --validation")
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.seconds is None:
+            raise SettingsError("say when to stop: --steps or --seconds")
+        for name in ("steps", "dimension", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(f"--{name} must be at least 1, got {value}")
+        for name in ("seconds", "margin", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise SettingsError(f"--{name.replace('_', '-')} must be above 0, got {value}")
+        if not 0 <= self.average < 1:
+            raise SettingsError(f"--average must be in [0, 1), got {self.average}")
+        if not 0 <= self.seed < 2**32:
+            raise SettingsError(f"--seed must be in [0, 2**32), got {self.seed}")
+        if self.precision not in ("fp32", "bf16"):
+            raise SettingsError(f"--precision must be fp32 or bf16, got {self.precision}")
+
+    def progress(self, step: int, elapsed_seconds: float) -> float:
+        """How much of the training is done, in [0, 1]; --steps decides where both limits are given."""
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        return min(elapsed_seconds / (self.seconds or 1.0), 1.0)

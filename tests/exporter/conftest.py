@@ -1,0 +1,53 @@
+"""Small worlds for the exporter's tests: invented alphabets on disk, and real data where it is."""
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from oneglance.glyphs import alphabet
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def png(picture: npt.NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_alphabets(path: Path, seeds: range, characters: int, drawings: int) -> Path:
+    """A zip ``top/alphabet-<seed>/<name>/<drawing>.png`` of invented characters."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for seed in seeds:
+            for subject in alphabet(seed, characters, drawings):
+                for i, drawing in enumerate(subject.drawings):
+                    archive.writestr(f"top/alphabet-{seed}/{subject.name}/{i:02d}.png", png(drawing))
+    return path
+
+
+@pytest.fixture(scope="session")
+def drawings_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two alphabets of six characters, five drawings each."""
+    return write_alphabets(tmp_path_factory.mktemp("drawings") / "drawings.zip", range(100, 102), 6, 5)
+
+
+@pytest.fixture(scope="session")
+def heldout_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two other alphabets of the same layout."""
+    return write_alphabets(tmp_path_factory.mktemp("heldout") / "heldout.zip", range(200, 202), 6, 5)
+
+
+@pytest.fixture(scope="session")
+def omniglot() -> Path:
+    """The folder of Omniglot's zips: env ONEGLANCE_DATA, or ../shared/data beside the project."""
+    root = Path(os.environ.get("ONEGLANCE_DATA", PROJECT.parent / "shared" / "data"))
+    folder = root / "omniglot"
+    if not (folder / "images_validation.zip").is_file():
+        pytest.skip(f"no Omniglot in {folder}; set ONEGLANCE_DATA to the folder that holds omniglot/")
+    return folder

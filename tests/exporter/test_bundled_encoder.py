@@ -1,0 +1,74 @@
+"""The encoder that comes with the server: whole, reproducible by its manifest, as good as was said."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from oneglance.glyphs import TRAINING_SEEDS, alphabet
+from oneglance.model_folder import ModelFolder, read_model_folder
+from oneglance_exporter.data import Pictures, read_pictures
+from oneglance_exporter.evaluate import evaluate
+from oneglance_exporter.runtime import encoder_of
+
+MODEL = Path(__file__).resolve().parents[2] / "server" / "oneglance_server" / "models" / "glyphs"
+
+
+@pytest.fixture(scope="module")
+def bundled() -> ModelFolder:
+    return read_model_folder(MODEL)
+
+
+def encode(bundled: ModelFolder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    return encoder_of(bundled.model, threads=1)(images)
+
+
+def test_it_reproduces_its_parity_vectors_and_is_small(bundled: ModelFolder) -> None:
+    parity = bundled.manifest.parity
+    found = encode(bundled, parity.inputs.unpack())
+    assert np.abs(found - parity.outputs.unpack()).max() <= parity.tolerance
+    assert len(bundled.model) < 3_000_000
+
+
+def test_its_manifest_tells_how_it_was_made_and_under_which_licence(bundled: ModelFolder) -> None:
+    manifest = bundled.manifest
+    assert manifest.training["command"].startswith("oneglance-exporter train encoder --data images_background")
+    assert manifest.training["calibration_command"].startswith("oneglance-exporter calibrate")
+    assert "Lake" in manifest.description
+    assert "MIT" in manifest.license
+    # Paths are as a user would write them, not of the machine it was made on.
+    text = (MODEL / "manifest.json").read_text()
+    assert not any(place in text for place in ("/tmp", "/home", "/root", "/work"))
+
+
+def test_its_threshold_comes_from_the_validation_alphabets(bundled: ModelFolder) -> None:
+    threshold = bundled.manifest.threshold
+    assert threshold is not None
+    assert (threshold.target_fpir, threshold.gallery_size) == (0.01, 138)
+    assert "images_validation" in threshold.data
+    assert threshold.fpir_low < 0.01 < threshold.fpir_high
+
+
+def test_it_knows_invented_characters_it_never_saw(bundled: ModelFolder) -> None:
+    """Ten alphabets of twenty, from seeds that training never draws."""
+    seeds = range(1000, 1010)
+    assert not any(seed in TRAINING_SEEDS for seed in seeds)
+    stacks = [subject.drawings for seed in seeds for subject in alphabet(seed, 20, 2)]
+    pictures = Pictures(
+        images=np.concatenate(stacks)[..., None],
+        subject_of=np.repeat(np.arange(200), 2),
+        subjects=tuple(f"{i // 20}/{i}" for i in range(200)),
+        group_of=np.repeat(np.arange(10), 20),
+        groups=tuple(map(str, range(10))),
+    )
+    result = evaluate(encode(bundled, pictures.images), pictures, trials=2000)
+    assert result.one_shot_error < 0.03
+    assert result.rank1.mean > 0.90
+
+
+def test_its_one_shot_error_on_omniglot_is_the_published_one(bundled: ModelFolder, omniglot: Path) -> None:
+    pictures = read_pictures([omniglot / "images_validation.zip"], 105, 105)
+    result = evaluate(encode(bundled, pictures.images), pictures)
+    assert result.one_shot_error == pytest.approx(0.1208, abs=0.001)
+    assert result.rank1.mean == pytest.approx(0.7885, abs=0.001)

@@ -1,0 +1,290 @@
+"""train -> export -> calibrate -> evaluate by the command line, stops and resumptions, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from oneglance.model_folder import read_model_folder
+from oneglance_exporter import checkpoint as checkpoints
+from oneglance_exporter.cli import main
+from oneglance_exporter.data import read_pictures
+from oneglance_exporter.errors import ExportError
+from oneglance_exporter.export import check_graph, parity_inputs
+from oneglance_exporter.network import Encoder
+from oneglance_exporter.runtime import encoder_of
+from oneglance_exporter.scores import one_shot_error
+from oneglance_exporter.train import encode
+from oneglance_exporter.trials import one_shot_trials
+
+PROJECT = Path(__file__).resolve().parents[2]
+Cli = Callable[..., int]
+PATH = ":".join(str(PROJECT / part) for part in ("proto", "exporter"))
+
+
+def train_arguments(data: Path, run: Path, steps: int) -> list[str]:
+    small = "--classes-per-batch 8 --examples-per-class 2 --dimension 16 --checkpoint-seconds 0"
+    return ["train", "encoder", "--data", str(data), "--out", str(run), "--steps", str(steps), *small.split()]
+
+
+@pytest.fixture(scope="module")
+def cli() -> Cli:
+    return lambda *arguments: main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory, drawings_zip: Path, cli: Cli) -> Path:
+    """A run folder after six steps of training."""
+    run = tmp_path_factory.mktemp("runs") / "small"
+    assert cli(*train_arguments(drawings_zip, run, steps=6)) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, small_run: Path, cli: Cli) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    arguments = ["export", "--run", small_run, "--out", folder, "--name", "tiny", "--license", "MIT"]
+    assert cli(*arguments, "--description", "a test's") == 0
+    return folder
+
+
+def test_the_exported_folder_keeps_the_contract(model: Path, drawings_zip: Path) -> None:
+    folder = read_model_folder(model)
+    manifest = folder.manifest
+    assert (manifest.name, manifest.description, manifest.license) == ("tiny", "a test's", "MIT")
+    assert (manifest.input.shape, manifest.input.dtype, manifest.input.color) == (
+        (105, 105, 1),
+        "uint8",
+        "gray",
+    )
+    assert (manifest.output.dimension, manifest.output.unit_norm) == (16, True)
+    assert str(drawings_zip) in manifest.training["command"]
+    assert manifest.training["steps"] == 6
+    graph = onnx.load_model_from_string(folder.model)
+    assert not any(t.external_data for t in graph.graph.initializer)
+    assert str(PROJECT).encode() not in folder.model
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_parity_vectors_come_back_from_onnx_runtime(model: Path, batch: int) -> None:
+    folder = read_model_folder(model)
+    inputs, outputs = folder.manifest.parity.inputs.unpack(), folder.manifest.parity.outputs.unpack()
+    found = encoder_of(folder.model, threads=1)(inputs[:batch])
+    assert np.abs(found - outputs[:batch]).max() <= folder.manifest.parity.tolerance
+    np.testing.assert_allclose(np.linalg.norm(outputs, axis=1), 1, atol=1e-5)
+
+
+def test_an_encoding_of_zeros_stays_finite() -> None:
+    silent = Encoder(4).eval()
+    torch.nn.init.zeros_(silent.head.weight)
+    torch.nn.init.zeros_(silent.head.bias)
+    assert np.isfinite(encode(silent, parity_inputs())).all()
+
+
+def test_a_graph_that_answers_otherwise_is_refused(model: Path) -> None:
+    torch.manual_seed(1)
+    with pytest.raises(ExportError, match="differs from torch"):
+        check_graph(read_model_folder(model).model, Encoder(16).eval())
+    with pytest.raises(ExportError, match="can't load"):
+        check_graph(b"not a graph", Encoder(16).eval())
+
+
+def test_calibrate_fills_the_threshold_and_keeps_the_digest(
+    model: Path, heldout_zip: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read_model_folder(model)
+    arguments = ["calibrate", "--model", model, "--data", heldout_zip, "--fpir", "0.2", "--splits", "30"]
+    assert cli(*arguments) == 0
+    after = read_model_folder(model)
+    assert after.digest == before.digest
+    threshold = after.manifest.threshold
+    assert threshold is not None
+    assert (threshold.target_fpir, threshold.gallery_size, threshold.data) == (0.2, 6, "heldout.zip")
+    assert threshold.fpir <= 0.2
+    assert threshold.fmr(4.0) == 1.0
+    assert f"tau {threshold.tau:.4f} at 6 enrolled" in capsys.readouterr().out
+    assert "heldout.zip" in after.manifest.training["calibration_command"]
+
+
+def test_evaluate_prints_what_the_functions_give(
+    model: Path, heldout_zip: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", "--model", model, "--data", heldout_zip, "--ways", "5", "--trials", "400"]
+    assert cli(*arguments, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    pictures = read_pictures([heldout_zip], 105, 105)
+    f = encoder_of(read_model_folder(model).model, threads=1)(pictures.images)
+    assert result["one_shot_error"] == one_shot_error(f, one_shot_trials(pictures, 400, 5, 0))
+    assert result["one_shot_error"] < 0.7  # six steps already beat chance, 0.8
+    assert cli(*arguments) == 0
+    assert "5-way one-shot error" in capsys.readouterr().out
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, small_run: Path, drawings_zip: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    save = checkpoints.save
+
+    def save_and_die(run: Path, state: checkpoints.Checkpoint) -> None:
+        save(run, state)
+        if state.step == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save_and_die)
+        with pytest.raises(Killed):
+            cli(*train_arguments(drawings_zip, tmp_path, steps=6))
+    assert checkpoints.load(tmp_path).step == 3
+    assert cli("train", "encoder", "--out", tmp_path, "--resume") == 0
+    resumed, whole = checkpoints.load(tmp_path), checkpoints.load(small_run)
+    assert resumed.step == whole.step == 6
+    for name in ("model", "average"):
+        a, b = getattr(resumed, name), getattr(whole, name)
+        assert all(torch.equal(a[key], b[key]) for key in b)
+    moments = whole.optimizer["state"]
+    assert all(torch.equal(resumed.optimizer["state"][i]["exp_avg"], moments[i]["exp_avg"]) for i in moments)
+    assert "--classes-per-batch 8" in resumed.command
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_a_checkpoint_and_a_word_how_to_go_on(
+    tmp_path: Path, drawings_zip: Path, stop: signal.Signals
+) -> None:
+    arguments = train_arguments(drawings_zip, tmp_path / "run", steps=100_000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oneglance_exporter.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": PATH},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    checkpoint = tmp_path / "run" / checkpoints.CHECKPOINT_FILE
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(stop)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    assert checkpoints.load(tmp_path / "run").step >= 1
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_as_another(
+    small_run: Path, drawings_zip: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli(*train_arguments(drawings_zip, small_run, steps=6)) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert cli("train", "encoder", "--out", small_run, "--resume", "--margin", "0.5") == 1
+    assert "--margin: the run has 0.2" in capsys.readouterr().err
+
+
+def test_the_log_has_a_line_for_the_last_step(small_run: Path) -> None:
+    last = json.loads((small_run / checkpoints.LOG_FILE).read_text().splitlines()[-1])
+    assert last["step"] == 6
+    assert last["done"] == 1
+    assert last["active_triplets"] > 0
+
+
+def test_validation_error_is_reported(tmp_path: Path, drawings_zip: Path, heldout_zip: Path, cli: Cli) -> None:
+    arguments = [*train_arguments(drawings_zip, tmp_path, steps=2), "--validation", str(heldout_zip)]
+    assert cli(*arguments) == 0
+    error = checkpoints.load(tmp_path).validation_error
+    assert error is not None
+    assert 0 < error < 1
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "foreign", "missing"])
+def test_a_damaged_checkpoint_is_named(
+    tmp_path: Path, small_run: Path, cli: Cli, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    path = tmp_path / checkpoints.CHECKPOINT_FILE
+    content = (small_run / checkpoints.CHECKPOINT_FILE).read_bytes()
+    if damage == "truncate":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "garbage":
+        path.write_bytes(b"not a checkpoint")
+    elif damage == "foreign":
+        torch.save({"format": "something else"}, path)
+    assert cli("export", "--run", tmp_path, "--out", tmp_path / "m", "--name", "x") == 1
+    assert str(path) in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "encoder", "--data", "DATA", "--out", "OUT"], "--steps or --seconds"),
+        (["train", "encoder", "--data", "NOWHERE", "--out", "OUT", "--steps", "1"], "no such file"),
+        (["train", "encoder", "--out", "OUT", "--steps", "1"], "--data"),
+        (["train", "encoder", "--data", "DATA", "--out", "OUT", "--steps", "1"], "--classes-per-batch"),
+        (["train", "encoder", "--data", "DATA", "--out", "OUT", "--steps", "0"], "--steps must be"),
+        (["train", "encoder", "--data", "DATA", "--out", "OUT", "--seconds", "-1"], "--seconds must be"),
+        (["calibrate", "--model", "NOWHERE", "--data", "DATA"], "not a model folder"),
+        (["evaluate", "--model", "MODEL", "--data", "DATA"], "no group has 20"),
+        (["evaluate", "--model", "MODEL", "--data", "DATA", "--trials", "0"], "trials"),
+        (["calibrate", "--model", "MODEL", "--data", "DATA", "--gallery-size", "12"], "--gallery-size"),
+        (["calibrate", "--model", "MODEL", "--data", "DATA", "--fpir", "0"], "--fpir"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_1(
+    tmp_path: Path,
+    model: Path,
+    drawings_zip: Path,
+    cli: Cli,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    names = {"DATA": drawings_zip, "MODEL": model, "NOWHERE": tmp_path / "nowhere", "OUT": tmp_path / "out"}
+    if message == "--classes-per-batch":
+        arguments = [*arguments, "--classes-per-batch", "1000"]
+    assert cli(*[names.get(argument, argument) for argument in arguments]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("oneglance-exporter: error: ")
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_export_replaces_a_model_folder_and_nothing_else(
+    tmp_path: Path, small_run: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("years")
+    assert cli("export", "--run", small_run, "--out", precious, "--name", "x") == 1
+    assert "no model folder" in capsys.readouterr().err
+    assert (precious / "thesis.tex").read_text() == "years"
+
+
+def test_a_bad_name_is_a_usage_error(tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli("export", "--run", tmp_path, "--out", tmp_path / "m", "--name", "Not A Name")
+    assert stopped.value.code == 2
+    assert "a-z 0-9" in capsys.readouterr().err
+
+
+def test_help_teaches_without_loading_torch() -> None:
+    code = "import sys, oneglance_exporter.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'onnx', 'onnxruntime', 'grpc'} & set(sys.modules), 'loaded'"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": PATH},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("train encoder", "export", "calibrate", "evaluate", "subject/*.png"):
+        assert word in done.stdout

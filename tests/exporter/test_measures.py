@@ -1,0 +1,244 @@
+"""Trial lists are what they say, measures equal their definitions, tau meets known error rates."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oneglance_exporter.calibrate import bootstrap_interval, calibrate, fit_splits, fmr_curve
+from oneglance_exporter.data import Pictures
+from oneglance_exporter.errors import DataError, SettingsError
+from oneglance_exporter.evaluate import evaluate
+from oneglance_exporter.scores import (
+    answers,
+    det_point,
+    equal_error_rate,
+    one_shot_error,
+    pair_distances,
+    squared_l2,
+    tau_for_rate,
+)
+from oneglance_exporter.trials import one_shot_trials, open_set
+
+
+def world(groups: Sequence[int], drawings: int) -> Pictures:
+    """Blank pictures of ``groups[g]`` subjects in group g, ``drawings`` of each."""
+    subjects = [f"g{g}/s{s}" for g, count in enumerate(groups) for s in range(count)]
+    return Pictures(
+        images=np.zeros((len(subjects) * drawings, 1, 1, 1), np.uint8),
+        subject_of=np.repeat(np.arange(len(subjects)), drawings),
+        subjects=tuple(subjects),
+        group_of=np.repeat(np.arange(len(groups)), groups),
+        groups=tuple(f"g{g}" for g in range(len(groups))),
+    )
+
+
+def noisy_encodings(pictures: Pictures, noise: float, seed: int = 0) -> npt.NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(len(pictures.subjects), 8))
+    f = centers[pictures.subject_of] + noise * rng.normal(size=(len(pictures.images), 8))
+    unit: npt.NDArray[np.float32] = (f / np.linalg.norm(f, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def d(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    return float(((a.astype(np.float64) - b.astype(np.float64)) ** 2).sum())
+
+
+def test_squared_l2_is_the_definition() -> None:
+    f = noisy_encodings(world([3], 4), 0.5)
+    expected = [[d(a, b) for b in f] for a in f]
+    np.testing.assert_allclose(squared_l2(f, f), expected, atol=1e-12)
+
+
+def test_one_shot_trials_keep_the_rules() -> None:
+    pictures = world([5, 2, 6], 4)
+    trials = one_shot_trials(pictures, 500, ways=5, seed=3)
+    drawer = np.arange(len(pictures.images)) % 4
+    for probe, support, answer in zip(trials.probe, trials.support, trials.answer, strict=True):
+        subjects = pictures.subject_of[support]
+        assert len(set(subjects.tolist())) == 5
+        assert len(set(pictures.group_of[subjects].tolist())) == 1
+        assert subjects[answer] == pictures.subject_of[probe]
+        assert len(set(drawer[support].tolist())) == 1
+        assert drawer[probe] != drawer[support[0]]
+    groups = pictures.group_of[pictures.subject_of[trials.probe]]
+    assert set(groups.tolist()) == {0, 2}  # group 1 has too few subjects
+    again = one_shot_trials(pictures, 500, ways=5, seed=3)
+    np.testing.assert_array_equal(trials.support, again.support)
+    np.testing.assert_array_equal(trials.probe, again.probe)
+
+
+def test_one_shot_error_is_the_definition() -> None:
+    pictures = world([6, 6], 4)
+    f = noisy_encodings(pictures, 0.6)
+    trials = one_shot_trials(pictures, 2000, ways=5, seed=1)
+    wrong = 0
+    for probe, support, answer in zip(trials.probe, trials.support, trials.answer, strict=True):
+        wrong += min(range(5), key=lambda i: d(f[probe], f[support[i]])) != answer
+    assert 0 < wrong < 2000
+    assert one_shot_error(f, trials) == wrong / 2000
+
+
+def test_trials_that_cannot_be_drawn_are_refused() -> None:
+    with pytest.raises(DataError, match="the largest has 3"):
+        one_shot_trials(world([3, 2], 2), 10, ways=4)
+    with pytest.raises(DataError, match="two pictures"):
+        one_shot_trials(world([3], 1), 10, ways=2)
+    with pytest.raises(SettingsError):
+        one_shot_trials(world([3], 2), 0, ways=2)
+    for size in (0, 4):
+        with pytest.raises(SettingsError, match="1 to 3"):
+            open_set(world([3], 2), size)
+
+
+def test_open_set_enrolls_once_and_keeps_strangers_apart() -> None:
+    pictures = world([7, 4], 5)
+    split = open_set(pictures, 6, seed=2)
+    enrolled = pictures.subject_of[split.enrolled]
+    assert len(set(enrolled.tolist())) == 6
+    np.testing.assert_array_equal(enrolled[split.mate], pictures.subject_of[split.mated])
+    assert not set(split.enrolled.tolist()) & set(split.mated.tolist())
+    assert not set(enrolled.tolist()) & set(pictures.subject_of[split.strangers].tolist())
+    assert (len(split.mated), len(split.strangers)) == (6 * 4, 5 * 5)
+    one_each = open_set(pictures, 6, seed=2, probes_per_subject=1)
+    np.testing.assert_array_equal(one_each.enrolled, split.enrolled)
+    assert (len(one_each.mated), len(one_each.strangers)) == (6, 5)
+    assert len(open_set(pictures, 11).strangers) == 0
+
+
+def test_answers_are_the_definition() -> None:
+    pictures = world([10], 4)
+    f = noisy_encodings(pictures, 0.5)
+    split = open_set(pictures, 5, seed=0)
+    found = answers(f, split)
+    tau = float(np.median(found.mated))
+    missed = 0
+    for probe, mate in zip(split.mated, split.mate, strict=True):
+        distances = [d(f[probe], f[e]) for e in split.enrolled]
+        nearest = int(np.argmin(distances))
+        missed += not (nearest == mate and distances[nearest] <= tau)
+    let_in = sum(min(d(f[s], f[e]) for e in split.enrolled) <= tau for s in split.strangers)
+    assert found.fnir(tau) == pytest.approx(missed / len(split.mated))
+    assert found.fpir(tau) == pytest.approx(let_in / len(split.strangers))
+    assert found.rank1 == pytest.approx(1 - found.fnir(4.1))
+
+
+@given(st.lists(st.integers(0, 50).map(lambda i: i / 8), min_size=1, max_size=60), st.floats(0.001, 0.999))
+def test_tau_admits_at_most_the_rate_and_no_larger_gap_would(distances: list[float], rate: float) -> None:
+    values = np.array(distances)
+    tau = tau_for_rate(values, rate)
+    share = (values <= tau).mean()
+    above = values[values > tau]
+    assert share <= rate + 1e-9 or (tau == 0 and (values == 0).any())
+    if len(above):
+        assert (values <= above.min()).mean() > rate - 1e-9
+
+
+def test_pair_distances_split_all_pairs() -> None:
+    pictures = world([9], 80)  # more than one block
+    f = noisy_encodings(pictures, 0.5)
+    mated, non_mated = pair_distances(f, pictures.subject_of)
+    i, j = np.triu_indices(len(f), 1)
+    same = pictures.subject_of[i] == pictures.subject_of[j]
+    every = ((f[i].astype(np.float64) - f[j].astype(np.float64)) ** 2).sum(axis=1)
+    np.testing.assert_allclose(np.sort(mated), np.sort(every[same]), atol=1e-12)
+    np.testing.assert_allclose(np.sort(non_mated), np.sort(every[~same]), atol=1e-12)
+
+
+def test_equal_error_rate_on_distances_whose_answer_is_known() -> None:
+    rng = np.random.default_rng(0)
+    mated, non_mated = rng.uniform(0, 1, 20_000), rng.uniform(0.8, 1.8, 30_000)
+    eer, tau = equal_error_rate(mated, non_mated)
+    assert eer == pytest.approx(0.1, abs=0.005)
+    assert tau == pytest.approx(0.9, abs=0.01)
+    assert equal_error_rate(mated, non_mated + 1)[0] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_evaluate_puts_the_same_measures_together() -> None:
+    pictures = world([6, 6], 4)
+    f = noisy_encodings(pictures, 0.4)
+    result = evaluate(f, pictures, trials=300, ways=5, splits=3, seed=4)
+    assert result.one_shot_error == one_shot_error(f, one_shot_trials(pictures, 300, 5, 4))
+    rank1 = [answers(f, open_set(pictures, 12, seed)).rank1 for seed in (4, 5, 6)]
+    assert result.rank1.mean == np.mean(rank1)
+    assert (result.rank1.low, result.rank1.high) == (min(rank1), max(rank1))
+    points = [det_point(answers(f, open_set(pictures, 6, seed)), 0.10) for seed in (4, 5, 6)]
+    assert result.fnir[0.10].mean == np.mean([point.fnir for point in points])
+    assert all(point.fpir <= 0.10 for point in points)
+    assert result.as_dict()["eer"] == result.eer
+    assert f"{result.one_shot_error:.2%}" in str(result)
+    with pytest.raises(SettingsError, match="splits"):
+        evaluate(f, pictures, trials=300, ways=5, splits=0)
+
+
+def test_a_fresh_world_meets_the_fitted_fpir() -> None:
+    """Tau fitted on one world holds on another drawn from the same law."""
+    pictures = world([400], 3)
+    fitted, _ = calibrate(noisy_encodings(pictures, 0.1, seed=1), pictures, 0.1, "synthetic", splits=20)
+    rates = [
+        answers(noisy_encodings(pictures, 0.1, seed=s), open_set(pictures, 200, seed=s)).fpir(fitted.tau)
+        for s in range(2, 12)
+    ]
+    assert np.mean(rates) == pytest.approx(0.1, abs=0.03)
+    assert fitted.gallery_size == 200
+    assert fitted.fpir_low < 0.1 < fitted.fpir_high
+
+
+def test_the_calibration_says_what_was_measured() -> None:
+    pictures = world([30, 30], 4)
+    f = noisy_encodings(pictures, 0.2)
+    made, fit = calibrate(f, pictures, 0.05, "synthetic", gallery_size=20, splits=50, seed=3)
+    assert made.fpir == fit.answers.fpir(made.tau) <= 0.05
+    assert made.fnir == fit.answers.fnir(made.tau)
+    assert made.fpir_low <= made.fpir <= made.fpir_high
+    assert (made.mated_probes, made.non_mated_probes) == (50 * 20, 50 * 40)
+    assert "50 random splits" in made.method
+    assert "bootstrap" in made.method
+    again, _ = calibrate(f, pictures, 0.05, "synthetic", gallery_size=20, splits=50, seed=3)
+    assert again.id == made.id
+
+
+def test_the_curve_is_the_share_of_pairs() -> None:
+    pairs = np.random.default_rng(0).beta(6, 2, 50_000) * 4
+    curve = np.array(fmr_curve(pairs))
+    assert 100 < len(curve) <= 200
+    assert (np.diff(curve[:, 0]) > 0).all()
+    assert (np.diff(curve[:, 1]) >= 0).all()
+    for distance, rate in curve:
+        assert rate == (pairs <= distance).mean()
+    assert curve[0, 1] == 1 / len(pairs)
+    assert curve[-1, 1] == 1
+
+
+def test_the_curve_bears_few_and_equal_distances() -> None:
+    assert fmr_curve(np.array([0.5])) == ((0.5, 1.0),)
+    assert fmr_curve(np.zeros(9)) == ((0.0, 1.0),)
+
+
+def test_the_interval_counts_subjects_not_probes() -> None:
+    """The same 40 subjects seen a hundred times are still only 40 subjects."""
+    hits = np.arange(40) < 4
+    once = bootstrap_interval(hits, np.arange(40), seed=0)
+    often = bootstrap_interval(np.tile(hits, 100), np.tile(np.arange(40), 100), seed=0)
+    assert once == often
+    assert once[0] < 0.1 < once[1]
+    assert once[1] - once[0] == pytest.approx(2 * 1.96 * np.sqrt(0.1 * 0.9 / 40), rel=0.2)
+
+
+def test_settings_and_data_that_cannot_work_are_refused() -> None:
+    pictures = world([6], 2)
+    f = noisy_encodings(pictures, 0.2)
+    for size in (0, 6):
+        with pytest.raises(SettingsError, match="gallery-size"):
+            fit_splits(f, pictures, size, 1, 0)
+    with pytest.raises(SettingsError, match="splits"):
+        fit_splits(f, pictures, None, 0, 0)
+    with pytest.raises(SettingsError, match="fpir"):
+        calibrate(f, pictures, 1.0, "x")
+    small = world([3], 2)
+    with pytest.raises(DataError, match="too few"):
+        calibrate(noisy_encodings(small, 0.2), small, 0.1, "x")

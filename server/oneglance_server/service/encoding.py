@@ -1,6 +1,7 @@
 """From pictures, tensors and client-made encodings to points in one encoder's space."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -230,7 +231,7 @@ def _check_tensor(content: TensorInput, path: str, encoder: Encoder) -> None:
             f"{path}.shape", f"expected {list(spec.shape)}, got {list(content.shape)[:8]}", reason="TENSOR_INVALID"
         )
     itemsize = np.dtype(spec.dtype).itemsize
-    expected = int(np.prod(spec.shape, dtype=np.int64)) * itemsize
+    expected = math.prod(spec.shape) * itemsize
     if len(content.data) != expected:
         raise InvalidRequest.field(
             f"{path}.data", f"expected {expected} bytes, got {len(content.data)}", reason="TENSOR_INVALID"

@@ -1,0 +1,152 @@
+"""What the demo asks of the server, with the clock running."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import monotonic, perf_counter
+
+import numpy as np
+
+from oneglance import Client, enroll_request, identify_request
+from oneglance.v1.common_pb2 import Provenance, Threshold
+from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResult
+from oneglance_server.demo.collection import Subject
+from oneglance_server.demo.errors import DemoError
+from oneglance_server.demo.measure import Candidate, Figures, Outcome, Share, share
+from oneglance_server.demo.pictures import Picture
+
+GALLERY = "demo"
+MAX_CANDIDATES = 1000  # of one answer
+WARM_UP_CALLS = 5
+
+Progress = Callable[[int, int], None]
+Probe = tuple[Picture, str, str | None]
+"""A picture, whose it is, and the same again when that subject is enrolled."""
+
+
+@dataclass(frozen=True)
+class Enrollment:
+    """Subjects the server took, and refusals in its words. Every acknowledgement means: on disk."""
+
+    subjects: tuple[Subject, ...]
+    refused: tuple[str, ...]
+    seconds: float
+
+    @property
+    def ms_each(self) -> float:
+        return 1000 * self.seconds / max(1, len(self.subjects))
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Outcomes in the order of the probes, refusals in the server's words, and what the last answer rested on."""
+
+    outcomes: tuple[Outcome, ...]
+    refused: tuple[str, ...]
+    seconds: float
+    threshold: Threshold
+    provenance: Provenance
+
+    @property
+    def figures(self) -> Figures:
+        mated = tuple(outcome for outcome in self.outcomes if outcome.mate is not None)
+        non_mated = tuple(outcome for outcome in self.outcomes if outcome.mate is None)
+        return Figures(mated, non_mated, self.threshold.tau)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """1:1 at ``tau``: true matches among mated pairs, false ones among non-mated pairs."""
+
+    tau: float
+    mated: Share
+    non_mated: Share
+
+
+def enroll_all(client: Client, subjects: Sequence[Subject], progress: Progress) -> Enrollment:
+    """Every subject from its one picture, over one stream. Raises DemoError when the server takes none."""
+    requests = [enroll_request(GALLERY, subject.id, [subject.enrolled_from.read()]) for subject in subjects]
+    taken: list[Subject] = []
+    refused: list[str] = []
+    begun = monotonic()
+    for subject, answer in zip(subjects, client.bulk_enroll(requests), strict=True):
+        if answer.HasField("error"):
+            refused.append(f"{subject.enrolled_from.caption}: {answer.error.message}")
+        else:
+            taken.append(subject)
+        progress(answer.index + 1, len(subjects))
+    if not taken:
+        raise DemoError("the server refused everybody:\n" + "\n".join(refused[:5]))
+    return Enrollment(tuple(taken), tuple(refused), monotonic() - begun)
+
+
+def identify_all(client: Client, probes: Sequence[Probe], enrolled: int, progress: Progress) -> Identification:
+    """Every probe by itself, over one stream, with the distances to all ``enrolled`` (the nearest 1,000) subjects."""
+    depth = min(enrolled, MAX_CANDIDATES)
+    requests = (identify_request(GALLERY, [probe.read()], depth) for probe, _, _ in probes)
+    outcomes: list[Outcome] = []
+    refused: list[str] = []
+    threshold, provenance = Threshold(), Provenance()
+    begun = monotonic()
+    for probe, answer in zip(probes, client.identify_stream(requests), strict=True):
+        if answer.HasField("error"):
+            refused.append(f"{probe[0].caption}: {answer.error.message}")
+        else:
+            outcomes.append(_outcome(probe, answer.response.results[0]))
+            threshold, provenance = answer.response.threshold, answer.response.provenance
+        progress(answer.index + 1, len(probes))
+    if not outcomes:
+        raise DemoError("the server refused every probe:\n" + "\n".join(refused[:5]))
+    return Identification(tuple(outcomes), tuple(refused), monotonic() - begun, threshold, provenance)
+
+
+def identify_one(client: Client, probe: Probe, enrolled: int) -> Outcome:
+    """One probe, with the distances to all ``enrolled`` (the nearest 1,000) subjects."""
+    answer = client.identify(GALLERY, probe[0].read(), max_candidates=min(max(1, enrolled), MAX_CANDIDATES))
+    return _outcome(probe, answer.results[0])
+
+
+def latencies(client: Client, probes: Iterable[Picture], calls: int, progress: Progress) -> list[float]:
+    """Milliseconds of each of ``calls`` Identify calls, one at a time, five candidates each, after a warm-up."""
+    pictures = [probe.read() for probe in probes]
+    taken: list[float] = []
+    for i in range(WARM_UP_CALLS + calls):
+        picture = pictures[i % len(pictures)]
+        begun = perf_counter()
+        client.identify(GALLERY, picture)
+        taken.append(1000 * (perf_counter() - begun))
+        progress(max(0, i + 1 - WARM_UP_CALLS), calls)
+    return taken[WARM_UP_CALLS:]
+
+
+def verify_pairs(
+    client: Client, outcomes: Sequence[Outcome], subject_ids: Sequence[str], pairs: int, seed: int, progress: Progress
+) -> Verification:
+    """``pairs`` mated probes against their own subject, and as many of all probes against somebody else."""
+    rng = np.random.default_rng([seed, 3])
+    mated = [outcome for outcome in outcomes if outcome.mate is not None]
+    own = [mated[i] for i in rng.permutation(len(mated))[:pairs].tolist()]
+    other = [outcomes[i] for i in rng.permutation(len(outcomes))[: len(own)].tolist()]
+    claims = [(outcome, outcome.owner) for outcome in own]
+    for outcome in other:
+        others = [name for name in subject_ids if name != outcome.owner]
+        if others:
+            claims.append((outcome, others[int(rng.integers(len(others)))]))
+    same: list[bool] = []
+    tau = 0.0
+    for i, (outcome, claim) in enumerate(claims, 1):
+        answer = client.verify(GALLERY, claim, outcome.probe.read())
+        same.append(answer.same)
+        tau = answer.threshold.tau
+        progress(i, len(claims))
+    return Verification(tau, mated=share(same[: len(own)]), non_mated=share(same[len(own) :]))
+
+
+def _outcome(probe: Probe, result: IdentifyResult) -> Outcome:
+    picture, owner, mate = probe
+    return Outcome(
+        probe=picture,
+        owner=owner,
+        mate=mate,
+        identified=result.subject_id if result.decision == DECISION_IDENTIFIED else None,
+        candidates=tuple(Candidate(c.subject_id, c.distance) for c in result.candidates),
+    )

@@ -1,0 +1,51 @@
+"""Characters nobody has seen, from the procedural glyph generator, each drawn by several hands."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from oneglance.glyphs import TRAINING_SEEDS, alphabet
+from oneglance_server.demo.collection import Collection, Stranger, Subject
+from oneglance_server.demo.errors import DemoError
+from oneglance_server.demo.pictures import Picture, drawing
+
+PROBES = 4  # drawings by new hands, per character
+ALPHABET = 30  # characters of one alphabet: they share strokes, as real ones do
+_ALPHABETS = 1000  # seeds that belong to one seed of the demo
+MAX_CHARACTERS = ALPHABET * _ALPHABETS
+MAX_SEED = TRAINING_SEEDS.start // _ALPHABETS - 1
+
+Progress = Callable[[int, int], None]
+
+
+def draw_collection(
+    subjects: int, strangers: int, seed: int, progress: Progress = lambda done, total: None
+) -> Collection:
+    """``subjects`` characters to enroll and ``strangers`` out of the same alphabets, the same for the same ``seed``.
+
+    No alphabet's seed is among TRAINING_SEEDS. Raises DemoError for counts below 2 and 1, or a seed out of range.
+    """
+    total = subjects + strangers
+    if subjects < 2 or strangers < 1 or total > MAX_CHARACTERS:
+        raise DemoError(f"2 subjects and 1 stranger at least, {MAX_CHARACTERS:,} together at most")
+    if not 0 <= seed <= MAX_SEED:
+        raise DemoError(f"a seed is between 0 and {MAX_SEED}")
+    characters: list[tuple[str, list[Picture]]] = []
+    alphabets = -(-total // ALPHABET)
+    for number in range(alphabets):
+        size = min(ALPHABET, total - number * ALPHABET)
+        for i, glyph in enumerate(alphabet(seed * _ALPHABETS + number, size, 1 + PROBES)):
+            name = f"A{number + 1:02d}-{i + 1:02d}"
+            hands = [drawing(pixels, f"{name}, hand {hand}") for hand, pixels in enumerate(glyph.drawings, 1)]
+            characters.append((name, hands))
+            progress(len(characters), total)
+    order = np.random.default_rng([seed, 1]).permutation(total).tolist()
+    known, unknown = sorted(order[:subjects]), sorted(order[subjects:])
+    return Collection(
+        subjects=tuple(Subject(name, hands[0], tuple(hands[1:])) for name, hands in (characters[i] for i in known)),
+        strangers=tuple(Stranger(name, tuple(hands[:PROBES])) for name, hands in (characters[i] for i in unknown)),
+        noun="character",
+        picture_noun="drawing",
+        origin=f"from {alphabets} invented alphabet{'s' * (alphabets > 1)}, every drawing by a hand of its own",
+        drawn=True,
+    )

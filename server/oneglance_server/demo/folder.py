@@ -1,0 +1,69 @@
+"""A folder of somebody's own pictures: ``subject/picture.png``, or one level deeper."""
+
+from pathlib import Path
+
+import numpy as np
+
+from oneglance_server.demo.collection import Collection, Stranger, Subject
+from oneglance_server.demo.errors import DemoError
+from oneglance_server.demo.pictures import Picture
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+MAX_PROBES = 20  # per subject
+_LAYOUT = "pictures belong in one folder per subject: {0}/SUBJECT/1.png, or {0}/GROUP/SUBJECT/1.png"
+
+
+def read_folder(folder: Path, subjects: int, strangers: int, seed: int) -> Collection:
+    """A third of the subjects, drawn by ``seed``, are strangers; of the others the first picture is enrolled.
+
+    At most ``subjects`` and ``strangers`` of them are taken. A subject is a folder that holds pictures, named by its
+    path below ``folder`` with ":" between the parts. Raises DemoError when the folder has nothing to identify.
+    """
+    if not folder.is_dir():
+        raise DemoError(f"{folder}: no such folder")
+    found = _find(folder)
+    if not found:
+        raise DemoError(f"{folder}: no pictures found; {_LAYOUT.format(folder)}")
+    if len(found) < 2:
+        raise DemoError(f"{folder}: one subject only; it takes one to enroll and one to be a stranger")
+    several = [name for name, pictures in found.items() if len(pictures) > 1]
+    if not several:
+        raise DemoError(f"{folder}: no subject has two pictures, so none is left to identify once one is enrolled")
+    names = list(found)
+    order = [names[i] for i in np.random.default_rng([seed, 2]).permutation(len(names)).tolist()]
+    # Strangers are taken from the end: somebody with a mated probe stays to be enrolled.
+    order.remove(several[0])
+    order.insert(0, several[0])
+    outside = max(1, round(len(order) / 3))
+    unknown = sorted(order[-outside:][:strangers])
+    known = sorted(order[:-outside][:subjects])
+    if not known or not unknown:
+        raise DemoError("1 subject and 1 stranger at least")
+    return Collection(
+        subjects=tuple(Subject(name, found[name][0], tuple(found[name][1 : 1 + MAX_PROBES])) for name in known),
+        strangers=tuple(Stranger(name, tuple(found[name][:MAX_PROBES])) for name in unknown),
+        noun="subject",
+        picture_noun="picture",
+        origin=f"from {folder}",
+        drawn=False,
+    )
+
+
+def _find(folder: Path) -> dict[str, list[Picture]]:
+    """Pictures of each subject, both in order of name."""
+    found: dict[str, list[Picture]] = {}
+    for place in sorted({*folder.glob("*/"), *folder.glob("*/*/")}):
+        parts = place.relative_to(folder).parts
+        if any(part.startswith(".") for part in parts) or not place.is_dir():
+            continue
+        files = sorted(
+            file
+            for file in place.iterdir()
+            if file.suffix.lower() in PICTURES and not file.name.startswith(".") and file.is_file()
+        )
+        if files:
+            name = ":".join(parts)
+            if name in found:
+                raise DemoError(f"{folder}: two folders would both be the subject {name!r}")
+            found[name] = [Picture(file, file.relative_to(folder).as_posix()) for file in files]
+    return found

@@ -1,0 +1,61 @@
+"""Pictures that go to the server as they are, and onto the page as small PNGs inside it."""
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+THUMBNAIL_PIXELS = 105  # Omniglot's side: such drawings are shown as they are
+_GRAYS = 16  # enough for pen strokes with soft edges
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture, in memory or in a file, with a few words on where it is from."""
+
+    source: bytes | Path
+    caption: str
+
+    def read(self) -> bytes:
+        """The encoded picture, as the server gets it."""
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+
+    def data_uri(self) -> str:
+        """A PNG of at most ``THUMBNAIL_PIXELS`` a side, as a ``data:`` URI."""
+        return _data_uri(self)
+
+
+def drawing(pixels: npt.NDArray[np.uint8], caption: str) -> Picture:
+    """A PNG of a drawing, uint8 [H, W], ink 0 on white 255."""
+    return Picture(_png(Image.fromarray(pixels)), caption)
+
+
+@lru_cache(maxsize=4096)
+def _data_uri(picture: Picture) -> str:
+    source = io.BytesIO(picture.source) if isinstance(picture.source, bytes) else picture.source
+    with Image.open(source) as opened:
+        opened.draft("RGB", (2 * THUMBNAIL_PIXELS, 2 * THUMBNAIL_PIXELS))  # JPEG: decode no more than that
+        upright = ImageOps.exif_transpose(opened)
+        gray = upright.mode in ("1", "L", "LA", "I;16")
+        small = _on_white(upright)
+    small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    small = small.convert("L").quantize(_GRAYS) if gray else small
+    return "data:image/png;base64," + base64.b64encode(_png(small)).decode()
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    paper = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,63 @@
+"""Everything one run found out; what the page shows is computed from it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from oneglance.v1.common_pb2 import Threshold
+from oneglance.v1.model_pb2 import Model
+from oneglance_server.demo.calls import Enrollment, Identification, Verification
+from oneglance_server.demo.collection import Collection
+from oneglance_server.demo.durability import Durability
+from oneglance_server.demo.measure import Outcome
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """One probe before and after the subject it shows was deleted."""
+
+    subject_id: str
+    before: Outcome
+    after: Outcome
+
+    @property
+    def gone(self) -> bool:
+        """The answer afterwards doesn't name the subject, neither decided on nor among all candidates."""
+        named = {candidate.subject_id for candidate in self.after.candidates} | {self.after.identified}
+        return self.subject_id not in named
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run of the demo. ``manifest`` is the encoder's, as the server tells it."""
+
+    date: datetime
+    seed: int
+    command: str
+    version: str
+    machine: str
+    collection: Collection
+    model: Model
+    manifest: dict[str, Any]
+    start_seconds: float
+    enrollment: Enrollment
+    identification: Identification
+    latencies_ms: tuple[float, ...]
+    verification: Verification
+    deletion: Deletion
+    durability: Durability
+
+    @property
+    def enrolled(self) -> int:
+        """K: how many subjects each probe was compared with."""
+        return len(self.enrollment.subjects)
+
+    @property
+    def threshold(self) -> Threshold:
+        """The τ of the server's decisions."""
+        return self.identification.threshold
+
+    @property
+    def held(self) -> bool:
+        """What must hold in every run, whatever the encoder: deleted is gone, acknowledged is there."""
+        return self.deletion.gone and self.durability.kept_all

@@ -1,0 +1,105 @@
+"""The account of each finding on the terminal, as text."""
+
+from collections.abc import Sequence
+
+from oneglance.v1.common_pb2 import Threshold, ThresholdSource
+from oneglance_server.demo.calls import Enrollment, Identification, Verification
+from oneglance_server.demo.collection import Collection
+from oneglance_server.demo.durability import Durability
+from oneglance_server.demo.measure import Outcome, percentile
+from oneglance_server.demo.report import Deletion
+from oneglance_server.demo.words import counted, distance, interval, of, percent, rate
+
+_SHOWN_REFUSALS = 3
+
+
+def collection(c: Collection, seed: int) -> str:
+    mated, non_mated = (len(list(probes)) for probes in (c.mated(), c.non_mated()))
+    return (
+        f"{counted(len(c.subjects), c.noun)} to enroll from one {c.picture_noun} each, "
+        f"{counted(mated, f'new {c.picture_noun}')} of them\n"
+        f"{counted(len(c.strangers), 'stranger')} who will not be enrolled, {counted(non_mated, c.picture_noun)}\n"
+        f"{c.origin}; seed {seed}"
+    )
+
+
+def enrollment(e: Enrollment, picture_noun: str) -> str:
+    return (
+        f"{len(e.subjects):,} enrolled in {e.seconds:.1f} s, {e.ms_each:.1f} ms per {picture_noun}, "
+        f"each acknowledged when on disk{_refusals(e.refused)}"
+    )
+
+
+def identification(i: Identification, enrolled: int) -> str:
+    figures = i.figures
+    decided = figures.decided
+    lines = [
+        f"{counted(len(i.outcomes), 'probe')} against {enrolled:,} enrolled in {i.seconds:.1f} s{_refusals(i.refused)}",
+        f"rank-1: the mate is nearest for {rate(figures.rank_one)}",
+        f"at {threshold(i.threshold)}:",
+        f"  strangers let in (FPIR)      {rate(decided.fpir)}, 95 % interval {interval(decided.fpir)}",
+        f"  known not identified (FNIR)  {rate(decided.fnir)}, {figures.mistaken.count} as somebody else",
+    ]
+    for target, point in figures.at_fpirs.items():
+        lines.append(
+            f"tau {distance(point.tau)} keeps FPIR at {100 * target:g} % ({of(point.fpir)}): FNIR {rate(point.fnir)}"
+        )
+    return "\n".join(lines)
+
+
+def latency(milliseconds: Sequence[float], enrolled: int) -> str:
+    p50, p99 = percentile(milliseconds, 50), percentile(milliseconds, 99)
+    return (
+        f"one probe at a time: p50 {p50:.1f} ms, p99 {p99:.1f} ms "
+        f"({counted(len(milliseconds), 'call')}, {enrolled:,} enrolled)"
+    )
+
+
+def verification(v: Verification) -> str:
+    return (
+        f"same {percent(v.mated.value)} of mated pairs ({of(v.mated)}), "
+        f"{percent(v.non_mated.value)} of non-mated pairs ({of(v.non_mated)})\n"
+        f"tau {distance(v.tau)} was calibrated for 1:K; for 1:1 alone it is strict"
+    )
+
+
+def deletion(d: Deletion) -> str:
+    return f"before: {answer(d.before)}\ndeleted {d.subject_id}\nafter:  {answer(d.after)}\n" + (
+        f"{d.subject_id} is among none of the {counted(len(d.after.candidates), 'candidate')}"
+        if d.gone
+        else f"FAILED: the answer still names {d.subject_id}"
+    )
+
+
+def durability(d: Durability) -> str:
+    return (
+        f"killed after {d.acknowledged:,} acknowledged enrollments by {d.writers} writers; "
+        f"serving again after {d.restart_seconds:.1f} s\n"
+        f"acknowledged and there: {d.found:,} of {d.acknowledged:,}; found by their own picture: {d.searchable:,}; "
+        f"earlier ones there: {d.earlier_found:,} of {d.earlier:,}\n"
+        f"cut off without an answer: {d.unanswered}, of which {d.unanswered_kept} had reached the disk\n"
+        + ("the deleted subject stayed deleted" if d.deleted_gone else "FAILED: the deleted subject came back")
+        + ("" if d.lost == 0 else f"\nFAILED: {d.lost} lost")
+    )
+
+
+def answer(outcome: Outcome) -> str:
+    """``UNKNOWN, nearest A01-03 at 0.2345``."""
+    nearest = outcome.candidates[0] if outcome.candidates else None
+    decision = f"IDENTIFIED as {outcome.identified}" if outcome.identified else "UNKNOWN"
+    return f"{decision}, " + (
+        f"nearest {nearest.subject_id} at {distance(nearest.distance)}" if nearest else "nobody is enrolled"
+    )
+
+
+def threshold(t: Threshold) -> str:
+    """``tau 0.0761 of the model``."""
+    return f"tau {distance(t.tau)} of the {ThresholdSource.Name(t.source).removeprefix('THRESHOLD_SOURCE_').lower()}"
+
+
+def _refusals(refused: Sequence[str]) -> str:
+    if not refused:
+        return ""
+    shown = [f"  {text}" for text in refused[:_SHOWN_REFUSALS]]
+    more = [f"  and {len(refused) - _SHOWN_REFUSALS:,} more"] if len(refused) > _SHOWN_REFUSALS else []
+    return "\n" + "\n".join([f"the server refused {len(refused):,}:", *shown, *more])

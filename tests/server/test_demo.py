@@ -1,0 +1,450 @@
+"""The demo: its figures against brute force, and the whole of it on a real server."""
+
+import io
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oneglance.glyphs import TRAINING_SEEDS, alphabet
+from oneglance_server.cli.main import main
+from oneglance_server.demo import cards, drawings, run
+from oneglance_server.demo.account import Account
+from oneglance_server.demo.drawings import draw_collection
+from oneglance_server.demo.durability import Durability
+from oneglance_server.demo.errors import DemoError
+from oneglance_server.demo.folder import read_folder
+from oneglance_server.demo.histogram import histogram
+from oneglance_server.demo.measure import Candidate, Figures, Outcome, Share, at_fpir, at_threshold, percentile
+from oneglance_server.demo.pictures import Picture, drawing
+from oneglance_server.demo.process import ServerProcess
+
+SECTIONS = {
+    "enrolled",
+    "probes",
+    "distances",
+    "errors",
+    "verify",
+    "delete",
+    "durability",
+    "weak-spots",
+    "provenance",
+}
+
+
+def outcomes(seed: int, mated: int, non_mated: int, tau: float, subjects: int = 12) -> Figures:
+    """Random answers of a server that decides at ``tau``; distances of two decimals, so that ties occur."""
+    rng = random.Random(seed)
+    pictures = [drawing(np.full((9, 9), i, np.uint8), str(i)) for i in range(3)]
+
+    def outcome(i: int, mate: str | None) -> Outcome:
+        near = {f"s{j}": round(rng.uniform(0.2, 1.5), 2) for j in range(subjects)}
+        if mate is not None:
+            near[mate] = round(rng.uniform(0, 1.2), 2)
+        ranked = sorted(near.items(), key=lambda item: item[1])[: subjects - 2]
+        identified = ranked[0][0] if ranked[0][1] <= tau else None
+        return Outcome(pictures[i % 3], mate or f"x{i}", mate, identified, tuple(Candidate(*item) for item in ranked))
+
+    return Figures(
+        tuple(outcome(i, f"s{i % subjects}") for i in range(mated)),
+        tuple(outcome(i, None) for i in range(non_mated)),
+        tau,
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_figures_are_those_of_brute_force(seed: int) -> None:
+    figures = outcomes(seed, mated=60, non_mated=40, tau=0.4)
+    rank_one = identified = mistaken = let_in = 0
+    for outcome in figures.mated:
+        nearest = outcome.candidates[0]
+        rank_one += nearest.subject_id == outcome.mate
+        identified += nearest.subject_id == outcome.mate and nearest.distance <= 0.4
+        mistaken += nearest.subject_id != outcome.mate and nearest.distance <= 0.4
+    for outcome in figures.non_mated:
+        let_in += outcome.candidates[0].distance <= 0.4
+    assert figures.rank_one == Share(rank_one, 60)
+    assert figures.decided.fnir == Share(60 - identified, 60)
+    assert figures.decided.fpir == Share(let_in, 40)
+    assert figures.mistaken == Share(mistaken, 60)
+    assert at_threshold(figures.mated, figures.non_mated, 0.4) == figures.decided
+
+
+@pytest.mark.parametrize("fpir", [0.0, 0.01, 0.1, 0.37, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_tau_for_an_fpir_is_the_largest_that_keeps_it(seed: int, fpir: float) -> None:
+    figures = outcomes(seed, mated=80, non_mated=50, tau=0.4)
+    point = at_fpir(figures.mated, figures.non_mated, fpir)
+    assert point.fpir.value <= fpir
+    every = sorted({o.nearest for o in (*figures.mated, *figures.non_mated)} | {0.0})
+    best = min(
+        candidate.fnir.value
+        for candidate in (at_threshold(figures.mated, figures.non_mated, tau) for tau in every)
+        if candidate.fpir.value <= fpir
+    )
+    assert point.fnir.value == best
+    if point.tau < math.inf:
+        above = at_threshold(figures.mated, figures.non_mated, math.nextafter(point.tau, math.inf))
+        assert above.fpir.value > fpir
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 100), (1, 100), (50, 100), (99, 100), (100, 100), (7, 1840), (3, 4)])
+def test_intervals_are_clopper_and_pearsons(count: int, total: int) -> None:
+    def at_most(k: int, p: float) -> float:
+        return sum(math.comb(total, i) * p**i * (1 - p) ** (total - i) for i in range(k + 1))
+
+    low, high = Share(count, total).interval
+    assert low <= count / total <= high
+    assert low == 0 if count == 0 else 1 - at_most(count - 1, low) == pytest.approx(0.025, abs=1e-6)
+    assert high == 1 if count == total else at_most(count, high) == pytest.approx(0.025, abs=1e-6)
+
+
+def test_an_interval_of_the_literature() -> None:
+    assert Share(1, 10).interval == pytest.approx((0.002529, 0.445016), abs=1e-5)
+
+
+def test_percentiles_and_nothing() -> None:
+    assert percentile([3, 1, 2], 50) == 2
+    assert math.isnan(Share(0, 0).value)
+
+
+def test_mates_beyond_the_candidates_are_missed() -> None:
+    picture = drawing(np.zeros((9, 9), np.uint8), "p")
+    outcome = Outcome(picture, "a", "a", None, (Candidate("b", 0.5),))
+    assert (outcome.mate_rank, outcome.mate_distance, outcome.correct) == (None, math.inf, False)
+    assert at_threshold([outcome], [outcome], 1.0).fnir == Share(1, 1)
+
+
+def test_histogram_has_all_of_both_sets_and_tau() -> None:
+    svg = histogram([0.1, 0.2, math.inf], [0.5, 0.9], 0.3, ("known <1>", "strangers"))
+    assert svg.startswith("<svg")
+    assert svg.endswith("</svg>")
+    for words in ("τ = 0.3000", "squared L2", "known &lt;1&gt;"):
+        assert words in svg
+    assert not re.search("nan|inf", svg)
+    assert "<svg" in histogram([], [], 0.0, ("", ""))  # nothing to show is no reason to fail
+
+
+def test_cards_are_chosen_by_rule_and_show_the_mate() -> None:
+    figures = outcomes(1, mated=60, non_mated=40, tau=0.3)
+    enrolled = {f"s{j}": drawing(np.full((9, 9), j, np.uint8), f"s{j}") for j in range(12)}
+    shown = {group.title: group for group in cards.groups(figures, enrolled, 0, "drawing")}
+    assert shown == {group.title: group for group in cards.groups(figures, enrolled, 0, "drawing")}
+    wrong = shown["Worst: taken for somebody else"].cards
+    expected = sorted((o for o in figures.mated if o.identified not in (None, o.mate)), key=lambda o: o.nearest)
+    assert [card.subject_id for card in wrong] == [o.identified for o in expected[: cards.WORST]]
+    let_in = [o for o in figures.non_mated if o.identified]
+    assert shown["Worst: strangers let in"].rule.startswith(f"{cards.WORST} of {len(let_in)}")
+    for outcome in figures.mated:
+        card = cards.card(outcome, enrolled, figures.tau)
+        assert outcome.mate_rank is None or any(row.mark.startswith("mate") for row in card.rows)
+        assert card.right == (outcome.identified == outcome.mate)
+        assert card.decision == ("UNKNOWN" if outcome.identified is None else "IDENTIFIED")
+
+
+def test_characters_are_reproducible_and_never_those_of_training() -> None:
+    one, same, other = (draw_collection(5, 2, seed) for seed in (3, 3, 4))
+    assert one == same
+    assert {s.enrolled_from.read() for s in one.subjects}.isdisjoint(s.enrolled_from.read() for s in other.subjects)
+    assert len({s.id for s in one.subjects} | {s.id for s in one.strangers}) == 7
+    assert {len(s.probes) for s in one.subjects} | {len(s.probes) for s in one.strangers} == {drawings.PROBES}
+    last = drawings.MAX_SEED * (drawings.MAX_CHARACTERS // drawings.ALPHABET)
+    assert last + drawings.MAX_CHARACTERS // drawings.ALPHABET <= TRAINING_SEEDS.start
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six subjects, four of them a level deeper; one has a single picture, one a file that is none."""
+    root = tmp_path / "pictures"
+    names = ["top/alpha", "beta & <b>", "group/a", "group/b", "group/c", "group/d"]
+    for subject, name in zip(alphabet(99, 6, 4), names, strict=True):
+        place = root / name.removeprefix("top/")
+        place.mkdir(parents=True)
+        for i, pixels in enumerate(subject.drawings[: 1 if name == "group/d" else 4]):
+            (place / f"{i}.png").write_bytes(drawing(pixels, "").read())
+    (root / "group" / "c" / "9.jpg").write_bytes(b"not a picture")
+    (root / "notes").mkdir()
+    (root / "notes" / "readme.txt").write_text("no picture")
+    (root / ".hidden").mkdir()
+    (root / ".hidden" / "0.png").write_bytes(b"")
+    return root
+
+
+def test_a_folder_is_read_by_its_own_names(folder: Path) -> None:
+    collection = read_folder(folder, 200, 100, 0)
+    ids = {s.id for s in collection.subjects} | {s.id for s in collection.strangers}
+    assert ids == {"alpha", "beta & <b>", "group:a", "group:b", "group:c", "group:d"}
+    assert len(collection.strangers) == 2
+    assert all(s.enrolled_from.caption.endswith("/0.png") for s in collection.subjects)
+    assert list(collection.mated())
+    assert collection == read_folder(folder, 200, 100, 0)
+    assert {read_folder(folder, 200, 100, seed).strangers for seed in range(9)} != {collection.strangers}
+    capped = read_folder(folder, 2, 1, 0)
+    assert (len(capped.subjects), len(capped.strangers)) == (2, 1)
+
+
+def _nothing(root: Path) -> None: ...
+
+
+def _empty(root: Path) -> None:
+    root.mkdir()
+
+
+def _flat(root: Path) -> None:
+    root.mkdir()
+    (root / "a.png").write_bytes(b"")
+
+
+def _one_subject(root: Path) -> None:
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "1.png").write_bytes(b"")
+    (root / "a" / "2.png").write_bytes(b"")
+
+
+def _one_picture_each(root: Path) -> None:
+    for name in "abc":
+        (root / name).mkdir(parents=True)
+        (root / name / "1.png").write_bytes(b"")
+
+
+def _no_real_pictures(root: Path) -> None:
+    for name in "abc":
+        (root / name).mkdir(parents=True)
+        for i in range(3):
+            (root / name / f"{i}.png").write_bytes(b"no picture")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_nothing, "no such folder"),
+        (_empty, "no pictures found"),
+        (_flat, "one folder per subject"),
+        (_one_subject, "one subject only"),
+        (_one_picture_each, "none is left to identify"),
+        (_no_real_pictures, "not a picture"),
+    ],
+)
+def test_bad_folders_are_refused_in_words(
+    make: Callable[[Path], None], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "pictures")
+    assert main(["demo", "--images", str(tmp_path / "pictures"), "--out", str(tmp_path / "page.html")]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_bad_settings_are_refused_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "something").write_text("precious")
+    for arguments, message in (
+        (["--out", str(tmp_path / "nowhere" / "page.html")], "can't write"),
+        (["--keep-data", str(tmp_path / "kept")], "empty folder"),
+        (["--subjects", "1"], "2 subjects"),
+        (["--seed", "-1"], "a seed is between"),
+        (["--seed", str(2**31)], "a seed is between"),
+    ):
+        assert main(["demo", "--out", str(tmp_path / "page.html"), *arguments]) == 1
+        assert message in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["something"]
+
+
+class Page(HTMLParser):
+    """Ids, text, and every address that a browser would fetch."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "line", "rect", "path", "circle"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.images = 0
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.images += tag == "img"
+        assert tag not in ("script", "iframe", "object", "embed")
+        assert tag != "img" or given.get("alt")
+        self.ids |= {given["id"] or ""} if "id" in given else set()
+        self.addresses += [given[name] or "" for name in ("src", "href", "srcset", "data", "action") if name in given]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def test_the_whole_demo_on_a_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "ACKNOWLEDGED", 30)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    out, kept = tmp_path / "page.html", tmp_path / "kept"
+    command = ["demo", "--images", str(folder), "--out", str(out), "--keep-data", str(kept), "--seed", "1"]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    assert str(out) in told.out
+    assert "\r" not in told.out
+    assert told.err == ""
+    assert "the server refused 1" in told.out
+    assert any(kept.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "page.html", "kept"}
+
+    html = out.read_text(encoding="utf-8")
+    page = Page(html)
+    assert page.open == []
+    assert page.ids == SECTIONS
+    assert page.images > 6
+    assert page.addresses
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert not re.search(r"https?://|url\(|@import", html)
+    assert "prefers-color-scheme: dark" in html
+    assert "<b>" not in page.text.replace("beta & <b>", "")
+    for words in ("rank-1", "FPIR", "FNIR", "τ = ", "flat on cpu, exact", "acknowledged", "correct", "Weak spots"):
+        assert words in page.text
+    # The page tells the same figures as the terminal.
+    rank_one = re.search(r"nearest for \S+ % \((\d+ of \d+)\)", told.out)
+    assert rank_one
+    assert rank_one[1] in page.text
+    acknowledged = re.search(r"killed after (\d+) acknowledged", told.out)
+    assert acknowledged
+    assert f"{acknowledged[1]} of {acknowledged[1]}" in page.text
+
+
+def test_drawings_of_the_generator_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "ACKNOWLEDGED", 20)
+    monkeypatch.setattr(run, "VERIFIED_PAIRS", 20)
+    monkeypatch.setattr(run, "TIMED_CALLS", 20)
+    told = io.StringIO()
+    settings = run.DemoSettings(out=tmp_path / "page.html", subjects=12, strangers=6)
+    report = run.run_demo(settings, Account(told))
+    figures = report.identification.figures
+    assert (len(figures.mated), len(figures.non_mated)) == (48, 24)
+    assert at_threshold(figures.mated, figures.non_mated, figures.tau) == figures.decided
+    assert figures.rank_one.value > 0.5  # far above chance, whatever the encoder
+    assert report.held
+    assert report.deletion.before.candidates[0].subject_id == report.deletion.subject_id
+    assert len(report.deletion.after.candidates) == 11
+    assert report.durability.acknowledged >= 20
+    assert report.command == "oneglance demo --subjects 12 --strangers 6 --seed 0"
+    assert "12 characters" in Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
+
+
+def test_what_is_lost_is_counted() -> None:
+    fine = Durability(4, 10, 10, 10, 4, 1, 5, 5, True, 15, 0.1)
+    assert fine.kept_all
+    assert fine.lost == 0
+    assert Durability(4, 10, 10, 9, 4, 1, 5, 4, True, 15, 0.1).lost == 2
+    assert not Durability(4, 10, 10, 10, 4, 1, 5, 5, False, 15, 0.1).kept_all
+
+
+def test_the_server_ends_with_the_demo_when_a_step_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids: list[int | None] = []
+    start = ServerProcess.start
+
+    def started(self: ServerProcess) -> float:
+        seconds = start(self)
+        pids.append(self.pid)
+        return seconds
+
+    def fail(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ServerProcess, "start", started)
+    monkeypatch.setattr("oneglance_server.demo.calls.enroll_all", fail)
+    out = tmp_path / "page.html"
+    assert main(["demo", "--subjects", "2", "--strangers", "1", "--out", str(out)]) == 130
+    assert pids[0] is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+    assert not out.exists()
+
+
+def test_a_terminated_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "oneglance_server.cli", "demo", "--out", str(tmp_path / "page.html")]
+    with subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "process " in line:
+                break
+        server = int(line.rpartition(" ")[2])
+        os.kill(server, 0)
+        demo.send_signal(signal.SIGTERM)
+        demo.stdout.read()
+        assert demo.wait(20) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file in the way")
+    begun = time.monotonic()
+    with ServerProcess(tmp_path / "data", tmp_path / "log") as server:
+        with pytest.raises(DemoError, match="did not start"):
+            server.start()
+        assert server.pid is None
+    assert time.monotonic() - begun < 20
+
+
+def test_a_proxy_of_the_environment_is_passed_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    variable = "no_grpc_proxy"
+    monkeypatch.setenv(variable, "example.org")
+    monkeypatch.setenv("ONEGLANCE_MODELS", "/nonexistent")
+    with ServerProcess(tmp_path / "data", tmp_path / "log") as server:
+        server.start()
+        with server.client() as client:
+            assert list(client.list_galleries()) == []
+    assert os.environ[variable] == "example.org,127.0.0.1"
+
+
+def test_progress_is_one_line_on_a_terminal_and_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("oneglance_server.demo.account._LIVE_SECONDS", 0.0)
+    live, plain = Terminal(), io.StringIO()
+    for out in (live, plain):
+        account = Account(out)
+        account.step("Look")
+        account.progress("seen", 1, 2)
+        account.say("done")
+    assert plain.getvalue() == "\n1. Look\n   done\n"
+    assert live.getvalue() == "\n1. Look\n   seen 1 of 2\r" + " " * 14 + "\r   done\n"
+
+
+def test_pictures_become_small_pngs(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGBA", (300, 200), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    uri = Picture(tmp_path / "clear.png", "clear").data_uri()
+    assert uri.startswith("data:image/png;base64,")
+    assert len(uri) < 600

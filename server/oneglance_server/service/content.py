@@ -52,12 +52,24 @@ Content = Picture | TensorInput | ClientEncoding
 
 @dataclass(frozen=True, slots=True)
 class Tau:
-    """The threshold that applied. ``source``: "model", "gallery" or "request"."""
+    """The threshold that applied. ``source``: "model", "gallery" or "request".
+
+    ``fmr``: the model's false match rate at it, or None when the model is not calibrated; ``size``: how many subjects
+    a probe was compared with.
+    """
 
     value: float
     source: str
     id: str
-    expected_fpir: float | None
+    fmr: float | None
+    size: int
+
+    @property
+    def expected_fpir(self) -> float | None:
+        """1 - (1 - FMR)^K, computed so that a small FMR survives."""
+        if self.fmr is None:
+            return None
+        return 1.0 if self.fmr >= 1 else -math.expm1(self.size * math.log1p(-self.fmr))
 
 
 @dataclass(frozen=True, slots=True)

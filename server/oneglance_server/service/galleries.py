@@ -1,11 +1,12 @@
 """Galleries and their thresholds."""
 
 import asyncio
-import math
+import functools
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import ParamSpec, TypeVar
 
+from oneglance.model_folder import Calibration
 from oneglance_index import Galleries, Gallery, GalleryPage
 from oneglance_server.errors import ThresholdMissing
 from oneglance_server.service.content import Tau, check_id, check_tau
@@ -27,6 +28,11 @@ class GalleryService:
         self.encoders = encoders
         self._executor = executor
         self._known: dict[str, Gallery] = {}
+        self._calibrated = {
+            encoder.digest: _Calibrated(encoder.manifest.threshold)
+            for encoder in encoders.all()
+            if encoder.manifest.threshold
+        }
 
     async def blocking(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking read off the event loop."""
@@ -76,30 +82,32 @@ class GalleryService:
 
         ``size``: subjects enrolled, for the expected FPIR. Raises ThresholdMissing.
         """
-        if requested is not None:
-            return self._tau(check_tau("tau", requested), "request", "", gallery.encoder_digest, size)
-        if gallery.threshold is not None:
+        if requested is None and gallery.threshold is not None:
             version = str(gallery.threshold_revision)
             return self._tau(gallery.threshold, "gallery", version, gallery.encoder_digest, size)
-        return self.model_tau(gallery.encoder_digest, size)
+        return self.model_tau(gallery.encoder_digest, size, requested)
 
-    def model_tau(self, digest: str, size: int) -> Tau:
-        """The calibrated tau of encoder ``digest``. Raises ThresholdMissing."""
-        encoder = self.encoders.by_digest(digest)
-        calibration = encoder.manifest.threshold if encoder else None
-        if calibration is None:
+    def model_tau(self, digest: str, size: int, requested: float | None = None) -> Tau:
+        """The request's tau, else the calibrated one of encoder ``digest``. Raises ThresholdMissing."""
+        if requested is not None:
+            return self._tau(check_tau("tau", requested), "request", "", digest, size)
+        calibrated = self._calibrated.get(digest)
+        if calibrated is None:
             raise ThresholdMissing(
                 "no tau: the request gives none, the gallery has none, and its model is not calibrated or not loaded",
                 metadata={"encoder_digest": digest},
             )
-        return self._tau(calibration.tau, "model", calibration.id, digest, size)
+        return self._tau(calibrated.tau, "model", calibrated.id, digest, size)
 
     def _tau(self, value: float, source: str, version: str, digest: str, size: int) -> Tau:
-        encoder = self.encoders.by_digest(digest)
-        calibration = encoder.manifest.threshold if encoder else None
-        fmr = calibration.fmr(value) if calibration else None
-        if fmr is None:
-            return Tau(value, source, version, None)
-        # 1 - (1 - FMR)^K, stable for small FMR.
-        expected = 1.0 if fmr >= 1 else -math.expm1(size * math.log1p(-fmr))
-        return Tau(value, source, version, expected)
+        calibrated = self._calibrated.get(digest)
+        return Tau(value, source, version, calibrated.fmr(value) if calibrated else None, size)
+
+
+class _Calibrated:
+    """A model's calibration, made ready once: every answer asks for it."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self.tau = calibration.tau
+        self.id = calibration.id
+        self.fmr = functools.lru_cache(maxsize=1024)(calibration.fmr)

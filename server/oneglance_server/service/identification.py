@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,6 @@ from oneglance_server.service.content import (
     check_count,
     check_id,
     check_size,
-    check_tau,
 )
 from oneglance_server.service.encoding import Encoded, Encoders
 from oneglance_server.service.galleries import GalleryService
@@ -106,7 +105,8 @@ class IdentificationService:
         check_count("probes", probes, MAX_PROBES)
         k = check_size("max_candidates", max_candidates, DEFAULT_CANDIDATES, MAX_CANDIDATES)
         gallery = await self._galleries.resolve(check_id("gallery_id", gallery_id))
-        applied = self._galleries.tau(gallery, 0, tau).value
+        threshold = self._galleries.tau(gallery, 0, tau)  # its size is known only after the search
+        applied = threshold.value
         paths = [f"probes[{i}]" for i in range(len(probes))]
         encoded = await self._encode(probes, paths, gallery, deadline, patient)
         found = await self._batcher(gallery_id).submit(
@@ -120,7 +120,7 @@ class IdentificationService:
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
         self._on_decision(gallery_id, "unknown", len(answers) - known)
-        threshold = self._galleries.tau(gallery, found.result.subjects, tau)
+        threshold = replace(threshold, size=found.result.subjects)
         return answers, threshold, _provenance(gallery, encoded, found.result)
 
     async def verify(
@@ -157,9 +157,7 @@ class IdentificationService:
         else:
             chosen = self._encoders.find("encoder", encoder)
             digest, dimension = chosen.digest, chosen.dimension
-            threshold = (
-                self._galleries.model_tau(digest, 1) if tau is None else Tau(check_tau("tau", tau), "request", "", None)
-            )
+            threshold = self._galleries.model_tau(digest, 1, tau)
         encoded = await self._encoders.encode(
             [probe, other], ["probe", "other"], digest=digest, dimension=dimension, deadline=deadline
         )

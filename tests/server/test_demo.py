@@ -157,6 +157,9 @@ def test_characters_are_reproducible_and_never_those_of_training() -> None:
     assert one == same
     assert {s.enrolled_from.read() for s in one.subjects}.isdisjoint(s.enrolled_from.read() for s in other.subjects)
     assert len({s.id for s in one.subjects} | {s.id for s in one.strangers}) == 7
+    many = draw_collection(3, 25, 0)
+    assert len({s.id for s in (*many.subjects, *many.strangers, *many.rehearsal)}) == 53
+    assert not one.rehearsal  # too few to set a threshold by
     assert {len(s.probes) for s in one.subjects} | {len(s.probes) for s in one.strangers} == {drawings.PROBES}
     last = drawings.MAX_SEED * (drawings.MAX_CHARACTERS // drawings.ALPHABET)
     assert last + drawings.MAX_CHARACTERS // drawings.ALPHABET <= TRAINING_SEEDS.start
@@ -252,6 +255,7 @@ def test_bad_settings_are_refused_before_anything_runs(tmp_path: Path, capsys: p
         (["--keep-data", str(tmp_path / "kept")], "empty folder"),
         (["--subjects", "1"], "2 subjects"),
         (["--seed", "-1"], "a seed is between"),
+        (["--fpir", "1"], "between 0 and 1"),
         (["--seed", str(2**31)], "a seed is between"),
     ):
         assert main(["demo", "--out", str(tmp_path / "page.html"), *arguments]) == 1
@@ -350,8 +354,23 @@ def test_drawings_of_the_generator_on_the_page(tmp_path: Path, monkeypatch: pyte
     assert report.deletion.before.candidates[0].subject_id == report.deletion.subject_id
     assert len(report.deletion.after.candidates) == 11
     assert report.durability.acknowledged >= 20
-    assert report.command == "oneglance demo --subjects 12 --strangers 6 --seed 0"
+    assert report.command == "oneglance demo --subjects 12 --strangers 6 --seed 0 --fpir 0.05"
     assert "12 characters" in Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
+
+
+def test_the_threshold_is_set_by_other_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "ACKNOWLEDGED", 10)
+    monkeypatch.setattr(run, "VERIFIED_PAIRS", 5)
+    monkeypatch.setattr(run, "TIMED_CALLS", 5)
+    settings = run.DemoSettings(out=tmp_path / "page.html", subjects=20, strangers=25, fpir=0.1)
+    report = run.run_demo(settings, Account(io.StringIO()))
+    rehearsal = report.rehearsal
+    assert rehearsal is not None
+    assert (rehearsal.fpir.count, rehearsal.fpir.total) == (10, 100)
+    assert report.threshold.tau == rehearsal.tau == report.identification.figures.tau
+    text = Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
+    assert "the gallery’s τ" in text
+    assert "25 other strangers" in text
 
 
 def test_what_is_lost_is_counted() -> None:

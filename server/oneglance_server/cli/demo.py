@@ -14,6 +14,9 @@ Without --images the subjects are characters of invented alphabets, drawn by man
 hands. With --images they are yours: DIR/SUBJECT/*.png (or jpg, webp, bmp, gif,
 tiff, pnm), or one level deeper, DIR/GROUP/SUBJECT/*. The first picture of each is
 enrolled, the others are probes; a third of the subjects are strangers.
+
+Half of the strangers only serve to set the gallery's threshold, for the share of
+strangers given by --fpir; what it is worth is measured on the other half.
 """
 
 
@@ -34,6 +37,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     command.add_argument("--strangers", type=int, metavar="N", default=100, help="strangers, at most [%(default)s]")
     command.add_argument("--seed", type=int, metavar="N", default=0, help="another seed, another run [%(default)s]")
+    command.add_argument(
+        "--fpir", type=float, metavar="SHARE", default=0.05, help="strangers to let in, to set tau by [%(default)s]"
+    )
     command.add_argument("--keep-data", type=Path, metavar="DIR", help="keep the server's data in this new folder")
 
 
@@ -49,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         subjects=options.subjects,
         strangers=options.strangers,
         seed=options.seed,
+        fpir=options.fpir,
         keep_data=options.keep_data,
     )
     try:

@@ -9,9 +9,9 @@ import numpy as np
 from oneglance import Client, enroll_request, identify_request
 from oneglance.v1.common_pb2 import Provenance, Threshold
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResult
-from oneglance_server.demo.collection import Subject
+from oneglance_server.demo.collection import Stranger, Subject
 from oneglance_server.demo.errors import DemoError
-from oneglance_server.demo.measure import Candidate, Figures, Outcome, Share, share
+from oneglance_server.demo.measure import Candidate, Figures, Outcome, Share, share, tau_for_fpir
 from oneglance_server.demo.pictures import Picture
 
 GALLERY = "demo"
@@ -97,6 +97,25 @@ def identify_all(client: Client, probes: Sequence[Probe], enrolled: int, progres
     if not outcomes:
         raise DemoError("the server refused every probe:\n" + "\n".join(refused[:5]))
     return Identification(tuple(outcomes), tuple(refused), monotonic() - begun, threshold, provenance)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """How the gallery's τ was set: so that ``fpir`` of these probes of other strangers would have been let in."""
+
+    tau: float
+    target_fpir: float
+    fpir: Share
+    strangers: int
+
+
+def rehearse(client: Client, strangers: Sequence[Stranger], target_fpir: float, progress: Progress) -> Rehearsal:
+    """Set the gallery's own τ by strangers who are shown to it for that alone."""
+    probes: list[Probe] = [(probe, stranger.id, None) for stranger in strangers for probe in stranger.probes]
+    outcomes = identify_all(client, probes, 1, progress).outcomes
+    tau = tau_for_fpir(outcomes, target_fpir)
+    client.set_threshold(GALLERY, tau)
+    return Rehearsal(tau, target_fpir, share([outcome.nearest <= tau for outcome in outcomes]), len(strangers))
 
 
 def identify_one(client: Client, probe: Probe, enrolled: int) -> Outcome:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from oneglance_server.demo.pictures import Picture
 
+MIN_REHEARSAL = 100  # probes; fewer say too little about a rate of some percent
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -27,6 +29,7 @@ class Stranger:
 class Collection:
     """The pictures of one run.
 
+    rehearsal: strangers to set the threshold by, before the others are shown; nobody when there are too few.
     noun, picture_noun: what a subject and its pictures are called, in the singular.
     origin: where the pictures come from, a sentence's end: "drawn by ...".
     drawn: they come from the glyph generator.
@@ -34,6 +37,7 @@ class Collection:
 
     subjects: tuple[Subject, ...]
     strangers: tuple[Stranger, ...]
+    rehearsal: tuple[Stranger, ...]
     noun: str
     picture_noun: str
     origin: str

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from oneglance.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_server.demo.collection import Collection, Stranger, Subject
+from oneglance_server.demo.collection import MIN_REHEARSAL, Collection, Stranger, Subject
 from oneglance_server.demo.errors import DemoError
 from oneglance_server.demo.pictures import Picture, drawing
 
@@ -21,11 +21,13 @@ Progress = Callable[[int, int], None]
 def draw_collection(
     subjects: int, strangers: int, seed: int, progress: Progress = lambda done, total: None
 ) -> Collection:
-    """``subjects`` characters to enroll and ``strangers`` out of the same alphabets, the same for the same ``seed``.
+    """``subjects`` characters to enroll, ``strangers`` out of the same alphabets, and as many again to rehearse with.
+
+    The same for the same ``seed``.
 
     No alphabet's seed is among TRAINING_SEEDS. Raises DemoError for counts below 2 and 1, or a seed out of range.
     """
-    total = subjects + strangers
+    total = subjects + 2 * strangers
     if subjects < 2 or strangers < 1 or total > MAX_CHARACTERS:
         raise DemoError(f"2 subjects and 1 stranger at least, {MAX_CHARACTERS:,} together at most")
     if not 0 <= seed <= MAX_SEED:
@@ -40,10 +42,16 @@ def draw_collection(
             characters.append((name, hands))
             progress(len(characters), total)
     order = np.random.default_rng([seed, 1]).permutation(total).tolist()
-    known, unknown = sorted(order[:subjects]), sorted(order[subjects:])
+    known, unknown = sorted(order[:subjects]), sorted(order[subjects : subjects + strangers])
+    rehearsing = sorted(order[subjects + strangers :])
+
+    def as_strangers(chosen: list[int]) -> tuple[Stranger, ...]:
+        return tuple(Stranger(name, tuple(hands[:PROBES])) for name, hands in (characters[i] for i in chosen))
+
     return Collection(
         subjects=tuple(Subject(name, hands[0], tuple(hands[1:])) for name, hands in (characters[i] for i in known)),
-        strangers=tuple(Stranger(name, tuple(hands[:PROBES])) for name, hands in (characters[i] for i in unknown)),
+        strangers=as_strangers(unknown),
+        rehearsal=as_strangers(rehearsing) if len(rehearsing) * PROBES >= MIN_REHEARSAL else (),
         noun="character",
         picture_noun="drawing",
         origin=f"from {alphabets} invented alphabet{'s' * (alphabets > 1)}, every drawing by a hand of its own",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oneglance_server.demo.collection import Collection, Stranger, Subject
+from oneglance_server.demo.collection import MIN_REHEARSAL, Collection, Stranger, Subject
 from oneglance_server.demo.errors import DemoError
 from oneglance_server.demo.pictures import Picture
 
@@ -16,7 +16,8 @@ _LAYOUT = "pictures belong in one folder per subject: {0}/SUBJECT/1.png, or {0}/
 def read_folder(folder: Path, subjects: int, strangers: int, seed: int) -> Collection:
     """A third of the subjects, drawn by ``seed``, are strangers; of the others the first picture is enrolled.
 
-    At most ``subjects`` and ``strangers`` of them are taken. A subject is a folder that holds pictures, named by its
+    At most ``subjects`` and ``strangers`` of them are taken; where the strangers are many, half of them are kept to
+    rehearse with. A subject is a folder that holds pictures, named by its
     path below ``folder`` with ":" between the parts. Raises DemoError when the folder has nothing to identify.
     """
     if not folder.is_dir():
@@ -35,13 +36,17 @@ def read_folder(folder: Path, subjects: int, strangers: int, seed: int) -> Colle
     order.remove(several[0])
     order.insert(0, several[0])
     outside = max(1, round(len(order) / 3))
-    unknown = sorted(order[-outside:][:strangers])
+    unknown = order[-outside:][: 2 * strangers]
+    half = min(len(unknown) // 2, strangers)
+    enough = sum(min(len(found[name]), MAX_PROBES) for name in unknown[:half]) >= MIN_REHEARSAL
+    rehearsing, unknown = (unknown[:half], unknown[half:]) if enough else ([], unknown[:strangers])
     known = sorted(order[:-outside][:subjects])
     if not known or not unknown:
         raise DemoError("1 subject and 1 stranger at least")
     return Collection(
         subjects=tuple(Subject(name, found[name][0], tuple(found[name][1 : 1 + MAX_PROBES])) for name in known),
-        strangers=tuple(Stranger(name, tuple(found[name][:MAX_PROBES])) for name in unknown),
+        strangers=tuple(Stranger(name, tuple(found[name][:MAX_PROBES])) for name in sorted(unknown)),
+        rehearsal=tuple(Stranger(name, tuple(found[name][:MAX_PROBES])) for name in sorted(rehearsing)),
         noun="subject",
         picture_noun="picture",
         origin=f"from {folder}",

@@ -139,10 +139,14 @@ def at_threshold(mated: Sequence[Outcome], non_mated: Sequence[Outcome], tau: fl
 
 def at_fpir(mated: Sequence[Outcome], non_mated: Sequence[Outcome], fpir: float) -> OperatingPoint:
     """The error rates at the largest τ that keeps this run's FPIR at ``fpir`` or below."""
+    return at_threshold(mated, non_mated, tau_for_fpir(non_mated, fpir))
+
+
+def tau_for_fpir(non_mated: Sequence[Outcome], fpir: float) -> float:
+    """The largest τ that at most a share ``fpir`` of these probes reach."""
     distances = sorted(outcome.nearest for outcome in non_mated)
     allowed = floor(fpir * len(distances) + 1e-9)
-    tau = nextafter(distances[allowed], -inf) if allowed < len(distances) else inf
-    return at_threshold(mated, non_mated, tau)
+    return nextafter(distances[allowed], -inf) if allowed < len(distances) else inf
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

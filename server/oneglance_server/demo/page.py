@@ -80,7 +80,7 @@ def _tiles(report: Report) -> list[Tile]:
             _number(fpir.value),
             "%",
             "strangers let in (FPIR)",
-            f"{words.of(fpir)} at the model’s τ; 95 % interval {words.interval(fpir)}",
+            f"{words.of(fpir)} at {report.whose_tau}; 95 % interval {words.interval(fpir)}",
         ),
         Tile(
             _number(fnir.value),

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from oneglance.v1.common_pb2 import Threshold
+from oneglance.v1.common_pb2 import Threshold, ThresholdSource
 from oneglance.v1.model_pb2 import Model
-from oneglance_server.demo.calls import Enrollment, Identification, Verification
+from oneglance_server.demo.calls import Enrollment, Identification, Rehearsal, Verification
 from oneglance_server.demo.collection import Collection
 from oneglance_server.demo.durability import Durability
 from oneglance_server.demo.measure import Outcome
@@ -41,6 +41,7 @@ class Report:
     manifest: dict[str, Any]
     start_seconds: float
     enrollment: Enrollment
+    rehearsal: Rehearsal | None
     identification: Identification
     latencies_ms: tuple[float, ...]
     verification: Verification
@@ -56,6 +57,11 @@ class Report:
     def threshold(self) -> Threshold:
         """The τ of the server's decisions."""
         return self.identification.threshold
+
+    @property
+    def whose_tau(self) -> str:
+        """``the gallery's τ``."""
+        return f"the {ThresholdSource.Name(self.threshold.source).removeprefix('THRESHOLD_SOURCE_').lower()}’s τ"
 
     @property
     def held(self) -> bool:

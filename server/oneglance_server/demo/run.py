@@ -37,13 +37,17 @@ ACKNOWLEDGED = 150  # enrollments before the kill, at least
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """images: a folder of pictures; without, characters are drawn. keep_data: keep the server's data there."""
+    """images: a folder of pictures; without, characters are drawn. keep_data: keep the server's data there.
+
+    fpir: the share of strangers that the threshold, set by other strangers, is meant to let in.
+    """
 
     images: Path | None = None
     out: Path = Path("oneglance-demo.html")
     subjects: int = 200
     strangers: int = 100
     seed: int = 0
+    fpir: float = 0.05
     keep_data: Path | None = None
 
     @property
@@ -52,6 +56,7 @@ class DemoSettings:
         words: list[object] = ["oneglance", "demo"]
         words += ["--images", self.images] if self.images else []
         words += ["--subjects", self.subjects, "--strangers", self.strangers, "--seed", self.seed]
+        words += ["--fpir", self.fpir]
         return shlex.join(map(str, words))
 
 
@@ -81,6 +86,8 @@ def _check(settings: DemoSettings) -> None:
     folder = settings.out.resolve().parent
     if settings.out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise DemoError(f"can't write {settings.out}")
+    if not 0 < settings.fpir < 1:
+        raise DemoError(f"an FPIR lies between 0 and 1, not at {settings.fpir}")
     keep = settings.keep_data
     if keep and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise DemoError(f"{keep}: the demo keeps its data in a new or an empty folder")
@@ -113,6 +120,13 @@ def _serve_and_measure(
         account.step(f"Enroll every {collection.noun} once")
         enrollment = calls.enroll_all(client, collection.subjects, partial(account.progress, "enrolled"))
         account.say(tell.enrollment(enrollment, collection.picture_noun))
+
+        rehearsal = None
+        if collection.rehearsal:
+            account.step("Set the threshold by strangers who won't come again")
+            progress = partial(account.progress, "rehearsed")
+            rehearsal = calls.rehearse(client, collection.rehearsal, settings.fpir, progress)
+            account.say(tell.rehearsal(rehearsal, manifest))
 
         account.step("Identify: who is it, or nobody we know?")
         identification = _identify(client, collection, enrollment, account)
@@ -147,6 +161,7 @@ def _serve_and_measure(
         manifest=manifest,
         start_seconds=start_seconds,
         enrollment=enrollment,
+        rehearsal=rehearsal,
         identification=identification,
         latencies_ms=tuple(times),
         verification=verification,

@@ -1,9 +1,10 @@
 """The account of each finding on the terminal, as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from oneglance.v1.common_pb2 import Threshold, ThresholdSource
-from oneglance_server.demo.calls import Enrollment, Identification, Verification
+from oneglance_server.demo.calls import Enrollment, Identification, Rehearsal, Verification
 from oneglance_server.demo.collection import Collection
 from oneglance_server.demo.durability import Durability
 from oneglance_server.demo.measure import Outcome, percentile
@@ -28,6 +29,15 @@ def enrollment(e: Enrollment, picture_noun: str) -> str:
         f"{len(e.subjects):,} enrolled in {e.seconds:.1f} s, {e.ms_each:.1f} ms per {picture_noun}, "
         f"each acknowledged when on disk{_refusals(e.refused)}"
     )
+
+
+def rehearsal(r: Rehearsal, manifest: Mapping[str, Any]) -> str:
+    text = (
+        f"tau {distance(r.tau)} would have let in {rate(r.fpir)} of the probes of "
+        f"{counted(r.strangers, 'other stranger')}; asked for: {percent(r.target_fpir)}"
+    )
+    own = manifest.get("threshold")
+    return text + (f"\n(the model's own is {distance(own['tau'])}, calibrated on other data)" if own else "")
 
 
 def identification(i: Identification, enrolled: int) -> str:

@@ -66,7 +66,7 @@ CASES = (
 
 
 def costly_model(folder: Path) -> Path:
-    """A small convolution, then six 3x3 ones of 62 channels, on 38 x 38 pixels: 0.54 GFLOP a picture, weights at random."""
+    """A small convolution, then six 3x3 ones of 62 channels on 38 x 38 pixels: 0.6 GFLOP, weights at random."""
     rng = np.random.default_rng(0)
     nodes = [
         helper.make_node("Cast", ["input"], ["x"], to=TensorProto.FLOAT),
@@ -130,7 +130,7 @@ def _echo(ready: Connection) -> None:
     async def serve() -> None:
         server = grpc.aio.server()
         service, _, method = ENCODE[1:].partition("/")
-        handler = grpc.unary_unary_rpc_method_handler(answer_all)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer_all)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -181,7 +181,7 @@ def main() -> None:
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folders = {BUNDLED: BUNDLED_MODEL, COSTLY: costly_model(scratch / "costly")}
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for case in CASES:
             folder = folders[case.model]
             encoder = Encoder(read_model_folder(folder), device="cpu", threads=1, gpu_memory_bytes=1)

@@ -2,8 +2,8 @@
 
 K = 100,000 subjects x 128, one encoding each, unit norm (the worst case for any shortcut); probes are encodings.
 Bare is ``faiss.IndexFlatL2.search`` with one query after the other, as a service without batching would run it: as it
-comes, and with one OpenMP thread, where FAISS takes its faster path for a single query. The better of the two is what we
-compare with. The floor for one scan is the bytes of the gallery over the memory's bandwidth.
+comes, and with one OpenMP thread, since FAISS takes another path for fewer queries than threads. The better of the two
+is what we compare with. The floor for one scan is the bytes of the gallery over the memory's bandwidth.
 """
 
 import os
@@ -16,22 +16,26 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.load import IDENTIFY, drive
 from benchmarks.report import table
 from oneglance import Client, encoding, enroll_request
+from oneglance.client.requests import example
 from oneglance.v1.identification_pb2 import IdentifyRequest
 from oneglance.v1.subject_pb2 import EnrollRequest
 from tests.running import ServerProcess
 
+Vectors = npt.NDArray[np.float32]
 K, D = 100_000, 128
 ROUNDS = 3
 SECONDS = 3.0
 
 
-def unit(rng: np.random.Generator, count: int) -> np.ndarray:
+def unit(rng: np.random.Generator, count: int) -> Vectors:
     vectors = rng.standard_normal((count, D), dtype=np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Bare:
     p50_ms: float
 
 
-def bare(index: faiss.Index, probes: np.ndarray, seconds: float, threads: int) -> Bare:
+def bare(index: faiss.Index, probes: Vectors, seconds: float, threads: int) -> Bare:
     faiss.omp_set_num_threads(threads)
     latencies: list[float] = []
     until = time.perf_counter() + seconds
@@ -83,9 +87,7 @@ def main() -> None:
             print(
                 f"enrolled {K - refused:,} subjects over one stream in {seconds:.1f} s: {K / seconds:,.0f}/s, durable"
             )
-            requests = [
-                IdentifyRequest(gallery_id="bench", probes=[{"encoding": encoding(row, digest)}]) for row in probes
-            ]
+            requests = [IdentifyRequest(gallery_id="bench", probes=[example(encoding(row, digest))]) for row in probes]
             nearest = index.search(probes[:32], 5)[1]
             for request, expected in zip(requests[:32], nearest, strict=True):
                 answer = client.identify("bench", *request.probes).results[0]

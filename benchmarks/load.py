@@ -43,7 +43,7 @@ def drive(address: str, method: str, requests: Sequence[Message], *, in_flight: 
 async def _drive(address: str, method: str, payloads: list[bytes], in_flight: int, seconds: float) -> Load:
     latencies: list[float] = []
     async with grpc.aio.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
-        call = channel.unary_unary(method)
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
         started = time.perf_counter()
         measure_from = started + min(0.5, seconds / 4)
         until = measure_from + seconds

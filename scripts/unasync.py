@@ -20,7 +20,7 @@ WORDS = [
     (r"\b__aenter__\b", "__enter__"),
     (r"\b__aexit__\b", "__exit__"),
     (r"\bgrpc\.aio\.", "grpc."),
-    (r"\bimport asyncio\b", "import time"),
+    (r"\bimport asyncio\n", ""),
     (r"\basyncio\.sleep\b", "time.sleep"),
 ]
 NOTE = "# Generated from async_client.py by scripts/unasync.py. Do not edit.\n"

@@ -25,7 +25,8 @@ def pixels(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """What the pixels model computes: ink as a vector. uint8 [N, 8, 8, 1] -> float32 [N, 64], unit norm or zero."""
     ink = (255.0 - pictures.reshape(len(pictures), -1).astype(np.float32)) / 255.0
     norm = np.sqrt((ink * ink).sum(axis=1, keepdims=True))
-    return (ink / np.maximum(norm, 1e-12)).astype(np.float32)
+    encodings: npt.NDArray[np.float32] = (ink / np.maximum(norm, 1e-12)).astype(np.float32)
+    return encodings
 
 
 def pixels_model(folder: Path, *, name: str = "pixels", tau: float | None = 0.5, flaw: float = 0.0) -> Path:

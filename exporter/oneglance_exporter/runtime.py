@@ -1,9 +1,13 @@
 """Run an exported encoder by ONNX Runtime on the CPU: what ``calibrate`` and ``evaluate`` measure."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+
+# Before the import: ONNX Runtime would otherwise collect usage data for its maker, also on disk.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from oneglance_exporter.errors import ExportError

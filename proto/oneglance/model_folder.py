@@ -269,9 +269,13 @@ def write_model_folder(path: str | os.PathLike[str], manifest: Manifest, model: 
     """Write a model folder so that ``read_model_folder`` sees the old one or the new one, never a mixture.
 
     ``manifest.model_sha256`` and ``model_bytes`` are set from ``model``. Both files are fsynced in
-    a sibling folder, which then takes the name. An existing folder of that name is replaced.
+    a sibling folder, which then takes the name. An existing model folder of that name is replaced; a kill at the very
+    moment between can leave none of the name, and the old and the new one beside it under names that begin with a dot.
+    Raises ModelFolderError when something else stands there.
     """
     target = Path(path)
+    if target.exists() and not _replaceable(target):
+        raise ModelFolderError(f"{target}: there is something else than a model folder; it stays as it is")
     target.parent.mkdir(parents=True, exist_ok=True)
     stamped = manifest.model_copy(update={"model_sha256": hashlib.sha256(model).hexdigest(), "model_bytes": len(model)})
     text = json.dumps(stamped.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
@@ -290,9 +294,19 @@ def write_model_folder(path: str | os.PathLike[str], manifest: Manifest, model: 
             shutil.rmtree(retired)
         else:
             os.replace(fresh, target)
+        parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return target
+
+
+def _replaceable(target: Path) -> bool:
+    """An empty folder, or one that holds the two files of a model and nothing else."""
+    return target.is_dir() and {entry.name for entry in target.iterdir()} in (set(), {MODEL_FILE, MANIFEST_FILE})
 
 
 def _canonical(value: Any) -> bytes:

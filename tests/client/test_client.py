@@ -1,6 +1,8 @@
 """The two Python clients: the same methods, the same answers, the same errors."""
 
 import inspect
+import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from oneglance import AsyncClient, Client, OneglanceError, encoding, enroll_requ
 from oneglance.client.errors import InternalError, NotFoundError, UnavailableError
 from oneglance.client.requests import example
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyRequest
-from oneglance.v1.subject_pb2 import EnrollRequest
+from oneglance.v1.subject_pb2 import BulkEnrollResponse, EnrollRequest
 from oneglance_server.app import Server
 from tests.models import pixels_model
 from tests.running import server_thread
@@ -73,12 +75,16 @@ async def test_the_async_client_does_it_all(address: str, tmp_path: Path) -> Non
         with pytest.raises(NotFoundError) as caught:
             await client.get_subject("async", "nobody")
         assert caught.value.reason == "SUBJECT_NOT_FOUND"
-        answered = []
+        answered: list[str] = []
         with pytest.raises(RuntimeError, match="the caller's own"):
-            async for response in client.bulk_enroll(breaking("async")):
-                answered.append(response.enrolled.subject_id)
+            await collect(client.bulk_enroll(breaking("async")), answered)
         assert answered == ["last"]
         assert await client.delete_gallery("async") == 9
+
+
+async def collect(answers: AsyncIterator[BulkEnrollResponse], into: list[str]) -> None:
+    async for answer in answers:
+        into.append(answer.enrolled.subject_id)
 
 
 async def breaking(gallery: str) -> AsyncIterator[EnrollRequest]:
@@ -93,6 +99,25 @@ def test_nobody_there_is_unavailable() -> None:
         assert caught.value.reason == ""
         with pytest.raises(UnavailableError, match="no server is serving"):
             client.wait_until_serving(0.2)
+
+
+def test_waiting_ends_in_time_when_nobody_answers() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        begun = time.monotonic()
+        with (
+            Client(f"127.0.0.1:{silent.getsockname()[1]}") as client,
+            pytest.raises(UnavailableError, match="no server is serving"),
+        ):
+            client.wait_until_serving(1.5)
+        assert 1.0 < time.monotonic() - begun < 10
+
+
+def test_loopback_goes_past_a_proxy(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with Client(address) as client:
+        assert client.list_models()
 
 
 def test_errors_are_one_tree() -> None:

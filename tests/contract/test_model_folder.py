@@ -122,6 +122,19 @@ def test_a_reader_never_sees_a_mixture(folder: Path) -> None:
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
 
 
+def test_nothing_but_a_model_folder_is_ever_replaced(folder: Path, tmp_path: Path) -> None:
+    one = read_model_folder(folder)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    write_model_folder(precious, one.manifest, one.model)  # empty: fine
+    (precious / "thesis.txt").write_text("years of work")
+    with pytest.raises(ModelFolderError, match="something else"):
+        write_model_folder(precious, one.manifest, one.model)
+    assert (precious / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(ModelFolderError, match="something else"):
+        write_model_folder(precious / "thesis.txt", one.manifest, one.model)
+
+
 @given(
     hnp.arrays(np.uint8, hnp.array_shapes(max_dims=4, max_side=5))
     | hnp.arrays(np.float32, hnp.array_shapes(max_dims=4, max_side=5), elements=st.floats(width=32, allow_nan=False))

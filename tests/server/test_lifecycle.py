@@ -1,6 +1,7 @@
 """Starting, refusing to start, draining, coming back: with real processes and signals."""
 
 import json
+import os
 import shutil
 import socket
 import sqlite3
@@ -126,10 +127,11 @@ def test_health_follows_the_server_and_calls_are_refused_while_it_loads(
         server = Server(Settings(listen="127.0.0.1:0", data_dir=tmp_path, models=models))
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
+            check = getattr(health_pb2_grpc.HealthStub(channel), "Check")  # noqa: B009 - its stubs lack it
 
             async def status(service: str) -> int:
-                return int((await health.Check(health_pb2.HealthCheckRequest(service=service))).status)
+                answer = await check(health_pb2.HealthCheckRequest(service=service))
+                return int(answer.status)
 
             serving, not_serving = 1, 2
             assert await status("") == not_serving
@@ -220,6 +222,20 @@ def _failed(error: Exception):  # type: ignore[no-untyped-def]
     future: Future[None] = Future()
     future.set_exception(error)
     return future
+
+
+def test_nothing_is_collected_for_anybody(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry leaves files in the temporary and the cache folder, unless it is off."""
+    home = tmp_path / "home"
+    home.mkdir()
+    code = (
+        "import sys; from pathlib import Path; from oneglance.model_folder import read_model_folder;"
+        "from oneglance_server.engines.encoder import Encoder;"
+        "Encoder(read_model_folder(sys.argv[1]), device='cpu', threads=1, gpu_memory_bytes=1)"
+    )
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
+    subprocess.run([sys.executable, "-c", code, str(models[0])], env=env, check=True, timeout=60)
+    assert list(home.rglob("*")) == []
 
 
 def test_reflection_lists_the_services(models: tuple[Path, Path], tmp_path: Path) -> None:

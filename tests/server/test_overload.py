@@ -57,3 +57,22 @@ def test_a_full_queue_refuses_calls_and_holds_streams_back(
         assert len(second.result(30)) == 800
         assert all(answer.HasField("enrolled") for answer in stream.result(60))
         assert client.get_gallery("g").subject_count == 600
+
+
+def test_an_expired_deadline_stores_nothing(
+    models: tuple[Path, Path], tmp_path: Path, held_encoder: threading.Event
+) -> None:
+    with (
+        server_thread(data_dir=tmp_path, models=models, encoder_workers=1) as server,
+        Client(server.address) as client,
+        Client(server.address, timeout_seconds=0.3) as hasty,
+    ):
+        client.create_gallery("g", encoder="pixels")
+        held_encoder.clear()
+        for subject in ("with the encoder", "in the queue"):
+            with pytest.raises(OneglanceError) as caught:
+                hasty.enroll("g", subject, picture(1))
+            assert caught.value.code.name == "DEADLINE_EXCEEDED"
+        held_encoder.set()
+        client.enroll("g", "in time", picture(2))
+        assert [subject.id for subject in client.list_subjects("g")] == ["in time"]

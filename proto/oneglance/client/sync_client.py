@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import time
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
@@ -54,6 +54,7 @@ from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
 Req = TypeVar("Req")
 Res = TypeVar("Res")
 MAX_MESSAGE_BYTES = 64 << 20
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 PAGE_SIZE = 1000
 
@@ -76,10 +77,12 @@ class Client:
         timeout_seconds: float = 30.0,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        options = [
+        options: list[tuple[str, int]] = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ]
+        if target.rpartition(":")[0].strip("[]") in LOOPBACK:
+            options.append(("grpc.enable_http_proxy", 0))  # gRPC would send even loopback through $http_proxy
         self.target = target
         self._timeout = timeout_seconds
         self._channel: grpc.Channel = (
@@ -106,11 +109,12 @@ class Client:
 
     def wait_until_serving(self, timeout_seconds: float = 60.0) -> None:
         """Return once the server has loaded everything. Raises UnavailableError after ``timeout_seconds``."""
+        until = time.monotonic() + timeout_seconds
         check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_CHECK)
-        for _ in range(max(1, int(timeout_seconds / 0.1))):
+        while (left := until - time.monotonic()) > 0:
             try:
                 # HealthCheckRequest() is empty bytes; b"\x08\x01" is HealthCheckResponse(status=SERVING).
-                if check(b"", timeout=1.0) == b"\x08\x01":
+                if check(b"", timeout=min(1.0, left)) == b"\x08\x01":
                     return
             except grpc.RpcError:
                 pass

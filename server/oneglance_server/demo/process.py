@@ -80,12 +80,7 @@ class ServerProcess:
         return monotonic() - begun
 
     def client(self) -> Client:
-        """A connection to it, past any HTTP proxy of the environment: gRPC would send loopback through it."""
-        # gRPC reads this variable alone when it is set, so what no_proxy says is carried over.
-        variable = "no_grpc_proxy"
-        given = os.environ.get(variable) or os.environ.get("no_proxy") or ""
-        if LOOPBACK not in given.split(","):
-            os.environ[variable] = ",".join(filter(None, [given, LOOPBACK]))
+        """A connection to it."""
         return Client(self.address)
 
     def stop(self) -> None:
@@ -119,6 +114,5 @@ class ServerProcess:
 
 
 def _environment() -> dict[str, str]:
-    """The demo's own, less the settings of other servers. ONNX Runtime is told not to report to its maker."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ONEGLANCE_")}
-    return {**kept, "ORT_DISABLE_TELEMETRY": "1"}
+    """The demo's own, less the settings of other servers."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ONEGLANCE_")}

@@ -1,10 +1,14 @@
 """f: the Siamese encoder, run by ONNX Runtime."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+# Before the import: ONNX Runtime would otherwise collect usage data for its maker, also on disk.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from oneglance.model_folder import Manifest, ModelFolder

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from oneglance_index import Deleted, Enrolled, OnExisting, Subject, SubjectPage
+from oneglance_server.errors import DeadlinePassed
 from oneglance_server.service.content import (
     MAX_EXAMPLES_PER_ENROLL,
     Content,
@@ -58,6 +59,8 @@ class EnrollmentService:
             deadline=deadline,
             patient=patient,
         )
+        if deadline is not None and deadline <= asyncio.get_running_loop().time():
+            raise DeadlinePassed("the deadline passed before anything was stored")
         enrolled = await asyncio.wrap_future(
             store.enroll(
                 request.gallery_id,

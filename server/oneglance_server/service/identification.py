@@ -1,5 +1,6 @@
 """Verify (1:1), identify (1:K, open set), encode."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -76,7 +77,7 @@ class IdentificationService:
         self._encoders: Encoders = galleries.encoders
         self._on_decision = on_decision
         self._batchers: dict[str, Batcher[_Probes, _Found]] = {}
-        self._new_batcher = lambda gallery_id: Batcher[_Probes, _Found](
+        self._new_batcher: Callable[[str], Batcher[_Probes, _Found]] = lambda gallery_id: Batcher[_Probes, _Found](
             "search",
             lambda requests: _search(galleries.store, gallery_id, requests),
             executor,
@@ -207,7 +208,7 @@ class IdentificationService:
 
 def _search(store: Galleries, gallery_id: str, requests: Sequence[_Probes]) -> list[_Found]:
     """One scan for all requests, and one more per distinct tau among those that want every match."""
-    starts = np.cumsum([0] + [len(request.vectors) for request in requests])
+    starts = list(itertools.accumulate((len(request.vectors) for request in requests), initial=0))
     stacked = np.concatenate([request.vectors for request in requests])
     result = store.search(gallery_id, stacked, max(request.k for request in requests))
     matches: dict[int, tuple[Sequence[tuple[Candidate, ...]], Sequence[bool]]] = {}

@@ -89,7 +89,7 @@ def test_a_session(server: Server, files: Path, capsys: Capture) -> None:
     assert "from the model" in run("set-threshold", "cli")
     encoding_id = run_json("get-subject", "cli", "cyd")[0]["encodings"][0]["id"]  # type: ignore[index]
     assert "the subject with it" in run("delete-encoding", "cli", "cyd", encoding_id)
-    assert "deleted, 2 encodings" in run("delete-subject", "cli", "ada")
+    assert "deleted, encodings: 2" in run("delete-subject", "cli", "ada")
     assert "cli: 1 subjects" in run("list-galleries")
     assert len(run("list-models").splitlines()) == 2
     assert '"metric": "squared_l2"' in run("describe-model", "pixels")

@@ -162,7 +162,7 @@ class Threshold(google.protobuf.message.Message):
     """Squared L2, >= 0. Unit-norm encodings lie within [0, 4] of each other."""
     source: Global___ThresholdSource.ValueType
     id: builtins.str
-    """Names the very value: the calibration's id for MODEL, the gallery revision that set it for GALLERY, empty for
+    """Names the very value: the calibration's id for MODEL, for GALLERY how often its own was set, empty for
     REQUEST.
     """
     expected_fpir: builtins.float

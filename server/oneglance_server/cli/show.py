@@ -135,7 +135,7 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     BulkEnrollResponse: lambda r: _item(r, "enrolled"),
     Subject: _subject,
     DeleteEncodingResponse: lambda r: "deleted" + (", the subject with it" if r.subject_deleted else ""),
-    DeleteSubjectResponse: lambda r: f"deleted, {r.deleted_encodings} encodings, revision {r.gallery_revision}",
+    DeleteSubjectResponse: lambda r: f"deleted, encodings: {r.deleted_encodings}, revision {r.gallery_revision}",
     VerifyResponse: _verified,
     IdentifyResponse: _identified,
     IdentifyStreamResponse: lambda r: _item(r, "response"),

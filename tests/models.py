@@ -1,7 +1,7 @@
 """Tiny encoders whose answers can be computed by hand, as real model folders."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,14 @@ def pixels(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return encodings
 
 
-def pixels_model(folder: Path, *, name: str = "pixels", tau: float | None = 0.5, flaw: float = 0.0) -> Path:
+def pixels_model(
+    folder: Path,
+    *,
+    name: str = "pixels",
+    tau: float | None = 0.5,
+    flaw: float = 0.0,
+    resize: Literal["box", "bilinear"] = "box",
+) -> Path:
     """An image encoder: uint8 [N, 8, 8, 1]. ``flaw`` shifts the parity outputs, as a broken export would."""
     nodes = [
         helper.make_node("Cast", ["input"], ["x"], to=TensorProto.FLOAT),
@@ -49,7 +56,11 @@ def pixels_model(folder: Path, *, name: str = "pixels", tau: float | None = 0.5,
     model = _model(nodes, constants, TensorProto.UINT8, shape, SIDE * SIDE)
     inputs = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
     manifest = _manifest(
-        name, InputSpec(kind="image", shape=shape, dtype="uint8", color="gray"), inputs, pixels(inputs) + flaw, tau
+        name,
+        InputSpec(kind="image", shape=shape, dtype="uint8", color="gray", resize=resize),
+        inputs,
+        pixels(inputs) + flaw,
+        tau,
     )
     return write_model_folder(folder, manifest, model)
 

@@ -5,10 +5,11 @@ memory. Distances are squared L2 throughout.
 """
 
 from oneglance_index.device import Device, open_device, parse_device
-from oneglance_index.distance import MAX_SQUARED_NORM, check_encodings, squared_l2
+from oneglance_index.distance import MAX_SQUARED_NORM, check_encodings, squared_l2, usable_encodings
 from oneglance_index.errors import (
     DeviceUnavailable,
     DimensionMismatch,
+    EncoderMismatch,
     EncodingInvalid,
     EncodingNotFound,
     GalleryError,
@@ -26,8 +27,9 @@ from oneglance_index.errors import (
     SubjectExists,
     SubjectNotFound,
 )
-from oneglance_index.flat import ExactIndex, IndexInfo
-from oneglance_index.gallery import MAX_DIMENSION, Galleries, GalleryIndex
+from oneglance_index.flat import ExactIndex
+from oneglance_index.gallery import MAX_DIMENSION, Galleries
+from oneglance_index.kinds import GalleryIndex, IndexInfo
 from oneglance_index.records import (
     Candidate,
     Change,
@@ -53,6 +55,7 @@ __all__ = [
     "Device",
     "DeviceUnavailable",
     "DimensionMismatch",
+    "EncoderMismatch",
     "Encoding",
     "EncodingInvalid",
     "EncodingNotFound",
@@ -87,4 +90,5 @@ __all__ = [
     "open_device",
     "parse_device",
     "squared_l2",
+    "usable_encodings",
 ]

@@ -39,12 +39,18 @@ def check_encodings(vectors: Any, dimension: int) -> Vectors:
         raise DimensionMismatch(dimension, np.shape(vectors) if hasattr(vectors, "shape") else ()) from None
     if array.ndim != 2 or array.shape[1] != dimension:
         raise DimensionMismatch(dimension, array.shape)
-    norms = squared_norms(array)
-    bad = ~(norms > 0) | ~(norms <= MAX_SQUARED_NORM)
-    if bad.any():
-        row = int(np.argmax(bad))
+    usable = usable_encodings(array)
+    if not usable.all():
+        row = int(np.argmin(usable))
         raise EncodingInvalid(row, _reason(array[row]))
     return array
+
+
+def usable_encodings(vectors: Vectors) -> NDArray[np.bool_]:
+    """Which rows of float32 [n, D] have usable distances: finite, not zero, not huge. bool [n]."""
+    norms = squared_norms(vectors)
+    usable: NDArray[np.bool_] = (norms > 0) & (norms <= MAX_SQUARED_NORM)
+    return usable
 
 
 def _reason(vector: NDArray[np.float32]) -> str:

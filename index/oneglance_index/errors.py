@@ -7,6 +7,7 @@
     ├── SubjectExists       enroll with on_existing="fail" met an enrolled subject
     ├── EncodingNotFound    the subject holds no encoding of this id
     ├── RequestConflict     this request id was used before, with other content
+    ├── EncoderMismatch     encodings of another encoder than the gallery's
     ├── DimensionMismatch   vectors of another dimension than the gallery's
     ├── EncodingInvalid     a vector that has no usable distance: NaN, infinite, zero, or huge
     ├── LimitExceeded       more than a stated limit allows
@@ -70,6 +71,14 @@ class RequestConflict(GalleryError):
         super().__init__(f"request {request_id!r} was made before in gallery {gallery_id!r}, with other content")
         self.gallery_id = gallery_id
         self.request_id = request_id
+
+
+class EncoderMismatch(GalleryError):
+    def __init__(self, gallery_id: str, expected: str, got: str) -> None:
+        super().__init__(f"gallery {gallery_id!r} holds encodings of encoder {expected[:12]}, these are of {got[:12]}")
+        self.gallery_id = gallery_id
+        self.expected = expected
+        self.got = got
 
 
 class DimensionMismatch(GalleryError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from oneglance_index.distance import squared_norms
 from oneglance_index.exact import Ranked, Table, nearest_subjects
+from oneglance_index.kinds import Frozen, IndexInfo
 from oneglance_index.records import Candidate, Change, Integers, SearchResult, Vectors
 from oneglance_index.scan import CpuScan, Scan
 
@@ -26,33 +26,6 @@ _PENDING_ROWS = 2048
 # Dead rows beyond this, or this share of the rows, are worth a compaction.
 _MIN_DEAD_ROWS = 64
 _DEAD_SHARE = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class IndexInfo:
-    """An index as it stands. `memory_bytes` counts the arrays on the host."""
-
-    kind: str
-    device: str
-    exact: bool
-    revision: int
-    subjects: int
-    encodings: int
-    dead_rows: int
-    memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """The rows of an index at a revision, dead ones included; nobody changes these arrays any more.
-
-    numbers and subjects int64 [n], subjects -1 for a dead row; vectors float32 [n, D].
-    """
-
-    revision: int
-    numbers: Integers
-    subjects: Integers
-    vectors: Vectors
 
 
 class ExactIndex:
@@ -81,10 +54,11 @@ class ExactIndex:
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
         self._compacting = threading.Lock()
-        # Guards the two below only; held for moments.
+        # Guards the three below only; held for moments.
         self._pending_lock = threading.Lock()
         self._pending: deque[Change] = deque()
         self._pending_rows = 0
+        self._pending_removals = 0
 
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
         """Starts from a known state, before any search: call once, then append() the rows of that state."""
@@ -102,6 +76,7 @@ class ExactIndex:
         with self._pending_lock:
             self._pending.append(change)
             self._pending_rows += len(change.added)
+            self._pending_removals += len(change.removed)
             many = self._pending_rows >= _PENDING_ROWS
         if many and self._lock.acquire(blocking=False):
             try:
@@ -164,7 +139,8 @@ class ExactIndex:
             return Frozen(self._revision, self._numbers[rows], self._subjects[rows].copy(), self._vectors[rows])
 
     def wants_compaction(self) -> bool:
-        return self._dead > max(_MIN_DEAD_ROWS, _DEAD_SHARE * self._rows)
+        dead = self._dead + self._pending_removals
+        return dead > max(_MIN_DEAD_ROWS, _DEAD_SHARE * self._rows)
 
     def compact(self) -> None:
         """Forgets dead rows. On the CPU searches wait for moments only; a GPU is loaded anew meanwhile."""
@@ -199,19 +175,26 @@ class ExactIndex:
         """Works off what is pending. All additions, then all removals: numbers are never used twice, so order
         between them doesn't matter, and one large block is much cheaper than many small ones."""
         with self._pending_lock:
-            changes, self._pending, self._pending_rows = self._pending, deque(), 0
+            changes = list(self._pending)
         if not changes:
             return
+        # What can run out of memory comes first, while everything is still pending and can be tried again.
         adding = [change for change in changes if len(change.added)]
-        for change in adding:
-            self._subject_ids[change.subject] = change.subject_id
+        removed = np.concatenate([change.removed for change in changes])
         if adding:
             self._append(
                 np.concatenate([change.added for change in adding]),
                 np.repeat([change.subject for change in adding], [len(change.added) for change in adding]),
                 np.concatenate([change.vectors for change in adding]),
             )
-        self._remove(np.concatenate([change.removed for change in changes]))
+        with self._pending_lock:
+            for change in changes:
+                self._pending.popleft()
+                self._pending_rows -= len(change.added)
+                self._pending_removals -= len(change.removed)
+        for change in adding:
+            self._subject_ids[change.subject] = change.subject_id
+        self._remove(removed)
         for change in changes:
             if change.removed_subject is not None:
                 del self._subject_ids[change.removed_subject]
@@ -219,10 +202,10 @@ class ExactIndex:
 
     def _append(self, numbers: Integers, subjects: Integers, vectors: Vectors) -> None:
         end = self._rows + len(numbers)
+        norms = squared_norms(vectors)
         if end > len(self._numbers):
             self._reserve(end + end // 4 + _PENDING_ROWS)
         rows = slice(self._rows, end)
-        norms = squared_norms(vectors)
         self._vectors[rows], self._norms[rows] = vectors, norms
         self._numbers[rows], self._subjects[rows] = numbers, subjects
         self._max_norm = max(self._max_norm, float(np.sqrt(norms.max(initial=0.0))))

@@ -9,22 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from oneglance_index import engine, mutations, queries, snapshot
 from oneglance_index.device import Device, open_device
 from oneglance_index.distance import check_encodings, squared_l2
-from oneglance_index.errors import GalleryNotFound, LimitExceeded, StoreClosed
-from oneglance_index.flat import ExactIndex, IndexInfo
+from oneglance_index.errors import EncoderMismatch, GalleryNotFound, LimitExceeded, StoreClosed
+from oneglance_index.flat import ExactIndex
+from oneglance_index.kinds import GalleryIndex, IndexInfo
 from oneglance_index.loading import Progress, load_index
 from oneglance_index.mutations import Effect, Mutation
 from oneglance_index.records import (
     Candidate,
-    Change,
     Deleted,
     Enrolled,
     Gallery,
@@ -44,22 +45,11 @@ from oneglance_index.upkeep import Upkeep
 T = TypeVar("T")
 
 
-class GalleryIndex(Protocol):
-    """What a kind of index must do to serve a gallery. `exact` is whether its candidates are surely the
-    nearest.
-    """
-
-    kind: str
-    exact: bool
-    device: str
-    dimension: int
-
-    def apply(self, change: Change) -> None:
-        """Takes over a committed change, in order; must not wait for a search."""
-
-    def search(self, probes: Vectors, k: int) -> SearchResult: ...
-    def range(self, probes: Vectors, threshold: float, limit: int) -> SearchResult: ...
-    def info(self) -> IndexInfo: ...
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    number: int
+    gallery: Gallery
+    index: GalleryIndex
 
 
 class Galleries:
@@ -78,8 +68,7 @@ class Galleries:
         threads = settings.search_threads or engine.cores()
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "oneglance-scan", initializer=engine.use_one_thread)
-        self._indexes: dict[str, ExactIndex] = {}
-        self._numbers: dict[str, int] = {}
+        self._opened: dict[str, _Opened] = {}
         self._store = Store(data_dir, self._on_commit)
         self.store_id = self._store.id
         self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
@@ -114,13 +103,13 @@ class Galleries:
         with self._store.reading() as db:
             for number, gallery in queries.all_galleries(db):
                 index, revision = load_index(db, self.data_dir, number, gallery, self._make_index, progress)
-                self._indexes[gallery.id], self._numbers[gallery.id] = index, number
+                self._opened[gallery.id] = _Opened(number, gallery, index)
                 self._upkeep.add(number, index, revision)
                 if revision >= 0:
                     kept.add(snapshot.path_of(self.data_dir, number, revision))
         snapshot.remove_others(self.data_dir, kept)
 
-    def _make_index(self, dimension: int) -> ExactIndex:
+    def _make_index(self, dimension: int) -> GalleryIndex:
         host = CpuScan(self._pool, self._threads)
         if self._device.gpu is None:
             return ExactIndex(dimension, self.device, host, host)
@@ -130,13 +119,16 @@ class Galleries:
         for effect in effects:
             if effect.created is not None:
                 index = self._make_index(effect.created.dimension)
-                self._indexes[effect.gallery_id], self._numbers[effect.gallery_id] = index, effect.gallery
+                self._opened[effect.gallery_id] = _Opened(effect.gallery, effect.created, index)
                 self._upkeep.add(effect.gallery, index, -1)
             elif effect.dropped:
-                del self._indexes[effect.gallery_id], self._numbers[effect.gallery_id]
+                del self._opened[effect.gallery_id]
                 self._upkeep.drop(effect.gallery)
             elif effect.change is not None:
-                self._indexes[effect.gallery_id].apply(effect.change)
+                opened = self._opened[effect.gallery_id]
+                if effect.updated is not None:
+                    self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated)
+                opened.index.apply(effect.change)
                 self._upkeep.changed(effect.gallery, len(effect.change.added) + len(effect.change.removed))
 
     # Writing.
@@ -165,18 +157,21 @@ class Galleries:
         subject_id: str,
         encodings: Vectors,
         *,
+        encoder_digest: str | None = None,
         labels: Mapping[str, str] | None = None,
         on_existing: OnExisting = "add",
         request_id: str | None = None,
         request_digest: bytes = b"",
     ) -> Future[Enrolled]:
-        """Enrolls a subject by encodings float32 [n, D], n >= 1.
+        """Enrolls a subject by encodings float32 [n, D], n >= 1, made by encoder `encoder_digest` (None: not
+        checked).
 
         Where the subject exists: "add" adds the encodings to its own, "replace" puts them in their place,
         "fail" raises SubjectExists. Labels None keep those there are; others replace them all. A request id
         that was answered before gets the same answer, marked `replayed`, and nothing is written;
         RequestConflict if the digest (whatever identifies the request's content) is another. Raises
-        GalleryNotFound, DimensionMismatch, EncodingInvalid, LimitExceeded("max_encodings_per_subject").
+        GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid,
+        LimitExceeded("max_encodings_per_subject").
         """
         if not subject_id or on_existing not in ("add", "replace", "fail"):
             return _failed(ValueError("enroll needs a subject id, and add, replace or fail"))
@@ -192,6 +187,7 @@ class Galleries:
                 gallery_id,
                 subject_id,
                 array,
+                encoder_digest,
                 None if labels is None else dict(labels),
                 on_existing,
                 request_id,
@@ -257,35 +253,41 @@ class Galleries:
 
     # Searching.
 
-    def search(self, gallery_id: str, probes: Vectors, k: int) -> SearchResult:
-        """The k nearest subjects of each probe, float32 [q, D].
+    def search(self, gallery_id: str, probes: Vectors, k: int, *, encoder_digest: str | None = None) -> SearchResult:
+        """The k nearest subjects of each probe, float32 [q, D], made by encoder `encoder_digest` (None: not checked).
 
-        Raises GalleryNotFound, DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"),
+        Raises GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"),
         DeviceUnavailable.
         """
-        index = self._index(gallery_id)
+        index = self._find(gallery_id, encoder_digest).index
         self._check_count(k)
         return index.search(check_encodings(probes, index.dimension), k)
 
-    def range(self, gallery_id: str, probes: Vectors, threshold: float, limit: int) -> SearchResult:
+    def range(
+        self, gallery_id: str, probes: Vectors, threshold: float, limit: int, *, encoder_digest: str | None = None
+    ) -> SearchResult:
         """The subjects within a threshold (distance <= threshold) of each probe, the nearest `limit` of them.
 
         Raises as search does; `truncated` says where there were more.
         """
-        index = self._index(gallery_id)
+        index = self._find(gallery_id, encoder_digest).index
         self._check_count(limit)
         if not (math.isfinite(threshold) and threshold >= 0):
             raise ValueError(f"a threshold is a finite number >= 0, got {threshold}")
         return index.range(check_encodings(probes, index.dimension), threshold, limit)
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors) -> SearchResult:
+    def verify(
+        self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None
+    ) -> SearchResult:
         """How far each probe float32 [q, D] is from one subject: one candidate per probe, its nearest
         encoding.
 
-        Raises GalleryNotFound, SubjectNotFound, DimensionMismatch, EncodingInvalid.
+        Raises GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
         """
         with self._store.reading() as db:
             gallery = queries.gallery(db, gallery_id)[1]
+            if encoder_digest not in (None, gallery.encoder_digest):
+                raise EncoderMismatch(gallery_id, gallery.encoder_digest, encoder_digest or "")
             numbers, vectors = queries.subject_vectors(db, gallery_id, subject_id)
         checked = check_encodings(probes, gallery.dimension)
         nearest = []
@@ -306,15 +308,27 @@ class Galleries:
 
     def index_info(self, gallery_id: str) -> IndexInfo:
         """Raises GalleryNotFound."""
-        return self._index(gallery_id).info()
+        return self._find(gallery_id).index.info()
 
-    def _index(self, gallery_id: str) -> ExactIndex:
-        try:
-            return self._indexes[gallery_id]
-        except KeyError:
+    def known(self, gallery_id: str) -> Gallery:
+        """A gallery's encoder, dimension and threshold, from memory and as of the last commit; its sizes and its
+        revision are older. Raises GalleryNotFound, StoreClosed.
+        """
+        return self._find(gallery_id).gallery
+
+    def check_encoder(self, gallery_id: str, encoder_digest: str) -> None:
+        """Raises GalleryNotFound, EncoderMismatch."""
+        self._find(gallery_id, encoder_digest)
+
+    def _find(self, gallery_id: str, encoder_digest: str | None = None) -> _Opened:
+        opened = self._opened.get(gallery_id)
+        if opened is None:
             if self._store.closed:
-                raise StoreClosed(self.data_dir) from None
-            raise GalleryNotFound(gallery_id) from None
+                raise StoreClosed(self.data_dir)
+            raise GalleryNotFound(gallery_id)
+        if encoder_digest not in (None, opened.gallery.encoder_digest):
+            raise EncoderMismatch(gallery_id, opened.gallery.encoder_digest, encoder_digest or "")
+        return opened
 
     def _check_count(self, count: int) -> None:
         if count < 1:
@@ -341,8 +355,7 @@ class Galleries:
     def _number(self, gallery_id: str | None) -> int | None:
         if gallery_id is None:
             return None
-        self._index(gallery_id)
-        return self._numbers[gallery_id]
+        return self._find(gallery_id).number
 
     def close(self) -> None:
         """Finishes queued writes, takes snapshots of what changed, checkpoints, closes. Idempotent."""
@@ -350,7 +363,7 @@ class Galleries:
             return
         self._upkeep.close(take_snapshots=True)
         self._store.close()
-        self._indexes.clear()
+        self._opened.clear()
         self._pool.shutdown()
 
     def __enter__(self) -> Galleries:

@@ -12,19 +12,19 @@ import numpy as np
 
 from oneglance_index import queries, snapshot
 from oneglance_index.errors import StoreDamaged
-from oneglance_index.flat import ExactIndex
+from oneglance_index.kinds import GalleryIndex
 from oneglance_index.records import Gallery, OpenProgress
 from oneglance_index.snapshot import SnapshotUnusable
 
 _BLOCK_ROWS = 16_384
 
 Progress = Callable[[OpenProgress], None]
-MakeIndex = Callable[[int], ExactIndex]
+MakeIndex = Callable[[int], GalleryIndex]
 
 
 def load_index(
     db: sqlite3.Connection, data_dir: Path, number: int, gallery: Gallery, make: MakeIndex, progress: Progress
-) -> tuple[ExactIndex, int]:
+) -> tuple[GalleryIndex, int]:
     """The index of a gallery, equal to the store, and the revision its snapshot has (-1: no usable snapshot).
 
     `db` must see one state of the store throughout. Raises StoreDamaged if the store contradicts itself.
@@ -58,7 +58,7 @@ def _from_snapshot(
     make: MakeIndex,
     record: queries.SnapshotRecord,
     progress: Progress,
-) -> ExactIndex:
+) -> GalleryIndex:
     frozen = snapshot.read(snapshot.path_of(data_dir, number, record.revision), record, gallery.dimension)
     deleted = queries.deletions_since(db, number, frozen.revision)
     keep = ~np.isin(frozen.numbers, deleted)
@@ -74,7 +74,7 @@ def _from_snapshot(
 
 def _from_store(
     db: sqlite3.Connection, number: int, gallery: Gallery, make: MakeIndex, reason: str, progress: Progress
-) -> ExactIndex:
+) -> GalleryIndex:
     index = make(gallery.dimension)
     index.load(gallery.revision, queries.subject_ids(db, number), gallery.encodings)
     source = "store" if gallery.encodings else "empty"
@@ -86,7 +86,7 @@ def _add_since(
     db: sqlite3.Connection,
     number: int,
     gallery: Gallery,
-    index: ExactIndex,
+    index: GalleryIndex,
     revision: int,
     done: int,
     source: tuple[str, str],
@@ -99,6 +99,6 @@ def _add_since(
         progress(OpenProgress(gallery.id, done, gallery.encodings, *source))
 
 
-def _sums_to(index: ExactIndex, checksum: tuple[int, int]) -> bool:
+def _sums_to(index: GalleryIndex, checksum: tuple[int, int]) -> bool:
     numbers = index.freeze().numbers
     return (len(numbers), int(numbers.sum())) == checksum

@@ -18,6 +18,7 @@ import numpy as np
 from oneglance_index import queries
 from oneglance_index.distance import check_encodings
 from oneglance_index.errors import (
+    EncoderMismatch,
     EncodingNotFound,
     GalleryExists,
     LimitExceeded,
@@ -33,12 +34,16 @@ NOTHING_REMOVED: Integers = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a committed mutation means for the indexes: a gallery to open, to change, or to drop."""
+    """What a committed mutation means for the indexes: a gallery to open, to change, or to drop.
+
+    `updated` is the gallery after its own settings changed.
+    """
 
     gallery: int
     gallery_id: str
     change: Change | None = None
     created: Gallery | None = None
+    updated: Gallery | None = None
     dropped: bool = False
 
 
@@ -114,7 +119,8 @@ class SetThreshold:
             (self.threshold, number),
         )
         change = _unchanged(_bump(db, number), gallery.dimension)
-        return Applied(queries.gallery(db, self.gallery_id)[1], Effect(number, self.gallery_id, change))
+        updated = queries.gallery(db, self.gallery_id)[1]
+        return Applied(updated, Effect(number, self.gallery_id, change, updated=updated))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,7 @@ class Enroll:
     gallery_id: str
     subject_id: str
     encodings: Vectors
+    encoder_digest: str | None
     labels: Mapping[str, str] | None
     on_existing: OnExisting
     request_id: str | None
@@ -131,6 +138,8 @@ class Enroll:
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
         gallery, record = queries.gallery(db, self.gallery_id)
+        if self.encoder_digest not in (None, record.encoder_digest):
+            raise EncoderMismatch(self.gallery_id, record.encoder_digest, self.encoder_digest or "")
         now = time.time()
         if self.request_id is not None:
             oldest = oldest_request(self.request_ttl_seconds)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_index.errors import StoreFull, StoreIOError
-from oneglance_index.flat import Frozen
+from oneglance_index.kinds import Frozen
 from oneglance_index.queries import SnapshotRecord
 
 DIRECTORY = "snapshots"

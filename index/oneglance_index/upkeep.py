@@ -10,7 +10,7 @@ from pathlib import Path
 
 from oneglance_index import snapshot
 from oneglance_index.errors import GalleryError
-from oneglance_index.flat import ExactIndex
+from oneglance_index.kinds import GalleryIndex
 from oneglance_index.mutations import VouchForSnapshot
 from oneglance_index.store import Store
 
@@ -28,7 +28,7 @@ class _Kept:
     `working` is held while a snapshot or a compaction of this index is under way.
     """
 
-    index: ExactIndex
+    index: GalleryIndex
     snapshot_revision: int
     changed_encodings: int = 0
     working: threading.Lock = field(default_factory=threading.Lock)
@@ -48,7 +48,7 @@ class Upkeep:
         self._thread = threading.Thread(target=self._loop, name="oneglance-upkeep", daemon=True)
         self._thread.start()
 
-    def add(self, gallery: int, index: ExactIndex, snapshot_revision: int) -> None:
+    def add(self, gallery: int, index: GalleryIndex, snapshot_revision: int) -> None:
         with self._lock:
             self._kept[gallery] = _Kept(index, snapshot_revision)
 
@@ -113,8 +113,9 @@ class Upkeep:
             with kept.working:
                 if compact:
                     kept.index.compact()
-                if not compact or kept.changed_encodings >= self._snapshot_every:
-                    self._snapshot(number, kept)
+                self._snapshot(number, kept)
+            if compact:  # so that what was deleted leaves the disk too
+                self._store.checkpoint().result()
         except (GalleryError, MemoryError) as error:
             log.warning("upkeep of gallery number %d failed: %s", number, error)
             return False

@@ -64,6 +64,7 @@ class Server:
         self.address = settings.listen
         self._door = Door()
         self._metrics = Metrics()
+        self._interceptor = CallInterceptor(self._metrics)
         self._metrics_server: tuple[WSGIServer, Thread] | None = None
         self._galleries: Galleries | None = None
         self._pools: list[ThreadPoolExecutor] = []
@@ -88,7 +89,7 @@ class Server:
         """Bind the port; ``address`` then says which. Calls are refused with UNAVAILABLE until ``load`` is done."""
         settings = self.settings
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._metrics)],
+            interceptors=[self._interceptor],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -159,7 +160,13 @@ class Server:
         """Refuse new calls, let those under way finish for ``grace_seconds``, write everything down, close."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         if self._grpc is not None:
-            await self._grpc.stop(grace_seconds)
+            # Health watchers never end by themselves: wait for our own calls only.
+            draining = asyncio.create_task(self._grpc.stop(grace_seconds))
+            idle = asyncio.create_task(self._interceptor.idle())
+            await asyncio.wait({draining, idle}, return_when=asyncio.FIRST_COMPLETED)
+            idle.cancel()
+            await self._grpc.stop(0)
+            await draining
         self._door.shut("the server is draining")
         loop = asyncio.get_running_loop()
         if self._galleries is not None:
@@ -187,18 +194,20 @@ def load_encoders(settings: Settings) -> list[Encoder]:
     encoders: dict[str, Encoder] = {}
     for path in settings.models:
         try:
-            folder = read_model_folder(path)
+            encoder = Encoder(
+                read_model_folder(path),
+                device=settings.device,
+                threads=settings.encoder_threads,
+                gpu_memory_bytes=settings.gpu_memory_bytes,
+            )
         except ModelFolderError as error:
             raise StartupError(str(error)) from error
-        encoder = Encoder(
-            folder,
-            device=settings.device,
-            threads=settings.encoder_threads,
-            gpu_memory_bytes=settings.gpu_memory_bytes,
-        )
         name = encoder.manifest.name
-        if name in encoders:
-            raise StartupError(f"two models are named {name!r}: {encoders[name].digest[:12]} and {path}")
+        for other in encoders.values():
+            if other.manifest.name == name:
+                raise StartupError(f"two models are named {name!r}: {other.digest[:12]} and {path}")
+            if other.digest == encoder.digest:
+                raise StartupError(f"{path} is the same encoder as {other.manifest.name!r}, with a tau of its own")
         encoder.warm_up((1, settings.max_batch))
         encoders[name] = encoder
         log.info("model loaded", name=name, digest=encoder.digest[:12], provider=encoder.execution_provider)

@@ -5,7 +5,7 @@
     ServiceError
     +-- InvalidRequest      a field can't be accepted; ``fields`` say where and why
     +-- ModelNotFound       no loaded model has that name or digest
-    +-- EncoderMismatch     an encoding made by another encoder than the gallery's
+    +-- ForeignEncoding     an encoding made by another encoder than the gallery's
     +-- EncoderNotLoaded    pictures or tensors for a gallery whose encoder is not loaded
     +-- ThresholdMissing    neither request, gallery nor model has a tau
     +-- Overloaded          a queue is full; nothing was started
@@ -60,7 +60,7 @@ class ModelNotFound(ServiceError):
     reason = "MODEL_NOT_FOUND"
 
 
-class EncoderMismatch(ServiceError):
+class ForeignEncoding(ServiceError):
     reason = "ENCODER_MISMATCH"
 
 

@@ -5,6 +5,9 @@ import sys
 
 import structlog
 
+# Without the frames' variables, which hold requests: pictures, encodings, labels.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
 
 def configure_logs(log_format: str, level: str) -> None:
     """``log_format``: "text" or "json"; ``level``: "debug" to "error"."""
@@ -14,7 +17,7 @@ def configure_logs(log_format: str, level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([structlog.processors.dict_tracebacks] if as_json else []),
+            *([_TRACEBACKS] if as_json else []),
             structlog.processors.JSONRenderer()
             if as_json
             else structlog.dev.ConsoleRenderer(

@@ -60,7 +60,7 @@ class StageMetrics:
 
     def __init__(self, batches: Histogram, queue: Gauge) -> None:
         self.batch = batches.observe
-        self.queue = queue.set
+        self.queue = queue.inc
 
 
 class _GallerySizes(Collector):

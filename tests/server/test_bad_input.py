@@ -113,7 +113,6 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "TOO_MANY",
         "probes",
     ),
-    "message-too-large": (lambda c, g, d: c.enroll(g, "s", bytes(80 << 20)), "RESOURCE_EXHAUSTED", "", ""),
     "tensor-nan": (
         lambda c, g, d: c.encode(nan12, encoder="signal"),
         "INVALID_ARGUMENT",
@@ -296,6 +295,18 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "INVALID_REQUEST",
         "page_token",
     ),
+    "page-token-not-ascii": (
+        lambda c, g, d: c._call(c._galleries.ListGalleries, ListGalleriesRequest(page_token="é")),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "page_token",
+    ),
+    "answer-too-long": (
+        lambda c, g, d: c.identify(g, *[GOOD] * 60, max_candidates=1000),
+        "INVALID_ARGUMENT",
+        "TOO_MANY",
+        "max_candidates",
+    ),
     "page-size-negative": (
         lambda c, g, d: c._call(c._galleries.ListGalleries, ListGalleriesRequest(page_size=-5)),
         "INVALID_ARGUMENT",
@@ -352,6 +363,7 @@ def test_the_documented_table_is_the_tested_one() -> None:
 
 # Cases that need more than one call; each has a test of its own here or in the named file.
 ELSEWHERE = {
+    "message-too-large": ("RESOURCE_EXHAUSTED", ""),  # test_streams.py
     "deadline-expired": ("DEADLINE_EXCEEDED", ""),  # test_overload.py
     "stream-cancelled": ("CANCELLED", ""),  # below
     "stream-item-bad": ("INVALID_ARGUMENT", "IMAGE_UNDECODABLE"),  # below

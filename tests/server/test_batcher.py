@@ -18,6 +18,7 @@ class Recorder:
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.waiting = 0
 
     def run(self, items: Sequence[int]) -> list[int | Exception]:
         self.batches.append(list(items))
@@ -27,8 +28,8 @@ class Recorder:
         return [ValueError(f"{item} is negative") if item < 0 else 2 * item for item in items]
 
     def batch(self, rows: int) -> None: ...
-    def queue(self, rows: int) -> None:
-        self.waiting = rows
+    def queue(self, change: int) -> None:
+        self.waiting += change
 
 
 def make(recorder: Recorder, *, workers: int = 1, max_batch: int = 8, max_queue: int = 16) -> Batcher[int, int]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oneglance import Client, encoding, identify_request
+from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request
 from oneglance.v1.common_pb2 import (
     THRESHOLD_SOURCE_GALLERY,
     THRESHOLD_SOURCE_MODEL,
@@ -138,6 +138,41 @@ def test_enrolling_again_adds_replaces_or_is_replayed(client: Client, gallery: s
     assert (len(subject.encodings), dict(subject.labels)) == (1, {"name": "b"})
     assert client.identify(gallery, picture(7)).results[0].candidates[0].distance == 0
     assert client.identify(gallery, picture(5)).results[0].candidates[0].distance > 0.01
+
+
+def test_replacing_takes_the_labels_too(client: Client, gallery: str) -> None:
+    client.enroll(gallery, "it", picture(5), labels={"name": "Bob", "born": "1990"})
+    client.enroll(gallery, "it", picture(6))
+    assert len(client.get_subject(gallery, "it").labels) == 2
+    client.enroll(gallery, "it", picture(7), on_existing="replace")
+    assert dict(client.get_subject(gallery, "it").labels) == {}
+
+
+def test_the_length_of_an_answer_is_bounded(client: Client, gallery: str, digest: str) -> None:
+    items = [enroll_request(gallery, f"s{i:04}", [encoding(np.eye(64)[i % 64] + i + 1, digest)]) for i in range(300)]
+    assert all(answer.HasField("enrolled") for answer in client.bulk_enroll(iter(items)))
+    probes = [encoding(np.ones(64) * (i + 1), digest) for i in range(1000)]
+    answer = client.identify(gallery, *probes, max_candidates=50, tau=1e9, all_matches=True)
+    assert {len(result.candidates) for result in answer.results} == {50}
+    assert {len(result.matches) for result in answer.results} == {50}  # 50,000 over all
+    assert all(result.matches_truncated for result in answer.results)
+    assert [c.subject_id for c in answer.results[0].matches] == [c.subject_id for c in answer.results[0].candidates]
+
+
+def test_a_probe_without_usable_encoding_fails_alone(client: Client) -> None:
+    client.create_gallery("signals", encoder="signal")
+    good, huge = np.ones((6, 2), np.float32), np.full((6, 2), 1e30, np.float32)
+    client.enroll("signals", "it", good)
+    with pytest.raises(OneglanceError) as caught:
+        client.identify("signals", good, huge, tau=0.1)
+    assert caught.value.reason == "NO_ENCODING"
+    assert caught.value.field_violations[0][0] == "probes[1].tensor"
+    with pytest.raises(OneglanceError):
+        client.compare(huge, -huge, encoder="signal", tau=1)
+    requests = [identify_request("signals", [probe], tau=0.1) for probe in [good, huge] * 20]
+    outcomes = [answer.WhichOneof("outcome") for answer in client.identify_stream(iter(requests))]
+    assert outcomes == ["response", "error"] * 20
+    client.delete_gallery("signals")
 
 
 def test_streams_answer_in_order(client: Client, gallery: str) -> None:

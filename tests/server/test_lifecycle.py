@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -20,6 +22,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from oneglance import Client, OneglanceError, encoding
 from oneglance_server.app import Server
+from oneglance_server.engines.encoder import Encoder
 from oneglance_server.settings import Settings
 from tests.models import pixels_model
 from tests.running import ServerProcess, server_thread
@@ -104,6 +107,12 @@ def test_a_damaged_or_contradictory_model_is_refused(models: tuple[Path, Path], 
     (other / "manifest.json").write_text(json.dumps(manifest))
     assert "the manifest says [N, 9, 9, 1]" in serve_and_fail("--models", str(other), *data)
     assert "two models are named" in serve_and_fail("--models", f"{models[0]}:{models[0]}", *data)
+    same = pixels_model(tmp_path / "same", name="same", tau=0.9)
+    assert "the same encoder as 'pixels'" in serve_and_fail("--models", f"{models[0]}:{same}", *data)
+    manifest = json.loads((models[0] / "manifest.json").read_text())
+    manifest["parity"]["inputs"]["zlib_base64"] = "AAAA"
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    assert "parity: array can't be unpacked" in serve_and_fail("--models", str(other), *data)
 
 
 def test_a_port_in_use_and_a_damaged_store_are_start_up_errors(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -147,31 +156,38 @@ def test_health_follows_the_server_and_calls_are_refused_while_it_loads(
     asyncio.run(story())
 
 
-def test_a_drain_lets_calls_under_way_finish(models: tuple[Path, Path], tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, models=models[0], drain_seconds=20) as server, Client(server.address) as client:
-        client.create_gallery("g")
-        digest = client.list_models()[0].digest
-        acknowledged: list[str] = []
-        refused: list[OneglanceError] = []
+def test_a_drain_lets_calls_under_way_finish_and_waits_for_nobody_else(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    gate.set()
+    encode = Encoder.encode
 
-        def enroll() -> None:
-            try:
-                for i in range(100_000):
-                    client.enroll("g", f"s{i}", encoding(np.eye(64)[i % 64] + 1, digest))
-                    acknowledged.append(f"s{i}")
-            except OneglanceError as error:
-                refused.append(error)
+    def held(self: Encoder, inputs: Any) -> Any:
+        assert gate.wait(30)
+        return encode(self, inputs)
 
-        writer = threading.Thread(target=enroll)
-        writer.start()
-        time.sleep(0.5)
-        status, _ = server.terminate()
-        writer.join(30)
-        assert status == 0
-        assert acknowledged
-        assert refused[0].code.name in ("UNAVAILABLE", "CANCELLED")
-    with ServerProcess(tmp_path, models=models[0]) as server, Client(server.address) as client:
-        assert set(acknowledged) <= {s.id for s in client.list_subjects("g")}
+    monkeypatch.setattr(Encoder, "encode", held)
+    with ThreadPoolExecutor(1) as pool:
+        with (
+            server_thread(data_dir=tmp_path, models=models, drain_seconds=20) as server,
+            grpc.insecure_channel(server.address) as channel,
+        ):
+            client = Client(server.address)
+            client.create_gallery("g", encoder="pixels")
+            watch = getattr(health_pb2_grpc.HealthStub(channel), "Watch")  # noqa: B009 - its stubs lack it
+            watcher = watch(health_pb2.HealthCheckRequest())  # never ends by itself
+            assert next(watcher).status == 1
+            gate.clear()
+            under_way = pool.submit(client.enroll, "g", "it", picture(1))
+            time.sleep(0.3)
+            threading.Timer(1.0, gate.set).start()
+            begun = time.monotonic()
+        assert 0.5 < time.monotonic() - begun < 10  # it drained: the call was waited for, the watcher was not
+        assert under_way.result(1).created
+        client.close()
+    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+        assert [subject.id for subject in client.list_subjects("g")] == ["it"]
 
 
 def test_a_gallery_outlives_its_encoder(models: tuple[Path, Path], tmp_path: Path) -> None:

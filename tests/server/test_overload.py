@@ -6,10 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from oneglance import Client, OneglanceError, enroll_request
+from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request
+from oneglance_index.mutations import SetThreshold
 from oneglance_server.engines.encoder import Encoder
+from tests.models import pixels_model
 from tests.running import server_thread
 from tests.server.conftest import picture, png
 
@@ -57,6 +60,68 @@ def test_a_full_queue_refuses_calls_and_holds_streams_back(
         assert len(second.result(30)) == 800
         assert all(answer.HasField("enrolled") for answer in stream.result(60))
         assert client.get_gallery("g").subject_count == 600
+
+
+def test_a_stream_of_identifications_waits_for_the_index(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with (
+        server_thread(data_dir=tmp_path, models=models, search_queue=1024, max_search_batch=128) as server,
+        Client(server.address) as client,
+    ):
+        digest = client.create_gallery("g", encoder="pixels").encoder_digest
+        client.enroll("g", "it", picture(1))
+        probes = [encoding(np.eye(64)[i % 64] + 1, digest) for i in range(128)]
+        requests = (identify_request("g", probes, 1) for _ in range(100))
+        answers = list(client.identify_stream(requests))
+        assert [answer.WhichOneof("outcome") for answer in answers] == ["response"] * 100
+
+
+def test_an_encoding_never_lands_in_a_gallery_of_another_encoder(
+    models: tuple[Path, Path], tmp_path: Path, held_encoder: threading.Event
+) -> None:
+    twin = pixels_model(tmp_path / "twin", name="twin", resize="bilinear")  # the same D, another encoder
+    with (
+        server_thread(data_dir=tmp_path / "data", models=(*models, twin), encoder_workers=1) as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        client.create_gallery("g", encoder="pixels")
+        held_encoder.clear()
+        enrolling = pool.submit(client.enroll, "g", "it", picture(1))
+        time.sleep(0.3)
+        identifying = pool.submit(client.identify, "g", picture(1))
+        time.sleep(0.3)
+        client.delete_gallery("g")
+        client.create_gallery("g", encoder="twin")
+        held_encoder.set()
+        for call in (enrolling, identifying):
+            with pytest.raises(OneglanceError) as caught:
+                call.result(30)
+            assert (caught.value.code.name, caught.value.reason) == ("FAILED_PRECONDITION", "ENCODER_MISMATCH")
+        assert client.get_gallery("g").encoding_count == 0
+        client.enroll("g", "it", picture(1))
+        assert client.identify("g", picture(1)).results[0].subject_id == "it"
+
+
+def test_a_threshold_counts_even_when_its_caller_left(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = SetThreshold.run
+
+    def slow(self: SetThreshold, db: Any) -> Any:
+        time.sleep(0.6)
+        return run(self, db)
+
+    with (
+        server_thread(data_dir=tmp_path, models=models) as server,
+        Client(server.address) as client,
+        Client(server.address, timeout_seconds=0.2) as hasty,
+    ):
+        client.create_gallery("g", encoder="pixels")
+        monkeypatch.setattr(SetThreshold, "run", slow)
+        with pytest.raises(OneglanceError):
+            hasty.set_threshold("g", 0.01)
+        time.sleep(1)
+        assert client.identify("g", picture(1)).threshold.tau == client.get_threshold("g").tau == 0.01
 
 
 def test_an_expired_deadline_stores_nothing(

@@ -296,10 +296,13 @@ class AsyncClient:
             except Exception as error:
                 failures.append(error)
 
+        call = method(guarded())
         try:
-            async for response in method(guarded()):
+            async for response in call:
                 yield response
         except grpc.RpcError as error:
             raise_from(error)
+        finally:
+            call.cancel()  # a consumer that stops early stops the sending, too
         if failures:
             raise failures[0]

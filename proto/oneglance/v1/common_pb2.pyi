@@ -199,7 +199,9 @@ class Provenance(google.protobuf.message.Message):
     encoder_digest: builtins.str
     """Identity of the encoder (see Model.digest)."""
     execution_provider: builtins.str
-    """The ONNX Runtime execution provider that really runs the encoder, or "client" when encodings came in the request."""
+    """The ONNX Runtime execution provider that really ran the encoder; "client" when encodings came in the request; empty
+    when nothing was encoded, because an earlier answer was given again.
+    """
     index_kind: builtins.str
     """What was searched: "flat" (all encodings in memory), "store" (one subject, by Verify); empty when nothing was."""
     index_device: builtins.str

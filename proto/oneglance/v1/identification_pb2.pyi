@@ -129,7 +129,9 @@ class IdentifyRequest(google.protobuf.message.Message):
     ALL_MATCHES_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     max_candidates: builtins.int
-    """Length of the candidate list: nearest subjects whatever tau. 0 means 5; at most 1,000."""
+    """Length of the candidate list: nearest subjects whatever tau. 0 means 5; at most 1,000, and at most 50,000
+    over all probes.
+    """
     tau: builtins.float
     """Squared L2, finite, >= 0. Overrides the gallery's and the model's."""
     all_matches: builtins.bool
@@ -200,7 +202,7 @@ class IdentifyResult(google.protobuf.message.Message):
 
     @property
     def matches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Candidate]:
-        """With all_matches: every subject under tau, nearest first, at most 10,000."""
+        """With all_matches: every subject under tau, nearest first, at most 10,000, and 50,000 over all probes."""
 
     def __init__(
         self,

@@ -194,7 +194,7 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
 
     BulkEnroll: _SubjectServiceBulkEnrollType
     """Enrolls many subjects over one stream. Results come in the order of the items, each with its own outcome; a bad
-    item does not end the stream. Items answered OK are durable even when the stream breaks afterwards.
+    item does not end the stream. Items of one subject are carried out in their order, others side by side. Items answered OK are durable even when the stream breaks afterwards.
     """
 
     GetSubject: _SubjectServiceGetSubjectType
@@ -263,7 +263,7 @@ class SubjectServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[oneglance.v1.subject_pb2.BulkEnrollResponse], collections.abc.AsyncIterator[oneglance.v1.subject_pb2.BulkEnrollResponse]]:
         """Enrolls many subjects over one stream. Results come in the order of the items, each with its own outcome; a bad
-        item does not end the stream. Items answered OK are durable even when the stream breaks afterwards.
+        item does not end the stream. Items of one subject are carried out in their order, others side by side. Items answered OK are durable even when the stream breaks afterwards.
         """
 
     @abc.abstractmethod

@@ -16,15 +16,17 @@ from typing import Generic, Protocol, TypeVar
 
 from oneglance_server.errors import DeadlinePassed, Overloaded
 
+_RETRY_SECONDS = 0.01  # a batch takes longer than that when there is a queue
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class BatchObserver(Protocol):
-    """Hears about every batch and every change of the queue; sizes in rows."""
+    """Hears about every batch, and by how much the queue grew or shrank; sizes in rows."""
 
-    def batch(self, rows: int) -> None: ...
-    def queue(self, rows: int) -> None: ...
+    def batch(self, rows: int, /) -> None: ...
+    def queue(self, change: int, /) -> None: ...
 
 
 @dataclass(slots=True)
@@ -72,29 +74,36 @@ class Batcher(Generic[Item, Result]):
         self._woken = False
         self._loop = asyncio.get_running_loop()
 
-    async def submit(self, item: Item, *, rows: int = 1, deadline: float | None = None) -> Result:
+    async def submit(
+        self, item: Item, *, rows: int = 1, deadline: float | None = None, patient: bool = False
+    ) -> Result:
         """The result for ``item``.
 
         ``deadline``: event loop time after which the item is dropped unrun with DeadlinePassed. Raises Overloaded
-        at once when the queue is full. Cancelling the caller drops an item that has not started.
+        at once when the queue is full; ``patient`` callers wait for room instead. Cancelling the caller drops an item
+        that has not started.
         """
-        return (await self.submit_all([item], rows=rows, deadline=deadline))[0]
+        return (await self.submit_all([item], rows=rows, deadline=deadline, patient=patient))[0]
 
-    async def submit_all(self, items: Sequence[Item], *, rows: int = 1, deadline: float | None = None) -> list[Result]:
+    async def submit_all(
+        self, items: Sequence[Item], *, rows: int = 1, deadline: float | None = None, patient: bool = False
+    ) -> list[Result]:
         """Results for several items of ``rows`` rows each, admitted all together or not at all.
 
         Raises the first failed item's exception.
         """
         wanted = rows * len(items)
-        if self._queue and self._queued_rows + wanted > self._max_queue_rows:
-            raise Overloaded(
-                f"the {self.name} queue is full",
-                metadata={"queue": self.name, "max_rows": self._max_queue_rows},
-            )
+        while self._queue and self._queued_rows + wanted > self._max_queue_rows:
+            if not patient:
+                raise Overloaded(
+                    f"the {self.name} queue is full",
+                    metadata={"queue": self.name, "max_rows": self._max_queue_rows},
+                )
+            await asyncio.sleep(_RETRY_SECONDS)
         entries = [_Entry(item, rows, deadline, self._loop.create_future()) for item in items]
         self._queue.extend(entries)
         self._queued_rows += wanted
-        self._observer.queue(self._queued_rows)
+        self._observer.queue(wanted)
         self._wake()
         if len(entries) == 1:
             return [await entries[0].future]
@@ -114,12 +123,13 @@ class Batcher(Generic[Item, Result]):
 
     def _start_batches(self) -> None:
         self._woken = False
+        before = self._queued_rows
         while self._idle and (batch := self._take()):
             self._idle -= 1
             self._observer.batch(sum(entry.rows for entry in batch))
             running = self._loop.run_in_executor(self._executor, self._run, [entry.item for entry in batch])
             running.add_done_callback(functools.partial(self._finish, batch))
-        self._observer.queue(self._queued_rows)
+        self._observer.queue(self._queued_rows - before)
 
     def _take(self) -> list[_Entry[Item, Result]]:
         batch: list[_Entry[Item, Result]] = []

@@ -75,7 +75,10 @@ class Encoder:
         inputs, expected = parity.inputs.unpack(), parity.outputs.unpack()
         if inputs.ndim == 0 or inputs.shape[1:] != self.manifest.input.shape or not len(inputs):
             raise StartupError(f"{where}: parity inputs of shape {inputs.shape} don't fit the model")
-        outputs = self.encode(inputs)
+        try:
+            outputs = self.encode(inputs)
+        except Exception as error:  # ONNX Runtime's own classes have no common base but this
+            raise StartupError(f"{where}: the model does not run on this host: {error}") from error
         if outputs.shape != expected.shape or outputs.shape[1] != self.dimension:
             raise StartupError(f"{where}: parity outputs are {outputs.shape}, expected {expected.shape}")
         difference = float(np.abs(outputs - expected).max())

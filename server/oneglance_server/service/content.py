@@ -19,6 +19,7 @@ MAX_PROBES = 1024
 MAX_CANDIDATES = 1000
 DEFAULT_CANDIDATES = 5
 MAX_MATCHES = 10_000
+MAX_LISTED = 50_000  # candidates, or matches, in one answer
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
 
@@ -116,13 +117,13 @@ def check_text(path: str, value: str, limit: int) -> str:
     return value
 
 
-def check_labels(labels: Mapping[str, str]) -> Mapping[str, str] | None:
+def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
     if len(labels) > MAX_LABELS:
         raise InvalidRequest.field("labels", f"{len(labels)} labels, at most {MAX_LABELS}")
     for key, value in labels.items():
         check_id("labels", key)
         check_text(f"labels[{key}]", value, MAX_LABEL_CHARACTERS)
-    return labels or None
+    return labels
 
 
 def check_count(path: str, items: Collection[object], limit: int) -> None:

@@ -1,6 +1,5 @@
 """From pictures, tensors and client-made encodings to points in one encoder's space."""
 
-import asyncio
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -10,20 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_index import EncodingInvalid, check_encodings
+from oneglance_index import EncodingInvalid, check_encodings, usable_encodings
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_picture
 from oneglance_server.errors import (
-    EncoderMismatch,
     EncoderNotLoaded,
+    ForeignEncoding,
     InvalidRequest,
     ModelNotFound,
-    Overloaded,
 )
 from oneglance_server.service.content import ClientEncoding, Content, Picture, TensorInput
 
 CLIENT = "client"
+_NO_ENCODING = "the encoder gives it no usable encoding"
 ENCODING_FLAWS = {
     "not_finite": "has values that are not finite",
     "zero": "is all zero",
@@ -102,7 +101,7 @@ class Encoders:
         """Points in the space of encoder ``digest``, the i-th for the i-th content.
 
         ``paths`` name the contents in errors. ``patient`` callers (streams) wait for room in the queue instead of
-        being refused. Raises InvalidRequest for the first bad content, EncoderMismatch, EncoderNotLoaded, Overloaded,
+        being refused. Raises InvalidRequest for the first bad content, ForeignEncoding, EncoderNotLoaded, Overloaded,
         DeadlinePassed.
         """
         encoder = self._by_digest.get(digest)
@@ -127,7 +126,9 @@ class Encoders:
         if not to_encode or encoder is None:
             return Encoded(vectors, CLIENT)
         try:
-            outcomes = await self._submit(digest, [contents[i] for i in to_encode], deadline, patient)
+            outcomes = await self._batchers[digest].submit_all(
+                [contents[i] for i in to_encode], deadline=deadline, patient=patient
+            )
         except _Flawed as flaw:
             # Which one it was is known only to the batch; find its path by identity.
             index = next(i for i in to_encode if contents[i] is flaw.content)
@@ -135,17 +136,6 @@ class Encoders:
             raise InvalidRequest.field(f"{paths[index]}.{kind}", str(flaw), reason=flaw.reason) from flaw
         vectors[to_encode] = outcomes
         return Encoded(vectors, encoder.execution_provider)
-
-    async def _submit(
-        self, digest: str, contents: Sequence[Content], deadline: float | None, patient: bool
-    ) -> list[npt.NDArray[np.float32]]:
-        while True:
-            try:
-                return await self._batchers[digest].submit_all(contents, deadline=deadline)
-            except Overloaded:
-                if not patient:
-                    raise
-            await asyncio.sleep(0.01)
 
     def _runner(self, encoder: Encoder) -> Any:
         spec = encoder.manifest.input
@@ -178,12 +168,9 @@ class Encoders:
                     results.append(_Flawed(content, error.reason, str(error)))
             if good:
                 outputs = encoder.encode(inputs[: len(good)])
-                for i, output in zip(good, outputs, strict=True):
-                    results[i] = (
-                        output
-                        if _usable(output)
-                        else _Flawed(contents[i], "NO_ENCODING", "the encoder gives it no usable encoding")
-                    )
+                usable = usable_encodings(outputs)
+                for i, output, fine in zip(good, outputs, usable, strict=True):
+                    results[i] = output if fine else _Flawed(contents[i], "NO_ENCODING", _NO_ENCODING)
             return results
 
         return run
@@ -196,17 +183,13 @@ class _Flawed(Exception):
         self.reason = reason
 
 
-def _usable(output: npt.NDArray[np.float32]) -> bool:
-    return bool(np.isfinite(output).all() and output.any())
-
-
 def _check_client_encoding(content: ClientEncoding, path: str, digest: str, dimension: int) -> npt.NDArray[np.float32]:
     if not content.encoder_digest:
         raise InvalidRequest.field(
             f"{path}.encoder_digest", "is required: the digest of the encoder that made it", reason="ENCODING_INVALID"
         )
     if content.encoder_digest != digest:
-        raise EncoderMismatch(
+        raise ForeignEncoding(
             f"{path}: made by encoder {content.encoder_digest[:12]}, but {digest[:12]} is in use here",
             fields=((f"{path}.encoder_digest", f"expected {digest}"),),
             metadata={"expected": digest, "got": content.encoder_digest[:64]},

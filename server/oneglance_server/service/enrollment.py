@@ -14,7 +14,6 @@ from oneglance_server.service.content import (
     check_id,
     check_labels,
 )
-from oneglance_server.service.encoding import CLIENT
 from oneglance_server.service.galleries import GalleryService
 
 
@@ -41,8 +40,9 @@ class EnrollmentService:
         """Store all of a subject's new encodings, or none. Durable and in effect when it returns."""
         check_id("subject_id", request.subject_id)
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
-        labels = check_labels(request.labels)
-        gallery = await self._galleries.resolve(check_id("gallery_id", request.gallery_id))
+        # Labels left out are kept, unless everything is to be replaced.
+        labels = check_labels(request.labels) if request.labels or request.on_existing == "replace" else None
+        gallery = self._galleries.resolve(request.gallery_id)
         store = self._galleries.store
         if request.request_id:
             check_id("request_id", request.request_id)
@@ -50,7 +50,7 @@ class EnrollmentService:
                 store.replay, request.gallery_id, request.request_id, request.request_digest
             )
             if earlier is not None:
-                return earlier, Provenance(gallery.encoder_digest, CLIENT, gallery_revision=earlier.revision)
+                return earlier, Provenance(gallery.encoder_digest, "", gallery_revision=earlier.revision)
         encoded = await self._galleries.encoders.encode(
             request.contents,
             [f"examples[{i}]" for i in range(len(request.contents))],
@@ -66,6 +66,7 @@ class EnrollmentService:
                 request.gallery_id,
                 request.subject_id,
                 encoded.vectors,
+                encoder_digest=gallery.encoder_digest,
                 labels=labels,
                 on_existing=request.on_existing,
                 request_id=request.request_id or None,

@@ -17,17 +17,12 @@ T = TypeVar("T")
 
 
 class GalleryService:
-    """Create, look up and delete galleries; say which tau applies.
-
-    What requests need of a gallery (encoder, dimension, tau) is remembered here: this process is the only one that
-    can change it (the data directory is locked), and every change goes through this class.
-    """
+    """Create, look up and delete galleries; say which tau applies."""
 
     def __init__(self, galleries: Galleries, encoders: Encoders, executor: Executor) -> None:
         self.store = galleries
         self.encoders = encoders
         self._executor = executor
-        self._known: dict[str, Gallery] = {}
         self._calibrated = {
             encoder.digest: _Calibrated(encoder.manifest.threshold)
             for encoder in encoders.all()
@@ -57,25 +52,17 @@ class GalleryService:
 
     async def delete(self, gallery_id: str) -> Gallery:
         check_id("gallery_id", gallery_id)
-        self._known.pop(gallery_id, None)
-        gone = await asyncio.wrap_future(self.store.delete_gallery(gallery_id))
-        self._known.pop(gallery_id, None)
-        return gone
+        return await asyncio.wrap_future(self.store.delete_gallery(gallery_id))
 
-    async def resolve(self, gallery_id: str) -> Gallery:
-        """Its encoder, dimension and own tau; sizes and revision may be old. Raises GalleryNotFound."""
-        known = self._known.get(gallery_id)
-        if known is None:
-            known = self._known[gallery_id] = await self.get(gallery_id)
-        return known
+    def resolve(self, gallery_id: str) -> Gallery:
+        """Its encoder, dimension and own tau, from memory; sizes and revision may be old. Raises GalleryNotFound."""
+        return self.store.known(check_id("gallery_id", gallery_id))
 
     async def set_tau(self, gallery_id: str, tau: float | None) -> Gallery:
         check_id("gallery_id", gallery_id)
         if tau is not None:
             check_tau("tau", tau)
-        changed = await asyncio.wrap_future(self.store.set_threshold(gallery_id, tau))
-        self._known[gallery_id] = changed
-        return changed
+        return await asyncio.wrap_future(self.store.set_threshold(gallery_id, tau))
 
     def tau(self, gallery: Gallery, size: int, requested: float | None = None) -> Tau:
         """The tau that applies: the request's, else the gallery's, else the model's.

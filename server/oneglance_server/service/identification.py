@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_index import Candidate, Galleries, Gallery, SearchResult, squared_l2
+from oneglance_index import Candidate, EncoderMismatch, Galleries, Gallery, SearchResult, squared_l2
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import (
     DEFAULT_CANDIDATES,
     MAX_CANDIDATES,
+    MAX_LISTED,
     MAX_MATCHES,
     MAX_PROBES,
     ClientEncoding,
@@ -35,6 +36,7 @@ class _Probes:
     """One request's probes, float32 [q, D]: ``k`` candidates each, and matches under ``tau`` unless that is None."""
 
     vectors: npt.NDArray[np.float32]
+    encoder_digest: str
     k: int
     tau: float | None
 
@@ -105,13 +107,23 @@ class IdentificationService:
         """Who each probe is. The i-th answer belongs to the i-th probe."""
         check_count("probes", probes, MAX_PROBES)
         k = check_size("max_candidates", max_candidates, DEFAULT_CANDIDATES, MAX_CANDIDATES)
-        gallery = await self._galleries.resolve(check_id("gallery_id", gallery_id))
+        if k * len(probes) > MAX_LISTED:
+            raise InvalidRequest.field(
+                "max_candidates",
+                f"{k} candidates for each of {len(probes)} probes are more than {MAX_LISTED} in one answer",
+                reason="TOO_MANY",
+                limit=MAX_LISTED,
+            )
+        gallery = self._galleries.resolve(gallery_id)
         threshold = self._galleries.tau(gallery, 0, tau)  # its size is known only after the search
         applied = threshold.value
         paths = [f"probes[{i}]" for i in range(len(probes))]
         encoded = await self._encode(probes, paths, gallery, deadline, patient)
         found = await self._batcher(gallery_id).submit(
-            _Probes(encoded.vectors, k, applied if all_matches else None), rows=len(probes), deadline=deadline
+            _Probes(encoded.vectors, gallery.encoder_digest, k, applied if all_matches else None),
+            rows=len(probes),
+            deadline=deadline,
+            patient=patient,
         )
         answers = []
         for candidates, matches, truncated in zip(found.candidates, found.matches, found.truncated, strict=True):
@@ -129,10 +141,16 @@ class IdentificationService:
     ) -> Verification:
         """Is the probe this enrolled subject?"""
         check_id("subject_id", subject_id)
-        gallery = await self._galleries.resolve(check_id("gallery_id", gallery_id))
+        gallery = self._galleries.resolve(gallery_id)
         threshold = self._galleries.tau(gallery, 1, tau)  # one claimed identity: K = 1
         encoded = await self._encode([probe], ["probe"], gallery, deadline)
-        result = await self._galleries.blocking(self._galleries.store.verify, gallery_id, subject_id, encoded.vectors)
+        result = await self._galleries.blocking(
+            self._galleries.store.verify,
+            gallery_id,
+            subject_id,
+            encoded.vectors,
+            encoder_digest=gallery.encoder_digest,
+        )
         nearest = result.candidates[0][0]
         same = nearest.distance <= threshold.value
         self._on_decision(gallery_id, "same" if same else "different", 1)
@@ -152,7 +170,7 @@ class IdentificationService:
     ) -> Verification:
         """Do two examples show the same subject? tau is the request's, the gallery's or the encoder's."""
         if gallery_id:
-            gallery = await self._galleries.resolve(check_id("gallery_id", gallery_id))
+            gallery = self._galleries.resolve(gallery_id)
             threshold = self._galleries.tau(gallery, 1, tau)
             digest, dimension = gallery.encoder_digest, gallery.dimension
         else:
@@ -206,18 +224,32 @@ class IdentificationService:
         return batcher
 
 
-def _search(store: Galleries, gallery_id: str, requests: Sequence[_Probes]) -> list[_Found]:
+def _search(store: Galleries, gallery_id: str, requests: Sequence[_Probes]) -> Sequence[_Found | Exception]:
+    """One scan for all requests that were encoded alike; one by one should the gallery have changed its encoder."""
+    try:
+        return _scan(store, gallery_id, requests)
+    except EncoderMismatch as error:
+        if len(requests) == 1:
+            return [error]
+        return [_search(store, gallery_id, [request])[0] for request in requests]
+
+
+def _scan(store: Galleries, gallery_id: str, requests: Sequence[_Probes]) -> list[_Found]:
     """One scan for all requests, and one more per distinct tau among those that want every match."""
+    for digest in {request.encoder_digest for request in requests}:
+        store.check_encoder(gallery_id, digest)
+    digest = requests[0].encoder_digest
     starts = list(itertools.accumulate((len(request.vectors) for request in requests), initial=0))
     stacked = np.concatenate([request.vectors for request in requests])
-    result = store.search(gallery_id, stacked, max(request.k for request in requests))
+    result = store.search(gallery_id, stacked, max(request.k for request in requests), encoder_digest=digest)
     matches: dict[int, tuple[Sequence[tuple[Candidate, ...]], Sequence[bool]]] = {}
-    by_tau: dict[float, list[int]] = defaultdict(list)
+    by_tau: dict[tuple[float, int], list[int]] = defaultdict(list)
     for i, request in enumerate(requests):
         if request.tau is not None:
-            by_tau[request.tau].append(i)
-    for tau, members in by_tau.items():
-        within = store.range(gallery_id, np.concatenate([requests[i].vectors for i in members]), tau, MAX_MATCHES)
+            by_tau[request.tau, min(MAX_MATCHES, MAX_LISTED // len(request.vectors))].append(i)
+    for (tau, limit), members in by_tau.items():
+        vectors = np.concatenate([requests[i].vectors for i in members])
+        within = store.range(gallery_id, vectors, tau, limit, encoder_digest=digest)
         at = 0
         for i in members:
             end = at + len(requests[i].vectors)

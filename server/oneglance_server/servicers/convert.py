@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 from typing import Any
 
 import grpc
@@ -135,7 +134,7 @@ def page_from(size: int, token: str) -> tuple[int, str | None]:
         return size, None
     try:
         return size, base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError) as error:
+    except ValueError as error:
         raise InvalidRequest.field("page_token", "is not one that this server gave") from error
 
 

@@ -1,5 +1,6 @@
 """oneglance.v1.IdentificationService."""
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from oneglance_server.servicers.convert import (
 )
 from oneglance_server.servicers.streams import in_order
 
+_LISTED_ON_THE_LOOP = 2000
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -95,9 +97,12 @@ class IdentificationServicer(IdentificationServiceServicer):
             deadline=deadline,
             patient=patient,
         )
-        return pb.IdentifyResponse(
-            results=map(_to_result, answers), threshold=to_threshold(tau), provenance=to_provenance(provenance)
-        )
+        listed = sum(len(answer.candidates) + len(answer.matches) for answer in answers)
+        if listed > _LISTED_ON_THE_LOOP:  # would hold up everybody else's calls
+            results = await asyncio.get_running_loop().run_in_executor(None, lambda: list(map(_to_result, answers)))
+        else:
+            results = list(map(_to_result, answers))
+        return pb.IdentifyResponse(results=results, threshold=to_threshold(tau), provenance=to_provenance(provenance))
 
 
 def _to_result(answer: Identification) -> pb.IdentifyResult:

@@ -1,5 +1,6 @@
 """What every call goes through: status translation, metrics, logging of bugs."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -12,6 +13,7 @@ from oneglance_server.servicers.status import status_of, to_error, trailers
 
 log = structlog.get_logger()
 PREFIX = "/oneglance."
+_MOMENT_SECONDS = 0.05
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -20,6 +22,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._wrapped: dict[str, Any] = {}
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Return once no call of ours has been under way for a moment: one may be on its way in."""
+        while True:
+            await self._idle.wait()
+            await asyncio.sleep(_MOMENT_SECONDS)
+            if self._idle.is_set():
+                return
+
+    def _begin(self) -> float:
+        self._under_way += 1
+        self._idle.clear()
+        return time.perf_counter()
+
+    def _end(self, method: str, code: grpc.StatusCode, started: float) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+        self._metrics.call(method, code.name, time.perf_counter() - started)
 
     async def intercept_service(
         self,
@@ -41,7 +65,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
 
             async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-                started = time.perf_counter()
+                started = self._begin()
                 code = grpc.StatusCode.CANCELLED
                 try:
                     async for response in handler.stream_stream(request, context):
@@ -51,14 +75,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     code = self._code(method, error)
                     await self._abort(context, error)
                 finally:
-                    self._metrics.call(method, code.name, time.perf_counter() - started)
+                    self._end(method, code, started)
 
             return grpc.stream_stream_rpc_method_handler(
                 stream, handler.request_deserializer, handler.response_serializer
             )
 
         async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            started = time.perf_counter()
+            started = self._begin()
             code = grpc.StatusCode.CANCELLED
             try:
                 response = await handler.unary_unary(request, context)
@@ -68,7 +92,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 code = self._code(method, error)
                 return await self._abort(context, error)
             finally:
-                self._metrics.call(method, code.name, time.perf_counter() - started)
+                self._end(method, code, started)
 
         return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
 

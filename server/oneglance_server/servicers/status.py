@@ -8,6 +8,7 @@ from google.rpc.status_pb2 import Status
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance_index import (
     DimensionMismatch,
+    EncoderMismatch,
     EncodingInvalid,
     EncodingNotFound,
     GalleryError,
@@ -23,8 +24,8 @@ from oneglance_index import (
 )
 from oneglance_server.errors import (
     DeadlinePassed,
-    EncoderMismatch,
     EncoderNotLoaded,
+    ForeignEncoding,
     InvalidRequest,
     ModelNotFound,
     NotServing,
@@ -43,7 +44,8 @@ Code = grpc.StatusCode
 STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     InvalidRequest: (Code.INVALID_ARGUMENT, None),
     ModelNotFound: (Code.NOT_FOUND, None),
-    EncoderMismatch: (Code.FAILED_PRECONDITION, None),
+    EncoderMismatch: (Code.FAILED_PRECONDITION, "ENCODER_MISMATCH"),
+    ForeignEncoding: (Code.FAILED_PRECONDITION, None),
     EncoderNotLoaded: (Code.FAILED_PRECONDITION, None),
     ThresholdMissing: (Code.FAILED_PRECONDITION, None),
     Overloaded: (Code.RESOURCE_EXHAUSTED, None),

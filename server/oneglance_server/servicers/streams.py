@@ -1,13 +1,15 @@
 """Bidirectional streams: many items under way, answers in the order of the requests."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import grpc
 import structlog
 
 from oneglance.v1.error_pb2 import Error
-from oneglance_server.servicers.status import status_of, to_error
+from oneglance_server.servicers.status import to_error
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -22,28 +24,34 @@ async def in_order(
     A request that fails has an Error for its outcome; the others go on. Reading stops while the window is full, so
     that a fast sender is held back by flow control. When the consumer goes away, what is under way is cancelled.
     """
-    underway: asyncio.Queue[asyncio.Task[Response | Error] | None] = asyncio.Queue(maxsize=window)
+    underway: asyncio.Queue[asyncio.Task[Response | Error] | None] = asyncio.Queue()
+    room = asyncio.Semaphore(window)
 
     async def outcome(request: Request) -> Response | Error:
         try:
             return await handle(request)
         except Exception as error:
-            if status_of(error) is None:
+            message = to_error(error)
+            if message.code == grpc.StatusCode.INTERNAL.value[0]:
                 log.error("stream item failed", exc_info=error)
-            return to_error(error)
+            return message
 
     async def read() -> None:
         try:
+            await room.acquire()
             async for request in requests:
-                await underway.put(asyncio.create_task(outcome(request)))
+                underway.put_nowait(asyncio.create_task(outcome(request)))
+                await room.acquire()
         finally:
-            await underway.put(None)
+            underway.put_nowait(None)
 
     reader = asyncio.create_task(read())
     try:
         index = 0
         while (task := await underway.get()) is not None:
-            yield index, await task
+            result = await task
+            room.release()
+            yield index, result
             index += 1
         await reader  # raises what reading raised
     finally:
@@ -51,3 +59,27 @@ async def in_order(
         while not underway.empty():
             if (task := underway.get_nowait()) is not None:
                 task.cancel()
+
+
+class Turns:
+    """Lets items that concern the same thing take their turns, in the order in which they asked."""
+
+    def __init__(self) -> None:
+        self._last: dict[Hashable, asyncio.Future[None]] = {}
+
+    @asynccontextmanager
+    async def turn(self, key: Hashable) -> AsyncIterator[None]:
+        before = self._last.get(key)
+        mine = self._last[key] = asyncio.get_running_loop().create_future()
+        try:
+            if before is not None:
+                await asyncio.shield(before)
+            yield
+        finally:
+            # A cancelled item must not let the next one pass those before it.
+            if before is None or before.done():
+                mine.set_result(None)
+            else:
+                before.add_done_callback(lambda _: mine.set_result(None))
+            if self._last[key] is mine:
+                del self._last[key]

@@ -22,7 +22,7 @@ from oneglance_server.servicers.convert import (
     to_provenance,
     to_timestamp,
 )
-from oneglance_server.servicers.streams import in_order
+from oneglance_server.servicers.streams import Turns, in_order
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _ON_EXISTING: dict[int, OnExisting] = {
@@ -46,9 +46,11 @@ class SubjectServicer(SubjectServiceServicer):
     ) -> AsyncIterator[pb.BulkEnrollResponse]:
         _ = self._door.services  # refuse the whole stream while loading
         deadline = deadline_of(context)
+        turns = Turns()
 
         async def handle(request: pb.BulkEnrollRequest) -> pb.EnrollResponse:
-            return await self._enroll(request.item, deadline, patient=True)
+            async with turns.turn((request.item.gallery_id, request.item.subject_id)):
+                return await self._enroll(request.item, deadline, patient=True)
 
         async for index, outcome in in_order(request_iterator, handle, self._window):
             if isinstance(outcome, Error):

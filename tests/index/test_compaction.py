@@ -1,0 +1,73 @@
+"""Deleted encodings leave the disk without anybody asking, and an index that runs out of memory loses nothing."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oneglance_index import EncoderMismatch, Galleries, flat
+
+
+def holds(folder: Path, vector: np.ndarray[tuple[int], np.dtype[np.float32]]) -> bool:
+    return any(vector.tobytes() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_background_takes_deleted_encodings_off_the_disk(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
+    with Galleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
+        for i, vector in enumerate(vectors):
+            galleries.enroll("g", f"s{i}", vector[None]).result()
+        galleries.snapshot()
+        assert holds(tmp_path, vectors[0])
+        for i in range(299):
+            galleries.delete_subject("g", f"s{i}").result()
+        until = time.monotonic() + 20
+        while any(holds(tmp_path, vector) for vector in vectors[:200]):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert holds(tmp_path, vectors[299])
+        assert galleries.search("g", vectors[299:], 5).candidates[0][0].subject_id == "s299"
+
+
+def test_what_did_not_fit_into_memory_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.eye(8, dtype=np.float32)
+    with Galleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
+        for i in range(4):
+            galleries.enroll("g", f"s{i}", vectors[i : i + 1]).result()
+        galleries.search("g", vectors[:1], 1)
+        galleries.enroll("g", "late", vectors[5:6]).result()
+        galleries.delete_subject("g", "s0").result()
+
+        def full(rows: object) -> None:
+            raise MemoryError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(flat, "squared_norms", full)
+            with pytest.raises(MemoryError):
+                galleries.search("g", vectors[5:6], 1)
+        found = galleries.search("g", np.stack([vectors[5], vectors[0]]), 1)
+        assert found.candidates[0][0].subject_id == "late"
+        assert found.candidates[1][0].distance > 0
+        assert (found.subjects, found.encodings) == (4, 4)
+
+
+def test_encodings_of_another_encoder_are_refused(tmp_path: Path) -> None:
+    one = np.ones((1, 8), np.float32)
+    with Galleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="mine", dimension=8).result()
+        galleries.enroll("g", "s", one, encoder_digest="mine").result()
+        with pytest.raises(EncoderMismatch):
+            galleries.enroll("g", "s", one, encoder_digest="theirs").result()
+        with pytest.raises(EncoderMismatch):
+            galleries.search("g", one, 1, encoder_digest="theirs")
+        with pytest.raises(EncoderMismatch):
+            galleries.range("g", one, 1.0, 1, encoder_digest="theirs")
+        with pytest.raises(EncoderMismatch):
+            galleries.verify("g", "s", one, encoder_digest="theirs")
+        assert galleries.known("g").encodings == 0  # as of creation: sizes are not kept up
+        galleries.set_threshold("g", 0.25).result()
+        assert galleries.known("g").threshold == 0.25
+        assert galleries.get_gallery("g").encodings == 1

@@ -1,0 +1,111 @@
+"""Streams: order of answers, order of effects, what a consumer that leaves takes with it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import numpy as np
+import pytest
+
+from oneglance import AsyncClient, Client, encoding, enroll_request
+from oneglance.v1.subject_pb2 import EnrollRequest
+from oneglance_server.app import Server
+from oneglance_server.servicers.streams import Turns, in_order
+from tests.server.conftest import picture, png
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    for i in range(count):
+        yield i
+
+
+async def test_answers_keep_the_order_and_the_window_is_kept() -> None:
+    running = most = 0
+
+    async def handle(i: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001 * (7 - i % 7))
+        running -= 1
+        return 10 * i
+
+    assert [pair async for pair in in_order(numbers(50), handle, 5)] == [(i, 10 * i) for i in range(50)]
+    assert most == 5
+
+
+async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
+    finished: list[int] = []
+
+    async def handle(i: int) -> int:
+        await asyncio.sleep(0.001 if i == 0 else 0.2)
+        finished.append(i)
+        return i
+
+    stream = in_order(numbers(100), handle, 3)
+    assert await anext(stream) == (0, 0)
+    await stream.aclose()  # type: ignore[attr-defined]
+    await asyncio.sleep(0.4)
+    assert finished == [0]
+
+
+async def test_turns_are_taken_in_order_even_past_a_cancelled_one() -> None:
+    turns = Turns()
+    log: list[str] = []
+
+    async def work(name: str, seconds: float) -> None:
+        async with turns.turn("it"):
+            await asyncio.sleep(seconds)
+            log.append(name)
+
+    first = asyncio.create_task(work("first", 0.1))
+    second = asyncio.create_task(work("second", 0))
+    third = asyncio.create_task(work("third", 0))
+    await asyncio.sleep(0.02)
+    second.cancel()
+    await asyncio.gather(first, third)
+    assert log == ["first", "third"]
+    assert not turns._last
+
+
+def test_items_of_one_subject_are_carried_out_in_their_order(client: Client, gallery: str) -> None:
+    digest = client.get_gallery(gallery).encoder_digest
+    large = png(np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8))
+    items = []
+    for i in range(4):  # the picture takes far longer than the encoding after it
+        items.append(enroll_request(gallery, f"s{i}", [large], on_existing="replace"))
+        items.append(enroll_request(gallery, f"s{i}", [encoding(np.eye(64)[i], digest)]))
+    answers = list(client.bulk_enroll(iter(items)))
+    assert all(answer.HasField("enrolled") for answer in answers)
+    for i in range(4):
+        assert len(client.get_subject(gallery, f"s{i}").encodings) == 2
+
+
+async def test_an_async_consumer_that_leaves_stops_the_sending(server: Server, gallery: str) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[EnrollRequest]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield enroll_request(gallery, f"s{sent}", [picture(sent)])
+
+    async with AsyncClient(server.address) as client:
+        answers = client.bulk_enroll(endless())
+        async for _ in answers:
+            break
+        await answers.aclose()  # type: ignore[attr-defined]
+        before = sent
+        await asyncio.sleep(0.5)
+        assert sent <= before + 1
+
+
+def test_a_message_over_the_limit_is_refused_by_the_server(server: Server) -> None:
+    """The Python client would refuse it itself, so it goes out on a channel without limits."""
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(server.address, options=options) as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/oneglance.v1.SubjectService/Enroll")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(bytes(server.settings.max_message_bytes + 1), timeout=30)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "Received message larger" in (caught.value.details() or "")

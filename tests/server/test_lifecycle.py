@@ -169,11 +169,8 @@ def test_a_drain_lets_calls_under_way_finish_and_waits_for_nobody_else(
 
     monkeypatch.setattr(Encoder, "encode", held)
     with ThreadPoolExecutor(1) as pool:
-        with (
-            server_thread(data_dir=tmp_path, models=models, drain_seconds=20) as server,
-            grpc.insecure_channel(server.address) as channel,
-        ):
-            client = Client(server.address)
+        with server_thread(data_dir=tmp_path, models=models, drain_seconds=20) as server:
+            client, channel = Client(server.address), grpc.insecure_channel(server.address)
             client.create_gallery("g", encoder="pixels")
             watch = getattr(health_pb2_grpc.HealthStub(channel), "Watch")  # noqa: B009 - its stubs lack it
             watcher = watch(health_pb2.HealthCheckRequest())  # never ends by itself
@@ -183,8 +180,10 @@ def test_a_drain_lets_calls_under_way_finish_and_waits_for_nobody_else(
             time.sleep(0.3)
             threading.Timer(1.0, gate.set).start()
             begun = time.monotonic()
-        assert 0.5 < time.monotonic() - begun < 10  # it drained: the call was waited for, the watcher was not
+        # It drained: the call was waited for, the watcher was not.
+        assert 0.5 < time.monotonic() - begun < 10
         assert under_way.result(1).created
+        channel.close()
         client.close()
     with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
         assert [subject.id for subject in client.list_subjects("g")] == ["it"]

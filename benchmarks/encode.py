@@ -29,10 +29,19 @@ from benchmarks.load import ENCODE, Load, drive
 from benchmarks.report import table
 from oneglance.client.requests import example
 from oneglance.glyphs import alphabet
-from oneglance.model_folder import Array, InputSpec, Manifest, OutputSpec, Parity, read_model_folder, write_model_folder
+from oneglance.model_folder import (
+    Array,
+    EncoderManifest,
+    InputSpec,
+    OutputSpec,
+    Parity,
+    read_model_folder,
+    write_model_folder,
+)
 from oneglance.v1.common_pb2 import Encoding
 from oneglance.v1.identification_pb2 import EncodeRequest, EncodeResponse
 from oneglance_server.engines.encoder import Encoder
+from oneglance_server.engines.session import Runtime
 from oneglance_server.settings import BUNDLED_MODEL
 from tests.running import ServerProcess
 from tests.server.conftest import png
@@ -100,7 +109,7 @@ def costly_model(folder: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
     spec = InputSpec(kind="image", shape=(105, 105, 1), dtype="uint8", color="gray")
     inputs = rng.integers(0, 256, (2, 105, 105, 1), dtype=np.uint8)
-    manifest = Manifest(
+    manifest = EncoderManifest(
         name="costly",
         created="2026-01-01T00:00:00Z",
         input=spec,
@@ -184,7 +193,7 @@ def main() -> None:
         rows: list[tuple[object, ...]] = []
         for case in CASES:
             folder = folders[case.model]
-            encoder = Encoder(read_model_folder(folder), device="cpu", threads=1, gpu_memory_bytes=1)
+            encoder = Encoder(read_model_folder(folder), Runtime("cpu", 1, 1))
             encoder.warm_up((BATCH,))
             data_dir = scratch / f"data{len(rows)}"
             with ServerProcess(data_dir, models=folder, encoder_workers=case.workers, log_level="error") as server:

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 from oneglance.model_folder import (
     Array,
     Calibration,
+    EncoderManifest,
     InputSpec,
-    Manifest,
     OutputSpec,
     Parity,
     write_model_folder,
@@ -91,33 +91,32 @@ def _model(
 
 def _manifest(
     name: str, spec: InputSpec, inputs: npt.NDArray[Any], outputs: npt.NDArray[np.float32], tau: float | None
-) -> Manifest:
-    calibration = (
-        Calibration(
-            tau=tau,
-            target_fpir=0.01,
-            gallery_size=100,
-            fpir=0.01,
-            fpir_low=0.005,
-            fpir_high=0.02,
-            fnir=0.5,
-            non_mated_probes=1000,
-            mated_probes=1000,
-            data="none: a test model",
-            method="chosen by hand",
-            fmr_curve=((0.1, 0.0001), (1.0, 0.1), (2.0, 1.0)),
-        )
-        if tau is not None
-        else None
-    )
-    return Manifest(
+) -> EncoderManifest:
+    return EncoderManifest(
         name=name,
         created="2026-01-01T00:00:00Z",
         license="CC0-1.0",
         input=spec,
         output=OutputSpec(dimension=outputs.shape[1], unit_norm=spec.kind == "image"),
-        threshold=calibration,
+        threshold=calibration(tau) if tau is not None else None,
         parity=Parity(inputs=Array.pack(inputs), outputs=Array.pack(outputs), tolerance=1e-5),
         model_sha256="0" * 64,  # write_model_folder sets both
         model_bytes=1,
+    )
+
+
+def calibration(tau: float) -> Calibration:
+    return Calibration(
+        tau=tau,
+        target_fpir=0.01,
+        gallery_size=100,
+        fpir=0.01,
+        fpir_low=0.005,
+        fpir_high=0.02,
+        fnir=0.5,
+        non_mated_probes=1000,
+        mated_probes=1000,
+        data="none: a test model",
+        method="chosen by hand",
+        fmr_curve=((0.1, 0.0001), (1.0, 0.1), (2.0, 1.0)),
     )

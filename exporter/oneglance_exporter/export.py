@@ -17,7 +17,15 @@ import onnx
 import torch
 
 from oneglance.glyphs import TRAINING_SEEDS, alphabet
-from oneglance.model_folder import MANIFEST_FILE, Array, InputSpec, Manifest, OutputSpec, Parity, write_model_folder
+from oneglance.model_folder import (
+    MANIFEST_FILE,
+    Array,
+    EncoderManifest,
+    InputSpec,
+    OutputSpec,
+    Parity,
+    write_model_folder,
+)
 from oneglance_exporter import checkpoint as checkpoints
 from oneglance_exporter.checkpoint import Checkpoint
 from oneglance_exporter.errors import ExportError, RunError
@@ -31,7 +39,7 @@ _TRACED_BATCH = 2  # at 1, the tracer would take the batch size for a constant
 _CHECKED_BATCHES = (1, 7)
 
 
-def export(run: Path, out: Path, name: str, description: str = "", license: str = "") -> Manifest:
+def export(run: Path, out: Path, name: str, description: str = "", license: str = "") -> EncoderManifest:
     """Export the averaged weights of the training in ``run`` to the model folder ``out``.
 
     A model folder of that name is replaced; the new one has no threshold before ``calibrate``.
@@ -46,7 +54,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     model.load_state_dict(state.average)
     model.eval()
     inputs = parity_inputs()
-    manifest = Manifest(
+    manifest = EncoderManifest(
         name=name,
         description=description,
         license=license,

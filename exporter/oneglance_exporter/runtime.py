@@ -18,15 +18,20 @@ Encode = Callable[[Images], npt.NDArray[np.float32]]
 _BLOCK = 64  # pictures per run: more gain nothing on a CPU and take memory
 
 
-def encoder_of(graph: bytes, threads: int) -> Encode:
-    """A function from uint8 [N, H, W, C] to float32 [N, D]. Raises ExportError for an unusable graph."""
+def session_of(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """A session on the CPU. Raises ExportError for an unusable graph."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes have no common base but this
         raise ExportError(f"ONNX Runtime can't load the graph: {error}") from error
+
+
+def encoder_of(graph: bytes, threads: int) -> Encode:
+    """A function from uint8 [N, H, W, C] to float32 [N, D]. Raises ExportError for an unusable graph."""
+    session = session_of(graph, threads)
     name = session.get_inputs()[0].name
 
     def encode(images: Images) -> npt.NDArray[np.float32]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from oneglance.calibration import Distances, fnir, tau_for_rate
 from oneglance_exporter.trials import Indices, OneShotTrials, OpenSet
 
 Encodings = npt.NDArray[np.float32]
-Distances = npt.NDArray[np.float64]
 
 
 def squared_l2(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Distances:
@@ -56,7 +56,7 @@ class Answers:
 
     def fnir(self, tau: float) -> float:
         """Share of mated probes whose mate was not the nearest subject at or below ``tau``."""
-        return float(1.0 - (self.right & (self.mated <= tau)).mean())
+        return fnir(self.right, self.mated, tau)
 
     def fpir(self, tau: float) -> float:
         """Share of strangers with any subject at or below ``tau``."""
@@ -73,21 +73,6 @@ def answers(encodings: Encodings, split: OpenSet) -> Answers:
         mated=to_mated.min(axis=1),
         strangers=to_strangers.min(axis=1),
     )
-
-
-def tau_for_rate(distances: Distances, rate: float) -> float:
-    """The largest tau, up to the gap it lies in, that at most a share ``rate`` of ``distances`` reach.
-
-    Half way between the two distances around it. 0 when even the smallest distance is one too many
-    and is 0 itself.
-    """
-    ordered = np.sort(distances)
-    allowed = int(np.floor(rate * len(ordered) + 1e-9))
-    if allowed >= len(ordered):
-        return float(ordered[-1])
-    first_out = ordered[allowed]
-    below = ordered[ordered < first_out]
-    return float((below[-1] if len(below) else 0.0) / 2 + first_out / 2)
 
 
 @dataclass(frozen=True, slots=True)

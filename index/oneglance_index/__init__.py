@@ -43,6 +43,7 @@ from oneglance_index.records import (
     SearchResult,
     Subject,
     SubjectPage,
+    ThresholdVersion,
 )
 from oneglance_index.settings import IndexSettings
 
@@ -86,6 +87,7 @@ __all__ = [
     "SubjectExists",
     "SubjectNotFound",
     "SubjectPage",
+    "ThresholdVersion",
     "check_encodings",
     "open_device",
     "parse_device",

@@ -35,6 +35,7 @@ from oneglance_index.records import (
     SearchResult,
     Subject,
     SubjectPage,
+    ThresholdVersion,
     Vectors,
 )
 from oneglance_index.scan import CpuScan, GpuScan
@@ -145,11 +146,17 @@ class Galleries:
         """Deletes a gallery with all its subjects; the result is the gallery as it was. GalleryNotFound."""
         return self._write(mutations.DeleteGallery(gallery_id))
 
-    def set_threshold(self, gallery_id: str, threshold: float | None) -> Future[Gallery]:
-        """Sets the gallery's own τ, a squared L2 distance >= 0, or None to have none. GalleryNotFound."""
+    def set_threshold(
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+    ) -> Future[Gallery]:
+        """Sets the gallery's own τ, a squared L2 distance >= 0, or None to have none. GalleryNotFound.
+
+        `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
+        see list_thresholds.
+        """
         if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
             return _failed(ValueError(f"a threshold is a finite number >= 0, got {threshold}"))
-        return self._write(mutations.SetThreshold(gallery_id, threshold))
+        return self._write(mutations.SetThreshold(gallery_id, threshold, calibration))
 
     def enroll(
         self,
@@ -224,6 +231,11 @@ class Galleries:
         _check_page_size(page_size)
         with self._store.reading() as db:
             return queries.list_galleries(db, page_size, after)
+
+    def list_thresholds(self, gallery_id: str) -> tuple[ThresholdVersion, ...]:
+        """Every threshold the gallery has had, the newest first. Raises GalleryNotFound."""
+        with self._store.reading() as db:
+            return queries.list_thresholds(db, gallery_id)
 
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         """Raises GalleryNotFound, SubjectNotFound."""

@@ -111,12 +111,18 @@ class DeleteGallery:
 class SetThreshold:
     gallery_id: str
     threshold: float | None
+    calibration: str | None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         number, gallery = queries.gallery(db, self.gallery_id)
+        version = gallery.threshold_revision + 1
         db.execute(
-            "UPDATE galleries SET threshold = ?, threshold_revision = threshold_revision + 1 WHERE number = ?",
-            (self.threshold, number),
+            "UPDATE galleries SET threshold = ?, threshold_revision = ? WHERE number = ?",
+            (self.threshold, version, number),
+        )
+        db.execute(
+            "INSERT INTO thresholds (gallery, version, threshold, calibration, since) VALUES (?, ?, ?, ?, ?)",
+            (number, version, self.threshold, self.calibration, time.time()),
         )
         change = _unchanged(_bump(db, number), gallery.dimension)
         updated = queries.gallery(db, self.gallery_id)[1]

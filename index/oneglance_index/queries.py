@@ -18,13 +18,18 @@ from oneglance_index.records import (
     Integers,
     Subject,
     SubjectPage,
+    ThresholdVersion,
     Vectors,
 )
 
-_GALLERY = (
-    "number, id, encoder_digest, dimension, description, threshold, threshold_revision, created, revision,"
-    " subjects, encodings"
-)
+_GALLERY = """
+    number, id, encoder_digest, dimension, description, threshold, threshold_revision,
+    (SELECT since FROM thresholds WHERE gallery = number AND version = threshold_revision),
+    (SELECT calibration FROM thresholds WHERE gallery = number AND calibration IS NOT NULL
+        ORDER BY version DESC LIMIT 1),
+    coalesce((SELECT max(version) FROM thresholds WHERE gallery = number AND calibration IS NOT NULL), 0),
+    created, revision, subjects, encodings
+"""
 
 
 def find_gallery(db: sqlite3.Connection, gallery_id: str) -> tuple[int, Gallery] | None:
@@ -54,6 +59,15 @@ def list_galleries(db: sqlite3.Connection, page_size: int, after: str | None) ->
 def all_galleries(db: sqlite3.Connection) -> list[tuple[int, Gallery]]:
     rows = db.execute(f"SELECT {_GALLERY} FROM galleries ORDER BY number").fetchall()
     return [(row[0], Gallery(*row[1:])) for row in rows]
+
+
+def list_thresholds(db: sqlite3.Connection, gallery_id: str) -> tuple[ThresholdVersion, ...]:
+    """The newest first."""
+    rows = db.execute(
+        "SELECT version, threshold, calibration, since FROM thresholds WHERE gallery = ? ORDER BY version DESC",
+        (gallery(db, gallery_id)[0],),
+    ).fetchall()
+    return tuple(ThresholdVersion(*row) for row in rows)
 
 
 def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> int | None:

@@ -24,7 +24,10 @@ class Gallery:
     """A set of subjects whose encodings one encoder made.
 
     `threshold` is the gallery's own τ, or None where the encoder's applies; `threshold_revision` counts how
-    often it was set, starting from 0. `revision` goes up by one with every committed change of the gallery.
+    often it was set, starting from 0, and `threshold_since` says when it was (None: never, or before that was kept).
+    `calibration` is the newest evidence that came with any of the gallery's thresholds, in whatever form the caller
+    gave it, or None; it belongs to the one in force when `calibration_revision` equals `threshold_revision`.
+    `revision` goes up by one with every committed change of the gallery.
     """
 
     id: str
@@ -33,10 +36,27 @@ class Gallery:
     description: str
     threshold: float | None
     threshold_revision: int
+    threshold_since: float | None
+    calibration: str | None
+    calibration_revision: int
     created: float
     revision: int
     subjects: int
     encodings: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdVersion:
+    """A threshold that a gallery has, or had: the one that made `threshold_revision` equal to `version`.
+
+    `threshold` is None where the gallery's own was cleared, `calibration` where it came without evidence, `since` where
+    the time wasn't kept.
+    """
+
+    version: int
+    threshold: float | None
+    calibration: str | None
+    since: float | None
 
 
 @dataclass(frozen=True, slots=True)

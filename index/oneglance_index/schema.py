@@ -13,13 +13,25 @@ from pathlib import Path
 
 from oneglance_index.errors import StoreDamaged, StoreError, StoreFull, StoreIOError, StoreTooNew
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DATABASE_NAME = "store.sqlite3"
 
 # AUTOINCREMENT never gives a number twice, even after the row with the highest one is gone; encoding ids rest
 # on it. `deletions` is the log that lets a snapshot catch up; `requests` makes enrolling idempotent; a
-# `snapshots` row vouches for a file.
-TABLES = """
+# `snapshots` row vouches for a file. `thresholds` (since version 2) keeps every one a gallery has had: `version` is
+# galleries.threshold_revision when it was set, `since` is NULL where version 1 of the schema didn't keep the time.
+THRESHOLDS = """
+CREATE TABLE thresholds (
+    gallery INTEGER NOT NULL REFERENCES galleries (number) ON DELETE CASCADE,
+    version INTEGER NOT NULL,
+    threshold REAL,
+    calibration TEXT,
+    since REAL,
+    PRIMARY KEY (gallery, version)
+) STRICT;
+CREATE INDEX calibrated_thresholds ON thresholds (gallery, version) WHERE calibration IS NOT NULL;
+"""
+TABLES = f"""
 CREATE TABLE store (id TEXT NOT NULL, created REAL NOT NULL) STRICT;
 CREATE TABLE galleries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -74,7 +86,7 @@ CREATE TABLE snapshots (
     sha256 TEXT NOT NULL,
     bytes INTEGER NOT NULL
 ) STRICT;
-"""
+{THRESHOLDS}"""
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
@@ -96,6 +108,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
             db.execute("PRAGMA secure_delete = ON")
             if version == 0:
                 _create(db)
+            elif version == 1:
+                _migrate_from_1(db)
         except BaseException:
             db.close()
             raise
@@ -107,12 +121,29 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 def _create(db: sqlite3.Connection) -> None:
     # One transaction, user_version included: a crash leaves either nothing or all of it.
     db.execute("BEGIN IMMEDIATE")
-    for statement in TABLES.split(";"):
-        if statement.strip():
-            db.execute(statement)
+    _run_all(db, TABLES)
     db.execute("INSERT INTO store (id, created) VALUES (?, ?)", (uuid.uuid4().hex, time.time()))
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.execute("COMMIT")
+
+
+def _migrate_from_1(db: sqlite3.Connection) -> None:
+    # One transaction here, too.
+    db.execute("BEGIN IMMEDIATE")
+    _run_all(db, THRESHOLDS)
+    db.execute(
+        "INSERT INTO thresholds (gallery, version, threshold)"
+        " SELECT number, threshold_revision, threshold FROM galleries WHERE threshold_revision > 0"
+    )
+    db.execute("PRAGMA user_version = 2")
+    db.execute("COMMIT")
+
+
+def _run_all(db: sqlite3.Connection, statements: str) -> None:
+    # Not executescript, which would commit first.
+    for statement in statements.split(";"):
+        if statement.strip():
+            db.execute(statement)
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

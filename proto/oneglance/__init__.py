@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from oneglance.client.requests import encoding as encoding
     from oneglance.client.requests import enroll_request as enroll_request
     from oneglance.client.requests import identify_request as identify_request
+    from oneglance.client.requests import mate as mate
+    from oneglance.client.requests import photo as photo
+    from oneglance.client.requests import stranger as stranger
     from oneglance.client.sync_client import Client as Client
 
 _HOMES = {
@@ -32,8 +35,21 @@ _HOMES = {
     "encoding": "oneglance.client.requests",
     "enroll_request": "oneglance.client.requests",
     "identify_request": "oneglance.client.requests",
+    "mate": "oneglance.client.requests",
+    "photo": "oneglance.client.requests",
+    "stranger": "oneglance.client.requests",
 }
-__all__ = ["AsyncClient", "Client", "OneglanceError", "encoding", "enroll_request", "identify_request"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "OneglanceError",
+    "encoding",
+    "enroll_request",
+    "identify_request",
+    "mate",
+    "photo",
+    "stranger",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,9 @@ A model folder holds two files::
     model.onnx      the network; dynamic batch; preprocessing inside the graph
     manifest.json   what it takes, what it returns, its tau, where it came from, parity vectors
 
-The exporter writes it with :func:`write_model_folder`, the server reads it with
-:func:`read_model_folder`. Neither torch nor grpc is needed here. Needs pydantic, which every
-extra but the bare client brings.
+There are three kinds: an encoder, a face detector, a landmark finder. The exporter writes them with
+:func:`write_model_folder`, the server reads them with :func:`read_any_model_folder`. Neither torch nor grpc is needed
+here. Needs pydantic, which every extra but the bare client brings.
 
 Errors::
 
@@ -25,11 +25,11 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 FORMAT = "oneglance-model/1"
 MODEL_FILE = "model.onnx"
@@ -37,7 +37,8 @@ MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 _READ_ATTEMPTS = 5
 
-Dtype = Literal["uint8", "float32"]
+Dtype = Literal["uint8", "float32", "int64"]
+LANDMARKS = {"dlib-5": 5}
 
 
 class ModelFolderError(ValueError):
@@ -89,7 +90,7 @@ class Calibration(_Part):
     tau: squared L2; a subject is a candidate under tau when d <= tau.
     target_fpir: the FPIR asked for, at ``gallery_size`` enrolled subjects.
     fpir, fpir_low, fpir_high: measured at tau, with its 95 % interval.
-    fnir: share of mated probes whose mate was not the nearest subject under tau.
+    fnir: share of mated probes whose mate was not the nearest subject under tau; None without mated probes.
     fmr_curve: (distance, share of non-mated pairs at or below it), both rising.
     """
 
@@ -99,9 +100,9 @@ class Calibration(_Part):
     fpir: float = Field(ge=0, le=1)
     fpir_low: float = Field(ge=0, le=1)
     fpir_high: float = Field(ge=0, le=1)
-    fnir: float = Field(ge=0, le=1)
+    fnir: float | None = Field(None, ge=0, le=1)
     non_mated_probes: int = Field(ge=1)
-    mated_probes: int = Field(ge=1)
+    mated_probes: int = Field(ge=0)
     data: str
     method: str
     fmr_curve: tuple[tuple[float, float], ...] = ()
@@ -136,8 +137,9 @@ class Array(_Part):
 
     @classmethod
     def pack(cls, values: npt.NDArray[Any]) -> Self:
-        """``values``: uint8 or float32, any shape."""
-        name: Dtype = "uint8" if values.dtype == np.uint8 else "float32"
+        """``values``: uint8, int64 or float32, any shape; other floats become float32."""
+        names: dict[str, Dtype] = {"uint8": "uint8", "int64": "int64"}
+        name = names.get(values.dtype.name, "float32")
         raw = np.ascontiguousarray(values, dtype=np.dtype(name).newbyteorder("<")).tobytes()
         text = base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
         return cls(dtype=name, shape=values.shape, zlib_base64=text)
@@ -168,48 +170,165 @@ class Parity(_Part):
     tolerance: float = Field(gt=0, le=0.1)
 
 
-class Manifest(_Part):
-    """The content of ``manifest.json``."""
+class NamedParity(_Part):
+    """As Parity, for graphs of several inputs and outputs, by name. Integer outputs must be equal."""
+
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    tolerance: float = Field(gt=0, le=0.1)
+
+
+class Alignment(_Part):
+    """How a face in a photo is brought to an encoder's input, the *chip*.
+
+    The similarity that takes the face's landmarks nearest to ``template`` (least squares; Umeyama 1991) maps the
+    photo to the chip, (H, W) of ``InputSpec.shape``. Sampled bilinearly; a face larger than the chip is first halved
+    until it is less than twice as large, with dlib's 5 x 5 binomial filter.
+
+    landmarks: what the points are. ``dlib-5``: outer and inner corner of the eye on the right of the photo, outer and
+        inner corner of the one on the left, bottom of the nose.
+    template: their places in the chip, (x, y) in pixels, (0, 0) the centre of its top left pixel.
+    """
+
+    landmarks: Literal["dlib-5"]
+    template: tuple[tuple[float, float], ...]
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Self:
+        if len(self.template) != LANDMARKS[self.landmarks]:
+            raise ValueError(f"{self.landmarks} has {LANDMARKS[self.landmarks]} points, got {len(self.template)}")
+        return self
+
+
+class AuthorThreshold(_Part):
+    """A tau that the model's author recommends; no evidence of ours. Squared L2."""
+
+    tau: float = Field(ge=0)
+    source: str
+
+
+class _Model(_Part):
+    """What the manifests of all kinds hold."""
 
     format: Literal["oneglance-model/1"] = "oneglance-model/1"
-    kind: Literal["encoder"] = "encoder"
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     description: str = ""
     license: str = ""
     created: str
-    input: InputSpec
-    output: OutputSpec
-    metric: Literal["squared_l2"] = "squared_l2"
-    threshold: Calibration | None = None
     training: dict[str, Any] = Field(default_factory=dict)
-    parity: Parity
     model_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     model_bytes: int = Field(ge=1)
 
+    def _contract(self) -> dict[str, Any]:
+        raise NotImplementedError
+
     @property
     def digest(self) -> str:
-        """Identity of the encoder, 64 hex digits.
+        """Identity of the model, 64 hex digits.
 
-        Covers the graph and its contract (input, output, metric), and nothing else: a model that
-        is only recalibrated or redescribed keeps its digest, and so its galleries.
+        Covers the graph and its contract (what it takes and returns), and nothing else: a model that is only
+        recalibrated or redescribed keeps its digest, and so its galleries.
         """
+        contract = {"format": self.format, "model_sha256": self.model_sha256, **self._contract()}
+        return hashlib.sha256(_canonical(contract)).hexdigest()
+
+
+class EncoderManifest(_Model):
+    """``manifest.json`` of an encoder: f(x). With ``alignment``, x is a face chip and photos can be given."""
+
+    kind: Literal["encoder"] = "encoder"
+    input: InputSpec
+    output: OutputSpec
+    metric: Literal["squared_l2"] = "squared_l2"
+    alignment: Alignment | None = None
+    threshold: Calibration | None = None
+    author_threshold: AuthorThreshold | None = None
+    parity: Parity
+
+    def _contract(self) -> dict[str, Any]:
         contract = {
-            "format": self.format,
             "kind": self.kind,
             "input": self.input.model_dump(mode="json"),
             "output": self.output.model_dump(mode="json"),
             "metric": self.metric,
-            "model_sha256": self.model_sha256,
         }
-        return hashlib.sha256(_canonical(contract)).hexdigest()
+        if self.alignment is not None:
+            contract["alignment"] = self.alignment.model_dump(mode="json")
+        return contract
+
+
+class DetectorManifest(_Model):
+    """``manifest.json`` of a face detector: a sliding window over a pyramid of smaller and smaller copies of a photo.
+
+    The graph takes ``image`` uint8 [N, H, W, 4], H and W at least ``smallest_side``: canvases on which all levels of a
+    pyramid lie, as ``oneglance.faces.detection`` lays them (dlib's create_tiled_pyramid): rgb and 255, and four zeros
+    where there is nothing. It returns ``scores`` float32 [N, h, w]: how much the window of ``window`` pixels (a
+    square), centred on (x, y) = (offset + stride * column, offset + stride * row), looks like a face.
+
+    ``shrink``: a level of H x W is followed by one of floor(H * shrink) x floor(W * shrink), in which (x, y) is what
+    is (x / shrink + 0.3, y / shrink + 0.3) in the larger one. ``margin``: pixels of nothing around the canvas' levels;
+    ``gap``: between them. ``threshold``: windows with a greater score are faces. ``nms_iou``, ``nms_covered``: of two
+    windows whose intersection is a greater share than ``nms_iou`` of the smallest rectangle around both, or than
+    ``nms_covered`` of either, the better one stays (dlib's test_box_overlap).
+    """
+
+    kind: Literal["detector"] = "detector"
+    window: int = Field(ge=8)
+    stride: int = Field(ge=1)
+    offset: float
+    shrink: float = Field(gt=0.1, lt=1)
+    margin: int = Field(ge=0)
+    gap: int = Field(ge=0)
+    smallest_side: int = Field(ge=1)
+    threshold: float
+    nms_iou: float = Field(gt=0, le=1)
+    nms_covered: float = Field(gt=0, le=1)
+    parity: NamedParity
+
+    def _contract(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", include={"kind", *_DETECTOR_CONTRACT})
+
+
+class LandmarksManifest(_Model):
+    """``manifest.json`` of a landmark finder.
+
+    The graph takes F faces of several gray pictures laid end to end: ``pixels`` uint8 [P]; ``pictures`` int64 [F, 3],
+    each face's picture as (where it begins in ``pixels``, height, width), C order; ``boxes`` float32 [F, 4], each face
+    as (left, top, right, bottom), edges inclusive as in dlib. It returns ``points`` float32 [F, L, 2], (x, y).
+    Gray is the integer (r + g + b) // 3 of an rgb picture.
+    """
+
+    kind: Literal["landmarks"] = "landmarks"
+    landmarks: Literal["dlib-5"]
+    parity: NamedParity
+
+    def _contract(self) -> dict[str, Any]:
+        return {"kind": self.kind, "landmarks": self.landmarks}
+
+
+AnyManifest = Annotated[EncoderManifest | DetectorManifest | LandmarksManifest, Field(discriminator="kind")]
+_ANY_MANIFEST: TypeAdapter[AnyManifest] = TypeAdapter(AnyManifest)
+_DETECTOR_CONTRACT = {
+    "window",
+    "stride",
+    "offset",
+    "shrink",
+    "margin",
+    "gap",
+    "smallest_side",
+    "threshold",
+    "nms_iou",
+    "nms_covered",
+}
+M = TypeVar("M", bound=_Model)
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFolder:
+class ModelFolder(Generic[M]):
     """A model folder that was read and checked."""
 
     path: Path
-    manifest: Manifest
+    manifest: M
     model: bytes
 
     @property
@@ -217,8 +336,8 @@ class ModelFolder:
         return self.manifest.digest
 
 
-def read_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
-    """Read and check a model folder: schema, size and SHA-256 of the graph.
+def read_any_model_folder(path: str | os.PathLike[str]) -> ModelFolder[Any]:
+    """Read and check a model folder of whatever kind: schema, size and SHA-256 of the graph.
 
     Raises ModelFolderError when anything is missing or does not match. Parity is the caller's to
     check, since it needs a runtime.
@@ -226,7 +345,7 @@ def read_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
     folder = Path(path)
     text, model = _read_files(folder)
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = _ANY_MANIFEST.validate_json(text)
     except ValidationError as error:
         lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors())
         raise ModelFolderError(f"{folder / MANIFEST_FILE}: {lines}") from error
@@ -235,6 +354,25 @@ def read_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
     if hashlib.sha256(model).hexdigest() != manifest.model_sha256:
         raise ModelFolderError(f"{folder / MODEL_FILE}: SHA-256 differs from the manifest's")
     return ModelFolder(folder, manifest, model)
+
+
+def read_model_folder(path: str | os.PathLike[str]) -> ModelFolder[EncoderManifest]:
+    """Read and check an encoder's model folder. Raises ModelFolderError, also for a model of another kind."""
+    folder = read_any_model_folder(path)
+    if not isinstance(folder.manifest, EncoderManifest):
+        raise ModelFolderError(f"{path}: holds a {folder.manifest.kind}, not an encoder")
+    return folder
+
+
+def model_folders(path: str | os.PathLike[str]) -> list[Path]:
+    """The model folders at ``path``: itself, or those directly in it, by name. Raises ModelFolderError without any."""
+    folder = Path(path)
+    if (folder / MANIFEST_FILE).is_file():
+        return [folder]
+    inside = sorted(entry.parent for entry in folder.glob(f"[!.]*/{MANIFEST_FILE}"))
+    if not inside:
+        raise ModelFolderError(f"{folder}: not a model folder: there is no {MANIFEST_FILE} in it, nor one level deeper")
+    return inside
 
 
 def _read_files(folder: Path) -> tuple[bytes, bytes]:
@@ -265,7 +403,7 @@ def _read(folder_descriptor: int, folder: Path, name: str, limit: int | None = N
         return file.read()
 
 
-def write_model_folder(path: str | os.PathLike[str], manifest: Manifest, model: bytes) -> Path:
+def write_model_folder(path: str | os.PathLike[str], manifest: _Model, model: bytes) -> Path:
     """Write a model folder so that ``read_model_folder`` sees the old one or the new one, never a mixture.
 
     ``manifest.model_sha256`` and ``model_bytes`` are set from ``model``. Both files are fsynced in

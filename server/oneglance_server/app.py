@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -15,22 +17,35 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from oneglance.model_folder import ModelFolderError, read_model_folder
-from oneglance.v1 import gallery_pb2, identification_pb2, model_pb2, subject_pb2
+from oneglance.model_folder import (
+    DetectorManifest,
+    EncoderManifest,
+    ModelFolder,
+    ModelFolderError,
+    model_folders,
+    read_any_model_folder,
+)
+from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, subject_pb2
+from oneglance.v1.detection_pb2_grpc import add_DetectionServiceServicer_to_server
 from oneglance.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
 from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServicer_to_server
 from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_index import Galleries, Gallery, GalleryError, IndexSettings, OpenProgress
 from oneglance_server.engines.encoder import Encoder
+from oneglance_server.engines.faces import Detector, Landmarks
+from oneglance_server.engines.photos import FaceFinder
 from oneglance_server.engines.pictures import PictureLimits
+from oneglance_server.engines.session import Runtime
 from oneglance_server.errors import StartupError
 from oneglance_server.metrics import Metrics
-from oneglance_server.service.encoding import Encoders
+from oneglance_server.service.calibrating import CalibrationService
+from oneglance_server.service.encoding import Encoders, Photos
 from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.services import Door, Services
+from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
 from oneglance_server.servicers.identification import IdentificationServicer
 from oneglance_server.servicers.interceptor import CallInterceptor
@@ -42,6 +57,7 @@ log = structlog.get_logger()
 SERVICES = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
     for file, name in (
+        (detection_pb2, "DetectionService"),
         (gallery_pb2, "GalleryService"),
         (identification_pb2, "IdentificationService"),
         (model_pb2, "ModelService"),
@@ -98,9 +114,10 @@ class Server:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ],
         )
-        add_GalleryServiceServicer_to_server(GalleryServicer(self._door), server)
+        add_GalleryServiceServicer_to_server(GalleryServicer(self._door, settings.stream_window), server)
         add_SubjectServiceServicer_to_server(SubjectServicer(self._door, settings.stream_window), server)
         add_IdentificationServiceServicer_to_server(IdentificationServicer(self._door, settings.stream_window), server)
+        add_DetectionServiceServicer_to_server(DetectionServicer(self._door), server)
         add_ModelServiceServicer_to_server(ModelServicer(self._door), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -130,11 +147,13 @@ class Server:
         # One thread per GPU: FAISS's GPU resources are not safe for two.
         search_pool = self._pool("search", _SCANS_AT_ONCE if settings.device == "cpu" else 1)
         read_pool = self._pool("read", _READ_THREADS)
-        encoders = await loop.run_in_executor(read_pool, load_encoders, settings)
+        models = await loop.run_in_executor(read_pool, load_models, settings)
         galleries = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings)
+        limits = PictureLimits(settings.max_image_bytes, settings.max_image_pixels)
         loaded = Encoders(
-            encoders,
-            PictureLimits(settings.max_image_bytes, settings.max_image_pixels),
+            models.encoders,
+            self._photos(models, limits),
+            limits,
             encode_pool,
             workers=settings.encoder_workers,
             max_batch=settings.max_batch,
@@ -152,9 +171,17 @@ class Server:
             on_decision=self._metrics.decision,
         )
         self._metrics.watch_galleries(lambda: _all_galleries(galleries))
-        self._door.open(Services(gallery_service, EnrollmentService(gallery_service), identification))
+        self._door.open(
+            Services(
+                gallery_service,
+                EnrollmentService(gallery_service),
+                identification,
+                CalibrationService(gallery_service, identification),
+                models.face_models,
+            )
+        )
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", address=self.address, device=galleries.device, models=[e.manifest.name for e in encoders])
+        log.info("serving", address=self.address, device=galleries.device, models=models.names)
 
     async def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, let those under way finish for ``grace_seconds``, write everything down, close."""
@@ -179,6 +206,28 @@ class Server:
             http.server_close()
             thread.join()
 
+    def _photos(self, models: "Models", limits: PictureLimits) -> Photos | None:
+        if models.detector is None or models.landmarks is None:
+            return None
+        settings = self.settings
+        finder = FaceFinder(
+            models.detector,
+            models.landmarks,
+            limits,
+            min_face=settings.min_face,
+            search_pixels=settings.search_pixels,
+            max_faces=settings.max_faces,
+            on_stage=self._metrics.stage_took,
+        )
+        return Photos(
+            finder,
+            self._pool("photo", settings.photo_workers),
+            workers=settings.photo_workers,
+            max_batch=settings.max_photo_batch,
+            max_queue=settings.photo_queue,
+            observer=self._metrics.stage("photo"),
+        )
+
     def _pool(self, name: str, threads: int) -> ThreadPoolExecutor:
         pool = ThreadPoolExecutor(threads, thread_name_prefix=f"oneglance-{name}")
         self._pools.append(pool)
@@ -189,29 +238,64 @@ class Server:
             await self._health.set(service, status)
 
 
-def load_encoders(settings: Settings) -> list[Encoder]:
+@dataclass(frozen=True)
+class Models:
+    """Everything that was loaded, checked and warmed up."""
+
+    encoders: list[Encoder]
+    detector: Detector | None
+    landmarks: Landmarks | None
+
+    @property
+    def face_models(self) -> tuple[Detector | Landmarks, ...]:
+        return tuple(model for model in (self.detector, self.landmarks) if model is not None)
+
+    @property
+    def names(self) -> list[str]:
+        return [model.manifest.name for model in (*self.encoders, *self.face_models)]
+
+
+def load_models(settings: Settings) -> Models:
     """Every model of the settings, checked and warmed up. Raises StartupError."""
-    encoders: dict[str, Encoder] = {}
-    for path in settings.models:
-        try:
-            encoder = Encoder(
-                read_model_folder(path),
-                device=settings.device,
-                threads=settings.encoder_threads,
-                gpu_memory_bytes=settings.gpu_memory_bytes,
-            )
-        except ModelFolderError as error:
-            raise StartupError(str(error)) from error
-        name = encoder.manifest.name
-        for other in encoders.values():
-            if other.manifest.name == name:
-                raise StartupError(f"two models are named {name!r}: {other.digest[:12]} and {path}")
-            if other.digest == encoder.digest:
-                raise StartupError(f"{path} is the same encoder as {other.manifest.name!r}, with a tau of its own")
-        encoder.warm_up((1, settings.max_batch))
-        encoders[name] = encoder
-        log.info("model loaded", name=name, digest=encoder.digest[:12], provider=encoder.execution_provider)
-    return list(encoders.values())
+    try:
+        folders = [read_any_model_folder(folder) for path in settings.models for folder in model_folders(path)]
+        return _load(folders, settings)
+    except ModelFolderError as error:
+        raise StartupError(str(error)) from error
+
+
+def _load(folders: Sequence[ModelFolder[Any]], settings: Settings) -> Models:
+    runtime = Runtime(settings.device, settings.encoder_threads, settings.gpu_memory_bytes)
+    encoders: list[Encoder] = []
+    detectors: list[Detector] = []
+    landmarks: list[Landmarks] = []
+    names: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.manifest.name
+        if name in names:
+            raise StartupError(f"two models are named {name!r}: {names[name]} and {folder.path}")
+        names[name] = folder.path
+        model: Encoder | Detector | Landmarks
+        if isinstance(folder.manifest, EncoderManifest):
+            same = [encoder.manifest.name for encoder in encoders if encoder.digest == folder.digest]
+            if same:
+                raise StartupError(f"{folder.path} is the same encoder as {same[0]!r}, with a tau of its own")
+            model = Encoder(folder, runtime)
+            model.warm_up((1, settings.max_batch))
+            encoders.append(model)
+        elif isinstance(folder.manifest, DetectorManifest):
+            model = Detector(folder, runtime)
+            detectors.append(model)
+        else:
+            model = Landmarks(folder, runtime)
+            landmarks.append(model)
+        log.info("model loaded", name=name, digest=model.digest[:12], provider=model.execution_provider)
+    for kind, found in (("face detector", detectors), ("landmark finder", landmarks)):
+        if len(found) > 1:
+            raise StartupError(f"more than one {kind} to load: {', '.join(m.manifest.name for m in found)}")
+    if any(encoder.takes_photos for encoder in encoders) and not (detectors and landmarks):
+        log.warning("an encoder of faces, but no detector with landmarks: photos can't be searched, only aligned faces")
+    return Models(encoders, detectors[0] if detectors else None, landmarks[0] if landmarks else None)
 
 
 def _open_galleries(settings: Settings) -> Galleries:

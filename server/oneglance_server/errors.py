@@ -7,7 +7,9 @@
     +-- ModelNotFound       no loaded model has that name or digest
     +-- ForeignEncoding     an encoding made by another encoder than the gallery's
     +-- EncoderNotLoaded    pictures or tensors for a gallery whose encoder is not loaded
+    +-- DetectorNotLoaded   photos, but no model that finds faces and their landmarks is loaded
     +-- ThresholdMissing    neither request, gallery nor model has a tau
+    +-- CannotCalibrate     too few strangers for the target, an empty gallery; ``reason`` says which
     +-- Overloaded          a queue is full; nothing was started
     +-- DeadlinePassed      the caller's deadline passed while the work was queued
     +-- NotServing          the server is loading or draining
@@ -29,9 +31,11 @@ class ServiceError(Exception):
         reason: UPPER_SNAKE_CASE, stable, listed in docs/errors.md.
         fields: (path in the request, description) pairs.
         metadata: values that belong to the reason.
+        photo: what was seen of a photo that is refused for its faces, an engines.photos.Photo.
     """
 
     reason = "INTERNAL"
+    photo: object | None = None
 
     def __init__(
         self,
@@ -68,8 +72,16 @@ class EncoderNotLoaded(ServiceError):
     reason = "ENCODER_NOT_LOADED"
 
 
+class DetectorNotLoaded(ServiceError):
+    reason = "DETECTOR_NOT_LOADED"
+
+
 class ThresholdMissing(ServiceError):
     reason = "THRESHOLD_MISSING"
+
+
+class CannotCalibrate(ServiceError):
+    """Always with a reason of its own: GALLERY_EMPTY, TOO_FEW_STRANGERS, TARGET_UNREACHABLE."""
 
 
 class Overloaded(ServiceError):

@@ -26,12 +26,21 @@ class Metrics:
         )
         self._batches = Histogram(
             "oneglance_batch_rows",
-            "Examples (encode) or probes (search) that shared a batch",
+            "Photos (photo), examples (encode) or probes (search) that shared a batch",
             ["stage"],
             buckets=_ROWS,
             registry=self.registry,
         )
-        self._queues = Gauge("oneglance_queue_rows", "Examples or probes waiting", ["stage"], registry=self.registry)
+        self._stages = Histogram(
+            "oneglance_stage_seconds",
+            "Time of one batch in a stage of the photo pipeline: decode, detect, align",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._queues = Gauge(
+            "oneglance_queue_rows", "Photos, examples or probes waiting", ["stage"], registry=self.registry
+        )
         self._decisions = Counter(
             "oneglance_decisions",
             "Decisions made: identified, unknown, same, different",
@@ -46,8 +55,12 @@ class Metrics:
         if count:
             self._decisions.labels(gallery, decision).inc(count)
 
+    def stage_took(self, stage: str, seconds: float) -> None:
+        """See engines.photos.StageObserver."""
+        self._stages.labels(stage).observe(seconds)
+
     def stage(self, name: str) -> "StageMetrics":
-        """The batch observer of one stage: ``encode`` or ``search``."""
+        """The batch observer of one stage: ``photo``, ``encode`` or ``search``."""
         return StageMetrics(self._batches.labels(name), self._queues.labels(name))
 
     def watch_galleries(self, galleries: Callable[[], Iterable[Gallery]]) -> None:

@@ -34,8 +34,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("oneglance-data"), description="Where galleries are kept. One server per folder.")
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
         (BUNDLED_MODEL,),
-        description="Model folders to load, colon-separated in flag and environment. The default is the bundled "
-        "encoder for drawn characters.",
+        description="Model folders to load, or folders of them, colon-separated in flag and environment. The default "
+        "is the bundled encoder for drawn characters.",
     )
     device: str = Field(
         "cpu",
@@ -44,16 +44,33 @@ class Settings(BaseSettings):
     )
     encoder_workers: int = Field(_CORES, ge=1, le=256, description="Encoder batches that run at once. Default: cores.")
     encoder_threads: int = Field(1, ge=1, le=256, description="Threads inside one encoder batch.")
+    photo_workers: int = Field(_CORES, ge=1, le=256, description="Batches of photos looked at at once. Default: cores.")
+    max_photo_batch: int = Field(
+        1, ge=1, le=256, description="Photos in one such batch. On a CPU one by one is fastest; a GPU likes more."
+    )
     max_batch: int = Field(64, ge=1, le=4096, description="Examples in one encoder batch.")
     max_search_batch: int = Field(256, ge=1, le=4096, description="Probes in one scan of a gallery.")
     encode_queue: int = Field(
         4096, ge=1024, description="Examples that may wait for the encoder; beyond it, RESOURCE_EXHAUSTED."
+    )
+    photo_queue: int = Field(
+        1024, ge=64, description="Photos that may wait to be looked at; beyond it, RESOURCE_EXHAUSTED."
     )
     search_queue: int = Field(
         4096, ge=1024, description="Probes that may wait for one gallery; beyond it, RESOURCE_EXHAUSTED."
     )
     max_image_bytes: int = Field(16 << 20, ge=1, description="Largest encoded picture, in bytes.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height, before decoding.")
+    min_face: int = Field(
+        40, ge=10, le=80, description="Side in pixels of the smallest face that the second search of a photo looks for."
+    )
+    search_pixels: int = Field(
+        1_000_000,
+        ge=10_000,
+        description="Faces are searched at this size of a photo, width x height, at most; in the second search at four "
+        "times that. Larger photos are shrunk for the search only.",
+    )
+    max_faces: int = Field(256, ge=1, le=4096, description="Faces of one photo, the largest first.")
     max_message_bytes: int = Field(64 << 20, ge=4096, le=1 << 30, description="Largest gRPC message, in bytes.")
     max_encodings_per_subject: int = Field(1000, ge=1, description="Encodings one subject may have.")
     snapshot_every: int = Field(

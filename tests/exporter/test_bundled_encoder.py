@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from oneglance.glyphs import TRAINING_SEEDS, alphabet
-from oneglance.model_folder import ModelFolder, read_model_folder
+from oneglance.model_folder import EncoderManifest, ModelFolder, read_model_folder
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.evaluate import evaluate
 from oneglance_exporter.runtime import encoder_of
@@ -16,22 +16,22 @@ MODEL = Path(__file__).resolve().parents[2] / "server" / "oneglance_server" / "m
 
 
 @pytest.fixture(scope="module")
-def bundled() -> ModelFolder:
+def bundled() -> ModelFolder[EncoderManifest]:
     return read_model_folder(MODEL)
 
 
-def encode(bundled: ModelFolder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def encode(bundled: ModelFolder[EncoderManifest], images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return encoder_of(bundled.model, threads=1)(images)
 
 
-def test_it_reproduces_its_parity_vectors_and_is_small(bundled: ModelFolder) -> None:
+def test_it_reproduces_its_parity_vectors_and_is_small(bundled: ModelFolder[EncoderManifest]) -> None:
     parity = bundled.manifest.parity
     found = encode(bundled, parity.inputs.unpack())
     assert np.abs(found - parity.outputs.unpack()).max() <= parity.tolerance
     assert len(bundled.model) < 3_000_000
 
 
-def test_its_manifest_tells_how_it_was_made_and_under_which_licence(bundled: ModelFolder) -> None:
+def test_its_manifest_tells_how_it_was_made_and_under_which_licence(bundled: ModelFolder[EncoderManifest]) -> None:
     manifest = bundled.manifest
     assert manifest.training["command"].startswith("oneglance-exporter train encoder --data images_background")
     assert manifest.training["calibration_command"].startswith("oneglance-exporter calibrate")
@@ -42,7 +42,7 @@ def test_its_manifest_tells_how_it_was_made_and_under_which_licence(bundled: Mod
     assert not any(place in text for place in ("/tmp", "/home", "/root", "/work"))
 
 
-def test_its_threshold_comes_from_the_validation_alphabets(bundled: ModelFolder) -> None:
+def test_its_threshold_comes_from_the_validation_alphabets(bundled: ModelFolder[EncoderManifest]) -> None:
     threshold = bundled.manifest.threshold
     assert threshold is not None
     assert (threshold.target_fpir, threshold.gallery_size) == (0.01, 138)
@@ -50,7 +50,7 @@ def test_its_threshold_comes_from_the_validation_alphabets(bundled: ModelFolder)
     assert threshold.fpir_low < 0.01 < threshold.fpir_high
 
 
-def test_it_knows_invented_characters_it_never_saw(bundled: ModelFolder) -> None:
+def test_it_knows_invented_characters_it_never_saw(bundled: ModelFolder[EncoderManifest]) -> None:
     """Ten alphabets of twenty, from seeds that training never draws."""
     seeds = range(1000, 1010)
     assert not any(seed in TRAINING_SEEDS for seed in seeds)
@@ -67,7 +67,9 @@ def test_it_knows_invented_characters_it_never_saw(bundled: ModelFolder) -> None
     assert result.rank1.mean > 0.90
 
 
-def test_its_one_shot_error_on_omniglot_is_the_published_one(bundled: ModelFolder, omniglot: Path) -> None:
+def test_its_one_shot_error_on_omniglot_is_the_published_one(
+    bundled: ModelFolder[EncoderManifest], omniglot: Path
+) -> None:
     pictures = read_pictures([omniglot / "images_validation.zip"], 105, 105)
     result = evaluate(encode(bundled, pictures.images), pictures)
     assert result.one_shot_error == pytest.approx(0.1208, abs=0.001)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from oneglance_exporter.calibrate import bootstrap_interval, calibrate, fit_splits, fmr_curve
+from oneglance.calibration import INTERVAL
+from oneglance_exporter.calibrate import calibrate, fit_splits
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.evaluate import evaluate
@@ -19,7 +18,6 @@ from oneglance_exporter.scores import (
     one_shot_error,
     pair_distances,
     squared_l2,
-    tau_for_rate,
 )
 from oneglance_exporter.trials import one_shot_trials, open_set
 
@@ -127,17 +125,6 @@ def test_answers_are_the_definition() -> None:
     assert found.rank1 == pytest.approx(1 - found.fnir(4.1))
 
 
-@given(st.lists(st.integers(0, 50).map(lambda i: i / 8), min_size=1, max_size=60), st.floats(0.001, 0.999))
-def test_tau_admits_at_most_the_rate_and_no_larger_gap_would(distances: list[float], rate: float) -> None:
-    values = np.array(distances)
-    tau = tau_for_rate(values, rate)
-    share = (values <= tau).mean()
-    above = values[values > tau]
-    assert share <= rate + 1e-9 or (tau == 0 and (values == 0).any())
-    if len(above):
-        assert (values <= above.min()).mean() > rate - 1e-9
-
-
 def test_pair_distances_split_all_pairs() -> None:
     pictures = world([9], 80)  # more than one block
     f = noisy_encodings(pictures, 0.5)
@@ -197,36 +184,9 @@ def test_the_calibration_says_what_was_measured() -> None:
     assert made.fpir_low <= made.fpir <= made.fpir_high
     assert (made.mated_probes, made.non_mated_probes) == (50 * 20, 50 * 40)
     assert "50 random splits" in made.method
-    assert "bootstrap" in made.method
+    assert made.method.endswith(INTERVAL)
     again, _ = calibrate(f, pictures, 0.05, "synthetic", gallery_size=20, splits=50, seed=3)
     assert again.id == made.id
-
-
-def test_the_curve_is_the_share_of_pairs() -> None:
-    pairs = np.random.default_rng(0).beta(6, 2, 50_000) * 4
-    curve = np.array(fmr_curve(pairs))
-    assert 100 < len(curve) <= 200
-    assert (np.diff(curve[:, 0]) > 0).all()
-    assert (np.diff(curve[:, 1]) >= 0).all()
-    for distance, rate in curve:
-        assert rate == (pairs <= distance).mean()
-    assert curve[0, 1] == 1 / len(pairs)
-    assert curve[-1, 1] == 1
-
-
-def test_the_curve_bears_few_and_equal_distances() -> None:
-    assert fmr_curve(np.array([0.5])) == ((0.5, 1.0),)
-    assert fmr_curve(np.zeros(9)) == ((0.0, 1.0),)
-
-
-def test_the_interval_counts_subjects_not_probes() -> None:
-    """The same 40 subjects seen a hundred times are still only 40 subjects."""
-    hits = np.arange(40) < 4
-    once = bootstrap_interval(hits, np.arange(40), seed=0)
-    often = bootstrap_interval(np.tile(hits, 100), np.tile(np.arange(40), 100), seed=0)
-    assert once == often
-    assert once[0] < 0.1 < once[1]
-    assert once[1] - once[0] == pytest.approx(2 * 1.96 * np.sqrt(0.1 * 0.9 / 40), rel=0.2)
 
 
 def test_settings_and_data_that_cannot_work_are_refused() -> None:

@@ -40,6 +40,7 @@ class GalleryMachine(RuleBasedStateMachine):
         self.model: dict[str, dict[int, Any]] = {}
         self.requests: dict[str, tuple[bytes, tuple[str, ...]]] = {}
         self.threshold: float | None = None
+        self.thresholds: list[tuple[float | None, str | None]] = []
         self.revision = 0
         self.highest = 0
 
@@ -109,11 +110,12 @@ class GalleryMachine(RuleBasedStateMachine):
         again = self.galleries.delete_encoding("g", subject, str(number)).exception()
         assert isinstance(again, EncodingNotFound if held else SubjectNotFound)
 
-    @rule(threshold=st.none() | st.sampled_from([0.0, 0.25, 4.0]))
-    def set_threshold(self, threshold: float | None) -> None:
+    @rule(threshold=st.none() | st.sampled_from([0.0, 0.25, 4.0]), calibration=st.none() | st.sampled_from(["a", "b"]))
+    def set_threshold(self, threshold: float | None, calibration: str | None) -> None:
         self.threshold = threshold
+        self.thresholds.append((threshold, calibration))
         self.revision += 1
-        self.galleries.set_threshold("g", threshold).result()
+        self.galleries.set_threshold("g", threshold, calibration).result()
 
     @rule()
     def compact(self) -> None:
@@ -169,6 +171,11 @@ class GalleryMachine(RuleBasedStateMachine):
         assert (info.subjects, info.encodings) == (len(self.model), encodings)
         assert gallery.revision == info.revision == self.revision
         assert gallery.threshold == self.threshold
+        assert gallery.threshold_revision == len(self.thresholds)
+        kept = self.galleries.list_thresholds("g")
+        assert [(v.threshold, v.calibration) for v in reversed(kept)] == self.thresholds
+        fitted = [(i + 1, calibration) for i, (_, calibration) in enumerate(self.thresholds) if calibration]
+        assert (gallery.calibration_revision, gallery.calibration) == (fitted[-1] if fitted else (0, None))
         page = self.galleries.list_subjects("g", page_size=10)
         stored = {s.id: [int(e.id) for e in s.encodings] for s in page.subjects}
         assert stored == {subject: sorted(held) for subject, held in self.model.items()}

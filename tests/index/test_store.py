@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -35,6 +36,7 @@ from oneglance_index import (
     SubjectExists,
     SubjectNotFound,
 )
+from oneglance_index.schema import SCHEMA_VERSION
 
 Vectors = NDArray[np.float32]
 
@@ -80,12 +82,53 @@ def resolved(value: Any) -> Any:
 def test_thresholds_are_versioned(galleries: Galleries) -> None:
     first = galleries.set_threshold("g", 0.36).result()
     assert (first.threshold, first.threshold_revision, first.revision) == (0.36, 1, 1)
+    assert (first.calibration, first.calibration_revision) == (None, 0)
     with reopened(galleries) as again:
         assert again.set_threshold("g", None).result().threshold_revision == 2
         assert again.search("g", vectors(1), 1).revision == 2
         for bad in (float("nan"), float("inf"), -0.1):
             with pytest.raises(ValueError, match="finite"):
                 again.set_threshold("g", bad).result()
+
+
+def test_every_threshold_is_kept_with_its_evidence(galleries: Galleries) -> None:
+    begun = time.time()
+    assert galleries.list_thresholds("g") == ()
+    assert galleries.get_gallery("g").threshold_since is None
+    galleries.set_threshold("g", 0.36).result()
+    fitted = galleries.set_threshold("g", 0.25, "evidence: Größe").result()
+    assert (fitted.threshold, fitted.calibration, fitted.calibration_revision) == (0.25, "evidence: Größe", 2)
+    cleared = galleries.set_threshold("g", None).result()
+    assert (cleared.threshold, cleared.threshold_revision) == (None, 3)
+    assert (cleared.calibration, cleared.calibration_revision) == ("evidence: Größe", 2)  # the newest there is
+    assert cleared == galleries.get_gallery("g")
+    galleries.set_threshold("g", 0.5, "newer").result()
+    galleries.enroll("g", "s", vectors(1)).result()
+    galleries.create_gallery("other", encoder_digest="e", dimension=4).result()
+    galleries.set_threshold("other", 0.1, "another's").result()
+    with reopened(galleries) as again:
+        kept = again.list_thresholds("g")
+        assert [(v.version, v.threshold, v.calibration) for v in kept] == [
+            (4, 0.5, "newer"),
+            (3, None, None),
+            (2, 0.25, "evidence: Größe"),
+            (1, 0.36, None),
+        ]
+        times = [v.since for v in kept if v.since is not None]
+        assert begun <= times[3] <= times[2] <= times[1] <= times[0] <= time.time()
+        known = again.known("g")
+        assert (known.threshold, known.threshold_since) == (0.5, times[0])
+        assert (known.calibration, known.calibration_revision) == ("newer", 4)
+        with pytest.raises(GalleryNotFound):
+            again.list_thresholds("nowhere")
+        # A gallery of the same name begins anew.
+        again.delete_gallery("g").result()
+        again.create_gallery("g", encoder_digest="e", dimension=4).result()
+        assert again.list_thresholds("g") == ()
+        assert again.set_threshold("g", 1.0).result().threshold_revision == 1
+        with sqlite3.connect(again.data_dir / "store.sqlite3") as db:
+            assert db.execute("SELECT count(*) FROM thresholds").fetchall() == [(2,)]
+        db.close()
 
 
 def test_enrolling_a_subject_again(galleries: Galleries) -> None:
@@ -324,7 +367,7 @@ def test_a_newer_store_is_left_alone(galleries: Galleries) -> None:
     path = galleries.data_dir / "store.sqlite3"
     galleries.close()
     with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     db.close()
     before = path.read_bytes()
     with pytest.raises(StoreTooNew):

@@ -246,7 +246,8 @@ def test_nothing_is_collected_for_anybody(models: tuple[Path, Path], tmp_path: P
     code = (
         "import sys; from pathlib import Path; from oneglance.model_folder import read_model_folder;"
         "from oneglance_server.engines.encoder import Encoder;"
-        "Encoder(read_model_folder(sys.argv[1]), device='cpu', threads=1, gpu_memory_bytes=1)"
+        "from oneglance_server.engines.session import Runtime;"
+        "Encoder(read_model_folder(sys.argv[1]), Runtime('cpu', 1, 1))"
     )
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
     subprocess.run([sys.executable, "-c", code, str(models[0])], env=env, check=True, timeout=60)
@@ -256,7 +257,8 @@ def test_nothing_is_collected_for_anybody(models: tuple[Path, Path], tmp_path: P
 def test_reflection_lists_the_services(models: tuple[Path, Path], tmp_path: Path) -> None:
     with server_thread(data_dir=tmp_path, models=models) as server, grpc.insecure_channel(server.address) as channel:
         services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
-    assert {f"oneglance.v1.{n}Service" for n in ("Gallery", "Subject", "Identification", "Model")} <= services
+    ours = ("Detection", "Gallery", "Subject", "Identification", "Model")
+    assert {f"oneglance.v1.{name}Service" for name in ours} <= services
     assert "grpc.health.v1.Health" in services
 
 

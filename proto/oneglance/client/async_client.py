@@ -12,16 +12,32 @@ from typing import Self, TypeVar
 import grpc
 
 from oneglance.client.errors import UnavailableError, raise_from
-from oneglance.client.requests import ExampleLike, OnExisting, enroll_request, example, identify_request
+from oneglance.client.requests import (
+    SMALL_FACES,
+    ExampleLike,
+    OnExisting,
+    SmallFaces,
+    enroll_request,
+    example,
+    identify_request,
+)
 from oneglance.v1.common_pb2 import Encoding, Threshold
+from oneglance.v1.detection_pb2 import DetectFacesRequest, DetectFacesResponse
+from oneglance.v1.detection_pb2_grpc import DetectionServiceStub
 from oneglance.v1.gallery_pb2 import (
+    CalibrateRequest,
+    CalibrateResponse,
+    CalibrationProbe,
+    CalibrationSettings,
     CreateGalleryRequest,
     DeleteGalleryRequest,
     Gallery,
     GetGalleryRequest,
     GetThresholdRequest,
     ListGalleriesRequest,
+    ListThresholdsRequest,
     SetThresholdRequest,
+    ThresholdVersion,
 )
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceStub
 from oneglance.v1.identification_pb2 import (
@@ -93,6 +109,7 @@ class AsyncClient:
         self._galleries = GalleryServiceStub(self._channel)
         self._subjects = SubjectServiceStub(self._channel)
         self._identification = IdentificationServiceStub(self._channel)
+        self._detection = DetectionServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -160,6 +177,42 @@ class AsyncClient:
         """Give the gallery a tau of its own (squared L2), or None to use the model's."""
         request = SetThresholdRequest(gallery_id=gallery_id, tau=tau)
         return (await self._call(self._galleries.SetThreshold, request)).threshold
+
+    async def calibrate(
+        self,
+        gallery_id: str,
+        probes: AsyncIterable[CalibrationProbe],
+        *,
+        target_fpir: float = 0.01,
+        dry_run: bool = False,
+        data: str = "",
+    ) -> CalibrateResponse:
+        """Fit the gallery's tau to ``target_fpir`` on probes of people who are not enrolled (``stranger`` makes them;
+        ``mate`` those that measure FNIR). It applies from the answer on, unless ``dry_run``. ``data`` says what the
+        probes are."""
+        settings = CalibrationSettings(gallery_id=gallery_id, target_fpir=target_fpir, dry_run=dry_run, data=data)
+        failures: list[Exception] = []
+
+        async def messages() -> AsyncIterator[CalibrateRequest]:
+            yield CalibrateRequest(settings=settings)
+            try:
+                async for probe in probes:
+                    yield CalibrateRequest(probe=probe)
+            except Exception as error:
+                failures.append(error)
+                raise
+
+        try:
+            return await self._galleries.Calibrate(messages())
+        except grpc.RpcError as error:
+            if failures:
+                raise failures[0] from None
+            raise_from(error)
+
+    async def list_thresholds(self, gallery_id: str) -> list[ThresholdVersion]:
+        """Every threshold the gallery has had, the newest first."""
+        request = ListThresholdsRequest(gallery_id=gallery_id)
+        return list((await self._call(self._galleries.ListThresholds, request)).versions)
 
     # Subjects
 
@@ -264,6 +317,14 @@ class AsyncClient:
         request = EncodeRequest(examples=map(example, examples), encoder=encoder)
         response = await self._call(self._identification.Encode, request)
         return list(response.encodings)
+
+    # Faces
+
+    async def detect_faces(self, *photos: ExampleLike, small_faces: SmallFaces = "when-none") -> DetectFacesResponse:
+        """The faces of each photo (a path, or the bytes of a picture), with landmarks and quality."""
+        images = [example(photo).image for photo in photos]
+        request = DetectFacesRequest(images=images, small_faces=SMALL_FACES[small_faces])
+        return await self._call(self._detection.DetectFaces, request)
 
     # Models
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import grpc
 
 from oneglance.v1.error_pb2 import Error
+from oneglance.v1.face_pb2 import Photo
 
 DETAIL_KEY = "oneglance-error-bin"
 
@@ -32,6 +33,7 @@ class OneglanceError(Exception):
         reason: UPPER_SNAKE_CASE, stable (docs/errors.md); empty when no server answered.
         field_violations: (field path, description) pairs.
         metadata: values that belong to the reason.
+        photo: what was seen of a photo that has no face, or several where one is needed; else None.
     """
 
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
@@ -44,6 +46,7 @@ class OneglanceError(Exception):
         reason: str = "",
         field_violations: Sequence[tuple[str, str]] = (),
         metadata: Mapping[str, str] | None = None,
+        photo: Photo | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -51,6 +54,7 @@ class OneglanceError(Exception):
         self.reason = reason
         self.field_violations = tuple(field_violations)
         self.metadata = dict(metadata or {})
+        self.photo = photo
 
     def __str__(self) -> str:
         reason = f" [{self.reason}]" if self.reason else ""
@@ -107,6 +111,7 @@ def from_error(error: Error) -> OneglanceError:
         reason=error.reason,
         field_violations=[(v.field, v.description) for v in error.field_violations],
         metadata=error.metadata,
+        photo=error.photo if error.HasField("photo") else None,
     )
 
 

@@ -9,6 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance.v1.common_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, Encoding, Example, Tensor
+from oneglance.v1.face_pb2 import (
+    SMALL_FACES_ALWAYS,
+    SMALL_FACES_NEVER,
+    SMALL_FACES_WHEN_NONE,
+    Box,
+    FaceSelector,
+)
+from oneglance.v1.gallery_pb2 import CalibrationProbe
 from oneglance.v1.identification_pb2 import IdentifyRequest
 from oneglance.v1.subject_pb2 import (
     ON_EXISTING_ADD,
@@ -26,6 +34,43 @@ ExampleLike = str | os.PathLike[str] | bytes | npt.NDArray[Any] | Encoding | Exa
 
 OnExisting = Literal["add", "replace", "fail"]
 _ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL}
+
+
+SmallFaces = Literal["when-none", "always", "never"]
+SMALL_FACES = {"when-none": SMALL_FACES_WHEN_NONE, "always": SMALL_FACES_ALWAYS, "never": SMALL_FACES_NEVER}
+Which = Literal["largest", "aligned"] | tuple[float, float, float, float] | None
+
+
+def photo(
+    content: str | os.PathLike[str] | bytes, face: Which = None, small_faces: SmallFaces = "when-none"
+) -> Example:
+    """A photo for an encoder of faces, and which face of it is meant.
+
+    ``face``: ``"largest"``; a box (x, y, width, height) in pixels, for the face that overlaps it most; ``"aligned"``
+    when the picture is an aligned face already; None for the only face, or every face in ``identify``.
+    ``small_faces``: when to search the enlarged photo, too.
+    """
+    selector = FaceSelector(small_faces=SMALL_FACES[small_faces])
+    if face == "largest":
+        selector.largest = True
+    elif face == "aligned":
+        selector.aligned = True
+    elif face is not None:
+        x, y, width, height = face
+        selector.box.CopyFrom(Box(x=x, y=y, width=width, height=height))
+    message = example(content)
+    message.face.CopyFrom(selector)
+    return message
+
+
+def stranger(content: ExampleLike, name: str = "") -> CalibrationProbe:
+    """A probe for ``calibrate`` that shows nobody enrolled; ``name`` ties together the pictures of one person."""
+    return CalibrationProbe(example=example(content), subject=name)
+
+
+def mate(content: ExampleLike, subject_id: str) -> CalibrationProbe:
+    """A probe for ``calibrate`` that shows this enrolled subject, in another example than the enrolled ones."""
+    return CalibrationProbe(example=example(content), subject=subject_id, mated=True)
 
 
 def encoding(values: npt.ArrayLike, encoder_digest: str) -> Encoding:

@@ -22,29 +22,33 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from oneglance.v1 import face_pb2 as oneglance_dot_v1_dot_face__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19oneglance/v1/common.proto\x12\x0coneglance.v1\"y\n\x07\x45xample\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12&\n\x06tensor\x18\x02 \x01(\x0b\x32\x14.oneglance.v1.TensorH\x00\x12*\n\x08\x65ncoding\x18\x03 \x01(\x0b\x32\x16.oneglance.v1.EncodingH\x00\x42\t\n\x07\x63ontent\"P\n\x06Tensor\x12)\n\tdata_type\x18\x01 \x01(\x0e\x32\x16.oneglance.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"2\n\x08\x45ncoding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x16\n\x0e\x65ncoder_digest\x18\x02 \x01(\t\"\x81\x01\n\tThreshold\x12\x0b\n\x03tau\x18\x01 \x01(\x01\x12-\n\x06source\x18\x02 \x01(\x0e\x32\x1d.oneglance.v1.ThresholdSource\x12\n\n\x02id\x18\x03 \x01(\t\x12\x1a\n\rexpected_fpir\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_expected_fpir\"\xa9\x01\n\nProvenance\x12\x16\n\x0e\x65ncoder_digest\x18\x01 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x02 \x01(\t\x12\x12\n\nindex_kind\x18\x03 \x01(\t\x12\x14\n\x0cindex_device\x18\x04 \x01(\t\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x18\n\x10gallery_revision\x18\x06 \x01(\x03\x12\x14\n\x0cgallery_size\x18\x07 \x01(\x03\"F\n\tCandidate\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x10\n\x08\x64istance\x18\x02 \x01(\x01\x12\x13\n\x0b\x65ncoding_id\x18\x03 \x01(\t*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x02*\x8b\x01\n\x0fThresholdSource\x12 \n\x1cTHRESHOLD_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16THRESHOLD_SOURCE_MODEL\x10\x01\x12\x1c\n\x18THRESHOLD_SOURCE_GALLERY\x10\x02\x12\x1c\n\x18THRESHOLD_SOURCE_REQUEST\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19oneglance/v1/common.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17oneglance/v1/face.proto\"\xa3\x01\n\x07\x45xample\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12&\n\x06tensor\x18\x02 \x01(\x0b\x32\x14.oneglance.v1.TensorH\x00\x12*\n\x08\x65ncoding\x18\x03 \x01(\x0b\x32\x16.oneglance.v1.EncodingH\x00\x12(\n\x04\x66\x61\x63\x65\x18\x04 \x01(\x0b\x32\x1a.oneglance.v1.FaceSelectorB\t\n\x07\x63ontent\"P\n\x06Tensor\x12)\n\tdata_type\x18\x01 \x01(\x0e\x32\x16.oneglance.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"2\n\x08\x45ncoding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x16\n\x0e\x65ncoder_digest\x18\x02 \x01(\t\"\xd9\x01\n\tThreshold\x12\x0b\n\x03tau\x18\x01 \x01(\x01\x12-\n\x06source\x18\x02 \x01(\x0e\x32\x1d.oneglance.v1.ThresholdSource\x12\n\n\x02id\x18\x03 \x01(\t\x12\x1a\n\rexpected_fpir\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0btarget_fpir\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12,\n\x08set_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x10\n\x0e_expected_fpirB\x0e\n\x0c_target_fpir\"\xee\x01\n\x0b\x43\x61libration\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03tau\x18\x02 \x01(\x01\x12\x13\n\x0btarget_fpir\x18\x03 \x01(\x01\x12\x14\n\x0cgallery_size\x18\x04 \x01(\x03\x12\x0c\n\x04\x66pir\x18\x05 \x01(\x01\x12\x10\n\x08\x66pir_low\x18\x06 \x01(\x01\x12\x11\n\tfpir_high\x18\x07 \x01(\x01\x12\x11\n\x04\x66nir\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10non_mated_probes\x18\t \x01(\x03\x12\x14\n\x0cmated_probes\x18\n \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x0b \x01(\t\x12\x0e\n\x06method\x18\x0c \x01(\tB\x07\n\x05_fnir\"\xa9\x01\n\nProvenance\x12\x16\n\x0e\x65ncoder_digest\x18\x01 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x02 \x01(\t\x12\x12\n\nindex_kind\x18\x03 \x01(\t\x12\x14\n\x0cindex_device\x18\x04 \x01(\t\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x18\n\x10gallery_revision\x18\x06 \x01(\x03\x12\x14\n\x0cgallery_size\x18\x07 \x01(\x03\"F\n\tCandidate\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x10\n\x08\x64istance\x18\x02 \x01(\x01\x12\x13\n\x0b\x65ncoding_id\x18\x03 \x01(\t*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x02*\xca\x01\n\x0fThresholdSource\x12 \n\x1cTHRESHOLD_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16THRESHOLD_SOURCE_MODEL\x10\x01\x12\x1c\n\x18THRESHOLD_SOURCE_GALLERY\x10\x02\x12\x1c\n\x18THRESHOLD_SOURCE_REQUEST\x10\x03\x12 \n\x1cTHRESHOLD_SOURCE_CALIBRATION\x10\x04\x12\x1b\n\x17THRESHOLD_SOURCE_AUTHOR\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'oneglance.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=676
-  _globals['_DATATYPE']._serialized_end=757
-  _globals['_THRESHOLDSOURCE']._serialized_start=760
-  _globals['_THRESHOLDSOURCE']._serialized_end=899
-  _globals['_EXAMPLE']._serialized_start=43
-  _globals['_EXAMPLE']._serialized_end=164
-  _globals['_TENSOR']._serialized_start=166
-  _globals['_TENSOR']._serialized_end=246
-  _globals['_ENCODING']._serialized_start=248
-  _globals['_ENCODING']._serialized_end=298
-  _globals['_THRESHOLD']._serialized_start=301
-  _globals['_THRESHOLD']._serialized_end=430
-  _globals['_PROVENANCE']._serialized_start=433
-  _globals['_PROVENANCE']._serialized_end=602
-  _globals['_CANDIDATE']._serialized_start=604
-  _globals['_CANDIDATE']._serialized_end=674
+  _globals['_DATATYPE']._serialized_start=1106
+  _globals['_DATATYPE']._serialized_end=1187
+  _globals['_THRESHOLDSOURCE']._serialized_start=1190
+  _globals['_THRESHOLDSOURCE']._serialized_end=1392
+  _globals['_EXAMPLE']._serialized_start=102
+  _globals['_EXAMPLE']._serialized_end=265
+  _globals['_TENSOR']._serialized_start=267
+  _globals['_TENSOR']._serialized_end=347
+  _globals['_ENCODING']._serialized_start=349
+  _globals['_ENCODING']._serialized_end=399
+  _globals['_THRESHOLD']._serialized_start=402
+  _globals['_THRESHOLD']._serialized_end=619
+  _globals['_CALIBRATION']._serialized_start=622
+  _globals['_CALIBRATION']._serialized_end=860
+  _globals['_PROVENANCE']._serialized_start=863
+  _globals['_PROVENANCE']._serialized_end=1032
+  _globals['_CANDIDATE']._serialized_start=1034
+  _globals['_CANDIDATE']._serialized_end=1104
 # @@protoc_insertion_point(module_scope)

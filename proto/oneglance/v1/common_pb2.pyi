@@ -9,6 +9,8 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
+import oneglance.v1.face_pb2
 import sys
 import typing
 
@@ -46,9 +48,13 @@ class _ThresholdSourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper
     THRESHOLD_SOURCE_MODEL: _ThresholdSource.ValueType  # 1
     """Calibrated by the exporter, read from the model's manifest."""
     THRESHOLD_SOURCE_GALLERY: _ThresholdSource.ValueType  # 2
-    """Set on the gallery."""
+    """Set on the gallery by hand."""
     THRESHOLD_SOURCE_REQUEST: _ThresholdSource.ValueType  # 3
     """Given in this request."""
+    THRESHOLD_SOURCE_CALIBRATION: _ThresholdSource.ValueType  # 4
+    """Fitted on this gallery, by Calibrate."""
+    THRESHOLD_SOURCE_AUTHOR: _ThresholdSource.ValueType  # 5
+    """The model's author recommends it; no evidence comes with it."""
 
 class ThresholdSource(_ThresholdSource, metaclass=_ThresholdSourceEnumTypeWrapper): ...
 
@@ -56,9 +62,13 @@ THRESHOLD_SOURCE_UNSPECIFIED: ThresholdSource.ValueType  # 0
 THRESHOLD_SOURCE_MODEL: ThresholdSource.ValueType  # 1
 """Calibrated by the exporter, read from the model's manifest."""
 THRESHOLD_SOURCE_GALLERY: ThresholdSource.ValueType  # 2
-"""Set on the gallery."""
+"""Set on the gallery by hand."""
 THRESHOLD_SOURCE_REQUEST: ThresholdSource.ValueType  # 3
 """Given in this request."""
+THRESHOLD_SOURCE_CALIBRATION: ThresholdSource.ValueType  # 4
+"""Fitted on this gallery, by Calibrate."""
+THRESHOLD_SOURCE_AUTHOR: ThresholdSource.ValueType  # 5
+"""The model's author recommends it; no evidence comes with it."""
 Global___ThresholdSource: typing_extensions.TypeAlias = ThresholdSource
 
 @typing.final
@@ -70,9 +80,11 @@ class Example(google.protobuf.message.Message):
     IMAGE_FIELD_NUMBER: builtins.int
     TENSOR_FIELD_NUMBER: builtins.int
     ENCODING_FIELD_NUMBER: builtins.int
+    FACE_FIELD_NUMBER: builtins.int
     image: builtins.bytes
     """An encoded picture (PNG, JPEG, WebP, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is honoured.
-    Brought to the encoder's declared size and colour by the server.
+    For an encoder of faces, a photo: the face is found, aligned and encoded. For others, brought to the encoder's
+    declared size and colour.
     """
     @property
     def tensor(self) -> Global___Tensor:
@@ -82,15 +94,20 @@ class Example(google.protobuf.message.Message):
     def encoding(self) -> Global___Encoding:
         """An encoding made earlier by the same encoder."""
 
+    @property
+    def face(self) -> oneglance.v1.face_pb2.FaceSelector:
+        """With an image for an encoder of faces: which face is meant, and how to look for it."""
+
     def __init__(
         self,
         *,
         image: builtins.bytes = ...,
         tensor: Global___Tensor | None = ...,
         encoding: Global___Encoding | None = ...,
+        face: oneglance.v1.face_pb2.FaceSelector | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "image", b"image", "tensor", b"tensor"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "image", b"image", "tensor", b"tensor"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "tensor", b"tensor"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "tensor", b"tensor"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["image", "tensor", "encoding"] | None: ...
 
 Global___Example: typing_extensions.TypeAlias = Example
@@ -158,17 +175,25 @@ class Threshold(google.protobuf.message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     ID_FIELD_NUMBER: builtins.int
     EXPECTED_FPIR_FIELD_NUMBER: builtins.int
+    TARGET_FPIR_FIELD_NUMBER: builtins.int
+    SET_TIME_FIELD_NUMBER: builtins.int
     tau: builtins.float
     """Squared L2, >= 0. Unit-norm encodings lie within [0, 4] of each other."""
     source: Global___ThresholdSource.ValueType
     id: builtins.str
-    """Names the very value: the calibration's id for MODEL, for GALLERY how often its own was set, empty for
-    REQUEST.
+    """Names the very value: the calibration's id for MODEL, the version for GALLERY and CALIBRATION (see ListThresholds),
+    empty for AUTHOR and REQUEST.
     """
     expected_fpir: builtins.float
     """Upper estimate of the share of strangers that would be identified as somebody at the gallery's present size:
-    1 - (1 - FMR(tau))^K. Absent when the model carries no calibration.
+    1 - (1 - FMR(tau))^K. FMR comes from the gallery's latest calibration, else from the model's; absent without either.
     """
+    target_fpir: builtins.float
+    """The FPIR that tau was fitted to, for MODEL and CALIBRATION."""
+    @property
+    def set_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was set, for GALLERY and CALIBRATION."""
+
     def __init__(
         self,
         *,
@@ -176,12 +201,76 @@ class Threshold(google.protobuf.message.Message):
         source: Global___ThresholdSource.ValueType = ...,
         id: builtins.str = ...,
         expected_fpir: builtins.float | None = ...,
+        target_fpir: builtins.float | None = ...,
+        set_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_expected_fpir", b"_expected_fpir", "expected_fpir", b"expected_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_expected_fpir", b"_expected_fpir", "expected_fpir", b"expected_fpir", "id", b"id", "source", b"source", "tau", b"tau"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_expected_fpir", b"_expected_fpir", "_target_fpir", b"_target_fpir", "expected_fpir", b"expected_fpir", "set_time", b"set_time", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_expected_fpir", b"_expected_fpir", "_target_fpir", b"_target_fpir", "expected_fpir", b"expected_fpir", "id", b"id", "set_time", b"set_time", "source", b"source", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_expected_fpir", b"_expected_fpir"]) -> typing.Literal["expected_fpir"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Threshold: typing_extensions.TypeAlias = Threshold
+
+@typing.final
+class Calibration(google.protobuf.message.Message):
+    """The evidence for a fitted tau (ISO/IEC 19795-1)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    TAU_FIELD_NUMBER: builtins.int
+    TARGET_FPIR_FIELD_NUMBER: builtins.int
+    GALLERY_SIZE_FIELD_NUMBER: builtins.int
+    FPIR_FIELD_NUMBER: builtins.int
+    FPIR_LOW_FIELD_NUMBER: builtins.int
+    FPIR_HIGH_FIELD_NUMBER: builtins.int
+    FNIR_FIELD_NUMBER: builtins.int
+    NON_MATED_PROBES_FIELD_NUMBER: builtins.int
+    MATED_PROBES_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """12 hex digits that change whenever the calibration does."""
+    tau: builtins.float
+    target_fpir: builtins.float
+    """The FPIR asked for."""
+    gallery_size: builtins.int
+    """Subjects enrolled when it was fitted."""
+    fpir: builtins.float
+    """Measured at tau on the probes it was fitted on, with a 95 % interval."""
+    fpir_low: builtins.float
+    fpir_high: builtins.float
+    fnir: builtins.float
+    """Share of mated probes whose mate was not the nearest subject under tau; absent without mated probes."""
+    non_mated_probes: builtins.int
+    mated_probes: builtins.int
+    data: builtins.str
+    """What the probes were, in words."""
+    method: builtins.str
+    """How it was fitted, in words."""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        tau: builtins.float = ...,
+        target_fpir: builtins.float = ...,
+        gallery_size: builtins.int = ...,
+        fpir: builtins.float = ...,
+        fpir_low: builtins.float = ...,
+        fpir_high: builtins.float = ...,
+        fnir: builtins.float | None = ...,
+        non_mated_probes: builtins.int = ...,
+        mated_probes: builtins.int = ...,
+        data: builtins.str = ...,
+        method: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_fnir", b"_fnir", "fnir", b"fnir"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_fnir", b"_fnir", "data", b"data", "fnir", b"fnir", "fpir", b"fpir", "fpir_high", b"fpir_high", "fpir_low", b"fpir_low", "gallery_size", b"gallery_size", "id", b"id", "mated_probes", b"mated_probes", "method", b"method", "non_mated_probes", b"non_mated_probes", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_fnir", b"_fnir"]) -> typing.Literal["fnir"] | None: ...
+
+Global___Calibration: typing_extensions.TypeAlias = Calibration
 
 @typing.final
 class Provenance(google.protobuf.message.Message):

@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import oneglance.v1.face_pb2
 import sys
 import typing
 
@@ -50,6 +51,7 @@ class Error(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     FIELD_VIOLATIONS_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
+    PHOTO_FIELD_NUMBER: builtins.int
     code: builtins.int
     """google.rpc.Code, the same as the gRPC status."""
     message: builtins.str
@@ -62,6 +64,10 @@ class Error(google.protobuf.message.Message):
     def metadata(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Values that belong to the reason: limits, ids."""
 
+    @property
+    def photo(self) -> oneglance.v1.face_pb2.Photo:
+        """Of a photo with no face or several where one is needed: what was seen."""
+
     def __init__(
         self,
         *,
@@ -70,8 +76,10 @@ class Error(google.protobuf.message.Message):
         reason: builtins.str = ...,
         field_violations: collections.abc.Iterable[Global___FieldViolation] | None = ...,
         metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        photo: oneglance.v1.face_pb2.Photo | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "field_violations", b"field_violations", "message", b"message", "metadata", b"metadata", "reason", b"reason"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["photo", b"photo"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "field_violations", b"field_violations", "message", b"message", "metadata", b"metadata", "photo", b"photo", "reason", b"reason"]) -> None: ...
 
 Global___Error: typing_extensions.TypeAlias = Error
 

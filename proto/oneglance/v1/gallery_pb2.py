@@ -24,41 +24,58 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from oneglance.v1 import common_pb2 as oneglance_dot_v1_dot_common__pb2
+from oneglance.v1 import error_pb2 as oneglance_dot_v1_dot_error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoneglance/v1/gallery.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19oneglance/v1/common.proto\"\x8b\x02\n\x07Gallery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x16\n\x0e\x65ncoder_digest\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x15\n\rsubject_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x65ncoding_count\x18\x06 \x01(\x03\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tthreshold\x18\t \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12\x16\n\x0e\x65ncoder_loaded\x18\n \x01(\x08\"P\n\x14\x43reateGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"?\n\x15\x43reateGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\'\n\x11GetGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"<\n\x12GetGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"=\n\x14ListGalleriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x15ListGalleriesResponse\x12(\n\tgalleries\x18\x01 \x03(\x0b\x32\x15.oneglance.v1.Gallery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x14\x44\x65leteGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"1\n\x15\x44\x65leteGalleryResponse\x12\x18\n\x10\x64\x65leted_subjects\x18\x01 \x01(\x03\")\n\x13GetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"B\n\x14GetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\"C\n\x13SetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x10\n\x03tau\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x06\n\x04_tau\"B\n\x14SetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold2\x9d\x04\n\x0eGalleryService\x12X\n\rCreateGallery\x12\".oneglance.v1.CreateGalleryRequest\x1a#.oneglance.v1.CreateGalleryResponse\x12O\n\nGetGallery\x12\x1f.oneglance.v1.GetGalleryRequest\x1a .oneglance.v1.GetGalleryResponse\x12X\n\rListGalleries\x12\".oneglance.v1.ListGalleriesRequest\x1a#.oneglance.v1.ListGalleriesResponse\x12X\n\rDeleteGallery\x12\".oneglance.v1.DeleteGalleryRequest\x1a#.oneglance.v1.DeleteGalleryResponse\x12U\n\x0cGetThreshold\x12!.oneglance.v1.GetThresholdRequest\x1a\".oneglance.v1.GetThresholdResponse\x12U\n\x0cSetThreshold\x12!.oneglance.v1.SetThresholdRequest\x1a\".oneglance.v1.SetThresholdResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoneglance/v1/gallery.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19oneglance/v1/common.proto\x1a\x18oneglance/v1/error.proto\"\x8b\x02\n\x07Gallery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x16\n\x0e\x65ncoder_digest\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x15\n\rsubject_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x65ncoding_count\x18\x06 \x01(\x03\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tthreshold\x18\t \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12\x16\n\x0e\x65ncoder_loaded\x18\n \x01(\x08\"P\n\x14\x43reateGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"?\n\x15\x43reateGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\'\n\x11GetGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"<\n\x12GetGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"=\n\x14ListGalleriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x15ListGalleriesResponse\x12(\n\tgalleries\x18\x01 \x03(\x0b\x32\x15.oneglance.v1.Gallery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x14\x44\x65leteGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"1\n\x15\x44\x65leteGalleryResponse\x12\x18\n\x10\x64\x65leted_subjects\x18\x01 \x01(\x03\")\n\x13GetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"r\n\x14GetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x02 \x01(\x0b\x32\x19.oneglance.v1.Calibration\"C\n\x13SetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x10\n\x03tau\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x06\n\x04_tau\"B\n\x14SetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\"\x82\x01\n\x10\x43\x61librateRequest\x12\x35\n\x08settings\x18\x01 \x01(\x0b\x32!.oneglance.v1.CalibrationSettingsH\x00\x12/\n\x05probe\x18\x02 \x01(\x0b\x32\x1e.oneglance.v1.CalibrationProbeH\x00\x42\x06\n\x04item\"]\n\x13\x43\x61librationSettings\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x13\n\x0btarget_fpir\x18\x02 \x01(\x01\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\t\"Z\n\x10\x43\x61librationProbe\x12&\n\x07\x65xample\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Example\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\r\n\x05mated\x18\x03 \x01(\x08\"\x9c\x01\n\x11\x43\x61librateResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x02 \x01(\x0b\x32\x19.oneglance.v1.Calibration\x12+\n\x07skipped\x18\x03 \x03(\x0b\x32\x1a.oneglance.v1.SkippedProbe\"A\n\x0cSkippedProbe\x12\r\n\x05index\x18\x01 \x01(\x03\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x13.oneglance.v1.Error\"+\n\x15ListThresholdsRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"J\n\x16ListThresholdsResponse\x12\x30\n\x08versions\x18\x01 \x03(\x0b\x32\x1e.oneglance.v1.ThresholdVersion\"\xad\x01\n\x10ThresholdVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12*\n\tthreshold\x18\x02 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x03 \x01(\x0b\x32\x19.oneglance.v1.Calibration\x12,\n\x08set_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xca\x05\n\x0eGalleryService\x12X\n\rCreateGallery\x12\".oneglance.v1.CreateGalleryRequest\x1a#.oneglance.v1.CreateGalleryResponse\x12O\n\nGetGallery\x12\x1f.oneglance.v1.GetGalleryRequest\x1a .oneglance.v1.GetGalleryResponse\x12X\n\rListGalleries\x12\".oneglance.v1.ListGalleriesRequest\x1a#.oneglance.v1.ListGalleriesResponse\x12X\n\rDeleteGallery\x12\".oneglance.v1.DeleteGalleryRequest\x1a#.oneglance.v1.DeleteGalleryResponse\x12U\n\x0cGetThreshold\x12!.oneglance.v1.GetThresholdRequest\x1a\".oneglance.v1.GetThresholdResponse\x12U\n\x0cSetThreshold\x12!.oneglance.v1.SetThresholdRequest\x1a\".oneglance.v1.SetThresholdResponse\x12N\n\tCalibrate\x12\x1e.oneglance.v1.CalibrateRequest\x1a\x1f.oneglance.v1.CalibrateResponse(\x01\x12[\n\x0eListThresholds\x12#.oneglance.v1.ListThresholdsRequest\x1a$.oneglance.v1.ListThresholdsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'oneglance.v1.gallery_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GALLERY']._serialized_start=105
-  _globals['_GALLERY']._serialized_end=372
-  _globals['_CREATEGALLERYREQUEST']._serialized_start=374
-  _globals['_CREATEGALLERYREQUEST']._serialized_end=454
-  _globals['_CREATEGALLERYRESPONSE']._serialized_start=456
-  _globals['_CREATEGALLERYRESPONSE']._serialized_end=519
-  _globals['_GETGALLERYREQUEST']._serialized_start=521
-  _globals['_GETGALLERYREQUEST']._serialized_end=560
-  _globals['_GETGALLERYRESPONSE']._serialized_start=562
-  _globals['_GETGALLERYRESPONSE']._serialized_end=622
-  _globals['_LISTGALLERIESREQUEST']._serialized_start=624
-  _globals['_LISTGALLERIESREQUEST']._serialized_end=685
-  _globals['_LISTGALLERIESRESPONSE']._serialized_start=687
-  _globals['_LISTGALLERIESRESPONSE']._serialized_end=777
-  _globals['_DELETEGALLERYREQUEST']._serialized_start=779
-  _globals['_DELETEGALLERYREQUEST']._serialized_end=821
-  _globals['_DELETEGALLERYRESPONSE']._serialized_start=823
-  _globals['_DELETEGALLERYRESPONSE']._serialized_end=872
-  _globals['_GETTHRESHOLDREQUEST']._serialized_start=874
-  _globals['_GETTHRESHOLDREQUEST']._serialized_end=915
-  _globals['_GETTHRESHOLDRESPONSE']._serialized_start=917
-  _globals['_GETTHRESHOLDRESPONSE']._serialized_end=983
-  _globals['_SETTHRESHOLDREQUEST']._serialized_start=985
-  _globals['_SETTHRESHOLDREQUEST']._serialized_end=1052
-  _globals['_SETTHRESHOLDRESPONSE']._serialized_start=1054
-  _globals['_SETTHRESHOLDRESPONSE']._serialized_end=1120
-  _globals['_GALLERYSERVICE']._serialized_start=1123
-  _globals['_GALLERYSERVICE']._serialized_end=1664
+  _globals['_GALLERY']._serialized_start=131
+  _globals['_GALLERY']._serialized_end=398
+  _globals['_CREATEGALLERYREQUEST']._serialized_start=400
+  _globals['_CREATEGALLERYREQUEST']._serialized_end=480
+  _globals['_CREATEGALLERYRESPONSE']._serialized_start=482
+  _globals['_CREATEGALLERYRESPONSE']._serialized_end=545
+  _globals['_GETGALLERYREQUEST']._serialized_start=547
+  _globals['_GETGALLERYREQUEST']._serialized_end=586
+  _globals['_GETGALLERYRESPONSE']._serialized_start=588
+  _globals['_GETGALLERYRESPONSE']._serialized_end=648
+  _globals['_LISTGALLERIESREQUEST']._serialized_start=650
+  _globals['_LISTGALLERIESREQUEST']._serialized_end=711
+  _globals['_LISTGALLERIESRESPONSE']._serialized_start=713
+  _globals['_LISTGALLERIESRESPONSE']._serialized_end=803
+  _globals['_DELETEGALLERYREQUEST']._serialized_start=805
+  _globals['_DELETEGALLERYREQUEST']._serialized_end=847
+  _globals['_DELETEGALLERYRESPONSE']._serialized_start=849
+  _globals['_DELETEGALLERYRESPONSE']._serialized_end=898
+  _globals['_GETTHRESHOLDREQUEST']._serialized_start=900
+  _globals['_GETTHRESHOLDREQUEST']._serialized_end=941
+  _globals['_GETTHRESHOLDRESPONSE']._serialized_start=943
+  _globals['_GETTHRESHOLDRESPONSE']._serialized_end=1057
+  _globals['_SETTHRESHOLDREQUEST']._serialized_start=1059
+  _globals['_SETTHRESHOLDREQUEST']._serialized_end=1126
+  _globals['_SETTHRESHOLDRESPONSE']._serialized_start=1128
+  _globals['_SETTHRESHOLDRESPONSE']._serialized_end=1194
+  _globals['_CALIBRATEREQUEST']._serialized_start=1197
+  _globals['_CALIBRATEREQUEST']._serialized_end=1327
+  _globals['_CALIBRATIONSETTINGS']._serialized_start=1329
+  _globals['_CALIBRATIONSETTINGS']._serialized_end=1422
+  _globals['_CALIBRATIONPROBE']._serialized_start=1424
+  _globals['_CALIBRATIONPROBE']._serialized_end=1514
+  _globals['_CALIBRATERESPONSE']._serialized_start=1517
+  _globals['_CALIBRATERESPONSE']._serialized_end=1673
+  _globals['_SKIPPEDPROBE']._serialized_start=1675
+  _globals['_SKIPPEDPROBE']._serialized_end=1740
+  _globals['_LISTTHRESHOLDSREQUEST']._serialized_start=1742
+  _globals['_LISTTHRESHOLDSREQUEST']._serialized_end=1785
+  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_start=1787
+  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_end=1861
+  _globals['_THRESHOLDVERSION']._serialized_start=1864
+  _globals['_THRESHOLDVERSION']._serialized_end=2037
+  _globals['_GALLERYSERVICE']._serialized_start=2040
+  _globals['_GALLERYSERVICE']._serialized_end=2754
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import oneglance.v1.common_pb2
+import oneglance.v1.error_pb2
 import sys
 import typing
 
@@ -233,15 +234,21 @@ class GetThresholdResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     THRESHOLD_FIELD_NUMBER: builtins.int
+    CALIBRATION_FIELD_NUMBER: builtins.int
     @property
     def threshold(self) -> oneglance.v1.common_pb2.Threshold: ...
+    @property
+    def calibration(self) -> oneglance.v1.common_pb2.Calibration:
+        """The evidence, when it comes from a calibration, the gallery's or the model's."""
+
     def __init__(
         self,
         *,
         threshold: oneglance.v1.common_pb2.Threshold | None = ...,
+        calibration: oneglance.v1.common_pb2.Calibration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["threshold", b"threshold"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["calibration", b"calibration", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "threshold", b"threshold"]) -> None: ...
 
 Global___GetThresholdResponse: typing_extensions.TypeAlias = GetThresholdResponse
 
@@ -284,3 +291,193 @@ class SetThresholdResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["threshold", b"threshold"]) -> None: ...
 
 Global___SetThresholdResponse: typing_extensions.TypeAlias = SetThresholdResponse
+
+@typing.final
+class CalibrateRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: builtins.int
+    PROBE_FIELD_NUMBER: builtins.int
+    @property
+    def settings(self) -> Global___CalibrationSettings:
+        """The first message of the stream, and only that."""
+
+    @property
+    def probe(self) -> Global___CalibrationProbe: ...
+    def __init__(
+        self,
+        *,
+        settings: Global___CalibrationSettings | None = ...,
+        probe: Global___CalibrationProbe | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["item", b"item", "probe", b"probe", "settings", b"settings"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["item", b"item", "probe", b"probe", "settings", b"settings"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["item", b"item"]) -> typing.Literal["settings", "probe"] | None: ...
+
+Global___CalibrateRequest: typing_extensions.TypeAlias = CalibrateRequest
+
+@typing.final
+class CalibrationSettings(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    TARGET_FPIR_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    target_fpir: builtins.float
+    """Share of strangers let in, above 0 and below 1; 0 means 0.01."""
+    dry_run: builtins.bool
+    """Measure, but leave the gallery's threshold as it is."""
+    data: builtins.str
+    """What the probes are, in words, kept with the calibration. At most 1,000 characters."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        target_fpir: builtins.float = ...,
+        dry_run: builtins.bool = ...,
+        data: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "dry_run", b"dry_run", "gallery_id", b"gallery_id", "target_fpir", b"target_fpir"]) -> None: ...
+
+Global___CalibrationSettings: typing_extensions.TypeAlias = CalibrationSettings
+
+@typing.final
+class CalibrationProbe(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXAMPLE_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
+    MATED_FIELD_NUMBER: builtins.int
+    subject: builtins.str
+    """Who it is: for a stranger any name, so that pictures of one person are not counted as independent; empty: a person
+    of their own. Names of strangers are not kept.
+    """
+    mated: builtins.bool
+    """The probe is of the enrolled subject `subject`: it measures FNIR."""
+    @property
+    def example(self) -> oneglance.v1.common_pb2.Example: ...
+    def __init__(
+        self,
+        *,
+        example: oneglance.v1.common_pb2.Example | None = ...,
+        subject: builtins.str = ...,
+        mated: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["example", b"example"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["example", b"example", "mated", b"mated", "subject", b"subject"]) -> None: ...
+
+Global___CalibrationProbe: typing_extensions.TypeAlias = CalibrationProbe
+
+@typing.final
+class CalibrateResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    THRESHOLD_FIELD_NUMBER: builtins.int
+    CALIBRATION_FIELD_NUMBER: builtins.int
+    SKIPPED_FIELD_NUMBER: builtins.int
+    @property
+    def threshold(self) -> oneglance.v1.common_pb2.Threshold:
+        """What is in force now."""
+
+    @property
+    def calibration(self) -> oneglance.v1.common_pb2.Calibration: ...
+    @property
+    def skipped(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SkippedProbe]: ...
+    def __init__(
+        self,
+        *,
+        threshold: oneglance.v1.common_pb2.Threshold | None = ...,
+        calibration: oneglance.v1.common_pb2.Calibration | None = ...,
+        skipped: collections.abc.Iterable[Global___SkippedProbe] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["calibration", b"calibration", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "skipped", b"skipped", "threshold", b"threshold"]) -> None: ...
+
+Global___CalibrateResponse: typing_extensions.TypeAlias = CalibrateResponse
+
+@typing.final
+class SkippedProbe(google.protobuf.message.Message):
+    """A probe that was left out."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    index: builtins.int
+    """Position among the probes, from 0."""
+    @property
+    def error(self) -> oneglance.v1.error_pb2.Error: ...
+    def __init__(
+        self,
+        *,
+        index: builtins.int = ...,
+        error: oneglance.v1.error_pb2.Error | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "index", b"index"]) -> None: ...
+
+Global___SkippedProbe: typing_extensions.TypeAlias = SkippedProbe
+
+@typing.final
+class ListThresholdsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id"]) -> None: ...
+
+Global___ListThresholdsRequest: typing_extensions.TypeAlias = ListThresholdsRequest
+
+@typing.final
+class ListThresholdsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: builtins.int
+    @property
+    def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ThresholdVersion]: ...
+    def __init__(
+        self,
+        *,
+        versions: collections.abc.Iterable[Global___ThresholdVersion] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["versions", b"versions"]) -> None: ...
+
+Global___ListThresholdsResponse: typing_extensions.TypeAlias = ListThresholdsResponse
+
+@typing.final
+class ThresholdVersion(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    THRESHOLD_FIELD_NUMBER: builtins.int
+    CALIBRATION_FIELD_NUMBER: builtins.int
+    SET_TIME_FIELD_NUMBER: builtins.int
+    version: builtins.int
+    """Counts from 1."""
+    @property
+    def threshold(self) -> oneglance.v1.common_pb2.Threshold:
+        """Absent when this version cleared the gallery's own."""
+
+    @property
+    def calibration(self) -> oneglance.v1.common_pb2.Calibration: ...
+    @property
+    def set_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        version: builtins.int = ...,
+        threshold: oneglance.v1.common_pb2.Threshold | None = ...,
+        calibration: oneglance.v1.common_pb2.Calibration | None = ...,
+        set_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["calibration", b"calibration", "set_time", b"set_time", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "set_time", b"set_time", "threshold", b"threshold", "version", b"version"]) -> None: ...
+
+Global___ThresholdVersion: typing_extensions.TypeAlias = ThresholdVersion

@@ -71,6 +71,16 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetThresholdRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetThresholdResponse.FromString,
                 _registered_method=True)
+        self.Calibrate = channel.stream_unary(
+                '/oneglance.v1.GalleryService/Calibrate',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateResponse.FromString,
+                _registered_method=True)
+        self.ListThresholds = channel.unary_unary(
+                '/oneglance.v1.GalleryService/ListThresholds',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsResponse.FromString,
+                _registered_method=True)
 
 
 class GalleryServiceServicer(object):
@@ -125,6 +135,22 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Calibrate(self, request_iterator, context):
+        """Fits the gallery's threshold to a target FPIR, at the gallery's present size, on probes of strangers: people who are
+        not enrolled. The settings come first, then the probes. A probe that can't be used is skipped and reported. The
+        threshold applies from the answer on, unless dry_run. FAILED_PRECONDITION with too few strangers for the target.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListThresholds(self, request, context):
+        """Every threshold the gallery has had, the newest first. An empty list is a success.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -157,6 +183,16 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.SetThreshold,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetThresholdRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetThresholdResponse.SerializeToString,
+            ),
+            'Calibrate': grpc.stream_unary_rpc_method_handler(
+                    servicer.Calibrate,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateResponse.SerializeToString,
+            ),
+            'ListThresholds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListThresholds,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -328,6 +364,60 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/SetThreshold',
             oneglance_dot_v1_dot_gallery__pb2.SetThresholdRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.SetThresholdResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Calibrate(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/oneglance.v1.GalleryService/Calibrate',
+            oneglance_dot_v1_dot_gallery__pb2.CalibrateRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.CalibrateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListThresholds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/ListThresholds',
+            oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.ListThresholdsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -121,7 +121,39 @@ _GalleryServiceSetThresholdType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType]):
+_GalleryServiceCalibrateType = typing_extensions.TypeVar(
+    '_GalleryServiceCalibrateType',
+    grpc.StreamUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CalibrateRequest,
+        oneglance.v1.gallery_pb2.CalibrateResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CalibrateRequest,
+        oneglance.v1.gallery_pb2.CalibrateResponse,
+    ],
+    default=grpc.StreamUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CalibrateRequest,
+        oneglance.v1.gallery_pb2.CalibrateResponse,
+    ],
+)
+
+_GalleryServiceListThresholdsType = typing_extensions.TypeVar(
+    '_GalleryServiceListThresholdsType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.ListThresholdsRequest,
+        oneglance.v1.gallery_pb2.ListThresholdsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.ListThresholdsRequest,
+        oneglance.v1.gallery_pb2.ListThresholdsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.ListThresholdsRequest,
+        oneglance.v1.gallery_pb2.ListThresholdsResponse,
+    ],
+)
+
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceCalibrateType, _GalleryServiceListThresholdsType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -157,6 +189,14 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetThresholdRequest,
             oneglance.v1.gallery_pb2.SetThresholdResponse,
         ],
+        grpc.StreamUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.CalibrateRequest,
+            oneglance.v1.gallery_pb2.CalibrateResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.ListThresholdsRequest,
+            oneglance.v1.gallery_pb2.ListThresholdsResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -185,6 +225,14 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetThresholdRequest,
             oneglance.v1.gallery_pb2.SetThresholdResponse,
         ],
+        grpc.aio.StreamUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.CalibrateRequest,
+            oneglance.v1.gallery_pb2.CalibrateResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.ListThresholdsRequest,
+            oneglance.v1.gallery_pb2.ListThresholdsResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     CreateGallery: _GalleryServiceCreateGalleryType
@@ -204,6 +252,15 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
 
     SetThreshold: _GalleryServiceSetThresholdType
     """Sets the gallery's own threshold, or clears it so that the model's applies again."""
+
+    Calibrate: _GalleryServiceCalibrateType
+    """Fits the gallery's threshold to a target FPIR, at the gallery's present size, on probes of strangers: people who are
+    not enrolled. The settings come first, then the probes. A probe that can't be used is skipped and reported. The
+    threshold applies from the answer on, unless dry_run. FAILED_PRECONDITION with too few strangers for the target.
+    """
+
+    ListThresholds: _GalleryServiceListThresholdsType
+    """Every threshold the gallery has had, the newest first. An empty list is a success."""
 
 GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -229,6 +286,14 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetThresholdRequest,
         oneglance.v1.gallery_pb2.SetThresholdResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CalibrateRequest,
+        oneglance.v1.gallery_pb2.CalibrateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.ListThresholdsRequest,
+        oneglance.v1.gallery_pb2.ListThresholdsResponse,
     ],
 ]
 
@@ -289,5 +354,24 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.SetThresholdResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetThresholdResponse]]:
         """Sets the gallery's own threshold, or clears it so that the model's applies again."""
+
+    @abc.abstractmethod
+    def Calibrate(
+        self,
+        request_iterator: _MaybeAsyncIterator[oneglance.v1.gallery_pb2.CalibrateRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.CalibrateResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.CalibrateResponse]]:
+        """Fits the gallery's threshold to a target FPIR, at the gallery's present size, on probes of strangers: people who are
+        not enrolled. The settings come first, then the probes. A probe that can't be used is skipped and reported. The
+        threshold applies from the answer on, unless dry_run. FAILED_PRECONDITION with too few strangers for the target.
+        """
+
+    @abc.abstractmethod
+    def ListThresholds(
+        self,
+        request: oneglance.v1.gallery_pb2.ListThresholdsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.ListThresholdsResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.ListThresholdsResponse]]:
+        """Every threshold the gallery has had, the newest first. An empty list is a success."""
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

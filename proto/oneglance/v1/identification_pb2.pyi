@@ -11,6 +11,7 @@ import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import oneglance.v1.common_pb2
 import oneglance.v1.error_pb2
+import oneglance.v1.face_pb2
 import sys
 import typing
 
@@ -94,6 +95,8 @@ class VerifyResponse(google.protobuf.message.Message):
     ENCODING_ID_FIELD_NUMBER: builtins.int
     THRESHOLD_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    FACE_FIELD_NUMBER: builtins.int
+    OTHER_FACE_FIELD_NUMBER: builtins.int
     same: builtins.bool
     """d <= tau."""
     distance: builtins.float
@@ -104,6 +107,12 @@ class VerifyResponse(google.protobuf.message.Message):
     def threshold(self) -> oneglance.v1.common_pb2.Threshold: ...
     @property
     def provenance(self) -> oneglance.v1.common_pb2.Provenance: ...
+    @property
+    def face(self) -> oneglance.v1.face_pb2.Face:
+        """The faces that were compared, when they come from photos."""
+
+    @property
+    def other_face(self) -> oneglance.v1.face_pb2.Face: ...
     def __init__(
         self,
         *,
@@ -112,9 +121,11 @@ class VerifyResponse(google.protobuf.message.Message):
         encoding_id: builtins.str = ...,
         threshold: oneglance.v1.common_pb2.Threshold | None = ...,
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
+        face: oneglance.v1.face_pb2.Face | None = ...,
+        other_face: oneglance.v1.face_pb2.Face | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["provenance", b"provenance", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["distance", b"distance", "encoding_id", b"encoding_id", "provenance", b"provenance", "same", b"same", "threshold", b"threshold"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["face", b"face", "other_face", b"other_face", "provenance", b"provenance", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "threshold", b"threshold"]) -> None: ...
 
 Global___VerifyResponse: typing_extensions.TypeAlias = VerifyResponse
 
@@ -159,26 +170,52 @@ Global___IdentifyRequest: typing_extensions.TypeAlias = IdentifyRequest
 class IdentifyResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class PhotosEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.int
+        @property
+        def value(self) -> oneglance.v1.face_pb2.Photo: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.int = ...,
+            value: oneglance.v1.face_pb2.Photo | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     RESULTS_FIELD_NUMBER: builtins.int
     THRESHOLD_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    PHOTOS_FIELD_NUMBER: builtins.int
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___IdentifyResult]:
-        """The i-th result answers the i-th probe."""
+        """In the order of the probes. One for each probe; for a photo given to an encoder of faces, one for each face in it,
+        the largest first, and none when it shows none.
+        """
 
     @property
     def threshold(self) -> oneglance.v1.common_pb2.Threshold: ...
     @property
     def provenance(self) -> oneglance.v1.common_pb2.Provenance: ...
+    @property
+    def photos(self) -> google.protobuf.internal.containers.MessageMap[builtins.int, oneglance.v1.face_pb2.Photo]:
+        """The photos that faces were searched in, by the position of the probe."""
+
     def __init__(
         self,
         *,
         results: collections.abc.Iterable[Global___IdentifyResult] | None = ...,
         threshold: oneglance.v1.common_pb2.Threshold | None = ...,
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
+        photos: collections.abc.Mapping[builtins.int, oneglance.v1.face_pb2.Photo] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["provenance", b"provenance", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["provenance", b"provenance", "results", b"results", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["photos", b"photos", "provenance", b"provenance", "results", b"results", "threshold", b"threshold"]) -> None: ...
 
 Global___IdentifyResponse: typing_extensions.TypeAlias = IdentifyResponse
 
@@ -191,11 +228,15 @@ class IdentifyResult(google.protobuf.message.Message):
     CANDIDATES_FIELD_NUMBER: builtins.int
     MATCHES_FIELD_NUMBER: builtins.int
     MATCHES_TRUNCATED_FIELD_NUMBER: builtins.int
+    PROBE_INDEX_FIELD_NUMBER: builtins.int
+    FACE_FIELD_NUMBER: builtins.int
     decision: Global___Decision.ValueType
     subject_id: builtins.str
     """The identified subject; empty when UNKNOWN."""
     matches_truncated: builtins.bool
     """More than that were under tau."""
+    probe_index: builtins.int
+    """Position of the probe in the request."""
     @property
     def candidates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Candidate]:
         """Nearest subjects first, each once, whatever tau: evidence, not a decision."""
@@ -203,6 +244,10 @@ class IdentifyResult(google.protobuf.message.Message):
     @property
     def matches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Candidate]:
         """With all_matches: every subject under tau, nearest first, at most 10,000, and 50,000 over all probes."""
+
+    @property
+    def face(self) -> oneglance.v1.face_pb2.Face:
+        """The face, when the probe is a photo."""
 
     def __init__(
         self,
@@ -212,8 +257,11 @@ class IdentifyResult(google.protobuf.message.Message):
         candidates: collections.abc.Iterable[oneglance.v1.common_pb2.Candidate] | None = ...,
         matches: collections.abc.Iterable[oneglance.v1.common_pb2.Candidate] | None = ...,
         matches_truncated: builtins.bool = ...,
+        probe_index: builtins.int = ...,
+        face: oneglance.v1.face_pb2.Face | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "decision", b"decision", "matches", b"matches", "matches_truncated", b"matches_truncated", "subject_id", b"subject_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["face", b"face"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "decision", b"decision", "face", b"face", "matches", b"matches", "matches_truncated", b"matches_truncated", "probe_index", b"probe_index", "subject_id", b"subject_id"]) -> None: ...
 
 Global___IdentifyResult: typing_extensions.TypeAlias = IdentifyResult
 
@@ -288,19 +336,25 @@ class EncodeResponse(google.protobuf.message.Message):
 
     ENCODINGS_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    FACES_FIELD_NUMBER: builtins.int
     @property
     def encodings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Encoding]:
         """The i-th encoding belongs to the i-th example."""
 
     @property
     def provenance(self) -> oneglance.v1.common_pb2.Provenance: ...
+    @property
+    def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.face_pb2.Face]:
+        """The face behind each encoding when all came from photos; otherwise empty."""
+
     def __init__(
         self,
         *,
         encodings: collections.abc.Iterable[oneglance.v1.common_pb2.Encoding] | None = ...,
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
+        faces: collections.abc.Iterable[oneglance.v1.face_pb2.Face] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["encodings", b"encodings", "provenance", b"provenance"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encodings", b"encodings", "faces", b"faces", "provenance", b"provenance"]) -> None: ...
 
 Global___EncodeResponse: typing_extensions.TypeAlias = EncodeResponse

@@ -33,6 +33,8 @@ class Model(google.protobuf.message.Message):
     THRESHOLD_FIELD_NUMBER: builtins.int
     EXECUTION_PROVIDER_FIELD_NUMBER: builtins.int
     LICENSE_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    TAKES_PHOTOS_FIELD_NUMBER: builtins.int
     name: builtins.str
     digest: builtins.str
     """SHA-256 over the graph and its input and output contract, 64 hex digits. Galleries are bound to it."""
@@ -45,6 +47,12 @@ class Model(google.protobuf.message.Message):
     execution_provider: builtins.str
     """The ONNX Runtime execution provider that really runs it."""
     license: builtins.str
+    kind: builtins.str
+    """"encoder", "detector" (finds faces) or "landmarks" (finds their points). The fields about encodings are set for an
+    encoder only.
+    """
+    takes_photos: builtins.bool
+    """True for an encoder of faces: pictures are photos, faces are found and aligned first."""
     @property
     def input(self) -> Global___ModelInput: ...
     @property
@@ -64,9 +72,11 @@ class Model(google.protobuf.message.Message):
         threshold: oneglance.v1.common_pb2.Threshold | None = ...,
         execution_provider: builtins.str = ...,
         license: builtins.str = ...,
+        kind: builtins.str = ...,
+        takes_photos: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["input", b"input", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["description", b"description", "digest", b"digest", "dimension", b"dimension", "execution_provider", b"execution_provider", "input", b"input", "license", b"license", "metric", b"metric", "name", b"name", "threshold", b"threshold", "unit_norm", b"unit_norm"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["description", b"description", "digest", b"digest", "dimension", b"dimension", "execution_provider", b"execution_provider", "input", b"input", "kind", b"kind", "license", b"license", "metric", b"metric", "name", b"name", "takes_photos", b"takes_photos", "threshold", b"threshold", "unit_norm", b"unit_norm"]) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
 

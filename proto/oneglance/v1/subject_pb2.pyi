@@ -12,6 +12,7 @@ import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import oneglance.v1.common_pb2
 import oneglance.v1.error_pb2
+import oneglance.v1.face_pb2
 import sys
 import typing
 
@@ -184,6 +185,7 @@ class EnrollResponse(google.protobuf.message.Message):
     CREATED_FIELD_NUMBER: builtins.int
     REPLAYED_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    FACES_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     created: builtins.bool
     """False when the subject was enrolled before."""
@@ -195,6 +197,10 @@ class EnrollResponse(google.protobuf.message.Message):
 
     @property
     def provenance(self) -> oneglance.v1.common_pb2.Provenance: ...
+    @property
+    def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.face_pb2.Face]:
+        """The face behind each encoding when all came from photos; otherwise empty."""
+
     def __init__(
         self,
         *,
@@ -203,9 +209,10 @@ class EnrollResponse(google.protobuf.message.Message):
         created: builtins.bool = ...,
         replayed: builtins.bool = ...,
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
+        faces: collections.abc.Iterable[oneglance.v1.face_pb2.Face] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created", b"created", "encoding_ids", b"encoding_ids", "provenance", b"provenance", "replayed", b"replayed", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created", b"created", "encoding_ids", b"encoding_ids", "faces", b"faces", "provenance", b"provenance", "replayed", b"replayed", "subject_id", b"subject_id"]) -> None: ...
 
 Global___EnrollResponse: typing_extensions.TypeAlias = EnrollResponse
 

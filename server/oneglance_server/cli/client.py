@@ -12,7 +12,15 @@ import numpy as np
 from google.protobuf.message import Message
 
 from oneglance.client.errors import OneglanceError
-from oneglance.client.requests import ExampleLike, encoding, enroll_request, identify_request
+from oneglance.client.requests import (
+    SMALL_FACES,
+    ExampleLike,
+    Which,
+    encoding,
+    enroll_request,
+    identify_request,
+    photo,
+)
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
 from oneglance.v1.identification_pb2 import EncodeResponse, VerifyResponse
@@ -61,6 +69,19 @@ DIGEST = argument("--encoder-digest", "take FILE.npy for an encoding that this e
 ENCODER = argument("--encoder", "name or digest of a loaded model [the only one]", metavar="MODEL", default="")
 TAU = argument("--tau", "threshold, squared L2 [the gallery's, else the model's]", type=float)
 CANDIDATES = argument("--max-candidates", "length of the candidate list [5]", type=int, default=5, metavar="N")
+WHICH = argument(
+    "--face",
+    "which face of a photo: largest, aligned (the picture is an aligned face already), or a box X,Y,WIDTH,HEIGHT "
+    "[the only one; in identify, every one]",
+    metavar="WHICH",
+    type=lambda text: _which(text),
+)
+SMALL = argument(
+    "--small-faces",
+    "search the enlarged photo, too: when-none (the first search found no face), always, never [when-none]",
+    choices=list(SMALL_FACES),
+    default="when-none",
+)
 MATCHES = argument("--all-matches", "also list every subject under tau", action="store_true")
 
 
@@ -107,13 +128,15 @@ def set_threshold(client: Client, o: Options) -> Iterable[Message]:
     argument("--on-existing", "when enrolled already [add]", choices=["add", "replace", "fail"], default="add"),
     argument("--request-id", "makes a retry safe", default="", metavar="ID"),
     DIGEST,
+    WHICH,
+    SMALL,
 )
 def enroll(client: Client, o: Options) -> Iterable[Message]:
     labels = dict(label.partition("=")[::2] for label in o.label)
     yield client.enroll(
         o.gallery,
         o.subject,
-        *_examples(o.examples, o.encoder_digest),
+        *_examples(o.examples, o),
         labels=labels,
         on_existing=o.on_existing,
         request_id=o.request_id,
@@ -124,9 +147,11 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
     "enroll a folder of pictures over one stream",
     GALLERY,
     argument("folder", "SUBJECT/*.png (all of a subject's examples) or SUBJECT.png", type=Path, metavar="DIR"),
+    WHICH,
+    SMALL,
 )
 def bulk_enroll(client: Client, o: Options) -> Iterable[Message]:
-    for response in client.bulk_enroll(_folder(o.gallery, o.folder)):
+    for response in client.bulk_enroll(_folder(o)):
         if response.HasField("error"):
             o.status = 1
         yield response
@@ -152,9 +177,9 @@ def delete_subject(client: Client, o: Options) -> Iterable[Message]:
     yield client.delete_subject(o.gallery, o.subject)
 
 
-@command(f"1:1, is it this subject? exit status 0: same, {DIFFERENT}: different", GALLERY, SUBJECT, PROBE, TAU, DIGEST)
+@command(f"1:1, is it this subject? exit status 0: same, {DIFFERENT}: different", GALLERY, SUBJECT, PROBE, TAU, DIGEST, WHICH, SMALL)
 def verify(client: Client, o: Options) -> Iterable[Message]:
-    (probe,) = _examples([o.probe], o.encoder_digest)
+    (probe,) = _examples([o.probe], o)
     yield _judged(client.verify(o.gallery, o.subject, probe, tau=o.tau), o)
 
 
@@ -166,28 +191,30 @@ def verify(client: Client, o: Options) -> Iterable[Message]:
     ENCODER,
     TAU,
     DIGEST,
+    WHICH,
+    SMALL,
 )
 def compare(client: Client, o: Options) -> Iterable[Message]:
-    probe, other = _examples([o.probe, o.other], o.encoder_digest)
+    probe, other = _examples([o.probe, o.other], o)
     yield _judged(client.compare(probe, other, gallery_id=o.gallery, encoder=o.encoder, tau=o.tau), o)
 
 
-@command("1:K, who is it, or nobody we know?", GALLERY, EXAMPLES, CANDIDATES, TAU, MATCHES, DIGEST)
+@command("1:K, who is it, or nobody we know?", GALLERY, EXAMPLES, CANDIDATES, TAU, MATCHES, DIGEST, WHICH, SMALL)
 def identify(client: Client, o: Options) -> Iterable[Message]:
     yield client.identify(
         o.gallery,
-        *_examples(o.examples, o.encoder_digest),
+        *_examples(o.examples, o),
         max_candidates=o.max_candidates,
         tau=o.tau,
         all_matches=o.all_matches,
     )
 
 
-@command("1:K over one stream, an answer per picture", GALLERY, EXAMPLES, CANDIDATES, TAU, MATCHES, DIGEST)
+@command("1:K over one stream, an answer per picture", GALLERY, EXAMPLES, CANDIDATES, TAU, MATCHES, DIGEST, WHICH, SMALL)
 def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     requests = (
         identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches)
-        for probe in _examples(o.examples, o.encoder_digest)
+        for probe in _examples(o.examples, o)
     )
     for response in client.identify_stream(requests):
         if response.HasField("error"):
@@ -199,13 +226,24 @@ def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     "print or save f(x) of pictures",
     EXAMPLES,
     ENCODER,
+    WHICH,
+    SMALL,
     argument("--out", "save float32 [N, D] there", type=Path, metavar="FILE.npy"),
 )
 def encode(client: Client, o: Options) -> Iterable[Message]:
-    encodings = client.encode(*_examples(o.examples, None), encoder=o.encoder)
+    encodings = client.encode(*_examples(o.examples, o), encoder=o.encoder)
     if o.out:
         np.save(o.out, np.array([e.values for e in encodings], dtype=np.float32))
     yield EncodeResponse(encodings=encodings)
+
+
+@command(
+    "find the faces of photos, with landmarks and quality; nothing is stored",
+    argument("photos", "a photo", metavar="FILE", nargs="+"),
+    SMALL,
+)
+def detect_faces(client: Client, o: Options) -> Iterable[Message]:
+    yield client.detect_faces(*o.photos, small_faces=o.small_faces)
 
 
 @command("list the models the server has loaded")
@@ -269,10 +307,20 @@ def _judged(answer: VerifyResponse, o: Options) -> VerifyResponse:
     return answer
 
 
-def _examples(files: Iterable[str], encoder_digest: str | None) -> Iterator[ExampleLike]:
+def _which(text: str) -> Which:
+    if text == "largest":
+        return "largest"
+    if text == "aligned":
+        return "aligned"
+    x, y, width, height = map(float, text.split(","))
+    return x, y, width, height
+
+
+def _examples(files: Iterable[str], o: Options) -> Iterator[ExampleLike]:
+    encoder_digest = getattr(o, "encoder_digest", None)
     for file in files:
         if not file.endswith(".npy"):
-            yield file
+            yield photo(file, o.face, o.small_faces)
         elif encoder_digest is None:
             yield np.load(file, allow_pickle=False)
         else:
@@ -280,13 +328,13 @@ def _examples(files: Iterable[str], encoder_digest: str | None) -> Iterator[Exam
             yield from (encoding(row, encoder_digest) for row in rows)
 
 
-def _folder(gallery: str, folder: Path) -> Iterator[EnrollRequest]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: not a folder")
-    for entry in sorted(folder.iterdir()):
+def _folder(o: Options) -> Iterator[EnrollRequest]:
+    if not o.folder.is_dir():
+        raise FileNotFoundError(f"{o.folder}: not a folder")
+    for entry in sorted(o.folder.iterdir()):
         if entry.is_dir():
             pictures = sorted(p for p in entry.iterdir() if p.suffix.lower() in PICTURES)
             if pictures:
-                yield enroll_request(gallery, entry.name, pictures)
+                yield enroll_request(o.gallery, entry.name, [photo(p, o.face, o.small_faces) for p in pictures])
         elif entry.suffix.lower() in PICTURES:
-            yield enroll_request(gallery, entry.stem, [entry])
+            yield enroll_request(o.gallery, entry.stem, [photo(entry, o.face, o.small_faces)])

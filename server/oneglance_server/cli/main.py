@@ -5,7 +5,14 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from oneglance_server.cli import client, demo, serve
+from oneglance_server.cli import (
+    calibrate,  # noqa: F401  (registers its commands)
+    client,
+    console,
+    demo,
+    serve,
+    watch,
+)
 
 DESCRIPTION = """\
 oneglance: seen once, known after.
@@ -36,6 +43,8 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands, with_settings=with_settings)
     demo.add_command(commands)
+    console.add_command(commands)
+    watch.add_command(commands)
     client.add_commands(commands)
     return top
 

@@ -1,5 +1,6 @@
 """Answers for people and for programs."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -7,9 +8,11 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from oneglance.client.errors import OneglanceError
-from oneglance.v1.common_pb2 import Candidate, Provenance, Threshold, ThresholdSource
+from oneglance.v1.common_pb2 import Calibration, Candidate, Provenance, Threshold, ThresholdSource
+from oneglance.v1.detection_pb2 import DetectFacesResponse
 from oneglance.v1.error_pb2 import Error, FieldViolation
-from oneglance.v1.gallery_pb2 import DeleteGalleryResponse, Gallery
+from oneglance.v1.face_pb2 import Face, Photo
+from oneglance.v1.gallery_pb2 import CalibrateResponse, DeleteGalleryResponse, Gallery, ThresholdVersion
 from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
     EncodeResponse,
@@ -47,6 +50,7 @@ def error_message(error: OneglanceError) -> Error:
         reason=error.reason,
         field_violations=[FieldViolation(field=field, description=text) for field, text in error.field_violations],
         metadata=error.metadata,
+        photo=error.photo,
     )
 
 
@@ -58,6 +62,29 @@ def _threshold(threshold: Threshold) -> str:
     if threshold.HasField("expected_fpir"):
         text += f", expected FPIR at most {threshold.expected_fpir:.2%}"
     return text
+
+
+def _calibration(c: Calibration) -> str:
+    fnir = f"FNIR {c.fnir:.2%}" if c.HasField("fnir") else "FNIR not measured"
+    return (
+        f"tau {c.tau:.4f} for FPIR {c.target_fpir:.2%} at {c.gallery_size} enrolled: "
+        f"measured FPIR {c.fpir:.2%} (95 %: {c.fpir_low:.2%} to {c.fpir_high:.2%}), {fnir}; "
+        f"{c.non_mated_probes} pictures of strangers, {c.mated_probes} of subjects" + (f"; {c.data}" if c.data else "")
+    )
+
+
+def _calibrated(r: CalibrateResponse) -> str:
+    lines = [_calibration(r.calibration)]
+    if r.skipped:
+        reasons = Counter(skipped.error.reason for skipped in r.skipped)
+        lines.append("skipped: " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
+    return "\n".join([*lines, f"in force: {_threshold(r.threshold)}"])
+
+
+def _threshold_version(v: ThresholdVersion) -> str:
+    when = f" {v.set_time.ToJsonString()}" if v.HasField("set_time") else ""
+    what = _threshold(v.threshold) if v.HasField("threshold") else "cleared"
+    return f"{v.version}{when}: {what}" + (f"\n  {_calibration(v.calibration)}" if v.HasField("calibration") else "")
 
 
 def _candidates(candidates: Iterable[Candidate]) -> str:
@@ -89,7 +116,8 @@ def _subject(s: Subject) -> str:
 
 def _enrolled(r: EnrollResponse) -> str:
     how = "already answered" if r.replayed else "new subject" if r.created else "known subject"
-    return f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {r.provenance.gallery_revision}"
+    faces = "".join(f"\n  {_face(face)}" for face in r.faces)
+    return f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {r.provenance.gallery_revision}{faces}"
 
 
 def _verified(r: VerifyResponse) -> str:
@@ -97,11 +125,31 @@ def _verified(r: VerifyResponse) -> str:
     return f"{'same' if r.same else 'different'}: d {r.distance:.4f} {sign} {_threshold(r.threshold)}"
 
 
+def _face(face: Face) -> str:
+    box = face.box
+    text = f"face {box.width:.0f} x {box.height:.0f} at ({box.x:.0f}, {box.y:.0f}), score {face.score:.2f}"
+    if face.HasField("quality"):
+        text += f", sharpness {face.quality.sharpness:.1f}, roll {face.quality.roll_degrees:+.0f} degrees"
+    return text
+
+
+def _photo(photo: Photo) -> str:
+    if not photo.faces:
+        return f"no face in {photo.width} x {photo.height}; searched from {photo.smallest_face:.0f} pixels"
+    more = " and more" if photo.faces_truncated else ""
+    return f"faces: {len(photo.faces)}{more}" + "".join(f"\n  {_face(face)}" for face in photo.faces)
+
+
 def _identified(r: IdentifyResponse) -> str:
-    lines = []
+    lines = [
+        f"probe {i + 1}: no face in {photo.width} x {photo.height}; searched from {photo.smallest_face:.0f} pixels"
+        for i, photo in sorted(r.photos.items())
+        if all(result.probe_index != i for result in r.results)
+    ]
     for result in r.results:
         decision = result.subject_id if result.decision == DECISION_IDENTIFIED else "unknown"
-        lines.append(f"{decision}\n  nearest: {_candidates(result.candidates)}")
+        where = f"  ({_face(result.face)})" if result.HasField("face") else ""
+        lines.append(f"{decision}{where}\n  nearest: {_candidates(result.candidates)}")
         if result.matches:
             more = " and more" if result.matches_truncated else ""
             lines.append(f"  under tau: {_candidates(result.matches)}{more}")
@@ -109,6 +157,8 @@ def _identified(r: IdentifyResponse) -> str:
 
 
 def _model(m: Model) -> str:
+    if m.kind != "encoder":
+        return f"{m.name} {m.digest[:12]}: {m.kind} of faces, on {m.execution_provider}"
     shape = " x ".join(map(str, m.input.shape))
     return (
         f"{m.name} {m.digest[:12]}: {m.input.kind} {shape} {m.input.color} -> {m.dimension}, {m.metric}, "
@@ -131,6 +181,8 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     Gallery: _gallery,
     DeleteGalleryResponse: lambda r: f"deleted, {r.deleted_subjects} subjects with it",
     Threshold: _threshold,
+    CalibrateResponse: _calibrated,
+    ThresholdVersion: _threshold_version,
     EnrollResponse: _enrolled,
     BulkEnrollResponse: lambda r: _item(r, "enrolled"),
     Subject: _subject,
@@ -140,6 +192,7 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     IdentifyResponse: _identified,
     IdentifyStreamResponse: lambda r: _item(r, "response"),
     EncodeResponse: _encodings,
+    DetectFacesResponse: lambda r: "\n".join(map(_photo, r.photos)),
     Model: _model,
     DescribeModelResponse: lambda r: f"{_model(r.model)}\n{r.manifest_json}",
 }

@@ -92,6 +92,17 @@ class Batcher(Generic[Item, Result]):
 
         Raises the first failed item's exception.
         """
+        results: list[Result] = []
+        for outcome in await self.submit_settled(items, rows=rows, deadline=deadline, patient=patient):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            results.append(outcome)
+        return results
+
+    async def submit_settled(
+        self, items: Sequence[Item], *, rows: int = 1, deadline: float | None = None, patient: bool = False
+    ) -> Sequence[Result | BaseException]:
+        """As submit_all, with a failed item's exception in place of its result."""
         wanted = rows * len(items)
         while self._queue and self._queued_rows + wanted > self._max_queue_rows:
             if not patient:
@@ -106,14 +117,14 @@ class Batcher(Generic[Item, Result]):
         self._observer.queue(wanted)
         self._wake()
         if len(entries) == 1:
-            return [await entries[0].future]
-        outcomes = await asyncio.gather(*(entry.future for entry in entries), return_exceptions=True)
-        results: list[Result] = []
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-            results.append(outcome)
-        return results
+            try:
+                return [await entries[0].future]
+            except Exception as error:
+                return [error]
+        outcomes: list[Result | BaseException] = await asyncio.gather(
+            *(entry.future for entry in entries), return_exceptions=True
+        )
+        return outcomes
 
     def _wake(self) -> None:
         # One turn later, so that everything submitted in this turn shares a batch.

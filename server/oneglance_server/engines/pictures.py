@@ -1,4 +1,4 @@
-"""From the bytes of a picture to the encoder's input array, within limits that hold before decoding."""
+"""From the bytes of a picture to an array, within limits that hold before decoding."""
 
 import io
 import struct
@@ -40,10 +40,25 @@ def decode_picture(
 ) -> npt.NDArray[np.uint8]:
     """Decode to ``uint8 [height, width, C]``, C = 1 for ``gray`` and 3 for ``rgb``, 0 = black.
 
-    EXIF orientation is honoured, transparency is laid on white, 16-bit samples are scaled to 8, of animations the
-    first frame counts. ``resize`` is ``box`` or ``bilinear`` (Pillow's, antialiased). Raises PictureError:
-    IMAGE_EMPTY, IMAGE_TOO_LARGE, IMAGE_UNDECODABLE.
+    EXIF orientation is honoured, transparency is laid on white, 16-bit samples are scaled to 8, CMYK becomes rgb, of
+    animations the first frame counts. ``resize`` is ``box`` or ``bilinear`` (Pillow's, antialiased). Raises
+    PictureError: IMAGE_EMPTY, IMAGE_TOO_LARGE, IMAGE_UNDECODABLE.
     """
+    return _decode(data, "L" if color == "gray" else "RGB", limits, (width, height), _FILTERS[resize])
+
+
+def decode_photo(data: bytes, limits: PictureLimits) -> npt.NDArray[np.uint8]:
+    """Decode to ``uint8 [H, W, 3]``, rgb, at its own size, upright. Otherwise as decode_picture."""
+    return _decode(data, "RGB", limits)
+
+
+def _decode(
+    data: bytes,
+    mode: str,
+    limits: PictureLimits,
+    size: tuple[int, int] | None = None,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> npt.NDArray[np.uint8]:
     if not data:
         raise PictureError("IMAGE_EMPTY", "no bytes")
     if len(data) > limits.max_image_bytes:
@@ -58,10 +73,9 @@ def decode_picture(
                         "IMAGE_TOO_LARGE",
                         f"{picture.width} x {picture.height} pixels, at most {limits.max_image_pixels} in all",
                     )
-                mode = "L" if color == "gray" else "RGB"
-                if picture.format == "JPEG":  # decodes at the smallest scale that still covers the target
-                    picture.draft(mode, (width, height))
-                return _to_array(picture, mode, (width, height), _FILTERS[resize])
+                if picture.format == "JPEG" and size:  # decodes at the smallest scale that still covers the target
+                    picture.draft(mode, size)
+                return _to_array(picture, mode, size, resample)
     except PictureError:
         raise
     except UnidentifiedImageError as error:
@@ -88,7 +102,7 @@ def decode_picture(
 
 
 def _to_array(
-    picture: Image.Image, mode: str, size: tuple[int, int], resample: Image.Resampling
+    picture: Image.Image, mode: str, size: tuple[int, int] | None, resample: Image.Resampling
 ) -> npt.NDArray[np.uint8]:
     picture.load()
     upright = ImageOps.exif_transpose(picture)
@@ -98,7 +112,7 @@ def _to_array(
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, _BACKGROUND), layer)
     flat = upright.convert(mode)
-    if flat.size != size:
+    if size and flat.size != size:
         flat = flat.resize(size, resample)
     array = np.asarray(flat, dtype=np.uint8)
     return array[..., np.newaxis] if array.ndim == 2 else array

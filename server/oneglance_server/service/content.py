@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_index import Candidate
+from oneglance_server.engines.photos import UNSET, Face, Selector
 from oneglance_server.errors import InvalidRequest
 
 MAX_ID_CHARACTERS = 128
@@ -16,6 +17,7 @@ MAX_LABEL_CHARACTERS = 1000
 MAX_DESCRIPTION_CHARACTERS = 1000
 MAX_EXAMPLES_PER_ENROLL = 64
 MAX_PROBES = 1024
+MAX_PHOTOS = 64
 MAX_CANDIDATES = 1000
 DEFAULT_CANDIDATES = 5
 MAX_MATCHES = 10_000
@@ -26,9 +28,10 @@ DEFAULT_PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded picture."""
+    """An encoded picture; for an encoder of faces, ``face`` says which face of it."""
 
     data: bytes
+    face: Selector = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,11 @@ Content = Picture | TensorInput | ClientEncoding
 
 @dataclass(frozen=True, slots=True)
 class Tau:
-    """The threshold that applied. ``source``: "model", "gallery" or "request".
+    """The threshold that applied. ``source``: "model", "author", "gallery", "calibration" or "request".
 
-    ``fmr``: the model's false match rate at it, or None when the model is not calibrated; ``size``: how many subjects
-    a probe was compared with.
+    ``fmr``: the false match rate at it, by the gallery's newest calibration or else the model's, or None without
+    either; ``size``: how many subjects a probe was compared with. ``target_fpir``: what it was fitted to;
+    ``set_time``: when the gallery was given it, seconds since the epoch.
     """
 
     value: float
@@ -64,6 +68,8 @@ class Tau:
     id: str
     fmr: float | None
     size: int
+    target_fpir: float | None = None
+    set_time: float | None = None
 
     @property
     def expected_fpir(self) -> float | None:
@@ -88,8 +94,13 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """The answer to one probe. ``identified`` is the subject's id, or None: unknown."""
+    """The answer to one probe, or to one face of it. ``identified`` is the subject's id, or None: unknown.
 
+    ``probe``: position of the probe in the request.
+    """
+
+    probe: int
+    face: Face | None
     identified: str | None
     candidates: tuple[Candidate, ...]
     matches: tuple[Candidate, ...]

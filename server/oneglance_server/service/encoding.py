@@ -1,10 +1,10 @@
 """From pictures, tensors and client-made encodings to points in one encoder's space."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,10 @@ import numpy.typing as npt
 from oneglance_index import EncodingInvalid, check_encodings, usable_encodings
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.encoder import Encoder
+from oneglance_server.engines.photos import ChipSpec, Face, FaceError, FaceFinder, Look, Looked, Photo
 from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_picture
 from oneglance_server.errors import (
+    DetectorNotLoaded,
     EncoderNotLoaded,
     ForeignEncoding,
     InvalidRequest,
@@ -32,18 +34,77 @@ ENCODING_FLAWS = {
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """``vectors`` float32 [n, D]; ``provider`` ran the encoder, or "client" when nothing had to be encoded."""
+    """``vectors`` float32 [n, D]; ``provider`` ran the encoder, or "client" when nothing had to be encoded.
+
+    ``owners[i]`` is the position of the content that vector i comes from, never falling: each content once, except that
+    a photo of which every face was wanted gives one vector per face, or none. ``faces[i]`` is the face behind vector i,
+    None when it isn't from a photo. ``photos``: what was seen of each photo, by its content's position.
+    """
 
     vectors: npt.NDArray[np.float32]
     provider: str
+    owners: tuple[int, ...]
+    faces: tuple[Face | None, ...]
+    photos: Mapping[int, Photo]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Something to encode, and where it stands in the request. A chip is uint8 [H, W, 3]."""
+
+    content: TensorInput | Picture | npt.NDArray[np.uint8]
+    path: str
+
+
+class Photos:
+    """The face finder behind its own batcher."""
+
+    def __init__(
+        self, finder: FaceFinder, executor: Executor, *, workers: int, max_batch: int, max_queue: int,
+        observer: BatchObserver,
+    ) -> None:  # fmt: skip
+        self.finder = finder
+        self._batcher = Batcher[Look, Looked](
+            "photo",
+            finder.look,
+            executor,
+            workers=workers,
+            max_batch_rows=max_batch,
+            max_queue_rows=max_queue,
+            observer=observer,
+        )
+
+    async def look(
+        self, looks: Sequence[Look], paths: Sequence[str], *, deadline: float | None, patient: bool = False
+    ) -> list[Looked]:
+        """What is seen of each photo. ``paths`` name them in errors.
+
+        Raises InvalidRequest for the first that can't be used, Overloaded, DeadlinePassed.
+        """
+        outcomes = await self._batcher.submit_settled(looks, deadline=deadline, patient=patient)
+        seen = []
+        for outcome, path in zip(outcomes, paths, strict=True):
+            if isinstance(outcome, PictureError):
+                raise InvalidRequest.field(path, str(outcome), reason=outcome.reason) from outcome
+            if isinstance(outcome, FaceError):
+                refused = InvalidRequest.field(
+                    path, str(outcome), reason=outcome.reason, faces=len(outcome.photo.faces)
+                )
+                refused.photo = outcome.photo
+                raise refused from outcome
+            if isinstance(outcome, BaseException):
+                raise outcome
+            seen.append(outcome)
+        return seen
 
 
 class Encoders:
-    """The loaded encoders, each behind its own coalescing batcher."""
+    """The loaded encoders, each behind its own coalescing batcher; ``photos`` when faces can be found."""
 
     def __init__(
         self,
         encoders: Sequence[Encoder],
+        photos: Photos | None,
         limits: PictureLimits,
         executor: Executor,
         *,
@@ -53,10 +114,11 @@ class Encoders:
         observer: BatchObserver,
     ) -> None:
         self._limits = limits
+        self._photos = photos
         self._by_name = {encoder.manifest.name: encoder for encoder in encoders}
         self._by_digest = {encoder.digest: encoder for encoder in encoders}
         self._batchers = {
-            encoder.digest: Batcher[Content, npt.NDArray[np.float32]](
+            encoder.digest: Batcher[_Job, npt.NDArray[np.float32]](
                 "encode",
                 self._runner(encoder),
                 executor,
@@ -88,6 +150,15 @@ class Encoders:
     def by_digest(self, digest: str) -> Encoder | None:
         return self._by_digest.get(digest)
 
+    @property
+    def photos(self) -> Photos:
+        """Raises DetectorNotLoaded."""
+        if self._photos is None:
+            raise DetectorNotLoaded(
+                "no face detector with landmarks is loaded; send aligned faces (face.aligned), or add them to --models"
+            )
+        return self._photos
+
     async def encode(
         self,
         contents: Sequence[Content],
@@ -97,54 +168,75 @@ class Encoders:
         dimension: int,
         deadline: float | None,
         patient: bool = False,
+        every_face: bool = False,
     ) -> Encoded:
-        """Points in the space of encoder ``digest``, the i-th for the i-th content.
+        """Points in the space of encoder ``digest``.
 
         ``paths`` name the contents in errors. ``patient`` callers (streams) wait for room in the queue instead of
-        being refused. Raises InvalidRequest for the first bad content, ForeignEncoding, EncoderNotLoaded, Overloaded,
-        DeadlinePassed.
+        being refused. ``every_face``: photos that don't say which face give all of theirs; otherwise the only one.
+        Raises InvalidRequest for the first bad content, ForeignEncoding, EncoderNotLoaded, DetectorNotLoaded,
+        Overloaded, DeadlinePassed.
         """
         encoder = self._by_digest.get(digest)
-        vectors = np.empty((len(contents), dimension), dtype=np.float32)
-        to_encode: list[int] = []
+        given: dict[int, npt.NDArray[np.float32]] = {}
+        looks: dict[int, Look] = {}
         for i, (content, path) in enumerate(zip(contents, paths, strict=True)):
             if isinstance(content, ClientEncoding):
-                vectors[i] = _check_client_encoding(content, f"{path}.encoding", digest, dimension)
+                given[i] = _check_client_encoding(content, f"{path}.encoding", digest, dimension)
             elif encoder is None:
                 raise EncoderNotLoaded(
                     f"{path}: the gallery's encoder {digest[:12]} is not loaded here; only encodings can be compared",
                     metadata={"encoder_digest": digest},
                 )
+            elif isinstance(content, TensorInput):
+                _check_tensor(content, f"{path}.tensor", encoder)
+            elif encoder.manifest.input.kind != "image":
+                raise InvalidRequest.field(
+                    f"{path}.image", f"this encoder takes a {encoder.manifest.input.kind}: send a tensor"
+                )
+            elif encoder.takes_photos and content.face.which != "aligned":
+                looks[i] = _look(content, encoder, "all" if every_face else "only")
+        looked: dict[int, Looked] = {}
+        if looks:
+            at = [f"{paths[i]}.image" for i in looks]
+            seen = await self.photos.look(list(looks.values()), at, deadline=deadline, patient=patient)
+            looked = dict(zip(looks, seen, strict=True))
+        jobs: list[_Job] = []
+        owners: list[int] = []
+        faces: list[Face | None] = []
+        for i, content in enumerate(contents):
+            if i in looked:
+                owners.extend([i] * len(looked[i].chips))
+                faces.extend(looked[i].photo.faces)
+                jobs.extend(_Job(chip, f"{paths[i]}.image") for chip in looked[i].chips)
             else:
+                owners.append(i)
+                faces.append(None)
                 if isinstance(content, TensorInput):
-                    _check_tensor(content, f"{path}.tensor", encoder)
-                elif encoder.manifest.input.kind != "image":
-                    raise InvalidRequest.field(
-                        f"{path}.image", f"this encoder takes a {encoder.manifest.input.kind}: send a tensor"
-                    )
-                to_encode.append(i)
-        if not to_encode or encoder is None:
-            return Encoded(vectors, CLIENT)
-        try:
-            outcomes = await self._batchers[digest].submit_all(
-                [contents[i] for i in to_encode], deadline=deadline, patient=patient
-            )
-        except _Flawed as flaw:
-            # Which one it was is known only to the batch; find its path by identity.
-            index = next(i for i in to_encode if contents[i] is flaw.content)
-            kind = "image" if isinstance(flaw.content, Picture) else "tensor"
-            raise InvalidRequest.field(f"{paths[index]}.{kind}", str(flaw), reason=flaw.reason) from flaw
-        vectors[to_encode] = outcomes
-        return Encoded(vectors, encoder.execution_provider)
+                    jobs.append(_Job(content, f"{paths[i]}.tensor"))
+                elif isinstance(content, Picture):
+                    jobs.append(_Job(content, f"{paths[i]}.image"))
+        outcomes = await self._batchers[digest].submit_all(jobs, deadline=deadline, patient=patient) if jobs else []
+        vectors = np.empty((len(owners), dimension), dtype=np.float32)
+        encoded = iter(outcomes)
+        for row, owner in enumerate(owners):
+            vectors[row] = given[owner] if owner in given else next(encoded)
+        return Encoded(
+            vectors,
+            encoder.execution_provider if encoder and (jobs or looks) else CLIENT,
+            tuple(owners),
+            tuple(faces),
+            {i: one.photo for i, one in looked.items()},
+        )
 
     def _runner(self, encoder: Encoder) -> Any:
         spec = encoder.manifest.input
 
-        def prepare(content: Content) -> npt.NDArray[Any]:
+        def prepare(content: TensorInput | Picture | npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
             if isinstance(content, TensorInput):
                 return np.frombuffer(content.data, np.dtype(content.dtype).newbyteorder("<")).reshape(content.shape)
             if not isinstance(content, Picture):
-                raise TypeError(f"can't encode a {type(content).__name__}")
+                return content
             height, width, _ = spec.shape
             return decode_picture(
                 content.data,
@@ -155,32 +247,42 @@ class Encoders:
                 limits=self._limits,
             )
 
-        def run(contents: Sequence[Content]) -> Sequence[npt.NDArray[np.float32] | Exception]:
-            inputs = np.empty((len(contents), *spec.shape), dtype=spec.dtype)
+        def run(jobs: Sequence[_Job]) -> Sequence[npt.NDArray[np.float32] | Exception]:
+            inputs = np.empty((len(jobs), *spec.shape), dtype=spec.dtype)
             results: list[npt.NDArray[np.float32] | Exception] = []
             good: list[int] = []
-            for i, content in enumerate(contents):
+            for i, job in enumerate(jobs):
                 try:
-                    inputs[len(good)] = prepare(content)
+                    inputs[len(good)] = prepare(job.content)
                     good.append(i)
                     results.append(inputs)  # replaced below
                 except PictureError as error:
-                    results.append(_Flawed(content, error.reason, str(error)))
+                    results.append(InvalidRequest.field(job.path, str(error), reason=error.reason))
             if good:
                 outputs = encoder.encode(inputs[: len(good)])
                 usable = usable_encodings(outputs)
                 for i, output, fine in zip(good, outputs, usable, strict=True):
-                    results[i] = output if fine else _Flawed(contents[i], "NO_ENCODING", _NO_ENCODING)
+                    results[i] = (
+                        output if fine else InvalidRequest.field(jobs[i].path, _NO_ENCODING, reason="NO_ENCODING")
+                    )
             return results
 
         return run
 
 
-class _Flawed(Exception):
-    def __init__(self, content: Content, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.content = content
-        self.reason = reason
+def _look(content: Picture, encoder: Encoder, default: Literal["all", "only"]) -> Look:
+    selector = content.face
+    if selector.which == "unset":
+        selector = replace(selector, which=default)
+    return Look(content.data, selector, chip_of(encoder))
+
+
+def chip_of(encoder: Encoder) -> ChipSpec | None:
+    """What the encoder wants a face brought to; None unless it takes photos."""
+    if encoder.manifest.alignment is None:
+        return None
+    height, width, _ = encoder.manifest.input.shape
+    return ChipSpec(encoder.manifest.alignment, height, width)
 
 
 def _check_client_encoding(content: ClientEncoding, path: str, digest: str, dimension: int) -> npt.NDArray[np.float32]:

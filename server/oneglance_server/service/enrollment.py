@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from oneglance_index import Deleted, Enrolled, OnExisting, Subject, SubjectPage
+from oneglance_server.engines.photos import Face
 from oneglance_server.errors import DeadlinePassed
 from oneglance_server.service.content import (
     MAX_EXAMPLES_PER_ENROLL,
@@ -36,8 +37,11 @@ class EnrollmentService:
 
     async def enroll(
         self, request: Enrollment, *, deadline: float | None, patient: bool = False
-    ) -> tuple[Enrolled, Provenance]:
-        """Store all of a subject's new encodings, or none. Durable and in effect when it returns."""
+    ) -> tuple[Enrolled, Provenance, Sequence[Face | None]]:
+        """Store all of a subject's new encodings, or none. Durable and in effect when it returns.
+
+        Also says which face of each photo was taken.
+        """
         check_id("subject_id", request.subject_id)
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
         # Labels left out are kept, unless everything is to be replaced.
@@ -50,7 +54,7 @@ class EnrollmentService:
                 store.replay, request.gallery_id, request.request_id, request.request_digest
             )
             if earlier is not None:
-                return earlier, Provenance(gallery.encoder_digest, "", gallery_revision=earlier.revision)
+                return earlier, Provenance(gallery.encoder_digest, "", gallery_revision=earlier.revision), ()
         encoded = await self._galleries.encoders.encode(
             request.contents,
             [f"examples[{i}]" for i in range(len(request.contents))],
@@ -73,7 +77,8 @@ class EnrollmentService:
                 request_digest=request.request_digest,
             )
         )
-        return enrolled, Provenance(gallery.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
+        provenance = Provenance(gallery.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
+        return enrolled, provenance, encoded.faces
 
     async def get(self, gallery_id: str, subject_id: str) -> Subject:
         check_id("gallery_id", gallery_id)

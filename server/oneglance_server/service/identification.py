@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -11,12 +11,14 @@ import numpy.typing as npt
 
 from oneglance_index import Candidate, EncoderMismatch, Galleries, Gallery, SearchResult, squared_l2
 from oneglance_server.engines.batcher import Batcher, BatchObserver
+from oneglance_server.engines.photos import Face, FaceFinder, Look, Photo, Selector, SmallFaces
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import (
     DEFAULT_CANDIDATES,
     MAX_CANDIDATES,
     MAX_LISTED,
     MAX_MATCHES,
+    MAX_PHOTOS,
     MAX_PROBES,
     ClientEncoding,
     Content,
@@ -27,7 +29,7 @@ from oneglance_server.service.content import (
     check_id,
     check_size,
 )
-from oneglance_server.service.encoding import Encoded, Encoders
+from oneglance_server.service.encoding import Encoded, Encoders, chip_of
 from oneglance_server.service.galleries import GalleryService
 
 
@@ -56,6 +58,17 @@ class Verification:
     encoding_id: str
     tau: Tau
     provenance: Provenance
+    faces: Sequence[Face | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """``answers`` in the order of the probes; ``photos``: what was seen of each photo, by its probe's position."""
+
+    answers: Sequence[Identification]
+    tau: Tau
+    provenance: Provenance
+    photos: Mapping[int, Photo]
 
 
 class IdentificationService:
@@ -103,38 +116,41 @@ class IdentificationService:
         all_matches: bool,
         deadline: float | None,
         patient: bool = False,
-    ) -> tuple[list[Identification], Tau, Provenance]:
-        """Who each probe is. The i-th answer belongs to the i-th probe."""
+    ) -> Identified:
+        """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none."""
         check_count("probes", probes, MAX_PROBES)
         k = check_size("max_candidates", max_candidates, DEFAULT_CANDIDATES, MAX_CANDIDATES)
-        if k * len(probes) > MAX_LISTED:
-            raise InvalidRequest.field(
-                "max_candidates",
-                f"{k} candidates for each of {len(probes)} probes are more than {MAX_LISTED} in one answer",
-                reason="TOO_MANY",
-                limit=MAX_LISTED,
-            )
+        _check_listed(k, len(probes))
         gallery = self._galleries.resolve(gallery_id)
         threshold = self._galleries.tau(gallery, 0, tau)  # its size is known only after the search
         applied = threshold.value
         paths = [f"probes[{i}]" for i in range(len(probes))]
-        encoded = await self._encode(probes, paths, gallery, deadline, patient)
+        encoded = await self._encode(probes, paths, gallery, deadline, patient, every_face=True)
+        if not encoded.owners:
+            now = await self._galleries.get(gallery_id)
+            nothing = Provenance(
+                gallery.encoder_digest, encoded.provider, gallery_revision=now.revision, gallery_size=now.subjects
+            )
+            return Identified((), replace(threshold, size=now.subjects), nothing, encoded.photos)
+        _check_listed(k, len(encoded.owners))
         found = await self._batcher(gallery_id).submit(
             _Probes(encoded.vectors, gallery.encoder_digest, k, applied if all_matches else None),
-            rows=len(probes),
+            rows=len(encoded.owners),
             deadline=deadline,
             patient=patient,
         )
         answers = []
-        for candidates, matches, truncated in zip(found.candidates, found.matches, found.truncated, strict=True):
+        for owner, face, candidates, matches, truncated in zip(
+            encoded.owners, encoded.faces, found.candidates, found.matches, found.truncated, strict=True
+        ):
             nearest = candidates[0] if candidates else None
             identified = nearest.subject_id if nearest and nearest.distance <= applied else None
-            answers.append(Identification(identified, candidates, matches, truncated))
+            answers.append(Identification(owner, face, identified, candidates, matches, truncated))
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
         self._on_decision(gallery_id, "unknown", len(answers) - known)
         threshold = replace(threshold, size=found.result.subjects)
-        return answers, threshold, _provenance(gallery, encoded, found.result)
+        return Identified(answers, threshold, _provenance(gallery, encoded, found.result), encoded.photos)
 
     async def verify(
         self, gallery_id: str, subject_id: str, probe: Content, *, tau: float | None, deadline: float | None
@@ -155,7 +171,7 @@ class IdentificationService:
         same = nearest.distance <= threshold.value
         self._on_decision(gallery_id, "same" if same else "different", 1)
         return Verification(
-            same, nearest.distance, nearest.encoding_id, threshold, _provenance(gallery, encoded, result)
+            same, nearest.distance, nearest.encoding_id, threshold, _provenance(gallery, encoded, result), encoded.faces
         )
 
     async def compare(
@@ -183,7 +199,7 @@ class IdentificationService:
         distance = float(squared_l2(encoded.vectors[0], encoded.vectors[1]))
         same = distance <= threshold.value
         self._on_decision(gallery_id, "same" if same else "different", 1)
-        return Verification(same, distance, "", threshold, Provenance(digest, encoded.provider))
+        return Verification(same, distance, "", threshold, Provenance(digest, encoded.provider), encoded.faces)
 
     async def encode(
         self, encoder: str, examples: Sequence[Content], *, deadline: float | None
@@ -200,6 +216,22 @@ class IdentificationService:
         )
         return encoded, Provenance(chosen.digest, encoded.provider)
 
+    async def detect(
+        self, images: Sequence[bytes], small_faces: SmallFaces, *, deadline: float | None
+    ) -> tuple[Sequence[Photo], FaceFinder]:
+        """The faces of each photo, and what found them. Nothing is stored."""
+        check_count("images", images, MAX_PHOTOS)
+        photos = self._encoders.photos
+        # Quality is judged on the aligned face, as the first encoder of faces wants it.
+        chip = next((chip for encoder in self._encoders.all() if (chip := chip_of(encoder))), None)
+        selector = Selector("all", small_faces=small_faces)
+        looked = await photos.look(
+            [Look(image, selector, chip) for image in images],
+            [f"images[{i}]" for i in range(len(images))],
+            deadline=deadline,
+        )
+        return [one.photo for one in looked], photos.finder
+
     async def _encode(
         self,
         contents: Sequence[Content],
@@ -207,6 +239,7 @@ class IdentificationService:
         gallery: Gallery,
         deadline: float | None,
         patient: bool = False,
+        every_face: bool = False,
     ) -> Encoded:
         return await self._encoders.encode(
             contents,
@@ -215,6 +248,7 @@ class IdentificationService:
             dimension=gallery.dimension,
             deadline=deadline,
             patient=patient,
+            every_face=every_face,
         )
 
     def _batcher(self, gallery_id: str) -> Batcher[_Probes, _Found]:
@@ -222,6 +256,16 @@ class IdentificationService:
         if batcher is None:
             batcher = self._batchers[gallery_id] = self._new_batcher(gallery_id)
         return batcher
+
+
+def _check_listed(k: int, probes: int) -> None:
+    if k * probes > MAX_LISTED:
+        raise InvalidRequest.field(
+            "max_candidates",
+            f"{k} candidates for each of {probes} probes are more than {MAX_LISTED} in one answer",
+            reason="TOO_MANY",
+            limit=MAX_LISTED,
+        )
 
 
 def _search(store: Galleries, gallery_id: str, requests: Sequence[_Probes]) -> Sequence[_Found | Exception]:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from oneglance_server.engines.faces import Detector, Landmarks
 from oneglance_server.errors import NotServing
+from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
@@ -13,6 +15,8 @@ class Services:
     galleries: GalleryService
     enrollment: EnrollmentService
     identification: IdentificationService
+    calibration: CalibrationService
+    face_models: tuple[Detector | Landmarks, ...] = ()
 
 
 class Door:

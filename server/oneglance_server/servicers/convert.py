@@ -2,17 +2,24 @@
 
 import asyncio
 import base64
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from oneglance.model_folder import Calibration
 from oneglance.v1 import common_pb2 as pb
+from oneglance.v1 import face_pb2 as face_pb
+from oneglance.v1.face_pb2 import FaceSelector
 from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
 from oneglance.v1.model_pb2 import Model, ModelInput
 from oneglance_index import Candidate, Gallery
 from oneglance_server.engines.encoder import Encoder
+from oneglance_server.engines.faces import Detector, Landmarks
+from oneglance_server.engines.photos import Face, Photo, Selector, SmallFaces
 from oneglance_server.errors import InvalidRequest, ThresholdMissing
 from oneglance_server.service.content import (
     DEFAULT_PAGE,
@@ -29,10 +36,18 @@ from oneglance_server.service.galleries import GalleryService
 
 _DTYPES = {pb.DATA_TYPE_UINT8: "uint8", pb.DATA_TYPE_FLOAT32: "float32"}
 _DATA_TYPES = {name: number for number, name in _DTYPES.items()}
+_SMALL_FACES: dict[int, SmallFaces] = {
+    face_pb.SMALL_FACES_UNSPECIFIED: "when-none",
+    face_pb.SMALL_FACES_WHEN_NONE: "when-none",
+    face_pb.SMALL_FACES_ALWAYS: "always",
+    face_pb.SMALL_FACES_NEVER: "never",
+}
 _SOURCES = {
     "model": pb.THRESHOLD_SOURCE_MODEL,
     "gallery": pb.THRESHOLD_SOURCE_GALLERY,
     "request": pb.THRESHOLD_SOURCE_REQUEST,
+    "calibration": pb.THRESHOLD_SOURCE_CALIBRATION,
+    "author": pb.THRESHOLD_SOURCE_AUTHOR,
 }
 
 
@@ -40,7 +55,7 @@ def content_from(example: pb.Example, path: str) -> Content:
     """Raises InvalidRequest when the example holds nothing or an unknown data type."""
     kind = example.WhichOneof("content")
     if kind == "image":
-        return Picture(example.image)
+        return Picture(example.image, selector_from(example.face, f"{path}.face"))
     if kind == "encoding":
         encoding = example.encoding
         return ClientEncoding(np.array(encoding.values, dtype=np.float32), encoding.encoder_digest)
@@ -51,6 +66,67 @@ def content_from(example: pb.Example, path: str) -> Content:
             raise InvalidRequest.field(f"{path}.tensor.data_type", "is required", reason="TENSOR_INVALID")
         return TensorInput(dtype, tuple(tensor.shape), tensor.data)
     raise InvalidRequest.field(path, "needs an image, a tensor or an encoding", reason="EMPTY")
+
+
+def selector_from(selector: FaceSelector, path: str) -> Selector:
+    """Raises InvalidRequest for a box that is none, or a value this version doesn't know."""
+    small_faces = small_faces_from(selector.small_faces, f"{path}.small_faces")
+    which = selector.WhichOneof("which")
+    if which == "box":
+        box = (selector.box.x, selector.box.y, selector.box.width, selector.box.height)
+        if not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
+            raise InvalidRequest.field(f"{path}.box", "needs finite numbers, width and height above 0")
+        return Selector("box", box, small_faces)
+    if which == "largest" and selector.largest:
+        return Selector("largest", None, small_faces)
+    if which == "aligned" and selector.aligned:
+        return Selector("aligned")
+    if which is not None:
+        raise InvalidRequest.field(f"{path}.{which}", "must be true when it is given")
+    return Selector("unset", None, small_faces)
+
+
+def small_faces_from(value: int, path: str) -> SmallFaces:
+    found = _SMALL_FACES.get(value)
+    if found is None:
+        raise InvalidRequest.field(path, f"unknown value {value}")
+    return found
+
+
+def to_face(face: Face | None) -> face_pb.Face | None:
+    if face is None:
+        return None
+    x, y, width, height = face.box
+    quality = face.quality
+    return face_pb.Face(
+        box=face_pb.Box(x=x, y=y, width=width, height=height),
+        score=face.score,
+        landmarks=[face_pb.Point(x=x, y=y) for x, y in face.points],
+        quality=face_pb.FaceQuality(
+            sharpness=quality.sharpness,
+            brightness=quality.brightness,
+            contrast=quality.contrast,
+            roll_degrees=quality.roll_degrees,
+        )
+        if quality
+        else None,
+    )
+
+
+def to_faces(faces: Sequence[Face | None]) -> list[face_pb.Face]:
+    """All of them, or none unless all come from photos."""
+    found = [message for face in faces if (message := to_face(face))]
+    return found if len(found) == len(faces) else []
+
+
+def to_photo(photo: Photo, *, with_faces: bool = True) -> face_pb.Photo:
+    return face_pb.Photo(
+        width=photo.width,
+        height=photo.height,
+        faces=[message for face in photo.faces if (message := to_face(face))] if with_faces else (),
+        smallest_face=photo.smallest_face,
+        faces_truncated=photo.truncated,
+    )
 
 
 def deadline_of(context: grpc.aio.ServicerContext[Any, Any]) -> float | None:
@@ -66,7 +142,18 @@ def to_timestamp(seconds: float) -> Timestamp:
 
 
 def to_threshold(tau: Tau) -> pb.Threshold:
-    return pb.Threshold(tau=tau.value, source=_SOURCES[tau.source], id=tau.id, expected_fpir=tau.expected_fpir)
+    return pb.Threshold(
+        tau=tau.value,
+        source=_SOURCES[tau.source],
+        id=tau.id,
+        expected_fpir=tau.expected_fpir,
+        target_fpir=tau.target_fpir,
+        set_time=None if tau.set_time is None else to_timestamp(tau.set_time),
+    )
+
+
+def to_calibration(calibration: Calibration) -> pb.Calibration:
+    return pb.Calibration(id=calibration.id, **calibration.model_dump(exclude={"fmr_curve"}))
 
 
 def to_provenance(provenance: Provenance) -> pb.Provenance:
@@ -124,6 +211,21 @@ def to_model(encoder: Encoder, galleries: GalleryService) -> Model:
         threshold=threshold,
         execution_provider=encoder.execution_provider,
         license=manifest.license,
+        kind=manifest.kind,
+        takes_photos=encoder.takes_photos,
+    )
+
+
+def to_face_model(model: Detector | Landmarks) -> Model:
+    """A face detector or a landmark finder."""
+    manifest = model.manifest
+    return Model(
+        name=manifest.name,
+        digest=model.digest,
+        description=manifest.description,
+        execution_provider=model.execution_provider,
+        license=manifest.license,
+        kind=manifest.kind,
     )
 
 

@@ -1,22 +1,44 @@
 """oneglance.v1.GalleryService."""
 
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 
 from oneglance.v1 import gallery_pb2 as pb
+from oneglance.v1.common_pb2 import Threshold
+from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
-from oneglance_server.errors import ThresholdMissing
+from oneglance_index import Gallery
+from oneglance_server.errors import InvalidRequest, ThresholdMissing
+from oneglance_server.service.calibrating import MAX_CALIBRATION_PROBES, CalibrationProbe
 from oneglance_server.service.content import MAX_DESCRIPTION_CHARACTERS, check_text
+from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.services import Door
-from oneglance_server.servicers.convert import page_from, to_gallery, to_page_token, to_threshold
+from oneglance_server.servicers.convert import (
+    content_from,
+    deadline_of,
+    page_from,
+    to_calibration,
+    to_gallery,
+    to_page_token,
+    to_threshold,
+    to_timestamp,
+)
+from oneglance_server.servicers.status import status_of, to_error
+from oneglance_server.servicers.streams import in_order
 
 Context = grpc.aio.ServicerContext[Any, Any]
+# What one probe can have wrong with it; anything else ends the calibration.
+_FLAWS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
+_MAX_SKIPPED_LISTED = 1000
 
 
 class GalleryServicer(GalleryServiceServicer):
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, stream_window: int) -> None:
         self._door = door
+        self._window = stream_window
 
     async def CreateGallery(self, request: pb.CreateGalleryRequest, context: Context) -> pb.CreateGalleryResponse:
         galleries = self._door.services.galleries
@@ -45,13 +67,85 @@ class GalleryServicer(GalleryServiceServicer):
     async def GetThreshold(self, request: pb.GetThresholdRequest, context: Context) -> pb.GetThresholdResponse:
         galleries = self._door.services.galleries
         gallery = await galleries.get(request.gallery_id)
-        return pb.GetThresholdResponse(threshold=to_threshold(galleries.tau(gallery, gallery.subjects)))
+        tau = galleries.tau(gallery, gallery.subjects)
+        evidence = galleries.evidence(gallery, tau)
+        return pb.GetThresholdResponse(
+            threshold=to_threshold(tau), calibration=to_calibration(evidence) if evidence else None
+        )
 
     async def SetThreshold(self, request: pb.SetThresholdRequest, context: Context) -> pb.SetThresholdResponse:
         galleries = self._door.services.galleries
         tau = request.tau if request.HasField("tau") else None
         gallery = await galleries.set_tau(request.gallery_id, tau)
-        try:
-            return pb.SetThresholdResponse(threshold=to_threshold(galleries.tau(gallery, gallery.subjects)))
-        except ThresholdMissing:
-            return pb.SetThresholdResponse()
+        return pb.SetThresholdResponse(threshold=_in_force(gallery, galleries))
+
+    async def Calibrate(
+        self, request_iterator: AsyncIterable[pb.CalibrateRequest], context: Context
+    ) -> pb.CalibrateResponse:
+        calibrating = self._door.services.calibration
+        deadline = deadline_of(context)
+        requests = aiter(request_iterator)
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("item") != "settings":
+            raise InvalidRequest.field("settings", "come first", reason="SETTINGS_MISPLACED")
+        settings = first.settings
+        run = await calibrating.begin(settings.gallery_id, settings.target_fpir, settings.data)
+
+        async def measure(probe: pb.CalibrationProbe) -> Error | Exception | None:
+            try:
+                content = content_from(probe.example, "probe.example")
+                await run.measure(CalibrationProbe(content, probe.subject, probe.mated), deadline)
+            except Exception as error:
+                foreseen = status_of(error)
+                return to_error(error) if foreseen and foreseen[0] in _FLAWS else error
+            return None
+
+        skipped: list[pb.SkippedProbe] = []
+        async with aclosing(in_order(_probes(requests), measure, self._window)) as outcomes:
+            async for index, outcome in outcomes:
+                if isinstance(outcome, Exception):  # concerns more than this probe
+                    raise outcome
+                if isinstance(outcome, Error) and len(skipped) < _MAX_SKIPPED_LISTED:
+                    skipped.append(pb.SkippedProbe(index=index, error=outcome))
+        gallery, calibration = await run.finish(
+            dry_run=settings.dry_run, skipped=[probe.error.message for probe in skipped]
+        )
+        return pb.CalibrateResponse(
+            threshold=_in_force(gallery, calibrating.galleries),
+            calibration=to_calibration(calibration),
+            skipped=skipped,
+        )
+
+    async def ListThresholds(self, request: pb.ListThresholdsRequest, context: Context) -> pb.ListThresholdsResponse:
+        versions = await self._door.services.galleries.versions(request.gallery_id)
+        return pb.ListThresholdsResponse(
+            versions=[
+                pb.ThresholdVersion(
+                    version=version.version,
+                    threshold=to_threshold(tau) if tau else None,
+                    calibration=to_calibration(calibration) if calibration else None,
+                    set_time=None if version.since is None else to_timestamp(version.since),
+                )
+                for version, tau, calibration in versions
+            ]
+        )
+
+
+def _in_force(gallery: Gallery, galleries: GalleryService) -> Threshold | None:
+    try:
+        return to_threshold(galleries.tau(gallery, gallery.subjects))
+    except ThresholdMissing:
+        return None
+
+
+async def _probes(requests: AsyncIterator[pb.CalibrateRequest]) -> AsyncIterator[pb.CalibrationProbe]:
+    index = 0
+    async for request in requests:
+        if request.WhichOneof("item") != "probe":
+            raise InvalidRequest.field("settings", "come once, before the probes", reason="SETTINGS_MISPLACED")
+        if index == MAX_CALIBRATION_PROBES:
+            raise InvalidRequest.field(
+                "probe", f"more than {MAX_CALIBRATION_PROBES}", reason="TOO_MANY", limit=MAX_CALIBRATION_PROBES
+            )
+        yield request.probe
+        index += 1

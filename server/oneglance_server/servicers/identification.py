@@ -17,6 +17,9 @@ from oneglance_server.servicers.convert import (
     content_from,
     deadline_of,
     to_candidate,
+    to_face,
+    to_faces,
+    to_photo,
     to_provenance,
     to_threshold,
 )
@@ -52,6 +55,8 @@ class IdentificationServicer(IdentificationServiceServicer):
             encoding_id=answer.encoding_id,
             threshold=to_threshold(answer.tau),
             provenance=to_provenance(answer.provenance),
+            face=to_face(answer.faces[0]),
+            other_face=to_face(answer.faces[1]) if len(answer.faces) > 1 else None,
         )
 
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
@@ -81,6 +86,7 @@ class IdentificationServicer(IdentificationServiceServicer):
         return pb.EncodeResponse(
             encodings=[Encoding(values=row.tolist(), encoder_digest=digest) for row in encoded.vectors],
             provenance=to_provenance(provenance),
+            faces=to_faces(encoded.faces),
         )
 
     async def _identify(
@@ -88,7 +94,7 @@ class IdentificationServicer(IdentificationServiceServicer):
     ) -> pb.IdentifyResponse:
         service = self._door.services.identification
         check_count("probes", request.probes, MAX_PROBES)
-        answers, tau, provenance = await service.identify(
+        found = await service.identify(
             request.gallery_id,
             [content_from(e, f"probes[{i}]") for i, e in enumerate(request.probes)],
             max_candidates=request.max_candidates,
@@ -97,12 +103,18 @@ class IdentificationServicer(IdentificationServiceServicer):
             deadline=deadline,
             patient=patient,
         )
+        answers = found.answers
         listed = sum(len(answer.candidates) + len(answer.matches) for answer in answers)
         if listed > _LISTED_ON_THE_LOOP:  # would hold up everybody else's calls
             results = await asyncio.get_running_loop().run_in_executor(None, lambda: list(map(_to_result, answers)))
         else:
             results = list(map(_to_result, answers))
-        return pb.IdentifyResponse(results=results, threshold=to_threshold(tau), provenance=to_provenance(provenance))
+        return pb.IdentifyResponse(
+            results=results,
+            threshold=to_threshold(found.tau),
+            provenance=to_provenance(found.provenance),
+            photos={i: to_photo(photo, with_faces=False) for i, photo in found.photos.items()},
+        )
 
 
 def _to_result(answer: Identification) -> pb.IdentifyResult:
@@ -113,4 +125,6 @@ def _to_result(answer: Identification) -> pb.IdentifyResult:
         candidates=map(to_candidate, answer.candidates),
         matches=map(to_candidate, answer.matches),
         matches_truncated=answer.matches_truncated,
+        probe_index=answer.probe,
+        face=to_face(answer.face),
     )

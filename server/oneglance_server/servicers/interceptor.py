@@ -81,11 +81,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 stream, handler.request_deserializer, handler.response_serializer
             )
 
+        call = handler.stream_unary if handler.request_streaming else handler.unary_unary
+
         async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = self._begin()
             code = grpc.StatusCode.CANCELLED
             try:
-                response = await handler.unary_unary(request, context)
+                response = await call(request, context)
                 code = grpc.StatusCode.OK
                 return response
             except Exception as error:
@@ -94,7 +96,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 self._end(method, code, started)
 
-        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+        make = (
+            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        )
+        return make(unary, handler.request_deserializer, handler.response_serializer)
 
     def _code(self, method: str, error: Exception) -> grpc.StatusCode:
         found = status_of(error)

@@ -7,7 +7,7 @@ import grpc
 from oneglance.v1 import model_pb2 as pb
 from oneglance.v1.model_pb2_grpc import ModelServiceServicer
 from oneglance_server.service.services import Door
-from oneglance_server.servicers.convert import to_model
+from oneglance_server.servicers.convert import to_face_model, to_model
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -17,11 +17,19 @@ class ModelServicer(ModelServiceServicer):
         self._door = door
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        galleries = self._door.services.galleries
-        return pb.ListModelsResponse(models=[to_model(e, galleries) for e in galleries.encoders.all()])
+        services = self._door.services
+        models = [to_model(e, services.galleries) for e in services.galleries.encoders.all()]
+        models += [to_face_model(model) for model in services.face_models]
+        return pb.ListModelsResponse(models=sorted(models, key=lambda model: model.name))
 
     async def DescribeModel(self, request: pb.DescribeModelRequest, context: Context) -> pb.DescribeModelResponse:
-        galleries = self._door.services.galleries
+        services = self._door.services
+        for model in services.face_models:
+            if request.model in (model.manifest.name, model.digest):
+                return pb.DescribeModelResponse(
+                    model=to_face_model(model), manifest_json=model.manifest.model_dump_json(indent=2)
+                )
+        galleries = services.galleries
         encoder = galleries.encoders.find("model", request.model)
         return pb.DescribeModelResponse(
             model=to_model(encoder, galleries), manifest_json=encoder.manifest.model_dump_json(indent=2)

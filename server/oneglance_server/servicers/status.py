@@ -22,8 +22,11 @@ from oneglance_index import (
     SubjectExists,
     SubjectNotFound,
 )
+from oneglance_server.engines.photos import Photo
 from oneglance_server.errors import (
+    CannotCalibrate,
     DeadlinePassed,
+    DetectorNotLoaded,
     EncoderNotLoaded,
     ForeignEncoding,
     InvalidRequest,
@@ -33,6 +36,7 @@ from oneglance_server.errors import (
     ServiceError,
     ThresholdMissing,
 )
+from oneglance_server.servicers.convert import to_photo
 
 DOMAIN = "oneglance"
 ERROR_KEY = "oneglance-error-bin"
@@ -47,7 +51,9 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     EncoderMismatch: (Code.FAILED_PRECONDITION, "ENCODER_MISMATCH"),
     ForeignEncoding: (Code.FAILED_PRECONDITION, None),
     EncoderNotLoaded: (Code.FAILED_PRECONDITION, None),
+    DetectorNotLoaded: (Code.FAILED_PRECONDITION, None),
     ThresholdMissing: (Code.FAILED_PRECONDITION, None),
+    CannotCalibrate: (Code.FAILED_PRECONDITION, None),
     Overloaded: (Code.RESOURCE_EXHAUSTED, None),
     DeadlinePassed: (Code.DEADLINE_EXCEEDED, None),
     NotServing: (Code.UNAVAILABLE, None),
@@ -89,6 +95,8 @@ def to_error(error: BaseException) -> Error:
     if isinstance(error, ServiceError):
         message.field_violations.extend(FieldViolation(field=f, description=text) for f, text in error.fields)
         message.metadata.update(error.metadata)
+        if isinstance(error.photo, Photo):
+            message.photo.CopyFrom(to_photo(error.photo))
     elif isinstance(error, GalleryError):
         fields = {name: getattr(error, name) for name in _PUBLIC_FIELDS if hasattr(error, name)}
         message.metadata.update({name: str(value) for name, value in fields.items()})

@@ -1,7 +1,7 @@
 """Bidirectional streams: many items under way, answers in the order of the requests."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 async def in_order(
     requests: AsyncIterable[Request], handle: Callable[[Request], Awaitable[Response]], window: int
-) -> AsyncIterator[tuple[int, Response | Error]]:
+) -> AsyncGenerator[tuple[int, Response | Error], None]:
     """(position, outcome) for each request, at most ``window`` of them under way.
 
     A request that fails has an Error for its outcome; the others go on. Reading stops while the window is full, so

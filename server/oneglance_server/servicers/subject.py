@@ -18,6 +18,7 @@ from oneglance_server.servicers.convert import (
     content_from,
     deadline_of,
     page_from,
+    to_faces,
     to_page_token,
     to_provenance,
     to_timestamp,
@@ -94,7 +95,7 @@ class SubjectServicer(SubjectServiceServicer):
             request_id=request.request_id,
             request_digest=_digest(request) if request.request_id else b"",
         )
-        enrolled, provenance = await self._door.services.enrollment.enroll(
+        enrolled, provenance, faces = await self._door.services.enrollment.enroll(
             enrollment, deadline=deadline, patient=patient
         )
         return pb.EnrollResponse(
@@ -103,6 +104,7 @@ class SubjectServicer(SubjectServiceServicer):
             created=enrolled.created,
             replayed=enrolled.replayed,
             provenance=to_provenance(provenance),
+            faces=to_faces(faces),
         )
 
 

@@ -1,0 +1,329 @@
+"""Photos end to end, through the running server, against face_recognition (dlib) on the same photos in the same run.
+
+    python -m benchmarks.faces MODELS DATA... [--what accuracy,speed] [--rival-python PYTHON]...
+
+MODELS is what ``oneglance-exporter import dlib-faces`` wrote; DATA are zips or folders of PERSON/photo.jpg. A photo counts
+with its largest face; one without any that was found is a miss, whoever it shows. ``--rival-python``: further Pythons
+whose dlib was built otherwise (with a BLAS, say).
+"""
+
+import argparse
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.request import urlopen
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.load import ENCODE, IDENTIFY, drive
+from benchmarks.report import table
+from oneglance import Client, encoding, photo
+from oneglance.client.requests import example
+from oneglance.model_folder import model_folders, read_any_model_folder
+from oneglance.v1.identification_pb2 import EncodeRequest, IdentifyRequest
+from oneglance_exporter.scores import squared_l2
+from oneglance_server.engines.encoder import Encoder
+from oneglance_server.engines.session import Runtime
+from tests.running import ServerProcess
+
+SPLITS = 200
+FPIRS = (0.01, 0.001)
+SECONDS = 8.0
+ROUNDS = 3
+RIVAL = Path(__file__).parent / "face_rival.py"
+PICTURES = (".jpg", ".jpeg", ".png", ".pgm")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos of people: the bytes of each file, whose it is, and the names."""
+
+    name: str
+    data: list[bytes]
+    person: npt.NDArray[np.int64]
+    people: list[str]
+
+    def pixels(self) -> list[npt.NDArray[np.uint8]]:
+        return [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in self.data]
+
+
+def read_photos(path: Path) -> Photos:
+    """A zip or a folder of PERSON/photo files, in order of name."""
+    if path.is_dir():
+        files = {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*")}
+    else:
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+    kept = sorted(name for name in files if name.lower().endswith(PICTURES))
+    owner = [PurePosixPath(name).parent.name for name in kept]
+    people = sorted(set(owner))
+    return Photos(path.stem, [files[name] for name in kept], np.array([people.index(o) for o in owner]), people)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Shares in [0, 1]. A photo without a face that was found is a miss."""
+
+    missed: int
+    rank1: float
+    eer: float
+    fnir: tuple[float, ...]
+
+
+def figures(encodings: npt.NDArray[np.floating], person: npt.NDArray[np.int64]) -> Figures:
+    """One photo per person enrolled, in turn; EER over all pairs; FNIR over random halves of the people."""
+    found = ~np.isnan(encodings).any(axis=1)
+    distance = np.full((len(person), len(person)), np.inf)
+    distance[np.ix_(found, found)] = squared_l2(encodings[found], encodings[found])
+    members = [np.flatnonzero(person == p) for p in range(person.max() + 1)]
+
+    right = []
+    for turn in range(min(map(len, members))):
+        enrolled = np.array([photos[turn] for photos in members])
+        probes = np.setdiff1d(np.arange(len(person)), enrolled)
+        near = distance[np.ix_(probes, enrolled)]
+        right.append((near.argmin(axis=1) == person[probes]) & np.isfinite(near.min(axis=1)))
+
+    upper = np.triu_indices(len(person), 1)
+    same = person[upper[0]] == person[upper[1]]
+    mated, non_mated = np.sort(distance[upper][same]), np.sort(distance[upper][~same])
+    fnmr = 1 - np.searchsorted(mated, mated, side="right") / len(mated)
+    fmr = np.searchsorted(non_mated, mated, side="right") / len(non_mated)
+    best = int(np.abs(fmr - fnmr).argmin())
+
+    strangers, mates = [], []
+    rng = np.random.default_rng(0)
+    for _ in range(SPLITS):
+        order = rng.permutation(len(members))
+        inside, outside = order[: len(members) // 2], order[len(members) // 2 :]
+        enrolled = np.array([rng.choice(members[p]) for p in inside])
+        strangers.append(distance[np.ix_(np.concatenate([members[p] for p in outside]), enrolled)].min(axis=1))
+        for row, p in enumerate(inside):
+            near = distance[np.ix_(np.setdiff1d(members[p], enrolled), enrolled)]
+            mates.append(np.where(near.argmin(axis=1) == row, near.min(axis=1), np.inf))
+    let_in, mate = np.sort(np.concatenate(strangers)), np.concatenate(mates)
+    # The largest tau that lets at most that share of strangers in: just below the next stranger.
+    taus = [np.nextafter(let_in[int(fpir * len(let_in))], -np.inf) for fpir in FPIRS]
+    return Figures(
+        missed=int((~found).sum()),
+        rank1=float(np.concatenate(right).mean()),
+        eer=float((fmr[best] + fnmr[best]) / 2),
+        fnir=tuple(float((mate > tau).mean()) for tau in taus),
+    )
+
+
+def served_encodings(client: Client, photos: Photos) -> npt.NDArray[np.float64]:
+    """Encode, photo by photo, largest face: float64 [N, 128], NaN where the server finds no face."""
+    rows = []
+    for data in photos.data:
+        try:
+            (one,) = client.encode(photo(data, "largest"))
+            rows.append(np.array(one.values))
+        except Exception as error:
+            if getattr(error, "reason", "") != "FACE_NOT_FOUND":
+                raise
+            rows.append(np.full(128, np.nan))
+    return np.array(rows)
+
+
+def check_decisions(client: Client, photos: Photos, encodings: npt.NDArray[np.float64]) -> float:
+    """Share of photos whose nearest subject, by Identify on the photo itself, is the one that the distances name."""
+    first = np.array([np.flatnonzero(photos.person == p)[0] for p in range(len(photos.people))])
+    gallery = f"{photos.name} once"
+    client.create_gallery(gallery)
+    digest = client.get_gallery(gallery).encoder_digest
+    for i in first:
+        client.enroll(gallery, photos.people[photos.person[i]], encoding(encodings[i], digest))
+    agree = []
+    for i, data in enumerate(photos.data):
+        results = client.identify(gallery, photo(data, "largest"), max_candidates=1).results
+        if np.isnan(encodings[i]).any():
+            agree.append(not results)
+            continue
+        nearest = photos.people[int(squared_l2(encodings[i : i + 1], encodings[first]).argmin())]
+        agree.append(results[0].candidates[0].subject_id == nearest)
+    return float(np.mean(agree))
+
+
+def rival(python: str, task: str, weights: Path, argument: object, pixels: Sequence[npt.NDArray[np.uint8]]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "photos.npz"
+        np.savez(path, *pixels)
+        command = [python, str(RIVAL), task, str(weights), str(argument), str(path)]
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def accuracy(models: Path, weights: Path, sets: Sequence[Photos]) -> None:
+    rows: list[tuple[object, ...]] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ServerProcess(Path(folder) / "d", models=models, log_level="error") as s,
+    ):
+        client = Client(s.address, timeout_seconds=120)
+        for photos in sets:
+            served = served_encodings(client, photos)
+            out = Path(folder) / "rival.npz"
+            rival(sys.executable, "encode", weights, out, photos.pixels())
+            for name, encodings in (("oneglance", served), ("face_recognition", np.load(out)["encodings"])):
+                got = figures(encodings, photos.person)
+                rows.append(
+                    (photos.name, name, len(photos.people), len(photos.data), got.missed, f"{got.rank1:.4f}",
+                     f"{got.eer:.4f}", *(f"{rate:.4f}" for rate in got.fnir))
+                )  # fmt: skip
+            agreed = check_decisions(client, photos, served)
+            print(f"{photos.name}: Identify on the photos names the same nearest subject for {agreed:.1%} of them")
+        client.close()
+    table(
+        "Accuracy from photos, one enrolled photo per person",
+        ("data", "by", "people", "photos", "no face found", "rank-1", "EER", *(f"FNIR at FPIR {f:.1%}" for f in FPIRS)),
+        rows,
+    )
+
+
+def stage_ms(metrics: str, photos: float) -> dict[str, float]:
+    """Mean milliseconds a photo spent in each stage, from the server's own metrics."""
+    text = urlopen(f"http://{metrics}/metrics").read().decode()
+    sums = {}
+    for family in text_string_to_metric_families(text):
+        if family.name == "oneglance_stage_seconds":
+            for sample in family.samples:
+                if sample.name.endswith("_sum"):
+                    sums[sample.labels["stage"]] = 1000 * sample.value / photos
+    return sums
+
+
+def photo_count(metrics: str) -> float:
+    text = urlopen(f"http://{metrics}/metrics").read().decode()
+    for family in text_string_to_metric_families(text):
+        if family.name == "oneglance_batch_rows":
+            for sample in family.samples:
+                if sample.name.endswith("_sum") and sample.labels["stage"] == "photo":
+                    return float(sample.value)
+    return 0.0
+
+
+def speed(models: Path, weights: Path, photos: Photos, pythons: Sequence[str]) -> None:
+    pixels = photos.pixels()
+    rows: list[tuple[object, ...]] = []
+    stages: list[tuple[object, ...]] = []
+    metrics = "127.0.0.1:19464"
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(ServerProcess(folder / "d", models=models, log_level="error", metrics=metrics))
+        with Client(server.address, timeout_seconds=120) as client:
+            client.create_gallery("people")
+            for p, name in enumerate(photos.people):
+                client.enroll("people", name, photo(photos.data[int(np.flatnonzero(photos.person == p)[0])], "largest"))
+        requests = [IdentifyRequest(gallery_id="people", probes=[photo(d, "largest")]) for d in photos.data]
+        ours: dict[int, list[float]] = {1: [], 16: []}
+        p50: dict[int, list[float]] = {1: [], 16: []}
+        theirs: dict[tuple[str, int], list[float]] = {}
+        their_stages: dict[str, dict[str, float]] = {}
+        for _ in range(ROUNDS):
+            for calls in ours:
+                load = drive(server.address, IDENTIFY, requests, in_flight=calls, seconds=SECONDS)
+                ours[calls].append(load.per_second)
+                p50[calls].append(load.p50_ms)
+            for python in pythons:
+                one = json.loads(rival(python, "speed", weights, SECONDS, pixels))
+                theirs.setdefault((python, 1), []).append(one["per_second"])
+                their_stages[python] = one["stage_ms"]
+                theirs.setdefault((python, 2), []).append(two_at_once(python, weights, pixels))
+        best = {calls: statistics.median(rates) for calls, rates in ours.items()}
+        for calls, rate in best.items():
+            rows.append((f"oneglance, {calls} in flight", rate, statistics.median(p50[calls]), 1.0))
+        for (python, processes), rates in theirs.items():
+            rate = statistics.median(rates)
+            against = best[1] if processes == 1 else best[16]
+            rows.append((f"face_recognition, {label(python)}, {processes} process(es)", rate, "", against / rate))
+        seen = photo_count(metrics)
+        mean = stage_ms(metrics, seen)
+        stages.append(("oneglance", mean["decode"], mean["detect"], mean["align"], ""))
+        for python, took in their_stages.items():
+            stages.append((f"face_recognition, {label(python)}", "", took["detect"], took["landmarks"], took["encode"]))
+    table(
+        f"Photos per second, end to end, {photos.name}",
+        ("who", "photos/s", "p50 ms", "oneglance is times faster"),
+        rows,
+    )
+    table(
+        "Milliseconds a photo, by stage", ("who", "decode", "detect", "landmarks (and chip)", "chip and encode"), stages
+    )
+
+
+def two_at_once(python: str, weights: Path, pixels: Sequence[npt.NDArray[np.uint8]]) -> float:
+    """Two processes side by side: what face_recognition makes of two cores."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "photos.npz"
+        np.savez(path, *pixels)
+        command = [python, str(RIVAL), "speed", str(weights), str(SECONDS), str(path)]
+        both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        return float(sum(json.loads(process.communicate()[0])["per_second"] for process in both))
+
+
+def label(python: str) -> str:
+    return "dlib-bin" if python == sys.executable else f"dlib of {Path(python).parents[2].name}"
+
+
+def encoder_speed(models: Path, photos: Photos) -> None:
+    """Aligned faces through the server against bare ONNX Runtime on as many threads."""
+    (folder,) = [f for p in model_folders(models) if (f := read_any_model_folder(p)).manifest.kind == "encoder"]
+    encoder = Encoder(folder, Runtime("cpu", 1, 1))
+    shape = encoder.manifest.input.shape
+    chips = np.random.default_rng(0).integers(0, 256, (64, *shape), dtype=np.uint8)
+    from benchmarks.encode import bare
+
+    rows: list[tuple[object, ...]] = []
+    with tempfile.TemporaryDirectory() as data, ServerProcess(Path(data), models=models, log_level="error") as server:
+        for calls, per_call in ((1, 1), (16, 1), (64, 1), (8, 16)):
+            sent = [
+                EncodeRequest(examples=[example(chip) for chip in chips[i : i + per_call]])
+                for i in range(0, 64, per_call)
+            ]
+            rates, bares = [], []
+            for _ in range(ROUNDS):
+                bares.append(bare(encoder, chips, 2, SECONDS / 2))
+                load = drive(server.address, ENCODE, sent, in_flight=calls, seconds=SECONDS / 2)
+                rates.append(load.per_second * per_call)
+            raw, rate = statistics.median(bares), statistics.median(rates)
+            rows.append((calls, per_call, raw, rate, rate / raw))
+    table(
+        "The face encoder through the server against bare ONNX Runtime, two workers of one thread each",
+        ("calls in flight", "faces a call", "bare faces/s", "served faces/s", "ratio"),
+        rows,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, metavar="MODELS")
+    parser.add_argument("data", type=Path, nargs="+", metavar="DATA")
+    parser.add_argument("--what", default="accuracy,speed,encoder", help="[%(default)s]")
+    parser.add_argument("--rival-python", action="append", default=[], metavar="PYTHON")
+    options = parser.parse_args()
+    from oneglance_exporter.imports.dlib_faces import find_weights
+
+    weights = find_weights(None)
+    sets = [read_photos(path) for path in options.data]
+    what = options.what.split(",")
+    if "accuracy" in what:
+        accuracy(options.models, weights, sets)
+    if "speed" in what:
+        speed(options.models, weights, sets[0], [sys.executable, *options.rival_python])
+    if "encoder" in what:
+        encoder_speed(options.models, sets[0])
+
+
+if __name__ == "__main__":
+    main()

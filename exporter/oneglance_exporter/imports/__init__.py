@@ -1,0 +1,1 @@
+"""Import networks that others trained, as model folders."""

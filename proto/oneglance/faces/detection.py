@@ -1,0 +1,206 @@
+"""Find faces of all sizes with a detector that knows one: a sliding window over smaller and smaller copies of a photo.
+
+As dlib's loss_mmod and input_rgb_image_pyramid. All levels of the pyramid are laid out on one canvas, which the
+detector looks at in one run; where they lie matters, since the network sees a little of a level's neighbours.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from oneglance.model_folder import DetectorManifest
+
+Pixels = npt.NDArray[np.uint8]
+# One run of the detector: canvases uint8 [N, H, W, 4] -> scores float32 [N, h, w]; see DetectorManifest.
+Score = Callable[[Pixels], npt.NDArray[np.float32]]
+
+_LOWEST_LEVEL = 5  # rows; dlib goes no lower
+# Canvases are scored together up to this many pixels: what a run needs of memory is in proportion, some 50 bytes each.
+_PIXELS_AT_ONCE = 1 << 21
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A face, or a window that looks like one. ``box``: left, top, right, bottom in whole pixels, edges included."""
+
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the pyramid's levels lie on the canvas: (top, left, height, width) of each, the largest first."""
+
+    places: tuple[tuple[int, int, int, int], ...]
+    height: int
+    width: int
+
+
+def search(
+    photos: Sequence[Pixels], score: Score, spec: DetectorManifest, *, scale: float = 1.0, levels: int | None = None
+) -> list[list[Detection]]:
+    """The windows that look like a face in photos of one size, brought to ``scale`` first; before ``suppress``.
+
+    photos: uint8 [H, W, 3] rgb. Boxes are in pixels of the photo as given. Faces are at least about ``spec.window`` /
+    ``scale`` pixels wide. levels: of the pyramid, the largest ones; None for all. Of a photo that was searched at
+    scale 1 already, only the first ceil(log(scale) / -log(spec.shrink)) levels of a larger scale are new. Raises
+    ValueError for photos of several sizes.
+    """
+    if not photos:
+        return []
+    height, width = photos[0].shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if size == (width, height):
+        return find_windows(photos, score, spec, levels=levels)
+    resized = [np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR)) for photo in photos]
+    x, y = size[0] / width, size[1] / height
+
+    def back(found: Detection) -> Detection:
+        left, top, right, bottom = found.box
+        edges = left / x, top / y, (right + 1) / x - 1, (bottom + 1) / y - 1
+        return Detection((_round(edges[0]), _round(edges[1]), _round(edges[2]), _round(edges[3])), found.score)
+
+    return [[back(window) for window in windows] for windows in find_windows(resized, score, spec, levels=levels)]
+
+
+def find_windows(
+    photos: Sequence[Pixels], score: Score, spec: DetectorManifest, *, levels: int | None = None
+) -> list[list[Detection]]:
+    """As ``search`` at scale 1: every window of the pyramid whose score is above ``spec.threshold``."""
+    if len({photo.shape for photo in photos}) > 1:
+        raise ValueError("photos of one search have one size")
+    found: list[list[Detection]] = []
+    if not photos:
+        return found
+    layout = _layout(photos[0].shape[0], photos[0].shape[1], spec, levels)
+    if min(layout.height, layout.width) < spec.smallest_side:
+        return [[] for _ in photos]
+    at_once = max(1, _PIXELS_AT_ONCE // (layout.height * layout.width))
+    for start in range(0, len(photos), at_once):
+        scores = score(_canvas(photos[start : start + at_once], layout))
+        found.extend(_windows(of_photo, layout, spec) for of_photo in scores)
+    return found
+
+
+def suppress(detections: Sequence[Detection], spec: DetectorManifest) -> list[Detection]:
+    """Of windows that overlap too much the one with the best score, best first.
+
+    dlib's test_box_overlap: too much is an intersection of more than ``spec.nms_iou`` of the smallest rectangle around
+    both, or of more than ``spec.nms_covered`` of either.
+    """
+    ordered = sorted(detections, key=lambda found: -found.score)
+    boxes = np.array([found.box for found in ordered], np.float64).reshape(-1, 4)
+    low, high = boxes[:, :2], boxes[:, 2:] + 1
+    area = np.prod(high - low, axis=1)
+    left = np.arange(len(ordered))
+    kept = []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(ordered[best])
+        inner = np.prod(np.maximum(np.minimum(high[best], high[left]) - np.maximum(low[best], low[left]), 0), axis=1)
+        hull = np.prod(np.maximum(high[best], high[left]) - np.minimum(low[best], low[left]), axis=1)
+        covered = inner / np.minimum(area[best], area[left])
+        left = left[(inner / hull <= spec.nms_iou) & (covered <= spec.nms_covered)]
+    return kept
+
+
+def _layout(height: int, width: int, spec: DetectorManifest, levels: int | None) -> _Layout:
+    """dlib's create_tiled_pyramid: levels down the left side and, from where they fit beside it, up the right side."""
+    sizes = [(height, width)]
+    while levels is None or len(sizes) < levels:
+        rows, columns = (math.floor(spec.shrink * side) for side in sizes[-1])
+        if rows < _LOWEST_LEVEL or not columns:
+            break
+        sizes.append((rows, columns))
+    total = sum(rows + spec.gap for rows, _ in sizes) - 2 * spec.gap
+    deep, above = 0, 0
+    for rows, columns in sizes:
+        if columns <= width - above - spec.gap and (deep - height) * 2 >= total - height:
+            break
+        deep += rows + spec.gap
+        above = columns
+    deep -= spec.gap
+
+    places: list[tuple[int, int, int, int]] = []
+    top = spec.margin
+    rest = iter(sizes)
+    while top < deep + spec.margin:
+        rows, columns = next(rest)
+        places.append((top, spec.margin, rows, columns))
+        top += rows + spec.gap
+    bottom = top - spec.gap
+    for rows, columns in rest:
+        if bottom - rows < spec.margin + height:
+            break  # the largest level is in the way
+        places.append((bottom - rows, spec.margin + width - columns, rows, columns))
+        bottom -= rows + spec.gap
+    return _Layout(tuple(places), deep + 2 * spec.margin, width + 2 * spec.margin)
+
+
+def _canvas(photos: Sequence[Pixels], layout: _Layout) -> Pixels:
+    """The pyramids of photos uint8 [H, W, 3], on canvases uint8 [N, layout.height, layout.width, 4]."""
+    canvases = np.zeros((len(photos), layout.height, layout.width, 4), np.uint8)
+    for canvas, photo in zip(canvases, photos, strict=True):
+        top, left, rows, columns = layout.places[0]
+        level = canvas[top : top + rows, left : left + columns]
+        level[..., :3] = photo
+        level[..., 3] = 255
+        for top, left, rows, columns in layout.places[1:]:
+            level = _shrunk(level, rows, columns)
+            canvas[top : top + rows, left : left + columns] = level
+    return canvases
+
+
+def _shrunk(picture: Pixels, height: int, width: int) -> Pixels:
+    """Bilinear, corner on corner, as dlib's resize_image; uint8 [H, W, 4] -> uint8 [height, width, 4].
+
+    In fixed point of 8 bits: within a level of dlib's, whose pyramid is float.
+    """
+    row, below = _taps(picture.shape[0], height)
+    upright = _mix(picture[row], picture[np.minimum(row + 1, len(picture) - 1)], below[:, None, None])
+    pixels = upright.view(np.uint32)[..., 0]
+    column, right = _taps(picture.shape[1], width)
+    here, beside = (pixels.take(at, axis=1) for at in (column, np.minimum(column + 1, pixels.shape[1] - 1)))
+    return _mix(here.view(np.uint8), beside.view(np.uint8), right.repeat(4)).reshape(height, width, 4)
+
+
+def _taps(larger: int, smaller: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint16]]:
+    """Of each of ``smaller`` places the pixel before it, and the next one's share in 256ths."""
+    place = np.arange(smaller) * ((larger - 1) / max(smaller - 1, 1))
+    before = np.minimum(place.astype(np.intp), larger - 1)
+    return before, np.round((place - before) * 256).astype(np.uint16)
+
+
+def _mix(one: Pixels, other: Pixels, share: npt.NDArray[np.uint16]) -> Pixels:
+    """``share`` 256ths of ``other`` and the rest of ``one``, rounded."""
+    mixed = np.multiply(one, 256 - share, dtype=np.uint16)
+    mixed += np.multiply(other, share, dtype=np.uint16)
+    mixed += 128
+    mixed >>= 8
+    return mixed.astype(np.uint8)
+
+
+def _windows(scores: npt.NDArray[np.float32], layout: _Layout, spec: DetectorManifest) -> list[Detection]:
+    """The windows above the threshold, from scores [h, w] of a canvas to pixels of the photo."""
+    rows, columns = np.nonzero(scores > spec.threshold)
+    centre = np.stack([columns, rows], axis=1) * spec.stride + spec.offset
+    first = np.array([(left, top) for top, left, _, _ in layout.places])
+    last = first + np.array([(width - 1, height - 1) for _, _, height, width in layout.places])
+    away = np.maximum(np.maximum(first - centre[:, None], centre[:, None] - last), 0)
+    level = (away**2).sum(axis=2).argmin(axis=1)  # the one it lies in, or the nearest
+    half = (spec.window - 1) / 2
+    corners = (centre - first[level])[:, None] + np.array([[-half], [half]])
+    for step in range(len(layout.places) - 1):
+        deeper = level > step
+        corners[deeper] = corners[deeper] * (1 / spec.shrink) + 0.3  # dlib's pyramid_down<6>::point_up
+    boxes = np.copysign(np.floor(np.abs(corners) + 0.5), corners).reshape(-1, 4).tolist()
+    values = scores[rows, columns].tolist()
+    return [Detection((b[0], b[1], b[2], b[3]), s) for b, s in zip(boxes, values, strict=True)]
+
+
+def _round(value: float) -> float:
+    return float(math.floor(value + 0.5))

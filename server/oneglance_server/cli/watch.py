@@ -1,0 +1,207 @@
+"""``oneglance watch``: one event per appearance in front of a camera, or in a video."""
+
+import argparse
+import asyncio
+import math
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from oneglance_server.cli.client import DEFAULT_SERVER
+
+if TYPE_CHECKING:
+    from oneglance_server.watch.events import Poster
+    from oneglance_server.watch.run import Tally
+
+DESCRIPTION = """\
+Watch a camera or a video: send its frames to a server, identify them against
+GALLERY, and print one line per appearance, not per frame: who, or unknown.
+
+SOURCE is a video file, a folder of pictures in the order of their names, the
+number of a camera (0 is /dev/video0), or a URL (rtsp, http, ...). Files are
+looked at to their end, frame after frame; of a camera or a stream the newest
+frame counts, and it is opened again when it breaks.
+
+Ctrl-C ends it, with a summary. Exit status 0: done, 1: failed, 2: misused.
+"""
+STOP_SECONDS = 3.0  # for what is under way, after Ctrl-C
+POST_SECONDS = 10.0  # for events not posted yet, at the end
+DROP_LINE = "\r\x1b[K"
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "watch",
+        help="one event per appearance in a video, a camera, a folder",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    command.add_argument("gallery", metavar="GALLERY", help="gallery id")
+    command.add_argument("source", metavar="SOURCE", help="file, folder, number of a camera, URL")
+    command.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        default=os.environ.get("ONEGLANCE_SERVER", DEFAULT_SERVER),
+        help=f"where the server is [ONEGLANCE_SERVER, else {DEFAULT_SERVER}]",
+    )
+    command.add_argument(
+        "--timeout", type=_positive, default=30.0, metavar="SECONDS", help="deadline of the first calls [30]"
+    )
+    command.add_argument("--tau", type=_not_negative, help="threshold, squared L2 [the gallery's, else the model's]")
+    command.add_argument(
+        "--fps", type=_positive, default=5.0, metavar="N", help="frames looked at per second, at most [5]"
+    )
+    command.add_argument(
+        "--max-side", type=_whole, default=1280, metavar="PIXELS", help="larger frames are shrunk to that [1280]"
+    )
+    command.add_argument(
+        "--small-faces",
+        choices=["never", "when-none", "always"],
+        default="never",
+        help="search for faces below the detector's window, too; slow on every empty frame [never]",
+    )
+    command.add_argument("--confirm", type=_whole, default=2, metavar="N", help="frames that must agree on a name [2]")
+    command.add_argument(
+        "--unknown-after",
+        type=_not_negative,
+        default=1.0,
+        metavar="SECONDS",
+        help="how long a face must stay unknown to be announced [1]",
+    )
+    command.add_argument(
+        "--gone", type=_positive, default=3.0, metavar="SECONDS", help="unseen for so long, an appearance is over [3]"
+    )
+    command.add_argument("--leave", action="store_true", help="an event when an appearance is over, too")
+    command.add_argument("--json", action="store_true", help="print events as JSON, one per line")
+    command.add_argument("--post", metavar="URL", help="also post each event there, as JSON")
+
+
+def run(o: argparse.Namespace) -> int:
+    if o.gone * o.fps < 1:
+        print("oneglance watch: --gone is shorter than the time between two frames (--fps)", file=sys.stderr)
+        return 2
+    try:
+        return asyncio.run(_watch(o))
+    except ModuleNotFoundError as error:
+        if error.name not in ("av", "PIL"):
+            raise
+        print(f"oneglance: {error}; this command needs: pip install 'oneglance[watch]'", file=sys.stderr)
+        return 1
+
+
+async def _watch(o: argparse.Namespace) -> int:
+    from oneglance.client.async_client import AsyncClient
+    from oneglance.client.errors import OneglanceError
+    from oneglance_server.watch import events
+    from oneglance_server.watch.appearances import Event, Rules
+    from oneglance_server.watch.frames import SourceError, source_from
+    from oneglance_server.watch.run import Settings, Watch
+
+    progress = sys.stderr.isatty()
+
+    def tell(words: str) -> None:
+        print(f"{DROP_LINE if progress else ''}oneglance watch: {words}", file=sys.stderr, flush=True)
+
+    def emit(event: Event) -> None:
+        if event.kind == "left" and not o.leave:
+            return
+        record = events.as_record(event, o.gallery, source.name)
+        if progress:
+            print(DROP_LINE, end="", file=sys.stderr, flush=True)
+        print(events.as_json(record) if o.json else events.as_text(event), flush=True)
+        if poster:
+            poster.put(record)
+
+    source = source_from(o.source, o.fps)
+    try:
+        poster = events.Poster(o.post, tell) if o.post else None
+    except ValueError as error:
+        tell(str(error))
+        return 2
+    settings = Settings(
+        gallery=o.gallery,
+        tau=o.tau,
+        max_side=o.max_side,
+        small_faces=o.small_faces,
+        rules=Rules(o.confirm, o.unknown_after, o.gone),
+    )
+    failure = ""
+    interrupted = False
+    async with AsyncClient(o.server, timeout_seconds=o.timeout) as client:
+        watch = Watch(client, source, settings, emit, tell)
+        watching = asyncio.create_task(watch.run())
+
+        def stop() -> None:
+            nonlocal interrupted
+            if interrupted:
+                watching.cancel()
+                return
+            interrupted = True
+            watch.stop()
+            loop.call_later(STOP_SECONDS, watching.cancel)
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+        while not (await asyncio.wait([watching], timeout=0.2))[0]:
+            if progress and not source.live:
+                words = _progress(watch.tally, source.length)
+                print(f"{DROP_LINE}{words}", end="", file=sys.stderr, flush=True)
+        try:
+            await watching
+        except asyncio.CancelledError:
+            pass
+        except (SourceError, OneglanceError) as error:
+            failure = str(error)
+    if poster:
+        await asyncio.to_thread(poster.close, POST_SECONDS)
+    if failure:
+        tell(failure)
+    tally = watch.tally
+    if not failure and tally.frames and tally.refused == tally.frames:
+        failure = "every frame was refused"
+    if tally.frames or not failure:
+        tell(_summary(tally, getattr(source, "damaged", 0), poster))
+    if interrupted and not source.live:
+        return 130
+    return 1 if failure else 0
+
+
+def _progress(tally: "Tally", length: float | None) -> str:
+    whole = f" of {length:.1f}" if length else ""
+    return f"{tally.seconds:.1f}{whole} s, {tally.frames} frames, {tally.identified + tally.unknown} events"
+
+
+def _summary(tally: "Tally", damaged: int, poster: "Poster | None") -> str:
+    words = [
+        f"{tally.frames} frames, {tally.faces} faces, {tally.identified} identified, {tally.unknown} unknown",
+        f"{tally.dropped} frames dropped" if tally.dropped else "",
+        f"{tally.lost} frames lost with the server" if tally.lost else "",
+        f"{damaged} damaged packets skipped" if damaged else "",
+        f"{tally.refused} frames refused, the last: {tally.refusal}" if tally.refused else "",
+        f"{poster.delivered} events posted, {poster.given_up} not delivered" if poster else "",
+    ]
+    return "; ".join(filter(None, words))
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be more than 0")
+    return number
+
+
+def _not_negative(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 or more")
+    return number
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return number

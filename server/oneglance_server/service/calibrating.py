@@ -1,0 +1,176 @@
+"""Fit a gallery's tau on probes of strangers, at its present size."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from sys import float_info
+
+import numpy as np
+
+from oneglance.calibration import Mated, NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
+from oneglance.model_folder import Calibration
+from oneglance_index import Gallery, GalleryNotFound
+from oneglance_server.errors import CannotCalibrate, InvalidRequest
+from oneglance_server.service.content import (
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_ID_CHARACTERS,
+    Content,
+    Picture,
+    check_id,
+    check_text,
+)
+from oneglance_server.service.galleries import GalleryService
+from oneglance_server.service.identification import IdentificationService
+
+MAX_CALIBRATION_PROBES = 1_000_000
+DEFAULT_FPIR = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationProbe:
+    """``subject``: the stranger's name, "" for a person of their own; or, when ``mated``, the enrolled subject's id."""
+
+    content: Content
+    subject: str
+    mated: bool
+
+
+class CalibrationService:
+    def __init__(self, galleries: GalleryService, identification: IdentificationService) -> None:
+        self.galleries = galleries
+        self._identification = identification
+
+    async def begin(self, gallery_id: str, target_fpir: float, data: str) -> "CalibrationRun":
+        """``target_fpir`` 0 means 0.01. Raises InvalidRequest, GalleryNotFound, CannotCalibrate when it is empty."""
+        check_id("settings.gallery_id", gallery_id)
+        check_text("settings.data", data, MAX_DESCRIPTION_CHARACTERS)
+        target = target_fpir or DEFAULT_FPIR
+        if not 1 / MAX_CALIBRATION_PROBES <= target < 1:
+            raise InvalidRequest.field(
+                "settings.target_fpir", f"must be at least {1 / MAX_CALIBRATION_PROBES:g} and below 1, got {target:g}"
+            )
+        gallery = await self.galleries.get(gallery_id)
+        if not gallery.subjects:
+            raise _empty(gallery_id)
+        return CalibrationRun(self, gallery, target, data)
+
+    async def nearest(
+        self, gallery_id: str, content: Content, deadline: float | None
+    ) -> tuple[str | None, float | None, int]:
+        """(subject, squared L2) nearest to the probe, None without any, and how many subjects it was compared with.
+
+        Of a photo that doesn't say which face, the largest counts.
+        """
+        if isinstance(content, Picture) and content.face.which == "unset":
+            content = replace(content, face=replace(content.face, which="largest"))
+        found = await self._identification.identify(
+            gallery_id,
+            [content],
+            max_candidates=1,
+            tau=float_info.max,
+            all_matches=False,
+            deadline=deadline,
+            patient=True,
+        )
+        nearest = found.answers[0].candidates
+        subjects = found.provenance.gallery_size
+        return (nearest[0].subject_id, nearest[0].distance, subjects) if nearest else (None, None, subjects)
+
+
+class CalibrationRun:
+    """One calibration: ``measure`` each probe, several at once if you like, then ``finish``. Keeps no pictures."""
+
+    def __init__(self, service: CalibrationService, gallery: Gallery, target_fpir: float, data: str) -> None:
+        self._service = service
+        self._gallery = gallery
+        self._target = target_fpir
+        self._data = data
+        self._sizes: set[int] = set()
+        self._non_mated = array("d")
+        self._stranger = array("q")
+        self._names: dict[str, int] = {}
+        self._strangers = 0
+        self._mated = array("d")
+        self._right = array("b")
+        self._enrolled: set[str] = set()
+
+    async def measure(self, probe: CalibrationProbe, deadline: float | None) -> None:
+        """Search one probe. Raises SubjectNotFound for a mate who isn't enrolled, and as identify does."""
+        if probe.mated:
+            await self._check_enrolled(probe.subject)
+        else:
+            check_text("probe.subject", probe.subject, MAX_ID_CHARACTERS)
+        subject, distance, size = await self._service.nearest(self._gallery.id, probe.content, deadline)
+        if distance is None:
+            raise _empty(self._gallery.id)
+        self._sizes.add(size)
+        if probe.mated:
+            self._mated.append(distance)
+            self._right.append(subject == probe.subject)
+        else:
+            self._non_mated.append(distance)
+            self._stranger.append(self._number(probe.subject))
+
+    async def finish(self, *, dry_run: bool, skipped: Sequence[str] = ()) -> tuple[Gallery, Calibration]:
+        """Fit, and unless ``dry_run`` make it the gallery's threshold. ``skipped``: why probes were left out.
+
+        Returns the gallery as it is then. Raises CannotCalibrate, GalleryNotFound.
+        """
+        if not (self._non_mated or self._mated or skipped):
+            raise InvalidRequest.field("probe", "at least one is required", reason="EMPTY")
+        galleries = self._service.galleries
+        try:
+            calibration = await galleries.blocking(self._fit)
+        except TooFewStrangers as error:
+            text = str(error)
+            if skipped:
+                text += f"; probes were skipped, the first for this: {skipped[0]}"
+            raise CannotCalibrate(
+                text,
+                reason="TOO_FEW_STRANGERS",
+                metadata={"strangers": error.strangers, "needed": error.needed},
+            ) from error
+        except TargetUnreachable as error:
+            raise CannotCalibrate(str(error), reason="TARGET_UNREACHABLE") from error
+        gallery = await galleries.get(self._gallery.id)
+        if gallery.created != self._gallery.created:  # another one of the same name
+            raise GalleryNotFound(gallery.id)
+        if not dry_run:
+            gallery = await galleries.set_tau(gallery.id, calibration.tau, calibration)
+        return gallery, calibration
+
+    def _fit(self) -> Calibration:
+        # Where the gallery changed meanwhile, the smallest size: for more subjects the expected FPIR is then overstated
+        # rather than understated.
+        smallest, largest = min(self._sizes, default=1), max(self._sizes, default=1)
+        return fit_gallery(
+            NonMated(np.array(self._non_mated, np.float64), np.array(self._stranger, np.int64)),
+            Mated(np.array(self._mated, np.float64), np.array(self._right, np.bool_)),
+            gallery_size=smallest,
+            target_fpir=self._target,
+            data=self._data,
+            note=f" (up to {largest} while it went on)" if largest > smallest else "",
+        )
+
+    def _number(self, name: str) -> int:
+        number = self._names.get(name, self._strangers)
+        if number == self._strangers:
+            self._strangers += 1
+            if name:
+                self._names[name] = number
+        return number
+
+    async def _check_enrolled(self, subject_id: str) -> None:
+        if subject_id not in self._enrolled:
+            check_id("probe.subject", subject_id)
+            galleries = self._service.galleries
+            await galleries.blocking(galleries.store.get_subject, self._gallery.id, subject_id)
+            self._enrolled.add(subject_id)
+
+
+def _empty(gallery_id: str) -> CannotCalibrate:
+    return CannotCalibrate(
+        "nobody is enrolled yet: a calibration is for the gallery's size",
+        reason="GALLERY_EMPTY",
+        metadata={"gallery_id": gallery_id},
+    )

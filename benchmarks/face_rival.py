@@ -1,4 +1,4 @@
-"""What face_recognition does with photos, in a process of its own: any Python that has dlib and face_recognition's weights.
+"""What face_recognition does with photos, in a process of its own: any Python that has dlib and its weights.
 
     python face_rival.py encode WEIGHTS OUT.npz PHOTOS.npz      every photo: encoding of its largest face, or NaN
     python face_rival.py speed WEIGHTS SECONDS PHOTOS.npz       photos and chips per second, one process, one thread

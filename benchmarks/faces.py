@@ -312,9 +312,9 @@ def main() -> None:
     parser.add_argument("--what", default="accuracy,speed,encoder", help="[%(default)s]")
     parser.add_argument("--rival-python", action="append", default=[], metavar="PYTHON")
     options = parser.parse_args()
-    from oneglance_exporter.imports.dlib_faces import find_weights
+    from oneglance_exporter.imports.dlib_faces import installed_weights
 
-    weights = find_weights(None)
+    weights, _ = installed_weights()
     sets = [read_photos(path) for path in options.data]
     what = options.what.split(",")
     if "accuracy" in what:

@@ -39,7 +39,7 @@ installed, and are refused unless their SHA-256 is the published one. They are D
 domain (CC0): any use is allowed, commercial use too. The 68-point landmarks of the same package aren't, and aren't
 read. Equal weights make equal folders, to the byte; their date is SOURCE_DATE_EPOCH's, or else that of the recipe.
 
-The threshold on board is the author's. It lets many strangers in: calibrate on people of your own.
+The author's threshold lets many strangers in: calibrate on people of your own.
 """
 
 
@@ -130,17 +130,45 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
     print(json.dumps(result.as_dict(), indent=2) if options.json else result)
 
 
+def _quantize(options: argparse.Namespace, arguments: list[str]) -> None:
+    from oneglance_exporter.quantize import quantize
+
+    _, pictures = _pictures(options)
+    described = ", ".join(Path(path).name for path in options.data)
+    manifest = quantize(Path(options.model), options.out, pictures.images, described, options.name)
+    done = manifest.training["quantized"]
+    print(
+        f"{options.out}: {manifest.name}, ranges from {done['ranges_from']}, which it moves by "
+        f"{done['squared_l2_to_original_mean']:.2g} (squared L2; at most {done['squared_l2_to_original_max']:.2g}); "
+        "no threshold yet"
+    )
+
+
 def _encoded(options: argparse.Namespace) -> typing.Any:
     """The model folder, the pictures of ``--data`` as its input, and their encodings."""
-    from oneglance_exporter.data import read_pictures
     from oneglance_exporter.runtime import encoder_of
+
+    folder, pictures = _pictures(options)
+    return folder, pictures, encoder_of(folder.model, options.threads)(pictures.images)
+
+
+def _pictures(options: argparse.Namespace) -> typing.Any:
+    """The model folder, and the pictures of ``--data`` as its input."""
+    from oneglance_exporter.data import read_pictures
+    from oneglance_exporter.faces import read_faces
 
     folder = read_model_folder(options.model)
     spec = folder.manifest.input
-    if spec.kind != "image" or spec.color != "gray":
-        raise SettingsError(f"{options.model}: takes {spec.color or ''} {spec.kind}; gray images are read here")
-    pictures = read_pictures(options.data, spec.shape[0], spec.shape[1])
-    return folder, pictures, encoder_of(folder.model, options.threads)(pictures.images)
+    if spec.kind != "image":
+        raise SettingsError(f"{options.model}: takes a {spec.kind}; images are read here")
+    if folder.manifest.alignment is not None and not options.aligned:
+        pictures, without = read_faces(options.data, folder, options.finders, options.threads)
+        if without:
+            print(f"no face found in {without} pictures; they are left out", file=sys.stderr)
+    else:
+        mode = "L" if spec.color == "gray" else "RGB"
+        pictures = read_pictures(options.data, spec.shape[0], spec.shape[1], mode=mode)
+    return folder, pictures
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -191,6 +219,18 @@ def _parser() -> argparse.ArgumentParser:
     dlib.set_defaults(run_command=_import_dlib_faces)
     onnx_options.add_parser(sources, _name)
 
+    quantizer = commands.add_parser(
+        "quantize",
+        help="write an encoder in 8 bits",
+        description="Write an encoder with 8-bit weights and activations, for processors with int8 instructions. It is\n"
+        "another encoder: galleries don't carry over, and tau must be calibrated again.",
+        formatter_class=raw,
+    )
+    _add_pictures(quantizer, "pictures such as it will see: they set the ranges of its activations")
+    quantizer.add_argument("--out", required=True, type=Path, metavar="MODEL_DIR", help="replaced if it is there")
+    quantizer.add_argument("--name", type=_name, help="of the new encoder (the old one's and -int8)")
+    quantizer.set_defaults(run_command=_quantize)
+
     calibrate = commands.add_parser("calibrate", help="fit the threshold tau on held-out subjects")
     _add_measured(calibrate)
     calibrate.add_argument("--fpir", type=float, default=0.01, help="share of strangers let in (%(default)s)")
@@ -210,9 +250,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_measured(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="MODEL_DIR")
-    parser.add_argument("--data", required=True, nargs="+", metavar="PATH", help="subjects never trained on")
+    _add_pictures(parser, "subjects never trained on")
     parser.add_argument("--seed", type=int, default=0, help="decides who is enrolled and probed (%(default)s)")
+
+
+def _add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
+    parser.add_argument("--model", required=True, metavar="MODEL_DIR")
+    parser.add_argument("--data", required=True, nargs="+", metavar="PATH", help=which)
+    parser.add_argument(
+        "--finders",
+        metavar="DIR",
+        help="for an encoder of faces: where the detector's and the landmarks' model folders are (beside the model)",
+    )
+    parser.add_argument("--aligned", action="store_true", help="the pictures are aligned faces already")
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime (%(default)s)")
 
 

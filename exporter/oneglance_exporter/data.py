@@ -1,4 +1,4 @@
-"""Read labelled pictures: folders and zips of ``.../subject/*.png|jpg``.
+"""Read labelled pictures: folders and zips of ``.../subject/*.png|jpg|pgm``.
 
 A picture's subject is its parent folder's path inside the source, less the folders that all
 pictures of the source share. A subject's group is the folder around it: an alphabet in Omniglot,
@@ -10,7 +10,7 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from oneglance_exporter.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm")
 MAX_PIXELS = 64_000_000
 
 
@@ -29,7 +29,7 @@ MAX_PIXELS = 64_000_000
 class Pictures:
     """Labelled pictures, sorted by subject and file name.
 
-    images: uint8 [N, H, W, 1], gray, 0 black; N over all subjects.
+    images: uint8 [N, H, W, C], C = 1 gray or 3 rgb, 0 black; N over all subjects.
     """
 
     images: npt.NDArray[np.uint8]
@@ -44,9 +44,36 @@ class Pictures:
         return [np.arange(start, end) for start, end in pairwise(starts)]
 
 
-def read_pictures(paths: Sequence[str | os.PathLike[str]], height: int, width: int, least: int = 2) -> Pictures:
-    """Read every picture of ``paths`` as gray, brought to (height, width) by Pillow's box filter.
+Bring = Callable[[Image.Image], npt.NDArray[np.uint8] | None]
+"""From an upright gray or rgb picture to an encoder's input uint8 [H, W, C]; None leaves the picture out."""
 
+
+def read_pictures(
+    paths: Sequence[str | os.PathLike[str]], height: int, width: int, least: int = 2, mode: str = "L"
+) -> Pictures:
+    """Read every picture of ``paths``, brought to (height, width) by Pillow's box filter.
+
+    mode: "L" for gray, or "RGB". Raises as read_brought.
+    """
+
+    def bring(picture: Image.Image) -> npt.NDArray[np.uint8]:
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BOX)
+        return np.asarray(picture, dtype=np.uint8).reshape(height, width, -1)
+
+    return read_brought(paths, bring, least, mode, (width, height))
+
+
+def read_brought(
+    paths: Sequence[str | os.PathLike[str]],
+    bring: Bring,
+    least: int = 2,
+    mode: str = "RGB",
+    draft: tuple[int, int] | None = None,
+) -> Pictures:
+    """Read every picture of ``paths`` in Pillow's ``mode`` and let ``bring`` make an encoder's input of it.
+
+    draft: (width, height) that is enough: a larger JPEG is decoded at the smallest scale that covers it.
     Raises DataError for a path that isn't there, a source without pictures, a picture that can't
     be decoded, and a subject with fewer than ``least`` pictures.
     """
@@ -59,7 +86,11 @@ def read_pictures(paths: Sequence[str | os.PathLike[str]], height: int, width: i
         for file, content in files:
             subject = "/".join(file.parts[shared:-1])
             if (subject, file.name) not in found:
-                found[subject, file.name] = _decode(content, f"{path}: {file}", height, width)
+                brought = bring(_decode(content, f"{path}: {file}", mode, draft))
+                if brought is not None:
+                    found[subject, file.name] = brought
+    if not found:
+        raise DataError("no picture could be used")
     keys = sorted(found)
     subjects = tuple(sorted({subject for subject, _ in keys}))
     groups = tuple(sorted({_group(subject) for subject in subjects}))
@@ -70,7 +101,7 @@ def read_pictures(paths: Sequence[str | os.PathLike[str]], height: int, width: i
         scarce = subjects[int(counts.argmin())]
         raise DataError(f"subject {scarce!r} has {counts.min()} picture(s); at least {least} are needed for each")
     return Pictures(
-        images=np.stack([found[key] for key in keys])[..., None],
+        images=np.stack([found[key] for key in keys]),
         subject_of=subject_of,
         subjects=subjects,
         group_of=np.array([groups.index(_group(subject)) for subject in subjects]),
@@ -119,13 +150,14 @@ def _group(subject: str) -> str:
     return subject.rpartition("/")[0]
 
 
-def _decode(content: bytes, name: str, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """One picture as the server would see it: upright, transparency on white, gray, box filter."""
+def _decode(content: bytes, name: str, mode: str, draft: tuple[int, int] | None) -> Image.Image:
+    """One picture as the server would see it: upright, transparency on white, gray or rgb."""
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "PPM")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{name}: {image.width} x {image.height} is above {MAX_PIXELS} pixels")
-            image.draft("L", (width, height))  # a large JPEG is decoded at the smallest scale that covers
+            if draft:
+                image.draft(mode, draft)
             picture = ImageOps.exif_transpose(image)
             if picture.mode.startswith("I"):  # 16 bits
                 samples = np.asarray(picture, dtype=np.float64) * (255 / 65535)
@@ -133,11 +165,8 @@ def _decode(content: bytes, name: str, height: int, width: int) -> npt.NDArray[n
             if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
                 layer = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-            gray = picture.convert("L")
+            return picture.convert(mode)
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise DataError(f"{name}: can't be decoded: {error}") from error
-    if gray.size != (width, height):
-        gray = gray.resize((width, height), Image.Resampling.BOX)
-    return np.asarray(gray, dtype=np.uint8)

@@ -29,7 +29,7 @@ class RunError(ExporterError):
 
 
 class ExportError(ExporterError):
-    """Raised when ONNX Runtime and torch disagree about the exported graph."""
+    """Raised when a graph is invalid, or ONNX Runtime doesn't answer as the network it was made from."""
 
 
 class WeightsError(ExporterError):

@@ -181,9 +181,9 @@ class NamedParity(_Part):
 class Alignment(_Part):
     """How a face in a photo is brought to an encoder's input, the *chip*.
 
-    The similarity that takes the face's landmarks nearest to ``template`` (least squares; Umeyama 1991) maps the
-    photo to the chip, (H, W) of ``InputSpec.shape``. Sampled bilinearly; a face larger than the chip is first halved
-    until it is less than twice as large, with dlib's 5 x 5 binomial filter.
+    The similarity that takes ``template`` nearest to the face's landmarks (least squares in the photo; Umeyama 1991)
+    says where the chip, (H, W) of ``InputSpec.shape``, lies. Sampled bilinearly; a face larger than the chip is first
+    halved until it is less than twice as large, with dlib's 5 x 5 binomial filter.
 
     landmarks: what the points are. ``dlib-5``: outer and inner corner of the eye on the right of the photo, outer and
         inner corner of the one on the left, bottom of the nose.

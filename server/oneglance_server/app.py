@@ -34,7 +34,7 @@ from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_index import Galleries, Gallery, GalleryError, IndexSettings, OpenProgress
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks
-from oneglance_server.engines.photos import FaceFinder
+from oneglance_server.engines.photos import Looker
 from oneglance_server.engines.pictures import PictureLimits
 from oneglance_server.engines.session import Runtime
 from oneglance_server.errors import StartupError
@@ -210,7 +210,7 @@ class Server:
         if models.detector is None or models.landmarks is None:
             return None
         settings = self.settings
-        finder = FaceFinder(
+        finder = Looker(
             models.detector,
             models.landmarks,
             limits,
@@ -332,14 +332,15 @@ def _all_galleries(galleries: Galleries) -> Iterator[Gallery]:
 
 
 async def run_until_signalled(settings: Settings, on_serving: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. ``on_serving`` is told the address once everything is loaded."""
+    """Serve until SIGTERM or SIGINT, then drain. ``on_serving`` is told the address once everything is loaded, in
+    a thread of its own; what it raises ends the server."""
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled.set)
     async with Server(settings) as server:
         if on_serving:
-            on_serving(server.address)
+            await asyncio.to_thread(on_serving, server.address)
         await signalled.wait()
         log.info("draining", seconds=settings.drain_seconds)
     log.info("stopped")

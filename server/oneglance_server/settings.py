@@ -82,6 +82,11 @@ class Settings(BaseSettings):
     stream_window: int = Field(256, ge=1, le=65536, description="Items of one stream that may be under way at once.")
     drain_seconds: float = Field(10.0, ge=0, description="How long calls under way may finish after SIGTERM.")
     metrics: str = Field("", description="host:port to serve Prometheus metrics on; empty: off.")
+    console: str = Field(
+        "",
+        description="host:port to serve the console on, a web page to look at and work with; empty: off. There is no "
+        "authentication: keep it on loopback.",
+    )
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity to log.")
 
@@ -90,7 +95,7 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
 
-    @field_validator("listen", "metrics")
+    @field_validator("listen", "metrics", "console")
     @classmethod
     def _address(cls, value: str) -> str:
         host, _, port = value.rpartition(":")

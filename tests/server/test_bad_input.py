@@ -16,9 +16,10 @@ from google.rpc.status_pb2 import Status
 from PIL import Image
 
 from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request
-from oneglance.client.errors import from_error
+from oneglance.client.errors import from_error, raise_from
+from oneglance.client.requests import mate, stranger
 from oneglance.v1.common_pb2 import DATA_TYPE_FLOAT32, Encoding, Example, Tensor
-from oneglance.v1.gallery_pb2 import ListGalleriesRequest
+from oneglance.v1.gallery_pb2 import CalibrateRequest, CalibrationSettings, ListGalleriesRequest
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceStub
 from oneglance.v1.identification_pb2 import IdentifyRequest
 from oneglance.v1.subject_pb2 import EnrollRequest
@@ -54,6 +55,29 @@ def tensor(shape: tuple[int, ...], data: bytes, data_type: int = DATA_TYPE_FLOAT
 def enroll_everything_and_replay(client: Client, gallery: str, digest: str) -> object:
     client.enroll(gallery, "twice", GOOD, request_id="r")
     return client.enroll(gallery, "twice", png(picture(2)), request_id="r")
+
+
+def calibrate(client: Client, *requests: CalibrateRequest) -> object:
+    try:
+        return client._galleries.Calibrate(iter(requests))
+    except grpc.RpcError as error:
+        raise_from(error)
+
+
+def settings(gallery: str) -> CalibrateRequest:
+    return CalibrateRequest(settings=CalibrationSettings(gallery_id=gallery))
+
+
+def stranger_probe() -> CalibrateRequest:
+    return CalibrateRequest(probe=stranger(GOOD))
+
+
+def calibrate_an_empty_gallery(client: Client, gallery: str, digest: str) -> object:
+    client.create_gallery("nobody here", encoder="pixels")
+    try:
+        return client.calibrate("nobody here", iter([stranger(GOOD)]))
+    finally:
+        client.delete_gallery("nobody here")
 
 
 nan12 = np.full((6, 2), np.nan, np.float32)
@@ -318,6 +342,57 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "INVALID_ARGUMENT",
         "EMPTY",
         "claim",
+    ),
+    "calibrate-no-settings": (lambda c, g, d: calibrate(c), "INVALID_ARGUMENT", "SETTINGS_MISPLACED", "settings"),
+    "calibrate-probe-first": (
+        lambda c, g, d: calibrate(c, stranger_probe(), settings(g)),
+        "INVALID_ARGUMENT",
+        "SETTINGS_MISPLACED",
+        "settings",
+    ),
+    "calibrate-settings-twice": (
+        lambda c, g, d: calibrate(c, settings(g), stranger_probe(), settings(g)),
+        "INVALID_ARGUMENT",
+        "SETTINGS_MISPLACED",
+        "settings",
+    ),
+    "calibrate-target": (
+        lambda c, g, d: c.calibrate(g, iter([stranger(GOOD)]), target_fpir=1.0),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "settings.target_fpir",
+    ),
+    "calibrate-data-too-long": (
+        lambda c, g, d: c.calibrate(g, iter([stranger(GOOD)]), data="x" * 1001),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "settings.data",
+    ),
+    "calibrate-no-probes": (lambda c, g, d: c.calibrate(g, iter([])), "INVALID_ARGUMENT", "EMPTY", "probe"),
+    "calibrate-gallery-unknown": (
+        lambda c, g, d: c.calibrate("nowhere", iter([stranger(GOOD)])),
+        "NOT_FOUND",
+        "GALLERY_NOT_FOUND",
+        "",
+    ),
+    "calibrate-gallery-empty": (calibrate_an_empty_gallery, "FAILED_PRECONDITION", "GALLERY_EMPTY", ""),
+    "calibrate-mate-unknown": (
+        lambda c, g, d: c.calibrate(g, iter([stranger(png(picture(5))), mate(GOOD, "nobody")])),
+        "NOT_FOUND",
+        "SUBJECT_NOT_FOUND",
+        "",
+    ),
+    "calibrate-too-few-strangers": (
+        lambda c, g, d: c.calibrate(g, (stranger(png(picture(i))) for i in range(100, 199))),
+        "FAILED_PRECONDITION",
+        "TOO_FEW_STRANGERS",
+        "",
+    ),
+    "calibrate-strangers-enrolled": (
+        lambda c, g, d: c.calibrate(g, iter([stranger(GOOD)] * 100)),
+        "FAILED_PRECONDITION",
+        "TARGET_UNREACHABLE",
+        "",
     ),
 }
 

@@ -1,7 +1,9 @@
 """Calibrate through a real server: what is fitted, kept, said in every answer, and refused."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import socket
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +19,10 @@ from oneglance.v1.common_pb2 import (
     THRESHOLD_SOURCE_CALIBRATION,
     THRESHOLD_SOURCE_GALLERY,
     THRESHOLD_SOURCE_MODEL,
-    Example,
     Threshold,
 )
 from oneglance.v1.gallery_pb2 import (
-    CalibrateRequest,
     CalibrationProbe,
-    CalibrationSettings,
     GetThresholdRequest,
     GetThresholdResponse,
 )
@@ -44,7 +43,8 @@ def strangers(count: int, start: int = 1000) -> Pictures:
 def noisy(seed: int) -> npt.NDArray[np.uint8]:
     """Another picture of ``picture(seed)``."""
     noise = np.random.default_rng(seed + 10_000).integers(-20, 21, (SIDE, SIDE, 1))
-    return np.clip(picture(seed).astype(np.int64) + noise, 0, 255).astype(np.uint8)
+    mixed: npt.NDArray[np.uint8] = np.clip(picture(seed).astype(np.int64) + noise, 0, 255).astype(np.uint8)
+    return mixed
 
 
 def nearest(probes: Pictures, enrolled: Pictures) -> npt.NDArray[np.float64]:
@@ -164,19 +164,35 @@ def test_pictures_of_one_person_are_not_several_strangers(client: Client, people
     with pytest.raises(OneglanceError, match="at least 10 strangers to measure, got 9") as caught:
         client.calibrate(people, iter(named), target_fpir=0.1)
     assert (caught.value.reason, caught.value.metadata) == ("TOO_FEW_STRANGERS", {"strangers": "9", "needed": "10"})
-    with pytest.raises(OneglanceError, match=r"got 0; probes were skipped, the first for this: .*image: can't"):
+    with pytest.raises(OneglanceError, match=r"got 0; probes were skipped, the first for this: .*not a picture"):
         client.calibrate(people, iter([stranger(b"?")]))
     client.calibrate(people, iter([*named, stranger(png(picture(7000)))]), target_fpir=0.1)
 
 
 def test_more_probes_than_the_window_holds(models: tuple[Path, Path], tmp_path: Path) -> None:
-    with server_thread(data_dir=tmp_path, models=models, stream_window=3, search_queue=4, encode_queue=4) as server:
-        with Client(server.address) as client:
-            client.create_gallery("g", encoder="pixels")
-            client.enroll("g", "s", picture(0))
-            made = client.calibrate("g", probes_of(strangers(200)), target_fpir=0.02).calibration
-            assert made.non_mated_probes == 200
-            assert made.fpir == (nearest(strangers(200), [picture(0)]) <= made.tau).mean() == 0.02
+    with server_thread(data_dir=tmp_path, models=models, stream_window=3) as server, Client(server.address) as client:
+        client.create_gallery("g", encoder="pixels")
+        client.enroll("g", "s", picture(0))
+        made = client.calibrate("g", probes_of(strangers(200)), target_fpir=0.02).calibration
+        assert made.non_mated_probes == 200
+        assert made.fpir == (nearest(strangers(200), [picture(0)]) <= made.tau).mean() == 0.02
+
+
+def test_its_calls_are_measured_like_all_others(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    running = server_thread(data_dir=tmp_path, models=models, metrics=address)
+    with running as server, Client(server.address) as client:
+        client.create_gallery("g", encoder="pixels")
+        client.enroll("g", "s", picture(0))
+        client.calibrate("g", probes_of(strangers(10)), target_fpir=0.1)
+        with pytest.raises(OneglanceError):
+            client.calibrate("g", probes_of(strangers(9)), target_fpir=0.1)
+        text = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
+    counted = 'oneglance_call_seconds_count{code="%s",method="GalleryService/Calibrate"} 1.0'
+    for code in ("OK", "FAILED_PRECONDITION"):
+        assert counted % code in text.splitlines()
 
 
 def test_the_size_while_it_went_on_is_recorded(client: Client, people: str) -> None:
@@ -225,12 +241,11 @@ def test_versions_are_kept_over_a_kill(models: tuple[Path, Path], tmp_path: Path
 
 
 def test_the_authors_tau_comes_last(tmp_path: Path) -> None:
-    folder = read_model_folder(signal_model(tmp_path / "signal"))
+    models = (signal_model(tmp_path / "signal"), pixels_model(tmp_path / "pixels"))
     recommended = AuthorThreshold(tau=0.36, source="the author's readme")
-    write_model_folder(tmp_path / "signal", folder.manifest.model_copy(update={"author_threshold": recommended}), folder.model)
-    both = read_model_folder(pixels_model(tmp_path / "pixels"))
-    write_model_folder(tmp_path / "pixels", both.manifest.model_copy(update={"author_threshold": recommended}), both.model)
-    models = (tmp_path / "signal", tmp_path / "pixels")
+    for path in models:
+        folder = read_model_folder(path)
+        write_model_folder(path, folder.manifest.model_copy(update={"author_threshold": recommended}), folder.model)
     with server_thread(data_dir=tmp_path / "data", models=models) as server, Client(server.address) as client:
         for name in ("signal", "pixels"):
             client.create_gallery(name, encoder=name)
@@ -250,7 +265,7 @@ def test_the_authors_tau_comes_last(tmp_path: Path) -> None:
 async def test_the_asynchronous_client_calibrates_too(client: Client, people: str) -> None:
     async with AsyncClient(client.target) as other:
 
-        async def probes():  # type: ignore[no-untyped-def]
+        async def probes() -> AsyncIterator[CalibrationProbe]:
             for p in strangers(20):
                 await asyncio.sleep(0)
                 yield stranger(png(p))
@@ -269,25 +284,43 @@ def test_a_failing_sender_is_heard(client: Client, people: str) -> None:
     assert client.list_thresholds(people) == []
 
 
-# What is refused: docs/errors.md, test_bad_input.py.
+def test_the_command(client: Client, people: str, tmp_path: Path, capsys: Capture) -> None:
+    impostors, mates = tmp_path / "impostors", tmp_path / "mates"
+    for i, p in enumerate(strangers(20)):
+        folder = impostors / f"p{i}" if i % 2 else impostors
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.png").write_bytes(png(p))
+    (impostors / "broken.jpg").write_bytes(b"?")
+    (impostors / "notes.txt").write_text("no picture")
+    for i in range(4):
+        (mates / f"s{i}").mkdir(parents=True)
+        (mates / f"s{i}" / "again.png").write_bytes(png(noisy(i)))
+    at = ["--server", client.target]
 
+    assert main(["calibrate", people, "--impostors", str(impostors), "--mates", str(mates), "--fpir", "0.1", *at]) == 0
+    out, err = capsys.readouterr()
+    made = client.list_thresholds(people)[0].calibration
+    assert out.splitlines()[0] == (
+        f"tau {made.tau:.4f} for FPIR 10.00% at {ENROLLED} enrolled: measured FPIR 10.00% "
+        f"(95 %: {made.fpir_low:.2%} to {made.fpir_high:.2%}), FNIR 0.00%; "
+        "20 pictures of strangers, 4 of subjects; impostors, mates"
+    )
+    assert out.splitlines()[1:] == [
+        "skipped: 1 IMAGE_UNDECODABLE",
+        f"in force: tau {made.tau:.4f} from the calibration (1), expected FPIR at most 10.00%",
+    ]
+    assert err.startswith(f"skipped {impostors}/broken.jpg: ")
 
-def settings(gallery: str, target: float = 0.1, data: str = "") -> CalibrateRequest:
-    return CalibrateRequest(settings=CalibrationSettings(gallery_id=gallery, target_fpir=target, data=data))
-
-
-def probe(seed: int) -> CalibrateRequest:
-    return CalibrateRequest(probe=stranger(png(picture(seed))))
-
-
-GOOD = [probe(1000 + i) for i in range(20)]
-REFUSED = {
-    "calibrate-no-settings": (lambda g: [], "INVALID_ARGUMENT", "SETTINGS_MISPLACED", "settings"),
-    "calibrate-probe-first": (lambda g: [*GOOD, settings(g)], "INVALID_ARGUMENT", "SETTINGS_MISPLACED", "settings"),
-    "calibrate-settings-twice": (
-        lambda g: [settings(g), *GOOD, settings(g)],
-        "INVALID_ARGUMENT",
-        "SETTINGS_MISPLACED",
-        "settings",
-    ),
-}
+    assert main(["calibrate", people, "--impostors", str(impostors), "--dry-run", "--fpir", "0.2", "--json", *at]) == 0
+    assert '"source": "THRESHOLD_SOURCE_CALIBRATION", "id": "1"' in capsys.readouterr().out  # the one before
+    assert main(["set-threshold", people, *at]) == 0
+    capsys.readouterr()
+    assert main(["list-thresholds", people, *at]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["2", "1", "tau"]
+    assert lines[0].endswith(": cleared")
+    assert "from the calibration (1)" in lines[1]
+    assert main(["calibrate", people, "--impostors", str(impostors), *at]) == 1
+    assert "at least 100 strangers to measure, got 20" in capsys.readouterr().err
+    assert main(["calibrate", people, "--impostors", str(tmp_path / "none"), *at]) == 2
+    assert "not a folder" in capsys.readouterr().err

@@ -153,6 +153,8 @@ def _folded(
             raise WeightsError(f"an affine layer of {following.gamma.size} channels after {len(weight)}")
         gamma = following.gamma.astype(np.float64)
         weight, bias = weight * gamma[:, None, None, None], bias * gamma + following.beta
+    if max(np.abs(weight).max(), np.abs(bias).max()) > np.finfo(np.float32).max:
+        raise WeightsError("a weight beyond float32")
     return weight.astype(np.float32), bias.astype(np.float32)
 
 

@@ -28,6 +28,7 @@ from oneglance.model_folder import (
     NamedParity,
     OutputSpec,
     Parity,
+    read_any_model_folder,
     write_model_folder,
 )
 from oneglance_exporter.errors import ExportError, SettingsError, WeightsError
@@ -112,6 +113,7 @@ def import_dlib_faces(out: Path, weights: Path | None = None) -> list[Imported]:
     """
     if (out.exists() and not out.is_dir()) or (out / MANIFEST_FILE).exists():
         raise SettingsError(f"{out}: a file, or itself a model folder; choose another --out")
+    created = _created()
     folder, package = (weights, None) if weights is not None else installed_weights()
     made = []
     for name, file, make in (
@@ -123,16 +125,14 @@ def import_dlib_faces(out: Path, weights: Path | None = None) -> list[Imported]:
         source = {"author": "Davis E. King", "file": file.name, "sha256": file.sha256}
         common = {
             "license": LICENSE,
-            "created": _created(),
+            "created": created,
             "training": source | ({"package": package} if package else {}) | file.facts,
             "model_sha256": "0" * 64,  # write_model_folder sets both from the graph
             "model_bytes": 1,
         }
         made.append((name, *make(data, common)))
-    return [
-        Imported(write_model_folder(out / name, manifest, graph), manifest, len(graph))
-        for name, manifest, graph in made
-    ]
+    folders = [read_any_model_folder(write_model_folder(out / name, manifest, graph)) for name, manifest, graph in made]
+    return [Imported(folder.path, folder.manifest, len(folder.model)) for folder in folders]
 
 
 def installed_weights() -> tuple[Path, str]:

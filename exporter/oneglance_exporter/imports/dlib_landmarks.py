@@ -42,6 +42,7 @@ def landmarks_graph(predictor: ShapePredictor) -> bytes:
     begin, height, width = g.add_several(3, "Split", pictures, axis=0, num_outputs=3)
     size = g.add("Concat", width, height, axis=0)
     origin = g.add("Sub", size, size)
+    ones = g.add("Expand", np.ones((1, 1), np.float32), g.add("Shape", begin))
     rounding = g.add("Add", corner, np.array([[0.5], [0.5]]))  # half up: a floor then rounds
     pitch = g.add("Add", g.add("Mul", width, np.array([[0.0], [1.0]])), np.array([[1.0], [0.0]]))
 
@@ -50,7 +51,7 @@ def landmarks_graph(predictor: ShapePredictor) -> bytes:
         return g.add("Unsqueeze", rows, np.array([1]))
 
     box = plane(rounding), plane(extent)
-    body = _cascade(predictor, box, plane(origin), plane(size), plane(pitch), begin).proto(
+    body = _cascade(predictor, box, plane(origin), plane(size), plane(pitch), begin, ones).proto(
         "cascade",
         [
             value("shape", np.float32, [2 * parts, "F"]),
@@ -119,15 +120,20 @@ def parity_faces() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.ND
     return pixels, pictures, boxes
 
 
-def _cascade(predictor: ShapePredictor, box: tuple[str, str], origin: str, size: str, pitch: str, begin: str) -> Graph:
-    """One cascade, the body of the Scan: from the tables' rows of that cascade and ``shape`` to ``next_shape``."""
+def _cascade(
+    predictor: ShapePredictor, box: tuple[str, str], origin: str, size: str, pitch: str, begin: str, ones: str
+) -> Graph:
+    """One cascade, the body of the Scan: from the tables' rows of that cascade and ``shape`` to ``next_shape``.
+
+    Outer products (MatMul) lay a column out for all faces: ONNX Runtime broadcasts a last dimension of 1 slowly.
+    """
     _, trees, splits = predictor.threshold.shape
     g = Graph(prefix="cascade_")
     # Where the pixels lie: the similarity from the mean shape to this one turns and scales their offsets.
     fit = g.add("MatMul", _similarity_weights(predictor.initial_shape), g.add("Cast", "shape", to=TensorProto.DOUBLE))
     turn = g.add("Cast", fit, to=TensorProto.FLOAT)
     cosine, sine = g.add_several(2, "Split", turn, axis=0, num_outputs=2)
-    offsets = g.add("Add", g.add("Mul", cosine, "offsets"), g.add("Mul", sine, "turned_offsets"))
+    offsets = g.add("Add", g.add("MatMul", "offsets", cosine), g.add("MatMul", "turned_offsets", sine))
     normalized = g.add("Add", offsets, g.add("Gather", "shape", "anchors", axis=0))
     place = _placed(g, g.add("Reshape", normalized, np.array([2, predictor.anchors.shape[1], -1])), *box)
     # Their light; outside the picture it is 0.
@@ -140,7 +146,8 @@ def _cascade(predictor: ShapePredictor, box: tuple[str, str], origin: str, size:
     light = g.add("Mul", light, g.add("Cast", inside, to=TensorProto.FLOAT))
     # Of all splits of all trees, who goes left. The leaf reached is the one that most splits agree with.
     contrast = g.add("Sub", g.add("Gather", light, "first", axis=0), g.add("Gather", light, "second", axis=0))
-    left = g.add("Cast", g.add("Greater", contrast, "threshold"), to=TensorProto.FLOAT)
+    left = g.add("Greater", contrast, g.add("MatMul", "threshold", ones))
+    left = g.add("Cast", left, to=TensorProto.FLOAT)
     ways = _ways_to_leaves(splits)
     rights = (ways < 0).sum(axis=1, keepdims=True).astype(np.float32)
     agreement = g.add("Gemm", ways, g.add("Reshape", left, np.array([splits, -1])), rights)

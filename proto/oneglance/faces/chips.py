@@ -108,7 +108,8 @@ def _round(value: float) -> int:
 def _with_fourth(picture: Pixels) -> Pixels:
     """[H, W, 3] -> [H, W, 4]: a pixel becomes one 32-bit number, which numpy moves about at once."""
     wide = np.empty((*picture.shape[:2], 4), np.uint8)
-    wide[..., :3] = picture
+    for channel in range(3):  # one by one is several times faster
+        wide[..., channel] = picture[..., channel]
     return wide
 
 

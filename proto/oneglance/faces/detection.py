@@ -21,6 +21,7 @@ Score = Callable[[Pixels], npt.NDArray[np.float32]]
 _LOWEST_LEVEL = 5  # rows; dlib goes no lower
 # Canvases are scored together up to this many pixels: what a run needs of memory is in proportion, some 50 bytes each.
 _PIXELS_AT_ONCE = 1 << 21
+_PIXELS_IN_CACHE = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,8 @@ def _canvas(photos: Sequence[Pixels], layout: _Layout) -> Pixels:
     for canvas, photo in zip(canvases, photos, strict=True):
         top, left, rows, columns = layout.places[0]
         level = canvas[top : top + rows, left : left + columns]
-        level[..., :3] = photo
+        for channel in range(3):  # one by one is several times faster
+            level[..., channel] = photo[..., channel]
         level[..., 3] = 255
         for top, left, rows, columns in layout.places[1:]:
             level = _shrunk(level, rows, columns)
@@ -158,14 +160,23 @@ def _canvas(photos: Sequence[Pixels], layout: _Layout) -> Pixels:
 def _shrunk(picture: Pixels, height: int, width: int) -> Pixels:
     """Bilinear, corner on corner, as dlib's resize_image; uint8 [H, W, 4] -> uint8 [height, width, 4].
 
-    In fixed point of 8 bits: within a level of dlib's, whose pyramid is float.
+    In fixed point of 8 bits: at most 2 levels off; dlib's pyramid is float.
     """
     row, below = _taps(picture.shape[0], height)
-    upright = _mix(picture[row], picture[np.minimum(row + 1, len(picture) - 1)], below[:, None, None])
-    pixels = upright.view(np.uint32)[..., 0]
     column, right = _taps(picture.shape[1], width)
-    here, beside = (pixels.take(at, axis=1) for at in (column, np.minimum(column + 1, pixels.shape[1] - 1)))
-    return _mix(here.view(np.uint8), beside.view(np.uint8), right.repeat(4)).reshape(height, width, 4)
+    next_row, next_column = np.minimum(row + 1, len(picture) - 1), np.minimum(column + 1, picture.shape[1] - 1)
+    right = right.repeat(4)
+    pixels = picture.view(np.uint32)[..., 0]
+    result = np.empty((height, 4 * width), np.uint8)
+    # Some rows at a time: what is in between stays in the processor's cache.
+    at_once = max(1, _PIXELS_IN_CACHE // picture.shape[1])
+    for start in range(0, height, at_once):
+        rows = slice(start, start + at_once)
+        above, under = (pixels.take(at, axis=0).view(np.uint8) for at in (row[rows], next_row[rows]))
+        upright = _mix(above, under, below[rows, None]).view(np.uint32)
+        here, beside = (upright.take(at, axis=1).view(np.uint8) for at in (column, next_column))
+        result[rows] = _mix(here, beside, right)
+    return result.reshape(height, width, 4)
 
 
 def _taps(larger: int, smaller: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint16]]:

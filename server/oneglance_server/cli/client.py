@@ -177,7 +177,16 @@ def delete_subject(client: Client, o: Options) -> Iterable[Message]:
     yield client.delete_subject(o.gallery, o.subject)
 
 
-@command(f"1:1, is it this subject? exit status 0: same, {DIFFERENT}: different", GALLERY, SUBJECT, PROBE, TAU, DIGEST, WHICH, SMALL)
+@command(
+    f"1:1, is it this subject? exit status 0: same, {DIFFERENT}: different",
+    GALLERY,
+    SUBJECT,
+    PROBE,
+    TAU,
+    DIGEST,
+    WHICH,
+    SMALL,
+)
 def verify(client: Client, o: Options) -> Iterable[Message]:
     (probe,) = _examples([o.probe], o)
     yield _judged(client.verify(o.gallery, o.subject, probe, tau=o.tau), o)
@@ -210,7 +219,17 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
     )
 
 
-@command("1:K over one stream, an answer per picture", GALLERY, EXAMPLES, CANDIDATES, TAU, MATCHES, DIGEST, WHICH, SMALL)
+@command(
+    "1:K over one stream, an answer per picture",
+    GALLERY,
+    EXAMPLES,
+    CANDIDATES,
+    TAU,
+    MATCHES,
+    DIGEST,
+    WHICH,
+    SMALL,
+)
 def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     requests = (
         identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches)

@@ -4,6 +4,9 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
+
+from oneglance_server.cli.console import DEFAULT_CONSOLE, Console, start_console
 
 DESCRIPTION = """\
 Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM.
@@ -33,11 +36,13 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     group = command.add_argument_group("settings")
     for name, field in Settings.model_fields.items():
         shown = ":".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        optional: dict[str, Any] = {"nargs": "?", "const": DEFAULT_CONSOLE} if name == "console" else {}
         group.add_argument(
             f"--{name.replace('_', '-')}",
             dest=f"setting_{name}",
             metavar=name.rpartition("_")[2].upper(),
             help=f"{field.description} [{shown}]".replace("%", "%%"),
+            **optional,
         )
 
 
@@ -52,13 +57,22 @@ def run(options: argparse.Namespace) -> int:
         for name, value in vars(options).items()
         if name.startswith("setting_") and value is not None
     }
+    console: Console | None = None
+
+    def announce(address: str) -> None:
+        nonlocal console
+        if settings.console:
+            console = start_console(settings.console, address)
+        print(f"oneglance is serving on {address}", flush=True)
+
     try:
         settings = load_settings(given, options.config)
         configure_logs(settings.log_format, settings.log_level)
-        asyncio.run(
-            run_until_signalled(settings, lambda address: print(f"oneglance is serving on {address}", flush=True))
-        )
+        asyncio.run(run_until_signalled(settings, announce))
     except StartupError as error:
         print(f"oneglance serve: {error}", file=sys.stderr)
         return 1
+    finally:
+        if console is not None:
+            console.stop()
     return 0

@@ -117,7 +117,8 @@ def _subject(s: Subject) -> str:
 def _enrolled(r: EnrollResponse) -> str:
     how = "already answered" if r.replayed else "new subject" if r.created else "known subject"
     faces = "".join(f"\n  {_face(face)}" for face in r.faces)
-    return f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {r.provenance.gallery_revision}{faces}"
+    revision = r.provenance.gallery_revision
+    return f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}"
 
 
 def _verified(r: VerifyResponse) -> str:

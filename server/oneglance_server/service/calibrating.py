@@ -3,7 +3,6 @@
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from sys import float_info
 
 import numpy as np
 
@@ -63,18 +62,8 @@ class CalibrationService:
         """
         if isinstance(content, Picture) and content.face.which == "unset":
             content = replace(content, face=replace(content.face, which="largest"))
-        found = await self._identification.identify(
-            gallery_id,
-            [content],
-            max_candidates=1,
-            tau=float_info.max,
-            all_matches=False,
-            deadline=deadline,
-            patient=True,
-        )
-        nearest = found.answers[0].candidates
-        subjects = found.provenance.gallery_size
-        return (nearest[0].subject_id, nearest[0].distance, subjects) if nearest else (None, None, subjects)
+        found, size = await self._identification.nearest(gallery_id, content, "probe.example", deadline=deadline)
+        return (found.subject_id, found.distance, size) if found else (None, None, size)
 
 
 class CalibrationRun:

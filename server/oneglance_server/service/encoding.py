@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from oneglance.faces.finder import ChipSpec, Face, Photo
 from oneglance_index import EncodingInvalid, check_encodings, usable_encodings
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.encoder import Encoder
-from oneglance_server.engines.photos import ChipSpec, Face, FaceError, FaceFinder, Look, Looked, Photo
+from oneglance_server.engines.photos import FaceError, Look, Looked, Looker
 from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_picture
 from oneglance_server.errors import (
     DetectorNotLoaded,
@@ -60,7 +61,7 @@ class Photos:
     """The face finder behind its own batcher."""
 
     def __init__(
-        self, finder: FaceFinder, executor: Executor, *, workers: int, max_batch: int, max_queue: int,
+        self, finder: Looker, executor: Executor, *, workers: int, max_batch: int, max_queue: int,
         observer: BatchObserver,
     ) -> None:  # fmt: skip
         self.finder = finder

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from oneglance.faces.finder import Face
 from oneglance_index import Deleted, Enrolled, OnExisting, Subject, SubjectPage
-from oneglance_server.engines.photos import Face
 from oneglance_server.errors import DeadlinePassed
 from oneglance_server.service.content import (
     MAX_EXAMPLES_PER_ENROLL,

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from oneglance.faces.finder import Face, Photo, SmallFaces
 from oneglance_index import Candidate, EncoderMismatch, Galleries, Gallery, SearchResult, squared_l2
 from oneglance_server.engines.batcher import Batcher, BatchObserver
-from oneglance_server.engines.photos import Face, FaceFinder, Look, Photo, Selector, SmallFaces
+from oneglance_server.engines.photos import Look, Looker, Selector
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import (
     DEFAULT_CANDIDATES,
@@ -216,9 +217,20 @@ class IdentificationService:
         )
         return encoded, Provenance(chosen.digest, encoded.provider)
 
+    async def nearest(
+        self, gallery_id: str, probe: Content, path: str, *, deadline: float | None
+    ) -> tuple[Candidate | None, int]:
+        """The nearest subject to one probe, and how many it was compared with. No decision, and none is counted."""
+        gallery = self._galleries.resolve(gallery_id)
+        encoded = await self._encode([probe], [path], gallery, deadline, patient=True)
+        found = await self._batcher(gallery_id).submit(
+            _Probes(encoded.vectors, gallery.encoder_digest, 1, None), rows=1, deadline=deadline, patient=True
+        )
+        return (found.candidates[0][0] if found.candidates[0] else None), found.result.subjects
+
     async def detect(
         self, images: Sequence[bytes], small_faces: SmallFaces, *, deadline: float | None
-    ) -> tuple[Sequence[Photo], FaceFinder]:
+    ) -> tuple[Sequence[Photo], Looker]:
         """The faces of each photo, and what found them. Nothing is stored."""
         check_count("images", images, MAX_PHOTOS)
         photos = self._encoders.photos

@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from oneglance.faces.finder import Face, Photo, SmallFaces
 from oneglance.model_folder import Calibration
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
@@ -19,7 +20,7 @@ from oneglance.v1.model_pb2 import Model, ModelInput
 from oneglance_index import Candidate, Gallery
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks
-from oneglance_server.engines.photos import Face, Photo, Selector, SmallFaces
+from oneglance_server.engines.photos import Selector
 from oneglance_server.errors import InvalidRequest, ThresholdMissing
 from oneglance_server.service.content import (
     DEFAULT_PAGE,
@@ -194,7 +195,11 @@ def to_gallery(gallery: Gallery, galleries: GalleryService) -> GalleryMessage:
 def to_model(encoder: Encoder, galleries: GalleryService) -> Model:
     manifest = encoder.manifest
     calibration = manifest.threshold
-    threshold = to_threshold(galleries.model_tau(encoder.digest, calibration.gallery_size)) if calibration else None
+    try:
+        size = calibration.gallery_size if calibration else 0
+        threshold = to_threshold(galleries.model_tau(encoder.digest, size))
+    except ThresholdMissing:
+        threshold = None
     return Model(
         name=manifest.name,
         digest=encoder.digest,

@@ -5,6 +5,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from oneglance.faces.finder import Photo
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance_index import (
     DimensionMismatch,
@@ -22,7 +23,6 @@ from oneglance_index import (
     SubjectExists,
     SubjectNotFound,
 )
-from oneglance_server.engines.photos import Photo
 from oneglance_server.errors import (
     CannotCalibrate,
     DeadlinePassed,

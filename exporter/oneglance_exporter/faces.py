@@ -1,0 +1,76 @@
+"""Read labelled photos of faces as the server would see them: the largest face of each, aligned."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from oneglance.faces.finder import ChipSpec, FaceFinder, cut
+from oneglance.model_folder import (
+    DetectorManifest,
+    EncoderManifest,
+    LandmarksManifest,
+    ModelFolder,
+    model_folders,
+    read_any_model_folder,
+)
+from oneglance_exporter.data import Pictures, read_brought
+from oneglance_exporter.errors import SettingsError
+from oneglance_exporter.runtime import session_of
+
+
+def read_faces(
+    paths: Sequence[str | os.PathLike[str]],
+    encoder: ModelFolder[EncoderManifest],
+    finders: str | os.PathLike[str] | None,
+    threads: int,
+) -> tuple[Pictures, int]:
+    """The aligned faces of the photos in ``paths``, and in how many photos there was none.
+
+    finders: a folder with the detector's and the landmarks' model folders; None: those beside the encoder's.
+    Raises SettingsError when it hasn't both, DataError as read_brought does.
+    """
+    alignment = encoder.manifest.alignment
+    if alignment is None:
+        raise SettingsError(f"{encoder.path}: not an encoder of faces")
+    chip = ChipSpec(alignment, *encoder.manifest.input.shape[:2])
+    finder = _finder(Path(finders) if finders else encoder.path.resolve().parent, threads)
+    without = 0
+
+    def bring(picture: Image.Image) -> npt.NDArray[np.uint8] | None:
+        nonlocal without
+        pixels = np.asarray(picture, dtype=np.uint8)
+        (photo,) = finder.find([pixels], ["when-none"])
+        if not photo.faces:
+            without += 1
+            return None
+        (located,) = finder.locate([pixels], [photo])
+        _, chips = cut(pixels, located, chip)
+        face: npt.NDArray[np.uint8] = chips[0]
+        return face
+
+    return read_brought(paths, bring), without
+
+
+def _finder(folder: Path, threads: int) -> FaceFinder:
+    models = [read_any_model_folder(path) for path in model_folders(folder)]
+    detectors = [model for model in models if isinstance(model.manifest, DetectorManifest)]
+    landmarks = [model for model in models if isinstance(model.manifest, LandmarksManifest)]
+    if len(detectors) != 1 or len(landmarks) != 1:
+        raise SettingsError(f"{folder}: needs one face detector and one landmark finder; say where with --finders")
+    detect = session_of(detectors[0].model, threads)
+    locate = session_of(landmarks[0].model, threads)
+
+    def score(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        scores: npt.NDArray[np.float32] = detect.run(["scores"], {"image": canvases})[0]
+        return scores
+
+    def points(inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = locate.run(["points"], dict(inputs))[0]
+        return found
+
+    return FaceFinder(score, detectors[0].manifest, points)

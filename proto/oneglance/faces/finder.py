@@ -1,0 +1,168 @@
+"""The whole way from photos to faces with landmarks: two searches, one pyramid each, then the points of each face."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from oneglance.faces.chips import cut_chip
+from oneglance.faces.detection import Detection, Score, search, suppress
+from oneglance.faces.landmarks import Points, Run, find_landmarks
+from oneglance.faces.quality import Quality, quality
+from oneglance.model_folder import Alignment, DetectorManifest
+
+Pixels = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+SmallFaces = Literal["when-none", "always", "never"]
+
+# A face's points are looked for from boxes shifted and scaled a little, too: (x, y) in shares of its width, and scale.
+# Their mean scatters less than the points of one box, which move with every pixel of it.
+_TRIES = ((0.0, 0.0, 1.0), (0.06, 0, 1), (-0.06, 0, 1), (0, 0.06, 1), (0, -0.06, 1), (0, 0, 0.92), (0, 0, 1.08))
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face of a photo, in its pixels.
+
+    box: (x, y, width, height). points: (x, y) of each landmark, once looked for.
+    """
+
+    box: Box
+    score: float
+    points: tuple[tuple[float, float], ...] = ()
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """What was seen.
+
+    ``faces``, the largest first; ``smallest_face``: side of the smallest that was searched for.
+    """
+
+    width: int
+    height: int
+    faces: tuple[Face, ...]
+    smallest_face: float
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChipSpec:
+    """What an encoder wants a face brought to: its alignment, and (height, width)."""
+
+    alignment: Alignment
+    height: int
+    width: int
+
+
+class FaceFinder:
+    """Finds faces and their landmarks. As safe for threads as ``score`` and ``points``, which run the two networks.
+
+    Args:
+        min_face: side in pixels of the smallest face that the second search looks for.
+        search_pixels: photos are searched at this many pixels at most, in the second search at four times as many;
+            larger ones are shrunk for the search, and only for it.
+        max_faces: faces of one photo beyond which the smallest are left out.
+    """
+
+    def __init__(
+        self,
+        score: Score,
+        detector: DetectorManifest,
+        points: Run,
+        *,
+        min_face: int = 40,
+        search_pixels: int = 1_000_000,
+        max_faces: int = 256,
+    ) -> None:
+        self._score = score
+        self._detector = detector
+        self._points = points
+        self._min_face = min_face
+        self._search_pixels = search_pixels
+        self._max_faces = max_faces
+
+    def find(self, photos: Sequence[Pixels], small_faces: Sequence[SmallFaces]) -> list[Photo]:
+        """The faces of each photo uint8 [H, W, 3], without landmarks.
+
+        ``small_faces``, per photo: when to make the second search, of the enlarged photo.
+        """
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, pixels in enumerate(photos):
+            by_shape.setdefault(pixels.shape, []).append(i)
+        seen: dict[int, Photo] = {}
+        for (height, width, _), members in by_shape.items():
+            first, second, levels = self._scales(height, width)
+            stack = [photos[i] for i in members]
+            found = search(stack, self._score, self._detector, scale=first)
+            smallest = [self._detector.window / first] * len(members)
+            again = [
+                j
+                for j, i in enumerate(members)
+                if levels and (small_faces[i] == "always" or (small_faces[i] == "when-none" and not found[j]))
+            ]
+            more = search([stack[j] for j in again], self._score, self._detector, scale=second, levels=levels)
+            for j, extra in zip(again, more, strict=True):
+                found[j] = [*found[j], *extra]
+                smallest[j] = self._detector.window / second
+            for j, i in enumerate(members):
+                seen[i] = self._photo(height, width, suppress(found[j], self._detector), smallest[j])
+        return [seen[i] for i in range(len(photos))]
+
+    def locate(self, photos: Sequence[Pixels], found: Sequence[Photo]) -> list[Photo]:
+        """``found`` with the landmarks of all its faces: each the mean of those found from seven boxes about it."""
+        boxes = [np.array([_tries(face.box) for face in photo.faces], np.float32).reshape(-1, 4) for photo in found]
+        return [
+            replace(
+                photo, faces=tuple(map(_with_points, photo.faces, points.reshape(-1, len(_TRIES), *points.shape[1:])))
+            )
+            for photo, points in zip(found, find_landmarks(self._points, photos, boxes), strict=True)
+        ]
+
+    def _scales(self, height: int, width: int) -> tuple[float, float, int]:
+        """Scale of the first search, of the second, and how many levels of the second lie above the first."""
+        pixels = height * width
+        first = min(1.0, math.sqrt(self._search_pixels / pixels))
+        second = min(self._detector.window / self._min_face, math.sqrt(4 * self._search_pixels / pixels))
+        levels = math.ceil(math.log(max(second / first, 1.0)) / -math.log(self._detector.shrink) - 1e-6)
+        return first, second, levels
+
+    def _photo(self, height: int, width: int, detections: Sequence[Detection], smallest: float) -> Photo:
+        faces = [Face(_to_box(detection), detection.score) for detection in detections]
+        faces.sort(key=lambda face: -face.box[2] * face.box[3])
+        return Photo(width, height, tuple(faces[: self._max_faces]), smallest, len(faces) > self._max_faces)
+
+
+def cut(pixels: Pixels, photo: Photo, chip: ChipSpec) -> tuple[Photo, Pixels]:
+    """The chips of all located faces, uint8 [F, height, width, 3], and the photo with their quality."""
+    faces, chips = [], np.empty((len(photo.faces), chip.height, chip.width, 3), np.uint8)
+    for i, face in enumerate(photo.faces):
+        chips[i] = cut_chip(pixels, face.points, chip.alignment.template, chip.height, chip.width)
+        faces.append(replace(face, quality=quality(chips[i], face.points)))
+    return replace(photo, faces=tuple(faces)), chips
+
+
+def _with_points(face: Face, tried: Points) -> Face:
+    mean = tried.astype(np.float64).mean(axis=0)
+    return replace(face, points=tuple((float(x), float(y)) for x, y in mean))
+
+
+def _tries(box: Box) -> list[Box]:
+    """(left, top, right, bottom), edges included, of the boxes to start from."""
+    x, y, width, height = box
+    middle_x, middle_y = x + (width - 1) / 2, y + (height - 1) / 2
+    half_x, half_y = (width - 1) / 2, (height - 1) / 2
+    tries = []
+    for right, down, scale in _TRIES:
+        cx, cy = middle_x + right * width, middle_y + down * height
+        tries.append((cx - scale * half_x, cy - scale * half_y, cx + scale * half_x, cy + scale * half_y))
+    return tries
+
+
+def _to_box(detection: Detection) -> Box:
+    left, top, right, bottom = detection.box
+    return left, top, right - left + 1, bottom - top + 1

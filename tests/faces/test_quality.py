@@ -1,0 +1,57 @@
+"""Quality: what each number must say of pictures made for it."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oneglance.faces.quality import quality
+
+UPRIGHT = np.array([(110, 46), (89, 47), (37, 46), (58, 47), (74, 87)], np.float64)
+
+
+def chip_of(gray: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    return np.repeat(gray[..., None].astype(np.uint8), 3, axis=2)
+
+
+def test_a_flat_chip_has_neither_sharpness_nor_contrast() -> None:
+    found = quality(chip_of(np.full((150, 150), 51)), UPRIGHT)
+    assert (found.sharpness, found.contrast) == (0, 0)
+    assert found.brightness == pytest.approx(0.2)
+
+
+def test_black_and_white_has_the_most_contrast_there_is() -> None:
+    y, x = np.mgrid[:150, :150]
+    found = quality(chip_of((x + y) % 2 * 255), UPRIGHT)
+    assert found.contrast == pytest.approx(0.5)
+    assert found.brightness == pytest.approx(0.5)
+    assert found.sharpness == pytest.approx(4 * 255)  # the Laplacian is 4 x 255 up or down everywhere
+
+
+def test_sharpness_is_the_spread_of_the_laplacian() -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (20, 30))
+    laplacian = [
+        gray[i - 1, j] + gray[i + 1, j] + gray[i, j - 1] + gray[i, j + 1] - 4 * gray[i, j]
+        for i in range(1, 19)
+        for j in range(1, 29)
+    ]
+    assert quality(chip_of(gray), UPRIGHT).sharpness == pytest.approx(np.std(laplacian), rel=1e-5)
+
+
+def test_blur_takes_sharpness_away() -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (150, 150)).astype(np.float64)
+    blurred = (gray[:-1, :-1] + gray[1:, :-1] + gray[:-1, 1:] + gray[1:, 1:]) / 4
+    assert quality(chip_of(blurred), UPRIGHT).sharpness < quality(chip_of(gray), UPRIGHT).sharpness / 3
+
+
+@given(st.floats(-179, 179), st.floats(0.01, 100), st.floats(-1e4, 1e4))
+def test_roll_is_how_far_the_face_was_turned_clockwise(degrees: float, scale: float, shift: float) -> None:
+    # y grows downwards, so turning by a positive angle is clockwise to the eye. The mean eyes lie level to 0.1 degrees.
+    turn = math.radians(degrees)
+    turned = UPRIGHT @ np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    flat = chip_of(np.zeros((10, 10)))
+    roll = quality(flat, turned * scale + shift).roll_degrees
+    assert abs((roll - degrees + 180) % 360 - 180) < 1e-3

@@ -1,0 +1,83 @@
+"""Encoders by OpenVINO: the answers of ONNX Runtime, many callers at once, and no start where it can't."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from oneglance.model_folder import EncoderManifest, ModelFolder, read_model_folder
+from oneglance_server.engines.openvino import BF16_TOLERANCE, OpenVinoSession
+from oneglance_server.errors import StartupError
+from oneglance_server.settings import BUNDLED_MODEL
+
+
+@pytest.fixture(scope="module")
+def folder() -> ModelFolder[EncoderManifest]:
+    return read_model_folder(BUNDLED_MODEL)
+
+
+def test_without_the_package_the_server_does_not_start(
+    folder: ModelFolder[EncoderManifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(StartupError, match=r"pip install 'oneglance\[openvino\]'"):
+        OpenVinoSession(folder, bf16=False, threads=1, runs_at_once=1)
+
+
+def test_a_damaged_graph_is_refused(folder: ModelFolder[EncoderManifest]) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO isn't installed")
+    broken = ModelFolder(folder.path, folder.manifest, folder.model[:1000])
+    with pytest.raises(StartupError, match="OpenVINO can't load the model"):
+        OpenVinoSession(broken, bf16=False, threads=1, runs_at_once=1)
+
+
+def test_it_describes_the_graph_and_answers_as_onnx_runtime_does() -> None:
+    pytest.importorskip("openvino", reason="OpenVINO isn't installed")
+    glyphs = read_model_folder(BUNDLED_MODEL)
+    session = OpenVinoSession(glyphs, bf16=False, threads=1, runs_at_once=2)
+    (taken,), (given,) = session.get_inputs(), session.get_outputs()
+    assert (taken.name, taken.type, taken.shape) == ("input", "tensor(uint8)", [None, 105, 105, 1])
+    assert (given.name, given.shape) == ("encoding", [None, 128])
+    assert session.get_providers() == ["OpenVINO"]
+    parity = glyphs.manifest.parity
+    inputs, expected = parity.inputs.unpack(), parity.outputs.unpack()
+    assert session.tolerance(parity.tolerance, expected) == parity.tolerance
+    for batch in (1, 3, len(inputs)):  # of sizes that change from run to run
+        found = session.run(["encoding"], {"input": inputs[:batch]})[0]
+        assert found.dtype == np.float32
+        assert np.abs(found - expected[:batch]).max() <= parity.tolerance
+
+
+def test_answers_belong_to_their_callers() -> None:
+    """Many threads at once, each with a picture of its own: no one gets, or later loses, another's encoding."""
+    pytest.importorskip("openvino", reason="OpenVINO isn't installed")
+    glyphs = read_model_folder(BUNDLED_MODEL)
+    session = OpenVinoSession(glyphs, bf16=False, threads=1, runs_at_once=2)
+    inputs, expected = glyphs.manifest.parity.inputs.unpack(), glyphs.manifest.parity.outputs.unpack()
+    which = [i % len(inputs) for i in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: session.run(["encoding"], {"input": inputs[i : i + 1]})[0], which))
+    assert np.abs(np.concatenate(found) - expected[which]).max() <= glyphs.manifest.parity.tolerance
+
+
+def test_bf16_is_looser_by_what_is_stated_and_is_really_used() -> None:
+    openvino = pytest.importorskip("openvino", reason="OpenVINO isn't installed")
+    glyphs = read_model_folder(BUNDLED_MODEL)
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(StartupError, match="no bf16"):
+            OpenVinoSession(glyphs, bf16=True, threads=1, runs_at_once=1)
+        return
+    session = OpenVinoSession(glyphs, bf16=True, threads=1, runs_at_once=1)
+    inputs, expected = glyphs.manifest.parity.inputs.unpack(), glyphs.manifest.parity.outputs.unpack()
+    difference = float(np.abs(session.run(["encoding"], {"input": inputs})[0] - expected).max())
+    assert session.get_providers() == ["OpenVINO bf16"]
+    assert session.tolerance(1e-4, expected) == pytest.approx(BF16_TOLERANCE * np.abs(expected).max())
+    # float32 would be a thousand times nearer
+    assert 1e-4 < difference <= session.tolerance(1e-4, expected)
+
+
+def test_the_tolerance_of_bf16_still_tells_pictures_apart() -> None:
+    outputs = read_model_folder(BUNDLED_MODEL).manifest.parity.outputs.unpack()
+    apart = np.abs(outputs[:, None] - outputs[None]).max(axis=2)[~np.eye(len(outputs), dtype=bool)]
+    assert apart.min() > 5 * BF16_TOLERANCE * np.abs(outputs).max()

@@ -2,9 +2,9 @@
 
     python -m benchmarks.faces MODELS DATA... [--what accuracy,speed] [--rival-python PYTHON]...
 
-MODELS is what ``oneglance-exporter import dlib-faces`` wrote; DATA are zips or folders of PERSON/photo.jpg. A photo counts
-with its largest face; one without any that was found is a miss, whoever it shows. ``--rival-python``: further Pythons
-whose dlib was built otherwise (with a BLAS, say).
+MODELS is what ``oneglance-exporter import dlib-faces`` wrote; DATA are zips or folders of PERSON/photo.jpg. A photo
+counts with its largest face; one without any that was found is a miss, whoever it shows. ``--rival-python``: further
+Pythons whose dlib was built otherwise (with a BLAS, say).
 """
 
 import argparse

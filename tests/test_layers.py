@@ -19,6 +19,8 @@ FORBIDDEN = {
     "server/oneglance_server/service": {"grpc", "google", "oneglance.v1", "oneglance.client", "oneglance_server.servicers", "oneglance_server.app"},
     "server/oneglance_server/engines": {"grpc", "google", "oneglance.v1", "oneglance.client", "oneglance_server.service", "oneglance_server.servicers"},
     "server/oneglance_server/servicers": {"faiss", "onnxruntime", "oneglance_server.app", "oneglance_server.cli"},
+    "server/oneglance_server/watch": {"faiss", "onnxruntime", "oneglance_index", "oneglance_server.service", "oneglance_server.engines", "oneglance_server.servicers", "oneglance_server.cli"},
+    "server/oneglance_server/console": {"faiss", "onnxruntime", "oneglance_index", "oneglance_server.service", "oneglance_server.engines", "oneglance_server.servicers", "oneglance_server.app"},
     "server/oneglance_server/demo": {"faiss", "onnxruntime", "oneglance_index", "oneglance_server.service", "oneglance_server.engines", "oneglance_server.servicers"},
 }  # fmt: skip
 

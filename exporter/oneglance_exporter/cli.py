@@ -222,8 +222,8 @@ def _parser() -> argparse.ArgumentParser:
     quantizer = commands.add_parser(
         "quantize",
         help="write an encoder in 8 bits",
-        description="Write an encoder with 8-bit weights and activations, for processors with int8 instructions. It is\n"
-        "another encoder: galleries don't carry over, and tau must be calibrated again.",
+        description="Write an encoder with 8-bit weights and activations, for processors with int8 instructions.\n"
+        "It is another encoder: galleries don't carry over, and tau must be calibrated again.",
         formatter_class=raw,
     )
     _add_pictures(quantizer, "pictures such as it will see: they set the ranges of its activations")

@@ -1,7 +1,6 @@
 """Small worlds for the exporter's tests: invented alphabets on disk, and real data where it is."""
 
 import io
-import os
 import zipfile
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 from PIL import Image
 
 from oneglance.glyphs import alphabet
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 def png(picture: npt.NDArray[np.uint8]) -> bytes:
@@ -44,10 +41,9 @@ def heldout_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def omniglot() -> Path:
-    """The folder of Omniglot's zips: env ONEGLANCE_DATA, or ../shared/data beside the project."""
-    root = Path(os.environ.get("ONEGLANCE_DATA", PROJECT.parent / "shared" / "data"))
-    folder = root / "omniglot"
+def omniglot(data_folder: Path) -> Path:
+    """The folder of Omniglot's zips."""
+    folder = data_folder / "omniglot"
     if not (folder / "images_validation.zip").is_file():
         pytest.skip(f"no Omniglot in {folder}; set ONEGLANCE_DATA to the folder that holds omniglot/")
     return folder

@@ -31,7 +31,14 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
     }
     have = commands()
     assert rpcs <= set(have)
-    assert set(have) - rpcs == {"serve", "demo", "compare", "health"}  # compare is Verify of two examples
+    assert set(have) - rpcs == {
+        "serve",
+        "demo",
+        "compare",
+        "health",
+        "watch",
+        "console",
+    }  # compare is Verify of two examples
     for name, command in have.items():
         assert command.description, name
         for action in command._actions:

@@ -67,8 +67,6 @@ def start_console(listen: str, server_address: str) -> Console:
     Returns once the page is served, at ``Console.url``. Raises StartupError: NiceGUI is missing, the port is in use, or
     it can't start.
     """
-    import structlog
-
     with _listening_socket(listen) as listening:
         process = subprocess.Popen(
             [
@@ -95,9 +93,7 @@ def start_console(listen: str, server_address: str) -> Console:
         assert process.stdin is not None
         process.stdin.close()
         raise StartupError(f"the console did not start (status {process.wait()}); its own words are above")
-    console = Console(process, line.split()[-1])
-    structlog.get_logger().info("console", url=console.url)
-    return console
+    return Console(process, line.split()[-1])
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

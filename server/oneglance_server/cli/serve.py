@@ -47,6 +47,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
 
 
 def run(options: argparse.Namespace) -> int:
+    import structlog
+
     from oneglance_server.app import run_until_signalled
     from oneglance_server.errors import StartupError
     from oneglance_server.logs import configure_logs
@@ -63,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
         nonlocal console
         if settings.console:
             console = start_console(settings.console, address)
+            structlog.get_logger().info("console", url=console.url)
         print(f"oneglance is serving on {address}", flush=True)
 
     try:

@@ -1,0 +1,91 @@
+"""The console: a web page to look at and work with. A client of the server like any other: all it knows comes over
+oneglance.v1.
+
+A photo is posted to it as the raw body of a request, read into memory, and kept until the page's next one or its end,
+so that a face can be enrolled from it; the page shows the browser's own copy. Nothing is written to disk.
+"""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from nicegui import Client, ui
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from oneglance.client.async_client import LOOPBACK, AsyncClient
+from oneglance_server.console.page import EYE, MAX_PICTURE_BYTES, Page
+
+# A phone that was locked for a moment finds its page as it left it.
+RECONNECT_SECONDS = 60.0
+
+
+def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serving: Callable[[str], None]) -> None:
+    """Serve pages for the server at ``server`` on a listening socket, until SIGTERM or SIGINT.
+
+    ``own_host_only``: answer only requests for a loopback name, so that no website can pass for this one by pointing
+    its own name here. ``on_serving`` is told the URL.
+    """
+    host, port = listening.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    pages: dict[str, Page] = {}
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncClient(server) as api:
+
+            @ui.page("/")
+            async def page(client: Client) -> None:
+                pages[client.id] = page = Page(api, client)
+                client.on_delete(lambda: pages.pop(client.id, None))
+                await page.build()
+
+            on_serving(url)
+            yield
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    if own_host_only:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[f"[{h}]" if ":" in h else h for h in LOOPBACK])
+
+    # A page's id is a random UUID that only its own browser was told.
+    @app.post("/pages/{page_id}/{what}")
+    async def post(
+        page_id: str, what: str, request: Request, person: str = "", mated: bool = False, pictures: int = 0
+    ) -> Response:
+        page = pages.get(page_id)
+        if page is None:
+            return Response(status_code=404)
+        body = await _read(request)
+        with page.client:
+            if what == "photo":
+                await page.look_at(body)
+            elif what == "probe":
+                await page.measure_one(body, person, mated=mated)
+            elif what == "measure":
+                page.begin_measure(pictures)
+            elif what == "measured":
+                await page.end_measure()
+        return Response(status_code=204)
+
+    ui.run_with(
+        app,
+        title="oneglance",
+        favicon=EYE,
+        dark=None,
+        tailwind=False,
+        reconnect_timeout=RECONNECT_SECONDS,
+        show_welcome_message=False,
+    )
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+async def _read(request: Request) -> bytes | None:
+    """The body, in memory; None when it is larger than any server takes."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= MAX_PICTURE_BYTES:
+            parts.append(part)
+    return b"".join(parts) if size <= MAX_PICTURE_BYTES else None

@@ -1,0 +1,105 @@
+// What a page needs the browser for: pictures. They go to the console as the raw body of a request, and are shown from
+// the browser's own copy.
+const oneglance = {
+  page: "", // set by app.py: names this page in requests
+  shown: null, // object URL of the photo
+
+  url(what, parameters = {}) {
+    return `/pages/${oneglance.page}/${what}?${new URLSearchParams(parameters)}`;
+  },
+
+  choose(attributes, then) {
+    const input = Object.assign(document.createElement("input"), { type: "file", ...attributes });
+    input.onchange = () => then([...input.files]);
+    input.style.display = "none";
+    document.querySelectorAll("body > input[type=file]").forEach((old) => old.remove());
+    document.body.append(input);
+    input.click();
+  },
+
+  choosePhoto() {
+    oneglance.choose({ accept: "image/*" }, ([file]) => file && oneglance.look(file));
+  },
+
+  // Show a photo, and have the console look at it.
+  async look(photo) {
+    const stage = document.querySelector(".stage");
+    const picture = stage.querySelector("img");
+    if (oneglance.shown) URL.revokeObjectURL(oneglance.shown);
+    oneglance.shown = URL.createObjectURL(photo);
+    stage.dataset.state = "looking";
+    document.documentElement.style.setProperty("--photo", `url("${oneglance.shown}")`);
+    picture.onerror = () => document.body.classList.add("undrawn");
+    picture.onload = () => {
+      document.body.classList.remove("undrawn");
+      stage.style.setProperty("--ratio", picture.naturalWidth / picture.naturalHeight);
+      stage.style.setProperty("--natural", `${picture.naturalWidth}px`);
+      document.documentElement.style.setProperty("--smooth", picture.naturalWidth < 160 ? "pixelated" : "auto");
+    };
+    picture.src = oneglance.shown;
+    try {
+      await fetch(oneglance.url("photo"), { method: "POST", body: photo });
+    } finally {
+      stage.dataset.state = "seen";
+    }
+  },
+
+  // A frame of the camera.
+  async takePhoto(refuse) {
+    if (!navigator.mediaDevices) {
+      return refuse("A browser lends its camera to pages on this machine (localhost) or over https only.");
+    }
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1920 } } });
+    } catch (error) {
+      return refuse(`There is no camera to use: ${error.message}`);
+    }
+    const dialog = document.createElement("dialog");
+    dialog.className = "camera";
+    dialog.innerHTML =
+      "<video autoplay playsinline muted></video>" +
+      "<form method=dialog><button value=take>Take</button><button value=cancel>Cancel</button></form>";
+    const video = dialog.querySelector("video");
+    video.srcObject = stream;
+    dialog.onclose = () => {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+      if (dialog.returnValue === "take" && canvas.width) {
+        canvas.getContext("2d").drawImage(video, 0, 0);
+        canvas.toBlob((photo) => oneglance.look(photo), "image/jpeg", 0.95);
+      }
+      stream.getTracks().forEach((track) => track.stop());
+      dialog.remove();
+    };
+    document.body.append(dialog);
+    dialog.showModal();
+  },
+
+  // A folder of PERSON/*.jpg, picture by picture, four on their way at a time.
+  chooseProbes(mated) {
+    oneglance.choose({ webkitdirectory: true }, async (files) => {
+      const pictures = files.filter((file) => /\.(png|jpe?g|webp|bmp|gif|tiff?|p[gp]m)$/i.test(file.name));
+      const send = async () => {
+        for (let file = pictures.shift(); file; file = pictures.shift()) {
+          const folders = file.webkitRelativePath.split("/").slice(0, -1);
+          // Strangers right in the chosen folder are each a person of their own.
+          const person = mated || folders.length > 1 ? folders.at(-1) : "";
+          await fetch(oneglance.url("probe", { person, mated: mated ? 1 : 0 }), { method: "POST", body: file });
+        }
+      };
+      await fetch(oneglance.url("measure", { pictures: pictures.length }), { method: "POST" });
+      await Promise.allSettled([send(), send(), send(), send()]);
+      await fetch(oneglance.url("measured"), { method: "POST" });
+    });
+  },
+};
+
+for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
+  document.addEventListener(type, (event) => {
+    event.preventDefault(); // or the browser leaves the page for the file
+    document.body.classList.toggle("dragging", type === "dragenter" || type === "dragover");
+    const [file] = event.dataTransfer.files;
+    if (type === "drop" && file && document.querySelector(".stage")) oneglance.look(file);
+  });
+}

@@ -1,0 +1,1 @@
+"""`oneglance watch`: from a camera or a video to one event per appearance, through the client."""

@@ -1,0 +1,120 @@
+"""Frames from a thread to the event loop: all of a file's, the newest of a live source's."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from oneglance_server.watch.frames import Frame, Source, SourceError
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+class Feed:
+    """Reads ``source`` in a thread of its own.
+
+    A file waits until its frame is taken. A live source doesn't: a newer frame takes the place of one that was not
+    taken, which is counted in ``dropped``; when it breaks it is opened again, after growing pauses, and ``tell`` is
+    called (in the thread) with words about it.
+    """
+
+    def __init__(self, source: Source, tell: Callable[[str], None]) -> None:
+        self.dropped = 0
+        self._source = source
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._changed = asyncio.Event()  # set in the loop whenever there is something new to see
+        self._closed = threading.Event()
+        self._free = threading.Condition()
+        self._frame: Frame | None = None
+        self._ended = False
+        self._error: SourceError | None = None
+
+    async def open(self) -> None:
+        """Returns once the source is open. Raises SourceError."""
+        threading.Thread(target=self._read, name="frames", daemon=True).start()
+        await self._opened
+
+    async def next(self) -> Frame | None:
+        """The next frame of a file, the newest of a live source; None after the end or ``close``. Raises SourceError
+        where a file breaks off."""
+        while True:
+            self._changed.clear()
+            with self._free:
+                if self._closed.is_set():
+                    return None
+                frame, self._frame = self._frame, None
+                self._free.notify()
+                if frame is not None:
+                    return frame
+                if self._error is not None:
+                    raise self._error
+                if self._ended:
+                    return None
+            await self._changed.wait()
+
+    def close(self) -> None:
+        """Stop reading. A read under way ends in its own time."""
+        with self._free:
+            self._closed.set()
+            self._free.notify()
+        self._changed.set()
+        self._answer_open(None)
+
+    def _read(self) -> None:
+        try:
+            self._source.open()
+        except SourceError as error:
+            self._in_loop(self._answer_open, error)
+            return
+        self._in_loop(self._answer_open, None)
+        try:
+            self._read_on()
+        except SourceError as error:
+            self._error = error
+        self._ended = True
+        self._in_loop(self._changed.set)
+
+    def _read_on(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while not self._closed.is_set():
+            try:
+                for frame in self._source.frames():
+                    pause = FIRST_PAUSE_SECONDS
+                    self._put(frame)
+                    if self._closed.is_set():
+                        return
+                problem = f"{self._source.name}: ended"
+            except SourceError as error:
+                if not self._source.live:
+                    raise
+                problem = str(error)
+            if not self._source.live:
+                return
+            self._tell(f"{problem}; trying again in {pause:g} s")
+            self._closed.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _put(self, frame: Frame) -> None:
+        with self._free:
+            if self._source.live:
+                self.dropped += self._frame is not None
+            else:
+                self._free.wait_for(lambda: self._frame is None or self._closed.is_set())
+            self._frame = frame
+        self._in_loop(self._changed.set)
+
+    def _answer_open(self, error: SourceError | None) -> None:
+        if self._opened.done():
+            return
+        if error is None:
+            self._opened.set_result(None)
+        else:
+            self._opened.set_exception(error)
+
+    def _in_loop(self, call: Callable[..., object], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop is closed: nobody listens any more
+            self._closed.set()

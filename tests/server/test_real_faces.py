@@ -1,0 +1,111 @@
+"""From photos of real people to names, through a real server with the imported networks."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from oneglance import Client, encoding, enroll_request, mate, photo, stranger
+from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_CALIBRATION, THRESHOLD_SOURCE_MODEL
+from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED
+from tests.running import server_thread
+
+Photos = dict[str, list[bytes]]
+
+
+@pytest.fixture(scope="module")
+def client(lfw: Photos, face_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server of the imported models; the first five people are enrolled in ``five`` from one photo each."""
+    data = tmp_path_factory.mktemp("data")
+    with server_thread(data_dir=data, models=(face_folder,)) as server, Client(server.address) as connected:
+        connected.create_gallery("five")
+        items = [enroll_request("five", name, [photo(lfw[name][0], "largest")]) for name in list(lfw)[:5]]
+        assert all(answer.enrolled.created for answer in connected.bulk_enroll(items))
+        yield connected
+
+
+def test_known_people_are_named_and_strangers_are_not(client: Client, lfw: Photos) -> None:
+    names = list(lfw)
+    right, let_in = [], []
+    for name in names:
+        for data in lfw[name][1:4]:
+            (result,) = client.identify("five", photo(data, "largest")).results
+            if name in names[:5]:
+                right.append(result.subject_id == name)
+            else:
+                let_in.append(result.decision == DECISION_IDENTIFIED)
+    assert np.mean(right) >= 0.85  # tau is for 1 % of strangers among 25; some photos are hard
+    assert np.mean(let_in) <= 0.1
+    answer = client.identify("five", photo(lfw[names[0]][1], "largest"))
+    assert answer.threshold.source == THRESHOLD_SOURCE_MODEL
+    assert answer.threshold.target_fpir == 0.01
+    assert 0 < answer.threshold.expected_fpir < 0.02
+
+
+def test_a_group_photo_names_each(client: Client, lfw: Photos) -> None:
+    """Six photos side by side are one group photo: three known, three strangers."""
+    names = [*list(lfw)[:3], *list(lfw)[5:8]]
+    tiles = [np.asarray(Image.open(io.BytesIO(lfw[name][2]))) for name in names]
+    group = np.concatenate([np.concatenate(tiles[:3], axis=1), np.concatenate(tiles[3:], axis=1)])
+    buffer = io.BytesIO()
+    Image.fromarray(group).save(buffer, "PNG")
+    answer = client.identify("five", buffer.getvalue())
+    centres = {(r.face.box.x + r.face.box.width / 2, r.face.box.y + r.face.box.height / 2): r for r in answer.results}
+    for i, name in enumerate(names):
+        middle = (125 + 250 * (i % 3), 125 + 250 * (i // 3))
+        nearest = min(centres, key=lambda c: abs(c[0] - middle[0]) + abs(c[1] - middle[1]))
+        assert centres[nearest].subject_id == (name if i < 3 else "")
+        assert len(centres[nearest].face.landmarks) == 5
+
+
+def test_a_small_face_is_found_in_the_enlarged_photo(client: Client, lfw: Photos) -> None:
+    """A face of some 55 pixels, below the detector's window of 80, in a wide gray picture."""
+    small = Image.open(io.BytesIO(next(iter(lfw.values()))[0])).resize((125, 125), Image.Resampling.LANCZOS)
+    wide = Image.new("RGB", (400, 300), (120, 120, 120))
+    wide.paste(small, (200, 100))
+    buffer = io.BytesIO()
+    wide.save(buffer, "PNG")
+    assert not client.detect_faces(buffer.getvalue(), small_faces="never").photos[0].faces
+    seen = client.detect_faces(buffer.getvalue()).photos[0]
+    assert seen.smallest_face == pytest.approx(40)
+    (face,) = seen.faces
+    assert 200 < face.box.x + face.box.width / 2 < 325
+    assert face.quality.sharpness > 0
+
+
+def test_the_server_and_dlib_give_the_same_encodings_for_the_same_chip(client: Client, lfw: Photos) -> None:
+    dlib = pytest.importorskip("dlib")
+    from oneglance_exporter.imports.dlib_faces import ENCODER, installed_weights
+
+    network = dlib.face_recognition_model_v1(str(installed_weights()[0] / ENCODER.name))
+    pixels = [np.asarray(Image.open(io.BytesIO(photos[0])).resize((150, 150))) for photos in list(lfw.values())[:3]]
+    served = client.encode(*pixels)
+    for chip, ours in zip(pixels, served, strict=True):
+        assert np.abs(np.array(ours.values) - np.array(network.compute_face_descriptor(chip))).max() <= 1e-5
+
+
+def test_calibrating_on_photos_moves_tau_and_every_answer_says_so(client: Client, lfw: Photos) -> None:
+    names = list(lfw)
+    client.create_gallery("calibrated")
+    digest = client.get_gallery("calibrated").encoder_digest
+    for name in names[:3]:
+        (one,) = client.encode(photo(lfw[name][0], "largest"))
+        client.enroll("calibrated", name, encoding(one.values, digest))
+    probes = [stranger(data, name) for name in names[3:8] for data in lfw[name][:2]]
+    probes += [mate(lfw[name][1], name) for name in names[:3]]
+    blank = io.BytesIO()
+    Image.new("RGB", (200, 200)).save(blank, "PNG")
+    probes.append(stranger(blank.getvalue()))
+    answer = client.calibrate("calibrated", probes, target_fpir=0.2, data="five people of LFW")
+    assert answer.calibration.gallery_size == 3
+    assert (answer.calibration.non_mated_probes, answer.calibration.mated_probes) == (10, 3)
+    assert answer.calibration.fpir <= 0.2 < answer.calibration.fpir_high
+    (skipped,) = answer.skipped
+    assert (skipped.index, skipped.error.reason) == (13, "FACE_NOT_FOUND")
+    found = client.identify("calibrated", photo(lfw[names[9]][0], "largest"))
+    assert found.threshold.source == THRESHOLD_SOURCE_CALIBRATION
+    assert found.threshold.tau == pytest.approx(answer.calibration.tau)
+    assert found.threshold.expected_fpir == pytest.approx(answer.calibration.fpir, abs=1e-9)

@@ -1,0 +1,159 @@
+"""Events as lines, as JSON, and at a receiver that is there, comes back, refuses, or is down."""
+
+import base64
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from oneglance_server.watch import events
+from oneglance_server.watch.appearances import Box, Event, Moment
+from oneglance_server.watch.events import Poster, as_json, as_record, as_text
+
+ANN = Event("identified", 3, Moment(62, 12.4), "ann", "ann", 0.12345, 0.254, Box(10, 20.5, 96, 96), 2, 0.2)
+STRANGER = replace(ANN, kind="unknown", subject_id=None, moment=Moment(9, 1.8, datetime(2026, 1, 2, tzinfo=UTC)))
+
+
+def test_every_event_has_every_field() -> None:
+    ann, stranger = (json.loads(as_json(as_record(e, "people", "gate.mp4"))) for e in (ANN, STRANGER))
+    assert ann.keys() == stranger.keys()
+    assert ann == {
+        "kind": "identified",
+        "gallery": "people",
+        "source": "gate.mp4",
+        "appearance": 3,
+        "time": None,
+        "seconds": 12.4,
+        "frame": 62,
+        "picture": None,
+        "subject_id": "ann",
+        "distance": 0.12345,
+        "tau": 0.254,
+        "nearest": None,
+        "box": {"x": 10, "y": 20.5, "width": 96, "height": 96},
+        "frames": 2,
+        "duration": 0.2,
+    }
+    assert stranger["nearest"] == {"subject_id": "ann", "distance": 0.12345}
+    assert stranger["time"] == "2026-01-02T00:00:00.000+00:00"
+
+
+def test_lines_are_aligned() -> None:
+    late = replace(ANN, moment=Moment(9999, 12345.6, picture="x.png"), subject_id="bartholomew")
+    nobody = replace(STRANGER, nearest=None, distance=None, tau=None, box=None, moment=Moment(0, 0.0))
+    lines = [as_text(e) for e in (ANN, late, nobody, replace(ANN, kind="left"))]
+    for line in lines:
+        assert re.match(r" *[\d.]+ s  (identified|unknown   |left      )  (ann|bartholomew|unknown) ", line)
+        assert line.index(" s  ") == 8
+    assert "after 0.2 s in 2 frames" in lines[3]
+    assert as_text(STRANGER).startswith("2026-01-02 00:00:00+00:00  unknown")
+
+
+class Receiver:
+    """Answers with ``statuses`` one after the other, then 204; keeps what it accepted."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.accepted: list[dict[str, Any]] = []
+        self.requests = 0
+        self.authorization: str | None = None
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.requests += 1
+                outer.authorization = self.headers["Authorization"]
+                status = outer.statuses.pop(0) if outer.statuses else 204
+                if status < 300:
+                    outer.accepted.append(body)
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/events"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    thread = threading.Thread(target=receiver.server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "FIRST_PAUSE_SECONDS", 0.01)
+
+
+def post(url: str, count: int) -> tuple[Poster, list[str]]:
+    told: list[str] = []
+    poster = Poster(url, told.append)
+    for i in range(count):
+        poster.put({"n": i})
+    poster.close(20)
+    return poster, told
+
+
+def test_events_arrive_in_order_although_the_receiver_fails_first(receiver: Receiver) -> None:
+    receiver.statuses = [500, 503, 429]
+    poster, told = post(receiver.url, 5)
+    assert receiver.accepted == [{"n": i} for i in range(5)]
+    assert (poster.delivered, poster.given_up, receiver.requests, told) == (5, 0, 8, [])
+
+
+def test_what_is_refused_is_not_sent_again(receiver: Receiver) -> None:
+    receiver.statuses = [404, 404]
+    poster, told = post(receiver.url, 3)
+    assert (poster.delivered, poster.given_up, receiver.requests) == (1, 2, 3)
+    assert [words.partition(": ")[2] for words in told] == [
+        "HTTP status 404; an event was not delivered",
+        "takes events again; 2 were not delivered",
+    ]
+
+
+def test_a_receiver_that_is_down_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "QUEUE_EVENTS", 10)
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        poster, told = post(f"http://user:secret@127.0.0.1:{taken.getsockname()[1]}/", 200)
+    assert (poster.delivered, poster.given_up) == (0, 200)
+    (words,) = told
+    assert "refused" in words
+    assert "secret" not in words
+
+
+def test_a_password_in_the_url_becomes_a_header(receiver: Receiver) -> None:
+    poster, _ = post(receiver.url.replace("//", "//door:p%40ss@"), 1)
+    assert poster.delivered == 1
+    assert receiver.authorization == "Basic " + base64.b64encode(b"door:p@ss").decode()
+
+
+def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> None:
+    monkeypatch.setattr(events, "FIRST_PAUSE_SECONDS", 3600.0)
+    receiver.statuses = [500] * 100
+    poster = Poster(receiver.url, lambda words: None)
+    for i in range(3):
+        poster.put({"n": i})
+    poster.close(0.3)
+    assert (poster.delivered, poster.given_up) == (0, 3)
+
+
+@pytest.mark.parametrize("url", ["ftp://host/", "host:80/x", "http://", ""])
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="not an http or https URL"):
+        Poster(url, print)

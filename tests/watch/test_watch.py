@@ -1,0 +1,222 @@
+"""``oneglance watch`` against a real server with the pixels model: whole frames, no faces."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from oneglance import AsyncClient, Client
+from oneglance.client.errors import UnavailableError
+from oneglance_server.app import Server
+from oneglance_server.cli import main
+from oneglance_server.watch import run
+from oneglance_server.watch.appearances import Event, Rules
+from oneglance_server.watch.frames import source_from
+from tests.models import pixels_model
+from tests.running import ServerProcess, server_thread
+from tests.server.conftest import picture, png
+from tests.watch.test_events import Receiver, receiver  # noqa: F401
+from tests.watch.test_frames import Camera, no_proxy, serving  # noqa: F401
+from tests.watch.videos import level, scene, write_video
+
+Capture = pytest.CaptureFixture[str]
+PEOPLE = {"ann": 1, "bea": 2, "cem": 3}
+STRANGER = 99
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("watch")
+    model = pixels_model(folder / "pixels", tau=0.1)
+    with server_thread(data_dir=folder / "data", models=(model,)) as running, Client(running.address) as client:
+        client.create_gallery("people")
+        for name, seed in PEOPLE.items():
+            client.enroll("people", name, png(picture(seed)))
+        yield running
+
+
+def show(path: Path, *seeds: int, each: int = 25) -> Path:
+    """A video at 25 frames a second: each picture for ``each`` frames."""
+    return write_video(path, [scene(picture(seed)) for seed in seeds for _ in range(each)])
+
+
+def watched(server: Server, capsys: Capture, *words: str, status: int = 0) -> tuple[list[dict[str, Any]], str]:
+    """The events, and what was said on stderr."""
+    assert main(["watch", "--server", server.address, "--json", *words]) == status
+    out, err = capsys.readouterr()
+    return [json.loads(line) for line in out.splitlines()], err
+
+
+def names(found: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
+    return [(event["kind"], event["subject_id"]) for event in found]
+
+
+def test_pictures_shown_for_a_second_each_give_one_event_each(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    video = show(tmp_path / "gate.mp4", *PEOPLE.values())
+    found, said = watched(server, capsys, "people", str(video))
+    assert names(found) == [("identified", name) for name in PEOPLE]
+    assert [e["seconds"] for e in found] == pytest.approx([0.2, 1.2, 2.2])
+    assert [e["frame"] for e in found] == [5, 30, 55]
+    assert [e["appearance"] for e in found] == [1, 2, 3]
+    for event in found:
+        assert event["distance"] < event["tau"] == 0.1
+        assert (event["gallery"], event["source"], event["box"], event["nearest"]) == ("people", str(video), None, None)
+    assert "15 frames, 15 faces, 3 identified, 0 unknown" in said
+
+
+def test_a_stranger_is_unknown_and_everybody_leaves(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    video = show(tmp_path / "gate.mp4", STRANGER, PEOPLE["bea"], each=50)
+    found, _ = watched(server, capsys, "people", str(video), "--leave", "--gone", "0.5", "--unknown-after", "1.4")
+    assert names(found) == [("unknown", None), ("identified", "bea"), ("left", "bea")]
+    unknown = found[0]
+    assert unknown["seconds"] == pytest.approx(1.4)
+    assert unknown["nearest"]["subject_id"] in PEOPLE
+    assert unknown["nearest"]["distance"] == unknown["distance"] > unknown["tau"]
+    assert found[2]["frames"] == 20
+
+
+def test_tau_and_text(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    video = show(tmp_path / "gate.mp4", PEOPLE["ann"], each=50)
+    assert main(["watch", "--server", server.address, "people", str(video), "--tau", "0"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split()[:4] == ["1.0", "s", "unknown", "unknown"]
+    assert "nearest ann" in line
+
+
+def test_a_folder_is_a_video_too(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    for i, seed in enumerate([1, 1, 2, 2]):
+        (tmp_path / f"{i}.png").write_bytes(png(picture(seed)))
+    (tmp_path / "4.png").write_bytes(b"not a picture")
+    found, said = watched(server, capsys, "people", str(tmp_path))
+    assert [(e["subject_id"], e["picture"]) for e in found] == [("ann", "1.png"), ("bea", "3.png")]
+    assert "1 frames refused, the last: INVALID_ARGUMENT [IMAGE_UNDECODABLE]" in said
+
+
+def test_events_are_posted_also_when_the_receiver_fails_first(
+    server: Server,
+    tmp_path: Path,
+    capsys: Capture,
+    receiver: Receiver,  # noqa: F811
+) -> None:
+    receiver.statuses = [500]
+    video = show(tmp_path / "gate.mp4", *PEOPLE.values())
+    found, said = watched(server, capsys, "people", str(video), "--post", receiver.url)
+    assert receiver.accepted == found
+    assert len(found) == 3
+    assert "3 events posted, 0 not delivered" in said
+
+
+def test_what_can_not_be_watched_is_said_in_words(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    video = show(tmp_path / "gate.mp4", 1)
+    for words, said in (
+        (["people", str(tmp_path / "missing.mp4")], "no such file"),
+        (["people", "7"], "no such camera"),
+        (["nobody", str(video)], "GALLERY_NOT_FOUND"),
+        (["people", str(video), "--server", "127.0.0.1:9"], "UNAVAILABLE"),
+    ):
+        found, err = watched(server, capsys, *words, status=1)
+        assert found == []
+        assert said in err
+    for words in (["--post", "nowhere"], ["--gone", "0.1"]):
+        watched(server, capsys, "people", str(video), *words, status=2)
+    for words in (["--fps", "0"], ["--confirm", "0"], ["--tau", "nan"], ["--gone", "x"]):
+        with pytest.raises(SystemExit) as refused:
+            main(["watch", "people", str(video), *words])
+        assert refused.value.code == 2
+        capsys.readouterr()
+
+
+def test_a_file_cut_short_gives_its_events_and_fails(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    frames = [scene(picture(1))] * 50 + [level(200, 64, 64)] * 50
+    whole = write_video(tmp_path / "whole.mp4", frames, movflags="faststart").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    found, said = watched(server, capsys, "people", str(tmp_path / "cut.mp4"), status=1)
+    assert names(found) == [("identified", "ann")]
+    assert "broken off" in said
+
+
+def test_frames_that_are_all_refused_are_a_failure(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    assert watched(server, capsys, "people", str(tmp_path), status=1)[0] == []
+
+
+class Door(Camera):
+    """A camera that shows Ann for good."""
+
+    length = 100_000
+
+    def picture(self, number: int) -> Image.Image:
+        return Image.fromarray(scene(picture(1)))
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_ctrl_c_ends_a_camera_with_a_summary(server: Server) -> None:
+    with serving(Door) as url:
+        command = [sys.executable, "-m", "oneglance_server.cli", "watch", "--server", server.address, "people", url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            rest, said = process.communicate(timeout=30)
+        assert "identified  ann" in first
+        assert (rest, process.returncode) == ("", 0)
+        assert "1 identified, 0 unknown" in said
+        assert "Traceback" not in said
+
+
+@pytest.mark.usefixtures("no_proxy")
+async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "FIRST_PAUSE_SECONDS", 0.05)
+    model = pixels_model(tmp_path / "pixels", tau=0.1)
+    seen: asyncio.Queue[Event] = asyncio.Queue()
+    told: list[str] = []
+    process = await asyncio.to_thread(ServerProcess, tmp_path / "data", models=model)
+    try:
+        async with AsyncClient(process.address) as client:
+            await client.create_gallery("people")
+            await client.enroll("people", "ann", png(picture(1)))
+            with serving(Door) as url:
+                settings = run.Settings("people", rules=Rules(gone=0.3))
+                watch = run.Watch(client, source_from(url, 20), settings, seen.put_nowait, told.append)
+                watching = asyncio.create_task(watch.run())
+                assert (await asyncio.wait_for(seen.get(), 30)).subject_id == "ann"
+                process.kill()
+                assert (await asyncio.wait_for(seen.get(), 30)).kind == "left"
+                restarted = await asyncio.to_thread(
+                    ServerProcess, tmp_path / "data", models=model, listen=process.address
+                )
+                with restarted:
+                    back = await asyncio.wait_for(seen.get(), 30)
+                    assert (back.kind, back.subject_id, back.appearance) == ("identified", "ann", 2)
+                    watch.stop()
+                    await watching
+        assert any("trying again" in words for words in told)
+        assert watch.tally.dropped > 0
+    finally:
+        if process.process.poll() is None:
+            process.kill()
+
+
+async def test_a_file_does_not_go_on_when_the_server_goes_away(tmp_path: Path, server: Server) -> None:
+    video = write_video(tmp_path / "long.mp4", [scene(picture(1))] * 200)
+    with ServerProcess(tmp_path / "data", models=pixels_model(tmp_path / "pixels", tau=0.1)) as process:
+        async with AsyncClient(process.address) as client:
+            await client.create_gallery("people")
+            await client.enroll("people", "ann", png(picture(1)))
+            watch = run.Watch(
+                client,
+                source_from(str(video), 25),
+                run.Settings("people"),
+                lambda event: process.kill(),
+                print,
+            )
+            with pytest.raises(UnavailableError):
+                await asyncio.wait_for(watch.run(), 30)
+    assert watch.tally.identified == 1

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import dlib
 import numpy as np
@@ -25,7 +26,7 @@ class Rival:
         self.network = dlib.face_recognition_model_v1(str(weights / "dlib_face_recognition_resnet_model_v1.dat"))
         self.seconds = {"detect": 0.0, "landmarks": 0.0, "encode": 0.0}
 
-    def encode(self, photo):  # type: ignore[no-untyped-def]
+    def encode(self, photo: Any) -> Any:
         """float64 [128] of the largest face of uint8 [H, W, 3], or None without one."""
         t0 = time.perf_counter()
         faces = self.detector(photo, 1)

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
@@ -280,7 +280,8 @@ def _load(folders: Sequence[ModelFolder[Any]], settings: Settings) -> Models:
             same = [encoder.manifest.name for encoder in encoders if encoder.digest == folder.digest]
             if same:
                 raise StartupError(f"{folder.path} is the same encoder as {same[0]!r}, with a tau of its own")
-            model = Encoder(folder, runtime)
+            engine = replace(runtime, engine=settings.encoder_engine, runs_at_once=settings.encoder_workers)
+            model = Encoder(folder, engine)
             model.warm_up((1, settings.max_batch))
             encoders.append(model)
         elif isinstance(folder.manifest, DetectorManifest):

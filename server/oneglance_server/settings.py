@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     max_photo_batch: int = Field(
         1, ge=1, le=256, description="Photos in one such batch. On a CPU one by one is fastest; a GPU likes more."
     )
+    encoder_engine: Literal["onnxruntime", "openvino", "openvino-bf16"] = Field(
+        "onnxruntime",
+        description="What runs encoders on the CPU. openvino-bf16 computes in 16 bits. An engine that isn't there, "
+        "or a processor without bf16, is a start-up error.",
+    )
     max_batch: int = Field(64, ge=1, le=4096, description="Examples in one encoder batch.")
     max_search_batch: int = Field(256, ge=1, le=4096, description="Probes in one scan of a gallery.")
     encode_queue: int = Field(

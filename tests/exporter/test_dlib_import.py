@@ -572,9 +572,9 @@ def test_damaged_real_weights_are_one_error(
     check()
 
 
-def faces() -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+def faces(data_folder: Path) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
     """Every fourth picture of LFW 100 and every twelfth of ORL: uint8 [H, W, 3]."""
-    root = Path(os.environ.get("ONEGLANCE_DATA", PROJECT.parent / "shared" / "data")) / "faces"
+    root = data_folder / "faces"
     for name, step in (("lfw100.zip", 4), ("orl.zip", 12)):
         if not (root / name).is_file():
             pytest.skip(f"no {name} in {root}; set ONEGLANCE_DATA to the folder that holds faces/")
@@ -585,7 +585,7 @@ def faces() -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
                     yield picture, np.asarray(image.convert("RGB"))
 
 
-def test_landmarks_and_encodings_are_dlibs_on_real_faces(imported: Path, weights: Path) -> None:
+def test_landmarks_and_encodings_are_dlibs_on_real_faces(imported: Path, weights: Path, data_folder: Path) -> None:
     dlib = pytest.importorskip("dlib")
     detect = dlib.get_frontal_face_detector()
     find = dlib.shape_predictor(str(weights / LANDMARKS.name))
@@ -593,7 +593,7 @@ def test_landmarks_and_encodings_are_dlibs_on_real_faces(imported: Path, weights
     landmarks = session_of((imported / "landmarks" / MODEL_FILE).read_bytes(), threads=1)
     encoder = encoder_of((imported / "encoder" / MODEL_FILE).read_bytes(), threads=1)
     pictures, boxes, shapes, chips, encodings = [], [], [], [], []
-    for _, picture in faces():
+    for _, picture in faces(data_folder):
         for box in detect(picture, 1)[:1]:
             shape = find(picture, box)
             chip = dlib.get_face_chip(picture, shape, 150, 0.25)

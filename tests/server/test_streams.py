@@ -44,7 +44,7 @@ async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
 
     stream = in_order(numbers(100), handle, 3)
     assert await anext(stream) == (0, 0)
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     await asyncio.sleep(0.4)
     assert finished == [0]
 

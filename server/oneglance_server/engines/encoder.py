@@ -1,4 +1,4 @@
-"""f: the Siamese encoder, run by ONNX Runtime."""
+"""f: the Siamese encoder, run by ONNX Runtime or OpenVINO."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance.model_folder import EncoderManifest, ModelFolder
+from oneglance_server.engines.openvino import OpenVinoSession
 from oneglance_server.engines.session import Runtime, check_parity, open_session
 from oneglance_server.errors import StartupError
 
@@ -73,10 +74,13 @@ class Encoder:
             raise StartupError(
                 f"{where}: parity outputs are {expected.shape}, expected {(len(inputs), self.dimension)}"
             )
+        tolerance = parity.tolerance
+        if isinstance(self._session, OpenVinoSession):
+            tolerance = self._session.tolerance(tolerance, expected)
         check_parity(
             where,
             self.execution_provider,
             lambda: {self.manifest.output.name: self.encode(inputs)},
             {self.manifest.output.name: expected},
-            parity.tolerance,
+            tolerance,
         )

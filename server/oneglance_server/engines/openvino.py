@@ -8,6 +8,7 @@ The package ``openvino`` itself, not ONNX Runtime's execution provider for it: t
 All three are the same engine.
 """
 
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class OpenVinoSession:
     """
 
     def __init__(self, folder: ModelFolder[Any], *, bf16: bool, threads: int, runs_at_once: int) -> None:
+        # OpenVINO would otherwise collect usage data for its maker, also on disk; without this module it doesn't.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError as error:

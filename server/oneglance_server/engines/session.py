@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from oneglance.model_folder import ModelFolder
 from oneglance_index import DeviceUnavailable, parse_device
+from oneglance_server.engines.openvino import OpenVinoSession
 from oneglance_server.errors import StartupError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -25,18 +26,26 @@ class Runtime:
     """How models are run.
 
     device: ``cpu`` or ``cuda[:N]``; never replaced by another one.
-    threads: ONNX Runtime's threads inside one run.
+    threads: inside one run.
     gpu_memory_bytes: ceiling of ONNX Runtime's arena on a GPU.
+    engine: never replaced by another one either. runs_at_once: what OpenVINO is prepared for.
     """
 
     device: str
     threads: int
     gpu_memory_bytes: int
+    engine: Literal["onnxruntime", "openvino", "openvino-bf16"] = "onnxruntime"
+    runs_at_once: int = 1
 
 
 def open_session(folder: ModelFolder[Any], runtime: Runtime) -> Any:
-    """An onnxruntime.InferenceSession on the very device asked for. Raises StartupError."""
+    """An onnxruntime.InferenceSession, or an OpenVinoSession, on the very device asked for. Raises StartupError."""
     device = runtime.device
+    if runtime.engine != "onnxruntime":
+        if device != "cpu":
+            raise StartupError(f"--encoder-engine {runtime.engine}: runs on the CPU only, not on --device {device}")
+        bf16 = runtime.engine == "openvino-bf16"
+        return OpenVinoSession(folder, bf16=bf16, threads=runtime.threads, runs_at_once=runtime.runs_at_once)
     try:
         ordinal = parse_device(device)
     except DeviceUnavailable as error:

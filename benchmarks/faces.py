@@ -26,7 +26,7 @@ import numpy.typing as npt
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.load import ENCODE, IDENTIFY, drive
+from benchmarks.load import ENCODE, IDENTIFY, Load, drive
 from benchmarks.report import table
 from oneglance import Client, encoding, photo
 from oneglance.client.requests import example
@@ -41,6 +41,7 @@ SPLITS = 200
 FPIRS = (0.01, 0.001)
 SECONDS = 8.0
 ROUNDS = 3
+METRICS = "127.0.0.1:19464"
 RIVAL = Path(__file__).parent / "face_rival.py"
 PICTURES = (".jpg", ".jpeg", ".png", ".pgm")
 
@@ -191,75 +192,95 @@ def accuracy(models: Path, weights: Path, sets: Sequence[Photos]) -> None:
     )
 
 
-def stage_ms(metrics: str, photos: float) -> dict[str, float]:
-    """Mean milliseconds a photo spent in each stage, from the server's own metrics."""
-    text = urlopen(f"http://{metrics}/metrics").read().decode()
-    sums = {}
+def stage_ms() -> dict[str, float]:
+    """Mean milliseconds of each stage of the photo pipeline, from the server's own metrics."""
+    with urlopen(f"http://{METRICS}/metrics") as answer:
+        text = answer.read().decode()
+    totals: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(text):
         if family.name == "oneglance_stage_seconds":
             for sample in family.samples:
-                if sample.name.endswith("_sum"):
-                    sums[sample.labels["stage"]] = 1000 * sample.value / photos
-    return sums
+                totals[sample.labels["stage"], sample.name.rpartition("_")[2]] = sample.value
+    return {stage: 1000 * total / totals[stage, "count"] for (stage, kind), total in totals.items() if kind == "sum"}
 
 
-def photo_count(metrics: str) -> float:
-    text = urlopen(f"http://{metrics}/metrics").read().decode()
-    for family in text_string_to_metric_families(text):
-        if family.name == "oneglance_batch_rows":
-            for sample in family.samples:
-                if sample.name.endswith("_sum") and sample.labels["stage"] == "photo":
-                    return float(sample.value)
-    return 0.0
+@dataclass(frozen=True)
+class Variant:
+    """A way to run oneglance: model folders, and settings of the server."""
+
+    label: str
+    models: str
+    settings: dict[str, str]
+
+    @classmethod
+    def parse(cls, text: str) -> "Variant":
+        """LABEL=MODELS[,setting=value]..."""
+        label, _, rest = text.partition("=")
+        models, *settings = rest.split(",")
+        return cls(label, models, dict(setting.split("=", 1) for setting in settings))
 
 
-def speed(models: Path, weights: Path, photos: Photos, pythons: Sequence[str]) -> None:
+def speed(variants: Sequence[Variant], weights: Path, photos: Photos, pythons: Sequence[str]) -> None:
     pixels = photos.pixels()
-    rows: list[tuple[object, ...]] = []
-    stages: list[tuple[object, ...]] = []
-    metrics = "127.0.0.1:19464"
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = stack.enter_context(ServerProcess(folder / "d", models=models, log_level="error", metrics=metrics))
-        with Client(server.address, timeout_seconds=120) as client:
-            client.create_gallery("people")
-            for p, name in enumerate(photos.people):
-                client.enroll("people", name, photo(photos.data[int(np.flatnonzero(photos.person == p)[0])], "largest"))
-        requests = [IdentifyRequest(gallery_id="people", probes=[photo(d, "largest")]) for d in photos.data]
-        ours: dict[int, list[float]] = {1: [], 16: []}
-        p50: dict[int, list[float]] = {1: [], 16: []}
-        theirs: dict[tuple[str, int], list[float]] = {}
-        their_stages: dict[str, dict[str, float]] = {}
-        for _ in range(ROUNDS):
-            for calls in ours:
-                load = drive(server.address, IDENTIFY, requests, in_flight=calls, seconds=SECONDS)
-                ours[calls].append(load.per_second)
-                p50[calls].append(load.p50_ms)
-            for python in pythons:
-                one = json.loads(rival(python, "speed", weights, SECONDS, pixels))
-                theirs.setdefault((python, 1), []).append(one["per_second"])
-                their_stages[python] = one["stage_ms"]
-                theirs.setdefault((python, 2), []).append(two_at_once(python, weights, pixels))
-        best = {calls: statistics.median(rates) for calls, rates in ours.items()}
-        for calls, rate in best.items():
-            rows.append((f"oneglance, {calls} in flight", rate, statistics.median(p50[calls]), 1.0))
-        for (python, processes), rates in theirs.items():
-            rate = statistics.median(rates)
-            against = best[1] if processes == 1 else best[16]
-            rows.append((f"face_recognition, {label(python)}, {processes} process(es)", rate, "", against / rate))
-        seen = photo_count(metrics)
-        mean = stage_ms(metrics, seen)
-        stages.append(("oneglance", mean["decode"], mean["detect"], mean["align"], ""))
-        for python, took in their_stages.items():
-            stages.append((f"face_recognition, {label(python)}", "", took["detect"], took["landmarks"], took["encode"]))
+    requests = [IdentifyRequest(gallery_id="people", probes=[photo(d, "largest")]) for d in photos.data]
+    ours: dict[tuple[str, int], list[Load]] = {}
+    theirs: dict[tuple[str, int], list[float]] = {}
+    stages: dict[str, dict[str, float]] = {}
+    for _ in range(ROUNDS):
+        for variant in variants:
+            with ExitStack() as stack:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                server = stack.enter_context(
+                    ServerProcess(folder, models=variant.models, log_level="error", metrics=METRICS, **variant.settings)
+                )
+                enroll_each(server.address, photos)
+                for calls in (1, 16):
+                    load = drive(server.address, IDENTIFY, requests, in_flight=calls, seconds=SECONDS)
+                    ours.setdefault((variant.label, calls), []).append(load)
+                    if calls == 1:
+                        stages[f"oneglance, {variant.label}"] = stage_ms()
+        for python in pythons:
+            one = json.loads(rival(python, "speed", weights, SECONDS, pixels))
+            theirs.setdefault((python, 1), []).append(one["per_second"])
+            stages[f"face_recognition, {label(python)}"] = one["stage_ms"]
+            theirs.setdefault((python, 2), []).append(two_at_once(python, weights, pixels))
+    rates = {key: statistics.median(load.per_second for load in loads) for key, loads in ours.items()}
+    rival_rates = {key: statistics.median(found) for key, found in theirs.items()}
     table(
         f"Photos per second, end to end, {photos.name}",
-        ("who", "photos/s", "p50 ms", "oneglance is times faster"),
-        rows,
+        (
+            "who",
+            "photos/s",
+            "p50 ms",
+            *(f"times {label(python)}, {n} process{'es' if n > 1 else ''}" for python, n in rival_rates),
+        ),
+        [
+            (
+                f"oneglance, {name}, {calls} in flight",
+                rate,
+                statistics.median(load.p50_ms for load in ours[name, calls]),
+                *(rate / other for other in rival_rates.values()),
+            )
+            for (name, calls), rate in rates.items()
+        ],
     )
+    print()
+    for (python, processes), rate in rival_rates.items():
+        print(f"face_recognition, {label(python)}, {processes} process(es): {rate:.1f} photos/s")
+    names = sorted({stage for took in stages.values() for stage in took})
     table(
-        "Milliseconds a photo, by stage", ("who", "decode", "detect", "landmarks (and chip)", "chip and encode"), stages
+        "Milliseconds a photo, by stage, one photo at a time",
+        ("who", *names),
+        [(who, *(took.get(stage, "") for stage in names)) for who, took in stages.items()],
     )
+
+
+def enroll_each(address: str, photos: Photos) -> None:
+    """Everybody's first photo, in the gallery ``people``."""
+    with Client(address, timeout_seconds=120) as client:
+        client.create_gallery("people")
+        for p, name in enumerate(photos.people):
+            client.enroll("people", name, photo(photos.data[int(np.flatnonzero(photos.person == p)[0])], "largest"))
 
 
 def two_at_once(python: str, weights: Path, pixels: Sequence[npt.NDArray[np.uint8]]) -> float:
@@ -310,6 +331,13 @@ def main() -> None:
     parser.add_argument("models", type=Path, metavar="MODELS")
     parser.add_argument("data", type=Path, nargs="+", metavar="DATA")
     parser.add_argument("--what", default="accuracy,speed,encoder", help="[%(default)s]")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="LABEL=MODELS[,SETTING=VALUE]...",
+        help="also measure its speed",
+    )
     parser.add_argument("--rival-python", action="append", default=[], metavar="PYTHON")
     options = parser.parse_args()
     from oneglance_exporter.imports.dlib_faces import installed_weights
@@ -320,7 +348,8 @@ def main() -> None:
     if "accuracy" in what:
         accuracy(options.models, weights, sets)
     if "speed" in what:
-        speed(options.models, weights, sets[0], [sys.executable, *options.rival_python])
+        variants = [Variant("float32", str(options.models), {}), *map(Variant.parse, options.variant)]
+        speed(variants, weights, sets[0], [sys.executable, *options.rival_python])
     if "encoder" in what:
         encoder_speed(options.models, sets[0])
 

@@ -12,7 +12,14 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-from oneglance.model_folder import ModelFolderError, read_model_folder, write_model_folder
+from oneglance.model_folder import (
+    DetectorManifest,
+    EncoderManifest,
+    ModelFolderError,
+    read_any_model_folder,
+    read_model_folder,
+    write_model_folder,
+)
 from oneglance_exporter.errors import ExporterError, SettingsError
 from oneglance_exporter.imports import onnx_options
 from oneglance_exporter.settings import TrainSettings
@@ -131,16 +138,42 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _quantize(options: argparse.Namespace, arguments: list[str]) -> None:
+    manifest = read_any_model_folder(options.model).manifest
+    described = ", ".join(Path(path).name for path in options.data)
+    if isinstance(manifest, EncoderManifest):
+        print(_quantize_encoder(options, described))
+    elif isinstance(manifest, DetectorManifest):
+        print(_quantize_detector(options, described))
+    else:
+        raise SettingsError(f"{options.model}: holds {manifest.kind}; only an encoder or a face detector can be quantised")
+
+
+def _quantize_encoder(options: argparse.Namespace, described: str) -> str:
     from oneglance_exporter.quantize import quantize
 
     _, pictures = _pictures(options)
-    described = ", ".join(Path(path).name for path in options.data)
     manifest = quantize(Path(options.model), options.out, pictures.images, described, options.name)
     done = manifest.training["quantized"]
-    print(
+    return (
         f"{options.out}: {manifest.name}, ranges from {done['ranges_from']}, which it moves by "
         f"{done['squared_l2_to_original_mean']:.2g} (squared L2; at most {done['squared_l2_to_original_max']:.2g}); "
         "no threshold yet"
+    )
+
+
+def _quantize_detector(options: argparse.Namespace, described: str) -> str:
+    from oneglance.faces.finder import SEARCH_PIXELS
+    from oneglance_exporter.data import read_photos
+    from oneglance_exporter.quantize_detector import MOST_PHOTOS, quantize_detector
+
+    photos = read_photos(options.data, MOST_PHOTOS, SEARCH_PIXELS)
+    manifest = quantize_detector(Path(options.model), options.out, photos, described, options.name)
+    done = manifest.training["quantized"]
+    return (
+        f"{options.out}: {manifest.name}, ranges from {done['ranges_from']}; "
+        f"of their {done['faces_found']} faces it finds {done['faces_found_by_both']}, "
+        f"{done['boxes_identical']} in the same box, scores at most {done['score_moved_max']:.2g} apart; "
+        f"it finds {done['faces_found_in_8_bits'] - done['faces_found_by_both']} others"
     )
 
 
@@ -221,14 +254,16 @@ def _parser() -> argparse.ArgumentParser:
 
     quantizer = commands.add_parser(
         "quantize",
-        help="write an encoder in 8 bits",
-        description="Write an encoder with 8-bit weights and activations, for processors with int8 instructions.\n"
-        "It is another encoder: galleries don't carry over, and tau must be calibrated again.",
+        help="write an encoder or a face detector in 8 bits",
+        description="Write an encoder or a face detector with 8-bit weights and activations, for processors with int8\n"
+        "instructions. It is another encoder: galleries don't carry over, and tau must be calibrated again.\n"
+        "A detector keeps its threshold; what it finds in the photos is compared with the original. A few dozen photos\n"
+        "suffice for it, in any folders: whoever they show.",
         formatter_class=raw,
     )
     _add_pictures(quantizer, "pictures such as it will see: they set the ranges of its activations")
     quantizer.add_argument("--out", required=True, type=Path, metavar="MODEL_DIR", help="replaced if it is there")
-    quantizer.add_argument("--name", type=_name, help="of the new encoder (the old one's and -int8)")
+    quantizer.add_argument("--name", type=_name, help="of the new model (the old one's and -int8)")
     quantizer.set_defaults(run_command=_quantize)
 
     calibrate = commands.add_parser("calibrate", help="fit the threshold tau on held-out subjects")

@@ -7,6 +7,7 @@ Equal subjects of several sources are one subject; a file name that repeats ther
 """
 
 import io
+import math
 import os
 import zipfile
 import zlib
@@ -79,9 +80,10 @@ def read_brought(
     """
     found: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
     for path in map(Path, paths):
-        files = list(_zip_files(path) if zipfile.is_zipfile(path) else _folder_files(path))
-        if not files:
-            raise DataError(f"{path}: no pictures; expected subject/*.png or *.jpg in it")
+        files = _files(path)
+        for file, _ in files:
+            if len(file.parts) < 2:
+                raise DataError(f"{path}: {file} lies in no subject's folder")
         shared = _shared_depth([file.parts for file, _ in files])
         for file, content in files:
             subject = "/".join(file.parts[shared:-1])
@@ -109,6 +111,32 @@ def read_brought(
     )
 
 
+def read_photos(paths: Sequence[str | os.PathLike[str]], most: int, pixels: int) -> list[npt.NDArray[np.uint8]]:
+    """Photos uint8 [H, W, 3] rgb of ``paths``, folders or zips of pictures, whoever they show.
+
+    Of more than ``most`` an even choice is taken; those of more than ``pixels`` pixels are shrunk to that.
+    Raises DataError for a path that isn't there, one without pictures, and a picture that can't be decoded.
+    """
+    files = [(f"{path}: {file}", content) for path in map(Path, paths) for file, content in _files(path)]
+    photos = []
+    for name, content in files[:: -(-len(files) // most)]:
+        photo = _decode(content, name, "RGB", None)
+        scale = math.sqrt(pixels / (photo.width * photo.height))
+        if scale < 1:
+            size = max(1, int(photo.width * scale)), max(1, int(photo.height * scale))
+            photo = photo.resize(size, Image.Resampling.BILINEAR)
+        photos.append(np.asarray(photo, dtype=np.uint8))
+    return photos
+
+
+def _files(path: Path) -> list[tuple[PurePosixPath, bytes]]:
+    """Name and content of each picture, by name."""
+    files = list(_zip_files(path) if zipfile.is_zipfile(path) else _folder_files(path))
+    if not files:
+        raise DataError(f"{path}: no pictures; expected *.png, *.jpg or *.pgm in it")
+    return files
+
+
 def _folder_files(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
@@ -116,10 +144,7 @@ def _folder_files(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         raise DataError(f"{root}: neither a folder nor a zip")
     for file in sorted(root.rglob("*")):
         if file.suffix.lower() in SUFFIXES and file.is_file():
-            inside = PurePosixPath(file.relative_to(root).as_posix())
-            if len(inside.parts) < 2:
-                raise DataError(f"{file}: lies in no subject's folder")
-            yield inside, file.read_bytes()
+            yield PurePosixPath(file.relative_to(root).as_posix()), file.read_bytes()
 
 
 def _zip_files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -130,8 +155,6 @@ def _zip_files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
                 # macOS packs a "._name.png" beside each name.png: not a picture.
                 if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
                     continue
-                if len(file.parts) < 2:
-                    raise DataError(f"{path}: {file} lies in no subject's folder")
                 yield file, archive.read(name)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:
         raise DataError(f"{path}: damaged zip: {error}") from error

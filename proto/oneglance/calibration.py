@@ -161,7 +161,8 @@ def _beta_quantile(a: float, b: float, share: float) -> float:
     log_density = -a * np.logaddexp(0, -logit) - b * np.logaddexp(0, logit)
     mass = np.cumsum(np.exp(log_density - log_density.max()))
     middle = mass - 0.5 * np.diff(mass, prepend=0.0)
-    return float(1 / (1 + math.exp(-np.interp(share, middle / mass[-1], logit))))
+    found = float(np.interp(share, middle / mass[-1], logit))
+    return 1 / (1 + math.exp(-found)) if found > -700 else 0.0  # exp overflows beyond
 
 
 def per_comparison(fpir: float, gallery_size: int) -> float:

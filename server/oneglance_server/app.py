@@ -1,6 +1,7 @@
 """The composition root: settings in, a running server out. The CLI, the demo and the tests all start it here."""
 
 import asyncio
+import functools
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,7 @@ from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.services import Door, Services
+from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
 from oneglance_server.servicers.identification import IdentificationServicer
@@ -80,7 +82,7 @@ class Server:
         self.address = settings.listen
         self._door = Door()
         self._metrics = Metrics()
-        self._interceptor = CallInterceptor(self._metrics)
+        self._interceptor = CallInterceptor(self._metrics, Budget(settings.max_inflight_bytes))
         self._metrics_server: tuple[WSGIServer, Thread] | None = None
         self._galleries: Galleries | None = None
         self._pools: list[ThreadPoolExecutor] = []
@@ -114,9 +116,12 @@ class Server:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ],
         )
-        add_GalleryServiceServicer_to_server(GalleryServicer(self._door, settings.stream_window), server)
-        add_SubjectServiceServicer_to_server(SubjectServicer(self._door, settings.stream_window), server)
-        add_IdentificationServiceServicer_to_server(IdentificationServicer(self._door, settings.stream_window), server)
+        budget = self._interceptor.budget
+        add_GalleryServiceServicer_to_server(GalleryServicer(self._door, settings.stream_window, budget), server)
+        add_SubjectServiceServicer_to_server(SubjectServicer(self._door, settings.stream_window, budget), server)
+        add_IdentificationServiceServicer_to_server(
+            IdentificationServicer(self._door, settings.stream_window, budget), server
+        )
         add_DetectionServiceServicer_to_server(DetectionServicer(self._door), server)
         add_ModelServiceServicer_to_server(ModelServicer(self._door), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -198,8 +203,8 @@ class Server:
         loop = asyncio.get_running_loop()
         if self._galleries is not None:
             await loop.run_in_executor(None, self._galleries.close)
-        for pool in self._pools:
-            pool.shutdown(wait=True, cancel_futures=True)
+        for pool in self._pools:  # a batch that runs is waited for, off the loop
+            await loop.run_in_executor(None, functools.partial(pool.shutdown, wait=True, cancel_futures=True))
         if self._metrics_server is not None:
             http, thread = self._metrics_server
             http.shutdown()

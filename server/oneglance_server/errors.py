@@ -10,7 +10,7 @@
     +-- DetectorNotLoaded   photos, but no model that finds faces and their landmarks is loaded
     +-- ThresholdMissing    neither request, gallery nor model has a tau
     +-- CannotCalibrate     too few strangers for the target, an empty gallery; ``reason`` says which
-    +-- Overloaded          a queue is full; nothing was started
+    +-- Overloaded          a queue is full, or too many bytes under way; nothing was done
     +-- DeadlinePassed      the caller's deadline passed while the work was queued
     +-- NotServing          the server is loading or draining
 

@@ -77,6 +77,12 @@ class Settings(BaseSettings):
     )
     max_faces: int = Field(256, ge=1, le=4096, description="Faces of one photo, the largest first.")
     max_message_bytes: int = Field(64 << 20, ge=4096, le=1 << 30, description="Largest gRPC message, in bytes.")
+    max_inflight_bytes: int = Field(
+        1 << 30,
+        ge=1 << 20,
+        description="Bytes of requests under way at once: more unary calls get RESOURCE_EXHAUSTED, streams wait. "
+        "Pictures are held about twice.",
+    )
     max_encodings_per_subject: int = Field(1000, ge=1, description="Encodings one subject may have.")
     snapshot_every: int = Field(
         100_000, ge=1, description="Enrolled or deleted encodings of a gallery after which its snapshot is renewed."

@@ -135,7 +135,7 @@ def test_a_subject_with_one_picture_is_named(tmp_path: Path) -> None:
 
 
 def test_a_picture_outside_a_subjects_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"1\.png: lies in no subject's folder"):
+    with pytest.raises(DataError, match=r"1\.png lies in no subject's folder"):
         read_pictures([folder_of(tmp_path / "f", "1.png")], 10, 10)
     with pytest.raises(DataError, match=r"1\.png lies in no subject's folder"):
         read_pictures([zip_of(tmp_path / "z.zip", "1.png")], 10, 10)

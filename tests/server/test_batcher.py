@@ -138,3 +138,19 @@ async def test_workers_run_at_once_but_no_more_than_allowed() -> None:
     assert len(recorder.batches) == 2
     recorder.gate.set()
     assert await asyncio.gather(*tasks) == [0, 2, 4, 6]
+
+
+async def test_a_single_call_is_not_held_up_by_all_that_a_stream_has_sent() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    batcher = make(recorder, max_batch=1, max_queue=64)
+    stream = [asyncio.create_task(batcher.submit(i, patient=True)) for i in range(10)]
+    await asyncio.sleep(0.05)
+    calls = [asyncio.create_task(batcher.submit(i)) for i in (100, 101)]
+    await asyncio.sleep(0.01)
+    recorder.gate.set()
+    await asyncio.gather(*stream, *calls)
+    order = [item for batch in recorder.batches for item in batch]
+    assert order.index(100) <= 2
+    assert order.index(101) <= 4
+    assert [item for item in order if item < 100] == list(range(10))

@@ -6,43 +6,92 @@ from collections.abc import AsyncIterator
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.wrappers_pb2 import BytesValue, Int64Value
 
 from oneglance import AsyncClient, Client, encoding, enroll_request
+from oneglance.v1.error_pb2 import Error
 from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_server.app import Server
+from oneglance_server.errors import Overloaded
+from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.streams import Turns, in_order
 from tests.server.conftest import picture, png
 
 
-async def numbers(count: int) -> AsyncIterator[int]:
+async def numbers(count: int) -> AsyncIterator[Int64Value]:
     for i in range(count):
-        yield i
+        yield Int64Value(value=i)
 
 
 async def test_answers_keep_the_order_and_the_window_is_kept() -> None:
     running = most = 0
 
-    async def handle(i: int) -> int:
+    async def handle(request: Int64Value) -> int:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.001 * (7 - i % 7))
+        await asyncio.sleep(0.001 * (7 - request.value % 7))
         running -= 1
-        return 10 * i
+        return 10 * request.value
 
-    assert [pair async for pair in in_order(numbers(50), handle, 5)] == [(i, 10 * i) for i in range(50)]
+    answers = [pair async for pair in in_order(numbers(50), handle, 5, Budget(1 << 20))]
+    assert answers == [(i, 10 * i) for i in range(50)]
     assert most == 5
+
+
+async def test_requests_under_way_stay_within_the_bytes_of_all_streams_together() -> None:
+    budget = Budget(1000)
+    running = most = 0
+
+    async def photos(count: int) -> AsyncIterator[BytesValue]:
+        for _ in range(count):
+            yield BytesValue(value=bytes(300))
+
+    async def handle(request: BytesValue) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.002)
+        running -= 1
+        return len(request.value)
+
+    async def read(count: int) -> list[int | Error]:
+        return [answer async for _, answer in in_order(photos(count), handle, 100, budget)]
+
+    for answers in await asyncio.gather(read(20), read(20)):
+        assert answers == [300] * 20
+    assert most == 3
+    budget.take(1000)  # everything was given back
+
+
+async def test_a_budget_refuses_waits_and_lets_one_of_any_size_in() -> None:
+    budget = Budget(100)
+    budget.take(1_000_000)  # alone
+    with pytest.raises(Overloaded):
+        budget.take(1)
+    waiting = [asyncio.create_task(budget.wait(size)) for size in (60, 60, 10)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    await asyncio.sleep(0)
+    budget.give(1_000_000)
+    await asyncio.gather(waiting[0], waiting[2])
+    budget.take(30)
+    with pytest.raises(Overloaded):
+        budget.take(1)
+    for size in (60, 10, 30):
+        budget.give(size)
+    budget.take(100)
 
 
 async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
     finished: list[int] = []
 
-    async def handle(i: int) -> int:
-        await asyncio.sleep(0.001 if i == 0 else 0.2)
-        finished.append(i)
-        return i
+    async def handle(request: Int64Value) -> int:
+        await asyncio.sleep(0.001 if request.value == 0 else 0.2)
+        finished.append(request.value)
+        return request.value
 
-    stream = in_order(numbers(100), handle, 3)
+    stream = in_order(numbers(100), handle, 3, Budget(1 << 20))
     assert await anext(stream) == (0, 0)
     await stream.aclose()
     await asyncio.sleep(0.4)

@@ -93,6 +93,14 @@ def example(content: ExampleLike) -> Example:
     raise TypeError(_NOT_AN_EXAMPLE.format(type(content).__name__))
 
 
+def picture(content: ExampleLike) -> bytes:
+    """The bytes of a picture, given as such or as a path. Raises TypeError for arrays and encodings, and OSError."""
+    message = example(content)
+    if message.WhichOneof("content") != "image":
+        raise TypeError("a photo is a path or the bytes of a picture")
+    return message.image
+
+
 def enroll_request(
     gallery_id: str,
     subject_id: str,

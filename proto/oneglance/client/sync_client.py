@@ -20,6 +20,7 @@ from oneglance.client.requests import (
     enroll_request,
     example,
     identify_request,
+    picture,
 )
 from oneglance.v1.common_pb2 import Encoding, Threshold
 from oneglance.v1.detection_pb2 import DetectFacesRequest, DetectFacesResponse
@@ -96,6 +97,8 @@ class Client:
         options: list[tuple[str, int]] = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.keepalive_time_ms", 20_000),  # while a call is under way: a host that vanished is noticed
+            ("grpc.keepalive_timeout_ms", 10_000),
         ]
         if target.rpartition(":")[0].strip("[]") in LOOPBACK:
             options.append(("grpc.enable_http_proxy", 0))  # gRPC would send even loopback through $http_proxy
@@ -298,7 +301,8 @@ class Client:
         tau: float | None = None,
         all_matches: bool = False,
     ) -> IdentifyResponse:
-        """1:K: who is each probe, or nobody we know? The i-th result answers the i-th probe."""
+        """1:K: who is each probe, or nobody we know? ``probe_index`` of a result says which probe it answers: one each,
+        but a photo given to an encoder of faces has one per face, or none."""
         request = identify_request(gallery_id, probes, max_candidates, tau, all_matches)
         return self._call(self._identification.Identify, request)
 
@@ -322,7 +326,7 @@ class Client:
 
     def detect_faces(self, *photos: ExampleLike, small_faces: SmallFaces = "when-none") -> DetectFacesResponse:
         """The faces of each photo (a path, or the bytes of a picture), with landmarks and quality."""
-        images = [example(photo).image for photo in photos]
+        images = [picture(photo) for photo in photos]
         request = DetectFacesRequest(images=images, small_faces=SMALL_FACES[small_faces])
         return self._call(self._detection.DetectFaces, request)
 

@@ -57,6 +57,9 @@ def search(
     size = max(1, round(width * scale)), max(1, round(height * scale))
     if size == (width, height):
         return find_windows(photos, score, spec, levels=levels)
+    layout = _layout(size[1], size[0], spec, levels)
+    if min(layout.height, layout.width) < spec.smallest_side:
+        return [[] for _ in photos]
     resized = [np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR)) for photo in photos]
     x, y = size[0] / width, size[1] / height
 
@@ -66,6 +69,12 @@ def search(
         return Detection((_round(edges[0]), _round(edges[1]), _round(edges[2]), _round(edges[3])), found.score)
 
     return [[back(window) for window in windows] for windows in find_windows(resized, score, spec, levels=levels)]
+
+
+def canvas_pixels(height: int, width: int, spec: DetectorManifest, levels: int | None = None) -> int:
+    """How many pixels the detector looks at for one photo of height x width: memory and time are in proportion."""
+    layout = _layout(max(1, height), max(1, width), spec, levels)
+    return layout.height * layout.width
 
 
 def find_windows(

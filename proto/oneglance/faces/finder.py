@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance.faces.chips import cut_chip
-from oneglance.faces.detection import Detection, Score, search, suppress
+from oneglance.faces.detection import Detection, Score, canvas_pixels, search, suppress
 from oneglance.faces.landmarks import Points, Run, find_landmarks
 from oneglance.faces.quality import Quality, quality
 from oneglance.model_folder import Alignment, DetectorManifest
@@ -18,9 +18,13 @@ Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 SmallFaces = Literal["when-none", "always", "never"]
 
+SEARCH_PIXELS = 1_000_000
+
 # A face's points are looked for from two boxes beside the one found: (x, y) in shares of its width, and scale. Their
 # mean scatters less than the points of one box, which move with every pixel of it.
 _TRIES = ((0.05, 0.05, 0.97), (-0.05, -0.05, 1.03))
+
+_CANVAS_PIXELS = 16  # of the detector, for each of search_pixels; an ordinary photo's second search takes 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class FaceFinder:
         points: Run,
         *,
         min_face: int = 40,
-        search_pixels: int = 1_000_000,
+        search_pixels: int = SEARCH_PIXELS,
         max_faces: int = 256,
     ) -> None:
         self._score = score
@@ -126,10 +130,17 @@ class FaceFinder:
     def _scales(self, height: int, width: int) -> tuple[float, float, int]:
         """Scale of the first search, of the second, and how many levels of the second lie above the first."""
         pixels = height * width
-        first = min(1.0, math.sqrt(self._search_pixels / pixels))
+        first = self._affordable(height, width, min(1.0, math.sqrt(self._search_pixels / pixels)), None)
         second = min(self._detector.window / self._min_face, math.sqrt(4 * self._search_pixels / pixels))
         levels = math.ceil(math.log(max(second / first, 1.0)) / -math.log(self._detector.shrink) - 1e-6)
-        return first, second, levels
+        return first, self._affordable(height, width, second, levels) if levels else first, levels
+
+    def _affordable(self, height: int, width: int, scale: float, levels: int | None) -> float:
+        """``scale``, or a smaller one: the pyramid of a strip takes far more room than the strip."""
+        limit = _CANVAS_PIXELS * self._search_pixels
+        while canvas_pixels(round(height * scale), round(width * scale), self._detector, levels) > limit:
+            scale *= 0.9
+        return scale
 
     def _photo(self, height: int, width: int, detections: Sequence[Detection], smallest: float) -> Photo:
         faces = [Face(_to_box(detection), detection.score) for detection in detections]

@@ -185,7 +185,8 @@ class Threshold(google.protobuf.message.Message):
     empty for AUTHOR and REQUEST.
     """
     expected_fpir: builtins.float
-    """Upper estimate of the share of strangers that would be identified as somebody at the gallery's present size:
+    """Estimate of the share of strangers that would be identified as somebody at the gallery's present size; too high
+    rather than too low when it has grown since the calibration, a little too low when it has shrunk:
     1 - (1 - FMR(tau))^K. FMR comes from the gallery's latest calibration, else from the model's; absent without either.
     """
     target_fpir: builtins.float

@@ -112,7 +112,9 @@ class Face(google.protobuf.message.Message):
         """
 
     @property
-    def quality(self) -> Global___FaceQuality: ...
+    def quality(self) -> Global___FaceQuality:
+        """Absent when no encoder of faces is loaded, and in errors."""
+
     def __init__(
         self,
         *,
@@ -159,7 +161,8 @@ Global___FaceQuality: typing_extensions.TypeAlias = FaceQuality
 @typing.final
 class FaceSelector(google.protobuf.message.Message):
     """Which face of a photo is meant, for encoders of faces. Left out: the only face where one is needed (Enroll, Verify,
-    Encode refuse a photo of none or several), every face in Identify.
+    Encode refuse a photo of none or several), every face in Identify. In Identify, a photo without the face that is meant
+    has no result.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

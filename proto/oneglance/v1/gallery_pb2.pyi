@@ -326,7 +326,7 @@ class CalibrationSettings(google.protobuf.message.Message):
     DATA_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     target_fpir: builtins.float
-    """Share of strangers let in, above 0 and below 1; 0 means 0.01."""
+    """Share of strangers let in, at least 0.000001 and below 1; left out, 0.01."""
     dry_run: builtins.bool
     """Measure, but leave the gallery's threshold as it is."""
     data: builtins.str
@@ -335,11 +335,13 @@ class CalibrationSettings(google.protobuf.message.Message):
         self,
         *,
         gallery_id: builtins.str = ...,
-        target_fpir: builtins.float = ...,
+        target_fpir: builtins.float | None = ...,
         dry_run: builtins.bool = ...,
         data: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "dry_run", b"dry_run", "gallery_id", b"gallery_id", "target_fpir", b"target_fpir"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "data", b"data", "dry_run", b"dry_run", "gallery_id", b"gallery_id", "target_fpir", b"target_fpir"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___CalibrationSettings: typing_extensions.TypeAlias = CalibrationSettings
 
@@ -377,6 +379,8 @@ class CalibrateResponse(google.protobuf.message.Message):
     THRESHOLD_FIELD_NUMBER: builtins.int
     CALIBRATION_FIELD_NUMBER: builtins.int
     SKIPPED_FIELD_NUMBER: builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: builtins.int
+    skipped_count: builtins.int
     @property
     def threshold(self) -> oneglance.v1.common_pb2.Threshold:
         """What is in force now."""
@@ -384,16 +388,19 @@ class CalibrateResponse(google.protobuf.message.Message):
     @property
     def calibration(self) -> oneglance.v1.common_pb2.Calibration: ...
     @property
-    def skipped(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SkippedProbe]: ...
+    def skipped(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SkippedProbe]:
+        """The first 1,000."""
+
     def __init__(
         self,
         *,
         threshold: oneglance.v1.common_pb2.Threshold | None = ...,
         calibration: oneglance.v1.common_pb2.Calibration | None = ...,
         skipped: collections.abc.Iterable[Global___SkippedProbe] | None = ...,
+        skipped_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["calibration", b"calibration", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "skipped", b"skipped", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "skipped", b"skipped", "skipped_count", b"skipped_count", "threshold", b"threshold"]) -> None: ...
 
 Global___CalibrateResponse: typing_extensions.TypeAlias = CalibrateResponse
 

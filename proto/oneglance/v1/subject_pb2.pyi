@@ -199,7 +199,7 @@ class EnrollResponse(google.protobuf.message.Message):
     def provenance(self) -> oneglance.v1.common_pb2.Provenance: ...
     @property
     def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.face_pb2.Face]:
-        """The face behind each encoding when all came from photos; otherwise empty."""
+        """The face behind each encoding when all came from photos; otherwise empty, and empty in a replayed answer."""
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
     EncodeResponse,
     IdentifyResponse,
+    IdentifyResult,
     IdentifyStreamResponse,
     VerifyResponse,
 )
@@ -60,7 +61,7 @@ def _threshold(threshold: Threshold) -> str:
     source = ThresholdSource.Name(threshold.source).removeprefix("THRESHOLD_SOURCE_").lower()
     text = f"tau {threshold.tau:.4f} from the {source}" + (f" ({threshold.id})" if threshold.id else "")
     if threshold.HasField("expected_fpir"):
-        text += f", expected FPIR at most {threshold.expected_fpir:.2%}"
+        text += f", expected FPIR about {threshold.expected_fpir:.2%}"
     return text
 
 
@@ -142,19 +143,27 @@ def _photo(photo: Photo) -> str:
 
 
 def _identified(r: IdentifyResponse) -> str:
-    lines = [
-        f"probe {i + 1}: no face in {photo.width} x {photo.height}; searched from {photo.smallest_face:.0f} pixels"
-        for i, photo in sorted(r.photos.items())
-        if all(result.probe_index != i for result in r.results)
-    ]
-    for result in r.results:
-        decision = result.subject_id if result.decision == DECISION_IDENTIFIED else "unknown"
-        where = f"  ({_face(result.face)})" if result.HasField("face") else ""
-        lines.append(f"{decision}{where}\n  nearest: {_candidates(result.candidates)}")
-        if result.matches:
-            more = " and more" if result.matches_truncated else ""
-            lines.append(f"  under tau: {_candidates(result.matches)}{more}")
+    lines = []
+    probes = sorted({*r.photos, *(result.probe_index for result in r.results)})
+    for probe in probes:
+        found = [result for result in r.results if result.probe_index == probe]
+        if len(probes) > 1:
+            lines.append(f"probe {probe + 1}:")
+        if not found:
+            lines.append(_photo(r.photos[probe]))
+        lines.extend(map(_result, found))
+        if probe in r.photos and r.photos[probe].faces_truncated:
+            lines.append("  and more faces, not looked at")
     return "\n".join([*lines, f"  {_threshold(r.threshold)}", f"  {_provenance(r.provenance)}"])
+
+
+def _result(result: IdentifyResult) -> str:
+    decision = result.subject_id if result.decision == DECISION_IDENTIFIED else "unknown"
+    where = f"  ({_face(result.face)})" if result.HasField("face") else ""
+    lines = [f"{decision}{where}", f"  nearest: {_candidates(result.candidates)}"]
+    if result.matches:
+        lines.append(f"  under tau: {_candidates(result.matches)}{' and more' if result.matches_truncated else ''}")
+    return "\n".join(lines)
 
 
 def _model(m: Model) -> str:

@@ -69,7 +69,10 @@ class Batcher(Generic[Item, Result]):
         self._max_batch_rows = max_batch_rows
         self._max_queue_rows = max_queue_rows
         self._observer = observer
-        self._queue: deque[_Entry[Item, Result]] = deque()
+        # Those who would be refused if it were full, and the patient ones, in turns: a long stream delays a single call
+        # by a batch, not by all it has sent.
+        self._queues: tuple[deque[_Entry[Item, Result]], deque[_Entry[Item, Result]]] = (deque(), deque())
+        self._turn = 0
         self._queued_rows = 0
         self._woken = False
         self._loop = asyncio.get_running_loop()
@@ -104,7 +107,7 @@ class Batcher(Generic[Item, Result]):
     ) -> Sequence[Result | BaseException]:
         """As submit_all, with a failed item's exception in place of its result."""
         wanted = rows * len(items)
-        while self._queue and self._queued_rows + wanted > self._max_queue_rows:
+        while any(self._queues) and self._queued_rows + wanted > self._max_queue_rows:
             if not patient:
                 raise Overloaded(
                     f"the {self.name} queue is full",
@@ -112,7 +115,7 @@ class Batcher(Generic[Item, Result]):
                 )
             await asyncio.sleep(_RETRY_SECONDS)
         entries = [_Entry(item, rows, deadline, self._loop.create_future()) for item in items]
-        self._queue.extend(entries)
+        self._queues[patient].extend(entries)
         self._queued_rows += wanted
         self._observer.queue(wanted)
         self._wake()
@@ -146,8 +149,12 @@ class Batcher(Generic[Item, Result]):
         batch: list[_Entry[Item, Result]] = []
         rows = 0
         now = self._loop.time()
-        while self._queue and (not batch or rows + self._queue[0].rows <= self._max_batch_rows):
-            entry = self._queue.popleft()
+        while any(self._queues):
+            queue = self._queues[self._turn] or self._queues[1 - self._turn]
+            if batch and rows + queue[0].rows > self._max_batch_rows:
+                break
+            entry = queue.popleft()
+            self._turn = 1 - self._turn
             self._queued_rows -= entry.rows
             if entry.future.done():  # its caller was cancelled
                 continue
@@ -169,5 +176,5 @@ class Batcher(Generic[Item, Result]):
                 entry.future.set_exception(outcome)
             else:
                 entry.future.set_result(outcome)
-        if self._queue:
+        if any(self._queues):
             self._wake()

@@ -20,7 +20,8 @@ class _Graph:
     def __init__(self, folder: ModelFolder[Any], runtime: Runtime) -> None:
         self.manifest = folder.manifest
         self.digest: str = folder.digest
-        self._session = open_session(folder, runtime)
+        # What a run needs is in proportion to the photo: hundreds of megabytes for a large one, once in a while.
+        self._session = open_session(folder, runtime, keep_memory=False)
         self.execution_provider: str = self._session.get_providers()[0]
         for what, declared, nodes in (
             ("takes", self.inputs, self._session.get_inputs()),

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from oneglance.faces.finder import Box, ChipSpec, Face, FaceFinder, Photo, SmallFaces, cut
 from oneglance_server.engines.faces import Detector, Landmarks
 from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_photo
+from oneglance_server.errors import Overloaded
 
 Pixels = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
@@ -45,11 +46,17 @@ UNSET = Selector()
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A photo to be looked at. Without ``chip`` no face is aligned."""
+    """A photo to be looked at. Without ``chip`` no face is aligned.
+
+    face_required: a photo without the face that is meant is a FaceError; else it has no face.
+    quality_only: chips are cut to judge the faces' quality, and dropped.
+    """
 
     data: bytes
     selector: Selector
     chip: ChipSpec | None
+    face_required: bool = True
+    quality_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,8 @@ class Looker:
                 waiting.append((i, self._timed("decode", functools.partial(decode_photo, look.data, self._limits))))
             except PictureError as error:
                 outcomes[i] = error
+            except MemoryError:
+                outcomes[i] = Overloaded("not enough memory for this photo now", metadata={"queue": "photo"})
             if sum(pixels.shape[0] * pixels.shape[1] for _, pixels in waiting) > _PIXELS_AT_ONCE:
                 self._look_at(waiting, looks, outcomes)
                 waiting = []
@@ -124,12 +133,15 @@ class Looker:
             try:
                 chosen[i] = replace(photo, faces=choose(photo, looks[i].selector))
             except FaceError as error:
-                outcomes[i] = error
+                if looks[i].face_required:
+                    outcomes[i] = error
+                else:
+                    chosen[i] = replace(photo, faces=())
 
         def align() -> None:
             located = self._finder.locate([pixels[i] for i in chosen], list(chosen.values()))
             for i, photo in zip(chosen, located, strict=True):
-                outcomes[i] = _aligned(pixels[i], photo, looks[i].chip)
+                outcomes[i] = _aligned(pixels[i], photo, looks[i])
 
         self._timed("align", align)
 
@@ -180,5 +192,9 @@ def _overlap(a: Box, b: Box) -> float:
     return width * height / (a[2] * a[3] + b[2] * b[3] - width * height)
 
 
-def _aligned(pixels: Pixels, photo: Photo, chip: ChipSpec | None) -> Looked:
-    return Looked(*cut(pixels, photo, chip)) if chip else Looked(photo, np.empty((0, 0, 0, 3), np.uint8))
+def _aligned(pixels: Pixels, photo: Photo, look: Look) -> Looked:
+    none = np.empty((0, 0, 0, 3), np.uint8)
+    if look.chip is None:
+        return Looked(photo, none)
+    judged, chips = cut(pixels, photo, look.chip)
+    return Looked(judged, none if look.quality_only else chips)

@@ -91,7 +91,6 @@ def _decode(
         KeyError,
         TypeError,
         OverflowError,
-        MemoryError,
         RuntimeError,
         NotImplementedError,
         ZeroDivisionError,

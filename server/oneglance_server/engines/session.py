@@ -38,8 +38,11 @@ class Runtime:
     runs_at_once: int = 1
 
 
-def open_session(folder: ModelFolder[Any], runtime: Runtime) -> Any:
-    """An onnxruntime.InferenceSession, or an OpenVinoSession, on the very device asked for. Raises StartupError."""
+def open_session(folder: ModelFolder[Any], runtime: Runtime, *, keep_memory: bool = True) -> Any:
+    """An onnxruntime.InferenceSession, or an OpenVinoSession, on the very device asked for.
+
+    keep_memory: keep what the largest run has needed, for the next one; on the CPU. Raises StartupError.
+    """
     device = runtime.device
     if runtime.engine != "onnxruntime":
         if device != "cpu":
@@ -54,6 +57,7 @@ def open_session(folder: ModelFolder[Any], runtime: Runtime) -> Any:
     options.intra_op_num_threads = runtime.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = keep_memory
     # Idle threads that spin would take the core that decodes pictures and answers calls.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted: list[Any] = ["CPUExecutionProvider"]

@@ -39,11 +39,11 @@ class CalibrationService:
         self.galleries = galleries
         self._identification = identification
 
-    async def begin(self, gallery_id: str, target_fpir: float, data: str) -> "CalibrationRun":
-        """``target_fpir`` 0 means 0.01. Raises InvalidRequest, GalleryNotFound, CannotCalibrate when it is empty."""
+    async def begin(self, gallery_id: str, target_fpir: float | None, data: str) -> "CalibrationRun":
+        """``target_fpir`` None means 0.01. Raises InvalidRequest, GalleryNotFound, CannotCalibrate when it is empty."""
         check_id("settings.gallery_id", gallery_id)
         check_text("settings.data", data, MAX_DESCRIPTION_CHARACTERS)
-        target = target_fpir or DEFAULT_FPIR
+        target = DEFAULT_FPIR if target_fpir is None else target_fpir
         if not 1 / MAX_CALIBRATION_PROBES <= target < 1:
             raise InvalidRequest.field(
                 "settings.target_fpir", f"must be at least {1 / MAX_CALIBRATION_PROBES:g} and below 1, got {target:g}"

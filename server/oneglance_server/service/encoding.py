@@ -22,9 +22,10 @@ from oneglance_server.errors import (
     InvalidRequest,
     ModelNotFound,
 )
-from oneglance_server.service.content import ClientEncoding, Content, Picture, TensorInput
+from oneglance_server.service.content import MAX_FACES, ClientEncoding, Content, Picture, TensorInput
 
 CLIENT = "client"
+_PHOTOS_AT_ONCE = 16  # of one call, before its faces are counted
 _NO_ENCODING = "the encoder gives it no usable encoding"
 ENCODING_FLAWS = {
     "not_finite": "has values that are not finite",
@@ -197,11 +198,8 @@ class Encoders:
                 )
             elif encoder.takes_photos and content.face.which != "aligned":
                 looks[i] = _look(content, encoder, "all" if every_face else "only")
-        looked: dict[int, Looked] = {}
-        if looks:
-            at = [f"{paths[i]}.image" for i in looks]
-            seen = await self.photos.look(list(looks.values()), at, deadline=deadline, patient=patient)
-            looked = dict(zip(looks, seen, strict=True))
+        looked = await self._look(looks, paths, deadline, patient) if looks else {}
+        patient = patient or bool(looked)  # what was done already shall not be thrown away for a full queue
         jobs: list[_Job] = []
         owners: list[int] = []
         faces: list[Face | None] = []
@@ -224,11 +222,35 @@ class Encoders:
             vectors[row] = given[owner] if owner in given else next(encoded)
         return Encoded(
             vectors,
-            encoder.execution_provider if encoder and (jobs or looks) else CLIENT,
+            encoder.execution_provider if encoder and jobs else "" if looks else CLIENT,
             tuple(owners),
             tuple(faces),
             {i: one.photo for i, one in looked.items()},
         )
+
+    async def _look(
+        self, looks: Mapping[int, Look], paths: Sequence[str], deadline: float | None, patient: bool
+    ) -> dict[int, Looked]:
+        looked: dict[int, Looked] = {}
+        indices = list(looks)
+        for start in range(0, len(indices), _PHOTOS_AT_ONCE):
+            some = indices[start : start + _PHOTOS_AT_ONCE]
+            seen = await self.photos.look(
+                [looks[i] for i in some],
+                [f"{paths[i]}.image" for i in some],
+                deadline=deadline,
+                patient=patient or bool(looked),
+            )
+            looked.update(zip(some, seen, strict=True))
+            faces = sum(len(one.chips) for one in looked.values())
+            if faces > MAX_FACES:
+                raise InvalidRequest.field(
+                    paths[some[-1]],
+                    f"{faces} faces up to this photo, at most {MAX_FACES} in one call",
+                    reason="TOO_MANY",
+                    limit=MAX_FACES,
+                )
+        return looked
 
     def _runner(self, encoder: Encoder) -> Any:
         spec = encoder.manifest.input
@@ -275,7 +297,7 @@ def _look(content: Picture, encoder: Encoder, default: Literal["all", "only"]) -
     selector = content.face
     if selector.which == "unset":
         selector = replace(selector, which=default)
-    return Look(content.data, selector, chip_of(encoder))
+    return Look(content.data, selector, chip_of(encoder), face_required=default == "only")
 
 
 def chip_of(encoder: Encoder) -> ChipSpec | None:

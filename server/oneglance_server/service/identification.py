@@ -138,7 +138,7 @@ class IdentificationService:
             _Probes(encoded.vectors, gallery.encoder_digest, k, applied if all_matches else None),
             rows=len(encoded.owners),
             deadline=deadline,
-            patient=patient,
+            patient=patient or bool(encoded.photos),
         )
         answers = []
         for owner, face, candidates, matches, truncated in zip(
@@ -238,7 +238,7 @@ class IdentificationService:
         chip = next((chip for encoder in self._encoders.all() if (chip := chip_of(encoder))), None)
         selector = Selector("all", small_faces=small_faces)
         looked = await photos.look(
-            [Look(image, selector, chip) for image in images],
+            [Look(image, selector, chip, quality_only=True) for image in images],
             [f"images[{i}]" for i in range(len(images))],
             deadline=deadline,
         )

@@ -120,13 +120,15 @@ def to_faces(faces: Sequence[Face | None]) -> list[face_pb.Face]:
     return found if len(found) == len(faces) else []
 
 
-def to_photo(photo: Photo, *, with_faces: bool = True) -> face_pb.Photo:
+def to_photo(photo: Photo, *, with_faces: bool = True, limit: int | None = None) -> face_pb.Photo:
+    """``limit``: faces to list, the largest first."""
+    faces = photo.faces[:limit] if with_faces else ()
     return face_pb.Photo(
         width=photo.width,
         height=photo.height,
-        faces=[message for face in photo.faces if (message := to_face(face))] if with_faces else (),
+        faces=[message for face in faces if (message := to_face(face))],
         smallest_face=photo.smallest_face,
-        faces_truncated=photo.truncated,
+        faces_truncated=photo.truncated or (with_faces and len(faces) < len(photo.faces)),
     )
 
 

@@ -11,11 +11,18 @@ from oneglance.v1.common_pb2 import Threshold
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
 from oneglance_index import Gallery
-from oneglance_server.errors import InvalidRequest, ThresholdMissing
+from oneglance_server.errors import (
+    CannotCalibrate,
+    DetectorNotLoaded,
+    EncoderNotLoaded,
+    InvalidRequest,
+    ThresholdMissing,
+)
 from oneglance_server.service.calibrating import MAX_CALIBRATION_PROBES, CalibrationProbe
 from oneglance_server.service.content import MAX_DESCRIPTION_CHARACTERS, check_text
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.services import Door
+from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.convert import (
     content_from,
     deadline_of,
@@ -32,13 +39,17 @@ from oneglance_server.servicers.streams import in_order
 Context = grpc.aio.ServicerContext[Any, Any]
 # What one probe can have wrong with it; anything else ends the calibration.
 _FLAWS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
+# Not a flaw of one probe: all others would fail likewise.
+_CONCERN_ALL = (CannotCalibrate, EncoderNotLoaded, DetectorNotLoaded)
 _MAX_SKIPPED_LISTED = 1000
+_PROBES_AT_ONCE = 16  # more would only wait, with their pictures in memory
 
 
 class GalleryServicer(GalleryServiceServicer):
-    def __init__(self, door: Door, stream_window: int) -> None:
+    def __init__(self, door: Door, stream_window: int, budget: Budget) -> None:
         self._door = door
         self._window = stream_window
+        self._budget = budget
 
     async def CreateGallery(self, request: pb.CreateGalleryRequest, context: Context) -> pb.CreateGalleryResponse:
         galleries = self._door.services.galleries
@@ -89,24 +100,31 @@ class GalleryServicer(GalleryServiceServicer):
         if first is None or first.WhichOneof("item") != "settings":
             raise InvalidRequest.field("settings", "come first", reason="SETTINGS_MISPLACED")
         settings = first.settings
-        run = await calibrating.begin(settings.gallery_id, settings.target_fpir, settings.data)
+        target = settings.target_fpir if settings.HasField("target_fpir") else None
+        run = await calibrating.begin(settings.gallery_id, target, settings.data)
 
         async def measure(probe: pb.CalibrationProbe) -> Error | Exception | None:
             try:
                 content = content_from(probe.example, "probe.example")
                 await run.measure(CalibrationProbe(content, probe.subject, probe.mated), deadline)
             except Exception as error:
+                if isinstance(error, _CONCERN_ALL):
+                    return error
                 foreseen = status_of(error)
                 return to_error(error) if foreseen and foreseen[0] in _FLAWS else error
             return None
 
         skipped: list[pb.SkippedProbe] = []
-        async with aclosing(in_order(_probes(requests), measure, self._window)) as outcomes:
+        count = 0
+        window = min(self._window, _PROBES_AT_ONCE)
+        async with aclosing(in_order(_probes(requests), measure, window, self._budget)) as outcomes:
             async for index, outcome in outcomes:
                 if isinstance(outcome, Exception):  # concerns more than this probe
                     raise outcome
-                if isinstance(outcome, Error) and len(skipped) < _MAX_SKIPPED_LISTED:
-                    skipped.append(pb.SkippedProbe(index=index, error=outcome))
+                if isinstance(outcome, Error):
+                    count += 1
+                    if len(skipped) < _MAX_SKIPPED_LISTED:
+                        skipped.append(pb.SkippedProbe(index=index, error=outcome))
         gallery, calibration = await run.finish(
             dry_run=settings.dry_run, skipped=[probe.error.message for probe in skipped]
         )
@@ -114,6 +132,7 @@ class GalleryServicer(GalleryServiceServicer):
             threshold=_in_force(gallery, calibrating.galleries),
             calibration=to_calibration(calibration),
             skipped=skipped,
+            skipped_count=count,
         )
 
     async def ListThresholds(self, request: pb.ListThresholdsRequest, context: Context) -> pb.ListThresholdsResponse:

@@ -13,6 +13,7 @@ from oneglance.v1.identification_pb2_grpc import IdentificationServiceServicer
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import MAX_PROBES, Identification, check_count
 from oneglance_server.service.services import Door
+from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.convert import (
     content_from,
     deadline_of,
@@ -30,9 +31,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class IdentificationServicer(IdentificationServiceServicer):
-    def __init__(self, door: Door, stream_window: int) -> None:
+    def __init__(self, door: Door, stream_window: int, budget: Budget) -> None:
         self._door = door
         self._window = stream_window
+        self._budget = budget
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
         service = self._door.services.identification
@@ -71,7 +73,7 @@ class IdentificationServicer(IdentificationServiceServicer):
         async def handle(request: pb.IdentifyStreamRequest) -> pb.IdentifyResponse:
             return await self._identify(request.request, deadline, patient=True)
 
-        async for index, outcome in in_order(request_iterator, handle, self._window):
+        async for index, outcome in in_order(request_iterator, handle, self._window, self._budget):
             if isinstance(outcome, Error):
                 yield pb.IdentifyStreamResponse(index=index, error=outcome)
             else:

@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from oneglance_server.metrics import Metrics
+from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.status import status_of, to_error, trailers
 
 log = structlog.get_logger()
@@ -19,7 +20,8 @@ _MOMENT_SECONDS = 0.05
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Turns exceptions into statuses with details, and measures every call of ours."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, budget: Budget) -> None:
+        self.budget = budget
         self._metrics = metrics
         self._wrapped: dict[str, Any] = {}
         self._under_way = 0
@@ -86,7 +88,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = self._begin()
             code = grpc.StatusCode.CANCELLED
+            # Streams take their bytes message by message.
+            size = 0 if handler.request_streaming else request.ByteSize()
+            taken = 0
             try:
+                self.budget.take(size)
+                taken = size
                 response = await call(request, context)
                 code = grpc.StatusCode.OK
                 return response
@@ -94,6 +101,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 code = self._code(method, error)
                 return await self._abort(context, error)
             finally:
+                self.budget.give(taken)
                 self._end(method, code, started)
 
         make = (

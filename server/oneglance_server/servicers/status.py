@@ -39,6 +39,7 @@ from oneglance_server.errors import (
 from oneglance_server.servicers.convert import to_photo
 
 DOMAIN = "oneglance"
+MAX_FACES_IN_ERROR = 32  # trailing metadata has a limit of 8 or 16 kB in most gRPC libraries
 ERROR_KEY = "oneglance-error-bin"
 STATUS_KEY = "grpc-status-details-bin"
 
@@ -96,7 +97,7 @@ def to_error(error: BaseException) -> Error:
         message.field_violations.extend(FieldViolation(field=f, description=text) for f, text in error.fields)
         message.metadata.update(error.metadata)
         if isinstance(error.photo, Photo):
-            message.photo.CopyFrom(to_photo(error.photo))
+            message.photo.CopyFrom(to_photo(error.photo, limit=MAX_FACES_IN_ERROR))
     elif isinstance(error, GalleryError):
         fields = {name: getattr(error, name) for name in _PUBLIC_FIELDS if hasattr(error, name)}
         message.metadata.update({name: str(value) for name, value in fields.items()})

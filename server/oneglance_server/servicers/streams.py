@@ -7,27 +7,29 @@ from typing import TypeVar
 
 import grpc
 import structlog
+from google.protobuf.message import Message
 
 from oneglance.v1.error_pb2 import Error
+from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.status import to_error
 
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
 log = structlog.get_logger()
 
 
 async def in_order(
-    requests: AsyncIterable[Request], handle: Callable[[Request], Awaitable[Response]], window: int
+    requests: AsyncIterable[Request], handle: Callable[[Request], Awaitable[Response]], window: int, budget: Budget
 ) -> AsyncGenerator[tuple[int, Response | Error], None]:
-    """(position, outcome) for each request, at most ``window`` of them under way.
+    """(position, outcome) for each request, at most ``window`` of them under way, and within ``budget``.
 
-    A request that fails has an Error for its outcome; the others go on. Reading stops while the window is full, so
+    A request that fails has an Error for its outcome; the others go on. Reading stops while there is no room, so
     that a fast sender is held back by flow control. When the consumer goes away, what is under way is cancelled.
     """
     underway: asyncio.Queue[asyncio.Task[Response | Error] | None] = asyncio.Queue()
     room = asyncio.Semaphore(window)
 
-    async def outcome(request: Request) -> Response | Error:
+    async def outcome(request: Request, size: int) -> Response | Error:
         try:
             return await handle(request)
         except Exception as error:
@@ -35,12 +37,17 @@ async def in_order(
             if message.code == grpc.StatusCode.INTERNAL.value[0]:
                 log.error("stream item failed", exc_info=error)
             return message
+        finally:
+            budget.give(size)
 
     async def read() -> None:
         try:
             await room.acquire()
             async for request in requests:
-                underway.put_nowait(asyncio.create_task(outcome(request)))
+                size = request.ByteSize()
+                await budget.wait(size)
+                underway.put_nowait(asyncio.create_task(outcome(request, size)))
+                del request  # while the next one is awaited
                 await room.acquire()
         finally:
             underway.put_nowait(None)

@@ -14,6 +14,7 @@ from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import MAX_EXAMPLES_PER_ENROLL, check_count
 from oneglance_server.service.enrollment import Enrollment
 from oneglance_server.service.services import Door
+from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.convert import (
     content_from,
     deadline_of,
@@ -35,9 +36,10 @@ _ON_EXISTING: dict[int, OnExisting] = {
 
 
 class SubjectServicer(SubjectServiceServicer):
-    def __init__(self, door: Door, stream_window: int) -> None:
+    def __init__(self, door: Door, stream_window: int, budget: Budget) -> None:
         self._door = door
         self._window = stream_window
+        self._budget = budget
 
     async def Enroll(self, request: pb.EnrollRequest, context: Context) -> pb.EnrollResponse:
         return await self._enroll(request, deadline_of(context), patient=False)
@@ -53,7 +55,7 @@ class SubjectServicer(SubjectServiceServicer):
             async with turns.turn((request.item.gallery_id, request.item.subject_id)):
                 return await self._enroll(request.item, deadline, patient=True)
 
-        async for index, outcome in in_order(request_iterator, handle, self._window):
+        async for index, outcome in in_order(request_iterator, handle, self._window, self._budget):
             if isinstance(outcome, Error):
                 yield pb.BulkEnrollResponse(index=index, error=outcome)
             else:

@@ -145,7 +145,7 @@ def _quantize(options: argparse.Namespace, arguments: list[str]) -> None:
     elif isinstance(manifest, DetectorManifest):
         print(_quantize_detector(options, described))
     else:
-        raise SettingsError(f"{options.model}: holds {manifest.kind}; only an encoder or a face detector can be quantised")
+        raise SettingsError(f"{options.model}: holds {manifest.kind}; encoders and face detectors can be quantised")
 
 
 def _quantize_encoder(options: argparse.Namespace, described: str) -> str:
@@ -171,9 +171,9 @@ def _quantize_detector(options: argparse.Namespace, described: str) -> str:
     done = manifest.training["quantized"]
     return (
         f"{options.out}: {manifest.name}, ranges from {done['ranges_from']}; "
-        f"of their {done['faces_found']} faces it finds {done['faces_found_by_both']}, "
+        f"of their {done['faces_found']} faces it finds {done['faces_found_in_8_bits_too']}, "
         f"{done['boxes_identical']} in the same box, scores at most {done['score_moved_max']:.2g} apart; "
-        f"it finds {done['faces_found_in_8_bits'] - done['faces_found_by_both']} others"
+        f"it finds {done['faces_found_in_8_bits_only']} others"
     )
 
 
@@ -256,9 +256,9 @@ def _parser() -> argparse.ArgumentParser:
         "quantize",
         help="write an encoder or a face detector in 8 bits",
         description="Write an encoder or a face detector with 8-bit weights and activations, for processors with int8\n"
-        "instructions. It is another encoder: galleries don't carry over, and tau must be calibrated again.\n"
-        "A detector keeps its threshold; what it finds in the photos is compared with the original. A few dozen photos\n"
-        "suffice for it, in any folders: whoever they show.",
+        "instructions. An encoder becomes another one: galleries don't carry over, and tau must be calibrated again.\n"
+        "A detector keeps its threshold, and is compared with the original on the photos; a few dozen of them do, in\n"
+        "whatever folders.",
         formatter_class=raw,
     )
     _add_pictures(quantizer, "pictures such as it will see: they set the ranges of its activations")

@@ -18,7 +18,8 @@ import onnx
 
 from oneglance.model_folder import ModelFolder
 from oneglance_exporter.errors import ExportError, SettingsError
-from oneglance_exporter import runtime  # isort: skip
+from oneglance_exporter.runtime import session_of
+
 import onnxruntime  # isort: skip  # after runtime, which keeps it from collecting usage data
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static  # isort: skip
 
@@ -26,6 +27,7 @@ Feed = Mapping[str, npt.NDArray[np.uint8]]  # one run's inputs, by name
 Outputs = Sequence[npt.NDArray[np.float32]]
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+_MOST_TOLERANCE = 0.1  # of parity vectors
 
 
 def int8_graph(folder: ModelFolder[Any], feeds: Iterable[Feed]) -> bytes:
@@ -80,23 +82,19 @@ def int8_graph(folder: ModelFolder[Any], feeds: Iterable[Feed]) -> bytes:
 
 def in_float(graph: bytes, output: str, feeds: Iterable[Feed]) -> list[npt.NDArray[np.float32]]:
     """What the quantised graph says for each feed when every node is computed as written, in float."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = session_of(graph, threads=1, as_written=True)
     return [session.run([output], dict(feed))[0] for feed in feeds]
 
 
 def rounding_tolerance(exact: Outputs, rounded: Outputs) -> float:
-    """For parity vectors: twice what this processor's integer kernels move the outputs by. Another's move others.
+    """For parity vectors: twice what this processor's integer kernels move outputs by, 0.1 at most. Others move others.
 
-    Raises ExportError when that is too much to tell a broken kernel from a good one.
+    Raises ExportError when they move more than that.
     """
     moved = max(float(np.abs(a - b).max()) for a, b in zip(exact, rounded, strict=True))
-    tolerance = 2 * moved + 1e-4 * max(float(np.abs(a).max()) for a in exact)
-    if not tolerance <= 0.1:
+    if not moved <= _MOST_TOLERANCE:
         raise ExportError(f"in 8 bits the outputs depend on rounding by up to {moved:.2g}: not usable")
-    return tolerance
+    return min(2 * moved + 1e-4 * max(float(np.abs(a).max()) for a in exact), _MOST_TOLERANCE)
 
 
 def described_origin(folder: ModelFolder[Any], ranges_from: str) -> dict[str, object]:

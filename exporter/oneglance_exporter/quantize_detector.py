@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,6 @@ Pixels = npt.NDArray[np.uint8]
 
 LEAST_PHOTOS = 16
 MOST_PHOTOS = 64  # of a megapixel they make canvases of 1 GB
-_SAME_FACE = 0.5  # intersection over union
 
 
 def quantize_detector(
@@ -57,7 +55,7 @@ def quantize_detector(
     graph = int8_graph(folder, feeds)
 
     after = _search(graph, old, photos)
-    comparison = Comparison.of(before.faces, after.faces)
+    comparison = Comparison.of(before.faces, after.faces, old)
     inputs = {"image": old.parity.inputs["image"].unpack()}
     (scores,) = in_float(graph, "scores", [inputs])
     manifest = old.model_copy(
@@ -68,9 +66,9 @@ def quantize_detector(
                 **old.training,
                 "quantized": {
                     **described_origin(folder, f"{len(photos)} photos of {described}"),
-                    "faces_found": comparison.before,
-                    "faces_found_in_8_bits": comparison.after,
-                    "faces_found_by_both": comparison.both,
+                    "faces_found": comparison.found,
+                    "faces_found_in_8_bits_too": comparison.both,
+                    "faces_found_in_8_bits_only": comparison.new,
                     "boxes_identical": comparison.identical,
                     "score_moved_max": round(comparison.score_moved, 6),
                 },
@@ -90,34 +88,36 @@ def quantize_detector(
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The faces that two detectors find in the same photos.
+    """The faces that two detectors find in the same photos. Two boxes are of one face if ``suppress`` keeps but one.
 
-    before, after: how many each finds. both: of the first one's, those that the second finds too, by a box whose
-    intersection over union is above 0.5. identical: of these, with the same box. score_moved: the largest
-    difference of their scores.
+    found: how many the first one finds. both: of these, those that the second finds too; identical: in the same box;
+    score_moved: the largest difference of their scores. new: faces that only the second finds.
     """
 
-    before: int
-    after: int
+    found: int
     both: int
     identical: int
     score_moved: float
+    new: int
 
     @classmethod
-    def of(cls, before: Sequence[Sequence[Detection]], after: Sequence[Sequence[Detection]]) -> "Comparison":
+    def of(
+        cls, before: Sequence[Sequence[Detection]], after: Sequence[Sequence[Detection]], spec: DetectorManifest
+    ) -> "Comparison":
         """From the faces of each photo, in the same order."""
-        pairs = []
+        pairs, new = [], 0
         for ones, others in zip(before, after, strict=True):
             for one in ones:
-                nearest = max(others, key=partial(_overlap, one), default=None)
-                if nearest is not None and _overlap(one, nearest) > _SAME_FACE:
-                    pairs.append((one, nearest))
+                same = [other for other in others if len(suppress([one, other], spec)) == 1]
+                if same:
+                    pairs.append((one, max(same, key=lambda other: (other.box == one.box, other.score))))
+            new += sum(all(len(suppress([one, other], spec)) == 2 for one in ones) for other in others)
         return cls(
-            before=sum(map(len, before)),
-            after=sum(map(len, after)),
+            found=sum(map(len, before)),
             both=len(pairs),
             identical=sum(one.box == other.box for one, other in pairs),
             score_moved=max((abs(one.score - other.score) for one, other in pairs), default=0.0),
+            new=new,
         )
 
 
@@ -144,11 +144,3 @@ def _search(graph: bytes, spec: DetectorManifest, photos: Sequence[Pixels]) -> _
         (windows,) = find_windows([photo], score, spec)
         searched.faces.append(suppress(windows, spec))
     return searched
-
-
-def _overlap(one: Detection, other: Detection) -> float:
-    """Intersection over union of the boxes, edges included."""
-    a, b = np.array(one.box), np.array(other.box)
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]) + 1
-    inner = float(np.prod(np.maximum(sides, 0)))
-    return inner / (float(np.prod(a[2:] - a[:2] + 1) + np.prod(b[2:] - b[:2] + 1)) - inner)

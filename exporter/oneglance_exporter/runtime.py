@@ -18,11 +18,13 @@ Encode = Callable[[Images], npt.NDArray[np.float32]]
 _BLOCK = 64  # pictures per run: more gain nothing on a CPU and take memory
 
 
-def session_of(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU. Raises ExportError for an unusable graph."""
+def session_of(graph: bytes, threads: int, *, as_written: bool = False) -> onnxruntime.InferenceSession:
+    """A session on the CPU; ``as_written``: node by node. Raises ExportError for an unusable graph."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes have no common base but this

@@ -27,6 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from oneglance.model_folder import (
+    MAX_DIMENSION,
     Alignment,
     Array,
     AuthorThreshold,
@@ -329,6 +330,8 @@ def _answer(run: Callable[[Any], Any], inputs: npt.NDArray[Any]) -> Encodings:
         raise ExportError(f"the graph returns {shape} for {len(inputs)} pictures; an encoding is float [N, D]")
     if found.shape[0] != len(inputs):
         raise ExportError(f"the graph returns {found.shape[0]} rows for {len(inputs)} pictures")
+    if not 1 <= max(found.shape[1:]) <= MAX_DIMENSION:
+        raise ExportError(f"the graph returns {max(found.shape[1:]):,} numbers; an encoding has 1 to {MAX_DIMENSION:,}")
     return found.reshape(len(inputs), -1).astype(np.float32)
 
 

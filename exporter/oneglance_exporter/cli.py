@@ -195,9 +195,14 @@ def _pictures(options: argparse.Namespace) -> typing.Any:
     if spec.kind != "image":
         raise SettingsError(f"{options.model}: takes a {spec.kind}; images are read here")
     if folder.manifest.alignment is not None and not options.aligned:
-        pictures, without = read_faces(options.data, folder, options.finders, options.threads)
-        if without:
-            print(f"no face found in {without} pictures; they are left out", file=sys.stderr)
+        pictures, left_out = read_faces(options.data, folder, options.finders, options.threads)
+        if left_out.pictures:
+            people = len(left_out.subjects)
+            print(
+                f"no face found in {left_out.pictures} pictures; they are left out, and so are {people} of "
+                f"{people + len(pictures.subjects)} people, of whom fewer than 2 are left",
+                file=sys.stderr,
+            )
     else:
         mode = "L" if spec.color == "gray" else "RGB"
         pictures = read_pictures(options.data, spec.shape[0], spec.shape[1], mode=mode)

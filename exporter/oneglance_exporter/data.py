@@ -11,6 +11,7 @@ import math
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -45,6 +46,17 @@ class Pictures:
         return [np.arange(start, end) for start, end in pairwise(starts)]
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What ``read_brought`` left out.
+
+    pictures: how many of which nothing could be brought. subjects: those which then had too few, in order.
+    """
+
+    pictures: int
+    subjects: tuple[str, ...]
+
+
 Bring = Callable[[Image.Image], npt.NDArray[np.uint8] | None]
 """From an upright gray or rgb picture to an encoder's input uint8 [H, W, C]; None leaves the picture out."""
 
@@ -62,7 +74,7 @@ def read_pictures(
             picture = picture.resize((width, height), Image.Resampling.BOX)
         return np.asarray(picture, dtype=np.uint8).reshape(height, width, -1)
 
-    return read_brought(paths, bring, least, mode, (width, height))
+    return read_brought(paths, bring, least, mode, (width, height))[0]
 
 
 def read_brought(
@@ -71,14 +83,15 @@ def read_brought(
     least: int = 2,
     mode: str = "RGB",
     draft: tuple[int, int] | None = None,
-) -> Pictures:
+) -> tuple[Pictures, LeftOut]:
     """Read every picture of ``paths`` in Pillow's ``mode`` and let ``bring`` make an encoder's input of it.
 
     draft: (width, height) that is enough: a larger JPEG is decoded at the smallest scale that covers it.
+    A subject of which fewer than ``least`` pictures could be brought is left out with all of them.
     Raises DataError for a path that isn't there, a source without pictures, a picture that can't
-    be decoded, and a subject with fewer than ``least`` pictures.
+    be decoded, a subject with fewer than ``least`` pictures, and when nobody is left.
     """
-    found: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
+    found: dict[tuple[str, str], npt.NDArray[np.uint8] | None] = {}
     for path in map(Path, paths):
         files = _files(path)
         for file, _ in files:
@@ -88,27 +101,29 @@ def read_brought(
         for file, content in files:
             subject = "/".join(file.parts[shared:-1])
             if (subject, file.name) not in found:
-                brought = bring(_decode(content, f"{path}: {file}", mode, draft))
-                if brought is not None:
-                    found[subject, file.name] = brought
-    if not found:
-        raise DataError("no picture could be used")
-    keys = sorted(found)
-    subjects = tuple(sorted({subject for subject, _ in keys}))
+                found[subject, file.name] = bring(_decode(content, f"{path}: {file}", mode, draft))
+    given = Counter(subject for subject, _ in sorted(found))
+    scarce = min(given, key=lambda subject: given[subject])
+    if given[scarce] < least:
+        raise DataError(f"subject {scarce!r} has {given[scarce]} picture(s); at least {least} are needed for each")
+    brought = {key: picture for key, picture in found.items() if picture is not None}
+    enough = Counter(subject for subject, _ in brought)
+    subjects = tuple(subject for subject in given if enough[subject] >= least)
+    if not subjects:
+        raise DataError(f"there is nobody of whom {least} pictures or more could be used")
+    keys = sorted(key for key in brought if enough[key[0]] >= least)
     groups = tuple(sorted({_group(subject) for subject in subjects}))
     number = {subject: i for i, subject in enumerate(subjects)}
     subject_of = np.array([number[subject] for subject, _ in keys])
-    counts = np.bincount(subject_of)
-    if counts.min() < least:
-        scarce = subjects[int(counts.argmin())]
-        raise DataError(f"subject {scarce!r} has {counts.min()} picture(s); at least {least} are needed for each")
-    return Pictures(
-        images=np.stack([found[key] for key in keys]),
+    pictures = Pictures(
+        images=np.stack([brought[key] for key in keys]),
         subject_of=subject_of,
         subjects=subjects,
         group_of=np.array([groups.index(_group(subject)) for subject in subjects]),
         groups=groups,
     )
+    without = tuple(subject for subject in given if enough[subject] < least)
+    return pictures, LeftOut(len(found) - len(brought), without)
 
 
 def read_photos(paths: Sequence[str | os.PathLike[str]], most: int, pixels: int) -> list[npt.NDArray[np.uint8]]:

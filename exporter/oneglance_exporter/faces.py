@@ -18,7 +18,7 @@ from oneglance.model_folder import (
     model_folders,
     read_any_model_folder,
 )
-from oneglance_exporter.data import Pictures, read_brought
+from oneglance_exporter.data import LeftOut, Pictures, read_brought
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.runtime import session_of
 
@@ -28,8 +28,8 @@ def read_faces(
     encoder: ModelFolder[EncoderManifest],
     finders: str | os.PathLike[str] | None,
     threads: int,
-) -> tuple[Pictures, int]:
-    """The aligned faces of the photos in ``paths``, and in how many photos there was none.
+) -> tuple[Pictures, LeftOut]:
+    """The aligned faces of the photos in ``paths``; and how many photos show none, and who then had fewer than 2.
 
     finders: a folder with the detector's and the landmarks' model folders; None: those beside the encoder's.
     Raises SettingsError when it hasn't both, DataError as read_brought does.
@@ -39,21 +39,18 @@ def read_faces(
         raise SettingsError(f"{encoder.path}: not an encoder of faces")
     chip = ChipSpec(alignment, *encoder.manifest.input.shape[:2])
     finder = _finder(Path(finders) if finders else encoder.path.resolve().parent, threads)
-    without = 0
 
     def bring(picture: Image.Image) -> npt.NDArray[np.uint8] | None:
-        nonlocal without
         pixels = np.asarray(picture, dtype=np.uint8)
         (photo,) = finder.find([pixels], ["when-none"])
         if not photo.faces:
-            without += 1
             return None
         (located,) = finder.locate([pixels], [photo])
         _, chips = cut(pixels, located, chip)
         face: npt.NDArray[np.uint8] = chips[0]
         return face
 
-    return read_brought(paths, bring), without
+    return read_brought(paths, bring)
 
 
 def _finder(folder: Path, threads: int) -> FaceFinder:

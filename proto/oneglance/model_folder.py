@@ -18,6 +18,7 @@ import base64
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -35,7 +36,11 @@ FORMAT = "oneglance-model/1"
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
+MAX_ARRAY_BYTES = 64 << 20  # unpacked
+MAX_DIMENSION = 65536
+LEAST_CHIP = 8  # pixels, height and width
 _READ_ATTEMPTS = 5
+_FAR = 4  # sides of the chip
 
 Dtype = Literal["uint8", "float32", "int64"]
 LANDMARKS = {"dlib-5": 5}
@@ -60,7 +65,7 @@ class InputSpec(_Part):
     name: str = "input"
     kind: Literal["image", "signal", "volume"]
     shape: tuple[int, ...]
-    dtype: Dtype
+    dtype: Literal["uint8", "float32"]
     color: Literal["gray", "rgb"] | None = None
     resize: Literal["box", "bilinear"] = "box"
 
@@ -80,7 +85,7 @@ class OutputSpec(_Part):
     """What the graph returns: ``float32 [N, dimension]``."""
 
     name: str = "encoding"
-    dimension: int = Field(ge=1, le=65536)
+    dimension: int = Field(ge=1, le=MAX_DIMENSION)
     unit_norm: bool
 
 
@@ -129,15 +134,25 @@ class Calibration(_Part):
 
 
 class Array(_Part):
-    """A small array inside the manifest: C order, little endian, zlib, base64."""
+    """A small array inside the manifest: C order, little endian, zlib, base64. At most MAX_ARRAY_BYTES unpacked."""
 
     dtype: Dtype
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=8)
     zlib_base64: str
+
+    @model_validator(mode="after")
+    def _small(self) -> Self:
+        # Empty arrays too: numpy multiplies the sizes beside a 0.
+        if math.prod(max(size, 1) for size in self.shape) * np.dtype(self.dtype).itemsize > MAX_ARRAY_BYTES:
+            raise ValueError(f"an array is at most {MAX_ARRAY_BYTES >> 20} MiB, not {self.dtype} {list(self.shape)}")
+        return self
 
     @classmethod
     def pack(cls, values: npt.NDArray[Any]) -> Self:
-        """``values``: uint8, int64 or float32, any shape; other floats become float32."""
+        """``values``: uint8, int64 or float32, up to 8 axes; other floats become float32.
+
+        Raises ValueError for more than MAX_ARRAY_BYTES.
+        """
         names: dict[str, Dtype] = {"uint8": "uint8", "int64": "int64"}
         name = names.get(values.dtype.name, "float32")
         raw = np.ascontiguousarray(values, dtype=np.dtype(name).newbyteorder("<")).tobytes()
@@ -147,7 +162,7 @@ class Array(_Part):
     def unpack(self) -> npt.NDArray[Any]:
         """The array, ``dtype [*shape]``. Raises ModelFolderError when the bytes don't match."""
         dtype = np.dtype(self.dtype).newbyteorder("<")
-        size = int(np.prod(self.shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(self.shape) * dtype.itemsize
         try:
             inflate = zlib.decompressobj()
             raw = inflate.decompress(base64.b64decode(self.zlib_base64, validate=True), size + 1)
@@ -173,8 +188,8 @@ class Parity(_Part):
 class NamedParity(_Part):
     """As Parity, for graphs of several inputs and outputs, by name. Integer outputs must be equal."""
 
-    inputs: dict[str, Array]
-    outputs: dict[str, Array]
+    inputs: dict[str, Array] = Field(max_length=4)
+    outputs: dict[str, Array] = Field(max_length=4)
     tolerance: float = Field(gt=0, le=0.1)
 
 
@@ -187,7 +202,8 @@ class Alignment(_Part):
 
     landmarks: what the points are. ``dlib-5``: outer and inner corner of the eye on the right of the photo, outer and
         inner corner of the one on the left, bottom of the nose.
-    template: their places in the chip, (x, y) in pixels, (0, 0) the centre of its top left pixel.
+    template: their places in the chip, (x, y) in pixels, (0, 0) the centre of its top left pixel. They may lie beyond
+        it, up to 4 times its side from (0, 0), and span at least 1 pixel, across or down.
     """
 
     landmarks: Literal["dlib-5"]
@@ -197,6 +213,8 @@ class Alignment(_Part):
     def _as_many(self) -> Self:
         if len(self.template) != LANDMARKS[self.landmarks]:
             raise ValueError(f"{self.landmarks} has {LANDMARKS[self.landmarks]} points, got {len(self.template)}")
+        if max(max(places) - min(places) for places in zip(*self.template, strict=True)) < 1:
+            raise ValueError("the template's points lie within a pixel of each other")
         return self
 
 
@@ -234,7 +252,10 @@ class _Model(_Part):
 
 
 class EncoderManifest(_Model):
-    """``manifest.json`` of an encoder: f(x). With ``alignment``, x is a face chip and photos can be given."""
+    """``manifest.json`` of an encoder: f(x).
+
+    With ``alignment``, x is a face chip, rgb and at least 8 x 8, and photos can be given.
+    """
 
     kind: Literal["encoder"] = "encoder"
     input: InputSpec
@@ -244,6 +265,17 @@ class EncoderManifest(_Model):
     threshold: Calibration | None = None
     author_threshold: AuthorThreshold | None = None
     parity: Parity
+
+    @model_validator(mode="after")
+    def _chips(self) -> Self:
+        if self.alignment is None:
+            return self
+        if self.input.kind != "image" or self.input.color != "rgb" or min(self.input.shape[:2]) < LEAST_CHIP:
+            raise ValueError(f"alignment: needs rgb images of at least {LEAST_CHIP} x {LEAST_CHIP}")
+        height, width = self.input.shape[:2]
+        if any(abs(x) > _FAR * width or abs(y) > _FAR * height for x, y in self.alignment.template):
+            raise ValueError(f"alignment: a template's point is more than {_FAR} times the chip's side away")
+        return self
 
     def _contract(self) -> dict[str, Any]:
         contract = {
@@ -273,13 +305,14 @@ class DetectorManifest(_Model):
     """
 
     kind: Literal["detector"] = "detector"
-    window: int = Field(ge=8)
-    stride: int = Field(ge=1)
-    offset: float
-    shrink: float = Field(gt=0.1, lt=1)
-    margin: int = Field(ge=0)
-    gap: int = Field(ge=0)
-    smallest_side: int = Field(ge=1)
+    # Bounds keep the canvas of a small photo small, and the pyramid short.
+    window: int = Field(ge=8, le=4096)
+    stride: int = Field(ge=1, le=1024)
+    offset: float = Field(ge=-4096, le=4096)
+    shrink: float = Field(gt=0.1, le=0.98)
+    margin: int = Field(ge=0, le=128)
+    gap: int = Field(ge=0, le=1024)
+    smallest_side: int = Field(ge=1, le=4096)
     threshold: float
     nms_iou: float = Field(gt=0, le=1)
     nms_covered: float = Field(gt=0, le=1)

@@ -1,7 +1,9 @@
 """The model folder: round trip, atomicity, and every way it can be wrong."""
 
+import base64
 import json
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pydantic import ValidationError
 
+from oneglance.faces.finder import FaceFinder
 from oneglance.model_folder import (
     Array,
     Calibration,
+    DetectorManifest,
     ModelFolderError,
+    read_any_model_folder,
     read_model_folder,
     write_model_folder,
 )
-from tests.models import pixels_model
+from tests.face_models import face_models
+from tests.models import pixels_model, signal_model
 
 
 @pytest.fixture
@@ -64,6 +71,11 @@ def test_the_digest_covers_graph_and_contract_and_nothing_else(folder: Path, tmp
         ("input.shape", [8, 8], "input"),
         ("input.shape", [8, 8, 3], "input"),
         ("input.dtype", "float64", "input.dtype"),
+        ("alignment", {"landmarks": "dlib-5", "template": [[1, 1], [6, 1], [1, 6], [6, 6], [3, 3]]}, "needs rgb"),
+        ("parity.inputs.shape", [-1], "parity.inputs.shape"),
+        ("parity.inputs.shape", [2**32, 2**32], "parity.inputs: .*at most 64 MiB"),
+        ("parity.inputs.shape", [0, 2**70], "parity.inputs: .*at most 64 MiB"),
+        ("parity.inputs.shape", [1] * 65, "parity.inputs.shape"),
         ("output.dimension", 0, "output.dimension"),
         ("metric", "cosine", "metric"),
         ("threshold.tau", -1, "threshold.tau"),
@@ -78,6 +90,76 @@ def test_a_wrong_manifest_names_the_field(folder: Path, path: str, value: Any, n
     edit(folder, path, value)
     with pytest.raises(ModelFolderError, match=rf"manifest.json: .*{named}"):
         read_model_folder(folder)
+
+
+def test_a_signal_of_integers_is_refused(tmp_path: Path) -> None:
+    """The dtype that arrays have, and inputs don't."""
+    folder = signal_model(tmp_path / "model")
+    edit(folder, "input.dtype", "int64")
+    with pytest.raises(ModelFolderError, match=r"input\.dtype"):
+        read_model_folder(folder)
+
+
+POINTS = [[6.5, 2.0], [5.0, 2.0], [0.5, 2.0], [2.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("alignment.template", [[1, 1]] * 5, "within a pixel"),
+        ("alignment.template", [[1, 1], [1 + 1e-9, 1], [1, 1], [1, 1], [1, 1.9]], "within a pixel"),
+        ("alignment.template", [*POINTS, [1e300, 1]], "more than 4 times the chip's side"),
+        ("alignment.template", [*POINTS, [3, -32.1]], "more than 4 times the chip's side"),
+        ("alignment.template", [*POINTS, [float("inf"), 3]], "finite"),
+        ("input.shape", [7, 8, 3], "needs rgb images of at least 8 x 8"),
+        ("input", {"kind": "image", "shape": [8, 8, 1], "dtype": "uint8", "color": "gray"}, "needs rgb"),
+        ("input", {"kind": "signal", "shape": [8, 3], "dtype": "float32"}, "needs rgb"),
+    ],
+)
+def test_an_alignment_that_cannot_work_is_refused(tmp_path: Path, path: str, value: Any, words: str) -> None:
+    folder = face_models(tmp_path) / "encoder"
+    edit(folder, path, value)
+    with pytest.raises(ModelFolderError, match=words):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("window", 4097),
+        ("stride", 1025),
+        ("offset", 4097),
+        ("offset", -1e300),
+        ("shrink", 0.99),
+        ("margin", 129),
+        ("gap", 1025),
+        ("smallest_side", 4097),
+    ],
+)
+def test_a_detector_that_could_search_forever_is_refused(tmp_path: Path, field: str, value: float) -> None:
+    folder = face_models(tmp_path) / "detector"
+    edit(folder, field, value)
+    with pytest.raises(ModelFolderError, match=rf"{field}: .* (less|greater) than or equal"):
+        read_any_model_folder(folder)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (100, 100), (3, 30_000), (30_000, 3), (700, 900)])
+def test_the_most_a_manifest_may_ask_for_still_ends(tmp_path: Path, shape: tuple[int, int]) -> None:
+    """At the fewest pixels a server may search, every canvas stays within its limit."""
+    spec = read_any_model_folder(face_models(tmp_path) / "detector").manifest
+    most = spec.model_copy(update={"margin": 128, "gap": 1024, "shrink": 0.98, "window": 4096, "stride": 1024})
+    most = DetectorManifest.model_validate(most.model_dump())
+    seen = []
+
+    def score(canvases: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        seen.append(canvases.shape[1] * canvases.shape[2])
+        return np.full((len(canvases), 1, 1), -1, np.float32)
+
+    finder = FaceFinder(score, most, lambda inputs: np.empty((0, 5, 2), np.float32), search_pixels=10_000)
+    (photo,) = finder.find([np.zeros((*shape, 3), np.uint8)], ["always"])
+    assert photo.faces == ()
+    assert seen
+    assert max(seen) <= 16 * 10_000
 
 
 def test_missing_truncated_and_damaged_files(folder: Path) -> None:
@@ -149,6 +231,27 @@ def test_an_array_that_inflates_too_far_is_refused() -> None:
     bomb = Array.pack(np.zeros(10_000_000, np.uint8)).model_copy(update={"shape": (3,)})
     with pytest.raises(ModelFolderError):
         bomb.unpack()
+
+
+def test_arrays_are_small() -> None:
+    """Said by the manifest before anything is inflated, and by ``pack`` too."""
+    bomb = base64.b64encode(zlib.compress(bytes(1 << 20))).decode()
+    Array(dtype="uint8", shape=(64, 1 << 20), zlib_base64=bomb)
+    for shape in ((65, 1 << 20), (1 << 62, 4), (-1,), (-1, -1)):
+        with pytest.raises(ValidationError):
+            Array(dtype="uint8", shape=shape, zlib_base64=bomb)
+    with pytest.raises(ValidationError):
+        Array(dtype="int64", shape=(9, 1 << 20), zlib_base64=bomb)
+    with pytest.raises(ValueError, match="at most 64 MiB"):
+        Array.pack(np.broadcast_to(np.float32(0), (17, 1 << 20)))
+
+
+def test_a_manifest_has_few_arrays(tmp_path: Path) -> None:
+    folder = face_models(tmp_path) / "landmarks"
+    parity = json.loads((folder / "manifest.json").read_text())["parity"]
+    edit(folder, "parity.inputs", {f"{i}": parity["outputs"]["points"] for i in range(5)})
+    with pytest.raises(ModelFolderError, match=r"parity\.inputs: .*at most 4"):
+        read_any_model_folder(folder)
 
 
 def test_fmr_is_interpolated() -> None:

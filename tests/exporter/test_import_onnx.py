@@ -263,6 +263,16 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[ExporterError], str]] = {
     "constant": (lambda p: graph_file(p, (*HEAD, *CONSTANT)), DataError, "same encoding for every picture"),
     "not finite": (lambda p: graph_file(p, NAN), DataError, "NaN or infinite"),
     "maps": (lambda p: graph_file(p, HEAD[:2], outputs=("bent",), output=()), ExportError, r"float \[N, D\]"),
+    "too many numbers": (
+        lambda p: graph_file(p, extra={"last": np.ones((CHANNELS, 65_537), np.float32)}, output=()),
+        ExportError,
+        "returns 65,537 numbers; an encoding has 1 to 65,536",
+    ),
+    "no numbers": (
+        lambda p: graph_file(p, extra={"last": np.ones((CHANNELS, 0), np.float32)}, output=()),
+        ExportError,
+        "returns 0 numbers",
+    ),
     "too large": (_huge, DataError, "larger than 2 GB with its weights"),
     "nothing": (lambda p: _written(p, b""), DataError, "no network in it"),
     "text": (lambda p: _written(p, b"\x89PNG hello"), DataError, "not an ONNX file, or cut off"),
@@ -277,6 +287,14 @@ def test_bad_files_are_refused_in_words(tmp_path: Path, case: str) -> None:
     with pytest.raises(error, match=words):
         bring(file)
     assert not (tmp_path / "model").exists()
+
+
+def test_chips_too_small_to_align_are_refused(tmp_path: Path) -> None:
+    file = graph_file(tmp_path / "net.onnx")
+    with pytest.raises(SettingsError, match="chips of 12 x 12 are too small"):
+        bring(file, alignment=lambda side: dlib_alignment(side, 10))
+    with pytest.raises(SettingsError, match="at least 8 x 8"):
+        bring(graph_file(tmp_path / "small.onnx", size=(7, 7)), alignment=lambda side: dlib_alignment(side, 0))
 
 
 def test_several_inputs_are_refused(tmp_path: Path) -> None:

@@ -9,8 +9,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from oneglance_exporter.data import read_pictures
+from oneglance.model_folder import read_model_folder
+from oneglance_exporter import cli
+from oneglance_exporter.data import LeftOut, read_brought, read_pictures
 from oneglance_exporter.errors import DataError
+from oneglance_exporter.faces import read_faces
+from tests.face_models import face_models, photo
 
 
 def png(picture: npt.NDArray[np.integer]) -> bytes:
@@ -132,6 +136,58 @@ def test_a_subject_with_one_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'b' has 1 picture"):
         read_pictures([tmp_path], 10, 10)
     assert read_pictures([tmp_path], 10, 10, least=1).subjects == ("a", "b")
+
+
+def pale(picture: Image.Image) -> npt.NDArray[np.uint8] | None:
+    """Nothing of a dark picture."""
+    pixels = np.asarray(picture, np.uint8)
+    return pixels if pixels.mean() > 100 else None
+
+
+def test_who_has_too_few_pictures_once_some_are_left_out_is_left_out_too(tmp_path: Path) -> None:
+    dark = np.zeros((10, 10), np.uint8)
+    folder_of(tmp_path, "x/a/1.png", "x/a/2.png", "x/b/1.png", "y/c/1.png", "y/c/2.png")
+    folder_of(tmp_path, "x/a/3.png", "x/b/2.png", "z/d/1.png", "z/d/2.png", picture=dark)
+    pictures, left_out = read_brought([tmp_path], pale)
+    assert pictures.subjects == ("x/a", "y/c")
+    assert pictures.groups == ("x", "y")
+    assert pictures.group_of.tolist() == [0, 1]
+    assert pictures.subject_of.tolist() == [0, 0, 1, 1]
+    assert pictures.images.shape == (4, 10, 10, 3)
+    assert left_out == LeftOut(pictures=4, subjects=("x/b", "z/d"))
+    assert read_brought([tmp_path], pale, least=1)[1] == LeftOut(pictures=4, subjects=("z/d",))
+
+
+def test_who_never_had_enough_pictures_is_named_even_if_others_are_left_out(tmp_path: Path) -> None:
+    folder_of(tmp_path, "a/1.png", "a/2.png", "b/1.png", "c/1.png", "c/2.png")
+    folder_of(tmp_path, "c/1.png", "c/2.png", picture=np.zeros((10, 10), np.uint8))
+    with pytest.raises(DataError, match="'b' has 1 picture"):
+        read_brought([tmp_path], pale)
+
+
+def test_nobody_left_is_said(tmp_path: Path) -> None:
+    folder_of(tmp_path, "a/1.png", "b/1.png")
+    folder_of(tmp_path, "a/2.png", "b/2.png", picture=np.zeros((10, 10), np.uint8))
+    with pytest.raises(DataError, match="nobody of whom 2 pictures or more could be used"):
+        read_brought([tmp_path], pale)
+
+
+def test_photos_without_a_face_are_counted_with_the_people_they_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = face_models(tmp_path / "models")
+    photos = tmp_path / "photos"
+    for person in range(1, 7):
+        for i in range(4):
+            picture = photo({(16 + 4 * i, 16): person} if person > 1 or not i else {})
+            folder_of(photos, f"{person}/{i}.png", picture=picture)
+    pictures, left_out = read_faces([photos], read_model_folder(models / "encoder"), None, threads=1)
+    assert left_out == LeftOut(pictures=3, subjects=("1",))
+    assert pictures.subjects == ("2", "3", "4", "5", "6")
+    assert len(pictures.images) == 20
+    options = ["--model", str(models / "encoder"), "--data", str(photos), "--ways", "3", "--trials", "10"]
+    assert cli.main(["evaluate", *options]) == 0
+    assert "no face found in 3 pictures; they are left out, and so are 1 of 6 people" in capsys.readouterr().err
 
 
 def test_a_picture_outside_a_subjects_folder_is_named(tmp_path: Path) -> None:

@@ -208,3 +208,17 @@ def test_of_windows_that_overlap_the_best_stays(windows: list[Detection], iou: f
         if not any(too_much(window, other, iou, covered) for other in plain):
             plain.append(window)
     assert kept == plain
+
+
+def test_a_detector_that_sees_faces_everywhere_is_cut_off_at_its_best() -> None:
+    rng = np.random.default_rng(0)
+    shown: list[npt.NDArray[np.float32]] = []
+
+    def everywhere(canvases: Pixels) -> npt.NDArray[np.float32]:
+        shown.append(rng.random((1, canvases.shape[1] // 2, canvases.shape[2] // 2), dtype=np.float32) + 1)
+        return shown[-1]
+
+    (found,) = find_windows([np.zeros((400, 500, 3), np.uint8)], everywhere, spec())
+    assert len(found) == 1 << 14 < shown[0].size
+    best = np.sort(shown[0].ravel())[-len(found) :]
+    np.testing.assert_array_equal(np.sort([window.score for window in found]), best)

@@ -25,8 +25,10 @@ import onnx.compose
 import onnx.version_converter
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+from pydantic import ValidationError
 
 from oneglance.model_folder import (
+    LEAST_CHIP,
     MAX_DIMENSION,
     Alignment,
     Array,
@@ -135,8 +137,7 @@ def import_onnx(
     graph_input = _single_input(source, file)
     kind = graph_input.type.tensor_type.elem_type
     height, width = _size(graph_input, contract, file)
-    if alignment is not None and (height != width or contract.channels != 3):
-        raise SettingsError(f"faces are aligned to square colour chips, and {file} takes {height} x {width}")
+    chip = None if alignment is None else _aligned(alignment, height, width, contract, file)
     if any(contract.mean) and _subtracts(source, graph_input.name):
         raise SettingsError(f"{file}: the graph subtracts a mean from its input itself; give it the pixels: --mean 0")
     _keep_output(source, output, file)
@@ -166,7 +167,7 @@ def import_onnx(
             resize="bilinear",
         ),
         output=OutputSpec(dimension=expected.shape[1], unit_norm=_unit_norm(expected)),
-        alignment=None if alignment is None else alignment(height),
+        alignment=chip,
         author_threshold=None
         if author_tau is None
         else AuthorThreshold(tau=author_tau, source="given with --author-tau at the import"),
@@ -291,6 +292,20 @@ def _size(graph_input: onnx.ValueInfoProto, contract: Contract, file: Path) -> t
     if len(contract.mean) not in (1, contract.channels) or len(contract.scale) not in (1, contract.channels):
         raise SettingsError(f"--mean and --scale take 1 or {contract.channels} numbers for {contract.color}")
     return height, width
+
+
+def _aligned(
+    alignment: Callable[[int], Alignment], height: int, width: int, contract: Contract, file: Path
+) -> Alignment:
+    if height != width or contract.channels != 3:
+        raise SettingsError(f"faces are aligned to square colour chips, and {file} takes {height} x {width}")
+    try:
+        aligned = alignment(height)
+    except ValidationError as error:
+        raise SettingsError(f"{file}: chips of {height} x {width} are too small for this alignment") from error
+    if height < LEAST_CHIP:
+        raise SettingsError(f"{file}: takes {height} x {width}; face chips are at least {LEAST_CHIP} x {LEAST_CHIP}")
+    return aligned
 
 
 def _subtracts(model: onnx.ModelProto, name: str) -> bool:

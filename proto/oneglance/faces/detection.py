@@ -22,6 +22,7 @@ _LOWEST_LEVEL = 5  # rows; dlib goes no lower
 # Canvases are scored together up to this many pixels: what a run needs of memory is in proportion, some 50 bytes each.
 _PIXELS_AT_ONCE = 1 << 21
 _PIXELS_IN_CACHE = 1 << 15
+_MOST_WINDOWS = 1 << 14  # of one photo: a detector that sees a face everywhere would take gigabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,9 @@ def _mix(one: Pixels, other: Pixels, share: npt.NDArray[np.uint16]) -> Pixels:
 def _windows(scores: npt.NDArray[np.float32], layout: _Layout, spec: DetectorManifest) -> list[Detection]:
     """The windows above the threshold, from scores [h, w] of a canvas to pixels of the photo."""
     rows, columns = np.nonzero(scores > spec.threshold)
+    if len(rows) > _MOST_WINDOWS:
+        best = np.sort(np.argpartition(scores[rows, columns], -_MOST_WINDOWS)[-_MOST_WINDOWS:])
+        rows, columns = rows[best], columns[best]
     centre = np.stack([columns, rows], axis=1) * spec.stride + spec.offset
     first = np.array([(left, top) for top, left, _, _ in layout.places])
     last = first + np.array([(width - 1, height - 1) for _, _, height, width in layout.places])

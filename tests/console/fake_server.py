@@ -122,7 +122,8 @@ class FakeServer(
 ):
     """``with FakeServer() as server``: serves on ``server.address``."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1:0") -> None:
+        self.slow: dict[str, threading.Event] = {}  # gallery: answered for only once that is set
         self.galleries: dict[str, _Gallery] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -131,7 +132,7 @@ class FakeServer(
         subject_pb2_grpc.add_SubjectServiceServicer_to_server(self, self._grpc)
         identification_pb2_grpc.add_IdentificationServiceServicer_to_server(self, self._grpc)
         model_pb2_grpc.add_ModelServiceServicer_to_server(self, self._grpc)
-        self.address = f"127.0.0.1:{self._grpc.add_insecure_port('127.0.0.1:0')}"
+        self.address = f"127.0.0.1:{self._grpc.add_insecure_port(address)}"
 
     def __enter__(self) -> "FakeServer":
         self._grpc.start()
@@ -160,6 +161,8 @@ class FakeServer(
         return gallery_pb2.CreateGalleryResponse(gallery=gallery.message())
 
     def GetGallery(self, request: Any, context: Any) -> gallery_pb2.GetGalleryResponse:
+        if request.gallery_id in self.slow:
+            self.slow[request.gallery_id].wait(30)
         return gallery_pb2.GetGalleryResponse(gallery=self._gallery(request, context).message())
 
     def ListGalleries(self, request: Any, context: Any) -> gallery_pb2.ListGalleriesResponse:

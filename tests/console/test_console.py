@@ -5,8 +5,10 @@ import io
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -21,7 +23,10 @@ import pytest
 from PIL import Image
 
 from oneglance import Client
+from oneglance.v1.common_pb2 import Threshold
+from oneglance.v1.gallery_pb2 import CalibrateResponse, SkippedProbe
 from oneglance_server.cli import console as console_command
+from oneglance_server.console import parts
 from oneglance_server.errors import StartupError
 from tests.console.fake_server import AUTHOR_TAU, FakeServer, encode_colour, photo
 from tests.models import SIDE, pixels_model
@@ -309,6 +314,130 @@ def test_measured_probes_give_a_det_curve_with_tau_on_it_and_calibrate(
     expect(page.locator(".det svg")).to_contain_text(f"τ {fitted:.4f}")
 
 
+def pick(page: Any, gallery: str) -> None:
+    page.locator(".picker").click()
+    page.get_by_role("option", name=gallery).click()
+
+
+def test_a_gallery_that_can_not_be_had_leaves_the_one_before_alone(page: Any, fake: FakeServer) -> None:
+    fake.make("women", ruth=RED)
+    fake.make("gone", boris=BLUE)
+    page.reload()
+    page.get_by_role("tab", name="Look").wait_for()
+    pick(page, "women")
+    look(page, photo(GREEN))
+    expect(page.locator(".box.unknown")).to_have_count(1)
+    page.locator(".enroll").get_by_label("name").fill("gina")
+    page.get_by_role("tab", name="People").click()
+    expect(page.locator("td", has_text="ruth")).to_have_count(1)
+    del fake.galleries["gone"]
+    pick(page, "gone")
+    expect(page.locator(".trouble")).to_have_text("No gallery 'gone'")
+    expect(page.locator("td")).to_have_count(0)
+    page.get_by_role("tab", name="Look").click()
+    expect(page.locator(".box")).to_have_count(0)
+    expect(page.locator(".enroll")).to_be_hidden()
+    page.get_by_role("tab", name="Threshold").click()
+    expect(page.locator(".figure")).to_have_text("")
+    page.get_by_label("τ, squared L2").fill("0.5")
+    for button in ("Set by hand", "Clear", "Try", "Calibrate"):
+        page.get_by_role("button", name=button).click()
+    # It is back.
+    fake.make("gone", noah=GREEN)
+    page.get_by_role("tab", name="People").click()
+    expect(page.locator("td", has_text="noah")).to_have_count(1)
+    expect(page.locator(".trouble")).to_have_text("")
+    page.get_by_role("tab", name="Look").click()
+    expect(page.locator(".box.known")).to_have_text("noah · 0.000")
+    for name, subject in (("people", "boris"), ("women", "ruth"), ("gone", "noah")):
+        assert not fake.galleries[name].versions
+        assert subject in fake.galleries[name].subjects
+        assert "gina" not in fake.galleries[name].subjects
+
+
+def test_of_two_picks_the_later_counts_whoever_answers_first(page: Any, fake: FakeServer) -> None:
+    fake.make("slow", sally=GREEN)
+    fake.make("women", greta=GREEN)
+    page.reload()
+    page.get_by_role("tab", name="Look").wait_for()
+    look(page, photo(GREEN))
+    expect(page.locator(".box.unknown")).to_have_count(1)
+    fake.slow["slow"] = threading.Event()
+    try:
+        pick(page, "slow")
+        # Not known yet: there is nothing to act on.
+        expect(page.locator(".enroll")).to_be_hidden()
+        page.get_by_role("tab", name="Threshold").click()
+        page.get_by_label("τ, squared L2").fill("0.5")
+        page.get_by_role("button", name="Set by hand").click()
+        pick(page, "women")
+        page.get_by_role("tab", name="Look").click()
+        expect(page.locator(".box.known")).to_have_text("greta · 0.000")
+    finally:
+        fake.slow.pop("slow").set()
+    page.get_by_role("tab", name="People").click()
+    expect(page.locator("td", has_text="greta")).to_have_count(1)
+    page.get_by_role("tab", name="Look").click()
+    page.locator(".enroll").get_by_label("name").fill("gina")
+    page.get_by_role("button", name="Enroll").click()
+    expect(page.get_by_text("gina: enrolled")).to_be_visible()
+    assert [name for name, gallery in fake.galleries.items() if "gina" in gallery.subjects] == ["women"]
+    assert not any(gallery.versions for gallery in fake.galleries.values())
+
+
+def test_what_was_measured_does_not_outlive_its_gallery(page: Any, fake: FakeServer, tmp_path: Path) -> None:
+    fake.make("women", ruth=RED)
+    page.reload()
+    page.get_by_role("tab", name="Threshold").click()
+    strangers, mates = probe_folders(tmp_path)
+    choose(page, "Strangers", strangers)
+    choose(page, "Enrolled people", mates)
+    expect(page.locator(".at-tau")).to_have_text("At τ 0.3600: FPIR 0 %, FNIR 0 %.")
+    for wrong in ("", "0", "-1"):
+        page.get_by_label("target FPIR").fill(wrong)
+        page.get_by_role("button", name="Calibrate").click()
+        expect(page.get_by_text("The target FPIR must be more than 0 and less than 100 %.")).to_be_visible()
+    assert not fake.galleries["people"].versions
+    page.get_by_label("target FPIR").fill("10")
+    page.get_by_role("button", name="Try").click()
+    expect(page.locator(".calibrated")).to_contain_text("would do")
+    # Nobody is near any more, so nobody is identified.
+    fake.galleries["people"].vectors.clear()
+    fake.galleries["people"].revision += 1
+    page.get_by_role("tab", name="People").click()
+    page.get_by_role("tab", name="Threshold").click()
+    expect(page.locator(".at-tau")).to_have_text("At τ 0.3600: FPIR 0 %, FNIR 100 %.")
+    pick(page, "women")
+    expect(page.locator(".figure")).to_have_text("τ 0.3600")
+    expect(page.locator(".calibrated")).to_have_text("")
+    expect(page.locator(".measured")).to_have_text("")
+    expect(page.locator(".charts")).to_contain_text("A curve needs probes")
+
+
+def test_words_about_rates_and_what_was_left_out() -> None:
+    expected = Threshold(expected_fpir=0.004)
+    assert parts.expected_words(expected, 5) == "about 0.4 % with 5 subjects"
+    answer = CalibrateResponse(skipped=[SkippedProbe(index=0)], skipped_count=3000)
+    assert parts.calibrated_words(answer, dry_run=True).endswith(" Left out: 3,000 photos.")
+    assert "Left out" not in parts.calibrated_words(CalibrateResponse(), dry_run=True)
+
+
+def test_a_server_that_comes_late_is_noticed(browser: Any, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    console = ConsoleProcess(address, tmp_path)
+    with page_of(browser, console.url) as page:
+        expect(page.locator(".trouble")).to_have_text(f"The server at {address} does not answer.")
+        expect(page.locator(".summary")).to_have_text("")
+        with FakeServer(address) as fake:  # type: ignore[abstract]
+            fake.make("people", ruth=RED)
+            expect(page.locator(".picker")).to_contain_text("people")
+            expect(page.locator(".trouble")).to_have_text("")
+            look(page, photo(RED))
+            expect(page.locator(".box.known")).to_have_text("ruth · 0.000")
+    console.end()
+
+
 def test_names_labels_and_errors_are_text(page: Any, fake: FakeServer) -> None:
     evil = "<img src=x onerror=alert(1)>{{7*7}}"
     look(page, photo(GREEN))
@@ -409,6 +538,8 @@ def test_only_its_own_names_and_pages_are_answered(url: str) -> None:
                 return error.code
 
     assert status("/") == 200
+    assert status("/", headers={"Sec-Fetch-Site": "none"}) == 200
+    assert status("/", headers={"Sec-Fetch-Site": "cross-site"}) == 403  # pages that a website would make
     assert status("/", headers={"Host": "rebound.example"}) == 400  # a website that points its name to 127.0.0.1
     assert status("/pages/00000000-0000-0000-0000-000000000000/photo", data=b"x") == 404
 

@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import pytest
 from oneglance_server.watch import events
 from oneglance_server.watch.appearances import Box, Event, Moment
 from oneglance_server.watch.events import Poster, as_json, as_record, as_text
+from oneglance_server.watch.urls import shown
 
 ANN = Event("identified", 3, Moment(62, 12.4), "ann", "ann", 0.12345, 0.254, Box(10, 20.5, 96, 96), 2, 0.2)
 STRANGER = replace(ANN, kind="unknown", subject_id=None, moment=Moment(9, 1.8, datetime(2026, 1, 2, tzinfo=UTC)))
@@ -64,6 +66,7 @@ class Receiver:
         self.accepted: list[dict[str, Any]] = []
         self.requests = 0
         self.authorization: str | None = None
+        self.path = ""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -71,10 +74,18 @@ class Receiver:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.requests += 1
                 outer.authorization = self.headers["Authorization"]
+                outer.path = self.path
                 status = outer.statuses.pop(0) if outer.statuses else 204
                 if status < 300:
                     outer.accepted.append(body)
                 self.send_response(status)
+                if 300 <= status < 400:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                outer.requests += 1
+                self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
@@ -126,6 +137,35 @@ def test_what_is_refused_is_not_sent_again(receiver: Receiver) -> None:
     ]
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(receiver: Receiver, status: int) -> None:
+    receiver.statuses = [status]
+    poster, told = post(receiver.url, 2)
+    assert (poster.delivered, poster.given_up, receiver.requests) == (1, 1, 2)
+    assert receiver.accepted == [{"n": 1}]
+    assert told[0].endswith(f"HTTP status {status}; an event was not delivered")
+
+
+def test_any_characters_in_the_path_of_the_url(receiver: Receiver) -> None:
+    poster, told = post(f"{receiver.url}/tür %C3%A9?a=ö&b=c d", 2)
+    assert (poster.delivered, told) == (2, [])
+    assert receiver.path == "/events/t%C3%BCr%20%C3%A9?a=%C3%B6&b=c%20d"
+
+
+def test_trouble_of_any_kind_leaves_the_thread_alive(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    poster = Poster(receiver.url, told.append)
+    answer = poster._opener.open
+    monkeypatch.setattr(poster._opener, "open", lambda *a, **k: "ä".encode("ascii"))
+    poster.put({"n": 0})
+    while not told:
+        time.sleep(0.01)
+    monkeypatch.setattr(poster._opener, "open", answer)
+    poster.put({"n": 1})
+    poster.close(20)
+    assert (poster.delivered, poster.given_up) == (1, 1)
+
+
 def test_a_receiver_that_is_down_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "QUEUE_EVENTS", 10)
     with socket.socket() as taken:  # bound, but nobody listens
@@ -153,7 +193,51 @@ def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, receive
     assert (poster.delivered, poster.given_up) == (0, 3)
 
 
-@pytest.mark.parametrize("url", ["ftp://host/", "host:80/x", "http://", ""])
-def test_other_urls_are_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="not an http or https URL"):
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/",
+        "host:80/x",
+        "http://",
+        "",
+        "http://h h/",
+        "ftp://user:secret@host/?token=secret",
+        "http://user:secret@[::1/x",
+        "http://user:se/secret@host/",
+        "http://user:secret@host:port/",
+        "http://user:sec#secret@host:1/",
+    ],
+)
+def test_other_urls_are_refused_without_their_secrets(url: str) -> None:
+    with pytest.raises(ValueError, match="not an http or https URL") as caught:
         Poster(url, print)
+    assert "secret" not in str(caught.value)
+    assert "user" not in str(caught.value)
+
+
+def test_secrets_in_the_query_are_not_told() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        _, told = post(f"http://127.0.0.1:{taken.getsockname()[1]}/e?token=secret", 1)
+    assert "/e?***: " in told[0]
+    assert "secret" not in told[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("rtsp://h/x", "rtsp://h/x"),
+        ("rtsp://user:pw@h:554/x", "rtsp://h:554/x"),
+        ("rtsp://user:p@w@h/x", "rtsp://h/x"),
+        ("rtsp://user:p#w@h/x", "rtsp://***@h/x"),
+        ("rtsp://user:p/w@h/x", "rtsp://***@h/x"),
+        ("rtsp://user:p?w@h/x?y", "rtsp://***@h/x?***"),
+        ("rtsp://h/x?user=me&password=pw", "rtsp://h/x?***"),
+        ("rtsp://h/x#pw", "rtsp://h/x?***"),
+        ("rtsp://user:pw@[::1/x", "rtsp://[::1/x"),
+        ("user:pw@h", "h"),
+        ("", ""),
+    ],
+)
+def test_urls_are_shown_without_secrets(url: str, words: str) -> None:
+    assert shown(url) == words

@@ -190,6 +190,15 @@ def test_cameras_and_urls() -> None:
     with pytest.raises(SourceError, match="can't be opened") as caught:
         stream.open()
     assert "secret" not in str(caught.value)
+    web = source_from("http://127.0.0.1:9/x?user=guard&password=secret", 5)
+    assert (web.name, web.live) == ("http://127.0.0.1:9/x?***", False)
+
+
+@pytest.mark.parametrize("url", ["rtsp://guard:secret@[::1/x", "rtsp://guard:se/secret@h/x", "http://[secret@x"])
+def test_urls_that_are_none_are_said_without_their_secrets(url: str) -> None:
+    with pytest.raises(SourceError, match="can't be opened") as caught:
+        source_from(url, 5).open()
+    assert "secret" not in str(caught.value)
 
 
 class Camera(BaseHTTPRequestHandler):

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,24 @@ def test_a_folder_is_a_video_too(server: Server, tmp_path: Path, capsys: Capture
     assert "1 frames refused, the last: INVALID_ARGUMENT [IMAGE_UNDECODABLE]" in said
 
 
+def test_stills_need_other_settings_and_are_told_so(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    for i, seed in enumerate([1, STRANGER]):
+        (tmp_path / f"{i}.png").write_bytes(png(picture(seed)))
+    found, said = watched(server, capsys, "people", str(tmp_path))
+    assert found == []
+    assert "for stills: --confirm 1 --unknown-after 0" in said
+    found, said = watched(server, capsys, "people", str(tmp_path), "--confirm", "1", "--unknown-after", "0")
+    assert names(found) == [("identified", "ann"), ("unknown", None)]
+    assert "for stills" not in said
+
+
+def test_help_says_every_status(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["watch", "--help"])
+    said = capsys.readouterr().out
+    assert all(f"{status}:" in said for status in (0, 1, 2, 130))
+
+
 def test_events_are_posted_also_when_the_receiver_fails_first(
     server: Server,
     tmp_path: Path,
@@ -124,8 +144,10 @@ def test_what_can_not_be_watched_is_said_in_words(server: Server, tmp_path: Path
         found, err = watched(server, capsys, *words, status=1)
         assert found == []
         assert said in err
-    for words in (["--post", "nowhere"], ["--gone", "0.1"]):
-        watched(server, capsys, "people", str(video), *words, status=2)
+    for words in (["--post", "nowhere"], ["--post", "http://user:secret@[::1/x"], ["--gone", "0.1"]):
+        _, err = watched(server, capsys, "people", str(video), *words, status=2)
+        assert "secret" not in err
+    assert "secret" not in watched(server, capsys, "people", "rtsp://user:secret@[::1/x", status=1)[1]
     for words in (["--fps", "0"], ["--confirm", "0"], ["--tau", "nan"], ["--gone", "x"]):
         with pytest.raises(SystemExit) as refused:
             main(["watch", "people", str(video), *words])
@@ -220,3 +242,80 @@ async def test_a_file_does_not_go_on_when_the_server_goes_away(tmp_path: Path, s
             with pytest.raises(UnavailableError):
                 await asyncio.wait_for(watch.run(), 30)
     assert watch.tally.identified == 1
+
+
+@pytest.mark.usefixtures("no_proxy")
+async def test_a_camera_notices_a_server_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "FIRST_PAUSE_SECONDS", 0.05)
+    seen: asyncio.Queue[Event] = asyncio.Queue()
+    told: list[str] = []
+    with ServerProcess(tmp_path / "data", models=pixels_model(tmp_path / "pixels", tau=0.1)) as process:
+        async with AsyncClient(process.address) as client:
+            await client.create_gallery("people")
+            await client.enroll("people", "ann", png(picture(1)))
+            with serving(Door) as url:
+                settings = run.Settings("people", rules=Rules(gone=0.3))
+                watch = run.Watch(client, source_from(url, 20), settings, seen.put_nowait, told.append)
+                watching = asyncio.create_task(watch.run())
+                assert (await asyncio.wait_for(seen.get(), 30)).subject_id == "ann"
+                monkeypatch.setattr(run, "SILENT_SECONDS", 1.0)
+                os.kill(process.process.pid, signal.SIGSTOP)
+                try:
+                    left = await asyncio.wait_for(seen.get(), 30)
+                    assert (left.kind, left.appearance) == ("left", 1)
+                    while not told:
+                        await asyncio.sleep(0.01)
+                finally:
+                    os.kill(process.process.pid, signal.SIGCONT)
+                back = await asyncio.wait_for(seen.get(), 30)
+                assert (back.kind, back.subject_id, back.appearance) == ("identified", "ann", 2)
+                watch.stop()
+                await watching
+    assert "UNAVAILABLE: no answer for 1 s; trying again in 0.05 s" in told[0]
+    assert watch.tally.lost > 0
+
+
+async def test_a_file_fails_when_the_server_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "SILENT_SECONDS", 1.0)
+    video = write_video(tmp_path / "long.mp4", [scene(picture(1))] * 200)
+    with ServerProcess(tmp_path / "data", models=pixels_model(tmp_path / "pixels", tau=0.1)) as process:
+        async with AsyncClient(process.address) as client:
+            await client.create_gallery("people")
+            await client.enroll("people", "ann", png(picture(1)))
+            watch = run.Watch(
+                client,
+                source_from(str(video), 25),
+                run.Settings("people"),
+                lambda event: os.kill(process.process.pid, signal.SIGSTOP) if event.kind == "identified" else None,
+                print,
+            )
+            try:
+                with pytest.raises(UnavailableError, match="no answer for 1 s"):
+                    await asyncio.wait_for(watch.run(), 30)
+            finally:
+                os.kill(process.process.pid, signal.SIGCONT)
+    assert watch.tally.identified == 1
+
+
+@pytest.mark.usefixtures("no_proxy")
+async def test_a_camera_that_shows_nothing_new_is_not_the_server_s_silence(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sleepy(Door):
+        """Stands still for longer than the server may."""
+
+        def picture(self, number: int) -> Image.Image:
+            time.sleep(1.5 if number in (10, 20) else 0)
+            return super().picture(number)
+
+    monkeypatch.setattr(run, "SILENT_SECONDS", 1.0)
+    told: list[str] = []
+    with serving(Sleepy) as url:
+        async with AsyncClient(server.address) as client:
+            watch = run.Watch(client, source_from(url, 100), run.Settings("people"), lambda event: None, told.append)
+            watching = asyncio.create_task(watch.run())
+            while watch.tally.answered < 25:
+                await asyncio.sleep(0.05)
+            watch.stop()
+            await watching
+    assert (told, watch.tally.lost) == ([], 0)

@@ -1,5 +1,6 @@
 """``oneglance calibrate`` and ``list-thresholds``: a gallery's tau from pictures of people it doesn't know."""
 
+import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,7 +10,14 @@ from google.protobuf.message import Message
 from oneglance.client.requests import mate, photo, stranger
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import CalibrationProbe
-from oneglance_server.cli.client import GALLERY, PICTURES, SMALL, WHICH, Options, argument, command
+from oneglance_server.cli.client import GALLERY, PICTURES, SMALL, WHICH, Argument, Options, argument, command
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be more than 0 and less than 1 (0.01 is 1 %)")
+    return rate
 
 
 @command(
@@ -25,15 +33,22 @@ from oneglance_server.cli.client import GALLERY, PICTURES, SMALL, WHICH, Options
     argument(
         "--mates", "other pictures of enrolled subjects, to measure FNIR: SUBJECT/*.jpg", type=Path, metavar="DIR"
     ),
-    argument("--fpir", "share of strangers to let in [0.01]", type=float, default=0.01, metavar="RATE"),
+    argument("--fpir", "share of strangers to let in [0.01, which is 1 %%]", type=_rate, default=0.01, metavar="RATE"),
     argument("--data", "what the pictures are, kept with the calibration [the folders' names]", metavar="TEXT"),
     argument("--dry-run", "measure, but leave the gallery's tau as it is", action="store_true"),
-    WHICH,
+    Argument(
+        WHICH.flag,
+        {
+            **WHICH.options,
+            "help": "which face of each picture: largest, aligned (the picture is an aligned face already), or a box "
+            "X,Y,WIDTH,HEIGHT [largest]",
+        },
+    ),
     SMALL,
 )
 def calibrate(client: Client, o: Options) -> Iterable[Message]:
-    pictures = list(_people(o.impostors))
-    mated = [(path, name) for path, name in _people(o.mates) if name] if o.mates else []
+    pictures = _people(o.impostors, loose=True)
+    mated = _people(o.mates, loose=False) if o.mates else []
     described = o.data or ", ".join(folder.resolve().name for folder in (o.impostors, o.mates) if folder)
 
     def probes() -> Iterator[CalibrationProbe]:
@@ -48,6 +63,8 @@ def calibrate(client: Client, o: Options) -> Iterable[Message]:
     for skipped in response.skipped:
         path, _ = [*pictures, *mated][skipped.index]
         print(f"skipped {path}: {skipped.error.message}", file=sys.stderr)
+    if more := max(0, response.skipped_count - len(response.skipped)):
+        print(f"skipped {more} more; {response.skipped_count} in all", file=sys.stderr)
     yield response
 
 
@@ -56,15 +73,25 @@ def list_thresholds(client: Client, o: Options) -> Iterable[Message]:
     return client.list_thresholds(o.gallery)
 
 
-def _people(folder: Path) -> Iterator[tuple[Path, str]]:
-    """(picture, who it shows) by name; "" for pictures that lie in ``folder`` itself."""
+def _people(folder: Path, *, loose: bool) -> list[tuple[Path, str]]:
+    """(picture, who it shows) by name, of PERSON/*.jpg and, when ``loose``, of pictures in ``folder`` itself, with "".
+    Says how many others there are."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: not a folder")
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir():
-            yield from ((path, entry.name) for path in sorted(entry.iterdir()) if path.suffix.lower() in PICTURES)
-        elif entry.suffix.lower() in PICTURES:
-            yield entry, ""
+    patterns = ("*", "*/*") if loose else ("*/*",)
+    found = sorted(path for pattern in patterns for path in folder.glob(pattern) if _is_picture(path))
+    taken = [(path, "" if path.parent == folder else path.parent.name) for path in found]
+    left_out = sum(map(_is_picture, set(folder.rglob("*")) - set(found)))
+    where = "PERSON/*.jpg" if not loose else "PERSON/*.jpg or *.jpg"
+    if not taken:
+        raise ValueError(f"no pictures in {folder}, of {where}")
+    if left_out:
+        print(f"left out {left_out} pictures in {folder} that are not {where}", file=sys.stderr)
+    return taken
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES and path.is_file()
 
 
 def _progress(done: int, total: int) -> None:

@@ -23,7 +23,8 @@ number of a camera (0 is /dev/video0), or a URL (rtsp, http, ...). Files are
 looked at to their end, frame after frame; of a camera or a stream the newest
 frame counts, and it is opened again when it breaks.
 
-Ctrl-C ends it, with a summary. Exit status 0: done, 1: failed, 2: misused.
+Ctrl-C ends it, with a summary. Exit status 0: done, or Ctrl-C at a camera or
+stream; 1: failed; 2: misused; 130: Ctrl-C before the end of a file or folder.
 """
 STOP_SECONDS = 3.0  # for what is under way, after Ctrl-C
 POST_SECONDS = 10.0  # for events not posted yet, at the end
@@ -164,6 +165,8 @@ async def _watch(o: argparse.Namespace) -> int:
         failure = "every frame was refused"
     if tally.frames or not failure:
         tell(_summary(tally, getattr(source, "damaged", 0), poster))
+        if tally.faces and not tally.identified + tally.unknown:
+            tell("no face was there for long enough to be announced; for stills: --confirm 1 --unknown-after 0")
     if interrupted and not source.live:
         return 130
     return 1 if failure else 0

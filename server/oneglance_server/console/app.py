@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from nicegui import Client, ui
+from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from oneglance.client.async_client import LOOPBACK, AsyncClient
@@ -47,6 +48,13 @@ def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serv
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     if own_host_only:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[f"[{h}]" if ":" in h else h for h in LOOPBACK])
+
+    @app.middleware("http")
+    async def own_site_only(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        # Every page takes memory for a minute: other websites may not make them.
+        if request.url.path == "/" and request.headers.get("sec-fetch-site") == "cross-site":
+            return Response("Open this page by its address, not from another website.\n", 403, media_type="text/plain")
+        return await call_next(request)
 
     # A page's id is a random UUID that only its own browser was told.
     @app.post("/pages/{page_id}/{what}")

@@ -49,6 +49,7 @@ CANDIDATES = 3
 SUBJECTS_AT_ONCE = 5000
 SUBJECTS_ON_A_PAGE = 25
 PROBES_AT_ONCE = 256
+RETRY_SECONDS = 2.0  # while the server doesn't answer
 EYE = (
     '<svg viewBox="0 0 32 32" xmlns="http://www.w3.org/2000/svg" fill="none" stroke="#17758a" stroke-width="2">'
     '<path d="M2 17C8 6 24 6 30 17C24 27 8 27 2 17Z"/><circle cx="16" cy="16.5" r="4.6" fill="#17758a" stroke="none"/>'
@@ -80,7 +81,7 @@ class Seen:
         return f"{who} · {nearest}{self.nearest.distance:.3f}"
 
 
-@dataclass
+@dataclass(eq=False)
 class Probe:
     """A picture given to Measure, encoded; the picture itself is gone."""
 
@@ -110,6 +111,7 @@ class Page:
         self.probes: list[Probe] = []
         self.skipped: dict[str, int] = {}
         self.measured_revision = -1
+        self.measuring: str | None = None  # the gallery that pictures are on their way for
 
     async def build(self) -> None:
         ui.add_head_html(f"<style>{(HERE / 'page.css').read_text()}</style>")
@@ -128,35 +130,69 @@ class Page:
         for tab, build in ((look, self._build_look), (people, self._build_people), (tau, self._build_threshold)):
             with ui.element("main").bind_visibility_from(tabs, "value", value=tab.props["name"]):
                 build()
+        self.retry = ui.timer(RETRY_SECONDS, lambda: self._load(self.picker.value), immediate=False)
+        self._render_nothing()
         await self._load()
 
     # Galleries
 
     async def _load(self, choose: str | None = None) -> None:
+        loaded = False
         with self._refusals(self.trouble):
             self.models = {model.digest: model for model in await self.api.list_models()}
             names = [gallery.id async for gallery in self.api.list_galleries()]
-            if choose is None and names:
-                choose = names[0]
-            self.picker.set_options(names, value=choose)
+            loaded = True
+        self.retry.active = not loaded
+        if loaded:
+            self.picker.set_options(names, value=choose if choose in names else next(iter(names), None))
             if not names:
                 self._render_look()
 
     async def _pick(self) -> None:
-        self.probes, self.skipped = [], {}
-        self.filter.value = ""
+        # Until the gallery that was picked is known there is none: nothing may be done to the one before.
+        self._render_nothing()
         if await self._refresh_gallery():
-            await self._look_again()
-            await self._list_subjects()
-            await self._show_threshold()
+            await self._show_gallery()
+
+    def _render_nothing(self) -> None:
+        self.gallery, self.seen, self.chosen = None, [], None
+        self.subjects, self.listing, self.more_subjects = [], None, False
+        self.probes, self.skipped, self.measuring = [], {}, None
+        for label in (self.refusal, self.people_refusal, self.tau_refusal, self.measure_refusal, self.calibrated):
+            label.text = ""
+        self.filter.value = ""
+        self._render_look()
+        self._render_people()
+        self.tau_value.text = self.tau_words.text = self.measured.text = ""
+        self.tau_input.value = None
+        self.versions.clear()
+        self.charts.clear()
+
+    async def _show_gallery(self) -> None:
+        await self._look_again()
+        await self._list_subjects()
+        await self._show_threshold()
 
     async def _refresh_gallery(self) -> bool:
-        if self.picker.value is None:
+        """Whether ``gallery`` is now, and as of now, the one that is picked."""
+        wanted = self.picker.value
+        if wanted is None:
             return False
-        with self._refusals(self.trouble):
-            self.gallery = await self.api.get_gallery(self.picker.value)
-            return True
-        return False
+        refusal, gallery = "", None
+        try:
+            gallery = await self.api.get_gallery(wanted)
+        except OneglanceError as error:
+            refusal = self._words(error)
+        if wanted != self.picker.value:  # another was picked meanwhile
+            return False
+        self.trouble.text = refusal
+        if gallery is not None:
+            self.gallery = gallery
+        return gallery is not None
+
+    def _is_shown(self, gallery: Gallery) -> bool:
+        """Whether it is still the one that is picked, after a wait."""
+        return self.gallery is not None and self.gallery.id == gallery.id
 
     async def _new_gallery(self) -> None:
         encoders = {model.name: model.name for model in self.models.values() if model.kind in ("", "encoder")}
@@ -183,9 +219,12 @@ class Page:
         dialog.open()
 
     async def _open_tab(self, tab: str) -> None:
+        before = self.gallery
         if not await self._refresh_gallery():
             return
-        if tab == "People":
+        if before is None:  # it could not be had when it was picked
+            await self._show_gallery()
+        elif tab == "People":
             await self._list_subjects()
         elif tab == "Threshold":
             await self._show_threshold()
@@ -241,19 +280,19 @@ class Page:
             self._say(self.refusal, TOO_LARGE)
 
     async def _look_again(self) -> None:
-        picture, answer = self.picture, None
+        picture, gallery, answer = self.picture, self.gallery, None
         self.seen, self.chosen = [], None
-        if picture and self.gallery:
+        if picture and gallery:
             with self._refusals(self.refusal):
                 # Without a tau nobody can be identified; the distances are worth seeing all the same.
                 answer = await self.api.identify(
-                    self.gallery.id,
+                    gallery.id,
                     self._example(picture),
                     max_candidates=CANDIDATES,
                     tau=None if self.tau is not None else 0.0,
                 )
-        if picture is not self.picture:
-            return  # a later photo came first
+        if picture is not self.picture or (gallery and not self._is_shown(gallery)):
+            return  # a later photo, or another gallery, came first
         if answer:
             self.seen = [Seen(r.face if r.HasField("face") else None, r) for r in answer.results]
         self._render_look(answer)
@@ -287,7 +326,7 @@ class Page:
 
     def _summary(self, answer: IdentifyResponse | None) -> str:
         if self.gallery is None:
-            return "No gallery is there yet. Create one first."
+            return "" if self.retry.active or self.picker.options else "No gallery is there yet. Create one first."
         if answer is None:
             return "" if self.picture else "Who is it?"
         if not answer.results:
@@ -351,19 +390,20 @@ class Page:
             )
 
     async def _enroll(self) -> None:
-        if not self.picture or not self.gallery:
+        gallery = self.gallery
+        if not self.picture or not gallery:
             return
         face = self.seen[self.chosen].face if self.chosen is not None else None
         try:
             with self._refusals(self.refusal, reraise=True):
                 answer = await self.api.enroll(
-                    self.gallery.id,
+                    gallery.id,
                     self.name.value.strip(),
                     self._example(self.picture, face),
                     labels=parse_labels(self.labels.value),
                 )
         except OneglanceError as error:
-            if error.photo is not None and error.photo.faces:
+            if error.photo is not None and error.photo.faces and self._is_shown(gallery):
                 if len(self.seen) != len(error.photo.faces):
                     self.seen, self.chosen = [Seen(face, None) for face in error.photo.faces], None
                     self._render_faces(error.photo)
@@ -398,16 +438,19 @@ class Page:
             await self._load_more()
 
     async def _load_more(self) -> None:
-        assert self.listing is not None
-        until = len(self.subjects) + SUBJECTS_AT_ONCE
+        listing, subjects = self.listing, self.subjects
+        assert listing is not None
+        until = len(subjects) + SUBJECTS_AT_ONCE
+        more = False
         with self._refusals(self.people_refusal):
-            self.more_subjects = False
-            async for subject in self.listing:
-                self.subjects.append(subject)
-                if len(self.subjects) >= until:
-                    self.more_subjects = True
+            async for subject in listing:
+                subjects.append(subject)
+                if len(subjects) >= until:
+                    more = True
                     break
-        self._render_people()
+        if listing is self.listing:
+            self.more_subjects = more
+            self._render_people()
 
     def _filtered(self) -> None:
         self.subjects_from = 0
@@ -438,7 +481,9 @@ class Page:
                     )
 
     async def _delete(self, subject: Subject) -> None:
-        assert self.gallery is not None
+        gallery = self.gallery
+        if gallery is None:
+            return
         with ui.dialog() as dialog, ui.card().classes("dialog"):
             ui.label(f"Delete {subject.id}?").classes("title")
             ui.label(f"With {counted(len(subject.encodings), 'encoding')}, for good.").classes("soft")
@@ -451,7 +496,7 @@ class Page:
         dialog.delete()
         if confirmed:
             with self._refusals(self.people_refusal):
-                await self.api.delete_subject(self.gallery.id, subject.id)
+                await self.api.delete_subject(gallery.id, subject.id)
                 at = self.subjects_from
                 await self._refresh_gallery()
                 await self._list_subjects()
@@ -505,20 +550,23 @@ class Page:
                     self.measure_refusal = ui.label().classes("refusal")
 
     async def _show_threshold(self) -> None:
-        if self.gallery is None:
+        gallery = self.gallery
+        if gallery is None:
             return
-        threshold = self.gallery.threshold
+        threshold = gallery.threshold
         if self.tau is None:
             self.tau_value.text = "no τ"
             self.tau_words.text = "Nobody can be identified until one is set or calibrated."
         else:
             self.tau_value.text = f"τ {threshold.tau:.4f}"
-            expected = expected_words(threshold, self.gallery.subject_count)
+            expected = expected_words(threshold, gallery.subject_count)
             self.tau_words.text = f"{source_words(threshold)}; expected FPIR: {expected}"
         self.tau_input.value = self.tau
         evidence: tuple[float, float | None] | None = None
         with self._refusals(self.tau_refusal):
-            versions = await self.api.list_thresholds(self.gallery.id)
+            versions = await self.api.list_thresholds(gallery.id)
+            if not self._is_shown(gallery):
+                return
             self.versions.clear()
             with self.versions:
                 draw_row("th", "", "τ", "where from", "FPIR measured", "FNIR", "set")
@@ -541,9 +589,10 @@ class Page:
                 manifest = json.loads((await self.api.describe_model(self.encoder.digest)).manifest_json)
                 if fitted_by_model := manifest.get("threshold"):
                     evidence = fitted_by_model["fpir"], fitted_by_model["fnir"]
-        if self.probes and self.measured_revision != self.gallery.revision:
-            await self._identify_probes()
-        self._render_charts(evidence)
+        if self.probes and self.measured_revision != gallery.revision:
+            await self._identify_probes(gallery)
+        if self._is_shown(gallery):
+            self._render_charts(gallery, evidence)
 
     async def _set_tau(self, tau: float | None) -> None:
         if self.gallery is None:
@@ -559,13 +608,15 @@ class Page:
 
     def begin_measure(self, pictures: int) -> None:
         """``pictures`` are on their way."""
+        self.measuring = self.gallery.id if self.gallery else None
         self.measured.text = f"{counted(pictures, 'picture')} on the way."
 
     async def measure_one(self, picture: bytes | None, person: str, *, mated: bool) -> None:
         """Encode one picture of a stranger, or of somebody enrolled."""
-        if self.gallery is None:
+        gallery = self.gallery
+        if gallery is None or gallery.id != self.measuring:
             return
-        digest = self.gallery.encoder_digest
+        digest = gallery.encoder_digest
         reason = TOO_LARGE
         if picture is not None:
             takes_photos = self.encoder is not None and self.encoder.takes_photos
@@ -575,8 +626,10 @@ class Page:
             except OneglanceError as error:
                 reason = self._words(error)
             else:
-                if digest == self.gallery.encoder_digest:  # still the same gallery's
-                    self.probes.append(Probe(encoding, person, mated))
+                if gallery.id != self.measuring:
+                    return
+                self.probes.append(Probe(encoding, person, mated))
+                self.measured_revision = -1
                 reason = ""
         if reason:
             self.skipped[reason] = self.skipped.get(reason, 0) + 1
@@ -592,37 +645,40 @@ class Page:
         self.probes, self.skipped, self.calibrated.text = [], {}, ""
         await self.end_measure()
 
-    async def _identify_probes(self) -> None:
-        assert self.gallery is not None
+    async def _identify_probes(self, gallery: Gallery) -> None:
         with self._refusals(self.measure_refusal):
+            probes = self.probes[:]
             absent = set()
-            for person in {probe.person for probe in self.probes if probe.mated}:
+            for person in {probe.person for probe in probes if probe.mated}:
                 try:
-                    await self.api.get_subject(self.gallery.id, person)
+                    await self.api.get_subject(gallery.id, person)
                 except NotFoundError:
                     absent.add(person)
-            kept = [probe for probe in self.probes if not (probe.mated and probe.person in absent)]
-            if absent:
-                self.skipped[f"nobody of that name is enrolled: {', '.join(sorted(absent))}"] = len(self.probes) - len(
-                    kept
-                )
-            self.probes = kept
+            left_out = {probe for probe in probes if probe.mated and probe.person in absent}
+            kept = [probe for probe in probes if probe not in left_out]
+            found: list[Candidate | None] = []
             for start in range(0, len(kept), PROBES_AT_ONCE):
                 part = kept[start : start + PROBES_AT_ONCE]
-                answer = await self.api.identify(
-                    self.gallery.id, *(p.encoding for p in part), max_candidates=1, tau=0.0
-                )
-                for probe, result in zip(part, answer.results, strict=True):
-                    if result.candidates:
-                        probe.nearest, probe.distance = result.candidates[0].subject_id, result.candidates[0].distance
-            self.measured_revision = self.gallery.revision
+                answer = await self.api.identify(gallery.id, *(p.encoding for p in part), max_candidates=1, tau=0.0)
+                found += (result.candidates[0] if result.candidates else None for result in answer.results)
+            if not self._is_shown(gallery):
+                return
+            for probe, nearest in zip(kept, found, strict=True):
+                probe.nearest, probe.distance = (nearest.subject_id, nearest.distance) if nearest else ("", math.inf)
+            if left_out:
+                self.skipped[f"nobody of that name is enrolled: {', '.join(sorted(absent))}"] = len(left_out)
+            # More may have come meanwhile; they are measured when all are here.
+            self.probes = [probe for probe in self.probes if probe not in left_out]
+            if len(self.probes) == len(kept):
+                self.measured_revision = gallery.revision
 
-    def _render_charts(self, evidence: tuple[float, float | None] | None) -> None:
-        strangers = sorted(p.distance for p in self.probes if not p.mated)
-        mates = sorted(p.distance if p.nearest == p.person else math.inf for p in self.probes if p.mated)
+    def _render_charts(self, gallery: Gallery, evidence: tuple[float, float | None] | None) -> None:
+        probes = self.probes if self.measured_revision == gallery.revision else []
+        strangers = sorted(p.distance for p in probes if not p.mated)
+        mates = sorted(p.distance if p.nearest == p.person else math.inf for p in probes if p.mated)
         self.measured.text = ""
-        if self.probes:
-            people = len({p.person or str(i) for i, p in enumerate(self.probes) if not p.mated})
+        if probes:
+            people = len({p.person or str(i) for i, p in enumerate(probes) if not p.mated})
             self.measured.text = (
                 f"{counted(len(strangers), 'photo')} of {counted(people, 'stranger')}, "
                 f"{counted(len(mates), 'photo')} of enrolled people."
@@ -659,22 +715,29 @@ class Page:
                 ui.echart(rate_options(points, self.tau), renderer="svg").classes("chart rates")
 
     async def _calibrate(self, *, dry_run: bool) -> None:
-        if self.gallery is None:
+        gallery, measured = self.gallery, self.probes[:]
+        target_fpir = (self.target_fpir.value or 0) / 100
+        if gallery is None:
             return
-        people = len({p.person or str(i) for i, p in enumerate(self.probes) if not p.mated})
+        if not 0 < target_fpir < 1:
+            self._say(self.measure_refusal, "The target FPIR must be more than 0 and less than 100 %.")
+            return
+        people = len({p.person or str(i) for i, p in enumerate(measured) if not p.mated})
 
         async def probes() -> AsyncIterator[CalibrationProbe]:
-            for probe in self.probes:
+            for probe in measured:
                 yield (mate if probe.mated else stranger)(probe.encoding, probe.person)
 
         with self._refusals(self.measure_refusal):
             answer = await self.api.calibrate(
-                self.gallery.id,
+                gallery.id,
                 probes(),
-                target_fpir=(self.target_fpir.value or 0) / 100,
+                target_fpir=target_fpir,
                 dry_run=dry_run,
-                data=f"{counted(len(self.probes), 'photo')} given to the console, of {counted(people, 'stranger')}",
+                data=f"{counted(len(measured), 'photo')} given to the console, of {counted(people, 'stranger')}",
             )
+            if not self._is_shown(gallery):
+                return
             self.calibrated.text = calibrated_words(answer, dry_run=dry_run)
             if not dry_run:
                 await self._threshold_changed()

@@ -97,7 +97,7 @@ def source_words(threshold: Threshold) -> str:
 def expected_words(threshold: Threshold, size: int) -> str:
     if not threshold.HasField("expected_fpir"):
         return "not known; nothing was calibrated"
-    return f"at most {percent(threshold.expected_fpir)} with {counted(size, 'subject')}"
+    return f"about {percent(threshold.expected_fpir)} with {counted(size, 'subject')}"
 
 
 def fpir_words(calibration: Calibration) -> str:
@@ -107,7 +107,8 @@ def fpir_words(calibration: Calibration) -> str:
 def calibrated_words(answer: CalibrateResponse, *, dry_run: bool) -> str:
     fitted = answer.calibration
     fnir = f", FNIR {percent(fitted.fnir)}" if fitted.HasField("fnir") else ""
-    skipped = f" Left out: {counted(len(answer.skipped), 'photo')}." if answer.skipped else ""
+    left_out = max(answer.skipped_count, len(answer.skipped))
+    skipped = f" Left out: {counted(left_out, 'photo')}." if left_out else ""
     return (
         f"τ {fitted.tau:.4f} {'would do' if dry_run else 'is in force'}: FPIR {fpir_words(fitted)}{fnir}, on "
         f"{counted(fitted.non_mated_probes, 'photo')} of strangers. Asked for: {percent(fitted.target_fpir)}.{skipped}"

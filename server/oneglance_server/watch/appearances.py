@@ -4,8 +4,10 @@ An appearance is a face followed over frames. What holds, whatever comes in:
 
 - A face belongs to the appearance of its name, wherever its box is: names win over boxes. Boxes decide only for unknown
   faces, and for the first face with a name.
-- A name is announced when ``confirm`` of the appearance's last ``5 * confirm`` frames say it, once. It is never taken
-  back, and no other name joins the appearance.
+- A name is announced when, of the appearance's last ``5 * confirm`` frames, ``confirm`` more say it than say somebody
+  else's name in the same place instead, once. It is never taken back, and no other name joins the appearance. So a face
+  whose name changes from frame to frame is nobody's, while somebody who takes another's place is announced as fast as
+  anybody.
 - "unknown" is announced when a face without a name stayed unknown for ``unknown_after`` seconds and ``confirm``
   frames without a break, once. A name that is found later is announced as well.
 - While somebody is there, no second appearance gets the same name.
@@ -24,6 +26,7 @@ from typing import Literal
 RECENT = 5  # times ``confirm``: how far back a name counts towards its announcement
 SAME_PLACE = 0.5  # faces nearer than half a face's side stand on the same spot
 ROUNDING = 1e-6  # seconds
+SOMEBODY_ELSE = ""  # no subject's id
 Kind = Literal["identified", "unknown", "left"]
 
 
@@ -112,7 +115,7 @@ class Event:
 class _Track:
     id: int
     since: float
-    recent: deque[str | None]
+    recent: deque[str | None]  # its own names, and SOMEBODY_ELSE for a frame that showed somebody else in its place
     last: Moment = Moment(0, 0.0)
     box: Box | None = None
     frames: int = 0
@@ -126,7 +129,12 @@ class _Track:
     @property
     def candidate(self) -> str | None:
         """Its name, or the one that its recent frames suggest: never more than one."""
-        return self.name or next((name for name in self.recent if name is not None), None)
+        return self.name or next((name for name in self.recent if name), None)
+
+    @property
+    def lead(self) -> int:
+        """By how many recent frames its candidate is ahead of the others in its place."""
+        return self.recent.count(self.candidate) - self.recent.count(SOMEBODY_ELSE)
 
     @property
     def told(self) -> bool:
@@ -161,6 +169,7 @@ class Appearances:
         for face, track in zip(faces, matched, strict=True):
             if event := self._add(track or self._start(moment.seconds), moment, face):
                 events.append(event)
+        self._doubt(faces, moment)
         self._forget_doubles(faces, moment)
         return events
 
@@ -225,7 +234,7 @@ class Appearances:
             track.best[face.subject_id] = min(known, (face.distance, face.nearest), key=lambda pair: pair[0])
         if face.subject_id:
             track.named_at, track.unknown_since, track.unknown_frames = moment.seconds, None, 0
-            if track.name is None and track.recent.count(face.subject_id) >= self._rules.confirm:
+            if track.name is None and track.lead >= self._rules.confirm:
                 track.name = face.subject_id
                 return self._event("identified", track)
             return None
@@ -237,6 +246,14 @@ class Appearances:
             track.told_unknown = True
             return self._event("unknown", track)
         return None
+
+    def _doubt(self, faces: list[Observation], moment: Moment) -> None:
+        """Somebody with another name stands where a face that is not announced yet was."""
+        boxes = [face.box for face in faces if face.subject_id]
+        for track in self._tracks:
+            waits = track.name is None and track.candidate and track.last != moment
+            if waits and any(track.far(box, moment.seconds) <= SAME_PLACE for box in boxes):
+                track.recent.append(SOMEBODY_ELSE)
 
     def _forget_doubles(self, faces: list[Observation], moment: Moment) -> None:
         """An unknown face that nobody heard of is forgotten when somebody identified stands on its spot instead."""

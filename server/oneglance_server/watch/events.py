@@ -4,15 +4,17 @@ import base64
 import http.client
 import json
 import queue
+import re
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from oneglance_server.watch.appearances import Event
+from oneglance_server.watch.urls import shown
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 QUEUE_EVENTS = 1000
@@ -70,11 +72,25 @@ def as_text(event: Event) -> str:
 
 
 def check_url(url: str) -> str:
-    """``url`` when events can be posted there. Raises ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url}: not an http or https URL")
-    return url
+    """``url`` when events can be posted there, its path and query percent-encoded where they have to be. Raises
+    ValueError, which names no secrets."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")
+        usable = parts.scheme in ("http", "https") and host and not re.search(rb"\s", host) and parts.port != 0
+    except ValueError:  # its words hold pieces of the URL
+        usable = False
+    if not usable:
+        raise ValueError(f"{shown(url)}: not an http or https URL")
+    path, query = (quote(part, safe="%/:=&?~#+!$,;'@()*[]") for part in (parts.path, parts.query))
+    return parts._replace(path=path, query=query, fragment="").geturl()
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """urllib would follow a POST with a GET without the event, and take the password to another host."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 class Poster:
@@ -88,6 +104,7 @@ class Poster:
         self._overflowed = 0
         self._failed = 0
         parts = urlsplit(check_url(url))
+        self._name = shown(url)
         self._url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self._headers = {"Content-Type": "application/json", "User-Agent": "oneglance-watch"}
         if parts.username is not None:
@@ -99,7 +116,7 @@ class Poster:
         self._troubled = False
         # The environment's proxies are not for this machine itself.
         handlers = [urllib.request.ProxyHandler({})] if parts.hostname in LOOPBACK else []
-        self._opener = urllib.request.build_opener(*handlers)
+        self._opener = urllib.request.build_opener(_NoRedirects, *handlers)
         self._thread = threading.Thread(target=self._work, name="post", daemon=True)
         self._thread.start()
 
@@ -139,9 +156,9 @@ class Poster:
             if self._troubled != (problem is not None):
                 self._troubled = problem is not None
                 self._tell(
-                    f"{self._url}: {problem}; an event was not delivered"
+                    f"{self._name}: {problem}; an event was not delivered"
                     if problem
-                    else f"{self._url}: takes events again; {self.given_up} were not delivered"
+                    else f"{self._name}: takes events again; {self.given_up} were not delivered"
                 )
 
     def _deliver(self, body: bytes) -> str | None:
@@ -160,7 +177,7 @@ class Poster:
                 problem = f"HTTP status {error.code}"
                 if error.code < 500 and error.code not in AGAIN:
                     break
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 reason = error.reason if isinstance(error, urllib.error.URLError) else error
                 problem = str(getattr(reason, "strerror", None) or reason)
         return problem or "stopped"

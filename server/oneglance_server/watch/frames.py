@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
@@ -16,6 +15,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageOps
 
 from oneglance_server.watch.appearances import Moment
+from oneglance_server.watch.urls import shown
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 TIMEOUT_SECONDS = 10.0  # of a network source, to connect and between two reads
@@ -63,7 +63,7 @@ class Frame:
 class Source(Protocol):
     """Something to watch.
 
-    name: for people; without a password.
+    name: for people; of a URL without password and query.
     live: frames come when they come, and never end for good. Known once it is open.
     length: in seconds, where known.
     """
@@ -84,7 +84,7 @@ def source_from(text: str, fps: float) -> Source:
     """What ``text`` names: a folder, a URL, the number of a camera, a device or a file. ``fps``: frames a second, at
     most, that are due. Nothing is opened yet."""
     if "://" in text:
-        return Video(text, fps, live=urlsplit(text).scheme not in ("http", "https", "file"))
+        return Video(text, fps, live=text.partition("://")[0].lower() not in ("http", "https", "file"))
     if text.isdecimal():
         return Video(f"/dev/video{text}", fps, live=True)
     if Path(text).is_dir():
@@ -132,7 +132,7 @@ class Video:
         self._text = text
         self._fps = fps
         self._is_url = "://" in text
-        self.name = _without_password(text) if self._is_url else text
+        self.name = shown(text) if self._is_url else text
         self._container: InputContainer | None = None
         self._number = 0
         self._started = time.monotonic()
@@ -271,11 +271,6 @@ def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float]) -> 
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=95, subsampling=0)
     return Encoded(buffer.getvalue(), width / size[0], height / size[1])
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _words(error: Exception) -> str:

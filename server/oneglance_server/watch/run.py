@@ -24,6 +24,7 @@ from oneglance_server.watch.frames import Encoded, Source
 
 WINDOW = 4  # frames under way
 TICK_SECONDS = 0.5  # how often a live source's silence is looked at
+SILENT_SECONDS = 30.0  # a server that owes an answer for so long is taken for gone
 # Of one frame; other errors concern all of them.
 OF_A_FRAME = (grpc.StatusCode.INVALID_ARGUMENT,)
 PASSING = (
@@ -89,6 +90,7 @@ class Watch:
         self._stopped = asyncio.Event()
         self._takes_photos = False
         self._heard = time.monotonic()
+        self._silence = asyncio.timeout(None)
 
     def stop(self) -> None:
         """Take no more frames; ``run`` returns once those under way are answered."""
@@ -99,7 +101,7 @@ class Watch:
     async def run(self) -> None:
         """Returns at the end of a file, or after ``stop``. Raises SourceError for a source that can't be opened and a
         file that breaks off, OneglanceError for what the server refuses altogether, and, watching a file, when it goes
-        away. A live source waits for it instead."""
+        away or owes an answer for 30 seconds. A live source waits for it instead."""
         gallery = await self._client.get_gallery(self._settings.gallery)
         if gallery.encoder_loaded:
             self._takes_photos = (await self._client.describe_model(gallery.encoder_digest)).model.takes_photos
@@ -124,31 +126,47 @@ class Watch:
     async def _identify(self, feed: Feed) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
-            self._underway.clear()
-            room = asyncio.Semaphore(WINDOW)
-            requests: asyncio.Queue[IdentifyRequest | None] = asyncio.Queue()
-            sending = asyncio.create_task(self._send(feed, room, requests))
             before = self.tally.answered
             try:
-                async for answer in self._client.identify_stream(_until_none(requests)):
-                    room.release()
-                    self._take(answer)
-                await sending  # raises what reading raised
+                await self._identify_until_it_breaks(feed)
                 return
             except (UnavailableError, InternalError) as error:
                 if not self._source.live:
                     raise
                 self.tally.lost += len(self._underway)
+                self._underway.clear()
+                self._announce_leaving()
                 if self.tally.answered > before:
                     pause = FIRST_PAUSE_SECONDS
                 self._tell(f"{self._client.target}: {error}; trying again in {pause:g} s")
-            finally:
-                sending.cancel()
-                await asyncio.wait([sending])
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), pause)
                 return
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _identify_until_it_breaks(self, feed: Feed) -> None:
+        room = asyncio.Semaphore(WINDOW)
+        requests: asyncio.Queue[IdentifyRequest | None] = asyncio.Queue()
+        self._silence = asyncio.timeout(None)
+        try:
+            async with self._silence:
+                sending = asyncio.create_task(self._send(feed, room, requests))
+                try:
+                    async for answer in self._client.identify_stream(_until_none(requests)):
+                        room.release()
+                        self._take(answer)
+                    await sending  # raises what reading raised
+                finally:
+                    sending.cancel()
+                    await asyncio.wait([sending])
+        except TimeoutError:
+            raise UnavailableError(f"no answer for {SILENT_SECONDS:g} s") from None
+
+    def _await_answer(self) -> None:
+        """From now on, while frames are under way, the next answer has SILENT_SECONDS."""
+        if not self._silence.expired():
+            due = asyncio.get_running_loop().time() + SILENT_SECONDS
+            self._silence.reschedule(due if self._underway else None)
 
     async def _send(self, feed: Feed, room: asyncio.Semaphore, requests: asyncio.Queue[IdentifyRequest | None]) -> None:
         o = self._settings
@@ -166,6 +184,8 @@ class Watch:
                     room.release()
                     continue
                 self._underway.append((frame.moment, encoded))
+                if len(self._underway) == 1:
+                    self._await_answer()
                 probe = photo(encoded.data, small_faces=o.small_faces) if self._takes_photos else encoded.data
                 requests.put_nowait(identify_request(o.gallery, [probe], max_candidates=1, tau=o.tau))
         finally:
@@ -175,6 +195,7 @@ class Watch:
         moment, encoded = self._underway.popleft()
         self.tally.seconds = moment.seconds
         self._heard = time.monotonic()
+        self._await_answer()
         if answer.HasField("error"):
             error = from_error(answer.error)
             if error.code not in OF_A_FRAME and not (self._source.live and error.code in PASSING):
@@ -202,8 +223,11 @@ class Watch:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             if not self._underway:
-                silent = time.monotonic() - self._heard
-                self._announce(self._appearances.until(self.tally.seconds + silent))
+                self._announce_leaving()
+
+    def _announce_leaving(self) -> None:
+        silent = time.monotonic() - self._heard
+        self._announce(self._appearances.until(self.tally.seconds + silent))
 
 
 async def _until_none(requests: asyncio.Queue[IdentifyRequest | None]) -> AsyncIterator[IdentifyRequest]:

@@ -234,6 +234,8 @@ def test_a_threshold_set_by_hand_moves_every_mark(page: Any, fake: FakeServer) -
     before = mark.bounding_box()["x"]
     page.get_by_role("tab", name="Threshold").click()
     expect(page.locator(".figure")).to_have_text("τ 0.3600")
+    page.get_by_role("button", name="Set by hand").click()
+    expect(page.locator(".threshold .refusal").first).to_contain_text("Type a τ first")
     page.get_by_label("τ, squared L2").fill("0.01")
     page.get_by_role("button", name="Set by hand").click()
     expect(page.locator(".figure")).to_have_text("τ 0.0100")

@@ -99,6 +99,7 @@ class AsyncClient:
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.keepalive_time_ms", 20_000),  # while a call is under way: a host that vanished is noticed
             ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
         ]
         if target.rpartition(":")[0].strip("[]") in LOOPBACK:
             options.append(("grpc.enable_http_proxy", 0))  # gRPC would send even loopback through $http_proxy

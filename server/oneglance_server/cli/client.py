@@ -294,7 +294,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default=os.environ.get("ONEGLANCE_SERVER", DEFAULT_SERVER),
         help=f"where the server is [ONEGLANCE_SERVER, else {DEFAULT_SERVER}]",
     )
-    common.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="deadline of a call [30]")
+    common.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="deadline of a call [30]; streams and calibrate have none",
+    )
     common.add_argument("--json", action="store_true", help="print messages as JSON, one per line")
     for name, (call, summary, arguments) in _CALLS.items():
         parser = commands.add_parser(name, help=summary, description=summary, parents=[common])

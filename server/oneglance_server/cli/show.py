@@ -78,7 +78,9 @@ def _calibrated(r: CalibrateResponse) -> str:
     lines = [_calibration(r.calibration)]
     if r.skipped:
         reasons = Counter(skipped.error.reason for skipped in r.skipped)
-        lines.append("skipped: " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
+        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        more = f"; these are the first of {r.skipped_count:,}" if r.skipped_count > len(r.skipped) else ""
+        lines.append(f"skipped: {listed}{more}")
     return "\n".join([*lines, f"in force: {_threshold(r.threshold)}"])
 
 
@@ -147,7 +149,7 @@ def _identified(r: IdentifyResponse) -> str:
     probes = sorted({*r.photos, *(result.probe_index for result in r.results)})
     for probe in probes:
         found = [result for result in r.results if result.probe_index == probe]
-        if len(probes) > 1:
+        if r.photos and len(probes) > 1:
             lines.append(f"probe {probe + 1}:")
         if not found:
             lines.append(_photo(r.photos[probe]))

@@ -513,9 +513,7 @@ class Page:
                 self.tau_words = ui.label().classes("soft tau-words")
                 with ui.row().classes("actions"):
                     self.tau_input = ui.number("τ, squared L2", min=0, step=0.01, format="%.4f").props("outlined dense")
-                    ui.button("Set by hand", on_click=lambda: self._set_tau(self.tau_input.value)).props(
-                        "unelevated no-caps"
-                    )
+                    ui.button("Set by hand", on_click=self._set_by_hand).props("unelevated no-caps")
                     ui.button("Clear", on_click=lambda: self._set_tau(None)).props("flat no-caps").tooltip(
                         "Go back to the model's"
                     )
@@ -561,7 +559,6 @@ class Page:
             self.tau_value.text = f"τ {threshold.tau:.4f}"
             expected = expected_words(threshold, gallery.subject_count)
             self.tau_words.text = f"{source_words(threshold)}; expected FPIR: {expected}"
-        self.tau_input.value = self.tau
         evidence: tuple[float, float | None] | None = None
         with self._refusals(self.tau_refusal):
             versions = await self.api.list_thresholds(gallery.id)
@@ -593,6 +590,12 @@ class Page:
             await self._identify_probes(gallery)
         if self._is_shown(gallery):
             self._render_charts(gallery, evidence)
+
+    async def _set_by_hand(self) -> None:
+        if self.tau_input.value is None:
+            self.tau_refusal.text = "Type a τ first; Clear goes back to the model's."
+        else:
+            await self._set_tau(self.tau_input.value)
 
     async def _set_tau(self, tau: float | None) -> None:
         if self.gallery is None:

@@ -118,11 +118,14 @@ class Calibration(_Part):
         return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()[:12]
 
     def fmr(self, tau: float) -> float | None:
-        """Share of non-mated pairs at or below ``tau``; None without a curve."""
+        """Share of non-mated pairs at or below ``tau``; None without a curve.
+
+        Below the nearest pair that was seen it is that pair's rate: that there was none is no proof of zero.
+        """
         if not self.fmr_curve:
             return None
         distance, rate = np.array(self.fmr_curve, dtype=np.float64).T
-        return float(np.interp(tau, distance, rate, left=0.0, right=1.0))
+        return float(np.interp(tau, distance, rate, left=rate[0], right=1.0))
 
     @field_validator("fmr_curve")
     @classmethod

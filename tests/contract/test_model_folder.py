@@ -265,3 +265,10 @@ def test_fmr_is_interpolated() -> None:
     assert calibration.fmr(0.3) == pytest.approx(0.005)
     assert calibration.fmr(5) == 1
     assert Calibration.model_validate(manifest | {"fmr_curve": []}).fmr(0.3) is None
+
+
+def test_below_the_nearest_pair_seen_the_match_rate_is_not_zero() -> None:
+    curve = calibration(0.5)
+    assert curve.fmr(0.0) == curve.fmr(0.1) == pytest.approx(0.0001)
+    assert curve.fmr(0.05) == pytest.approx(0.0001)
+    assert curve.fmr(5.0) == 1.0

@@ -25,7 +25,7 @@ from oneglance.model_folder import (
     write_model_folder,
 )
 from tests.face_models import face_models
-from tests.models import pixels_model, signal_model
+from tests.models import calibration, pixels_model, signal_model
 
 
 @pytest.fixture

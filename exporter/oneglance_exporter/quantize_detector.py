@@ -76,7 +76,7 @@ def quantize_detector(
             "parity": NamedParity(
                 inputs=old.parity.inputs,
                 outputs={"scores": Array.pack(scores)},
-                tolerance=rounding_tolerance(in_float(graph, "scores", feeds), after.scores),
+                tolerance=rounding_tolerance(in_float(graph, "scores", feeds), after.scores, capped=True),
             ),
         }
     )

@@ -22,7 +22,7 @@ def session_of(graph: bytes, threads: int, *, as_written: bool = False) -> onnxr
     """A session on the CPU; ``as_written``: node by node. Raises ExportError for an unusable graph."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised; a trial that may fail need not shout
     if as_written:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

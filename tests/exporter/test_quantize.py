@@ -12,8 +12,9 @@ import pytest
 from oneglance.glyphs import alphabet
 from oneglance.model_folder import AuthorThreshold, read_model_folder, write_model_folder
 from oneglance_exporter.cli import main
-from oneglance_exporter.errors import DataError, SettingsError
+from oneglance_exporter.errors import DataError, ExportError, SettingsError
 from oneglance_exporter.imports.dlib_faces import import_dlib_faces
+from oneglance_exporter.int8 import rounding_tolerance
 from oneglance_exporter.quantize import MOST_PICTURES, quantize
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.engines.encoder import Encoder
@@ -148,3 +149,13 @@ def test_a_face_encoder_gets_its_ranges_from_aligned_faces(
     # Far below dlib's tau of 0.36.
     assert after.manifest.training["quantized"]["squared_l2_to_original_max"] < 0.02
     Encoder(after, Runtime(device="cpu", threads=1, gpu_memory_bytes=1))
+
+
+def test_an_encoder_that_hangs_on_rounding_is_refused_sooner_than_a_detector() -> None:
+    exact = np.ones((2, 3), np.float32)
+    assert rounding_tolerance([exact], [exact + 0.04]) == pytest.approx(0.0801, abs=1e-6)
+    with pytest.raises(ExportError, match=r"rounding by up to 0\.06"):
+        rounding_tolerance([exact], [exact + 0.06])
+    assert rounding_tolerance([exact], [exact + 0.06], capped=True) == 0.1
+    with pytest.raises(ExportError, match="rounding"):
+        rounding_tolerance([exact], [exact + 0.11], capped=True)

@@ -118,3 +118,7 @@ def test_mistakes_exit_with_words(server: Server, files: Path, capsys: Capture) 
     with pytest.raises(SystemExit) as caught:
         main(["identify"])
     assert caught.value.code == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["identify", "g", str(files / "0.png"), "--face", "1,2"])
+    assert caught.value.code == 2
+    assert "neither largest, aligned nor a box" in capsys.readouterr().err

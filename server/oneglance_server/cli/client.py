@@ -60,6 +60,18 @@ def command(summary: str, *arguments: Argument) -> Callable[[Call], Call]:
     return register
 
 
+def _which(text: str) -> Which:
+    if text == "largest":
+        return "largest"
+    if text == "aligned":
+        return "aligned"
+    try:
+        x, y, width, height = map(float, text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither largest, aligned nor a box X,Y,WIDTH,HEIGHT") from error
+    return x, y, width, height
+
+
 GALLERY = argument("gallery", "gallery id", metavar="GALLERY")
 SUBJECT = argument("subject", "subject id", metavar="SUBJECT")
 _EXAMPLE = "a picture; or FILE.npy with the encoder's input or, given --encoder-digest, an encoding"
@@ -74,7 +86,7 @@ WHICH = argument(
     "which face of a photo: largest, aligned (the picture is an aligned face already), or a box X,Y,WIDTH,HEIGHT "
     "[the only one; in identify, every one]",
     metavar="WHICH",
-    type=lambda text: _which(text),
+    type=_which,
 )
 SMALL = argument(
     "--small-faces",
@@ -330,15 +342,6 @@ def _run(o: Options) -> int:
 def _judged(answer: VerifyResponse, o: Options) -> VerifyResponse:
     o.status = 0 if answer.same else DIFFERENT
     return answer
-
-
-def _which(text: str) -> Which:
-    if text == "largest":
-        return "largest"
-    if text == "aligned":
-        return "aligned"
-    x, y, width, height = map(float, text.split(","))
-    return x, y, width, height
 
 
 def _examples(files: Iterable[str], o: Options) -> Iterator[ExampleLike]:

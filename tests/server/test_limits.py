@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from oneglance import Client, OneglanceError, enroll_request, identify_request
 from oneglance.faces.finder import FaceFinder
@@ -59,6 +60,24 @@ def test_a_crowd_of_crowds_is_refused_before_it_is_encoded(tmp_path: Path) -> No
         assert len(caught.value.photo.faces) == 32  # trailing metadata can't hold more
         assert caught.value.photo.faces_truncated
         assert caught.value.metadata["faces"] == str(len(places))
+
+
+def test_want_of_memory_is_not_blamed_on_the_picture(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(self: Image.Image, *_: object) -> None:
+        raise MemoryError
+
+    folders = (models[0], make_models(tmp_path / "m"))
+    with server_thread(data_dir=tmp_path / "d", models=folders) as server, Client(server.address) as client:
+        one = encoded(face_models.photo({(8, 8): 1}))
+        monkeypatch.setattr(Image.Image, "convert", no_room)
+        for encoder in ("tiny-faces", "pixels"):
+            with pytest.raises(OneglanceError) as caught:
+                client.encode(one, encoder=encoder)
+            assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+        monkeypatch.undo()
+        assert len(client.encode(one, encoder="tiny-faces")) == 1
 
 
 @pytest.mark.parametrize("shape", [(7, 500_000), (500_000, 7), (1, 2_000_000), (300, 60_000), (3000, 3000)])

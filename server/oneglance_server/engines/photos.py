@@ -110,10 +110,8 @@ class Looker:
         for i, look in enumerate(looks):
             try:
                 waiting.append((i, self._timed("decode", functools.partial(decode_photo, look.data, self._limits))))
-            except PictureError as error:
+            except (PictureError, Overloaded) as error:
                 outcomes[i] = error
-            except MemoryError:
-                outcomes[i] = Overloaded("not enough memory for this photo now", metadata={"queue": "photo"})
             if sum(pixels.shape[0] * pixels.shape[1] for _, pixels in waiting) > _PIXELS_AT_ONCE:
                 self._look_at(waiting, looks, outcomes)
                 waiting = []

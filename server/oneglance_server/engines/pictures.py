@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from oneglance_server.errors import Overloaded
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 # The limit below is ours, checked before decoding; Pillow's own would warn at another number.
@@ -78,6 +80,8 @@ def _decode(
                 return _to_array(picture, mode, size, resample)
     except PictureError:
         raise
+    except MemoryError as error:  # not the picture's fault
+        raise Overloaded("not enough memory for this picture now", metadata={"queue": "pictures"}) from error
     except UnidentifiedImageError as error:
         raise PictureError("IMAGE_UNDECODABLE", f"not a picture of a known format ({', '.join(FORMATS)})") from error
     except (

@@ -21,6 +21,7 @@ from oneglance_server.errors import (
     ForeignEncoding,
     InvalidRequest,
     ModelNotFound,
+    Overloaded,
 )
 from oneglance_server.service.content import MAX_FACES, ClientEncoding, Content, Picture, TensorInput
 
@@ -281,6 +282,8 @@ class Encoders:
                     results.append(inputs)  # replaced below
                 except PictureError as error:
                     results.append(InvalidRequest.field(job.path, str(error), reason=error.reason))
+                except Overloaded as error:
+                    results.append(error)
             if good:
                 outputs = encoder.encode(inputs[: len(good)])
                 usable = usable_encodings(outputs)

@@ -5,7 +5,7 @@ A model folder holds two files::
     model.onnx      the network; dynamic batch; preprocessing inside the graph
     manifest.json   what it takes, what it returns, its tau, where it came from, parity vectors
 
-There are three kinds: an encoder, a face detector, a landmark finder. The exporter writes them with
+There are four kinds: an encoder, a face detector, a landmark finder, a stylizer. The exporter writes them with
 :func:`write_model_folder`, the server reads them with :func:`read_any_model_folder`. Neither torch nor grpc is needed
 here. Needs pydantic, which every extra but the bare client brings.
 
@@ -342,7 +342,60 @@ class LandmarksManifest(_Model):
         return {"kind": self.kind, "landmarks": self.landmarks}
 
 
-AnyManifest = Annotated[EncoderManifest | DetectorManifest | LandmarksManifest, Field(discriminator="kind")]
+class Style(_Part):
+    """One style of a stylizer, and what it was learned from.
+
+    title: the picture, for people. source, license: where the picture that was trained on comes from, and its terms.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    title: str = ""
+    source: str = ""
+    license: str = ""
+
+
+class StylizerManifest(_Model):
+    """``manifest.json`` of a stylizer: one network for S styles (Dumoulin, Shlens and Kudlur 2017).
+
+    The graph takes
+
+    * ``image`` uint8 [N, H, W, 3] rgb; H and W are multiples of ``multiple`` and at least ``least_side``;
+    * ``weights`` float32 [N, S]: how much of each style, >= 0, summing to 1;
+    * ``moments`` float32 [N, M, 2] and ``own`` float32 [N] in [0, 1]: where ``own`` is 1 each picture is normalised
+      by its own mean and standard deviation per channel, as instance normalisation does, and ``moments`` is not
+      looked at (but must be finite); where it is 0, by the (mean, standard deviation) given; between, by the mean of
+      both.
+
+    It returns ``stylized`` float32 [N, H, W, 3] in [0, 255], and ``used`` float32 [N, M, 2], the moments that were
+    used. So a large picture can be stylized tile by tile under the moments of a small copy of it, and a video under
+    moments that change slowly.
+
+    margin: with given moments a pixel depends on nothing more than ``margin`` pixels away in either direction.
+    """
+
+    kind: Literal["stylizer"] = "stylizer"
+    styles: tuple[Style, ...] = Field(min_length=1, max_length=256)
+    multiple: int = Field(ge=1, le=64)
+    least_side: int = Field(ge=1, le=1024)
+    margin: int = Field(ge=0, le=1024)
+    moments: int = Field(ge=1, le=MAX_DIMENSION)
+    parity: NamedParity
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [style.name for style in self.styles]
+        if len(set(names)) != len(names):
+            raise ValueError("styles: two have the same name")
+        return self
+
+    def _contract(self) -> dict[str, Any]:
+        contract = self.model_dump(mode="json", include={"kind", "multiple", "least_side", "margin", "moments"})
+        return {**contract, "styles": [style.name for style in self.styles]}
+
+
+AnyManifest = Annotated[
+    EncoderManifest | DetectorManifest | LandmarksManifest | StylizerManifest, Field(discriminator="kind")
+]
 _ANY_MANIFEST: TypeAdapter[AnyManifest] = TypeAdapter(AnyManifest)
 _DETECTOR_CONTRACT = {
     "window",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from oneglance.client.requests import mate as mate
     from oneglance.client.requests import photo as photo
     from oneglance.client.requests import stranger as stranger
+    from oneglance.client.requests import stream_settings as stream_settings
+    from oneglance.client.requests import stylize_settings as stylize_settings
     from oneglance.client.sync_client import Client as Client
 
 _HOMES = {
@@ -38,6 +40,8 @@ _HOMES = {
     "mate": "oneglance.client.requests",
     "photo": "oneglance.client.requests",
     "stranger": "oneglance.client.requests",
+    "stream_settings": "oneglance.client.requests",
+    "stylize_settings": "oneglance.client.requests",
 }
 __all__ = [
     "AsyncClient",
@@ -49,6 +53,8 @@ __all__ = [
     "mate",
     "photo",
     "stranger",
+    "stream_settings",
+    "stylize_settings",
 ]
 
 

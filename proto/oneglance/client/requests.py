@@ -18,6 +18,15 @@ from oneglance.v1.face_pb2 import (
 )
 from oneglance.v1.gallery_pb2 import CalibrationProbe
 from oneglance.v1.identification_pb2 import IdentifyRequest
+from oneglance.v1.stylization_pb2 import (
+    PICTURE_FORMAT_JPEG,
+    PICTURE_FORMAT_PNG,
+    PICTURE_FORMAT_UNSPECIFIED,
+    PICTURE_FORMAT_WEBP,
+    StreamSettings,
+    StyleWeight,
+    StylizeSettings,
+)
 from oneglance.v1.subject_pb2 import (
     ON_EXISTING_ADD,
     ON_EXISTING_FAIL,
@@ -38,6 +47,13 @@ _ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": 
 
 SmallFaces = Literal["when-none", "always", "never"]
 SMALL_FACES = {"when-none": SMALL_FACES_WHEN_NONE, "always": SMALL_FACES_ALWAYS, "never": SMALL_FACES_NEVER}
+PictureFormatName = Literal["", "png", "jpeg", "webp"]
+_FORMATS = {
+    "": PICTURE_FORMAT_UNSPECIFIED,
+    "png": PICTURE_FORMAT_PNG,
+    "jpeg": PICTURE_FORMAT_JPEG,
+    "webp": PICTURE_FORMAT_WEBP,
+}
 Which = Literal["largest", "aligned"] | tuple[float, float, float, float] | None
 
 
@@ -135,6 +151,48 @@ def identify_request(
         tau=tau,
         all_matches=all_matches,
     )
+
+
+def stylize_settings(
+    styles: str | Mapping[str, float],
+    *,
+    stylizer: str = "",
+    strength: float | None = None,
+    keep_colors: bool = False,
+    format: PictureFormatName = "",
+    quality: int = 0,
+    max_side: int = 0,
+) -> StylizeSettings:
+    """How ``stylize`` shall repaint a picture.
+
+    styles: the name of a style, or weights by name, which sum to 1: ``{"waves": 0.7, "mosaic": 0.3}``.
+    stylizer: name or digest; may stay empty when one is loaded.
+    strength: how much of the stylized picture, [0, 1]; all of it when None.
+    keep_colors: take only brightness from the stylized picture.
+    format: ``png``, ``jpeg`` or ``webp``; empty for that of the picture. quality: 1 to 100 of jpeg and webp; 0 for 90.
+    max_side: shrink to at most so many pixels on the longer side first; 0 leaves the size.
+    """
+    weights = {styles: 0.0} if isinstance(styles, str) else styles
+    return StylizeSettings(
+        styles=[StyleWeight(style=style, weight=weight) for style, weight in weights.items()],
+        stylizer=stylizer,
+        strength=strength,
+        keep_colors=keep_colors,
+        format=_FORMATS[format],
+        quality=quality,
+        max_side=max_side,
+    )
+
+
+def stream_settings(
+    settings: StylizeSettings, *, steadiness: float | None = None, every_frame: bool = False
+) -> StreamSettings:
+    """Settings of a stream of frames, as ``stylize_stream`` sends them first and takes them among the frames.
+
+    steadiness: how much of what does not move is kept from the frame before, [0, 1); the server's default when None.
+    every_frame: hold the sender back rather than drop frames.
+    """
+    return StreamSettings(settings=settings, steadiness=steadiness, every_frame=every_frame)
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:

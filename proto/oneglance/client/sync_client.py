@@ -16,12 +16,15 @@ from oneglance.client.requests import (
     SMALL_FACES,
     ExampleLike,
     OnExisting,
+    PictureFormatName,
     SmallFaces,
     enroll_request,
     example,
     identify_request,
-    picture,
+    stream_settings,
+    stylize_settings,
 )
+from oneglance.client.requests import picture as picture_bytes
 from oneglance.v1.common_pb2 import Encoding, Threshold
 from oneglance.v1.detection_pb2 import DetectFacesRequest, DetectFacesResponse
 from oneglance.v1.detection_pb2_grpc import DetectionServiceStub
@@ -53,6 +56,16 @@ from oneglance.v1.identification_pb2 import (
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
 from oneglance.v1.model_pb2 import DescribeModelRequest, DescribeModelResponse, ListModelsRequest, Model
 from oneglance.v1.model_pb2_grpc import ModelServiceStub
+from oneglance.v1.stylization_pb2 import (
+    ListStylesRequest,
+    StreamSettings,
+    Style,
+    StylizedPicture,
+    StylizeRequest,
+    StylizeStreamRequest,
+    StylizeStreamResponse,
+)
+from oneglance.v1.stylization_pb2_grpc import StylizationServiceStub
 from oneglance.v1.subject_pb2 import (
     BulkEnrollRequest,
     BulkEnrollResponse,
@@ -115,6 +128,7 @@ class Client:
         self._identification = IdentificationServiceStub(self._channel)
         self._detection = DetectionServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
+        self._stylization = StylizationServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -327,9 +341,80 @@ class Client:
 
     def detect_faces(self, *photos: ExampleLike, small_faces: SmallFaces = "when-none") -> DetectFacesResponse:
         """The faces of each photo (a path, or the bytes of a picture), with landmarks and quality."""
-        images = [picture(photo) for photo in photos]
+        images = [picture_bytes(photo) for photo in photos]
         request = DetectFacesRequest(images=images, small_faces=SMALL_FACES[small_faces])
         return self._call(self._detection.DetectFaces, request)
+
+    # Stylization
+
+    def list_styles(self) -> list[Style]:
+        """The styles of all loaded stylizers."""
+        return list((self._call(self._stylization.ListStyles, ListStylesRequest())).styles)
+
+    def stylize(
+        self,
+        picture: ExampleLike,
+        styles: str | Mapping[str, float],
+        *,
+        stylizer: str = "",
+        strength: float | None = None,
+        keep_colors: bool = False,
+        format: PictureFormatName = "",
+        quality: int = 0,
+        max_side: int = 0,
+    ) -> StylizedPicture:
+        """Repaint a picture (a path, or its bytes) in a style, or a blend of several: ``{"waves": 0.7, "mosaic": 0.3}``.
+        ``stylize_settings`` tells the other arguments. A large picture takes a while: mind ``timeout_seconds``."""
+        settings = stylize_settings(
+            styles,
+            stylizer=stylizer,
+            strength=strength,
+            keep_colors=keep_colors,
+            format=format,
+            quality=quality,
+            max_side=max_side,
+        )
+        request = StylizeRequest(image=picture_bytes(picture), settings=settings)
+        return (self._call(self._stylization.Stylize, request)).picture
+
+    def stylize_stream(
+        self,
+        frames: Iterable[ExampleLike | StreamSettings],
+        styles: str | Mapping[str, float],
+        *,
+        stylizer: str = "",
+        strength: float | None = None,
+        keep_colors: bool = False,
+        format: PictureFormatName = "",
+        quality: int = 0,
+        max_side: int = 0,
+        steadiness: float | None = None,
+        every_frame: bool = False,
+    ) -> Iterator[StylizeStreamResponse]:
+        """Repaint frames of a video as they come. Without ``every_frame`` the newest wins; ``index`` and ``dropped`` of
+        an answer tell which were left out. ``stylize_settings`` and ``stream_settings`` tell the other arguments; a
+        StreamSettings among the frames changes them from the next frame on."""
+        settings = stylize_settings(
+            styles,
+            stylizer=stylizer,
+            strength=strength,
+            keep_colors=keep_colors,
+            format=format,
+            quality=quality,
+            max_side=max_side,
+        )
+
+        def messages() -> Iterator[StylizeStreamRequest]:
+            first = stream_settings(settings, steadiness=steadiness, every_frame=every_frame)
+            yield StylizeStreamRequest(settings=first)
+            for frame in frames:
+                if isinstance(frame, StreamSettings):
+                    yield StylizeStreamRequest(settings=frame)
+                else:
+                    yield StylizeStreamRequest(frame=picture_bytes(frame))
+
+        for response in self._stream(self._stylization.StylizeStream, messages()):
+            yield response
 
     # Models
 

@@ -363,7 +363,7 @@ class Client:
         quality: int = 0,
         max_side: int = 0,
     ) -> StylizedPicture:
-        """Repaint a picture (a path, or its bytes) in a style, or a blend of several: ``{"waves": 0.7, "mosaic": 0.3}``.
+        """Repaint a picture (a path, or its bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``.
         ``stylize_settings`` tells the other arguments. A large picture takes a while: mind ``timeout_seconds``."""
         settings = stylize_settings(
             styles,

@@ -42,12 +42,28 @@ def save(run: Path, checkpoint: Checkpoint) -> None:
     """Replace the run's checkpoint so that a kill at any moment leaves the old or the new one."""
     content = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
     content["settings"] = dataclasses.asdict(checkpoint.settings)
-    content["format"] = _FORMAT
+    write(run, _FORMAT, content)
+
+
+def load(run: Path) -> Checkpoint:
+    """Read a run's checkpoint. Raises RunError when it is missing or damaged."""
+    content = read(run, _FORMAT)
+    try:
+        settings = content.pop("settings")
+        for name in ("data", "validation"):
+            settings[name] = tuple(settings[name])
+        return Checkpoint(settings=TrainSettings(**settings), **content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{run / CHECKPOINT_FILE}: damaged checkpoint: {error}") from error
+
+
+def write(run: Path, format: str, content: State) -> None:
+    """Replace the run's checkpoint file as a whole. Raises RunError."""
     fresh = run / (CHECKPOINT_FILE + ".new")
     try:
         run.mkdir(parents=True, exist_ok=True)
         with open(fresh, "wb") as file:
-            torch.save(content, file)
+            torch.save({**content, "format": format}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, run / CHECKPOINT_FILE)
@@ -55,20 +71,18 @@ def save(run: Path, checkpoint: Checkpoint) -> None:
         raise RunError(f"{run}: can't write the checkpoint: {error}") from error
 
 
-def load(run: Path) -> Checkpoint:
-    """Read a run's checkpoint. Raises RunError when it is missing or damaged."""
+def read(run: Path, format: str) -> State:
+    """What ``write`` wrote. Raises RunError when it is missing, damaged, or of another format."""
     path = run / CHECKPOINT_FILE
     if not path.is_file():
         raise RunError(f"{path}: no such file; is {run} the --out of a training?")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content.pop("format") != _FORMAT:
-            raise RunError(f"{path}: not a checkpoint of this version")
-        settings = content.pop("settings")
-        for name in ("data", "validation"):
-            settings[name] = tuple(settings[name])
-        return Checkpoint(settings=TrainSettings(**settings), **content)
+        content: State = torch.load(path, map_location="cpu", weights_only=True)
+        found = content.pop("format")
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path}: damaged checkpoint: {error}") from error
     except pickle.UnpicklingError as error:
         raise RunError(f"{path}: damaged checkpoint: not written by torch.save") from error
+    if found != format:
+        raise RunError(f"{path}: a checkpoint of {found}, not of {format}: another kind of training, or version")
+    return content

@@ -4,7 +4,6 @@ Parses, calls one function, prints. torch is imported only by the commands that 
 """
 
 import argparse
-import dataclasses
 import json
 import shlex
 import sys
@@ -22,7 +21,9 @@ from oneglance.model_folder import (
 )
 from oneglance_exporter.errors import ExporterError, SettingsError
 from oneglance_exporter.imports import onnx_options
+from oneglance_exporter.options import add_settings, given_settings, model_name
 from oneglance_exporter.settings import TrainSettings
+from oneglance_exporter.style import commands as style
 
 _EPILOG = """\
 from drawings to a served encoder:
@@ -68,11 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter import progress, train
 
-    names = {field.name for field in dataclasses.fields(TrainSettings)}
-    given = {name: value for name, value in vars(options).items() if name in names}
-    for name in ("data", "validation"):
-        if name in given:
-            given[name] = tuple(given[name])
+    given = given_settings(options, TrainSettings)
     run = Path(options.out)
     command = shlex.join(["oneglance-exporter", *arguments])
     try:
@@ -90,6 +87,9 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _export(options: argparse.Namespace, arguments: list[str]) -> None:
+    if options.kind == "stylizer":
+        style.export(options)
+        return
     from oneglance_exporter.export import export
 
     manifest = export(Path(options.run), Path(options.out), options.name, options.description, options.license)
@@ -213,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="oneglance-exporter",
-        description="Train, export, import, calibrate and measure one-shot encoders.",
+        description="Train, export, import, calibrate and measure one-shot encoders; train and export stylizers.",
         epilog=_EPILOG,
         formatter_class=raw,
     )
@@ -229,13 +229,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     encoder.add_argument("--out", required=True, metavar="RUN_DIR", help="where checkpoints and the log go")
     encoder.add_argument("--resume", action="store_true", help="go on with the training in RUN_DIR")
-    _add_settings(encoder)
+    add_settings(encoder, TrainSettings)
     encoder.set_defaults(run_command=_train)
+    style.add_training(kinds)
 
-    exporter = commands.add_parser("export", help="write a run's encoder as a model folder")
+    exporter = commands.add_parser("export", help="write a run's encoder or stylizer as a model folder")
+    exporter.add_argument(
+        "kind", nargs="?", choices=["encoder", "stylizer"], default="encoder", help="what was trained (%(default)s)"
+    )
     exporter.add_argument("--run", required=True, metavar="RUN_DIR")
     exporter.add_argument("--out", required=True, metavar="MODEL_DIR", help="replaced if it is there")
-    exporter.add_argument("--name", required=True, type=_name, help="as clients will know it: a-z 0-9 . _ -")
+    exporter.add_argument("--name", required=True, type=model_name, help="as clients will know it: a-z 0-9 . _ -")
     exporter.add_argument("--description", default="", help="one sentence for people")
     exporter.add_argument("--license", default="", help="of the weights and of the data behind them")
     exporter.set_defaults(run_command=_export)
@@ -255,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", type=Path, metavar="DIR", help="folder of the .dat files (that of the installed package)"
     )
     dlib.set_defaults(run_command=_import_dlib_faces)
-    onnx_options.add_parser(sources, _name)
+    onnx_options.add_parser(sources, model_name)
 
     quantizer = commands.add_parser(
         "quantize",
@@ -268,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_pictures(quantizer, "pictures such as it will see: they set the ranges of its activations")
     quantizer.add_argument("--out", required=True, type=Path, metavar="MODEL_DIR", help="replaced if it is there")
-    quantizer.add_argument("--name", type=_name, help="of the new model (the old one's and -int8)")
+    quantizer.add_argument("--name", type=model_name, help="of the new model (the old one's and -int8)")
     quantizer.set_defaults(run_command=_quantize)
 
     calibrate = commands.add_parser("calibrate", help="fit the threshold tau on held-out subjects")
@@ -286,6 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--splits", type=int, default=20, help="random galleries (%(default)s)")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(run_command=_evaluate)
+    style.add_commands(commands)
     return parser
 
 
@@ -304,33 +309,6 @@ def _add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
     )
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned faces already")
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime (%(default)s)")
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """One option per TrainSettings field. Only those given reach the namespace: --resume needs to know."""
-    hints = typing.get_type_hints(TrainSettings)
-    for field in dataclasses.fields(TrainSettings):
-        kind = hints[field.name]
-        known = f" ({field.default})" if field.default not in ((), None) else ""
-        flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"] + known
-        if typing.get_origin(kind) is tuple:
-            parser.add_argument(flag, nargs="+", metavar="PATH", default=argparse.SUPPRESS, help=text)
-        elif typing.get_origin(kind) is typing.Literal:
-            choices = typing.get_args(kind)
-            parser.add_argument(flag, choices=choices, default=argparse.SUPPRESS, help=text)
-        else:
-            number = float if float in (kind, *typing.get_args(kind)) else int
-            letter = "X" if number is float else "N"
-            parser.add_argument(flag, type=number, metavar=letter, default=argparse.SUPPRESS, help=text)
-
-
-def _name(text: str) -> str:
-    """A model's name, checked here so that a bad one is a usage error."""
-    import re
-
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} has other characters than a-z 0-9 . _ -, or is too long")
-    return text
 
 
 if __name__ == "__main__":

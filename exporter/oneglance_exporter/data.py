@@ -101,7 +101,7 @@ def read_brought(
         for file, content in files:
             subject = "/".join(file.parts[shared:-1])
             if (subject, file.name) not in found:
-                found[subject, file.name] = bring(_decode(content, f"{path}: {file}", mode, draft))
+                found[subject, file.name] = bring(decode(content, f"{path}: {file}", mode, draft))
     given = Counter(subject for subject, _ in sorted(found))
     scarce = min(given, key=lambda subject: given[subject])
     if given[scarce] < least:
@@ -135,7 +135,7 @@ def read_photos(paths: Sequence[str | os.PathLike[str]], most: int, pixels: int)
     files = [(f"{path}: {file}", content) for path in map(Path, paths) for file, content in _files(path)]
     photos = []
     for name, content in files[:: -(-len(files) // most)]:
-        photo = _decode(content, name, "RGB", None)
+        photo = decode(content, name, "RGB", None)
         scale = math.sqrt(pixels / (photo.width * photo.height))
         if scale < 1:
             size = max(1, int(photo.width * scale)), max(1, int(photo.height * scale))
@@ -188,10 +188,10 @@ def _group(subject: str) -> str:
     return subject.rpartition("/")[0]
 
 
-def _decode(content: bytes, name: str, mode: str, draft: tuple[int, int] | None) -> Image.Image:
+def decode(content: bytes, name: str, mode: str, draft: tuple[int, int] | None) -> Image.Image:
     """One picture as the server would see it: upright, transparency on white, gray or rgb."""
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "PPM")) as image:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "PPM", "WEBP")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{name}: {image.width} x {image.height} is above {MAX_PIXELS} pixels")
             if draft:

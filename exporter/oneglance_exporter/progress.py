@@ -5,11 +5,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class Step(Protocol):
+    """What can be shown: how far, in [0, 1], and ``str``."""
+
+    @property
+    def done(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One step of a training. ``done`` is in [0, 1]; ``validation_error`` is the latest, if any."""
+    """One step of an encoder's training. ``done`` is in [0, 1]; ``validation_error`` is the latest, if any."""
 
     step: int
     done: float
@@ -27,12 +35,12 @@ class Report:
 
 
 @contextmanager
-def shown(every_seconds: float = 10.0) -> Iterator[Callable[[Report], None]]:
+def shown(every_seconds: float = 10.0) -> Iterator[Callable[[Step], None]]:
     """A function that shows each report it is given, on standard error."""
     if not sys.stderr.isatty():
         last = 0.0
 
-        def line(report: Report) -> None:
+        def line(report: Step) -> None:
             nonlocal last
             if report.done >= 1 or time.monotonic() - last > every_seconds:
                 last = time.monotonic()

@@ -6,7 +6,8 @@ from typing import Any, Literal
 from oneglance_exporter.errors import SettingsError
 
 
-def _option(default: Any, text: str) -> Any:
+def option(default: Any, text: str) -> Any:
+    """A setting's default, and its line of help."""
     return field(default=default, metadata={"help": text})
 
 
@@ -14,26 +15,26 @@ def _option(default: Any, text: str) -> Any:
 class TrainSettings:
     """Settings of ``train encoder``. Raises SettingsError for values out of range."""
 
-    data: tuple[str, ...] = _option((), "folders or zips of .../subject/*.png|jpg to learn from")
-    validation: tuple[str, ...] = _option((), "the same, only measured now and then, never learned from")
-    steps: int | None = _option(None, "stop after so many batches")
-    seconds: float | None = _option(None, "stop after so many seconds of training (without --steps)")
-    margin: float = _option(0.2, "alpha of the triplet loss, squared L2")
-    dimension: int = _option(128, "numbers per encoding")
-    classes_per_batch: int = _option(64, "P: classes in a batch")
-    examples_per_class: int = _option(4, "K: examples of each class in a batch")
-    procedural: float = _option(0.2, "share of a batch's classes that are invented characters")
-    composite: float = _option(0.25, "share of a batch's classes that are two drawings on one paper")
-    learning_rate: float = _option(3e-3, "AdamW's highest; falls linearly to 0")
-    weight_decay: float = _option(0.05, "AdamW's decay of the weights")
-    average: float = _option(0.998, "decay of the weights' moving average, which is what is exported")
-    precision: Literal["fp32", "bf16"] = _option(
+    data: tuple[str, ...] = option((), "folders or zips of .../subject/*.png|jpg to learn from")
+    validation: tuple[str, ...] = option((), "the same, only measured now and then, never learned from")
+    steps: int | None = option(None, "stop after so many batches")
+    seconds: float | None = option(None, "stop after so many seconds of training (without --steps)")
+    margin: float = option(0.2, "alpha of the triplet loss, squared L2")
+    dimension: int = option(128, "numbers per encoding")
+    classes_per_batch: int = option(64, "P: classes in a batch")
+    examples_per_class: int = option(4, "K: examples of each class in a batch")
+    procedural: float = option(0.2, "share of a batch's classes that are invented characters")
+    composite: float = option(0.25, "share of a batch's classes that are two drawings on one paper")
+    learning_rate: float = option(3e-3, "AdamW's highest; falls linearly to 0")
+    weight_decay: float = option(0.05, "AdamW's decay of the weights")
+    average: float = option(0.998, "decay of the weights' moving average, which is what is exported")
+    precision: Literal["fp32", "bf16"] = option(
         "fp32", "fp32, or bf16 (autocast; about twice as fast on a CPU with avx512_bf16 or AMX)"
     )
-    seed: int = _option(0, "decides first weights and every batch")
-    threads: int = _option(1, "torch threads")
-    checkpoint_seconds: float = _option(60.0, "time between checkpoints")
-    validation_seconds: float = _option(120.0, "time between measurements on --validation")
+    seed: int = option(0, "decides first weights and every batch")
+    threads: int = option(1, "torch threads")
+    checkpoint_seconds: float = option(60.0, "time between checkpoints")
+    validation_seconds: float = option(120.0, "time between measurements on --validation")
 
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:

@@ -8,10 +8,8 @@ fit, so it does not.
 import copy
 import dataclasses
 import json
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from oneglance_exporter.batches import Batches
 from oneglance_exporter.checkpoint import Checkpoint
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.errors import RunError, SettingsError
+from oneglance_exporter.loop import move_average, stop_signals
 from oneglance_exporter.loss import TripletLoss
 from oneglance_exporter.network import INPUT_SIZE, Encoder
 from oneglance_exporter.progress import Report
@@ -103,7 +102,7 @@ def _run(state: Checkpoint, run: Path, report: Callable[[Report], None]) -> Chec
 
     begun, before = time.monotonic(), state.elapsed_seconds
     saved = measured = begun
-    with _stop_signals() as stopped, open(run / checkpoints.LOG_FILE, "a") as log:
+    with stop_signals() as stopped, open(run / checkpoints.LOG_FILE, "a") as log:
         while (done := settings.progress(state.step, state.elapsed_seconds)) < 1 and not stopped():
             rate = settings.learning_rate * min(done / _WARMUP, 1 - done)
             for group in optimizer.param_groups:
@@ -115,7 +114,7 @@ def _run(state: Checkpoint, run: Path, report: Callable[[Report], None]) -> Chec
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            _move_average(average, model, min(settings.average, (1 + state.step) / (10 + state.step)))
+            move_average(average, model, min(settings.average, (1 + state.step) / (10 + state.step)))
 
             now = time.monotonic()
             state.step, state.elapsed_seconds = state.step + 1, before + now - begun
@@ -154,17 +153,6 @@ def _optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-@torch.no_grad()
-def _move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * model; batch norm's statistics likewise."""
-    current = model.state_dict()
-    for name, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(current[name], 1 - decay)
-        else:
-            value.copy_(current[name])
-
-
 @dataclasses.dataclass(frozen=True)
 class _Validation:
     pictures: Pictures
@@ -188,19 +176,3 @@ def encode(model: Encoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.floa
     """Encode uint8 [N, H, W, 1] -> float32 [N, D] in blocks, with the model as it is (eval or not)."""
     blocks = [model(torch.from_numpy(images[i : i + 256])).numpy() for i in range(0, len(images), 256)]
     return np.concatenate(blocks)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Let SIGINT and SIGTERM end the loop after its current step instead of breaking it."""
-    received: list[int] = []
-
-    def remember(number: int, frame: object) -> None:
-        received.append(number)
-
-    old = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -1,4 +1,5 @@
-"""Encoders run by OpenVINO instead of ONNX Runtime, on the CPU: ``--encoder-engine openvino`` or ``openvino-bf16``.
+"""Encoders and stylizers run by OpenVINO instead of ONNX Runtime, on the CPU: ``--encoder-engine openvino`` or
+``openvino-bf16``, and ``--stylizer-engine``.
 
 bf16 halves the cost of a convolution on processors with AVX512-BF16 or AMX and keeps 8 bits of every number. Nothing is
 replaced silently: without the package, off the CPU, or where the processor has no bf16, the server does not start.
@@ -35,29 +36,31 @@ class Value:
 
 
 class OpenVinoSession:
-    """As much of onnxruntime.InferenceSession as the encoder needs. Thread-safe.
+    """As much of onnxruntime.InferenceSession as an encoder or a stylizer needs. Thread-safe.
 
     Args:
         folder: the model.
         bf16: compute in bfloat16; else in float32 (8-bit models in 8 bits either way).
         threads: inside one run.
         runs_at_once: callers that are served at the same time; more wait.
+        flag: the setting that asked for it, for people.
 
     Raises StartupError.
     """
 
-    def __init__(self, folder: ModelFolder[Any], *, bf16: bool, threads: int, runs_at_once: int) -> None:
+    def __init__(
+        self, folder: ModelFolder[Any], *, bf16: bool, threads: int, runs_at_once: int,
+        flag: str = "--encoder-engine",
+    ) -> None:  # fmt: skip
         # OpenVINO would otherwise collect usage data for its maker, also on disk; without this module it doesn't.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError as error:
-            raise StartupError("--encoder-engine openvino: not installed; pip install 'oneglance[openvino]'") from error
+            raise StartupError(f"{flag} openvino: not installed; pip install 'oneglance[openvino]'") from error
         core = openvino.Core()
         if bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise StartupError(
-                "--encoder-engine openvino-bf16: this processor has no bf16; take openvino or onnxruntime"
-            )
+            raise StartupError(f"{flag} openvino-bf16: this processor has no bf16; take openvino or onnxruntime")
         precision = openvino.Type.bf16 if bf16 else openvino.Type.f32
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
@@ -71,12 +74,12 @@ class OpenVinoSession:
             raise StartupError(f"{folder.path}: OpenVINO can't load the model: {error}") from error
         if self._compiled.get_property("INFERENCE_PRECISION_HINT") != precision:
             raise StartupError(f"{folder.path}: OpenVINO would not compute in {precision.get_type_name()}")
-        self._bf16 = bf16
+        self.bf16 = bf16
         self._outputs = {output.get_any_name(): i for i, output in enumerate(self._compiled.outputs)}
         self._requests = threading.local()
 
     def get_providers(self) -> list[str]:
-        return ["OpenVINO bf16" if self._bf16 else "OpenVINO"]
+        return ["OpenVINO bf16" if self.bf16 else "OpenVINO"]
 
     def get_inputs(self) -> list[Value]:
         return [_value(port) for port in self._compiled.inputs]
@@ -94,7 +97,7 @@ class OpenVinoSession:
 
     def tolerance(self, declared: float, expected: npt.NDArray[np.float32]) -> float:
         """How far from ``expected`` (parity vectors) the outputs may lie, absolute; ``declared``: by the manifest."""
-        return max(declared, BF16_TOLERANCE * float(np.abs(expected).max())) if self._bf16 else declared
+        return max(declared, BF16_TOLERANCE * float(np.abs(expected).max())) if self.bf16 else declared
 
 
 def _value(port: Any) -> Value:

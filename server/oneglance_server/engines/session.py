@@ -19,6 +19,7 @@ from oneglance_server.engines.openvino import OpenVinoSession
 from oneglance_server.errors import StartupError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,15 @@ class Runtime:
     threads: inside one run.
     gpu_memory_bytes: ceiling of ONNX Runtime's arena on a GPU.
     engine: never replaced by another one either. runs_at_once: what OpenVINO is prepared for.
+    flag: the setting that chose the engine, for people.
     """
 
     device: str
     threads: int
     gpu_memory_bytes: int
-    engine: Literal["onnxruntime", "openvino", "openvino-bf16"] = "onnxruntime"
+    engine: Engine = "onnxruntime"
     runs_at_once: int = 1
+    flag: str = "--encoder-engine"
 
 
 def open_session(folder: ModelFolder[Any], runtime: Runtime, *, keep_memory: bool = True) -> Any:
@@ -46,9 +49,14 @@ def open_session(folder: ModelFolder[Any], runtime: Runtime, *, keep_memory: boo
     device = runtime.device
     if runtime.engine != "onnxruntime":
         if device != "cpu":
-            raise StartupError(f"--encoder-engine {runtime.engine}: runs on the CPU only, not on --device {device}")
-        bf16 = runtime.engine == "openvino-bf16"
-        return OpenVinoSession(folder, bf16=bf16, threads=runtime.threads, runs_at_once=runtime.runs_at_once)
+            raise StartupError(f"{runtime.flag} {runtime.engine}: runs on the CPU only, not on --device {device}")
+        return OpenVinoSession(
+            folder,
+            bf16=runtime.engine == "openvino-bf16",
+            threads=runtime.threads,
+            runs_at_once=runtime.runs_at_once,
+            flag=runtime.flag,
+        )
     try:
         ordinal = parse_device(device)
     except DeviceUnavailable as error:

@@ -4,7 +4,9 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 _FILTERS = {"box": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR}
 _BACKGROUND = (255, 255, 255, 255)
+Made = TypeVar("Made")
 
 
 class PictureError(ValueError):
@@ -37,6 +40,26 @@ class PictureLimits:
     max_image_pixels: int
 
 
+@dataclass(frozen=True, slots=True)
+class PictureHeader:
+    """What a picture says of itself. ``format``: PNG, JPEG, ...; ``width`` and ``height`` before EXIF turns it."""
+
+    format: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """A decoded picture: ``pixels`` uint8 [H, W, 3], rgb; ``alpha`` uint8 [H, W], or None when nothing shines through.
+
+    With ``alpha`` the colours are not laid on anything.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    alpha: npt.NDArray[np.uint8] | None = None
+
+
 def decode_picture(
     data: bytes, *, height: int, width: int, color: str, resize: str, limits: PictureLimits
 ) -> npt.NDArray[np.uint8]:
@@ -46,21 +69,58 @@ def decode_picture(
     animations the first frame counts. ``resize`` is ``box`` or ``bilinear`` (Pillow's, antialiased). Raises
     PictureError: IMAGE_EMPTY, IMAGE_TOO_LARGE, IMAGE_UNDECODABLE.
     """
-    return _decode(data, "L" if color == "gray" else "RGB", limits, (width, height), _FILTERS[resize])
+    mode, size = "L" if color == "gray" else "RGB", (width, height)
+
+    def to_array(picture: Image.Image) -> npt.NDArray[np.uint8]:
+        _draft(picture, mode, size)
+        return _array(_flat(_upright(picture), mode), size, _FILTERS[resize])
+
+    return _read(data, limits, to_array)
 
 
 def decode_photo(data: bytes, limits: PictureLimits) -> npt.NDArray[np.uint8]:
     """Decode to ``uint8 [H, W, 3]``, rgb, at its own size, upright. Otherwise as decode_picture."""
-    return _decode(data, "RGB", limits)
+    return _read(data, limits, lambda picture: _array(_flat(_upright(picture), "RGB")))
 
 
-def _decode(
-    data: bytes,
-    mode: str,
-    limits: PictureLimits,
-    size: tuple[int, int] | None = None,
-    resample: Image.Resampling = Image.Resampling.BILINEAR,
-) -> npt.NDArray[np.uint8]:
+def read_header(data: bytes, limits: PictureLimits) -> PictureHeader:
+    """Format and size, without decoding. Raises PictureError as decode_picture does."""
+
+    def header(picture: Image.Image) -> PictureHeader:
+        # Many a phone's JPEG holds a second picture behind the first.
+        return PictureHeader("JPEG" if picture.format == "MPO" else picture.format or "", picture.width, picture.height)
+
+    return _read(data, limits, header)
+
+
+def decode_layers(data: bytes, limits: PictureLimits, *, max_side: int = 0, keep_alpha: bool = False) -> Layers:
+    """As decode_photo, but shrunk to at most ``max_side`` pixels on the longer side (0: not at all), and with the alpha
+    channel apart if ``keep_alpha``; else it is laid on white."""
+
+    def layers(picture: Image.Image) -> Layers:
+        size = shrunk(picture.width, picture.height, max_side)
+        if size != picture.size:
+            _draft(picture, "RGB", size)
+        upright = _upright(picture)
+        size = shrunk(upright.width, upright.height, max_side)
+        if not (keep_alpha and _see_through(upright)):
+            return Layers(_array(_flat(upright, "RGB"), size, Image.Resampling.LANCZOS))
+        array = _array(upright.convert("RGBA"), size, Image.Resampling.LANCZOS)
+        return Layers(np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]))
+
+    return _read(data, limits, layers)
+
+
+def shrunk(width: int, height: int, max_side: int) -> tuple[int, int]:
+    """(width, height) with the longer side at most ``max_side``; 0 leaves them. Never enlarged, no side below 1."""
+    longer = max(width, height)
+    if not 0 < max_side < longer:
+        return width, height
+    return max(1, round(width * max_side / longer)), max(1, round(height * max_side / longer))
+
+
+def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made]) -> Made:
+    """What ``make`` makes of the opened, undecoded picture. Raises PictureError, Overloaded."""
     if not data:
         raise PictureError("IMAGE_EMPTY", "no bytes")
     if len(data) > limits.max_image_bytes:
@@ -75,9 +135,7 @@ def _decode(
                         "IMAGE_TOO_LARGE",
                         f"{picture.width} x {picture.height} pixels, at most {limits.max_image_pixels} in all",
                     )
-                if picture.format == "JPEG" and size:  # decodes at the smallest scale that still covers the target
-                    picture.draft(mode, size)
-                return _to_array(picture, mode, size, resample)
+                return make(picture)
     except PictureError:
         raise
     except MemoryError as error:  # not the picture's fault
@@ -104,20 +162,38 @@ def _decode(
         raise PictureError("IMAGE_UNDECODABLE", f"damaged picture: {error}") from error
 
 
-def _to_array(
-    picture: Image.Image, mode: str, size: tuple[int, int] | None, resample: Image.Resampling
-) -> npt.NDArray[np.uint8]:
+def _draft(picture: Image.Image, mode: str, size: tuple[int, int]) -> None:
+    """Let a JPEG be decoded at the smallest scale that still covers ``size``."""
+    if picture.format == "JPEG":
+        picture.draft(mode, size)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
     picture.load()
     upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
         upright = _to_8_bit(upright)
-    if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
-        layer = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", layer.size, _BACKGROUND), layer)
-    flat = upright.convert(mode)
-    if size and flat.size != size:
-        flat = flat.resize(size, resample)
-    array = np.asarray(flat, dtype=np.uint8)
+    return upright
+
+
+def _see_through(picture: Image.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
+
+
+def _flat(picture: Image.Image, mode: str) -> Image.Image:
+    """Without transparency: laid on white."""
+    if _see_through(picture):
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, _BACKGROUND), layer)
+    return picture.convert(mode)
+
+
+def _array(
+    picture: Image.Image, size: tuple[int, int] | None = None, resample: Image.Resampling = Image.Resampling.BILINEAR
+) -> npt.NDArray[np.uint8]:
+    if size and picture.size != size:
+        picture = picture.resize(size, resample)
+    array = np.asarray(picture, dtype=np.uint8)
     return array[..., np.newaxis] if array.ndim == 2 else array
 
 

@@ -1,0 +1,149 @@
+"""From the bytes of a picture to the bytes of the stylized one, in steps between which others take their turns.
+
+A picture larger than a tile can't be normalised by its own moments tile by tile: each would come out in colours of its
+own. The moments of a small copy serve for all (Thumbnail Instance Normalization, Chen et al. 2022, section 3.2), which
+we run through the same network beforehand instead of alongside.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from oneglance_server.engines.picture_output import HAS_ALPHA, OutputFormat, encode_picture
+from oneglance_server.engines.pictures import Layers, PictureLimits, decode_layers
+from oneglance_server.engines.steadying import FrameMemory
+from oneglance_server.engines.stylizer import Stylizer
+from oneglance_server.engines.tiles import Grid, cut
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of BT.601
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a picture shall be repainted.
+
+    weights: float32 [S], how much of each style, summing to 1.
+    strength: how much of the stylized picture, [0, 1]. keep_colors: only its luma. quality: of JPEG and WebP.
+    max_side: shrink to at most so many pixels on the longer side first; 0: don't.
+    """
+
+    weights: Floats = field(repr=False)
+    strength: float = 1.0
+    keep_colors: bool = False
+    quality: int = 90
+    max_side: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """The encoded picture; ``tiles``: how many it was cut into."""
+
+    image: bytes = field(repr=False)
+    format: OutputFormat
+    width: int
+    height: int
+    tiles: int
+
+
+Steps = Generator[None, None, Painted]
+
+
+class Painter:
+    """Paints with one stylizer. Thread-safe; each generator that it gives is for one thread at a time."""
+
+    def __init__(self, stylizer: Stylizer, grid: Grid, limits: PictureLimits) -> None:
+        self.stylizer = stylizer
+        self.grid = grid
+        self._limits = limits
+
+    def paint(
+        self,
+        data: bytes,
+        look: Look,
+        format: OutputFormat,
+        memory: FrameMemory | None = None,
+        steadiness: float = 0.0,
+    ) -> Steps:
+        """The stylized picture; every step of the generator runs the network once at most, on a tile at most.
+
+        ``memory``, with ``steadiness``: of the stream whose next frame this is; it changes when the frame is done.
+        Raises PictureError, Overloaded, and as Stylizer.run does.
+        """
+        layers = decode_layers(data, self._limits, max_side=look.max_side, keep_alpha=HAS_ALPHA[format])
+        height, width = layers.pixels.shape[:2]
+        plan = self.grid.plan(height, width)
+        frame = None
+        moments, own = None, 1.0
+        if memory is not None:
+            style = (self.stylizer.digest, look.weights.tobytes())
+            frame = memory.begin(layers.pixels, style, steadiness)
+            moments, own = frame.moments, frame.own
+        used: Floats | None = None
+        if len(plan) > 1:
+            yield
+            _, moments = self.stylizer.run(self._small_copy(layers), look.weights, moments, own)
+            own, used = 0.0, moments
+        painted = np.empty_like(layers.pixels)
+        for row, column in plan:
+            if len(plan) > 1:
+                yield
+            tile = Layers(
+                cut(layers.pixels, row, column),
+                layers.alpha if layers.alpha is None else cut(layers.alpha, row, column),
+            )
+            stylized, now = self.stylizer.run(_on_white(tile), look.weights, moments, own)
+            used = now if used is None else used
+            part = stylized[row.inner, column.inner]
+            if frame is not None:
+                part = frame.steady(part, row.kept, column.kept)
+            place = (row.kept, column.kept)
+            painted[place] = mixed(layers.pixels[place], part, look.strength, keep_colors=look.keep_colors)
+        if frame is not None and used is not None:
+            frame.finish(used)
+        if len(plan) > 1:
+            yield
+        image = encode_picture(Layers(painted, layers.alpha), format, look.quality)
+        return Painted(image, format, width, height, len(plan))
+
+    def _small_copy(self, layers: Layers) -> Pixels:
+        height, width = layers.pixels.shape[:2]
+        small = self.grid.small_copy(height, width)
+        copy = Layers(
+            _resized(layers.pixels, small), layers.alpha if layers.alpha is None else _resized(layers.alpha, small)
+        )
+        ((row, column),) = self.grid.plan(*small)
+        tile: Pixels = cut(_on_white(copy), row, column)
+        return tile
+
+
+def mixed(original: Pixels, stylized: Floats, strength: float, *, keep_colors: bool) -> Pixels:
+    """uint8 [h, w, 3] and float32 [h, w, 3] -> uint8 [h, w, 3]: luma alone if ``keep_colors``, then the share
+    ``strength`` of it. Strength 0 gives ``original``."""
+    result = stylized
+    if keep_colors:
+        # Chroma is what a colour differs from its luma by: exchanging the luma moves all three channels alike.
+        luma = (stylized - original) @ _LUMA
+        result = np.clip(original + luma[..., np.newaxis], 0, 255)
+    if strength < 1:
+        result = original + np.float32(strength) * (result - original)
+    return np.clip(np.rint(result), 0, 255).astype(np.uint8)
+
+
+def _on_white(layers: Layers) -> Pixels:
+    """uint8 [H, W, 3]: what the network sees of a picture that shines through."""
+    if layers.alpha is None:
+        return layers.pixels
+    alpha = layers.alpha[..., np.newaxis].astype(np.uint32)
+    laid: Pixels = ((layers.pixels * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return laid
+
+
+def _resized(array: Pixels, size: tuple[int, int]) -> Pixels:
+    """``size``: (height, width)."""
+    return np.asarray(Image.fromarray(array).resize(size[::-1], Image.Resampling.BOX))

@@ -3,13 +3,11 @@
 import asyncio
 import functools
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -18,27 +16,19 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from oneglance.model_folder import (
-    DetectorManifest,
-    EncoderManifest,
-    ModelFolder,
-    ModelFolderError,
-    model_folders,
-    read_any_model_folder,
-)
-from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, subject_pb2
+from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2
 from oneglance.v1.detection_pb2_grpc import add_DetectionServiceServicer_to_server
 from oneglance.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
 from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServicer_to_server
 from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
+from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_index import Galleries, Gallery, GalleryError, IndexSettings, OpenProgress
-from oneglance_server.engines.encoder import Encoder
-from oneglance_server.engines.faces import Detector, Landmarks
+from oneglance_server.engines.background import yield_to_others
 from oneglance_server.engines.photos import Looker
 from oneglance_server.engines.pictures import PictureLimits
-from oneglance_server.engines.session import Runtime
 from oneglance_server.errors import StartupError
+from oneglance_server.loading import Models, load_models, picture_limits
 from oneglance_server.metrics import Metrics
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.encoding import Encoders, Photos
@@ -46,12 +36,15 @@ from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.services import Door, Services
+from oneglance_server.service.styles import Stylizers
+from oneglance_server.service.stylizing import StylizationService, StylizeLimits
 from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
 from oneglance_server.servicers.identification import IdentificationServicer
 from oneglance_server.servicers.interceptor import CallInterceptor
 from oneglance_server.servicers.model import ModelServicer
+from oneglance_server.servicers.stylization import StylizationServicer
 from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
 
@@ -63,6 +56,7 @@ SERVICES = tuple(
         (gallery_pb2, "GalleryService"),
         (identification_pb2, "IdentificationService"),
         (model_pb2, "ModelService"),
+        (stylization_pb2, "StylizationService"),
         (subject_pb2, "SubjectService"),
     )
 )
@@ -124,6 +118,7 @@ class Server:
         )
         add_DetectionServiceServicer_to_server(DetectionServicer(self._door), server)
         add_ModelServiceServicer_to_server(ModelServicer(self._door), server)
+        add_StylizationServiceServicer_to_server(StylizationServicer(self._door, budget), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -152,9 +147,10 @@ class Server:
         # One thread per GPU: FAISS's GPU resources are not safe for two.
         search_pool = self._pool("search", _SCANS_AT_ONCE if settings.device == "cpu" else 1)
         read_pool = self._pool("read", _READ_THREADS)
-        models = await loop.run_in_executor(read_pool, load_models, settings)
+        stylize_pool = self._pool("stylize", settings.stylize_workers, yield_to_others)
+        models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
         galleries = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings)
-        limits = PictureLimits(settings.max_image_bytes, settings.max_image_pixels)
+        limits = picture_limits(settings)
         loaded = Encoders(
             models.encoders,
             self._photos(models, limits),
@@ -182,6 +178,7 @@ class Server:
                 EnrollmentService(gallery_service),
                 identification,
                 CalibrationService(gallery_service, identification),
+                self._stylization(models, limits, stylize_pool),
                 models.face_models,
             )
         )
@@ -211,7 +208,26 @@ class Server:
             http.server_close()
             thread.join()
 
-    def _photos(self, models: "Models", limits: PictureLimits) -> Photos | None:
+    def _stylization(self, models: Models, limits: PictureLimits, pool: ThreadPoolExecutor) -> StylizationService:
+        settings = self.settings
+        return StylizationService(
+            Stylizers(models.painters),
+            pool,
+            Budget(settings.stylize_inflight_pixels),
+            StylizeLimits(
+                limits,
+                max_calls=settings.stylize_queue,
+                max_streams=settings.stylize_streams,
+                max_pixels=settings.max_stylize_pixels,
+                max_frame_pixels=settings.max_frame_pixels,
+                max_answer_bytes=settings.max_message_bytes,
+            ),
+            workers=settings.stylize_workers,
+            observer=self._metrics.stage("stylize"),
+            on_stage=self._metrics.stage_took,
+        )
+
+    def _photos(self, models: Models, limits: PictureLimits) -> Photos | None:
         if models.detector is None or models.landmarks is None:
             return None
         settings = self.settings
@@ -233,75 +249,15 @@ class Server:
             observer=self._metrics.stage("photo"),
         )
 
-    def _pool(self, name: str, threads: int) -> ThreadPoolExecutor:
-        pool = ThreadPoolExecutor(threads, thread_name_prefix=f"oneglance-{name}")
+    def _pool(self, name: str, threads: int, begin: Callable[[], None] | None = None) -> ThreadPoolExecutor:
+        """``begin``: what each of its threads does first."""
+        pool = ThreadPoolExecutor(threads, f"oneglance-{name}", begin)
         self._pools.append(pool)
         return pool
 
     async def _set_health(self, status: int) -> None:
         for service in ("", *SERVICES):
             await self._health.set(service, status)
-
-
-@dataclass(frozen=True)
-class Models:
-    """Everything that was loaded, checked and warmed up."""
-
-    encoders: list[Encoder]
-    detector: Detector | None
-    landmarks: Landmarks | None
-
-    @property
-    def face_models(self) -> tuple[Detector | Landmarks, ...]:
-        return tuple(model for model in (self.detector, self.landmarks) if model is not None)
-
-    @property
-    def names(self) -> list[str]:
-        return [model.manifest.name for model in (*self.encoders, *self.face_models)]
-
-
-def load_models(settings: Settings) -> Models:
-    """Every model of the settings, checked and warmed up. Raises StartupError."""
-    try:
-        folders = [read_any_model_folder(folder) for path in settings.models for folder in model_folders(path)]
-        return _load(folders, settings)
-    except ModelFolderError as error:
-        raise StartupError(str(error)) from error
-
-
-def _load(folders: Sequence[ModelFolder[Any]], settings: Settings) -> Models:
-    runtime = Runtime(settings.device, settings.encoder_threads, settings.gpu_memory_bytes)
-    encoders: list[Encoder] = []
-    detectors: list[Detector] = []
-    landmarks: list[Landmarks] = []
-    names: dict[str, Path] = {}
-    for folder in folders:
-        name = folder.manifest.name
-        if name in names:
-            raise StartupError(f"two models are named {name!r}: {names[name]} and {folder.path}")
-        names[name] = folder.path
-        model: Encoder | Detector | Landmarks
-        if isinstance(folder.manifest, EncoderManifest):
-            same = [encoder.manifest.name for encoder in encoders if encoder.digest == folder.digest]
-            if same:
-                raise StartupError(f"{folder.path} is the same encoder as {same[0]!r}, with a tau of its own")
-            engine = replace(runtime, engine=settings.encoder_engine, runs_at_once=settings.encoder_workers)
-            model = Encoder(folder, engine)
-            model.warm_up((1, settings.max_batch))
-            encoders.append(model)
-        elif isinstance(folder.manifest, DetectorManifest):
-            model = Detector(folder, runtime)
-            detectors.append(model)
-        else:
-            model = Landmarks(folder, runtime)
-            landmarks.append(model)
-        log.info("model loaded", name=name, digest=model.digest[:12], provider=model.execution_provider)
-    for kind, found in (("face detector", detectors), ("landmark finder", landmarks)):
-        if len(found) > 1:
-            raise StartupError(f"more than one {kind} to load: {', '.join(m.manifest.name for m in found)}")
-    if any(encoder.takes_photos for encoder in encoders) and not (detectors and landmarks):
-        log.warning("an encoder of faces, but no detector with landmarks: photos can't be searched, only aligned faces")
-    return Models(encoders, detectors[0] if detectors else None, landmarks[0] if landmarks else None)
 
 
 def _open_galleries(settings: Settings) -> Galleries:

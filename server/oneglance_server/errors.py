@@ -8,6 +8,8 @@
     +-- ForeignEncoding     an encoding made by another encoder than the gallery's
     +-- EncoderNotLoaded    pictures or tensors for a gallery whose encoder is not loaded
     +-- DetectorNotLoaded   photos, but no model that finds faces and their landmarks is loaded
+    +-- StylizerNotLoaded   a picture to stylize, but no stylizer is loaded
+    +-- StyleNotFound       the stylizer has no such style
     +-- ThresholdMissing    neither request, gallery nor model has a tau
     +-- CannotCalibrate     too few strangers for the target, an empty gallery; ``reason`` says which
     +-- Overloaded          a queue is full, or too many bytes under way; nothing was done
@@ -74,6 +76,14 @@ class EncoderNotLoaded(ServiceError):
 
 class DetectorNotLoaded(ServiceError):
     reason = "DETECTOR_NOT_LOADED"
+
+
+class StylizerNotLoaded(ServiceError):
+    reason = "STYLIZER_NOT_LOADED"
+
+
+class StyleNotFound(ServiceError):
+    reason = "STYLE_NOT_FOUND"
 
 
 class ThresholdMissing(ServiceError):

@@ -26,20 +26,20 @@ class Metrics:
         )
         self._batches = Histogram(
             "oneglance_batch_rows",
-            "Photos (photo), examples (encode) or probes (search) that shared a batch",
+            "Photos (photo), examples (encode) or probes (search) that shared a batch; 1 for every tile (stylize)",
             ["stage"],
             buckets=_ROWS,
             registry=self.registry,
         )
         self._stages = Histogram(
             "oneglance_stage_seconds",
-            "Time of one batch in a stage of the photo pipeline: decode, detect, align",
+            "Time of one batch in a stage of the photo pipeline: decode, detect, align; of one tile: stylize",
             ["stage"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self._queues = Gauge(
-            "oneglance_queue_rows", "Photos, examples or probes waiting", ["stage"], registry=self.registry
+            "oneglance_queue_rows", "Photos, examples, probes or tiles waiting", ["stage"], registry=self.registry
         )
         self._decisions = Counter(
             "oneglance_decisions",
@@ -60,7 +60,7 @@ class Metrics:
         self._stages.labels(stage).observe(seconds)
 
     def stage(self, name: str) -> "StageMetrics":
-        """The batch observer of one stage: ``photo``, ``encode`` or ``search``."""
+        """The batch observer of one stage: ``photo``, ``encode``, ``search`` or ``stylize``."""
         return StageMetrics(self._batches.labels(name), self._queues.labels(name))
 
     def watch_galleries(self, galleries: Callable[[], Iterable[Gallery]]) -> None:

@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from oneglance_server.errors import StartupError
 
+Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 BUNDLED_MODEL = Path(__file__).parent / "models" / "glyphs"
 _CORES = len(os.sched_getaffinity(0))
 
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
     max_photo_batch: int = Field(
         1, ge=1, le=256, description="Photos in one such batch. On a CPU one by one is fastest; a GPU likes more."
     )
-    encoder_engine: Literal["onnxruntime", "openvino", "openvino-bf16"] = Field(
+    encoder_engine: Engine = Field(
         "onnxruntime",
         description="What runs encoders on the CPU. openvino-bf16 computes in 16 bits. An engine that isn't there, "
         "or a processor without bf16, is a start-up error.",
@@ -76,6 +77,48 @@ class Settings(BaseSettings):
         "times that. Larger photos are shrunk for the search only.",
     )
     max_faces: int = Field(256, ge=1, le=4096, description="Faces of one photo, the largest first.")
+    stylizer_engine: Engine = Field("onnxruntime", description="What runs stylizers on the CPU, as encoder_engine.")
+    stylize_workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Tiles or small pictures that are stylized at once, at low priority: identification comes first.",
+    )
+    stylize_threads: int = Field(1, ge=1, le=256, description="Threads inside one of them.")
+    stylize_queue: int = Field(
+        32,
+        ge=1,
+        le=4096,
+        description="Stylize calls that may wait or be under way; beyond it, RESOURCE_EXHAUSTED. Those under way take "
+        "turns tile by tile.",
+    )
+    stylize_streams: int = Field(
+        8, ge=1, le=1024, description="StylizeStream calls that may be open at once; beyond it, RESOURCE_EXHAUSTED."
+    )
+    max_stylize_pixels: int = Field(
+        25_000_000,
+        ge=1,
+        description="Largest picture to stylize, width x height after max_side; a side counts as stylize_bucket at "
+        "least.",
+    )
+    max_frame_pixels: int = Field(9_000_000, ge=1, description="The same of a frame of a stream.")
+    stylize_inflight_pixels: int = Field(
+        64_000_000, ge=1, description="Pixels of the pictures, not frames, under way at once; more calls wait."
+    )
+    stylize_bucket: int = Field(
+        64,
+        ge=1,
+        le=1024,
+        description="Sides of pictures that are stylized whole are lengthened to a multiple of so many pixels, by "
+        "reflection.",
+    )
+    stylize_tile: int = Field(
+        1024,
+        ge=64,
+        le=8192,
+        description="Pictures of more pixels than a square of this side are stylized in tiles; the memory of a run is "
+        "in proportion to its square.",
+    )
     max_message_bytes: int = Field(64 << 20, ge=4096, le=1 << 30, description="Largest gRPC message, in bytes.")
     max_inflight_bytes: int = Field(
         1 << 30,

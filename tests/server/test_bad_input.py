@@ -431,7 +431,8 @@ def test_refused_with_a_typed_status_and_nothing_changed(slug: str, client: Clie
 
 def test_the_documented_table_is_the_tested_one() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (.*?) \| ([A-Z_]+) \| `?([A-Z_]*)`? ?\|", DOCS.read_text(), re.MULTILINE)
-    documented = {slug: (code, reason) for slug, _, code, reason in rows}
+    # Those of stylization have a file of their own.
+    documented = {slug: (code, reason) for slug, _, code, reason in rows if not slug.startswith("stylize-")}
     tested = {slug: (code, reason) for slug, (_, code, reason, _) in CASES.items()} | ELSEWHERE
     assert documented == tested
 

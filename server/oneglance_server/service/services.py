@@ -8,6 +8,7 @@ from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
+from oneglance_server.service.stylizing import StylizationService
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Services:
     enrollment: EnrollmentService
     identification: IdentificationService
     calibration: CalibrationService
+    stylization: StylizationService
     face_models: tuple[Detector | Landmarks, ...] = ()
 
 

@@ -21,6 +21,7 @@ from oneglance_index import Candidate, Gallery
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks
 from oneglance_server.engines.photos import Selector
+from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest, ThresholdMissing
 from oneglance_server.service.content import (
     DEFAULT_PAGE,
@@ -223,8 +224,8 @@ def to_model(encoder: Encoder, galleries: GalleryService) -> Model:
     )
 
 
-def to_face_model(model: Detector | Landmarks) -> Model:
-    """A face detector or a landmark finder."""
+def to_other_model(model: Detector | Landmarks | Stylizer) -> Model:
+    """A model that isn't an encoder."""
     manifest = model.manifest
     return Model(
         name=manifest.name,

@@ -34,6 +34,8 @@ from oneglance_server.errors import (
     NotServing,
     Overloaded,
     ServiceError,
+    StyleNotFound,
+    StylizerNotLoaded,
     ThresholdMissing,
 )
 from oneglance_server.servicers.convert import to_photo
@@ -53,6 +55,8 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     ForeignEncoding: (Code.FAILED_PRECONDITION, None),
     EncoderNotLoaded: (Code.FAILED_PRECONDITION, None),
     DetectorNotLoaded: (Code.FAILED_PRECONDITION, None),
+    StylizerNotLoaded: (Code.FAILED_PRECONDITION, None),
+    StyleNotFound: (Code.NOT_FOUND, None),
     ThresholdMissing: (Code.FAILED_PRECONDITION, None),
     CannotCalibrate: (Code.FAILED_PRECONDITION, None),
     Overloaded: (Code.RESOURCE_EXHAUSTED, None),

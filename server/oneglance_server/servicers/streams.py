@@ -33,10 +33,7 @@ async def in_order(
         try:
             return await handle(request)
         except Exception as error:
-            message = to_error(error)
-            if message.code == grpc.StatusCode.INTERNAL.value[0]:
-                log.error("stream item failed", exc_info=error)
-            return message
+            return error_of(error)
         finally:
             budget.give(size)
 
@@ -66,6 +63,14 @@ async def in_order(
         while not underway.empty():
             if (task := underway.get_nowait()) is not None:
                 task.cancel()
+
+
+def error_of(error: Exception) -> Error:
+    """What takes the place of a failed item's result. Bugs are logged."""
+    message = to_error(error)
+    if message.code == grpc.StatusCode.INTERNAL.value[0]:
+        log.error("stream item failed", exc_info=error)
+    return message
 
 
 class Turns:

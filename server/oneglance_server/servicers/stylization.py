@@ -1,0 +1,139 @@
+"""oneglance.v1.StylizationService."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from oneglance.v1 import stylization_pb2 as pb
+from oneglance.v1.stylization_pb2_grpc import StylizationServiceServicer
+from oneglance_server.engines.picture_output import OutputFormat
+from oneglance_server.errors import InvalidRequest
+from oneglance_server.service.content import check_count
+from oneglance_server.service.services import Door
+from oneglance_server.service.styles import MAX_STYLES, StyleSettings
+from oneglance_server.service.stylizing import FrameOrder, FrameStream, Stylized
+from oneglance_server.servicers.budget import Budget
+from oneglance_server.servicers.convert import deadline_of
+from oneglance_server.servicers.frames import WaitingPlace
+from oneglance_server.servicers.streams import error_of
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_FORMATS: dict[pb.PictureFormat.ValueType, OutputFormat | None] = {
+    pb.PICTURE_FORMAT_UNSPECIFIED: None,
+    pb.PICTURE_FORMAT_PNG: "PNG",
+    pb.PICTURE_FORMAT_JPEG: "JPEG",
+    pb.PICTURE_FORMAT_WEBP: "WEBP",
+}
+_NUMBERS = {name: number for number, name in _FORMATS.items() if name}
+
+
+class StylizationServicer(StylizationServiceServicer):
+    def __init__(self, door: Door, budget: Budget) -> None:
+        self._door = door
+        self._budget = budget
+
+    async def ListStyles(self, request: pb.ListStylesRequest, context: Context) -> pb.ListStylesResponse:
+        return pb.ListStylesResponse(
+            styles=[
+                pb.Style(
+                    name=style.name,
+                    title=style.title,
+                    source=style.source,
+                    license=style.license,
+                    stylizer=stylizer.manifest.name,
+                    stylizer_digest=stylizer.digest,
+                )
+                for stylizer in self._door.services.stylization.stylizers.all()
+                for style in stylizer.manifest.styles
+            ]
+        )
+
+    async def Stylize(self, request: pb.StylizeRequest, context: Context) -> pb.StylizeResponse:
+        service = self._door.services.stylization
+        settings = settings_from(request.settings, "settings")
+        done = await service.stylize(request.image, settings, deadline=deadline_of(context))
+        return pb.StylizeResponse(picture=to_picture(done))
+
+    async def StylizeStream(
+        self, request_iterator: AsyncIterable[pb.StylizeStreamRequest], context: Context
+    ) -> AsyncIterator[pb.StylizeStreamResponse]:
+        service = self._door.services.stylization
+        place = WaitingPlace(self._budget)
+        with service.stream(deadline_of(context)) as stream:
+            reader = asyncio.create_task(_read(request_iterator, stream, place))
+            reader.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody awaits it
+            try:
+                last = -1
+                async with aclosing(place.frames()) as frames:
+                    async for frame in frames:
+                        try:
+                            done = await stream.stylize(frame.image, frame.order)
+                            outcome: dict[str, Any] = {"picture": to_picture(done)}
+                        except Exception as error:
+                            outcome = {"error": error_of(error)}
+                        yield pb.StylizeStreamResponse(index=frame.index, dropped=frame.index - last - 1, **outcome)
+                        last = frame.index
+                await reader  # raises what reading raised
+            finally:
+                reader.cancel()
+                place.clear()
+
+
+async def _read(requests: AsyncIterable[pb.StylizeStreamRequest], stream: FrameStream, place: WaitingPlace) -> None:
+    """Let each frame wait in its place, under the settings that were the last before it."""
+    order: FrameOrder | None = None
+    every_frame = False
+    index = 0
+    try:
+        async for request in requests:
+            content = request.WhichOneof("content")
+            if content == "settings":
+                given = request.settings
+                order = stream.order(
+                    settings_from(given.settings, "settings.settings"),
+                    given.steadiness if given.HasField("steadiness") else None,
+                )
+                every_frame = given.every_frame
+            elif content == "frame" and order is not None:
+                size = request.ByteSize()
+                await place.put(index, request.frame, order, size, replace=not every_frame)
+                index += 1
+            else:
+                raise InvalidRequest.field("settings", "come first, then frames", reason="SETTINGS_MISPLACED")
+            del request  # while the next one is awaited
+        if order is None:
+            raise InvalidRequest.field("settings", "come first", reason="SETTINGS_MISPLACED")
+    finally:
+        place.close()
+
+
+def settings_from(settings: pb.StylizeSettings, path: str) -> StyleSettings:
+    """Raises InvalidRequest for no or too many styles, or a format this version doesn't know."""
+    check_count(f"{path}.styles", settings.styles, MAX_STYLES)
+    if settings.format not in _FORMATS:
+        raise InvalidRequest.field(f"{path}.format", f"unknown value {settings.format}")
+    return StyleSettings(
+        tuple((entry.style, entry.weight) for entry in settings.styles),
+        settings.stylizer,
+        settings.strength if settings.HasField("strength") else None,
+        settings.keep_colors,
+        _FORMATS[settings.format],
+        settings.quality,
+        settings.max_side,
+    )
+
+
+def to_picture(done: Stylized) -> pb.StylizedPicture:
+    painted = done.painted
+    return pb.StylizedPicture(
+        image=painted.image,
+        format=_NUMBERS[painted.format],
+        width=painted.width,
+        height=painted.height,
+        stylizer_digest=done.stylizer_digest,
+        execution_provider=done.execution_provider,
+        tiles=painted.tiles,
+    )

@@ -20,6 +20,7 @@ FORBIDDEN = {
     "server/oneglance_server/engines": {"grpc", "google", "oneglance.v1", "oneglance.client", "oneglance_server.service", "oneglance_server.servicers"},
     "server/oneglance_server/servicers": {"faiss", "onnxruntime", "oneglance_server.app", "oneglance_server.cli"},
     "server/oneglance_server/watch": {"faiss", "onnxruntime", "oneglance_index", "oneglance_server.service", "oneglance_server.engines", "oneglance_server.servicers", "oneglance_server.cli"},
+    "server/oneglance_server/repaint": {"faiss", "onnxruntime", "oneglance_index", "oneglance_server.service", "oneglance_server.engines", "oneglance_server.servicers", "oneglance_server.cli"},
     "server/oneglance_server/console": {"faiss", "onnxruntime", "oneglance_index", "oneglance_server.service", "oneglance_server.engines", "oneglance_server.servicers", "oneglance_server.app"},
     "server/oneglance_server/demo": {"faiss", "onnxruntime", "oneglance_index", "oneglance_server.service", "oneglance_server.engines", "oneglance_server.servicers"},
 }  # fmt: skip
@@ -51,6 +52,7 @@ def test_layers_point_one_way(package: str) -> None:
         ("import oneglance.model_folder", {"grpc", "google.protobuf", "torch"}),
         ("from oneglance import Client, AsyncClient", {"torch", "pydantic", "faiss", "onnxruntime", "PIL"}),
         ("import oneglance_server.cli as c; c.main(['identify', '-h'])", {"torch", "pydantic", "faiss", "onnxruntime", "PIL"}),
+        ("import oneglance_server.cli as c; c.main(['stylize', 'a.png', 'b.png', '--style', 'a', '--server', '127.0.0.1:1'])", {"torch", "pydantic", "faiss", "onnxruntime", "PIL", "av", "rich", "structlog"}),
         ("import oneglance_server.app", {"torch", "onnx"}),
         ("import oneglance_server.app, oneglance_server.cli.serve as s", {"torch", "sklearn", "scipy"}),
         ("import oneglance_index", {"torch", "grpc", "onnxruntime", "google.protobuf"}),

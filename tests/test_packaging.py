@@ -93,6 +93,7 @@ def test_a_bare_install_has_a_working_client_and_says_what_serve_needs(wheel: Pa
     oneglance = str(tmp_path / "venv/bin/oneglance")
     assert "identify" in run(oneglance, "--help", cwd=tmp_path).stdout
     assert "--max-candidates" in run(oneglance, "identify", "--help", cwd=tmp_path).stdout
+    assert "--keep-colors" in run(oneglance, "stylize", "--help", cwd=tmp_path).stdout
     for command in ("serve", "demo"):
         refused = subprocess.run([oneglance, command], cwd=tmp_path, capture_output=True, text=True)
         assert refused.returncode == 1

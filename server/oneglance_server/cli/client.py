@@ -299,6 +299,15 @@ def health(client: Client, o: Options) -> Iterable[Message]:
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add a parser per registered command."""
+    for name, (call, summary, arguments) in _CALLS.items():
+        parser = commands.add_parser(name, help=summary, description=summary, parents=[common()])
+        for item in arguments:
+            parser.add_argument(item.flag, **item.options)
+        parser.set_defaults(run=_run, call=call)
+
+
+def common(timeout_seconds: float = 30.0, streams: str = "streams and calibrate have none") -> argparse.ArgumentParser:
+    """The options of every command that calls a server, for ``parents``."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--server",
@@ -309,25 +318,30 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     common.add_argument(
         "--timeout",
         type=float,
-        default=30.0,
+        default=timeout_seconds,
         metavar="SECONDS",
-        help="deadline of a call [30]; streams and calibrate have none",
+        help=f"deadline of a call [{timeout_seconds:g}]; {streams}",
     )
     common.add_argument("--json", action="store_true", help="print messages as JSON, one per line")
-    for name, (call, summary, arguments) in _CALLS.items():
-        parser = commands.add_parser(name, help=summary, description=summary, parents=[common])
-        for item in arguments:
-            parser.add_argument(item.flag, **item.options)
-        parser.set_defaults(run=_run, call=call)
+    return common
 
 
 def _run(o: Options) -> int:
-    o.status = 0
     render = show.as_json if o.json else show.as_text
+
+    def work(client: Client) -> None:
+        for message in o.call(client, o):
+            print(render(message), flush=True)
+
+    return run(o, work)
+
+
+def run(o: Options, work: Callable[[Client], None]) -> int:
+    """Do it with a client; what goes wrong becomes words and an exit status, else that is ``o.status``."""
+    o.status = 0
     try:
         with Client(o.server, timeout_seconds=o.timeout) as client:
-            for message in o.call(client, o):
-                print(render(message), flush=True)
+            work(client)
     except OneglanceError as error:
         if o.json:
             print(show.as_json(show.error_message(error)))

@@ -11,6 +11,7 @@ from oneglance_server.cli import (
     console,
     demo,
     serve,
+    stylize,
     watch,
 )
 
@@ -45,6 +46,7 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
     demo.add_command(commands)
     console.add_command(commands)
     watch.add_command(commands)
+    stylize.add_command(commands)
     client.add_commands(commands)
     return top
 

@@ -22,6 +22,7 @@ from oneglance.v1.identification_pb2 import (
     VerifyResponse,
 )
 from oneglance.v1.model_pb2 import DescribeModelResponse, Model
+from oneglance.v1.stylization_pb2 import PictureFormat, Style, StylizedPicture
 from oneglance.v1.subject_pb2 import (
     BulkEnrollResponse,
     DeleteEncodingResponse,
@@ -169,6 +170,8 @@ def _result(result: IdentifyResult) -> str:
 
 
 def _model(m: Model) -> str:
+    if m.kind == "stylizer":
+        return f"{m.name} {m.digest[:12]}: stylizer, on {m.execution_provider}"
     if m.kind != "encoder":
         return f"{m.name} {m.digest[:12]}: {m.kind} of faces, on {m.execution_provider}"
     shape = " x ".join(map(str, m.input.shape))
@@ -183,6 +186,18 @@ def _encodings(r: EncodeResponse) -> str:
         f"{e.encoder_digest[:12]} [{len(e.values)}]: {' '.join(f'{v:+.3f}' for v in e.values[:6])} ..."
         for e in r.encodings
     )
+
+
+def _style(s: Style) -> str:
+    origin = ", ".join(filter(None, (s.source, s.license)))
+    words = "; ".join(filter(None, (s.title, origin, f"stylizer {s.stylizer} {s.stylizer_digest[:12]}")))
+    return f"{s.name}: {words}"
+
+
+def _stylized(p: StylizedPicture) -> str:
+    kind = PictureFormat.Name(p.format).removeprefix("PICTURE_FORMAT_").lower()
+    tiles = f"{p.tiles} tiles, " if p.tiles > 1 else ""
+    return f"{p.width} x {p.height} {kind}, {tiles}by stylizer {p.stylizer_digest[:12]} on {p.execution_provider}"
 
 
 def _item(r: Any, outcome: str) -> str:
@@ -205,6 +220,8 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     IdentifyStreamResponse: lambda r: _item(r, "response"),
     EncodeResponse: _encodings,
     DetectFacesResponse: lambda r: "\n".join(map(_photo, r.photos)),
+    Style: _style,
+    StylizedPicture: _stylized,
     Model: _model,
     DescribeModelResponse: lambda r: f"{_model(r.model)}\n{r.manifest_json}",
 }

@@ -4,17 +4,13 @@ import json
 import os
 import platform
 import shlex
-import signal
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 
 from oneglance import Client
 from oneglance_server.demo import calls, tell
@@ -29,6 +25,7 @@ from oneglance_server.demo.page import write_page
 from oneglance_server.demo.process import ServerProcess
 from oneglance_server.demo.report import Deletion, Report
 from oneglance_server.demo.words import counted
+from oneglance_server.signals import signals_unwind
 
 TIMED_CALLS = 100
 VERIFIED_PAIRS = 200  # of each kind
@@ -67,7 +64,7 @@ def run_demo(settings: DemoSettings, account: Account) -> Report:
     """
     _check(settings)
     with ExitStack() as stack:
-        stack.enter_context(_signals_unwind())
+        stack.enter_context(signals_unwind())
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oneglance-demo-")))
         account.title(f"oneglance {version('oneglance')}: seen once, known after.")
         collection = _collect(settings, account)
@@ -194,21 +191,3 @@ def _delete(client: Client, identification: Identification, enrolled: int) -> De
     client.delete_subject(GALLERY, chosen.owner)
     after = calls.identify_one(client, (chosen.probe, chosen.owner, None), enrolled)
     return Deletion(chosen.owner, before, after)
-
-
-@contextmanager
-def _signals_unwind() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the demo as Ctrl-C does, through every ``finally``."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

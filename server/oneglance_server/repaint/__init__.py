@@ -1,0 +1,1 @@
+"""``oneglance stylize``: pictures, folders of them and videos, repainted by a server."""

@@ -8,8 +8,10 @@ import dataclasses
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +49,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     the graph doesn't reproduce torch's output; pydantic's ValidationError (a ValueError) for a name
     outside [a-z0-9._-].
     """
-    if out.exists() and not (out / MANIFEST_FILE).is_file() and (out.is_file() or any(out.iterdir())):
-        raise RunError(f"{out}: is there and no model folder; it would be deleted. Choose another --out")
+    check_out(out)
     state = checkpoints.load(run)
     model = Encoder(state.settings.dimension)
     model.load_state_dict(state.average)
@@ -96,9 +97,29 @@ def provenance(state: Checkpoint, model: torch.nn.Module) -> dict[str, object]:
     }
 
 
+def check_out(out: Path) -> None:
+    """Raise RunError when ``out`` is there and isn't a model folder: it would be replaced."""
+    if out.exists() and not (out / MANIFEST_FILE).is_file() and (out.is_file() or any(out.iterdir())):
+        raise RunError(f"{out}: is there and no model folder; it would be deleted. Choose another --out")
+
+
 def to_onnx(model: Encoder, input_name: str, output_name: str) -> bytes:
     """The graph of ``model`` with its weights inside and the batch size free, as ONNX bytes."""
     example = torch.from_numpy(parity_inputs()[:_TRACED_BATCH])
+    return traced(model, (example,), (input_name,), (output_name,), ({0: torch.export.Dim("N", min=1)},))
+
+
+def traced(
+    model: torch.nn.Module,
+    examples: tuple[torch.Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    free: tuple[dict[int, Any], ...],
+) -> bytes:
+    """ONNX bytes of ``model`` with its weights inside; ``free``: the axes of each input whose size is left open.
+
+    Raises ExportError.
+    """
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -107,10 +128,10 @@ def to_onnx(model: Encoder, input_name: str, output_name: str) -> bytes:
             warnings.simplefilter("ignore")  # of the tracer about its own internals
             program = torch.onnx.export(
                 model,
-                (example,),
-                input_names=[input_name],
-                output_names=[output_name],
-                dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+                examples,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=free,
                 dynamo=True,
                 external_data=False,
                 verbose=False,

@@ -27,7 +27,7 @@ class Checkpoint:
     """A training between two steps. ``average`` is the stylizer to export.
 
     fixed: how many of the styles, the first, are another run's and aren't trained. scale: by style, the moving mean of
-    J that the loss is divided by. network: the loss network and its SHA-256.
+    J that the loss is divided by. betas: of all styles. network: the loss network and its SHA-256.
     """
 
     settings: StylizerSettings
@@ -41,6 +41,7 @@ class Checkpoint:
     average: State
     optimizer: State
     scale: list[float]
+    betas: list[float]
     photos: int = 0
 
     def stylizer(self) -> Stylizer:

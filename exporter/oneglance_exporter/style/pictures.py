@@ -6,12 +6,12 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from pydantic import ValidationError
 from torch import Tensor
 
 from oneglance.model_folder import Style
@@ -19,6 +19,7 @@ from oneglance_exporter.data import decode, read_photos
 from oneglance_exporter.errors import DataError, SettingsError
 
 Rgb = npt.NDArray[np.uint8]
+_Found = tuple[Style, Path, float | None]  # what is told of it, its picture, its own beta
 MOST_PHOTOS = 4000
 _PHOTO_PIXELS = 640 * 640  # kept of each, in memory
 _LARGEST_SCALE = 2.5  # a crop shows at least 1/2.5 of the photo's shorter side
@@ -29,15 +30,17 @@ name = "wave"
 title = "Katsushika Hokusai: The Great Wave off Kanagawa, 1831"
 source = "where the picture is from"
 license = "public domain"
+beta = 0.002                               # instead of --beta, for this one
 """
 
 
 @dataclass(frozen=True, slots=True)
 class StylePicture:
-    """A style: what the manifest tells of it, and its picture, uint8 [H, W, 3] rgb."""
+    """A style: what the manifest tells of it, its picture, uint8 [H, W, 3] rgb, and beta if it has one of its own."""
 
     style: Style
     picture: Rgb
+    beta: float | None = None
 
 
 def read_styles(paths: Sequence[str], size: int) -> list[StylePicture]:
@@ -48,11 +51,11 @@ def read_styles(paths: Sequence[str], size: int) -> list[StylePicture]:
     found = [
         style for path in map(Path, paths) for style in (_listed(path) if path.suffix == ".toml" else [_named(path)])
     ]
-    names = [style.name for style, _ in found]
+    names = [style.name for style, _, _ in found]
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(f"two styles are named {name!r}; name them in a .toml:\n\n{_TOML}")
-    return [StylePicture(style, read_picture(path, size)) for style, path in found]
+    return [StylePicture(style, read_picture(path, size), beta) for style, path, beta in found]
 
 
 def read_picture(path: Path, size: int | None = None, mode: str = "RGB") -> Rgb:
@@ -117,26 +120,30 @@ def fitted(photo: Image.Image, side: int, multiple: int = 4) -> Rgb:
     return np.asarray(photo.resize((width, height), Image.Resampling.LANCZOS))
 
 
+def _entry(entry: dict[str, Any], folder: Path) -> _Found:
+    picture, beta = folder / entry.pop("picture"), entry.pop("beta", None)
+    if beta is not None and not (isinstance(beta, float | int) and 0 < beta < math.inf):
+        raise ValueError(f"beta must be finite and above 0, got {beta!r}")
+    return Style(**entry), picture, beta
+
+
 def _resized(picture: Image.Image, scale: float) -> Image.Image:
     width, height = (max(1, round(length * scale)) for length in picture.size)
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _named(path: Path) -> tuple[Style, Path]:
+def _named(path: Path) -> _Found:
     name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:63]
     if not name:
         raise SettingsError(f"{path}: its name makes no name of a style; name it in a .toml:\n\n{_TOML}")
-    return Style(name=name, title=path.stem), path
+    return Style(name=name, title=path.stem), path, None
 
 
-def _listed(path: Path) -> list[tuple[Style, Path]]:
+def _listed(path: Path) -> list[_Found]:
     try:
         entries = tomllib.loads(path.read_text("utf-8"))["style"]
-        return [
-            (Style(**{key: value for key, value in entry.items() if key != "picture"}), path.parent / entry["picture"])
-            for entry in entries
-        ]
+        return [_entry(dict(entry), path.parent) for entry in entries]
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValidationError, UnicodeError, tomllib.TOMLDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}: not a list of styles ({error}); expected\n\n{_TOML}") from error

@@ -76,11 +76,12 @@ def train(settings: StylizerSettings, run: Path, command: str, report: Callable[
         raise SettingsError("say which styles to learn: --styles")
     torch.manual_seed(settings.seed)
     old: tuple[Style, ...] = ()
+    betas: list[float] = []
     if settings.base is None:
         model = Stylizer(len(styles))
     else:
         base = checkpoints.load(Path(settings.base))
-        old, model = base.styles, base.stylizer().train()
+        old, betas, model = base.styles, base.betas, base.stylizer().train()
         model.add_styles(len(styles))
         for style in old:
             if style.name in [new.style.name for new in styles]:
@@ -100,6 +101,7 @@ def train(settings: StylizerSettings, run: Path, command: str, report: Callable[
         average=copy.deepcopy(model.state_dict()),
         optimizer=_optimizer(model, len(old), settings).state_dict(),
         scale=[0.0] * len(styles),
+        betas=[*betas, *(new.beta or settings.beta for new in styles)],
     )
     return _run(start, network, styles, run, report)
 
@@ -152,7 +154,7 @@ def _run(
     optimizer = _optimizer(model, state.fixed, settings)
     optimizer.load_state_dict(state.optimizer)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    scale = torch.tensor(state.scale)
+    scale, betas = torch.tensor(state.scale), torch.tensor(state.betas[state.fixed :])
     run.mkdir(parents=True, exist_ok=True)
 
     begun, before = time.monotonic(), state.elapsed_seconds
@@ -167,17 +169,20 @@ def _run(
             random = torch.Generator().manual_seed((settings.seed << 32) + state.step)
             chosen = _styles(state.step, count, len(styles), settings.seed)
             weights = torch.nn.functional.one_hot(chosen + state.fixed, len(state.styles)).float()
+            shaken = (count + 1) // 2  # of the crops; all of them would teach little more
             sigma = torch.empty(count, 1, 1, 1).uniform_(*_NOISE, generator=random)
             noise = torch.randn(crops.shape, generator=random) * sigma
 
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-                both = model(torch.cat((crops, crops + noise)), weights.repeat(2, 1))
-            generated, shaken = both[:count], both[count:]
+                both = model(torch.cat((crops, (crops + noise)[:shaken])), torch.cat((weights, weights[:shaken])))
+            generated, again = both[:count], both[count:]
             style = {layer: target[chosen] for layer, target in targets.items()}
             terms = objective.terms(generated, objective.content_of(crops), style)
-            gain = ((shaken - generated).square().mean((1, 2, 3)) / sigma.flatten().square()).mean()
-            scale = _follow(scale, chosen, terms.total.detach())
-            loss = (terms.total / scale[chosen]).mean() + settings.calm * gain
+            moved = (again - generated[:shaken]).square().mean((1, 2, 3))
+            gain = (moved / sigma[:shaken].flatten().square()).mean()
+            total = settings.alpha * terms.content + betas[chosen] * terms.style
+            scale = _follow(scale, chosen, total.detach())
+            loss = (total / scale[chosen]).mean() + settings.calm * gain
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -190,9 +195,9 @@ def _run(
                 step=state.step,
                 done=settings.progress(state.step, state.elapsed_seconds),
                 elapsed_seconds=state.elapsed_seconds,
-                total=terms.total.mean().item(),
+                total=total.mean().item(),
                 content=settings.alpha * terms.content.mean().item(),
-                style=settings.beta * terms.style.mean().item(),
+                style=(betas[chosen] * terms.style).mean().item(),
                 gain=gain.item() ** 0.5,
                 by_style={new.style.name: value for new, value in zip(styles, scale.tolist(), strict=True)},
             )

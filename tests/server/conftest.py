@@ -12,6 +12,7 @@ from oneglance import Client
 from oneglance_server.app import Server
 from tests.models import SIDE, pixels_model, signal_model
 from tests.running import server_thread
+from tests.style_models import style_model
 
 
 def png(array: npt.NDArray[Any], **options: Any) -> bytes:
@@ -32,6 +33,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of the pixels model (calibrated) and the signal model (not)."""
     folder = tmp_path_factory.mktemp("models")
     return pixels_model(folder / "pixels"), signal_model(folder / "signal")
+
+
+@pytest.fixture(scope="session")
+def tints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the tiny stylizer."""
+    return style_model(tmp_path_factory.mktemp("tints"))
 
 
 @pytest.fixture(scope="module")

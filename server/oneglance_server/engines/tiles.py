@@ -127,5 +127,5 @@ def cut(pixels: npt.NDArray[np.uint8], row: Span, column: Span) -> npt.NDArray[A
 
 
 def _up(value: int, step: int) -> int:
-    """The least multiple of ``step`` that is at least ``value``, and at least ``step``."""
-    return max(1, -(-value // step)) * step
+    """The least multiple of ``step`` that is at least ``value``."""
+    return -(-value // step) * step

@@ -83,6 +83,19 @@ async def test_a_budget_refuses_waits_and_lets_one_of_any_size_in() -> None:
     budget.take(100)
 
 
+async def test_one_who_no_longer_waits_for_the_budget_is_in_nobodys_way() -> None:
+    budget = Budget(100)
+    budget.take(50)
+    large, small = asyncio.create_task(budget.wait(80)), asyncio.create_task(budget.wait(20))
+    await asyncio.sleep(0)
+    assert not small.done()  # in the order of asking
+    large.cancel()
+    await asyncio.wait_for(small, 10)
+    budget.take(30)
+    with pytest.raises(Overloaded):
+        budget.take(1)
+
+
 async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
     finished: list[int] = []
 

@@ -35,8 +35,8 @@ class Budget:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give(size)  # it was let in at the very moment
+            # It may have been let in at the very moment; if not, it no longer keeps those behind it waiting.
+            self.give(size if turn.done() and not turn.cancelled() else 0)
             raise
 
     def give(self, size: int) -> None:

@@ -1,0 +1,286 @@
+"""Many pictures at once: queues, turns, deadlines, who comes first."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from oneglance import AsyncClient, Client, OneglanceError
+from oneglance_server.app import Server
+from oneglance_server.engines.background import NICENESS, yield_to_others
+from oneglance_server.engines.pictures import decode_layers
+from oneglance_server.engines.stylizer import Stylizer
+from oneglance_server.service.stylizing import StylizationService
+from tests.running import server_thread
+from tests.server.conftest import picture, png
+
+SMALL = png(np.full((64, 64, 3), 90, np.uint8))  # one run of 64 x 64
+LARGE = png(np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8))  # tiles of 128 x 128
+TILES = 36
+
+
+class Gate:
+    """Holds every run of a stylizer while it is shut, and notes each that began: (height, niceness)."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs: list[tuple[int, int]] = []
+        self._open = threading.Event()
+        self._open.set()
+        run = Stylizer.run
+
+        def held(stylizer: Stylizer, image: Any, *rest: Any) -> Any:
+            self.runs.append((image.shape[0], os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+            assert self._open.wait(60)
+            return run(stylizer, image, *rest)
+
+        monkeypatch.setattr(Stylizer, "run", held)
+
+    def shut(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something that is bound to happen."""
+    give_up = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+
+
+def service_of(server: Server) -> StylizationService:
+    return server._door.services.stylization
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made = Gate(monkeypatch)
+    yield made
+    made.open()
+
+
+@pytest.fixture
+def settings(tints: Path, models: tuple[Path, Path], tmp_path: Path) -> dict[str, Any]:
+    return {"data_dir": tmp_path, "models": (tints, models[0]), "stylize_tile": 128, "drain_seconds": 0.1}
+
+
+def test_a_full_queue_refuses_at_once(settings: dict[str, Any], gate: Gate) -> None:
+    with (
+        server_thread(**settings, stylize_queue=3, stylize_streams=1) as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        gate.shut()
+        calls = [pool.submit(client.stylize, SMALL, "ember") for _ in range(3)]
+        until(lambda: service_of(server)._calls == 3)
+        with pytest.raises(OneglanceError) as caught:
+            client.stylize(SMALL, "ember")
+        assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+        assert caught.value.metadata == {"queue": "stylize", "max_calls": "3"}
+        gate.open()
+        assert all(call.result(60).width == 64 for call in calls)
+        assert client.stylize(SMALL, "ember").width == 64
+
+
+def test_identification_goes_on_while_stylization_is_stuck(settings: dict[str, Any], gate: Gate) -> None:
+    with (
+        server_thread(**settings) as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        gate.shut()
+        calls = [pool.submit(client.stylize, LARGE, "ember") for _ in range(8)]
+        until(lambda: service_of(server)._calls == 8)
+        client.create_gallery("g")
+        client.enroll("g", "it", picture(1))
+        assert client.identify("g", picture(1)).results[0].subject_id == "it"
+        gate.open()
+        assert {call.result(60).tiles for call in calls} == {TILES}
+
+
+def test_a_small_picture_and_a_stream_pass_a_large_one(settings: dict[str, Any], gate: Gate) -> None:
+    frame = png(np.full((128, 64, 3), 90, np.uint8))
+    with (
+        server_thread(**settings) as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        batcher = service_of(server)._batcher
+        gate.shut()
+        large = [pool.submit(client.stylize, LARGE, "ember") for _ in range(2)]
+        until(lambda: len(gate.runs) == 1 and batcher._queued_rows == 1)
+        small = pool.submit(client.stylize, SMALL, "ember")
+        until(lambda: batcher._queued_rows == 2)
+        stream = pool.submit(lambda: list(client.stylize_stream([frame], "ember")))
+        until(lambda: batcher._queued_rows == 3)
+        gate.open()
+        assert small.result(60).tiles == 1
+        assert stream.result(60)[0].HasField("picture")
+        assert [call.result(60).tiles for call in large] == [TILES, TILES]
+        heights = [height for height, _ in gate.runs]
+        shown = heights.index(64)
+        assert shown < 6  # after a few tiles, not after two pictures of them
+        assert len(heights) == 2 * (TILES + 1) + 2
+
+
+def test_streams_and_calls_take_turns_whatever_their_number(settings: dict[str, Any], gate: Gate) -> None:
+    frame = png(np.full((128, 64, 3), 90, np.uint8))
+    with (
+        server_thread(**settings) as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(12) as pool,
+    ):
+        batcher = service_of(server)._batcher
+        gate.shut()
+        calls = [pool.submit(client.stylize, SMALL, "ember") for _ in range(10)]
+        until(lambda: batcher._queued_rows == 9)
+        stream = pool.submit(lambda: list(client.stylize_stream([frame], "ember")))
+        until(lambda: batcher._queued_rows == 10)
+        gate.open()
+        stream.result(60)
+        for call in calls:
+            call.result(60)
+        assert [height for height, _ in gate.runs].index(128) <= 2
+
+
+def test_of_a_picture_whose_deadline_passes_nothing_more_is_painted(settings: dict[str, Any], gate: Gate) -> None:
+    with (
+        server_thread(**settings) as server,
+        Client(server.address) as client,
+        Client(server.address, timeout_seconds=0.5) as hasty,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        gate.shut()
+        calls = [pool.submit(hasty.stylize, LARGE, "ember") for _ in range(2)]
+        for call in calls:
+            with pytest.raises(OneglanceError) as caught:
+                call.result(60)
+            assert caught.value.code.name == "DEADLINE_EXCEEDED"
+        until(lambda: service_of(server)._calls == 0)
+        gate.open()
+        assert client.stylize(SMALL, "ember").width == 64
+        assert len(gate.runs) <= 3  # of 74
+
+
+async def test_a_deadline_that_passes_in_the_queue_is_told(
+    settings: dict[str, Any], gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gRPC ends a call by itself at its deadline, so the service is asked directly."""
+    import asyncio
+
+    from oneglance_server.errors import DeadlinePassed
+    from oneglance_server.service.styles import StyleSettings
+    from oneglance_server.settings import Settings
+
+    async with Server(Settings(listen="127.0.0.1:0", **settings)) as server:
+        service, look = service_of(server), StyleSettings((("ember", 0),))
+        now = asyncio.get_running_loop().time()
+        with pytest.raises(DeadlinePassed, match="in the stylize queue"):
+            await service.stylize(SMALL, look, deadline=now)
+        monkeypatch.setattr(service._room, "_limit", 1)
+        service._room.give(-1)  # as if a picture were under way
+        with pytest.raises(DeadlinePassed, match="in the stylize queue"):
+            await service.stylize(SMALL, look, deadline=now + 0.05)
+        service._room.give(1)
+        assert (await service.stylize(SMALL, look, deadline=now + 60)).painted.tiles == 1
+        assert service._calls == 0
+        assert len(gate.runs) == 1
+
+
+async def test_a_caller_that_leaves_costs_a_tile_at_most(settings: dict[str, Any], gate: Gate) -> None:
+    import asyncio
+
+    with server_thread(**settings) as server:
+        async with AsyncClient(server.address) as client:
+            gate.shut()
+            call = asyncio.create_task(client.stylize(LARGE, "ember"))
+            await asyncio.to_thread(until, lambda: len(gate.runs) == 1)
+            call.cancel()
+            await asyncio.to_thread(until, lambda: service_of(server)._calls == 0)
+            gate.open()
+            assert (await client.stylize(SMALL, "ember")).width == 64
+            assert len(gate.runs) == 2
+            assert service_of(server)._room._taken == 0  # type: ignore[attr-defined]
+
+
+def test_pixels_under_way_are_bounded(settings: dict[str, Any], gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+
+    def counted(data: bytes, *rest: Any, **options: Any) -> Any:
+        decoded.append(len(data))
+        return decode_layers(data, *rest, **options)
+
+    monkeypatch.setattr("oneglance_server.engines.painting.decode_layers", counted)
+    with (
+        server_thread(**settings, stylize_inflight_pixels=450_000) as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        gate.shut()
+        first = pool.submit(client.stylize, LARGE, "ember")
+        until(lambda: len(gate.runs) == 1)
+        small = pool.submit(client.stylize, SMALL, "ember")
+        until(lambda: service_of(server)._batcher._queued_rows == 1)  # there is room for it
+        second = pool.submit(client.stylize, LARGE, "moss")
+        until(lambda: len(service_of(server)._room._waiting) == 1)  # type: ignore[attr-defined]
+        assert decoded == [len(LARGE)]
+        gate.open()
+        assert [call.result(60).tiles for call in (first, small, second)] == [TILES, 1, TILES]
+        assert sorted(decoded) == sorted([len(LARGE), len(LARGE), len(SMALL)])
+        assert service_of(server)._room._taken == 0  # type: ignore[attr-defined]
+
+
+def test_want_of_memory_is_told_as_such(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with server_thread(**settings) as server, Client(server.address) as client:
+
+        def no_room(*_: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(Stylizer, "run", no_room)
+        with pytest.raises(OneglanceError) as caught:
+            client.stylize(SMALL, "ember")
+        assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+        monkeypatch.undo()
+        assert client.stylize(SMALL, "ember").width == 64
+
+
+def test_numbers_that_are_not_finite_are_a_bug_and_no_picture(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server_thread(**settings) as server, Client(server.address) as client:
+        run = Stylizer._run
+
+        def spoilt(self: Stylizer, inputs: Any) -> Any:
+            return {name: output * np.nan for name, output in run(self, inputs).items()}
+
+        monkeypatch.setattr(Stylizer, "_run", spoilt)
+        with pytest.raises(OneglanceError) as caught:
+            client.stylize(SMALL, "ember")
+        assert (caught.value.code.name, caught.value.reason) == ("INTERNAL", "INTERNAL")
+
+
+def test_stylization_runs_at_low_priority_and_nothing_else_does(settings: dict[str, Any], gate: Gate) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    if before >= NICENESS:
+        pytest.skip("these tests run at low priority themselves")
+    with server_thread(**settings) as server, Client(server.address) as client:
+        client.stylize(SMALL, "ember")
+        assert {niceness for _, niceness in gate.runs} == {NICENESS}
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_where_priorities_may_not_be_set_it_serves_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    with ThreadPoolExecutor(1, initializer=yield_to_others) as pool:
+        assert pool.submit(lambda: 1).result() == 1

@@ -5,8 +5,6 @@ After Johnson, Alahi and Fei-Fei 2016 (an encoder, residual blocks, a decoder) w
 style is a vector of weights, styles blend, and a new one is added without touching the others. Where we deviate:
 
 * it begins and ends with 2 x 2 pixels folded into channels, not with 9 x 9 convolutions at full resolution;
-* the last convolution sees the photo itself, too, and begins by handing it on: training starts from the photo, and
-  edges need not pass the trunk;
 * the sums of normalisation come out of the graph and can be given to it (``moments``), which makes tiles seamless
   (Chen et al. 2022, thumbnail instance normalisation) and video calm.
 """
@@ -86,10 +84,7 @@ class Stylizer(nn.Module):
             for i, o, k, stride in channels
         )
         self.norms = nn.ModuleList(_Normalise(o, styles) for _, o, _, _ in channels)
-        self.last = nn.Conv2d(_EDGE + 12, 12, 5, 1, 2, padding_mode="reflect")
-        with torch.no_grad():
-            self.last.weight[:, _EDGE:] = 0
-            self.last.weight[range(12), range(_EDGE, _EDGE + 12), 2, 2] = 2.0
+        self.last = nn.Conv2d(_EDGE, 12, 5, 1, 2, padding_mode="reflect")
 
     @property
     def moments(self) -> int:
@@ -110,14 +105,14 @@ class Stylizer(nn.Module):
         def layer(i: int, x: Tensor) -> Tensor:
             return cast(Tensor, self.norms[i](self.convolutions[i](x), weights, moments))
 
-        photo = F.pixel_unshuffle(pictures * 2 - 1, 2)  # [B, 12, H/2, W/2]
-        x = torch.relu(layer(0, photo))
+        x = F.pixel_unshuffle(pictures * 2 - 1, 2)  # [B, 12, H/2, W/2]
+        x = torch.relu(layer(0, x))
         x = torch.relu(layer(1, x))  # [B, trunk, H/4, W/4]
         for block in range(_BLOCKS):
             x = x + layer(3 + 2 * block, torch.relu(layer(2 + 2 * block, x)))
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         x = torch.relu(layer(2 + 2 * _BLOCKS, x))
-        return torch.sigmoid(F.pixel_shuffle(self.last(torch.cat((x, photo), 1)), 2).float())
+        return torch.sigmoid(F.pixel_shuffle(self.last(x), 2).float())
 
     def add_styles(self, more: int) -> None:
         """Room for ``more`` styles behind the others, which begin as the mean of those there are."""

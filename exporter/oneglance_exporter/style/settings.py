@@ -21,12 +21,12 @@ class StylizerSettings:
     alpha: float = option(1.0, "weight of J_content, 1/(4 nH nW nC) * sum (a(C) - a(G))^2")
     beta: float = option(1e-3, "weight of J_style")
     style_size: int = option(320, "shorter side of the style pictures, in pixels: larger makes larger strokes")
-    crop: int = option(128, "side of the photos' crops, in pixels, a multiple of 4")
-    last_crop: int = option(256, "the same in the last part of the training")
+    crop: int = option(96, "side of the photos' crops, in pixels, a multiple of 4")
+    last_crop: int = option(192, "the same in the last part of the training")
     last_share: float = option(0.3, "how large that part is")
-    batch: int = option(4, "crops in a batch; in the last part as many fewer as they are larger")
-    calm: float = option(0.03, "weight of the squared gain of small noise: against flicker")
-    learning_rate: float = option(2e-3, "Adam's highest; falls linearly to 0")
+    batch: int = option(2, "crops in a batch; in the last part as many fewer as they are larger")
+    calm: float = option(0.02, "weight of the squared gain of small noise: against flicker")
+    learning_rate: float = option(4e-3, "Adam's highest; falls linearly to 0")
     average: float = option(0.998, "decay of the weights' moving average, which is what is exported")
     precision: Literal["fp32", "bf16"] = option(
         "fp32", "fp32, or bf16 (about twice as fast on a CPU with avx512_bf16 or AMX)"

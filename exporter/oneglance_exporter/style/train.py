@@ -37,6 +37,7 @@ from oneglance_exporter.style.vgg import LossNetwork, load_loss_network
 _FREE = {"styles", "photos", "loss_network", "threads", "checkpoint_seconds"}
 _WARMUP = 0.02  # share of the training in which the learning rate rises from 0
 _SCALE_DECAY = 0.95  # of the moving mean of a style's J
+_NORMS_TIMES = 5.0  # their learning rate by that of the convolutions: styles part sooner
 _NOISE = (2 / 255, 8 / 255)  # standard deviation of the noise for ``calm``
 _SHEET_PHOTOS, _SHEET_SIDE = 3, 256
 
@@ -163,7 +164,7 @@ def _run(
         while (done := settings.progress(state.step, state.elapsed_seconds)) < 1 and not stopped():
             rate = settings.learning_rate * min(done / _WARMUP, 1 - done)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["times"]
             side, count = _batch(settings, done)
             crops = to_tensor(photos.crops(state.step, count, side)).contiguous(memory_format=torch.channels_last)
             random = torch.Generator().manual_seed((settings.seed << 32) + state.step)
@@ -229,7 +230,11 @@ def _optimizer(model: Stylizer, fixed: int, settings: StylizerSettings) -> torch
     """
     model.convolutions.requires_grad_(not fixed)
     model.last.requires_grad_(not fixed)
-    return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=settings.learning_rate)
+    groups = [
+        {"params": [*model.convolutions.parameters(), *model.last.parameters()], "times": 1.0},
+        {"params": list(model.norms.parameters()), "times": _NORMS_TIMES},
+    ]
+    return torch.optim.Adam(groups[fixed > 0 :], lr=settings.learning_rate)
 
 
 def _batch(settings: StylizerSettings, done: float) -> tuple[int, int]:

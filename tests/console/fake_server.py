@@ -2,7 +2,8 @@
 
 Its box is the square, its encoding the colour as a unit vector, so distances are known beforehand: 0 for the same hue,
 2 for pure red against pure green. Everything is kept in memory. What the console needs of the contract is here:
-galleries, thresholds with their versions, subjects, Identify and Enroll from photos, Encode, Calibrate.
+galleries, thresholds with their versions, subjects, Identify and Enroll from photos, Encode, Calibrate; and, from
+fake_stylizer, Stylize.
 """
 
 import io
@@ -42,6 +43,8 @@ from oneglance.v1.common_pb2 import (
 )
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Box, Face, FaceQuality, Photo, Point
+from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
+from tests.console.fake_stylizer import FakeStylizer
 
 DIGEST = "fa" * 32
 AUTHOR_TAU = 0.36
@@ -125,6 +128,7 @@ class FakeServer(
     def __init__(self, address: str = "127.0.0.1:0") -> None:
         self.slow: dict[str, threading.Event] = {}  # gallery: answered for only once that is set
         self.galleries: dict[str, _Gallery] = {}
+        self.stylizer = FakeStylizer()
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._grpc = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 64 << 20)])
@@ -132,6 +136,7 @@ class FakeServer(
         subject_pb2_grpc.add_SubjectServiceServicer_to_server(self, self._grpc)
         identification_pb2_grpc.add_IdentificationServiceServicer_to_server(self, self._grpc)
         model_pb2_grpc.add_ModelServiceServicer_to_server(self, self._grpc)
+        add_StylizationServiceServicer_to_server(self.stylizer, self._grpc)
         self.address = f"127.0.0.1:{self._grpc.add_insecure_port(address)}"
 
     def __enter__(self) -> "FakeServer":

@@ -14,7 +14,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,90 +27,14 @@ from oneglance.v1.gallery_pb2 import CalibrateResponse, SkippedProbe
 from oneglance_server.cli import console as console_command
 from oneglance_server.console import parts
 from oneglance_server.errors import StartupError
+from tests.console.browsing import COMMAND, ConsoleProcess, choose, page_of, playwright
 from tests.console.fake_server import AUTHOR_TAU, FakeServer, encode_colour, photo
 from tests.models import SIDE, pixels_model
 from tests.running import ServerProcess, server_thread
 
-pytest.importorskip("nicegui", reason="the console needs NiceGUI")
-playwright = pytest.importorskip("playwright.sync_api", reason="the console is tested with playwright")
-CHROMIUM = Path("/usr/bin/chromium")
-if not CHROMIUM.exists():
-    pytest.skip("the console is tested in Debian's chromium, which is not here", allow_module_level=True)
 expect = playwright.expect
-
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 ORANGE = (255, 90, 0)
-COMMAND = (sys.executable, "-m", "oneglance_server.cli", "console")
-
-
-class ConsoleProcess:
-    """``oneglance console`` that can write no file once it serves: the kernel refuses (RLIMIT_FSIZE 0)."""
-
-    def __init__(self, server: str, cwd: Path) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, "--server", server, "--listen", "127.0.0.1:0"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "TMPDIR": str(cwd)},
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("oneglance console is at http://127.0.0.1:"), self.process.communicate()
-        self.url = line.split()[-1]
-        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (0, 0))
-
-    def end(self) -> tuple[str, str]:
-        """SIGTERM; what it said after its first line on stdout, and on stderr."""
-        self.process.terminate()
-        return self.process.communicate(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def fake() -> Iterator[FakeServer]:
-    with FakeServer() as server:  # type: ignore[abstract]
-        yield server
-
-
-@pytest.fixture(scope="module")
-def url(fake: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    cwd = tmp_path_factory.mktemp("console")
-    console = ConsoleProcess(fake.address, cwd)
-    yield console.url
-    assert console.end() == ("", "")
-    assert not list(cwd.iterdir())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=str(CHROMIUM), args=flags)
-        yield chromium
-        chromium.close()
-
-
-@contextmanager
-def page_of(browser: Any, url: str) -> Iterator[Any]:
-    """A page at ``url``; afterwards, nothing of it went to another host, and nothing went wrong in it."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(15_000)
-    asked: list[str] = []
-    wrong: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("websocket", lambda socket: asked.append(socket.url))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: wrong.append(f"a script ran: {dialog.message}"))
-    page.goto(url)
-    page.get_by_role("tab", name="Look").wait_for()
-    yield page
-    context.close()
-    assert not wrong
-    assert len(asked) > 5
-    elsewhere = [u for u in asked if urllib.parse.urlsplit(u).scheme not in ("data", "blob")]
-    assert {urllib.parse.urlsplit(u).hostname for u in elsewhere} == {"127.0.0.1"}
 
 
 @pytest.fixture
@@ -121,12 +44,6 @@ def page(browser: Any, url: str, fake: FakeServer, request: pytest.FixtureReques
     fake.make("people", ruth=RED, boris=BLUE)
     with page_of(browser, url) as opened:
         yield opened
-
-
-def choose(page: Any, button: str, *files: Any) -> None:
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name=button).click()
-    chooser.value.set_files(files[0] if len(files) == 1 else list(files))
 
 
 def look(page: Any, picture: bytes) -> None:

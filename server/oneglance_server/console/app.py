@@ -2,7 +2,8 @@
 oneglance.v1.
 
 A photo is posted to it as the raw body of a request, read into memory, and kept until the page's next one or its end,
-so that a face can be enrolled from it; the page shows the browser's own copy. Nothing is written to disk.
+so that a face can be enrolled from it; the page shows the browser's own copy. So is a picture that is repainted, with
+what became of it, which the browser fetches from here. Nothing is written to disk.
 """
 
 import socket
@@ -16,10 +17,12 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from oneglance.client.async_client import LOOPBACK, AsyncClient
-from oneglance_server.console.page import EYE, MAX_PICTURE_BYTES, Page
+from oneglance_server.console.desk import MAX_PICTURE_BYTES
+from oneglance_server.console.page import EYE, Page
 
 # A phone that was locked for a moment finds its page as it left it.
 RECONNECT_SECONDS = 60.0
+PAINTING_SECONDS = 900.0  # a picture of many tiles takes its time
 
 
 def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serving: Callable[[str], None]) -> None:
@@ -34,11 +37,11 @@ def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serv
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncClient(server) as api:
+        async with AsyncClient(server) as api, AsyncClient(server, timeout_seconds=PAINTING_SECONDS) as painter:
 
             @ui.page("/")
             async def page(client: Client) -> None:
-                pages[client.id] = page = Page(api, client)
+                pages[client.id] = page = Page(api, painter, client)
                 client.on_delete(lambda: pages.pop(client.id, None))
                 await page.build()
 
@@ -59,7 +62,13 @@ def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serv
     # A page's id is a random UUID that only its own browser was told.
     @app.post("/pages/{page_id}/{what}")
     async def post(
-        page_id: str, what: str, request: Request, person: str = "", mated: bool = False, pictures: int = 0
+        page_id: str,
+        what: str,
+        request: Request,
+        person: str = "",
+        mated: bool = False,
+        pictures: int = 0,
+        name: str = "",
     ) -> Response:
         page = pages.get(page_id)
         if page is None:
@@ -67,14 +76,25 @@ def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serv
         body = await _read(request)
         with page.client:
             if what == "photo":
-                await page.look_at(body)
+                await page.look.look_at(body)
             elif what == "probe":
-                await page.measure_one(body, person, mated=mated)
+                await page.threshold.measure_one(body, person, mated=mated)
             elif what == "measure":
-                page.begin_measure(pictures)
+                page.threshold.begin_measure(pictures)
             elif what == "measured":
-                await page.end_measure()
+                await page.threshold.end_measure()
+            elif what == "picture":
+                await page.stylize.take(body, name)
         return Response(status_code=204)
+
+    @app.get("/pages/{page_id}/stylized/{number}")
+    async def stylized(page_id: str, number: int) -> Response:
+        page = pages.get(page_id)
+        painted = page.stylize.painted if page else None
+        if page is None or painted is None or number != page.stylize.number:
+            return Response(status_code=404)
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return Response(painted.picture.image, media_type=painted.media_type, headers=headers)
 
     ui.run_with(
         app,

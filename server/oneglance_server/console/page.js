@@ -3,6 +3,7 @@
 const oneglance = {
   page: "", // set by app.py: names this page in requests
   shown: null, // object URL of the photo
+  painted: null, // object URL of the picture that is repainted
 
   url(what, parameters = {}) {
     return `/pages/${oneglance.page}/${what}?${new URLSearchParams(parameters)}`;
@@ -44,8 +45,24 @@ const oneglance = {
     }
   },
 
+  choosePicture() {
+    oneglance.choose({ accept: "image/*" }, ([file]) => file && oneglance.paint(file));
+  },
+
+  // Show a picture, and have the console repaint it.
+  async paint(picture) {
+    const before = document.querySelector(".before");
+    const image = before.querySelector("img");
+    if (oneglance.painted) URL.revokeObjectURL(oneglance.painted);
+    oneglance.painted = URL.createObjectURL(picture);
+    image.onerror = () => (before.dataset.state = "undrawn");
+    image.onload = () => (before.dataset.state = "shown");
+    image.src = oneglance.painted;
+    await fetch(oneglance.url("picture", { name: picture.name ?? "" }), { method: "POST", body: picture });
+  },
+
   // A frame of the camera.
-  async takePhoto(refuse) {
+  async takePhoto(refuse, then = oneglance.look) {
     if (!navigator.mediaDevices) {
       return refuse("A browser lends its camera to pages on this machine (localhost) or over https only.");
     }
@@ -67,7 +84,7 @@ const oneglance = {
       [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
       if (dialog.returnValue === "take" && canvas.width) {
         canvas.getContext("2d").drawImage(video, 0, 0);
-        canvas.toBlob((photo) => oneglance.look(photo), "image/jpeg", 0.95);
+        canvas.toBlob((photo) => then(photo), "image/jpeg", 0.95);
       }
       stream.getTracks().forEach((track) => track.stop());
       dialog.remove();
@@ -100,6 +117,8 @@ for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
     event.preventDefault(); // or the browser leaves the page for the file
     document.body.classList.toggle("dragging", type === "dragenter" || type === "dragover");
     const [file] = event.dataTransfer.files;
-    if (type === "drop" && file && document.querySelector(".stage")) oneglance.look(file);
+    if (type !== "drop" || !file) return;
+    if (document.querySelector(".stylize")?.offsetParent) oneglance.paint(file);
+    else if (document.querySelector(".stage")) oneglance.look(file);
   });
 }

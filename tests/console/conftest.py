@@ -1,0 +1,36 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.console.fake_server import FakeServer
+
+# tests.console.browsing is imported where it is needed: it skips whoever imports it.
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeServer]:
+    with FakeServer() as server:  # type: ignore[abstract]
+        yield server
+
+
+@pytest.fixture(scope="module")
+def url(fake: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from tests.console.browsing import ConsoleProcess
+
+    cwd = tmp_path_factory.mktemp("console")
+    console = ConsoleProcess(fake.address, cwd)
+    yield console.url
+    assert console.end() == ("", "")
+    assert not list(cwd.iterdir())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from tests.console.browsing import CHROMIUM, playwright
+
+    flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        yield chromium
+        chromium.close()

@@ -1,0 +1,97 @@
+"""StylizationService without a network: a style is a colour, and to stylize is to lay that over the picture."""
+
+import io
+import threading
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import grpc
+import numpy as np
+from PIL import Image
+
+from oneglance.client.errors import DETAIL_KEY
+from oneglance.v1 import stylization_pb2 as pb
+from oneglance.v1.error_pb2 import Error, FieldViolation
+from oneglance.v1.stylization_pb2_grpc import StylizationServiceServicer
+
+DIGEST = "fc" * 32
+OTHER_DIGEST = "fd" * 32
+COLOURS = {"ember": (200, 80, 40), "moss": (80, 140, 60), "slate": (90, 100, 120)}
+_FORMATS = {"PNG": pb.PICTURE_FORMAT_PNG, "JPEG": pb.PICTURE_FORMAT_JPEG, "WEBP": pb.PICTURE_FORMAT_WEBP}
+
+
+def style(name: str, title: str = "", license: str = "CC0-1.0", stylizer: str = "tints") -> pb.Style:
+    """One that the fake can paint if its name is among COLOURS."""
+    digest = DIGEST if stylizer == "tints" else "fd" * 32
+    return pb.Style(
+        name=name, title=title, source="invented", license=license, stylizer=stylizer, stylizer_digest=digest
+    )
+
+
+class FakeStylizer(StylizationServiceServicer):
+    """``requests``: settings of every call for a picture, not for a small sample of a style."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.styles = [style(name, f"A picture of {name}") for name in COLOURS]
+        self.requests: list[pb.StylizeSettings] = []
+        self.unimplemented = False
+        self.slow: threading.Event | None = None  # pictures are answered only once that is set
+
+    def ListStyles(self, request: Any, context: Any) -> pb.ListStylesResponse:
+        if self.unimplemented:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown service")
+        return pb.ListStylesResponse(styles=self.styles)
+
+    def Stylize(self, request: pb.StylizeRequest, context: Any) -> pb.StylizeResponse:
+        settings = request.settings
+        sample = settings.max_side == 180
+        if not sample:
+            self.requests.append(settings)
+            if self.slow:
+                self.slow.wait(30)
+        if not self.styles:
+            _abort(context, grpc.StatusCode.FAILED_PRECONDITION, "STYLIZER_NOT_LOADED", "no stylizer is loaded")
+        try:
+            picture = Image.open(io.BytesIO(request.image))
+            pixels = np.asarray(picture.convert("RGB"), np.float64)
+        except OSError:
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNDECODABLE", "image: not a picture")
+        weights = {entry.style: entry.weight for entry in settings.styles}
+        if len(weights) == 1:
+            weights = dict.fromkeys(weights, 1.0)
+        assert abs(sum(weights.values()) - 1) < 1e-9
+        colour = sum(np.array(COLOURS[name]) * weight for name, weight in weights.items())
+        strength = settings.strength if settings.HasField("strength") else 1.0
+        mixed = Image.fromarray((strength * colour + (1 - strength) * pixels).round().astype(np.uint8))
+        if settings.max_side:
+            mixed.thumbnail((settings.max_side, settings.max_side))
+        told = "JPEG" if settings.format == pb.PICTURE_FORMAT_JPEG else picture.format or "PNG"
+        told = told if told in _FORMATS else "PNG"
+        buffer = io.BytesIO()
+        mixed.save(buffer, told)
+        return pb.StylizeResponse(
+            picture=pb.StylizedPicture(
+                image=buffer.getvalue(),
+                format=_FORMATS[told],
+                width=mixed.width,
+                height=mixed.height,
+                stylizer_digest=settings.stylizer or DIGEST,
+                execution_provider="FakeExecutionProvider",
+                tiles=1,
+            )
+        )
+
+    def StylizeStream(self, request_iterator: Iterator[Any], context: Any) -> NoReturn:
+        raise NotImplementedError("the console does not stream")
+
+
+def _abort(context: Any, status: grpc.StatusCode, reason: str, message: str) -> NoReturn:
+    field, _, description = message.partition(": ")
+    violations = [FieldViolation(field=field, description=description)] if description else []
+    error = Error(code=status.value[0], message=message, reason=reason, field_violations=violations)
+    context.set_trailing_metadata(((DETAIL_KEY, error.SerializeToString()),))
+    context.abort(status, message)
+    raise AssertionError("abort raises")

@@ -75,17 +75,19 @@ class OpenVinoSession:
         if self._compiled.get_property("INFERENCE_PRECISION_HINT") != precision:
             raise StartupError(f"{folder.path}: OpenVINO would not compute in {precision.get_type_name()}")
         self.bf16 = bf16
-        self._outputs = {output.get_any_name(): i for i, output in enumerate(self._compiled.outputs)}
+        # A tensor that passes through operations that do nothing has the names of all of them.
+        self._outputs = {name: i for i, output in enumerate(self._compiled.outputs) for name in output.get_names()}
         self._requests = threading.local()
 
     def get_providers(self) -> list[str]:
         return ["OpenVINO bf16" if self.bf16 else "OpenVINO"]
 
     def get_inputs(self) -> list[Value]:
-        return [_value(port) for port in self._compiled.inputs]
+        return [_value(port, name) for port in self._compiled.inputs for name in port.get_names()]
 
     def get_outputs(self) -> list[Value]:
-        return [_value(port) for port in self._compiled.outputs]
+        """By every name that they have."""
+        return [_value(self._compiled.outputs[i], name) for name, i in self._outputs.items()]
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """The named ``outputs``, as arrays of the caller's own."""
@@ -100,7 +102,7 @@ class OpenVinoSession:
         return max(declared, BF16_TOLERANCE * float(np.abs(expected).max())) if self.bf16 else declared
 
 
-def _value(port: Any) -> Value:
+def _value(port: Any, name: str) -> Value:
     kind = port.get_element_type().get_type_name()
     sizes: list[int | None] = [None if size.is_dynamic else size.get_length() for size in port.get_partial_shape()]
-    return Value(port.get_any_name(), _TYPES.get(kind, kind), sizes)
+    return Value(name, _TYPES.get(kind, kind), sizes)

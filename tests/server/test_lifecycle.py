@@ -257,7 +257,7 @@ def test_nothing_is_collected_for_anybody(models: tuple[Path, Path], tmp_path: P
 def test_reflection_lists_the_services(models: tuple[Path, Path], tmp_path: Path) -> None:
     with server_thread(data_dir=tmp_path, models=models) as server, grpc.insecure_channel(server.address) as channel:
         services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
-    ours = ("Detection", "Gallery", "Subject", "Identification", "Model")
+    ours = ("Detection", "Gallery", "Subject", "Identification", "Model", "Stylization")
     assert {f"oneglance.v1.{name}Service" for name in ours} <= services
     assert "grpc.health.v1.Health" in services
 

@@ -1,5 +1,6 @@
 """Pictures stylized through a real server, against what numpy computes."""
 
+import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from oneglance import Client
@@ -18,6 +21,7 @@ from oneglance.v1.stylization_pb2 import (
     PICTURE_FORMAT_WEBP,
     StylizedPicture,
 )
+from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_layers, read_header
 from tests.running import server_thread
 from tests.server.conftest import png
 from tests.style_models import STYLES, tinted
@@ -203,6 +207,28 @@ ODD: dict[str, tuple[bytes, Pixels]] = {
 def test_odd_pictures_are_read_as_rgb(styles: Client, kind: str) -> None:
     came, pixels = ODD[kind]
     assert near(opened(styles.stylize(came, "slate", format="png")), direct(pixels, slate=1))
+
+
+def test_a_phone_s_jpeg_with_a_second_picture_behind_it_is_a_jpeg(styles: Client) -> None:
+    first, second = (Image.fromarray(scene(seed=seed)) for seed in (1, 2))
+    answer = styles.stylize(saved(first, "MPO", save_all=True, append_images=[second], quality=100), "ember")
+    assert answer.format == PICTURE_FORMAT_JPEG
+    assert np.abs(opened(answer) - direct(scene(seed=1), ember=1)).mean() < 12
+
+
+@given(format=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]), data=st.data())
+def test_damaged_pictures_are_read_or_refused_and_nothing_else(format: str, data: st.DataObject) -> None:
+    pixels = np.dstack([scene(16, 24), np.full((16, 24), 99, np.uint8)])
+    whole = saved(Image.fromarray(pixels if format in ("PNG", "WEBP", "TIFF") else pixels[..., :3]), format)
+    limits = PictureLimits(1 << 20, 1 << 20)
+    cut = whole[: data.draw(st.integers(0, len(whole)))]
+    place, byte = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 255))
+    for damaged in (cut, whole[:place] + bytes([byte]) + whole[place + 1 :]):
+        with contextlib.suppress(PictureError):
+            header = read_header(damaged, limits)
+            layers = decode_layers(damaged, limits, max_side=20, keep_alpha=True)
+            assert layers.pixels.ndim == 3
+            assert max(layers.pixels.shape[:2]) == min(20, max(header.width, header.height))
 
 
 def test_of_an_animation_the_first_frame_counts_and_its_transparency_is_kept(styles: Client) -> None:

@@ -238,6 +238,16 @@ def test_pixels_under_way_are_bounded(settings: dict[str, Any], gate: Gate, monk
         assert service_of(server)._room._taken == 0  # type: ignore[attr-defined]
 
 
+def test_every_tile_is_measured(settings: dict[str, Any]) -> None:
+    with server_thread(**settings) as server, Client(server.address) as client:
+        assert client.stylize(LARGE, "ember").tiles == TILES
+        sample = server._metrics.registry.get_sample_value
+        steps = TILES + 3  # decoding, the small copy, the tiles, encoding
+        assert sample("oneglance_stage_seconds_count", {"stage": "stylize"}) == steps
+        assert sample("oneglance_batch_rows_sum", {"stage": "stylize"}) == steps
+        assert sample("oneglance_queue_rows", {"stage": "stylize"}) == 0
+
+
 def test_want_of_memory_is_told_as_such(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with server_thread(**settings) as server, Client(server.address) as client:
 

@@ -12,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from oneglance_server.settings import BUNDLED_STYLIZER
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -81,7 +83,8 @@ def test_the_wheel_holds_the_packages_their_types_and_the_bundled_model(wheel: P
         assert f"{package}/py.typed" in names
     assert "oneglance/v1/subject.proto" in names
     assert "oneglance/v1/subject_pb2_grpc.pyi" in names
-    assert {"oneglance_server/models/glyphs/model.onnx", "oneglance_server/models/glyphs/manifest.json"} <= names
+    for model in ("glyphs", "stylizer") if BUNDLED_STYLIZER.exists() else ("glyphs",):
+        assert {f"oneglance_server/models/{model}/{file}" for file in ("model.onnx", "manifest.json")} <= names
     assert not [n for n in names if n.split("/")[0] in ("tests", "benchmarks", "proto", "docs")]
 
 

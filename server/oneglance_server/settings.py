@@ -21,6 +21,7 @@ from oneglance_server.errors import StartupError
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 BUNDLED_MODEL = Path(__file__).parent / "models" / "glyphs"
+BUNDLED_STYLIZER = Path(__file__).parent / "models" / "stylizer"
 _CORES = len(os.sched_getaffinity(0))
 
 
@@ -34,9 +35,9 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path("oneglance-data"), description="Where galleries are kept. One server per folder.")
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (BUNDLED_MODEL,),
+        (BUNDLED_MODEL, BUNDLED_STYLIZER) if BUNDLED_STYLIZER.is_dir() else (BUNDLED_MODEL,),
         description="Model folders to load, or folders of them, colon-separated in flag and environment. The default "
-        "is the bundled encoder for drawn characters.",
+        "is the bundled encoder for drawn characters and the bundled stylizer.",
     )
     device: str = Field(
         "cpu",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from oneglance.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_server.cli.main import main
@@ -28,6 +29,10 @@ from oneglance_server.demo.histogram import histogram
 from oneglance_server.demo.measure import Candidate, Figures, Outcome, Share, at_fpir, at_threshold, percentile
 from oneglance_server.demo.pictures import Picture, drawing
 from oneglance_server.demo.process import ServerProcess
+from oneglance_server.demo.styles import MAX_SIDE, picture_candidates
+from oneglance_server.landscape import landscape, png
+from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
+from tests.style_models import STYLES, style_model
 
 SECTIONS = {
     "enrolled",
@@ -39,7 +44,7 @@ SECTIONS = {
     "durability",
     "weak-spots",
     "provenance",
-}
+} | ({"styles"} if BUNDLED_STYLIZER.exists() else set())
 
 
 def outcomes(seed: int, mated: int, non_mated: int, tau: float, subjects: int = 12) -> Figures:
@@ -344,7 +349,8 @@ def test_drawings_of_the_generator_on_the_page(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(run, "VERIFIED_PAIRS", 20)
     monkeypatch.setattr(run, "TIMED_CALLS", 20)
     told = io.StringIO()
-    settings = run.DemoSettings(out=tmp_path / "page.html", subjects=12, strangers=6)
+    models = (BUNDLED_MODEL, style_model(tmp_path / "tints"))
+    settings = run.DemoSettings(out=tmp_path / "page.html", subjects=12, strangers=6, models=models)
     report = run.run_demo(settings, Account(told))
     figures = report.identification.figures
     assert (len(figures.mated), len(figures.non_mated)) == (48, 24)
@@ -355,22 +361,73 @@ def test_drawings_of_the_generator_on_the_page(tmp_path: Path, monkeypatch: pyte
     assert len(report.deletion.after.candidates) == 11
     assert report.durability.acknowledged >= 20
     assert report.command == "oneglance demo --subjects 12 --strangers 6 --seed 0 --fpir 0.05"
-    assert "12 characters" in Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "12 characters" in page.text
+    # A landscape in every style, before and after, and what it took.
+    stylization = report.stylization
+    assert stylization is not None
+    assert [painting.style.name for painting in stylization.paintings] == list(STYLES)
+    assert "styles" in page.ids
+    for painting in stylization.paintings:
+        with Image.open(io.BytesIO(painting.jpeg)) as picture:
+            assert (picture.format, picture.size) == ("JPEG", (600, 400))
+        assert painting.data_uri() in page.addresses
+        assert f"{painting.style.title} {painting.style.name} · CC0-1.0" in page.text
+    assert stylization.before.large_uri(MAX_SIDE) in page.addresses
+    line = re.search(r"4 styles of 600 x 400 pixels in .* on CPUExecutionProvider", told.getvalue())
+    assert line
+    assert line[0] in page.text
 
 
 def test_the_threshold_is_set_by_other_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "ACKNOWLEDGED", 10)
     monkeypatch.setattr(run, "VERIFIED_PAIRS", 5)
     monkeypatch.setattr(run, "TIMED_CALLS", 5)
-    settings = run.DemoSettings(out=tmp_path / "page.html", subjects=20, strangers=25, fpir=0.1)
-    report = run.run_demo(settings, Account(io.StringIO()))
+    told = io.StringIO()
+    settings = run.DemoSettings(
+        out=tmp_path / "page.html", subjects=20, strangers=25, fpir=0.1, models=(BUNDLED_MODEL,)
+    )
+    report = run.run_demo(settings, Account(told))
     rehearsal = report.rehearsal
     assert rehearsal is not None
     assert (rehearsal.fpir.count, rehearsal.fpir.total) == (10, 100)
     assert report.threshold.tau == rehearsal.tau == report.identification.figures.tau
-    text = Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
-    assert "the gallery’s τ" in text
-    assert "25 other strangers" in text
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "the gallery’s τ" in page.text
+    assert "25 other strangers" in page.text
+    # A server without a stylizer: left out, with a word.
+    assert report.stylization is None
+    assert "left out: the server has no stylizer" in told.getvalue()
+    assert "styles" not in page.ids
+
+
+def test_of_ones_own_pictures_the_largest_that_can_be_read_is_stylized(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("ACKNOWLEDGED", 5), ("VERIFIED_PAIRS", 5), ("TIMED_CALLS", 5)):
+        monkeypatch.setattr(run, name, value)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8))
+    noise.save(folder / "group" / "a" / "large.png")
+    (folder / "group" / "b" / "no.jpg").write_bytes(b"no picture" * 20_000)
+    first, second = picture_candidates(read_folder(folder, 200, 100, 0))[:2]
+    assert (first.caption, second.caption) == ("group/b/no.jpg", "group/a/large.png")
+    models = (BUNDLED_MODEL, style_model(tmp_path / "tints", styles=2))
+    settings = run.DemoSettings(images=folder, out=tmp_path / "page.html", models=models)
+    stylization = run.run_demo(settings, Account(io.StringIO())).stylization
+    assert stylization is not None
+    assert stylization.before.caption == "group/a/large.png"
+    assert (len(stylization.paintings), stylization.width, stylization.height) == (2, 160, 120)
+
+
+def test_the_landscape_is_always_the_same_and_a_png_anybody_reads() -> None:
+    small = landscape(40)
+    assert small.shape == (40, 60, 3)
+    assert (landscape(40) == small).all()
+    assert small[:10].mean(axis=(0, 1))[2] > small[:10].mean(axis=(0, 1))[0]  # the sky is blue
+    with Image.open(io.BytesIO(png(small))) as read:
+        read.load()
+        assert read.format == "PNG"
+        assert (np.asarray(read) == small).all()
 
 
 def test_what_is_lost_is_counted() -> None:
@@ -458,8 +515,6 @@ def test_progress_is_one_line_on_a_terminal_and_none_elsewhere(monkeypatch: pyte
 
 
 def test_pictures_become_small_pngs(tmp_path: Path) -> None:
-    from PIL import Image
-
     Image.new("RGBA", (300, 200), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     uri = Picture(tmp_path / "clear.png", "clear").data_uri()
     assert uri.startswith("data:image/png;base64,")

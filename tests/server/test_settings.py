@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oneglance_server.errors import StartupError
-from oneglance_server.settings import BUNDLED_MODEL, Settings, load_settings
+from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER, Settings, load_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 
@@ -22,7 +22,8 @@ def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_models_from_flag_environment_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_settings().models == (BUNDLED_MODEL,)
+    bundled = (BUNDLED_MODEL, BUNDLED_STYLIZER) if BUNDLED_STYLIZER.is_dir() else (BUNDLED_MODEL,)
+    assert load_settings().models == bundled
     assert load_settings({"models": "a:b"}).models == (Path("a"), Path("b"))
     toml = tmp_path / "settings.toml"
     toml.write_text('models = ["c", "d"]')

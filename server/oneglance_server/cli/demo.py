@@ -7,8 +7,9 @@ from pathlib import Path
 DESCRIPTION = """\
 Start a real server on a free loopback port and show what it is for: enroll every
 subject from one picture, identify new pictures of them, verify pairs, show
-strangers to it, delete a subject, kill the server hard and start it again. Prints
-a short account and writes one HTML page with the pictures and every figure.
+strangers to it, delete a subject, kill the server hard and start it again, and
+repaint a picture in every style. Prints a short account and writes one HTML page
+with the pictures and every figure.
 
 Without --images the subjects are characters of invented alphabets, drawn by many
 hands. With --images they are yours: DIR/SUBJECT/*.png (or jpg, webp, bmp, gif,

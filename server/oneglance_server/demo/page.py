@@ -3,15 +3,17 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from oneglance.v1.common_pb2 import ThresholdSource
-from oneglance_server.demo import cards, words
+from oneglance_server.demo import cards, tell, words
 from oneglance_server.demo.histogram import histogram
 from oneglance_server.demo.measure import percentile
 from oneglance_server.demo.report import Report
+from oneglance_server.demo.styles import MAX_SIDE
 from oneglance_server.demo.weak_spots import weak_spots
 
 
@@ -64,6 +66,7 @@ def render(report: Report) -> str:
         scale=cards.bar_scale(figures),
         histogram=_histogram(report),
         points=[(f"{100 * target:g} %", point) for target, point in figures.at_fpirs.items()],
+        stylized=_stylized(report),
         weak_spots=weak_spots(report),
         provenance=_provenance(report),
     )
@@ -121,6 +124,15 @@ def _histogram(report: Report) -> Markup:
             f"strangers: to the nearest enrolled (n = {len(figures.non_mated):,})",
         ),
     )
+
+
+def _stylized(report: Report) -> dict[str, Any] | None:
+    s = report.stylization
+    if s is None:
+        return None
+    before = (s.before.large_uri(MAX_SIDE), "before", s.before.caption)
+    after = [(p.data_uri(), p.title, " · ".join(filter(None, (p.style.name, p.style.license)))) for p in s.paintings]
+    return {"pictures": [before, *after], "line": tell.stylization_line(s)}
 
 
 def _provenance(report: Report) -> list[tuple[str, str]]:

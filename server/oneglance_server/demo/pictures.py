@@ -1,4 +1,4 @@
-"""Pictures that go to the server as they are, and onto the page as small PNGs inside it."""
+"""Pictures that go to the server as they are, and onto the page inside it, small."""
 
 import base64
 import io
@@ -25,6 +25,19 @@ class Picture:
         """The encoded picture, as the server gets it."""
         return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
+    @property
+    def size_bytes(self) -> int:
+        return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
+
+    def large_uri(self, max_side: int) -> str:
+        """A JPEG of at most ``max_side`` pixels a side, as a ``data:`` URI."""
+        with Image.open(io.BytesIO(self.read())) as opened:
+            large = _on_white(ImageOps.exif_transpose(opened))
+        large.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        large.save(buffer, "JPEG", quality=85)
+        return jpeg_uri(buffer.getvalue())
+
     def data_uri(self) -> str:
         """A PNG of at most ``THUMBNAIL_PIXELS`` a side, as a ``data:`` URI."""
         return _data_uri(self)
@@ -33,6 +46,11 @@ class Picture:
 def drawing(pixels: npt.NDArray[np.uint8], caption: str) -> Picture:
     """A PNG of a drawing, uint8 [H, W], ink 0 on white 255."""
     return Picture(_png(Image.fromarray(pixels)), caption)
+
+
+def jpeg_uri(jpeg: bytes) -> str:
+    """A JPEG as a ``data:`` URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 @lru_cache(maxsize=4096)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -22,12 +23,14 @@ class ServerProcess:
     """A server on ``data_dir`` that can be stopped, killed and started again; gone when the block ends.
 
     Its log goes to ``log``. It has a session of its own, so a Ctrl-C at the terminal reaches the demo alone, which
-    then stops it. Settings of the environment (ONEGLANCE_*) are kept from it.
+    then stops it. Settings of the environment (ONEGLANCE_*) are kept from it. ``models``: those that it loads; the
+    bundled ones when there are none.
     """
 
-    def __init__(self, data_dir: Path, log: Path) -> None:
+    def __init__(self, data_dir: Path, log: Path, models: Sequence[Path] = ()) -> None:
         self.data_dir = data_dir
         self.log = log
+        self.models = ("--models", ":".join(map(str, models))) if models else ()
         self.address = ""
         self._process: subprocess.Popen[str] | None = None
 
@@ -55,6 +58,7 @@ class ServerProcess:
                 [
                     *(sys.executable, "-m", "oneglance_server.cli", "serve"),
                     *("--listen", f"{LOOPBACK}:0", "--data-dir", str(self.data_dir)),
+                    *self.models,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -10,6 +10,7 @@ from oneglance_server.demo.calls import Enrollment, Identification, Rehearsal, V
 from oneglance_server.demo.collection import Collection
 from oneglance_server.demo.durability import Durability
 from oneglance_server.demo.measure import Outcome
+from oneglance_server.demo.styles import Stylization
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ class Deletion:
 
 @dataclass(frozen=True)
 class Report:
-    """One run of the demo. ``manifest`` is the encoder's, as the server tells it."""
+    """One run of the demo.
+
+    manifest: the encoder's, as the server tells it. stylization: None when the server has no styles.
+    """
 
     date: datetime
     seed: int
@@ -47,6 +51,7 @@ class Report:
     verification: Verification
     deletion: Deletion
     durability: Durability
+    stylization: Stylization | None
 
     @property
     def enrolled(self) -> int:

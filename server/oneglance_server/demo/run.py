@@ -1,4 +1,4 @@
-"""The story: draw, serve, enroll once, identify, verify, delete, kill, restart, and put it on a page."""
+"""The story: draw, serve, enroll once, identify, verify, delete, kill, restart, stylize, and put it on a page."""
 
 import json
 import os
@@ -24,6 +24,7 @@ from oneglance_server.demo.folder import read_folder
 from oneglance_server.demo.page import write_page
 from oneglance_server.demo.process import ServerProcess
 from oneglance_server.demo.report import Deletion, Report
+from oneglance_server.demo.styles import picture_candidates, stylize_all
 from oneglance_server.demo.words import counted
 from oneglance_server.signals import signals_unwind
 
@@ -37,6 +38,7 @@ class DemoSettings:
     """images: a folder of pictures; without, characters are drawn. keep_data: keep the server's data there.
 
     fpir: the share of strangers that the threshold, set by other strangers, is meant to let in.
+    models: folders of models for the server; the bundled ones when there are none.
     """
 
     images: Path | None = None
@@ -46,6 +48,7 @@ class DemoSettings:
     seed: int = 0
     fpir: float = 0.05
     keep_data: Path | None = None
+    models: tuple[Path, ...] = ()
 
     @property
     def command(self) -> str:
@@ -68,7 +71,8 @@ def run_demo(settings: DemoSettings, account: Account) -> Report:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oneglance-demo-")))
         account.title(f"oneglance {version('oneglance')}: seen once, known after.")
         collection = _collect(settings, account)
-        server = stack.enter_context(ServerProcess(settings.keep_data or scratch / "data", scratch / "server.log"))
+        data_dir = settings.keep_data or scratch / "data"
+        server = stack.enter_context(ServerProcess(data_dir, scratch / "server.log", settings.models))
         report = _serve_and_measure(settings, collection, server, account)
         account.step("Stop the server and write the page")
         server.stop()
@@ -109,7 +113,7 @@ def _serve_and_measure(
     start_seconds = server.start()
     account.say(f"serving on {server.address} after {start_seconds:.1f} s, process {server.pid}")
     with server.client() as client:
-        model = client.list_models()[0]
+        model = next(model for model in client.list_models() if model.kind in ("", "encoder"))
         account.say(f"encoder {model.name} {model.digest[:12]} on {model.execution_provider}, D = {model.dimension}")
         manifest = json.loads(client.describe_model(model.name).manifest_json)
         client.create_gallery(GALLERY, description="oneglance demo")
@@ -146,6 +150,12 @@ def _serve_and_measure(
     progress = partial(account.progress, "acknowledged")
     durability = kill_while_enrolling(server, probes, [deletion.subject_id], ACKNOWLEDGED, progress)
     account.say(tell.durability(durability))
+
+    account.step("Stylize a picture")
+    with server.client() as client:
+        candidates = picture_candidates(collection)
+        stylization = stylize_all(client, candidates, partial(account.progress, "stylized"))
+    account.say(tell.stylization(stylization))
     return Report(
         date=datetime.now(UTC),
         seed=settings.seed,
@@ -164,6 +174,7 @@ def _serve_and_measure(
         verification=verification,
         deletion=deletion,
         durability=durability,
+        stylization=stylization,
     )
 
 

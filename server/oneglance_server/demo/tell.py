@@ -9,6 +9,7 @@ from oneglance_server.demo.collection import Collection
 from oneglance_server.demo.durability import Durability
 from oneglance_server.demo.measure import Outcome, percentile
 from oneglance_server.demo.report import Deletion
+from oneglance_server.demo.styles import Stylization
 from oneglance_server.demo.words import counted, distance, interval, of, percent, rate
 
 _SHOWN_REFUSALS = 3
@@ -90,6 +91,22 @@ def durability(d: Durability) -> str:
         f"cut off without an answer: {d.unanswered}, of which {d.unanswered_kept} had reached the disk\n"
         + ("the deleted subject stayed deleted" if d.deleted_gone else "FAILED: the deleted subject came back")
         + ("" if d.lost == 0 else f"\nFAILED: {d.lost} lost")
+    )
+
+
+def stylization(s: Stylization | None) -> str:
+    if s is None:
+        return "left out: the server has no stylizer, or could read none of the pictures"
+    names = ", ".join(painting.style.name for painting in s.paintings)
+    return f"{names}\n{stylization_line(s)}"
+
+
+def stylization_line(s: Stylization) -> str:
+    """What it took."""
+    took = [painting.milliseconds for painting in s.paintings]
+    return (
+        f"{counted(len(took), 'style')} of {s.width} x {s.height} pixels in {sum(took) / 1000:.1f} s over gRPC, "
+        f"{percentile(took, 50):.0f} ms each (p50), on {s.execution_provider}"
     )
 
 

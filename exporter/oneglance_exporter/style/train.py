@@ -11,6 +11,7 @@ J is the textbook's (``objective``), with the photo as content. Two things are o
 import copy
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from oneglance.model_folder import Style
 from oneglance_exporter import checkpoint as files
-from oneglance_exporter.errors import RunError, SettingsError
+from oneglance_exporter.errors import DivergedError, RunError, SettingsError
 from oneglance_exporter.loop import move_average, stop_signals
 from oneglance_exporter.style import checkpoint as checkpoints
 from oneglance_exporter.style.checkpoint import Checkpoint
@@ -38,6 +39,8 @@ _FREE = {"styles", "photos", "loss_network", "threads", "checkpoint_seconds"}
 _WARMUP = 0.02  # share of the training in which the learning rate rises from 0
 _SCALE_DECAY = 0.95  # of the moving mean of a style's J
 _NORMS_TIMES = 5.0  # their learning rate by that of the convolutions: styles part sooner
+_LARGEST_GRADIENT = 1.0  # its norm; that of a crop of plain sky can be a thousand times the others'
+_BAD_STEPS = 20  # running; single ones are left out
 _NOISE = (2 / 255, 8 / 255)  # standard deviation of the noise for ``calm``
 _SHEET_PHOTOS, _SHEET_SIDE = 3, 256
 
@@ -159,7 +162,7 @@ def _run(
     run.mkdir(parents=True, exist_ok=True)
 
     begun, before = time.monotonic(), state.elapsed_seconds
-    saved = begun
+    saved, bad = begun, 0
     with stop_signals() as stopped, open(run / files.LOG_FILE, "a") as log:
         while (done := settings.progress(state.step, state.elapsed_seconds)) < 1 and not stopped():
             rate = settings.learning_rate * min(done / _WARMUP, 1 - done)
@@ -186,7 +189,14 @@ def _run(
             loss = (total / scale[chosen]).mean() + settings.calm * gain
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
+            bad = 0 if torch.isfinite(norm) else bad + 1
+            if bad == _BAD_STEPS:
+                raise DivergedError(
+                    f"J or its gradient was not finite {bad} steps running; try a lower --learning-rate"
+                )
+            if not bad:
+                optimizer.step()
             move_average(average, model, min(settings.average, (1 + state.step) / (10 + state.step)))
 
             now = time.monotonic()
@@ -259,5 +269,7 @@ def _follow(scale: Tensor, chosen: Tensor, totals: Tensor) -> Tensor:
     """The moving mean of each style's J, a step on; it begins at the first J that is seen."""
     scale = scale.clone()
     for style, total in zip(chosen.tolist(), totals.tolist(), strict=True):
+        if not math.isfinite(total):
+            continue
         scale[style] = _SCALE_DECAY * scale[style] + (1 - _SCALE_DECAY) * total if scale[style] else total
     return scale

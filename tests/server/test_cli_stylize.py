@@ -1,8 +1,11 @@
 """``oneglance stylize`` against a real server with the tiny stylizer: what comes out, and what never does."""
 
+import argparse
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +23,7 @@ from PIL import Image
 from oneglance import Client
 from oneglance_server.app import Server
 from oneglance_server.cli import main
+from oneglance_server.cli.main import parser
 from oneglance_server.repaint import folder, progress
 from tests.running import server_thread
 from tests.server.conftest import png
@@ -497,6 +501,21 @@ def test_styles_are_listed_for_people_and_programs(server: Server, capsys: Captu
     assert lines[0].startswith("ember: Ember; invented, CC0-1.0; stylizer tints ")
     assert main(["list-styles", "--server", server.address, "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[1])["title"] == "Moss"
+
+
+def test_the_docs_tell_every_option_and_no_other() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "stylize.md").read_text()
+    told = re.findall(r"^(oneglance stylize .*?)(?:  +#.*|[<>].*)?$", text, re.MULTILINE)
+    assert len(told) >= 8
+    commands = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    for line in told:
+        options = parser().parse_args(shlex.split(line)[1:])
+        assert options.style, line
+    actions = commands.choices["stylize"]._actions
+    flags = {flag for action in actions for flag in action.option_strings if flag.startswith("--")}
+    mentioned = set(re.findall(r"(--[a-z][a-z-]+)", text))
+    assert flags - mentioned == {"--help", "--server"}
+    assert mentioned - flags == {"--models", "--console"}  # of serve
 
 
 def test_progress_is_a_line_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

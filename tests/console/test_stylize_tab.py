@@ -55,10 +55,11 @@ def settled(page: Any) -> None:
 
 def slide(page: Any, knob: str, share: float) -> int:
     """Click a slider there; returns the percent that it then shows."""
-    track = page.locator(f"{knob} .q-slider__track-container")
-    box = track.bounding_box()
+    track, slider = (page.locator(f"{knob} .q-slider{part}") for part in ("__track-container", ""))
+    box, before = track.bounding_box(), slider.get_attribute("aria-valuenow")
     track.click(position={"x": share * box["width"], "y": box["height"] / 2})
-    percent = int(page.locator(f"{knob} .q-slider").get_attribute("aria-valuenow"))
+    expect(slider).not_to_have_attribute("aria-valuenow", before)
+    percent = int(slider.get_attribute("aria-valuenow"))
     assert abs(percent - 100 * share) <= 3
     return percent
 

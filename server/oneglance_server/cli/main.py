@@ -29,6 +29,8 @@ start here:
   oneglance create-gallery letters
   oneglance enroll letters alef alef.png
   oneglance identify letters unknown.png
+  oneglance list-styles
+  oneglance stylize cat.jpg painted.jpg --style NAME
 """
 
 

@@ -242,11 +242,11 @@ class StylizeTab:
         self._sampling = sampling = self._sampling + 1
         self._sampled = self._picture
         sample = await asyncio.to_thread(_own_picture) if self._picture is None else self._picture
-        for style, card in zip(self._styles[:SAMPLES], self._cards, strict=False):
+        for i, (style, card) in enumerate(zip(self._styles[:SAMPLES], self._cards, strict=False)):
             try:
-                small = await self._api.stylize(
-                    sample, style.name, stylizer=style.stylizer_digest, format="jpeg", max_side=SAMPLE_SIDE
-                )
+                if i == 0:  # shrunk once: a large picture is not to be decoded for every style
+                    sample = (await self._small(sample, style, strength=0.0)).image
+                small = await self._small(sample, style)
             except OneglanceError:
                 return  # a card is as good without
             if sampling != self._sampling:
@@ -254,6 +254,16 @@ class StylizeTab:
             image = next(iter(card))
             image.props["src"] = f"data:image/jpeg;base64,{base64.b64encode(small.image).decode()}"
             image.update()
+
+    async def _small(self, picture: bytes, style: Style, strength: float | None = None) -> StylizedPicture:
+        return await self._api.stylize(
+            picture,
+            style.name,
+            stylizer=style.stylizer_digest,
+            strength=strength,
+            format="jpeg",
+            max_side=SAMPLE_SIDE,
+        )
 
     def _render(self) -> None:
         for style, card in zip(self._styles, self._cards, strict=True):

@@ -16,18 +16,16 @@ is divided by its own n_H * n_W; for equal sizes this is the formula above.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.style.vgg import LossNetwork, check_layers
+from oneglance_exporter.style.layers import CONTENT_LAYER, STYLE_LAYERS, check_layers
+from oneglance_exporter.style.vgg import LossNetwork
 
 Normalisation = Literal["half", "size"]
-CONTENT_LAYER = "relu4_2"
-STYLE_LAYERS = {"relu1_1": 0.2, "relu2_1": 0.2, "relu3_1": 0.2, "relu4_1": 0.2, "relu5_1": 0.2}
-"""Gatys' layers, lambda 1/5 each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +38,15 @@ class Terms:
 
 
 def content_loss(of_content: Tensor, of_generated: Tensor, normalisation: Normalisation = "size") -> Tensor:
-    """J_content of activations [B, C, H, W]: [B]. Differences are summed in float32 whatever the dtype."""
+    """J_content of activations [B, C, H, W]: [B]. Differences are summed in float32 at least."""
     _, channels, height, width = of_generated.shape
-    squares = (of_content.float() - of_generated.float()).square().sum((1, 2, 3))
+    squares = (_wide(of_content) - _wide(of_generated)).square().sum((1, 2, 3))
     return squares / 2 if normalisation == "half" else squares / (4 * height * width * channels)
 
 
 def gram(activations: Tensor) -> Tensor:
-    """G_kk' / (n_H * n_W) of activations [B, C, H, W]: float32 [B, C, C]."""
-    flat = activations.float().flatten(2)  # [B, C, HW]
+    """G_kk' / (n_H * n_W) of activations [B, C, H, W]: float32 at least, [B, C, C]."""
+    flat = _wide(activations).flatten(2)  # [B, C, HW]
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
@@ -62,8 +60,9 @@ class Objective:
     """J for given contents and styles.
 
     Args:
-        network: the loss network. weights: lambda by layer, finite and >= 0, one above 0. alpha, beta: finite, >= 0,
-            one above 0.
+        network: the loss network. style_layers: lambda by layer, finite and >= 0, one above 0. alpha, beta: finite,
+            >= 0, one above 0. normalisation: of J_content; it is 2 * n_H * n_W * n_C times larger with "half", and so
+            must beta be for the same picture.
 
     Raises SettingsError.
     """
@@ -82,6 +81,8 @@ class Objective:
         for name, values in (("alpha and beta", (alpha, beta)), ("the style layers' weights", style_layers.values())):
             if not all(0 <= value < float("inf") for value in values) or not any(values):
                 raise SettingsError(f"{name} must be finite and >= 0, and one of them above 0")
+        if normalisation not in get_args(Normalisation):
+            raise SettingsError(f"the normalisation of J_content must be half or size, got {normalisation!r}")
         self.network = network
         self.content_layer = content_layer
         self.style_layers = {layer: weight for layer, weight in style_layers.items() if weight}
@@ -95,7 +96,7 @@ class Objective:
 
     @torch.no_grad()
     def style_of(self, pictures: Tensor) -> dict[str, Tensor]:
-        """What ``terms`` compares style with: the gram by layer, float32 [B, C, C]."""
+        """What ``terms`` compares style with: the gram by layer, [B, C, C]."""
         found = self.network(pictures, self.style_layers)
         return {layer: gram(activations) for layer, activations in found.items()}
 
@@ -103,8 +104,13 @@ class Objective:
         """J of rgb pictures float [B, 3, H, W], with gradients. ``content`` and ``style`` as the methods above give."""
         found = self.network(generated, [self.content_layer, *self.style_layers])
         of_content = content_loss(content, found[self.content_layer], self.normalisation)
-        of_style = sum(
-            (weight * style_loss(style[layer], gram(found[layer])) for layer, weight in self.style_layers.items()),
-            torch.zeros(len(generated)),
-        )
+        by_layer = [
+            weight * style_loss(style[layer], gram(found[layer])) for layer, weight in self.style_layers.items()
+        ]
+        of_style = torch.stack(by_layer).sum(0)
         return Terms(self.alpha * of_content + self.beta * of_style, of_content, of_style)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Sums of squares need float32 at least."""
+    return x if x.dtype == torch.float64 else x.float()

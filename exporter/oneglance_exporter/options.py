@@ -12,19 +12,24 @@ def add_settings(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
     hints = typing.get_type_hints(settings)
     for field in dataclasses.fields(settings):
         kind = hints[field.name]
-        known = f" ({field.default})" if field.default not in ((), None) else ""
-        flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"] + known
-        if typing.get_origin(kind) is tuple:
-            parser.add_argument(flag, nargs="+", metavar="PATH", default=argparse.SUPPRESS, help=text)
+        flag = "--" + field.name.replace("_", "-")
+        given: dict[str, Any] = {"default": argparse.SUPPRESS, "help": field.metadata["help"]}
+        if field.default is not None and field.default is not False and field.default != ():
+            shown = " ".join(field.default) if isinstance(field.default, tuple) else field.default
+            given["help"] += f" ({shown})"
+        metavar = field.metadata.get("metavar")
+        if kind is bool:
+            given["action"] = "store_true"
+        elif typing.get_origin(kind) is tuple:
+            given |= {"nargs": "+", "metavar": metavar or "PATH"}
         elif typing.get_origin(kind) is typing.Literal:
-            choices = typing.get_args(kind)
-            parser.add_argument(flag, choices=choices, default=argparse.SUPPRESS, help=text)
+            given["choices"] = typing.get_args(kind)
         elif str in (kind, *typing.get_args(kind)):
-            parser.add_argument(flag, metavar="PATH", default=argparse.SUPPRESS, help=text)
+            given["metavar"] = metavar or "PATH"
         else:
             number = float if float in (kind, *typing.get_args(kind)) else int
-            letter = "X" if number is float else "N"
-            parser.add_argument(flag, type=number, metavar=letter, default=argparse.SUPPRESS, help=text)
+            given |= {"type": number, "metavar": metavar or ("X" if number is float else "N")}
+        parser.add_argument(flag, **given)
 
 
 def given_settings(options: argparse.Namespace, settings: type[Any]) -> dict[str, Any]:

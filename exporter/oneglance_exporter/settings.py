@@ -6,9 +6,9 @@ from typing import Any, Literal
 from oneglance_exporter.errors import SettingsError
 
 
-def option(default: Any, text: str) -> Any:
-    """A setting's default, and its line of help."""
-    return field(default=default, metadata={"help": text})
+def option(default: Any, text: str, metavar: str | None = None) -> Any:
+    """A setting's default, its line of help, and what stands for its value there if not the type's own."""
+    return field(default=default, metadata={"help": text, "metavar": metavar})
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from PIL import Image
 
 from oneglance.model_folder import ModelFolderError, StylizerManifest, read_any_model_folder
 from oneglance_exporter.cli import main
-from oneglance_exporter.errors import DataError, ExportError, RunError, SettingsError
+from oneglance_exporter.errors import DataError, DivergedError, ExportError, RunError, SettingsError
 from oneglance_exporter.runtime import session_of
 from oneglance_exporter.style import checkpoint as checkpoints
 from oneglance_exporter.style import export as exporting
+from oneglance_exporter.style import pictures
+from oneglance_exporter.style import train as training
 from oneglance_exporter.style.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
 from oneglance_exporter.style.pictures import Photos, read_styles
 from oneglance_exporter.style.settings import StylizerSettings
@@ -185,6 +187,46 @@ def test_a_style_added_later_leaves_the_others_as_they_are(styles: list[str], ph
         assert not torch.equal(new(photo, one_hot(1, 2)), new(photo, one_hot(0, 2)))
     with pytest.raises(SettingsError, match="has a style 'dots' already"):
         train(settings(styles[1:], photos, base=str(tmp_path / "added")), tmp_path / "twice", "", quiet)
+
+
+def test_a_run_can_begin_with_the_weights_of_another(styles: list[str], photos: Path, tmp_path: Path) -> None:
+    first = train(settings(styles, photos), tmp_path / "first", "", quiet)
+    begun = settings(styles, photos, init=str(tmp_path / "first"), steps=1, average=0.0, learning_rate=1e-9)
+    refined = train(begun, tmp_path / "refined", "", quiet)
+    assert (refined.before, refined.step) == (4, 1)
+    for name, value in first.average.items():
+        torch.testing.assert_close(refined.model[name], value, atol=1e-6, rtol=0)
+    with pytest.raises(SettingsError, match="stripes-a, dots"):
+        train(settings(styles[:1], photos, init=str(tmp_path / "first")), tmp_path / "other", "", quiet)
+    with pytest.raises(SettingsError, match="exclude each other"):
+        settings(styles, photos, init="a", base="b")
+
+
+def test_a_step_that_is_not_finite_is_left_out_and_many_end_the_training(
+    styles: list[str], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[Report] = []
+    original = Photos.crops
+    monkeypatch.setattr(training, "to_tensor", lambda picture: pictures.to_tensor(picture) * spoilt(picture))
+    broken_steps = {2}
+
+    def crops(self: Photos, step: int, count: int, side: int) -> pictures.Rgb:
+        taken = original(self, step, count, side)
+        if step in broken_steps:
+            taken[:] = 0
+            taken[:, 0, 0] = 1  # what ``spoilt`` knows it by
+        return taken
+
+    def spoilt(picture: pictures.Rgb) -> float:
+        return float("nan") if picture.ndim == 4 and (picture[:, 0, 0] == 1).all() and picture.sum() < 100 else 1.0
+
+    monkeypatch.setattr(Photos, "crops", crops)
+    done = train(settings(styles, photos, steps=5), tmp_path / "one", "", reports.append)
+    assert [bool(np.isfinite(report.total)) for report in reports] == [True, True, False, True, True]
+    assert all(torch.isfinite(value).all() for value in done.average.values())
+    broken_steps.update(range(100))
+    with pytest.raises(DivergedError, match="20 steps running"):
+        train(settings(styles, photos, steps=30), tmp_path / "all", "", reports.append)
 
 
 def test_the_exported_graph_answers_as_torch_at_any_size(styles: list[str], photos: Path, tmp_path: Path) -> None:

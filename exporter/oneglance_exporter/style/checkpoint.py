@@ -26,8 +26,9 @@ State = dict[str, Any]
 class Checkpoint:
     """A training between two steps. ``average`` is the stylizer to export.
 
-    fixed: how many of the styles, the first, are another run's and aren't trained. scale: by style, the moving mean of
-    J that the loss is divided by. betas: of all styles. network: the loss network and its SHA-256.
+    fixed: how many of the styles, the first, are another run's and aren't trained. network: the loss network and its
+    SHA-256. scale: of each style that is trained, the moving mean of J that the loss is divided by. betas: of all
+    styles. before: steps of the runs it began with.
     """
 
     settings: StylizerSettings
@@ -42,6 +43,7 @@ class Checkpoint:
     optimizer: State
     scale: list[float]
     betas: list[float]
+    before: int = 0
     photos: int = 0
 
     def stylizer(self) -> Stylizer:

@@ -138,6 +138,7 @@ def provenance(state: Checkpoint, stylizer: Stylizer) -> dict[str, object]:
         "command": state.command,
         "settings": dataclasses.asdict(state.settings),
         "steps": state.step,
+        "steps_before": state.before,
         "seconds": round(state.elapsed_seconds, 1),
         "parameters": sum(p.numel() for p in stylizer.parameters()),
         "photos": state.photos,

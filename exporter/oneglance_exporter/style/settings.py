@@ -16,6 +16,7 @@ class StylizerSettings:
     )
     photos: tuple[str, ...] = option((), "folders or zips of photos to learn on; a few hundred do")
     base: str | None = option(None, "run folder of a stylizer to add the styles to; its own styles stay as they are")
+    init: str | None = option(None, "run folder of the same styles whose weights to begin with, to refine them")
     steps: int | None = option(None, "stop after so many batches")
     seconds: float | None = option(None, "stop after so many seconds of training (without --steps)")
     alpha: float = option(1.0, "weight of J_content, 1/(4 nH nW nC) * sum (a(C) - a(G))^2")
@@ -39,6 +40,8 @@ class StylizerSettings:
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
             raise SettingsError("say when to stop: --steps or --seconds")
+        if self.base is not None and self.init is not None:
+            raise SettingsError("--base and --init exclude each other")
         for name in ("steps", "batch", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -81,7 +81,13 @@ def train(settings: StylizerSettings, run: Path, command: str, report: Callable[
     torch.manual_seed(settings.seed)
     old: tuple[Style, ...] = ()
     betas: list[float] = []
-    if settings.base is None:
+    before = 0
+    if settings.init is not None:
+        init = checkpoints.load(Path(settings.init))
+        if [style.name for style in init.styles] != [new.style.name for new in styles]:
+            raise SettingsError(f"--init: {settings.init} has the styles {', '.join(s.name for s in init.styles)}")
+        before, model = init.before + init.step, init.stylizer().train()
+    elif settings.base is None:
         model = Stylizer(len(styles))
     else:
         base = checkpoints.load(Path(settings.base))
@@ -105,6 +111,7 @@ def train(settings: StylizerSettings, run: Path, command: str, report: Callable[
         average=copy.deepcopy(model.state_dict()),
         optimizer=_optimizer(model, len(old), settings).state_dict(),
         scale=[0.0] * len(styles),
+        before=before,
         betas=[*betas, *(new.beta or settings.beta for new in styles)],
     )
     return _run(start, network, styles, run, report)

@@ -5,11 +5,17 @@ ExporterError
 ├── DataError         a path, a picture or a set of pictures that can't be trained on or measured
 ├── RunError          a run folder that is missing, damaged, or belongs to other settings
 ├── WeightsError      weights to import that are missing, other than expected, or damaged
+├── DivergedError     an optimisation whose J isn't a number any more
 └── ExportError       a graph that doesn't answer as the network it was made from
 
 A model folder that can't be read raises ``oneglance.model_folder.ModelFolderError``. The CLI prints
 either as one line and ends with status 1.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oneglance_exporter.style.gatys import Result
 
 
 class ExporterError(Exception):
@@ -34,3 +40,9 @@ class ExportError(ExporterError):
 
 class WeightsError(ExporterError):
     """Raised when weights to import can't be found, have another SHA-256, or can't be parsed."""
+
+
+class DivergedError(ExporterError):
+    """Raised when J becomes NaN or infinite. ``best``: what was reached before that, if anything was."""
+
+    best: "Result | None" = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from oneglance_exporter.options import add_settings, given_settings
+from oneglance_exporter.style import optimize_command
 from oneglance_exporter.style.settings import StylizerSettings
 
 _TRAIN_EPILOG = """\
@@ -51,6 +52,9 @@ def add_training(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """``style ...``."""
+    style = commands.add_parser("style", help="stylize one picture by optimisation")
+    kinds = style.add_subparsers(required=True, metavar="COMMAND")
+    optimize_command.add_parser(kinds)
 
 
 def export(options: argparse.Namespace) -> None:

@@ -1,0 +1,50 @@
+"""The files that a command writes: refused before the work if they can't be, replaced as a whole after it."""
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from oneglance_exporter.errors import DataError, SettingsError
+from oneglance_exporter.style.pictures import Rgb
+
+
+def check_outputs(outputs: Mapping[str, tuple[Path, Sequence[str]]], inputs: Sequence[Path]) -> None:
+    """Each output, by its option, with the suffixes it may have. Raises SettingsError."""
+    taken = {path.resolve(): "an input" for path in inputs}
+    for option, (path, suffixes) in outputs.items():
+        if path.suffix.lower() not in suffixes:
+            raise SettingsError(f"{option} {path}: must end in {' or '.join(suffixes)}")
+        if path.is_dir():
+            raise SettingsError(f"{option} {path}: is a folder")
+        if path.resolve() in taken:
+            raise SettingsError(f"{option} {path}: is {taken[path.resolve()]}, too")
+        taken[path.resolve()] = f"the file of {option}"
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise SettingsError(f"{option} {path}: can't be written: {error.strerror}") from error
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: readers see the old or the new. Raises DataError."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        fresh.write_bytes(content)
+        os.replace(fresh, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise DataError(f"{path}: can't be written: {error}") from error
+
+
+def png(picture: Rgb) -> bytes:
+    """A picture uint8 [H, W, 3] as a file, to the bit."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()

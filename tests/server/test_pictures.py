@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_picture
+from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_photo, decode_picture
 
 LIMITS = PictureLimits(max_image_bytes=1 << 20, max_image_pixels=100_000)
 DRAWING = np.random.default_rng(3).integers(0, 256, (10, 14, 3), dtype=np.uint8)
@@ -55,6 +56,32 @@ def test_sixteen_bits_are_scaled_to_eight() -> None:
     deep = np.linspace(0, 65535, 140, dtype=np.uint16).reshape(10, 14)
     decoded = decode(save(Image.fromarray(deep), "PNG"), color="gray")[..., 0]
     assert np.abs(decoded - deep / 257.0).max() <= 1
+
+
+def test_a_large_picture_takes_little_memory_beside_itself_and_lets_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = PictureLimits(max_image_bytes=1 << 24, max_image_pixels=10_000_000)
+    deep = np.broadcast_to(np.linspace(0, 65535, 1500, dtype=np.uint16)[:, np.newaxis], (1500, 2000))
+    data = save(Image.fromarray(np.ascontiguousarray(deep)), "PNG")
+    tracemalloc.start()
+    decoded = decode_photo(data, limits)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * deep.size  # it was 30 when 16 bits were scaled at once, in float64
+    assert np.abs(decoded - (deep / 257.0)[..., np.newaxis]).max() <= 1
+
+    sizes = []
+    compose = Image.alpha_composite
+
+    def noted(below: Image.Image, above: Image.Image) -> Image.Image:
+        sizes.append(below.width * below.height)
+        return compose(below, above)
+
+    shade = np.random.default_rng(0).integers(0, 256, (1500, 2000, 4), dtype=np.uint8)
+    monkeypatch.setattr(Image, "alpha_composite", noted)
+    decoded = decode_photo(save(Image.fromarray(shade), "PNG", compress_level=1), limits)
+    whole = compose(Image.new("RGBA", (2000, 1500), "white"), Image.fromarray(shade)).convert("RGB")
+    assert np.array_equal(decoded, np.asarray(whole))
+    assert max(sizes) < 1_000_000  # it holds the GIL, 10 ms for that many
 
 
 def test_one_bit_and_cmyk_and_animation() -> None:

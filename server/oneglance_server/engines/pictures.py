@@ -21,6 +21,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 _FILTERS = {"box": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR}
 _BACKGROUND = (255, 255, 255, 255)
+_STRIP_PIXELS = 1 << 19
 Made = TypeVar("Made")
 
 
@@ -169,11 +170,12 @@ def _draft(picture: Image.Image, mode: str, size: tuple[int, int]) -> None:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
+    """Decoded, turned as EXIF says, with 8 bits a sample. No copy is made that isn't needed: it may be large."""
     picture.load()
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
-        upright = _to_8_bit(upright)
-    return upright
+    ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        return _to_8_bit(picture)
+    return picture
 
 
 def _see_through(picture: Image.Image) -> bool:
@@ -182,10 +184,15 @@ def _see_through(picture: Image.Image) -> bool:
 
 def _flat(picture: Image.Image, mode: str) -> Image.Image:
     """Without transparency: laid on white."""
-    if _see_through(picture):
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, _BACKGROUND), layer)
-    return picture.convert(mode)
+    if not _see_through(picture):
+        return picture if picture.mode == mode else picture.convert(mode)
+    layer = picture.convert("RGBA")
+    flat = Image.new(mode, layer.size)
+    rows = _strip(layer)
+    for top in range(0, layer.height, rows):  # Pillow lets no other thread run while it lays one picture on another
+        strip = layer.crop((0, top, layer.width, min(top + rows, layer.height)))
+        flat.paste(Image.alpha_composite(Image.new("RGBA", strip.size, _BACKGROUND), strip).convert(mode), (0, top))
+    return flat
 
 
 def _array(
@@ -198,9 +205,19 @@ def _array(
 
 
 def _to_8_bit(picture: Image.Image) -> Image.Image:
-    samples = np.asarray(picture, dtype=np.float64)
+    samples = np.asarray(picture)
     if not np.isfinite(samples).all():
         raise PictureError("IMAGE_UNDECODABLE", "samples that are not finite")
     # PNG, TIFF and PNM integers are 0..65535; floating point pictures by convention 0..1.
     scale = 255.0 if picture.mode == "F" and samples.max(initial=0.0) <= 1.0 else 255.0 / 65535.0
-    return Image.fromarray(np.clip(samples * scale + 0.5, 0, 255).astype(np.uint8))
+    scaled = np.empty(samples.shape, np.uint8)
+    rows = _strip(picture)
+    for top in range(0, picture.height, rows):  # in float64 the whole would take 8 times what it does in 8 bits
+        part = slice(top, top + rows)
+        scaled[part] = np.clip(samples[part].astype(np.float64) * scale + 0.5, 0, 255)
+    return Image.fromarray(scaled)
+
+
+def _strip(picture: Image.Image) -> int:
+    """How many rows of a picture to work on at once."""
+    return max(1, _STRIP_PIXELS // picture.width)

@@ -154,3 +154,30 @@ async def test_a_single_call_is_not_held_up_by_all_that_a_stream_has_sent() -> N
     assert order.index(100) <= 2
     assert order.index(101) <= 4
     assert [item for item in order if item < 100] == list(range(10))
+
+
+async def test_who_leaves_the_queue_takes_no_more_room() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    batcher = make(recorder, max_queue=4)
+    running = asyncio.create_task(batcher.submit(0))
+    await asyncio.sleep(0.05)
+    for _ in range(3):
+        leaving = [
+            asyncio.create_task(batcher.submit_all([1, 2], patient=True)),
+            asyncio.create_task(batcher.submit(3)),
+        ]
+        await asyncio.sleep(0.01)
+        assert recorder.waiting == 3
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        assert recorder.waiting == 0
+    staying = asyncio.create_task(batcher.submit_all([4, 5, 6, 7]))
+    await asyncio.sleep(0.01)
+    running.cancel()  # it runs already
+    await asyncio.sleep(0.01)
+    recorder.gate.set()
+    assert await staying == [8, 10, 12, 14]
+    assert recorder.batches == [[0], [4, 5, 6, 7]]
+    assert recorder.waiting == 0

@@ -29,12 +29,13 @@ class BatchObserver(Protocol):
     def queue(self, change: int, /) -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry(Generic[Item, Result]):
     item: Item
     rows: int
     deadline: float | None
     future: "asyncio.Future[Result]"
+    waits: bool = True
 
 
 class Batcher(Generic[Item, Result]):
@@ -119,15 +120,20 @@ class Batcher(Generic[Item, Result]):
         self._queued_rows += wanted
         self._observer.queue(wanted)
         self._wake()
-        if len(entries) == 1:
-            try:
-                return [await entries[0].future]
-            except Exception as error:
-                return [error]
-        outcomes: list[Result | BaseException] = await asyncio.gather(
-            *(entry.future for entry in entries), return_exceptions=True
-        )
-        return outcomes
+        try:
+            return await _settled([entry.future for entry in entries])
+        except asyncio.CancelledError:
+            self._leave(self._queues[patient], entries)
+            raise
+
+    def _leave(self, queue: deque[_Entry[Item, Result]], entries: Sequence[_Entry[Item, Result]]) -> None:
+        """Take out what of ``entries`` still waits: it shall take no more room, nor memory."""
+        for entry in entries:
+            if entry.waits:
+                entry.waits = False
+                queue.remove(entry)
+                self._queued_rows -= entry.rows
+                self._observer.queue(-entry.rows)
 
     def _wake(self) -> None:
         # One turn later, so that everything submitted in this turn shares a batch.
@@ -154,6 +160,7 @@ class Batcher(Generic[Item, Result]):
             if batch and rows + queue[0].rows > self._max_batch_rows:
                 break
             entry = queue.popleft()
+            entry.waits = False
             self._turn = 1 - self._turn
             self._queued_rows -= entry.rows
             if entry.future.done():  # its caller was cancelled
@@ -178,3 +185,13 @@ class Batcher(Generic[Item, Result]):
                 entry.future.set_result(outcome)
         if any(self._queues):
             self._wake()
+
+
+async def _settled(futures: "Sequence[asyncio.Future[Result]]") -> Sequence[Result | BaseException]:
+    """Results, with exceptions in place of those that failed."""
+    if len(futures) > 1:
+        return await asyncio.gather(*futures, return_exceptions=True)
+    try:
+        return [await futures[0]]
+    except Exception as error:
+        return [error]

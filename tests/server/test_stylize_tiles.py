@@ -117,6 +117,17 @@ def test_moments_come_from_a_small_copy_near_those_of_the_whole(stylizer: Watche
     assert not np.array_equal(used, own)
 
 
+def test_what_transparency_hides_has_no_say_in_the_moments(stylizer: Watched) -> None:
+    seen, hidden = np.full((160, 160, 4), 255, np.uint8), np.zeros(4, np.uint8)
+    seen[..., :3] = noise(20, 20).repeat(8, axis=0).repeat(8, axis=1) // 2 + 120
+    seen[::2] = hidden  # as most programs write it: black
+    paint(painter(stylizer), seen)
+    hidden_black = stylizer.runs[0][1]
+    seen[::2, :, :3] = 255
+    paint(painter(stylizer), seen)
+    assert np.abs(hidden_black - stylizer.runs[0][1]).max() < 1
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 50_000), (50_000, 1), (3, 20_000), (1, 1), (2, 4097)])
 def test_thin_pictures_are_cut_in_thin_tiles(stylizer: Watched, height: int, width: int) -> None:
     pixels, one = noise(height, width), painter(stylizer)

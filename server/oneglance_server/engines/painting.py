@@ -112,12 +112,12 @@ class Painter:
         return Painted(image, format, width, height, len(plan))
 
     def _small_copy(self, layers: Layers) -> Pixels:
-        height, width = layers.pixels.shape[:2]
-        small = self.grid.small_copy(height, width)
-        copy = Layers(
-            _resized(layers.pixels, small), layers.alpha if layers.alpha is None else _resized(layers.alpha, small)
-        )
-        ((row, column),) = self.grid.plan(*small)
+        size = self.grid.small_copy(*layers.pixels.shape[:2])
+        # With its alpha, Pillow weighs each colour by how much of it is seen.
+        whole = layers.pixels if layers.alpha is None else np.dstack([layers.pixels, layers.alpha])
+        small = np.asarray(Image.fromarray(whole).resize(size[::-1], Image.Resampling.BOX))
+        ((row, column),) = self.grid.plan(*size)
+        copy = Layers(small[..., :3], None if layers.alpha is None else small[..., 3])
         tile: Pixels = cut(_on_white(copy), row, column)
         return tile
 
@@ -142,8 +142,3 @@ def _on_white(layers: Layers) -> Pixels:
     alpha = layers.alpha[..., np.newaxis].astype(np.uint32)
     laid: Pixels = ((layers.pixels * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return laid
-
-
-def _resized(array: Pixels, size: tuple[int, int]) -> Pixels:
-    """``size``: (height, width)."""
-    return np.asarray(Image.fromarray(array).resize(size[::-1], Image.Resampling.BOX))

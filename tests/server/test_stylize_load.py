@@ -262,14 +262,16 @@ def test_want_of_memory_is_told_as_such(settings: dict[str, Any], monkeypatch: p
         assert client.stylize(SMALL, "ember").width == 64
 
 
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_not_finite_are_a_bug_and_no_picture(
-    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, spoil: float
 ) -> None:
     with server_thread(**settings) as server, Client(server.address) as client:
         run = Stylizer._run
 
         def spoilt(self: Stylizer, inputs: Any) -> Any:
-            return {name: output * np.nan for name, output in run(self, inputs).items()}
+            outputs = run(self, inputs)
+            return {**outputs, "stylized": np.where([True, False, False], np.float32(spoil), outputs["stylized"])}
 
         monkeypatch.setattr(Stylizer, "_run", spoilt)
         with pytest.raises(OneglanceError) as caught:

@@ -1,6 +1,8 @@
 """Stylizers as they are loaded: the contract of the graph, parity, engines."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,27 @@ def test_it_paints_as_its_graph_says(folder: ModelFolder[StylizerManifest]) -> N
         expected, moments = tinted(image, weights, other, own)
         assert np.abs(stylized - expected).max() < 0.01
         assert np.abs(used - moments).max() < 0.01
+
+
+def test_want_of_memory_in_a_run_is_told_as_such(folder: ModelFolder[StylizerManifest]) -> None:
+    script = f"""
+import resource
+import numpy as np
+from oneglance.model_folder import read_any_model_folder
+from oneglance_server.engines.session import Runtime
+from oneglance_server.engines.stylizer import Stylizer
+
+stylizer = Stylizer(read_any_model_folder({str(folder.path)!r}), Runtime("cpu", 1, 1))
+with open("/proc/self/statm") as statm:
+    room = int(statm.read().split()[0]) * resource.getpagesize() + (40 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+try:
+    stylizer.run(np.zeros((1024, 1024, 3), np.uint8), np.eye(4, dtype=np.float32)[0])
+except MemoryError:
+    print("no memory")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "no memory\n", done.stderr
 
 
 def test_a_graph_of_another_contract_is_refused(folder: ModelFolder[StylizerManifest]) -> None:

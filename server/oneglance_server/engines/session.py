@@ -91,6 +91,11 @@ def open_session(folder: ModelFolder[Any], runtime: Runtime, *, keep_memory: boo
     return session
 
 
+def is_want_of_memory(error: Exception) -> bool:
+    """Whether a run failed for that. The engines have no class for it, only words."""
+    return any(words in str(error) for words in ("bad_alloc", "bad allocation", "Failed to allocate memory"))
+
+
 def check_parity(where: Path, provider: str, run: Callable[[], Arrays], expected: Arrays, tolerance: float) -> None:
     """Compare what ``run`` gives with what the exporter's own framework gave; integers must be equal.
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from oneglance.model_folder import ModelFolder, StylizerManifest
 from oneglance_server.engines.openvino import OpenVinoSession
-from oneglance_server.engines.session import Runtime, check_parity, open_session
+from oneglance_server.engines.session import Runtime, check_parity, is_want_of_memory, open_session
 from oneglance_server.errors import StartupError
 
 Pixels = npt.NDArray[np.uint8]
@@ -48,7 +48,7 @@ class Stylizer:
 
         ``moments`` [M, 2], with ``own`` as in the manifest; None for the picture's own. Returns the stylized picture,
         float32 [H, W, 3] in [0, 255], and the moments that were used, [M, 2]. Raises ArithmeticError when they aren't
-        finite.
+        finite, MemoryError when there isn't enough now.
         """
         given = np.zeros((self.manifest.moments, 2), np.float32) if moments is None else moments
         outputs = self._run(
@@ -61,7 +61,7 @@ class Stylizer:
         )
         stylized: Floats = outputs["stylized"][0]
         used: Floats = outputs["used"][0]
-        if not (np.isfinite(used).all() and math.isfinite(stylized.max())):
+        if not (np.isfinite(used).all() and math.isfinite(float(stylized.max()) - float(stylized.min()))):
             raise ArithmeticError(f"{self.manifest.name}: the graph gave values that are not finite")
         return stylized, used
 
@@ -75,7 +75,12 @@ class Stylizer:
             self.run(np.full((height, width, 3), 128, np.uint8), weights)
 
     def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        return dict(zip(_OUTPUTS, self._session.run(list(_OUTPUTS), dict(inputs)), strict=True))
+        try:
+            return dict(zip(_OUTPUTS, self._session.run(list(_OUTPUTS), dict(inputs)), strict=True))
+        except Exception as error:
+            if is_want_of_memory(error):
+                raise MemoryError(str(error)) from error
+            raise
 
     def _check_contract(self) -> None:
         m, where = self.manifest, self._where

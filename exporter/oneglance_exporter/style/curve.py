@@ -1,6 +1,5 @@
 """J by evaluation: a point of the curve, and the file it is logged to."""
 
-import csv
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -37,32 +36,30 @@ class Log(Protocol):
 
 @contextmanager
 def logged(path: Path | None) -> Iterator[Log]:
-    """A function that appends each point to a new file, at once: ``.jsonl`` or ``.csv``. None logs nowhere.
+    """A function that appends each point to a new file, at once: ``.csv``, or JSON lines. None logs nowhere.
 
     Raises DataError if the file can't be written.
     """
     if path is None:
         yield lambda point: None
         return
-    names = [field.name for field in dataclasses.fields(Point)]
+    as_csv = path.suffix.lower() == ".csv"
     try:
-        file = open(path, "w", newline="", buffering=1, encoding="utf-8")  # noqa: SIM115  # closed below
+        file = open(path, "wb", buffering=0)  # noqa: SIM115  # closed below
     except OSError as error:
         raise DataError(f"{path}: can't be written: {error}") from error
+
+    def line(text: str) -> None:
+        try:
+            file.write(text.encode() + b"\n")
+        except OSError as error:
+            raise DataError(f"{path}: can't be written: {error}") from error
+
+    def write(point: Point) -> None:
+        row = dataclasses.asdict(point)
+        line(",".join(map(str, row.values())) if as_csv else json.dumps(row))
+
     with file:
-        table = csv.DictWriter(file, names)
-        as_csv = path.suffix.lower() == ".csv"
-
-        def write(point: Point) -> None:
-            row = dataclasses.asdict(point)
-            try:
-                if as_csv:
-                    table.writerow(row)
-                else:
-                    file.write(json.dumps(row) + "\n")
-            except OSError as error:
-                raise DataError(f"{path}: can't be written: {error}") from error
-
         if as_csv:
-            table.writeheader()
+            line(",".join(field.name for field in dataclasses.fields(Point)))
         yield write

@@ -268,6 +268,37 @@ def test_two_pictures_that_would_become_one_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_no_output_takes_the_place_of_another_input(run: Run, tmp_path: Path, capsys: Capture) -> None:
+    inputs = [tmp_path / "in" / "a.png", tmp_path / "in" / "in" / "a.png"]
+    for seed, path in enumerate(inputs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(noise(seed)))
+    before = [path.read_bytes() for path in inputs]
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "in").symlink_to(inputs[1].parent)
+    (tmp_path / "file").touch()
+    for out, words in ((tmp_path, "to be stylized, too"), (tmp_path / "linked", "too"), (tmp_path / "file", "a file")):
+        assert run(tmp_path / "in", out, *MOSS, "--overwrite") == 2
+        assert words in capsys.readouterr().err
+    assert [path.read_bytes() for path in inputs] == before
+
+
+def test_names_that_stdout_has_no_letters_for_hold_nothing_up(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("\u2603.png", os.fsdecode(b"\xff.png")):
+        (tmp_path / "in" / name).write_bytes(png(noise(0)))
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        words = ["stylize", tmp_path / "in", tmp_path / encoding[:5], *MOSS, "--server", server.address]
+        done = subprocess.run(
+            [sys.executable, "-m", "oneglance_server.cli", *map(str, words)],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
+
+
 def test_what_no_picture_survives_ends_a_folder_at_once(
     run: Run, photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -1,6 +1,7 @@
 """The parser of ``oneglance`` and its dispatch. Needs no more than the bare client until a command does."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -56,6 +57,8 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 refused or failed, 2 misused."""
     given = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files and of subjects may be anything
     try:
         options = parser(with_settings=given[:1] == ["serve"]).parse_args(given)
         status: int = options.run(options)

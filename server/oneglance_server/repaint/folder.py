@@ -56,11 +56,14 @@ def plan(folder: Path, out: Path, format: PictureFormatName = "") -> Plan:
     """What there is to do. Hidden files and folders are passed by, and so is ``out`` if it lies in ``folder``.
 
     An output has the format of its picture, or PNG where that can't be written; or ``format``, for all. Raises
-    ValueError when two pictures would become one file, when ``out`` is ``folder``, or when there are none.
+    ValueError when two pictures would become one file, when one would take the place of another that is to be
+    stylized, too, when ``out`` is ``folder`` or a file, or when there are no pictures.
     """
     inside, target = folder.resolve(), out.resolve()
     if inside == target:
         raise ValueError(f"{out}: the outputs would replace what they are made of; name another folder")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: a file, and a folder of pictures becomes a folder")
     tasks: dict[Path, Task] = {}
     left_out = 0
     for source in sorted(folder.rglob("*")):
@@ -76,6 +79,10 @@ def plan(folder: Path, out: Path, format: PictureFormatName = "") -> Plan:
         if becomes in tasks:
             raise ValueError(f"{tasks[becomes].source} and {source} would both become {becomes}; rename one of them")
         tasks[becomes] = Task(source, becomes)
+    sources = {task.source.resolve() for task in tasks.values()}
+    for task in tasks.values():
+        if task.out.resolve() in sources:
+            raise ValueError(f"{task.source} would become {task.out}, which is to be stylized, too; name another folder")
     if not tasks:
         raise ValueError(f"{folder}: no pictures in it ({', '.join(PICTURES)})")
     return Plan(tuple(tasks.values()), left_out)

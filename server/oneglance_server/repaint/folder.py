@@ -82,7 +82,7 @@ def plan(folder: Path, out: Path, format: PictureFormatName = "") -> Plan:
     sources = {task.source.resolve() for task in tasks.values()}
     for task in tasks.values():
         if task.out.resolve() in sources:
-            raise ValueError(f"{task.source} would become {task.out}, which is to be stylized, too; name another folder")
+            raise ValueError(f"{task.source} would become {task.out}, to be stylized, too; name another folder")
     if not tasks:
         raise ValueError(f"{folder}: no pictures in it ({', '.join(PICTURES)})")
     return Plan(tuple(tasks.values()), left_out)

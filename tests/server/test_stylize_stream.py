@@ -165,7 +165,18 @@ def test_moments_follow_slowly(client: Client) -> None:
     own = direct(bright, inverse=1).mean()
     assert abs(found[1] - own) < 1  # instance normalisation sees no lamp
     assert abs(found[2] - own) > 5
-    assert abs(found[-1] - own) < 3  # what is kept of the last frame is kept in whole levels
+    assert abs(found[-1] - own) < 1
+
+
+def test_a_still_picture_arrives_however_steady_it_is() -> None:
+    memory, pixels, moments = FrameMemory(), np.full((8, 8, 3), 100, np.uint8), np.ones((1, 2), np.float32)
+    everything = (slice(None), slice(None))
+    for level, count in ((60, 1), (120, 600)):
+        for _ in range(count):
+            frame = memory.begin(pixels, "look", 0.99)
+            found = frame.steady(np.full(pixels.shape, level, np.float32), *everything)
+            frame.finish(moments)
+    assert np.abs(found - 120).max() < 1
 
 
 def test_another_scene_another_size_and_another_style_start_afresh(client: Client) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 Pixels = npt.NDArray[np.uint8]
+Fine = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.float32]
 
 # Levels of 255 by which a pixel's surroundings of 5 x 5 differ from the frame before: up to STILL that is noise,
@@ -24,18 +25,21 @@ _BLUR = ImageFilter.BoxBlur(2)
 # A share of moved pixels that no pan reaches: another scene begins, whose moments have nothing to do with the last.
 _CUT = 0.9
 _EVERY = 4  # row and column is looked at for that
+# Of a level, in what is kept. In whole levels a still picture would never arrive where steadiness is high: steps below
+# half a level would be rounded away, frame after frame.
+_PARTS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     look: Hashable
     blurred: Pixels
-    painted: Pixels
+    painted: Fine
     moments: Floats
 
 
 class FrameMemory:
-    """The memory of one stream: 6 bytes per pixel of its last frame. Not thread-safe."""
+    """The memory of one stream: 9 bytes per pixel of its last frame. Not thread-safe."""
 
     def __init__(self) -> None:
         self._kept: _Kept | None = None
@@ -73,7 +77,7 @@ class Frame:
         self._look = look
         self._steadiness = steadiness
         self._before = before
-        self._painted = np.empty_like(blurred)
+        self._painted: Fine = np.empty(blurred.shape, np.uint16)
         self.moments = before.moments if before else None
         self.own = 1 - steadiness if before else 1.0
 
@@ -83,8 +87,9 @@ class Frame:
         if self._before is not None:
             moved = _moved(self._blurred[place], self._before.blurred[place])
             share = self._steadiness * np.clip((MOVED - moved) / (MOVED - STILL), 0, 1)
-            stylized = stylized + share[..., np.newaxis] * (self._before.painted[place] - stylized)
-        self._painted[place] = np.rint(stylized)
+            before = self._before.painted[place] * np.float32(1 / _PARTS)
+            stylized = stylized + share[..., np.newaxis] * (before - stylized)
+        self._painted[place] = np.rint(stylized * _PARTS)
         return stylized
 
     def finish(self, moments: Floats) -> None:

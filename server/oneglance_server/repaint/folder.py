@@ -17,10 +17,9 @@ from oneglance.client.errors import (
 from oneglance.client.requests import PictureFormatName
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
+from oneglance_server.picture_files import PICTURES
 from oneglance_server.repaint.files import FORMATS, SUFFIXES, picture_format, whole_file
 from oneglance_server.repaint.look import Look, repaint
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 _FIRST_MOVE = 0.002  # mean of |move| over pixels in [0, 1], while nothing is known of the curvature
 _LEAST_CURVATURE = 1e-7  # cosine of a move and the gradient's change below which their pair is noise
 _LEAST_FALL = 1e-4  # of what the slope promises
-_SHORTEST = 1e-3  # of a move; when that is too long, what is known of the curvature is wrong
+_SHORTEST = 1e-4  # of a move; when that is too long, what is known of the curvature is wrong
 
 
 class LBFGS:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -206,6 +207,29 @@ def test_of_what_is_asked_for_during_a_call_only_the_last_follows(page: Any, fak
     page.wait_for_function("document.querySelector('.after img').naturalWidth === 30")
     assert [asked(settings) for settings in fake.stylizer.requests] == [{"ember": 1.0}, {"slate": 1.0}]
     assert page.locator(".download").get_attribute("download") == "b-slate.png"
+
+
+def test_a_picture_that_is_overtaken_on_its_way_is_not_shown_beside_the_next(page: Any, fake: FakeServer) -> None:
+    held: list[Any] = []
+    page.route("**/picture?name=slow.png", lambda route: held.append(route))
+    choose(page, "Choose a picture", {"name": "slow.png", "mimeType": "image/png", "buffer": picture()})
+    page.wait_for_function("document.querySelector('.before img').naturalWidth === 90")
+    until(page, lambda: held)
+    paint(page, picture(size=(30, 40)), "next.png")
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(500)
+    assert page.locator(".download").get_attribute("download") == "next-ember.png"
+    assert len(fake.stylizer.requests) == 1
+
+
+def test_an_upload_that_breaks_off_is_no_trouble(page: Any, url: str) -> None:
+    """That nothing is said on stderr is seen when the console ends."""
+    host, port = url.removeprefix("http://").split(":")
+    path = page.evaluate("oneglance.url('picture')")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\nhalf".encode())
+    paint(page, picture())
 
 
 def test_a_server_without_a_stylizer_says_so(page: Any, fake: FakeServer) -> None:

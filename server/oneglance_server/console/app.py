@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from nicegui import Client, ui
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from oneglance.client.async_client import LOOPBACK, AsyncClient
 from oneglance_server.console.desk import MAX_PICTURE_BYTES
@@ -73,7 +74,10 @@ def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serv
         page = pages.get(page_id)
         if page is None:
             return Response(status_code=404)
-        body = await _read(request)
+        try:
+            body = await _read(request)
+        except ClientDisconnect:  # another picture was chosen, or the page was closed
+            return Response(status_code=400)
         with page.client:
             if what == "photo":
                 await page.look.look_at(body)

@@ -4,6 +4,7 @@ const oneglance = {
   page: "", // set by app.py: names this page in requests
   shown: null, // object URL of the photo
   painted: null, // object URL of the picture that is repainted
+  sending: null, // ends the sending of it
 
   url(what, parameters = {}) {
     return `/pages/${oneglance.page}/${what}?${new URLSearchParams(parameters)}`;
@@ -58,7 +59,14 @@ const oneglance = {
     image.onerror = () => (before.dataset.state = "undrawn");
     image.onload = () => (before.dataset.state = "shown");
     image.src = oneglance.painted;
-    await fetch(oneglance.url("picture", { name: picture.name ?? "" }), { method: "POST", body: picture });
+    oneglance.sending?.abort(); // or a large picture could arrive after the one that was chosen after it
+    oneglance.sending = new AbortController();
+    const { signal } = oneglance.sending;
+    try {
+      await fetch(oneglance.url("picture", { name: picture.name ?? "" }), { method: "POST", body: picture, signal });
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
   },
 
   // A frame of the camera.

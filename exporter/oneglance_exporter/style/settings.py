@@ -21,13 +21,16 @@ class StylizerSettings:
     seconds: float | None = option(None, "stop after so many seconds of training (without --steps)")
     alpha: float = option(1.0, "weight of J_content, 1/(4 nH nW nC) * sum (a(C) - a(G))^2")
     beta: float = option(1e-3, "weight of J_style")
+    rise: float = option(
+        0.25, "share of the training in which beta rises to its value, so that content is learnt first"
+    )
     style_size: int = option(320, "shorter side of the style pictures, in pixels: larger makes larger strokes")
-    crop: int = option(96, "side of the photos' crops, in pixels, a multiple of 4")
-    last_crop: int = option(192, "the same in the last part of the training")
-    last_share: float = option(0.3, "how large that part is")
+    crop: int = option(128, "side of the photos' crops, in pixels, a multiple of 4")
+    last_crop: int = option(224, "the same in the last part of the training")
+    last_share: float = option(0.4, "how large that part is")
     batch: int = option(2, "crops in a batch; in the last part as many fewer as they are larger")
     calm: float = option(0.02, "weight of the squared gain of small noise: against flicker")
-    learning_rate: float = option(4e-3, "Adam's highest; falls linearly to 0")
+    learning_rate: float = option(1e-3, "Adam's highest; falls linearly to 0")
     average: float = option(0.998, "decay of the weights' moving average, which is what is exported")
     precision: Literal["fp32", "bf16"] = option(
         "fp32", "fp32, or bf16 (about twice as fast on a CPU with avx512_bf16 or AMX)"
@@ -61,7 +64,7 @@ class StylizerSettings:
                 raise SettingsError(f"--{name.replace('_', '-')} must be a multiple of 4 in 32..2048, got {value}")
         if not 32 <= self.style_size <= 2048:
             raise SettingsError(f"--style-size must be 32 to 2048, got {self.style_size}")
-        for name in ("average", "last_share"):
+        for name in ("average", "last_share", "rise"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"--{name.replace('_', '-')} must be in [0, 1), got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:

@@ -1,9 +1,10 @@
 """Train the stylizer: crops of photos, each in a style drawn at random; J of what the network makes of them; step.
 
-J is the textbook's (``objective``), with the photo as content. Two things are ours:
+J is the textbook's (``objective``), with the photo as content. Three things are ours:
 
 * each crop's J is divided by the moving mean of its style's J, so that styles of strong contrast, whose J is a hundred
   times larger, don't drown the others: what falls is the mean of log J;
+* beta rises to its value, from a small part of it: a network that learns textures first never learns to keep content;
 * a second pass with a little noise on the crops, and the squared gain of that noise as a loss (``calm``): against the
   flicker of stylized video, whose frames differ by noise.
 """
@@ -38,7 +39,8 @@ from oneglance_exporter.style.vgg import LossNetwork, load_loss_network
 _FREE = {"styles", "photos", "loss_network", "threads", "checkpoint_seconds"}
 _WARMUP = 0.02  # share of the training in which the learning rate rises from 0
 _SCALE_DECAY = 0.95  # of the moving mean of a style's J
-_NORMS_TIMES = 5.0  # their learning rate by that of the convolutions: styles part sooner
+_NORMS_TIMES = 3.0  # their learning rate by that of the convolutions: styles part sooner
+_FIRST_BETA = 0.03  # of beta, where its rise begins
 _LARGEST_GRADIENT = 1.0  # its norm; that of a crop of plain sky can be a thousand times the others'
 _BAD_STEPS = 20  # running; single ones are left out
 _NOISE = (2 / 255, 8 / 255)  # standard deviation of the noise for ``calm``
@@ -191,7 +193,8 @@ def _run(
             terms = objective.terms(generated, objective.content_of(crops), style)
             moved = (again - generated[:shaken]).square().mean((1, 2, 3))
             gain = (moved / sigma[:shaken].flatten().square()).mean()
-            total = settings.alpha * terms.content + betas[chosen] * terms.style
+            beta = betas[chosen] * _FIRST_BETA ** max(0.0, 1 - done / settings.rise if settings.rise else 0.0)
+            total = settings.alpha * terms.content + beta * terms.style
             scale = _follow(scale, chosen, total.detach())
             loss = (total / scale[chosen]).mean() + settings.calm * gain
             optimizer.zero_grad(set_to_none=True)
@@ -215,7 +218,7 @@ def _run(
                 elapsed_seconds=state.elapsed_seconds,
                 total=total.mean().item(),
                 content=settings.alpha * terms.content.mean().item(),
-                style=(betas[chosen] * terms.style).mean().item(),
+                style=(beta * terms.style).mean().item(),
                 gain=gain.item() ** 0.5,
                 by_style={new.style.name: value for new, value in zip(styles, scale.tolist(), strict=True)},
             )

@@ -1,11 +1,14 @@
 """``train stylizer``, ``export stylizer`` and ``style ...``: parse, call one function, print."""
 
 import argparse
+import dataclasses
+import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.options import add_settings, given_settings
 from oneglance_exporter.style import optimize_command
 from oneglance_exporter.style.settings import StylizerSettings
@@ -52,9 +55,30 @@ def add_training(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """``style ...``."""
-    style = commands.add_parser("style", help="stylize one picture by optimisation")
+    style = commands.add_parser("style", help="stylize one picture by optimisation; measure stylizers")
     kinds = style.add_subparsers(required=True, metavar="COMMAND")
     optimize_command.add_parser(kinds)
+    evaluate = kinds.add_parser(
+        "evaluate",
+        help="J of a stylizer against the textbook's, and how calm it is",
+        description="Measure a stylizer on photos it never saw: J of its pictures by J of the photo and of Gatys'\n"
+        "optimisation, content and style apart; how much its pictures change when the photo moves by 4 pixels,\n"
+        "and by how much small noise grows. Prints a table; medians over the photos, but the worst of the last two.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate.add_argument("--model", required=True, type=Path, metavar="MODEL_DIR")
+    evaluate.add_argument("--styles", required=True, nargs="+", metavar="PATH", help="as it was trained on")
+    evaluate.add_argument("--photos", required=True, nargs="+", metavar="PATH", help="never trained on; at most 64")
+    evaluate.add_argument("--size", type=_size, default=256, metavar="N", help="longer side in pixels (%(default)s)")
+    evaluate.add_argument(
+        "--gatys", type=_count, default=0, metavar="N", help="compare with Gatys after N evaluations of J, 50 say"
+    )
+    evaluate.add_argument("--references", type=Path, metavar="DIR", help="keep Gatys' pictures there, and reuse them")
+    evaluate.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet")
+    evaluate.add_argument("--loss-network", type=Path, metavar="PATH", help="as it was trained with")
+    evaluate.add_argument("--threads", type=_count, default=1, metavar="N", help="(%(default)s)")
+    evaluate.add_argument("--json", action="store_true", help="print JSON: medians, and every photo in every style")
+    evaluate.set_defaults(run_command=_evaluate)
 
 
 def export(options: argparse.Namespace) -> None:
@@ -64,6 +88,49 @@ def export(options: argparse.Namespace) -> None:
     manifest = export(Path(options.run), Path(options.out), options.name, options.description, options.license)
     names = ", ".join(style.name for style in manifest.styles)
     print(f"{options.out}: {manifest.name}, {len(manifest.styles)} styles ({names}), parity checked")
+
+
+def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
+    from oneglance_exporter.style.measure import measure
+
+    def report(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    found = measure(
+        options.model,
+        options.styles,
+        options.photos,
+        size=options.size,
+        evaluations=options.gatys,
+        references=options.references,
+        loss_network=options.loss_network,
+        threads=options.threads,
+        report=report,
+    )
+    if options.sheet:
+        try:
+            found.sheet.save(options.sheet)
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"--sheet {options.sheet}: can't be written: {error}") from error
+    if options.json:
+        rows = [dataclasses.asdict(row) for row in found.rows]
+        print(json.dumps({"styles": found.by_style(), "photos": rows}, indent=2))
+    else:
+        print(found)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
+    return value
+
+
+def _size(text: str) -> int:
+    value = int(text)
+    if not 64 <= value <= 1024:
+        raise argparse.ArgumentTypeError(f"must be 64 to 1024, got {value}")
+    return value
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:

@@ -42,7 +42,7 @@ def painting(height: int = 32, width: int = 28) -> Rgb:
 
 
 def made(network: LossNetwork | None = None, **changes: Any) -> Result:
-    given = {"size": 32, "iterations": 30, "beta": 1.0, "frames": 0, **changes}
+    given = {"size": 32, "iterations": 30, "beta": 1.0, "frames": 0, "threads": 1, **changes}
     return optimize(photo(), painting(), GatysSettings(**given), network=network or tiny())
 
 

@@ -45,7 +45,7 @@ def run(pictures: Path) -> Run:
 
     def optimize(*arguments: str | Path) -> int:
         given = ["--content", pictures / "photo.png", "--style", pictures / "style.png", "--out", pictures / "out.png"]
-        given += ["--size", "32", "--iterations", "8", *arguments]
+        given += ["--size", "32", "--iterations", "8", "--threads", "1", *arguments]
         return main(["style", "optimize", *map(str, given)])
 
     return optimize

@@ -111,7 +111,8 @@ def optimize(
     Raises DataError for pictures too small for the layers, WeightsError for the loss network, and DivergedError, with
     the best result so far, when J is NaN or infinite.
     """
-    torch.set_num_threads(settings.threads)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     levels = [_pictures(content, style, size, settings) for size, _ in settings.levels]
     if network is None:
         file = Path(settings.loss_network) if settings.loss_network else None

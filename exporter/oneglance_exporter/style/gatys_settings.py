@@ -8,7 +8,7 @@ from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.settings import option
 from oneglance_exporter.style.layers import CONTENT_LAYER, STYLE_LAYERS, activations, check_layers
 
-LARGEST_SIDE = 4096  # pixels; gradients of such a square need about 35 GB
+LARGEST_SIDE = 4096  # pixels; such a square needs about 45 GB of memory
 _BETA = 1e-3  # with normalisation "size" and alpha 1, whatever the picture's size
 
 
@@ -16,13 +16,13 @@ _BETA = 1e-3  # with normalisation "size" and alpha 1, whatever the picture's si
 class GatysSettings:
     """Settings of ``style optimize``. Raises SettingsError for values out of range."""
 
-    size: int = option(512, "longer side of the result, in pixels")
+    size: int = option(256, "longer side of the result, in pixels")
     style_size: int | None = option(
         None, "longer side of the style picture, in pixels: larger makes larger strokes (that of --size)"
     )
     start: Literal["noise", "photo"] = option("noise", "what G is before the first step")
     optimizer: Literal["lbfgs", "adam"] = option("lbfgs", "how the gradient is descended")
-    iterations: int = option(300, "evaluations of J and its gradient; either optimizer takes one for each step")
+    iterations: int = option(200, "evaluations of J and its gradient; either optimizer takes one for each step")
     learning_rate: float = option(0.02, "Adam's, of pixels in [0, 1]; L-BFGS needs none")
     alpha: float = option(1.0, "weight of J_content")
     beta: float | None = option(
@@ -50,12 +50,13 @@ class GatysSettings:
     loss_network: str | None = option(None, "a VGG19 state dict of torchvision's layout, instead of the package's")
     loss_network_sha256: str | None = option(None, "refuse --loss-network if it has another", "HEX")
     seed: int = option(0, "decides the noise")
-    threads: int = option(1, "torch threads")
+    threads: int | None = option(None, "torch threads (torch's own choice: one for each core)")
 
     def __post_init__(self) -> None:
         for name in ("iterations", "threads"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(f"{_flag(name)} must be at least 1, got {value}")
         for name in ("size", "style_size", "coarsest"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= LARGEST_SIDE:

@@ -76,7 +76,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     evaluate.add_argument("--references", type=Path, metavar="DIR", help="keep Gatys' pictures there, and reuse them")
     evaluate.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet")
     evaluate.add_argument("--loss-network", type=Path, metavar="PATH", help="as it was trained with")
-    evaluate.add_argument("--threads", type=_count, default=1, metavar="N", help="(%(default)s)")
+    evaluate.add_argument("--threads", type=_threads, default=1, metavar="N", help="(%(default)s)")
     evaluate.add_argument("--json", action="store_true", help="print JSON: medians, and every photo in every style")
     evaluate.set_defaults(run_command=_evaluate)
 
@@ -123,6 +123,12 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
+    return value
+
+
+def _threads(text: str) -> int:
+    if (value := _count(text)) == 0:
+        raise argparse.ArgumentTypeError("must be at least 1")
     return value
 
 

@@ -64,6 +64,28 @@ class Deployed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Training:
+    """What a stylizer's manifest tells of the J it was trained on."""
+
+    style_size: int
+    alpha: float
+    betas: dict[str, float]
+    sha256: str
+
+    @classmethod
+    def of(cls, manifest: StylizerManifest, where: Path) -> "_Training":
+        told = manifest.training
+        try:
+            settings, network = told["settings"], told["loss_network"]
+            betas = {style.name: float(told["betas"][style.name]) for style in manifest.styles}
+            return cls(int(settings["style_size"]), float(settings["alpha"]), betas, str(network["sha256"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingsError(
+                f"{where}: its manifest doesn't tell how it was trained; was it exported here?"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
 class J:
     """J and its weighted parts."""
 
@@ -143,21 +165,19 @@ def measure(
     """
     torch.set_num_threads(threads)
     net = Deployed(model, threads)
-    training = net.manifest.training
-    pictures = read_styles(styles, int(training["settings"]["style_size"]))
+    training = _Training.of(net.manifest, model)
+    pictures = read_styles(styles, training.style_size)
     unknown = {picture.style.name for picture in pictures} - {style.name for style in net.manifest.styles}
     if unknown:
         raise SettingsError(f"{model} has no style {', '.join(sorted(unknown))}")
     network = load_loss_network(loss_network)
-    if network.identity.sha256 != training["loss_network"]["sha256"]:
-        raise SettingsError(f"{model} was trained by another loss network: {training['loss_network']['name']}")
-    alpha = float(training["settings"]["alpha"])
+    if network.identity.sha256 != training.sha256:
+        raise SettingsError(f"{model} was trained by another loss network, SHA-256 {training.sha256}")
     rows: list[Measured] = []
     seen = [_pair(photo, size, net.manifest.multiple) for photo in read_photos(photos, 64, _PHOTO_PIXELS)]
     sheet: list[list[Rgb]] = [[pair[0]] for pair in seen]
     for picture in pictures:
-        beta = float(training["betas"][picture.style.name])
-        objective = Objective(network, alpha=alpha, beta=beta)
+        objective = Objective(network, alpha=training.alpha, beta=training.betas[picture.style.name])
         style = objective.style_of(to_tensor(picture.picture))
         weights = net.style(picture.style.name)
         for i, pair in enumerate(seen):

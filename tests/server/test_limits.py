@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from oneglance import Client, OneglanceError, enroll_request, identify_request
 from oneglance.faces.finder import FaceFinder
@@ -65,13 +65,13 @@ def test_a_crowd_of_crowds_is_refused_before_it_is_encoded(tmp_path: Path) -> No
 def test_want_of_memory_is_not_blamed_on_the_picture(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(self: Image.Image, *_: object) -> None:
+    def no_room(*_: object, **__: object) -> None:
         raise MemoryError
 
     folders = (models[0], make_models(tmp_path / "m"))
     with server_thread(data_dir=tmp_path / "d", models=folders) as server, Client(server.address) as client:
         one = encoded(face_models.photo({(8, 8): 1}))
-        monkeypatch.setattr(Image.Image, "convert", no_room)
+        monkeypatch.setattr(ImageOps, "exif_transpose", no_room)
         for encoder in ("tiny-faces", "pixels"):
             with pytest.raises(OneglanceError) as caught:
                 client.encode(one, encoder=encoder)

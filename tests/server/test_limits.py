@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from oneglance import Client, OneglanceError, enroll_request, identify_request
 from oneglance.faces.finder import FaceFinder

@@ -139,7 +139,7 @@ def test_two_styles_blend_by_a_slider(page: Any, fake: FakeServer) -> None:
         ["mossA picture of mossCC0-1.0", "slateA picture of slateCC0-1.0"]
     )
     page.locator(".style", has_text="slate").click()
-    expect(page.locator(".style.chosen .decision")).to_have_text("moss")
+    expect(page.locator(".style.chosen .decision")).to_have_text(["moss"])  # a list: waits while there are two
     expect(page.locator(".knob.blend")).to_be_hidden()
     until_asked(page, fake, {"moss": 1.0})
 

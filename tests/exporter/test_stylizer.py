@@ -124,7 +124,7 @@ def test_training_lowers_j_and_writes_checkpoints_with_sheets(photos: Path, tmp_
     styles = [str(tmp_path / "Warm wash.png"), str(tmp_path / "cold.png")]
     reports: list[Report] = []
     run = tmp_path / "run"
-    given = settings(styles, photos, steps=40, last_share=0.0, learning_rate=0.01)
+    given = settings(styles, photos, steps=40, last_share=0.0, rise=0.0, learning_rate=0.01)
     done = train(given, run, "a command", reports.append)
     first, last = (np.mean([r.total for r in some]) for some in (reports[:6], reports[-6:]))
     assert last < 0.6 * first

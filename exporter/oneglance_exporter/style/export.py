@@ -86,13 +86,17 @@ def sample(stylizer: Stylizer, count: int, height: int, width: int) -> Arrays:
     y, x = np.mgrid[:height, :width]
     pictures = np.stack([255 * x / width, 255 * y / height, 128 + 127 * np.sin(x / 3) * np.cos(y / 5)], -1)
     pictures = pictures + 60 * ((x + y) // 8 % 2)[..., None] + random.normal(0, 8, (count, height, width, 3))
-    given = np.stack(
-        (random.normal(0, 0.5, (count, stylizer.moments)), random.uniform(0.5, 2, (count, stylizer.moments))), -1
-    )
+    images = pictures.clip(0, 255).astype(np.uint8)
+    weights = random.dirichlet(np.ones(stylizer.styles), count).astype(np.float32)
+    # Given moments near a picture's own, as tiles and frames have them: others blow the kernels' differences up.
+    measured = Moments()
+    with torch.no_grad():
+        stylizer(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(weights), measured)
+    moments = measured.used.numpy() * random.uniform(0.9, 1.1, measured.used.shape)
     return {
-        "image": pictures.clip(0, 255).astype(np.uint8),
-        "weights": random.dirichlet(np.ones(stylizer.styles), count).astype(np.float32),
-        "moments": given.astype(np.float32),
+        "image": images,
+        "weights": weights,
+        "moments": moments.astype(np.float32),
         "own": np.linspace(1, 0, count).astype(np.float32),
     }
 

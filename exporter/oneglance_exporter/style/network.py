@@ -39,7 +39,8 @@ class Moments:
         """Mean and standard deviation [B, C, 1, 1] for activations [B, C, H, W]; the layers ask in order."""
         x = x.float()
         mean = x.mean((2, 3))
-        deviation = ((x * x).mean((2, 3)) - mean * mean).clamp_min(0).add(_EPSILON).sqrt()
+        # Of what is left without the mean: in bf16 the difference of two large sums would be anything.
+        deviation = (x - mean[:, :, None, None]).square().mean((2, 3)).add(_EPSILON).sqrt()
         found = torch.stack((mean, deviation), 2)  # [B, C, 2]
         if self._given is not None and self._own is not None:
             given = self._given[:, self._at : self._at + x.shape[1]]
@@ -66,8 +67,7 @@ class _Normalise(nn.Module):
     def forward(self, x: Tensor, weights: Tensor, moments: Moments) -> Tensor:
         mean, deviation = moments.of(x)  # [B, C, 1, 1]
         gamma, beta = (weights @ self.gamma)[:, :, None, None], (weights @ self.beta)[:, :, None, None]
-        scale = gamma / deviation
-        return (x * scale + (beta - mean * scale)).to(x.dtype)
+        return ((x - mean) * (gamma / deviation) + beta).to(x.dtype)
 
 
 class Stylizer(nn.Module):

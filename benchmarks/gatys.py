@@ -20,7 +20,7 @@ from oneglance_exporter.style.gatys_settings import GatysSettings
 from oneglance_exporter.style.pictures import Rgb, read_picture
 from oneglance_exporter.style.sheet import grid
 
-BETA, SIZE, EVALUATIONS, TIMED = 2e-3, 256, 100, 8
+BETA, SIZE, EVALUATIONS, TIMED = 6e-4, 256, 100, 8
 
 
 def run(photo: Rgb, painting: Rgb, **changes: object) -> Result:
@@ -48,11 +48,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--styles", nargs="+", type=Path, required=True)
+    parser.add_argument("--curves-only", action="store_true", help="leave the timing out")
+    parser.add_argument("--threads", type=int, default=2, help="of the curves")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     options = parser.parse_args()
     photos = [read_picture(path) for path in options.photos]
     paintings = [read_picture(path) for path in options.styles]
-    speed(photos[0], paintings[0])
+    if not options.curves_only:
+        speed(photos[0], paintings[0])
 
     figure, axes = plt.subplots(1, len(paintings), figsize=(4 * len(paintings), 3.2), sharey=True)
     rows = []
@@ -60,7 +63,7 @@ def main() -> None:
     for painting, path, axis in zip(paintings, options.styles, np.atleast_1d(axes), strict=True):
         for i, (photo, of) in enumerate(zip(photos, options.photos, strict=True)):
             for optimizer, style in (("lbfgs", "-"), ("adam", ":")):
-                done = run(photo, painting, optimizer=optimizer)
+                done = run(photo, painting, optimizer=optimizer, threads=options.threads)
                 at = [point.evaluation for point in done.curve]
                 axis.plot(
                     at, [point.total for point in done.curve], style, color=f"C{i}", label=f"{of.stem}, {optimizer}"

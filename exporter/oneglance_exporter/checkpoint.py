@@ -9,6 +9,8 @@ No random state is kept: every batch is a function of (seed, step).
 import dataclasses
 import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,15 +62,22 @@ def load(run: Path) -> Checkpoint:
 def write(run: Path, format: str, content: State) -> None:
     """Replace the run's checkpoint file as a whole. Raises RunError."""
     fresh = run / (CHECKPOINT_FILE + ".new")
-    try:
+    with writing(run):
         run.mkdir(parents=True, exist_ok=True)
         with open(fresh, "wb") as file:
             torch.save({**content, "format": format}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, run / CHECKPOINT_FILE)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise RunError when what is done inside can't write to ``folder``."""
+    try:
+        yield
     except OSError as error:
-        raise RunError(f"{run}: can't write the checkpoint: {error}") from error
+        raise RunError(f"{folder}: can't be written: {error}") from error
 
 
 def read(run: Path, format: str) -> State:

@@ -69,7 +69,8 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     )
     graph = to_onnx(model, manifest.input.name, manifest.output.name)
     check_graph(graph, model)
-    write_model_folder(out, manifest, graph)
+    with checkpoints.writing(out):
+        write_model_folder(out, manifest, graph)
     return manifest
 
 

@@ -98,11 +98,13 @@ def _run(state: Checkpoint, run: Path, report: Callable[[Report], None]) -> Chec
     optimizer.load_state_dict(state.optimizer)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     loss_of = TripletLoss(settings.margin)
-    run.mkdir(parents=True, exist_ok=True)
+    with checkpoints.writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        log = open(run / checkpoints.LOG_FILE, "a")  # noqa: SIM115  # closed below
 
     begun, before = time.monotonic(), state.elapsed_seconds
     saved = measured = begun
-    with stop_signals() as stopped, open(run / checkpoints.LOG_FILE, "a") as log:
+    with log, stop_signals() as stopped:
         while (done := settings.progress(state.step, state.elapsed_seconds)) < 1 and not stopped():
             rate = settings.learning_rate * min(done / _WARMUP, 1 - done)
             for group in optimizer.param_groups:
@@ -131,8 +133,9 @@ def _run(state: Checkpoint, run: Path, report: Callable[[Report], None]) -> Chec
             )
             report(line)
             if state.step % 20 == 0 or finished:
-                log.write(json.dumps(dataclasses.asdict(line)) + "\n")
-                log.flush()
+                with checkpoints.writing(run):
+                    log.write(json.dumps(dataclasses.asdict(line)) + "\n")
+                    log.flush()
             if finished or stopped() or now - saved > settings.checkpoint_seconds:
                 state.model, state.average = model.state_dict(), average.state_dict()
                 state.optimizer, saved = optimizer.state_dict(), now

@@ -38,6 +38,7 @@ MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_ARRAY_BYTES = 64 << 20  # unpacked
 MAX_DIMENSION = 65536
+MAX_STYLES = 256
 LEAST_CHIP = 8  # pixels, height and width
 _READ_ATTEMPTS = 5
 _FAR = 4  # sides of the chip
@@ -374,7 +375,7 @@ class StylizerManifest(_Model):
     """
 
     kind: Literal["stylizer"] = "stylizer"
-    styles: tuple[Style, ...] = Field(min_length=1, max_length=256)
+    styles: tuple[Style, ...] = Field(min_length=1, max_length=MAX_STYLES)
     multiple: int = Field(ge=1, le=64)
     least_side: int = Field(ge=1, le=1024)
     margin: int = Field(ge=0, le=1024)

@@ -1,5 +1,6 @@
 """The stylizer: what a pixel sees, blends, moments; its training, resumed and extended; the exported graph."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,7 @@ def test_a_style_added_later_leaves_the_others_as_they_are(styles: list[str], ph
     with torch.no_grad():
         assert torch.equal(old(photo, one_hot(0, 1)), new(photo, one_hot(0, 2)))
         assert not torch.equal(new(photo, one_hot(1, 2)), new(photo, one_hot(0, 2)))
+    assert (added.before, added.step) == (4, 6)
     with pytest.raises(SettingsError, match="has a style 'dots' already"):
         train(settings(styles[1:], photos, base=str(tmp_path / "added")), tmp_path / "twice", "", quiet)
 
@@ -240,6 +242,8 @@ def test_the_exported_graph_answers_as_torch_at_any_size(styles: list[str], phot
         exporting.check_graph(folder.model, other)
     with pytest.raises(RunError, match="no model folder"):
         exporting.export(run, photos, "mine")
+    with pytest.raises(RunError, match="can't be written"):
+        exporting.export(run, Path(styles[0]) / "model", "mine")
 
 
 def test_crops_depend_on_seed_and_step_alone(photos: Path) -> None:
@@ -271,6 +275,8 @@ def test_a_list_of_styles_tells_where_they_are_from(styles: list[str], tmp_path:
         '[[style]]\npicture = "dots.png"\nname = "x"\nbeta = nan',
         '[[style]]\npicture = "dots.png"\nname = "x"\ncolour = 1',
         '[[style]]\npicture = "dots.png"\nname = "x"\nbeta = -1',
+        '[[style]]\npicture = "dots.png"\nname = "x"\nbeta = true',
+        '[[style]]\npicture = "dots.png"\nname = "x"\nbeta = 1' + 400 * "0",
         "\xff",
     ],
 )
@@ -291,11 +297,51 @@ def test_names_that_collide_and_missing_files_are_refused(styles: list[str], tmp
         read_styles([str(tmp_path / "broken.png")], 24)
 
 
+def test_pictures_no_style_can_be_learnt_from_are_refused_and_tiny_ones_are_not(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 900)).save(tmp_path / "thin.png")
+    with pytest.raises(DataError, match="1 x 900 is too thin"):
+        read_styles([str(tmp_path / "thin.png")], 320)
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    assert read_styles([str(tmp_path / "dot.png")], 32)[0].picture.shape == (32, 32, 3)
+    (tmp_path / "nul.toml").write_text('[[style]]\npicture = "a\\u0000b"\nname = "x"\n')
+    with pytest.raises(DataError, match="can't be read"):
+        read_styles([str(tmp_path / "nul.toml")], 32)
+    odd = tmp_path / os.fsdecode(b"wave\xff.png")
+    try:
+        Image.new("RGB", (8, 8)).save(odd)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert read_styles([str(odd)], 32)[0].style.title == "wave?"
+
+
+def test_crops_of_photos_of_a_pixel_or_a_row_of_them(tmp_path: Path) -> None:
+    for i, size in enumerate([(1, 1), (900, 1)]):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        Image.new("RGB", size, (7, 8, 9)).save(folder / "a.png")
+        photos = Photos([str(folder)], 0)
+        assert all((photos.crops(step, 2, 32) == (7, 8, 9)).all() for step in range(50))
+        assert min(photos.first(1, 64)[0].shape[:2]) >= LEAST_SIDE
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    styles: list[str], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(training, "Photos", None)
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(RunError, match="can't be written"):
+            train(settings(styles, photos), out, "", quiet)
+    monkeypatch.setattr(training, "MAX_STYLES", 1)
+    with pytest.raises(SettingsError, match="at most 1 styles"):
+        train(settings(styles, photos), tmp_path / "many", "", quiet)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"steps": None}, {"steps": 0}, {"seconds": float("nan")}, {"crop": 30}, {"last_crop": 0}, {"beta": float("inf")},
      {"alpha": -1.0}, {"alpha": 0.0, "beta": 0.0}, {"batch": 0}, {"last_share": 1.0}, {"style_size": 8}, {"seed": -1},
-     {"learning_rate": 0.0}, {"calm": float("nan")}],
+     {"learning_rate": 0.0}, {"calm": float("nan")}, {"rise": 1.0}, {"average": float("nan")}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(changes: dict[str, object], styles: list[str], photos: Path) -> None:
     with pytest.raises(SettingsError):

@@ -1,7 +1,7 @@
 """The run folder of a stylizer's training.
 
     checkpoint.pt           settings, styles, step, weights, their moving average, the optimizer; replaced as a whole
-    log.jsonl               one line per report: step, J and its parts by style
+    log.jsonl               one line per 20 steps: J of the batch, its parts, and the moving mean of J by style
     sheets/step-N.png       photos by styles, one sheet per checkpoint
 
 No random state is kept: every batch is a function of (seed, step).

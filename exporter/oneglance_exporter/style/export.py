@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from oneglance.model_folder import Array, NamedParity, StylizerManifest, write_model_folder
+from oneglance_exporter import checkpoint as files
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.export import check_out, traced
 from oneglance_exporter.runtime import session_of
@@ -47,7 +48,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     """Export the averaged weights of the training in ``run`` to the model folder ``out``.
 
     A model folder of that name is replaced. Raises RunError for an unusable run, or an ``out`` that holds something
-    else; ExportError when the graph doesn't reproduce torch's output.
+    else or can't be written; ExportError when the graph doesn't reproduce torch's output.
     """
     check_out(out)
     state = checkpoints.load(run)
@@ -75,7 +76,8 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     )
     graph = to_onnx(served)
     check_graph(graph, served)
-    write_model_folder(out, manifest, graph)
+    with files.writing(out):
+        write_model_folder(out, manifest, graph)
     return manifest
 
 

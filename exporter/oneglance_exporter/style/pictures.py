@@ -22,6 +22,7 @@ Rgb = npt.NDArray[np.uint8]
 _Found = tuple[Style, Path, float | None]  # what is told of it, its picture, its own beta
 MOST_PHOTOS = 4000
 _PHOTO_PIXELS = 640 * 640  # kept of each, in memory
+_LONGEST_STYLE = 16  # its longer side by its shorter: J of a thin strip, enlarged, would take all memory
 _LARGEST_SCALE = 2.5  # a crop shows at least 1/2.5 of the photo's shorter side
 _TOML = """\
 [[style]]
@@ -55,19 +56,28 @@ def read_styles(paths: Sequence[str], size: int) -> list[StylePicture]:
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(f"two styles are named {name!r}; name them in a .toml:\n\n{_TOML}")
-    return [StylePicture(style, read_picture(path, size), beta) for style, path, beta in found]
+    return [StylePicture(style, _style_picture(path, size), beta) for style, path, beta in found]
 
 
 def read_picture(path: Path, size: int | None = None, mode: str = "RGB") -> Rgb:
     """One picture, upright, uint8 [H, W, 3] rgb; with ``size``, its shorter side brought to that. Raises DataError."""
     try:
         content = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise DataError(f"{path}: can't be read: {error}") from error
     picture = decode(content, str(path), mode, None)
     if size is not None:
         picture = _resized(picture, size / min(picture.size))
     return np.asarray(picture, dtype=np.uint8)
+
+
+def _style_picture(path: Path, size: int) -> Rgb:
+    picture = Image.fromarray(read_picture(path))
+    if max(picture.size) > _LONGEST_STYLE * min(picture.size):
+        raise DataError(
+            f"{path}: {picture.width} x {picture.height} is too thin for a style, {_LONGEST_STYLE} to 1 at most"
+        )
+    return np.asarray(_resized(picture, size / min(picture.size)), dtype=np.uint8)
 
 
 def to_tensor(picture: Rgb) -> Tensor:
@@ -122,8 +132,8 @@ def fitted(photo: Image.Image, side: int, multiple: int = 4) -> Rgb:
 
 def _entry(entry: dict[str, Any], folder: Path) -> _Found:
     picture, beta = folder / entry.pop("picture"), entry.pop("beta", None)
-    if beta is not None and not (isinstance(beta, float | int) and 0 < beta < math.inf):
-        raise ValueError(f"beta must be finite and above 0, got {beta!r}")
+    if beta is not None and (isinstance(beta, bool) or not isinstance(beta, float | int) or not 0 < beta < 1e30):
+        raise ValueError("beta must be a number above 0 and below 1e30")
     return Style(**entry), picture, beta
 
 
@@ -136,7 +146,8 @@ def _named(path: Path) -> _Found:
     name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:63]
     if not name:
         raise SettingsError(f"{path}: its name makes no name of a style; name it in a .toml:\n\n{_TOML}")
-    return Style(name=name, title=path.stem), path, None
+    title = path.stem.encode(errors="replace").decode()  # a file's name may hold what no text does
+    return Style(name=name, title=title), path, None
 
 
 def _listed(path: Path) -> list[_Found]:

@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from oneglance.model_folder import Style
+from oneglance.model_folder import MAX_STYLES, Style
 from oneglance_exporter import checkpoint as files
 from oneglance_exporter.errors import DivergedError, RunError, SettingsError
 from oneglance_exporter.loop import move_average, stop_signals
@@ -49,7 +50,10 @@ _SHEET_PHOTOS, _SHEET_SIDE = 3, 256
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One step. ``relative``: the mean over styles of J by what it was in the beginning; ``gain`` of small noise."""
+    """One step: J of its batch and J's parts as they are weighted in it (``beta`` as far as it has risen).
+
+    gain: of small noise. by_style: the moving mean of J of each style that is trained.
+    """
 
     step: int
     done: float
@@ -93,13 +97,15 @@ def train(settings: StylizerSettings, run: Path, command: str, report: Callable[
         model = Stylizer(len(styles))
     else:
         base = checkpoints.load(Path(settings.base))
-        old, betas, model = base.styles, base.betas, base.stylizer().train()
+        before, old, betas, model = base.before + base.step, base.styles, base.betas, base.stylizer().train()
         model.add_styles(len(styles))
         for style in old:
             if style.name in [new.style.name for new in styles]:
                 raise SettingsError(
                     f"{settings.base} has a style {style.name!r} already; give the new one another name"
                 )
+    if model.styles > MAX_STYLES:
+        raise SettingsError(f"a stylizer has at most {MAX_STYLES} styles, not {model.styles}")
     network = _loss_network(settings)
     start = Checkpoint(
         settings=settings,
@@ -150,9 +156,25 @@ def _run(
     report: Callable[[Report], None],
 ) -> Checkpoint:
     settings = state.settings
-    torch.set_num_threads(settings.threads)
     if not settings.photos:
         raise SettingsError("say what to learn on: --photos")
+    with files.writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        log = open(run / files.LOG_FILE, "a")  # noqa: SIM115  # closed below
+    with log:
+        return _steps(state, network, styles, run, log, report)
+
+
+def _steps(
+    state: Checkpoint,
+    network: LossNetwork,
+    styles: list[StylePicture],
+    run: Path,
+    log: TextIO,
+    report: Callable[[Report], None],
+) -> Checkpoint:
+    settings = state.settings
+    torch.set_num_threads(settings.threads)
     photos = Photos(settings.photos, settings.seed)
     state.photos = len(photos)
     objective = Objective(network, alpha=settings.alpha, beta=settings.beta)
@@ -168,11 +190,10 @@ def _run(
     optimizer.load_state_dict(state.optimizer)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     scale, betas = torch.tensor(state.scale), torch.tensor(state.betas[state.fixed :])
-    run.mkdir(parents=True, exist_ok=True)
 
     begun, before = time.monotonic(), state.elapsed_seconds
     saved, bad = begun, 0
-    with stop_signals() as stopped, open(run / files.LOG_FILE, "a") as log:
+    with stop_signals() as stopped:
         while (done := settings.progress(state.step, state.elapsed_seconds)) < 1 and not stopped():
             rate = settings.learning_rate * min(done / _WARMUP, 1 - done)
             for group in optimizer.param_groups:
@@ -224,15 +245,17 @@ def _run(
             )
             report(line)
             if state.step % 20 == 0 or finished:
-                log.write(json.dumps(dataclasses.asdict(line)) + "\n")
-                log.flush()
+                with files.writing(run):
+                    log.write(json.dumps(dataclasses.asdict(line)) + "\n")
+                    log.flush()
             if finished or stopped() or now - saved > settings.checkpoint_seconds:
                 state.model, state.average = model.state_dict(), average.state_dict()
                 state.optimizer, state.scale = optimizer.state_dict(), scale.tolist()
                 checkpoints.save(run, state)
                 sheet = contact_sheet(average, [s.name for s in state.styles], photos.first(_SHEET_PHOTOS, _SHEET_SIDE))
-                (run / "sheets").mkdir(exist_ok=True)
-                sheet.save(run / "sheets" / f"step-{state.step:06d}.png")
+                with files.writing(run):
+                    (run / "sheets").mkdir(exist_ok=True)
+                    sheet.save(run / "sheets" / f"step-{state.step:06d}.png")
                 saved = time.monotonic()
         if stopped():
             raise KeyboardInterrupt

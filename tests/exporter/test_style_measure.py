@@ -127,6 +127,9 @@ def test_another_model_style_or_loss_network_is_refused(
     command = ["style", "evaluate", "--model", str(untrained), "--styles", *styles, "--photos", *photos]
     assert main(command) == 1
     assert "Traceback" not in capsys.readouterr().err
+    for sheet in ("sheet.txt", "none/sheet.png"):
+        assert main([*command, "--sheet", str(tmp_path / sheet)]) == 1
+        assert f"--sheet {tmp_path / sheet}" in capsys.readouterr().err
     for bad in (["--size", "8"], ["--gatys", "-1"], ["--threads", "0"]):
         with pytest.raises(SystemExit):
             main([*command, *bad])

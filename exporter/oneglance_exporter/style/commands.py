@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from oneglance_exporter.errors import SettingsError
+import numpy as np
+
 from oneglance_exporter.options import add_settings, given_settings
 from oneglance_exporter.style import optimize_command
 from oneglance_exporter.style.settings import StylizerSettings
@@ -73,7 +74,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     evaluate.add_argument(
         "--gatys", type=_count, default=0, metavar="N", help="compare with Gatys after N evaluations of J, 50 say"
     )
-    evaluate.add_argument("--references", type=Path, metavar="DIR", help="keep Gatys' pictures there, and reuse them")
+    evaluate.add_argument(
+        "--references", type=Path, metavar="DIR", help="keep Gatys' pictures there, and reuse them for the same photos"
+    )
     evaluate.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet")
     evaluate.add_argument("--loss-network", type=Path, metavar="PATH", help="as it was trained with")
     evaluate.add_argument("--threads", type=_threads, default=1, metavar="N", help="(%(default)s)")
@@ -92,6 +95,10 @@ def export(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.style.measure import measure
+    from oneglance_exporter.style.outputs import check_outputs, png, write
+
+    if options.sheet:
+        check_outputs({"--sheet": (options.sheet, (".png",))}, [])
 
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -107,16 +114,13 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
         threads=options.threads,
         report=report,
     )
-    if options.sheet:
-        try:
-            found.sheet.save(options.sheet)
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"--sheet {options.sheet}: can't be written: {error}") from error
     if options.json:
         rows = [dataclasses.asdict(row) for row in found.rows]
         print(json.dumps({"styles": found.by_style(), "photos": rows}, indent=2))
     else:
         print(found)
+    if options.sheet:  # after the numbers: should it fail, they are there
+        write(options.sheet, png(np.asarray(found.sheet)))
 
 
 def _count(text: str) -> int:
@@ -141,6 +145,7 @@ def _size(text: str) -> int:
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter import progress
+    from oneglance_exporter.checkpoint import CHECKPOINT_FILE
     from oneglance_exporter.style import train
 
     given: dict[str, Any] = given_settings(options, StylizerSettings)
@@ -153,6 +158,8 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
                 command = shlex.join(["oneglance-exporter", *arguments])
                 done = train.train(StylizerSettings(**given), run, command, report)
     except KeyboardInterrupt:
-        print(f"stopped; go on with: oneglance-exporter train stylizer --out {run} --resume", file=sys.stderr)
+        if (run / CHECKPOINT_FILE).is_file():  # not if it was stopped before the first step
+            again = shlex.join(["oneglance-exporter", "train", "stylizer", "--out", str(run), "--resume"])
+            print(f"stopped; go on with: {again}", file=sys.stderr)
         raise
     print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s; look at {run}/sheets")

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from oneglance.model_folder import ModelFolderError, StylizerManifest, read_any_model_folder
+from oneglance_exporter import checkpoint as files
 from oneglance_exporter.data import read_photos
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.runtime import session_of
@@ -116,7 +117,7 @@ class Measurements:
     evaluations: int
 
     def by_style(self) -> list[dict[str, Any]]:
-        """Medians over the photos, a dict per style."""
+        """A dict per style: medians over the photos, but the worst shift and gain."""
         names = list(dict.fromkeys(row.style for row in self.rows))
         return [_medians(name, [row for row in self.rows if row.style == name]) for name in names]
 
@@ -158,10 +159,11 @@ def measure(
 
     styles: the pictures it was trained on, as ``train stylizer`` took them. evaluations: of J by Gatys' optimisation,
     L-BFGS from noise; 0 leaves it out. references: a folder to keep its pictures in, and to take them from when they
-    are there already, since they take far longer than the rest.
+    are there already, since they take far longer than the rest; they are known by style, number of the photo and
+    evaluations, so other photos or betas need another folder.
 
-    Raises SettingsError when the styles or the loss network are others than the model's; DataError, WeightsError,
-    ModelFolderError.
+    Raises SettingsError when the styles or the loss network are others than the model's; RunError when ``references``
+    can't be written; DataError, WeightsError, ModelFolderError.
     """
     torch.set_num_threads(threads)
     net = Deployed(model, threads)
@@ -173,6 +175,9 @@ def measure(
     network = load_loss_network(loss_network)
     if network.identity.sha256 != training.sha256:
         raise SettingsError(f"{model} was trained by another loss network, SHA-256 {training.sha256}")
+    if references is not None:
+        with files.writing(references):
+            references.mkdir(parents=True, exist_ok=True)
     rows: list[Measured] = []
     seen = [_pair(photo, size, net.manifest.multiple) for photo in read_photos(photos, 64, _PHOTO_PIXELS)]
     sheet: list[list[Rgb]] = [[pair[0]] for pair in seen]
@@ -225,8 +230,8 @@ def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, th
     )
     made = optimize(photo, style, settings, network=objective.network).picture
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(made).save(kept)
+        with files.writing(kept.parent):
+            Image.fromarray(made).save(kept)
     return made
 
 
@@ -261,11 +266,12 @@ def _j(objective: Objective, terms: Terms) -> J:
 
 def _medians(name: str, rows: list[Measured]) -> dict[str, Any]:
     gatys = [row.gatys for row in rows if row.gatys is not None]
+    untouched = all(row.untouched.total for row in rows)  # 0 where beta is
     return {
         "style": name,
         "photos": len(rows),
         "ratio": median(row.net.total / row.gatys.total for row in rows if row.gatys) if gatys else None,
-        "by_photo": median(row.net.total / row.untouched.total for row in rows),
+        "by_photo": median(row.net.total / row.untouched.total for row in rows) if untouched else None,
         "content": median(row.net.content for row in rows),
         "style_part": median(row.net.style for row in rows),
         "gatys_content": median(g.content for g in gatys) if gatys else None,

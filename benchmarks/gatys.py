@@ -70,7 +70,7 @@ def main() -> None:
                 )
                 lowest = np.minimum.accumulate([point.total for point in done.curve])
                 rows.append(
-                    (path.stem, of.stem, optimizer, done.curve[0].total, float(lowest[49]), float(lowest[-1]),
+                    (path.stem, of.stem, optimizer, done.curve[0].total, float(lowest[:50][-1]), float(lowest[-1]),
                      done.measured.content, BETA * done.measured.style)
                 )  # fmt: skip
                 if optimizer == "lbfgs":

@@ -3,7 +3,7 @@
 mosaic: glass in lead. ink: an engraving's hatching. Equal pictures on every run.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -101,4 +101,6 @@ def _two_nearest(y: Grid, x: Grid, points: Grid) -> tuple[npt.NDArray[np.int64],
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, help="folder for mosaic.png and ink.png")
+    main(parser.parse_args().out)

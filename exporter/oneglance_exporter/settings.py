@@ -11,8 +11,32 @@ def option(default: Any, text: str, metavar: str | None = None) -> Any:
     return field(default=default, metadata={"help": text, "metavar": metavar})
 
 
+class Training:
+    """What the settings of every training have: when to stop, in what precision, from which seed."""
+
+    steps: int | None
+    seconds: float | None
+    precision: Literal["fp32", "bf16"]
+    seed: int
+
+    def progress(self, step: int, elapsed_seconds: float) -> float:
+        """How much of the training is done, in [0, 1]; --steps decides where both limits are given."""
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        return min(elapsed_seconds / (self.seconds or 1.0), 1.0)
+
+    def check(self) -> None:
+        """Raises SettingsError."""
+        if self.steps is None and self.seconds is None:
+            raise SettingsError("say when to stop: --steps or --seconds")
+        if not 0 <= self.seed < 2**32:
+            raise SettingsError(f"--seed must be in [0, 2**32), got {self.seed}")
+        if self.precision not in ("fp32", "bf16"):
+            raise SettingsError(f"--precision must be fp32 or bf16, got {self.precision}")
+
+
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(Training):
     """Settings of ``train encoder``. Raises SettingsError for values out of range."""
 
     data: tuple[str, ...] = option((), "folders or zips of .../subject/*.png|jpg to learn from")
@@ -37,8 +61,7 @@ class TrainSettings:
     validation_seconds: float = option(120.0, "time between measurements on --validation")
 
     def __post_init__(self) -> None:
-        if self.steps is None and self.seconds is None:
-            raise SettingsError("say when to stop: --steps or --seconds")
+        self.check()
         for name in ("steps", "dimension", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -49,13 +72,3 @@ class TrainSettings:
                 raise SettingsError(f"--{name.replace('_', '-')} must be above 0, got {value}")
         if not 0 <= self.average < 1:
             raise SettingsError(f"--average must be in [0, 1), got {self.average}")
-        if not 0 <= self.seed < 2**32:
-            raise SettingsError(f"--seed must be in [0, 2**32), got {self.seed}")
-        if self.precision not in ("fp32", "bf16"):
-            raise SettingsError(f"--precision must be fp32 or bf16, got {self.precision}")
-
-    def progress(self, step: int, elapsed_seconds: float) -> float:
-        """How much of the training is done, in [0, 1]; --steps decides where both limits are given."""
-        if self.steps is not None:
-            return min(step / self.steps, 1.0)
-        return min(elapsed_seconds / (self.seconds or 1.0), 1.0)

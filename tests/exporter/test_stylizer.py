@@ -171,6 +171,10 @@ def test_a_style_added_later_leaves_the_others_as_they_are(styles: list[str], ph
         assert torch.equal(old(photo, one_hot(0, 1)), new(photo, one_hot(0, 2)))
         assert not torch.equal(new(photo, one_hot(1, 2)), new(photo, one_hot(0, 2)))
     assert (added.before, added.step) == (4, 6)
+    for other in ({"alpha": 2.0}, {"style_size": 64}):
+        given = settings(styles[1:], photos, base=str(tmp_path / "base"), **other)
+        with pytest.raises(SettingsError, match="its new styles must be, too"):
+            train(given, tmp_path / "unlike", "", quiet)
     with pytest.raises(SettingsError, match="has a style 'dots' already"):
         train(settings(styles[1:], photos, base=str(tmp_path / "added")), tmp_path / "twice", "", quiet)
 

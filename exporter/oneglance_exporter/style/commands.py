@@ -75,7 +75,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--gatys", type=_count, default=0, metavar="N", help="compare with Gatys after N evaluations of J, 50 say"
     )
     evaluate.add_argument(
-        "--references", type=Path, metavar="DIR", help="keep Gatys' pictures there, and reuse them for the same photos"
+        "--references",
+        type=Path,
+        metavar="DIR",
+        help="keep Gatys' pictures there, and reuse them for the same photos and J",
     )
     evaluate.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet")
     evaluate.add_argument("--loss-network", type=Path, metavar="PATH", help="as it was trained with")

@@ -10,6 +10,7 @@ Of each style and photo
 The network is run as it is deployed: by ONNX Runtime, in 8-bit pictures.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +196,7 @@ def measure(
 
             by_gatys = None
             if evaluations:
-                kept = references and references / f"{picture.style.name}-{i}-{evaluations}.png"
+                kept = references and references / f"{picture.style.name}-{i}-{evaluations}"
                 by_gatys = j(_by_gatys(pair[0], picture.picture, objective, evaluations, threads, kept))
             rows.append(
                 Measured(
@@ -215,10 +216,13 @@ def measure(
 
 
 def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, threads: int, kept: Path | None) -> Rgb:
-    if kept is not None and kept.is_file():
-        found = read_picture(kept)
-        if found.shape == photo.shape:
-            return found
+    if kept is not None:
+        # So that another photo, style picture or J never gets this one's.
+        problem = repr((photo.shape, style.shape, objective.alpha, objective.beta)).encode()
+        digest = hashlib.sha256(problem + photo.tobytes() + style.tobytes()).hexdigest()
+        kept = kept.with_name(f"{kept.name}-{digest[:12]}.png")
+        if kept.is_file():
+            return read_picture(kept)
     settings = GatysSettings(
         size=max(photo.shape),
         style_size=max(style.shape),

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.settings import option
+from oneglance_exporter.settings import Training, option
 
 
 @dataclass(frozen=True)
-class StylizerSettings:
+class StylizerSettings(Training):
     """Settings of ``train stylizer``. Raises SettingsError for values out of range."""
 
     styles: tuple[str, ...] = option(
@@ -41,8 +41,7 @@ class StylizerSettings:
     checkpoint_seconds: float = option(120.0, "time between checkpoints, each with a contact sheet")
 
     def __post_init__(self) -> None:
-        if self.steps is None and self.seconds is None:
-            raise SettingsError("say when to stop: --steps or --seconds")
+        self.check()
         if self.base is not None and self.init is not None:
             raise SettingsError("--base and --init exclude each other")
         for name in ("steps", "batch", "threads"):
@@ -67,13 +66,3 @@ class StylizerSettings:
         for name in ("average", "last_share", "rise"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"--{name.replace('_', '-')} must be in [0, 1), got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**32:
-            raise SettingsError(f"--seed must be in [0, 2**32), got {self.seed}")
-        if self.precision not in ("fp32", "bf16"):
-            raise SettingsError(f"--precision must be fp32 or bf16, got {self.precision}")
-
-    def progress(self, step: int, elapsed_seconds: float) -> float:
-        """How much of the training is done, in [0, 1]; --steps decides where both limits are given."""
-        if self.steps is not None:
-            return min(step / self.steps, 1.0)
-        return min(elapsed_seconds / (self.seconds or 1.0), 1.0)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
@@ -44,8 +43,3 @@ def contact_sheet(model: Stylizer, names: Sequence[str], photos: Sequence[Rgb]) 
     """A row per photo: itself, and in each style."""
     rows = [[photo, *(stylize(model, photo, i) for i in range(len(names)))] for photo in photos]
     return grid(rows, ["photo", *names])
-
-
-def strip(frames: Sequence[Rgb], titles: Sequence[str]) -> Image.Image:
-    """One row of pictures."""
-    return grid([[np.asarray(frame) for frame in frames]], titles)

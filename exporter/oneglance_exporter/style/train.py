@@ -107,6 +107,8 @@ def train(settings: StylizerSettings, run: Path, command: str, report: Callable[
     if model.styles > MAX_STYLES:
         raise SettingsError(f"a stylizer has at most {MAX_STYLES} styles, not {model.styles}")
     network = _loss_network(settings)
+    if settings.base is not None:
+        _check_base(settings, base, network)
     start = Checkpoint(
         settings=settings,
         command=command,
@@ -260,6 +262,18 @@ def _steps(
         if stopped():
             raise KeyboardInterrupt
     return state
+
+
+def _check_base(settings: StylizerSettings, base: Checkpoint, network: LossNetwork) -> None:
+    """The manifest tells of one J for all styles, but for beta. Raises SettingsError for another one."""
+    for name in ("alpha", "style_size"):
+        if getattr(settings, name) != getattr(base.settings, name):
+            raise SettingsError(
+                f"--{name.replace('_', '-')}: {settings.base} was trained with {getattr(base.settings, name)}, "
+                "and its new styles must be, too"
+            )
+    if network.identity.sha256 != base.network[1]:
+        raise SettingsError(f"--loss-network: {settings.base} was trained by {base.network[0]}, {base.network[1][:12]}")
 
 
 def _loss_network(settings: StylizerSettings) -> LossNetwork:

@@ -1,7 +1,8 @@
 """What a training is told: each default is stated here, and the command line is made from this table."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 from oneglance_exporter.errors import SettingsError
 
@@ -24,6 +25,16 @@ class Training:
         if self.steps is not None:
             return min(step / self.steps, 1.0)
         return min(elapsed_seconds / (self.seconds or 1.0), 1.0)
+
+    def resumed(self, changed: Mapping[str, object], free: Set[str]) -> Self:
+        """With what was ``changed``, of which all but the ``free`` must be as it was. Raises SettingsError."""
+        for name, value in changed.items():
+            if name not in free and getattr(self, name) != value:
+                raise SettingsError(
+                    f"--{name.replace('_', '-')}: the run has {getattr(self, name)!r}, "
+                    f"and resuming can't change it to {value!r}"
+                )
+        return replace(self, **{name: value for name, value in changed.items() if name in free})  # type: ignore[type-var]
 
     def check(self) -> None:
         """Raises SettingsError."""

@@ -21,7 +21,7 @@ from oneglance_exporter import checkpoint as checkpoints
 from oneglance_exporter.batches import Batches
 from oneglance_exporter.checkpoint import Checkpoint
 from oneglance_exporter.data import Pictures, read_pictures
-from oneglance_exporter.errors import RunError, SettingsError
+from oneglance_exporter.errors import RunError
 from oneglance_exporter.loop import move_average, stop_signals
 from oneglance_exporter.loss import TripletLoss
 from oneglance_exporter.network import INPUT_SIZE, Encoder
@@ -65,14 +65,7 @@ def resume(run: Path, changed: dict[str, object], report: Callable[[Report], Non
     it another training.
     """
     start = checkpoints.load(run)
-    for name, value in changed.items():
-        if name not in _FREE and getattr(start.settings, name) != value:
-            raise SettingsError(
-                f"--{name.replace('_', '-')}: the run has {getattr(start.settings, name)!r}, "
-                f"and resuming can't change it to {value!r}"
-            )
-    free = {name: value for name, value in changed.items() if name in _FREE}
-    start.settings = dataclasses.replace(start.settings, **free)  # type: ignore[arg-type]
+    start.settings = start.settings.resumed(changed, _FREE)
     return _run(start, run, report)
 
 

@@ -133,14 +133,7 @@ def resume(run: Path, changed: dict[str, object], report: Callable[[Report], Non
     Raises as ``train``, and SettingsError when a changed setting would make it another training.
     """
     start = checkpoints.load(run)
-    for name, value in changed.items():
-        if name not in _FREE and getattr(start.settings, name) != value:
-            raise SettingsError(
-                f"--{name.replace('_', '-')}: the run has {getattr(start.settings, name)!r}, "
-                f"and resuming can't change it to {value!r}"
-            )
-    free = {name: value for name, value in changed.items() if name in _FREE}
-    start.settings = dataclasses.replace(start.settings, **free)  # type: ignore[arg-type]
+    start.settings = start.settings.resumed(changed, _FREE)
     styles = read_styles(start.settings.styles, start.settings.style_size)
     if [new.style.name for new in styles] != [style.name for style in start.styles[start.fixed :]]:
         raise SettingsError(f"--styles: the run learns {', '.join(s.name for s in start.styles[start.fixed :])}")

@@ -14,7 +14,7 @@ test: .venv/.dev  ## every test
 check: .venv/.dev  ## style, types, generated code, the contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy proto/oneglance index/oneglance_index exporter/oneglance_exporter server/oneglance_server tests benchmarks scripts
+	$(BIN)/mypy proto/oneglance core/oneglance_core index/oneglance_index exporter/oneglance_exporter server/oneglance_server apps/oneglance_apps tests benchmarks scripts
 	cd proto && ../$(BIN)/buf lint
 	scripts/check-generated
 

@@ -28,8 +28,9 @@ from onnx import TensorProto, helper
 from benchmarks.load import ENCODE, Load, drive
 from benchmarks.report import table
 from oneglance.client.requests import example
-from oneglance.glyphs import alphabet
-from oneglance.model_folder import (
+from oneglance.v1.common_pb2 import Encoding
+from oneglance.v1.identification_pb2 import EncodeRequest, EncodeResponse
+from oneglance_core.folder import (
     Array,
     EncoderManifest,
     InputSpec,
@@ -38,8 +39,7 @@ from oneglance.model_folder import (
     read_model_folder,
     write_model_folder,
 )
-from oneglance.v1.common_pb2 import Encoding
-from oneglance.v1.identification_pb2 import EncodeRequest, EncodeResponse
+from oneglance_core.glyphs import alphabet
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.session import Runtime
 from oneglance_server.settings import BUNDLED_MODEL

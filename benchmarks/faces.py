@@ -30,9 +30,9 @@ from benchmarks.load import ENCODE, IDENTIFY, Load, drive
 from benchmarks.report import table
 from oneglance import Client, encoding, photo
 from oneglance.client.requests import example
-from oneglance.model_folder import model_folders, read_any_model_folder
 from oneglance.v1.identification_pb2 import EncodeRequest, IdentifyRequest
-from oneglance_exporter.scores import squared_l2
+from oneglance_core.folder import model_folders, read_any_model_folder
+from oneglance_core.measures import squared_l2
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.session import Runtime
 from tests.running import ServerProcess

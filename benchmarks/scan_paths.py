@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import engine
+from oneglance_index.search import faiss_calls as engine
 
 K = 21
 PROBES = (1, 2, 3, 4, 6, 8, 16, 64, 256)

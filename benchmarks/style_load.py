@@ -19,8 +19,8 @@ from benchmarks.load import IDENTIFY, Load, drive
 from benchmarks.report import table
 from benchmarks.style import photo
 from oneglance import Client, encoding, enroll_request, identify_request
-from oneglance.glyphs import alphabet
-from oneglance.model_folder import read_any_model_folder
+from oneglance_core.folder import read_any_model_folder
+from oneglance_core.glyphs import alphabet
 from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
 from tests.running import ServerProcess
 from tests.server.conftest import png

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from benchmarks.faces import Photos, read_photos, served_encodings
 from benchmarks.report import table
 from oneglance import Client
-from oneglance_exporter.calibrate import calibrate, fit_splits
+from oneglance_core.measures import Answers, answers
 from oneglance_exporter.data import Pictures
-from oneglance_exporter.scores import Answers, answers
-from oneglance_exporter.trials import open_set
+from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
+from oneglance_exporter.encoder.trials import open_set
 from tests.running import ServerProcess
 
 matplotlib.use("svg")

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 from PIL import Image
 
-from oneglance.model_folder import (
+from oneglance_core.folder import (
     Alignment,
     Array,
     DetectorManifest,

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from oneglance.model_folder import (
+from oneglance_core.folder import (
     Array,
     Calibration,
     EncoderManifest,

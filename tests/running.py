@@ -41,7 +41,7 @@ class ServerProcess:
 
     def __init__(self, data_dir: Path, **settings: Any) -> None:
         flags = {"listen": "127.0.0.1:0", "data-dir": data_dir, **settings}
-        command = [sys.executable, "-m", "oneglance_server.cli", "serve"]
+        command = [sys.executable, "-m", "oneglance_apps.cli", "serve"]
         for name, value in flags.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         self.process = subprocess.Popen(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from oneglance.model_folder import Array, NamedParity, Style, StylizerManifest, write_model_folder
+from oneglance_core.folder import Array, NamedParity, Style, StylizerManifest, write_model_folder
 
 Floats = npt.NDArray[np.float32]
 BLOCK = 4

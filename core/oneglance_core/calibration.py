@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.model_folder import Calibration
+from oneglance_core.folder import Calibration
 
 Distances = npt.NDArray[np.float64]
 Curve = tuple[tuple[float, float], ...]

@@ -297,8 +297,8 @@ class DetectorManifest(_Model):
     """``manifest.json`` of a face detector: a sliding window over a pyramid of smaller and smaller copies of a photo.
 
     The graph takes ``image`` uint8 [N, H, W, 4], H and W at least ``smallest_side``: canvases on which all levels of a
-    pyramid lie, as ``oneglance.faces.detection`` lays them (dlib's create_tiled_pyramid): rgb and 255, and four zeros
-    where there is nothing. It returns ``scores`` float32 [N, h, w]: how much the window of ``window`` pixels (a
+    pyramid lie, as ``oneglance_core.faces.detection`` lays them (dlib's create_tiled_pyramid): rgb and 255, and four
+    zeros where there is nothing. It returns ``scores`` float32 [N, h, w]: how much the window of ``window`` pixels (a
     square), centred on (x, y) = (offset + stride * column, offset + stride * row), looks like a face.
 
     ``shrink``: a level of H x W is followed by one of floor(H * shrink) x floor(W * shrink), in which (x, y) is what

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.calibration import Distances, fnir, tau_for_rate
-from oneglance_exporter.trials import Indices, OneShotTrials, OpenSet
+from oneglance_core.calibration import Distances, fnir, tau_for_rate
+from oneglance_exporter.encoder.trials import Indices, OneShotTrials, OpenSet
 
 Encodings = npt.NDArray[np.float32]
 

@@ -8,14 +8,14 @@ ExporterError
 ├── DivergedError     an optimisation whose J isn't a number any more
 └── ExportError       a graph that doesn't answer as the network it was made from
 
-A model folder that can't be read raises ``oneglance.model_folder.ModelFolderError``. The CLI prints
+A model folder that can't be read raises ``oneglance_core.folder.ModelFolderError``. The CLI prints
 either as one line and ends with status 1.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from oneglance_exporter.style.gatys import Result
+    from oneglance_exporter.gatys.optimize import Result
 
 
 class ExporterError(Exception):

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from oneglance.faces.finder import ChipSpec, FaceFinder, cut
-from oneglance.model_folder import (
+from oneglance_core.faces.finder import ChipSpec, FaceFinder, cut
+from oneglance_core.folder import (
     DetectorManifest,
     EncoderManifest,
     LandmarksManifest,

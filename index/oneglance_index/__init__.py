@@ -4,8 +4,7 @@ Galleries.open(data_dir) is the way in. The store (SQLite) is the truth; every i
 memory. Distances are squared L2 throughout.
 """
 
-from oneglance_index.device import Device, open_device, parse_device
-from oneglance_index.distance import MAX_SQUARED_NORM, check_encodings, squared_l2, usable_encodings
+from oneglance_core.distance import MAX_SQUARED_NORM, check_encodings, squared_l2, usable_encodings
 from oneglance_index.errors import (
     DeviceUnavailable,
     DimensionMismatch,
@@ -27,9 +26,7 @@ from oneglance_index.errors import (
     SubjectExists,
     SubjectNotFound,
 )
-from oneglance_index.flat import ExactIndex
-from oneglance_index.gallery import MAX_DIMENSION, Galleries
-from oneglance_index.kinds import GalleryIndex, IndexInfo
+from oneglance_index.local import MAX_DIMENSION, Galleries
 from oneglance_index.records import (
     Candidate,
     Change,
@@ -45,6 +42,9 @@ from oneglance_index.records import (
     SubjectPage,
     ThresholdVersion,
 )
+from oneglance_index.search.device import Device, open_device, parse_device
+from oneglance_index.search.flat import ExactIndex
+from oneglance_index.search.kinds import GalleryIndex, IndexInfo
 from oneglance_index.settings import IndexSettings
 
 __all__ = [

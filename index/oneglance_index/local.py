@@ -16,14 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from oneglance_index import engine, mutations, queries, snapshot
-from oneglance_index.device import Device, open_device
-from oneglance_index.distance import check_encodings, squared_l2
+from oneglance_core.distance import check_encodings, squared_l2
 from oneglance_index.errors import EncoderMismatch, GalleryNotFound, LimitExceeded, StoreClosed
-from oneglance_index.flat import ExactIndex
-from oneglance_index.kinds import GalleryIndex, IndexInfo
-from oneglance_index.loading import Progress, load_index
-from oneglance_index.mutations import Effect, Mutation
 from oneglance_index.records import (
     Candidate,
     Deleted,
@@ -38,10 +32,18 @@ from oneglance_index.records import (
     ThresholdVersion,
     Vectors,
 )
-from oneglance_index.scan import CpuScan, GpuScan
+from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search import snapshot
+from oneglance_index.search.device import Device, open_device
+from oneglance_index.search.flat import ExactIndex
+from oneglance_index.search.kinds import GalleryIndex, IndexInfo
+from oneglance_index.search.loading import Progress, load_index
+from oneglance_index.search.scan import CpuScan, GpuScan
+from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
-from oneglance_index.store import Store
-from oneglance_index.upkeep import Upkeep
+from oneglance_index.store import mutations, queries
+from oneglance_index.store.database import Store
+from oneglance_index.store.mutations import Effect, Mutation
 
 T = TypeVar("T")
 

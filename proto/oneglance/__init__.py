@@ -10,7 +10,7 @@ The client::
         print(client.identify("letters", "unknown.png").results[0])
 
 ``AsyncClient`` has the same methods as coroutines. The messages live in ``oneglance.v1``, the contract between
-exporter and server in ``oneglance.model_folder``. Importing this package imports neither grpc nor protobuf until a
+exporter and server in ``oneglance_core.folder``. Importing this package imports neither grpc nor protobuf until a
 client is asked for.
 """
 

@@ -23,10 +23,10 @@ from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServic
 from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
+from oneglance_core.pictures import PictureLimits
 from oneglance_index import Galleries, Gallery, GalleryError, IndexSettings, OpenProgress
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.engines.photos import Looker
-from oneglance_server.engines.pictures import PictureLimits
 from oneglance_server.errors import StartupError
 from oneglance_server.loading import Models, load_models, picture_limits
 from oneglance_server.metrics import Metrics

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from oneglance.model_folder import (
+from oneglance_core.folder import (
     DetectorManifest,
     EncoderManifest,
     ModelFolder,
@@ -17,10 +17,10 @@ from oneglance.model_folder import (
     model_folders,
     read_any_model_folder,
 )
+from oneglance_core.pictures import PictureLimits
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks
 from oneglance_server.engines.painting import Painter
-from oneglance_server.engines.pictures import PictureLimits
 from oneglance_server.engines.session import Runtime
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.engines.tiles import Grid

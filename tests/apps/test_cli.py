@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2
+from oneglance_apps.cli import main
+from oneglance_apps.cli.main import parser
 from oneglance_server.app import Server
-from oneglance_server.cli import main
-from oneglance_server.cli.main import parser
 from tests.server.conftest import picture, png
 
 Capture = pytest.CaptureFixture[str]

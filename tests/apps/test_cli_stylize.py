@@ -21,14 +21,14 @@ import pytest
 from PIL import Image
 
 from oneglance import Client
+from oneglance_apps.cli import main
+from oneglance_apps.cli.main import parser
+from oneglance_apps.repaint import folder, progress
 from oneglance_server.app import Server
-from oneglance_server.cli import main
-from oneglance_server.cli.main import parser
-from oneglance_server.repaint import folder, progress
+from tests.apps.watch.videos import Picture, write_video
 from tests.running import server_thread
 from tests.server.conftest import png
 from tests.style_models import style_model, tinted
-from tests.watch.videos import Picture, write_video
 
 Capture = pytest.CaptureFixture[str]
 Run = Callable[..., int]
@@ -290,7 +290,7 @@ def test_names_that_stdout_has_no_letters_for_hold_nothing_up(server: Server, tm
     for encoding in ("utf-8:strict", "ascii:strict"):
         words = ["stylize", tmp_path / "in", tmp_path / encoding[:5], *MOSS, "--server", server.address]
         done = subprocess.run(
-            [sys.executable, "-m", "oneglance_server.cli", *map(str, words)],
+            [sys.executable, "-m", "oneglance_apps.cli", *map(str, words)],
             env={**os.environ, "PYTHONIOENCODING": encoding},
             capture_output=True,
             timeout=60,
@@ -316,7 +316,7 @@ def test_what_no_picture_survives_ends_a_folder_at_once(
 
 def test_a_full_queue_is_waited_for(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixteen calls in flight, for a server that lets two wait."""
-    monkeypatch.setattr("oneglance_server.repaint.look.PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("oneglance_apps.repaint.look.PAUSE_SECONDS", 0.02)
     for i in range(30):
         (photos / f"more-{i}.png").write_bytes(png(noise(i)))
     (photos / "a" / "bad.jpg").unlink()
@@ -347,7 +347,7 @@ def test_ctrl_c_in_a_folder_leaves_whole_pictures(
         if len(told) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("oneglance_server.cli.stylize._tell", interrupt)
+    monkeypatch.setattr("oneglance_apps.cli.stylize._tell", interrupt)
     assert run(photos, tmp_path / "out", *MOSS, "--in-flight", "1") == 130
     assert " not done" in capsys.readouterr().err
     assert not left_behind(tmp_path)
@@ -479,7 +479,7 @@ def test_a_kill_in_the_middle_leaves_no_half_file(
     server: Server, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     write_video(tmp_path / "in.mp4", [blobs(i % 7, 240, 320) for i in range(300)])
-    command = [sys.executable, "-m", "oneglance_server.cli", "stylize", "--server", server.address, *MOSS]
+    command = [sys.executable, "-m", "oneglance_apps.cli", "stylize", "--server", server.address, *MOSS]
     with subprocess.Popen(
         [*command, str(tmp_path / "in.mp4"), str(tmp_path / "out.mp4")],
         stdout=subprocess.PIPE,
@@ -511,7 +511,7 @@ def test_pictures_and_folders_need_the_bare_install_alone_and_a_video_says_what_
     def bare(*words: object) -> subprocess.CompletedProcess[str]:
         absent = ("av", "PIL", "rich", "pydantic", "structlog", "jinja2", "onnxruntime", "faiss", "grpc_health")
         given = ["stylize", "--server", server.address, *map(str, words)]
-        code = f"import sys; sys.modules.update(dict.fromkeys({absent})); from oneglance_server.cli import main; "
+        code = f"import sys; sys.modules.update(dict.fromkeys({absent})); from oneglance_apps.cli import main; "
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         command = [sys.executable, "-c", f"{code}sys.exit(main({given}))"]
         return subprocess.run(command, capture_output=True, text=True, env=env)

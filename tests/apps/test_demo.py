@@ -17,20 +17,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneglance.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_server.cli.main import main
-from oneglance_server.demo import cards, drawings, run
-from oneglance_server.demo.account import Account
-from oneglance_server.demo.drawings import draw_collection
-from oneglance_server.demo.durability import Durability
-from oneglance_server.demo.errors import DemoError
-from oneglance_server.demo.folder import read_folder
-from oneglance_server.demo.histogram import histogram
-from oneglance_server.demo.measure import Candidate, Figures, Outcome, Share, at_fpir, at_threshold, percentile
-from oneglance_server.demo.pictures import Picture, drawing
-from oneglance_server.demo.process import ServerProcess
-from oneglance_server.demo.styles import MAX_SIDE, picture_candidates
-from oneglance_server.landscape import landscape, png
+from oneglance_apps.cli.main import main
+from oneglance_apps.demo import cards, drawings, run
+from oneglance_apps.demo.account import Account
+from oneglance_apps.demo.drawings import draw_collection
+from oneglance_apps.demo.durability import Durability
+from oneglance_apps.demo.errors import DemoError
+from oneglance_apps.demo.folder import read_folder
+from oneglance_apps.demo.histogram import histogram
+from oneglance_apps.demo.measure import Candidate, Figures, Outcome, Share, at_fpir, at_threshold, percentile
+from oneglance_apps.demo.pictures import Picture, drawing
+from oneglance_apps.demo.process import ServerProcess
+from oneglance_apps.demo.styles import MAX_SIDE, picture_candidates
+from oneglance_apps.landscape import landscape, png
+from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
 from tests.style_models import STYLES, style_model
 
@@ -451,7 +451,7 @@ def test_the_server_ends_with_the_demo_when_a_step_fails(tmp_path: Path, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ServerProcess, "start", started)
-    monkeypatch.setattr("oneglance_server.demo.calls.enroll_all", fail)
+    monkeypatch.setattr("oneglance_apps.demo.calls.enroll_all", fail)
     out = tmp_path / "page.html"
     assert main(["demo", "--subjects", "2", "--strangers", "1", "--out", str(out)]) == 130
     assert pids[0] is not None
@@ -461,7 +461,7 @@ def test_the_server_ends_with_the_demo_when_a_step_fails(tmp_path: Path, monkeyp
 
 
 def test_a_terminated_demo_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "oneglance_server.cli", "demo", "--out", str(tmp_path / "page.html")]
+    command = [sys.executable, "-m", "oneglance_apps.cli", "demo", "--out", str(tmp_path / "page.html")]
     with subprocess.Popen(
         command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True
     ) as demo:
@@ -503,7 +503,7 @@ def test_progress_is_one_line_on_a_terminal_and_none_elsewhere(monkeypatch: pyte
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr("oneglance_server.demo.account._LIVE_SECONDS", 0.0)
+    monkeypatch.setattr("oneglance_apps.demo.account._LIVE_SECONDS", 0.0)
     live, plain = Terminal(), io.StringIO()
     for out in (live, plain):
         account = Account(out)

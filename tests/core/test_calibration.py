@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oneglance.calibration import (
+from oneglance_core.calibration import (
     Distances,
     Mated,
     NonMated,
@@ -22,7 +22,7 @@ from oneglance.calibration import (
     strangers_needed,
     tau_for_rate,
 )
-from oneglance.model_folder import Calibration
+from oneglance_core.folder import Calibration
 
 NOBODY = Mated(np.empty(0), np.empty(0, np.bool_))
 # Few values, so that ties are common.

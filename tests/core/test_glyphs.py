@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from oneglance.glyphs import TRAINING_SEEDS, alphabet, draw, glyphs
-from oneglance_exporter.export import parity_inputs
+from oneglance_core.glyphs import TRAINING_SEEDS, alphabet, draw, glyphs
+from oneglance_exporter.encoder.export import parity_inputs
 
 # Of the pixels of alphabet(7, 5, 3). If it changes, every published figure on glyphs does.
 GOLDEN = "10a3b66f0e521ff954954d7b1a714eccc64a34fbd91ff4cb760636bebd7972ba"

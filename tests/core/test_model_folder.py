@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
-from oneglance.faces.finder import FaceFinder
-from oneglance.model_folder import (
+from oneglance_core.faces.finder import FaceFinder
+from oneglance_core.folder import (
     Array,
     Calibration,
     DetectorManifest,

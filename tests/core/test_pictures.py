@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_photo, decode_picture
+from oneglance_core.pictures import PictureError, PictureLimits, decode_photo, decode_picture
 
 LIMITS = PictureLimits(max_image_bytes=1 << 20, max_image_pixels=100_000)
 DRAWING = np.random.default_rng(3).integers(0, 256, (10, 14, 3), dtype=np.uint8)

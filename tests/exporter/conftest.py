@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from oneglance.glyphs import alphabet
+from oneglance_core.glyphs import alphabet
 
 
 def png(picture: npt.NDArray[np.uint8]) -> bytes:

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from oneglance.glyphs import TRAINING_SEEDS, alphabet
-from oneglance.model_folder import EncoderManifest, ModelFolder, read_model_folder
+from oneglance_core.folder import EncoderManifest, ModelFolder, read_model_folder
+from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_exporter.data import Pictures, read_pictures
-from oneglance_exporter.evaluate import evaluate
+from oneglance_exporter.encoder.evaluate import evaluate
 from oneglance_exporter.runtime import encoder_of
 
 MODEL = Path(__file__).resolve().parents[2] / "server" / "oneglance_server" / "models" / "glyphs"

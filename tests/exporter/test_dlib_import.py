@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oneglance.model_folder import MODEL_FILE, Calibration, ModelFolderError, read_any_model_folder
+from oneglance_core.folder import MODEL_FILE, Calibration, ModelFolderError, read_any_model_folder
 from oneglance_exporter import cli
 from oneglance_exporter.errors import ExporterError, SettingsError, WeightsError
 from oneglance_exporter.imports import dat, dlib_faces

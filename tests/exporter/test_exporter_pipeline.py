@@ -14,17 +14,17 @@ import onnx
 import pytest
 import torch
 
-from oneglance.model_folder import read_model_folder
-from oneglance_exporter import checkpoint as checkpoints
+from oneglance_core.folder import read_model_folder
+from oneglance_core.measures import one_shot_error
 from oneglance_exporter.cli import main
 from oneglance_exporter.data import read_pictures
+from oneglance_exporter.encoder.export import check_graph, parity_inputs
+from oneglance_exporter.encoder.network import Encoder
+from oneglance_exporter.encoder.train import encode
+from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import ExportError
-from oneglance_exporter.export import check_graph, parity_inputs
-from oneglance_exporter.network import Encoder
 from oneglance_exporter.runtime import encoder_of
-from oneglance_exporter.scores import one_shot_error
-from oneglance_exporter.train import encode
-from oneglance_exporter.trials import one_shot_trials
+from oneglance_exporter.training import checkpoint as checkpoints
 
 PROJECT = Path(__file__).resolve().parents[2]
 Cli = Callable[..., int]

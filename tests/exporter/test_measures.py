@@ -6,12 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from oneglance.calibration import INTERVAL
-from oneglance_exporter.calibrate import calibrate, fit_splits
-from oneglance_exporter.data import Pictures
-from oneglance_exporter.errors import DataError, SettingsError
-from oneglance_exporter.evaluate import evaluate
-from oneglance_exporter.scores import (
+from oneglance_core.calibration import INTERVAL
+from oneglance_core.measures import (
     answers,
     det_point,
     equal_error_rate,
@@ -19,7 +15,11 @@ from oneglance_exporter.scores import (
     pair_distances,
     squared_l2,
 )
-from oneglance_exporter.trials import one_shot_trials, open_set
+from oneglance_exporter.data import Pictures
+from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
+from oneglance_exporter.encoder.evaluate import evaluate
+from oneglance_exporter.encoder.trials import one_shot_trials, open_set
+from oneglance_exporter.errors import DataError, SettingsError
 
 
 def world(groups: Sequence[int], drawings: int) -> Pictures:

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from oneglance.glyphs import alphabet
-from oneglance.model_folder import AuthorThreshold, read_model_folder, write_model_folder
+from oneglance_core.folder import AuthorThreshold, read_model_folder, write_model_folder
+from oneglance_core.glyphs import alphabet
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, ExportError, SettingsError
 from oneglance_exporter.imports.dlib_faces import import_dlib_faces
-from oneglance_exporter.int8 import rounding_tolerance
-from oneglance_exporter.quantize import MOST_PICTURES, quantize
+from oneglance_exporter.quantize.encoder import MOST_PICTURES, quantize
+from oneglance_exporter.quantize.int8 import rounding_tolerance
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.session import Runtime

@@ -9,14 +9,14 @@ import onnx
 import pytest
 from PIL import Image
 
-from oneglance.faces.detection import Detection, find_windows, suppress
-from oneglance.faces.finder import SEARCH_PIXELS
-from oneglance.model_folder import DetectorManifest, ModelFolderError, read_any_model_folder, write_model_folder
+from oneglance_core.faces.detection import Detection, find_windows, suppress
+from oneglance_core.faces.finder import SEARCH_PIXELS
+from oneglance_core.folder import DetectorManifest, ModelFolderError, read_any_model_folder, write_model_folder
 from oneglance_exporter.cli import main
 from oneglance_exporter.data import read_photos
 from oneglance_exporter.errors import DataError, ExportError, SettingsError
 from oneglance_exporter.imports.graph import Graph, value
-from oneglance_exporter.quantize_detector import MOST_PHOTOS, Comparison, quantize_detector
+from oneglance_exporter.quantize.detector import MOST_PHOTOS, Comparison, quantize_detector
 from oneglance_server.engines.faces import Detector
 from oneglance_server.engines.session import Runtime
 from tests.exporter.conftest import png

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from oneglance.model_folder import read_model_folder
+from oneglance_core.folder import read_model_folder
 from oneglance_exporter import cli
 from oneglance_exporter.data import LeftOut, read_brought, read_pictures
 from oneglance_exporter.errors import DataError

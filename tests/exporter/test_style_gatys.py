@@ -14,15 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from oneglance_exporter.errors import DataError, DivergedError, SettingsError
-from oneglance_exporter.style.animation import moments_of
-from oneglance_exporter.style.colors import gray, luma, with_luma
-from oneglance_exporter.style.gatys import Report, Result, optimize
-from oneglance_exporter.style.gatys_settings import GatysSettings
-from oneglance_exporter.style.layers import STYLE_LAYERS
-from oneglance_exporter.style.lbfgs import LBFGS
-from oneglance_exporter.style.objective import Objective
-from oneglance_exporter.style.pictures import Rgb, to_tensor
-from oneglance_exporter.style.vgg import LossNetwork
+from oneglance_exporter.gatys.animation import moments_of
+from oneglance_exporter.gatys.colors import gray, luma, with_luma
+from oneglance_exporter.gatys.layers import STYLE_LAYERS
+from oneglance_exporter.gatys.lbfgs import LBFGS
+from oneglance_exporter.gatys.objective import Objective
+from oneglance_exporter.gatys.optimize import Report, Result, optimize
+from oneglance_exporter.gatys.settings import GatysSettings
+from oneglance_exporter.gatys.vgg import LossNetwork
+from oneglance_exporter.stylizer.pictures import Rgb, to_tensor
 from tests.loss_networks import tiny
 
 

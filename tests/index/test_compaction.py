@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import EncoderMismatch, Galleries, flat
+from oneglance_index import EncoderMismatch, Galleries
+from oneglance_index.search import flat
 
 
 def holds(folder: Path, vector: np.ndarray[tuple[int], np.dtype[np.float32]]) -> bool:

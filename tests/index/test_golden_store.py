@@ -98,7 +98,7 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
 KILLED = """
 import os, signal, sqlite3, sys
 from pathlib import Path
-from oneglance_index import schema
+from oneglance_index.store import schema
 
 class Connection(sqlite3.Connection):
     def execute(self, statement, *values):

@@ -36,7 +36,7 @@ from oneglance_index import (
     SubjectExists,
     SubjectNotFound,
 )
-from oneglance_index.schema import SCHEMA_VERSION
+from oneglance_index.store.schema import SCHEMA_VERSION
 
 Vectors = NDArray[np.float32]
 

@@ -11,9 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from oneglance import AsyncClient, Client, OneglanceError
-from oneglance.calibration import INTERVAL
 from oneglance.client.requests import encoding, mate, stranger
-from oneglance.model_folder import AuthorThreshold, read_model_folder, write_model_folder
 from oneglance.v1.common_pb2 import (
     THRESHOLD_SOURCE_AUTHOR,
     THRESHOLD_SOURCE_CALIBRATION,
@@ -26,7 +24,9 @@ from oneglance.v1.gallery_pb2 import (
     GetThresholdRequest,
     GetThresholdResponse,
 )
-from oneglance_server.cli import main
+from oneglance_apps.cli import main
+from oneglance_core.calibration import INTERVAL
+from oneglance_core.folder import AuthorThreshold, read_model_folder, write_model_folder
 from tests.models import SIDE, pixels, pixels_model, signal_model
 from tests.running import ServerProcess, server_thread
 from tests.server.conftest import picture, png

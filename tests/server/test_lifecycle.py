@@ -31,7 +31,7 @@ from tests.server.conftest import picture
 
 def serve_and_fail(*flags: str) -> str:
     """What ``oneglance serve`` says when it can't start; it must exit with 1 and no traceback."""
-    command = [sys.executable, "-m", "oneglance_server.cli", "serve", "--listen", "127.0.0.1:0", *flags]
+    command = [sys.executable, "-m", "oneglance_apps.cli", "serve", "--listen", "127.0.0.1:0", *flags]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr
@@ -244,7 +244,7 @@ def test_nothing_is_collected_for_anybody(models: tuple[Path, Path], tmp_path: P
     home = tmp_path / "home"
     home.mkdir()
     code = (
-        "import sys; from pathlib import Path; from oneglance.model_folder import read_model_folder;"
+        "import sys; from pathlib import Path; from oneglance_core.folder import read_model_folder;"
         "from oneglance_server.engines.encoder import Encoder;"
         "from oneglance_server.engines.session import Runtime;"
         "Encoder(read_model_folder(sys.argv[1]), Runtime('cpu', 1, 1))"

@@ -7,8 +7,8 @@ import pytest
 from PIL import ImageOps
 
 from oneglance import Client, OneglanceError, enroll_request, identify_request
-from oneglance.faces.finder import FaceFinder
-from oneglance.model_folder import DetectorManifest, read_any_model_folder
+from oneglance_core.faces.finder import FaceFinder
+from oneglance_core.folder import DetectorManifest, read_any_model_folder
 from tests import face_models
 from tests.face_models import encoded
 from tests.face_models import face_models as make_models

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance.model_folder import EncoderManifest, ModelFolder, read_model_folder
+from oneglance_core.folder import EncoderManifest, ModelFolder, read_model_folder
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.openvino import BF16_TOLERANCE, OpenVinoSession
 from oneglance_server.engines.session import Runtime
@@ -109,7 +109,7 @@ def test_nothing_is_collected_for_anybody(models: tuple[Path, Path], tmp_path: P
     home = tmp_path / "home"
     home.mkdir()
     code = (
-        "import sys; from oneglance.model_folder import read_model_folder;"
+        "import sys; from oneglance_core.folder import read_model_folder;"
         "from oneglance_server.engines.openvino import OpenVinoSession;"
         "OpenVinoSession(read_model_folder(sys.argv[1]), bf16=False, threads=1, runs_at_once=1)"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request
-from oneglance_index.mutations import SetThreshold
+from oneglance_index.store.mutations import SetThreshold
 from oneglance_server.engines.encoder import Encoder
 from tests.models import pixels_model
 from tests.running import server_thread

@@ -21,7 +21,7 @@ from oneglance.v1.stylization_pb2 import (
     PICTURE_FORMAT_WEBP,
     StylizedPicture,
 )
-from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_layers, read_header
+from oneglance_core.pictures import PictureError, PictureLimits, decode_layers, read_header
 from tests.running import server_thread
 from tests.server.conftest import png
 from tests.style_models import STYLES, tinted

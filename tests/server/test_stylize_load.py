@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from oneglance import AsyncClient, Client, OneglanceError
+from oneglance_core.pictures import decode_layers
 from oneglance_server.app import Server
 from oneglance_server.engines.background import NICENESS, yield_to_others
-from oneglance_server.engines.pictures import decode_layers
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.service.stylizing import StylizationService
 from tests.running import server_thread

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oneglance.model_folder import read_any_model_folder
+from oneglance_core.folder import read_any_model_folder
+from oneglance_core.pictures import PictureLimits, decode_layers
 from oneglance_server.engines.painting import Look, Painted, Painter
-from oneglance_server.engines.pictures import PictureLimits, decode_layers
 from oneglance_server.engines.session import Runtime
 from oneglance_server.engines.stylizer import Floats, Pixels, Stylizer
 from oneglance_server.engines.tiles import Grid, Span, cut

@@ -1,3 +1,3 @@
 """The ``oneglance`` command: parse, call, print."""
 
-from oneglance_server.cli.main import main as main
+from oneglance_apps.cli.main import main as main

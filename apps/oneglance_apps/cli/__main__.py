@@ -1,7 +1,7 @@
-"""``python -m oneglance_server.cli`` is ``oneglance``."""
+"""``python -m oneglance_apps.cli`` is ``oneglance``."""
 
 import sys
 
-from oneglance_server.cli.main import main
+from oneglance_apps.cli.main import main
 
 sys.exit(main())

@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from oneglance.client.requests import mate, photo, stranger
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import CalibrationProbe
-from oneglance_server.cli.client import GALLERY, SMALL, WHICH, Argument, Options, argument, command
-from oneglance_server.picture_files import PICTURES
+from oneglance_apps.cli.client import GALLERY, SMALL, WHICH, Argument, Options, argument, command
+from oneglance_core.picture_files import PICTURES
 
 
 def _rate(text: str) -> float:

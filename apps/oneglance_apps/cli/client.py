@@ -25,8 +25,8 @@ from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
 from oneglance.v1.identification_pb2 import EncodeResponse, VerifyResponse
 from oneglance.v1.subject_pb2 import EnrollRequest
-from oneglance_server.cli import show
-from oneglance_server.picture_files import PICTURES
+from oneglance_apps.cli import show
+from oneglance_core.picture_files import PICTURES
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 DIFFERENT = 3

@@ -12,7 +12,7 @@ import sys
 import threading
 
 from oneglance.client.async_client import LOOPBACK
-from oneglance_server.cli.client import DEFAULT_SERVER
+from oneglance_apps.cli.client import DEFAULT_SERVER
 from oneglance_server.errors import StartupError
 
 DEFAULT_CONSOLE = "127.0.0.1:8080"
@@ -70,7 +70,7 @@ def start_console(listen: str, server_address: str) -> Console:
     with _listening_socket(listen) as listening:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "oneglance_server.cli", "console", "--child-socket", str(listening.fileno())),
+                *(sys.executable, "-m", "oneglance_apps.cli", "console", "--child-socket", str(listening.fileno())),
                 *("--listen", listen, "--server", _reachable(server_address)),
             ],
             pass_fds=(listening.fileno(),),
@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     if is_child:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    from oneglance_server.console import app
+    from oneglance_apps.console import app
 
     host = _host(options.listen)
     if host not in LOOPBACK:

@@ -46,9 +46,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def run(options: argparse.Namespace) -> int:
     from oneglance.client.errors import OneglanceError
-    from oneglance_server.demo.account import Account
-    from oneglance_server.demo.errors import DemoError
-    from oneglance_server.demo.run import DemoSettings, run_demo
+    from oneglance_apps.demo.account import Account
+    from oneglance_apps.demo.errors import DemoError
+    from oneglance_apps.demo.run import DemoSettings, run_demo
 
     settings = DemoSettings(
         images=options.images,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from oneglance_server.cli import (
+from oneglance_apps.cli import (
     calibrate,  # noqa: F401  (registers its commands)
     client,
     console,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from oneglance_server.cli.console import DEFAULT_CONSOLE, Console, start_console
+from oneglance_apps.cli.console import DEFAULT_CONSOLE, Console, start_console
 
 DESCRIPTION = """\
 Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM.

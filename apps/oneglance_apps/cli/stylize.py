@@ -13,17 +13,17 @@ from google.protobuf.message import Message
 from oneglance.client.errors import OneglanceError
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
-from oneglance_server.cli import client as calls
-from oneglance_server.cli import show
-from oneglance_server.cli.client import Options, command
-from oneglance_server.repaint.files import FILMS, FORMATS, SUFFIXES, check_out, picture_format, whole_file
-from oneglance_server.repaint.folder import Outcome, plan, repaint_folder
-from oneglance_server.repaint.look import Look, repaint
-from oneglance_server.repaint.progress import Progress
-from oneglance_server.signals import signals_unwind
+from oneglance_apps.cli import client as calls
+from oneglance_apps.cli import show
+from oneglance_apps.cli.client import Options, command
+from oneglance_apps.repaint.files import FILMS, FORMATS, SUFFIXES, check_out, picture_format, whole_file
+from oneglance_apps.repaint.folder import Outcome, plan, repaint_folder
+from oneglance_apps.repaint.look import Look, repaint
+from oneglance_apps.repaint.progress import Progress
+from oneglance_apps.signals import signals_unwind
 
 if TYPE_CHECKING:
-    from oneglance_server.repaint.video import Film
+    from oneglance_apps.repaint.video import Film
 
 PIPE = "-"
 VIDEOS = (*FILMS, ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".y4m")
@@ -196,8 +196,8 @@ def _video(client: Client, look: Look, source: Path, out: Path, o: Options) -> N
     if o.format:
         raise ValueError(f"--format is of pictures; {out} is a video")
     check_out(out, source, overwrite=o.overwrite)
-    from oneglance_server.repaint.video import repaint_video
-    from oneglance_server.watch.frames import SourceError
+    from oneglance_apps.repaint.video import repaint_video
+    from oneglance_apps.watch.frames import SourceError
 
     begun = time.monotonic()
 

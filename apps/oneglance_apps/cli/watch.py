@@ -8,11 +8,11 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from oneglance_server.cli.client import DEFAULT_SERVER
+from oneglance_apps.cli.client import DEFAULT_SERVER
 
 if TYPE_CHECKING:
-    from oneglance_server.watch.events import Poster
-    from oneglance_server.watch.run import Tally
+    from oneglance_apps.watch.events import Poster
+    from oneglance_apps.watch.run import Tally
 
 DESCRIPTION = """\
 Watch a camera or a video: send its frames to a server, identify them against
@@ -95,10 +95,10 @@ def run(o: argparse.Namespace) -> int:
 async def _watch(o: argparse.Namespace) -> int:
     from oneglance.client.async_client import AsyncClient
     from oneglance.client.errors import OneglanceError
-    from oneglance_server.watch import events
-    from oneglance_server.watch.appearances import Event, Rules
-    from oneglance_server.watch.frames import SourceError, source_from
-    from oneglance_server.watch.run import Settings, Watch
+    from oneglance_apps.watch import events
+    from oneglance_apps.watch.appearances import Event, Rules
+    from oneglance_apps.watch.frames import SourceError, source_from
+    from oneglance_apps.watch.run import Settings, Watch
 
     progress = sys.stderr.isatty()
 

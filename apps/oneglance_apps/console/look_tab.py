@@ -9,8 +9,8 @@ from oneglance.client.requests import photo
 from oneglance.v1.common_pb2 import Candidate, Example
 from oneglance.v1.face_pb2 import Face, Photo
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResponse, IdentifyResult
-from oneglance_server.console.desk import TOO_LARGE, Desk, say
-from oneglance_server.console.parts import (
+from oneglance_apps.console.desk import TOO_LARGE, Desk, say
+from oneglance_apps.console.parts import (
     counted,
     draw_box,
     draw_candidate,

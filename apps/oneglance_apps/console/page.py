@@ -9,11 +9,11 @@ from pathlib import Path
 from nicegui import Client, ui
 
 from oneglance.client.async_client import AsyncClient
-from oneglance_server.console.desk import Desk
-from oneglance_server.console.look_tab import LookTab
-from oneglance_server.console.people_tab import PeopleTab
-from oneglance_server.console.stylize_tab import StylizeTab
-from oneglance_server.console.threshold_tab import ThresholdTab
+from oneglance_apps.console.desk import Desk
+from oneglance_apps.console.look_tab import LookTab
+from oneglance_apps.console.people_tab import PeopleTab
+from oneglance_apps.console.stylize_tab import StylizeTab
+from oneglance_apps.console.threshold_tab import ThresholdTab
 
 HERE = Path(__file__).parent
 RETRY_SECONDS = 2.0  # while the server doesn't answer

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from nicegui import ui
 
 from oneglance.v1.subject_pb2 import Subject
-from oneglance_server.console.desk import Desk
-from oneglance_server.console.parts import counted, draw_row, utc
+from oneglance_apps.console.desk import Desk
+from oneglance_apps.console.parts import counted, draw_row, utc
 
 SUBJECTS_AT_ONCE = 5000
 SUBJECTS_ON_A_PAGE = 25

@@ -21,9 +21,9 @@ from oneglance.v1.stylization_pb2 import (
     Style,
     StylizedPicture,
 )
-from oneglance_server.console.desk import TOO_LARGE
-from oneglance_server.console.parts import counted, draw_entry
-from oneglance_server.landscape import landscape, png
+from oneglance_apps.console.desk import TOO_LARGE
+from oneglance_apps.console.parts import counted, draw_entry
+from oneglance_apps.landscape import landscape, png
 
 NONE_LOADED = (
     "This server has no stylizer, so there is nothing to repaint pictures with. Start it with one among its --models."

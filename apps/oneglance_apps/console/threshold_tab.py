@@ -12,9 +12,9 @@ from oneglance.client.errors import NotFoundError, OneglanceError
 from oneglance.client.requests import mate, photo, stranger
 from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_MODEL, Candidate, Encoding, Example
 from oneglance.v1.gallery_pb2 import CalibrationProbe, Gallery
-from oneglance_server.console.charts import det_options, det_points, rate_options, rates
-from oneglance_server.console.desk import TOO_LARGE, Desk, say
-from oneglance_server.console.parts import (
+from oneglance_apps.console.charts import det_options, det_points, rate_options, rates
+from oneglance_apps.console.desk import TOO_LARGE, Desk, say
+from oneglance_apps.console.parts import (
     SOURCES,
     calibrated_words,
     counted,

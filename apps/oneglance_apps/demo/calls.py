@@ -9,10 +9,10 @@ import numpy as np
 from oneglance import Client, enroll_request, identify_request
 from oneglance.v1.common_pb2 import Provenance, Threshold
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResult
-from oneglance_server.demo.collection import Stranger, Subject
-from oneglance_server.demo.errors import DemoError
-from oneglance_server.demo.measure import Candidate, Figures, Outcome, Share, share, tau_for_fpir
-from oneglance_server.demo.pictures import Picture
+from oneglance_apps.demo.collection import Stranger, Subject
+from oneglance_apps.demo.errors import DemoError
+from oneglance_apps.demo.measure import Candidate, Figures, Outcome, Share, share, tau_for_fpir
+from oneglance_apps.demo.pictures import Picture
 
 GALLERY = "demo"
 MAX_CANDIDATES = 1000  # of one answer

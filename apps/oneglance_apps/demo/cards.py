@@ -6,8 +6,8 @@ from math import inf, isfinite
 
 import numpy as np
 
-from oneglance_server.demo.measure import Figures, Outcome
-from oneglance_server.demo.pictures import Picture
+from oneglance_apps.demo.measure import Figures, Outcome
+from oneglance_apps.demo.pictures import Picture
 
 NEAREST = 3  # candidates of a card
 AT_RANDOM = 9

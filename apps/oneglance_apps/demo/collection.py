@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from oneglance_server.demo.pictures import Picture
+from oneglance_apps.demo.pictures import Picture
 
 MIN_REHEARSAL = 100  # probes; fewer say too little about a rate of some percent
 

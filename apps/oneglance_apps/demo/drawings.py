@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from oneglance.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_server.demo.collection import MIN_REHEARSAL, Collection, Stranger, Subject
-from oneglance_server.demo.errors import DemoError
-from oneglance_server.demo.pictures import Picture, drawing
+from oneglance_apps.demo.collection import MIN_REHEARSAL, Collection, Stranger, Subject
+from oneglance_apps.demo.errors import DemoError
+from oneglance_apps.demo.pictures import Picture, drawing
+from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 
 PROBES = 4  # drawings by new hands, per character
 ALPHABET = 30  # characters of one alphabet: they share strokes, as real ones do

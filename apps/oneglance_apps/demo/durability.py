@@ -7,10 +7,10 @@ from itertools import count
 from time import monotonic, sleep
 
 from oneglance import Client, OneglanceError
-from oneglance_server.demo.calls import GALLERY, Progress
-from oneglance_server.demo.errors import DemoError
-from oneglance_server.demo.pictures import Picture
-from oneglance_server.demo.process import ServerProcess
+from oneglance_apps.demo.calls import GALLERY, Progress
+from oneglance_apps.demo.errors import DemoError
+from oneglance_apps.demo.pictures import Picture
+from oneglance_apps.demo.process import ServerProcess
 
 WRITERS = 4
 _WAIT_SECONDS = 30.0

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from oneglance_server.demo.collection import MIN_REHEARSAL, Collection, Stranger, Subject
-from oneglance_server.demo.errors import DemoError
-from oneglance_server.demo.pictures import Picture
-from oneglance_server.picture_files import PICTURES
+from oneglance_apps.demo.collection import MIN_REHEARSAL, Collection, Stranger, Subject
+from oneglance_apps.demo.errors import DemoError
+from oneglance_apps.demo.pictures import Picture
+from oneglance_core.picture_files import PICTURES
 
 MAX_PROBES = 20  # per subject
 _LAYOUT = "pictures belong in one folder per subject: {0}/SUBJECT/1.png, or {0}/GROUP/SUBJECT/1.png"

@@ -11,7 +11,7 @@ from math import exp, floor, inf, lgamma, log, log1p, nextafter
 
 import numpy as np
 
-from oneglance_server.demo.pictures import Picture
+from oneglance_apps.demo.pictures import Picture
 
 FPIR_TARGETS = (0.01, 0.1)
 

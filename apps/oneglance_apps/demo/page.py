@@ -9,12 +9,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from oneglance.v1.common_pb2 import ThresholdSource
-from oneglance_server.demo import cards, tell, words
-from oneglance_server.demo.histogram import histogram
-from oneglance_server.demo.measure import percentile
-from oneglance_server.demo.report import Report
-from oneglance_server.demo.styles import MAX_SIDE
-from oneglance_server.demo.weak_spots import weak_spots
+from oneglance_apps.demo import cards, tell, words
+from oneglance_apps.demo.histogram import histogram
+from oneglance_apps.demo.measure import percentile
+from oneglance_apps.demo.report import Report
+from oneglance_apps.demo.styles import MAX_SIDE
+from oneglance_apps.demo.weak_spots import weak_spots
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def write_page(report: Report, out: Path) -> None:
 def render(report: Report) -> str:
     """The page as HTML."""
     environment = Environment(
-        loader=PackageLoader("oneglance_server.demo", "."),
+        loader=PackageLoader("oneglance_apps.demo", "."),
         autoescape=select_autoescape(["html", "j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from oneglance import Client
-from oneglance_server.demo.errors import DemoError
+from oneglance_apps.demo.errors import DemoError
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
@@ -56,7 +56,7 @@ class ServerProcess:
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "oneglance_server.cli", "serve"),
+                    *(sys.executable, "-m", "oneglance_apps.cli", "serve"),
                     *("--listen", f"{LOOPBACK}:0", "--data-dir", str(self.data_dir)),
                     *self.models,
                 ],

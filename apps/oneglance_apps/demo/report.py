@@ -6,11 +6,11 @@ from typing import Any
 
 from oneglance.v1.common_pb2 import Threshold, ThresholdSource
 from oneglance.v1.model_pb2 import Model
-from oneglance_server.demo.calls import Enrollment, Identification, Rehearsal, Verification
-from oneglance_server.demo.collection import Collection
-from oneglance_server.demo.durability import Durability
-from oneglance_server.demo.measure import Outcome
-from oneglance_server.demo.styles import Stylization
+from oneglance_apps.demo.calls import Enrollment, Identification, Rehearsal, Verification
+from oneglance_apps.demo.collection import Collection
+from oneglance_apps.demo.durability import Durability
+from oneglance_apps.demo.measure import Outcome
+from oneglance_apps.demo.styles import Stylization
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 from oneglance import Client
-from oneglance_server.demo import calls, tell
-from oneglance_server.demo.account import Account
-from oneglance_server.demo.calls import GALLERY, Enrollment, Identification, Probe
-from oneglance_server.demo.collection import Collection
-from oneglance_server.demo.drawings import draw_collection
-from oneglance_server.demo.durability import kill_while_enrolling
-from oneglance_server.demo.errors import DemoError
-from oneglance_server.demo.folder import read_folder
-from oneglance_server.demo.page import write_page
-from oneglance_server.demo.process import ServerProcess
-from oneglance_server.demo.report import Deletion, Report
-from oneglance_server.demo.styles import picture_candidates, stylize_all
-from oneglance_server.demo.words import counted
-from oneglance_server.signals import signals_unwind
+from oneglance_apps.demo import calls, tell
+from oneglance_apps.demo.account import Account
+from oneglance_apps.demo.calls import GALLERY, Enrollment, Identification, Probe
+from oneglance_apps.demo.collection import Collection
+from oneglance_apps.demo.drawings import draw_collection
+from oneglance_apps.demo.durability import kill_while_enrolling
+from oneglance_apps.demo.errors import DemoError
+from oneglance_apps.demo.folder import read_folder
+from oneglance_apps.demo.page import write_page
+from oneglance_apps.demo.process import ServerProcess
+from oneglance_apps.demo.report import Deletion, Report
+from oneglance_apps.demo.styles import picture_candidates, stylize_all
+from oneglance_apps.demo.words import counted
+from oneglance_apps.signals import signals_unwind
 
 TIMED_CALLS = 100
 VERIFIED_PAIRS = 200  # of each kind

@@ -7,10 +7,10 @@ from time import perf_counter
 from oneglance import Client
 from oneglance.client.errors import InvalidArgumentError
 from oneglance.v1.stylization_pb2 import Style
-from oneglance_server.demo.calls import Progress
-from oneglance_server.demo.collection import Collection
-from oneglance_server.demo.pictures import Picture, jpeg_uri
-from oneglance_server.landscape import landscape, png
+from oneglance_apps.demo.calls import Progress
+from oneglance_apps.demo.collection import Collection
+from oneglance_apps.demo.pictures import Picture, jpeg_uri
+from oneglance_apps.landscape import landscape, png
 
 HEIGHT = 400  # of the landscape
 MAX_SIDE = 600  # of pictures, on the wire back and on the page

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oneglance.v1.common_pb2 import Threshold, ThresholdSource
-from oneglance_server.demo.calls import Enrollment, Identification, Rehearsal, Verification
-from oneglance_server.demo.collection import Collection
-from oneglance_server.demo.durability import Durability
-from oneglance_server.demo.measure import Outcome, percentile
-from oneglance_server.demo.report import Deletion
-from oneglance_server.demo.styles import Stylization
-from oneglance_server.demo.words import counted, distance, interval, of, percent, rate
+from oneglance_apps.demo.calls import Enrollment, Identification, Rehearsal, Verification
+from oneglance_apps.demo.collection import Collection
+from oneglance_apps.demo.durability import Durability
+from oneglance_apps.demo.measure import Outcome, percentile
+from oneglance_apps.demo.report import Deletion
+from oneglance_apps.demo.styles import Stylization
+from oneglance_apps.demo.words import counted, distance, interval, of, percent, rate
 
 _SHOWN_REFUSALS = 3
 

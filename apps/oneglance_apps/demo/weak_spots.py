@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from oneglance_server.demo.measure import Share
-from oneglance_server.demo.report import Report
-from oneglance_server.demo.words import distance, interval, of, percent, rate
+from oneglance_apps.demo.measure import Share
+from oneglance_apps.demo.report import Report
+from oneglance_apps.demo.words import distance, interval, of, percent, rate
 
 _FIT_TITLES = {
     "in keeping with": "The threshold was {}",

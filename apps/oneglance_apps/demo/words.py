@@ -1,6 +1,6 @@
 """Figures as people read them."""
 
-from oneglance_server.demo.measure import Share
+from oneglance_apps.demo.measure import Share
 
 
 def counted(number: int, noun: str) -> str:

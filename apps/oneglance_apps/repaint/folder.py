@@ -17,9 +17,9 @@ from oneglance.client.errors import (
 from oneglance.client.requests import PictureFormatName
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
-from oneglance_server.picture_files import PICTURES
-from oneglance_server.repaint.files import FORMATS, SUFFIXES, picture_format, whole_file
-from oneglance_server.repaint.look import Look, repaint
+from oneglance_apps.repaint.files import FORMATS, SUFFIXES, picture_format, whole_file
+from oneglance_apps.repaint.look import Look, repaint
+from oneglance_core.picture_files import PICTURES
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from PIL import Image
 from oneglance.client.errors import from_error
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
-from oneglance_server.repaint.files import FILMS, whole_file
-from oneglance_server.repaint.look import Look
-from oneglance_server.watch.frames import SourceError, Video
+from oneglance_apps.repaint.files import FILMS, whole_file
+from oneglance_apps.repaint.look import Look
+from oneglance_apps.watch.frames import SourceError, Video
 
 CODEC = "libx264"
 CRF = "18"  # of H.264: visually lossless

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from oneglance_server.watch.appearances import Event
-from oneglance_server.watch.urls import shown
+from oneglance_apps.watch.appearances import Event
+from oneglance_apps.watch.urls import shown
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 QUEUE_EVENTS = 1000

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-from oneglance_server.watch.frames import Frame, Source, SourceError
+from oneglance_apps.watch.frames import Frame, Source, SourceError
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0

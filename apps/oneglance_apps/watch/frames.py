@@ -14,9 +14,9 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from PIL import Image, ImageOps
 
-from oneglance_server.picture_files import PICTURES
-from oneglance_server.watch.appearances import Moment
-from oneglance_server.watch.urls import shown
+from oneglance_apps.watch.appearances import Moment
+from oneglance_apps.watch.urls import shown
+from oneglance_core.picture_files import PICTURES
 
 TIMEOUT_SECONDS = 10.0  # of a network source, to connect and between two reads
 MISSING_SECONDS = 1.0  # a file that ends this much earlier than it says is broken off

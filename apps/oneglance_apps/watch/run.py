@@ -18,9 +18,9 @@ from oneglance.v1.identification_pb2 import (
     IdentifyResult,
     IdentifyStreamResponse,
 )
-from oneglance_server.watch.appearances import Appearances, Box, Event, Moment, Observation, Rules
-from oneglance_server.watch.feed import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Feed
-from oneglance_server.watch.frames import Encoded, Source
+from oneglance_apps.watch.appearances import Appearances, Box, Event, Moment, Observation, Rules
+from oneglance_apps.watch.feed import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Feed
+from oneglance_apps.watch.frames import Encoded, Source
 
 WINDOW = 4  # frames under way
 TICK_SECONDS = 0.5  # how often a live source's silence is looked at

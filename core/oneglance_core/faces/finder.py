@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.faces.chips import cut_chip
-from oneglance.faces.detection import Detection, Score, canvas_pixels, search, suppress
-from oneglance.faces.landmarks import Points, Run, find_landmarks
-from oneglance.faces.quality import Quality, quality
-from oneglance.model_folder import Alignment, DetectorManifest
+from oneglance_core.faces.chips import cut_chip
+from oneglance_core.faces.detection import Detection, Score, canvas_pixels, search, suppress
+from oneglance_core.faces.landmarks import Points, Run, find_landmarks
+from oneglance_core.faces.quality import Quality, quality
+from oneglance_core.folder import Alignment, DetectorManifest
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.faces.landmarks import gray
+from oneglance_core.faces.landmarks import gray
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-from oneglance.model_folder import (
+from oneglance_core.folder import (
     DetectorManifest,
     EncoderManifest,
     ModelFolderError,
@@ -19,11 +19,11 @@ from oneglance.model_folder import (
     read_model_folder,
     write_model_folder,
 )
+from oneglance_exporter.cli import style
+from oneglance_exporter.cli.options import add_settings, given_settings, model_name
+from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import ExporterError, SettingsError
 from oneglance_exporter.imports import onnx_options
-from oneglance_exporter.options import add_settings, given_settings, model_name
-from oneglance_exporter.settings import TrainSettings
-from oneglance_exporter.style import commands as style
 
 _EPILOG = """\
 from drawings to a served encoder:
@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_exporter import progress, train
+    from oneglance_core import progress
+    from oneglance_exporter.encoder import train
 
     given = given_settings(options, TrainSettings)
     run = Path(options.out)
@@ -90,7 +91,7 @@ def _export(options: argparse.Namespace, arguments: list[str]) -> None:
     if options.kind == "stylizer":
         style.export(options)
         return
-    from oneglance_exporter.export import export
+    from oneglance_exporter.encoder.export import export
 
     manifest = export(Path(options.run), Path(options.out), options.name, options.description, options.license)
     print(f"{options.out}: {manifest.name}, {manifest.output.dimension} numbers, parity checked; no threshold yet")
@@ -105,8 +106,8 @@ def _import_dlib_faces(options: argparse.Namespace, arguments: list[str]) -> Non
 
 
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_exporter.calibrate import calibrate
-    from oneglance_exporter.scores import det_point
+    from oneglance_core.measures import det_point
+    from oneglance_exporter.encoder.calibrate import calibrate
 
     folder, pictures, encodings = _encoded(options)
     described = options.described or ", ".join(Path(path).name for path in options.data)
@@ -130,7 +131,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_exporter.evaluate import evaluate
+    from oneglance_exporter.encoder.evaluate import evaluate
 
     _, pictures, encodings = _encoded(options)
     result = evaluate(encodings, pictures, options.trials, options.ways, options.splits, options.seed)
@@ -149,7 +150,7 @@ def _quantize(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _quantize_encoder(options: argparse.Namespace, described: str) -> str:
-    from oneglance_exporter.quantize import quantize
+    from oneglance_exporter.quantize.encoder import quantize
 
     _, pictures = _pictures(options)
     manifest = quantize(Path(options.model), options.out, pictures.images, described, options.name)
@@ -162,9 +163,9 @@ def _quantize_encoder(options: argparse.Namespace, described: str) -> str:
 
 
 def _quantize_detector(options: argparse.Namespace, described: str) -> str:
-    from oneglance.faces.finder import SEARCH_PIXELS
+    from oneglance_core.faces.finder import SEARCH_PIXELS
     from oneglance_exporter.data import read_photos
-    from oneglance_exporter.quantize_detector import MOST_PHOTOS, quantize_detector
+    from oneglance_exporter.quantize.detector import MOST_PHOTOS, quantize_detector
 
     photos = read_photos(options.data, MOST_PHOTOS, SEARCH_PIXELS)
     manifest = quantize_detector(Path(options.model), options.out, photos, described, options.name)
@@ -309,7 +310,3 @@ def _add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
     )
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned faces already")
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime (%(default)s)")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

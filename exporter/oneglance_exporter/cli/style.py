@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from oneglance_exporter.options import add_settings, given_settings
-from oneglance_exporter.style import optimize_command
-from oneglance_exporter.style.settings import StylizerSettings
+from oneglance_exporter.cli import style_optimize as optimize_command
+from oneglance_exporter.cli.options import add_settings, given_settings
+from oneglance_exporter.stylizer.settings import StylizerSettings
 
 _TRAIN_EPILOG = """\
 from paintings to a served stylizer:
@@ -89,7 +89,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def export(options: argparse.Namespace) -> None:
     """``export stylizer``."""
-    from oneglance_exporter.style.export import export
+    from oneglance_exporter.stylizer.export import export
 
     manifest = export(Path(options.run), Path(options.out), options.name, options.description, options.license)
     names = ", ".join(style.name for style in manifest.styles)
@@ -97,8 +97,8 @@ def export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_exporter.style.measure import measure
-    from oneglance_exporter.style.outputs import check_outputs, png, write
+    from oneglance_exporter.gatys.outputs import check_outputs, png, write
+    from oneglance_exporter.stylizer.measure import measure
 
     if options.sheet:
         check_outputs({"--sheet": (options.sheet, (".png",))}, [])
@@ -147,9 +147,9 @@ def _size(text: str) -> int:
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_exporter import progress
-    from oneglance_exporter.checkpoint import CHECKPOINT_FILE
-    from oneglance_exporter.style import train
+    from oneglance_core import progress
+    from oneglance_exporter.stylizer import train
+    from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE
 
     given: dict[str, Any] = given_settings(options, StylizerSettings)
     run = Path(options.out)

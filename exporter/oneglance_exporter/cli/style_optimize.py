@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oneglance_exporter.options import add_settings, given_settings
-from oneglance_exporter.style.gatys_settings import GatysSettings
+from oneglance_exporter.cli.options import add_settings, given_settings
+from oneglance_exporter.gatys.settings import GatysSettings
 
 if TYPE_CHECKING:
-    from oneglance_exporter.style.gatys import Result
+    from oneglance_exporter.gatys.optimize import Result
 
 _DESCRIPTION = """\
 Neural style transfer as the textbook has it: J(G) = alpha * J_content(C, G) + beta * J_style(S, G), descended on the
@@ -58,13 +58,13 @@ def add_parser(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_exporter import progress
+    from oneglance_core import progress
     from oneglance_exporter.errors import DivergedError
-    from oneglance_exporter.loop import stop_signals
-    from oneglance_exporter.style.curve import logged
-    from oneglance_exporter.style.gatys import Report, optimize
-    from oneglance_exporter.style.outputs import check_outputs
-    from oneglance_exporter.style.pictures import read_picture
+    from oneglance_exporter.gatys.curve import logged
+    from oneglance_exporter.gatys.optimize import Report, optimize
+    from oneglance_exporter.gatys.outputs import check_outputs
+    from oneglance_exporter.stylizer.pictures import read_picture
+    from oneglance_exporter.training.loop import stop_signals
 
     settings = GatysSettings(**given_settings(options, GatysSettings))
     outputs: dict[str, tuple[Path, tuple[str, ...]]] = {"--out": (options.out, (".png",))}
@@ -92,8 +92,8 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _write(result: "Result", options: argparse.Namespace, settings: GatysSettings) -> None:
-    from oneglance_exporter.style.animation import animation
-    from oneglance_exporter.style.outputs import png, write
+    from oneglance_exporter.gatys.animation import animation
+    from oneglance_exporter.gatys.outputs import png, write
 
     write(options.out, png(result.picture))
     if options.animation:

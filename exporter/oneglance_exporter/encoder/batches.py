@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from oneglance.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_exporter.augment import SYMMETRIES, another_hand, composite, symmetry
+from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_exporter.data import Pictures
+from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, composite, symmetry
 from oneglance_exporter.errors import DataError, SettingsError
 
 # Two parts, each (center x, center y, size): beside each other, one above the other, overlaid.

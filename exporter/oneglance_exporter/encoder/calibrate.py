@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.calibration import INTERVAL, fmr_curve, interval
-from oneglance.model_folder import Calibration
+from oneglance_core.calibration import INTERVAL, fmr_curve, interval
+from oneglance_core.folder import Calibration
+from oneglance_core.measures import Answers, Encodings, answers, det_point, pair_distances
 from oneglance_exporter.data import Pictures
+from oneglance_exporter.encoder.trials import open_set
 from oneglance_exporter.errors import DataError, SettingsError
-from oneglance_exporter.scores import Answers, Encodings, answers, det_point, pair_distances
-from oneglance_exporter.trials import open_set
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from oneglance_exporter.data import Pictures
-from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.scores import (
+from oneglance_core.measures import (
     Encodings,
     answers,
     det_point,
@@ -14,7 +12,9 @@ from oneglance_exporter.scores import (
     one_shot_error,
     pair_distances,
 )
-from oneglance_exporter.trials import one_shot_trials, open_set
+from oneglance_exporter.data import Pictures
+from oneglance_exporter.encoder.trials import one_shot_trials, open_set
+from oneglance_exporter.errors import SettingsError
 
 ONE_SHOT_TRIALS = 20_000
 SPLITS = 20

@@ -18,8 +18,7 @@ import numpy.typing as npt
 import onnx
 import torch
 
-from oneglance.glyphs import TRAINING_SEEDS, alphabet
-from oneglance.model_folder import (
+from oneglance_core.folder import (
     MANIFEST_FILE,
     Array,
     EncoderManifest,
@@ -28,12 +27,13 @@ from oneglance.model_folder import (
     Parity,
     write_model_folder,
 )
-from oneglance_exporter import checkpoint as checkpoints
-from oneglance_exporter.checkpoint import Checkpoint
+from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
+from oneglance_exporter.encoder.network import INPUT_SIZE, Encoder
+from oneglance_exporter.encoder.train import encode
 from oneglance_exporter.errors import ExportError, RunError
-from oneglance_exporter.network import INPUT_SIZE, Encoder
 from oneglance_exporter.runtime import encoder_of
-from oneglance_exporter.train import encode
+from oneglance_exporter.training import checkpoint as checkpoints
+from oneglance_exporter.training.checkpoint import Checkpoint
 
 # Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 1e-4

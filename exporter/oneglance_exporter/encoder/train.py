@@ -17,18 +17,18 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from oneglance_exporter import checkpoint as checkpoints
-from oneglance_exporter.batches import Batches
-from oneglance_exporter.checkpoint import Checkpoint
+from oneglance_core.measures import one_shot_error
+from oneglance_core.progress import Report
 from oneglance_exporter.data import Pictures, read_pictures
+from oneglance_exporter.encoder.batches import Batches
+from oneglance_exporter.encoder.loss import TripletLoss
+from oneglance_exporter.encoder.network import INPUT_SIZE, Encoder
+from oneglance_exporter.encoder.settings import TrainSettings
+from oneglance_exporter.encoder.trials import OneShotTrials, one_shot_trials
 from oneglance_exporter.errors import RunError
-from oneglance_exporter.loop import move_average, stop_signals
-from oneglance_exporter.loss import TripletLoss
-from oneglance_exporter.network import INPUT_SIZE, Encoder
-from oneglance_exporter.progress import Report
-from oneglance_exporter.scores import one_shot_error
-from oneglance_exporter.settings import TrainSettings
-from oneglance_exporter.trials import OneShotTrials, one_shot_trials
+from oneglance_exporter.training import checkpoint as checkpoints
+from oneglance_exporter.training.checkpoint import Checkpoint
+from oneglance_exporter.training.loop import move_average, stop_signals
 
 # Settings that a resumed run may change without becoming another run.
 _FREE = {"data", "validation", "threads", "checkpoint_seconds", "validation_seconds"}

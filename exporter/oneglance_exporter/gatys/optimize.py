@@ -29,15 +29,15 @@ from PIL import Image
 from torch import Tensor
 
 from oneglance_exporter.errors import DataError, DivergedError
-from oneglance_exporter.style.animation import moments_of
-from oneglance_exporter.style.colors import gray, luma, with_luma
-from oneglance_exporter.style.curve import Point
-from oneglance_exporter.style.gatys_settings import GatysSettings
-from oneglance_exporter.style.layers import least_side
-from oneglance_exporter.style.lbfgs import LBFGS
-from oneglance_exporter.style.objective import Objective
-from oneglance_exporter.style.pictures import Rgb, fitted, to_pictures, to_tensor
-from oneglance_exporter.style.vgg import Identity, LossNetwork, load_loss_network
+from oneglance_exporter.gatys.animation import moments_of
+from oneglance_exporter.gatys.colors import gray, luma, with_luma
+from oneglance_exporter.gatys.curve import Point
+from oneglance_exporter.gatys.layers import least_side
+from oneglance_exporter.gatys.lbfgs import LBFGS
+from oneglance_exporter.gatys.objective import Objective
+from oneglance_exporter.gatys.settings import GatysSettings
+from oneglance_exporter.gatys.vgg import Identity, LossNetwork, load_loss_network
+from oneglance_exporter.stylizer.pictures import Rgb, fitted, to_pictures, to_tensor
 
 # Of [0, 1] that the first noise fills. The finest of it escapes J, by average pooling, and so stays in G: all of [0, 1]
 # comes to the same J, and to a visibly speckled picture.

@@ -1,8 +1,8 @@
-"""Where an encoder wants a face's landmarks to lie in its chip: templates for ``oneglance.model_folder.Alignment``."""
+"""Where an encoder wants a face's landmarks to lie in its chip: templates for ``oneglance_core.folder.Alignment``."""
 
 import numpy as np
 
-from oneglance.model_folder import Alignment
+from oneglance_core.folder import Alignment
 
 # dlib's mean face in a unit square: get_face_chip_details in dlib/image_transforms/interpolation.h.
 _MEAN_FACE = np.array(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.model_folder import (
+from oneglance_core.folder import (
     MANIFEST_FILE,
     Array,
     AuthorThreshold,

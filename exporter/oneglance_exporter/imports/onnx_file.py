@@ -27,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 from pydantic import ValidationError
 
-from oneglance.model_folder import (
+from oneglance_core.folder import (
     LEAST_CHIP,
     MAX_DIMENSION,
     Alignment,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.faces.detection import Detection, find_windows, suppress
-from oneglance.model_folder import (
+from oneglance_core.faces.detection import Detection, find_windows, suppress
+from oneglance_core.folder import (
     Array,
     DetectorManifest,
     ModelFolderError,
@@ -18,7 +18,7 @@ from oneglance.model_folder import (
     write_model_folder,
 )
 from oneglance_exporter.errors import DataError
-from oneglance_exporter.int8 import described_origin, in_float, int8_graph, rounding_tolerance
+from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
 from oneglance_exporter.runtime import session_of
 
 Pixels = npt.NDArray[np.uint8]

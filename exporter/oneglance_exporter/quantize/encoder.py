@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.model_folder import (
+from oneglance_core.folder import (
     Array,
     AuthorThreshold,
     EncoderManifest,
@@ -15,7 +15,7 @@ from oneglance.model_folder import (
     write_model_folder,
 )
 from oneglance_exporter.errors import DataError, SettingsError
-from oneglance_exporter.int8 import described_origin, in_float, int8_graph, rounding_tolerance
+from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
 from oneglance_exporter.runtime import encoder_of
 
 Pictures = npt.NDArray[np.uint8]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from oneglance.model_folder import ModelFolder
+from oneglance_core.folder import ModelFolder
 from oneglance_exporter.errors import ExportError, SettingsError
 from oneglance_exporter.runtime import session_of
 

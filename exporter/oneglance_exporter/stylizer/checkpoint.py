@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oneglance.model_folder import Style
-from oneglance_exporter import checkpoint as files
+from oneglance_core.folder import Style
 from oneglance_exporter.errors import RunError
-from oneglance_exporter.style.network import Stylizer
-from oneglance_exporter.style.settings import StylizerSettings
+from oneglance_exporter.stylizer.network import Stylizer
+from oneglance_exporter.stylizer.settings import StylizerSettings
+from oneglance_exporter.training import checkpoint as files
 
 _FORMAT = "oneglance-stylizer-run/1"
 State = dict[str, Any]

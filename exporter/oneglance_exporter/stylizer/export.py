@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from oneglance.model_folder import Array, NamedParity, StylizerManifest, write_model_folder
-from oneglance_exporter import checkpoint as files
+from oneglance_core.folder import Array, NamedParity, StylizerManifest, write_model_folder
+from oneglance_exporter.encoder.export import check_out, traced
 from oneglance_exporter.errors import ExportError
-from oneglance_exporter.export import check_out, traced
 from oneglance_exporter.runtime import session_of
-from oneglance_exporter.style import checkpoint as checkpoints
-from oneglance_exporter.style.checkpoint import Checkpoint
-from oneglance_exporter.style.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
+from oneglance_exporter.stylizer import checkpoint as checkpoints
+from oneglance_exporter.stylizer.checkpoint import Checkpoint
+from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
+from oneglance_exporter.training import checkpoint as files
 
 # Of 0..255. Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 0.05

@@ -21,17 +21,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from oneglance.model_folder import ModelFolderError, StylizerManifest, read_any_model_folder
-from oneglance_exporter import checkpoint as files
+from oneglance_core.folder import ModelFolderError, StylizerManifest, read_any_model_folder
 from oneglance_exporter.data import read_photos
 from oneglance_exporter.errors import SettingsError
+from oneglance_exporter.gatys.objective import Objective, Terms
+from oneglance_exporter.gatys.optimize import optimize
+from oneglance_exporter.gatys.settings import GatysSettings
+from oneglance_exporter.gatys.vgg import load_loss_network
 from oneglance_exporter.runtime import session_of
-from oneglance_exporter.style.gatys import optimize
-from oneglance_exporter.style.gatys_settings import GatysSettings
-from oneglance_exporter.style.objective import Objective, Terms
-from oneglance_exporter.style.pictures import Rgb, read_picture, read_styles, to_tensor
-from oneglance_exporter.style.sheet import grid
-from oneglance_exporter.style.vgg import load_loss_network
+from oneglance_exporter.stylizer.pictures import Rgb, read_picture, read_styles, to_tensor
+from oneglance_exporter.stylizer.sheet import grid
+from oneglance_exporter.training import checkpoint as files
 
 _SHIFT = 4  # pixels
 _NOISE = 4  # standard deviation, of 0..255

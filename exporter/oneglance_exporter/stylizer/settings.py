@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from oneglance_exporter.encoder.settings import Training, option
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.settings import Training, option
 
 
 @dataclass(frozen=True)

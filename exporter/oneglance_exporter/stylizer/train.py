@@ -23,18 +23,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneglance.model_folder import MAX_STYLES, Style
-from oneglance_exporter import checkpoint as files
+from oneglance_core.folder import MAX_STYLES, Style
 from oneglance_exporter.errors import DivergedError, RunError, SettingsError
-from oneglance_exporter.loop import move_average, stop_signals
-from oneglance_exporter.style import checkpoint as checkpoints
-from oneglance_exporter.style.checkpoint import Checkpoint
-from oneglance_exporter.style.network import Stylizer
-from oneglance_exporter.style.objective import Objective
-from oneglance_exporter.style.pictures import Photos, StylePicture, read_styles, to_tensor
-from oneglance_exporter.style.settings import StylizerSettings
-from oneglance_exporter.style.sheet import contact_sheet
-from oneglance_exporter.style.vgg import LossNetwork, load_loss_network
+from oneglance_exporter.gatys.objective import Objective
+from oneglance_exporter.gatys.vgg import LossNetwork, load_loss_network
+from oneglance_exporter.stylizer import checkpoint as checkpoints
+from oneglance_exporter.stylizer.checkpoint import Checkpoint
+from oneglance_exporter.stylizer.network import Stylizer
+from oneglance_exporter.stylizer.pictures import Photos, StylePicture, read_styles, to_tensor
+from oneglance_exporter.stylizer.settings import StylizerSettings
+from oneglance_exporter.stylizer.sheet import contact_sheet
+from oneglance_exporter.training import checkpoint as files
+from oneglance_exporter.training.loop import move_average, stop_signals
 
 # Settings that a resumed run may change without becoming another run.
 _FREE = {"styles", "photos", "loss_network", "threads", "checkpoint_seconds"}

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import RunError
-from oneglance_exporter.settings import TrainSettings
 
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "log.jsonl"

@@ -8,8 +8,8 @@ import re
 import threading
 from dataclasses import dataclass
 
-from oneglance_index.engine import GpuResources
 from oneglance_index.errors import DeviceUnavailable
+from oneglance_index.search.faiss_calls import GpuResources
 
 
 def parse_device(device: str) -> int | None:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index.distance import squared_l2, squared_norms
+from oneglance_core.distance import squared_l2, squared_norms
 from oneglance_index.records import Integers, Vectors
 
 Nearest = Callable[[Vectors, int], tuple[Vectors, Integers]]

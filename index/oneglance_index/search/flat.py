@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index.distance import squared_norms
-from oneglance_index.exact import Ranked, Table, nearest_subjects
-from oneglance_index.kinds import Frozen, IndexInfo
+from oneglance_core.distance import squared_norms
 from oneglance_index.records import Candidate, Change, Integers, SearchResult, Vectors
-from oneglance_index.scan import CpuScan, Scan
+from oneglance_index.search.exact import Ranked, Table, nearest_subjects
+from oneglance_index.search.kinds import Frozen, IndexInfo
+from oneglance_index.search.scan import CpuScan, Scan
 
 # apply() tries to work off what is pending from this many rows on, so that a bulk load without searches
 # doesn't leave it all to the first search.

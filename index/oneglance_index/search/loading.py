@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from oneglance_index import queries, snapshot
 from oneglance_index.errors import StoreDamaged
-from oneglance_index.kinds import GalleryIndex
 from oneglance_index.records import Gallery, OpenProgress
-from oneglance_index.snapshot import SnapshotUnusable
+from oneglance_index.search import snapshot
+from oneglance_index.search.kinds import GalleryIndex
+from oneglance_index.search.snapshot import SnapshotUnusable
+from oneglance_index.store import queries
 
 _BLOCK_ROWS = 16_384
 

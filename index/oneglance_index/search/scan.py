@@ -29,8 +29,8 @@ from typing import Protocol
 
 import numpy as np
 
-from oneglance_index import engine
 from oneglance_index.records import Integers, Vectors
+from oneglance_index.search import faiss_calls as engine
 
 # Up to this many probes FAISS's row path is faster than its matrix path.
 ROW_PATH_PROBES = 3

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_index.errors import StoreFull, StoreIOError
-from oneglance_index.kinds import Frozen
-from oneglance_index.queries import SnapshotRecord
+from oneglance_index.search.kinds import Frozen
+from oneglance_index.store.queries import SnapshotRecord
 
 DIRECTORY = "snapshots"
 _MAGIC = b"oneglance snapshot 1\n"

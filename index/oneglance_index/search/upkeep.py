@@ -8,11 +8,11 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oneglance_index import snapshot
 from oneglance_index.errors import GalleryError
-from oneglance_index.kinds import GalleryIndex
-from oneglance_index.mutations import VouchForSnapshot
-from oneglance_index.store import Store
+from oneglance_index.search import snapshot
+from oneglance_index.search.kinds import GalleryIndex
+from oneglance_index.store.database import Store
+from oneglance_index.store.mutations import VouchForSnapshot
 
 log = logging.getLogger(__name__)
 

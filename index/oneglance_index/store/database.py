@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from oneglance_index.errors import StoreClosed, StoreIOError, StoreLocked
-from oneglance_index.mutations import Effect, Mutation
-from oneglance_index.schema import DATABASE_NAME, connect_reader, connect_writer, store_error
-from oneglance_index.writer import Writer
+from oneglance_index.store.mutations import Effect, Mutation
+from oneglance_index.store.schema import DATABASE_NAME, connect_reader, connect_writer, store_error
+from oneglance_index.store.writer import Writer
 
 T = TypeVar("T")
 

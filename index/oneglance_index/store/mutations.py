@@ -15,8 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from oneglance_index import queries
-from oneglance_index.distance import check_encodings
+from oneglance_core.distance import check_encodings
 from oneglance_index.errors import (
     EncoderMismatch,
     EncodingNotFound,
@@ -26,6 +25,7 @@ from oneglance_index.errors import (
     SubjectNotFound,
 )
 from oneglance_index.records import Change, Deleted, Enrolled, Gallery, Integers, OnExisting, Vectors
+from oneglance_index.store import queries
 
 T = TypeVar("T")
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from oneglance_index.errors import GalleryError, StoreClosed, StoreIOError
-from oneglance_index.mutations import Effect, Mutation
-from oneglance_index.schema import store_error
+from oneglance_index.store.mutations import Effect, Mutation
+from oneglance_index.store.schema import store_error
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.model_folder import DetectorManifest, LandmarksManifest, ModelFolder
+from oneglance_core.folder import DetectorManifest, LandmarksManifest, ModelFolder
 from oneglance_server.engines.session import Runtime, check_parity, open_session
 from oneglance_server.errors import StartupError
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.model_folder import ModelFolder
+from oneglance_core.folder import ModelFolder
 from oneglance_server.errors import StartupError
 
 # Of the largest number in an encoding. bf16 rounds by 1/256 at every layer; dlib's face encoder moved by 0.0065.

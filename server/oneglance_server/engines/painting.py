@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from oneglance_core.pictures import Layers, PictureLimits, decode_layers
 from oneglance_server.engines.picture_output import HAS_ALPHA, OutputFormat, encode_picture
-from oneglance_server.engines.pictures import Layers, PictureLimits, decode_layers
 from oneglance_server.engines.steadying import FrameMemory
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.engines.tiles import Grid, cut

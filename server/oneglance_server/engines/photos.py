@@ -9,9 +9,9 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.faces.finder import Box, ChipSpec, Face, FaceFinder, Photo, SmallFaces, cut
+from oneglance_core.faces.finder import Box, ChipSpec, Face, FaceFinder, Photo, SmallFaces, cut
+from oneglance_core.pictures import PictureError, PictureLimits, decode_photo
 from oneglance_server.engines.faces import Detector, Landmarks
-from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_photo
 from oneglance_server.errors import Overloaded
 
 Pixels = npt.NDArray[np.uint8]

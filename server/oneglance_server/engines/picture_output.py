@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from oneglance_server.engines.pictures import Layers, PictureError
+from oneglance_core.pictures import Layers, PictureError
 
 OutputFormat = Literal["PNG", "JPEG", "WEBP"]
 HAS_ALPHA: dict[OutputFormat, bool] = {"PNG": True, "JPEG": False, "WEBP": True}

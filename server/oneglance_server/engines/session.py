@@ -13,7 +13,7 @@ import numpy.typing as npt
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
-from oneglance.model_folder import ModelFolder
+from oneglance_core.folder import ModelFolder
 from oneglance_index import DeviceUnavailable, parse_device
 from oneglance_server.engines.openvino import OpenVinoSession
 from oneglance_server.errors import StartupError

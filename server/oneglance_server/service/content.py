@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.faces.finder import Face
+from oneglance_core.faces.finder import Face
 from oneglance_index import Candidate
 from oneglance_server.engines.photos import UNSET, Selector
 from oneglance_server.errors import InvalidRequest

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.faces.finder import ChipSpec, Face, Photo
+from oneglance_core.faces.finder import ChipSpec, Face, Photo
+from oneglance_core.pictures import PictureError, PictureLimits, decode_picture
 from oneglance_index import EncodingInvalid, check_encodings, usable_encodings
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.photos import FaceError, Look, Looked, Looker
-from oneglance_server.engines.pictures import PictureError, PictureLimits, decode_picture
 from oneglance_server.errors import (
     DetectorNotLoaded,
     EncoderNotLoaded,

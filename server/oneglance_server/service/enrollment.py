@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from oneglance.faces.finder import Face
+from oneglance_core.faces.finder import Face
 from oneglance_index import Deleted, Enrolled, OnExisting, Subject, SubjectPage
 from oneglance_server.errors import DeadlinePassed
 from oneglance_server.service.content import (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.faces.finder import Face, Photo, SmallFaces
+from oneglance_core.faces.finder import Face, Photo, SmallFaces
 from oneglance_index import Candidate, EncoderMismatch, Galleries, Gallery, SearchResult, squared_l2
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.photos import Look, Looker, Selector

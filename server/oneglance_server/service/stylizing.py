@@ -18,10 +18,10 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
+from oneglance_core.pictures import PictureError, PictureLimits, read_header, shrunk
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.painting import Painted, Steps
 from oneglance_server.engines.picture_output import OutputFormat, check_sides
-from oneglance_server.engines.pictures import PictureError, PictureLimits, read_header, shrunk
 from oneglance_server.engines.steadying import FrameMemory
 from oneglance_server.errors import DeadlinePassed, InvalidRequest, Overloaded
 from oneglance_server.service.styles import Order, StyleSettings, Stylizers, check_steadiness

@@ -10,13 +10,13 @@ import grpc
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from oneglance.faces.finder import Face, Photo, SmallFaces
-from oneglance.model_folder import Calibration
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1.face_pb2 import FaceSelector
 from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
 from oneglance.v1.model_pb2 import Model, ModelInput
+from oneglance_core.faces.finder import Face, Photo, SmallFaces
+from oneglance_core.folder import Calibration
 from oneglance_index import Candidate, Gallery
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks

@@ -5,8 +5,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from oneglance.faces.finder import Photo
 from oneglance.v1.error_pb2 import Error, FieldViolation
+from oneglance_core.faces.finder import Photo
 from oneglance_index import (
     DimensionMismatch,
     EncoderMismatch,

@@ -17,7 +17,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="the console is t
 CHROMIUM = Path("/usr/bin/chromium")
 if not CHROMIUM.exists():
     pytest.skip("the console is tested in Debian's chromium, which is not here", allow_module_level=True)
-COMMAND = (sys.executable, "-m", "oneglance_server.cli", "console")
+COMMAND = (sys.executable, "-m", "oneglance_apps.cli", "console")
 
 
 class ConsoleProcess:

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from tests.console.fake_server import FakeServer
+from tests.apps.console.fake_server import FakeServer
 
-# tests.console.browsing is imported where it is needed: it skips whoever imports it.
+# tests.apps.console.browsing is imported where it is needed: it skips whoever imports it.
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def fake() -> Iterator[FakeServer]:
 
 @pytest.fixture(scope="module")
 def url(fake: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from tests.console.browsing import ConsoleProcess
+    from tests.apps.console.browsing import ConsoleProcess
 
     cwd = tmp_path_factory.mktemp("console")
     console = ConsoleProcess(fake.address, cwd)
@@ -27,7 +27,7 @@ def url(fake: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from tests.console.browsing import CHROMIUM, playwright
+    from tests.apps.console.browsing import CHROMIUM, playwright
 
     flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with playwright.sync_playwright() as running:

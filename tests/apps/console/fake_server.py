@@ -44,7 +44,7 @@ from oneglance.v1.common_pb2 import (
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Box, Face, FaceQuality, Photo, Point
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
-from tests.console.fake_stylizer import FakeStylizer
+from tests.apps.console.fake_stylizer import FakeStylizer
 
 DIGEST = "fa" * 32
 AUTHOR_TAU = 0.36

@@ -9,8 +9,8 @@ import pytest
 from oneglance.v1.common_pb2 import Calibration
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2 import CalibrateResponse, CalibrationProbe, SkippedProbe
-from oneglance_server.cli import main
-from oneglance_server.cli.main import parser
+from oneglance_apps.cli import main
+from oneglance_apps.cli.main import parser
 
 Capture = pytest.CaptureFixture[str]
 

@@ -24,11 +24,11 @@ from PIL import Image
 from oneglance import Client
 from oneglance.v1.common_pb2 import Threshold
 from oneglance.v1.gallery_pb2 import CalibrateResponse, SkippedProbe
-from oneglance_server.cli import console as console_command
-from oneglance_server.console import parts
+from oneglance_apps.cli import console as console_command
+from oneglance_apps.console import parts
 from oneglance_server.errors import StartupError
-from tests.console.browsing import COMMAND, ConsoleProcess, choose, page_of, playwright
-from tests.console.fake_server import AUTHOR_TAU, FakeServer, encode_colour, photo
+from tests.apps.console.browsing import COMMAND, ConsoleProcess, choose, page_of, playwright
+from tests.apps.console.fake_server import AUTHOR_TAU, FakeServer, encode_colour, photo
 from tests.models import SIDE, pixels_model
 from tests.running import ServerProcess, server_thread
 
@@ -476,7 +476,7 @@ def test_the_child_dies_with_a_parent_that_is_killed() -> None:
     parent = subprocess.Popen(
         [
             *(sys.executable, "-c"),
-            "from oneglance_server.cli.console import start_console; import time\n"
+            "from oneglance_apps.cli.console import start_console; import time\n"
             "print(start_console('127.0.0.1:0', '127.0.0.1:1').pid, flush=True); time.sleep(100)",
         ],
         stdout=subprocess.PIPE,

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from oneglance.v1.stylization_pb2 import StylizeSettings
-from tests.console.browsing import ConsoleProcess, choose, page_of, playwright
-from tests.console.fake_server import FakeServer
-from tests.console.fake_stylizer import COLOURS, OTHER_DIGEST, style
+from tests.apps.console.browsing import ConsoleProcess, choose, page_of, playwright
+from tests.apps.console.fake_server import FakeServer
+from tests.apps.console.fake_stylizer import COLOURS, OTHER_DIGEST, style
 from tests.running import server_thread
 from tests.style_models import style_model, tinted
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from oneglance_server.watch.appearances import Appearances, Box, Event, Moment, Observation, Rules
+from oneglance_apps.watch.appearances import Appearances, Box, Event, Moment, Observation, Rules
 
 STEP = 0.2  # 5 frames a second
 TAU = 0.5

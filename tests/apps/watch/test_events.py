@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from oneglance_server.watch import events
-from oneglance_server.watch.appearances import Box, Event, Moment
-from oneglance_server.watch.events import Poster, as_json, as_record, as_text
-from oneglance_server.watch.urls import shown
+from oneglance_apps.watch import events
+from oneglance_apps.watch.appearances import Box, Event, Moment
+from oneglance_apps.watch.events import Poster, as_json, as_record, as_text
+from oneglance_apps.watch.urls import shown
 
 ANN = Event("identified", 3, Moment(62, 12.4), "ann", "ann", 0.12345, 0.254, Box(10, 20.5, 96, 96), 2, 0.2)
 STRANGER = replace(ANN, kind="unknown", subject_id=None, moment=Moment(9, 1.8, datetime(2026, 1, 2, tzinfo=UTC)))

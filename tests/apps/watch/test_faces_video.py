@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from oneglance import Client
+from oneglance_apps.cli import main
 from oneglance_server.app import Server
-from oneglance_server.cli import main
+from tests.apps.watch.videos import Picture, write_video
 from tests.running import server_thread
-from tests.watch.videos import Picture, write_video
 
 FPS = 10
 SIZE = (640, 260)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneglance_server.watch.appearances import Moment
-from oneglance_server.watch.feed import Feed
-from oneglance_server.watch.frames import Encoded, Frame, SourceError, Video, source_from
-from tests.watch.videos import level, write_video
+from oneglance_apps.watch.appearances import Moment
+from oneglance_apps.watch.feed import Feed
+from oneglance_apps.watch.frames import Encoded, Frame, SourceError, Video, source_from
+from tests.apps.watch.videos import level, write_video
 
 
 def read(path: Path | str, fps: float = 5) -> list[Frame]:

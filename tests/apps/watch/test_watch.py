@@ -16,17 +16,17 @@ from PIL import Image
 
 from oneglance import AsyncClient, Client
 from oneglance.client.errors import UnavailableError
+from oneglance_apps.cli import main
+from oneglance_apps.watch import run
+from oneglance_apps.watch.appearances import Event, Rules
+from oneglance_apps.watch.frames import source_from
 from oneglance_server.app import Server
-from oneglance_server.cli import main
-from oneglance_server.watch import run
-from oneglance_server.watch.appearances import Event, Rules
-from oneglance_server.watch.frames import source_from
+from tests.apps.watch.test_events import Receiver, receiver  # noqa: F401
+from tests.apps.watch.test_frames import Camera, no_proxy, serving  # noqa: F401
+from tests.apps.watch.videos import level, scene, write_video
 from tests.models import pixels_model
 from tests.running import ServerProcess, server_thread
 from tests.server.conftest import picture, png
-from tests.watch.test_events import Receiver, receiver  # noqa: F401
-from tests.watch.test_frames import Camera, no_proxy, serving  # noqa: F401
-from tests.watch.videos import level, scene, write_video
 
 Capture = pytest.CaptureFixture[str]
 PEOPLE = {"ann": 1, "bea": 2, "cem": 3}
@@ -181,7 +181,7 @@ class Door(Camera):
 @pytest.mark.usefixtures("no_proxy")
 def test_ctrl_c_ends_a_camera_with_a_summary(server: Server) -> None:
     with serving(Door) as url:
-        command = [sys.executable, "-m", "oneglance_server.cli", "watch", "--server", server.address, "people", url]
+        command = [sys.executable, "-m", "oneglance_apps.cli", "watch", "--server", server.address, "people", url]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             first = process.stdout.readline()

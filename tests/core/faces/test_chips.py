@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oneglance.faces.chips import cut_chip, similarity
+from oneglance_core.faces.chips import cut_chip, similarity
 
 Pixels = npt.NDArray[np.uint8]
 # dlib's mean face with padding 0.25 in 150 x 150, from its get_face_chip_details; (0, 0) the first pixel's centre.

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oneglance.faces.detection import Detection, find_windows, search, suppress
-from oneglance.model_folder import Array, DetectorManifest, NamedParity
+from oneglance_core.faces.detection import Detection, find_windows, search, suppress
+from oneglance_core.folder import Array, DetectorManifest, NamedParity
 
 Pixels = npt.NDArray[np.uint8]
 NOTHING = Array.pack(np.zeros(1, np.float32))

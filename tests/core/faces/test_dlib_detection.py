@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from oneglance.faces.detection import Score, search, suppress
-from oneglance.model_folder import DetectorManifest
+from oneglance_core.faces.detection import Score, search, suppress
+from oneglance_core.folder import DetectorManifest
 
 Pixels = npt.NDArray[np.uint8]
 Detector = tuple[Score, DetectorManifest]

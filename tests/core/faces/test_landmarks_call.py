@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oneglance.faces.landmarks import find_landmarks, gray
+from oneglance_core.faces.landmarks import find_landmarks, gray
 
 Photos = list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]
 

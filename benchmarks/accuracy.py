@@ -23,10 +23,10 @@ from oneglance import Client, enroll_request, identify_request
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyRequest, IdentifyResult
 from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_core.folder import read_model_folder
-from oneglance_core.measures import Answers, det_point
+from oneglance_core.measures import Answers, OneShotTrials, OpenSet, det_point
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.evaluate import evaluate
-from oneglance_exporter.encoder.trials import OneShotTrials, OpenSet, one_shot_trials, open_set
+from oneglance_exporter.encoder.trials import one_shot_trials, open_set
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.settings import BUNDLED_MODEL
 from tests.running import ServerProcess

@@ -30,16 +30,9 @@ from benchmarks.report import table
 from oneglance.client.requests import example
 from oneglance.v1.common_pb2 import Encoding
 from oneglance.v1.identification_pb2 import EncodeRequest, EncodeResponse
-from oneglance_core.folder import (
-    Array,
-    EncoderManifest,
-    InputSpec,
-    OutputSpec,
-    Parity,
-    read_model_folder,
-    write_model_folder,
-)
+from oneglance_core.folder import read_model_folder, write_model_folder
 from oneglance_core.glyphs import alphabet
+from oneglance_core.manifests import Array, EncoderManifest, InputSpec, OutputSpec, Parity
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.session import Runtime
 from oneglance_server.settings import BUNDLED_MODEL

@@ -31,8 +31,8 @@ from benchmarks.report import table
 from oneglance import Client, encoding, photo
 from oneglance.client.requests import example
 from oneglance.v1.identification_pb2 import EncodeRequest, IdentifyRequest
+from oneglance_core.distance import pairwise_squared_l2
 from oneglance_core.folder import model_folders, read_any_model_folder
-from oneglance_core.measures import squared_l2
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.session import Runtime
 from tests.running import ServerProcess
@@ -86,7 +86,7 @@ def figures(encodings: npt.NDArray[np.floating], person: npt.NDArray[np.int64]) 
     """One photo per person enrolled, in turn; EER over all pairs; FNIR over random halves of the people."""
     found = ~np.isnan(encodings).any(axis=1)
     distance = np.full((len(person), len(person)), np.inf)
-    distance[np.ix_(found, found)] = squared_l2(encodings[found], encodings[found])
+    distance[np.ix_(found, found)] = pairwise_squared_l2(encodings[found], encodings[found])
     members = [np.flatnonzero(person == p) for p in range(person.max() + 1)]
 
     right = []
@@ -152,7 +152,7 @@ def check_decisions(client: Client, photos: Photos, encodings: npt.NDArray[np.fl
         if np.isnan(encodings[i]).any():
             agree.append(not results)
             continue
-        nearest = photos.people[int(squared_l2(encodings[i : i + 1], encodings[first]).argmin())]
+        nearest = photos.people[int(pairwise_squared_l2(encodings[i : i + 1], encodings[first]).argmin())]
         agree.append(results[0].candidates[0].subject_id == nearest)
     return float(np.mean(agree))
 

@@ -22,13 +22,8 @@ import numpy.typing as npt
 from benchmarks.faces import FPIRS, Photos, figures, read_photos
 from benchmarks.report import table
 from oneglance_core.faces.finder import ChipSpec, FaceFinder, cut
-from oneglance_core.folder import (
-    EncoderManifest,
-    ModelFolder,
-    model_folders,
-    read_any_model_folder,
-    read_model_folder,
-)
+from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder, read_model_folder
+from oneglance_core.manifests import EncoderManifest
 from oneglance_exporter.quantize.encoder import quantize
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks

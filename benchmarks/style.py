@@ -27,7 +27,8 @@ from PIL import Image
 
 from benchmarks.report import table
 from oneglance import Client
-from oneglance_core.folder import StylizerManifest, read_any_model_folder
+from oneglance_core.folder import read_any_model_folder
+from oneglance_core.manifests import StylizerManifest
 from oneglance_server.engines.session import Runtime
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.settings import BUNDLED_STYLIZER, Engine

@@ -15,7 +15,8 @@ import onnx
 from onnx import TensorProto, helper
 from PIL import Image
 
-from oneglance_core.folder import (
+from oneglance_core.folder import write_model_folder
+from oneglance_core.manifests import (
     Alignment,
     Array,
     DetectorManifest,
@@ -25,7 +26,6 @@ from oneglance_core.folder import (
     NamedParity,
     OutputSpec,
     Parity,
-    write_model_folder,
 )
 from tests.models import calibration
 

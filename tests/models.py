@@ -8,15 +8,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from oneglance_core.folder import (
-    Array,
-    Calibration,
-    EncoderManifest,
-    InputSpec,
-    OutputSpec,
-    Parity,
-    write_model_folder,
-)
+from oneglance_core.folder import write_model_folder
+from oneglance_core.manifests import Array, Calibration, EncoderManifest, InputSpec, OutputSpec, Parity
 
 SIDE = 8
 

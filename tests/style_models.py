@@ -13,7 +13,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from oneglance_core.folder import Array, NamedParity, Style, StylizerManifest, write_model_folder
+from oneglance_core.folder import write_model_folder
+from oneglance_core.manifests import Array, NamedParity, Style, StylizerManifest
 
 Floats = npt.NDArray[np.float32]
 BLOCK = 4

@@ -38,13 +38,13 @@ FORBIDDEN = {
 }  # fmt: skip
 
 
-def imports(file: Path) -> Iterator[str]:
+def imports(file: Path) -> Iterator[tuple[str, str]]:
+    """(module, module or its attribute) of every import, ``import a`` as (a, a)."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from ((node.module or "", f"{node.module}.{alias.name}") for alias in node.names)
 
 
 def sources(folder: str) -> list[Path]:
@@ -56,7 +56,7 @@ def sources(folder: str) -> list[Path]:
 @pytest.mark.parametrize("folder", FORBIDDEN)
 def test_layers_point_one_way(folder: str) -> None:
     for file in sources(folder):
-        for name in imports(file):
+        for _, name in imports(file):
             bad = [f for f in FORBIDDEN[folder] if name == f or name.startswith(f + ".")]
             assert not bad, f"{file.relative_to(ROOT)} imports {name}"
 
@@ -69,7 +69,9 @@ def test_no_import_runs_in_a_circle() -> None:
         for file in sources(f"{folder}/{package}")
     }
     graph = {
-        name: {target for target in _most_specific(imports(file), files) if target != name}
+        name: {
+            most_specific for imported in imports(file) if (most_specific := _file(*imported, files)) not in ("", name)
+        }
         for name, file in files.items()
     }
     try:
@@ -78,10 +80,9 @@ def test_no_import_runs_in_a_circle() -> None:
         pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
-def _most_specific(names: Iterator[str], files: dict[str, Path]) -> Iterator[str]:
-    """Of ``import a``, ``from a import b``: the file ``a.b`` where there is one, else ``a``."""
-    found = {name for name in names if name in files}
-    return (name for name in found if not any(other.startswith(name + ".") for other in found))
+def _file(module: str, name: str, files: dict[str, Path]) -> str:
+    """Which file ``from module import ...`` reads: that of the name, if it is a module itself; "" if not ours."""
+    return next((found for found in (name, module) if found in files), "")
 
 
 @pytest.mark.parametrize(

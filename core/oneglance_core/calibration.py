@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.folder import Calibration
+from oneglance_core.manifests import Calibration
 
 Distances = npt.NDArray[np.float64]
 Curve = tuple[tuple[float, float], ...]

@@ -1,65 +1,47 @@
-"""The one distance, and the one check of what may be compared by it.
+"""The one distance: d(x, y) = ||x - y||^2, squared L2.
 
-d(x, y) = ||x - y||^2, computed in float64 from float32 vectors and rounded once to float32. FAISS only
-proposes rows; every distance that leaves this package, and every comparison with a threshold, is this one. So
-an answer doesn't depend on the batch a probe came in, on the device, or on the way FAISS took.
+What decides is always :func:`squared_l2`: computed in float64 from float32 vectors and rounded once to float32, so that
+an answer depends neither on the batch a probe came in, nor on the device, nor on the library that proposed a row.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
-from oneglance_index.errors import DimensionMismatch, EncodingInvalid
-from oneglance_index.records import Vectors
+Vectors = npt.NDArray[np.float32]
 
 # (||x|| + ||y||)^2 <= 4 * MAX must stay far below float32's 3.4e38, also while FAISS sums it up.
 MAX_SQUARED_NORM = 1e36
 
 
-def squared_l2(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+def squared_l2(a: Vectors, b: Vectors) -> Vectors:
     """||a - b||^2 over the last axis; float32 [..., D] each, broadcast; result float32 [...]."""
     difference = a.astype(np.float64) - b
     np.square(difference, out=difference)
-    distances: NDArray[np.float32] = difference.sum(axis=-1).astype(np.float32)
+    distances: Vectors = difference.sum(axis=-1).astype(np.float32)
     return distances
 
 
-def check_encodings(vectors: Any, dimension: int) -> Vectors:
-    """Returns the vectors as float32 [n, D], C-contiguous, or says which of them has no usable distance.
+def pairwise_squared_l2(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """||a_i - b_j||^2 of all pairs, for measuring: float64 [N, M] for [N, D] and [M, D].
 
-    Raises DimensionMismatch (also for one that is not a 2-D array of numbers) and EncodingInvalid.
+    By a matrix product in float64, so it may differ from :func:`squared_l2` in the last digits.
     """
-    try:
-        with np.errstate(over="ignore"):
-            array = np.ascontiguousarray(vectors, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise DimensionMismatch(dimension, np.shape(vectors) if hasattr(vectors, "shape") else ()) from None
-    if array.ndim != 2 or array.shape[1] != dimension:
-        raise DimensionMismatch(dimension, array.shape)
-    usable = usable_encodings(array)
-    if not usable.all():
-        row = int(np.argmin(usable))
-        raise EncodingInvalid(row, _reason(array[row]))
-    return array
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    squares = (a64 * a64).sum(axis=1)[:, None] + (b64 * b64).sum(axis=1)[None, :]
+    distances: npt.NDArray[np.float64] = np.maximum(squares - 2.0 * (a64 @ b64.T), 0.0)  # rounding can fall below 0
+    return distances
 
 
-def usable_encodings(vectors: Vectors) -> NDArray[np.bool_]:
+def squared_norms(vectors: Vectors) -> npt.NDArray[np.float64]:
+    """||x||^2 of every row; float32 [n, D] to float64 [n]. Rows that are not finite give NaN or infinity."""
+    norms: npt.NDArray[np.float64] = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+    return norms
+
+
+def usable_encodings(vectors: Vectors) -> npt.NDArray[np.bool_]:
     """Which rows of float32 [n, D] have usable distances: finite, not zero, not huge. bool [n]."""
     norms = squared_norms(vectors)
-    usable: NDArray[np.bool_] = (norms > 0) & (norms <= MAX_SQUARED_NORM)
+    usable: npt.NDArray[np.bool_] = (norms > 0) & (norms <= MAX_SQUARED_NORM)
     return usable
-
-
-def _reason(vector: NDArray[np.float32]) -> str:
-    if not np.isfinite(vector).all():
-        return "not_finite"
-    return "too_large" if vector.any() else "zero"
-
-
-def squared_norms(vectors: Vectors) -> NDArray[np.float64]:
-    """||x||^2 of every row; float32 [n, D] to float64 [n]. Rows that are not finite give NaN or infinity."""
-    norms: NDArray[np.float64] = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
-    return norms

@@ -9,17 +9,37 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.calibration import Distances, fnir, tau_for_rate
-from oneglance_exporter.encoder.trials import Indices, OneShotTrials, OpenSet
+from oneglance_core.distance import pairwise_squared_l2
 
 Encodings = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
 
 
-def squared_l2(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Distances:
-    """||a_i - b_j||^2: float64 [N, M] for [N, D] and [M, D]."""
-    a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    squares = (a64 * a64).sum(axis=1)[:, None] + (b64 * b64).sum(axis=1)[None, :]
-    distances: Distances = np.maximum(squares - 2.0 * (a64 @ b64.T), 0.0)  # rounding can fall below 0
-    return distances
+@dataclass(frozen=True, slots=True)
+class OneShotTrials:
+    """T trials: find the probe's subject among ``ways`` subjects of its group, one picture of each.
+
+    probe: int64 [T]; support: int64 [T, ways]; answer: int64 [T], the right column of ``support``.
+    """
+
+    probe: Indices
+    support: Indices
+    answer: Indices
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSet:
+    """One gallery and its probes (ISO/IEC 19795-1: mated and non-mated).
+
+    enrolled: int64 [K], one picture of each of K subjects.
+    mated: int64 [M], other pictures of those; mate: int64 [M], each one's row in ``enrolled``.
+    strangers: int64 [S], pictures of subjects that are not enrolled.
+    """
+
+    enrolled: Indices
+    mated: Indices
+    mate: Indices
+    strangers: Indices
 
 
 def one_shot_error(encodings: Encodings, trials: OneShotTrials) -> float:
@@ -66,8 +86,8 @@ class Answers:
 def answers(encodings: Encodings, split: OpenSet) -> Answers:
     """Search every probe of ``split`` among its enrolled pictures."""
     gallery = encodings[split.enrolled]
-    to_mated = squared_l2(encodings[split.mated], gallery)  # [M, K]
-    to_strangers = squared_l2(encodings[split.strangers], gallery)  # [S, K]
+    to_mated = pairwise_squared_l2(encodings[split.mated], gallery)  # [M, K]
+    to_strangers = pairwise_squared_l2(encodings[split.strangers], gallery)  # [S, K]
     return Answers(
         right=to_mated.argmin(axis=1) == split.mate,
         mated=to_mated.min(axis=1),
@@ -95,7 +115,7 @@ def pair_distances(encodings: Encodings, subject_of: Indices) -> tuple[Distances
     """Distances of all pairs of pictures: (mated, non-mated), float64 [pairs] each, in no order."""
     mated, non_mated = [], []
     for start in range(0, len(encodings), 512):
-        block = squared_l2(encodings[start : start + 512], encodings[start:])
+        block = pairwise_squared_l2(encodings[start : start + 512], encodings[start:])
         upper = np.arange(block.shape[1])[None, :] > np.arange(block.shape[0])[:, None]
         same = subject_of[start : start + 512, None] == subject_of[None, start:]
         mated.append(block[upper & same])

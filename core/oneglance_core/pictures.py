@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from oneglance_server.errors import Overloaded
-
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 # The limit below is ours, checked before decoding; Pillow's own would warn at another number.
@@ -121,7 +119,7 @@ def shrunk(width: int, height: int, max_side: int) -> tuple[int, int]:
 
 
 def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made]) -> Made:
-    """What ``make`` makes of the opened, undecoded picture. Raises PictureError, Overloaded."""
+    """What ``make`` makes of the opened, undecoded picture. Raises PictureError, MemoryError."""
     if not data:
         raise PictureError("IMAGE_EMPTY", "no bytes")
     if len(data) > limits.max_image_bytes:
@@ -139,8 +137,6 @@ def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made
                 return make(picture)
     except PictureError:
         raise
-    except MemoryError as error:  # not the picture's fault
-        raise Overloaded("not enough memory for this picture now", metadata={"queue": "pictures"}) from error
     except UnidentifiedImageError as error:
         raise PictureError("IMAGE_UNDECODABLE", f"not a picture of a known format ({', '.join(FORMATS)})") from error
     except (

@@ -8,14 +8,9 @@ ExporterError
 ├── DivergedError     an optimisation whose J isn't a number any more
 └── ExportError       a graph that doesn't answer as the network it was made from
 
-A model folder that can't be read raises ``oneglance_core.folder.ModelFolderError``. The CLI prints
+A model folder that can't be read raises ``oneglance_core.manifests.ModelFolderError``. The CLI prints
 either as one line and ends with status 1.
 """
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from oneglance_exporter.gatys.optimize import Result
 
 
 class ExporterError(Exception):
@@ -45,4 +40,4 @@ class WeightsError(ExporterError):
 class DivergedError(ExporterError):
     """Raised when J becomes NaN or infinite. ``best``: what was reached before that, if anything was."""
 
-    best: "Result | None" = None
+    best: object | None = None

@@ -10,14 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from oneglance_core.faces.finder import ChipSpec, FaceFinder, cut
-from oneglance_core.folder import (
-    DetectorManifest,
-    EncoderManifest,
-    LandmarksManifest,
-    ModelFolder,
-    model_folders,
-    read_any_model_folder,
-)
+from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder
+from oneglance_core.manifests import DetectorManifest, EncoderManifest, LandmarksManifest
 from oneglance_exporter.data import LeftOut, Pictures, read_brought
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.runtime import session_of

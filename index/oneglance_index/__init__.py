@@ -4,7 +4,7 @@ Galleries.open(data_dir) is the way in. The store (SQLite) is the truth; every i
 memory. Distances are squared L2 throughout.
 """
 
-from oneglance_core.distance import MAX_SQUARED_NORM, check_encodings, squared_l2, usable_encodings
+from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
     DeviceUnavailable,
     DimensionMismatch,
@@ -49,7 +49,6 @@ from oneglance_index.settings import IndexSettings
 
 __all__ = [
     "MAX_DIMENSION",
-    "MAX_SQUARED_NORM",
     "Candidate",
     "Change",
     "Deleted",
@@ -91,6 +90,4 @@ __all__ = [
     "check_encodings",
     "open_device",
     "parse_device",
-    "squared_l2",
-    "usable_encodings",
 ]

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from oneglance_core.distance import check_encodings, squared_l2
+from oneglance_core.distance import squared_l2
+from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import EncoderMismatch, GalleryNotFound, LimitExceeded, StoreClosed
 from oneglance_index.records import (
     Candidate,

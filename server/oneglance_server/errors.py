@@ -97,6 +97,11 @@ class CannotCalibrate(ServiceError):
 class Overloaded(ServiceError):
     reason = "QUEUE_FULL"
 
+    @classmethod
+    def for_want_of_memory(cls, queue: str) -> "Overloaded":
+        """Not the picture's fault: there was not enough memory for it now."""
+        return cls("not enough memory for this picture now", metadata={"queue": queue})
+
 
 class DeadlinePassed(ServiceError):
     reason = "DEADLINE_PASSED"

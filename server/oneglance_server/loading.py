@@ -8,15 +8,8 @@ from typing import Any
 
 import structlog
 
-from oneglance_core.folder import (
-    DetectorManifest,
-    EncoderManifest,
-    ModelFolder,
-    ModelFolderError,
-    StylizerManifest,
-    model_folders,
-    read_any_model_folder,
-)
+from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder
+from oneglance_core.manifests import DetectorManifest, EncoderManifest, ModelFolderError, StylizerManifest
 from oneglance_core.pictures import PictureLimits
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks

@@ -22,7 +22,7 @@ from oneglance_core.calibration import (
     strangers_needed,
     tau_for_rate,
 )
-from oneglance_core.folder import Calibration
+from oneglance_core.manifests import Calibration
 
 NOBODY = Mated(np.empty(0), np.empty(0, np.bool_))
 # Few values, so that ties are common.

@@ -15,15 +15,8 @@ from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
 from oneglance_core.faces.finder import FaceFinder
-from oneglance_core.folder import (
-    Array,
-    Calibration,
-    DetectorManifest,
-    ModelFolderError,
-    read_any_model_folder,
-    read_model_folder,
-    write_model_folder,
-)
+from oneglance_core.folder import read_any_model_folder, read_model_folder, write_model_folder
+from oneglance_core.manifests import Array, Calibration, DetectorManifest, ModelFolderError
 from tests.face_models import face_models
 from tests.models import calibration, pixels_model, signal_model
 

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from oneglance_core.folder import EncoderManifest, ModelFolder, read_model_folder
+from oneglance_core.folder import ModelFolder, read_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
+from oneglance_core.manifests import EncoderManifest
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.evaluate import evaluate
 from oneglance_exporter.runtime import encoder_of

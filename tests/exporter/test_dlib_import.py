@@ -24,7 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oneglance_core.folder import MODEL_FILE, Calibration, ModelFolderError, read_any_model_folder
+from oneglance_core.folder import MODEL_FILE, read_any_model_folder
+from oneglance_core.manifests import Calibration, ModelFolderError
 from oneglance_exporter import cli
 from oneglance_exporter.errors import ExporterError, SettingsError, WeightsError
 from oneglance_exporter.imports import dat, dlib_faces

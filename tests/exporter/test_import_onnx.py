@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from oneglance_core.folder import EncoderManifest, read_model_folder
+from oneglance_core.folder import read_model_folder
+from oneglance_core.manifests import EncoderManifest
 from oneglance_exporter.errors import DataError, ExporterError, ExportError, SettingsError
 from oneglance_exporter.imports import onnx_options
 from oneglance_exporter.imports.alignments import arcface_alignment, dlib_alignment

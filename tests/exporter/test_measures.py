@@ -7,13 +7,13 @@ import numpy.typing as npt
 import pytest
 
 from oneglance_core.calibration import INTERVAL
+from oneglance_core.distance import pairwise_squared_l2
 from oneglance_core.measures import (
     answers,
     det_point,
     equal_error_rate,
     one_shot_error,
     pair_distances,
-    squared_l2,
 )
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
@@ -49,7 +49,7 @@ def d(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
 def test_squared_l2_is_the_definition() -> None:
     f = noisy_encodings(world([3], 4), 0.5)
     expected = [[d(a, b) for b in f] for a in f]
-    np.testing.assert_allclose(squared_l2(f, f), expected, atol=1e-12)
+    np.testing.assert_allclose(pairwise_squared_l2(f, f), expected, atol=1e-12)
 
 
 def test_one_shot_trials_keep_the_rules() -> None:

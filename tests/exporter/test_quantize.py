@@ -9,8 +9,9 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from oneglance_core.folder import AuthorThreshold, read_model_folder, write_model_folder
+from oneglance_core.folder import read_model_folder, write_model_folder
 from oneglance_core.glyphs import alphabet
+from oneglance_core.manifests import AuthorThreshold
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, ExportError, SettingsError
 from oneglance_exporter.imports.dlib_faces import import_dlib_faces

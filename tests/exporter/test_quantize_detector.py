@@ -11,7 +11,8 @@ from PIL import Image
 
 from oneglance_core.faces.detection import Detection, find_windows, suppress
 from oneglance_core.faces.finder import SEARCH_PIXELS
-from oneglance_core.folder import DetectorManifest, ModelFolderError, read_any_model_folder, write_model_folder
+from oneglance_core.folder import read_any_model_folder, write_model_folder
+from oneglance_core.manifests import DetectorManifest, ModelFolderError
 from oneglance_exporter.cli import main
 from oneglance_exporter.data import read_photos
 from oneglance_exporter.errors import DataError, ExportError, SettingsError

@@ -221,7 +221,7 @@ def test_nan_ends_it_with_the_best_so_far() -> None:
     with pytest.raises(DivergedError, match="J is nan at evaluation 8") as caught:
         made(Breaks(after=2 + 7))
     best = caught.value.best
-    assert best is not None
+    assert isinstance(best, Result)
     assert len(best.curve) == 7
     assert best.best.total == min(point.total for point in best.curve)
     assert best.measured.total == pytest.approx(j_of(best.picture)[0], rel=1e-4)

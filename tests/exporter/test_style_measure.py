@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from oneglance_core.folder import ModelFolderError, read_any_model_folder, write_model_folder
+from oneglance_core.folder import read_any_model_folder, write_model_folder
+from oneglance_core.manifests import ModelFolderError
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.objective import Objective

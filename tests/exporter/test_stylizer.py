@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from oneglance_core.folder import ModelFolderError, StylizerManifest, read_any_model_folder
+from oneglance_core.folder import read_any_model_folder
+from oneglance_core.manifests import ModelFolderError, StylizerManifest
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, DivergedError, ExportError, RunError, SettingsError
 from oneglance_exporter.runtime import session_of

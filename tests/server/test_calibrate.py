@@ -26,7 +26,8 @@ from oneglance.v1.gallery_pb2 import (
 )
 from oneglance_apps.cli import main
 from oneglance_core.calibration import INTERVAL
-from oneglance_core.folder import AuthorThreshold, read_model_folder, write_model_folder
+from oneglance_core.folder import read_model_folder, write_model_folder
+from oneglance_core.manifests import AuthorThreshold
 from tests.models import SIDE, pixels, pixels_model, signal_model
 from tests.running import ServerProcess, server_thread
 from tests.server.conftest import picture, png

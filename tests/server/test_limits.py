@@ -8,7 +8,8 @@ from PIL import ImageOps
 
 from oneglance import Client, OneglanceError, enroll_request, identify_request
 from oneglance_core.faces.finder import FaceFinder
-from oneglance_core.folder import DetectorManifest, read_any_model_folder
+from oneglance_core.folder import read_any_model_folder
+from oneglance_core.manifests import DetectorManifest
 from tests import face_models
 from tests.face_models import encoded
 from tests.face_models import face_models as make_models

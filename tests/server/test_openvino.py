@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_core.folder import EncoderManifest, ModelFolder, read_model_folder
+from oneglance_core.folder import ModelFolder, read_model_folder
+from oneglance_core.manifests import EncoderManifest
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.openvino import BF16_TOLERANCE, OpenVinoSession
 from oneglance_server.engines.session import Runtime

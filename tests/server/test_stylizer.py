@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from oneglance import Client, OneglanceError
-from oneglance_core.folder import ModelFolder, StylizerManifest, read_any_model_folder
+from oneglance_core.folder import ModelFolder, read_any_model_folder
+from oneglance_core.manifests import StylizerManifest
 from oneglance_server.engines.session import Engine, Runtime
 from oneglance_server.engines.stylizer import Stylizer, psnr
 from oneglance_server.errors import StartupError
@@ -60,7 +61,7 @@ def test_want_of_memory_in_a_run_is_told_as_such(folder: ModelFolder[StylizerMan
     script = f"""
 import resource
 import numpy as np
-from oneglance_core.folder import read_any_model_folder
+from oneglance_core.folder import (read_any_model_folder)
 from oneglance_server.engines.session import Runtime
 from oneglance_server.engines.stylizer import Stylizer
 

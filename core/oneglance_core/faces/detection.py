@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from oneglance_core.folder import DetectorManifest
+from oneglance_core.manifests import DetectorManifest
 
 Pixels = npt.NDArray[np.uint8]
 # One run of the detector: canvases uint8 [N, H, W, 4] -> scores float32 [N, h, w]; see DetectorManifest.

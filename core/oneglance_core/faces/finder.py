@@ -12,7 +12,7 @@ from oneglance_core.faces.chips import cut_chip
 from oneglance_core.faces.detection import Detection, Score, canvas_pixels, search, suppress
 from oneglance_core.faces.landmarks import Points, Run, find_landmarks
 from oneglance_core.faces.quality import Quality, quality
-from oneglance_core.folder import Alignment, DetectorManifest
+from oneglance_core.manifests import Alignment, DetectorManifest
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -11,14 +11,8 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-from oneglance_core.folder import (
-    DetectorManifest,
-    EncoderManifest,
-    ModelFolderError,
-    read_any_model_folder,
-    read_model_folder,
-    write_model_folder,
-)
+from oneglance_core.folder import read_any_model_folder, read_model_folder, write_model_folder
+from oneglance_core.manifests import DetectorManifest, EncoderManifest, ModelFolderError
 from oneglance_exporter.cli import style
 from oneglance_exporter.cli.options import add_settings, given_settings, model_name
 from oneglance_exporter.encoder.settings import TrainSettings

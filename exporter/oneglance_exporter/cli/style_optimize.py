@@ -61,7 +61,7 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_core import progress
     from oneglance_exporter.errors import DivergedError
     from oneglance_exporter.gatys.curve import logged
-    from oneglance_exporter.gatys.optimize import Report, optimize
+    from oneglance_exporter.gatys.optimize import Report, Result, optimize
     from oneglance_exporter.gatys.outputs import check_outputs
     from oneglance_exporter.stylizer.pictures import read_picture
     from oneglance_exporter.training.loop import stop_signals
@@ -83,7 +83,7 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
 
             result = optimize(content, style, settings, report, stopped=stopped)
     except DivergedError as error:
-        if error.best is not None:
+        if isinstance(error.best, Result):
             _write(error.best, options, settings)
         raise
     _write(result, options, settings)

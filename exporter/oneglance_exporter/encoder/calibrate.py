@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.calibration import INTERVAL, fmr_curve, interval
-from oneglance_core.folder import Calibration
+from oneglance_core.manifests import Calibration
 from oneglance_core.measures import Answers, Encodings, answers, det_point, pair_distances
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.trials import open_set

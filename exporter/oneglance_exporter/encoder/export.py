@@ -18,16 +18,9 @@ import numpy.typing as npt
 import onnx
 import torch
 
-from oneglance_core.folder import (
-    MANIFEST_FILE,
-    Array,
-    EncoderManifest,
-    InputSpec,
-    OutputSpec,
-    Parity,
-    write_model_folder,
-)
+from oneglance_core.folder import MANIFEST_FILE, write_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
+from oneglance_core.manifests import Array, EncoderManifest, InputSpec, OutputSpec, Parity
 from oneglance_exporter.encoder.network import INPUT_SIZE, Encoder
 from oneglance_exporter.encoder.train import encode
 from oneglance_exporter.errors import ExportError, RunError

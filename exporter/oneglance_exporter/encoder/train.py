@@ -17,14 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from oneglance_core.measures import one_shot_error
+from oneglance_core.measures import OneShotTrials, one_shot_error
 from oneglance_core.progress import Report
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.batches import Batches
 from oneglance_exporter.encoder.loss import TripletLoss
 from oneglance_exporter.encoder.network import INPUT_SIZE, Encoder
 from oneglance_exporter.encoder.settings import TrainSettings
-from oneglance_exporter.encoder.trials import OneShotTrials, one_shot_trials
+from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import RunError
 from oneglance_exporter.training import checkpoint as checkpoints
 from oneglance_exporter.training.checkpoint import Checkpoint

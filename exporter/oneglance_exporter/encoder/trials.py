@@ -4,42 +4,11 @@ The lists know nothing of any encoder, so one list can be scored offline with nu
 a running server, and the two must agree.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
+from oneglance_core.measures import OneShotTrials, OpenSet
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.errors import DataError, SettingsError
-
-Indices = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class OneShotTrials:
-    """T trials: find the probe's subject among ``ways`` subjects of its group, one picture of each.
-
-    probe: int64 [T]; support: int64 [T, ways]; answer: int64 [T], the right column of ``support``.
-    """
-
-    probe: Indices
-    support: Indices
-    answer: Indices
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSet:
-    """One gallery and its probes (ISO/IEC 19795-1: mated and non-mated).
-
-    enrolled: int64 [K], one picture of each of K subjects.
-    mated: int64 [M], other pictures of those; mate: int64 [M], each one's row in ``enrolled``.
-    strangers: int64 [S], pictures of subjects that are not enrolled.
-    """
-
-    enrolled: Indices
-    mated: Indices
-    mate: Indices
-    strangers: Indices
 
 
 def one_shot_trials(pictures: Pictures, trials: int, ways: int = 20, seed: int = 0) -> OneShotTrials:

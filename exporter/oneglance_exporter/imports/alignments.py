@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from oneglance_core.folder import Alignment
+from oneglance_core.manifests import Alignment
 
 # dlib's mean face in a unit square: get_face_chip_details in dlib/image_transforms/interpolation.h.
 _MEAN_FACE = np.array(

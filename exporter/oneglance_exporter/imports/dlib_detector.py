@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from oneglance_core.folder import Array, DetectorManifest, NamedParity
+from oneglance_core.manifests import Array, DetectorManifest, NamedParity
 from oneglance_exporter.errors import WeightsError
 from oneglance_exporter.imports.dat import BatchNorm, Convolution, MmodNet, Relu
 from oneglance_exporter.imports.graph import Graph, value

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.folder import (
-    MANIFEST_FILE,
+from oneglance_core.folder import MANIFEST_FILE, read_any_model_folder, write_model_folder
+from oneglance_core.manifests import (
     Array,
     AuthorThreshold,
     Calibration,
@@ -28,8 +28,6 @@ from oneglance_core.folder import (
     NamedParity,
     OutputSpec,
     Parity,
-    read_any_model_folder,
-    write_model_folder,
 )
 from oneglance_exporter.errors import ExportError, SettingsError, WeightsError
 from oneglance_exporter.imports import dat

@@ -27,7 +27,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 from pydantic import ValidationError
 
-from oneglance_core.folder import (
+from oneglance_core.folder import write_model_folder
+from oneglance_core.manifests import (
     LEAST_CHIP,
     MAX_DIMENSION,
     Alignment,
@@ -37,7 +38,6 @@ from oneglance_core.folder import (
     InputSpec,
     OutputSpec,
     Parity,
-    write_model_folder,
 )
 from oneglance_exporter.errors import DataError, ExportError, SettingsError
 from oneglance_exporter.runtime import encoder_of

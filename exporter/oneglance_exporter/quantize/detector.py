@@ -9,14 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.faces.detection import Detection, find_windows, suppress
-from oneglance_core.folder import (
-    Array,
-    DetectorManifest,
-    ModelFolderError,
-    NamedParity,
-    read_any_model_folder,
-    write_model_folder,
-)
+from oneglance_core.folder import read_any_model_folder, write_model_folder
+from oneglance_core.manifests import Array, DetectorManifest, ModelFolderError, NamedParity
 from oneglance_exporter.errors import DataError
 from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
 from oneglance_exporter.runtime import session_of

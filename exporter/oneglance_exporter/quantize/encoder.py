@@ -6,14 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.folder import (
-    Array,
-    AuthorThreshold,
-    EncoderManifest,
-    Parity,
-    read_model_folder,
-    write_model_folder,
-)
+from oneglance_core.folder import read_model_folder, write_model_folder
+from oneglance_core.manifests import Array, AuthorThreshold, EncoderManifest, Parity
 from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
 from oneglance_exporter.runtime import encoder_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oneglance_core.folder import Style
+from oneglance_core.manifests import Style
 from oneglance_exporter.errors import RunError
 from oneglance_exporter.stylizer.network import Stylizer
 from oneglance_exporter.stylizer.settings import StylizerSettings

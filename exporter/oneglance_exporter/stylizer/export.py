@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from oneglance_core.folder import Array, NamedParity, StylizerManifest, write_model_folder
+from oneglance_core.folder import write_model_folder
+from oneglance_core.manifests import Array, NamedParity, StylizerManifest
 from oneglance_exporter.encoder.export import check_out, traced
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import session_of

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from oneglance_core.folder import ModelFolderError, StylizerManifest, read_any_model_folder
+from oneglance_core.folder import read_any_model_folder
+from oneglance_core.manifests import ModelFolderError, StylizerManifest
 from oneglance_exporter.data import read_photos
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.objective import Objective, Terms

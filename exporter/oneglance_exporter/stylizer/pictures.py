@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from oneglance_core.folder import Style
+from oneglance_core.manifests import Style
 from oneglance_exporter.data import decode, read_photos
 from oneglance_exporter.errors import DataError, SettingsError
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oneglance_core.folder import MAX_STYLES, Style
+from oneglance_core.manifests import MAX_STYLES, Style
 from oneglance_exporter.errors import DivergedError, RunError, SettingsError
 from oneglance_exporter.gatys.objective import Objective
 from oneglance_exporter.gatys.vgg import LossNetwork, load_loss_network

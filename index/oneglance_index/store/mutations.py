@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from oneglance_core.distance import check_encodings
+from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
     EncoderMismatch,
     EncodingNotFound,

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.folder import EncoderManifest, ModelFolder
+from oneglance_core.folder import ModelFolder
+from oneglance_core.manifests import EncoderManifest
 from oneglance_server.engines.openvino import OpenVinoSession
 from oneglance_server.engines.session import Runtime, check_parity, open_session
 from oneglance_server.errors import StartupError

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.folder import DetectorManifest, LandmarksManifest, ModelFolder
+from oneglance_core.folder import ModelFolder
+from oneglance_core.manifests import DetectorManifest, LandmarksManifest
 from oneglance_server.engines.session import Runtime, check_parity, open_session
 from oneglance_server.errors import StartupError
 

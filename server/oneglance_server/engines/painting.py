@@ -73,7 +73,7 @@ class Painter:
         """The stylized picture; every step of the generator runs the network once at most, on a tile at most.
 
         ``memory``, with ``steadiness``: of the stream whose next frame this is; it changes when the frame is done.
-        Raises PictureError, Overloaded, and as Stylizer.run does.
+        Raises PictureError, MemoryError, and as Stylizer.run does.
         """
         layers = decode_layers(data, self._limits, max_side=look.max_side, keep_alpha=HAS_ALPHA[format])
         height, width = layers.pixels.shape[:2]

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from oneglance_core.faces.finder import Box, ChipSpec, Face, FaceFinder, Photo, SmallFaces, cut
 from oneglance_core.pictures import PictureError, PictureLimits, decode_photo
 from oneglance_server.engines.faces import Detector, Landmarks
-from oneglance_server.errors import Overloaded
 
 Pixels = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
@@ -104,13 +103,13 @@ class Looker:
         self._on_stage = on_stage
 
     def look(self, looks: Sequence[Look]) -> list[Looked | Exception]:
-        """The i-th outcome is of the i-th photo: what was seen, a PictureError or a FaceError."""
+        """The i-th outcome is of the i-th photo: what was seen, a PictureError, a FaceError or a MemoryError."""
         outcomes: list[Looked | Exception | None] = [None] * len(looks)
         waiting: list[tuple[int, Pixels]] = []
         for i, look in enumerate(looks):
             try:
                 waiting.append((i, self._timed("decode", functools.partial(decode_photo, look.data, self._limits))))
-            except (PictureError, Overloaded) as error:
+            except (PictureError, MemoryError) as error:
                 outcomes[i] = error
             if sum(pixels.shape[0] * pixels.shape[1] for _, pixels in waiting) > _PIXELS_AT_ONCE:
                 self._look_at(waiting, looks, outcomes)

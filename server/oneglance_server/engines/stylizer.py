@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.folder import ModelFolder, StylizerManifest
+from oneglance_core.folder import ModelFolder
+from oneglance_core.manifests import StylizerManifest
 from oneglance_server.engines.openvino import OpenVinoSession
 from oneglance_server.engines.session import Runtime, check_parity, is_want_of_memory, open_session
 from oneglance_server.errors import StartupError

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.folder import StylizerManifest
+from oneglance_core.manifests import StylizerManifest
 from oneglance_server.errors import StartupError
 
 

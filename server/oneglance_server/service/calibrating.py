@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from oneglance_core.calibration import Mated, NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
-from oneglance_core.folder import Calibration
+from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryNotFound
 from oneglance_server.errors import CannotCalibrate, InvalidRequest
 from oneglance_server.service.content import (

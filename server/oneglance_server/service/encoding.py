@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.distance import usable_encodings
 from oneglance_core.faces.finder import ChipSpec, Face, Photo
 from oneglance_core.pictures import PictureError, PictureLimits, decode_picture
-from oneglance_index import EncodingInvalid, check_encodings, usable_encodings
+from oneglance_index import EncodingInvalid, check_encodings
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.photos import FaceError, Look, Looked, Looker
@@ -95,6 +96,8 @@ class Photos:
                 )
                 refused.photo = outcome.photo
                 raise refused from outcome
+            if isinstance(outcome, MemoryError):
+                raise Overloaded.for_want_of_memory("pictures") from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
             seen.append(outcome)
@@ -282,8 +285,8 @@ class Encoders:
                     results.append(inputs)  # replaced below
                 except PictureError as error:
                     results.append(InvalidRequest.field(job.path, str(error), reason=error.reason))
-                except Overloaded as error:
-                    results.append(error)
+                except MemoryError:
+                    results.append(Overloaded.for_want_of_memory("pictures"))
             if good:
                 outputs = encoder.encode(inputs[: len(good)])
                 usable = usable_encodings(outputs)

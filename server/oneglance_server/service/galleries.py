@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
-from oneglance_core.folder import Calibration
+from oneglance_core.manifests import Calibration
 from oneglance_index import Galleries, Gallery, GalleryPage, ThresholdVersion
 from oneglance_server.errors import ThresholdMissing
 from oneglance_server.service.content import Tau, check_id, check_tau

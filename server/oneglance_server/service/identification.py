@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.distance import squared_l2
 from oneglance_core.faces.finder import Face, Photo, SmallFaces
-from oneglance_index import Candidate, EncoderMismatch, Galleries, Gallery, SearchResult, squared_l2
+from oneglance_index import Candidate, EncoderMismatch, Galleries, Gallery, SearchResult
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.photos import Look, Looker, Selector
 from oneglance_server.errors import InvalidRequest

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.folder import Style
+from oneglance_core.manifests import Style
 from oneglance_server.engines.painting import Look, Painter
 from oneglance_server.engines.picture_output import OutputFormat
 from oneglance_server.engines.stylizer import Stylizer

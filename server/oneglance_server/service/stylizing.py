@@ -160,6 +160,8 @@ class StylizationService:
                 painted = None
                 while painted is None:
                     painted = await self._batcher.submit(steps, deadline=job.deadline, patient=job.patient)
+        except MemoryError as error:
+            raise Overloaded.for_want_of_memory("pictures") from error
         except PictureError as error:
             raise InvalidRequest.field(job.path, str(error), reason=error.reason) from error
         allowed = self._limits.max_answer_bytes - _OVERHEAD_BYTES
@@ -195,7 +197,7 @@ class StylizationService:
             painted: Painted = done.value
             return [painted]
         except MemoryError:
-            return [Overloaded("not enough memory for this picture now", metadata={"queue": _QUEUE})]
+            return [Overloaded.for_want_of_memory(_QUEUE)]
         except Exception as error:
             return [error]
         finally:

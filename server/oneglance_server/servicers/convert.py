@@ -16,7 +16,7 @@ from oneglance.v1.face_pb2 import FaceSelector
 from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
 from oneglance.v1.model_pb2 import Model, ModelInput
 from oneglance_core.faces.finder import Face, Photo, SmallFaces
-from oneglance_core.folder import Calibration
+from oneglance_core.manifests import Calibration
 from oneglance_index import Candidate, Gallery
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oneglance_core.faces.detection import Detection, find_windows, search, suppress
-from oneglance_core.folder import Array, DetectorManifest, NamedParity
+from oneglance_core.manifests import Array, DetectorManifest, NamedParity
 
 Pixels = npt.NDArray[np.uint8]
 NOTHING = Array.pack(np.zeros(1, np.float32))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from oneglance_core.faces.detection import Score, search, suppress
-from oneglance_core.folder import DetectorManifest
+from oneglance_core.manifests import DetectorManifest
 
 Pixels = npt.NDArray[np.uint8]
 Detector = tuple[Score, DetectorManifest]

@@ -1,0 +1,88 @@
+"""The manifest of an encoder, f."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from oneglance_core.manifests.arrays import Parity
+from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
+from oneglance_core.manifests.faces import Alignment
+from oneglance_core.manifests.model import ModelManifest
+from oneglance_core.manifests.part import Part
+
+MAX_DIMENSION = 65536
+LEAST_CHIP = 8  # pixels, height and width
+_FAR = 4  # sides of the chip
+
+
+class InputSpec(Part):
+    """What the graph takes: one tensor ``dtype [N, *shape]``, N dynamic.
+
+    ``image``: shape (H, W, C), C = 1 for ``gray`` and 3 for ``rgb``; ink and light as in the picture
+    (0 black). Pictures of another size are brought to (H, W) with the ``resize`` filter of Pillow.
+    ``signal``: shape (L, C). ``volume``: shape (D, H, W, C).
+    """
+
+    name: str = "input"
+    kind: Literal["image", "signal", "volume"]
+    shape: tuple[int, ...]
+    dtype: Literal["uint8", "float32"]
+    color: Literal["gray", "rgb"] | None = None
+    resize: Literal["box", "bilinear"] = "box"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        rank = {"image": 3, "signal": 2, "volume": 4}[self.kind]
+        if len(self.shape) != rank or min(self.shape) < 1:
+            raise ValueError(f"{self.kind} needs {rank} positive sizes, got {self.shape}")
+        if self.kind == "image":
+            channels = {"gray": 1, "rgb": 3}.get(self.color or "")
+            if channels is None or self.shape[-1] != channels or self.dtype != "uint8":
+                raise ValueError("image input is uint8 (H, W, 1) gray or (H, W, 3) rgb")
+        return self
+
+
+class OutputSpec(Part):
+    """What the graph returns: ``float32 [N, dimension]``."""
+
+    name: str = "encoding"
+    dimension: int = Field(ge=1, le=MAX_DIMENSION)
+    unit_norm: bool
+
+
+class EncoderManifest(ModelManifest):
+    """``manifest.json`` of an encoder: f(x).
+
+    With ``alignment``, x is a face chip, rgb and at least 8 x 8, and photos can be given.
+    """
+
+    kind: Literal["encoder"] = "encoder"
+    input: InputSpec
+    output: OutputSpec
+    metric: Literal["squared_l2"] = "squared_l2"
+    alignment: Alignment | None = None
+    threshold: Calibration | None = None
+    author_threshold: AuthorThreshold | None = None
+    parity: Parity
+
+    @model_validator(mode="after")
+    def _chips(self) -> Self:
+        if self.alignment is None:
+            return self
+        if self.input.kind != "image" or self.input.color != "rgb" or min(self.input.shape[:2]) < LEAST_CHIP:
+            raise ValueError(f"alignment: needs rgb images of at least {LEAST_CHIP} x {LEAST_CHIP}")
+        height, width = self.input.shape[:2]
+        if any(abs(x) > _FAR * width or abs(y) > _FAR * height for x, y in self.alignment.template):
+            raise ValueError(f"alignment: a template's point is more than {_FAR} times the chip's side away")
+        return self
+
+    def _contract(self) -> dict[str, Any]:
+        contract = {
+            "kind": self.kind,
+            "input": self.input.model_dump(mode="json"),
+            "output": self.output.model_dump(mode="json"),
+            "metric": self.metric,
+        }
+        if self.alignment is not None:
+            contract["alignment"] = self.alignment.model_dump(mode="json")
+        return contract

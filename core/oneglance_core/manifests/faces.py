@@ -1,0 +1,98 @@
+"""The manifests of what finds a face and its landmarks, and how a face is aligned by them."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from oneglance_core.manifests.arrays import NamedParity
+from oneglance_core.manifests.model import ModelManifest
+from oneglance_core.manifests.part import Part
+
+LANDMARKS = {"dlib-5": 5}
+_DETECTOR_CONTRACT = {
+    "window",
+    "stride",
+    "offset",
+    "shrink",
+    "margin",
+    "gap",
+    "smallest_side",
+    "threshold",
+    "nms_iou",
+    "nms_covered",
+}
+
+
+class Alignment(Part):
+    """How a face in a photo is brought to an encoder's input, the *chip*.
+
+    The similarity that takes ``template`` nearest to the face's landmarks (least squares in the photo; Umeyama 1991)
+    says where the chip, (H, W) of ``InputSpec.shape``, lies. Sampled bilinearly; a face larger than the chip is first
+    halved until it is less than twice as large, with dlib's 5 x 5 binomial filter.
+
+    landmarks: what the points are. ``dlib-5``: outer and inner corner of the eye on the right of the photo, outer and
+        inner corner of the one on the left, bottom of the nose.
+    template: their places in the chip, (x, y) in pixels, (0, 0) the centre of its top left pixel. They may lie beyond
+        it, up to 4 times its side from (0, 0), and span at least 1 pixel, across or down.
+    """
+
+    landmarks: Literal["dlib-5"]
+    template: tuple[tuple[float, float], ...]
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Self:
+        if len(self.template) != LANDMARKS[self.landmarks]:
+            raise ValueError(f"{self.landmarks} has {LANDMARKS[self.landmarks]} points, got {len(self.template)}")
+        if max(max(places) - min(places) for places in zip(*self.template, strict=True)) < 1:
+            raise ValueError("the template's points lie within a pixel of each other")
+        return self
+
+
+class DetectorManifest(ModelManifest):
+    """``manifest.json`` of a face detector: a sliding window over a pyramid of smaller and smaller copies of a photo.
+
+    The graph takes ``image`` uint8 [N, H, W, 4], H and W at least ``smallest_side``: canvases on which all levels of a
+    pyramid lie, as ``oneglance_core.faces.detection`` lays them (dlib's create_tiled_pyramid): rgb and 255, and four
+    zeros where there is nothing. It returns ``scores`` float32 [N, h, w]: how much the window of ``window`` pixels (a
+    square), centred on (x, y) = (offset + stride * column, offset + stride * row), looks like a face.
+
+    ``shrink``: a level of H x W is followed by one of floor(H * shrink) x floor(W * shrink), in which (x, y) is what
+    is (x / shrink + 0.3, y / shrink + 0.3) in the larger one. ``margin``: pixels of nothing around the canvas' levels;
+    ``gap``: between them. ``threshold``: windows with a greater score are faces. ``nms_iou``, ``nms_covered``: of two
+    windows whose intersection is a greater share than ``nms_iou`` of the smallest rectangle around both, or than
+    ``nms_covered`` of either, the better one stays (dlib's test_box_overlap).
+    """
+
+    kind: Literal["detector"] = "detector"
+    # Bounds keep the canvas of a small photo small, and the pyramid short.
+    window: int = Field(ge=8, le=4096)
+    stride: int = Field(ge=1, le=1024)
+    offset: float = Field(ge=-4096, le=4096)
+    shrink: float = Field(gt=0.1, le=0.98)
+    margin: int = Field(ge=0, le=128)
+    gap: int = Field(ge=0, le=1024)
+    smallest_side: int = Field(ge=1, le=4096)
+    threshold: float
+    nms_iou: float = Field(gt=0, le=1)
+    nms_covered: float = Field(gt=0, le=1)
+    parity: NamedParity
+
+    def _contract(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", include={"kind", *_DETECTOR_CONTRACT})
+
+
+class LandmarksManifest(ModelManifest):
+    """``manifest.json`` of a landmark finder.
+
+    The graph takes F faces of several gray pictures laid end to end: ``pixels`` uint8 [P]; ``pictures`` int64 [F, 3],
+    each face's picture as (where it begins in ``pixels``, height, width), C order; ``boxes`` float32 [F, 4], each face
+    as (left, top, right, bottom), edges inclusive as in dlib. It returns ``points`` float32 [F, L, 2], (x, y).
+    Gray is the integer (r + g + b) // 3 of an rgb picture.
+    """
+
+    kind: Literal["landmarks"] = "landmarks"
+    landmarks: Literal["dlib-5"]
+    parity: NamedParity
+
+    def _contract(self) -> dict[str, Any]:
+        return {"kind": self.kind, "landmarks": self.landmarks}

@@ -1,0 +1,24 @@
+"""What every part of a manifest is: a frozen pydantic model that refuses unknown fields, NaN and infinity.
+
+Errors::
+
+    ModelFolderError            a model folder, or a part of its manifest, that can't be used
+"""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ModelFolderError(ValueError):
+    """Raised when a model folder is missing, damaged, or breaks the schema; the message names file and field."""
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON text of a value that digests are taken of: keys sorted, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

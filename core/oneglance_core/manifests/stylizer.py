@@ -1,0 +1,63 @@
+"""The manifest of a stylizer, one network for several styles."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from oneglance_core.manifests.arrays import NamedParity
+from oneglance_core.manifests.model import ModelManifest
+from oneglance_core.manifests.part import Part
+
+MAX_STYLES = 256
+MAX_MOMENTS = 65536
+
+
+class Style(Part):
+    """One style of a stylizer, and what it was learned from.
+
+    title: the picture, for people. source, license: where the picture that was trained on comes from, and its terms.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    title: str = ""
+    source: str = ""
+    license: str = ""
+
+
+class StylizerManifest(ModelManifest):
+    """``manifest.json`` of a stylizer: one network for S styles (Dumoulin, Shlens and Kudlur 2017).
+
+    The graph takes
+
+    * ``image`` uint8 [N, H, W, 3] rgb; H and W are multiples of ``multiple`` and at least ``least_side``;
+    * ``weights`` float32 [N, S]: how much of each style, >= 0, summing to 1;
+    * ``moments`` float32 [N, M, 2] and ``own`` float32 [N] in [0, 1]: where ``own`` is 1 each picture is normalised
+      by its own mean and standard deviation per channel, as instance normalisation does, and ``moments`` is not
+      looked at (but must be finite); where it is 0, by the (mean, standard deviation) given; between, by the mean of
+      both.
+
+    It returns ``stylized`` float32 [N, H, W, 3] in [0, 255], and ``used`` float32 [N, M, 2], the moments that were
+    used. So a large picture can be stylized tile by tile under the moments of a small copy of it, and a video under
+    moments that change slowly.
+
+    margin: with given moments a pixel depends on nothing more than ``margin`` pixels away in either direction.
+    """
+
+    kind: Literal["stylizer"] = "stylizer"
+    styles: tuple[Style, ...] = Field(min_length=1, max_length=MAX_STYLES)
+    multiple: int = Field(ge=1, le=64)
+    least_side: int = Field(ge=1, le=1024)
+    margin: int = Field(ge=0, le=1024)
+    moments: int = Field(ge=1, le=MAX_MOMENTS)
+    parity: NamedParity
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [style.name for style in self.styles]
+        if len(set(names)) != len(names):
+            raise ValueError("styles: two have the same name")
+        return self
+
+    def _contract(self) -> dict[str, Any]:
+        contract = self.model_dump(mode="json", include={"kind", "multiple", "least_side", "margin", "moments"})
+        return {**contract, "styles": [style.name for style in self.styles]}

@@ -18,16 +18,17 @@ import numpy as np
 
 from oneglance_core.distance import squared_l2
 from oneglance_index.encodings import check_encodings
-from oneglance_index.errors import EncoderMismatch, GalleryNotFound, LimitExceeded, StoreClosed
+from oneglance_index.errors import EncoderMismatch, GalleryError, GalleryNotFound, LimitExceeded, StoreClosed
 from oneglance_index.records import (
     Candidate,
     Deleted,
     Enrolled,
+    Found,
     Gallery,
     GalleryPage,
     OnExisting,
     OpenProgress,
-    SearchResult,
+    Search,
     Subject,
     SubjectPage,
     ThresholdVersion,
@@ -268,32 +269,33 @@ class Galleries:
 
     # Searching.
 
-    def search(self, gallery_id: str, probes: Vectors, k: int, *, encoder_digest: str | None = None) -> SearchResult:
-        """The k nearest subjects of each probe, float32 [q, D], made by encoder `encoder_digest` (None: not checked).
+    def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        """Answers several callers' questions with one scan, all from one revision; the i-th answers the i-th.
 
-        Raises GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"),
-        DeviceUnavailable.
+        A question that cannot be answered gets its own error in place of an answer: EncoderMismatch,
+        DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"). Raises GalleryNotFound, StoreClosed,
+        DeviceUnavailable, which concern all.
         """
-        index = self._find(gallery_id, encoder_digest).index
-        self._check_count(k)
-        return index.search(check_encodings(probes, index.dimension), k)
+        opened = self._find(gallery_id)
+        checked = [self._checked(opened, search) for search in searches]
+        sound = [search for search in checked if isinstance(search, Search)]
+        found = iter(opened.index.search(sound) if sound else ())
+        return [next(found) if isinstance(search, Search) else search for search in checked]
 
-    def range(
-        self, gallery_id: str, probes: Vectors, threshold: float, limit: int, *, encoder_digest: str | None = None
-    ) -> SearchResult:
-        """The subjects within a threshold (distance <= threshold) of each probe, the nearest `limit` of them.
+    def _checked(self, opened: _Opened, search: Search) -> Search | GalleryError:
+        """The question with its probes as the index takes them, or what is wrong with it."""
+        gallery = opened.gallery
+        if search.encoder_digest != gallery.encoder_digest:
+            return EncoderMismatch(gallery.id, gallery.encoder_digest, search.encoder_digest)
+        most = max(search.candidates, search.limit)
+        if most > self.settings.max_candidates:
+            return LimitExceeded("max_candidates", self.settings.max_candidates, most)
+        try:
+            return replace(search, probes=check_encodings(search.probes, gallery.dimension))
+        except GalleryError as error:
+            return error
 
-        Raises as search does; `truncated` says where there were more.
-        """
-        index = self._find(gallery_id, encoder_digest).index
-        self._check_count(limit)
-        if not (math.isfinite(threshold) and threshold >= 0):
-            raise ValueError(f"a threshold is a finite number >= 0, got {threshold}")
-        return index.range(check_encodings(probes, index.dimension), threshold, limit)
-
-    def verify(
-        self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None
-    ) -> SearchResult:
+    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         """How far each probe float32 [q, D] is from one subject: one candidate per probe, its nearest
         encoding.
 
@@ -310,8 +312,9 @@ class Galleries:
             distances = squared_l2(vectors, probe)
             best = int(distances.argmin())  # the first, that is the oldest, of equals
             nearest.append((Candidate(subject_id, str(numbers[best]), float(distances[best])),))
-        return SearchResult(
+        return Found(
             tuple(nearest),
+            ((),) * len(nearest),
             (False,) * len(nearest),
             gallery.revision,
             gallery.subjects,
@@ -331,25 +334,13 @@ class Galleries:
         """
         return self._find(gallery_id).gallery
 
-    def check_encoder(self, gallery_id: str, encoder_digest: str) -> None:
-        """Raises GalleryNotFound, EncoderMismatch."""
-        self._find(gallery_id, encoder_digest)
-
-    def _find(self, gallery_id: str, encoder_digest: str | None = None) -> _Opened:
+    def _find(self, gallery_id: str) -> _Opened:
         opened = self._opened.get(gallery_id)
         if opened is None:
             if self._store.closed:
                 raise StoreClosed(self.data_dir)
             raise GalleryNotFound(gallery_id)
-        if encoder_digest not in (None, opened.gallery.encoder_digest):
-            raise EncoderMismatch(gallery_id, opened.gallery.encoder_digest, encoder_digest or "")
         return opened
-
-    def _check_count(self, count: int) -> None:
-        if count < 1:
-            raise ValueError(f"at least 1 candidate must be asked for, got {count}")
-        if count > self.settings.max_candidates:
-            raise LimitExceeded("max_candidates", self.settings.max_candidates, count)
 
     # Upkeep.
 

@@ -6,6 +6,7 @@ never used twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -125,17 +126,44 @@ class Candidate:
     distance: float
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """Answers to a batch of probes: the i-th tuple answers the i-th probe, nearest first.
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """One caller's question to a gallery: who is near its probes, float32 [q, D], made by encoder `encoder_digest`?
 
-    No subject appears twice in a tuple; equal distances are ordered by encoding number, oldest first.
-    `truncated[i]` says that more subjects lay within the threshold than the limit let through (always false
-    for a plain search). `exact` is whether the candidates are certainly the nearest. `revision`, `subjects`
-    and `encodings` describe the gallery as it was searched. `kind` and `device` are what did the search.
+    Asks for the `candidates` nearest subjects of each probe (0: none). With `within`, a squared L2 distance >= 0, it
+    also asks for every subject whose distance is at most that, but for no more than the nearest `limit` of each probe.
+    Raises ValueError for a question that asks for nothing.
+    """
+
+    probes: Vectors
+    encoder_digest: str
+    candidates: int
+    within: float | None = None
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        if self.within is None:
+            if self.candidates < 1:
+                raise ValueError(f"at least 1 candidate must be asked for, got {self.candidates}")
+            return
+        if self.candidates < 0 or self.limit < 1:
+            raise ValueError(f"at least 1 match must be asked for, got {self.limit} and {self.candidates} candidates")
+        if not (math.isfinite(self.within) and self.within >= 0):
+            raise ValueError(f"a threshold is a finite number >= 0, got {self.within}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to one Search. The i-th tuple answers the i-th probe, nearest first.
+
+    No subject appears twice in a tuple; equal distances are ordered by encoding number, oldest first. `matches[i]` is
+    () where no `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through.
+    `exact` is whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as
+    it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search.
     """
 
     candidates: tuple[tuple[Candidate, ...], ...]
+    matches: tuple[tuple[Candidate, ...], ...]
     truncated: tuple[bool, ...]
     revision: int
     subjects: int

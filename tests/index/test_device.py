@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from oneglance_index import DeviceUnavailable, Galleries, IndexSettings, open_device, parse_device
+from tests.index import asking
 from tests.index.brute_force import nearest
 
 
@@ -90,7 +91,7 @@ def test_the_gpu_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
         for i, vector in enumerate(vectors):
             galleries.enroll("g", f"s{i}", vector[None]).result()
-        result = galleries.search("g", vectors[:1], 3)
+        result = asking.nearest(galleries, "g", vectors[:1], 3)
         assert result.device == "cuda:1"
         expected = nearest([(f"s{i}", i + 1, v) for i, v in enumerate(vectors)], vectors[0], 3)
         assert [(c.subject_id, c.encoding_id, c.distance) for c in result.candidates[0]] == expected
@@ -107,5 +108,5 @@ def test_a_real_gpu_equals_brute_force(tmp_path: Path) -> None:
         for subject, _, vector in rows:
             galleries.enroll("g", subject, vector[None])
         for probe in (vectors[7], rng.standard_normal(128, dtype=np.float32)):
-            found = galleries.search("g", probe[None], 2500).candidates[0]
+            found = asking.nearest(galleries, "g", probe[None], 2500).candidates[0]
             assert [(c.subject_id, c.encoding_id, c.distance) for c in found] == nearest(rows, probe, 2500)

@@ -22,6 +22,7 @@ from oneglance_index import (
     SubjectExists,
     SubjectNotFound,
 )
+from tests.index import asking
 from tests.index.brute_force import nearest
 
 DIMENSION = 3
@@ -151,12 +152,12 @@ class GalleryMachine(RuleBasedStateMachine):
     def search(self, probe: list[float], k: int) -> None:
         vector = np.array([probe], np.float32)
         rows = [(s, n, v) for s, held in self.model.items() for n, v in held.items()]
-        found = self.galleries.search("g", vector, k).candidates[0]
+        found = asking.nearest(self.galleries, "g", vector, k).candidates[0]
         assert [(c.subject_id, c.encoding_id, c.distance) for c in found] == nearest(rows, vector[0], k)
         if self.threshold is not None:
-            within = self.galleries.range("g", vector, self.threshold, k)
+            within = asking.matches(self.galleries, "g", vector, self.threshold, k)
             expected = nearest(rows, vector[0], k + 1, self.threshold)
-            found = within.candidates[0]
+            found = within.matches[0]
             assert [(c.subject_id, c.encoding_id, c.distance) for c in found] == expected[:k]
             assert within.truncated[0] == (len(expected) > k)
 

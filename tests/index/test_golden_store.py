@@ -20,6 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from oneglance_index import Galleries, IndexSettings, OpenProgress, RequestConflict
+from tests.index import asking
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -85,7 +86,7 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
         assert [e.id for e in galleries.get_subject("people", "s2").encodings] == ["6"]
         for i, name in ((0, "s0"), (3, "s3"), (9, "late")):
             for vector in vectors(i):
-                (candidate,) = galleries.search("people", vector[None], 1).candidates[0]
+                (candidate,) = asking.nearest(galleries, "people", vector[None], 1, "sha256:abc").candidates[0]
                 assert (candidate.subject_id, candidate.distance) == (name, 0.0)
         assert galleries.replay("people", "r3", b"digest") is not None
         with pytest.raises(RequestConflict):

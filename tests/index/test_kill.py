@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from oneglance_index import Galleries
+from tests.index import asking
 from tests.index.kill_child import DIMENSION, vectors_of
 
 ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "20"))
@@ -100,7 +101,7 @@ def check(galleries: Galleries) -> set[str]:
     assert (info.revision, info.subjects, info.encodings) == (gallery.revision, len(present), gallery.encodings)
     names = sorted(present)
     if names:
-        found = galleries.search("g", np.stack([vectors_of(name)[0] for name in names]), 1)
+        found = asking.nearest(galleries, "g", np.stack([vectors_of(name)[0] for name in names]), 1)
         assert [candidates[0].subject_id for candidates in found.candidates] == names
         assert {candidates[0].distance for candidates in found.candidates} == {0.0}
     return present

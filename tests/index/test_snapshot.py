@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from oneglance_index import Galleries, IndexSettings, OpenProgress, StoreFull
+from tests.index import asking
 
 PROBES = np.random.default_rng(9).standard_normal((3, 4), dtype=np.float32)
 
@@ -49,11 +50,11 @@ def test_a_snapshot_is_used_and_catches_up(tmp_path: Path) -> None:
     galleries.enroll("g", "s5", vectors(1, 98), on_existing="replace").result()
     galleries.delete_subject("g", "s6").result()
     galleries.set_threshold("g", 1.0).result()
-    expected = galleries.search("g", PROBES, 40)
+    expected = asking.nearest(galleries, "g", PROBES, 40)
     crash(galleries)
     galleries, progress = opened(tmp_path)
     assert progress.source == "snapshot"
-    assert galleries.search("g", PROBES, 40) == expected
+    assert asking.nearest(galleries, "g", PROBES, 40) == expected
     galleries.close()
 
 
@@ -104,7 +105,7 @@ def test_a_bad_snapshot_is_rebuilt_with_a_reason(tmp_path: Path, harm: Callable[
     galleries, progress = opened(data_dir)
     assert progress.source == "store"
     assert progress.reason
-    assert galleries.search("g", PROBES, 1).encodings == galleries.get_gallery("g").encodings
+    assert asking.nearest(galleries, "g", PROBES, 1).encodings == galleries.get_gallery("g").encodings
     galleries.close()
     galleries, progress = opened(data_dir)  # and the next one is good again
     assert progress.source == "snapshot"
@@ -117,7 +118,7 @@ def test_a_crash_while_taking_one_is_harmless(tmp_path: Path, monkeypatch: pytes
     former = only_snapshot(tmp_path)
     galleries, _ = opened(tmp_path)
     galleries.enroll("g", "new", vectors(1, 50)).result()
-    expected = galleries.search("g", PROBES, 40)
+    expected = asking.nearest(galleries, "g", PROBES, 40)
 
     class Crash(BaseException):
         pass
@@ -137,7 +138,7 @@ def test_a_crash_while_taking_one_is_harmless(tmp_path: Path, monkeypatch: pytes
     galleries, progress = opened(tmp_path)
     assert progress.source == "snapshot"
     assert list((tmp_path / "snapshots").iterdir()) == [former]  # the stray one is gone
-    assert galleries.search("g", PROBES, 40) == expected
+    assert asking.nearest(galleries, "g", PROBES, 40) == expected
     galleries.close()
 
 
@@ -154,7 +155,7 @@ def test_snapshots_are_taken_in_the_background(tmp_path: Path) -> None:
             time.sleep(0.01)
         assert galleries.index_info("g").dead_rows <= 64
         assert list((tmp_path / "snapshots").glob("*.snap"))
-        assert galleries.search("g", PROBES, 100).subjects == 50
+        assert asking.nearest(galleries, "g", PROBES, 100).subjects == 50
 
 
 def test_a_full_disk_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,5 +202,5 @@ def test_deleting_a_gallery_takes_its_snapshot(tmp_path: Path) -> None:
     galleries.close()
     galleries, _ = opened(tmp_path)
     assert galleries.get_gallery("g").dimension == 2
-    assert galleries.search("g", np.ones((1, 2), np.float32), 1).candidates == ((),)
+    assert asking.nearest(galleries, "g", np.ones((1, 2), np.float32), 1).candidates == ((),)
     galleries.close()

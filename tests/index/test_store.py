@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from oneglance_index import (
     DimensionMismatch,
+    EncoderMismatch,
     EncodingInvalid,
     EncodingNotFound,
     Galleries,
@@ -27,6 +28,7 @@ from oneglance_index import (
     IndexSettings,
     LimitExceeded,
     RequestConflict,
+    Search,
     StoreClosed,
     StoreDamaged,
     StoreFull,
@@ -37,6 +39,7 @@ from oneglance_index import (
     SubjectNotFound,
 )
 from oneglance_index.store.schema import SCHEMA_VERSION
+from tests.index import asking
 
 Vectors = NDArray[np.float32]
 
@@ -85,7 +88,7 @@ def test_thresholds_are_versioned(galleries: Galleries) -> None:
     assert (first.calibration, first.calibration_revision) == (None, 0)
     with reopened(galleries) as again:
         assert again.set_threshold("g", None).result().threshold_revision == 2
-        assert again.search("g", vectors(1), 1).revision == 2
+        assert asking.nearest(again, "g", vectors(1), 1).revision == 2
         for bad in (float("nan"), float("inf"), -0.1):
             with pytest.raises(ValueError, match="finite"):
                 again.set_threshold("g", bad).result()
@@ -238,19 +241,43 @@ def test_bad_encodings_leave_no_trace(galleries: Galleries, encodings: Any, erro
 def test_bad_searches(galleries: Galleries) -> None:
     for k in (0, -1):
         with pytest.raises(ValueError, match="candidate"):
-            galleries.search("g", vectors(1), k)
+            asking.nearest(galleries, "g", vectors(1), k)
     with pytest.raises(LimitExceeded):
-        galleries.search("g", vectors(1), 10_001)
+        asking.nearest(galleries, "g", vectors(1), 10_001)
     with pytest.raises(ValueError, match="threshold"):
-        galleries.range("g", vectors(1), float("nan"), 1)
+        asking.matches(galleries, "g", vectors(1), float("nan"), 1)
     with pytest.raises(DimensionMismatch):
-        galleries.search("g", np.ones((1, 3), np.float32), 1)
+        asking.nearest(galleries, "g", np.ones((1, 3), np.float32), 1)
     with pytest.raises(EncodingInvalid):
-        galleries.range("g", np.zeros((1, 4), np.float32), 1.0, 1)
+        asking.matches(galleries, "g", np.zeros((1, 4), np.float32), 1.0, 1)
     with pytest.raises(GalleryNotFound):
-        galleries.search("h", vectors(1), 1)
+        asking.nearest(galleries, "h", vectors(1), 1)
     with pytest.raises(SubjectNotFound):
         galleries.verify("g", "s", vectors(1))
+
+
+def test_a_bad_search_fails_alone(galleries: Galleries) -> None:
+    for i in range(4):
+        galleries.enroll("g", f"s{i}", vectors(1, i)).result()
+    good = Search(vectors(1, 2), "e", 2, 100.0, 1)
+    found = galleries.search_many(
+        "g",
+        [
+            Search(vectors(1), "other", 1),
+            good,
+            Search(np.ones((1, 3), np.float32), "e", 1),
+            Search(vectors(2) * 0, "e", 1),
+            Search(vectors(1), "e", 10_001),
+            Search(vectors(1), "e", 1, 1.0, 10_001),
+            Search(vectors(2), "e", 1),
+        ],
+    )
+    wrong = [EncoderMismatch, DimensionMismatch, EncodingInvalid, LimitExceeded, LimitExceeded]
+    assert [type(found[i]) for i in (0, 2, 3, 4, 5)] == wrong
+    assert found[1] == asking.ask(galleries, "g", good)
+    assert found[6] == asking.nearest(galleries, "g", vectors(2), 1)
+    assert galleries.search_many("g", []) == []
+    assert [type(error) for error in galleries.search_many("g", [Search(vectors(1), "other", 1)])] == [EncoderMismatch]
 
 
 def test_verify_measures_the_nearest_encoding(galleries: Galleries) -> None:
@@ -315,7 +342,7 @@ def test_a_full_disk_is_typed_and_survived(galleries: Galleries) -> None:
     assert all(error is None or isinstance(error, StoreFull) for error in outcomes)
     stored = galleries.get_gallery("g").subjects
     assert stored == 1 + sum(error is None for error in outcomes)
-    assert galleries.search("g", vectors(1), 100).subjects == stored
+    assert asking.nearest(galleries, "g", vectors(1), 100).subjects == stored
     galleries._store._writer._db.execute("PRAGMA max_page_count = 1000000")
     galleries.enroll("g", "after", vectors(1)).result()
     with reopened(galleries) as again:
@@ -344,7 +371,7 @@ def test_a_failing_commit_fails_its_group_and_changes_nothing(galleries: Galleri
     assert all(isinstance(future.exception(), StoreIOError) for future in futures)
     writer._db = whole
     assert galleries.get_gallery("g").subjects == 0
-    assert galleries.search("g", vectors(1), 5).candidates == ((),)
+    assert asking.nearest(galleries, "g", vectors(1), 5).candidates == ((),)
     assert galleries.enroll("g", "s", vectors(1)).result().revision == 1
 
 
@@ -409,7 +436,7 @@ def test_after_close(galleries: Galleries) -> None:
     with pytest.raises(StoreClosed):
         galleries.enroll("g", "s", vectors(1)).result()
     with pytest.raises(StoreClosed):
-        galleries.search("g", vectors(1), 1)
+        asking.nearest(galleries, "g", vectors(1), 1)
     with pytest.raises(StoreClosed):
         galleries.get_gallery("g")
     assert issubclass(StoreClosed, GalleryError)

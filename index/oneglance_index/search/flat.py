@@ -7,16 +7,18 @@ IDSelector), and leaves when compact() builds the arrays anew.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_norms
-from oneglance_index.records import Candidate, Change, Integers, SearchResult, Vectors
-from oneglance_index.search.exact import Ranked, Table, nearest_subjects
+from oneglance_index.records import Candidate, Change, Found, Integers, Search, Vectors
+from oneglance_index.search.exact import Ranked, Table, Wanted, nearest_subjects
 from oneglance_index.search.kinds import Frozen, IndexInfo
 from oneglance_index.search.scan import CpuScan, Scan
 
@@ -84,15 +86,10 @@ class ExactIndex:
             finally:
                 self._lock.release()
 
-    def search(self, probes: Vectors, k: int) -> SearchResult:
-        """The k nearest subjects of each probe, float32 [q, D]; fewer where the gallery holds fewer."""
-        return self._search(probes, k, np.inf, k)
-
-    def range(self, probes: Vectors, threshold: float, limit: int) -> SearchResult:
-        """The nearest `limit` subjects of each probe within the threshold: distance <= threshold."""
-        return self._search(probes, limit + 1, threshold, limit)
-
-    def _search(self, probes: Vectors, k: int, within: float, limit: int) -> SearchResult:
+    def search(self, searches: Sequence[Search]) -> list[Found]:
+        """One scan answers them all, from one revision."""
+        probes = np.concatenate([search.probes for search in searches])
+        wanted = _wanted(searches)
         with self._lock:
             self._drain()
             if self._scan.rows < self._rows:
@@ -107,17 +104,25 @@ class ExactIndex:
                 self._max_norm,
                 len(ids),
             )
-            ranked = nearest_subjects(table, self._nearest, probes, k, within)
-            return SearchResult(
-                tuple(_candidates(found, ids, limit) for found in ranked),
-                tuple(within < np.inf and len(found.distances) > limit for found in ranked),
-                self._revision,
-                len(ids),
-                self._rows - self._dead,
-                self.exact,
-                self.kind,
-                self.device,
-            )
+            ranked = iter(nearest_subjects(table, self._nearest, probes, wanted))
+            return [self._found(search, list(itertools.islice(ranked, len(search.probes)))) for search in searches]
+
+    def _found(self, search: Search, ranked: Sequence[Ranked]) -> Found:
+        """What the ranked subjects of each probe answer; the lock is held."""
+        near = [_candidates(found, self._subject_ids) for found in ranked]
+        within = -np.inf if search.within is None else search.within
+        counts = [int((found.distances.astype(np.float64) <= within).sum()) for found in ranked]
+        return Found(
+            tuple(found[: search.candidates] for found in near),
+            tuple(found[: min(count, search.limit)] for found, count in zip(near, counts, strict=True)),
+            tuple(count > search.limit for count in counts),
+            self._revision,
+            len(self._subject_ids),
+            self._rows - self._dead,
+            self.exact,
+            self.kind,
+            self.device,
+        )
 
     def _nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         return (self._scan if k <= self._scan.max_k else self._host).nearest(queries, k)
@@ -228,9 +233,20 @@ class ExactIndex:
         self._numbers, self._subjects = grown(self._numbers), grown(self._subjects)
 
 
-def _candidates(found: Ranked, ids: dict[int, str], limit: int) -> tuple[Candidate, ...]:
+def _wanted(searches: Sequence[Search]) -> Wanted:
+    """What is asked about each probe of all searches, one after the other."""
+    probes = [len(search.probes) for search in searches]
+    ranged = [search.within is not None for search in searches]
+    return Wanted(
+        np.repeat([search.candidates for search in searches], probes),
+        np.repeat([-np.inf if search.within is None else search.within for search in searches], probes),
+        # One more than the limit, to see whether it cut something off.
+        np.repeat([(search.limit + 1) * asked for search, asked in zip(searches, ranged, strict=True)], probes),
+    )
+
+
+def _candidates(found: Ranked, ids: dict[int, str]) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
-        Candidate(ids[subject], str(number), distance)
-        for subject, number, distance in list(zip(*columns, strict=True))[:limit]
+        Candidate(ids[subject], str(number), distance) for subject, number, distance in zip(*columns, strict=True)
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from oneglance_index.records import Change, Integers, SearchResult, Vectors
+from oneglance_index.records import Change, Found, Integers, Search, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,11 @@ class GalleryIndex(Protocol):
     def apply(self, change: Change) -> None:
         """Takes over a committed change, in order; must not wait for a search. Later searches see it."""
 
-    def search(self, probes: Vectors, k: int) -> SearchResult:
-        """The k nearest subjects of each probe, float32 [q, D]."""
+    def search(self, searches: Sequence[Search]) -> list[Found]:
+        """Answers all questions, at least one, from one revision; the i-th answers the i-th.
 
-    def range(self, probes: Vectors, threshold: float, limit: int) -> SearchResult:
-        """The nearest `limit` subjects of each probe whose distance is <= threshold."""
+        Their probes are known to be usable and of this dimension, their encoder to be the right one.
+        """
 
     def info(self) -> IndexInfo: ...
 

@@ -25,20 +25,25 @@ from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_core.pictures import PictureLimits
 from oneglance_index import Galleries, Gallery, GalleryError, IndexSettings, OpenProgress
+from oneglance_server.admission import Limiter
 from oneglance_server.engines.background import yield_to_others
-from oneglance_server.engines.photos import Looker
+from oneglance_server.engines.crops import FaceCropper
 from oneglance_server.errors import StartupError
 from oneglance_server.loading import Models, load_models, picture_limits
 from oneglance_server.metrics import Metrics
+from oneglance_server.offload import Threads
 from oneglance_server.service.calibrating import CalibrationService
-from oneglance_server.service.encoding import Encoders, Photos
+from oneglance_server.service.detection import DetectionService
+from oneglance_server.service.encoders import Encoders
+from oneglance_server.service.encoding import CropBatcher, Encoding
 from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
-from oneglance_server.service.services import Door, Services
+from oneglance_server.service.models import ModelService
+from oneglance_server.service.services import ReadinessGate, Services
 from oneglance_server.service.styles import Stylizers
 from oneglance_server.service.stylizing import StylizationService, StylizeLimits
-from oneglance_server.servicers.budget import Budget
+from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
 from oneglance_server.servicers.identification import IdentificationServicer
@@ -74,9 +79,12 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.address = settings.listen
-        self._door = Door()
+        self._gate = ReadinessGate()
         self._metrics = Metrics()
-        self._interceptor = CallInterceptor(self._metrics, Budget(settings.max_inflight_bytes))
+        self._request_bytes = Limiter(
+            "requests", settings.max_inflight_bytes, unit="bytes", full="too many bytes of requests under way"
+        )
+        self._interceptor = CallInterceptor(self._metrics, self._request_bytes)
         self._metrics_server: tuple[WSGIServer, Thread] | None = None
         self._galleries: Galleries | None = None
         self._pools: list[ThreadPoolExecutor] = []
@@ -110,15 +118,13 @@ class Server:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ],
         )
-        budget = self._interceptor.budget
-        add_GalleryServiceServicer_to_server(GalleryServicer(self._door, settings.stream_window, budget), server)
-        add_SubjectServiceServicer_to_server(SubjectServicer(self._door, settings.stream_window, budget), server)
-        add_IdentificationServiceServicer_to_server(
-            IdentificationServicer(self._door, settings.stream_window, budget), server
-        )
-        add_DetectionServiceServicer_to_server(DetectionServicer(self._door), server)
-        add_ModelServiceServicer_to_server(ModelServicer(self._door), server)
-        add_StylizationServiceServicer_to_server(StylizationServicer(self._door, budget), server)
+        gate, window, request_bytes = self._gate, settings.stream_window, self._request_bytes
+        add_GalleryServiceServicer_to_server(GalleryServicer(gate, window, request_bytes), server)
+        add_SubjectServiceServicer_to_server(SubjectServicer(gate, window, request_bytes), server)
+        add_IdentificationServiceServicer_to_server(IdentificationServicer(gate, window, request_bytes), server)
+        add_DetectionServiceServicer_to_server(DetectionServicer(gate), server)
+        add_ModelServiceServicer_to_server(ModelServicer(gate), server)
+        add_StylizationServiceServicer_to_server(StylizationServicer(gate, request_bytes), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -149,11 +155,12 @@ class Server:
         read_pool = self._pool("read", _READ_THREADS)
         stylize_pool = self._pool("stylize", settings.stylize_workers, yield_to_others)
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
-        galleries = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings)
+        store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings)
         limits = picture_limits(settings)
-        loaded = Encoders(
+        cropper = self._cropper(models, limits)
+        encoding = Encoding(
             models.encoders,
-            self._photos(models, limits),
+            self._crops(cropper) if cropper else None,
             limits,
             encode_pool,
             workers=settings.encoder_workers,
@@ -161,9 +168,14 @@ class Server:
             max_queue=settings.encode_queue,
             observer=self._metrics.stage("encode"),
         )
-        gallery_service = GalleryService(galleries, loaded, read_pool)
+        reads, encoders, thresholds = Threads(read_pool), Encoders(models.encoders), Thresholds(models.encoders)
+        stylizers = Stylizers(models.painters)
         identification = IdentificationService(
-            gallery_service,
+            store,
+            reads,
+            encoders,
+            encoding,
+            thresholds,
             search_pool,
             workers=1,
             max_batch=settings.max_search_batch,
@@ -171,19 +183,21 @@ class Server:
             observer=self._metrics.stage("search"),
             on_decision=self._metrics.decision,
         )
-        self._metrics.watch_galleries(lambda: _all_galleries(galleries))
-        self._door.open(
+        galleries = GalleryService(store, reads, encoders, thresholds, on_deleted=identification.forget)
+        self._metrics.watch_galleries(lambda: _all_galleries(store))
+        self._gate.open(
             Services(
-                gallery_service,
-                EnrollmentService(gallery_service),
-                identification,
-                CalibrationService(gallery_service, identification),
-                self._stylization(models, limits, stylize_pool),
-                models.face_models,
+                models=ModelService(encoders, [*models.face_models, *stylizers.all()], thresholds),
+                galleries=galleries,
+                enrollment=EnrollmentService(store, reads, encoding),
+                identification=identification,
+                detection=DetectionService(cropper, encoding, encoders),
+                calibration=CalibrationService(store, reads, galleries, identification),
+                stylization=self._stylization(stylizers, limits, stylize_pool),
             )
         )
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", address=self.address, device=galleries.device, models=models.names)
+        log.info("serving", address=self.address, device=store.device, models=models.names)
 
     async def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, let those under way finish for ``grace_seconds``, write everything down, close."""
@@ -196,7 +210,7 @@ class Server:
             idle.cancel()
             await self._grpc.stop(0)
             await draining
-        self._door.shut("the server is draining")
+        self._gate.close("the server is draining")
         loop = asyncio.get_running_loop()
         if self._galleries is not None:
             await loop.run_in_executor(None, self._galleries.close)
@@ -208,18 +222,18 @@ class Server:
             http.server_close()
             thread.join()
 
-    def _stylization(self, models: Models, limits: PictureLimits, pool: ThreadPoolExecutor) -> StylizationService:
+    def _stylization(self, stylizers: Stylizers, limits: PictureLimits, pool: ThreadPoolExecutor) -> StylizationService:
         settings = self.settings
         return StylizationService(
-            Stylizers(models.painters),
+            stylizers,
             pool,
-            Budget(settings.stylize_inflight_pixels),
             StylizeLimits(
                 limits,
                 max_calls=settings.stylize_queue,
                 max_streams=settings.stylize_streams,
                 max_pixels=settings.max_stylize_pixels,
                 max_frame_pixels=settings.max_frame_pixels,
+                inflight_pixels=settings.stylize_inflight_pixels,
                 max_answer_bytes=settings.max_message_bytes,
             ),
             workers=settings.stylize_workers,
@@ -227,11 +241,11 @@ class Server:
             on_stage=self._metrics.stage_took,
         )
 
-    def _photos(self, models: Models, limits: PictureLimits) -> Photos | None:
+    def _cropper(self, models: Models, limits: PictureLimits) -> FaceCropper | None:
         if models.detector is None or models.landmarks is None:
             return None
         settings = self.settings
-        finder = Looker(
+        return FaceCropper(
             models.detector,
             models.landmarks,
             limits,
@@ -240,12 +254,16 @@ class Server:
             max_faces=settings.max_faces,
             on_stage=self._metrics.stage_took,
         )
-        return Photos(
-            finder,
+
+    def _crops(self, cropper: FaceCropper) -> CropBatcher:
+        settings = self.settings
+        return CropBatcher(
+            "photo",
+            cropper.crop,
             self._pool("photo", settings.photo_workers),
             workers=settings.photo_workers,
-            max_batch=settings.max_photo_batch,
-            max_queue=settings.photo_queue,
+            max_batch_rows=settings.max_photo_batch,
+            max_queue_rows=settings.photo_queue,
             observer=self._metrics.stage("photo"),
         )
 

@@ -33,7 +33,7 @@ class ServiceError(Exception):
         reason: UPPER_SNAKE_CASE, stable, listed in docs/errors.md.
         fields: (path in the request, description) pairs.
         metadata: values that belong to the reason.
-        photo: what was seen of a photo that is refused for its faces, an engines.photos.Photo.
+        photo: what was seen of a photo that is refused for its faces, a core Photo.
     """
 
     reason = "INTERNAL"

@@ -25,7 +25,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of BT.601
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PaintOptions:
     """How a picture shall be repainted.
 
     weights: float32 [S], how much of each style, summing to 1.
@@ -65,7 +65,7 @@ class Painter:
     def paint(
         self,
         data: bytes,
-        look: Look,
+        options: PaintOptions,
         format: OutputFormat,
         memory: FrameMemory | None = None,
         steadiness: float = 0.0,
@@ -75,19 +75,19 @@ class Painter:
         ``memory``, with ``steadiness``: of the stream whose next frame this is; it changes when the frame is done.
         Raises PictureError, MemoryError, and as Stylizer.run does.
         """
-        layers = decode_layers(data, self._limits, max_side=look.max_side, keep_alpha=HAS_ALPHA[format])
+        layers = decode_layers(data, self._limits, max_side=options.max_side, keep_alpha=HAS_ALPHA[format])
         height, width = layers.pixels.shape[:2]
         plan = self.grid.plan(height, width)
         frame = None
         moments, own = None, 1.0
         if memory is not None:
-            style = (self.stylizer.digest, look.weights.tobytes())
+            style = (self.stylizer.digest, options.weights.tobytes())
             frame = memory.begin(layers.pixels, style, steadiness)
             moments, own = frame.moments, frame.own
         used: Floats | None = None
         if len(plan) > 1:
             yield
-            _, moments = self.stylizer.run(self._small_copy(layers), look.weights, moments, own)
+            _, moments = self.stylizer.run(self._small_copy(layers), options.weights, moments, own)
             own, used = 0.0, moments
         painted = np.empty_like(layers.pixels)
         for row, column in plan:
@@ -97,18 +97,18 @@ class Painter:
                 cut(layers.pixels, row, column),
                 layers.alpha if layers.alpha is None else cut(layers.alpha, row, column),
             )
-            stylized, now = self.stylizer.run(_on_white(tile), look.weights, moments, own)
+            stylized, now = self.stylizer.run(_on_white(tile), options.weights, moments, own)
             used = now if used is None else used
             part = stylized[row.inner, column.inner]
             if frame is not None:
                 part = frame.steady(part, row.kept, column.kept)
             place = (row.kept, column.kept)
-            painted[place] = mixed(layers.pixels[place], part, look.strength, keep_colors=look.keep_colors)
+            painted[place] = mixed(layers.pixels[place], part, options.strength, keep_colors=options.keep_colors)
         if frame is not None and used is not None:
             frame.finish(used)
         if len(plan) > 1:
             yield
-        image = encode_picture(Layers(painted, layers.alpha), format, look.quality)
+        image = encode_picture(Layers(painted, layers.alpha), format, options.quality)
         return Painted(image, format, width, height, len(plan))
 
     def _small_copy(self, layers: Layers) -> Pixels:

@@ -8,8 +8,10 @@ import numpy as np
 
 from oneglance_core.calibration import Mated, NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
 from oneglance_core.manifests import Calibration
-from oneglance_index import Gallery, GalleryNotFound
+from oneglance_index import Galleries, Gallery, GalleryNotFound
+from oneglance_server.calls import Call
 from oneglance_server.errors import CannotCalibrate, InvalidRequest
+from oneglance_server.offload import Threads
 from oneglance_server.service.content import (
     MAX_DESCRIPTION_CHARACTERS,
     MAX_ID_CHARACTERS,
@@ -18,7 +20,7 @@ from oneglance_server.service.content import (
     check_id,
     check_text,
 )
-from oneglance_server.service.galleries import GalleryService
+from oneglance_server.service.galleries import GalleryService, GalleryState
 from oneglance_server.service.identification import IdentificationService
 
 MAX_CALIBRATION_PROBES = 1_000_000
@@ -35,11 +37,15 @@ class CalibrationProbe:
 
 
 class CalibrationService:
-    def __init__(self, galleries: GalleryService, identification: IdentificationService) -> None:
-        self.galleries = galleries
+    def __init__(
+        self, store: Galleries, reads: Threads, galleries: GalleryService, identification: IdentificationService
+    ) -> None:
+        self._store = store
+        self._reads = reads
+        self._galleries = galleries
         self._identification = identification
 
-    async def begin(self, gallery_id: str, target_fpir: float | None, data: str) -> "CalibrationRun":
+    async def begin(self, call: Call, gallery_id: str, target_fpir: float | None, data: str) -> "CalibrationRun":
         """``target_fpir`` None means 0.01. Raises InvalidRequest, GalleryNotFound, CannotCalibrate when it is empty."""
         check_id("settings.gallery_id", gallery_id)
         check_text("settings.data", data, MAX_DESCRIPTION_CHARACTERS)
@@ -48,29 +54,33 @@ class CalibrationService:
             raise InvalidRequest.field(
                 "settings.target_fpir", f"must be at least {1 / MAX_CALIBRATION_PROBES:g} and below 1, got {target:g}"
             )
-        gallery = await self.galleries.get(gallery_id)
+        gallery = (await self._galleries.get(call, gallery_id)).gallery
         if not gallery.subjects:
             raise _empty(gallery_id)
-        return CalibrationRun(self, gallery, target, data)
-
-    async def nearest(
-        self, gallery_id: str, content: Content, deadline: float | None
-    ) -> tuple[str | None, float | None, int]:
-        """(subject, squared L2) nearest to the probe, None without any, and how many subjects it was compared with.
-
-        Of a photo that doesn't say which face, the largest counts.
-        """
-        if isinstance(content, Picture) and content.face.which == "unset":
-            content = replace(content, face=replace(content.face, which="largest"))
-        found, size = await self._identification.nearest(gallery_id, content, "probe.example", deadline=deadline)
-        return (found.subject_id, found.distance, size) if found else (None, None, size)
+        return CalibrationRun(
+            self._store, self._reads, self._galleries, self._identification, call, gallery, target, data
+        )
 
 
 class CalibrationRun:
     """One calibration: ``measure`` each probe, several at once if you like, then ``finish``. Keeps no pictures."""
 
-    def __init__(self, service: CalibrationService, gallery: Gallery, target_fpir: float, data: str) -> None:
-        self._service = service
+    def __init__(
+        self,
+        store: Galleries,
+        reads: Threads,
+        galleries: GalleryService,
+        identification: IdentificationService,
+        call: Call,
+        gallery: Gallery,
+        target_fpir: float,
+        data: str,
+    ) -> None:
+        self._store = store
+        self._reads = reads
+        self._galleries = galleries
+        self._identification = identification
+        self._call = call
         self._gallery = gallery
         self._target = target_fpir
         self._data = data
@@ -83,33 +93,38 @@ class CalibrationRun:
         self._right = array("b")
         self._enrolled: set[str] = set()
 
-    async def measure(self, probe: CalibrationProbe, deadline: float | None) -> None:
-        """Search one probe. Raises SubjectNotFound for a mate who isn't enrolled, and as identify does."""
+    async def measure(self, probe: CalibrationProbe) -> None:
+        """Search one probe. Raises SubjectNotFound for a mate who isn't enrolled, and as identify does.
+
+        Of a photo that doesn't say which face, the largest counts.
+        """
         if probe.mated:
             await self._check_enrolled(probe.subject)
         else:
             check_text("probe.subject", probe.subject, MAX_ID_CHARACTERS)
-        subject, distance, size = await self._service.nearest(self._gallery.id, probe.content, deadline)
-        if distance is None:
+        content = probe.content
+        if isinstance(content, Picture) and content.face.which == "unset":
+            content = replace(content, face=replace(content.face, which="largest"))
+        found, size = await self._identification.nearest(self._call, self._gallery.id, content)
+        if found is None:
             raise _empty(self._gallery.id)
         self._sizes.add(size)
         if probe.mated:
-            self._mated.append(distance)
-            self._right.append(subject == probe.subject)
+            self._mated.append(found.distance)
+            self._right.append(found.subject_id == probe.subject)
         else:
-            self._non_mated.append(distance)
+            self._non_mated.append(found.distance)
             self._stranger.append(self._number(probe.subject))
 
-    async def finish(self, *, dry_run: bool, skipped: Sequence[str] = ()) -> tuple[Gallery, Calibration]:
+    async def finish(self, *, dry_run: bool, skipped: Sequence[str] = ()) -> tuple[GalleryState, Calibration]:
         """Fit, and unless ``dry_run`` make it the gallery's threshold. ``skipped``: why probes were left out.
 
         Returns the gallery as it is then. Raises CannotCalibrate, GalleryNotFound.
         """
         if not (self._non_mated or self._mated or skipped):
             raise InvalidRequest.field("probe", "at least one is required", reason="EMPTY")
-        galleries = self._service.galleries
         try:
-            calibration = await galleries.blocking(self._fit)
+            calibration = await self._reads.run(self._fit)
         except TooFewStrangers as error:
             text = str(error)
             if skipped:
@@ -121,12 +136,12 @@ class CalibrationRun:
             ) from error
         except TargetUnreachable as error:
             raise CannotCalibrate(str(error), reason="TARGET_UNREACHABLE") from error
-        gallery = await galleries.get(self._gallery.id)
-        if gallery.created != self._gallery.created:  # another one of the same name
-            raise GalleryNotFound(gallery.id)
+        state = await self._galleries.get(self._call, self._gallery.id)
+        if state.gallery.created != self._gallery.created:  # another one of the same name
+            raise GalleryNotFound(self._gallery.id)
         if not dry_run:
-            gallery = await galleries.set_tau(gallery.id, calibration.tau, calibration)
-        return gallery, calibration
+            state = await self._galleries.set_threshold(self._call, self._gallery.id, calibration.tau, calibration)
+        return state, calibration
 
     def _fit(self) -> Calibration:
         # Where the gallery changed meanwhile, the smallest size: for more subjects the expected FPIR is then overstated
@@ -152,8 +167,7 @@ class CalibrationRun:
     async def _check_enrolled(self, subject_id: str) -> None:
         if subject_id not in self._enrolled:
             check_id("probe.subject", subject_id)
-            galleries = self._service.galleries
-            await galleries.blocking(galleries.store.get_subject, self._gallery.id, subject_id)
+            await self._reads.run(self._store.get_subject, self._gallery.id, subject_id)
             self._enrolled.add(subject_id)
 
 

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.faces.finder import Face
+from oneglance_core.faces.selection import FaceChoice
 from oneglance_index import Candidate
-from oneglance_server.engines.photos import UNSET, Selector
 from oneglance_server.errors import InvalidRequest
 
 MAX_ID_CHARACTERS = 128
@@ -26,34 +26,41 @@ MAX_MATCHES = 10_000
 MAX_LISTED = 50_000  # candidates, or matches, in one answer
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
+ANY_FACE = FaceChoice()
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded picture; for an encoder of faces, ``face`` says which face of it."""
+    """An encoded picture; for an encoder of faces, ``face`` says which face of it.
 
-    data: bytes
-    face: Selector = UNSET
+    ``path`` names it in errors, here and below: where it stands in the request, as "probes[3].image".
+    """
+
+    path: str
+    data: bytes = field(repr=False)
+    face: FaceChoice = ANY_FACE
 
 
 @dataclass(frozen=True, slots=True)
-class TensorInput:
+class Tensor:
     """The encoder's input: ``dtype`` "uint8" or "float32", C order, little endian."""
 
+    path: str
     dtype: str
     shape: tuple[int, ...]
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ClientEncoding:
     """An encoding the caller made: float32 [D], and the digest of the encoder it says made it."""
 
-    values: npt.NDArray[np.float32]
+    path: str
+    values: npt.NDArray[np.float32] = field(repr=False)
     encoder_digest: str
 
 
-Content = Picture | TensorInput | ClientEncoding
+Content = Picture | Tensor | ClientEncoding
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from oneglance_core.faces.finder import Face
-from oneglance_index import Deleted, Enrolled, OnExisting, Subject, SubjectPage
+from oneglance_index import Deleted, Enrolled, Galleries, OnExisting, Subject, SubjectPage
+from oneglance_server.calls import Call
 from oneglance_server.errors import DeadlinePassed
+from oneglance_server.offload import Threads
 from oneglance_server.service.content import (
     MAX_EXAMPLES_PER_ENROLL,
     Content,
@@ -15,7 +17,8 @@ from oneglance_server.service.content import (
     check_id,
     check_labels,
 )
-from oneglance_server.service.galleries import GalleryService
+from oneglance_server.service.encoding import Encoding
+from oneglance_server.service.plan import Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,12 @@ class Enrollment:
 
 
 class EnrollmentService:
-    def __init__(self, galleries: GalleryService) -> None:
-        self._galleries = galleries
+    def __init__(self, store: Galleries, reads: Threads, encoding: Encoding) -> None:
+        self._store = store
+        self._reads = reads
+        self._encoding = encoding
 
-    async def enroll(
-        self, request: Enrollment, *, deadline: float | None, patient: bool = False
-    ) -> tuple[Enrolled, Provenance, Sequence[Face | None]]:
+    async def enroll(self, call: Call, request: Enrollment) -> tuple[Enrolled, Provenance, Sequence[Face | None]]:
         """Store all of a subject's new encodings, or none. Durable and in effect when it returns.
 
         Also says which face of each photo was taken.
@@ -46,27 +49,20 @@ class EnrollmentService:
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
         # Labels left out are kept, unless everything is to be replaced.
         labels = check_labels(request.labels) if request.labels or request.on_existing == "replace" else None
-        gallery = self._galleries.resolve(request.gallery_id)
-        store = self._galleries.store
+        gallery = self._store.known(check_id("gallery_id", request.gallery_id))
         if request.request_id:
             check_id("request_id", request.request_id)
-            earlier = await self._galleries.blocking(
-                store.replay, request.gallery_id, request.request_id, request.request_digest
+            earlier = await self._reads.run(
+                self._store.replay, request.gallery_id, request.request_id, request.request_digest
             )
             if earlier is not None:
                 return earlier, Provenance(gallery.encoder_digest, "", gallery_revision=earlier.revision), ()
-        encoded = await self._galleries.encoders.encode(
-            request.contents,
-            [f"examples[{i}]" for i in range(len(request.contents))],
-            digest=gallery.encoder_digest,
-            dimension=gallery.dimension,
-            deadline=deadline,
-            patient=patient,
-        )
-        if deadline is not None and deadline <= asyncio.get_running_loop().time():
+        space = Space(gallery.encoder_digest, gallery.dimension)
+        encoded = await self._encoding.encode(call, request.contents, space)
+        if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
             raise DeadlinePassed("the deadline passed before anything was stored")
         enrolled = await asyncio.wrap_future(
-            store.enroll(
+            self._store.enroll(
                 request.gallery_id,
                 request.subject_id,
                 encoded.vectors,
@@ -80,25 +76,22 @@ class EnrollmentService:
         provenance = Provenance(gallery.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
         return enrolled, provenance, encoded.faces
 
-    async def get(self, gallery_id: str, subject_id: str) -> Subject:
+    async def get(self, call: Call, gallery_id: str, subject_id: str) -> Subject:
         check_id("gallery_id", gallery_id)
         check_id("subject_id", subject_id)
-        return await self._galleries.blocking(self._galleries.store.get_subject, gallery_id, subject_id)
+        return await self._reads.run(self._store.get_subject, gallery_id, subject_id)
 
-    async def page(self, gallery_id: str, size: int, after: str | None) -> SubjectPage:
+    async def page(self, call: Call, gallery_id: str, size: int, after: str | None) -> SubjectPage:
         check_id("gallery_id", gallery_id)
-        return await self._galleries.blocking(
-            self._galleries.store.list_subjects, gallery_id, page_size=size, after=after
-        )
+        return await self._reads.run(self._store.list_subjects, gallery_id, page_size=size, after=after)
 
-    async def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Deleted:
-        for path, value in zip(
-            ("gallery_id", "subject_id", "encoding_id"), (gallery_id, subject_id, encoding_id), strict=True
-        ):
-            check_id(path, value)
-        return await asyncio.wrap_future(self._galleries.store.delete_encoding(gallery_id, subject_id, encoding_id))
-
-    async def delete_subject(self, gallery_id: str, subject_id: str) -> Deleted:
+    async def delete_encoding(self, call: Call, gallery_id: str, subject_id: str, encoding_id: str) -> Deleted:
         check_id("gallery_id", gallery_id)
         check_id("subject_id", subject_id)
-        return await asyncio.wrap_future(self._galleries.store.delete_subject(gallery_id, subject_id))
+        check_id("encoding_id", encoding_id)
+        return await asyncio.wrap_future(self._store.delete_encoding(gallery_id, subject_id, encoding_id))
+
+    async def delete_subject(self, call: Call, gallery_id: str, subject_id: str) -> Deleted:
+        check_id("gallery_id", gallery_id)
+        check_id("subject_id", subject_id)
+        return await asyncio.wrap_future(self._store.delete_subject(gallery_id, subject_id))

@@ -1,161 +1,96 @@
 """Galleries and their thresholds."""
 
 import asyncio
-import functools
-from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import replace
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from oneglance_core.manifests import Calibration
-from oneglance_index import Galleries, Gallery, GalleryPage, ThresholdVersion
-from oneglance_server.errors import ThresholdMissing
+from oneglance_index import Galleries, Gallery, ThresholdVersion
+from oneglance_server.calls import Call
+from oneglance_server.offload import Threads
 from oneglance_server.service.content import Tau, check_id, check_tau
-from oneglance_server.service.encoding import Encoders
+from oneglance_server.service.encoders import Encoders
+from oneglance_server.service.thresholds import Thresholds
 
-P = ParamSpec("P")
-T = TypeVar("T")
+
+@dataclass(frozen=True, slots=True)
+class GalleryState:
+    """A gallery, the tau in force in it, and whether its encoder is loaded."""
+
+    gallery: Gallery
+    tau: Tau | None
+    encoder_loaded: bool
 
 
 class GalleryService:
-    """Create, look up and delete galleries; say which tau applies."""
+    """Create, look up and delete galleries, and set their thresholds. ``on_deleted`` hears a deleted gallery's id."""
 
-    def __init__(self, galleries: Galleries, encoders: Encoders, executor: Executor) -> None:
-        self.store = galleries
-        self.encoders = encoders
-        self._executor = executor
-        self._calibrated = {
-            encoder.digest: _Calibrated(encoder.manifest.threshold)
-            for encoder in encoders.all()
-            if encoder.manifest.threshold
-        }
-        self._recommended = {
-            encoder.digest: encoder.manifest.author_threshold.tau
-            for encoder in encoders.all()
-            if encoder.manifest.author_threshold
-        }
+    def __init__(
+        self,
+        store: Galleries,
+        reads: Threads,
+        encoders: Encoders,
+        thresholds: Thresholds,
+        on_deleted: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._reads = reads
+        self._encoders = encoders
+        self._thresholds = thresholds
+        self._on_deleted = on_deleted
 
-    async def blocking(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking read off the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
-
-    async def create(self, gallery_id: str, encoder: str, description: str) -> Gallery:
+    async def create(self, call: Call, gallery_id: str, encoder: str, description: str) -> GalleryState:
         check_id("gallery_id", gallery_id)
-        chosen = self.encoders.find("encoder", encoder)
-        created = self.store.create_gallery(
+        chosen = self._encoders.find("encoder", encoder)
+        created = self._store.create_gallery(
             gallery_id, encoder_digest=chosen.digest, dimension=chosen.dimension, description=description
         )
-        return await asyncio.wrap_future(created)
+        return self._state(await asyncio.wrap_future(created))
 
-    async def get(self, gallery_id: str) -> Gallery:
+    async def get(self, call: Call, gallery_id: str) -> GalleryState:
         """As it is now, sizes and revision included."""
+        return self._state(await self._get(gallery_id))
+
+    async def page(self, call: Call, size: int, after: str | None) -> tuple[Sequence[GalleryState], str | None]:
+        """Up to ``size`` galleries, and the id to continue after."""
+        page = await self._reads.run(self._store.list_galleries, page_size=size, after=after)
+        return [self._state(gallery) for gallery in page.galleries], page.next_after
+
+    async def delete(self, call: Call, gallery_id: str) -> Gallery:
+        """The gallery as it was."""
         check_id("gallery_id", gallery_id)
-        return await self.blocking(self.store.get_gallery, gallery_id)
+        gone = await asyncio.wrap_future(self._store.delete_gallery(gallery_id))
+        self._on_deleted(gallery_id)
+        return gone
 
-    async def page(self, size: int, after: str | None) -> GalleryPage:
-        return await self.blocking(self.store.list_galleries, page_size=size, after=after)
+    async def threshold(self, call: Call, gallery_id: str) -> tuple[Tau, Calibration | None]:
+        """The tau in force, and what it was fitted on. Raises ThresholdMissing."""
+        gallery = await self._get(gallery_id)
+        tau = self._thresholds.of_gallery(gallery, gallery.subjects)
+        return tau, self._thresholds.evidence(gallery, tau)
 
-    async def delete(self, gallery_id: str) -> Gallery:
-        check_id("gallery_id", gallery_id)
-        return await asyncio.wrap_future(self.store.delete_gallery(gallery_id))
-
-    def resolve(self, gallery_id: str) -> Gallery:
-        """Its encoder, dimension and own tau, from memory; sizes and revision may be old. Raises GalleryNotFound."""
-        return self.store.known(check_id("gallery_id", gallery_id))
-
-    async def set_tau(self, gallery_id: str, tau: float | None, calibration: Calibration | None = None) -> Gallery:
-        """``calibration``: the evidence that ``tau`` comes with."""
+    async def set_threshold(
+        self, call: Call, gallery_id: str, tau: float | None, calibration: Calibration | None = None
+    ) -> GalleryState:
+        """``tau`` None: clear the gallery's own. ``calibration``: the evidence that ``tau`` comes with."""
         check_id("gallery_id", gallery_id)
         if tau is not None:
             check_tau("tau", tau)
         evidence = None if calibration is None else calibration.model_dump_json()
-        return await asyncio.wrap_future(self.store.set_threshold(gallery_id, tau, evidence))
+        return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, evidence)))
 
-    async def versions(self, gallery_id: str) -> list[tuple[ThresholdVersion, Tau | None, Calibration | None]]:
+    async def versions(
+        self, call: Call, gallery_id: str
+    ) -> list[tuple[ThresholdVersion, Tau | None, Calibration | None]]:
         """Every tau the gallery has had, the newest first, as it would apply now; None where its own was cleared."""
-        gallery = await self.get(gallery_id)
-        kept = await self.blocking(self.store.list_thresholds, gallery_id)
-        known = self._known(gallery)
-        return [
-            (
-                version,
-                None
-                if version.threshold is None
-                else _gallery_tau(
-                    version.threshold, version.version, version.since, version.calibration, known, gallery.subjects
-                ),
-                _ready(version.calibration).calibration if version.calibration else None,
-            )
-            for version in kept
-        ]
+        gallery = await self._get(gallery_id)
+        kept = await self._reads.run(self._store.list_thresholds, gallery_id)
+        return [(version, *self._thresholds.of_version(gallery, version)) for version in kept]
 
-    def tau(self, gallery: Gallery, size: int, requested: float | None = None) -> Tau:
-        """The tau that applies: the request's, else the gallery's, else the model's, else its author's.
+    async def _get(self, gallery_id: str) -> Gallery:
+        check_id("gallery_id", gallery_id)
+        return await self._reads.run(self._store.get_gallery, gallery_id)
 
-        ``size``: subjects enrolled, for the expected FPIR. Raises ThresholdMissing.
-        """
-        known = self._known(gallery)
-        if requested is None and gallery.threshold is not None:
-            version = gallery.threshold_revision
-            fitted = gallery.calibration if gallery.calibration_revision == version else None
-            return _gallery_tau(gallery.threshold, version, gallery.threshold_since, fitted, known, size)
-        chosen = self.model_tau(gallery.encoder_digest, size, requested)
-        return replace(chosen, fmr=known.fmr(chosen.value) if known else None)
-
-    def model_tau(self, digest: str, size: int, requested: float | None = None) -> Tau:
-        """The request's tau, else that of encoder ``digest``: calibrated, or its author's. Raises ThresholdMissing."""
-        known = self._calibrated.get(digest)
-        if requested is not None:
-            tau = check_tau("tau", requested)
-            return Tau(tau, "request", "", known.fmr(tau) if known else None, size)
-        if known is not None:
-            return Tau(known.tau, "model", known.id, known.fmr(known.tau), size, known.target_fpir)
-        if digest in self._recommended:
-            return Tau(self._recommended[digest], "author", "", None, size)
-        raise ThresholdMissing(
-            "no tau: the request gives none, the gallery has none, and its model is not calibrated or not loaded",
-            metadata={"encoder_digest": digest},
-        )
-
-    def evidence(self, gallery: Gallery, tau: Tau) -> Calibration | None:
-        """What ``tau`` was fitted on, if it was."""
-        known = self._known(gallery) if tau.source == "calibration" else self._calibrated.get(gallery.encoder_digest)
-        return known.calibration if known and tau.source in ("calibration", "model") else None
-
-    def _known(self, gallery: Gallery) -> "_Calibrated | None":
-        """What is known of error rates in this gallery: from its own newest calibration, else the model's."""
-        if gallery.calibration is not None:
-            return _ready(gallery.calibration)
-        return self._calibrated.get(gallery.encoder_digest)
-
-
-class _Calibrated:
-    """A calibration made ready once: every answer asks for it."""
-
-    def __init__(self, calibration: Calibration) -> None:
-        self.calibration = calibration
-        self.tau = calibration.tau
-        self.id = calibration.id
-        self.target_fpir = calibration.target_fpir
-        self.fmr = functools.lru_cache(maxsize=1024)(calibration.fmr)
-
-
-@functools.lru_cache(maxsize=1024)
-def _ready(calibration: str) -> _Calibrated:
-    return _Calibrated(Calibration.model_validate_json(calibration))
-
-
-def _gallery_tau(
-    value: float, version: int, since: float | None, calibration: str | None, known: _Calibrated | None, size: int
-) -> Tau:
-    """``calibration``: what this very tau came from; ``known``: what gives its FMR."""
-    return Tau(
-        value,
-        "gallery" if calibration is None else "calibration",
-        str(version),
-        known.fmr(value) if known else None,
-        size,
-        None if calibration is None else _ready(calibration).target_fpir,
-        since,
-    )
+    def _state(self, gallery: Gallery) -> GalleryState:
+        loaded = self._encoders.by_digest(gallery.encoder_digest) is not None
+        return GalleryState(gallery, self._thresholds.in_force(gallery), loaded)

@@ -1,21 +1,22 @@
-"""Verify (1:1), identify (1:K, open set), encode."""
+"""Identify (1:K, open set), verify (1:1), compare, encode: what each asks of the pass (encoding.py), and what it does
+with the encodings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from oneglance_core.distance import squared_l2
-from oneglance_core.faces.finder import Face, Photo, SmallFaces
-from oneglance_index import Candidate, Found, Gallery, Search
+from oneglance_core.faces.finder import Face, Photo
+from oneglance_index import Candidate, Found, Galleries, Gallery, Search
+from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
-from oneglance_server.engines.photos import Look, Looker, Selector
 from oneglance_server.errors import InvalidRequest
+from oneglance_server.offload import Threads
 from oneglance_server.service.content import (
     DEFAULT_CANDIDATES,
     MAX_CANDIDATES,
     MAX_LISTED,
     MAX_MATCHES,
-    MAX_PHOTOS,
     MAX_PROBES,
     ClientEncoding,
     Content,
@@ -26,8 +27,10 @@ from oneglance_server.service.content import (
     check_id,
     check_size,
 )
-from oneglance_server.service.encoding import Encoded, Encoders, chip_of
-from oneglance_server.service.galleries import GalleryService
+from oneglance_server.service.encoders import Encoders
+from oneglance_server.service.encoding import Encoded, Encoding
+from oneglance_server.service.plan import Space
+from oneglance_server.service.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,11 @@ class IdentificationService:
 
     def __init__(
         self,
-        galleries: GalleryService,
+        store: Galleries,
+        reads: Threads,
+        encoders: Encoders,
+        encoding: Encoding,
+        thresholds: Thresholds,
         executor: Executor,
         *,
         workers: int,
@@ -67,13 +74,16 @@ class IdentificationService:
         observer: BatchObserver,
         on_decision: Callable[[str, str, int], None],
     ) -> None:
-        self._galleries = galleries
-        self._encoders: Encoders = galleries.encoders
+        self._store = store
+        self._reads = reads
+        self._encoders = encoders
+        self._encoding = encoding
+        self._thresholds = thresholds
         self._on_decision = on_decision
         self._batchers: dict[str, Batcher[Search, Found]] = {}
         self._new_batcher: Callable[[str], Batcher[Search, Found]] = lambda gallery_id: Batcher[Search, Found](
             "search",
-            lambda searches: galleries.store.search_many(gallery_id, searches),
+            lambda searches: store.search_many(gallery_id, searches),
             executor,
             workers=workers,
             max_batch_rows=max_batch,
@@ -87,50 +97,42 @@ class IdentificationService:
 
     async def identify(
         self,
+        call: Call,
         gallery_id: str,
         probes: Sequence[Content],
         *,
         max_candidates: int,
         tau: float | None,
         all_matches: bool,
-        deadline: float | None,
-        patient: bool = False,
     ) -> Identified:
         """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none."""
         check_count("probes", probes, MAX_PROBES)
-        k = check_size("max_candidates", max_candidates, DEFAULT_CANDIDATES, MAX_CANDIDATES)
-        _check_listed(k, len(probes))
-        gallery = self._galleries.resolve(gallery_id)
-        threshold = self._galleries.tau(gallery, 0, tau)  # its size is known only after the search
-        applied = threshold.value
-        paths = [f"probes[{i}]" for i in range(len(probes))]
-        encoded = await self._encode(probes, paths, gallery, deadline, patient, every_face=True)
+        candidates = check_size("max_candidates", max_candidates, DEFAULT_CANDIDATES, MAX_CANDIDATES)
+        _check_listed(candidates, len(probes))
+        gallery = self._gallery(gallery_id)
+        threshold = self._thresholds.of_gallery(gallery, 0, tau)  # its size is known only after the search
+        encoded = await self._encoding.encode(call, probes, _space(gallery), faces="all")
         if not encoded.owners:
-            now = await self._galleries.get(gallery_id)
+            gallery = await self._reads.run(self._store.get_gallery, gallery_id)
             nothing = Provenance(
-                gallery.encoder_digest, encoded.provider, gallery_revision=now.revision, gallery_size=now.subjects
-            )
-            return Identified((), replace(threshold, size=now.subjects), nothing, encoded.photos)
-        _check_listed(k, len(encoded.owners))
-        found = await self._batcher(gallery_id).submit(
-            Search(
-                encoded.vectors,
                 gallery.encoder_digest,
-                k,
-                applied if all_matches else None,
-                min(MAX_MATCHES, MAX_LISTED // len(encoded.vectors)),
-            ),
-            rows=len(encoded.owners),
-            deadline=deadline,
-            patient=patient or bool(encoded.photos),
-        )
+                encoded.provider,
+                gallery_revision=gallery.revision,
+                gallery_size=gallery.subjects,
+            )
+            return Identified((), replace(threshold, size=gallery.subjects), nothing, encoded.photos)
+        _check_listed(candidates, len(encoded.owners))
+        search = Search(encoded.vectors, gallery.encoder_digest, candidates)
+        if all_matches:
+            limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
+            search = replace(search, within=threshold.value, limit=limit)
+        found = await self._search(call, gallery_id, search, encoded)
         answers = []
-        for owner, face, candidates, matches, truncated in zip(
+        for owner, face, nearest, matches, truncated in zip(
             encoded.owners, encoded.faces, found.candidates, found.matches, found.truncated, strict=True
         ):
-            nearest = candidates[0] if candidates else None
-            identified = nearest.subject_id if nearest and nearest.distance <= applied else None
-            answers.append(Identification(owner, face, identified, candidates, matches, truncated))
+            mate = nearest[0].subject_id if nearest and nearest[0].distance <= threshold.value else None
+            answers.append(Identification(owner, face, mate, nearest, matches, truncated))
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
         self._on_decision(gallery_id, "unknown", len(answers) - known)
@@ -138,139 +140,95 @@ class IdentificationService:
         return Identified(answers, threshold, _provenance(gallery, encoded, found), encoded.photos)
 
     async def verify(
-        self, gallery_id: str, subject_id: str, probe: Content, *, tau: float | None, deadline: float | None
+        self, call: Call, gallery_id: str, subject_id: str, probe: Content, *, tau: float | None
     ) -> Verification:
         """Is the probe this enrolled subject?"""
         check_id("subject_id", subject_id)
-        gallery = self._galleries.resolve(gallery_id)
-        threshold = self._galleries.tau(gallery, 1, tau)  # one claimed identity: K = 1
-        encoded = await self._encode([probe], ["probe"], gallery, deadline)
-        result = await self._galleries.blocking(
-            self._galleries.store.verify,
-            gallery_id,
-            subject_id,
-            encoded.vectors,
-            encoder_digest=gallery.encoder_digest,
+        gallery = self._gallery(gallery_id)
+        threshold = self._thresholds.of_gallery(gallery, 1, tau)  # one claimed identity: K = 1
+        encoded = await self._encoding.encode(call, [probe], _space(gallery))
+        found = await self._reads.run(
+            self._store.verify, gallery_id, subject_id, encoded.vectors, encoder_digest=gallery.encoder_digest
         )
-        nearest = result.candidates[0][0]
-        same = nearest.distance <= threshold.value
-        self._on_decision(gallery_id, "same" if same else "different", 1)
-        return Verification(
-            same, nearest.distance, nearest.encoding_id, threshold, _provenance(gallery, encoded, result), encoded.faces
+        nearest = found.candidates[0][0]
+        return self._verified(
+            gallery_id, nearest.distance, nearest.encoding_id, threshold, _provenance(gallery, encoded, found), encoded
         )
 
     async def compare(
-        self,
-        gallery_id: str,
-        encoder: str,
-        probe: Content,
-        other: Content,
-        *,
-        tau: float | None,
-        deadline: float | None,
+        self, call: Call, gallery_id: str, encoder: str, probe: Content, other: Content, *, tau: float | None
     ) -> Verification:
         """Do two examples show the same subject? tau is the request's, the gallery's or the encoder's."""
         if gallery_id:
-            gallery = self._galleries.resolve(gallery_id)
-            threshold = self._galleries.tau(gallery, 1, tau)
-            digest, dimension = gallery.encoder_digest, gallery.dimension
+            gallery = self._gallery(gallery_id)
+            threshold = self._thresholds.of_gallery(gallery, 1, tau)
+            space = _space(gallery)
         else:
             chosen = self._encoders.find("encoder", encoder)
-            digest, dimension = chosen.digest, chosen.dimension
-            threshold = self._galleries.model_tau(digest, 1, tau)
-        encoded = await self._encoders.encode(
-            [probe, other], ["probe", "other"], digest=digest, dimension=dimension, deadline=deadline
-        )
+            threshold = self._thresholds.of_model(chosen.digest, 1, tau)
+            space = Space(chosen.digest, chosen.dimension)
+        encoded = await self._encoding.encode(call, [probe, other], space)
         distance = float(squared_l2(encoded.vectors[0], encoded.vectors[1]))
-        same = distance <= threshold.value
-        self._on_decision(gallery_id, "same" if same else "different", 1)
-        return Verification(same, distance, "", threshold, Provenance(digest, encoded.provider), encoded.faces)
+        return self._verified(gallery_id, distance, "", threshold, Provenance(space.digest, encoded.provider), encoded)
 
-    async def encode(
-        self, encoder: str, examples: Sequence[Content], *, deadline: float | None
-    ) -> tuple[Encoded, Provenance]:
+    async def encode(self, call: Call, encoder: str, examples: Sequence[Content]) -> tuple[Encoded, Provenance]:
         """f(x) of each example. Nothing is stored."""
         check_count("examples", examples, MAX_PROBES)
         chosen = self._encoders.find("encoder", encoder)
-        for i, content in enumerate(examples):
+        for content in examples:
             if isinstance(content, ClientEncoding):
-                raise InvalidRequest.field(f"examples[{i}].encoding", "is an encoding already")
-        paths = [f"examples[{i}]" for i in range(len(examples))]
-        encoded = await self._encoders.encode(
-            examples, paths, digest=chosen.digest, dimension=chosen.dimension, deadline=deadline
-        )
+                raise InvalidRequest.field(content.path, "is an encoding already")
+        encoded = await self._encoding.encode(call, examples, Space(chosen.digest, chosen.dimension))
         return encoded, Provenance(chosen.digest, encoded.provider)
 
-    async def nearest(
-        self, gallery_id: str, probe: Content, path: str, *, deadline: float | None
-    ) -> tuple[Candidate | None, int]:
+    async def nearest(self, call: Call, gallery_id: str, probe: Content) -> tuple[Candidate | None, int]:
         """The nearest subject to one probe, and how many it was compared with. No decision, and none is counted."""
-        gallery = self._galleries.resolve(gallery_id)
-        encoded = await self._encode([probe], [path], gallery, deadline, patient=True)
-        found = await self._batcher(gallery_id).submit(
-            Search(encoded.vectors, gallery.encoder_digest, 1), rows=1, deadline=deadline, patient=True
-        )
+        gallery = self._gallery(gallery_id)
+        encoded = await self._encoding.encode(call, [probe], _space(gallery))
+        found = await self._search(call, gallery_id, Search(encoded.vectors, gallery.encoder_digest, 1), encoded)
         return (found.candidates[0][0] if found.candidates[0] else None), found.subjects
 
-    async def detect(
-        self, images: Sequence[bytes], small_faces: SmallFaces, *, deadline: float | None
-    ) -> tuple[Sequence[Photo], Looker]:
-        """The faces of each photo, and what found them. Nothing is stored."""
-        check_count("images", images, MAX_PHOTOS)
-        photos = self._encoders.photos
-        # Quality is judged on the aligned face, as the first encoder of faces wants it.
-        chip = next((chip for encoder in self._encoders.all() if (chip := chip_of(encoder))), None)
-        selector = Selector("all", small_faces=small_faces)
-        looked = await photos.look(
-            [Look(image, selector, chip, quality_only=True) for image in images],
-            [f"images[{i}]" for i in range(len(images))],
-            deadline=deadline,
-        )
-        return [one.photo for one in looked], photos.finder
+    def _gallery(self, gallery_id: str) -> Gallery:
+        """Its encoder, dimension and own tau, from memory; sizes and revision may be old. Raises GalleryNotFound."""
+        return self._store.known(check_id("gallery_id", gallery_id))
 
-    async def _encode(
-        self,
-        contents: Sequence[Content],
-        paths: Sequence[str],
-        gallery: Gallery,
-        deadline: float | None,
-        patient: bool = False,
-        every_face: bool = False,
-    ) -> Encoded:
-        return await self._encoders.encode(
-            contents,
-            paths,
-            digest=gallery.encoder_digest,
-            dimension=gallery.dimension,
-            deadline=deadline,
-            patient=patient,
-            every_face=every_face,
-        )
-
-    def _batcher(self, gallery_id: str) -> Batcher[Search, Found]:
+    async def _search(self, call: Call, gallery_id: str, search: Search, encoded: Encoded) -> Found:
         batcher = self._batchers.get(gallery_id)
         if batcher is None:
             batcher = self._batchers[gallery_id] = self._new_batcher(gallery_id)
-        return batcher
+        if encoded.photos:
+            call = replace(call, patient=True)  # what was done already shall not be thrown away for a full queue
+        return await batcher.submit(search, call, rows=len(search.probes))
+
+    def _verified(
+        self, gallery_id: str, distance: float, encoding_id: str, tau: Tau, provenance: Provenance, encoded: Encoded
+    ) -> Verification:
+        same = distance <= tau.value
+        self._on_decision(gallery_id, "same" if same else "different", 1)
+        return Verification(same, distance, encoding_id, tau, provenance, encoded.faces)
 
 
-def _check_listed(k: int, probes: int) -> None:
-    if k * probes > MAX_LISTED:
+def _space(gallery: Gallery) -> Space:
+    return Space(gallery.encoder_digest, gallery.dimension)
+
+
+def _check_listed(candidates: int, probes: int) -> None:
+    if candidates * probes > MAX_LISTED:
         raise InvalidRequest.field(
             "max_candidates",
-            f"{k} candidates for each of {probes} probes are more than {MAX_LISTED} in one answer",
+            f"{candidates} candidates for each of {probes} probes are more than {MAX_LISTED} in one answer",
             reason="TOO_MANY",
             limit=MAX_LISTED,
         )
 
 
-def _provenance(gallery: Gallery, encoded: Encoded, result: Found) -> Provenance:
+def _provenance(gallery: Gallery, encoded: Encoded, found: Found) -> Provenance:
     return Provenance(
         encoder_digest=gallery.encoder_digest,
         execution_provider=encoded.provider,
-        index_kind=result.kind,
-        index_device=result.device,
-        exact=result.exact,
-        gallery_revision=result.revision,
-        gallery_size=result.subjects,
+        index_kind=found.kind,
+        index_device=found.device,
+        exact=found.exact,
+        gallery_revision=found.revision,
+        gallery_size=found.subjects,
     )

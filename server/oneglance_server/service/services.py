@@ -1,28 +1,30 @@
-"""The service layer as one value, and the door in front of it."""
+"""The service layer as one value, and the gate in front of it."""
 
 from dataclasses import dataclass
 
-from oneglance_server.engines.faces import Detector, Landmarks
 from oneglance_server.errors import NotServing
 from oneglance_server.service.calibrating import CalibrationService
+from oneglance_server.service.detection import DetectionService
 from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
+from oneglance_server.service.models import ModelService
 from oneglance_server.service.stylizing import StylizationService
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
+    models: ModelService
     galleries: GalleryService
     enrollment: EnrollmentService
     identification: IdentificationService
+    detection: DetectionService
     calibration: CalibrationService
     stylization: StylizationService
-    face_models: tuple[Detector | Landmarks, ...] = ()
 
 
-class Door:
-    """Open while the server serves; shut while it loads or drains."""
+class ReadinessGate:
+    """Open while the server serves; closed while it loads or drains."""
 
     def __init__(self) -> None:
         self._services: Services | None = None
@@ -31,12 +33,12 @@ class Door:
     def open(self, services: Services) -> None:
         self._services = services
 
-    def shut(self, why: str) -> None:
+    def close(self, why: str) -> None:
         self._services, self._why = None, why
 
     @property
     def services(self) -> Services:
-        """Raises NotServing while the door is shut."""
+        """Raises NotServing while the gate is closed."""
         if self._services is None:
             raise NotServing(self._why)
         return self._services

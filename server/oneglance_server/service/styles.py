@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.manifests import Style
-from oneglance_server.engines.painting import Look, Painter
+from oneglance_server.engines.painting import Painter, PaintOptions
 from oneglance_server.engines.picture_output import OutputFormat
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest, ModelNotFound, StyleNotFound, StylizerNotLoaded
@@ -40,7 +40,7 @@ class Order:
     """Checked settings: who paints, and how."""
 
     painter: Painter
-    look: Look
+    options: PaintOptions
     format: OutputFormat | None
 
 
@@ -73,14 +73,14 @@ class Stylizers:
             raise InvalidRequest.field(f"{path}.quality", f"must be 1 to 100, or 0, got {settings.quality}")
         if settings.max_side < 0:
             raise InvalidRequest.field(f"{path}.max_side", f"must be 0 or more, got {settings.max_side}")
-        look = Look(
+        options = PaintOptions(
             _weights(painter.stylizer.manifest.styles, settings.styles, f"{path}.styles"),
             strength,
             settings.keep_colors,
             settings.quality or DEFAULT_QUALITY,
             settings.max_side,
         )
-        return Order(painter, look, settings.format)
+        return Order(painter, options, settings.format)
 
     def _find(self, path: str, name_or_digest: str) -> Painter:
         self.check_loaded()

@@ -12,18 +12,20 @@ isn't known before its header is read, and one whose deadline passes meanwhile l
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 from oneglance_core.pictures import PictureError, PictureLimits, read_header, shrunk
+from oneglance_server.admission import Limiter
+from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.painting import Painted, Steps
 from oneglance_server.engines.picture_output import OutputFormat, check_sides
 from oneglance_server.engines.steadying import FrameMemory
-from oneglance_server.errors import DeadlinePassed, InvalidRequest, Overloaded
+from oneglance_server.engines.stylizer import Stylizer
+from oneglance_server.errors import InvalidRequest, Overloaded
 from oneglance_server.service.styles import Order, StyleSettings, Stylizers, check_steadiness
 
 _QUEUE = "stylize"
@@ -31,23 +33,18 @@ _OVERHEAD_BYTES = 1024  # of the message around a picture, at most
 _SAME: dict[str, OutputFormat] = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WEBP"}
 
 
-class Room(Protocol):
-    """Something limited that is taken for a while; see servicers.budget.Budget."""
-
-    async def wait(self, size: int, /) -> None: ...
-    def give(self, size: int, /) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class StylizeLimits:
     """max_calls: waiting or under way. max_streams: open. max_pixels, max_frame_pixels: of a picture, of a frame.
-    max_answer_bytes: of the message that carries one."""
+    inflight_pixels: of the pictures, not frames, under way at once. max_answer_bytes: of the message that carries one.
+    """
 
     pictures: PictureLimits
     max_calls: int
     max_streams: int
     max_pixels: int
     max_frame_pixels: int
+    inflight_pixels: int
     max_answer_bytes: int
 
 
@@ -68,106 +65,139 @@ class FrameOrder:
     steadiness: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Where a picture is in the request, for errors, and what holds for it."""
-
-    path: str
-    max_pixels: int
-    deadline: float | None
-    patient: bool = False
-    memory: FrameMemory | None = None
-    steadiness: float = 0.0
-
-
 class StylizationService:
     """Stylizes pictures. Belongs to one event loop.
 
     Args:
         executor: where pictures are decoded, painted and encoded; ``workers``: how many steps it takes at once.
-        room: the pixels of calls under way.
         on_stage: hears how long each step took, in the stage ``stylize``.
     """
 
     def __init__(
-        self, stylizers: Stylizers, executor: Executor, room: Room, limits: StylizeLimits, *, workers: int,
+        self, stylizers: Stylizers, executor: Executor, limits: StylizeLimits, *, workers: int,
         observer: BatchObserver, on_stage: Callable[[str, float], None],
     ) -> None:  # fmt: skip
-        self.stylizers = stylizers
-        self._room = room
+        self._stylizers = stylizers
         self._limits = limits
-        self._on_stage = on_stage
-        self._calls = 0
-        self._streams = 0
-        # Calls and streams are admitted here; each has one step in the batcher at most, which never refuses.
-        self._batcher = Batcher[Steps, Painted | None](
-            _QUEUE,
-            self._step,
-            executor,
-            workers=workers,
-            max_batch_rows=1,
-            max_queue_rows=limits.max_calls + limits.max_streams,
-            observer=observer,
+        self.calls = Limiter(_QUEUE, limits.max_calls, unit="calls")
+        self.streams = Limiter(
+            "stylize_streams", limits.max_streams, unit="streams", full="as many streams are open as may be"
+        )
+        self.pixels = Limiter(_QUEUE, limits.inflight_pixels, unit="pixels")
+        self._pictures = _PicturePass(
+            limits,
+            # Calls and streams are admitted by the limiters; each has one step in the batcher at most.
+            Batcher[Steps, Painted | None](
+                _QUEUE,
+                _Step(on_stage),
+                executor,
+                workers=workers,
+                max_batch_rows=1,
+                max_queue_rows=limits.max_calls + limits.max_streams,
+                observer=observer,
+            ),
         )
 
-    async def stylize(self, image: bytes, settings: StyleSettings, *, deadline: float | None) -> Stylized:
+    @property
+    def steps_waiting(self) -> int:
+        return self._pictures.batcher.waiting
+
+    def styles(self, call: Call) -> list[Stylizer]:
+        """The loaded stylizers, by name."""
+        return self._stylizers.all()
+
+    async def stylize(self, call: Call, image: bytes, settings: StyleSettings) -> Stylized:
         """One picture.
 
         Raises InvalidRequest, ModelNotFound, StyleNotFound, StylizerNotLoaded, Overloaded, DeadlinePassed.
         """
-        order = self.stylizers.order(settings, "settings")
-        if self._calls >= self._limits.max_calls:
-            raise Overloaded(
-                f"the {_QUEUE} queue is full", metadata={"queue": _QUEUE, "max_calls": self._limits.max_calls}
-            )
-        self._calls += 1
+        order = self._stylizers.order(settings, "settings")
+        self.calls.take()
         try:
-            return await self._paint(image, order, _Job("image", self._limits.max_pixels, deadline))
+            return await self._pictures.stylize(call, image, order, "image", self._limits.max_pixels, self.pixels)
         finally:
-            self._calls -= 1
+            self.calls.give()
 
     @contextmanager
-    def stream(self, deadline: float | None) -> Iterator["FrameStream"]:
+    def stream(self, call: Call) -> Iterator["FrameStream"]:
         """A stream of frames, open while the block runs. Raises StylizerNotLoaded, Overloaded."""
-        self.stylizers.check_loaded()
-        if self._streams >= self._limits.max_streams:
-            raise Overloaded(
-                "as many streams are open as may be",
-                metadata={"queue": "stylize_streams", "max_streams": self._limits.max_streams},
-            )
-        self._streams += 1
+        self._stylizers.check_loaded()
+        self.streams.take()
         try:
-            yield FrameStream(self, self._limits.max_frame_pixels, deadline)
+            yield FrameStream(self._stylizers, self._pictures, call, self._limits.max_frame_pixels)
         finally:
-            self._streams -= 1
+            self.streams.give()
 
-    async def _paint(self, image: bytes, order: Order, job: _Job) -> Stylized:
+
+class FrameStream:
+    """One stream: its frames are stylized one after another, and each may remember the one before."""
+
+    def __init__(self, stylizers: Stylizers, pictures: "_PicturePass", call: Call, max_pixels: int) -> None:
+        self._stylizers = stylizers
+        self._pictures = pictures
+        self._call = call
+        self._max_pixels = max_pixels
+        self._memory = FrameMemory()
+
+    def order(self, settings: StyleSettings, steadiness: float | None) -> FrameOrder:
+        """Raises InvalidRequest, ModelNotFound, StyleNotFound."""
+        order = self._stylizers.order(settings, "settings.settings")
+        return FrameOrder(order, check_steadiness("settings.steadiness", steadiness))
+
+    async def stylize(self, frame: bytes, order: FrameOrder) -> Stylized:
+        """The next frame, after the one before is done. Raises as StylizationService.stylize.
+
+        Frames take no pixels of the limiter: they would wait behind large pictures.
+        """
+        return await self._pictures.stylize(
+            self._call, frame, order.order, "frame", self._max_pixels, None, self._memory, order.steadiness
+        )
+
+
+class _PicturePass:
+    """What a picture and a frame go through alike: header, checks, painting step by step."""
+
+    def __init__(self, limits: StylizeLimits, batcher: Batcher[Steps, Painted | None]) -> None:
+        self._limits = limits
+        self.batcher = batcher
+
+    async def stylize(
+        self,
+        call: Call,
+        image: bytes,
+        order: Order,
+        path: str,
+        max_pixels: int,
+        pixels: Limiter | None,
+        memory: FrameMemory | None = None,
+        steadiness: float = 0.0,
+    ) -> Stylized:
+        """``path`` names the picture in errors. ``pixels``: the limiter that its pixels pass, if any."""
         try:
             header = await asyncio.get_running_loop().run_in_executor(None, read_header, image, self._limits.pictures)
-            width, height = shrunk(header.width, header.height, order.look.max_side)
+            width, height = shrunk(header.width, header.height, order.options.max_side)
             format = order.format or _SAME.get(header.format, "PNG")
             least = order.painter.grid.least
-            if max(width, least) * max(height, least) > job.max_pixels:
+            if max(width, least) * max(height, least) > max_pixels:
                 raise PictureError(
                     "IMAGE_TOO_LARGE",
-                    f"{width} x {height} pixels to stylize, at most {job.max_pixels} in all, a side counting as "
-                    f"{least} at least; max_side shrinks it",
+                    f"{width} x {height} pixels to stylize, at most {max_pixels} in all, a side counting as {least} at "
+                    "least; max_side shrinks it",
                 )
             check_sides(width, height, format)
-            steps = order.painter.paint(image, order.look, format, job.memory, job.steadiness)
-            # Frames take none of it: they would wait behind large pictures.
-            async with nullcontext() if job.patient else self._space(width * height, job.deadline):
+            steps = order.painter.paint(image, order.options, format, memory, steadiness)
+            async with nullcontext() if pixels is None else pixels.hold(replace(call, patient=True), width * height):
                 painted = None
                 while painted is None:
-                    painted = await self._batcher.submit(steps, deadline=job.deadline, patient=job.patient)
+                    painted = await self.batcher.submit(steps, call)
         except MemoryError as error:
             raise Overloaded.for_want_of_memory("pictures") from error
         except PictureError as error:
-            raise InvalidRequest.field(job.path, str(error), reason=error.reason) from error
+            raise InvalidRequest.field(path, str(error), reason=error.reason) from error
         allowed = self._limits.max_answer_bytes - _OVERHEAD_BYTES
         if len(painted.image) > allowed:
             raise InvalidRequest.field(
-                job.path,
+                path,
                 f"the stylized picture has {len(painted.image)} bytes as {format}, a message holds {allowed}; ask for "
                 "JPEG or WebP, or less max_side",
                 reason="ANSWER_TOO_LARGE",
@@ -176,19 +206,14 @@ class StylizationService:
             )
         return Stylized(painted, order.painter.stylizer.digest, order.painter.stylizer.execution_provider)
 
-    @asynccontextmanager
-    async def _space(self, pixels: int, deadline: float | None) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._room.wait(pixels)
-        except TimeoutError as error:
-            raise DeadlinePassed(f"the deadline passed in the {_QUEUE} queue") from error
-        try:
-            yield
-        finally:
-            self._room.give(pixels)
 
-    def _step(self, items: Sequence[Steps]) -> Sequence[Painted | Exception | None]:
+class _Step:
+    """Runs one step of one picture: None until it is painted."""
+
+    def __init__(self, on_stage: Callable[[str, float], None]) -> None:
+        self._on_stage = on_stage
+
+    def __call__(self, items: Sequence[Steps]) -> Sequence[Painted | Exception | None]:
         (steps,) = items
         started = time.perf_counter()
         try:
@@ -203,25 +228,3 @@ class StylizationService:
         finally:
             self._on_stage(_QUEUE, time.perf_counter() - started)
         return [None]
-
-
-class FrameStream:
-    """One stream: its frames are stylized one after another, and each may remember the one before."""
-
-    def __init__(self, service: StylizationService, max_pixels: int, deadline: float | None) -> None:
-        self._service = service
-        self._max_pixels = max_pixels
-        self._deadline = deadline
-        self._memory = FrameMemory()
-
-    def order(self, settings: StyleSettings, steadiness: float | None) -> FrameOrder:
-        """Raises InvalidRequest, ModelNotFound, StyleNotFound."""
-        order = self._service.stylizers.order(settings, "settings.settings")
-        return FrameOrder(order, check_steadiness("settings.steadiness", steadiness))
-
-    async def stylize(self, frame: bytes, order: FrameOrder) -> Stylized:
-        """The next frame, after the one before is done. Raises as StylizationService.stylize."""
-        job = _Job(
-            "frame", self._max_pixels, self._deadline, patient=True, memory=self._memory, steadiness=order.steadiness
-        )
-        return await self._service._paint(frame, order.order, job)

@@ -6,23 +6,24 @@ import grpc
 
 from oneglance.v1 import detection_pb2 as pb
 from oneglance.v1.detection_pb2_grpc import DetectionServiceServicer
-from oneglance_server.service.services import Door
-from oneglance_server.servicers.convert import deadline_of, small_faces_from, to_photo
+from oneglance_server.service.services import ReadinessGate
+from oneglance_server.servicers.answers import to_photo
+from oneglance_server.servicers.requests import call_of, small_faces_from
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class DetectionServicer(DetectionServiceServicer):
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, gate: ReadinessGate) -> None:
+        self._gate = gate
 
     async def DetectFaces(self, request: pb.DetectFacesRequest, context: Context) -> pb.DetectFacesResponse:
-        service = self._door.services.identification
+        service = self._gate.services.detection
         small_faces = small_faces_from(request.small_faces, "small_faces")
-        photos, finder = await service.detect(request.images, small_faces, deadline=deadline_of(context))
+        found = await service.detect(call_of(context), request.images, small_faces)
         return pb.DetectFacesResponse(
-            photos=[to_photo(photo) for photo in photos],
-            detector_digest=finder.detector.digest,
-            landmarks_digest=finder.landmarks.digest,
-            execution_provider=finder.detector.execution_provider,
+            photos=map(to_photo, found.photos),
+            detector_digest=found.detector.digest,
+            landmarks_digest=found.landmarks.digest,
+            execution_provider=found.detector.execution_provider,
         )

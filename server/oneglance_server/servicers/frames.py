@@ -1,16 +1,17 @@
-"""The place where a stream's next frame waits while the one before is worked on."""
+"""Where a stream's next frame waits while the one before is worked on."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
+from oneglance_server.admission import Limiter
+from oneglance_server.calls import Call
 from oneglance_server.service.stylizing import FrameOrder
-from oneglance_server.servicers.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingFrame:
-    """``index``: position in the stream. ``size``: bytes taken from the budget."""
+    """``index``: position in the stream. ``size``: bytes taken from the limiter."""
 
     index: int
     image: bytes = field(repr=False)
@@ -18,11 +19,13 @@ class WaitingFrame:
     size: int
 
 
-class WaitingPlace:
-    """One frame waits here, and no more. Belongs to one event loop, one who puts and one who takes."""
+class FrameSlot:
+    """A latest-value slot: one frame waits here, and no more. Belongs to one event loop, one who puts and one who
+    takes. ``request_bytes``: what frames that wait or are worked on take from; ``call``: a patient one."""
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, call: Call, request_bytes: Limiter) -> None:
+        self._call = call
+        self._request_bytes = request_bytes
         self._frame: WaitingFrame | None = None
         self._closed = False
         self._taken = asyncio.Event()
@@ -32,13 +35,13 @@ class WaitingPlace:
     async def put(self, index: int, image: bytes, order: FrameOrder, size: int, *, replace: bool) -> None:
         """Let a frame wait. When one waits already, ``replace`` it; else wait until it was taken.
 
-        Takes ``size`` bytes of the budget, which are given back once the frame is dealt with.
+        Takes ``size`` of ``request_bytes``, which are given back once the frame is dealt with.
         """
         if replace:
             self.clear()
         else:
             await self._taken.wait()
-        await self._budget.wait(size)
+        await self._request_bytes.acquire(self._call, size)
         self._frame = WaitingFrame(index, image, order, size)
         self._taken.clear()
         self._come.set()
@@ -56,7 +59,7 @@ class WaitingPlace:
             try:
                 yield frame
             finally:
-                self._budget.give(frame.size)
+                self._request_bytes.give(frame.size)
 
     def close(self) -> None:
         """No more will come; the one that waits is still taken."""
@@ -66,6 +69,6 @@ class WaitingPlace:
     def clear(self) -> None:
         """Forget the frame that waits, if any."""
         if self._frame is not None:
-            self._budget.give(self._frame.size)
+            self._request_bytes.give(self._frame.size)
             self._frame = None
             self._taken.set()

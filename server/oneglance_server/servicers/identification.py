@@ -1,6 +1,5 @@
 """oneglance.v1.IdentificationService."""
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
@@ -10,13 +9,13 @@ from oneglance.v1 import identification_pb2 as pb
 from oneglance.v1.common_pb2 import Encoding
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceServicer
+from oneglance_server.admission import Limiter
+from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
+from oneglance_server.offload import off_loop
 from oneglance_server.service.content import MAX_PROBES, Identification, check_count
-from oneglance_server.service.services import Door
-from oneglance_server.servicers.budget import Budget
-from oneglance_server.servicers.convert import (
-    content_from,
-    deadline_of,
+from oneglance_server.service.services import ReadinessGate
+from oneglance_server.servicers.answers import (
     to_candidate,
     to_face,
     to_faces,
@@ -24,33 +23,33 @@ from oneglance_server.servicers.convert import (
     to_provenance,
     to_threshold,
 )
+from oneglance_server.servicers.requests import call_of, content_from, contents_from
 from oneglance_server.servicers.streams import in_order
 
-_LISTED_ON_THE_LOOP = 2000
+_LISTED_ON_THE_LOOP = 2000  # candidates: a few milliseconds
+_VALUES_ON_THE_LOOP = 65_536  # of encodings: 2 ms
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class IdentificationServicer(IdentificationServiceServicer):
-    def __init__(self, door: Door, stream_window: int, budget: Budget) -> None:
-        self._door = door
+    def __init__(self, gate: ReadinessGate, stream_window: int, requests: Limiter) -> None:
+        self._gate = gate
         self._window = stream_window
-        self._budget = budget
+        self._requests = requests
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
-        service = self._door.services.identification
+        service = self._gate.services.identification
         tau = request.tau if request.HasField("tau") else None
-        deadline = deadline_of(context)
+        call = call_of(context)
         claim = request.WhichOneof("claim")
         if claim is None:
             raise InvalidRequest.field("claim", "give a subject_id or another example", reason="EMPTY")
         probe = content_from(request.probe, "probe")
         if claim == "subject_id":
-            answer = await service.verify(request.gallery_id, request.subject_id, probe, tau=tau, deadline=deadline)
+            answer = await service.verify(call, request.gallery_id, request.subject_id, probe, tau=tau)
         else:
             other = content_from(request.other, "other")
-            answer = await service.compare(
-                request.gallery_id, request.encoder, probe, other, tau=tau, deadline=deadline
-            )
+            answer = await service.compare(call, request.gallery_id, request.encoder, probe, other, tau=tau)
         return pb.VerifyResponse(
             same=answer.same,
             distance=answer.distance,
@@ -62,55 +61,50 @@ class IdentificationServicer(IdentificationServiceServicer):
         )
 
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
-        return await self._identify(request, deadline_of(context), patient=False)
+        return await self._identify(call_of(context), request)
 
     async def IdentifyStream(
         self, request_iterator: AsyncIterable[pb.IdentifyStreamRequest], context: Context
     ) -> AsyncIterator[pb.IdentifyStreamResponse]:
-        _ = self._door.services  # refuse the whole stream while loading
-        deadline = deadline_of(context)
+        _ = self._gate.services  # refuse the whole stream while loading
+        call = call_of(context, patient=True)
 
         async def handle(request: pb.IdentifyStreamRequest) -> pb.IdentifyResponse:
-            return await self._identify(request.request, deadline, patient=True)
+            return await self._identify(call, request.request)
 
-        async for index, outcome in in_order(request_iterator, handle, self._window, self._budget):
+        async for index, outcome in in_order(call, request_iterator, handle, self._window, self._requests):
             if isinstance(outcome, Error):
                 yield pb.IdentifyStreamResponse(index=index, error=outcome)
             else:
                 yield pb.IdentifyStreamResponse(index=index, response=outcome)
 
     async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:
-        service = self._door.services.identification
+        service = self._gate.services.identification
         check_count("examples", request.examples, MAX_PROBES)
-        contents = [content_from(e, f"examples[{i}]") for i, e in enumerate(request.examples)]
-        encoded, provenance = await service.encode(request.encoder, contents, deadline=deadline_of(context))
+        contents = await contents_from(request.examples, "examples")
+        encoded, provenance = await service.encode(call_of(context), request.encoder, contents)
         digest = provenance.encoder_digest
+        encodings = await off_loop(
+            encoded.vectors.size > _VALUES_ON_THE_LOOP,
+            lambda: [Encoding(values=row, encoder_digest=digest) for row in encoded.vectors.tolist()],
+        )
         return pb.EncodeResponse(
-            encodings=[Encoding(values=row.tolist(), encoder_digest=digest) for row in encoded.vectors],
-            provenance=to_provenance(provenance),
-            faces=to_faces(encoded.faces),
+            encodings=encodings, provenance=to_provenance(provenance), faces=to_faces(encoded.faces)
         )
 
-    async def _identify(
-        self, request: pb.IdentifyRequest, deadline: float | None, *, patient: bool
-    ) -> pb.IdentifyResponse:
-        service = self._door.services.identification
+    async def _identify(self, call: Call, request: pb.IdentifyRequest) -> pb.IdentifyResponse:
+        service = self._gate.services.identification
         check_count("probes", request.probes, MAX_PROBES)
         found = await service.identify(
+            call,
             request.gallery_id,
-            [content_from(e, f"probes[{i}]") for i, e in enumerate(request.probes)],
+            await contents_from(request.probes, "probes"),
             max_candidates=request.max_candidates,
             tau=request.tau if request.HasField("tau") else None,
             all_matches=request.all_matches,
-            deadline=deadline,
-            patient=patient,
         )
-        answers = found.answers
-        listed = sum(len(answer.candidates) + len(answer.matches) for answer in answers)
-        if listed > _LISTED_ON_THE_LOOP:  # would hold up everybody else's calls
-            results = await asyncio.get_running_loop().run_in_executor(None, lambda: list(map(_to_result, answers)))
-        else:
-            results = list(map(_to_result, answers))
+        listed = sum(len(answer.candidates) + len(answer.matches) for answer in found.answers)
+        results = await off_loop(listed > _LISTED_ON_THE_LOOP, lambda: list(map(_to_result, found.answers)))
         return pb.IdentifyResponse(
             results=results,
             threshold=to_threshold(found.tau),

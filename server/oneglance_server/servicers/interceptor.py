@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import structlog
 
+from oneglance_server.admission import Limiter
 from oneglance_server.metrics import Metrics
-from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.status import status_of, to_error, trailers
 
 log = structlog.get_logger()
@@ -18,10 +18,13 @@ _MOMENT_SECONDS = 0.05
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Turns exceptions into statuses with details, and measures every call of ours."""
+    """Turns exceptions into statuses with details, and measures every call of ours.
 
-    def __init__(self, metrics: Metrics, budget: Budget) -> None:
-        self.budget = budget
+    ``request_bytes``: the bytes of unary calls pass it; streams let theirs pass message by message.
+    """
+
+    def __init__(self, metrics: Metrics, request_bytes: Limiter) -> None:
+        self._request_bytes = request_bytes
         self._metrics = metrics
         self._wrapped: dict[str, Any] = {}
         self._under_way = 0
@@ -83,31 +86,41 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 stream, handler.request_deserializer, handler.response_serializer
             )
 
-        call = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        if handler.request_streaming:
 
-        async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            started = self._begin()
-            code = grpc.StatusCode.CANCELLED
-            # Streams take their bytes message by message.
-            size = 0 if handler.request_streaming else request.ByteSize()
-            taken = 0
-            try:
-                self.budget.take(size)
-                taken = size
-                response = await call(request, context)
-                code = grpc.StatusCode.OK
-                return response
-            except Exception as error:
-                code = self._code(method, error)
-                return await self._abort(context, error)
-            finally:
-                self.budget.give(taken)
-                self._end(method, code, started)
+            async def stream_unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+                return await self._unary(method, handler.stream_unary, request, 0, context)
 
-        make = (
-            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-        )
-        return make(unary, handler.request_deserializer, handler.response_serializer)
+            return grpc.stream_unary_rpc_method_handler(
+                stream_unary, handler.request_deserializer, handler.response_serializer
+            )
+
+        async def unary(received: tuple[Any, int], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            return await self._unary(method, handler.unary_unary, *received, context)
+
+        def deserialize(data: bytes) -> tuple[Any, int]:
+            return handler.request_deserializer(data), len(data)  # to ask a message for its size serializes it
+
+        return grpc.unary_unary_rpc_method_handler(unary, deserialize, handler.response_serializer)
+
+    async def _unary(
+        self, method: str, call: Any, request: Any, size: int, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> Any:
+        started = self._begin()
+        code = grpc.StatusCode.CANCELLED
+        taken = 0
+        try:
+            self._request_bytes.take(size)
+            taken = size
+            response = await call(request, context)
+            code = grpc.StatusCode.OK
+            return response
+        except Exception as error:
+            code = self._code(method, error)
+            return await self._abort(context, error)
+        finally:
+            self._request_bytes.give(taken)
+            self._end(method, code, started)
 
     def _code(self, method: str, error: Exception) -> grpc.StatusCode:
         found = status_of(error)

@@ -4,40 +4,56 @@ from typing import Any
 
 import grpc
 
+from oneglance.v1 import common_pb2
 from oneglance.v1 import model_pb2 as pb
 from oneglance.v1.model_pb2_grpc import ModelServiceServicer
-from oneglance_server.engines.faces import Detector, Landmarks
-from oneglance_server.engines.stylizer import Stylizer
-from oneglance_server.service.services import Door, Services
-from oneglance_server.servicers.convert import to_model, to_other_model
+from oneglance_server.service.models import LoadedEncoder, OtherModel
+from oneglance_server.service.services import ReadinessGate
+from oneglance_server.servicers.answers import to_threshold
+from oneglance_server.servicers.requests import call_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
+_DATA_TYPES = {"uint8": common_pb2.DATA_TYPE_UINT8, "float32": common_pb2.DATA_TYPE_FLOAT32}
 
 
 class ModelServicer(ModelServiceServicer):
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, gate: ReadinessGate) -> None:
+        self._gate = gate
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        services = self._door.services
-        models = [to_model(e, services.galleries) for e in services.galleries.encoders.all()]
-        models += [to_other_model(model) for model in _others(services)]
-        return pb.ListModelsResponse(models=sorted(models, key=lambda model: model.name))
+        return pb.ListModelsResponse(models=map(_to_model, self._gate.services.models.all(call_of(context))))
 
     async def DescribeModel(self, request: pb.DescribeModelRequest, context: Context) -> pb.DescribeModelResponse:
-        services = self._door.services
-        for model in _others(services):
-            if request.model in (model.manifest.name, model.digest):
-                return pb.DescribeModelResponse(
-                    model=to_other_model(model), manifest_json=model.manifest.model_dump_json(indent=2)
-                )
-        galleries = services.galleries
-        encoder = galleries.encoders.find("model", request.model)
-        return pb.DescribeModelResponse(
-            model=to_model(encoder, galleries), manifest_json=encoder.manifest.model_dump_json(indent=2)
+        found = self._gate.services.models.describe(call_of(context), request.model)
+        manifest = (found.encoder if isinstance(found, LoadedEncoder) else found).manifest
+        return pb.DescribeModelResponse(model=_to_model(found), manifest_json=manifest.model_dump_json(indent=2))
+
+
+def _to_model(found: LoadedEncoder | OtherModel) -> pb.Model:
+    model = found.encoder if isinstance(found, LoadedEncoder) else found
+    manifest = model.manifest
+    message = pb.Model(
+        name=manifest.name,
+        digest=model.digest,
+        description=manifest.description,
+        execution_provider=model.execution_provider,
+        license=manifest.license,
+        kind=manifest.kind,
+    )
+    if isinstance(found, LoadedEncoder):
+        spec = found.encoder.manifest
+        encodes = pb.Model(
+            input=pb.ModelInput(
+                kind=spec.input.kind,
+                shape=spec.input.shape,
+                data_type=_DATA_TYPES[spec.input.dtype],
+                color=spec.input.color or "",
+            ),
+            dimension=found.encoder.dimension,
+            unit_norm=spec.output.unit_norm,
+            metric=spec.metric,
+            threshold=to_threshold(found.tau) if found.tau else None,
+            takes_photos=found.encoder.takes_photos,
         )
-
-
-def _others(services: Services) -> list[Detector | Landmarks | Stylizer]:
-    """The models that are no encoders."""
-    return [*services.face_models, *services.stylization.stylizers.all()]
+        message.MergeFrom(encodes)
+    return message

@@ -38,7 +38,7 @@ from oneglance_server.errors import (
     StylizerNotLoaded,
     ThresholdMissing,
 )
-from oneglance_server.servicers.convert import to_photo
+from oneglance_server.servicers.answers import to_photo
 
 DOMAIN = "oneglance"
 MAX_FACES_IN_ERROR = 32  # trailing metadata has a limit of 8 or 16 kB in most gRPC libraries

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import grpc
 import structlog
 from google.protobuf.message import Message
 
 from oneglance.v1.error_pb2 import Error
-from oneglance_server.servicers.budget import Budget
+from oneglance_server.admission import Limiter
+from oneglance_server.calls import Call
 from oneglance_server.servicers.status import to_error
 
 Request = TypeVar("Request", bound=Message)
@@ -19,15 +21,20 @@ log = structlog.get_logger()
 
 
 async def in_order(
-    requests: AsyncIterable[Request], handle: Callable[[Request], Awaitable[Response]], window: int, budget: Budget
+    call: Call,
+    requests: AsyncIterable[Request],
+    handle: Callable[[Request], Awaitable[Response]],
+    window: int,
+    request_bytes: Limiter,
 ) -> AsyncGenerator[tuple[int, Response | Error], None]:
-    """(position, outcome) for each request, at most ``window`` of them under way, and within ``budget``.
+    """(position, outcome) for each request, at most ``window`` of them under way, and within ``request_bytes``.
 
     A request that fails has an Error for its outcome; the others go on. Reading stops while there is no room, so
     that a fast sender is held back by flow control. When the consumer goes away, what is under way is cancelled.
+    ``call`` is a patient one.
     """
     underway: asyncio.Queue[asyncio.Task[Response | Error] | None] = asyncio.Queue()
-    room = asyncio.Semaphore(window)
+    items = Limiter("stream", window, unit="items")
 
     async def outcome(request: Request, size: int) -> Response | Error:
         try:
@@ -35,17 +42,17 @@ async def in_order(
         except Exception as error:
             return error_of(error)
         finally:
-            budget.give(size)
+            request_bytes.give(size)
 
     async def read() -> None:
         try:
-            await room.acquire()
+            await items.acquire(call)
             async for request in requests:
                 size = request.ByteSize()
-                await budget.wait(size)
+                await request_bytes.acquire(call, size)
                 underway.put_nowait(asyncio.create_task(outcome(request, size)))
                 del request  # while the next one is awaited
-                await room.acquire()
+                await items.acquire(call)
         finally:
             underway.put_nowait(None)
 
@@ -54,7 +61,7 @@ async def in_order(
         index = 0
         while (task := await underway.get()) is not None:
             result = await task
-            room.release()
+            items.give()
             yield index, result
             index += 1
         await reader  # raises what reading raised
@@ -73,25 +80,16 @@ def error_of(error: Exception) -> Error:
     return message
 
 
-class Turns:
-    """Lets items that concern the same thing take their turns, in the order in which they asked."""
+class KeyedLock:
+    """A lock for every key: those who want the same one get it in the order in which they asked."""
 
     def __init__(self) -> None:
-        self._last: dict[Hashable, asyncio.Future[None]] = {}
+        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def turn(self, key: Hashable) -> AsyncIterator[None]:
-        before = self._last.get(key)
-        mine = self._last[key] = asyncio.get_running_loop().create_future()
-        try:
-            if before is not None:
-                await asyncio.shield(before)
+    async def hold(self, key: Hashable) -> AsyncIterator[None]:
+        lock = self._locks.get(key)  # kept for as long as somebody holds or awaits it
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        async with lock:
             yield
-        finally:
-            # A cancelled item must not let the next one pass those before it.
-            if before is None or before.done():
-                mine.set_result(None)
-            else:
-                before.add_done_callback(lambda _: mine.set_result(None))
-            if self._last[key] is mine:
-                del self._last[key]

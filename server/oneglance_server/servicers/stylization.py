@@ -9,15 +9,15 @@ import grpc
 
 from oneglance.v1 import stylization_pb2 as pb
 from oneglance.v1.stylization_pb2_grpc import StylizationServiceServicer
+from oneglance_server.admission import Limiter
 from oneglance_server.engines.picture_output import OutputFormat
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import check_count
-from oneglance_server.service.services import Door
+from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.styles import MAX_STYLES, StyleSettings
 from oneglance_server.service.stylizing import FrameOrder, FrameStream, Stylized
-from oneglance_server.servicers.budget import Budget
-from oneglance_server.servicers.convert import deadline_of
-from oneglance_server.servicers.frames import WaitingPlace
+from oneglance_server.servicers.frames import FrameSlot
+from oneglance_server.servicers.requests import call_of
 from oneglance_server.servicers.streams import error_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -31,9 +31,9 @@ _NUMBERS = {name: number for number, name in _FORMATS.items() if name}
 
 
 class StylizationServicer(StylizationServiceServicer):
-    def __init__(self, door: Door, budget: Budget) -> None:
-        self._door = door
-        self._budget = budget
+    def __init__(self, gate: ReadinessGate, request_bytes: Limiter) -> None:
+        self._gate = gate
+        self._request_bytes = request_bytes
 
     async def ListStyles(self, request: pb.ListStylesRequest, context: Context) -> pb.ListStylesResponse:
         return pb.ListStylesResponse(
@@ -46,28 +46,29 @@ class StylizationServicer(StylizationServiceServicer):
                     stylizer=stylizer.manifest.name,
                     stylizer_digest=stylizer.digest,
                 )
-                for stylizer in self._door.services.stylization.stylizers.all()
+                for stylizer in self._gate.services.stylization.styles(call_of(context))
                 for style in stylizer.manifest.styles
             ]
         )
 
     async def Stylize(self, request: pb.StylizeRequest, context: Context) -> pb.StylizeResponse:
-        service = self._door.services.stylization
+        service = self._gate.services.stylization
         settings = settings_from(request.settings, "settings")
-        done = await service.stylize(request.image, settings, deadline=deadline_of(context))
+        done = await service.stylize(call_of(context), request.image, settings)
         return pb.StylizeResponse(picture=to_picture(done))
 
     async def StylizeStream(
         self, request_iterator: AsyncIterable[pb.StylizeStreamRequest], context: Context
     ) -> AsyncIterator[pb.StylizeStreamResponse]:
-        service = self._door.services.stylization
-        place = WaitingPlace(self._budget)
-        with service.stream(deadline_of(context)) as stream:
-            reader = asyncio.create_task(_read(request_iterator, stream, place))
+        service = self._gate.services.stylization
+        call = call_of(context, patient=True)
+        slot = FrameSlot(call, self._request_bytes)
+        with service.stream(call) as stream:
+            reader = asyncio.create_task(_read(request_iterator, stream, slot))
             reader.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody awaits it
             try:
                 last = -1
-                async with aclosing(place.frames()) as frames:
+                async with aclosing(slot.frames()) as frames:
                     async for frame in frames:
                         try:
                             done = await stream.stylize(frame.image, frame.order)
@@ -79,11 +80,11 @@ class StylizationServicer(StylizationServiceServicer):
                 await reader  # raises what reading raised
             finally:
                 reader.cancel()
-                place.clear()
+                slot.clear()
 
 
-async def _read(requests: AsyncIterable[pb.StylizeStreamRequest], stream: FrameStream, place: WaitingPlace) -> None:
-    """Let each frame wait in its place, under the settings that were the last before it."""
+async def _read(requests: AsyncIterable[pb.StylizeStreamRequest], stream: FrameStream, slot: FrameSlot) -> None:
+    """Let each frame wait in the slot, under the settings that were the last before it."""
     order: FrameOrder | None = None
     every_frame = False
     index = 0
@@ -99,7 +100,7 @@ async def _read(requests: AsyncIterable[pb.StylizeStreamRequest], stream: FrameS
                 every_frame = given.every_frame
             elif content == "frame" and order is not None:
                 size = request.ByteSize()
-                await place.put(index, request.frame, order, size, replace=not every_frame)
+                await slot.put(index, request.frame, order, size, replace=not every_frame)
                 index += 1
             else:
                 raise InvalidRequest.field("settings", "come first, then frames", reason="SETTINGS_MISPLACED")
@@ -107,7 +108,7 @@ async def _read(requests: AsyncIterable[pb.StylizeStreamRequest], stream: FrameS
         if order is None:
             raise InvalidRequest.field("settings", "come first", reason="SETTINGS_MISPLACED")
     finally:
-        place.close()
+        slot.close()
 
 
 def settings_from(settings: pb.StylizeSettings, path: str) -> StyleSettings:

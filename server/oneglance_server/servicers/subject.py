@@ -10,22 +10,18 @@ from oneglance.v1 import subject_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.subject_pb2_grpc import SubjectServiceServicer
 from oneglance_index import OnExisting, Subject
+from oneglance_server.admission import Limiter
+from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
+from oneglance_server.offload import off_loop
 from oneglance_server.service.content import MAX_EXAMPLES_PER_ENROLL, check_count
 from oneglance_server.service.enrollment import Enrollment
-from oneglance_server.service.services import Door
-from oneglance_server.servicers.budget import Budget
-from oneglance_server.servicers.convert import (
-    content_from,
-    deadline_of,
-    page_from,
-    to_faces,
-    to_page_token,
-    to_provenance,
-    to_timestamp,
-)
-from oneglance_server.servicers.streams import Turns, in_order
+from oneglance_server.service.services import ReadinessGate
+from oneglance_server.servicers.answers import to_faces, to_page_token, to_provenance, to_timestamp
+from oneglance_server.servicers.requests import call_of, contents_from, page_from
+from oneglance_server.servicers.streams import KeyedLock, in_order
 
+_LISTED_ON_THE_LOOP = 2000  # subjects and encodings: a few milliseconds
 Context = grpc.aio.ServicerContext[Any, Any]
 _ON_EXISTING: dict[int, OnExisting] = {
     pb.ON_EXISTING_UNSPECIFIED: "add",
@@ -36,54 +32,55 @@ _ON_EXISTING: dict[int, OnExisting] = {
 
 
 class SubjectServicer(SubjectServiceServicer):
-    def __init__(self, door: Door, stream_window: int, budget: Budget) -> None:
-        self._door = door
+    def __init__(self, gate: ReadinessGate, stream_window: int, request_bytes: Limiter) -> None:
+        self._gate = gate
         self._window = stream_window
-        self._budget = budget
+        self._request_bytes = request_bytes
 
     async def Enroll(self, request: pb.EnrollRequest, context: Context) -> pb.EnrollResponse:
-        return await self._enroll(request, deadline_of(context), patient=False)
+        return await self._enroll(call_of(context), request)
 
     async def BulkEnroll(
         self, request_iterator: AsyncIterable[pb.BulkEnrollRequest], context: Context
     ) -> AsyncIterator[pb.BulkEnrollResponse]:
-        _ = self._door.services  # refuse the whole stream while loading
-        deadline = deadline_of(context)
-        turns = Turns()
+        _ = self._gate.services  # refuse the whole stream while loading
+        call = call_of(context, patient=True)
+        subjects = KeyedLock()
 
         async def handle(request: pb.BulkEnrollRequest) -> pb.EnrollResponse:
-            async with turns.turn((request.item.gallery_id, request.item.subject_id)):
-                return await self._enroll(request.item, deadline, patient=True)
+            async with subjects.hold((request.item.gallery_id, request.item.subject_id)):
+                return await self._enroll(call, request.item)
 
-        async for index, outcome in in_order(request_iterator, handle, self._window, self._budget):
+        async for index, outcome in in_order(call, request_iterator, handle, self._window, self._request_bytes):
             if isinstance(outcome, Error):
                 yield pb.BulkEnrollResponse(index=index, error=outcome)
             else:
                 yield pb.BulkEnrollResponse(index=index, enrolled=outcome)
 
     async def GetSubject(self, request: pb.GetSubjectRequest, context: Context) -> pb.GetSubjectResponse:
-        subject = await self._door.services.enrollment.get(request.gallery_id, request.subject_id)
+        subject = await self._gate.services.enrollment.get(call_of(context), request.gallery_id, request.subject_id)
         return pb.GetSubjectResponse(subject=_to_subject(subject))
 
     async def ListSubjects(self, request: pb.ListSubjectsRequest, context: Context) -> pb.ListSubjectsResponse:
         size, after = page_from(request.page_size, request.page_token)
-        page = await self._door.services.enrollment.page(request.gallery_id, size, after)
-        return pb.ListSubjectsResponse(
-            subjects=[_to_subject(subject) for subject in page.subjects],
-            next_page_token=to_page_token(page.next_after),
-        )
+        page = await self._gate.services.enrollment.page(call_of(context), request.gallery_id, size, after)
+        listed = sum(1 + len(subject.encodings) for subject in page.subjects)
+        subjects = await off_loop(listed > _LISTED_ON_THE_LOOP, lambda: list(map(_to_subject, page.subjects)))
+        return pb.ListSubjectsResponse(subjects=subjects, next_page_token=to_page_token(page.next_after))
 
     async def DeleteEncoding(self, request: pb.DeleteEncodingRequest, context: Context) -> pb.DeleteEncodingResponse:
-        deleted = await self._door.services.enrollment.delete_encoding(
-            request.gallery_id, request.subject_id, request.encoding_id
+        deleted = await self._gate.services.enrollment.delete_encoding(
+            call_of(context), request.gallery_id, request.subject_id, request.encoding_id
         )
         return pb.DeleteEncodingResponse(subject_deleted=deleted.subject_deleted, gallery_revision=deleted.revision)
 
     async def DeleteSubject(self, request: pb.DeleteSubjectRequest, context: Context) -> pb.DeleteSubjectResponse:
-        deleted = await self._door.services.enrollment.delete_subject(request.gallery_id, request.subject_id)
+        deleted = await self._gate.services.enrollment.delete_subject(
+            call_of(context), request.gallery_id, request.subject_id
+        )
         return pb.DeleteSubjectResponse(deleted_encodings=deleted.encodings, gallery_revision=deleted.revision)
 
-    async def _enroll(self, request: pb.EnrollRequest, deadline: float | None, *, patient: bool) -> pb.EnrollResponse:
+    async def _enroll(self, call: Call, request: pb.EnrollRequest) -> pb.EnrollResponse:
         check_count("examples", request.examples, MAX_EXAMPLES_PER_ENROLL)
         on_existing = _ON_EXISTING.get(request.on_existing)
         if on_existing is None:
@@ -91,15 +88,13 @@ class SubjectServicer(SubjectServiceServicer):
         enrollment = Enrollment(
             gallery_id=request.gallery_id,
             subject_id=request.subject_id,
-            contents=[content_from(e, f"examples[{i}]") for i, e in enumerate(request.examples)],
+            contents=await contents_from(request.examples, "examples"),
             labels=dict(request.labels),
             on_existing=on_existing,
             request_id=request.request_id,
-            request_digest=_digest(request) if request.request_id else b"",
+            request_digest=await off_loop(True, lambda: content_digest(request)) if request.request_id else b"",
         )
-        enrolled, provenance, faces = await self._door.services.enrollment.enroll(
-            enrollment, deadline=deadline, patient=patient
-        )
+        enrolled, provenance, faces = await self._gate.services.enrollment.enroll(call, enrollment)
         return pb.EnrollResponse(
             subject_id=enrolled.subject_id,
             encoding_ids=enrolled.encoding_ids,
@@ -110,11 +105,20 @@ class SubjectServicer(SubjectServiceServicer):
         )
 
 
-def _digest(request: pb.EnrollRequest) -> bytes:
-    content = pb.EnrollRequest()
-    content.CopyFrom(request)
-    content.ClearField("request_id")
-    return hashlib.sha256(content.SerializeToString(deterministic=True)).digest()
+def content_digest(request: pb.EnrollRequest) -> bytes:
+    """SHA-256 of the request's deterministic serialization without its request id. Takes the request apart.
+
+    One example at a time: to serialize a message holds up all threads, 1 ms per megabyte.
+    """
+    before = pb.EnrollRequest(gallery_id=request.gallery_id, subject_id=request.subject_id)
+    digest = hashlib.sha256(before.SerializeToString(deterministic=True))
+    for example in request.examples:
+        only = pb.EnrollRequest(examples=[example])
+        digest.update(only.SerializeToString(deterministic=True))
+    for field in ("gallery_id", "subject_id", "examples", "request_id"):
+        request.ClearField(field)
+    digest.update(request.SerializeToString(deterministic=True))
+    return digest.digest()
 
 
 def _to_subject(subject: Subject) -> pb.Subject:

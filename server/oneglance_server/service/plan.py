@@ -1,0 +1,125 @@
+"""What has to be done to get encodings of a request's contents. Every field is checked here, before any work."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from oneglance_core.faces.crops import CropRequest
+from oneglance_core.faces.finder import ChipSpec
+from oneglance_index import EncodingInvalid, check_encodings
+from oneglance_server.engines.encoder import Encoder
+from oneglance_server.errors import EncoderNotLoaded, ForeignEncoding, InvalidRequest
+from oneglance_server.service.content import ClientEncoding, Content, Tensor
+
+Vector = npt.NDArray[np.float32]
+ENCODING_FLAWS = {
+    "not_finite": "has values that are not finite",
+    "zero": "is all zero",
+    "too_large": "has values too large to compare",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Where encodings are wanted: float32 [``dimension``] as encoder ``digest`` makes them."""
+
+    digest: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The contents, checked. By their positions: ``given`` are encodings already, ``photos`` must be searched for
+    faces; the encoder takes the others as they are."""
+
+    space: Space
+    contents: Sequence[Content]
+    given: Mapping[int, Vector]
+    photos: Mapping[int, CropRequest]
+
+
+def make_plan(
+    contents: Sequence[Content], space: Space, encoder: Encoder | None, faces: Literal["all", "only"]
+) -> Plan:
+    """``encoder``: that of the space, None when it isn't loaded. ``faces``: of photos that don't say which.
+
+    Raises InvalidRequest for the first bad content, ForeignEncoding, EncoderNotLoaded.
+    """
+    given: dict[int, Vector] = {}
+    photos: dict[int, CropRequest] = {}
+    for i, content in enumerate(contents):
+        if isinstance(content, ClientEncoding):
+            given[i] = _checked_encoding(content, space)
+        elif encoder is None:
+            raise EncoderNotLoaded(
+                f"{example_of(content)}: the gallery's encoder {space.digest[:12]} is not loaded here; only encodings "
+                "can be compared",
+                metadata={"encoder_digest": space.digest},
+            )
+        elif isinstance(content, Tensor):
+            _check_tensor(content, encoder)
+        elif encoder.manifest.input.kind != "image":
+            raise InvalidRequest.field(
+                content.path, f"this encoder takes a {encoder.manifest.input.kind}: send a tensor"
+            )
+        elif encoder.takes_photos and content.face.which != "aligned":
+            choice = content.face if content.face.which != "unset" else replace(content.face, which=faces)
+            photos[i] = CropRequest(content.data, choice, chip_of(encoder), face_required=faces == "only")
+    return Plan(space, contents, given, photos)
+
+
+def chip_of(encoder: Encoder) -> ChipSpec | None:
+    """What the encoder wants a face brought to; None unless it takes photos."""
+    if encoder.manifest.alignment is None:
+        return None
+    height, width, _ = encoder.manifest.input.shape
+    return ChipSpec(encoder.manifest.alignment, height, width)
+
+
+def example_of(content: Content) -> str:
+    """The path of the example or probe that the content is in."""
+    return content.path.rpartition(".")[0]
+
+
+def _checked_encoding(content: ClientEncoding, space: Space) -> Vector:
+    digest, path = space.digest, content.path
+    if not content.encoder_digest:
+        raise InvalidRequest.field(
+            f"{path}.encoder_digest", "is required: the digest of the encoder that made it", reason="ENCODING_INVALID"
+        )
+    if content.encoder_digest != digest:
+        raise ForeignEncoding(
+            f"{path}: made by encoder {content.encoder_digest[:12]}, but {digest[:12]} is in use here",
+            fields=((f"{path}.encoder_digest", f"expected {digest}"),),
+            metadata={"expected": digest, "got": content.encoder_digest[:64]},
+        )
+    if content.values.shape != (space.dimension,):
+        raise InvalidRequest.field(
+            f"{path}.values", f"has {content.values.size} values, expected {space.dimension}", reason="ENCODING_INVALID"
+        )
+    try:
+        checked: Vector = check_encodings(content.values[np.newaxis], space.dimension)[0]
+        return checked
+    except EncodingInvalid as error:
+        raise InvalidRequest.field(f"{path}.values", ENCODING_FLAWS[error.reason], reason="ENCODING_INVALID") from error
+
+
+def _check_tensor(content: Tensor, encoder: Encoder) -> None:
+    spec, path = encoder.manifest.input, content.path
+    if content.dtype != spec.dtype:
+        raise InvalidRequest.field(f"{path}.data_type", f"expected {spec.dtype}", reason="TENSOR_INVALID")
+    if content.shape != spec.shape:
+        raise InvalidRequest.field(
+            f"{path}.shape", f"expected {list(spec.shape)}, got {list(content.shape)[:8]}", reason="TENSOR_INVALID"
+        )
+    expected = math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+    if len(content.data) != expected:
+        raise InvalidRequest.field(
+            f"{path}.data", f"expected {expected} bytes, got {len(content.data)}", reason="TENSOR_INVALID"
+        )
+    if spec.dtype == "float32" and not np.isfinite(np.frombuffer(content.data, "<f4")).all():
+        raise InvalidRequest.field(f"{path}.data", "has values that are not finite", reason="TENSOR_INVALID")

@@ -1,0 +1,118 @@
+"""Plain values to messages: what answers are made of."""
+
+import base64
+from collections.abc import Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from oneglance.v1 import common_pb2 as pb
+from oneglance.v1 import face_pb2 as face_pb
+from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
+from oneglance_core.faces.finder import Face, Photo
+from oneglance_core.manifests import Calibration
+from oneglance_index import Candidate
+from oneglance_server.service.content import Provenance, Tau
+from oneglance_server.service.galleries import GalleryState
+
+_SOURCES = {
+    "model": pb.THRESHOLD_SOURCE_MODEL,
+    "gallery": pb.THRESHOLD_SOURCE_GALLERY,
+    "request": pb.THRESHOLD_SOURCE_REQUEST,
+    "calibration": pb.THRESHOLD_SOURCE_CALIBRATION,
+    "author": pb.THRESHOLD_SOURCE_AUTHOR,
+}
+
+
+def to_face(face: Face | None) -> face_pb.Face | None:
+    if face is None:
+        return None
+    x, y, width, height = face.box
+    quality = face.quality
+    return face_pb.Face(
+        box=face_pb.Box(x=x, y=y, width=width, height=height),
+        score=face.score,
+        landmarks=[face_pb.Point(x=x, y=y) for x, y in face.points],
+        quality=face_pb.FaceQuality(
+            sharpness=quality.sharpness,
+            brightness=quality.brightness,
+            contrast=quality.contrast,
+            roll_degrees=quality.roll_degrees,
+        )
+        if quality
+        else None,
+    )
+
+
+def to_faces(faces: Sequence[Face | None]) -> list[face_pb.Face]:
+    """All of them, or none unless all come from photos."""
+    found = [message for face in faces if (message := to_face(face))]
+    return found if len(found) == len(faces) else []
+
+
+def to_photo(photo: Photo, *, with_faces: bool = True, limit: int | None = None) -> face_pb.Photo:
+    """``limit``: faces to list, the largest first."""
+    faces = photo.faces[:limit] if with_faces else ()
+    return face_pb.Photo(
+        width=photo.width,
+        height=photo.height,
+        faces=[message for face in faces if (message := to_face(face))],
+        smallest_face=photo.smallest_face,
+        faces_truncated=photo.truncated or (with_faces and len(faces) < len(photo.faces)),
+    )
+
+
+def to_timestamp(seconds: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromNanoseconds(int(seconds * 1e6) * 1000)
+    return stamp
+
+
+def to_threshold(tau: Tau) -> pb.Threshold:
+    return pb.Threshold(
+        tau=tau.value,
+        source=_SOURCES[tau.source],
+        id=tau.id,
+        expected_fpir=tau.expected_fpir,
+        target_fpir=tau.target_fpir,
+        set_time=None if tau.set_time is None else to_timestamp(tau.set_time),
+    )
+
+
+def to_calibration(calibration: Calibration) -> pb.Calibration:
+    return pb.Calibration(id=calibration.id, **calibration.model_dump(exclude={"fmr_curve"}))
+
+
+def to_provenance(provenance: Provenance) -> pb.Provenance:
+    return pb.Provenance(
+        encoder_digest=provenance.encoder_digest,
+        execution_provider=provenance.execution_provider,
+        index_kind=provenance.index_kind,
+        index_device=provenance.index_device,
+        exact=provenance.exact,
+        gallery_revision=provenance.gallery_revision,
+        gallery_size=provenance.gallery_size,
+    )
+
+
+def to_candidate(candidate: Candidate) -> pb.Candidate:
+    return pb.Candidate(subject_id=candidate.subject_id, distance=candidate.distance, encoding_id=candidate.encoding_id)
+
+
+def to_gallery(state: GalleryState) -> GalleryMessage:
+    gallery = state.gallery
+    return GalleryMessage(
+        id=gallery.id,
+        description=gallery.description,
+        encoder_digest=gallery.encoder_digest,
+        dimension=gallery.dimension,
+        subject_count=gallery.subjects,
+        encoding_count=gallery.encodings,
+        revision=gallery.revision,
+        create_time=to_timestamp(gallery.created),
+        threshold=to_threshold(state.tau) if state.tau else None,
+        encoder_loaded=state.encoder_loaded,
+    )
+
+
+def to_page_token(after: str | None) -> str:
+    return "" if after is None else base64.urlsafe_b64encode(after.encode()).decode("ascii")

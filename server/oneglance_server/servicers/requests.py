@@ -1,0 +1,106 @@
+"""Messages to plain values: what requests are made of."""
+
+import asyncio
+import base64
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+
+from oneglance.v1 import common_pb2 as pb
+from oneglance.v1 import face_pb2 as face_pb
+from oneglance.v1.face_pb2 import FaceSelector
+from oneglance_core.faces.finder import SmallFaces
+from oneglance_core.faces.selection import FaceChoice
+from oneglance_server.calls import Call, caller_at
+from oneglance_server.errors import InvalidRequest
+from oneglance_server.offload import off_loop
+from oneglance_server.service.content import (
+    DEFAULT_PAGE,
+    MAX_PAGE,
+    ClientEncoding,
+    Content,
+    Picture,
+    Tensor,
+    check_size,
+)
+
+_READ_ON_THE_LOOP = 16_384  # values of encodings: about 1 ms
+_DTYPES = {pb.DATA_TYPE_UINT8: "uint8", pb.DATA_TYPE_FLOAT32: "float32"}
+_SMALL_FACES: dict[int, SmallFaces] = {
+    face_pb.SMALL_FACES_UNSPECIFIED: "when-none",
+    face_pb.SMALL_FACES_WHEN_NONE: "when-none",
+    face_pb.SMALL_FACES_ALWAYS: "always",
+    face_pb.SMALL_FACES_NEVER: "never",
+}
+
+
+def call_of(context: grpc.aio.ServicerContext[Any, Any], *, patient: bool = False) -> Call:
+    """Who calls, and until when. ``patient``: a stream, whose items wait for room in the queues."""
+    remaining = context.time_remaining()
+    deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
+    return Call(caller_at(context.peer()), deadline, patient)
+
+
+async def contents_from(examples: Sequence[pb.Example], path: str) -> list[Content]:
+    """``path`` names the field that they are in. Raises InvalidRequest for the first that can't be read."""
+    values = sum(len(example.encoding.values) for example in examples) if len(examples) > 1 else 0
+    return await off_loop(
+        values > _READ_ON_THE_LOOP,
+        lambda: [content_from(example, f"{path}[{i}]") for i, example in enumerate(examples)],
+    )
+
+
+def content_from(example: pb.Example, path: str) -> Content:
+    """Raises InvalidRequest when the example holds nothing or an unknown data type."""
+    kind = example.WhichOneof("content")
+    if kind == "image":
+        return Picture(f"{path}.image", example.image, choice_from(example.face, f"{path}.face"))
+    if kind == "encoding":
+        encoding = example.encoding
+        return ClientEncoding(f"{path}.encoding", np.array(encoding.values, dtype=np.float32), encoding.encoder_digest)
+    if kind == "tensor":
+        tensor = example.tensor
+        dtype = _DTYPES.get(tensor.data_type)
+        if dtype is None:
+            raise InvalidRequest.field(f"{path}.tensor.data_type", "is required", reason="TENSOR_INVALID")
+        return Tensor(f"{path}.tensor", dtype, tuple(tensor.shape), tensor.data)
+    raise InvalidRequest.field(path, "needs an image, a tensor or an encoding", reason="EMPTY")
+
+
+def choice_from(selector: FaceSelector, path: str) -> FaceChoice:
+    """Raises InvalidRequest for a box that is none, or a value this version doesn't know."""
+    small_faces = small_faces_from(selector.small_faces, f"{path}.small_faces")
+    which = selector.WhichOneof("which")
+    if which == "box":
+        box = (selector.box.x, selector.box.y, selector.box.width, selector.box.height)
+        if not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
+            raise InvalidRequest.field(f"{path}.box", "needs finite numbers, width and height above 0")
+        return FaceChoice("box", box, small_faces)
+    if which == "largest" and selector.largest:
+        return FaceChoice("largest", None, small_faces)
+    if which == "aligned" and selector.aligned:
+        return FaceChoice("aligned")
+    if which is not None:
+        raise InvalidRequest.field(f"{path}.{which}", "must be true when it is given")
+    return FaceChoice("unset", None, small_faces)
+
+
+def small_faces_from(value: int, path: str) -> SmallFaces:
+    found = _SMALL_FACES.get(value)
+    if found is None:
+        raise InvalidRequest.field(path, f"unknown value {value}")
+    return found
+
+
+def page_from(size: int, token: str) -> tuple[int, str | None]:
+    """(page size, id to continue after). Raises InvalidRequest."""
+    size = check_size("page_size", size, DEFAULT_PAGE, MAX_PAGE)
+    if not token:
+        return size, None
+    try:
+        return size, base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except ValueError as error:
+        raise InvalidRequest.field("page_token", "is not one that this server gave") from error

@@ -29,8 +29,8 @@ from oneglance_exporter.encoder.evaluate import evaluate
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.settings import BUNDLED_MODEL
+from tests.pictures import png
 from tests.running import ServerProcess
-from tests.server.conftest import png
 
 PROBES_PER_CALL = 32
 

@@ -15,7 +15,7 @@ from oneglance_core.distance import usable_encodings
 from oneglance_core.faces.crops import CropRequest, FaceCrops
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.selection import FaceError
-from oneglance_core.pictures import PictureError, PictureLimits, decode_picture
+from oneglance_core.pictures import PictureError, PictureLimits, encoder_input
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.encoder import Encoder
@@ -197,9 +197,7 @@ def _runner(encoder: Encoder, limits: PictureLimits) -> Any:
             return content.pixels
         if isinstance(content, Tensor):
             return np.frombuffer(content.data, np.dtype(content.dtype).newbyteorder("<")).reshape(content.shape)
-        height, width, _ = spec.shape
-        color = spec.color or "gray"
-        return decode_picture(content.data, height=height, width=width, color=color, resize=spec.resize, limits=limits)
+        return encoder_input(content.data, spec, limits)
 
     def run(contents: Sequence[_Input]) -> Sequence[Vector | Exception]:
         inputs = np.empty((len(contents), *spec.shape), dtype=spec.dtype)

@@ -3,6 +3,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from oneglance import Client
@@ -13,6 +14,12 @@ from tests.running import server_thread
 from tests.style_models import style_model
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+# How long an example takes is the machine's, not the code's.
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

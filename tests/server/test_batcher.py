@@ -7,9 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from oneglance_server.calls import Call, Caller
 from oneglance_server.engines.batcher import Batcher
 from oneglance_server.errors import DeadlinePassed, Overloaded
 from tests.waiting import PATIENCE_SECONDS, reached
+
+ME = Caller("me")
+ONE, STREAM = Call(ME), Call(ME, patient=True)
 
 
 class Recorder:
@@ -55,7 +59,7 @@ def make(recorder: Recorder, *, workers: int = 1, max_batch: int = 8, max_queue:
 async def test_items_of_one_turn_share_a_batch_and_order_is_kept() -> None:
     recorder = Recorder()
     batcher = make(recorder)
-    assert await asyncio.gather(*(batcher.submit(i) for i in range(5))) == [0, 2, 4, 6, 8]
+    assert await asyncio.gather(*(batcher.submit(i, ONE) for i in range(5))) == [0, 2, 4, 6, 8]
     assert recorder.batches == [[0, 1, 2, 3, 4]]
 
 
@@ -63,9 +67,9 @@ async def test_what_comes_while_a_batch_runs_forms_the_next_one() -> None:
     recorder = Recorder()
     recorder.gate.clear()
     batcher = make(recorder)
-    first = asyncio.create_task(batcher.submit(1))
+    first = asyncio.create_task(batcher.submit(1, ONE))
     await recorder.begun()
-    rest = [asyncio.create_task(batcher.submit(i)) for i in range(2, 14)]
+    rest = [asyncio.create_task(batcher.submit(i, ONE)) for i in range(2, 14)]
     await recorder.queued(12)
     recorder.gate.set()
     assert await asyncio.gather(first, *rest) == [2 * i for i in range(1, 14)]
@@ -76,9 +80,9 @@ async def test_an_item_of_many_rows_is_never_split() -> None:
     recorder = Recorder()
     recorder.gate.clear()
     batcher = make(recorder, max_batch=8, max_queue=64)
-    tasks = [asyncio.create_task(batcher.submit(1))]
+    tasks = [asyncio.create_task(batcher.submit(1, ONE))]
     await recorder.begun()
-    tasks += [asyncio.create_task(batcher.submit(i, rows=rows)) for i, rows in ((2, 5), (3, 5), (4, 11))]
+    tasks += [asyncio.create_task(batcher.submit(i, ONE, rows=rows)) for i, rows in ((2, 5), (3, 5), (4, 11))]
     await recorder.queued(21)
     recorder.gate.set()
     assert await asyncio.gather(*tasks) == [2, 4, 6, 8]
@@ -88,33 +92,33 @@ async def test_an_item_of_many_rows_is_never_split() -> None:
 async def test_a_bad_item_fails_alone_and_a_bad_batch_together() -> None:
     recorder = Recorder()
     batcher = make(recorder)
-    results = await asyncio.gather(*(batcher.submit(i) for i in (1, -2, 3)), return_exceptions=True)
+    results = await asyncio.gather(*(batcher.submit(i, ONE) for i in (1, -2, 3)), return_exceptions=True)
     assert results[0] == 2
     assert isinstance(results[1], ValueError)
     assert results[2] == 6
-    results = await asyncio.gather(*(batcher.submit(i) for i in (1, 666)), return_exceptions=True)
+    results = await asyncio.gather(*(batcher.submit(i, ONE) for i in (1, 666)), return_exceptions=True)
     assert all(isinstance(result, RuntimeError) for result in results)
-    assert await batcher.submit(4) == 8  # the worker is free again
+    assert await batcher.submit(4, ONE) == 8  # the worker is free again
 
 
 async def test_a_full_queue_refuses_all_or_nothing_and_recovers() -> None:
     recorder = Recorder()
     recorder.gate.clear()
     batcher = make(recorder, max_queue=4)
-    running = asyncio.create_task(batcher.submit(0))
+    running = asyncio.create_task(batcher.submit(0, ONE))
     await recorder.begun()
-    waiting = [asyncio.create_task(batcher.submit(i)) for i in (1, 2, 3)]
+    waiting = [asyncio.create_task(batcher.submit(i, ONE)) for i in (1, 2, 3)]
     await recorder.queued(3)
     with pytest.raises(Overloaded):
-        await batcher.submit_all([4, 5])
+        await batcher.submit_all([4, 5], ONE)
     assert recorder.waiting == 3
-    last = asyncio.create_task(batcher.submit(6))
+    last = asyncio.create_task(batcher.submit(6, ONE))
     await recorder.queued(4)
     with pytest.raises(Overloaded):
-        await batcher.submit(7)
+        await batcher.submit(7, ONE)
     recorder.gate.set()
     assert await asyncio.gather(running, *waiting, last) == [0, 2, 4, 6, 12]
-    assert await batcher.submit_all(list(range(30))) == [2 * i for i in range(30)]  # an empty queue takes any item
+    assert await batcher.submit_all(list(range(30)), ONE) == [2 * i for i in range(30)]  # an empty queue takes any item
 
 
 async def test_expired_and_cancelled_items_are_dropped_unrun() -> None:
@@ -122,20 +126,18 @@ async def test_expired_and_cancelled_items_are_dropped_unrun() -> None:
     recorder.gate.clear()
     batcher = make(recorder)
     loop = asyncio.get_running_loop()
-    running = asyncio.create_task(batcher.submit(0))
+    running = asyncio.create_task(batcher.submit(0, ONE))
     await recorder.begun()
-    passing = loop.time() + 0.01
-    late = asyncio.create_task(batcher.submit(1, deadline=passing))
-    gone = asyncio.create_task(batcher.submit(2))
-    kept = asyncio.create_task(batcher.submit(3, deadline=loop.time() + PATIENCE_SECONDS))
-    await recorder.queued(3)
-    await reached(lambda: loop.time() > passing)
+    late = asyncio.create_task(batcher.submit(1, Call(ME, loop.time() + 0.01)))
+    gone = asyncio.create_task(batcher.submit(2, ONE))
+    kept = asyncio.create_task(batcher.submit(3, Call(ME, loop.time() + PATIENCE_SECONDS)))
+    with pytest.raises(DeadlinePassed):
+        await late  # at that moment, while the batch before is under way
+    await recorder.queued(2)
     gone.cancel()
     recorder.gate.set()
     assert await running == 0
     assert await kept == 6
-    with pytest.raises(DeadlinePassed):
-        await late
     assert recorder.batches == [[0], [3]]
 
 
@@ -143,7 +145,7 @@ async def test_workers_run_at_once_but_no_more_than_allowed() -> None:
     recorder = Recorder()
     recorder.gate.clear()
     batcher = make(recorder, workers=2, max_batch=1)
-    tasks = [asyncio.create_task(batcher.submit(i)) for i in range(4)]
+    tasks = [asyncio.create_task(batcher.submit(i, ONE)) for i in range(4)]
     await recorder.begun(2)
     assert recorder.waiting == 2
     recorder.gate.set()
@@ -154,9 +156,9 @@ async def test_a_single_call_is_not_held_up_by_all_that_a_stream_has_sent() -> N
     recorder = Recorder()
     recorder.gate.clear()
     batcher = make(recorder, max_batch=1, max_queue=64)
-    stream = [asyncio.create_task(batcher.submit(i, patient=True)) for i in range(10)]
+    stream = [asyncio.create_task(batcher.submit(i, STREAM)) for i in range(10)]
     await recorder.begun()
-    calls = [asyncio.create_task(batcher.submit(i)) for i in (100, 101)]
+    calls = [asyncio.create_task(batcher.submit(i, ONE)) for i in (100, 101)]
     await recorder.queued(11)
     recorder.gate.set()
     await asyncio.gather(*stream, *calls)
@@ -170,19 +172,19 @@ async def test_who_leaves_the_queue_takes_no_more_room() -> None:
     recorder = Recorder()
     recorder.gate.clear()
     batcher = make(recorder, max_queue=4)
-    running = asyncio.create_task(batcher.submit(0))
+    running = asyncio.create_task(batcher.submit(0, ONE))
     await recorder.begun()
     for _ in range(3):
         leaving = [
-            asyncio.create_task(batcher.submit_all([1, 2], patient=True)),
-            asyncio.create_task(batcher.submit(3)),
+            asyncio.create_task(batcher.submit_all([1, 2], STREAM)),
+            asyncio.create_task(batcher.submit(3, ONE)),
         ]
         await recorder.queued(3)
         for task in leaving:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
         assert recorder.waiting == 0
-    staying = asyncio.create_task(batcher.submit_all([4, 5, 6, 7]))
+    staying = asyncio.create_task(batcher.submit_all([4, 5, 6, 7], ONE))
     await recorder.queued(4)
     running.cancel()  # it runs already
     await asyncio.wait([running])

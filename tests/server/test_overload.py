@@ -61,7 +61,7 @@ def test_a_full_queue_refuses_calls_and_holds_streams_back(
     with (
         server_thread(data_dir=tmp_path, models=models, **limits) as server,
         Client(server.address) as client,
-        ThreadPoolExecutor(3) as pool,
+        ThreadPoolExecutor(4) as pool,
     ):
         client.create_gallery("g", encoder="pixels")
         held_encoder.shut()
@@ -75,10 +75,13 @@ def test_a_full_queue_refuses_calls_and_holds_streams_back(
         assert caught.value.metadata == {"queue": "encode", "max_rows": "1024"}
         items = (enroll_request("g", f"s{i}", [png(picture(i))]) for i in range(600))
         stream = pool.submit(lambda: list(client.bulk_enroll(items)))
-        until(lambda: queued(server) == 1024)  # the rest of the stream's window waits for room
+        until(lambda: queued(server) == 800 + 256)  # the stream's window; it takes no room from calls
+        third = pool.submit(client.encode, *probes[:200], encoder="pixels")
+        until(lambda: queued(server) == 800 + 256 + 200)
         held_encoder.open()
         assert len(first.result(PATIENCE_SECONDS)) == 1
         assert len(second.result(PATIENCE_SECONDS)) == 800
+        assert len(third.result(PATIENCE_SECONDS)) == 200
         assert all(answer.HasField("enrolled") for answer in stream.result(PATIENCE_SECONDS))
         assert client.get_gallery("g").subject_count == 600
 

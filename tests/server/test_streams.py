@@ -12,12 +12,18 @@ from google.protobuf.wrappers_pb2 import BytesValue, Int64Value
 from oneglance import AsyncClient, Client, encoding, enroll_request
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.subject_pb2 import EnrollRequest
+from oneglance_server.admission import Limiter
 from oneglance_server.app import Server
-from oneglance_server.errors import Overloaded
-from oneglance_server.servicers.budget import Budget
-from oneglance_server.servicers.streams import Turns, in_order
+from oneglance_server.calls import Call, Caller
+from oneglance_server.servicers.streams import KeyedLock, in_order
 from tests.pictures import picture, png
 from tests.waiting import PATIENCE_SECONDS, loop_turns, reached
+
+STREAM = Call(Caller("me"), patient=True)
+
+
+def limiter(capacity: int) -> Limiter:
+    return Limiter("requests", capacity, unit="bytes")
 
 
 async def numbers(count: int) -> AsyncIterator[Int64Value]:
@@ -36,13 +42,13 @@ async def test_answers_keep_the_order_and_the_window_is_kept() -> None:
         running -= 1
         return 10 * request.value
 
-    answers = [pair async for pair in in_order(numbers(50), handle, 5, Budget(1 << 20))]
+    answers = [pair async for pair in in_order(STREAM, numbers(50), handle, 5, limiter(1 << 20))]
     assert answers == [(i, 10 * i) for i in range(50)]
     assert most == 5
 
 
 async def test_requests_under_way_stay_within_the_bytes_of_all_streams_together() -> None:
-    budget = Budget(1000)
+    request_bytes = limiter(1000)
     running = most = 0
 
     async def photos(count: int) -> AsyncIterator[BytesValue]:
@@ -58,44 +64,12 @@ async def test_requests_under_way_stay_within_the_bytes_of_all_streams_together(
         return len(request.value)
 
     async def read(count: int) -> list[int | Error]:
-        return [answer async for _, answer in in_order(photos(count), handle, 100, budget)]
+        return [answer async for _, answer in in_order(STREAM, photos(count), handle, 100, request_bytes)]
 
     for answers in await asyncio.gather(read(20), read(20)):
         assert answers == [300] * 20
     assert most == 3
-    budget.take(1000)  # everything was given back
-
-
-async def test_a_budget_refuses_waits_and_lets_one_of_any_size_in() -> None:
-    budget = Budget(100)
-    budget.take(1_000_000)  # alone
-    with pytest.raises(Overloaded):
-        budget.take(1)
-    waiting = [asyncio.create_task(budget.wait(size)) for size in (60, 60, 10)]
-    await asyncio.sleep(0)
-    waiting[1].cancel()
-    await asyncio.sleep(0)
-    budget.give(1_000_000)
-    await asyncio.gather(waiting[0], waiting[2])
-    budget.take(30)
-    with pytest.raises(Overloaded):
-        budget.take(1)
-    for size in (60, 10, 30):
-        budget.give(size)
-    budget.take(100)
-
-
-async def test_one_who_no_longer_waits_for_the_budget_is_in_nobodys_way() -> None:
-    budget = Budget(100)
-    budget.take(50)
-    large, small = asyncio.create_task(budget.wait(80)), asyncio.create_task(budget.wait(20))
-    await asyncio.sleep(0)
-    assert not small.done()  # in the order of asking
-    large.cancel()
-    await asyncio.wait_for(small, PATIENCE_SECONDS)
-    budget.take(30)
-    with pytest.raises(Overloaded):
-        budget.take(1)
+    request_bytes.take(1000)  # everything was given back
 
 
 async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
@@ -112,7 +86,7 @@ async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
                 raise
         return request.value
 
-    stream = in_order(numbers(100), handle, 3, Budget(1 << 20))
+    stream = in_order(STREAM, numbers(100), handle, 3, limiter(1 << 20))
     assert await anext(stream) == (0, 0)
     await reached(lambda: begun == [0, 1, 2, 3])
     await stream.aclose()
@@ -121,13 +95,13 @@ async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
     assert begun == [0, 1, 2, 3]
 
 
-async def test_turns_are_taken_in_order_even_past_a_cancelled_one() -> None:
-    turns = Turns()
+async def test_a_keyed_lock_is_given_in_order_even_past_a_cancelled_one() -> None:
+    lock = KeyedLock()
     log: list[str] = []
     gone = asyncio.Event()
 
     async def work(name: str) -> None:
-        async with turns.turn("it"):
+        async with lock.hold("it"):
             await gone.wait()
             log.append(name)
 
@@ -138,7 +112,7 @@ async def test_turns_are_taken_in_order_even_past_a_cancelled_one() -> None:
     gone.set()
     await asyncio.gather(first, third)
     assert log == ["first", "third"]
-    assert not turns._last
+    assert not lock._locks
 
 
 def test_items_of_one_subject_are_carried_out_in_their_order(client: Client, gallery: str) -> None:

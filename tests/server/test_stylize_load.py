@@ -13,6 +13,7 @@ import pytest
 from oneglance import AsyncClient, Client, OneglanceError
 from oneglance_core.pictures import decode_layers
 from oneglance_server.app import Server
+from oneglance_server.calls import Call, Caller
 from oneglance_server.engines.background import NICENESS, yield_to_others
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.service.stylizing import StylizationService
@@ -23,6 +24,7 @@ from tests.waiting import PATIENCE_SECONDS, until
 SMALL = png(np.full((64, 64, 3), 90, np.uint8))  # one run of 64 x 64
 LARGE = png(np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8))  # tiles of 128 x 128
 TILES = 36
+ME = Caller("me")
 
 
 class Gate:
@@ -49,7 +51,7 @@ class Gate:
 
 
 def service_of(server: Server) -> StylizationService:
-    return server._door.services.stylization
+    return server._gate.services.stylization
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_a_full_queue_refuses_at_once(settings: dict[str, Any], gate: Gate) -> N
     ):
         gate.shut()
         calls = [pool.submit(client.stylize, SMALL, "ember") for _ in range(3)]
-        until(lambda: service_of(server)._calls == 3)
+        until(lambda: service_of(server).calls.under_way == 3)
         with pytest.raises(OneglanceError) as caught:
             client.stylize(SMALL, "ember")
         assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
@@ -90,7 +92,7 @@ def test_identification_goes_on_while_stylization_is_stuck(settings: dict[str, A
     ):
         gate.shut()
         calls = [pool.submit(client.stylize, LARGE, "ember") for _ in range(8)]
-        until(lambda: service_of(server)._calls == 8)
+        until(lambda: service_of(server).calls.under_way == 8)
         client.create_gallery("g")
         client.enroll("g", "it", picture(1))
         assert client.identify("g", picture(1)).results[0].subject_id == "it"
@@ -105,16 +107,16 @@ def test_a_small_picture_and_a_stream_pass_a_large_one(settings: dict[str, Any],
         Client(server.address) as client,
         ThreadPoolExecutor(4) as pool,
     ):
-        batcher = service_of(server)._batcher
+        service = service_of(server)
         gate.shut()
         large = [pool.submit(client.stylize, LARGE, "ember")]
         until(lambda: len(gate.runs) == 1)
         large.append(pool.submit(client.stylize, LARGE, "ember"))
-        until(lambda: batcher._queued_rows == 1)
+        until(lambda: service.steps_waiting == 1)
         small = pool.submit(client.stylize, SMALL, "ember")
-        until(lambda: batcher._queued_rows == 2)
+        until(lambda: service.steps_waiting == 2)
         stream = pool.submit(lambda: list(client.stylize_stream([frame], "ember")))
-        until(lambda: batcher._queued_rows == 3)
+        until(lambda: service.steps_waiting == 3)
         gate.open()
         assert small.result(PATIENCE_SECONDS).tiles == 1
         assert stream.result(PATIENCE_SECONDS)[0].HasField("picture")
@@ -132,14 +134,14 @@ def test_streams_and_calls_take_turns_whatever_their_number(settings: dict[str, 
         Client(server.address) as client,
         ThreadPoolExecutor(12) as pool,
     ):
-        batcher = service_of(server)._batcher
+        service = service_of(server)
         gate.shut()
         calls = [pool.submit(client.stylize, SMALL, "ember")]
         until(lambda: len(gate.runs) == 1)
         calls += [pool.submit(client.stylize, SMALL, "ember") for _ in range(9)]
-        until(lambda: batcher._queued_rows == 9)
+        until(lambda: service.steps_waiting == 9)
         stream = pool.submit(lambda: list(client.stylize_stream([frame], "ember")))
-        until(lambda: batcher._queued_rows == 10)
+        until(lambda: service.steps_waiting == 10)
         gate.open()
         stream.result(PATIENCE_SECONDS)
         for call in calls:
@@ -160,15 +162,13 @@ def test_of_a_picture_whose_deadline_passes_nothing_more_is_painted(settings: di
             with pytest.raises(OneglanceError) as caught:
                 call.result(PATIENCE_SECONDS)
             assert caught.value.code.name == "DEADLINE_EXCEEDED"
-        until(lambda: service_of(server)._calls == 0)
+        until(lambda: service_of(server).calls.under_way == 0)
         gate.open()
         assert client.stylize(SMALL, "ember").width == 64
         assert len(gate.runs) <= 3  # of 74
 
 
-async def test_a_deadline_that_passes_in_the_queue_is_told(
-    settings: dict[str, Any], gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_deadline_that_passes_in_the_queue_is_told(settings: dict[str, Any], gate: Gate) -> None:
     """gRPC ends a call by itself at its deadline, so the service is asked directly."""
     import asyncio
 
@@ -180,14 +180,13 @@ async def test_a_deadline_that_passes_in_the_queue_is_told(
         service, look = service_of(server), StyleSettings((("ember", 0),))
         now = asyncio.get_running_loop().time()
         with pytest.raises(DeadlinePassed, match="in the stylize queue"):
-            await service.stylize(SMALL, look, deadline=now)
-        monkeypatch.setattr(service._room, "_limit", 1)
-        service._room.give(-1)  # as if a picture were under way
+            await service.stylize(Call(ME, now), SMALL, look)
+        service.pixels.take(service.pixels.capacity)  # as if a picture were under way
         with pytest.raises(DeadlinePassed, match="in the stylize queue"):
-            await service.stylize(SMALL, look, deadline=now + 0.05)
-        service._room.give(1)
-        assert (await service.stylize(SMALL, look, deadline=now + PATIENCE_SECONDS)).painted.tiles == 1
-        assert service._calls == 0
+            await service.stylize(Call(ME, now + 0.05), SMALL, look)
+        service.pixels.give(service.pixels.capacity)
+        assert (await service.stylize(Call(ME, now + PATIENCE_SECONDS), SMALL, look)).painted.tiles == 1
+        assert service.calls.under_way == 0
         assert len(gate.runs) == 1
 
 
@@ -200,11 +199,11 @@ async def test_a_caller_that_leaves_costs_a_tile_at_most(settings: dict[str, Any
             call = asyncio.create_task(client.stylize(LARGE, "ember"))
             await asyncio.to_thread(until, lambda: len(gate.runs) == 1)
             call.cancel()
-            await asyncio.to_thread(until, lambda: service_of(server)._calls == 0)
+            await asyncio.to_thread(until, lambda: service_of(server).calls.under_way == 0)
             gate.open()
             assert (await client.stylize(SMALL, "ember")).width == 64
             assert len(gate.runs) == 2
-            assert service_of(server)._room._taken == 0  # type: ignore[attr-defined]
+            assert service_of(server).pixels.under_way == 0
 
 
 def test_pixels_under_way_are_bounded(settings: dict[str, Any], gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,14 +223,14 @@ def test_pixels_under_way_are_bounded(settings: dict[str, Any], gate: Gate, monk
         first = pool.submit(client.stylize, LARGE, "ember")
         until(lambda: len(gate.runs) == 1)
         small = pool.submit(client.stylize, SMALL, "ember")
-        until(lambda: service_of(server)._batcher._queued_rows == 1)  # there is room for it
+        until(lambda: service_of(server).steps_waiting == 1)  # there is room for it
         second = pool.submit(client.stylize, LARGE, "moss")
-        until(lambda: len(service_of(server)._room._waiting) == 1)  # type: ignore[attr-defined]
+        until(lambda: service_of(server).pixels.waiting)
         assert decoded == [len(LARGE)]
         gate.open()
         assert [call.result(PATIENCE_SECONDS).tiles for call in (first, small, second)] == [TILES, 1, TILES]
         assert sorted(decoded) == sorted([len(LARGE), len(LARGE), len(SMALL)])
-        assert service_of(server)._room._taken == 0  # type: ignore[attr-defined]
+        assert service_of(server).pixels.under_way == 0
 
 
 def test_every_tile_is_measured(settings: dict[str, Any]) -> None:

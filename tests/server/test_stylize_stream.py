@@ -13,11 +13,12 @@ from PIL import Image
 
 from oneglance import AsyncClient, Client, OneglanceError, stream_settings, stylize_settings
 from oneglance.v1.stylization_pb2 import PICTURE_FORMAT_JPEG, PICTURE_FORMAT_PNG, StylizedPicture, StylizeStreamResponse
+from oneglance_server.admission import Limiter
 from oneglance_server.app import Server
+from oneglance_server.calls import Call, Caller
 from oneglance_server.engines.steadying import MOVED, STILL, FrameMemory
 from oneglance_server.engines.stylizer import Stylizer
-from oneglance_server.servicers.budget import Budget
-from oneglance_server.servicers.frames import WaitingPlace
+from oneglance_server.servicers.frames import FrameSlot
 from tests.pictures import png
 from tests.running import server_thread
 from tests.server.test_stylize import direct, near, scene
@@ -44,7 +45,7 @@ def client(server: Server) -> Iterator[Client]:
 
 def at_rest(server: Server) -> bool:
     """Nothing is held of any stream."""
-    return server._door.services.stylization._streams == 0 and server._interceptor.budget._taken == 0
+    return server._gate.services.stylization.streams.under_way == 0 and server._request_bytes.under_way == 0
 
 
 def noisy(pixels: Pixels, count: int, sigma: float = 4) -> list[Pixels]:
@@ -75,13 +76,13 @@ async def test_the_newest_frame_wins_and_dropped_ones_are_counted(
     server: Server, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put: list[int] = []
-    waited = WaitingPlace.put
+    waited = FrameSlot.put
 
-    async def noted(self: WaitingPlace, index: int, *rest: Any, **options: Any) -> None:
+    async def noted(self: FrameSlot, index: int, *rest: Any, **options: Any) -> None:
         await waited(self, index, *rest, **options)
         put.append(index)
 
-    monkeypatch.setattr(WaitingPlace, "put", noted)
+    monkeypatch.setattr(FrameSlot, "put", noted)
 
     async def camera() -> AsyncIterator[bytes]:
         yield png(scene(seed=0))
@@ -292,32 +293,32 @@ def test_several_streams_are_answered_each_its_own(client: Client, server: Serve
         list(pool.map(play, (1, 2)))
 
 
-async def test_the_waiting_place_holds_one_and_gives_bytes_back() -> None:
-    budget = Budget(100)
-    place = WaitingPlace(budget)
+async def test_the_slot_holds_one_frame_and_gives_bytes_back() -> None:
+    request_bytes = Limiter("requests", 100, unit="bytes")
+    slot = FrameSlot(Call(Caller("me"), patient=True), request_bytes)
     order: Any = None
-    await place.put(0, b"0", order, 60, replace=True)
-    await place.put(1, b"1", order, 90, replace=True)  # only because the first gave its bytes back
-    assert budget._taken == 90
-    held = asyncio.create_task(place.put(2, b"2", order, 50, replace=False))
-    frames = place.frames()
+    await slot.put(0, b"0", order, 60, replace=True)
+    await slot.put(1, b"1", order, 90, replace=True)  # only because the first gave its bytes back
+    assert request_bytes.under_way == 90
+    held = asyncio.create_task(slot.put(2, b"2", order, 50, replace=False))
+    frames = slot.frames()
     assert (await anext(frames)).index == 1
     await asyncio.sleep(0)
     assert not held.done()  # 90 bytes are still under way
     second = asyncio.create_task(anext(frames))
     assert (await second).index == 2
     await held
-    left = asyncio.create_task(place.put(3, b"3", order, 80, replace=True))
+    left = asyncio.create_task(slot.put(3, b"3", order, 80, replace=True))
     await asyncio.sleep(0)
     left.cancel()
     await asyncio.gather(left, return_exceptions=True)
-    await place.put(4, b"4", order, 10, replace=True)
-    place.close()
+    await slot.put(4, b"4", order, 10, replace=True)
+    slot.close()
     assert [frame.index async for frame in frames] == [4]
-    assert budget._taken == 0
-    await place.put(5, b"5", order, 10, replace=True)
-    place.clear()
-    assert budget._taken == 0
+    assert request_bytes.under_way == 0
+    await slot.put(5, b"5", order, 10, replace=True)
+    slot.clear()
+    assert request_bytes.under_way == 0
 
 
 def test_the_stylizer_of_a_stream_is_given_the_moments_before(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from oneglance_core.folder import read_any_model_folder
 from oneglance_core.pictures import PictureLimits, decode_layers
-from oneglance_server.engines.painting import Look, Painted, Painter
+from oneglance_server.engines.painting import Painted, Painter, PaintOptions
 from oneglance_server.engines.session import Runtime
 from oneglance_server.engines.stylizer import Floats, Pixels, Stylizer
 from oneglance_server.engines.tiles import Grid, Span, cut
@@ -19,7 +19,7 @@ from tests.pictures import png
 from tests.style_models import BLOCK, MARGIN, style_model, tinted
 
 LIMITS = PictureLimits(16 << 20, 50_000_000)
-LOOK = Look(np.array([0.5, 0.5, 0, 0], np.float32))
+LOOK = PaintOptions(np.array([0.5, 0.5, 0, 0], np.float32))
 
 
 class Watched(Stylizer):
@@ -47,7 +47,7 @@ def painter(stylizer: Watched, *, bucket: int = 16, tile: int = 64, **manifest: 
     return Painter(stylizer, Grid(stylizer.manifest.model_copy(update=manifest), bucket=bucket, tile=tile), LIMITS)
 
 
-def paint(painter: Painter, pixels: npt.NDArray[Any], look: Look = LOOK) -> tuple[Painted, Pixels]:
+def paint(painter: Painter, pixels: npt.NDArray[Any], look: PaintOptions = LOOK) -> tuple[Painted, Pixels]:
     """All steps at once, and the pixels."""
     steps = painter.paint(png(pixels), look, "PNG")
     try:
@@ -86,7 +86,7 @@ def test_any_size_comes_back_and_no_run_is_larger_than_a_tile(stylizer: Watched,
     assert all(h * w <= 64 * 64 and not h % BLOCK and not w % BLOCK and min(h, w) >= 16 for h, w in shapes)
     assert len(stylizer.runs) == painted.tiles + (painted.tiles > 1)
     assert len(shapes) <= 2  # the small copy's, and the tile's
-    _, untouched = paint(painter(stylizer), pixels, Look(LOOK.weights, strength=0))
+    _, untouched = paint(painter(stylizer), pixels, PaintOptions(LOOK.weights, strength=0))
     assert np.array_equal(untouched, pixels)
 
 

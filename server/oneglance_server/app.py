@@ -90,6 +90,7 @@ class Server:
         self._pools: list[ThreadPoolExecutor] = []
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
+        self._loop_watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -136,6 +137,7 @@ class Server:
         self.address = f"{host}:{port}"
         self._grpc = server
         await server.start()
+        self._loop_watch = asyncio.create_task(self._metrics.watch_loop())
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")
             try:
@@ -216,6 +218,9 @@ class Server:
             await loop.run_in_executor(None, self._galleries.close)
         for pool in self._pools:  # a batch that runs is waited for, off the loop
             await loop.run_in_executor(None, functools.partial(pool.shutdown, wait=True, cancel_futures=True))
+        if self._loop_watch is not None:
+            self._loop_watch.cancel()
+            await asyncio.wait([self._loop_watch])
         if self._metrics_server is not None:
             http, thread = self._metrics_server
             http.shutdown()

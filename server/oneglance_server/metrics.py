@@ -1,5 +1,6 @@
 """Prometheus metrics. docs/operations.md lists them; a test holds the two together."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -41,12 +42,26 @@ class Metrics:
         self._queues = Gauge(
             "oneglance_queue_rows", "Photos, examples, probes or tiles waiting", ["stage"], registry=self.registry
         )
+        self._loop_lag = Histogram(
+            "oneglance_loop_lag_seconds",
+            "How much later than it asked for a task is woken on the event loop, asked ten times a second",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._decisions = Counter(
             "oneglance_decisions",
             "Decisions made: identified, unknown, same, different",
             ["gallery", "decision"],
             registry=self.registry,
         )
+
+    async def watch_loop(self, every_seconds: float = 0.1) -> None:
+        """Measure the event loop's lag until cancelled: what is heavy on it, all calls wait for."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + every_seconds
+            await asyncio.sleep(every_seconds)
+            self._loop_lag.observe(max(0.0, loop.time() - due))
 
     def call(self, method: str, code: str, seconds: float) -> None:
         self._calls.labels(method, code).observe(seconds)
@@ -56,7 +71,7 @@ class Metrics:
             self._decisions.labels(gallery, decision).inc(count)
 
     def stage_took(self, stage: str, seconds: float) -> None:
-        """See engines.photos.StageObserver."""
+        """See engines.crops.StageObserver."""
         self._stages.labels(stage).observe(seconds)
 
     def stage(self, name: str) -> "StageMetrics":

@@ -1,16 +1,19 @@
 """Metrics over HTTP tell what happened, and the documentation lists them all."""
 
+import asyncio
 import re
 import socket
+import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from oneglance import Client, OneglanceError
+from oneglance_server.metrics import Metrics
 from tests.pictures import picture
 from tests.running import measured, server_thread
-from tests.waiting import until
+from tests.waiting import loop_turns, reached, until
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 
@@ -46,3 +49,13 @@ def test_metrics(models: tuple[Path, Path], tmp_path: Path) -> None:
     documented = set(re.findall(r"^\| `(oneglance_[a-z_]+)", DOCS.read_text(), re.MULTILINE))
     served = {name for name in re.findall(r"^# TYPE (oneglance_\w+) ", text, re.MULTILINE) if "_created" not in name}
     assert documented == served
+
+
+async def test_what_blocks_the_loop_shows_in_its_lag() -> None:
+    metrics = Metrics()
+    watch = asyncio.create_task(metrics.watch_loop(every_seconds=0.001))
+    await loop_turns(2)  # it sleeps
+    time.sleep(0.1)
+    await reached(lambda: metrics.registry.get_sample_value("oneglance_loop_lag_seconds_count"))
+    watch.cancel()
+    assert (metrics.registry.get_sample_value("oneglance_loop_lag_seconds_sum") or 0) > 0.09

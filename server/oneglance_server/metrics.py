@@ -1,6 +1,7 @@
 """Prometheus metrics. docs/operations.md lists them; a test holds the two together."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -55,6 +56,10 @@ class Metrics:
             registry=self.registry,
         )
 
+        # To look a metric up by its labels takes longer than to count.
+        self._calls_of = functools.cache(self._calls.labels)
+        self._decisions_of = functools.cache(self._decisions.labels)
+
     async def watch_loop(self, every_seconds: float = 0.1) -> None:
         """Measure the event loop's lag until cancelled: what is heavy on it, all calls wait for."""
         loop = asyncio.get_running_loop()
@@ -64,11 +69,11 @@ class Metrics:
             self._loop_lag.observe(max(0.0, loop.time() - due))
 
     def call(self, method: str, code: str, seconds: float) -> None:
-        self._calls.labels(method, code).observe(seconds)
+        self._calls_of(method, code).observe(seconds)
 
     def decision(self, gallery: str, decision: str, count: int) -> None:
         if count:
-            self._decisions.labels(gallery, decision).inc(count)
+            self._decisions_of(gallery, decision).inc(count)
 
     def stage_took(self, stage: str, seconds: float) -> None:
         """See engines.crops.StageObserver."""

@@ -80,6 +80,9 @@ class Tau:
     target_fpir: float | None = None
     set_time: float | None = None
 
+    def at_size(self, size: int) -> "Tau":
+        return Tau(self.value, self.source, self.id, self.fmr, size, self.target_fpir, self.set_time)
+
     @property
     def expected_fpir(self) -> float | None:
         """1 - (1 - FMR)^K, computed so that a small FMR survives."""

@@ -22,7 +22,7 @@ from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import DetectorNotLoaded, InvalidRequest, Overloaded
 from oneglance_server.offload import off_loop
 from oneglance_server.service.content import MAX_FACES, ClientEncoding, Content, Picture, Tensor
-from oneglance_server.service.plan import Plan, Space, Vector, example_of, make_plan
+from oneglance_server.service.plan import Plan, Space, example_of, make_plan
 
 CLIENT = "client"
 _PHOTOS_AT_ONCE = 16  # of one call, before its faces are counted
@@ -42,6 +42,7 @@ class _Chip:
 
 
 _Input = Picture | Tensor | _Chip
+_Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Encoding:
         self._encoders = {
             encoder.digest: (
                 encoder,
-                Batcher[_Input, Vector](
+                Batcher[_Input, _Vector](
                     "encode",
                     _runner(encoder, limits),
                     executor,
@@ -104,21 +105,19 @@ class Encoding:
         Overloaded, DeadlinePassed.
         """
         encoder, batcher = self._encoders.get(space.digest, (None, None))
-        tensors = sum(len(content.data) for content in contents if isinstance(content, Tensor))
-        plan = await off_loop(
-            len(contents) > _PLANNED_ON_THE_LOOP or tensors > _CHECKED_ON_THE_LOOP,
-            lambda: make_plan(contents, space, encoder, faces),
-        )
+        plan = await off_loop(_is_heavy(contents), lambda: make_plan(contents, space, encoder, faces))
+        if len(plan.given) == len(contents):
+            return Encoded(plan.given, CLIENT, range(len(contents)), (None,) * len(contents), {})
         crops = await self._crop_all(call, plan) if plan.photos else {}
         if crops:
             call = replace(call, patient=True)  # what was done already shall not be thrown away for a full queue
         owners, found, inputs = _inputs(plan, crops)
-        outputs = await batcher.submit_all(inputs, call) if batcher and inputs else []
+        encoded = iter(await batcher.submit_all(inputs, call) if batcher and inputs else ())
+        given = iter(plan.given)
         vectors = np.empty((len(owners), space.dimension), dtype=np.float32)
-        encoded = iter(outputs)
         for row, owner in enumerate(owners):
-            vectors[row] = plan.given[owner] if owner in plan.given else next(encoded)
-        provider = encoder.execution_provider if encoder and inputs else "" if plan.photos else CLIENT
+            vectors[row] = next(given if isinstance(contents[owner], ClientEncoding) else encoded)
+        provider = encoder.execution_provider if encoder and inputs else ""
         return Encoded(vectors, provider, owners, found, {i: one.photo for i, one in crops.items()})
 
     async def crop(self, call: Call, requests: Sequence[CropRequest], paths: Sequence[str]) -> list[FaceCrops]:
@@ -148,6 +147,12 @@ class Encoding:
                 )
             call = replace(call, patient=True)
         return crops
+
+
+def _is_heavy(contents: Sequence[Content]) -> bool:
+    if len(contents) > _PLANNED_ON_THE_LOOP:
+        return True
+    return sum([len(content.data) for content in contents if isinstance(content, Tensor)]) > _CHECKED_ON_THE_LOOP
 
 
 def detector_missing() -> DetectorNotLoaded:
@@ -199,9 +204,9 @@ def _runner(encoder: Encoder, limits: PictureLimits) -> Any:
             return np.frombuffer(content.data, np.dtype(content.dtype).newbyteorder("<")).reshape(content.shape)
         return encoder_input(content.data, spec, limits)
 
-    def run(contents: Sequence[_Input]) -> Sequence[Vector | Exception]:
+    def run(contents: Sequence[_Input]) -> Sequence[_Vector | Exception]:
         inputs = np.empty((len(contents), *spec.shape), dtype=spec.dtype)
-        results: list[Vector | Exception] = []
+        results: list[_Vector | Exception] = []
         good: list[int] = []
         for i, content in enumerate(contents):
             try:

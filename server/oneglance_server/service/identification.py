@@ -120,12 +120,11 @@ class IdentificationService:
                 gallery_revision=gallery.revision,
                 gallery_size=gallery.subjects,
             )
-            return Identified((), replace(threshold, size=gallery.subjects), nothing, encoded.photos)
+            return Identified((), threshold.at_size(gallery.subjects), nothing, encoded.photos)
         _check_listed(candidates, len(encoded.owners))
-        search = Search(encoded.vectors, gallery.encoder_digest, candidates)
-        if all_matches:
-            limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
-            search = replace(search, within=threshold.value, limit=limit)
+        within = threshold.value if all_matches else None
+        limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
+        search = Search(encoded.vectors, gallery.encoder_digest, candidates, within, limit)
         found = await self._search(call, gallery_id, search, encoded)
         answers = []
         for owner, face, nearest, matches, truncated in zip(
@@ -136,8 +135,9 @@ class IdentificationService:
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
         self._on_decision(gallery_id, "unknown", len(answers) - known)
-        threshold = replace(threshold, size=found.subjects)
-        return Identified(answers, threshold, _provenance(gallery, encoded, found), encoded.photos)
+        return Identified(
+            answers, threshold.at_size(found.subjects), _provenance(gallery, encoded, found), encoded.photos
+        )
 
     async def verify(
         self, call: Call, gallery_id: str, subject_id: str, probe: Content, *, tau: float | None

@@ -12,10 +12,10 @@ from oneglance_core.faces.crops import CropRequest
 from oneglance_core.faces.finder import ChipSpec
 from oneglance_index import EncodingInvalid, check_encodings
 from oneglance_server.engines.encoder import Encoder
-from oneglance_server.errors import EncoderNotLoaded, ForeignEncoding, InvalidRequest
+from oneglance_server.errors import EncoderNotLoaded, ForeignEncoding, InvalidRequest, ServiceError
 from oneglance_server.service.content import ClientEncoding, Content, Tensor
 
-Vector = npt.NDArray[np.float32]
+Vectors = npt.NDArray[np.float32]
 ENCODING_FLAWS = {
     "not_finite": "has values that are not finite",
     "zero": "is all zero",
@@ -33,12 +33,12 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The contents, checked. By their positions: ``given`` are encodings already, ``photos`` must be searched for
-    faces; the encoder takes the others as they are."""
+    """The contents, checked. ``given``: float32 [n, D], of those that are encodings already, in their order.
+    ``photos``: what must be searched for faces, by position. The encoder takes the others as they are."""
 
     space: Space
     contents: Sequence[Content]
-    given: Mapping[int, Vector]
+    given: Vectors
     photos: Mapping[int, CropRequest]
 
 
@@ -49,27 +49,32 @@ def make_plan(
 
     Raises InvalidRequest for the first bad content, ForeignEncoding, EncoderNotLoaded.
     """
-    given: dict[int, Vector] = {}
+    given: list[ClientEncoding] = []
     photos: dict[int, CropRequest] = {}
-    for i, content in enumerate(contents):
-        if isinstance(content, ClientEncoding):
-            given[i] = _checked_encoding(content, space)
-        elif encoder is None:
-            raise EncoderNotLoaded(
-                f"{example_of(content)}: the gallery's encoder {space.digest[:12]} is not loaded here; only encodings "
-                "can be compared",
-                metadata={"encoder_digest": space.digest},
-            )
-        elif isinstance(content, Tensor):
-            _check_tensor(content, encoder)
-        elif encoder.manifest.input.kind != "image":
-            raise InvalidRequest.field(
-                content.path, f"this encoder takes a {encoder.manifest.input.kind}: send a tensor"
-            )
-        elif encoder.takes_photos and content.face.which != "aligned":
-            choice = content.face if content.face.which != "unset" else replace(content.face, which=faces)
-            photos[i] = CropRequest(content.data, choice, chip_of(encoder), face_required=faces == "only")
-    return Plan(space, contents, given, photos)
+    try:
+        for i, content in enumerate(contents):
+            if isinstance(content, ClientEncoding):
+                _check_encoding(content, space)
+                given.append(content)
+            elif encoder is None:
+                raise EncoderNotLoaded(
+                    f"{example_of(content)}: the gallery's encoder {space.digest[:12]} is not loaded here; only "
+                    "encodings can be compared",
+                    metadata={"encoder_digest": space.digest},
+                )
+            elif isinstance(content, Tensor):
+                _check_tensor(content, encoder)
+            elif encoder.manifest.input.kind != "image":
+                raise InvalidRequest.field(
+                    content.path, f"this encoder takes a {encoder.manifest.input.kind}: send a tensor"
+                )
+            elif encoder.takes_photos and content.face.which != "aligned":
+                choice = content.face if content.face.which != "unset" else replace(content.face, which=faces)
+                photos[i] = CropRequest(content.data, choice, chip_of(encoder), face_required=faces == "only")
+    except ServiceError:
+        _vectors(given, space)  # should one of those before be bad, it is the first to tell of
+        raise
+    return Plan(space, contents, _vectors(given, space), photos)
 
 
 def chip_of(encoder: Encoder) -> ChipSpec | None:
@@ -85,7 +90,7 @@ def example_of(content: Content) -> str:
     return content.path.rpartition(".")[0]
 
 
-def _checked_encoding(content: ClientEncoding, space: Space) -> Vector:
+def _check_encoding(content: ClientEncoding, space: Space) -> None:
     digest, path = space.digest, content.path
     if not content.encoder_digest:
         raise InvalidRequest.field(
@@ -101,11 +106,20 @@ def _checked_encoding(content: ClientEncoding, space: Space) -> Vector:
         raise InvalidRequest.field(
             f"{path}.values", f"has {content.values.size} values, expected {space.dimension}", reason="ENCODING_INVALID"
         )
+
+
+def _vectors(given: Sequence[ClientEncoding], space: Space) -> Vectors:
+    """float32 [n, D]. Raises InvalidRequest for the first without a usable distance."""
+    if not given:
+        return np.empty((0, space.dimension), np.float32)
+    stacked = np.concatenate([content.values for content in given]).reshape(-1, space.dimension)
     try:
-        checked: Vector = check_encodings(content.values[np.newaxis], space.dimension)[0]
+        checked: Vectors = check_encodings(stacked, space.dimension)
         return checked
     except EncodingInvalid as error:
-        raise InvalidRequest.field(f"{path}.values", ENCODING_FLAWS[error.reason], reason="ENCODING_INVALID") from error
+        raise InvalidRequest.field(
+            f"{given[error.row].path}.values", ENCODING_FLAWS[error.reason], reason="ENCODING_INVALID"
+        ) from error
 
 
 def _check_tensor(content: Tensor, encoder: Encoder) -> None:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
 
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, ThresholdVersion
@@ -33,8 +32,7 @@ class Thresholds:
             version = gallery.threshold_revision
             fitted = gallery.calibration if gallery.calibration_revision == version else None
             return _gallery_tau(gallery.threshold, version, gallery.threshold_since, fitted, known, size)
-        chosen = self.of_model(gallery.encoder_digest, size, requested)
-        return replace(chosen, fmr=known.fmr(chosen.value) if known else None)
+        return self._model_tau(gallery.encoder_digest, size, requested, known)
 
     def in_force(self, gallery: Gallery) -> Tau | None:
         """The tau that applies in a gallery at its present size; None where there is none."""
@@ -48,18 +46,7 @@ class Thresholds:
 
         Raises ThresholdMissing, InvalidRequest.
         """
-        known = self._calibrated.get(digest)
-        if requested is not None:
-            tau = check_tau("tau", requested)
-            return Tau(tau, "request", "", known.fmr(tau) if known else None, size)
-        if known is not None:
-            return Tau(known.tau, "model", known.id, known.fmr(known.tau), size, known.target_fpir)
-        if digest in self._recommended:
-            return Tau(self._recommended[digest], "author", "", None, size)
-        raise ThresholdMissing(
-            "no tau: the request gives none, the gallery has none, and its model is not calibrated or not loaded",
-            metadata={"encoder_digest": digest},
-        )
+        return self._model_tau(digest, size, requested, self._calibrated.get(digest))
 
     def of_version(self, gallery: Gallery, version: ThresholdVersion) -> tuple[Tau | None, Calibration | None]:
         """An earlier tau of the gallery as it would apply now, None where its own was cleared; and its evidence."""
@@ -76,6 +63,23 @@ class Thresholds:
         """What ``tau`` was fitted on, if it was."""
         known = self._known(gallery) if tau.source == "calibration" else self._calibrated.get(gallery.encoder_digest)
         return known.calibration if known and tau.source in ("calibration", "model") else None
+
+    def _model_tau(self, digest: str, size: int, requested: float | None, known: "_Calibrated | None") -> Tau:
+        """``known``: what gives its FMR."""
+        own = self._calibrated.get(digest)
+        target = None
+        if requested is not None:
+            value, source, id = check_tau("tau", requested), "request", ""
+        elif own is not None:
+            value, source, id, target = own.tau, "model", own.id, own.target_fpir
+        elif digest in self._recommended:
+            value, source, id = self._recommended[digest], "author", ""
+        else:
+            raise ThresholdMissing(
+                "no tau: the request gives none, the gallery has none, and its model is not calibrated or not loaded",
+                metadata={"encoder_digest": digest},
+            )
+        return Tau(value, source, id, known.fmr(value) if known else None, size, target)
 
     def _known(self, gallery: Gallery) -> "_Calibrated | None":
         """What is known of error rates in this gallery: from its own newest calibration, else the model's."""

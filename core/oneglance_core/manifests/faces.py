@@ -4,9 +4,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from oneglance_core.manifests.arrays import NamedParity
 from oneglance_core.manifests.model import ModelManifest
+from oneglance_core.manifests.parity import NamedParity, Vectors
 from oneglance_core.manifests.part import Part
+from oneglance_core.manifests.tensor import TensorSpec
 
 LANDMARKS = {"dlib-5": 5}
 _DETECTOR_CONTRACT = {
@@ -77,6 +78,17 @@ class DetectorManifest(ModelManifest):
     nms_covered: float = Field(gt=0, le=1)
     parity: NamedParity
 
+    @property
+    def graph_inputs(self) -> tuple[TensorSpec, ...]:
+        return (TensorSpec("image", "uint8", (None, None, None, 4)),)
+
+    @property
+    def graph_outputs(self) -> tuple[TensorSpec, ...]:
+        return (TensorSpec("scores", "float32", (None, None, None)),)
+
+    def vectors(self) -> Vectors:
+        return self.parity.vectors()
+
     def _contract(self) -> dict[str, Any]:
         return self.model_dump(mode="json", include={"kind", *_DETECTOR_CONTRACT})
 
@@ -93,6 +105,21 @@ class LandmarksManifest(ModelManifest):
     kind: Literal["landmarks"] = "landmarks"
     landmarks: Literal["dlib-5"]
     parity: NamedParity
+
+    @property
+    def graph_inputs(self) -> tuple[TensorSpec, ...]:
+        return (
+            TensorSpec("pixels", "uint8", (None,)),
+            TensorSpec("pictures", "int64", (None, 3)),
+            TensorSpec("boxes", "float32", (None, 4)),
+        )
+
+    @property
+    def graph_outputs(self) -> tuple[TensorSpec, ...]:
+        return (TensorSpec("points", "float32", (None, LANDMARKS[self.landmarks], 2)),)
+
+    def vectors(self) -> Vectors:
+        return self.parity.vectors()
 
     def _contract(self) -> dict[str, Any]:
         return {"kind": self.kind, "landmarks": self.landmarks}

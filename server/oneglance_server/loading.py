@@ -1,6 +1,6 @@
 """From model folders to loaded, checked and warmed-up models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 M = TypeVar("M", bound=LoadedModel[Any])
 
 # The registry: what runs the models of each kind.
-ENGINES: Mapping[type[ModelManifest], type[LoadedModel[Any]]] = {
+ENGINES: dict[type[ModelManifest], type[LoadedModel[Any]]] = {
     EncoderManifest: Encoder,
     DetectorManifest: Detector,
     LandmarksManifest: Landmarks,

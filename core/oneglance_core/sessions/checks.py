@@ -3,13 +3,14 @@
 The exporter makes them before it writes a model folder, the server when it loads one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.manifests import ModelManifest, TensorSpec, Vectors
+from oneglance_core.manifests import ModelManifest, TensorSpec
+from oneglance_core.manifests.parity import Arrays
 from oneglance_core.sessions.session import GraphError, Session
 
 # (got, wanted), of one shape and dtype -> what is wrong, or None.
@@ -40,32 +41,12 @@ def check_graph(session: Session, manifest: ModelManifest) -> None:
 def check_parity(session: Session, manifest: ModelManifest, coarse: Mapping[str, Compare] | None = None) -> None:
     """Raise GraphError unless the session reproduces the manifest's parity vectors, ModelFolderError for damaged ones.
 
-    The vectors must be there for every declared input and output, fit it, and not be empty.
-    coarse: as in ``check_answers``.
+    The vectors must be there for every declared input and output, fit it, and not be empty. Outputs are compared by
+    ``apart``. coarse: those that are compared in another way when ``session.rounding`` isn't 0.
     """
     vectors = manifest.vectors()
-    for what, arrays, specs in (
-        ("inputs", vectors.inputs, manifest.graph_inputs),
-        ("outputs", vectors.outputs, manifest.graph_outputs),
-    ):
-        declared = {spec.name: spec for spec in specs}
-        if set(arrays) != set(declared):
-            raise GraphError(f"the parity vectors' {what} are {sorted(arrays)}, the manifest says {sorted(declared)}")
-        for name, array in arrays.items():
-            if not array.size or not declared[name].fits(array):
-                raise GraphError(
-                    f"the parity vectors hold {name} as {array.dtype} {list(array.shape)}, which doesn't fit "
-                    f"{declared[name]}"
-                )
-    check_answers(session, vectors, coarse)
-
-
-def check_answers(session: Session, vectors: Vectors, coarse: Mapping[str, Compare] | None = None) -> None:
-    """Raise GraphError unless the session returns ``vectors.outputs`` for ``vectors.inputs``.
-
-    Integers must be equal, floats lie within ``allowed``. coarse: the outputs that are compared in another way when
-    ``session.rounding`` isn't 0.
-    """
+    _check_fit("inputs", vectors.inputs, manifest.graph_inputs)
+    _check_fit("outputs", vectors.outputs, manifest.graph_outputs)
     names = list(vectors.outputs)
     try:
         answers = session.run(names, vectors.inputs)
@@ -73,33 +54,54 @@ def check_answers(session: Session, vectors: Vectors, coarse: Mapping[str, Compa
         raise GraphError(f"the model does not run on this host: {error}") from error
     for name, got in zip(names, answers, strict=True):
         wanted = vectors.outputs[name]
-        if got.shape != wanted.shape or got.dtype != wanted.dtype:
-            raise GraphError(
-                f"parity output {name} is {got.dtype} {list(got.shape)}, expected {wanted.dtype} {list(wanted.shape)}"
-            )
+        tolerance = allowed(vectors.tolerance, session.rounding, wanted)
         compare = coarse.get(name) if coarse and session.rounding else None
-        wrong = compare(got, wanted) if compare else _apart(got, wanted, vectors.tolerance, session.rounding)
+        wrong = _unlike(got, wanted) or (compare(got, wanted) if compare else _off(got, wanted, tolerance))
         if wrong:
             raise GraphError(
                 f"the model does not reproduce its parity vectors on this host with {session.provider}: {name}: {wrong}"
             )
 
 
-def allowed(tolerance: float, rounding: float, wanted: npt.NDArray[Any]) -> float:
-    """The greatest absolute difference from the float output ``wanted``; ``rounding`` as in Session."""
-    return max(tolerance, rounding * float(np.abs(wanted).max(initial=0.0)))
+def apart(got: npt.NDArray[Any], wanted: npt.NDArray[Any], tolerance: float) -> str | None:
+    """How two outputs differ, in words; None when they don't.
+
+    They must have one dtype and shape; integers must be equal, floats at most ``tolerance`` (absolute) apart, none NaN.
+    """
+    return _unlike(got, wanted) or _off(got, wanted, tolerance)
 
 
-def _apart(got: npt.NDArray[Any], wanted: npt.NDArray[Any], tolerance: float, rounding: float) -> str | None:
+def _unlike(got: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> str | None:
+    if got.dtype == wanted.dtype and got.shape == wanted.shape:
+        return None
+    return f"{got.dtype} {list(got.shape)}, expected {wanted.dtype} {list(wanted.shape)}"
+
+
+def _off(got: npt.NDArray[Any], wanted: npt.NDArray[Any], tolerance: float) -> str | None:
+    most = tolerance if wanted.dtype.kind == "f" else 0.0
     difference = float(np.abs(got.astype(np.float64) - wanted.astype(np.float64)).max(initial=0.0))
-    most = allowed(tolerance, rounding, wanted) if wanted.dtype.kind == "f" else 0.0
     if difference <= most:  # not when it is NaN
         return None
     return f"max |difference| {difference:.3g}, allowed {most:.3g}"
 
 
+def allowed(tolerance: float, rounding: float, wanted: npt.NDArray[Any]) -> float:
+    """The tolerance for the output ``wanted`` of an engine with this ``rounding`` (see Session)."""
+    return max(tolerance, rounding * float(np.abs(wanted).max(initial=0.0)))
+
+
+def _check_fit(what: str, vectors: Arrays, declared: Sequence[TensorSpec]) -> None:
+    specs = {spec.name: spec for spec in declared}
+    if set(vectors) != set(specs):
+        raise GraphError(f"the parity vectors' {what} are {sorted(vectors)}, the manifest says {sorted(specs)}")
+    for name, array in vectors.items():
+        if not array.size or not specs[name].fits(array):
+            held = f"{array.dtype} {list(array.shape)}"
+            raise GraphError(f"the parity vectors hold {name} as {held}, which doesn't fit {specs[name]}")
+
+
 def _check_names(
-    does: str, found: Mapping[str, TensorSpec], declared: tuple[TensorSpec, ...], *, more_allowed: bool = False
+    does: str, found: Mapping[str, TensorSpec], declared: Sequence[TensorSpec], *, more_allowed: bool = False
 ) -> None:
     names = {spec.name for spec in declared}
     if not names <= set(found) or (not more_allowed and names != set(found)):

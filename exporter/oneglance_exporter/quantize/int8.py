@@ -17,10 +17,11 @@ import numpy.typing as npt
 import onnx
 
 from oneglance_core.folder import ModelFolder
+from oneglance_core.sessions.onnx_runtime import OnnxSession, session_options
 from oneglance_exporter.errors import ExportError, SettingsError
 from oneglance_exporter.runtime import session_of
 
-import onnxruntime  # isort: skip  # after runtime, which keeps it from collecting usage data
+# After onnx_runtime, which keeps it from collecting usage data.
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static  # isort: skip
 
 Feed = Mapping[str, npt.NDArray[np.uint8]]  # one run's inputs, by name
@@ -37,12 +38,10 @@ def int8_graph(folder: ModelFolder[Any], feeds: Iterable[Feed]) -> bytes:
     """
     with tempfile.TemporaryDirectory() as scratch:
         fused, result = Path(scratch) / "fused.onnx", Path(scratch) / "int8.onnx"
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options = session_options(threads=1, optimize="basic")
         options.optimized_model_filepath = str(fused)  # normalisation layers folded into convolutions
         try:
-            onnxruntime.InferenceSession(folder.model, options, providers=["CPUExecutionProvider"])
+            OnnxSession(folder.model, options)
             model = onnx.load(fused)
             if any(node.op_type.endswith("QuantizeLinear") for node in model.graph.node):
                 raise SettingsError(f"{folder.path}: is quantised already")

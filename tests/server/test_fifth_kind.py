@@ -24,7 +24,8 @@ def test_every_kind_that_can_be_read_can_be_loaded() -> None:
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: Any = Annotated[EncoderManifest | CounterManifest, Field(discriminator="kind")]
     monkeypatch.setattr(folders, "_ANY_MANIFEST", TypeAdapter(kinds))
-    monkeypatch.setitem(ENGINES, CounterManifest, Counter)
+    engines: dict[Any, Any] = ENGINES
+    monkeypatch.setitem(engines, CounterManifest, Counter)
 
 
 @pytest.mark.usefixtures("registered")

@@ -5,10 +5,11 @@ Needs pydantic, which every extra but the bare client brings.
 
 from oneglance_core.manifests.arrays import MAX_ARRAY_BYTES, Array
 from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
+from oneglance_core.manifests.detector import DetectorManifest
 from oneglance_core.manifests.encoder import LEAST_CHIP, MAX_DIMENSION, EncoderManifest, InputSpec, OutputSpec
-from oneglance_core.manifests.faces import LANDMARKS, Alignment, DetectorManifest, LandmarksManifest
+from oneglance_core.manifests.landmarks import LANDMARKS, Alignment, LandmarksManifest
 from oneglance_core.manifests.model import FORMAT, ModelManifest
-from oneglance_core.manifests.parity import NamedParity, Parity, Vectors
+from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
 from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StylizerManifest
 from oneglance_core.manifests.tensor import TensorSpec
@@ -24,8 +25,10 @@ __all__ = [
     "MAX_ARRAY_BYTES",
     "MAX_DIMENSION",
     "MAX_STYLES",
+    "MAX_TOLERANCE",
     "Alignment",
     "Array",
+    "Arrays",
     "AuthorThreshold",
     "Calibration",
     "DetectorManifest",

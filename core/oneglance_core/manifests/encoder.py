@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
-from oneglance_core.manifests.faces import Alignment
+from oneglance_core.manifests.landmarks import Alignment
 from oneglance_core.manifests.model import ModelManifest
 from oneglance_core.manifests.parity import Parity, Vectors
 from oneglance_core.manifests.part import Part

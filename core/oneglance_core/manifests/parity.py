@@ -6,7 +6,7 @@ in one of two JSON forms, Parity and NamedParity; the code sees both as Vectors.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy.typing as npt
 from pydantic import Field
@@ -14,7 +14,10 @@ from pydantic import Field
 from oneglance_core.manifests.arrays import Array
 from oneglance_core.manifests.part import Part
 
+MAX_TOLERANCE = 0.1
+
 Arrays = Mapping[str, npt.NDArray[Any]]
+Tolerance = Annotated[float, Field(gt=0, le=MAX_TOLERANCE)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Parity(Part):
 
     inputs: Array
     outputs: Array
-    tolerance: float = Field(gt=0, le=0.1)
+    tolerance: Tolerance
 
     @classmethod
     def pack(cls, inputs: npt.NDArray[Any], outputs: npt.NDArray[Any], tolerance: float) -> Self:
@@ -50,7 +53,7 @@ class NamedParity(Part):
 
     inputs: dict[str, Array] = Field(max_length=4)
     outputs: dict[str, Array] = Field(max_length=4)
-    tolerance: float = Field(gt=0, le=0.1)
+    tolerance: Tolerance
 
     @classmethod
     def pack(cls, inputs: Arrays, outputs: Arrays, tolerance: float) -> Self:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.manifests import ModelManifest, TensorSpec
-from oneglance_core.manifests.parity import Arrays
+from oneglance_core.manifests import Arrays, ModelManifest, TensorSpec
 from oneglance_core.sessions.session import GraphError, Session
 
 # (got, wanted), of one shape and dtype -> what is wrong, or None.

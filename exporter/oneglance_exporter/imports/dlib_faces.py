@@ -17,6 +17,7 @@ import numpy as np
 
 from oneglance_core.folder import MANIFEST_FILE, read_any_model_folder, write_model_folder
 from oneglance_core.manifests import (
+    Arrays,
     AuthorThreshold,
     Calibration,
     DetectorManifest,
@@ -27,7 +28,6 @@ from oneglance_core.manifests import (
     OutputSpec,
     Parity,
 )
-from oneglance_core.manifests.parity import Arrays
 from oneglance_exporter.errors import SettingsError, WeightsError
 from oneglance_exporter.imports import dat
 from oneglance_exporter.imports.alignments import dlib_alignment

@@ -31,6 +31,7 @@ from oneglance_core.folder import write_model_folder
 from oneglance_core.manifests import (
     LEAST_CHIP,
     MAX_DIMENSION,
+    MAX_TOLERANCE,
     Alignment,
     AuthorThreshold,
     EncoderManifest,
@@ -151,7 +152,7 @@ def import_onnx(
 
     largest = float(np.abs(expected).max())
     tolerance = (_TOLERANCE_HALF if kind == TensorProto.FLOAT16 else TOLERANCE) * largest
-    if tolerance > 0.1:
+    if tolerance > MAX_TOLERANCE:
         raise SettingsError(f"{file}: its encodings reach {largest:.3g}, too large to compare well: take --unit-norm")
     graph = _free_batch(source, contract, (height, width), unit_norm, images, expected, tolerance)
     manifest = EncoderManifest(

@@ -22,8 +22,7 @@ import torch
 from PIL import Image
 
 from oneglance_core.folder import read_any_model_folder
-from oneglance_core.manifests import StylizerManifest
-from oneglance_core.manifests.parity import Arrays
+from oneglance_core.manifests import Arrays, StylizerManifest
 from oneglance_exporter.data import read_photos
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.objective import Objective, Terms

@@ -189,7 +189,7 @@ class Server:
         self._metrics.watch_galleries(lambda: _all_galleries(store))
         self._gate.open(
             Services(
-                models=ModelService(encoders, [*models.face_models, *stylizers.all()], thresholds),
+                models=ModelService(models.loaded, encoders, thresholds),
                 galleries=galleries,
                 enrollment=EnrollmentService(store, reads, encoding),
                 identification=identification,
@@ -199,7 +199,12 @@ class Server:
             )
         )
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", address=self.address, device=store.device, models=models.names)
+        log.info(
+            "serving",
+            address=self.address,
+            device=store.device,
+            models=[model.manifest.name for model in models.loaded],
+        )
 
     async def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, let those under way finish for ``grace_seconds``, write everything down, close."""

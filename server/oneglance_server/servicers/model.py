@@ -7,7 +7,9 @@ import grpc
 from oneglance.v1 import common_pb2
 from oneglance.v1 import model_pb2 as pb
 from oneglance.v1.model_pb2_grpc import ModelServiceServicer
-from oneglance_server.service.models import LoadedEncoder, OtherModel
+from oneglance_server.engines.encoder import Encoder
+from oneglance_server.service.content import Tau
+from oneglance_server.service.models import ModelState
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.answers import to_threshold
 from oneglance_server.servicers.requests import call_of
@@ -25,13 +27,13 @@ class ModelServicer(ModelServiceServicer):
 
     async def DescribeModel(self, request: pb.DescribeModelRequest, context: Context) -> pb.DescribeModelResponse:
         found = self._gate.services.models.describe(call_of(context), request.model)
-        manifest = (found.encoder if isinstance(found, LoadedEncoder) else found).manifest
-        return pb.DescribeModelResponse(model=_to_model(found), manifest_json=manifest.model_dump_json(indent=2))
+        return pb.DescribeModelResponse(
+            model=_to_model(found), manifest_json=found.model.manifest.model_dump_json(indent=2)
+        )
 
 
-def _to_model(found: LoadedEncoder | OtherModel) -> pb.Model:
-    model = found.encoder if isinstance(found, LoadedEncoder) else found
-    manifest = model.manifest
+def _to_model(found: ModelState) -> pb.Model:
+    model, manifest = found.model, found.model.manifest
     message = pb.Model(
         name=manifest.name,
         digest=model.digest,
@@ -40,20 +42,24 @@ def _to_model(found: LoadedEncoder | OtherModel) -> pb.Model:
         license=manifest.license,
         kind=manifest.kind,
     )
-    if isinstance(found, LoadedEncoder):
-        spec = found.encoder.manifest
-        encodes = pb.Model(
-            input=pb.ModelInput(
-                kind=spec.input.kind,
-                shape=spec.input.shape,
-                data_type=_DATA_TYPES[spec.input.dtype],
-                color=spec.input.color or "",
-            ),
-            dimension=found.encoder.dimension,
-            unit_norm=spec.output.unit_norm,
-            metric=spec.metric,
-            threshold=to_threshold(found.tau) if found.tau else None,
-            takes_photos=found.encoder.takes_photos,
-        )
-        message.MergeFrom(encodes)
+    if isinstance(model, Encoder):
+        message.MergeFrom(_encoder_part(model, found.tau))
     return message
+
+
+def _encoder_part(encoder: Encoder, tau: Tau | None) -> pb.Model:
+    """What only encoders have."""
+    manifest = encoder.manifest
+    return pb.Model(
+        input=pb.ModelInput(
+            kind=manifest.input.kind,
+            shape=manifest.input.shape,
+            data_type=_DATA_TYPES[manifest.input.dtype],
+            color=manifest.input.color or "",
+        ),
+        dimension=encoder.dimension,
+        unit_norm=manifest.output.unit_norm,
+        metric=manifest.metric,
+        threshold=to_threshold(tau) if tau else None,
+        takes_photos=encoder.takes_photos,
+    )

@@ -110,9 +110,9 @@ class LocalGalleries:
         with self._store.reading() as db:
             for stored in queries.all_galleries(db):
                 index, revision = load_index(db, self.data_dir, stored, self._make_index, progress)
-                self._open(stored.generation, stored.gallery, index, revision)
+                self._open(stored.place.generation, stored.gallery, index, revision)
                 if revision >= 0:
-                    kept.add(snapshot.path_of(self.data_dir, stored.generation, revision))
+                    kept.add(snapshot.path_of(self.data_dir, stored.place.generation, revision))
         snapshot.remove_others(self.data_dir, kept)
 
     def _make_index(self, gallery: Gallery) -> GalleryIndex:
@@ -237,7 +237,7 @@ class LocalGalleries:
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         oldest = mutations.oldest_request(self.settings.request_ttl_seconds)
         with self._store.reading() as db:
-            return queries.find_request(db, queries.gallery(db, gallery_id), request_id, request_digest, oldest)
+            return queries.find_request(db, queries.place(db, gallery_id), request_id, request_digest, oldest)
 
     # Searching.
 
@@ -267,7 +267,7 @@ class LocalGalleries:
             gallery = stored.gallery
             if encoder_digest not in (None, gallery.active.encoder_digest):
                 raise EncoderMismatch(gallery_id, gallery.active.encoder_digest, encoder_digest or "")
-            numbers, vectors = queries.subject_vectors(db, stored, subject_id)
+            numbers, vectors = queries.subject_vectors(db, stored.place, subject_id)
         checked = check_encodings(probes, gallery.active.dimension)
         nearest = []
         for probe in checked:

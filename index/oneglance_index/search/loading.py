@@ -34,17 +34,17 @@ def load_index(
     `make` raises.
     """
     gallery = stored.gallery
-    checksum = queries.checksum(db, stored.generation)
+    checksum = queries.checksum(db, stored.place.generation)
     if checksum.encodings != gallery.encodings:
         raise StoreDamaged(
             data_dir, f"gallery {gallery.id!r} counts {gallery.encodings} encodings, holds {checksum.encodings}"
         )
     reason = ""
-    record = queries.snapshot_record(db, stored.generation)
+    record = queries.snapshot_record(db, stored.place.generation)
     if record is not None:
         loader = _Loader(db, stored, make(gallery), progress, "snapshot", "")
         try:
-            loader.add_snapshot(snapshot.path_of(data_dir, stored.generation, record.revision), record)
+            loader.add_snapshot(snapshot.path_of(data_dir, stored.place.generation, record.revision), record)
             loader.add_since(record.revision)
             if loader.index.checksum() == checksum:
                 return loader.index, record.revision
@@ -76,12 +76,12 @@ class _Loader:
         self._progress = progress
         self._source = (source, reason)
         self._done = 0
-        index.load(stored.gallery.revision, queries.subject_ids(db, stored.number), stored.gallery.encodings)
+        index.load(stored.gallery.revision, queries.subject_ids(db, stored.place.number), stored.gallery.encodings)
 
     def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
         """The encodings of the snapshot that weren't deleted since. Raises SnapshotUnusable."""
-        deleted = queries.deletions_since(self._db, self._stored.generation, record.revision)
-        for rows in snapshot.read(path, record, self._stored.gallery.active.dimension):
+        deleted = queries.deletions_since(self._db, self._stored.place.generation, record.revision)
+        for rows in snapshot.read(path, record, self._stored.place.dimension):
             keep = ~np.isin(rows.numbers, deleted)
             whole = keep.all()
             self._add(rows if whole else Rows(rows.numbers[keep], rows.subjects[keep], rows.vectors[keep]))
@@ -89,7 +89,7 @@ class _Loader:
     def add_since(self, revision: int) -> None:
         """The encodings that came into the store after a revision, -1: all."""
         self._report()
-        for rows in queries.encodings_since(self._db, self._stored, revision, _BLOCK_ROWS):
+        for rows in queries.encodings_since(self._db, self._stored.place, revision, _BLOCK_ROWS):
             self._add(rows)
 
     def _add(self, rows: Rows) -> None:

@@ -101,7 +101,7 @@ class CreateGallery:
             (number, self.encoder_digest, self.dimension, self.kind, FUSIONS[0], now),
         )
         stored = queries.gallery(db, self.gallery_id)
-        return Applied(stored.gallery, Effect(stored.generation, self.gallery_id, created=stored.gallery))
+        return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ class DeleteGallery:
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
-        db.execute("DELETE FROM galleries WHERE number = ?", (stored.number,))
-        return Applied(stored.gallery, Effect(stored.generation, self.gallery_id, dropped=True))
+        db.execute("DELETE FROM galleries WHERE number = ?", (stored.place.number,))
+        return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, dropped=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +125,15 @@ class SetThreshold:
         version = stored.gallery.active.threshold_revision + 1
         db.execute(
             "UPDATE generations SET threshold = ?, threshold_revision = ? WHERE number = ?",
-            (self.threshold, version, stored.generation),
+            (self.threshold, version, stored.place.generation),
         )
         db.execute(
             "INSERT INTO thresholds (generation, version, threshold, calibration, since) VALUES (?, ?, ?, ?, ?)",
-            (stored.generation, version, self.threshold, self.calibration, time.time()),
+            (stored.place.generation, version, self.threshold, self.calibration, time.time()),
         )
-        change = _unchanged(_bump(db, stored.number), stored.gallery.active.dimension)
+        change = _unchanged(_bump(db, stored.place.number), stored.place.dimension)
         updated = queries.gallery(db, self.gallery_id).gallery
-        return Applied(updated, Effect(stored.generation, self.gallery_id, change, updated=updated))
+        return Applied(updated, Effect(stored.place.generation, self.gallery_id, change, updated=updated))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +150,18 @@ class Enroll:
     request_ttl_seconds: float
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
-        stored = queries.gallery(db, self.gallery_id)
-        gallery, generation, active = stored.number, stored.generation, stored.gallery.active
-        if self.encoder_digest not in (None, active.encoder_digest):
-            raise EncoderMismatch(self.gallery_id, active.encoder_digest, self.encoder_digest or "")
+        at = queries.place(db, self.gallery_id)
+        gallery, generation = at.number, at.generation
+        if self.encoder_digest not in (None, at.encoder_digest):
+            raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
         now = time.time()
         if self.request_id is not None:
             oldest = oldest_request(self.request_ttl_seconds)
-            answered = queries.find_request(db, stored, self.request_id, self.request_digest, oldest)
+            answered = queries.find_request(db, at, self.request_id, self.request_digest, oldest)
             if answered is not None:
                 return Applied(answered)
             db.execute("DELETE FROM requests WHERE created < ?", (oldest,))
-        vectors = check_encodings(self.encodings, active.dimension)
+        vectors = check_encodings(self.encodings, at.dimension)
         found = queries.find_subject(db, gallery, self.subject_id)
         if found is not None and self.on_existing == "fail":
             raise SubjectExists(self.gallery_id, self.subject_id)
@@ -224,30 +224,30 @@ class DeleteEncodings:
     encoding_id: str | None
 
     def run(self, db: sqlite3.Connection) -> Applied[Deleted]:
-        stored = queries.gallery(db, self.gallery_id)
-        subject = queries.find_subject(db, stored.number, self.subject_id)
+        at = queries.place(db, self.gallery_id)
+        subject = queries.find_subject(db, at.number, self.subject_id)
         if subject is None:
             raise SubjectNotFound(self.gallery_id, self.subject_id)
-        held = queries.encoding_numbers(db, stored.generation, subject)
+        held = queries.encoding_numbers(db, at.generation, subject)
         # Compared as text: " 1", "01" and "+1" are no ids, though int() would take them.
         removed = held if self.encoding_id is None else held[held.astype(str) == self.encoding_id]
         if self.encoding_id is not None and not len(removed):
             raise EncodingNotFound(self.gallery_id, self.subject_id, self.encoding_id)
         last = len(removed) == len(held)
-        revision = _bump(db, stored.number, subjects=-last, encodings=-len(removed))
+        revision = _bump(db, at.number, subjects=-last, encodings=-len(removed))
         if last:
             db.execute("DELETE FROM subjects WHERE number = ?", (subject,))
         else:
             db.execute("DELETE FROM encodings WHERE number = ?", (int(removed[0]),))
             db.execute("UPDATE subjects SET updated = ? WHERE number = ?", (time.time(), subject))
-        _log_deletions(db, stored.generation, revision, removed)
+        _log_deletions(db, at.generation, revision, removed)
         change = _unchanged(
             revision,
-            stored.gallery.active.dimension,
+            at.dimension,
             removed=removed,
             removed_subject=subject if last else None,
         )
-        return Applied(Deleted(len(removed), last, revision), Effect(stored.generation, self.gallery_id, change))
+        return Applied(Deleted(len(removed), last, revision), Effect(at.generation, self.gallery_id, change))
 
 
 @dataclass(frozen=True, slots=True)

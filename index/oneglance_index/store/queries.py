@@ -42,11 +42,21 @@ _GALLERY = """
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A gallery with its number in this store, and that of its active generation."""
+class Place:
+    """Where a gallery is in this store: its number, that of its active generation, and what encodings this takes."""
 
+    gallery_id: str
     number: int
     generation: int
+    encoder_digest: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A gallery, and where it is."""
+
+    place: Place
     gallery: Gallery
 
 
@@ -78,7 +88,23 @@ def _stored(row: sqlite3.Row) -> Stored:
         subjects=row["subjects"],
         encodings=row["encodings"],
     )
-    return Stored(row["number"], row["generation"], gallery)
+    return Stored(_place(row), gallery)
+
+
+def _place(row: sqlite3.Row) -> Place:
+    return Place(row["id"], row["number"], row["generation"], row["encoder_digest"], row["dimension"])
+
+
+def place(db: sqlite3.Connection, gallery_id: str) -> Place:
+    """Raises GalleryNotFound."""
+    rows = db.execute(
+        "SELECT g.id, g.number, a.number AS generation, a.encoder_digest, a.dimension"
+        " FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active' WHERE g.id = ?",
+        (gallery_id,),
+    ).fetchall()
+    if not rows:
+        raise GalleryNotFound(gallery_id)
+    return _place(rows[0])
 
 
 def find_gallery(db: sqlite3.Connection, gallery_id: str) -> Stored | None:
@@ -111,7 +137,7 @@ def list_thresholds(db: sqlite3.Connection, gallery_id: str) -> tuple[ThresholdV
     """The newest first."""
     rows = db.execute(
         "SELECT version, threshold, calibration, since FROM thresholds WHERE generation = ? ORDER BY version DESC",
-        (gallery(db, gallery_id).generation,),
+        (place(db, gallery_id).generation,),
     ).fetchall()
     return tuple(ThresholdVersion(**row) for row in map(dict, rows))
 
@@ -122,14 +148,14 @@ def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> int |
 
 
 def subject(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> Subject:
-    stored = gallery(db, gallery_id)
+    at = place(db, gallery_id)
     rows = db.execute(
         "SELECT number, id, labels, created, updated FROM subjects WHERE gallery = ? AND id = ?",
-        (stored.number, subject_id),
+        (at.number, subject_id),
     ).fetchall()
     if not rows:
         raise SubjectNotFound(gallery_id, subject_id)
-    return _subject(db, stored.generation, rows[0])
+    return _subject(db, at.generation, rows[0])
 
 
 def _subject(db: sqlite3.Connection, generation: int, row: sqlite3.Row) -> Subject:
@@ -142,13 +168,13 @@ def _subject(db: sqlite3.Connection, generation: int, row: sqlite3.Row) -> Subje
 
 
 def list_subjects(db: sqlite3.Connection, gallery_id: str, page_size: int, after: str | None) -> SubjectPage:
-    stored = gallery(db, gallery_id)
+    at = place(db, gallery_id)
     # "" sorts before every id, and no id is empty.
     rows = db.execute(
         "SELECT number, id, labels, created, updated FROM subjects WHERE gallery = ? AND id > ? ORDER BY id LIMIT ?",
-        (stored.number, after or "", page_size + 1),
+        (at.number, after or "", page_size + 1),
     ).fetchall()
-    page = tuple(_subject(db, stored.generation, row) for row in rows[:page_size])
+    page = tuple(_subject(db, at.generation, row) for row in rows[:page_size])
     return SubjectPage(page, page[-1].id if len(rows) > page_size else None)
 
 
@@ -160,30 +186,28 @@ def encoding_numbers(db: sqlite3.Connection, generation: int, subject: int) -> I
     return _integers(rows, "number")
 
 
-def subject_vectors(db: sqlite3.Connection, stored: Stored, subject_id: str) -> tuple[Integers, Vectors]:
+def subject_vectors(db: sqlite3.Connection, at: Place, subject_id: str) -> tuple[Integers, Vectors]:
     """A subject's encodings, oldest first: numbers int64 [n], vectors float32 [n, D]. Raises SubjectNotFound."""
-    subject = find_subject(db, stored.number, subject_id)
+    subject = find_subject(db, at.number, subject_id)
     if subject is None:
-        raise SubjectNotFound(stored.gallery.id, subject_id)
+        raise SubjectNotFound(at.gallery_id, subject_id)
     rows = db.execute(
         "SELECT number, vector FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
-        (subject, stored.generation),
+        (subject, at.generation),
     ).fetchall()
-    return _integers(rows, "number"), _vectors(rows, stored.gallery.active.dimension)
+    return _integers(rows, "number"), _vectors(rows, at.dimension)
 
 
-def find_request(
-    db: sqlite3.Connection, stored: Stored, request_id: str, digest: bytes, oldest: float
-) -> Enrolled | None:
+def find_request(db: sqlite3.Connection, at: Place, request_id: str, digest: bytes, oldest: float) -> Enrolled | None:
     """The answer that a request of this id got since `oldest`, marked as replayed. Raises RequestConflict."""
     rows = db.execute(
         "SELECT digest, response FROM requests WHERE gallery = ? AND id = ? AND created >= ?",
-        (stored.number, request_id, oldest),
+        (at.number, request_id, oldest),
     ).fetchall()
     if not rows:
         return None
     if rows[0]["digest"] != digest:
-        raise RequestConflict(stored.gallery.id, request_id)
+        raise RequestConflict(at.gallery_id, request_id)
     answer = json.loads(rows[0]["response"])
     return Enrolled(answer["subject_id"], tuple(answer["encoding_ids"]), answer["created"], True, answer["revision"])
 
@@ -200,17 +224,15 @@ def dump_response(enrolled: Enrolled) -> str:
     )
 
 
-def encodings_since(db: sqlite3.Connection, stored: Stored, revision: int, block: int) -> Iterator[Rows]:
+def encodings_since(db: sqlite3.Connection, at: Place, revision: int, block: int) -> Iterator[Rows]:
     """The encodings that came after a revision (-1: all), in blocks of at most `block` rows."""
     # Numbers and revisions rise together, so this order is the index's order and the order of numbers.
     cursor = db.execute(
         "SELECT number, subject, vector FROM encodings WHERE generation = ? AND revision > ? ORDER BY revision, number",
-        (stored.generation, revision),
+        (at.generation, revision),
     )
     while rows := cursor.fetchmany(block):
-        yield Rows(
-            _integers(rows, "number"), _integers(rows, "subject"), _vectors(rows, stored.gallery.active.dimension)
-        )
+        yield Rows(_integers(rows, "number"), _integers(rows, "subject"), _vectors(rows, at.dimension))
 
 
 def deletions_since(db: sqlite3.Connection, generation: int, revision: int) -> Integers:
@@ -254,5 +276,5 @@ def _integers(rows: list[sqlite3.Row], column: str) -> Integers:
 
 
 def _vectors(rows: list[sqlite3.Row], dimension: int) -> Vectors:
-    joined = np.frombuffer(b"".join(row["vector"] for row in rows), "<f4")
-    return joined.reshape(len(rows), dimension).astype(np.float32)
+    joined = np.frombuffer(b"".join([row["vector"] for row in rows]), "<f4")
+    return joined.reshape(len(rows), dimension).astype(np.float32, copy=False)

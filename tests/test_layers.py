@@ -109,7 +109,7 @@ def test_one_module_opens_sessions_of_onnx_runtime() -> None:
         ("import oneglance_apps.cli as c; c.main(['stylize', 'a.png', 'b.png', '--style', 'a', '--server', '127.0.0.1:1'])", {"torch", "pydantic", "faiss", "onnxruntime", "PIL", "av", "rich", "structlog"}),
         ("import oneglance_server.app", {"torch", "onnx"}),
         ("import oneglance_server.app, oneglance_apps.cli.serve as s", {"torch", "sklearn", "scipy"}),
-        ("import oneglance_index", {"torch", "grpc", "onnxruntime", "google.protobuf"}),
+        ("import oneglance_index", {"torch", "grpc", "onnxruntime", "google.protobuf", "faiss"}),
         ("import oneglance_exporter.cli", {"grpc", "torch"}),
     ],
 )  # fmt: skip

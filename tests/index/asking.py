@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import Found, Galleries, GalleryError, Search
+from oneglance_index import Found, GalleryError, LocalGalleries, Search
 
 Vectors = NDArray[np.float32]
 
 
-def ask(galleries: Galleries, gallery_id: str, search: Search) -> Found:
+def ask(galleries: LocalGalleries, gallery_id: str, search: Search) -> Found:
     (found,) = galleries.search_many(gallery_id, [search])
     if isinstance(found, GalleryError):
         raise found
     return found
 
 
-def nearest(galleries: Galleries, gallery_id: str, probes: Vectors, k: int, encoder_digest: str = "e") -> Found:
+def nearest(galleries: LocalGalleries, gallery_id: str, probes: Vectors, k: int, encoder_digest: str = "e") -> Found:
     return ask(galleries, gallery_id, Search(probes, encoder_digest, k))
 
 
 def matches(
-    galleries: Galleries,
+    galleries: LocalGalleries,
     gallery_id: str,
     probes: Vectors,
     threshold: float,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import EncoderMismatch, Galleries
+from oneglance_index import EncoderMismatch, LocalGalleries
 from oneglance_index.search import flat
 from tests.index import asking
 from tests.waiting import until
@@ -17,7 +17,7 @@ def holds(folder: Path, vector: np.ndarray[tuple[int], np.dtype[np.float32]]) ->
 
 def test_the_background_takes_deleted_encodings_off_the_disk(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
-    with Galleries.open(tmp_path) as galleries:
+    with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
         for i, vector in enumerate(vectors):
             galleries.enroll("g", f"s{i}", vector[None]).result()
@@ -32,7 +32,7 @@ def test_the_background_takes_deleted_encodings_off_the_disk(tmp_path: Path) -> 
 
 def test_what_did_not_fit_into_memory_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.eye(8, dtype=np.float32)
-    with Galleries.open(tmp_path) as galleries:
+    with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
         for i in range(4):
             galleries.enroll("g", f"s{i}", vectors[i : i + 1]).result()
@@ -55,7 +55,7 @@ def test_what_did_not_fit_into_memory_is_tried_again(tmp_path: Path, monkeypatch
 
 def test_encodings_of_another_encoder_are_refused(tmp_path: Path) -> None:
     one = np.ones((1, 8), np.float32)
-    with Galleries.open(tmp_path) as galleries:
+    with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="mine", dimension=8).result()
         galleries.enroll("g", "s", one, encoder_digest="mine").result()
         with pytest.raises(EncoderMismatch):

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from oneglance_index import Candidate, Change, ExactIndex, Found, Search
+from oneglance_index import Candidate, Change, Found, Search
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.scan import CpuScan, GpuScan
 from tests.index.brute_force import Enrolled, distance, nearest
 from tests.waiting import PATIENCE_SECONDS

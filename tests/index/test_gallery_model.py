@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from oneglance_index import (
     EncodingNotFound,
-    Galleries,
+    LocalGalleries,
     OnExisting,
     OpenProgress,
     RequestConflict,
@@ -35,7 +35,7 @@ class GalleryMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.galleries = Galleries.open(self.folder)
+        self.galleries = LocalGalleries.open(self.folder)
         self.galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
         self.model: dict[str, dict[int, Any]] = {}
         self.requests: dict[str, tuple[bytes, tuple[str, ...]]] = {}
@@ -144,7 +144,7 @@ class GalleryMachine(RuleBasedStateMachine):
                 content[int(at * len(content))] ^= 0x10
                 path.write_bytes(content)
         seen: list[OpenProgress] = []
-        self.galleries = Galleries.open(self.folder, progress=seen.append)
+        self.galleries = LocalGalleries.open(self.folder, progress=seen.append)
         assert (seen[-1].source == "snapshot") == (bool(snapshots) and harm == "none")
 
     @rule(probe=VECTOR, k=st.integers(1, 8))

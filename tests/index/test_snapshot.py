@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from oneglance_index import Galleries, IndexSettings, OpenProgress, StoreFull
+from oneglance_index import IndexSettings, LocalGalleries, OpenProgress, StoreFull
 from tests.index import asking
 from tests.waiting import until
 
@@ -23,7 +23,7 @@ def vectors(n: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def fill(data_dir: Path, seed: int = 0) -> None:
-    with Galleries.open(data_dir) as galleries:
+    with LocalGalleries.open(data_dir) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for i in range(30):
             galleries.enroll("g", f"s{i}", vectors(2, seed + i))
@@ -35,9 +35,9 @@ def only_snapshot(data_dir: Path) -> Path:
     return path
 
 
-def opened(data_dir: Path) -> tuple[Galleries, OpenProgress]:
+def opened(data_dir: Path) -> tuple[LocalGalleries, OpenProgress]:
     seen: list[OpenProgress] = []
-    galleries = Galleries.open(data_dir, progress=seen.append)
+    galleries = LocalGalleries.open(data_dir, progress=seen.append)
     assert seen[-1].done_encodings == seen[-1].total_encodings
     return galleries, seen[-1]
 
@@ -58,7 +58,7 @@ def test_a_snapshot_is_used_and_catches_up(tmp_path: Path) -> None:
     galleries.close()
 
 
-def crash(galleries: Galleries) -> None:
+def crash(galleries: LocalGalleries) -> None:
     """Closes without taking snapshots."""
     galleries._upkeep.close(take_snapshots=False)
     galleries._store.close()
@@ -72,7 +72,7 @@ def flip(path: Path) -> None:
 
 
 def older(path: Path) -> None:
-    with Galleries.open(path.parents[1]) as galleries:
+    with LocalGalleries.open(path.parents[1]) as galleries:
         former = path.read_bytes()
         galleries.enroll("g", "more", vectors(1, 5)).result()
     newer = only_snapshot(path.parents[1])
@@ -143,7 +143,7 @@ def test_a_crash_while_taking_one_is_harmless(tmp_path: Path, monkeypatch: pytes
 
 
 def test_snapshots_are_taken_in_the_background(tmp_path: Path) -> None:
-    with Galleries.open(tmp_path, settings=IndexSettings(snapshot_every_encodings=50)) as galleries:
+    with LocalGalleries.open(tmp_path, settings=IndexSettings(snapshot_every_encodings=50)) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for i in range(200):
             galleries.enroll("g", f"s{i}", vectors(1, i)).result()
@@ -171,7 +171,7 @@ def test_a_full_disk_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_compaction_leaves_nothing_on_disk(tmp_path: Path) -> None:
     secret = np.array([[1.2345679, -9.876543, 3.1415927, 2.7182817]], np.float32)
-    with Galleries.open(tmp_path) as galleries:
+    with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for i in range(50):
             galleries.enroll("g", f"s{i}", vectors(2, i))

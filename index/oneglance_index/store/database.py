@@ -39,7 +39,7 @@ class Store:
             db = connect_writer(self.path)
             try:
                 _sync_directory(data_dir)
-                self.id = str(db.execute("SELECT id FROM store").fetchall()[0][0])
+                self.id = str(db.execute("SELECT id FROM store").fetchall()[0]["id"])
             except sqlite3.Error as error:
                 db.close()
                 raise store_error(error, self.path) from error

@@ -8,7 +8,7 @@ import numpy as np
 
 from oneglance_core.calibration import Mated, NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
 from oneglance_core.manifests import Calibration
-from oneglance_index import Galleries, Gallery, GalleryNotFound
+from oneglance_index import Gallery, GalleryNotFound, GalleryStore
 from oneglance_server.calls import Call
 from oneglance_server.errors import CannotCalibrate, InvalidRequest
 from oneglance_server.offload import Threads
@@ -38,7 +38,7 @@ class CalibrationProbe:
 
 class CalibrationService:
     def __init__(
-        self, store: Galleries, reads: Threads, galleries: GalleryService, identification: IdentificationService
+        self, store: GalleryStore, reads: Threads, galleries: GalleryService, identification: IdentificationService
     ) -> None:
         self._store = store
         self._reads = reads
@@ -67,7 +67,7 @@ class CalibrationRun:
 
     def __init__(
         self,
-        store: Galleries,
+        store: GalleryStore,
         reads: Threads,
         galleries: GalleryService,
         identification: IdentificationService,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from oneglance_core.faces.finder import Face
-from oneglance_index import Deleted, Enrolled, Galleries, OnExisting, Subject, SubjectPage
+from oneglance_index import Deleted, Enrolled, GalleryStore, OnExisting, Subject, SubjectPage
 from oneglance_server.calls import Call
 from oneglance_server.errors import DeadlinePassed
 from oneglance_server.offload import Threads
@@ -35,7 +35,7 @@ class Enrollment:
 
 
 class EnrollmentService:
-    def __init__(self, store: Galleries, reads: Threads, encoding: Encoding) -> None:
+    def __init__(self, store: GalleryStore, reads: Threads, encoding: Encoding) -> None:
         self._store = store
         self._reads = reads
         self._encoding = encoding

@@ -1,11 +1,11 @@
-"""Galleries and their thresholds."""
+"""GalleryStore and their thresholds."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oneglance_core.manifests import Calibration
-from oneglance_index import Galleries, Gallery, ThresholdVersion
+from oneglance_index import Gallery, GalleryStore, ThresholdVersion
 from oneglance_server.calls import Call
 from oneglance_server.offload import Threads
 from oneglance_server.service.content import Tau, check_id, check_tau
@@ -27,7 +27,7 @@ class GalleryService:
 
     def __init__(
         self,
-        store: Galleries,
+        store: GalleryStore,
         reads: Threads,
         encoders: Encoders,
         thresholds: Thresholds,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from oneglance_core.distance import squared_l2
 from oneglance_core.faces.finder import Face, Photo
-from oneglance_index import Candidate, Found, Galleries, Gallery, Search
+from oneglance_index import Candidate, Found, Gallery, GalleryStore, Search
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
@@ -61,7 +61,7 @@ class IdentificationService:
 
     def __init__(
         self,
-        store: Galleries,
+        store: GalleryStore,
         reads: Threads,
         encoders: Encoders,
         encoding: Encoding,

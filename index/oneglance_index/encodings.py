@@ -16,11 +16,7 @@ def check_encodings(vectors: Any, dimension: int) -> Vectors:
 
     Raises DimensionMismatch (also for one that is not a 2-D array of numbers) and EncodingInvalid.
     """
-    try:
-        with np.errstate(over="ignore"):
-            array = np.ascontiguousarray(vectors, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise DimensionMismatch(dimension, np.shape(vectors) if hasattr(vectors, "shape") else ()) from None
+    array = vectors if _as_wanted(vectors) else _converted(vectors, dimension)
     if array.ndim != 2 or array.shape[1] != dimension:
         raise DimensionMismatch(dimension, array.shape)
     usable = usable_encodings(array)
@@ -28,6 +24,18 @@ def check_encodings(vectors: Any, dimension: int) -> Vectors:
         row = int(np.argmin(usable))
         raise EncodingInvalid(row, _reason(array[row]))
     return array
+
+
+def _as_wanted(vectors: Any) -> bool:
+    return isinstance(vectors, np.ndarray) and vectors.dtype == np.float32 and vectors.flags.c_contiguous
+
+
+def _converted(vectors: Any, dimension: int) -> Vectors:
+    try:
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise DimensionMismatch(dimension, np.shape(vectors) if hasattr(vectors, "shape") else ()) from None
 
 
 def _reason(vector: Vectors) -> str:

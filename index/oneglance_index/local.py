@@ -257,9 +257,10 @@ class LocalGalleries:
         if most > self.settings.max_candidates:
             return LimitExceeded("max_candidates", self.settings.max_candidates, most)
         try:
-            return replace(search, probes=check_encodings(search.probes, active.dimension))
+            probes = check_encodings(search.probes, active.dimension)
         except GalleryError as error:
             return error
+        return search if probes is search.probes else replace(search, probes=probes)
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         with self._store.reading() as db:

@@ -6,10 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
 from oneglance import AsyncClient, Client, OneglanceError, encoding, enroll_request, identify_request
+from oneglance.client.requests import example
+from oneglance.v1.identification_pb2 import EncodeRequest
+from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
 from oneglance_index.store.mutations import SetThreshold
 from oneglance_server.app import Server
 from oneglance_server.engines.encoder import Encoder
@@ -27,11 +31,12 @@ class HeldEncoder:
         self.held = 0
         self._open = threading.Event()
         self._open.set()
+        self._passes = threading.Semaphore(0)
         encode = Encoder.encode
 
         def encode_when_open(encoder: Encoder, inputs: Any) -> Any:
             self.held += not self._open.is_set()
-            assert self._open.wait(PATIENCE_SECONDS)
+            until(lambda: self._open.is_set() or self._passes.acquire(blocking=False))
             return encode(encoder, inputs)
 
         monkeypatch.setattr(Encoder, "encode", encode_when_open)
@@ -41,6 +46,9 @@ class HeldEncoder:
 
     def open(self) -> None:
         self._open.set()
+
+    def let_through(self, batches: int) -> None:
+        self._passes.release(batches)
 
 
 @pytest.fixture
@@ -169,3 +177,27 @@ def test_an_expired_deadline_stores_nothing(
         held_encoder.open()
         client.enroll("g", "in time", picture(2))
         assert [subject.id for subject in client.list_subjects("g")] == ["in time"]
+
+
+def test_a_caller_with_hundreds_of_examples_delays_anothers_single_one_by_a_batch(
+    models: tuple[Path, Path], tmp_path: Path, held_encoder: HeldEncoder
+) -> None:
+    with (
+        server_thread(data_dir=tmp_path, models=models, max_batch=10, encoder_workers=1) as server,
+        Client(server.address) as client,
+        # Channels of one process share a connection unless told otherwise, and a connection is a caller.
+        grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        encode = IdentificationServiceStub(other).Encode
+        held_encoder.shut()
+        many = pool.submit(client.encode, *[picture(0)] * 800, encoder="pixels")
+        until(lambda: held_encoder.held == 1 and queued(server) == 790)
+        request = EncodeRequest(encoder="pixels", examples=[example(picture(1))])
+        single = encode.future(request, timeout=PATIENCE_SECONDS)
+        until(lambda: queued(server) == 791)
+        held_encoder.let_through(2)  # the batch that runs, and the next
+        assert len(single.result(PATIENCE_SECONDS).encodings) == 1
+        assert not many.done()
+        held_encoder.open()
+        assert len(many.result(PATIENCE_SECONDS)) == 800

@@ -1,4 +1,4 @@
-"""Which way through FAISS is fastest on this machine, by the number of probes? The index package's search/scan.py rests on it.
+"""Which way through FAISS is fastest on this machine, by the number of probes? The index's search/scan.py rests on it.
 
     python benchmarks/scan_paths.py [ROWS DIMENSION]...
 

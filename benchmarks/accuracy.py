@@ -118,8 +118,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=5, help="random galleries to average over [%(default)s]")
     options = parser.parse_args()
     folder = read_model_folder(options.model)
-    height, width, _ = folder.manifest.input.shape
-    pictures = read_pictures(options.data, height, width)
+    pictures = read_pictures(options.data, folder.manifest.input)
     encodings = encoder_of(folder.model, threads=2)(pictures.images)
     offline = evaluate(encodings, pictures, options.trials, splits=options.splits)
 

@@ -12,6 +12,7 @@ from oneglance_server.logs import configure_logs
 from tests.models import pixels_model, signal_model
 from tests.running import server_thread
 from tests.style_models import style_model
+from tests.waiting import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -83,7 +84,7 @@ def server(models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[Client]:
-    with Client(server.address) as connected:
+    with Client(server.address, timeout_seconds=PATIENCE_SECONDS) as connected:
         yield connected
 
 

@@ -302,7 +302,7 @@ def test_layers_that_do_not_fit_together_are_refused() -> None:
             encoder_graph(dat.FaceNet(0.04, 0.6, net.means, ROWS, COLUMNS, layers))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=3),
@@ -345,7 +345,7 @@ def test_any_damage_is_one_error(kind: str) -> None:
     read, write = READERS[kind]
     whole = write()
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(data=st.one_of(damaged(whole), st.binary(max_size=400)))
     def check(data: bytes) -> None:
         with contextlib.suppress(ExporterError):
@@ -569,7 +569,7 @@ def test_damaged_real_weights_are_one_error(
 ) -> None:
     whole = (weights / file.name).read_bytes()
 
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(data=damaged(whole))
     def check(data: bytes) -> None:
         with contextlib.suppress(WeightsError):

@@ -1,4 +1,5 @@
 import os
+import signal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from tests.style_models import style_model
 from tests.waiting import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+# A shell has what it runs in the background ignore Ctrl-C, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes is the machine's, not the code's.
 hypothesis.settings.register_profile(

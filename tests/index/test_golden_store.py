@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from oneglance_index import IndexSettings, LocalGalleries, OpenProgress, RequestConflict
 from tests.index import asking
+from tests.waiting import PATIENCE_SECONDS
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -143,7 +144,7 @@ def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
     shutil.copytree(GOLDEN / f"v{version}", data_dir)
     path = data_dir / "store.sqlite3"
     before = schema_of(path)
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), statement], timeout=60, check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), statement], timeout=PATIENCE_SECONDS, check=False)
     assert killed.returncode == -9
     assert schema_of(path) == before
     assert before["user_version"] == {str(version)}

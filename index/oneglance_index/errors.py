@@ -99,10 +99,10 @@ class EncodingInvalid(GalleryError):
 
 
 class GenerationUnsupported(GalleryError):
-    """`what` is "kind" (of index) or "fusion" (rule), `got` is its name, `known` are the names there are here."""
+    """`what` is "kind of index" or "rule of fusion", `got` is its name, `known` are the names there are here."""
 
     def __init__(self, gallery_id: str, what: str, got: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"gallery {gallery_id!r} needs {what} {got!r}, this version has {', '.join(known)}")
+        super().__init__(f"gallery {gallery_id!r} needs the {what} {got!r}, this version has {', '.join(known)}")
         self.gallery_id = gallery_id
         self.what = what
         self.got = got

@@ -261,7 +261,7 @@ def test_a_huge_row_costs_time_at_most(make: Make) -> None:
     gallery.check(np.concatenate([queries, np.full((1, 32), 1e17, np.float32)]), 301)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_small_numbers(data: st.DataObject) -> None:
     """Few distinct coordinates, so ties, duplicates and exact boundaries abound."""

@@ -182,4 +182,4 @@ class GalleryMachine(RuleBasedStateMachine):
 
 
 def test_galleries_agree_with_the_model() -> None:
-    run_state_machine_as_test(GalleryMachine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(GalleryMachine, settings=settings(max_examples=40, stateful_step_count=25))

@@ -176,7 +176,7 @@ def test_a_kind_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
             galleries.create_gallery("g", encoder_digest="e", dimension=4, kind="few").result()
     with pytest.raises(GenerationUnsupported, match=r"'g'.*'few'.*flat") as caught:
         LocalGalleries.open(tmp_path)
-    assert (caught.value.gallery_id, caught.value.what, caught.value.got) == ("g", "kind", "few")
+    assert (caught.value.gallery_id, caught.value.what, caught.value.got) == ("g", "kind of index", "few")
     assert caught.value.known == ("flat",)
     with monkeypatch.context() as patch:  # and nothing was harmed, the directory not locked
         patch.setitem(KINDS, "few", FewIndex)
@@ -191,7 +191,7 @@ def test_a_fusion_rule_that_is_not_there_is_named(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(GenerationUnsupported) as caught:
         LocalGalleries.open(tmp_path)
-    assert (caught.value.what, caught.value.got) == ("fusion", "mean")
+    assert (caught.value.what, caught.value.got) == ("rule of fusion", "mean")
 
 
 def test_a_gallery_has_one_active_generation(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ class ToyStore(GalleryStore):
 
     def check_new(self, state: State, gallery_id: str, kind: str) -> None:
         if kind != "flat":
-            raise GenerationUnsupported(gallery_id, "kind", kind, ("flat",))
+            raise GenerationUnsupported(gallery_id, "kind of index", kind, ("flat",))
         if gallery_id in state.galleries:
             raise GalleryExists(gallery_id)
 

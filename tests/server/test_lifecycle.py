@@ -174,7 +174,8 @@ def test_a_drain_lets_calls_under_way_finish_and_waits_for_nobody_else(
     with ThreadPoolExecutor(2) as pool:
         # It would rather drain for longer than this test waits than end the watcher before.
         with server_thread(data_dir=tmp_path, models=models, drain_seconds=10 * PATIENCE_SECONDS) as server:
-            client, channel = Client(server.address), grpc.insecure_channel(server.address)
+            client = Client(server.address, timeout_seconds=PATIENCE_SECONDS)
+            channel = grpc.insecure_channel(server.address)
             client.create_gallery("g", encoder="pixels")
             watch = getattr(health_pb2_grpc.HealthStub(channel), "Watch")  # noqa: B009 - its stubs lack it
             watcher = watch(health_pb2.HealthCheckRequest())  # never ends by itself

@@ -68,7 +68,7 @@ def test_a_full_queue_refuses_calls_and_holds_streams_back(
     probes = [picture(i) for i in range(800)]
     with (
         server_thread(data_dir=tmp_path, models=models, **limits) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(4) as pool,
     ):
         client.create_gallery("g", encoder="pixels")
@@ -97,7 +97,7 @@ def test_a_full_queue_refuses_calls_and_holds_streams_back(
 def test_a_stream_of_identifications_waits_for_the_index(models: tuple[Path, Path], tmp_path: Path) -> None:
     with (
         server_thread(data_dir=tmp_path, models=models, search_queue=1024, max_search_batch=128) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
     ):
         digest = client.create_gallery("g", encoder="pixels").encoder_digest
         client.enroll("g", "it", picture(1))
@@ -113,7 +113,7 @@ def test_an_encoding_never_lands_in_a_gallery_of_another_encoder(
     twin = pixels_model(tmp_path / "twin", name="twin", resize="bilinear")  # the same D, another encoder
     with (
         server_thread(data_dir=tmp_path / "data", models=(*models, twin), encoder_workers=1) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(2) as pool,
     ):
         client.create_gallery("g", encoder="pixels")
@@ -146,7 +146,7 @@ async def test_a_threshold_counts_even_when_its_caller_left(
         return run(self, db)
 
     with server_thread(data_dir=tmp_path, models=models) as server:
-        async with AsyncClient(server.address) as client:
+        async with AsyncClient(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
             await client.create_gallery("g", encoder="pixels")
             monkeypatch.setattr(SetThreshold, "run", held)
             setting = asyncio.create_task(client.set_threshold("g", 0.01))
@@ -165,7 +165,7 @@ def test_an_expired_deadline_stores_nothing(
 ) -> None:
     with (
         server_thread(data_dir=tmp_path, models=models, encoder_workers=1) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         Client(server.address, timeout_seconds=0.3) as hasty,
     ):
         client.create_gallery("g", encoder="pixels")

@@ -70,7 +70,7 @@ def settings(tints: Path, models: tuple[Path, Path], tmp_path: Path) -> dict[str
 def test_a_full_queue_refuses_at_once(settings: dict[str, Any], gate: Gate) -> None:
     with (
         server_thread(**settings, stylize_queue=3, stylize_streams=1) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(3) as pool,
     ):
         gate.shut()
@@ -88,7 +88,7 @@ def test_a_full_queue_refuses_at_once(settings: dict[str, Any], gate: Gate) -> N
 def test_identification_goes_on_while_stylization_is_stuck(settings: dict[str, Any], gate: Gate) -> None:
     with (
         server_thread(**settings) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(8) as pool,
     ):
         gate.shut()
@@ -105,7 +105,7 @@ def test_a_small_picture_and_a_stream_pass_a_large_one(settings: dict[str, Any],
     frame = png(np.full((128, 64, 3), 90, np.uint8))
     with (
         server_thread(**settings) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(4) as pool,
     ):
         service = service_of(server)
@@ -132,7 +132,7 @@ def test_streams_and_calls_take_turns_whatever_their_number(settings: dict[str, 
     frame = png(np.full((128, 64, 3), 90, np.uint8))
     with (
         server_thread(**settings) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(12) as pool,
     ):
         service = service_of(server)
@@ -153,7 +153,7 @@ def test_streams_and_calls_take_turns_whatever_their_number(settings: dict[str, 
 def test_of_a_picture_whose_deadline_passes_nothing_more_is_painted(settings: dict[str, Any], gate: Gate) -> None:
     with (
         server_thread(**settings) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         Client(server.address, timeout_seconds=0.5) as hasty,
         ThreadPoolExecutor(2) as pool,
     ):
@@ -195,7 +195,7 @@ async def test_a_caller_that_leaves_costs_a_tile_at_most(settings: dict[str, Any
     import asyncio
 
     with server_thread(**settings) as server:
-        async with AsyncClient(server.address) as client:
+        async with AsyncClient(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
             gate.shut()
             call = asyncio.create_task(client.stylize(LARGE, "ember"))
             await asyncio.to_thread(until, lambda: len(gate.runs) == 1)
@@ -217,7 +217,7 @@ def test_pixels_under_way_are_bounded(settings: dict[str, Any], gate: Gate, monk
     monkeypatch.setattr("oneglance_server.engines.painting.decode_layers", counted)
     with (
         server_thread(**settings, stylize_inflight_pixels=450_000) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(3) as pool,
     ):
         gate.shut()
@@ -235,7 +235,7 @@ def test_pixels_under_way_are_bounded(settings: dict[str, Any], gate: Gate, monk
 
 
 def test_every_tile_is_measured(settings: dict[str, Any]) -> None:
-    with server_thread(**settings) as server, Client(server.address) as client:
+    with server_thread(**settings) as server, Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
         assert client.stylize(LARGE, "ember").tiles == TILES
         sample = server._metrics.registry.get_sample_value
         steps = TILES + 3  # decoding, the small copy, the tiles, encoding
@@ -245,7 +245,7 @@ def test_every_tile_is_measured(settings: dict[str, Any]) -> None:
 
 
 def test_want_of_memory_is_told_as_such(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    with server_thread(**settings) as server, Client(server.address) as client:
+    with server_thread(**settings) as server, Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
 
         def no_room(*_: object) -> None:
             raise MemoryError
@@ -262,7 +262,7 @@ def test_want_of_memory_is_told_as_such(settings: dict[str, Any], monkeypatch: p
 def test_numbers_that_are_not_finite_are_a_bug_and_no_picture(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, spoil: float
 ) -> None:
-    with server_thread(**settings) as server, Client(server.address) as client:
+    with server_thread(**settings) as server, Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
         run = OnnxSession.run
 
         def spoilt(self: OnnxSession, outputs: Any, inputs: Any) -> Any:
@@ -279,7 +279,7 @@ def test_stylization_runs_at_low_priority_and_nothing_else_does(settings: dict[s
     before = os.getpriority(os.PRIO_PROCESS, 0)
     if before >= NICENESS:
         pytest.skip("these tests run at low priority themselves")
-    with server_thread(**settings) as server, Client(server.address) as client:
+    with server_thread(**settings) as server, Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
         client.stylize(SMALL, "ember")
         assert {niceness for _, niceness in gate.runs} == {NICENESS}
     assert os.getpriority(os.PRIO_PROCESS, 0) == before

@@ -11,6 +11,8 @@ Numerical Algorithms, section 3.1),
 for both paths, since each is a sum of products whose absolute values sum up to at most (||x|| + ||q||)^2. A
 row not proposed has FAISS's d >= F, the largest proposed. A row with d <= c has ||x|| <= ||q|| + sqrt(c). So
 when F - gamma * (2 ||q|| + sqrt(c))^2 > c, no row that was left out has d <= c; else more rows are fetched.
+What is wanted decides c: the distance of the last candidate or of the last match, whichever is farther, so that one
+scan answers both.
 In the end the answer equals that of brute force in float64, boundary, ties and all, for any data; how many
 rows had to be fetched is all that depends on them.
 """
@@ -31,8 +33,8 @@ Nearest = Callable[[Vectors, int], tuple[Vectors, Integers]]
 # More than k, because some of the nearest rows may be of one subject, or dead, or too close to the cut to
 # tell.
 _SLACK_ROWS = 16
-# What range() looks at first: few subjects lie within a threshold that identifies.
-_FIRST_RANGE_ROWS = 32
+# Where only matches are asked for: few subjects lie within a threshold that identifies.
+_FIRST_MATCH_ROWS = 32
 _GROWTH = 4
 # Bounds the memory of one fetch: FAISS gives 12 bytes for each of these, measuring again takes 8 D.
 _FETCH_AT_ONCE = 1 << 20
@@ -78,7 +80,7 @@ def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, wanted: Wa
     norms = np.sqrt(squared_norms(probes))
     rows_per_subject = -(-rows // table.live_subjects)
     candidates = int(wanted.candidates.max())
-    fetch = candidates * rows_per_subject + _SLACK_ROWS if candidates else _FIRST_RANGE_ROWS
+    fetch = candidates * rows_per_subject + _SLACK_ROWS if candidates else _FIRST_MATCH_ROWS
     open_probes = np.arange(len(probes))
     while len(open_probes):
         fetch = min(fetch, rows)

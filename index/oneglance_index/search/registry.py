@@ -40,7 +40,7 @@ KINDS: dict[str, IndexFactory] = {ExactIndex.kind: _flat}
 def check_kind(gallery_id: str, kind: str) -> None:
     """Raises GenerationUnsupported for a kind of index that isn't registered."""
     if kind not in KINDS:
-        raise GenerationUnsupported(gallery_id, "kind", kind, tuple(KINDS))
+        raise GenerationUnsupported(gallery_id, "kind of index", kind, tuple(KINDS))
 
 
 def make_index(gallery: Gallery, machine: Machine) -> GalleryIndex:
@@ -48,5 +48,5 @@ def make_index(gallery: Gallery, machine: Machine) -> GalleryIndex:
     generation = gallery.active
     check_kind(gallery.id, generation.kind)
     if generation.fusion not in FUSIONS:
-        raise GenerationUnsupported(gallery.id, "fusion", generation.fusion, FUSIONS)
+        raise GenerationUnsupported(gallery.id, "rule of fusion", generation.fusion, FUSIONS)
     return KINDS[generation.kind](generation.dimension, machine)

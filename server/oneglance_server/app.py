@@ -23,6 +23,7 @@ from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServic
 from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
+from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.pictures import PictureLimits
 from oneglance_index import Galleries, Gallery, GalleryError, IndexSettings, OpenProgress
 from oneglance_server.engines.background import yield_to_others
@@ -235,10 +236,8 @@ class Server:
             models.detector,
             models.landmarks,
             limits,
-            min_face=settings.min_face,
-            search_pixels=settings.search_pixels,
-            max_faces=settings.max_faces,
-            on_stage=self._metrics.stage_took,
+            FaceSearch(min_face=settings.min_face, search_pixels=settings.search_pixels, max_faces=settings.max_faces),
+            self._metrics.stage_took,
         )
         return Photos(
             finder,

@@ -179,8 +179,8 @@ def test_nan_writes_the_best_so_far_and_is_an_error(
         (["--out", "folder.png/../style.png"], "is an input, too"),
         (["--log", "curve.txt"], "--log curve.txt: must end in .csv or .jsonl"),
         (["--animation", "how.mp4"], "--animation how.mp4: must end in .gif or .webp"),
-        (["--alpha", "nan"], "--alpha must be finite"),
-        (["--beta=-1"], "--beta must be finite"),
+        (["--alpha", "nan"], "--alpha must be a finite number"),
+        (["--beta=-1"], "--beta must be at least 0, got -1"),
         (["--iterations", "0"], "--iterations must be at least 1"),
         (["--content-layer", "relu6_1"], "'relu6_1' is no layer of VGG19"),
         (["--style-layers", "relu1_1=0.5", "conv1_3=0.5"], "'conv1_3' is no layer of VGG19"),
@@ -227,5 +227,5 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["style", "optimize", "--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for told in ("examples:", "--keep-colors", "--seed N decides the noise (0)", "relu1_1=0.2 relu2_1=0.2", "Ctrl-C"):
+    for told in ("examples:", "--keep-colors", "--seed N decides the noise [0]", "relu1_1=0.2 relu2_1=0.2", "Ctrl-C"):
         assert told in text

@@ -6,12 +6,11 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from oneglance_core.flags import add_flags, given_values
 from oneglance_exporter.cli import style_optimize as optimize_command
-from oneglance_exporter.cli.options import add_settings, given_settings
 from oneglance_exporter.stylizer.settings import StylizerSettings
 
 _TRAIN_EPILOG = """\
@@ -50,7 +49,7 @@ def add_training(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     stylizer.add_argument("--out", required=True, metavar="RUN_DIR", help="where checkpoints, sheets and the log go")
     stylizer.add_argument("--resume", action="store_true", help="go on with the training in RUN_DIR")
-    add_settings(stylizer, StylizerSettings)
+    add_flags(stylizer, StylizerSettings)
     stylizer.set_defaults(run_command=_train)
 
 
@@ -70,7 +69,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     evaluate.add_argument("--model", required=True, type=Path, metavar="MODEL_DIR")
     evaluate.add_argument("--styles", required=True, nargs="+", metavar="PATH", help="as it was trained on")
     evaluate.add_argument("--photos", required=True, nargs="+", metavar="PATH", help="never trained on; at most 64")
-    evaluate.add_argument("--size", type=_size, default=256, metavar="N", help="longer side in pixels (%(default)s)")
+    evaluate.add_argument("--size", type=_size, default=256, metavar="N", help="longer side in pixels [%(default)s]")
     evaluate.add_argument(
         "--gatys", type=_count, default=0, metavar="N", help="compare with Gatys after N evaluations of J, 50 say"
     )
@@ -82,7 +81,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     evaluate.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet")
     evaluate.add_argument("--loss-network", type=Path, metavar="PATH", help="as it was trained with")
-    evaluate.add_argument("--threads", type=_threads, default=1, metavar="N", help="(%(default)s)")
+    evaluate.add_argument("--threads", type=_threads, default=1, metavar="N", help="[%(default)s]")
     evaluate.add_argument("--json", action="store_true", help="print JSON: medians, and every photo in every style")
     evaluate.set_defaults(run_command=_evaluate)
 
@@ -151,7 +150,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.stylizer import train
     from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE
 
-    given: dict[str, Any] = given_settings(options, StylizerSettings)
+    given = given_values(options, StylizerSettings)
     run = Path(options.out)
     try:
         with progress.shown() as report:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oneglance_exporter.cli.options import add_settings, given_settings
+from oneglance_core.flags import add_flags, given_values
 from oneglance_exporter.gatys.settings import GatysSettings
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def add_parser(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--out", required=True, type=Path, metavar="PNG", help="G goes here; replaced if it is there")
     parser.add_argument("--log", type=Path, metavar="FILE", help="the curve of J, as .csv or .jsonl")
     parser.add_argument("--animation", type=Path, metavar="FILE", help="how G came to be, as .gif or .webp, 480 pixels")
-    add_settings(parser, GatysSettings)
+    add_flags(parser, GatysSettings)
     parser.set_defaults(run_command=_optimize)
 
 
@@ -66,7 +66,7 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.stylizer.pictures import read_picture
     from oneglance_exporter.training.loop import stop_signals
 
-    settings = GatysSettings(**given_settings(options, GatysSettings))
+    settings = GatysSettings(**given_values(options, GatysSettings))
     outputs: dict[str, tuple[Path, tuple[str, ...]]] = {"--out": (options.out, (".png",))}
     if options.log:
         outputs["--log"] = options.log, (".csv", ".jsonl")

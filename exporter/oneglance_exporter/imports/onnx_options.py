@@ -39,14 +39,14 @@ def add_parser(kinds: Any, name: Callable[[str], str]) -> None:
     parser.add_argument("--license", required=True, help="of the weights; many face encoders are for research only")
     parser.add_argument("--description", default="", help="one sentence for people")
     parser.add_argument("--preset", choices=("arcface", "adaface", "sface", "imagenet"), help="see below")
-    parser.add_argument("--color", choices=("rgb", "bgr", "gray"), help="the network's channel order (rgb)")
-    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="(nchw)")
+    parser.add_argument("--color", choices=("rgb", "bgr", "gray"), help="the network's channel order [rgb]")
+    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="[nchw]")
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="where the graph leaves it open")
     parser.add_argument(
         "--mean", type=float, nargs="+", metavar="X",
-        help="x' = (x - mean) * scale, x from 0 to 255; one number (0), or one per channel in the network's order",
+        help="x' = (x - mean) * scale, x from 0 to 255; one number [0], or one per channel in the network's order",
     )  # fmt: skip
-    parser.add_argument("--scale", type=float, nargs="+", metavar="X", help="likewise (1)")
+    parser.add_argument("--scale", type=float, nargs="+", metavar="X", help="likewise [1]")
     parser.add_argument(
         "--unit-norm", action=argparse.BooleanOptionalAction, default=None,
         help="divide encodings by their length; for networks compared by cosine: squared L2 is then 2 - 2 cosine",
@@ -56,10 +56,10 @@ def add_parser(kinds: Any, name: Callable[[str], str]) -> None:
         "--align", choices=("none", "dlib-5", "arcface"),
         help="how a face in a photo becomes the network's chip. dlib-5: dlib's mean face with --face-padding. arcface: "
         "dlib's mean face laid into ArcFace's chip so that the eyes meet; derived, not the author's five points, of "
-        "which dlib's finder has only the eyes. none: no photos, only chips (none)",
+        "which dlib's finder has only the eyes. none: no photos, only chips [none]",
     )  # fmt: skip
     parser.add_argument(
-        "--face-padding", type=float, metavar="P", help="border of --align dlib-5, as a share of the face (0.25)"
+        "--face-padding", type=float, metavar="P", help="border of --align dlib-5, as a share of the face [0.25]"
     )
     parser.add_argument("--author-tau", type=float, metavar="TAU", help="the author's threshold, as squared L2")
     parser.set_defaults(run_command=run)

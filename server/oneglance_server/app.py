@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from oneglance.defaults import MAX_PAGE_SIZE
 from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2
 from oneglance.v1.detection_pb2_grpc import add_DetectionServiceServicer_to_server
 from oneglance.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
@@ -285,7 +286,7 @@ def _open_galleries(settings: Settings) -> Galleries:
 def _all_galleries(galleries: Galleries) -> Iterator[Gallery]:
     after: str | None = None
     while True:
-        page = galleries.list_galleries(page_size=1000, after=after)
+        page = galleries.list_galleries(page_size=MAX_PAGE_SIZE, after=after)
         yield from page.galleries
         after = page.next_after
         if after is None:

@@ -19,7 +19,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from oneglance_core.defaults import CONSOLE_ADDRESS, SERVER_ADDRESS
+from oneglance.defaults import MAX_MESSAGE_BYTES, SERVER_ADDRESS
+from oneglance_core.defaults import CONSOLE_ADDRESS
 from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.flags import Flag, complaints
 from oneglance_core.frozen import Frozen, as_in
@@ -121,7 +122,7 @@ class Settings(Frozen, BaseSettings):
         description="Pictures of more pixels than a square of this side are stylized in tiles; the memory of a run is "
         "in proportion to its square.",
     )
-    max_message_bytes: int = Field(64 << 20, ge=4096, le=1 << 30, description="Largest gRPC message.")
+    max_message_bytes: int = Field(MAX_MESSAGE_BYTES, ge=4096, le=1 << 30, description="Largest gRPC message.")
     max_inflight_bytes: int = Field(
         1 << 30,
         ge=1 << 20,

@@ -11,7 +11,8 @@ from oneglance.client.requests import mate, photo, stranger
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import CalibrationProbe
 from oneglance_apps.cli.client import GALLERY, SMALL, WHICH, Argument, Options, argument, command
-from oneglance_core.picture_files import PICTURES
+from oneglance_core.defaults import TARGET_FPIR
+from oneglance_core.picture_files import is_picture
 
 
 def _rate(text: str) -> float:
@@ -34,7 +35,7 @@ def _rate(text: str) -> float:
     argument(
         "--mates", "other pictures of enrolled subjects, to measure FNIR: SUBJECT/*.jpg", type=Path, metavar="DIR"
     ),
-    argument("--fpir", "share of strangers to let in [0.01, which is 1 %%]", type=_rate, default=0.01, metavar="RATE"),
+    argument("--fpir", f"share of strangers to let in [{TARGET_FPIR}]", type=_rate, metavar="RATE"),
     argument("--data", "what the pictures are, kept with the calibration [the folders' names]", metavar="TEXT"),
     argument("--dry-run", "measure, but leave the gallery's tau as it is", action="store_true"),
     Argument(
@@ -92,7 +93,7 @@ def _people(folder: Path, *, loose: bool) -> list[tuple[Path, str]]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES and path.is_file()
+    return is_picture(path) and path.is_file()
 
 
 def _progress(done: int, total: int) -> None:

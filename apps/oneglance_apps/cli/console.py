@@ -12,10 +12,10 @@ import sys
 import threading
 
 from oneglance.client.async_client import LOOPBACK
-from oneglance_apps.cli.client import DEFAULT_SERVER
+from oneglance.defaults import SERVER_ADDRESS
+from oneglance_core.defaults import CONSOLE_ADDRESS
 from oneglance_server.errors import StartupError
 
-DEFAULT_CONSOLE = "127.0.0.1:8080"
 DESCRIPTION = """\
 Serve a web page that works with a oneglance server: look at a photo and see who
 is in it, enroll from it, browse a gallery, set and calibrate tau. It is a client
@@ -107,14 +107,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument(
         "--server",
         metavar="HOST:PORT",
-        default=os.environ.get("ONEGLANCE_SERVER", DEFAULT_SERVER),
-        help=f"where the server is [ONEGLANCE_SERVER, else {DEFAULT_SERVER}]",
+        default=os.environ.get("ONEGLANCE_SERVER", SERVER_ADDRESS),
+        help=f"where the server is [ONEGLANCE_SERVER, else {SERVER_ADDRESS}]",
     )
     command.add_argument(
         "--listen",
         metavar="HOST:PORT",
-        default=DEFAULT_CONSOLE,
-        help=f"where to serve the page; port 0 picks a free one [{DEFAULT_CONSOLE}]",
+        default=CONSOLE_ADDRESS,
+        help=f"where to serve the page; port 0 picks a free one [{CONSOLE_ADDRESS}]",
     )
     command.add_argument("--child-socket", type=int, metavar="FD", help=argparse.SUPPRESS)
 

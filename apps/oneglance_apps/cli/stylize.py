@@ -21,6 +21,7 @@ from oneglance_apps.repaint.folder import Outcome, plan, repaint_folder
 from oneglance_apps.repaint.look import Look, repaint
 from oneglance_apps.repaint.progress import Progress
 from oneglance_apps.signals import signals_unwind
+from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
 
 if TYPE_CHECKING:
     from oneglance_apps.repaint.video import Film
@@ -86,8 +87,19 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--keep-colors", action="store_true", help="take only brightness from the stylized picture")
     add("--max-side", type=int, default=0, metavar="PIXELS", help="shrink larger pictures to that first [0: never]")
     add("--format", choices=list(SUFFIXES), default="", help="of pictures [as OUT's name says, or in a folder IN's]")
-    add("--quality", type=int, default=0, metavar="N", help="of jpeg and webp, 1 to 100 [90; of a video's frames 95]")
-    add("--steadiness", type=float, metavar="SHARE", help="of a video: how much of what rests is kept, 0 to <1 [0.8]")
+    add(
+        "--quality",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"of jpeg and webp, 1 to 100 [{PICTURE_QUALITY}; of a video's frames 95]",
+    )
+    add(
+        "--steadiness",
+        type=float,
+        metavar="SHARE",
+        help=f"of a video: how much of what rests is kept, 0 to <1 [{STEADINESS}]",
+    )
     add("--in-flight", type=_whole, default=4, metavar="N", help="of a folder: calls under way at once [4]")
     add("--overwrite", action="store_true", help="replace outputs that are there already")
 

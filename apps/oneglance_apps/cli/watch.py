@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from oneglance_apps.cli.client import DEFAULT_SERVER
+from oneglance.defaults import SERVER_ADDRESS
 
 if TYPE_CHECKING:
     from oneglance_apps.watch.events import Poster
@@ -44,8 +44,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument(
         "--server",
         metavar="HOST:PORT",
-        default=os.environ.get("ONEGLANCE_SERVER", DEFAULT_SERVER),
-        help=f"where the server is [ONEGLANCE_SERVER, else {DEFAULT_SERVER}]",
+        default=os.environ.get("ONEGLANCE_SERVER", SERVER_ADDRESS),
+        help=f"where the server is [ONEGLANCE_SERVER, else {SERVER_ADDRESS}]",
     )
     command.add_argument(
         "--timeout", type=_positive, default=30.0, metavar="SECONDS", help="deadline of the first calls [30]"

@@ -13,9 +13,9 @@ from oneglance_apps.demo.collection import Stranger, Subject
 from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.measure import Candidate, Figures, Outcome, Share, share, tau_for_fpir
 from oneglance_apps.demo.pictures import Picture
+from oneglance_core.defaults import MAX_CANDIDATES
 
 GALLERY = "demo"
-MAX_CANDIDATES = 1000  # of one answer
 WARM_UP_CALLS = 5
 
 Progress = Callable[[int, int], None]

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
+from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.flags import add_flags, given_values
 from oneglance_core.folder import read_any_model_folder, read_model_folder, write_model_folder
 from oneglance_core.manifests import DetectorManifest, EncoderManifest, ModelFolderError
@@ -49,7 +50,7 @@ The author's threshold lets many strangers in: calibrate on people of your own.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Status 0; 1 for input that can't be used, 2 for usage, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         options.run_command(options, arguments)
     except (ExporterError, ModelFolderError) as error:
@@ -173,16 +174,32 @@ def _quantize_detector(options: argparse.Namespace, described: str) -> str:
     )
 
 
-def _encoded(options: argparse.Namespace) -> typing.Any:
+def _encode(options: argparse.Namespace, arguments: list[str]) -> None:
+    import numpy as np
+
+    if options.out.suffix != ".npz":
+        raise SettingsError(f"--out: {options.out} does not end in .npz")
+    folder, pictures, encodings = _encoded(options, least=1)
+    subjects = np.array(pictures.subjects)[pictures.subject_of]
+    try:
+        np.savez(
+            options.out, encodings=encodings, subjects=subjects, files=np.array(pictures.files), digest=folder.digest
+        )
+    except OSError as error:
+        raise SettingsError(f"--out: {options.out} can't be written: {error}") from error
+    print(f"{options.out}: {len(encodings)} encodings of {encodings.shape[1]} by {folder.manifest.name}")
+
+
+def _encoded(options: argparse.Namespace, least: int = 2) -> typing.Any:
     """The model folder, the pictures of ``--data`` as its input, and their encodings."""
     from oneglance_exporter.runtime import encoder_of
 
-    folder, pictures = _pictures(options)
+    folder, pictures = _pictures(options, least)
     return folder, pictures, encoder_of(folder.model, options.threads)(pictures.images)
 
 
-def _pictures(options: argparse.Namespace) -> typing.Any:
-    """The model folder, and the pictures of ``--data`` as its input."""
+def _pictures(options: argparse.Namespace, least: int = 2) -> typing.Any:
+    """The model folder, and the pictures of ``--data`` as its input, ``least`` of each subject."""
     from oneglance_exporter.data import read_pictures
     from oneglance_exporter.faces import read_faces
 
@@ -191,29 +208,29 @@ def _pictures(options: argparse.Namespace) -> typing.Any:
     if spec.kind != "image":
         raise SettingsError(f"{options.model}: takes a {spec.kind}; images are read here")
     if folder.manifest.alignment is not None and not options.aligned:
-        pictures, left_out = read_faces(options.data, folder, options.finders, options.threads)
+        pictures, left_out = read_faces(options.data, folder, options.finders, options.threads, least)
         if left_out.pictures:
             people = len(left_out.subjects)
             print(
                 f"no face found in {left_out.pictures} pictures; they are left out, and so are {people} of "
-                f"{people + len(pictures.subjects)} people, of whom fewer than 2 are left",
+                f"{people + len(pictures.subjects)} people, of whom fewer than {least} are left",
                 file=sys.stderr,
             )
     else:
-        mode = "L" if spec.color == "gray" else "RGB"
-        pictures = read_pictures(options.data, spec.shape[0], spec.shape[1], mode=mode)
+        pictures = read_pictures(options.data, spec, least)
     return folder, pictures
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, as tests read it."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    top = argparse.ArgumentParser(
         prog="oneglance-exporter",
         description="Train, export, import, calibrate and measure one-shot encoders; train and export stylizers.",
         epilog=_EPILOG,
         formatter_class=raw,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     trainer = commands.add_parser("train", help="train a network from labelled pictures")
     kinds = trainer.add_subparsers(required=True, metavar="KIND")
@@ -271,9 +288,20 @@ def _parser() -> argparse.ArgumentParser:
     quantizer.add_argument("--name", type=model_name, help="of the new model [the old one's and -int8]")
     quantizer.set_defaults(run_command=_quantize)
 
+    encode = commands.add_parser(
+        "encode",
+        help="write the encodings of pictures, as calibrate, evaluate and the server see them",
+        description="Write what an encoder makes of pictures: an .npz with encodings float32 [N, D], subjects [N],\n"
+        "files [N], and the encoder's digest. The server's Encode gives the same for the same file.",
+        formatter_class=raw,
+    )
+    _add_pictures(encode, "folders or zips of SUBJECT/picture")
+    encode.add_argument("--out", required=True, type=Path, metavar="FILE.npz", help="replaced if it is there")
+    encode.set_defaults(run_command=_encode)
+
     calibrate = commands.add_parser("calibrate", help="fit the threshold tau on held-out subjects")
     _add_measured(calibrate)
-    calibrate.add_argument("--fpir", type=float, default=0.01, help="share of strangers let in [%(default)s]")
+    calibrate.add_argument("--fpir", type=float, default=TARGET_FPIR, help="share of strangers let in [%(default)s]")
     calibrate.add_argument("--gallery-size", type=int, metavar="K", help="enrolled subjects [half of all]")
     calibrate.add_argument("--splits", type=int, default=200, help="random galleries [%(default)s]")
     calibrate.add_argument("--described", metavar="TEXT", help="the data in words, for the manifest")
@@ -287,7 +315,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(run_command=_evaluate)
     style.add_commands(commands)
-    return parser
+    return top
 
 
 def _add_measured(parser: argparse.ArgumentParser) -> None:

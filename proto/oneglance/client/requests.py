@@ -139,11 +139,14 @@ def enroll_request(
 def identify_request(
     gallery_id: str,
     probes: Iterable[ExampleLike],
-    max_candidates: int = 5,
+    max_candidates: int = 0,
     tau: float | None = None,
     all_matches: bool = False,
 ) -> IdentifyRequest:
-    """The message for one identification, as ``identify`` sends it and ``identify_stream`` takes it."""
+    """The message for one identification, as ``identify`` sends it and ``identify_stream`` takes it.
+
+    max_candidates: 0 for the server's default.
+    """
     return IdentifyRequest(
         gallery_id=gallery_id,
         probes=map(example, probes),
@@ -169,7 +172,8 @@ def stylize_settings(
     stylizer: name or digest; may stay empty when one is loaded.
     strength: how much of the stylized picture, [0, 1]; all of it when None.
     keep_colors: take only brightness from the stylized picture.
-    format: ``png``, ``jpeg`` or ``webp``; empty for that of the picture. quality: 1 to 100 of jpeg and webp; 0 for 90.
+    format: ``png``, ``jpeg`` or ``webp``; empty for that of the picture. quality: 1 to 100 of jpeg and webp; 0: the
+    server's default.
     max_side: shrink to at most so many pixels on the longer side first; 0 leaves the size.
     """
     weights = {styles: 0.0} if isinstance(styles, str) else styles

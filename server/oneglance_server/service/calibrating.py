@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from oneglance_core.calibration import Mated, NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
+from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryNotFound
 from oneglance_server.errors import CannotCalibrate, InvalidRequest
@@ -22,7 +23,6 @@ from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 
 MAX_CALIBRATION_PROBES = 1_000_000
-DEFAULT_FPIR = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,13 @@ class CalibrationService:
         self._identification = identification
 
     async def begin(self, gallery_id: str, target_fpir: float | None, data: str) -> "CalibrationRun":
-        """``target_fpir`` None means 0.01. Raises InvalidRequest, GalleryNotFound, CannotCalibrate when it is empty."""
+        """``target_fpir`` None means TARGET_FPIR.
+
+        Raises InvalidRequest, GalleryNotFound, CannotCalibrate when the gallery is empty.
+        """
         check_id("settings.gallery_id", gallery_id)
         check_text("settings.data", data, MAX_DESCRIPTION_CHARACTERS)
-        target = DEFAULT_FPIR if target_fpir is None else target_fpir
+        target = TARGET_FPIR if target_fpir is None else target_fpir
         if not 1 / MAX_CALIBRATION_PROBES <= target < 1:
             raise InvalidRequest.field(
                 "settings.target_fpir", f"must be at least {1 / MAX_CALIBRATION_PROBES:g} and below 1, got {target:g}"

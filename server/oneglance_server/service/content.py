@@ -20,12 +20,8 @@ MAX_EXAMPLES_PER_ENROLL = 64
 MAX_PROBES = 1024
 MAX_PHOTOS = 64
 MAX_FACES = 2048  # of all photos of one call
-MAX_CANDIDATES = 1000
-DEFAULT_CANDIDATES = 5
 MAX_MATCHES = 10_000
 MAX_LISTED = 50_000  # candidates, or matches, in one answer
-MAX_PAGE = 1000
-DEFAULT_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from oneglance_exporter.cli.main import parser as exporter_parser
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.settings import GatysSettings
+from oneglance_exporter.imports.onnx_settings import OnnxSettings
 from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_index import IndexSettings
 from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER, Settings
@@ -28,6 +29,7 @@ COMMANDS: list[tuple[type[BaseModel], argparse.ArgumentParser, list[str], dict[s
     (TrainSettings, exporter_parser(), ["train", "encoder"], {"steps": 1}),
     (StylizerSettings, exporter_parser(), ["train", "stylizer"], {"steps": 1}),
     (GatysSettings, exporter_parser(), ["style", "optimize"], {}),
+    (OnnxSettings, exporter_parser(), ["import", "onnx"], {}),
 ]
 MODELS: list[tuple[type[BaseModel], dict[str, Any]]] = [
     *((model, needed) for model, _, _, needed in COMMANDS),
@@ -48,7 +50,7 @@ def refused(field: FieldInfo) -> Any:
     kind = next((part for part in (*typing.get_args(field.annotation), field.annotation) if part in (int, float)), None)
     if typing.get_origin(field.annotation) is Literal:
         return "neither"
-    if kind is None:
+    if kind is None or typing.get_origin(field.annotation) is tuple:
         return None
     below = [bound.ge - 1 for bound in field.metadata if hasattr(bound, "ge")]
     below += [bound.gt for bound in field.metadata if hasattr(bound, "gt")]
@@ -77,7 +79,7 @@ def test_every_setting_is_a_flag_that_shows_its_default(
 ) -> None:
     actions = {action.dest: action for action in command(top, words)._actions}
     for name, field in model.model_fields.items():
-        assert actions[name].option_strings == [flag_name(name)]
+        assert actions[name].option_strings[0] == flag_name(name)
         assert field.description
         shown = default_text(name, field)
         assert (actions[name].help or "").replace("%%", "%") == f"{field.description}{shown and f' [{shown}]'}"
@@ -121,7 +123,7 @@ def test_help_shows_names_values_and_defaults(cases: argparse.ArgumentParser) ->
         "--names NAMES [NAMES ...] d",
         "--folders FOLDERS e [a:b]",
         "--kind {cat,dog} f [cat]",
-        "--quiet g",
+        "--quiet, --no-quiet g",
         "--careful, --no-careful h",
         "--page [URL] i",
         "--rate X j [the model's]",

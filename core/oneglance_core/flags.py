@@ -26,12 +26,14 @@ _METAVARS = {int: "N", float: "X", Path: "PATH"}
 class Flag:
     """What a flag shows or takes, where its name and type don't say it: ``Annotated[str, Flag(metavar="URL")]``.
 
-    metavar: stands for the value. unit: of the value, where the field's name doesn't end in it. default: words for what
-    holds when the flag isn't given, where that is no plain value. alone: the value of the flag given without one.
+    metavar: stands for the value, or one for each value of a tuple.
+    unit: of the value, where the field's name doesn't end in it.
+    default: words for what holds when the flag isn't given, where that is no plain value.
+    alone: the value of the flag given without one.
     separator: parts the values of a tuple that come as one word; without, each is a word.
     """
 
-    metavar: str = ""
+    metavar: str | tuple[str, ...] = ""
     unit: str = ""
     default: str = ""
     alone: str | None = None
@@ -86,7 +88,7 @@ def _arguments(name: str, field: FieldInfo) -> dict[str, Any]:
         (kind,) = alternatives
     found: dict[str, Any] = {}
     if kind is bool:
-        return {"action": argparse.BooleanOptionalAction if field.default else "store_true"}
+        return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(kind) is tuple:
         kind, *others = typing.get_args(kind)
         if not flag.separator:

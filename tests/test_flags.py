@@ -119,7 +119,7 @@ def test_help_shows_names_values_and_defaults(cases: argparse.ArgumentParser) ->
     for line in (
         "--needed N a --wait-seconds",
         "--wait-seconds SECONDS b, 5 % say [10 seconds]",
-        "--sides PIXELS PIXELS c [3 4]",
+        "--sides PIXELS PIXELS c [3 4 pixels]",
         "--names NAMES [NAMES ...] d",
         "--folders FOLDERS e [a:b]",
         "--kind {cat,dog} f [cat]",

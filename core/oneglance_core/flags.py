@@ -74,10 +74,9 @@ def default_text(name: str, field: FieldInfo) -> str:
     flag, value = _flag(field), field.default
     if flag.default or field.is_required() or value is None or value is False or value in ("", ()):
         return flag.default
-    if isinstance(value, tuple):
-        return (flag.separator or " ").join(map(str, value))
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{text} {_unit(name, field)}".rstrip()
+    values = value if isinstance(value, tuple) else (value,)
+    texts = [f"{each:g}" if isinstance(each, float) else str(each) for each in values]
+    return f"{(flag.separator or ' ').join(texts)} {_unit(name, field)}".rstrip()
 
 
 def _arguments(name: str, field: FieldInfo) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """``oneglance calibrate`` and ``list-thresholds``: a gallery's tau from pictures of people it doesn't know."""
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,13 +12,7 @@ from oneglance.v1.gallery_pb2 import CalibrationProbe
 from oneglance_apps.cli.client import GALLERY, SMALL, WHICH, Argument, Options, argument, command
 from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.picture_files import is_picture
-
-
-def _rate(text: str) -> float:
-    rate = float(text)
-    if not 0 < rate < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be more than 0 and less than 1 (0.01 is 1 %)")
-    return rate
+from oneglance_core.ranges import within
 
 
 @command(
@@ -35,7 +28,9 @@ def _rate(text: str) -> float:
     argument(
         "--mates", "other pictures of enrolled subjects, to measure FNIR: SUBJECT/*.jpg", type=Path, metavar="DIR"
     ),
-    argument("--fpir", f"share of strangers to let in [{TARGET_FPIR}]", type=_rate, metavar="RATE"),
+    argument(
+        "--fpir", f"share of strangers to let in [{TARGET_FPIR}]", type=within(float, above=0, below=1), metavar="RATE"
+    ),
     argument("--data", "what the pictures are, kept with the calibration [the folders' names]", metavar="TEXT"),
     argument("--dry-run", "measure, but leave the gallery's tau as it is", action="store_true"),
     Argument(

@@ -8,6 +8,7 @@ from oneglance_core.flags import Flag
 from oneglance_exporter.settings import OptionalPath, Paths
 from oneglance_exporter.training.settings import TrainingSettings
 
+MEASURED_SIDE = 256  # pixels: longer side of the photos that a stylizer is measured on
 _Side = Annotated[int, Flag(unit="pixels"), Field(ge=32, le=2048)]
 
 

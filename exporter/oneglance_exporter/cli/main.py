@@ -100,7 +100,7 @@ def _import_dlib_faces(options: argparse.Namespace, arguments: list[str]) -> Non
 
 
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core.measures import det_point
+    from oneglance_core.measures import det_point, tau_for_rate
     from oneglance_exporter.encoder.calibrate import calibrate
 
     folder, pictures, encodings = _encoded(options)
@@ -120,7 +120,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
         f"FNIR {calibration.fnir:.2%}"
     )
     for rate in (0.001, 0.01, 0.03, 0.1, 0.3):
-        point = det_point(fit.answers, rate)
+        point = det_point(fit.scores, tau_for_rate(fit.scores.non_mated, rate))
         print(f"  FPIR {point.fpir:7.2%}  FNIR {point.fnir:7.2%}  tau {point.tau:.4f}")
 
 

@@ -19,9 +19,9 @@ from oneglance_apps.cli.client import Options, command
 from oneglance_apps.repaint.files import FILMS, FORMATS, SUFFIXES, check_out, picture_format
 from oneglance_apps.repaint.folder import Outcome, plan, repaint_folder
 from oneglance_apps.repaint.look import Look, repaint
-from oneglance_apps.repaint.progress import Progress
 from oneglance_apps.signals import signals_unwind
 from oneglance_core.files import replacing
+from oneglance_core.progress import Progress
 
 if TYPE_CHECKING:
     from oneglance_apps.repaint.video import Film

@@ -61,20 +61,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core import progress
+    from oneglance_core.progress import Progress
     from oneglance_exporter.encoder import train
 
     given = given_settings(options, TrainSettings)
     run = Path(options.out)
     command = shlex.join(["oneglance-exporter", *arguments])
     try:
-        with progress.shown() as report:
+        with Progress(lasting=True) as progress:
+            progress.show(0, 1, "reading pictures")
             if options.resume:
-                done = train.resume(run, given, report)
+                done = train.resume(run, given, progress.step)
             else:
                 if not given.get("data"):
                     raise SettingsError("say what to learn from: --data")
-                done = train.train(TrainSettings(**given), run, command, report)
+                done = train.train(TrainSettings(**given), run, command, progress.step)
     except KeyboardInterrupt:
         print(f"stopped; go on with: oneglance-exporter train encoder --out {run} --resume", file=sys.stderr)
         raise

@@ -6,8 +6,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from oneglance_core import progress
+from oneglance_core.progress import Progress
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, DivergedError
 from oneglance_exporter.gatys import optimize as gatys
@@ -123,15 +122,11 @@ def test_it_replaces_what_was_there_and_leaves_nothing_else(small_network: None,
 def test_ctrl_c_writes_the_best_so_far(
     small_network: None, run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    @contextmanager
-    def interrupting() -> Iterator[Callable[[Report], None]]:
-        def show(report: Report) -> None:
-            if report.point.evaluation == 3:
-                os.kill(os.getpid(), signal.SIGINT)
+    def interrupt(progress: Progress, report: Report) -> None:
+        if report.point.evaluation == 3:
+            os.kill(os.getpid(), signal.SIGINT)
 
-        yield show
-
-    monkeypatch.setattr(progress, "shown", interrupting)
+    monkeypatch.setattr(Progress, "step", interrupt)
     assert run("--size", "64", "--coarse-to-fine", "--coarsest", "32", "--iterations", "100") == 130
     out, err = capsys.readouterr()
     assert read_picture(pictures / "out.png").shape == (24, 32, 3)

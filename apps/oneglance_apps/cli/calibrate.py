@@ -12,6 +12,7 @@ from oneglance.v1.gallery_pb2 import CalibrationProbe
 from oneglance_apps.cli.client import GALLERY, SMALL, WHICH, Argument, Options, argument, command
 from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.picture_files import is_picture
+from oneglance_core.progress import Progress
 from oneglance_core.ranges import within
 
 
@@ -51,12 +52,13 @@ def calibrate(client: Client, o: Options) -> Iterable[Message]:
     def probes() -> Iterator[CalibrationProbe]:
         total = len(pictures) + len(mated)
         for i, (path, name) in enumerate([*pictures, *mated]):
-            _progress(i, total)
+            progress.show(i, total, f"{i} of {total} pictures sent")
             example = photo(path, o.face, o.small_faces)
             yield stranger(example, name) if i < len(pictures) else mate(example, name)
-        _progress(total, total)
+        progress.show(total, total, f"{total} of {total} pictures sent")
 
-    response = client.calibrate(o.gallery, probes(), target_fpir=o.fpir, dry_run=o.dry_run, data=described)
+    with Progress() as progress:
+        response = client.calibrate(o.gallery, probes(), target_fpir=o.fpir, dry_run=o.dry_run, data=described)
     for skipped in response.skipped:
         path, _ = [*pictures, *mated][skipped.index]
         print(f"skipped {path}: {skipped.error.message}", file=sys.stderr)
@@ -89,8 +91,3 @@ def _people(folder: Path, *, loose: bool) -> list[tuple[Path, str]]:
 
 def _is_picture(path: Path) -> bool:
     return is_picture(path) and path.is_file()
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{done} of {total} pictures sent", end="\n" if done == total else "", file=sys.stderr, flush=True)

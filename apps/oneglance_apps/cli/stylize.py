@@ -16,12 +16,13 @@ from oneglance.v1.stylization_pb2 import StylizedPicture
 from oneglance_apps.cli import client as calls
 from oneglance_apps.cli import show
 from oneglance_apps.cli.client import Options, command
-from oneglance_apps.repaint.files import FILMS, FORMATS, SUFFIXES, check_out, picture_format, whole_file
+from oneglance_apps.repaint.files import FILMS, FORMATS, SUFFIXES, check_out, picture_format
 from oneglance_apps.repaint.folder import Outcome, plan, repaint_folder
 from oneglance_apps.repaint.look import Look, repaint
-from oneglance_apps.repaint.progress import Progress
 from oneglance_apps.signals import signals_unwind
 from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
+from oneglance_core.files import replacing
+from oneglance_core.progress import Progress
 
 if TYPE_CHECKING:
     from oneglance_apps.repaint.video import Film
@@ -146,8 +147,9 @@ def _picture(client: Client, look: Look, source: Path | None, out: Path | None, 
     data = source.read_bytes() if source else sys.stdin.buffer.read()
     picture = repaint(client, look, data, format)
     if out is not None:
-        with whole_file(out) as half:
-            half.write_bytes(picture.image)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as fresh:
+            fresh.write_bytes(picture.image)
         print(_told(source, out, picture, o))
     else:
         sys.stdout.buffer.write(picture.image)

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from oneglance.defaults import SERVER_ADDRESS
+from oneglance_core.progress import Progress
 
 if TYPE_CHECKING:
     from oneglance_apps.watch.events import Poster
@@ -28,7 +29,6 @@ stream; 1: failed; 2: misused; 130: Ctrl-C before the end of a file or folder.
 """
 STOP_SECONDS = 3.0  # for what is under way, after Ctrl-C
 POST_SECONDS = 10.0  # for events not posted yet, at the end
-DROP_LINE = "\r\x1b[K"
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -100,18 +100,16 @@ async def _watch(o: argparse.Namespace) -> int:
     from oneglance_apps.watch.frames import SourceError, source_from
     from oneglance_apps.watch.run import Settings, Watch
 
-    progress = sys.stderr.isatty()
+    progress = Progress()
 
     def tell(words: str) -> None:
-        print(f"{DROP_LINE if progress else ''}oneglance watch: {words}", file=sys.stderr, flush=True)
+        progress.say(f"oneglance watch: {words}", error=True)
 
     def emit(event: Event) -> None:
         if event.kind == "left" and not o.leave:
             return
         record = events.as_record(event, o.gallery, source.name)
-        if progress:
-            print(DROP_LINE, end="", file=sys.stderr, flush=True)
-        print(events.as_json(record) if o.json else events.as_text(event), flush=True)
+        progress.say(events.as_json(record) if o.json else events.as_text(event))
         if poster:
             poster.put(record)
 
@@ -146,10 +144,10 @@ async def _watch(o: argparse.Namespace) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
-        while not (await asyncio.wait([watching], timeout=0.2))[0]:
-            if progress and not source.live:
-                words = _progress(watch.tally, source.length)
-                print(f"{DROP_LINE}{words}", end="", file=sys.stderr, flush=True)
+        with progress:
+            while not (await asyncio.wait([watching], timeout=0.2))[0]:
+                if progress.live and not source.live:
+                    progress.show(watch.tally.seconds, source.length, _progress(watch.tally, source.length))
         try:
             await watching
         except asyncio.CancelledError:

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 from nicegui import ui
 
 from oneglance.client.errors import NotFoundError, OneglanceError
 from oneglance.client.requests import mate, photo, stranger
 from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_MODEL, Candidate, Encoding, Example
 from oneglance.v1.gallery_pb2 import CalibrationProbe, Gallery
-from oneglance_apps.console.charts import det_options, det_points, rate_options, rates
+from oneglance_apps.console.charts import det_options, rate_options
 from oneglance_apps.console.desk import TOO_LARGE, Desk, say
 from oneglance_apps.console.parts import (
     SOURCES,
@@ -25,6 +26,7 @@ from oneglance_apps.console.parts import (
     source_words,
     utc,
 )
+from oneglance_core.measures import DetPoint, Scores, det_curve
 
 PROBES_AT_ONCE = 256
 
@@ -235,8 +237,8 @@ class ThresholdTab:
 
     def _render_charts(self, gallery: Gallery, evidence: tuple[float, float | None] | None) -> None:
         probes = self.probes if self.measured_revision == gallery.revision else []
-        strangers = sorted(p.distance for p in probes if not p.mated)
-        mates = sorted(p.distance if p.nearest == p.person else math.inf for p in probes if p.mated)
+        strangers = [p.distance for p in probes if not p.mated]
+        mates = [p.distance if p.nearest == p.person else math.inf for p in probes if p.mated]
         self.measured.text = ""
         if probes:
             people = len({p.person or str(i) for i, p in enumerate(probes) if not p.mated})
@@ -251,10 +253,12 @@ class ThresholdTab:
         with self.charts:
             ui.label("What τ costs").classes("title")
             now: tuple[float, float | None] | None = evidence
-            points: list[tuple[float, float, float]] = []
+            points: list[DetPoint] = []
             if strangers and mates:
-                points = det_points(strangers, mates)
-                now = None if self._desk.tau is None else rates(self._desk.tau, strangers, mates)
+                scores = Scores(np.array(mates), np.array(strangers))
+                points = det_curve(scores)
+                tau = self._desk.tau
+                now = None if tau is None else (scores.fpir(tau), scores.fnir(tau))
                 words = (
                     f"DET curve: enrolled people not identified (FNIR) against strangers let in (FPIR), as τ goes up. "
                     f"The left edge is none of {len(strangers):,}, the lower edge none of {len(mates):,}."

@@ -1,6 +1,5 @@
 """The report as one HTML file: pictures, styles and the plot are inside it, nothing is fetched, no script runs."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from oneglance_apps.demo.measure import percentile
 from oneglance_apps.demo.report import Report
 from oneglance_apps.demo.styles import MAX_SIDE
 from oneglance_apps.demo.weak_spots import weak_spots
+from oneglance_core.files import replacing
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,8 @@ class Tile:
 
 def write_page(report: Report, out: Path) -> None:
     """Write the page to ``out``, whole or not at all."""
-    half = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        half.write_text(render(report), encoding="utf-8")
-        half.replace(out)
-    finally:
-        half.unlink(missing_ok=True)
+    with replacing(out) as fresh:
+        fresh.write_text(render(report), encoding="utf-8")
 
 
 def render(report: Report) -> str:

@@ -1,9 +1,5 @@
-"""Files that come out: what their names say, and that they are there whole or not at all."""
+"""Files that come out: what their names say, and which may not be replaced."""
 
-import itertools
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from oneglance.client.requests import PictureFormatName
@@ -12,8 +8,6 @@ FORMATS: dict[str, PictureFormatName] = {".png": "png", ".jpg": "jpeg", ".jpeg":
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 FILMS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Suffixes of videos that can be written, and FFmpeg's names of their containers."""
-
-_numbers = itertools.count(1)
 
 
 def picture_format(out: Path, wanted: PictureFormatName = "") -> PictureFormatName:
@@ -36,18 +30,3 @@ def check_out(out: Path, source: Path | None, *, overwrite: bool) -> None:
         raise ValueError(f"{out}: would replace what it is made of")
     if not overwrite:
         raise FileExistsError(f"{out}: exists; --overwrite replaces it")
-
-
-@contextmanager
-def whole_file(out: Path) -> Iterator[Path]:
-    """A file to be written in the place of ``out``: it takes the name when the block ends well, and else is gone.
-
-    Folders are made as needed. What a kill -9 leaves is hidden, and called ``.oneglance-*.part``.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    half = out.with_name(f".oneglance-{os.getpid()}-{next(_numbers)}.part")
-    try:
-        yield half
-        half.replace(out)
-    finally:
-        half.unlink(missing_ok=True)

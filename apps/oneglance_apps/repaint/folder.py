@@ -17,8 +17,9 @@ from oneglance.client.errors import (
 from oneglance.client.requests import PictureFormatName
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
-from oneglance_apps.repaint.files import FORMATS, SUFFIXES, picture_format, whole_file
+from oneglance_apps.repaint.files import FORMATS, SUFFIXES, picture_format
 from oneglance_apps.repaint.look import Look, repaint
+from oneglance_core.files import replacing
 from oneglance_core.picture_files import PICTURE_SUFFIXES, is_picture
 
 
@@ -110,8 +111,9 @@ def repaint_folder(
             if _concerns_all(error):
                 raise
             return Outcome(task, error=error)
-        with whole_file(task.out) as half:
-            half.write_bytes(picture.image)
+        task.out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(task.out) as fresh:
+            fresh.write_bytes(picture.image)
         return Outcome(task, picture)
 
     waiting = iter(tasks)

@@ -19,9 +19,10 @@ from PIL import Image
 from oneglance.client.errors import from_error
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
-from oneglance_apps.repaint.files import FILMS, whole_file
+from oneglance_apps.repaint.files import FILMS
 from oneglance_apps.repaint.look import Look
 from oneglance_apps.watch.frames import SourceError, Video
+from oneglance_core.files import replacing
 
 CODEC = "libx264"
 CRF = "18"  # of H.264: visually lossless
@@ -89,7 +90,8 @@ def repaint_video(
         **look.arguments,
     )
     try:
-        with whole_file(out) as half, _Writer(half, FILMS[out.suffix.lower()], source) as writer:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as fresh, _Writer(fresh, FILMS[out.suffix.lower()], source) as writer:
             try:
                 for answer in answers:
                     if answer.HasField("error"):

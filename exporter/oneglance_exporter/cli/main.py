@@ -63,20 +63,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core import progress
+    from oneglance_core.progress import Progress
     from oneglance_exporter.encoder import train
 
     given = given_values(options, TrainSettings)
     run = Path(options.out)
     command = shlex.join(["oneglance-exporter", *arguments])
     try:
-        with progress.shown() as report:
+        with Progress(lasting=True) as progress:
+            progress.show(0, 1, "reading pictures")
             if options.resume:
-                done = train.resume(run, given, report)
+                done = train.resume(run, given, progress.step)
             else:
                 if not given.get("data"):
                     raise SettingsError("say what to learn from: --data")
-                done = train.train(TrainSettings(**given), run, command, report)
+                done = train.train(TrainSettings(**given), run, command, progress.step)
     except KeyboardInterrupt:
         print(f"stopped; go on with: oneglance-exporter train encoder --out {run} --resume", file=sys.stderr)
         raise
@@ -102,7 +103,7 @@ def _import_dlib_faces(options: argparse.Namespace, arguments: list[str]) -> Non
 
 
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core.measures import det_point
+    from oneglance_core.measures import det_point, tau_for_rate
     from oneglance_exporter.encoder.calibrate import calibrate
 
     folder, pictures, encodings = _encoded(options)
@@ -122,7 +123,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
         f"FNIR {calibration.fnir:.2%}"
     )
     for rate in (0.001, 0.01, 0.03, 0.1, 0.3):
-        point = det_point(fit.answers, rate)
+        point = det_point(fit.scores, tau_for_rate(fit.scores.non_mated, rate))
         print(f"  FPIR {point.fpir:7.2%}  FNIR {point.fnir:7.2%}  tau {point.tau:.4f}")
 
 

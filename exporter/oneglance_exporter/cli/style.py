@@ -137,19 +137,20 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core import progress
+    from oneglance_core.progress import Progress
     from oneglance_exporter.stylizer import train
     from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE
 
     given = given_values(options, StylizerSettings)
     run = Path(options.out)
     try:
-        with progress.shown() as report:
+        with Progress(lasting=True) as progress:
+            progress.show(0, 1, "reading pictures")
             if options.resume:
-                done = train.resume(run, given, report)
+                done = train.resume(run, given, progress.step)
             else:
                 command = shlex.join(["oneglance-exporter", *arguments])
-                done = train.train(StylizerSettings(**given), run, command, report)
+                done = train.train(StylizerSettings(**given), run, command, progress.step)
     except KeyboardInterrupt:
         if (run / CHECKPOINT_FILE).is_file():  # not if it was stopped before the first step
             again = shlex.join(["oneglance-exporter", "train", "stylizer", "--out", str(run), "--resume"])

@@ -58,7 +58,7 @@ def add_parser(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core import progress
+    from oneglance_core.progress import Progress
     from oneglance_exporter.errors import DivergedError
     from oneglance_exporter.gatys.curve import logged
     from oneglance_exporter.gatys.optimize import Report, Result, optimize
@@ -75,11 +75,11 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
     content, style = read_picture(options.content), read_picture(options.style)
     check_outputs(outputs, [options.content, options.style])
     try:
-        with stop_signals() as stopped, logged(options.log) as log, progress.shown() as show:
+        with stop_signals() as stopped, logged(options.log) as log, Progress(lasting=True) as progress:
 
             def report(step: Report) -> None:
                 log(step.point)
-                show(step)
+                progress.step(step)
 
             result = optimize(content, style, settings, report, stopped=stopped)
     except DivergedError as error:

@@ -7,7 +7,6 @@ No random state is kept: every batch is a function of (seed, step).
 """
 
 import dataclasses
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from oneglance_core.files import replacing
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import RunError, SettingsError
 
@@ -58,14 +58,10 @@ def load(run: Path) -> Checkpoint:
 
 def write(run: Path, format: str, content: State) -> None:
     """Replace the run's checkpoint file as a whole. Raises RunError."""
-    fresh = run / (CHECKPOINT_FILE + ".new")
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
-        with open(fresh, "wb") as file:
+        with replacing(run / CHECKPOINT_FILE) as fresh, fresh.open("wb") as file:
             torch.save({**content, "format": format}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, run / CHECKPOINT_FILE)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """Fit a gallery's tau on probes of strangers, at its present size."""
 
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from oneglance_core.calibration import Mated, NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
+from oneglance_core.calibration import NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
 from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryNotFound
@@ -83,7 +84,6 @@ class CalibrationRun:
         self._names: dict[str, int] = {}
         self._strangers = 0
         self._mated = array("d")
-        self._right = array("b")
         self._enrolled: set[str] = set()
 
     async def measure(self, probe: CalibrationProbe, deadline: float | None) -> None:
@@ -97,8 +97,7 @@ class CalibrationRun:
             raise _empty(self._gallery.id)
         self._sizes.add(size)
         if probe.mated:
-            self._mated.append(distance)
-            self._right.append(subject == probe.subject)
+            self._mated.append(distance if subject == probe.subject else math.inf)
         else:
             self._non_mated.append(distance)
             self._stranger.append(self._number(probe.subject))
@@ -137,7 +136,7 @@ class CalibrationRun:
         smallest, largest = min(self._sizes, default=1), max(self._sizes, default=1)
         return fit_gallery(
             NonMated(np.array(self._non_mated, np.float64), np.array(self._stranger, np.int64)),
-            Mated(np.array(self._mated, np.float64), np.array(self._right, np.bool_)),
+            np.array(self._mated, np.float64),
             gallery_size=smallest,
             target_fpir=self._target,
             data=self._data,

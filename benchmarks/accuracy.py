@@ -26,6 +26,7 @@ from oneglance_core.folder import read_model_folder
 from oneglance_core.measures import OneShotTrials, OpenSet, Scores, det_point, largest_tau_for_rate, tau_for_rate
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.evaluate import evaluate
+from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.settings import BUNDLED_MODEL
@@ -122,7 +123,7 @@ def main() -> None:
     folder = read_model_folder(options.model)
     pictures = read_pictures(options.data, folder.manifest.input)
     encodings = encoder_of(folder.model, threads=2)(pictures.images)
-    offline = evaluate(encodings, pictures, options.trials, splits=options.splits)
+    offline = evaluate(encodings, pictures, EvaluateSettings(trials=options.trials, splits=options.splits))
 
     started = time.perf_counter()
     with (

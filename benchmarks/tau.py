@@ -23,6 +23,7 @@ from oneglance import Client
 from oneglance_core.measures import Scores, det_curve, search
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
+from oneglance_exporter.encoder.settings import CalibrateSettings
 from oneglance_exporter.encoder.trials import open_set
 from tests.running import ServerProcess
 
@@ -70,7 +71,12 @@ def trial(encodings: npt.NDArray[np.float32], photos: Photos, seed: int) -> Tria
     unseen = pooled(encodings[held_rows], held, size, seed)
     fpir, fnir = {}, {}
     for target in TARGETS:
-        found, _ = calibrate(encodings[fit_rows], fitted, target, "held-out experiment", size, seed=seed)
+        found, _ = calibrate(
+            encodings[fit_rows],
+            fitted,
+            "held-out experiment",
+            CalibrateSettings(fpir=target, gallery_size=size, seed=seed),
+        )
         fpir[target], fnir[target] = unseen.fpir(found.tau), unseen.fnir(found.tau)
     return Trial(fpir, fnir, unseen.fpir(AUTHORS), unseen.fnir(AUTHORS))
 
@@ -132,7 +138,7 @@ def main() -> None:
     size = len(photos.people) // 4
     everybody = pooled(encodings[rows], whole, size, 0)
     draw(trials, everybody, photos.name, size, options.out)
-    fit, half = fit_splits(encodings[rows], whole, None, 200, 0)
+    fit, half = fit_splits(encodings[rows], whole, CalibrateSettings(splits=200))
     print(f"{photos.name}: dlib's 0.36 lets {fit.scores.fpir(AUTHORS):.1%} of strangers in at K = {half}")
     table(
         f"tau fitted on half of {photos.name}'s people, tried on the other half, {HALVES} times, K = {size}",

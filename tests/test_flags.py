@@ -15,7 +15,7 @@ from oneglance_apps.cli.main import parser as apps_parser
 from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.flags import Flag, add_flags, complaints, default_text, flag_name, given_values
 from oneglance_exporter.cli.main import parser as exporter_parser
-from oneglance_exporter.encoder.settings import TrainSettings
+from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.settings import GatysSettings
 from oneglance_exporter.imports.onnx_settings import OnnxSettings
@@ -27,6 +27,8 @@ from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER, Settings
 COMMANDS: list[tuple[type[BaseModel], argparse.ArgumentParser, list[str], dict[str, Any]]] = [
     (Settings, apps_parser(), ["serve"], {}),
     (TrainSettings, exporter_parser(), ["train", "encoder"], {"steps": 1}),
+    (CalibrateSettings, exporter_parser(), ["calibrate"], {}),
+    (EvaluateSettings, exporter_parser(), ["evaluate"], {}),
     (StylizerSettings, exporter_parser(), ["train", "stylizer"], {"steps": 1}),
     (GatysSettings, exporter_parser(), ["style", "optimize"], {}),
     (OnnxSettings, exporter_parser(), ["import", "onnx"], {}),

@@ -11,6 +11,7 @@ from oneglance_core.measures import equal_error_rate, largest_tau_for_rate, one_
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
 from oneglance_exporter.encoder.evaluate import evaluate
+from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
 from oneglance_exporter.errors import DataError, SettingsError
 
@@ -83,7 +84,7 @@ def test_open_set_enrolls_once_and_keeps_strangers_apart() -> None:
 def test_evaluate_puts_the_same_measures_together() -> None:
     pictures = world([6, 6], 4)
     f = noisy_encodings(pictures, 0.4)
-    result = evaluate(f, pictures, trials=300, ways=5, splits=3, seed=4)
+    result = evaluate(f, pictures, EvaluateSettings(trials=300, ways=5, splits=3, seed=4))
     assert result.one_shot_error == one_shot_error(f, one_shot_trials(pictures, 300, 5, 4))
     rank1 = [search(f, open_set(pictures, 12, seed)).rank1 for seed in (4, 5, 6)]
     assert result.rank1.mean == np.mean(rank1)
@@ -96,13 +97,15 @@ def test_evaluate_puts_the_same_measures_together() -> None:
     assert result.as_dict()["eer"] == result.eer
     assert f"{result.one_shot_error:.2%}" in str(result)
     with pytest.raises(SettingsError, match="splits"):
-        evaluate(f, pictures, trials=300, ways=5, splits=0)
+        EvaluateSettings(splits=0)
 
 
 def test_a_fresh_world_meets_the_fitted_fpir() -> None:
     """Tau fitted on one world holds on another drawn from the same law."""
     pictures = world([400], 3)
-    fitted, _ = calibrate(noisy_encodings(pictures, 0.1, seed=1), pictures, 0.1, "synthetic", splits=20)
+    fitted, _ = calibrate(
+        noisy_encodings(pictures, 0.1, seed=1), pictures, "synthetic", CalibrateSettings(fpir=0.1, splits=20)
+    )
     rates = [
         search(noisy_encodings(pictures, 0.1, seed=s), open_set(pictures, 200, seed=s)).fpir(fitted.tau)
         for s in range(2, 12)
@@ -115,14 +118,15 @@ def test_a_fresh_world_meets_the_fitted_fpir() -> None:
 def test_the_calibration_says_what_was_measured() -> None:
     pictures = world([30, 30], 4)
     f = noisy_encodings(pictures, 0.2)
-    made, fit = calibrate(f, pictures, 0.05, "synthetic", gallery_size=20, splits=50, seed=3)
+    settings = CalibrateSettings(fpir=0.05, gallery_size=20, splits=50, seed=3)
+    made, fit = calibrate(f, pictures, "synthetic", settings)
     assert made.fpir == fit.scores.fpir(made.tau) <= 0.05
     assert made.fnir == fit.scores.fnir(made.tau)
     assert made.fpir_low <= made.fpir <= made.fpir_high
     assert (made.mated_probes, made.non_mated_probes) == (50 * 20, 50 * 40)
     assert "50 random splits" in made.method
     assert made.method.endswith(INTERVAL)
-    again, _ = calibrate(f, pictures, 0.05, "synthetic", gallery_size=20, splits=50, seed=3)
+    again, _ = calibrate(f, pictures, "synthetic", settings)
     assert again.id == made.id
 
 
@@ -131,16 +135,16 @@ def test_settings_and_data_that_cannot_work_are_refused() -> None:
     f = noisy_encodings(pictures, 0.2)
     for size in (0, 6):
         with pytest.raises(SettingsError, match="gallery-size"):
-            fit_splits(f, pictures, size, 1, 0)
+            fit_splits(f, pictures, CalibrateSettings(gallery_size=size, splits=1))
     with pytest.raises(SettingsError, match="splits"):
-        fit_splits(f, pictures, None, 0, 0)
+        CalibrateSettings(splits=0)
     with pytest.raises(SettingsError, match="fpir"):
-        calibrate(f, pictures, 1.0, "x")
+        CalibrateSettings(fpir=1.0)
     small = world([3], 2)
     alone = world([6], 1)
     with pytest.raises(DataError, match="two pictures"):
-        calibrate(noisy_encodings(alone, 0.2), alone, 0.1, "x")
+        calibrate(noisy_encodings(alone, 0.2), alone, "x", CalibrateSettings(fpir=0.1))
     with pytest.raises(DataError, match="two pictures"):
-        evaluate(noisy_encodings(alone, 0.2), alone, 10, ways=2)
+        evaluate(noisy_encodings(alone, 0.2), alone, EvaluateSettings(trials=10, ways=2))
     with pytest.raises(DataError, match="too few"):
-        calibrate(noisy_encodings(small, 0.2), small, 0.1, "x")
+        calibrate(noisy_encodings(small, 0.2), small, "x", CalibrateSettings(fpir=0.1))

@@ -13,11 +13,9 @@ from oneglance_core.measures import (
     search,
 )
 from oneglance_exporter.data import Pictures
+from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
-from oneglance_exporter.errors import SettingsError
 
-ONE_SHOT_TRIALS = 20_000
-SPLITS = 20
 _FPIRS = (0.01, 0.10)
 
 
@@ -75,26 +73,17 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def evaluate(
-    encodings: Encodings,
-    pictures: Pictures,
-    trials: int = ONE_SHOT_TRIALS,
-    ways: int = 20,
-    splits: int = SPLITS,
-    seed: int = 0,
-) -> Evaluation:
+def evaluate(encodings: Encodings, pictures: Pictures, settings: EvaluateSettings) -> Evaluation:
     """Measure encodings, float32 [N, D], of ``pictures``.
 
     The lists of trials come from ``one_shot_trials(pictures, trials, ways, seed)`` and
     ``open_set(pictures, K, seed + i)`` for i below ``splits``; draw them there to measure the same
-    through a server. Raises DataError when no group has ``ways`` subjects, SettingsError for counts
-    below 1.
+    through a server. Raises DataError when no group has ``ways`` subjects.
     """
-    if splits < 1:
-        raise SettingsError(f"splits must be at least 1, got {splits}")
+    trials, ways, seed = settings.trials, settings.ways, settings.seed
     total = len(pictures.subjects)
     half = max(total // 2, 1)
-    seeds = range(seed, seed + splits)
+    seeds = range(seed, seed + settings.splits)
     shown = one_shot_trials(pictures, trials, ways, seed)
     everybody = [search(encodings, open_set(pictures, total, s)).rank1 for s in seeds]
     halves = [search(encodings, open_set(pictures, half, s)) for s in seeds]
@@ -105,7 +94,7 @@ def evaluate(
         trials=trials,
         ways=ways,
         one_shot_error=one_shot_error(encodings, shown),
-        splits=splits,
+        splits=settings.splits,
         rank1=Spread.of(everybody),
         gallery_size=half,
         fnir={

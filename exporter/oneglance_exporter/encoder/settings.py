@@ -1,10 +1,12 @@
-"""What the training of an encoder is told."""
+"""What the commands that train, calibrate and evaluate encoders are told. No torch."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from oneglance_exporter.settings import Paths
+from oneglance_core.defaults import TARGET_FPIR
+from oneglance_core.flags import Flag
+from oneglance_exporter.settings import CommandSettings, Paths
 from oneglance_exporter.training.settings import TrainingSettings
 
 
@@ -33,3 +35,23 @@ class TrainSettings(TrainingSettings):
         if self.procedural + self.composite > 1:
             raise ValueError("--procedural and --composite are shares of a batch: together at most 1")
         return self
+
+
+class CalibrateSettings(CommandSettings):
+    """Settings of ``calibrate``."""
+
+    fpir: float = Field(TARGET_FPIR, gt=0, lt=1, description="share of strangers let in")
+    gallery_size: Annotated[int | None, Flag(metavar="K", default="half of all")] = Field(
+        None, ge=1, description="enrolled subjects"
+    )
+    splits: int = Field(200, ge=1, description="random galleries")
+    seed: int = Field(0, ge=0, description="decides who is enrolled and probed")
+
+
+class EvaluateSettings(CommandSettings):
+    """Settings of ``evaluate``."""
+
+    trials: int = Field(20_000, ge=1, description="one-shot trials")
+    ways: int = Field(20, ge=1, description="subjects per one-shot trial")
+    splits: int = Field(20, ge=1, description="random galleries")
+    seed: int = Field(0, ge=0, description="decides who is enrolled and probed")

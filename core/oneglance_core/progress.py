@@ -19,14 +19,15 @@ class Step(Protocol):
 
 
 class Progress:
-    """``with Progress() as progress: progress.show(1, 4, "1 of 4 pictures")``. Nothing appears before the first show.
+    """``with Progress() as progress: progress.show(1, 4, "1 of 4 pictures")``. Nothing appears before the first show,
+    but ``first`` on a terminal.
 
     live: whether standard error is a terminal. lasting: the first and the last state are shown in any case, and the
     last one stays on a terminal; otherwise it is wiped away when the block ends.
     """
 
-    def __init__(self, *, lasting: bool = False) -> None:
-        self._lasting = lasting
+    def __init__(self, first: str = "", *, lasting: bool = False) -> None:
+        self._first, self._lasting = first, lasting
         self.live = sys.stderr.isatty()
         self._shown_at = -float("inf") if lasting else time.monotonic()
         self._on_line = False
@@ -35,6 +36,8 @@ class Progress:
     def __enter__(self) -> Self:
         if self.live:
             self._bar = _rich_bar(transient=not self._lasting)
+            if self._first:
+                self.show(0, None, self._first)
         return self
 
     def __exit__(

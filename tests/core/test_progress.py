@@ -59,18 +59,18 @@ def test_with_rich_it_is_a_bar(capsys: Capture, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_lasting_one_always_shows_the_first_and_the_last_state(capsys: Capture) -> None:
-    with progress.Progress(lasting=True) as shown:
-        shown.show(0, 1, "reading")
+    with progress.Progress("reading", lasting=True) as shown:
+        shown.step(Halfway(0.25))
         shown.step(Halfway())
         shown.step(Halfway(1.0))
-    assert capsys.readouterr().err == "0%, reading\n100%, step 5\n"
+    assert capsys.readouterr().err == "25%, step 5\n100%, step 5\n"
 
 
 def test_a_lasting_one_stays_on_a_terminal(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     on_a_terminal_without_rich(monkeypatch)
-    with progress.Progress(lasting=True) as shown:
+    with progress.Progress("reading", lasting=True) as shown:
         shown.step(Halfway())
-    assert capsys.readouterr().err == f"{progress.WIPE}50%, step 5\n"
+    assert capsys.readouterr().err == f"{progress.WIPE}reading{progress.WIPE}50%, step 5\n"
 
 
 def test_nothing_appears_where_nothing_is_shown(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

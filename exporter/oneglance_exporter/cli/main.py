@@ -69,8 +69,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     run = Path(options.out)
     command = shlex.join(["oneglance-exporter", *arguments])
     try:
-        with Progress(lasting=True) as progress:
-            progress.show(0, 1, "reading pictures")
+        with Progress("reading pictures", lasting=True) as progress:
             if options.resume:
                 done = train.resume(run, given, progress.step)
             else:

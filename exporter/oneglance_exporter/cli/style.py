@@ -144,8 +144,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     given = given_values(options, StylizerSettings)
     run = Path(options.out)
     try:
-        with Progress(lasting=True) as progress:
-            progress.show(0, 1, "reading pictures")
+        with Progress("reading pictures", lasting=True) as progress:
             if options.resume:
                 done = train.resume(run, given, progress.step)
             else:

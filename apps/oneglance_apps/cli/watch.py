@@ -1,4 +1,4 @@
-"""``oneglance watch``: one event per appearance in front of a camera, or in a video."""
+"""``oneglance watch``: print one event per appearance in front of a camera, or in a video."""
 
 import argparse
 import asyncio
@@ -9,26 +9,27 @@ import sys
 from typing import TYPE_CHECKING
 
 from oneglance_apps.cli.client import DEFAULT_SERVER
+from oneglance_apps.text import joined
 
 if TYPE_CHECKING:
-    from oneglance_apps.watch.events import Poster
-    from oneglance_apps.watch.run import Tally
+    from oneglance_apps.watch.event_poster import EventPoster
+    from oneglance_apps.watch.watcher import WatchCounts
 
 DESCRIPTION = """\
-Watch a camera or a video: send its frames to a server, identify them against
-GALLERY, and print one line per appearance, not per frame: who, or unknown.
+Watch a camera or a video: send its frames to a server, identify the faces in
+GALLERY, and print one line per appearance (not per frame): who it is, or unknown.
 
-SOURCE is a video file, a folder of pictures in the order of their names, the
-number of a camera (0 is /dev/video0), or a URL (rtsp, http, ...). Files are
-looked at to their end, frame after frame; of a camera or a stream the newest
-frame counts, and it is opened again when it breaks.
+SOURCE is a video file, a folder of pictures (in the order of their names), the
+number of a camera (0 is /dev/video0), or a URL (rtsp, http, ...). A file is
+watched frame by frame to its end. Of a camera or a stream the newest frame is
+taken; when it breaks off it is opened again.
 
 Ctrl-C ends it, with a summary. Exit status 0: done, or Ctrl-C at a camera or
 stream; 1: failed; 2: misused; 130: Ctrl-C before the end of a file or folder.
 """
-STOP_SECONDS = 3.0  # for what is under way, after Ctrl-C
-POST_SECONDS = 10.0  # for events not posted yet, at the end
-DROP_LINE = "\r\x1b[K"
+STOP_SECONDS = 3.0  # after Ctrl-C, for the answers to frames already sent
+POST_SECONDS = 10.0  # at the end, for events not posted yet
+CLEAR_LINE = "\r\x1b[K"
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -95,44 +96,46 @@ def run(o: argparse.Namespace) -> int:
 async def _watch(o: argparse.Namespace) -> int:
     from oneglance.client.async_client import AsyncClient
     from oneglance.client.errors import OneglanceError
+    from oneglance_apps.frames.sources import SourceError, source_from
     from oneglance_apps.watch import events
-    from oneglance_apps.watch.appearances import Event, Rules
-    from oneglance_apps.watch.frames import SourceError, source_from
-    from oneglance_apps.watch.run import Settings, Watch
+    from oneglance_apps.watch.appearances import AppearanceRules
+    from oneglance_apps.watch.event_poster import EventPoster
+    from oneglance_apps.watch.events import Event
+    from oneglance_apps.watch.watcher import Watcher, WatchSettings
 
     progress = sys.stderr.isatty()
 
-    def tell(words: str) -> None:
-        print(f"{DROP_LINE if progress else ''}oneglance watch: {words}", file=sys.stderr, flush=True)
+    def note(message: str) -> None:
+        print(f"{CLEAR_LINE if progress else ''}oneglance watch: {message}", file=sys.stderr, flush=True)
 
     def emit(event: Event) -> None:
         if event.kind == "left" and not o.leave:
             return
         record = events.as_record(event, o.gallery, source.name)
         if progress:
-            print(DROP_LINE, end="", file=sys.stderr, flush=True)
+            print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
         print(events.as_json(record) if o.json else events.as_text(event), flush=True)
         if poster:
             poster.put(record)
 
     source = source_from(o.source, o.fps)
     try:
-        poster = events.Poster(o.post, tell) if o.post else None
+        poster = EventPoster(o.post, note) if o.post else None
     except ValueError as error:
-        tell(str(error))
+        note(str(error))
         return 2
-    settings = Settings(
+    settings = WatchSettings(
         gallery=o.gallery,
         tau=o.tau,
         max_side=o.max_side,
         small_faces=o.small_faces,
-        rules=Rules(o.confirm, o.unknown_after, o.gone),
+        rules=AppearanceRules(o.confirm, o.unknown_after, o.gone),
     )
     failure = ""
     interrupted = False
     async with AsyncClient(o.server, timeout_seconds=o.timeout) as client:
-        watch = Watch(client, source, settings, emit, tell)
-        watching = asyncio.create_task(watch.run())
+        watcher = Watcher(client, source, settings, emit, note)
+        watching = asyncio.create_task(watcher.run())
 
         def stop() -> None:
             nonlocal interrupted
@@ -140,7 +143,7 @@ async def _watch(o: argparse.Namespace) -> int:
                 watching.cancel()
                 return
             interrupted = True
-            watch.stop()
+            watcher.stop()
             loop.call_later(STOP_SECONDS, watching.cancel)
 
         loop = asyncio.get_running_loop()
@@ -148,8 +151,7 @@ async def _watch(o: argparse.Namespace) -> int:
             loop.add_signal_handler(number, stop)
         while not (await asyncio.wait([watching], timeout=0.2))[0]:
             if progress and not source.live:
-                words = _progress(watch.tally, source.length)
-                print(f"{DROP_LINE}{words}", end="", file=sys.stderr, flush=True)
+                print(f"{CLEAR_LINE}{_progress(watcher.counts, source.length)}", end="", file=sys.stderr, flush=True)
         try:
             await watching
         except asyncio.CancelledError:
@@ -159,34 +161,33 @@ async def _watch(o: argparse.Namespace) -> int:
     if poster:
         await asyncio.to_thread(poster.close, POST_SECONDS)
     if failure:
-        tell(failure)
-    tally = watch.tally
-    if not failure and tally.frames and tally.refused == tally.frames:
+        note(failure)
+    counts = watcher.counts
+    if not failure and counts.frames and counts.refused == counts.frames:
         failure = "every frame was refused"
-    if tally.frames or not failure:
-        tell(_summary(tally, getattr(source, "damaged", 0), poster))
-        if tally.faces and not tally.identified + tally.unknown:
-            tell("no face was there for long enough to be announced; for stills: --confirm 1 --unknown-after 0")
+    if counts.frames or not failure:
+        note(_summary(counts, getattr(source, "damaged", 0), poster))
+        if counts.faces and not counts.identified + counts.unknown:
+            note("no face was there for long enough to be announced; for stills: --confirm 1 --unknown-after 0")
     if interrupted and not source.live:
         return 130
     return 1 if failure else 0
 
 
-def _progress(tally: "Tally", length: float | None) -> str:
+def _progress(counts: "WatchCounts", length: float | None) -> str:
     whole = f" of {length:.1f}" if length else ""
-    return f"{tally.seconds:.1f}{whole} s, {tally.frames} frames, {tally.identified + tally.unknown} events"
+    return f"{counts.seconds:.1f}{whole} s, {counts.frames} frames, {counts.identified + counts.unknown} events"
 
 
-def _summary(tally: "Tally", damaged: int, poster: "Poster | None") -> str:
-    words = [
-        f"{tally.frames} frames, {tally.faces} faces, {tally.identified} identified, {tally.unknown} unknown",
-        f"{tally.dropped} frames dropped" if tally.dropped else "",
-        f"{tally.lost} frames lost with the server" if tally.lost else "",
+def _summary(counts: "WatchCounts", damaged: int, poster: "EventPoster | None") -> str:
+    return joined(
+        f"{counts.frames} frames, {counts.faces} faces, {counts.identified} identified, {counts.unknown} unknown",
+        f"{counts.dropped} frames dropped" if counts.dropped else "",
+        f"{counts.lost} frames lost with the server" if counts.lost else "",
         f"{damaged} damaged packets skipped" if damaged else "",
-        f"{tally.refused} frames refused, the last: {tally.refusal}" if tally.refused else "",
+        f"{counts.refused} frames refused, the last: {counts.refusal}" if counts.refused else "",
         f"{poster.delivered} events posted, {poster.given_up} not delivered" if poster else "",
-    ]
-    return "; ".join(filter(None, words))
+    )
 
 
 def _positive(text: str) -> float:

@@ -18,8 +18,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from oneglance.client.async_client import LOOPBACK, AsyncClient
-from oneglance_apps.console.desk import MAX_PICTURE_BYTES
 from oneglance_apps.console.page import EYE, Page
+from oneglance_apps.console.page_state import MAX_PICTURE_BYTES
 
 # A phone that was locked for a moment finds its page as it left it.
 RECONNECT_SECONDS = 60.0

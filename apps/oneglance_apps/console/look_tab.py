@@ -9,8 +9,7 @@ from oneglance.client.requests import photo
 from oneglance.v1.common_pb2 import Candidate, Example
 from oneglance.v1.face_pb2 import Face, Photo
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResponse, IdentifyResult
-from oneglance_apps.console.desk import TOO_LARGE, Desk, say
-from oneglance_apps.console.parts import (
+from oneglance_apps.console.elements import (
     counted,
     draw_box,
     draw_candidate,
@@ -21,12 +20,13 @@ from oneglance_apps.console.parts import (
     quality_words,
     source_words,
 )
+from oneglance_apps.console.page_state import TOO_LARGE, PageState, say
 
 CANDIDATES = 3
 
 
 @dataclass(frozen=True)
-class Seen:
+class FaceResult:
     """A face of the photo, or a picture that is no photo; ``result`` is None when nobody was looked for."""
 
     face: Face | None
@@ -52,11 +52,11 @@ class Seen:
 class LookTab:
     """The photo that one page looks at, and who is seen in it."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, state: PageState) -> None:
+        self._state = state
         self.refusal: ui.label
         self.picture: bytes | None = None
-        self.seen: list[Seen] = []
+        self.seen: list[FaceResult] = []
         self.chosen: int | None = None
 
     def forget(self) -> None:
@@ -105,39 +105,39 @@ class LookTab:
 
     async def look_again(self) -> None:
         """The same picture again, as of now."""
-        picture, gallery, answer = self.picture, self._desk.gallery, None
+        picture, gallery, answer = self.picture, self._state.gallery, None
         self.seen, self.chosen = [], None
         if picture and gallery:
-            with self._desk.refusals(self.refusal):
+            with self._state.refusals(self.refusal):
                 # Without a tau nobody can be identified; the distances are worth seeing all the same.
-                answer = await self._desk.api.identify(
+                answer = await self._state.api.identify(
                     gallery.id,
                     self._example(picture),
                     max_candidates=CANDIDATES,
-                    tau=None if self._desk.tau is not None else 0.0,
+                    tau=None if self._state.tau is not None else 0.0,
                 )
-        if picture is not self.picture or (gallery and not self._desk.is_shown(gallery)):
+        if picture is not self.picture or (gallery and not self._state.is_shown(gallery)):
             return  # a later photo, or another gallery, came first
         if answer:
-            self.seen = [Seen(r.face if r.HasField("face") else None, r) for r in answer.results]
+            self.seen = [FaceResult(r.face if r.HasField("face") else None, r) for r in answer.results]
         self.render(answer)
 
     def _example(self, picture: bytes, face: Face | None = None) -> Example:
-        if self._desk.encoder is None or not self._desk.encoder.takes_photos:
+        if self._state.encoder is None or not self._state.encoder.takes_photos:
             return Example(image=picture)
         which = (face.box.x, face.box.y, face.box.width, face.box.height) if face else None
         return photo(picture, which, "always" if self.small_faces.value else "when-none")
 
     def render(self, answer: IdentifyResponse | None = None) -> None:
         self.summary.text = self._summary(answer)
-        self.enroll_form.visible = bool(self.picture and self._desk.gallery)
+        self.enroll_form.visible = bool(self.picture and self._state.gallery)
         self._render_faces(answer.photos[0] if answer and 0 in answer.photos else None)
         self.basis.clear()
         if answer:
             provenance = answer.provenance
-            model = self._desk.models.get(provenance.encoder_digest)
+            model = self._state.models.get(provenance.encoder_digest)
             with self.basis:
-                if self._desk.tau is not None:
+                if self._state.tau is not None:
                     draw_entry("τ", f"{answer.threshold.tau:.4f}, {source_words(answer.threshold)}")
                     draw_entry("expected FPIR", expected_words(answer.threshold, provenance.gallery_size))
                 draw_entry(
@@ -150,8 +150,8 @@ class LookTab:
                 )
 
     def _summary(self, answer: IdentifyResponse | None) -> str:
-        if self._desk.gallery is None:
-            return "No gallery is there yet. Create one first." if self._desk.names == [] else ""
+        if self._state.gallery is None:
+            return "No gallery is there yet. Create one first." if self._state.names == [] else ""
         if answer is None:
             return "" if self.picture else "Who is it?"
         if not answer.results:
@@ -167,7 +167,7 @@ class LookTab:
             words = f"{counted(len(self.seen), 'face')}: {known} identified, {len(self.seen) - known} unknown."
         if answer.photos.get(0, Photo()).faces_truncated:
             words += " More faces were found than the server answers for."
-        if self._desk.tau is None:
+        if self._state.tau is None:
             words += " There is no τ yet, so nobody can be identified: set one under Threshold."
         return words
 
@@ -175,7 +175,7 @@ class LookTab:
         self.boxes.clear()
         self.cards.clear()
         distances = [c.distance for s in self.seen if s.result for c in s.result.candidates]
-        scale = max(2 * (self._desk.tau or 0), 1.05 * max(distances, default=0), 1e-9)
+        scale = max(2 * (self._state.tau or 0), 1.05 * max(distances, default=0), 1e-9)
         if seen_in:
             self.boxes.style(f"aspect-ratio: {seen_in.width}/{seen_in.height}")
         for number, seen in enumerate(self.seen):
@@ -190,7 +190,7 @@ class LookTab:
                 with ui.element("div").classes("text"):
                     ui.label(seen.caption.partition(" · ")[0]).classes("decision")
                     for candidate in seen.result.candidates if seen.result else ():
-                        draw_candidate(candidate, self._desk.tau, scale)
+                        draw_candidate(candidate, self._state.tau, scale)
                     if seen.nearest is None:
                         ui.label("Nobody is enrolled." if seen.result else "Choose it to enroll it.").classes("soft")
                     if seen.face:
@@ -211,31 +211,33 @@ class LookTab:
             self.target.text = "Enroll: choose a face"
         else:
             self.target.text = (
-                "Enroll this face" if self._desk.encoder and self._desk.encoder.takes_photos else "Enroll this picture"
+                "Enroll this face"
+                if self._state.encoder and self._state.encoder.takes_photos
+                else "Enroll this picture"
             )
 
     async def _enroll(self) -> None:
-        gallery = self._desk.gallery
+        gallery = self._state.gallery
         if not self.picture or not gallery:
             return
         face = self.seen[self.chosen].face if self.chosen is not None else None
         try:
-            with self._desk.refusals(self.refusal, reraise=True):
-                answer = await self._desk.api.enroll(
+            with self._state.refusals(self.refusal, reraise=True):
+                answer = await self._state.api.enroll(
                     gallery.id,
                     self.name.value.strip(),
                     self._example(self.picture, face),
                     labels=parse_labels(self.labels.value),
                 )
         except OneglanceError as error:
-            if error.photo is not None and error.photo.faces and self._desk.is_shown(gallery):
+            if error.photo is not None and error.photo.faces and self._state.is_shown(gallery):
                 if len(self.seen) != len(error.photo.faces):
-                    self.seen, self.chosen = [Seen(face, None) for face in error.photo.faces], None
+                    self.seen, self.chosen = [FaceResult(face, None) for face in error.photo.faces], None
                     self._render_faces(error.photo)
                 self.boxes.classes("asked")
             return
         ui.notify(f"{answer.subject_id}: {'enrolled' if answer.created else 'one more encoding'}", type="positive")
         self.name.value = self.labels.value = ""
         self.boxes.classes(remove="asked")
-        await self._desk.refresh()
+        await self._state.refresh()
         await self.look_again()

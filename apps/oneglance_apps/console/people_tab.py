@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from nicegui import ui
 
 from oneglance.v1.subject_pb2 import Subject
-from oneglance_apps.console.desk import Desk
-from oneglance_apps.console.parts import counted, draw_row, utc
+from oneglance_apps.console.elements import counted, draw_row, utc
+from oneglance_apps.console.page_state import PageState
 
 SUBJECTS_AT_ONCE = 5000
 SUBJECTS_ON_A_PAGE = 25
@@ -15,8 +15,8 @@ SUBJECTS_ON_A_PAGE = 25
 class PeopleTab:
     """``on_change`` is awaited when subjects were deleted."""
 
-    def __init__(self, desk: Desk, on_change: Callable[[], Awaitable[None]]) -> None:
-        self._desk = desk
+    def __init__(self, state: PageState, on_change: Callable[[], Awaitable[None]]) -> None:
+        self._state = state
         self._on_change = on_change
         self.subjects: list[Subject] = []
         self.listing: AsyncIterator[Subject] | None = None
@@ -45,9 +45,9 @@ class PeopleTab:
 
     async def list(self) -> None:
         """Load the first subjects."""
-        if self._desk.gallery:
+        if self._state.gallery:
             self.subjects, self.subjects_from = [], 0
-            self.listing = self._desk.api.list_subjects(self._desk.gallery.id)
+            self.listing = self._state.api.list_subjects(self._state.gallery.id)
             await self._load_more()
 
     async def _load_more(self) -> None:
@@ -55,7 +55,7 @@ class PeopleTab:
         assert listing is not None
         until = len(subjects) + SUBJECTS_AT_ONCE
         more = False
-        with self._desk.refusals(self.refusal):
+        with self._state.refusals(self.refusal):
             async for subject in listing:
                 subjects.append(subject)
                 if len(subjects) >= until:
@@ -76,7 +76,7 @@ class PeopleTab:
     def _render(self) -> None:
         found = [s for s in self.subjects if s.id.startswith(self.filter.value or "")]
         start, end = self.subjects_from, self.subjects_from + SUBJECTS_ON_A_PAGE
-        total = self._desk.gallery.subject_count if self._desk.gallery else 0
+        total = self._state.gallery.subject_count if self._state.gallery else 0
         loaded = "" if not self.more_subjects else f" of the first {len(self.subjects):,}, of {total:,} in all"
         shown = f"{start + 1:,} to {min(end, len(found)):,} of " if len(found) > SUBJECTS_ON_A_PAGE else ""
         self.count.text = f"{shown}{counted(len(found), 'subject')}{loaded}"
@@ -94,7 +94,7 @@ class PeopleTab:
                     )
 
     async def _delete(self, subject: Subject) -> None:
-        gallery = self._desk.gallery
+        gallery = self._state.gallery
         if gallery is None:
             return
         with ui.dialog() as dialog, ui.card().classes("dialog"):
@@ -108,10 +108,10 @@ class PeopleTab:
         confirmed = await dialog
         dialog.delete()
         if confirmed:
-            with self._desk.refusals(self.refusal):
-                await self._desk.api.delete_subject(gallery.id, subject.id)
+            with self._state.refusals(self.refusal):
+                await self._state.api.delete_subject(gallery.id, subject.id)
                 at = self.subjects_from
-                await self._desk.refresh()
+                await self._state.refresh()
                 await self.list()
                 self.subjects_from = min(at, max(0, len(self.subjects) - 1) // SUBJECTS_ON_A_PAGE * SUBJECTS_ON_A_PAGE)
                 self._render()

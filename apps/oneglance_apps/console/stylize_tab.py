@@ -21,8 +21,8 @@ from oneglance.v1.stylization_pb2 import (
     Style,
     StylizedPicture,
 )
-from oneglance_apps.console.desk import TOO_LARGE
-from oneglance_apps.console.parts import counted, draw_entry
+from oneglance_apps.console.elements import counted, draw_entry
+from oneglance_apps.console.page_state import TOO_LARGE
 from oneglance_apps.landscape import landscape, png
 
 NONE_LOADED = (
@@ -41,7 +41,7 @@ SAMPLES = 32  # styles that get a picture of their own
 
 
 @dataclass(frozen=True)
-class Painted:
+class StylizedResult:
     """What is shown after. ``name``: of the file, when it is downloaded."""
 
     picture: StylizedPicture
@@ -61,7 +61,7 @@ class StylizeTab:
     """
 
     def __init__(self, api: AsyncClient, page_id: str, words: Callable[[OneglanceError], str]) -> None:
-        self.painted: Painted | None = None
+        self.painted: StylizedResult | None = None
         self.number = 0  # of ``painted``, for its address
         self._api = api
         self._page_id = page_id
@@ -234,7 +234,7 @@ class StylizeTab:
             stem = PurePath(name).stem or "picture"
             suffix = MEDIA_TYPES[answer.format][1]
             file_name = f"{stem}-{'-'.join(style.name for style in chosen)}{suffix}"
-            self.painted = Painted(answer, chosen, file_name, time.monotonic() - begun)
+            self.painted = StylizedResult(answer, chosen, file_name, time.monotonic() - begun)
             self.number += 1
 
     async def _sample(self) -> None:

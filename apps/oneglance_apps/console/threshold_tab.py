@@ -13,8 +13,7 @@ from oneglance.client.requests import mate, photo, stranger
 from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_MODEL, Candidate, Encoding, Example
 from oneglance.v1.gallery_pb2 import CalibrationProbe, Gallery
 from oneglance_apps.console.charts import det_options, det_points, rate_options, rates
-from oneglance_apps.console.desk import TOO_LARGE, Desk, say
-from oneglance_apps.console.parts import (
+from oneglance_apps.console.elements import (
     SOURCES,
     calibrated_words,
     counted,
@@ -25,6 +24,7 @@ from oneglance_apps.console.parts import (
     source_words,
     utc,
 )
+from oneglance_apps.console.page_state import TOO_LARGE, PageState, say
 
 PROBES_AT_ONCE = 256
 
@@ -43,8 +43,8 @@ class Probe:
 class ThresholdTab:
     """``on_change`` is awaited when the threshold is another."""
 
-    def __init__(self, desk: Desk, on_change: Callable[[], Awaitable[None]]) -> None:
-        self._desk = desk
+    def __init__(self, state: PageState, on_change: Callable[[], Awaitable[None]]) -> None:
+        self._state = state
         self._on_change = on_change
         self.probes: list[Probe] = []
         self.skipped: dict[str, int] = {}
@@ -104,11 +104,11 @@ class ThresholdTab:
 
     async def show(self) -> None:
         """The threshold in force, its versions and what it costs."""
-        gallery = self._desk.gallery
+        gallery = self._state.gallery
         if gallery is None:
             return
         threshold = gallery.threshold
-        if self._desk.tau is None:
+        if self._state.tau is None:
             self.tau_value.text = "no τ"
             self.tau_words.text = "Nobody can be identified until one is set or calibrated."
         else:
@@ -116,9 +116,9 @@ class ThresholdTab:
             expected = expected_words(threshold, gallery.subject_count)
             self.tau_words.text = f"{source_words(threshold)}; expected FPIR: {expected}"
         evidence: tuple[float, float | None] | None = None
-        with self._desk.refusals(self.tau_refusal):
-            versions = await self._desk.api.list_thresholds(gallery.id)
-            if not self._desk.is_shown(gallery):
+        with self._state.refusals(self.tau_refusal):
+            versions = await self._state.api.list_thresholds(gallery.id)
+            if not self._state.is_shown(gallery):
                 return
             self.versions.clear()
             with self.versions:
@@ -138,13 +138,13 @@ class ThresholdTab:
                     )
                     if fitted and str(version.version) == threshold.id:
                         evidence = calibration.fpir, calibration.fnir if calibration.HasField("fnir") else None
-            if threshold.source == THRESHOLD_SOURCE_MODEL and self._desk.encoder:
-                manifest = json.loads((await self._desk.api.describe_model(self._desk.encoder.digest)).manifest_json)
+            if threshold.source == THRESHOLD_SOURCE_MODEL and self._state.encoder:
+                manifest = json.loads((await self._state.api.describe_model(self._state.encoder.digest)).manifest_json)
                 if fitted_by_model := manifest.get("threshold"):
                     evidence = fitted_by_model["fpir"], fitted_by_model["fnir"]
         if self.probes and self.measured_revision != gallery.revision:
             await self._identify_probes(gallery)
-        if self._desk.is_shown(gallery):
+        if self._state.is_shown(gallery):
             self._render_charts(gallery, evidence)
 
     async def _set_by_hand(self) -> None:
@@ -154,36 +154,36 @@ class ThresholdTab:
             await self._set_tau(self.tau_input.value)
 
     async def _set_tau(self, tau: float | None) -> None:
-        if self._desk.gallery is None:
+        if self._state.gallery is None:
             return
-        with self._desk.refusals(self.tau_refusal):
-            await self._desk.api.set_threshold(self._desk.gallery.id, tau)
+        with self._state.refusals(self.tau_refusal):
+            await self._state.api.set_threshold(self._state.gallery.id, tau)
             await self._threshold_changed()
 
     async def _threshold_changed(self) -> None:
-        await self._desk.refresh()
+        await self._state.refresh()
         await self.show()
         await self._on_change()
 
     def begin_measure(self, pictures: int) -> None:
         """``pictures`` are on their way."""
-        self.measuring = self._desk.gallery.id if self._desk.gallery else None
+        self.measuring = self._state.gallery.id if self._state.gallery else None
         self.measured.text = f"{counted(pictures, 'picture')} on the way."
 
     async def measure_one(self, picture: bytes | None, person: str, *, mated: bool) -> None:
         """Encode one picture of a stranger, or of somebody enrolled."""
-        gallery = self._desk.gallery
+        gallery = self._state.gallery
         if gallery is None or gallery.id != self.measuring:
             return
         digest = gallery.encoder_digest
         reason = TOO_LARGE
         if picture is not None:
-            takes_photos = self._desk.encoder is not None and self._desk.encoder.takes_photos
+            takes_photos = self._state.encoder is not None and self._state.encoder.takes_photos
             example = photo(picture, "largest") if takes_photos else Example(image=picture)
             try:
-                (encoding,) = await self._desk.api.encode(example, encoder=digest)
+                (encoding,) = await self._state.api.encode(example, encoder=digest)
             except OneglanceError as error:
-                reason = self._desk.words(error)
+                reason = self._state.words(error)
             else:
                 if gallery.id != self.measuring:
                     return
@@ -196,7 +196,7 @@ class ThresholdTab:
 
     async def end_measure(self) -> None:
         """All pictures have come."""
-        await self._desk.refresh()
+        await self._state.refresh()
         self.measured_revision = -1
         await self.show()
 
@@ -205,12 +205,12 @@ class ThresholdTab:
         await self.end_measure()
 
     async def _identify_probes(self, gallery: Gallery) -> None:
-        with self._desk.refusals(self.measure_refusal):
+        with self._state.refusals(self.measure_refusal):
             probes = self.probes[:]
             absent = set()
             for person in {probe.person for probe in probes if probe.mated}:
                 try:
-                    await self._desk.api.get_subject(gallery.id, person)
+                    await self._state.api.get_subject(gallery.id, person)
                 except NotFoundError:
                     absent.add(person)
             left_out = {probe for probe in probes if probe.mated and probe.person in absent}
@@ -218,11 +218,11 @@ class ThresholdTab:
             found: list[Candidate | None] = []
             for start in range(0, len(kept), PROBES_AT_ONCE):
                 part = kept[start : start + PROBES_AT_ONCE]
-                answer = await self._desk.api.identify(
+                answer = await self._state.api.identify(
                     gallery.id, *(p.encoding for p in part), max_candidates=1, tau=0.0
                 )
                 found += (result.candidates[0] if result.candidates else None for result in answer.results)
-            if not self._desk.is_shown(gallery):
+            if not self._state.is_shown(gallery):
                 return
             for probe, nearest in zip(kept, found, strict=True):
                 probe.nearest, probe.distance = (nearest.subject_id, nearest.distance) if nearest else ("", math.inf)
@@ -254,7 +254,7 @@ class ThresholdTab:
             points: list[tuple[float, float, float]] = []
             if strangers and mates:
                 points = det_points(strangers, mates)
-                now = None if self._desk.tau is None else rates(self._desk.tau, strangers, mates)
+                now = None if self._state.tau is None else rates(self._state.tau, strangers, mates)
                 words = (
                     f"DET curve: enrolled people not identified (FNIR) against strangers let in (FPIR), as τ goes up. "
                     f"The left edge is none of {len(strangers):,}, the lower edge none of {len(mates):,}."
@@ -263,20 +263,20 @@ class ThresholdTab:
                 words = "Measured when this τ was calibrated. A curve needs probes: see Measure."
             else:
                 words = "Nothing was measured at this τ. A curve needs probes: see Measure."
-            if now is not None and self._desk.tau is not None:
+            if now is not None and self._state.tau is not None:
                 fnir = "FNIR not measured" if now[1] is None else f"FNIR {percent(now[1])}"
-                ui.label(f"At τ {self._desk.tau:.4f}: FPIR {percent(now[0])}, {fnir}.").classes("at-tau")
+                ui.label(f"At τ {self._state.tau:.4f}: FPIR {percent(now[0])}, {fnir}.").classes("at-tau")
             ui.label(words).classes("soft")
             fnir_now = None if now is None else now[1]
             if points or fnir_now is not None:
                 mark = None if now is None or fnir_now is None else (now[0], fnir_now)
                 floors = (0.5 / max(len(strangers), 1), 0.5 / max(len(mates), 1)) if points else (1e-4, 1e-4)
-                ui.echart(det_options(points, mark, self._desk.tau, floors), renderer="svg").classes("chart det")
+                ui.echart(det_options(points, mark, self._state.tau, floors), renderer="svg").classes("chart det")
             if points:
-                ui.echart(rate_options(points, self._desk.tau), renderer="svg").classes("chart rates")
+                ui.echart(rate_options(points, self._state.tau), renderer="svg").classes("chart rates")
 
     async def _calibrate(self, *, dry_run: bool) -> None:
-        gallery, measured = self._desk.gallery, self.probes[:]
+        gallery, measured = self._state.gallery, self.probes[:]
         target_fpir = (self.target_fpir.value or 0) / 100
         if gallery is None:
             return
@@ -289,15 +289,15 @@ class ThresholdTab:
             for probe in measured:
                 yield (mate if probe.mated else stranger)(probe.encoding, probe.person)
 
-        with self._desk.refusals(self.measure_refusal):
-            answer = await self._desk.api.calibrate(
+        with self._state.refusals(self.measure_refusal):
+            answer = await self._state.api.calibrate(
                 gallery.id,
                 probes(),
                 target_fpir=target_fpir,
                 dry_run=dry_run,
                 data=f"{counted(len(measured), 'photo')} given to the console, of {counted(people, 'stranger')}",
             )
-            if not self._desk.is_shown(gallery):
+            if not self._state.is_shown(gallery):
                 return
             self.calibrated.text = calibrated_words(answer, dry_run=dry_run)
             if not dry_run:

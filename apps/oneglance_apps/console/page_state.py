@@ -15,7 +15,7 @@ MAX_PICTURE_BYTES = MAX_MESSAGE_BYTES - (64 << 10)
 TOO_LARGE = f"The picture is larger than {MAX_PICTURE_BYTES >> 20} MiB, more than a call carries."
 
 
-class Desk:
+class PageState:
     """``picked``: id of the gallery that is picked now, or None. ``names``: of all galleries; None until they are
     known."""
 

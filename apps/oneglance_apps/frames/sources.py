@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from oneglance_apps.frames.frame import Frame
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.urls import redacted
-from oneglance_core.picture_files import PICTURES
+from oneglance_core.picture_files import PICTURE_SUFFIXES, is_picture
 
 TIMEOUT_SECONDS = 10.0  # of a network source: to connect, and between two reads
 MISSING_SECONDS = 1.0  # a file that ends this much before its stated length is reported as broken off
@@ -72,11 +72,11 @@ class FolderSource:
 
     def open(self) -> None:
         try:
-            self._pictures = sorted(p for p in self._path.iterdir() if p.suffix.lower() in PICTURES)
+            self._pictures = sorted(p for p in self._path.iterdir() if is_picture(p))
         except OSError as error:
             raise SourceError(f"{self.name}: {error.strerror}") from error
         if not self._pictures:
-            raise SourceError(f"{self.name}: no pictures in this folder ({', '.join(PICTURES)})")
+            raise SourceError(f"{self.name}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
         self.length = len(self._pictures) / self._fps
 
     def frames(self) -> Iterator[Frame]:

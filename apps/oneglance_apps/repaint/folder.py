@@ -21,7 +21,7 @@ from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, SUFFIX_OF_FORMAT
 from oneglance_apps.repaint.files import picture_format, whole_file
 from oneglance_apps.repaint.picture import repaint_picture
 from oneglance_apps.repaint.style_choice import StyleChoice
-from oneglance_core.picture_files import PICTURES
+from oneglance_core.picture_files import PICTURE_SUFFIXES, is_picture
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def plan(folder: Path, out: Path, format: PictureFormatName = "") -> Plan:
             continue
         if target.is_relative_to(inside) and source.resolve().is_relative_to(target):
             continue
-        if source.suffix.lower() not in PICTURES:
+        if not is_picture(source):
             left_out += 1
             continue
         becomes = out.joinpath(*parts[:-1], _output_name(source, format))
@@ -85,7 +85,7 @@ def plan(folder: Path, out: Path, format: PictureFormatName = "") -> Plan:
         if task.out.resolve() in sources:
             raise ValueError(f"{task.source} would become {task.out}, to be stylized, too; name another folder")
     if not tasks:
-        raise ValueError(f"{folder}: no pictures in it ({', '.join(PICTURES)})")
+        raise ValueError(f"{folder}: no pictures in it ({', '.join(PICTURE_SUFFIXES)})")
     return Plan(tuple(tasks.values()), left_out)
 
 

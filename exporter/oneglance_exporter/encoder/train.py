@@ -22,7 +22,7 @@ from oneglance_core.progress import Report
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.batches import Batches
 from oneglance_exporter.encoder.loss import TripletLoss
-from oneglance_exporter.encoder.network import INPUT_SIZE, Encoder
+from oneglance_exporter.encoder.network import INPUT, Encoder
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import RunError
@@ -72,7 +72,7 @@ def resume(run: Path, changed: dict[str, object], report: Callable[[Report], Non
 def _run(state: Checkpoint, run: Path, report: Callable[[Report], None]) -> Checkpoint:
     settings = state.settings
     torch.set_num_threads(settings.threads)
-    pictures = read_pictures(settings.data, INPUT_SIZE, INPUT_SIZE)
+    pictures = read_pictures(settings.data, INPUT)
     batches = Batches(
         pictures,
         settings.classes_per_batch,
@@ -158,7 +158,7 @@ class _Validation:
     def read(cls, settings: TrainSettings) -> "_Validation | None":
         if not settings.validation:
             return None
-        pictures = read_pictures(settings.validation, INPUT_SIZE, INPUT_SIZE)
+        pictures = read_pictures(settings.validation, INPUT)
         largest = int(np.bincount(pictures.group_of).max())
         return cls(pictures, one_shot_trials(pictures, 4000, min(20, largest), seed=settings.seed))
 

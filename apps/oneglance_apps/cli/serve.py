@@ -1,4 +1,4 @@
-"""``oneglance serve``: every setting is a flag, an environment variable and a TOML key."""
+"""``oneglance serve``: run a server. Each of its settings is a flag, an environment variable and a TOML key."""
 
 import argparse
 import asyncio
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from oneglance_apps.cli.console import DEFAULT_CONSOLE, Console, start_console
+from oneglance_apps.console.process import DEFAULT_LISTEN, ConsoleError, ConsoleProcess, start_console
 
 DESCRIPTION = """\
 Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM.
@@ -15,7 +15,7 @@ Every flag is also an environment variable (--max-batch is ONEGLANCE_MAX_BATCH)
 and a key of the TOML file given with --config (max_batch). Flags win over the
 environment, the environment over the file.
 
-Once everything is loaded, one line on stdout says where it serves.
+Once everything is loaded, one line on stdout says the address.
 """
 
 
@@ -36,7 +36,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     group = command.add_argument_group("settings")
     for name, field in Settings.model_fields.items():
         shown = ":".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        optional: dict[str, Any] = {"nargs": "?", "const": DEFAULT_CONSOLE} if name == "console" else {}
+        optional: dict[str, Any] = {"nargs": "?", "const": DEFAULT_LISTEN} if name == "console" else {}
         group.add_argument(
             f"--{name.replace('_', '-')}",
             dest=f"setting_{name}",
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         for name, value in vars(options).items()
         if name.startswith("setting_") and value is not None
     }
-    console: Console | None = None
+    console: ConsoleProcess | None = None
 
     def announce(address: str) -> None:
         nonlocal console
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         settings = load_settings(given, options.config)
         configure_logs(settings.log_format, settings.log_level)
         asyncio.run(run_until_signalled(settings, announce))
-    except StartupError as error:
+    except (StartupError, ConsoleError) as error:
         print(f"oneglance serve: {error}", file=sys.stderr)
         return 1
     finally:

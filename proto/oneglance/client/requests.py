@@ -54,11 +54,11 @@ _FORMATS = {
     "jpeg": PICTURE_FORMAT_JPEG,
     "webp": PICTURE_FORMAT_WEBP,
 }
-Which = Literal["largest", "aligned"] | tuple[float, float, float, float] | None
+FaceChoice = Literal["largest", "aligned"] | tuple[float, float, float, float] | None
 
 
 def photo(
-    content: str | os.PathLike[str] | bytes, face: Which = None, small_faces: SmallFaces = "when-none"
+    content: str | os.PathLike[str] | bytes, face: FaceChoice = None, small_faces: SmallFaces = "when-none"
 ) -> Example:
     """A photo for an encoder of faces, and which face of it is meant.
 

@@ -23,7 +23,8 @@ from PIL import Image
 from oneglance import Client
 from oneglance_apps.cli import main
 from oneglance_apps.cli.main import parser
-from oneglance_apps.repaint import folder, progress
+from oneglance_apps.repaint import folder
+from oneglance_core.progress import Progress
 from oneglance_server.app import Server
 from tests.apps.watch.videos import Picture, write_video
 from tests.pictures import png
@@ -468,7 +469,7 @@ def test_ctrl_c_in_a_video_leaves_nothing(run: Run, tmp_path: Path, monkeypatch:
         parts.extend(left_behind(tmp_path))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(progress.Progress, "show", interrupt)
+    monkeypatch.setattr(Progress, "show", interrupt)
     assert run(tmp_path / "in.mp4", tmp_path / "out.mp4", *MOSS) == 130
     assert len(parts) == 1  # it was under way
     assert names(tmp_path) == ["in.mp4"]
@@ -550,34 +551,3 @@ def test_the_docs_tell_every_option_and_no_other() -> None:
     mentioned = set(re.findall(r"(--[a-z][a-z-]+)", text))
     assert flags - mentioned == {"--help", "--server"}
     assert mentioned - flags == {"--models"}  # of serve
-
-
-def test_progress_is_a_line_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    with progress.Progress() as shown:
-        shown.show(1, 4, "1 of 4")
-        monkeypatch.setattr(progress, "NOW_AND_THEN_SECONDS", 0.0)
-        shown.show(2, 4, "2 of 4")
-        shown.show(3, None, "3 of some")
-        shown.say("made")
-    told = capsys.readouterr()
-    assert told.err == "50%, 2 of 4\n3 of some\n"
-    assert told.out == "made\n"
-
-
-def test_progress_on_a_terminal_is_wiped(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setattr(progress, "LIVE_SECONDS", 0.0)
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-    with progress.Progress() as shown:
-        shown.show(1, 4, "1 of 4")
-        shown.say("made")
-    told = capsys.readouterr()
-    assert told.err == f"{progress.WIPE}25%, 1 of 4{progress.WIPE}"
-    assert told.out == "made\n"
-    monkeypatch.undo()
-    pytest.importorskip("rich")
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with progress.Progress() as shown:
-        shown.show(1, 4, "1 of 4 with rich")
-        shown.say("made")
-    assert capsys.readouterr().out == "made\n"

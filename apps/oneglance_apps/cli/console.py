@@ -7,8 +7,9 @@ import sys
 import threading
 
 from oneglance.client.async_client import LOOPBACK
-from oneglance_apps.cli.client import DEFAULT_SERVER
-from oneglance_apps.console.process import DEFAULT_LISTEN, ConsoleError, end_with_parent, host_of, listening_socket
+from oneglance.defaults import SERVER_ADDRESS
+from oneglance_apps.console.process import ConsoleError, end_with_parent, host_of, listening_socket
+from oneglance_core.defaults import CONSOLE_ADDRESS
 
 DESCRIPTION = """\
 Serve a web page that works with a oneglance server: see who is on a photo, enroll
@@ -31,14 +32,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument(
         "--server",
         metavar="HOST:PORT",
-        default=os.environ.get("ONEGLANCE_SERVER", DEFAULT_SERVER),
-        help=f"where the server is [ONEGLANCE_SERVER, else {DEFAULT_SERVER}]",
+        default=os.environ.get("ONEGLANCE_SERVER", SERVER_ADDRESS),
+        help=f"where the server is [ONEGLANCE_SERVER, else {SERVER_ADDRESS}]",
     )
     command.add_argument(
         "--listen",
         metavar="HOST:PORT",
-        default=DEFAULT_LISTEN,
-        help=f"where to serve the page; port 0 picks a free one [{DEFAULT_LISTEN}]",
+        default=CONSOLE_ADDRESS,
+        help=f"where to serve the page; port 0 picks a free one [{CONSOLE_ADDRESS}]",
     )
     command.add_argument("--child-socket", type=int, metavar="FD", help=argparse.SUPPRESS)
 

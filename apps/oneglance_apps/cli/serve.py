@@ -4,9 +4,8 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
 
-from oneglance_apps.console.process import DEFAULT_LISTEN, ConsoleError, ConsoleProcess, start_console
+from oneglance_apps.console.process import ConsoleError, ConsoleProcess, start_console
 
 DESCRIPTION = """\
 Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM.
@@ -31,34 +30,21 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     command.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
     if not with_settings:
         return
+    from oneglance_core.flags import add_flags
     from oneglance_server.settings import Settings
 
-    group = command.add_argument_group("settings")
-    for name, field in Settings.model_fields.items():
-        shown = ":".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        optional: dict[str, Any] = {"nargs": "?", "const": DEFAULT_LISTEN} if name == "console" else {}
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=f"setting_{name}",
-            metavar=name.rpartition("_")[2].upper(),
-            help=f"{field.description} [{shown}]".replace("%", "%%"),
-            **optional,
-        )
+    add_flags(command.add_argument_group("settings"), Settings)
 
 
 def run(options: argparse.Namespace) -> int:
     import structlog
 
+    from oneglance_core.flags import given_values
     from oneglance_server.app import run_until_signalled
     from oneglance_server.errors import StartupError
     from oneglance_server.logs import configure_logs
-    from oneglance_server.settings import load_settings
+    from oneglance_server.settings import Settings, load_settings
 
-    given = {
-        name.removeprefix("setting_"): value
-        for name, value in vars(options).items()
-        if name.startswith("setting_") and value is not None
-    }
     console: ConsoleProcess | None = None
 
     def announce(address: str) -> None:
@@ -69,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"oneglance is serving on {address}", flush=True)
 
     try:
-        settings = load_settings(given, options.config)
+        settings = load_settings(given_values(options, Settings), options.config)
         configure_logs(settings.log_format, settings.log_level)
         asyncio.run(run_until_signalled(settings, announce))
     except (StartupError, ConsoleError) as error:

@@ -14,12 +14,14 @@ from oneglance_apps.cli import client as calls
 from oneglance_apps.cli import stylize_text
 from oneglance_apps.cli.client import Options, command
 from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, SUFFIX_OF_FORMAT
-from oneglance_apps.repaint.files import VIDEO_CONTAINERS, check_out, picture_format, whole_file
+from oneglance_apps.repaint.files import VIDEO_CONTAINERS, check_out, picture_format
 from oneglance_apps.repaint.folder import TaskResult, plan, repaint_folder
 from oneglance_apps.repaint.picture import repaint_picture
-from oneglance_apps.repaint.progress import Progress
 from oneglance_apps.repaint.style_choice import StyleChoice
 from oneglance_apps.signals import exit_on_signals
+from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
+from oneglance_core.files import replacing
+from oneglance_core.progress import Progress
 
 if TYPE_CHECKING:
     from oneglance_apps.repaint.video import VideoResult
@@ -102,14 +104,20 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--format",
         choices=list(SUFFIX_OF_FORMAT),
         default="",
-        help="of pictures [as OUT's name says, or in a folder IN's]",
+        help="of pictures [by OUT's suffix; in a folder by IN's]",
     )
-    add("--quality", type=int, default=0, metavar="N", help="of jpeg and webp, 1 to 100 [90; of a video's frames 95]")
+    add(
+        "--quality",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"of jpeg and webp, 1 to 100 [{PICTURE_QUALITY}; of a video's frames 95]",
+    )
     add(
         "--steadiness",
         type=float,
         metavar="SHARE",
-        help="of a video: how much of a still part is kept from frame to frame, 0 to <1 [0.8]",
+        help=f"of a video: how much of a still part is kept from frame to frame, 0 to <1 [{STEADINESS}]",
     )
     add("--in-flight", type=_whole, default=4, metavar="N", help="of a folder: calls under way at once [4]")
     add("--overwrite", action="store_true", help="replace outputs that are there already")
@@ -160,8 +168,9 @@ def _picture(client: Client, choice: StyleChoice, source: Path | None, out: Path
     picture = repaint_picture(client, choice, data, format)
     line = stylize_text.picture_line(str(source or PIPE), str(out or PIPE), picture, as_json=o.json)
     if out is not None:
-        with whole_file(out) as half:
-            half.write_bytes(picture.image)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as fresh:
+            fresh.write_bytes(picture.image)
         print(line)
     else:
         sys.stdout.buffer.write(picture.image)

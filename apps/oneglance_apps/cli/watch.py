@@ -8,8 +8,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from oneglance_apps.cli.client import DEFAULT_SERVER
+from oneglance.defaults import SERVER_ADDRESS
 from oneglance_apps.text import joined
+from oneglance_core.progress import Progress
 
 if TYPE_CHECKING:
     from oneglance_apps.watch.event_poster import EventPoster
@@ -29,7 +30,6 @@ stream; 1: failed; 2: misused; 130: Ctrl-C before the end of a file or folder.
 """
 STOP_SECONDS = 3.0  # after Ctrl-C, for the answers to frames already sent
 POST_SECONDS = 10.0  # at the end, for events not posted yet
-CLEAR_LINE = "\r\x1b[K"
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,8 +45,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument(
         "--server",
         metavar="HOST:PORT",
-        default=os.environ.get("ONEGLANCE_SERVER", DEFAULT_SERVER),
-        help=f"where the server is [ONEGLANCE_SERVER, else {DEFAULT_SERVER}]",
+        default=os.environ.get("ONEGLANCE_SERVER", SERVER_ADDRESS),
+        help=f"where the server is [ONEGLANCE_SERVER, else {SERVER_ADDRESS}]",
     )
     command.add_argument(
         "--timeout", type=_positive, default=30.0, metavar="SECONDS", help="deadline of the first calls [30]"
@@ -103,18 +103,16 @@ async def _watch(o: argparse.Namespace) -> int:
     from oneglance_apps.watch.events import Event
     from oneglance_apps.watch.watcher import Watcher, WatchSettings
 
-    progress = sys.stderr.isatty()
+    progress = Progress()
 
     def note(message: str) -> None:
-        print(f"{CLEAR_LINE if progress else ''}oneglance watch: {message}", file=sys.stderr, flush=True)
+        progress.say(f"oneglance watch: {message}", error=True)
 
     def emit(event: Event) -> None:
         if event.kind == "left" and not o.leave:
             return
         record = events.as_record(event, o.gallery, source.name)
-        if progress:
-            print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
-        print(events.as_json(record) if o.json else events.as_text(event), flush=True)
+        progress.say(events.as_json(record) if o.json else events.as_text(event))
         if poster:
             poster.put(record)
 
@@ -149,9 +147,11 @@ async def _watch(o: argparse.Namespace) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
-        while not (await asyncio.wait([watching], timeout=0.2))[0]:
-            if progress and not source.live:
-                print(f"{CLEAR_LINE}{_progress(watcher.counts, source.length)}", end="", file=sys.stderr, flush=True)
+        with progress:
+            while not (await asyncio.wait([watching], timeout=0.2))[0]:
+                if progress.live and not source.live:
+                    counts = watcher.counts
+                    progress.show(counts.seconds, source.length, _progress(counts, source.length))
         try:
             await watching
         except asyncio.CancelledError:

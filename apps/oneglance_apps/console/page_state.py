@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 from nicegui import ui
 
-from oneglance.client.async_client import MAX_MESSAGE_BYTES, AsyncClient
+from oneglance.client.async_client import AsyncClient
 from oneglance.client.errors import OneglanceError, UnavailableError
 from oneglance.client.requests import FaceChoice, SmallFaces, photo
+from oneglance.defaults import MAX_MESSAGE_BYTES
 from oneglance.v1.common_pb2 import Example
 from oneglance.v1.gallery_pb2 import Gallery
 from oneglance.v1.model_pb2 import Model

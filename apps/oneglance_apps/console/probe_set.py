@@ -78,12 +78,12 @@ class ProbeSet:
             self.searched_revision = gallery.revision
 
     def stranger_distances(self) -> list[float]:
-        """Squared L2 from each stranger's probe to the nearest subject, sorted."""
-        return sorted(probe.distance for probe in self.probes if not probe.mated)
+        """Squared L2 from each stranger's probe to the nearest subject."""
+        return [probe.distance for probe in self.probes if not probe.mated]
 
     def mate_distances(self) -> list[float]:
-        """Squared L2 from each mated probe to its mate, sorted; infinite where another subject is nearer."""
-        return sorted(p.distance if p.nearest == p.person else math.inf for p in self.probes if p.mated)
+        """Squared L2 from each mated probe to its mate; infinite where another subject is nearer."""
+        return [p.distance if p.nearest == p.person else math.inf for p in self.probes if p.mated]
 
     def stranger_count(self) -> int:
         """How many people the strangers' probes show; a probe without a name shows a person of its own."""

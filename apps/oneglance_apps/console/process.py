@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 
-DEFAULT_LISTEN = "127.0.0.1:8080"
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 

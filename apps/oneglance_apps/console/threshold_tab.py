@@ -3,12 +3,13 @@
 import json
 from collections.abc import Awaitable, Callable
 
+import numpy as np
 from nicegui import ui
 
 from oneglance.client.errors import OneglanceError
 from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_MODEL
 from oneglance.v1.gallery_pb2 import Gallery, ThresholdVersion
-from oneglance_apps.console.charts import det_options, det_points, rate_options, rates
+from oneglance_apps.console.charts import det_options, rate_options
 from oneglance_apps.console.elements import draw_row
 from oneglance_apps.console.page_state import TOO_LARGE, PageState
 from oneglance_apps.console.probe_set import ProbeSet
@@ -22,6 +23,7 @@ from oneglance_apps.console.wording import (
     utc,
 )
 from oneglance_apps.text import counted, distance
+from oneglance_core.measures import DetPoint, Scores, det_curve
 
 UNMEASURED_FLOOR = 1e-4  # lowest rate of the DET chart when there are no probes
 MeasuredRates = tuple[float, float | None]
@@ -205,10 +207,11 @@ class ThresholdTab:
         with self.charts:
             ui.label("What τ costs").classes("title")
             rates_now = calibrated_rates
-            points: list[tuple[float, float, float]] = []
+            points: list[DetPoint] = []
             if strangers and mates:
-                points = det_points(strangers, mates)
-                rates_now = None if tau is None else rates(tau, strangers, mates)
+                scores = Scores(np.array(mates), np.array(strangers))
+                points = det_curve(scores)
+                rates_now = None if tau is None else (scores.fpir(tau), scores.fnir(tau))
                 explanation = (
                     f"DET curve: enrolled people not identified (FNIR) against strangers let in (FPIR), as τ goes up. "
                     f"The left edge is none of {len(strangers):,}, the lower edge none of {len(mates):,}."

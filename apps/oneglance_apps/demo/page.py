@@ -1,6 +1,5 @@
 """The results as one HTML file. Pictures, CSS and the plot are embedded; it fetches nothing and runs no script."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from oneglance_apps.demo.limitations import limitations
 from oneglance_apps.demo.measure import percentile
 from oneglance_apps.demo.results import DemoResults
 from oneglance_apps.demo.styles import MAX_SIDE
+from oneglance_core.files import replacing
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,8 @@ class Tile:
 
 def write_page(results: DemoResults, out: Path) -> None:
     """Write the page to ``out``, complete or not at all."""
-    half = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        half.write_text(render(results), encoding="utf-8")
-        half.replace(out)
-    finally:
-        half.unlink(missing_ok=True)
+    with replacing(out) as fresh:
+        fresh.write_text(render(results), encoding="utf-8")
 
 
 def render(results: DemoResults) -> str:

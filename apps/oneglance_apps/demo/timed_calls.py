@@ -11,11 +11,12 @@ from oneglance.v1.common_pb2 import Provenance, Threshold
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResult
 from oneglance_apps.demo.collection import Stranger, Subject
 from oneglance_apps.demo.errors import DemoError
-from oneglance_apps.demo.measure import Candidate, Figures, Outcome, Share, share, tau_for_fpir
+from oneglance_apps.demo.measure import Candidate, Figures, Outcome, Share, share
 from oneglance_apps.demo.pictures import Picture
+from oneglance_core.defaults import MAX_CANDIDATES
+from oneglance_core.measures import matches, tau_for_rate
 
 GALLERY = "demo"
-MAX_CANDIDATES = 1000  # of one answer
 WARM_UP_CALLS = 5
 
 Progress = Callable[[int, int], None]
@@ -115,9 +116,10 @@ def fit_threshold(
     """Set the gallery's τ to the largest that lets in at most ``target_fpir`` of the probes of ``strangers``."""
     probes: list[Probe] = [(probe, stranger.id, None) for stranger in strangers for probe in stranger.probes]
     outcomes = identify_all(client, probes, 1, progress).outcomes
-    tau = tau_for_fpir(outcomes, target_fpir)
+    nearest = [outcome.nearest for outcome in outcomes]
+    tau = tau_for_rate(nearest, target_fpir)
     client.set_threshold(GALLERY, tau)
-    return ThresholdFit(tau, target_fpir, share([outcome.nearest <= tau for outcome in outcomes]), len(strangers))
+    return ThresholdFit(tau, target_fpir, share(matches(nearest, tau)), len(strangers))
 
 
 def identify_one(client: Client, probe: Probe, enrolled: int) -> Outcome:

@@ -6,6 +6,5 @@
     picture         repaint one picture
     folder          repaint the pictures of a folder, several calls at a time
     video           repaint the frames of a video; video_writer encodes them, and copies the sound
-    files           names and formats of outputs; an output file is complete or absent
-    progress        a progress bar, or lines, on stderr
+    files           names and formats of outputs, and which files may be written
 """

@@ -1,9 +1,5 @@
-"""Output files: their formats by name, whether one may be written, and writing it so that it is complete or absent."""
+"""Output files: their formats by name, and whether one may be written."""
 
-import itertools
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from oneglance.client.requests import PictureFormatName
@@ -11,8 +7,6 @@ from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX
 
 VIDEO_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Suffixes of videos that can be written, and FFmpeg's name of the container format of each."""
-
-_numbers = itertools.count(1)
 
 
 def picture_format(out: Path, wanted: PictureFormatName = "") -> PictureFormatName:
@@ -35,18 +29,3 @@ def check_out(out: Path, source: Path | None, *, overwrite: bool) -> None:
         raise ValueError(f"{out}: would replace what it is made of")
     if not overwrite:
         raise FileExistsError(f"{out}: exists; --overwrite replaces it")
-
-
-@contextmanager
-def whole_file(out: Path) -> Iterator[Path]:
-    """A file to be written in the place of ``out``: it takes the name when the block ends well, and else is gone.
-
-    Folders are made as needed. What a kill -9 leaves is hidden, and called ``.oneglance-*.part``.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    half = out.with_name(f".oneglance-{os.getpid()}-{next(_numbers)}.part")
-    try:
-        yield half
-        half.replace(out)
-    finally:
-        half.unlink(missing_ok=True)

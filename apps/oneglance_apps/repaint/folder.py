@@ -18,9 +18,10 @@ from oneglance.client.requests import PictureFormatName
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
 from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, SUFFIX_OF_FORMAT
-from oneglance_apps.repaint.files import picture_format, whole_file
+from oneglance_apps.repaint.files import picture_format
 from oneglance_apps.repaint.picture import repaint_picture
 from oneglance_apps.repaint.style_choice import StyleChoice
+from oneglance_core.files import replacing
 from oneglance_core.picture_files import PICTURE_SUFFIXES, is_picture
 
 
@@ -121,8 +122,9 @@ def repaint_folder(
             if _concerns_all_pictures(error):
                 raise
             return TaskResult(task, error=error)
-        with whole_file(task.out) as half:
-            half.write_bytes(picture.image)
+        task.out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(task.out) as fresh:
+            fresh.write_bytes(picture.image)
         return TaskResult(task, picture)
 
     waiting = iter(tasks)

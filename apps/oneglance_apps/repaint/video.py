@@ -13,9 +13,10 @@ from oneglance.client.errors import from_error
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
 from oneglance_apps.frames.sources import SourceError, VideoSource
-from oneglance_apps.repaint.files import VIDEO_CONTAINERS, whole_file
+from oneglance_apps.repaint.files import VIDEO_CONTAINERS
 from oneglance_apps.repaint.style_choice import StyleChoice
 from oneglance_apps.repaint.video_writer import VideoWriter
+from oneglance_core.files import replacing
 
 FRAME_QUALITY = 95  # of the JPEGs that frames are sent and answered as, unless the user sets one
 NO_MAX_SIDE = 65_535  # the largest side of a JPEG
@@ -81,7 +82,8 @@ def repaint_video(
         **choice.arguments,
     )
     try:
-        with whole_file(out) as half, VideoWriter(half, VIDEO_CONTAINERS[out.suffix.lower()], source) as writer:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as fresh, VideoWriter(fresh, VIDEO_CONTAINERS[out.suffix.lower()], source) as writer:
             try:
                 for answer in answers:
                     if answer.HasField("error"):

@@ -3,28 +3,44 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from oneglance_core.faces.chips import cut_chip
 from oneglance_core.faces.detection import Detection, Score, canvas_pixels, search, suppress
 from oneglance_core.faces.landmarks import Points, Run, find_landmarks
 from oneglance_core.faces.quality import Quality, quality
+from oneglance_core.flags import Flag
+from oneglance_core.frozen import Frozen
 from oneglance_core.manifests import Alignment, DetectorManifest
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 SmallFaces = Literal["when-none", "always", "never"]
 
-SEARCH_PIXELS = 1_000_000
-
 # Landmarks are found from two boxes near the detected one, and averaged: the mean varies less than the landmarks of one
 # box, which change with every pixel of the box. Each: (x, y) shift in box widths, and scale.
 _TRIES = ((0.05, 0.05, 0.97), (-0.05, -0.05, 1.03))
 
 _CANVAS_PIXELS = 16  # maximum for each of search_pixels; the second search of an ordinary photo needs 13
+
+
+class FaceSearch(Frozen):
+    """How thoroughly photos are searched for faces."""
+
+    min_face: Annotated[int, Flag(unit="pixels")] = Field(
+        40, ge=10, le=80, description="Side of the smallest face that the second search of a photo looks for."
+    )
+    search_pixels: int = Field(
+        1_000_000,
+        ge=10_000,
+        description="Faces are searched at this size of a photo, width x height, at most; in the second search at four "
+        "times that. Larger photos are shrunk for the search only.",
+    )
+    max_faces: int = Field(256, ge=1, le=4096, description="Faces of one photo, the largest first.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +81,13 @@ class ChipSpec:
 
 
 class FaceFinder:
-    """Finds faces and their landmarks. Safe for several threads if ``score`` and ``points`` are; they run the networks.
+    """Finds faces and their landmarks. Thread-safe if ``score`` and ``points`` are, which run the networks."""
 
-    Args:
-        min_face: side in pixels of the smallest face that the second search looks for.
-        search_pixels: a photo is searched with at most so many pixels, in the second search with four times as many;
-            a larger photo is shrunk for the search only.
-        max_faces: at most so many faces of a photo, the largest.
-    """
-
-    def __init__(
-        self,
-        score: Score,
-        detector: DetectorManifest,
-        points: Run,
-        *,
-        min_face: int = 40,
-        search_pixels: int = SEARCH_PIXELS,
-        max_faces: int = 256,
-    ) -> None:
+    def __init__(self, score: Score, detector: DetectorManifest, points: Run, limits: FaceSearch | None = None) -> None:
         self._score = score
         self._detector = detector
         self._points = points
-        self._min_face = min_face
-        self._search_pixels = search_pixels
-        self._max_faces = max_faces
+        self._limits = limits or FaceSearch()
 
     def find(self, photos: Sequence[Pixels], small_faces: Sequence[SmallFaces]) -> list[Photo]:
         """The faces of each photo uint8 [H, W, 3], without landmarks.
@@ -131,14 +129,14 @@ class FaceFinder:
     def _scales(self, height: int, width: int) -> tuple[float, float, int]:
         """Scale of the first search, of the second, and how many levels of the second are larger than the first's."""
         pixels = height * width
-        first = self._affordable(height, width, min(1.0, math.sqrt(self._search_pixels / pixels)), None)
-        second = min(self._detector.window / self._min_face, math.sqrt(4 * self._search_pixels / pixels))
+        first = self._affordable(height, width, min(1.0, math.sqrt(self._limits.search_pixels / pixels)), None)
+        second = min(self._detector.window / self._limits.min_face, math.sqrt(4 * self._limits.search_pixels / pixels))
         levels = math.ceil(math.log(max(second / first, 1.0)) / -math.log(self._detector.shrink) - 1e-6)
         return first, self._affordable(height, width, second, levels) if levels else first, levels
 
     def _affordable(self, height: int, width: int, scale: float, levels: int | None) -> float:
         """``scale``, or a smaller one: the pyramid of a very long photo needs many more pixels than the photo."""
-        limit = _CANVAS_PIXELS * self._search_pixels
+        limit = _CANVAS_PIXELS * self._limits.search_pixels
         while canvas_pixels(round(height * scale), round(width * scale), self._detector, levels) > limit:
             scale *= 0.9
         return scale
@@ -146,7 +144,8 @@ class FaceFinder:
     def _photo(self, height: int, width: int, detections: Sequence[Detection], smallest: float) -> Photo:
         faces = [Face(_to_box(detection), detection.score) for detection in detections]
         faces.sort(key=lambda face: -face.box[2] * face.box[3])
-        return Photo(width, height, tuple(faces[: self._max_faces]), smallest, len(faces) > self._max_faces)
+        limit = self._limits.max_faces
+        return Photo(width, height, tuple(faces[:limit]), smallest, len(faces) > limit)
 
 
 def cut(pixels: Pixels, photo: Photo, chip: ChipSpec) -> tuple[Photo, Pixels]:

@@ -11,7 +11,7 @@ from oneglance_core.manifests.arrays import MAX_ARRAY_BYTES, Array, NamedParity,
 from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
 from oneglance_core.manifests.encoder import LEAST_CHIP, MAX_DIMENSION, EncoderManifest, InputSpec, OutputSpec
 from oneglance_core.manifests.faces import LANDMARKS, Alignment, DetectorManifest, LandmarksManifest
-from oneglance_core.manifests.model import FORMAT, ModelManifest
+from oneglance_core.manifests.model import FORMAT, NAME_PATTERN, ModelManifest
 from oneglance_core.manifests.part import ModelFolderError
 from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StylizerManifest
 
@@ -26,6 +26,7 @@ __all__ = [
     "MAX_ARRAY_BYTES",
     "MAX_DIMENSION",
     "MAX_STYLES",
+    "NAME_PATTERN",
     "Alignment",
     "AnyManifest",
     "Array",

@@ -8,13 +8,14 @@ from pydantic import Field
 from oneglance_core.manifests.part import Part, canonical
 
 FORMAT = "oneglance-model/1"
+NAME_PATTERN = "^[a-z0-9][a-z0-9._-]{0,62}$"  # of a model's name
 
 
 class ModelManifest(Part):
     """What the manifests of all kinds hold."""
 
     format: Literal["oneglance-model/1"] = "oneglance-model/1"
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    name: str = Field(pattern=NAME_PATTERN)
     description: str = ""
     license: str = ""
     created: str

@@ -6,11 +6,11 @@ import numpy as np
 
 from oneglance_core.measures import (
     Encodings,
-    answers,
-    det_point,
     equal_error_rate,
+    largest_tau_for_rate,
     one_shot_error,
     pair_distances,
+    search,
 )
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
@@ -95,19 +95,23 @@ def evaluate(
     total = len(pictures.subjects)
     half = max(total // 2, 1)
     seeds = range(seed, seed + splits)
-    everybody = [answers(encodings, open_set(pictures, total, s)).rank1 for s in seeds]
-    halves = [answers(encodings, open_set(pictures, half, s)) for s in seeds]
+    shown = one_shot_trials(pictures, trials, ways, seed)
+    everybody = [search(encodings, open_set(pictures, total, s)).rank1 for s in seeds]
+    halves = [search(encodings, open_set(pictures, half, s)) for s in seeds]
     eer, eer_tau = equal_error_rate(*pair_distances(encodings, pictures.subject_of))
     return Evaluation(
         pictures=len(pictures.images),
         subjects=total,
         trials=trials,
         ways=ways,
-        one_shot_error=one_shot_error(encodings, one_shot_trials(pictures, trials, ways, seed)),
+        one_shot_error=one_shot_error(encodings, shown),
         splits=splits,
         rank1=Spread.of(everybody),
         gallery_size=half,
-        fnir={fpir: Spread.of([det_point(found, fpir).fnir for found in halves]) for fpir in _FPIRS},
+        fnir={
+            fpir: Spread.of([found.fnir(largest_tau_for_rate(found.non_mated, fpir)) for found in halves])
+            for fpir in _FPIRS
+        },
         eer=eer,
         eer_tau=eer_tau,
     )

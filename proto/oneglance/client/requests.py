@@ -138,11 +138,14 @@ def enroll_request(
 def identify_request(
     gallery_id: str,
     probes: Iterable[ExampleLike],
-    max_candidates: int = 5,
+    max_candidates: int = 0,
     tau: float | None = None,
     all_matches: bool = False,
 ) -> IdentifyRequest:
-    """The message of one identification; ``identify_stream`` takes many."""
+    """The message of one identification; ``identify_stream`` takes many.
+
+    max_candidates: length of the candidate list; 0: the server's default.
+    """
     return IdentifyRequest(
         gallery_id=gallery_id,
         probes=map(example, probes),
@@ -169,7 +172,7 @@ def stylize_settings(
     strength: share of the stylized picture in the result, [0, 1]; None: 1.
     keep_colors: take only the brightness from the stylized picture.
     format: ``png``, ``jpeg`` or ``webp``; empty: the format of the picture.
-    quality: of jpeg and webp, 1 to 100; 0: 90.
+    quality: of jpeg and webp, 1 to 100; 0: the server's default.
     max_side: first shrink the picture to at most so many pixels on the longer side; 0: never.
     """
     weights = {styles: 0.0} if isinstance(styles, str) else styles

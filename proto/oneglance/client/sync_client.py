@@ -25,6 +25,7 @@ from oneglance.client.requests import (
     stylize_settings,
 )
 from oneglance.client.requests import picture as picture_bytes
+from oneglance.defaults import MAX_MESSAGE_BYTES, MAX_PAGE_SIZE, SERVER_ADDRESS
 from oneglance.v1.common_pb2 import Encoding, Threshold
 from oneglance.v1.detection_pb2 import DetectFacesRequest, DetectFacesResponse
 from oneglance.v1.detection_pb2_grpc import DetectionServiceStub
@@ -83,10 +84,8 @@ from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
-MAX_MESSAGE_BYTES = 64 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
-PAGE_SIZE = 1000
 
 
 class Client:
@@ -102,7 +101,7 @@ class Client:
 
     def __init__(
         self,
-        target: str = "127.0.0.1:50051",
+        target: str = SERVER_ADDRESS,
         *,
         timeout_seconds: float = 30.0,
         credentials: grpc.ChannelCredentials | None = None,
@@ -172,7 +171,7 @@ class Client:
         """All galleries, sorted by id."""
         token = ""
         for _ in itertools.count():
-            request = ListGalleriesRequest(page_size=PAGE_SIZE, page_token=token)
+            request = ListGalleriesRequest(page_size=MAX_PAGE_SIZE, page_token=token)
             page = self._call(self._galleries.ListGalleries, request)
             for gallery in page.galleries:
                 yield gallery
@@ -201,13 +200,14 @@ class Client:
         gallery_id: str,
         probes: Iterable[CalibrationProbe],
         *,
-        target_fpir: float = 0.01,
+        target_fpir: float | None = None,
         dry_run: bool = False,
         data: str = "",
     ) -> CalibrateResponse:
         """Fit the gallery's tau to ``target_fpir`` on probes of strangers.
 
         probes: made with ``stranger``; and with ``mate`` to measure the FNIR, too.
+        target_fpir: None: the server's default.
         dry_run: measure only; else the tau is in force when the call returns.
         data: what the probes are; kept with the calibration.
         """
@@ -269,7 +269,7 @@ class Client:
         """All subjects of a gallery, sorted by id."""
         token = ""
         for _ in itertools.count():
-            request = ListSubjectsRequest(gallery_id=gallery_id, page_size=PAGE_SIZE, page_token=token)
+            request = ListSubjectsRequest(gallery_id=gallery_id, page_size=MAX_PAGE_SIZE, page_token=token)
             page = self._call(self._subjects.ListSubjects, request)
             for subject in page.subjects:
                 yield subject
@@ -315,14 +315,14 @@ class Client:
         self,
         gallery_id: str,
         *probes: ExampleLike,
-        max_candidates: int = 5,
+        max_candidates: int = 0,
         tau: float | None = None,
         all_matches: bool = False,
     ) -> IdentifyResponse:
         """1:K: which enrolled subject does each probe show, or a stranger?
 
         ``probe_index`` of a result is the number of its probe. Each probe has one result; a photo for an encoder of
-        faces has one per face, or none.
+        faces has one per face, or none. ``max_candidates`` 0: the server's default.
         """
         request = identify_request(gallery_id, probes, max_candidates, tau, all_matches)
         return self._call(self._identification.Identify, request)

@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from oneglance.defaults import MAX_PAGE_SIZE, PAGE_SIZE
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1.face_pb2 import FaceSelector
@@ -24,8 +25,6 @@ from oneglance_server.engines.photos import Selector
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest, ThresholdMissing
 from oneglance_server.service.content import (
-    DEFAULT_PAGE,
-    MAX_PAGE,
     ClientEncoding,
     Content,
     Picture,
@@ -239,7 +238,7 @@ def to_other_model(model: Detector | Landmarks | Stylizer) -> Model:
 
 def page_from(size: int, token: str) -> tuple[int, str | None]:
     """(page size, id to continue after). Raises InvalidRequest."""
-    size = check_size("page_size", size, DEFAULT_PAGE, MAX_PAGE)
+    size = check_size("page_size", size, PAGE_SIZE, MAX_PAGE_SIZE)
     if not token:
         return size, None
     try:

@@ -15,7 +15,7 @@ from oneglance.client.errors import OneglanceError
 from oneglance.client.requests import (
     SMALL_FACES,
     ExampleLike,
-    Which,
+    FaceChoice,
     encoding,
     enroll_request,
     identify_request,
@@ -61,7 +61,7 @@ def command(summary: str, *arguments: Argument) -> Callable[[Call], Call]:
     return register
 
 
-def _which(text: str) -> Which:
+def _face_choice(text: str) -> FaceChoice:
     if text == "largest":
         return "largest"
     if text == "aligned":
@@ -87,7 +87,7 @@ WHICH = argument(
     "which face of a photo: largest, aligned (the picture is an aligned face already), or a box X,Y,WIDTH,HEIGHT "
     "[the only one; in identify, every one]",
     metavar="WHICH",
-    type=_which,
+    type=_face_choice,
 )
 SMALL = argument(
     "--small-faces",

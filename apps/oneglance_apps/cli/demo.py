@@ -8,7 +8,7 @@ DESCRIPTION = """\
 Start a real server on a free loopback port and show what it is for: enroll every
 subject from one picture, identify new pictures of them, verify pairs, show
 strangers to it, delete a subject, kill the server hard and start it again, and
-repaint a picture in every style. Prints a short account and writes one HTML page
+repaint a picture in every style. Prints its results and writes one HTML page
 with the pictures and every figure.
 
 Without --images the subjects are characters of invented alphabets, drawn by many
@@ -46,9 +46,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def run(options: argparse.Namespace) -> int:
     from oneglance.client.errors import OneglanceError
-    from oneglance_apps.demo.account import Account
     from oneglance_apps.demo.errors import DemoError
     from oneglance_apps.demo.run import DemoSettings, run_demo
+    from oneglance_apps.demo.step_printer import StepPrinter
+    from oneglance_apps.server_process import ServerProcessError
 
     settings = DemoSettings(
         images=options.images,
@@ -60,10 +61,10 @@ def run(options: argparse.Namespace) -> int:
         keep_data=options.keep_data,
     )
     try:
-        report = run_demo(settings, Account())
-    except (DemoError, OneglanceError, OSError) as error:
+        results = run_demo(settings, StepPrinter())
+    except (DemoError, ServerProcessError, OneglanceError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
         print(f"oneglance demo: {error}", file=sys.stderr)
         return 1
-    return 0 if report.held else 1
+    return 0 if results.held else 1

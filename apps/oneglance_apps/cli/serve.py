@@ -1,11 +1,11 @@
-"""``oneglance serve``: every setting is a flag, an environment variable and a TOML key."""
+"""``oneglance serve``: run a server. Each of its settings is a flag, an environment variable and a TOML key."""
 
 import argparse
 import asyncio
 import sys
 from pathlib import Path
 
-from oneglance_apps.cli.console import Console, start_console
+from oneglance_apps.console.process import ConsoleError, ConsoleProcess, start_console
 
 DESCRIPTION = """\
 Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM.
@@ -14,7 +14,7 @@ Every flag is also an environment variable (--max-batch is ONEGLANCE_MAX_BATCH)
 and a key of the TOML file given with --config (max_batch). Flags win over the
 environment, the environment over the file.
 
-Once everything is loaded, one line on stdout says where it serves.
+Once everything is loaded, one line on stdout says the address.
 """
 
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from oneglance_server.logs import configure_logs
     from oneglance_server.settings import Settings, load_settings
 
-    console: Console | None = None
+    console: ConsoleProcess | None = None
 
     def announce(address: str) -> None:
         nonlocal console
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         settings = load_settings(given_values(options, Settings), options.config)
         configure_logs(settings.log_format, settings.log_level)
         asyncio.run(run_until_signalled(settings, announce))
-    except StartupError as error:
+    except (StartupError, ConsoleError) as error:
         print(f"oneglance serve: {error}", file=sys.stderr)
         return 1
     finally:

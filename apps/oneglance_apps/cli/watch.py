@@ -1,4 +1,4 @@
-"""``oneglance watch``: one event per appearance in front of a camera, or in a video."""
+"""``oneglance watch``: print one event per appearance in front of a camera, or in a video."""
 
 import argparse
 import asyncio
@@ -9,26 +9,27 @@ import sys
 from typing import TYPE_CHECKING
 
 from oneglance.defaults import SERVER_ADDRESS
+from oneglance_apps.text import joined
 from oneglance_core.progress import Progress
 
 if TYPE_CHECKING:
-    from oneglance_apps.watch.events import Poster
-    from oneglance_apps.watch.run import Tally
+    from oneglance_apps.watch.event_poster import EventPoster
+    from oneglance_apps.watch.watcher import WatchCounts
 
 DESCRIPTION = """\
-Watch a camera or a video: send its frames to a server, identify them against
-GALLERY, and print one line per appearance, not per frame: who, or unknown.
+Watch a camera or a video: send its frames to a server, identify the faces in
+GALLERY, and print one line per appearance (not per frame): who it is, or unknown.
 
-SOURCE is a video file, a folder of pictures in the order of their names, the
-number of a camera (0 is /dev/video0), or a URL (rtsp, http, ...). Files are
-looked at to their end, frame after frame; of a camera or a stream the newest
-frame counts, and it is opened again when it breaks.
+SOURCE is a video file, a folder of pictures (in the order of their names), the
+number of a camera (0 is /dev/video0), or a URL (rtsp, http, ...). A file is
+watched frame by frame to its end. Of a camera or a stream the newest frame is
+taken; when it breaks off it is opened again.
 
 Ctrl-C ends it, with a summary. Exit status 0: done, or Ctrl-C at a camera or
 stream; 1: failed; 2: misused; 130: Ctrl-C before the end of a file or folder.
 """
-STOP_SECONDS = 3.0  # for what is under way, after Ctrl-C
-POST_SECONDS = 10.0  # for events not posted yet, at the end
+STOP_SECONDS = 3.0  # after Ctrl-C, for the answers to frames already sent
+POST_SECONDS = 10.0  # at the end, for events not posted yet
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -95,15 +96,17 @@ def run(o: argparse.Namespace) -> int:
 async def _watch(o: argparse.Namespace) -> int:
     from oneglance.client.async_client import AsyncClient
     from oneglance.client.errors import OneglanceError
+    from oneglance_apps.frames.sources import SourceError, source_from
     from oneglance_apps.watch import events
-    from oneglance_apps.watch.appearances import Event, Rules
-    from oneglance_apps.watch.frames import SourceError, source_from
-    from oneglance_apps.watch.run import Settings, Watch
+    from oneglance_apps.watch.appearances import AppearanceRules
+    from oneglance_apps.watch.event_poster import EventPoster
+    from oneglance_apps.watch.events import Event
+    from oneglance_apps.watch.watcher import Watcher, WatchSettings
 
     progress = Progress()
 
-    def tell(words: str) -> None:
-        progress.say(f"oneglance watch: {words}", error=True)
+    def note(message: str) -> None:
+        progress.say(f"oneglance watch: {message}", error=True)
 
     def emit(event: Event) -> None:
         if event.kind == "left" and not o.leave:
@@ -115,22 +118,22 @@ async def _watch(o: argparse.Namespace) -> int:
 
     source = source_from(o.source, o.fps)
     try:
-        poster = events.Poster(o.post, tell) if o.post else None
+        poster = EventPoster(o.post, note) if o.post else None
     except ValueError as error:
-        tell(str(error))
+        note(str(error))
         return 2
-    settings = Settings(
+    settings = WatchSettings(
         gallery=o.gallery,
         tau=o.tau,
         max_side=o.max_side,
         small_faces=o.small_faces,
-        rules=Rules(o.confirm, o.unknown_after, o.gone),
+        rules=AppearanceRules(o.confirm, o.unknown_after, o.gone),
     )
     failure = ""
     interrupted = False
     async with AsyncClient(o.server, timeout_seconds=o.timeout) as client:
-        watch = Watch(client, source, settings, emit, tell)
-        watching = asyncio.create_task(watch.run())
+        watcher = Watcher(client, source, settings, emit, note)
+        watching = asyncio.create_task(watcher.run())
 
         def stop() -> None:
             nonlocal interrupted
@@ -138,7 +141,7 @@ async def _watch(o: argparse.Namespace) -> int:
                 watching.cancel()
                 return
             interrupted = True
-            watch.stop()
+            watcher.stop()
             loop.call_later(STOP_SECONDS, watching.cancel)
 
         loop = asyncio.get_running_loop()
@@ -147,7 +150,8 @@ async def _watch(o: argparse.Namespace) -> int:
         with progress:
             while not (await asyncio.wait([watching], timeout=0.2))[0]:
                 if progress.live and not source.live:
-                    progress.show(watch.tally.seconds, source.length, _progress(watch.tally, source.length))
+                    counts = watcher.counts
+                    progress.show(counts.seconds, source.length, _progress(counts, source.length))
         try:
             await watching
         except asyncio.CancelledError:
@@ -157,34 +161,33 @@ async def _watch(o: argparse.Namespace) -> int:
     if poster:
         await asyncio.to_thread(poster.close, POST_SECONDS)
     if failure:
-        tell(failure)
-    tally = watch.tally
-    if not failure and tally.frames and tally.refused == tally.frames:
+        note(failure)
+    counts = watcher.counts
+    if not failure and counts.frames and counts.refused == counts.frames:
         failure = "every frame was refused"
-    if tally.frames or not failure:
-        tell(_summary(tally, getattr(source, "damaged", 0), poster))
-        if tally.faces and not tally.identified + tally.unknown:
-            tell("no face was there for long enough to be announced; for stills: --confirm 1 --unknown-after 0")
+    if counts.frames or not failure:
+        note(_summary(counts, getattr(source, "damaged", 0), poster))
+        if counts.faces and not counts.identified + counts.unknown:
+            note("no face was there for long enough to be announced; for stills: --confirm 1 --unknown-after 0")
     if interrupted and not source.live:
         return 130
     return 1 if failure else 0
 
 
-def _progress(tally: "Tally", length: float | None) -> str:
+def _progress(counts: "WatchCounts", length: float | None) -> str:
     whole = f" of {length:.1f}" if length else ""
-    return f"{tally.seconds:.1f}{whole} s, {tally.frames} frames, {tally.identified + tally.unknown} events"
+    return f"{counts.seconds:.1f}{whole} s, {counts.frames} frames, {counts.identified + counts.unknown} events"
 
 
-def _summary(tally: "Tally", damaged: int, poster: "Poster | None") -> str:
-    words = [
-        f"{tally.frames} frames, {tally.faces} faces, {tally.identified} identified, {tally.unknown} unknown",
-        f"{tally.dropped} frames dropped" if tally.dropped else "",
-        f"{tally.lost} frames lost with the server" if tally.lost else "",
+def _summary(counts: "WatchCounts", damaged: int, poster: "EventPoster | None") -> str:
+    return joined(
+        f"{counts.frames} frames, {counts.faces} faces, {counts.identified} identified, {counts.unknown} unknown",
+        f"{counts.dropped} frames dropped" if counts.dropped else "",
+        f"{counts.lost} frames lost with the server" if counts.lost else "",
         f"{damaged} damaged packets skipped" if damaged else "",
-        f"{tally.refused} frames refused, the last: {tally.refusal}" if tally.refused else "",
+        f"{counts.refused} frames refused, the last: {counts.refusal}" if counts.refused else "",
         f"{poster.delivered} events posted, {poster.given_up} not delivered" if poster else "",
-    ]
-    return "; ".join(filter(None, words))
+    )
 
 
 def _positive(text: str) -> float:

@@ -1,4 +1,4 @@
-"""The figures of a run, as pure functions of what the server answered, in the terms of oneglance_core.measures."""
+"""The figures of a run, computed from the server's answers, in the terms of oneglance_core.measures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FPIR_TARGETS = (0.01, 0.1)
 
 @dataclass(frozen=True)
 class Candidate:
-    """An enrolled subject at some distance from a probe."""
+    """An enrolled subject and its distance to a probe."""
 
     subject_id: str
     distance: float
@@ -26,7 +26,7 @@ class Candidate:
 class Outcome:
     """What the server answered to one probe.
 
-    owner: whose picture the probe is. mate: the same when enrolled, else None.
+    owner: id of whom the probe shows. mate: the same id if enrolled, else None.
     identified: the decision; None is UNKNOWN. candidates: nearest first, whatever τ.
     """
 
@@ -59,7 +59,7 @@ class Outcome:
 
     @property
     def correct(self) -> bool:
-        """Identified as the mate, or a stranger who stayed unknown."""
+        """A mated probe was identified as its mate, or a non-mated one was not identified."""
         return self.identified == self.mate
 
 
@@ -92,7 +92,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Figures:
-    """The outcomes of a run, decided by the server at ``tau``, and what follows from them."""
+    """The outcomes of a run at the server's ``tau``, and the rates computed from them."""
 
     mated: tuple[Outcome, ...]
     non_mated: tuple[Outcome, ...]
@@ -114,12 +114,12 @@ class Figures:
 
     @property
     def mistaken(self) -> Share:
-        """Mated probes identified as somebody else: the part of FNIR that names a wrong subject."""
+        """Mated probes identified as another subject: a part of the FNIR."""
         return share([outcome.identified not in (None, outcome.mate) for outcome in self.mated])
 
     @property
     def at_fpirs(self) -> dict[float, OperatingPoint]:
-        """What other thresholds would have given, from this run's distances."""
+        """Error rates that other thresholds give on this run's distances."""
         return {fpir: at_fpir(self.mated, self.non_mated, fpir) for fpir in FPIR_TARGETS}
 
 

@@ -1,4 +1,4 @@
-"""The whole way from photos to faces with landmarks: two searches, one pyramid each, then the points of each face."""
+"""From photos to faces: a search, a second search of the enlarged photo, then the landmarks of each face."""
 
 import math
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 SmallFaces = Literal["when-none", "always", "never"]
 
-# A face's points are looked for from two boxes beside the one found: (x, y) in shares of its width, and scale. Their
-# mean scatters less than the points of one box, which move with every pixel of it.
+# Landmarks are found from two boxes near the detected one, and averaged: the mean varies less than the landmarks of one
+# box, which change with every pixel of the box. Each: (x, y) shift in box widths, and scale.
 _TRIES = ((0.05, 0.05, 0.97), (-0.05, -0.05, 1.03))
 
-_CANVAS_PIXELS = 16  # of the detector, for each of search_pixels; an ordinary photo's second search takes 13
+_CANVAS_PIXELS = 16  # maximum for each of search_pixels; the second search of an ordinary photo needs 13
 
 
 class FaceSearch(Frozen):
@@ -47,7 +47,8 @@ class FaceSearch(Frozen):
 class Face:
     """A face of a photo, in its pixels.
 
-    box: (x, y, width, height). points: (x, y) of each landmark, once looked for.
+    box: (x, y, width, height). points: (x, y) of each landmark; empty before ``locate``.
+    quality: None before ``cut``.
     """
 
     box: Box
@@ -58,9 +59,9 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """What was seen.
+    """The faces of a photo, the largest first.
 
-    ``faces``, the largest first; ``smallest_face``: side of the smallest that was searched for.
+    smallest_face: side of the smallest face that was searched for, in pixels. truncated: there were more faces.
     """
 
     width: int
@@ -72,7 +73,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class ChipSpec:
-    """What an encoder wants a face brought to: its alignment, and (height, width)."""
+    """The chip that an encoder takes: its alignment, and its size in pixels."""
 
     alignment: Alignment
     height: int
@@ -80,7 +81,7 @@ class ChipSpec:
 
 
 class FaceFinder:
-    """Finds faces and their landmarks. As safe for threads as ``score`` and ``points``, which run the two networks."""
+    """Finds faces and their landmarks. Thread-safe if ``score`` and ``points`` are, which run the networks."""
 
     def __init__(self, score: Score, detector: DetectorManifest, points: Run, limits: FaceSearch | None = None) -> None:
         self._score = score
@@ -91,7 +92,7 @@ class FaceFinder:
     def find(self, photos: Sequence[Pixels], small_faces: Sequence[SmallFaces]) -> list[Photo]:
         """The faces of each photo uint8 [H, W, 3], without landmarks.
 
-        ``small_faces``, per photo: when to make the second search, of the enlarged photo.
+        small_faces: for each photo, when to search the enlarged photo, too.
         """
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, pixels in enumerate(photos):
@@ -116,7 +117,7 @@ class FaceFinder:
         return [seen[i] for i in range(len(photos))]
 
     def locate(self, photos: Sequence[Pixels], found: Sequence[Photo]) -> list[Photo]:
-        """``found`` with the landmarks of all its faces: each the mean of those found from two boxes about it."""
+        """``found``, with the landmarks of all faces."""
         boxes = [np.array([_tries(face.box) for face in photo.faces], np.float32).reshape(-1, 4) for photo in found]
         return [
             replace(
@@ -126,7 +127,7 @@ class FaceFinder:
         ]
 
     def _scales(self, height: int, width: int) -> tuple[float, float, int]:
-        """Scale of the first search, of the second, and how many levels of the second lie above the first."""
+        """Scale of the first search, of the second, and how many levels of the second are larger than the first's."""
         pixels = height * width
         first = self._affordable(height, width, min(1.0, math.sqrt(self._limits.search_pixels / pixels)), None)
         second = min(self._detector.window / self._limits.min_face, math.sqrt(4 * self._limits.search_pixels / pixels))
@@ -134,7 +135,7 @@ class FaceFinder:
         return first, self._affordable(height, width, second, levels) if levels else first, levels
 
     def _affordable(self, height: int, width: int, scale: float, levels: int | None) -> float:
-        """``scale``, or a smaller one: the pyramid of a strip takes far more room than the strip."""
+        """``scale``, or a smaller one: the pyramid of a very long photo needs many more pixels than the photo."""
         limit = _CANVAS_PIXELS * self._limits.search_pixels
         while canvas_pixels(round(height * scale), round(width * scale), self._detector, levels) > limit:
             scale *= 0.9
@@ -148,7 +149,7 @@ class FaceFinder:
 
 
 def cut(pixels: Pixels, photo: Photo, chip: ChipSpec) -> tuple[Photo, Pixels]:
-    """The chips of all located faces, uint8 [F, height, width, 3], and the photo with their quality."""
+    """The photo with the quality of its faces, and their chips, uint8 [F, height, width, 3]."""
     faces, chips = [], np.empty((len(photo.faces), chip.height, chip.width, 3), np.uint8)
     for i, face in enumerate(photo.faces):
         chips[i] = cut_chip(pixels, face.points, chip.alignment.template, chip.height, chip.width)
@@ -162,7 +163,7 @@ def _with_points(face: Face, tried: Points) -> Face:
 
 
 def _tries(box: Box) -> list[Box]:
-    """(left, top, right, bottom), edges included, of the boxes to start from."""
+    """The boxes to find landmarks from: (left, top, right, bottom), all included."""
     x, y, width, height = box
     middle_x, middle_y = x + (width - 1) / 2, y + (height - 1) / 2
     half_x, half_y = (width - 1) / 2, (height - 1) / 2

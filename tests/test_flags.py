@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from oneglance_apps.cli.main import parser as apps_parser
+from oneglance_apps.demo.settings import DemoSettings
 from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.flags import Flag, add_flags, complaints, default_text, flag_name, given_values
 from oneglance_exporter.cli.main import parser as exporter_parser
@@ -26,6 +27,7 @@ from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER, Settings
 # A model, the command that takes it, and what it can't do without.
 COMMANDS: list[tuple[type[BaseModel], argparse.ArgumentParser, list[str], dict[str, Any]]] = [
     (Settings, apps_parser(), ["serve"], {}),
+    (DemoSettings, apps_parser(), ["demo"], {}),
     (TrainSettings, exporter_parser(), ["train", "encoder"], {"steps": 1}),
     (CalibrateSettings, exporter_parser(), ["calibrate"], {}),
     (EvaluateSettings, exporter_parser(), ["evaluate"], {}),

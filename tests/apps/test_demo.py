@@ -25,6 +25,7 @@ from oneglance_apps.demo.folder import read_folder
 from oneglance_apps.demo.histogram import histogram
 from oneglance_apps.demo.measure import Candidate, Figures, Outcome, Share, at_fpir, at_threshold, percentile
 from oneglance_apps.demo.pictures import Picture, drawing
+from oneglance_apps.demo.settings import DemoSettings
 from oneglance_apps.demo.step_printer import StepPrinter
 from oneglance_apps.demo.styles import MAX_SIDE, picture_candidates
 from oneglance_apps.landscape import landscape, png
@@ -349,8 +350,8 @@ def test_drawings_of_the_generator_on_the_page(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(run, "TIMED_CALLS", 20)
     told = io.StringIO()
     models = (BUNDLED_MODEL, style_model(tmp_path / "tints"))
-    settings = run.DemoSettings(out=tmp_path / "page.html", subjects=12, strangers=6, models=models)
-    results = run.run_demo(settings, StepPrinter(told))
+    settings = DemoSettings(out=tmp_path / "page.html", subjects=12, strangers=6)
+    results = run.run_demo(settings, StepPrinter(told), models)
     figures = results.identification.figures
     assert (len(figures.mated), len(figures.non_mated)) == (48, 24)
     assert at_threshold(figures.mated, figures.non_mated, figures.tau) == figures.decided
@@ -383,10 +384,8 @@ def test_the_threshold_is_set_by_other_strangers(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(run, "VERIFIED_PAIRS", 5)
     monkeypatch.setattr(run, "TIMED_CALLS", 5)
     told = io.StringIO()
-    settings = run.DemoSettings(
-        out=tmp_path / "page.html", subjects=20, strangers=25, fpir=0.1, models=(BUNDLED_MODEL,)
-    )
-    results = run.run_demo(settings, StepPrinter(told))
+    settings = DemoSettings(out=tmp_path / "page.html", subjects=20, strangers=25, fpir=0.1)
+    results = run.run_demo(settings, StepPrinter(told), (BUNDLED_MODEL,))
     fit = results.threshold_fit
     assert fit is not None
     assert (fit.fpir.count, fit.fpir.total) == (10, 100)
@@ -411,8 +410,8 @@ def test_of_ones_own_pictures_the_largest_that_can_be_read_is_stylized(
     first, second = picture_candidates(read_folder(folder, 200, 100, 0))[:2]
     assert (first.caption, second.caption) == ("group/b/no.jpg", "group/a/large.png")
     models = (BUNDLED_MODEL, style_model(tmp_path / "tints", styles=2))
-    settings = run.DemoSettings(images=folder, out=tmp_path / "page.html", models=models)
-    stylization = run.run_demo(settings, StepPrinter(io.StringIO())).stylization
+    settings = DemoSettings(images=folder, out=tmp_path / "page.html")
+    stylization = run.run_demo(settings, StepPrinter(io.StringIO()), models).stylization
     assert stylization is not None
     assert stylization.before.caption == "group/a/large.png"
     assert (len(stylization.paintings), stylization.width, stylization.height) == (2, 160, 120)

@@ -13,7 +13,7 @@ from oneglance.client.sync_client import Client
 from oneglance_apps.cli import client as calls
 from oneglance_apps.cli import stylize_text
 from oneglance_apps.cli.client import Options, command
-from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, SUFFIX_OF_FORMAT
+from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, FRAME_QUALITY, SUFFIX_OF_FORMAT
 from oneglance_apps.repaint.files import VIDEO_CONTAINERS, check_out, picture_format
 from oneglance_apps.repaint.folder import TaskResult, plan, repaint_folder
 from oneglance_apps.repaint.picture import repaint_picture
@@ -22,6 +22,7 @@ from oneglance_apps.signals import exit_on_signals
 from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
 from oneglance_core.files import replacing
 from oneglance_core.progress import Progress
+from oneglance_core.ranges import within
 
 if TYPE_CHECKING:
     from oneglance_apps.repaint.video import VideoResult
@@ -111,7 +112,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         type=int,
         default=0,
         metavar="N",
-        help=f"of jpeg and webp, 1 to 100 [{PICTURE_QUALITY}; of a video's frames 95]",
+        help=f"of jpeg and webp, 1 to 100 [{PICTURE_QUALITY}; of a video's frames {FRAME_QUALITY}]",
     )
     add(
         "--steadiness",
@@ -119,7 +120,13 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="SHARE",
         help=f"of a video: how much of a still part is kept from frame to frame, 0 to <1 [{STEADINESS}]",
     )
-    add("--in-flight", type=_whole, default=4, metavar="N", help="of a folder: calls under way at once [4]")
+    add(
+        "--in-flight",
+        type=within(int, least=1, most=64),
+        default=4,
+        metavar="N",
+        help="of a folder: calls under way at once [%(default)s]",
+    )
     add("--overwrite", action="store_true", help="replace outputs that are there already")
 
 
@@ -259,10 +266,3 @@ def _style(text: str) -> tuple[str, float | None]:
         return name, float(weight) if equals else None
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is neither NAME nor NAME=WEIGHT") from error
-
-
-def _whole(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 64:
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 to 64")
-    return number

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import math
 import os
 import signal
 import sys
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from oneglance.defaults import SERVER_ADDRESS
 from oneglance_apps.text import joined
+from oneglance_apps.watch.settings import AppearanceRules, WatchSettings
 from oneglance_core.progress import Progress
+from oneglance_core.ranges import within
 
 if TYPE_CHECKING:
     from oneglance_apps.watch.event_poster import EventPoster
@@ -49,31 +50,55 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help=f"where the server is [ONEGLANCE_SERVER, else {SERVER_ADDRESS}]",
     )
     command.add_argument(
-        "--timeout", type=_positive, default=30.0, metavar="SECONDS", help="deadline of the first calls [30]"
+        "--timeout",
+        type=within(float, above=0),
+        default=30.0,
+        metavar="SECONDS",
+        help="deadline of the first calls [%(default)g]",
     )
-    command.add_argument("--tau", type=_not_negative, help="threshold, squared L2 [the gallery's, else the model's]")
     command.add_argument(
-        "--fps", type=_positive, default=5.0, metavar="N", help="frames looked at per second, at most [5]"
+        "--tau", type=within(float, least=0), help="threshold, squared L2 [the gallery's, else the model's]"
     )
     command.add_argument(
-        "--max-side", type=_whole, default=1280, metavar="PIXELS", help="larger frames are shrunk to that [1280]"
+        "--fps",
+        type=within(float, above=0),
+        default=5.0,
+        metavar="N",
+        help="frames looked at per second, at most [%(default)g]",
+    )
+    command.add_argument(
+        "--max-side",
+        type=within(int, least=1),
+        default=WatchSettings.max_side,
+        metavar="PIXELS",
+        help="larger frames are shrunk to that [%(default)s]",
     )
     command.add_argument(
         "--small-faces",
         choices=["never", "when-none", "always"],
-        default="never",
-        help="search for faces below the detector's window, too; slow on every empty frame [never]",
+        default=WatchSettings.small_faces,
+        help="search for faces below the detector's window, too; slow on every empty frame [%(default)s]",
     )
-    command.add_argument("--confirm", type=_whole, default=2, metavar="N", help="frames that must agree on a name [2]")
+    command.add_argument(
+        "--confirm",
+        type=within(int, least=1),
+        default=AppearanceRules.confirm,
+        metavar="N",
+        help="frames that must agree on a name [%(default)s]",
+    )
     command.add_argument(
         "--unknown-after",
-        type=_not_negative,
-        default=1.0,
+        type=within(float, least=0),
+        default=AppearanceRules.unknown_after,
         metavar="SECONDS",
-        help="how long a face must stay unknown to be announced [1]",
+        help="how long a face must stay unknown to be announced [%(default)g]",
     )
     command.add_argument(
-        "--gone", type=_positive, default=3.0, metavar="SECONDS", help="unseen for so long, an appearance is over [3]"
+        "--gone",
+        type=within(float, above=0),
+        default=AppearanceRules.gone,
+        metavar="SECONDS",
+        help="unseen for so long, an appearance is over [%(default)g]",
     )
     command.add_argument("--leave", action="store_true", help="an event when an appearance is over, too")
     command.add_argument("--json", action="store_true", help="print events as JSON, one per line")
@@ -98,10 +123,9 @@ async def _watch(o: argparse.Namespace) -> int:
     from oneglance.client.errors import OneglanceError
     from oneglance_apps.frames.sources import SourceError, source_from
     from oneglance_apps.watch import events
-    from oneglance_apps.watch.appearances import AppearanceRules
     from oneglance_apps.watch.event_poster import EventPoster
     from oneglance_apps.watch.events import Event
-    from oneglance_apps.watch.watcher import Watcher, WatchSettings
+    from oneglance_apps.watch.watcher import Watcher
 
     progress = Progress()
 
@@ -188,24 +212,3 @@ def _summary(counts: "WatchCounts", damaged: int, poster: "EventPoster | None") 
         f"{counts.refused} frames refused, the last: {counts.refusal}" if counts.refused else "",
         f"{poster.delivered} events posted, {poster.given_up} not delivered" if poster else "",
     )
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be more than 0")
-    return number
-
-
-def _not_negative(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be 0 or more")
-    return number
-
-
-def _whole(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
-    return number

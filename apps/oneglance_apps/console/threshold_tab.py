@@ -23,6 +23,7 @@ from oneglance_apps.console.wording import (
     utc,
 )
 from oneglance_apps.text import counted, distance
+from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.measures import DetPoint, Scores, det_curve
 
 UNMEASURED_FLOOR = 1e-4  # lowest rate of the DET chart when there are no probes
@@ -83,7 +84,9 @@ class ThresholdTab:
                 ui.button("Forget", on_click=self._forget_probes).props("flat no-caps")
             self.measured = ui.label().classes("measured")
             with ui.row().classes("actions"):
-                self.target_fpir = ui.number("target FPIR, %", value=1, min=0.001, max=99).props("outlined dense")
+                self.target_fpir = ui.number("target FPIR, %", value=100 * TARGET_FPIR, min=0.001, max=99).props(
+                    "outlined dense"
+                )
                 ui.button("Try", on_click=lambda: self._calibrate(dry_run=True)).props("outline no-caps")
                 ui.button("Calibrate", on_click=lambda: self._calibrate(dry_run=False)).props("unelevated no-caps")
             self.calibrated = ui.label().classes("calibrated")

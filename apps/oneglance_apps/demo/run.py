@@ -3,10 +3,8 @@
 import json
 import os
 import platform
-import shlex
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -21,6 +19,7 @@ from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.folder import read_folder
 from oneglance_apps.demo.page import write_page
 from oneglance_apps.demo.results import Deletion, DemoResults
+from oneglance_apps.demo.settings import DemoSettings
 from oneglance_apps.demo.step_printer import StepPrinter
 from oneglance_apps.demo.styles import picture_candidates, stylize_all
 from oneglance_apps.demo.timed_calls import GALLERY, Enrollment, Identification, Probe
@@ -33,37 +32,10 @@ VERIFIED_PAIRS = 200  # of each kind
 ACKNOWLEDGED = 150  # enrollments before the kill, at least
 
 
-@dataclass(frozen=True)
-class DemoSettings:
-    """images: a folder of pictures; None: characters are drawn.
-
-    out: the page to write. subjects, strangers: how many at most. seed: of drawings and random choices.
-    fpir: target of the threshold, which is fitted on other strangers; in (0, 1).
-    keep_data: the server's data directory, kept afterwards; None: a temporary one.
-    models: model folders of the server; without any it loads the bundled models.
-    """
-
-    images: Path | None = None
-    out: Path = Path("oneglance-demo.html")
-    subjects: int = 200
-    strangers: int = 100
-    seed: int = 0
-    fpir: float = 0.05
-    keep_data: Path | None = None
-    models: tuple[Path, ...] = ()
-
-    @property
-    def command(self) -> str:
-        """The command line that repeats this run."""
-        words: list[object] = ["oneglance", "demo"]
-        words += ["--images", self.images] if self.images else []
-        words += ["--subjects", self.subjects, "--strangers", self.strangers, "--seed", self.seed]
-        words += ["--fpir", self.fpir]
-        return shlex.join(map(str, words))
-
-
-def run_demo(settings: DemoSettings, printer: StepPrinter) -> DemoResults:
+def run_demo(settings: DemoSettings, printer: StepPrinter, models: tuple[Path, ...] = ()) -> DemoResults:
     """Run the demo, write the page, and return the results.
+
+    models: model folders of the server; without any it loads the bundled models.
 
     However it ends, it leaves only the page and ``keep_data``. Raises DemoError, ServerProcessError, OneglanceError,
     OSError.
@@ -75,7 +47,7 @@ def run_demo(settings: DemoSettings, printer: StepPrinter) -> DemoResults:
         printer.title(f"oneglance {version('oneglance')}: seen once, known after.")
         collection = _collect(settings, printer)
         data_dir = settings.keep_data or scratch / "data"
-        server = stack.enter_context(ServerProcess(data_dir, scratch / "server.log", settings.models))
+        server = stack.enter_context(ServerProcess(data_dir, scratch / "server.log", models))
         results = _serve_and_measure(settings, collection, server, printer)
         printer.step("Stop the server and write the page")
         server.stop()
@@ -90,8 +62,6 @@ def _check(settings: DemoSettings) -> None:
     folder = settings.out.resolve().parent
     if settings.out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise DemoError(f"can't write {settings.out}")
-    if not 0 < settings.fpir < 1:
-        raise DemoError(f"an FPIR lies between 0 and 1, not at {settings.fpir}")
     keep = settings.keep_data
     if keep and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise DemoError(f"{keep}: the demo keeps its data in a new or an empty folder")

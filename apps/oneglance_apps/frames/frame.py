@@ -7,10 +7,12 @@ from pathlib import Path
 import av
 from PIL import Image, ImageOps
 
+from oneglance.defaults import MAX_MESSAGE_BYTES
 from oneglance_apps.frames.moment import Moment
+from oneglance_apps.picture_formats import FRAME_QUALITY
 
 MAX_UNCHANGED_BYTES = 8 << 20  # larger picture files are encoded again
-MAX_FILE_BYTES = 60 << 20  # of a picture file; a gRPC message holds 64 MiB
+MAX_FILE_BYTES = MAX_MESSAGE_BYTES - (4 << 20)  # of a picture file, in one message
 
 
 @dataclass(frozen=True)
@@ -74,5 +76,5 @@ def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float]) -> 
     if size != image.size:
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=95, subsampling=0)
+    image.save(buffer, "JPEG", quality=FRAME_QUALITY, subsampling=0)
     return EncodedFrame(buffer.getvalue(), width / size[0], height / size[1])

@@ -13,12 +13,12 @@ from oneglance.client.errors import from_error
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
 from oneglance_apps.frames.sources import SourceError, VideoSource
+from oneglance_apps.picture_formats import FRAME_QUALITY
 from oneglance_apps.repaint.files import VIDEO_CONTAINERS
 from oneglance_apps.repaint.style_choice import StyleChoice
 from oneglance_apps.repaint.video_writer import VideoWriter
 from oneglance_core.files import replacing
 
-FRAME_QUALITY = 95  # of the JPEGs that frames are sent and answered as, unless the user sets one
 NO_MAX_SIDE = 65_535  # the largest side of a JPEG
 EVERY_FRAME = 1e6  # frames a second: more than any video has
 

@@ -19,29 +19,15 @@ An appearance is one face followed over frames. For every input:
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.watch.events import Event, EventKind
+from oneglance_apps.watch.settings import AppearanceRules
 from oneglance_apps.watch.track import OTHER_SUBJECT, Observation, Track
 
 RECENT = 5  # times ``confirm``: how many frames count for an announcement
 SAME_PLACE = 0.5  # of a face's side: faces nearer to each other than that are in the same place
 ROUNDING = 1e-6  # seconds
-
-
-@dataclass(frozen=True)
-class AppearanceRules:
-    """When to announce what.
-
-    confirm: frames that must agree, >= 1.
-    unknown_after: seconds that a face must stay unknown, >= 0.
-    gone: seconds unseen after which an appearance is over, > 0.
-    """
-
-    confirm: int = 2
-    unknown_after: float = 1.0
-    gone: float = 3.0
 
 
 class Appearances:

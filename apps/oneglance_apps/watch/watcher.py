@@ -5,13 +5,13 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 
 from oneglance.client.async_client import AsyncClient
 from oneglance.client.errors import InternalError, UnavailableError, from_error
-from oneglance.client.requests import SmallFaces, identify_request, photo
+from oneglance.client.requests import identify_request, photo
 from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
     IdentifyRequest,
@@ -21,9 +21,10 @@ from oneglance.v1.identification_pb2 import (
 from oneglance_apps.frames.frame import EncodedFrame
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.frames.sources import Source
-from oneglance_apps.watch.appearances import AppearanceRules, Appearances
+from oneglance_apps.watch.appearances import Appearances
 from oneglance_apps.watch.events import Event
 from oneglance_apps.watch.frame_reader import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, FrameReader
+from oneglance_apps.watch.settings import WatchSettings
 from oneglance_apps.watch.track import Box, Observation
 
 MAX_UNANSWERED = 4  # frames sent that wait for their answer
@@ -36,21 +37,6 @@ TEMPORARY_ERRORS = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.INTERNAL,
 )
-
-
-@dataclass(frozen=True)
-class WatchSettings:
-    """How to watch.
-
-    tau: threshold, squared L2; None: the gallery's.
-    max_side: frames are sent with at most so many pixels on the longer side.
-    """
-
-    gallery: str
-    tau: float | None = None
-    max_side: int = 1280
-    small_faces: SmallFaces = "never"
-    rules: AppearanceRules = field(default_factory=AppearanceRules)
 
 
 @dataclass

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oneglance_apps.frames.moment import Moment
-from oneglance_apps.watch.appearances import AppearanceRules, Appearances
+from oneglance_apps.watch.appearances import Appearances
 from oneglance_apps.watch.events import Event
+from oneglance_apps.watch.settings import AppearanceRules
 from oneglance_apps.watch.track import Box, Observation
 
 STEP = 0.2  # 5 frames a second

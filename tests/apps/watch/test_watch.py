@@ -19,8 +19,8 @@ from oneglance.client.errors import UnavailableError
 from oneglance_apps.cli import main
 from oneglance_apps.frames.sources import source_from
 from oneglance_apps.watch import watcher
-from oneglance_apps.watch.appearances import AppearanceRules
 from oneglance_apps.watch.events import Event
+from oneglance_apps.watch.settings import AppearanceRules, WatchSettings
 from oneglance_server.app import Server
 from tests.apps.watch.test_events import Receiver, receiver  # noqa: F401
 from tests.apps.watch.test_frames import Camera, no_proxy, serving  # noqa: F401
@@ -206,7 +206,7 @@ async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monke
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
             with serving(Door) as url:
-                settings = watcher.WatchSettings("people", rules=AppearanceRules(gone=0.3))
+                settings = WatchSettings("people", rules=AppearanceRules(gone=0.3))
                 watch = watcher.Watcher(client, source_from(url, 20), settings, seen.put_nowait, told.append)
                 watching = asyncio.create_task(watch.run())
                 assert (await asyncio.wait_for(seen.get(), 30)).subject_id == "ann"
@@ -236,7 +236,7 @@ async def test_a_file_does_not_go_on_when_the_server_goes_away(tmp_path: Path, s
             watch = watcher.Watcher(
                 client,
                 source_from(str(video), 25),
-                watcher.WatchSettings("people"),
+                WatchSettings("people"),
                 lambda event: process.kill(),
                 print,
             )
@@ -255,7 +255,7 @@ async def test_a_camera_notices_a_server_that_hangs(tmp_path: Path, monkeypatch:
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
             with serving(Door) as url:
-                settings = watcher.WatchSettings("people", rules=AppearanceRules(gone=0.3))
+                settings = WatchSettings("people", rules=AppearanceRules(gone=0.3))
                 watch = watcher.Watcher(client, source_from(url, 20), settings, seen.put_nowait, told.append)
                 watching = asyncio.create_task(watch.run())
                 assert (await asyncio.wait_for(seen.get(), 30)).subject_id == "ann"
@@ -286,7 +286,7 @@ async def test_a_file_fails_when_the_server_hangs(tmp_path: Path, monkeypatch: p
             watch = watcher.Watcher(
                 client,
                 source_from(str(video), 25),
-                watcher.WatchSettings("people"),
+                WatchSettings("people"),
                 lambda event: os.kill(process.process.pid, signal.SIGSTOP) if event.kind == "identified" else None,
                 print,
             )
@@ -314,7 +314,7 @@ async def test_a_camera_that_shows_nothing_new_is_not_the_server_s_silence(
     with serving(Sleepy) as url:
         async with AsyncClient(server.address) as client:
             watch = watcher.Watcher(
-                client, source_from(url, 100), watcher.WatchSettings("people"), lambda event: None, told.append
+                client, source_from(url, 100), WatchSettings("people"), lambda event: None, told.append
             )
             watching = asyncio.create_task(watch.run())
             while watch.counts.answered < 25:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import Message
 
 from oneglance.client.sync_client import Client
-from oneglance_apps.cli import client as calls
 from oneglance_apps.cli import stylize_text
-from oneglance_apps.cli.client import Options, command
+from oneglance_apps.cli.commands import Options, call_options, command, run_with_client
 from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, FRAME_QUALITY, SUFFIX_OF_FORMAT
 from oneglance_apps.repaint.files import VIDEO_CONTAINERS, check_out, picture_format
 from oneglance_apps.repaint.folder import TaskResult, plan, repaint_folder
@@ -83,9 +82,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[calls.common(300.0, "a video has none")],
+        parents=[call_options(300.0, "a video has none")],
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, needs="videos need: pip install 'oneglance[watch]'")
     add = parser.add_argument
     add("source", metavar="IN", help="a picture, a folder of pictures, a video, or - for a picture from stdin")
     add("out", metavar="OUT", help="what it becomes, or - for stdout")
@@ -131,14 +130,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def run(o: Options) -> int:
-    try:
-        with exit_on_signals():
-            return calls.run(o, lambda client: _stylize(client, o))
-    except ModuleNotFoundError as error:
-        if error.name not in ("av", "PIL"):
-            raise
-        print(f"oneglance: {error}; videos need: pip install 'oneglance[watch]'", file=sys.stderr)
-        return 1
+    with exit_on_signals():
+        return run_with_client(o, lambda client: _stylize(client, o))
 
 
 def _stylize(client: Client, o: Options) -> None:

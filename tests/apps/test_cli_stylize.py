@@ -1,4 +1,4 @@
-"""``oneglance stylize`` against a real server with the tiny stylizer: what comes out, and what never does."""
+"""``oneglance stylize`` with a real server and a tiny stylizer: its outputs, and what it must never leave."""
 
 import argparse
 import io
@@ -53,7 +53,7 @@ def noise(seed: int, height: int = 48, width: int = 64) -> Picture:
 
 
 def blobs(seed: int, height: int = 48, width: int = 64) -> Picture:
-    """Smooth, as a video codec likes it."""
+    """A smooth picture, which a video codec keeps well."""
     small = Image.fromarray(noise(seed, 4, 5))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
 
@@ -200,7 +200,7 @@ def test_misuse_is_told_before_anything_is_sent(run: Run, tmp_path: Path, capsys
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Seven pictures, of which one is none, a text and a hidden picture."""
+    """Seven picture files, one of them not a picture; a text; and a hidden picture."""
     root = tmp_path / "photos"
     (root / "a" / "b").mkdir(parents=True)
     (root / ".hidden").mkdir()
@@ -316,7 +316,7 @@ def test_what_no_picture_survives_ends_a_folder_at_once(
 
 
 def test_a_full_queue_is_waited_for(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixteen calls in flight, for a server that lets two wait."""
+    """Sixteen calls at the same time, to a server with a queue of two."""
     monkeypatch.setattr("oneglance_apps.repaint.picture.PAUSE_SECONDS", 0.02)
     for i in range(30):
         (photos / f"more-{i}.png").write_bytes(png(noise(i)))
@@ -358,7 +358,7 @@ def test_ctrl_c_in_a_folder_leaves_whole_pictures(
 
 
 def read_video(path: Path) -> tuple[Any, list[Picture], list[float]]:
-    """The stream, its frames and their times."""
+    """The stream of a video, its frames and their times."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
@@ -404,7 +404,7 @@ def test_uneven_times_and_the_largest_side(run: Run, tmp_path: Path) -> None:
 
 
 def write_sound(path: Path, codec: str, video: str = "mpeg4") -> None:
-    """A second of gray, and of a tone."""
+    """A video of one second: gray pictures and a tone."""
     with av.open(str(path), "w") as container:
         pictures: Any = container.add_stream(video, rate=20)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"

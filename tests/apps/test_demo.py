@@ -1,4 +1,4 @@
-"""The demo: its figures against brute force, and the whole of it on a real server."""
+"""The demo: its figures compared with brute force, and complete runs on a real server."""
 
 import io
 import math
@@ -48,7 +48,7 @@ SECTIONS = {
 
 
 def outcomes(seed: int, mated: int, non_mated: int, tau: float, subjects: int = 12) -> Figures:
-    """Random answers of a server that decides at ``tau``; distances of two decimals, so that ties occur."""
+    """Random answers of a server that decides at ``tau``; distances with two decimals, so that ties occur."""
     rng = random.Random(seed)
     pictures = [drawing(np.full((9, 9), i, np.uint8), str(i)) for i in range(3)]
 
@@ -145,7 +145,7 @@ def test_cards_are_chosen_by_rule_and_show_the_mate() -> None:
     enrolled = {f"s{j}": drawing(np.full((9, 9), j, np.uint8), f"s{j}") for j in range(12)}
     shown = {group.title: group for group in probe_cards.groups(figures, enrolled, 0, "drawing")}
     assert shown == {group.title: group for group in probe_cards.groups(figures, enrolled, 0, "drawing")}
-    wrong = shown["Worst: taken for somebody else"].cards
+    wrong = shown["Worst: identified as another subject"].cards
     expected = sorted((o for o in figures.mated if o.identified not in (None, o.mate)), key=lambda o: o.nearest)
     assert [card.subject_id for card in wrong] == [o.identified for o in expected[: probe_cards.GROUP_SIZE]]
     let_in = [o for o in figures.non_mated if o.identified]
@@ -172,7 +172,7 @@ def test_characters_are_reproducible_and_never_those_of_training() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six subjects, four of them a level deeper; one has a single picture, one a file that is none."""
+    """Six subjects, four of them one level deeper; one has a single picture, one a file that is not a picture."""
     root = tmp_path / "pictures"
     names = ["top/alpha", "beta & <b>", "group/a", "group/b", "group/c", "group/d"]
     for subject, name in zip(alphabet(99, 6, 4), names, strict=True):
@@ -269,7 +269,7 @@ def test_bad_settings_are_refused_before_anything_runs(tmp_path: Path, capsys: p
 
 
 class Page(HTMLParser):
-    """Ids, text, and every address that a browser would fetch."""
+    """The ids, the text, and every address that a browser would fetch."""
 
     VOID = frozenset({"meta", "link", "img", "br", "line", "rect", "path", "circle"})
 

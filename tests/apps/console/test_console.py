@@ -1,4 +1,4 @@
-"""The console in a real headless Chromium: what a person sees and does, and what must never happen."""
+"""The console in a headless Chromium: what a user sees and does, and what must never happen."""
 
 import base64
 import io
@@ -38,7 +38,7 @@ ORANGE = (255, 90, 0)
 
 @pytest.fixture
 def page(browser: Any, url: str, fake: FakeServer, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A page at a gallery of the test's own, where red Ruth and blue Boris are enrolled."""
+    """A page with a new gallery, in which Ruth (red) and Boris (blue) are enrolled."""
     fake.galleries.clear()
     fake.make("people", ruth=RED, boris=BLUE)
     with page_of(browser, url) as opened:
@@ -167,7 +167,7 @@ def test_a_threshold_set_by_hand_moves_every_mark(page: Any, fake: FakeServer) -
 
 
 def probe_folders(folder: Path) -> tuple[Path, Path]:
-    """Strangers of many hues, 2 photos each; and 2 new photos of Ruth and Boris, with one of nobody enrolled."""
+    """Strangers of many hues, 2 photos each; 2 new photos of Ruth and of Boris; and one of a person not enrolled."""
     for i in range(10):
         for j in range(2):
             path = folder / "strangers" / f"s{i}" / f"{j}.png"
@@ -419,7 +419,7 @@ def test_a_frame_of_the_camera_is_a_photo(page: Any) -> None:
 
 
 def test_drawings_are_shown_with_their_candidates(browser: Any, tmp_path: Path) -> None:
-    """The real server, with a tiny encoder that takes pictures as they are."""
+    """A real server with a tiny encoder that does not take photos."""
     drawing = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8))
     buffer = io.BytesIO()
     drawing.save(buffer, "PNG")

@@ -1,4 +1,4 @@
-"""The rules of appearances, by example and for anything that may come in."""
+"""The rules of appearances, on examples and on random input."""
 
 import random
 from collections import Counter
@@ -21,7 +21,7 @@ Frames = list[list[Observation]]
 
 
 def seen(name: str | None, x: float = 100, distance: float = 0.2, nearest: str | None = None) -> Observation:
-    """A face of 100 pixels at x."""
+    """A face with sides of 100 pixels at x."""
     return Observation(name, name or nearest or "zoe", distance if name else distance + TAU, Box(x, 50, 100, 100))
 
 
@@ -36,7 +36,7 @@ def play(frames: Frames, rules: AppearanceRules | None = None, step: float = STE
 
 
 def told(frames: Frames, rules: AppearanceRules | None = None) -> list[tuple[str, str | None]]:
-    """What is announced, without the leaving."""
+    """The announced events, without "left"."""
     return [(e.kind, e.subject_id) for e in play(frames, rules) if e.kind != "left"]
 
 

@@ -1,4 +1,4 @@
-"""Events as lines, as JSON, and at a receiver that is there, comes back, refuses, or is down."""
+"""Events as text and JSON, and posted to a receiver that works, recovers, refuses, or is down."""
 
 import base64
 import json
@@ -61,7 +61,7 @@ def test_lines_are_aligned() -> None:
 
 
 class Receiver:
-    """Answers with ``statuses`` one after the other, then 204; keeps what it accepted."""
+    """Answers with ``statuses`` in order, then 204; keeps the events that it accepted."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []

@@ -1,4 +1,4 @@
-"""What is read of files, folders and streams, and what is said of those that can't be."""
+"""Reading frames of files, folders and streams, and the messages for those that can't be read."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""``oneglance watch`` against a real server with the pixels model: whole frames, no faces."""
+"""``oneglance watch`` with a real server and the pixels model: whole frames, no faces."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ def show(path: Path, *seeds: int, each: int = 25) -> Path:
 
 
 def watched(server: Server, capsys: Capture, *words: str, status: int = 0) -> tuple[list[dict[str, Any]], str]:
-    """The events, and what was said on stderr."""
+    """The events, and the output on stderr."""
     assert main(["watch", "--server", server.address, "--json", *words]) == status
     out, err = capsys.readouterr()
     return [json.loads(line) for line in out.splitlines()], err
@@ -171,7 +171,7 @@ def test_frames_that_are_all_refused_are_a_failure(server: Server, tmp_path: Pat
 
 
 class Door(Camera):
-    """A camera that shows Ann for good."""
+    """A camera that shows Ann all the time."""
 
     length = 100_000
 

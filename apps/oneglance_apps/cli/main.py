@@ -56,7 +56,7 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 refused or failed, 2 misused."""
+    """Run one command. Returns the exit status: 0 done, 1 refused or failed, 2 wrong arguments."""
     given = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files and of subjects may be anything

@@ -26,7 +26,7 @@ watched frame by frame to its end. Of a camera or a stream the newest frame is
 taken; when it breaks off it is opened again.
 
 Ctrl-C ends it, with a summary. Exit status 0: done, or Ctrl-C at a camera or
-stream; 1: failed; 2: misused; 130: Ctrl-C before the end of a file or folder.
+stream; 1: failed; 2: wrong arguments; 130: Ctrl-C before the end of a file or folder.
 """
 STOP_SECONDS = 3.0  # after Ctrl-C, for the answers to frames already sent
 POST_SECONDS = 10.0  # at the end, for events not posted yet

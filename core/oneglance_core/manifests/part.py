@@ -1,4 +1,4 @@
-"""What every part of a manifest is made of.
+"""The base of a manifest and of everything inside one.
 
 Errors::
 
@@ -20,5 +20,5 @@ class Part(Frozen):
 
 
 def canonical(value: Any) -> bytes:
-    """The one JSON text of a value that digests are taken of: keys sorted, no spaces, UTF-8."""
+    """The JSON text of ``value`` that digests are taken of: keys sorted, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

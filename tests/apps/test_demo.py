@@ -259,8 +259,8 @@ def test_bad_settings_are_refused_before_anything_runs(tmp_path: Path, capsys: p
         (["--out", str(tmp_path / "nowhere" / "page.html")], "can't write"),
         (["--keep-data", str(tmp_path / "kept")], "empty folder"),
         (["--subjects", "1"], "2 subjects"),
-        (["--seed", "-1"], "a seed is between"),
-        (["--fpir", "1"], "between 0 and 1"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--fpir", "1"], "--fpir must be less than 1, got 1.0"),
         (["--seed", str(2**31)], "a seed is between"),
     ):
         assert main(["demo", "--out", str(tmp_path / "page.html"), *arguments]) == 1

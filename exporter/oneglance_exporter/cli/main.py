@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oneglance_core.folder import read_any_model_folder, read_model_folder, write_model_folder
-from oneglance_core.manifests import DetectorManifest, EncoderManifest, ModelFolderError
+from oneglance_core.manifests import ModelFolderError
 from oneglance_exporter.cli import style
 from oneglance_exporter.cli.options import add_settings, given_settings, model_name
 from oneglance_exporter.encoder.settings import TrainSettings
@@ -133,14 +133,11 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _quantize(options: argparse.Namespace, arguments: list[str]) -> None:
-    manifest = read_any_model_folder(options.model).manifest
-    described = ", ".join(Path(path).name for path in options.data)
-    if isinstance(manifest, EncoderManifest):
-        print(_quantize_encoder(options, described))
-    elif isinstance(manifest, DetectorManifest):
-        print(_quantize_detector(options, described))
-    else:
-        raise SettingsError(f"{options.model}: holds {manifest.kind}; encoders and face detectors can be quantised")
+    kind = read_any_model_folder(options.model).manifest.kind
+    quantizers = {"encoder": _quantize_encoder, "detector": _quantize_detector}
+    if kind not in quantizers:
+        raise SettingsError(f"{options.model}: holds {kind}; encoders and face detectors can be quantised")
+    print(quantizers[kind](options, ", ".join(Path(path).name for path in options.data)))
 
 
 def _quantize_encoder(options: argparse.Namespace, described: str) -> str:

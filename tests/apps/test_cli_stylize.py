@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import itertools
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,15 +22,18 @@ import pytest
 from PIL import Image
 
 from oneglance import Client
+from oneglance.client.errors import ResourceExhaustedError
 from oneglance_apps.cli import main
 from oneglance_apps.cli.main import parser
 from oneglance_apps.repaint import folder
 from oneglance_core.progress import Progress
 from oneglance_server.app import Server
+from oneglance_server.engines.stylizer import Stylizer
 from tests.apps.watch.videos import Picture, write_video
 from tests.pictures import png
 from tests.running import server_thread
 from tests.style_models import style_model, tinted
+from tests.waiting import PATIENCE_SECONDS, until
 
 Capture = pytest.CaptureFixture[str]
 Run = Callable[..., int]
@@ -294,7 +298,7 @@ def test_names_that_stdout_has_no_letters_for_hold_nothing_up(server: Server, tm
             [sys.executable, "-m", "oneglance_apps.cli", *map(str, words)],
             env={**os.environ, "PYTHONIOENCODING": encoding},
             capture_output=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
@@ -321,21 +325,28 @@ def test_a_full_queue_is_waited_for(tmp_path: Path, photos: Path, monkeypatch: p
     for i in range(30):
         (photos / f"more-{i}.png").write_bytes(png(noise(i)))
     (photos / "a" / "bad.jpg").unlink()
-    tried = 0
-    stylize = Client.stylize
+    refused = threading.Event()  # nothing is painted before
+    stylize, paint = Client.stylize, Stylizer.run
 
-    def counted(*words: Any, **more: Any) -> Any:
-        nonlocal tried
-        tried += 1
-        return stylize(*words, **more)
+    def noted(*words: Any, **more: Any) -> Any:
+        try:
+            return stylize(*words, **more)
+        except ResourceExhaustedError:
+            refused.set()
+            raise
 
-    monkeypatch.setattr(Client, "stylize", counted)
+    def held(*words: Any) -> Any:
+        assert refused.wait(PATIENCE_SECONDS)
+        return paint(*words)
+
+    monkeypatch.setattr(Client, "stylize", noted)
+    monkeypatch.setattr(Stylizer, "run", held)
     model = style_model(tmp_path / "tints")
     with server_thread(data_dir=tmp_path / "data", models=(model,), stylize_queue=2) as small:
         command = ["stylize", str(photos), str(tmp_path / "out"), *MOSS, "--server", small.address]
         assert main([*command, "--in-flight", "16"]) == 0
     assert len(names(tmp_path / "out")) == 36
-    assert tried > 36
+    assert refused.is_set()
 
 
 def test_ctrl_c_in_a_folder_leaves_whole_pictures(
@@ -477,9 +488,19 @@ def test_ctrl_c_in_a_video_leaves_nothing(run: Run, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_kill_in_the_middle_leaves_no_half_file(
-    server: Server, tmp_path: Path, number: signal.Signals, status: int
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
 ) -> None:
-    write_video(tmp_path / "in.mp4", [blobs(i % 7, 240, 320) for i in range(300)])
+    write_video(tmp_path / "in.mp4", [blobs(i % 7, 240, 320) for i in range(200)])
+    # The server paints enough frames for some to be written, but not the last ones before the program has ended.
+    painted, ended = itertools.count(1), threading.Event()
+    paint = Stylizer.run
+
+    def held(*words: Any) -> Any:
+        if next(painted) > 150:
+            assert ended.wait(PATIENCE_SECONDS)
+        return paint(*words)
+
+    monkeypatch.setattr(Stylizer, "run", held)
     command = [sys.executable, "-m", "oneglance_apps.cli", "stylize", "--server", server.address, *MOSS]
     with subprocess.Popen(
         [*command, str(tmp_path / "in.mp4"), str(tmp_path / "out.mp4")],
@@ -488,14 +509,13 @@ def test_a_kill_in_the_middle_leaves_no_half_file(
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     ) as process:
-        until = time.monotonic() + 60
-        while not (parts := [p for p in tmp_path.glob(".*.part") if p.stat().st_size]) and process.poll() is None:
-            assert time.monotonic() < until
-            time.sleep(0.005)
-        assert parts
-        assert process.poll() is None
-        process.send_signal(number)
-        _, words = process.communicate(timeout=60)
+        try:
+            until(lambda: any(p.stat().st_size for p in tmp_path.glob(".*.part")) or process.poll() is not None)
+            assert process.poll() is None
+            process.send_signal(number)
+            _, words = process.communicate(timeout=PATIENCE_SECONDS)
+        finally:
+            ended.set()
         assert process.returncode == status, words
     assert "Traceback" not in words
     assert not (tmp_path / "out.mp4").exists()

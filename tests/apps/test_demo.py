@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,6 +32,7 @@ from oneglance_apps.landscape import landscape, png
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
 from tests.style_models import STYLES, style_model
+from tests.waiting import PATIENCE_SECONDS
 
 SECTIONS = {
     "enrolled",
@@ -473,7 +473,7 @@ def test_a_terminated_demo_leaves_nothing_behind(tmp_path: Path) -> None:
         os.kill(server, 0)
         demo.send_signal(signal.SIGTERM)
         demo.stdout.read()
-        assert demo.wait(20) == 128 + signal.SIGTERM
+        assert demo.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
     assert list(tmp_path.iterdir()) == []
@@ -481,12 +481,10 @@ def test_a_terminated_demo_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file in the way")
-    begun = time.monotonic()
     with ServerProcess(tmp_path / "data", tmp_path / "log") as server:
-        with pytest.raises(DemoError, match="did not start"):
+        with pytest.raises(DemoError, match=r"did not start:\n(.*\n)*.*can't open .*/data"):
             server.start()
         assert server.pid is None
-    assert time.monotonic() - begun < 20
 
 
 def test_settings_of_other_servers_and_proxies_are_passed_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

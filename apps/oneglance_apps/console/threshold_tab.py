@@ -94,9 +94,8 @@ class ThresholdTab:
                         ui.button("Forget", on_click=self._forget_probes).props("flat no-caps")
                     self.measured = ui.label().classes("measured")
                     with ui.row().classes("actions"):
-                        self.target_fpir = ui.number("target FPIR, %", value=1, min=0.001, max=99).props(
-                            "outlined dense"
-                        )
+                        # Without min and max: NiceGUI would change what was typed, and it is to be refused.
+                        self.target_fpir = ui.number("target FPIR, %", value=1).props("outlined dense")
                         ui.button("Try", on_click=lambda: self._calibrate(dry_run=True)).props("outline no-caps")
                         ui.button("Calibrate", on_click=lambda: self._calibrate(dry_run=False)).props(
                             "unelevated no-caps"

@@ -13,6 +13,7 @@ from oneglance.client.errors import DETAIL_KEY
 from oneglance.v1 import stylization_pb2 as pb
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.stylization_pb2_grpc import StylizationServiceServicer
+from tests.waiting import PATIENCE_SECONDS
 
 DIGEST = "fc" * 32
 OTHER_DIGEST = "fd" * 32
@@ -51,7 +52,7 @@ class FakeStylizer(StylizationServiceServicer):
         if not sample:
             self.requests.append(settings)
             if self.slow:
-                self.slow.wait(30)
+                self.slow.wait(2 * PATIENCE_SECONDS)
         if not self.styles:
             _abort(context, grpc.StatusCode.FAILED_PRECONDITION, "STYLIZER_NOT_LOADED", "no stylizer is loaded")
         try:

@@ -5,7 +5,6 @@ import json
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from oneglance_apps.watch import events
 from oneglance_apps.watch.appearances import Box, Event, Moment
 from oneglance_apps.watch.events import Poster, as_json, as_record, as_text
 from oneglance_apps.watch.urls import shown
+from tests.waiting import PATIENCE_SECONDS, until
 
 ANN = Event("identified", 3, Moment(62, 12.4), "ann", "ann", 0.12345, 0.254, Box(10, 20.5, 96, 96), 2, 0.2)
 STRANGER = replace(ANN, kind="unknown", subject_id=None, moment=Moment(9, 1.8, datetime(2026, 1, 2, tzinfo=UTC)))
@@ -109,6 +109,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(events, "POST_TIMEOUT_SECONDS", PATIENCE_SECONDS)
 
 
 def post(url: str, count: int) -> tuple[Poster, list[str]]:
@@ -116,7 +117,7 @@ def post(url: str, count: int) -> tuple[Poster, list[str]]:
     poster = Poster(url, told.append)
     for i in range(count):
         poster.put({"n": i})
-    poster.close(20)
+    poster.close(PATIENCE_SECONDS)
     return poster, told
 
 
@@ -158,11 +159,10 @@ def test_trouble_of_any_kind_leaves_the_thread_alive(receiver: Receiver, monkeyp
     answer = poster._opener.open
     monkeypatch.setattr(poster._opener, "open", lambda *a, **k: "ä".encode("ascii"))
     poster.put({"n": 0})
-    while not told:
-        time.sleep(0.01)
+    until(lambda: told)
     monkeypatch.setattr(poster._opener, "open", answer)
     poster.put({"n": 1})
-    poster.close(20)
+    poster.close(PATIENCE_SECONDS)
     assert (poster.delivered, poster.given_up) == (1, 1)
 
 
@@ -189,6 +189,7 @@ def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, receive
     poster = Poster(receiver.url, lambda words: None)
     for i in range(3):
         poster.put({"n": i})
+    until(lambda: receiver.requests == 1)
     poster.close(0.3)
     assert (poster.delivered, poster.given_up) == (0, 3)
 

@@ -19,6 +19,7 @@ from oneglance_apps.watch.appearances import Moment
 from oneglance_apps.watch.feed import Feed
 from oneglance_apps.watch.frames import Encoded, Frame, SourceError, Video, source_from
 from tests.apps.watch.videos import level, write_video
+from tests.waiting import reached
 
 
 def read(path: Path | str, fps: float = 5) -> list[Frame]:
@@ -258,12 +259,13 @@ async def test_a_live_source_gives_the_newest_frame_and_comes_back_when_it_break
         await feed.open()
         assert source.live
         first = await feed.next()
-        await asyncio.sleep(0.1)
+        await reached(lambda: feed.dropped)
+        dropped = feed.dropped
         second = await feed.next()
         assert first is not None
         assert second is not None
         assert second.moment.frame > first.moment.frame + 1
-        assert 0 < feed.dropped < second.moment.frame - first.moment.frame  # those due, and not taken
+        assert 0 < dropped < second.moment.frame - first.moment.frame  # those due, and not taken
         assert second.moment.time is not None
         assert second.moment.seconds > first.moment.seconds
         # 20 frames a connection: later ones come over a new one.

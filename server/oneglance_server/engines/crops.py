@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from oneglance_core.faces.crops import CropOutcome, CropRequest, crop_faces
-from oneglance_core.faces.finder import FaceFinder
+from oneglance_core.faces.finder import FaceFinder, FaceSearch
 from oneglance_core.pictures import PictureLimits
 from oneglance_server.engines.faces import Detector, Landmarks
 
@@ -25,23 +25,13 @@ class FaceCropper:
         detector: Detector,
         landmarks: Landmarks,
         limits: PictureLimits,
-        *,
-        min_face: int,
-        search_pixels: int,
-        max_faces: int,
+        search: FaceSearch,
         on_stage: StageObserver,
     ) -> None:
         self.detector = detector
         self.landmarks = landmarks
         self._limits = limits
-        self._finder = FaceFinder(
-            detector.score,
-            detector.manifest,
-            landmarks.points,
-            min_face=min_face,
-            search_pixels=search_pixels,
-            max_faces=max_faces,
-        )
+        self._finder = FaceFinder(detector.score, detector.manifest, landmarks.points, search)
         self._on_stage = on_stage
 
     def crop(self, requests: Sequence[CropRequest]) -> list[CropOutcome]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
+from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import squared_l2
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_index import Candidate, Found, Gallery, GalleryStore, Search
@@ -13,8 +14,6 @@ from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import Threads
 from oneglance_server.service.content import (
-    DEFAULT_CANDIDATES,
-    MAX_CANDIDATES,
     MAX_LISTED,
     MAX_MATCHES,
     MAX_PROBES,
@@ -107,7 +106,7 @@ class IdentificationService:
     ) -> Identified:
         """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none."""
         check_count("probes", probes, MAX_PROBES)
-        candidates = check_size("max_candidates", max_candidates, DEFAULT_CANDIDATES, MAX_CANDIDATES)
+        candidates = check_size("max_candidates", max_candidates, CANDIDATES, MAX_CANDIDATES)
         _check_listed(candidates, len(probes))
         gallery = self._gallery(gallery_id)
         threshold = self._thresholds.of_gallery(gallery, 0, tau)  # its size is known only after the search

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from oneglance.defaults import MAX_PAGE_SIZE, PAGE_SIZE
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1.face_pb2 import FaceSelector
@@ -18,8 +19,6 @@ from oneglance_server.calls import Call, caller_at
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
 from oneglance_server.service.content import (
-    DEFAULT_PAGE,
-    MAX_PAGE,
     ClientEncoding,
     Content,
     Picture,
@@ -97,7 +96,7 @@ def small_faces_from(value: int, path: str) -> SmallFaces:
 
 def page_from(size: int, token: str) -> tuple[int, str | None]:
     """(page size, id to continue after). Raises InvalidRequest."""
-    size = check_size("page_size", size, DEFAULT_PAGE, MAX_PAGE)
+    size = check_size("page_size", size, PAGE_SIZE, MAX_PAGE_SIZE)
     if not token:
         return size, None
     try:

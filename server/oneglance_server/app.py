@@ -1,4 +1,4 @@
-"""The composition root: settings in, a running server out. The CLI, the demo and the tests all start it here."""
+"""A server's life: bind, load, serve, drain, close. The CLI, the demo and the tests all start it here."""
 
 import asyncio
 import functools
@@ -24,28 +24,14 @@ from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServic
 from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
-from oneglance_core.faces.finder import FaceSearch
-from oneglance_core.pictures import PictureLimits
 from oneglance_index import Gallery, GalleryError, GalleryStore, IndexSettings, LocalGalleries, OpenProgress
 from oneglance_server.admission import Limiter
+from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
-from oneglance_server.engines.crops import FaceCropper
 from oneglance_server.errors import StartupError
-from oneglance_server.loading import Models, load_models, picture_limits
+from oneglance_server.loading import load_models
 from oneglance_server.metrics import Metrics
-from oneglance_server.offload import Threads
-from oneglance_server.service.calibrating import CalibrationService
-from oneglance_server.service.detection import DetectionService
-from oneglance_server.service.encoders import Encoders
-from oneglance_server.service.encoding import CropBatcher, Encoding
-from oneglance_server.service.enrollment import EnrollmentService
-from oneglance_server.service.galleries import GalleryService
-from oneglance_server.service.identification import IdentificationService
-from oneglance_server.service.models import ModelService
-from oneglance_server.service.services import ReadinessGate, Services
-from oneglance_server.service.styles import Stylizers
-from oneglance_server.service.stylizing import StylizationService, StylizeLimits
-from oneglance_server.service.thresholds import Thresholds
+from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
 from oneglance_server.servicers.identification import IdentificationServicer
@@ -68,7 +54,6 @@ SERVICES = tuple(
     )
 )
 _READ_THREADS = 4
-_SCANS_AT_ONCE = 2
 
 
 class Server:
@@ -153,53 +138,13 @@ class Server:
         """Read and check models and galleries, then serve."""
         settings = self.settings
         loop = asyncio.get_running_loop()
-        encode_pool = self._pool("encode", settings.encoder_workers)
-        # One thread per GPU: FAISS's GPU resources are not safe for two.
-        search_pool = self._pool("search", _SCANS_AT_ONCE if settings.device == "cpu" else 1)
         read_pool = self._pool("read", _READ_THREADS)
         stylize_pool = self._pool("stylize", settings.stylize_workers, yield_to_others)
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
         store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings)
-        limits = picture_limits(settings)
-        cropper = self._cropper(models, limits)
-        encoding = Encoding(
-            models.encoders,
-            self._crops(cropper) if cropper else None,
-            limits,
-            encode_pool,
-            workers=settings.encoder_workers,
-            max_batch=settings.max_batch,
-            max_queue=settings.encode_queue,
-            observer=self._metrics.stage("encode"),
-        )
-        reads, encoders, thresholds = Threads(read_pool), Encoders(models.encoders), Thresholds(models.encoders)
-        stylizers = Stylizers(models.painters)
-        identification = IdentificationService(
-            store,
-            reads,
-            encoders,
-            encoding,
-            thresholds,
-            search_pool,
-            workers=1,
-            max_batch=settings.max_search_batch,
-            max_queue=settings.search_queue,
-            observer=self._metrics.stage("search"),
-            on_decision=self._metrics.decision,
-        )
-        galleries = GalleryService(store, reads, encoders, thresholds, on_deleted=identification.forget)
         self._metrics.watch_galleries(lambda: _all_galleries(store))
-        self._gate.open(
-            Services(
-                models=ModelService(models.loaded, encoders, thresholds),
-                galleries=galleries,
-                enrollment=EnrollmentService(store, reads, encoding),
-                identification=identification,
-                detection=DetectionService(cropper, encoding, encoders),
-                calibration=CalibrationService(store, reads, galleries, identification),
-                stylization=self._stylization(stylizers, limits, stylize_pool),
-            )
-        )
+        pools = Pools(read_pool, stylize_pool, self._pool)
+        self._gate.open(make_services(settings, models, store, self._metrics, pools))
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         log.info(
             "serving",
@@ -233,49 +178,6 @@ class Server:
             http.shutdown()
             http.server_close()
             thread.join()
-
-    def _stylization(self, stylizers: Stylizers, limits: PictureLimits, pool: ThreadPoolExecutor) -> StylizationService:
-        settings = self.settings
-        return StylizationService(
-            stylizers,
-            pool,
-            StylizeLimits(
-                limits,
-                max_calls=settings.stylize_queue,
-                max_streams=settings.stylize_streams,
-                max_pixels=settings.max_stylize_pixels,
-                max_frame_pixels=settings.max_frame_pixels,
-                inflight_pixels=settings.stylize_inflight_pixels,
-                max_answer_bytes=settings.max_message_bytes,
-            ),
-            workers=settings.stylize_workers,
-            observer=self._metrics.stage("stylize"),
-            on_stage=self._metrics.stage_took,
-        )
-
-    def _cropper(self, models: Models, limits: PictureLimits) -> FaceCropper | None:
-        if models.detector is None or models.landmarks is None:
-            return None
-        settings = self.settings
-        return FaceCropper(
-            models.detector,
-            models.landmarks,
-            limits,
-            FaceSearch(min_face=settings.min_face, search_pixels=settings.search_pixels, max_faces=settings.max_faces),
-            self._metrics.stage_took,
-        )
-
-    def _crops(self, cropper: FaceCropper) -> CropBatcher:
-        settings = self.settings
-        return CropBatcher(
-            "photo",
-            cropper.crop,
-            self._pool("photo", settings.photo_workers),
-            workers=settings.photo_workers,
-            max_batch_rows=settings.max_photo_batch,
-            max_queue_rows=settings.photo_queue,
-            observer=self._metrics.stage("photo"),
-        )
 
     def _pool(self, name: str, threads: int, begin: Callable[[], None] | None = None) -> ThreadPoolExecutor:
         """``begin``: what each of its threads does first."""

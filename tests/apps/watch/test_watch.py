@@ -226,7 +226,7 @@ async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monke
                 await reached(lambda: there(seen))
                 process.kill()
                 await reached(lambda: told and not there(seen))
-                await reached(lambda: watch._reader and watch._feed.dropped)  # the camera goes on
+                await reached(lambda: watch._reader and watch._reader.dropped)  # the camera goes on
                 before = len(seen)
                 restarted = await asyncio.to_thread(
                     ServerProcess, tmp_path / "data", models=model, listen=process.address

@@ -101,7 +101,7 @@ class FairQueue(Generic[Item, Result]):
             if self._impatient and self._impatient + total > self.limit:
                 raise self.refusal()
             self._impatient += total
-        key = (call.caller, call.patient)
+        key = (call.caller.connection, call.patient)
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = _Line(key, self._clock, OrderedDict())

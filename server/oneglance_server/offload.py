@@ -20,9 +20,6 @@ class Threads:
         return await loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
 
 
-async def off_loop(heavy: bool, work: Callable[[], T]) -> T:
-    """What ``work`` returns: run at once when it is a matter of a few milliseconds at most, ``heavy`` work in a
-    thread."""
-    if not heavy:
-        return work()
+async def off_loop(work: Callable[[], T]) -> T:
+    """What ``work`` returns, run in a thread: for what takes more than a few milliseconds."""
     return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -105,7 +105,10 @@ class Encoding:
         Overloaded, DeadlinePassed.
         """
         encoder, batcher = self._encoders.get(space.digest, (None, None))
-        plan = await off_loop(_is_heavy(contents), lambda: make_plan(contents, space, encoder, faces))
+        if _is_heavy(contents):
+            plan = await off_loop(lambda: make_plan(contents, space, encoder, faces))
+        else:
+            plan = make_plan(contents, space, encoder, faces)
         if len(plan.given) == len(contents):
             return Encoded(plan.given, CLIENT, range(len(contents)), (None,) * len(contents), {})
         crops = await self._crop_all(call, plan) if plan.photos else {}

@@ -46,10 +46,13 @@ def call_of(context: grpc.aio.ServicerContext[Any, Any], *, patient: bool = Fals
 async def contents_from(examples: Sequence[pb.Example], path: str) -> list[Content]:
     """``path`` names the field that they are in. Raises InvalidRequest for the first that can't be read."""
     values = sum(len(example.encoding.values) for example in examples) if len(examples) > 1 else 0
-    return await off_loop(
-        values > _READ_ON_THE_LOOP,
-        lambda: [content_from(example, f"{path}[{i}]") for i, example in enumerate(examples)],
-    )
+    if values > _READ_ON_THE_LOOP:
+        return await off_loop(lambda: _contents(examples, path))
+    return _contents(examples, path)
+
+
+def _contents(examples: Sequence[pb.Example], path: str) -> list[Content]:
+    return [content_from(example, f"{path}[{i}]") for i, example in enumerate(examples)]
 
 
 def content_from(example: pb.Example, path: str) -> Content:

@@ -65,7 +65,10 @@ class SubjectServicer(SubjectServiceServicer):
         size, after = page_from(request.page_size, request.page_token)
         page = await self._gate.services.enrollment.page(call_of(context), request.gallery_id, size, after)
         listed = sum(1 + len(subject.encodings) for subject in page.subjects)
-        subjects = await off_loop(listed > _LISTED_ON_THE_LOOP, lambda: list(map(_to_subject, page.subjects)))
+        if listed > _LISTED_ON_THE_LOOP:
+            subjects = await off_loop(lambda: list(map(_to_subject, page.subjects)))
+        else:
+            subjects = list(map(_to_subject, page.subjects))
         return pb.ListSubjectsResponse(subjects=subjects, next_page_token=to_page_token(page.next_after))
 
     async def DeleteEncoding(self, request: pb.DeleteEncodingRequest, context: Context) -> pb.DeleteEncodingResponse:
@@ -92,7 +95,7 @@ class SubjectServicer(SubjectServiceServicer):
             labels=dict(request.labels),
             on_existing=on_existing,
             request_id=request.request_id,
-            request_digest=await off_loop(True, lambda: content_digest(request)) if request.request_id else b"",
+            request_digest=await off_loop(lambda: content_digest(request)) if request.request_id else b"",
         )
         enrolled, provenance, faces = await self._gate.services.enrollment.enroll(call, enrollment)
         return pb.EnrollResponse(

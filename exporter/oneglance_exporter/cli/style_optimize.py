@@ -64,7 +64,7 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.gatys.optimize import Report, Result, optimize
     from oneglance_exporter.gatys.outputs import check_outputs
     from oneglance_exporter.stylizer.pictures import read_picture
-    from oneglance_exporter.training.loop import stop_signals
+    from oneglance_exporter.training.signals import stop_signals
 
     settings = GatysSettings(**given_settings(options, GatysSettings))
     outputs: dict[str, tuple[Path, tuple[str, ...]]] = {"--out": (options.out, (".png",))}

@@ -21,12 +21,11 @@ import torch
 from oneglance_core.folder import MANIFEST_FILE, write_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_core.manifests import Array, EncoderManifest, InputSpec, OutputSpec, Parity
-from oneglance_exporter.encoder.network import INPUT_SIZE, Encoder
-from oneglance_exporter.encoder.train import encode
+from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
+from oneglance_exporter.encoder.network import INPUT_SIZE, Encoder, encode
 from oneglance_exporter.errors import ExportError, RunError
 from oneglance_exporter.runtime import encoder_of
-from oneglance_exporter.training import checkpoint as checkpoints
-from oneglance_exporter.training.checkpoint import Checkpoint
+from oneglance_exporter.training.checkpoint import load, writing
 
 # Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 1e-4
@@ -43,10 +42,8 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     outside [a-z0-9._-].
     """
     check_out(out)
-    state = checkpoints.load(run)
-    model = Encoder(state.settings.dimension)
-    model.load_state_dict(state.average)
-    model.eval()
+    state = load(run, EncoderCheckpoint)
+    model = state.encoder()
     inputs = parity_inputs()
     manifest = EncoderManifest(
         name=name,
@@ -62,7 +59,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     )
     graph = to_onnx(model, manifest.input.name, manifest.output.name)
     check_graph(graph, model)
-    with checkpoints.writing(out):
+    with writing(out):
         write_model_folder(out, manifest, graph)
     return manifest
 
@@ -78,7 +75,7 @@ def parity_inputs() -> npt.NDArray[np.uint8]:
     return np.stack([*drawings, blank, np.zeros_like(blank), noise])[..., None]
 
 
-def provenance(state: Checkpoint, model: torch.nn.Module) -> dict[str, object]:
+def provenance(state: EncoderCheckpoint, model: torch.nn.Module) -> dict[str, object]:
     """What the manifest tells of the training: the command, all settings, and what came of it."""
     return {
         "command": state.command,

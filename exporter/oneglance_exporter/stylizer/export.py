@@ -18,10 +18,9 @@ from oneglance_core.manifests import Array, NamedParity, StylizerManifest
 from oneglance_exporter.encoder.export import check_out, traced
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import session_of
-from oneglance_exporter.stylizer import checkpoint as checkpoints
-from oneglance_exporter.stylizer.checkpoint import Checkpoint
+from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
 from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
-from oneglance_exporter.training import checkpoint as files
+from oneglance_exporter.training.checkpoint import load, writing
 
 # Of 0..255. Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 0.05
@@ -52,7 +51,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     else or can't be written; ExportError when the graph doesn't reproduce torch's output.
     """
     check_out(out)
-    state = checkpoints.load(run)
+    state = load(run, StylizerCheckpoint)
     stylizer = state.stylizer()
     served = Served(stylizer).eval()
     inputs = sample(stylizer, 2, 64, 48)
@@ -77,7 +76,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     )
     graph = to_onnx(served)
     check_graph(graph, served)
-    with files.writing(out):
+    with writing(out):
         write_model_folder(out, manifest, graph)
     return manifest
 
@@ -139,7 +138,7 @@ def check_graph(graph: bytes, served: Served) -> None:
                 )
 
 
-def provenance(state: Checkpoint, stylizer: Stylizer) -> dict[str, object]:
+def provenance(state: StylizerCheckpoint, stylizer: Stylizer) -> dict[str, object]:
     """What the manifest tells of the training: the command, all settings, and what came of it."""
     return {
         "command": state.command,

@@ -32,7 +32,7 @@ from oneglance_exporter.gatys.vgg import load_loss_network
 from oneglance_exporter.runtime import session_of
 from oneglance_exporter.stylizer.pictures import Rgb, read_picture, read_styles, to_tensor
 from oneglance_exporter.stylizer.sheet import grid
-from oneglance_exporter.training import checkpoint as files
+from oneglance_exporter.training.checkpoint import writing
 
 _SHIFT = 4  # pixels
 _NOISE = 4  # standard deviation, of 0..255
@@ -178,7 +178,7 @@ def measure(
     if network.identity.sha256 != training.sha256:
         raise SettingsError(f"{model} was trained by another loss network, SHA-256 {training.sha256}")
     if references is not None:
-        with files.writing(references):
+        with writing(references):
             references.mkdir(parents=True, exist_ok=True)
     rows: list[Measured] = []
     seen = [_pair(photo, size, net.manifest.multiple) for photo in read_photos(photos, 64, _PHOTO_PIXELS)]
@@ -235,7 +235,7 @@ def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, th
     )
     made = optimize(photo, style, settings, network=objective.network).picture
     if kept is not None:
-        with files.writing(kept.parent):
+        with writing(kept.parent):
             Image.fromarray(made).save(kept)
     return made
 

@@ -29,8 +29,8 @@ from oneglance_exporter.encoder.evaluate import evaluate
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.settings import BUNDLED_MODEL
+from tests.pictures import png
 from tests.running import ServerProcess
-from tests.server.conftest import png
 
 PROBES_PER_CALL = 32
 
@@ -118,8 +118,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=5, help="random galleries to average over [%(default)s]")
     options = parser.parse_args()
     folder = read_model_folder(options.model)
-    height, width, _ = folder.manifest.input.shape
-    pictures = read_pictures(options.data, height, width)
+    pictures = read_pictures(options.data, folder.manifest.input)
     encodings = encoder_of(folder.model, threads=2)(pictures.images)
     offline = evaluate(encodings, pictures, options.trials, splits=options.splits)
 

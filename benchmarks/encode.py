@@ -36,8 +36,8 @@ from oneglance_core.manifests import Array, EncoderManifest, InputSpec, OutputSp
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.session import Runtime
 from oneglance_server.settings import BUNDLED_MODEL
+from tests.pictures import png
 from tests.running import ServerProcess
-from tests.server.conftest import png
 
 BATCH = 64
 ROUNDS = 3

@@ -22,8 +22,8 @@ from oneglance import Client, encoding, enroll_request, identify_request
 from oneglance_core.folder import read_any_model_folder
 from oneglance_core.glyphs import alphabet
 from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
+from tests.pictures import png
 from tests.running import ServerProcess
-from tests.server.conftest import png
 
 SUBJECTS, DIMENSION = 20_000, 128
 STYLIZED_AT_ONCE, ROUNDS, SECONDS = 4, 5, 8.0

@@ -1,10 +1,16 @@
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from oneglance import Client
+from oneglance_server.app import Server
 from oneglance_server.logs import configure_logs
+from tests.models import pixels_model, signal_model
+from tests.running import server_thread
+from tests.style_models import style_model
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -47,3 +53,37 @@ def face_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces")
     import_dlib_faces(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of the pixels model (calibrated) and the signal model (not)."""
+    folder = tmp_path_factory.mktemp("models")
+    return pixels_model(folder / "pixels"), signal_model(folder / "signal")
+
+
+@pytest.fixture(scope="session")
+def tints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the tiny stylizer."""
+    return style_model(tmp_path_factory.mktemp("tints"))
+
+
+@pytest.fixture(scope="module")
+def server(models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with server_thread(data_dir=tmp_path_factory.mktemp("data"), models=models) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.address) as connected:
+        yield connected
+
+
+@pytest.fixture
+def gallery(client: Client, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty gallery of the pixels model."""
+    name = request.node.name[:100]
+    client.create_gallery(name, encoder="pixels")
+    yield name
+    client.delete_gallery(name)

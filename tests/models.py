@@ -58,6 +58,22 @@ def pixels_model(
     return write_model_folder(folder, manifest, model)
 
 
+def values_model(folder: Path, spec: InputSpec, *, name: str = "values") -> Path:
+    """An image encoder that shows what it was given: the values of its input plus 1, float32 [N, H * W * C]."""
+    nodes = [
+        helper.make_node("Cast", ["input"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["x"], ["flat"], axis=1),
+        helper.make_node("Add", ["flat", "one"], ["encoding"]),  # nothing is all zero: that is no encoding
+    ]
+    dimension = int(np.prod(spec.shape))
+    model = _model(nodes, {"one": np.array(1, np.float32)}, TensorProto.UINT8, spec.shape, dimension)
+    inputs = np.random.default_rng(0).integers(0, 256, (2, *spec.shape), dtype=np.uint8)
+    outputs = inputs.reshape(2, -1).astype(np.float32) + 1
+    manifest = _manifest(name, spec, inputs, outputs, None)
+    output = OutputSpec(dimension=dimension, unit_norm=False)
+    return write_model_folder(folder, manifest.model_copy(update={"output": output}), model)
+
+
 def signal_model(folder: Path, *, name: str = "signal") -> Path:
     """A signal encoder: float32 [N, 6, 2] -> itself, flattened to 12; not normalised, not calibrated."""
     shape = (6, 2)

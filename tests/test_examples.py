@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.models import pixels_model
+from tests.pictures import picture, png
 from tests.running import server_thread
-from tests.server.conftest import picture, png
 
 ROOT = Path(__file__).parents[1]
 

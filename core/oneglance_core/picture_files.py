@@ -1,4 +1,10 @@
-"""What the files of pictures are called; what they are, their bytes decide."""
+"""Which files of a folder or a zip are taken for pictures. What they really are, their bytes decide."""
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
-"""Suffixes, in small letters, of what is taken for a picture when a folder is gone through."""
+from pathlib import PurePath
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+
+
+def is_picture(file: PurePath) -> bool:
+    """By its suffix, in capitals or not. Hidden files are none: macOS puts a ``._name.png`` beside each name.png."""
+    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")

@@ -1,4 +1,11 @@
-"""From the bytes of a picture to an array, within limits that hold before decoding."""
+"""From the bytes of a picture to arrays: the one way, of the exporter and of the server alike.
+
+What an exporter measures is what a server serves only if both decode and prepare a picture alike, so nobody else opens
+one. Limits hold before decoding. Errors::
+
+    PictureError        a picture that can't be used; ``reason`` says why
+    MemoryError         not enough memory for it now
+"""
 
 import io
 import struct
@@ -10,7 +17,9 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from oneglance_core.manifests import InputSpec
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
@@ -59,31 +68,30 @@ class Layers:
     alpha: npt.NDArray[np.uint8] | None = None
 
 
-def decode_picture(
-    data: bytes, *, height: int, width: int, color: str, resize: str, limits: PictureLimits
-) -> npt.NDArray[np.uint8]:
-    """Decode to ``uint8 [height, width, C]``, C = 1 for ``gray`` and 3 for ``rgb``, 0 = black.
+def encoder_input(data: bytes, spec: InputSpec, limits: PictureLimits) -> npt.NDArray[np.uint8]:
+    """What an encoder that takes ``spec``, of kind ``image``, is given for a picture: uint8 [H, W, C], 0 black.
 
     EXIF orientation is honoured, transparency is laid on white, 16-bit samples are scaled to 8, CMYK becomes rgb, of
-    animations the first frame counts. ``resize`` is ``box`` or ``bilinear`` (Pillow's, antialiased). Raises
+    animations the first frame counts. The picture is stretched to (H, W) by Pillow's ``spec.resize`` filter. Raises
     PictureError: IMAGE_EMPTY, IMAGE_TOO_LARGE, IMAGE_UNDECODABLE.
     """
-    mode, size = "L" if color == "gray" else "RGB", (width, height)
+    height, width, _ = spec.shape
+    mode, size = "L" if spec.color == "gray" else "RGB", (width, height)
 
     def to_array(picture: Image.Image) -> npt.NDArray[np.uint8]:
         _draft(picture, mode, size)
-        return _array(_flat(_upright(picture), mode), size, _FILTERS[resize])
+        return _array(_flat(_upright(picture), mode), size, _FILTERS[spec.resize])
 
     return _read(data, limits, to_array)
 
 
 def decode_photo(data: bytes, limits: PictureLimits) -> npt.NDArray[np.uint8]:
-    """Decode to ``uint8 [H, W, 3]``, rgb, at its own size, upright. Otherwise as decode_picture."""
+    """Decode to ``uint8 [H, W, 3]``, rgb, at its own size, upright. Otherwise as encoder_input."""
     return _read(data, limits, lambda picture: _array(_flat(_upright(picture), "RGB")))
 
 
 def read_header(data: bytes, limits: PictureLimits) -> PictureHeader:
-    """Format and size, without decoding. Raises PictureError as decode_picture does."""
+    """Format and size, without decoding. Raises PictureError as encoder_input does."""
 
     def header(picture: Image.Image) -> PictureHeader:
         # Many a phone's JPEG holds a second picture behind the first.
@@ -160,9 +168,10 @@ def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made
 
 
 def _draft(picture: Image.Image, mode: str, size: tuple[int, int]) -> None:
-    """Let a JPEG be decoded at the smallest scale that still covers ``size``."""
+    """Let a JPEG be decoded at the smallest scale that still covers ``size``, (width, height) once it is upright."""
     if picture.format == "JPEG":
-        picture.draft(mode, size)
+        on_its_side = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        picture.draft(mode, size[::-1] if on_its_side else size)
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Read labelled pictures: folders and zips of ``.../subject/*.png|jpg|pgm``.
+"""Read labelled pictures: folders and zips of ``.../subject/*.png`` and of the other formats that the server reads.
 
 A picture's subject is its parent folder's path inside the source, less the folders that all
 pictures of the source share. A subject's group is the folder around it: an alphabet in Omniglot,
@@ -6,25 +6,28 @@ where ``Greek/character01/0394_07.png`` is subject ``Greek/character01`` of grou
 Equal subjects of several sources are one subject; a file name that repeats there is read once.
 """
 
-import io
 import math
 import os
+import sys
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from oneglance_core.manifests import InputSpec
+from oneglance_core.picture_files import PICTURE_SUFFIXES, is_picture
+from oneglance_core.pictures import PictureError, PictureLimits, decode_photo, encoder_input
 from oneglance_exporter.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm")
-MAX_PIXELS = 64_000_000
+LIMITS = PictureLimits(max_image_bytes=sys.maxsize, max_image_pixels=64_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Pictures:
     """Labelled pictures, sorted by subject and file name.
 
     images: uint8 [N, H, W, C], C = 1 gray or 3 rgb, 0 black; N over all subjects.
+    files: where each of the N was read, "source: file".
     """
 
     images: npt.NDArray[np.uint8]
@@ -39,6 +43,7 @@ class Pictures:
     subjects: tuple[str, ...]
     group_of: npt.NDArray[np.int64]  # [len(subjects)], index into groups
     groups: tuple[str, ...]
+    files: tuple[str, ...] = ()
 
     def members(self) -> list[npt.NDArray[np.int64]]:
         """Indices of each subject's pictures: ``members()[s]`` is int64 [pictures of s]."""
@@ -57,41 +62,27 @@ class LeftOut:
     subjects: tuple[str, ...]
 
 
-Bring = Callable[[Image.Image], npt.NDArray[np.uint8] | None]
-"""From an upright gray or rgb picture to an encoder's input uint8 [H, W, C]; None leaves the picture out."""
+Bring = Callable[[bytes], npt.NDArray[np.uint8] | None]
+"""From the bytes of a file to an encoder's input uint8 [H, W, C]; None leaves the picture out. Raises PictureError."""
 
 
-def read_pictures(
-    paths: Sequence[str | os.PathLike[str]], height: int, width: int, least: int = 2, mode: str = "L"
-) -> Pictures:
-    """Read every picture of ``paths``, brought to (height, width) by Pillow's box filter.
+def read_pictures(paths: Sequence[str | os.PathLike[str]], spec: InputSpec, least: int = 2) -> Pictures:
+    """Read every picture of ``paths`` as the server would give it to an encoder that takes ``spec``, an image.
 
-    mode: "L" for gray, or "RGB". Raises as read_brought.
+    Raises as read_brought.
     """
-
-    def bring(picture: Image.Image) -> npt.NDArray[np.uint8]:
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.BOX)
-        return np.asarray(picture, dtype=np.uint8).reshape(height, width, -1)
-
-    return read_brought(paths, bring, least, mode, (width, height))[0]
+    return read_brought(paths, lambda content: encoder_input(content, spec, LIMITS), least)[0]
 
 
-def read_brought(
-    paths: Sequence[str | os.PathLike[str]],
-    bring: Bring,
-    least: int = 2,
-    mode: str = "RGB",
-    draft: tuple[int, int] | None = None,
-) -> tuple[Pictures, LeftOut]:
-    """Read every picture of ``paths`` in Pillow's ``mode`` and let ``bring`` make an encoder's input of it.
+def read_brought(paths: Sequence[str | os.PathLike[str]], bring: Bring, least: int = 2) -> tuple[Pictures, LeftOut]:
+    """Read every picture of ``paths`` and let ``bring`` make an encoder's input of it.
 
-    draft: (width, height) that is enough: a larger JPEG is decoded at the smallest scale that covers it.
     A subject of which fewer than ``least`` pictures could be brought is left out with all of them.
     Raises DataError for a path that isn't there, a source without pictures, a picture that can't
     be decoded, a subject with fewer than ``least`` pictures, and when nobody is left.
     """
     found: dict[tuple[str, str], npt.NDArray[np.uint8] | None] = {}
+    places: dict[tuple[str, str], str] = {}
     for path in map(Path, paths):
         files = _files(path)
         for file, _ in files:
@@ -101,7 +92,9 @@ def read_brought(
         for file, content in files:
             subject = "/".join(file.parts[shared:-1])
             if (subject, file.name) not in found:
-                found[subject, file.name] = bring(decode(content, f"{path}: {file}", mode, draft))
+                place = places[subject, file.name] = f"{path}: {file}"
+                with decoding(place):
+                    found[subject, file.name] = bring(content)
     given = Counter(subject for subject, _ in sorted(found))
     scarce = min(given, key=lambda subject: given[subject])
     if given[scarce] < least:
@@ -121,6 +114,7 @@ def read_brought(
         subjects=subjects,
         group_of=np.array([groups.index(_group(subject)) for subject in subjects]),
         groups=groups,
+        files=tuple(places[key] for key in keys),
     )
     without = tuple(subject for subject in given if enough[subject] < least)
     return pictures, LeftOut(len(found) - len(brought), without)
@@ -135,7 +129,7 @@ def read_photos(paths: Sequence[str | os.PathLike[str]], most: int, pixels: int)
     files = [(f"{path}: {file}", content) for path in map(Path, paths) for file, content in _files(path)]
     photos = []
     for name, content in files[:: -(-len(files) // most)]:
-        photo = decode(content, name, "RGB", None)
+        photo = Image.fromarray(read_photo(content, name))
         scale = math.sqrt(pixels / (photo.width * photo.height))
         if scale < 1:
             size = max(1, int(photo.width * scale)), max(1, int(photo.height * scale))
@@ -144,11 +138,26 @@ def read_photos(paths: Sequence[str | os.PathLike[str]], most: int, pixels: int)
     return photos
 
 
+def read_photo(content: bytes, name: str) -> npt.NDArray[np.uint8]:
+    """One photo, upright, uint8 [H, W, 3] rgb. Raises DataError, which says ``name``."""
+    with decoding(name):
+        return decode_photo(content, LIMITS)
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """A picture that can't be used is a DataError, which says ``name``."""
+    try:
+        yield
+    except PictureError as error:
+        raise DataError(f"{name}: can't be decoded: {error}") from error
+
+
 def _files(path: Path) -> list[tuple[PurePosixPath, bytes]]:
     """Name and content of each picture, by name."""
     files = list(_zip_files(path) if zipfile.is_zipfile(path) else _folder_files(path))
     if not files:
-        raise DataError(f"{path}: no pictures; expected *.png, *.jpg or *.pgm in it")
+        raise DataError(f"{path}: no pictures in it ({', '.join(PICTURE_SUFFIXES)})")
     return files
 
 
@@ -158,7 +167,7 @@ def _folder_files(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     if not root.is_dir():
         raise DataError(f"{root}: neither a folder nor a zip")
     for file in sorted(root.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
+        if is_picture(file) and file.is_file():
             yield PurePosixPath(file.relative_to(root).as_posix()), file.read_bytes()
 
 
@@ -167,10 +176,8 @@ def _zip_files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         with zipfile.ZipFile(path) as archive:
             for name in sorted(archive.namelist()):
                 file = PurePosixPath(name)
-                # macOS packs a "._name.png" beside each name.png: not a picture.
-                if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
-                    continue
-                yield file, archive.read(name)
+                if is_picture(file):
+                    yield file, archive.read(name)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:
         raise DataError(f"{path}: damaged zip: {error}") from error
 
@@ -186,25 +193,3 @@ def _shared_depth(files: list[tuple[str, ...]]) -> int:
 
 def _group(subject: str) -> str:
     return subject.rpartition("/")[0]
-
-
-def decode(content: bytes, name: str, mode: str, draft: tuple[int, int] | None) -> Image.Image:
-    """One picture as the server would see it: upright, transparency on white, gray or rgb."""
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "PPM", "WEBP")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{name}: {image.width} x {image.height} is above {MAX_PIXELS} pixels")
-            if draft:
-                image.draft(mode, draft)
-            picture = ImageOps.exif_transpose(image)
-            if picture.mode.startswith("I"):  # 16 bits
-                samples = np.asarray(picture, dtype=np.float64) * (255 / 65535)
-                picture = Image.fromarray((samples + 0.5).astype(np.uint8))
-            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-                layer = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-            return picture.convert(mode)
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        raise DataError(f"{name}: can't be decoded: {error}") from error

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from oneglance_core.faces.finder import ChipSpec, FaceFinder, cut
 from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder
 from oneglance_core.manifests import DetectorManifest, EncoderManifest, LandmarksManifest
-from oneglance_exporter.data import LeftOut, Pictures, read_brought
+from oneglance_core.pictures import decode_photo
+from oneglance_exporter.data import LIMITS, LeftOut, Pictures, read_brought
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.runtime import session_of
 
@@ -22,8 +22,9 @@ def read_faces(
     encoder: ModelFolder[EncoderManifest],
     finders: str | os.PathLike[str] | None,
     threads: int,
+    least: int = 2,
 ) -> tuple[Pictures, LeftOut]:
-    """The aligned faces of the photos in ``paths``; and how many photos show none, and who then had fewer than 2.
+    """The aligned faces of the photos in ``paths``; how many photos show none, and who then had fewer than ``least``.
 
     finders: a folder with the detector's and the landmarks' model folders; None: those beside the encoder's.
     Raises SettingsError when it hasn't both, DataError as read_brought does.
@@ -34,8 +35,8 @@ def read_faces(
     chip = ChipSpec(alignment, *encoder.manifest.input.shape[:2])
     finder = _finder(Path(finders) if finders else encoder.path.resolve().parent, threads)
 
-    def bring(picture: Image.Image) -> npt.NDArray[np.uint8] | None:
-        pixels = np.asarray(picture, dtype=np.uint8)
+    def bring(content: bytes) -> npt.NDArray[np.uint8] | None:
+        pixels = decode_photo(content, LIMITS)
         (photo,) = finder.find([pixels], ["when-none"])
         if not photo.faces:
             return None
@@ -44,7 +45,7 @@ def read_faces(
         face: npt.NDArray[np.uint8] = chips[0]
         return face
 
-    return read_brought(paths, bring)
+    return read_brought(paths, bring, least)
 
 
 def _finder(folder: Path, threads: int) -> FaceFinder:

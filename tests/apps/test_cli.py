@@ -12,7 +12,7 @@ from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_p
 from oneglance_apps.cli import main
 from oneglance_apps.cli.main import parser
 from oneglance_server.app import Server
-from tests.server.conftest import picture, png
+from tests.pictures import picture, png
 
 Capture = pytest.CaptureFixture[str]
 

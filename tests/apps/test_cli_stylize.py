@@ -26,8 +26,8 @@ from oneglance_apps.cli.main import parser
 from oneglance_apps.repaint import folder, progress
 from oneglance_server.app import Server
 from tests.apps.watch.videos import Picture, write_video
+from tests.pictures import png
 from tests.running import server_thread
-from tests.server.conftest import png
 from tests.style_models import style_model, tinted
 
 Capture = pytest.CaptureFixture[str]

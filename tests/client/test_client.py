@@ -16,8 +16,8 @@ from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyRequest
 from oneglance.v1.subject_pb2 import BulkEnrollResponse, EnrollRequest
 from oneglance_server.app import Server
 from tests.models import pixels_model
+from tests.pictures import picture, png
 from tests.running import server_thread
-from tests.server.conftest import picture, png
 
 
 @pytest.fixture(scope="module")

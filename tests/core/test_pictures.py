@@ -3,7 +3,7 @@
 import contextlib
 import io
 import tracemalloc
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oneglance_core.pictures import PictureError, PictureLimits, decode_photo, decode_picture
+from oneglance_core.manifests import InputSpec
+from oneglance_core.pictures import PictureError, PictureLimits, decode_photo, encoder_input
 
 LIMITS = PictureLimits(max_image_bytes=1 << 20, max_image_pixels=100_000)
 DRAWING = np.random.default_rng(3).integers(0, 256, (10, 14, 3), dtype=np.uint8)
@@ -23,8 +24,11 @@ def save(picture: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, *, height: int = 10, width: int = 14, color: str = "rgb") -> np.ndarray[Any, Any]:
-    return decode_picture(data, height=height, width=width, color=color, resize="box", limits=LIMITS)
+def decode(
+    data: bytes, *, height: int = 10, width: int = 14, color: Literal["gray", "rgb"] = "rgb"
+) -> np.ndarray[Any, Any]:
+    shape = (height, width, 1 if color == "gray" else 3)
+    return encoder_input(data, InputSpec(kind="image", shape=shape, dtype="uint8", color=color), LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])

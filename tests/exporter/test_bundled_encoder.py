@@ -11,6 +11,7 @@ from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_core.manifests import EncoderManifest
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.evaluate import evaluate
+from oneglance_exporter.encoder.network import INPUT
 from oneglance_exporter.runtime import encoder_of
 
 MODEL = Path(__file__).resolve().parents[2] / "server" / "oneglance_server" / "models" / "glyphs"
@@ -71,7 +72,7 @@ def test_it_knows_invented_characters_it_never_saw(bundled: ModelFolder[EncoderM
 def test_its_one_shot_error_on_omniglot_is_the_published_one(
     bundled: ModelFolder[EncoderManifest], omniglot: Path
 ) -> None:
-    pictures = read_pictures([omniglot / "images_validation.zip"], 105, 105)
+    pictures = read_pictures([omniglot / "images_validation.zip"], INPUT)
     result = evaluate(encode(bundled, pictures.images), pictures)
     assert result.one_shot_error == pytest.approx(0.1208, abs=0.001)
     assert result.rank1.mean == pytest.approx(0.7885, abs=0.001)

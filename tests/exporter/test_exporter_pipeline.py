@@ -20,7 +20,7 @@ from oneglance_exporter.cli import main
 from oneglance_exporter.data import read_pictures
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.export import check_graph, parity_inputs
-from oneglance_exporter.encoder.network import Encoder, encode
+from oneglance_exporter.encoder.network import INPUT, Encoder, encode
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import encoder_of
@@ -122,7 +122,7 @@ def test_evaluate_prints_what_the_functions_give(
     arguments = ["evaluate", "--model", model, "--data", heldout_zip, "--ways", "5", "--trials", "400"]
     assert cli(*arguments, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    pictures = read_pictures([heldout_zip], 105, 105)
+    pictures = read_pictures([heldout_zip], INPUT)
     f = encoder_of(read_model_folder(model).model, threads=1)(pictures.images)
     assert result["one_shot_error"] == one_shot_error(f, one_shot_trials(pictures, 400, 5, 0))
     assert result["one_shot_error"] < 0.7  # six steps already beat chance, 0.8

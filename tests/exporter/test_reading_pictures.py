@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from oneglance_core.folder import read_model_folder
+from oneglance_core.manifests import InputSpec
+from oneglance_core.pictures import decode_photo
 from oneglance_exporter import cli
-from oneglance_exporter.data import LeftOut, read_brought, read_pictures
+from oneglance_exporter.data import LIMITS, LeftOut, read_brought, read_pictures
 from oneglance_exporter.errors import DataError
 from oneglance_exporter.faces import read_faces
 from tests.face_models import face_models, photo
@@ -21,6 +23,10 @@ def png(picture: npt.NDArray[np.integer]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     return file.getvalue()
+
+
+def gray_of(height: int, width: int) -> InputSpec:
+    return InputSpec(kind="image", shape=(height, width, 1), dtype="uint8", color="gray")
 
 
 GRAY = np.full((10, 10), 200, np.uint8)
@@ -45,7 +51,7 @@ def test_subject_is_the_parent_folder_and_group_the_one_around_it(tmp_path: Path
     folder_of(tmp_path, "top/Greek/a/1.png", "top/Greek/a/2.png", "top/Greek/b/1.png", "top/Greek/b/2.png")
     folder_of(tmp_path, "top/Latin/a/1.png", "top/Latin/a/2.png", "top/Latin/a/3.PNG", "top/notes.txt/x")
     (tmp_path / "top" / "readme.txt").write_text("not a picture")
-    pictures = read_pictures([tmp_path], 10, 10)
+    pictures = read_pictures([tmp_path], gray_of(10, 10))
     assert pictures.subjects == ("Greek/a", "Greek/b", "Latin/a")
     assert pictures.groups == ("Greek", "Latin")
     assert pictures.group_of.tolist() == [0, 0, 1]
@@ -58,21 +64,21 @@ def test_subject_is_the_parent_folder_and_group_the_one_around_it(tmp_path: Path
 def test_a_zip_reads_as_the_folder_it_packs(tmp_path: Path) -> None:
     names = ["top/a/1.png", "top/a/2.png", "top/b/1.png", "top/b/2.png"]
     zipped = zip_of(tmp_path / "z.zip", *names, "top/a/._1.png")
-    from_folder = read_pictures([folder_of(tmp_path / "f", *names)], 10, 10)
-    from_zip = read_pictures([zipped], 10, 10)
+    from_folder = read_pictures([folder_of(tmp_path / "f", *names)], gray_of(10, 10))
+    from_zip = read_pictures([zipped], gray_of(10, 10))
     assert from_zip.subjects == from_folder.subjects == ("a", "b")
     assert from_zip.groups == ("",)
     np.testing.assert_array_equal(from_zip.images, from_folder.images)
 
 
 def test_a_single_subject_keeps_its_name(tmp_path: Path) -> None:
-    assert read_pictures([folder_of(tmp_path, "top/a/1.png", "top/a/2.png")], 10, 10).subjects == ("a",)
+    assert read_pictures([folder_of(tmp_path, "top/a/1.png", "top/a/2.png")], gray_of(10, 10)).subjects == ("a",)
 
 
 def test_equal_subjects_of_two_sources_are_one_and_files_count_once(tmp_path: Path) -> None:
     first = zip_of(tmp_path / "1.zip", "one/Greek/a/1.png", "one/Greek/a/2.png", "one/Latin/b/1.png")
     second = zip_of(tmp_path / "2.zip", "two/Greek/a/2.png", "two/Greek/a/3.png", "two/Latin/b/2.png")
-    pictures = read_pictures([first, second], 10, 10)
+    pictures = read_pictures([first, second], gray_of(10, 10))
     assert pictures.subjects == ("Greek/a", "Latin/b")
     assert np.bincount(pictures.subject_of).tolist() == [3, 2]
 
@@ -81,7 +87,7 @@ def test_other_sizes_are_brought_to_the_input_by_pillows_box_filter(tmp_path: Pa
     big = np.random.default_rng(0).integers(0, 256, (30, 20), dtype=np.uint8)
     folder_of(tmp_path, "a/1.png", "a/2.png", picture=big)
     expected = np.asarray(Image.fromarray(big).resize((5, 6), Image.Resampling.BOX))
-    np.testing.assert_array_equal(read_pictures([tmp_path], 6, 5).images[0, :, :, 0], expected)
+    np.testing.assert_array_equal(read_pictures([tmp_path], gray_of(6, 5)).images[0, :, :, 0], expected)
 
 
 def test_transparency_is_white_paper_and_sixteen_bits_are_scaled(tmp_path: Path) -> None:
@@ -90,28 +96,37 @@ def test_transparency_is_white_paper_and_sixteen_bits_are_scaled(tmp_path: Path)
     deep = np.full((4, 4), 0x8000, np.uint16)
     folder_of(tmp_path, "a/1.png", picture=clear)
     folder_of(tmp_path, "a/2.png", picture=deep)
-    first, second = read_pictures([tmp_path], 4, 4).images[..., 0]
+    first, second = read_pictures([tmp_path], gray_of(4, 4)).images[..., 0]
     assert first.tolist() == [[0] * 4] + [[255] * 4] * 3
     assert second.tolist() == [[128] * 4] * 4
 
 
+def test_hidden_files_are_no_pictures_in_folders_as_in_zips(tmp_path: Path) -> None:
+    names = ["top/a/1.png", "top/a/2.webp", "top/a/._1.png", "__MACOSX/top/a/._2.webp"]
+    zipped = zip_of(tmp_path / "z.zip", *names)
+    folder = folder_of(tmp_path / "f", *names)
+    for source in (zipped, folder):
+        pictures = read_pictures([source], gray_of(10, 10))
+        assert pictures.files == (f"{source}: top/a/1.png", f"{source}: top/a/2.webp")
+
+
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.zip: no such file"):
-        read_pictures([tmp_path / "nowhere.zip"], 10, 10)
+        read_pictures([tmp_path / "nowhere.zip"], gray_of(10, 10))
 
 
 def test_a_source_without_pictures_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"empty\.zip: no pictures"):
-        read_pictures([zip_of(tmp_path / "empty.zip", "a/readme.txt")], 10, 10)
+        read_pictures([zip_of(tmp_path / "empty.zip", "a/readme.txt")], gray_of(10, 10))
     (tmp_path / "bare").mkdir()
     with pytest.raises(DataError, match="bare: no pictures"):
-        read_pictures([tmp_path / "bare"], 10, 10)
+        read_pictures([tmp_path / "bare"], gray_of(10, 10))
 
 
 def test_a_file_that_is_no_zip_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"PK no")
     with pytest.raises(DataError, match=r"x\.zip: neither a folder nor a zip"):
-        read_pictures([tmp_path / "x.zip"], 10, 10)
+        read_pictures([tmp_path / "x.zip"], gray_of(10, 10))
 
 
 def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
@@ -120,7 +135,7 @@ def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
     content[60] ^= 0xFF  # inside the first picture: its CRC fails
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"z\.zip: damaged zip"):
-        read_pictures([path], 10, 10)
+        read_pictures([path], gray_of(10, 10))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", png(GRAY)[:40]])
@@ -128,19 +143,19 @@ def test_an_undecodable_picture_is_named(tmp_path: Path, content: bytes) -> None
     folder_of(tmp_path, "a/1.png")
     (tmp_path / "a" / "2.png").write_bytes(content)
     with pytest.raises(DataError, match=r"a/2\.png: can't be decoded"):
-        read_pictures([tmp_path], 10, 10)
+        read_pictures([tmp_path], gray_of(10, 10))
 
 
 def test_a_subject_with_one_picture_is_named(tmp_path: Path) -> None:
     folder_of(tmp_path, "a/1.png", "a/2.png", "b/1.png")
     with pytest.raises(DataError, match=r"'b' has 1 picture"):
-        read_pictures([tmp_path], 10, 10)
-    assert read_pictures([tmp_path], 10, 10, least=1).subjects == ("a", "b")
+        read_pictures([tmp_path], gray_of(10, 10))
+    assert read_pictures([tmp_path], gray_of(10, 10), least=1).subjects == ("a", "b")
 
 
-def pale(picture: Image.Image) -> npt.NDArray[np.uint8] | None:
+def pale(content: bytes) -> npt.NDArray[np.uint8] | None:
     """Nothing of a dark picture."""
-    pixels = np.asarray(picture, np.uint8)
+    pixels = decode_photo(content, LIMITS)
     return pixels if pixels.mean() > 100 else None
 
 
@@ -192,15 +207,15 @@ def test_photos_without_a_face_are_counted_with_the_people_they_cost(
 
 def test_a_picture_outside_a_subjects_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1\.png lies in no subject's folder"):
-        read_pictures([folder_of(tmp_path / "f", "1.png")], 10, 10)
+        read_pictures([folder_of(tmp_path / "f", "1.png")], gray_of(10, 10))
     with pytest.raises(DataError, match=r"1\.png lies in no subject's folder"):
-        read_pictures([zip_of(tmp_path / "z.zip", "1.png")], 10, 10)
+        read_pictures([zip_of(tmp_path / "z.zip", "1.png")], gray_of(10, 10))
 
 
 def test_omniglot_has_the_published_counts(omniglot: Path) -> None:
     backgrounds = [omniglot / f"images_background_small{i}.zip" for i in (1, 2)]
-    training = read_pictures(backgrounds, 105, 105)
-    validation = read_pictures([omniglot / "images_validation.zip"], 105, 105)
+    training = read_pictures(backgrounds, gray_of(105, 105))
+    validation = read_pictures([omniglot / "images_validation.zip"], gray_of(105, 105))
     assert (len(training.subjects), len(training.groups), len(training.images)) == (242, 8, 4840)
     assert (len(validation.subjects), len(validation.groups), len(validation.images)) == (277, 10, 5540)
     assert not set(training.groups) & set(validation.groups)

@@ -168,7 +168,7 @@ def test_nan_writes_the_best_so_far_and_is_an_error(
         (["--content", "absent.png"], "absent.png: can't be read"),
         (["--content", "."], "can't be read"),
         (["--style", "text.png"], "text.png: can't be decoded"),
-        (["--content", "huge.ppm"], "huge.ppm: 9000 x 9000 is above 64000000 pixels"),
+        (["--content", "huge.ppm"], "huge.ppm: can't be decoded: 9000 x 9000 pixels, at most 64000000 in all"),
         (["--content", "dot.png"], "the content picture is 1 x 1 pixels; the layers need 16 x 16"),
         (["--size", "8"], "the content picture is 8 x 6 pixels at --size 8"),
         (["--out", "out.jpg"], "--out out.jpg: must end in .png"),

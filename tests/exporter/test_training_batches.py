@@ -8,12 +8,13 @@ import torch
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, another_pen, composite, symmetry
 from oneglance_exporter.encoder.batches import Batches
+from oneglance_exporter.encoder.network import INPUT
 from oneglance_exporter.errors import DataError, SettingsError
 
 
 @pytest.fixture(scope="module")
 def pictures(drawings_zip: Path) -> Pictures:
-    return read_pictures([drawings_zip], 105, 105)
+    return read_pictures([drawings_zip], INPUT)
 
 
 def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:

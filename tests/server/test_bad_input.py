@@ -24,7 +24,7 @@ from oneglance.v1.gallery_pb2_grpc import GalleryServiceStub
 from oneglance.v1.identification_pb2 import IdentifyRequest
 from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_server.app import Server
-from tests.server.conftest import picture, png
+from tests.pictures import picture, png
 
 GOOD = png(picture(1))
 DOCS = Path(__file__).parents[2] / "docs" / "errors.md"

@@ -29,8 +29,8 @@ from oneglance_core.calibration import INTERVAL
 from oneglance_core.folder import read_model_folder, write_model_folder
 from oneglance_core.manifests import AuthorThreshold
 from tests.models import SIDE, pixels, pixels_model, signal_model
+from tests.pictures import picture, png
 from tests.running import ServerProcess, server_thread
-from tests.server.conftest import picture, png
 
 Capture = pytest.CaptureFixture[str]
 Pictures = list[npt.NDArray[np.uint8]]

@@ -11,7 +11,7 @@ from oneglance.v1.common_pb2 import (
 )
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_UNKNOWN
 from tests.models import pixels
-from tests.server.conftest import picture, png
+from tests.pictures import picture, png
 
 
 @pytest.fixture

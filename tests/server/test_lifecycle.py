@@ -25,8 +25,8 @@ from oneglance_server.app import Server
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.settings import Settings
 from tests.models import pixels_model
+from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
-from tests.server.conftest import picture
 
 
 def serve_and_fail(*flags: str) -> str:

@@ -13,8 +13,8 @@ from oneglance_core.manifests import DetectorManifest
 from tests import face_models
 from tests.face_models import encoded
 from tests.face_models import face_models as make_models
+from tests.pictures import picture, png
 from tests.running import server_thread
-from tests.server.conftest import picture, png
 
 
 def test_more_bytes_under_way_than_allowed_are_refused_and_streams_wait(

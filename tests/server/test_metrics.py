@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from oneglance import Client, OneglanceError
+from tests.pictures import picture
 from tests.running import server_thread
-from tests.server.conftest import picture
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 

@@ -13,8 +13,8 @@ from oneglance import Client, OneglanceError, encoding, enroll_request, identify
 from oneglance_index.store.mutations import SetThreshold
 from oneglance_server.engines.encoder import Encoder
 from tests.models import pixels_model
+from tests.pictures import picture, png
 from tests.running import server_thread
-from tests.server.conftest import picture, png
 
 
 @pytest.fixture

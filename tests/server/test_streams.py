@@ -15,7 +15,7 @@ from oneglance_server.app import Server
 from oneglance_server.errors import Overloaded
 from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.streams import Turns, in_order
-from tests.server.conftest import picture, png
+from tests.pictures import picture, png
 
 
 async def numbers(count: int) -> AsyncIterator[Int64Value]:

@@ -22,8 +22,8 @@ from oneglance.v1.stylization_pb2 import (
     StylizedPicture,
 )
 from oneglance_core.pictures import PictureError, PictureLimits, decode_layers, read_header
+from tests.pictures import png
 from tests.running import server_thread
-from tests.server.conftest import png
 from tests.style_models import STYLES, tinted
 
 Pixels = npt.NDArray[np.uint8]

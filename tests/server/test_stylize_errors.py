@@ -18,8 +18,8 @@ from oneglance.v1.stylization_pb2 import (
     StylizeSettings,
     StylizeStreamRequest,
 )
+from tests.pictures import png
 from tests.running import server_thread
-from tests.server.conftest import png
 from tests.server.test_bad_input import bomb, jpeg
 from tests.style_models import STYLES, style_model
 

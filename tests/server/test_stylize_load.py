@@ -17,8 +17,8 @@ from oneglance_server.app import Server
 from oneglance_server.engines.background import NICENESS, yield_to_others
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.service.stylizing import StylizationService
+from tests.pictures import picture, png
 from tests.running import server_thread
-from tests.server.conftest import picture, png
 
 SMALL = png(np.full((64, 64, 3), 90, np.uint8))  # one run of 64 x 64
 LARGE = png(np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8))  # tiles of 128 x 128

@@ -18,8 +18,8 @@ from oneglance_server.engines.steadying import MOVED, STILL, FrameMemory
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.frames import WaitingPlace
+from tests.pictures import png
 from tests.running import server_thread
-from tests.server.conftest import png
 from tests.server.test_stylize import direct, near, scene
 from tests.server.test_stylize_load import Gate, gate, until
 

@@ -15,7 +15,7 @@ from oneglance_server.engines.painting import Look, Painted, Painter
 from oneglance_server.engines.session import Runtime
 from oneglance_server.engines.stylizer import Floats, Pixels, Stylizer
 from oneglance_server.engines.tiles import Grid, Span, cut
-from tests.server.conftest import png
+from tests.pictures import png
 from tests.style_models import BLOCK, MARGIN, style_model, tinted
 
 LIMITS = PictureLimits(16 << 20, 50_000_000)

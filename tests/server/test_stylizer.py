@@ -16,8 +16,8 @@ from oneglance_server.engines.session import Engine, Runtime
 from oneglance_server.engines.stylizer import Stylizer, psnr
 from oneglance_server.errors import StartupError
 from tests.models import pixels_model
+from tests.pictures import picture
 from tests.running import server_thread
-from tests.server.conftest import picture
 from tests.server.test_lifecycle import serve_and_fail
 from tests.style_models import STYLES, style_model, tinted
 

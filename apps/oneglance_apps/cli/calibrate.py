@@ -11,7 +11,7 @@ from oneglance.client.requests import mate, photo, stranger
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import CalibrationProbe
 from oneglance_apps.cli.client import GALLERY, SMALL, WHICH, Argument, Options, argument, command
-from oneglance_core.picture_files import PICTURES
+from oneglance_core.picture_files import is_picture
 
 
 def _rate(text: str) -> float:
@@ -92,7 +92,7 @@ def _people(folder: Path, *, loose: bool) -> list[tuple[Path, str]]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES and path.is_file()
+    return is_picture(path) and path.is_file()
 
 
 def _progress(done: int, total: int) -> None:

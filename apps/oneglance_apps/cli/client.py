@@ -26,7 +26,7 @@ from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
 from oneglance.v1.identification_pb2 import EncodeResponse, VerifyResponse
 from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_apps.cli import show
-from oneglance_core.picture_files import PICTURES
+from oneglance_core.picture_files import is_picture
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 DIFFERENT = 3
@@ -375,8 +375,8 @@ def _folder(o: Options) -> Iterator[EnrollRequest]:
         raise FileNotFoundError(f"{o.folder}: not a folder")
     for entry in sorted(o.folder.iterdir()):
         if entry.is_dir():
-            pictures = sorted(p for p in entry.iterdir() if p.suffix.lower() in PICTURES)
+            pictures = sorted(p for p in entry.iterdir() if is_picture(p))
             if pictures:
                 yield enroll_request(o.gallery, entry.name, [photo(p, o.face, o.small_faces) for p in pictures])
-        elif entry.suffix.lower() in PICTURES:
+        elif is_picture(entry):
             yield enroll_request(o.gallery, entry.stem, [photo(entry, o.face, o.small_faces)])

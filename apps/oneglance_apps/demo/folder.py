@@ -7,7 +7,7 @@ import numpy as np
 from oneglance_apps.demo.collection import MIN_REHEARSAL, Collection, Stranger, Subject
 from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.pictures import Picture
-from oneglance_core.picture_files import PICTURES
+from oneglance_core.picture_files import is_picture
 
 MAX_PROBES = 20  # per subject
 _LAYOUT = "pictures belong in one folder per subject: {0}/SUBJECT/1.png, or {0}/GROUP/SUBJECT/1.png"
@@ -61,11 +61,7 @@ def _find(folder: Path) -> dict[str, list[Picture]]:
         parts = place.relative_to(folder).parts
         if any(part.startswith(".") for part in parts) or not place.is_dir():
             continue
-        files = sorted(
-            file
-            for file in place.iterdir()
-            if file.suffix.lower() in PICTURES and not file.name.startswith(".") and file.is_file()
-        )
+        files = sorted(file for file in place.iterdir() if is_picture(file) and file.is_file())
         if files:
             name = ":".join(parts)
             if name in found:

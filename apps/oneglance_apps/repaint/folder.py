@@ -19,7 +19,7 @@ from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
 from oneglance_apps.repaint.files import FORMATS, SUFFIXES, picture_format, whole_file
 from oneglance_apps.repaint.look import Look, repaint
-from oneglance_core.picture_files import PICTURES
+from oneglance_core.picture_files import PICTURE_SUFFIXES, is_picture
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def plan(folder: Path, out: Path, format: PictureFormatName = "") -> Plan:
             continue
         if target.is_relative_to(inside) and source.resolve().is_relative_to(target):
             continue
-        if source.suffix.lower() not in PICTURES:
+        if not is_picture(source):
             left_out += 1
             continue
         becomes = out.joinpath(*parts[:-1], _name(source, format))
@@ -83,7 +83,7 @@ def plan(folder: Path, out: Path, format: PictureFormatName = "") -> Plan:
         if task.out.resolve() in sources:
             raise ValueError(f"{task.source} would become {task.out}, to be stylized, too; name another folder")
     if not tasks:
-        raise ValueError(f"{folder}: no pictures in it ({', '.join(PICTURES)})")
+        raise ValueError(f"{folder}: no pictures in it ({', '.join(PICTURE_SUFFIXES)})")
     return Plan(tuple(tasks.values()), left_out)
 
 

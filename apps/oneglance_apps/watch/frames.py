@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from oneglance_apps.watch.appearances import Moment
 from oneglance_apps.watch.urls import shown
-from oneglance_core.picture_files import PICTURES
+from oneglance_core.picture_files import PICTURE_SUFFIXES, is_picture
 
 TIMEOUT_SECONDS = 10.0  # of a network source, to connect and between two reads
 MISSING_SECONDS = 1.0  # a file that ends this much earlier than it says is broken off
@@ -106,11 +106,11 @@ class Folder:
 
     def open(self) -> None:
         try:
-            self._pictures = sorted(p for p in self._path.iterdir() if p.suffix.lower() in PICTURES)
+            self._pictures = sorted(p for p in self._path.iterdir() if is_picture(p))
         except OSError as error:
             raise SourceError(f"{self.name}: {error.strerror}") from error
         if not self._pictures:
-            raise SourceError(f"{self.name}: no pictures in this folder ({', '.join(PICTURES)})")
+            raise SourceError(f"{self.name}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
         self.length = len(self._pictures) / self._fps
 
     def frames(self) -> Iterator[Frame]:

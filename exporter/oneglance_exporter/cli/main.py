@@ -172,16 +172,32 @@ def _quantize_detector(options: argparse.Namespace, described: str) -> str:
     )
 
 
-def _encoded(options: argparse.Namespace) -> typing.Any:
+def _encode(options: argparse.Namespace, arguments: list[str]) -> None:
+    import numpy as np
+
+    if options.out.suffix != ".npz":
+        raise SettingsError(f"--out: {options.out} does not end in .npz")
+    folder, pictures, encodings = _encoded(options, least=1)
+    subjects = np.array(pictures.subjects)[pictures.subject_of]
+    try:
+        np.savez(
+            options.out, encodings=encodings, subjects=subjects, files=np.array(pictures.files), digest=folder.digest
+        )
+    except OSError as error:
+        raise SettingsError(f"--out: {options.out} can't be written: {error}") from error
+    print(f"{options.out}: {len(encodings)} encodings of {encodings.shape[1]} by {folder.manifest.name}")
+
+
+def _encoded(options: argparse.Namespace, least: int = 2) -> typing.Any:
     """The model folder, the pictures of ``--data`` as its input, and their encodings."""
     from oneglance_exporter.runtime import encoder_of
 
-    folder, pictures = _pictures(options)
+    folder, pictures = _pictures(options, least)
     return folder, pictures, encoder_of(folder.model, options.threads)(pictures.images)
 
 
-def _pictures(options: argparse.Namespace) -> typing.Any:
-    """The model folder, and the pictures of ``--data`` as its input."""
+def _pictures(options: argparse.Namespace, least: int = 2) -> typing.Any:
+    """The model folder, and the pictures of ``--data`` as its input, ``least`` of each subject."""
     from oneglance_exporter.data import read_pictures
     from oneglance_exporter.faces import read_faces
 
@@ -190,17 +206,16 @@ def _pictures(options: argparse.Namespace) -> typing.Any:
     if spec.kind != "image":
         raise SettingsError(f"{options.model}: takes a {spec.kind}; images are read here")
     if folder.manifest.alignment is not None and not options.aligned:
-        pictures, left_out = read_faces(options.data, folder, options.finders, options.threads)
+        pictures, left_out = read_faces(options.data, folder, options.finders, options.threads, least)
         if left_out.pictures:
             people = len(left_out.subjects)
             print(
                 f"no face found in {left_out.pictures} pictures; they are left out, and so are {people} of "
-                f"{people + len(pictures.subjects)} people, of whom fewer than 2 are left",
+                f"{people + len(pictures.subjects)} people, of whom fewer than {least} are left",
                 file=sys.stderr,
             )
     else:
-        mode = "L" if spec.color == "gray" else "RGB"
-        pictures = read_pictures(options.data, spec.shape[0], spec.shape[1], mode=mode)
+        pictures = read_pictures(options.data, spec, least)
     return folder, pictures
 
 
@@ -269,6 +284,17 @@ def _parser() -> argparse.ArgumentParser:
     quantizer.add_argument("--out", required=True, type=Path, metavar="MODEL_DIR", help="replaced if it is there")
     quantizer.add_argument("--name", type=model_name, help="of the new model (the old one's and -int8)")
     quantizer.set_defaults(run_command=_quantize)
+
+    encode = commands.add_parser(
+        "encode",
+        help="write the encodings of pictures, as calibrate, evaluate and the server see them",
+        description="Write what an encoder makes of pictures: an .npz with encodings float32 [N, D], subjects [N],\n"
+        "files [N], and the encoder's digest. The server's Encode gives the same for the same file.",
+        formatter_class=raw,
+    )
+    _add_pictures(encode, "folders or zips of SUBJECT/picture")
+    encode.add_argument("--out", required=True, type=Path, metavar="FILE.npz", help="replaced if it is there")
+    encode.set_defaults(run_command=_encode)
 
     calibrate = commands.add_parser("calibrate", help="fit the threshold tau on held-out subjects")
     _add_measured(calibrate)

@@ -20,9 +20,9 @@ import torch
 
 from oneglance_core.folder import MANIFEST_FILE, write_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_core.manifests import Array, EncoderManifest, InputSpec, OutputSpec, Parity
+from oneglance_core.manifests import Array, EncoderManifest, OutputSpec, Parity
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
-from oneglance_exporter.encoder.network import INPUT_SIZE, Encoder, encode
+from oneglance_exporter.encoder.network import INPUT, INPUT_SIZE, Encoder, encode
 from oneglance_exporter.errors import ExportError, RunError
 from oneglance_exporter.runtime import encoder_of
 from oneglance_exporter.training.checkpoint import load, writing
@@ -50,7 +50,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
         description=description,
         license=license,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        input=InputSpec(kind="image", shape=(INPUT_SIZE, INPUT_SIZE, 1), dtype="uint8", color="gray"),
+        input=INPUT,
         output=OutputSpec(dimension=state.settings.dimension, unit_norm=True),
         training=provenance(state, model),
         parity=Parity(inputs=Array.pack(inputs), outputs=Array.pack(encode(model, inputs)), tolerance=TOLERANCE),

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oneglance_core.manifests import InputSpec
+
 INPUT_SIZE = 105  # pixels, height and width: Omniglot's own
+INPUT = InputSpec(kind="image", shape=(INPUT_SIZE, INPUT_SIZE, 1), dtype="uint8", color="gray")
 _POOL = 3  # 105 -> 35: the mean of 3 x 3 pixels keeps thin strokes, as gray
 _EPSILON = 1e-6
 

@@ -14,7 +14,7 @@ from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.batches import Batches
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.loss import TripletLoss
-from oneglance_exporter.encoder.network import INPUT_SIZE, Encoder, encode
+from oneglance_exporter.encoder.network import INPUT, Encoder, encode
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.training.checkpoint import check_new, load_to_resume
@@ -70,7 +70,7 @@ class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):
         super().__init__(checkpoint)
         settings = checkpoint.settings
         self.batches = Batches(
-            read_pictures(settings.data, INPUT_SIZE, INPUT_SIZE),
+            read_pictures(settings.data, INPUT),
             settings.classes_per_batch,
             settings.examples_per_class,
             settings.procedural,
@@ -121,7 +121,7 @@ class _Validation:
     def read(cls, settings: TrainSettings) -> "_Validation | None":
         if not settings.validation:
             return None
-        pictures = read_pictures(settings.validation, INPUT_SIZE, INPUT_SIZE)
+        pictures = read_pictures(settings.validation, INPUT)
         ways = min(_VALIDATION_WAYS, int(np.bincount(pictures.group_of).max()))
         return cls(pictures, one_shot_trials(pictures, _VALIDATION_TRIALS, ways, seed=settings.seed))
 

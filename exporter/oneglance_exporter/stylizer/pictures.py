@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from oneglance_core.manifests import Style
-from oneglance_exporter.data import decode, read_photos
+from oneglance_exporter.data import read_photo, read_photos
 from oneglance_exporter.errors import DataError, SettingsError
 
 Rgb = npt.NDArray[np.uint8]
@@ -59,16 +59,16 @@ def read_styles(paths: Sequence[str], size: int) -> list[StylePicture]:
     return [StylePicture(style, _style_picture(path, size), beta) for style, path, beta in found]
 
 
-def read_picture(path: Path, size: int | None = None, mode: str = "RGB") -> Rgb:
+def read_picture(path: Path, size: int | None = None) -> Rgb:
     """One picture, upright, uint8 [H, W, 3] rgb; with ``size``, its shorter side brought to that. Raises DataError."""
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise DataError(f"{path}: can't be read: {error}") from error
-    picture = decode(content, str(path), mode, None)
-    if size is not None:
-        picture = _resized(picture, size / min(picture.size))
-    return np.asarray(picture, dtype=np.uint8)
+    picture = read_photo(content, str(path))
+    if size is None:
+        return picture
+    return np.asarray(_resized(Image.fromarray(picture), size / min(picture.shape[:2])), dtype=np.uint8)
 
 
 def _style_picture(path: Path, size: int) -> Rgb:

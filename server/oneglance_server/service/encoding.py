@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from oneglance_core.distance import usable_encodings
 from oneglance_core.faces.finder import ChipSpec, Face, Photo
-from oneglance_core.pictures import PictureError, PictureLimits, decode_picture
+from oneglance_core.pictures import PictureError, PictureLimits, encoder_input
 from oneglance_index import EncodingInvalid, check_encodings
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.encoder import Encoder
@@ -264,15 +264,7 @@ class Encoders:
                 return np.frombuffer(content.data, np.dtype(content.dtype).newbyteorder("<")).reshape(content.shape)
             if not isinstance(content, Picture):
                 return content
-            height, width, _ = spec.shape
-            return decode_picture(
-                content.data,
-                height=height,
-                width=width,
-                color=spec.color or "gray",
-                resize=spec.resize,
-                limits=self._limits,
-            )
+            return encoder_input(content.data, spec, self._limits)
 
         def run(jobs: Sequence[_Job]) -> Sequence[npt.NDArray[np.float32] | Exception]:
             inputs = np.empty((len(jobs), *spec.shape), dtype=spec.dtype)

@@ -25,8 +25,8 @@ from tests.apps.watch.test_events import Receiver, receiver  # noqa: F401
 from tests.apps.watch.test_frames import Camera, no_proxy, serving  # noqa: F401
 from tests.apps.watch.videos import level, scene, write_video
 from tests.models import pixels_model
+from tests.pictures import picture, png
 from tests.running import ServerProcess, server_thread
-from tests.server.conftest import picture, png
 
 Capture = pytest.CaptureFixture[str]
 PEOPLE = {"ann": 1, "bea": 2, "cem": 3}

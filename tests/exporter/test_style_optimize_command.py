@@ -20,10 +20,10 @@ from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, DivergedError
 from oneglance_exporter.gatys import optimize as gatys
 from oneglance_exporter.gatys.curve import Point, logged
-from oneglance_exporter.gatys.objective import Objective
-from oneglance_exporter.gatys.optimize import Report
-from oneglance_exporter.gatys.vgg import load_loss_network
-from oneglance_exporter.stylizer.pictures import read_picture, to_tensor
+from oneglance_exporter.gatys.optimize import DescentReport
+from oneglance_exporter.perceptual.objective import Objective
+from oneglance_exporter.perceptual.pictures import read_picture, to_tensor
+from oneglance_exporter.perceptual.vgg import load_loss_network
 from tests.loss_networks import tiny
 
 Run = Callable[..., int]
@@ -124,8 +124,8 @@ def test_ctrl_c_writes_the_best_so_far(
     small_network: None, run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @contextmanager
-    def interrupting() -> Iterator[Callable[[Report], None]]:
-        def show(report: Report) -> None:
+    def interrupting() -> Iterator[Callable[[DescentReport], None]]:
+        def show(report: DescentReport) -> None:
             if report.point.evaluation == 3:
                 os.kill(os.getpid(), signal.SIGINT)
 

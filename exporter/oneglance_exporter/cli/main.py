@@ -13,11 +13,10 @@ from pathlib import Path
 
 from oneglance_core.folder import read_any_model_folder, read_model_folder, write_model_folder
 from oneglance_core.manifests import DetectorManifest, EncoderManifest, ModelFolderError
-from oneglance_exporter.cli import style
+from oneglance_exporter.cli import import_onnx, style
 from oneglance_exporter.cli.options import add_settings, given_settings, model_name
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import ExporterError, SettingsError
-from oneglance_exporter.imports import onnx_options
 
 _EPILOG = """\
 from drawings to a served encoder:
@@ -269,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", type=Path, metavar="DIR", help="folder of the .dat files (that of the installed package)"
     )
     dlib.set_defaults(run_command=_import_dlib_faces)
-    onnx_options.add_parser(sources, model_name)
+    import_onnx.add_parser(sources, model_name)
 
     quantizer = commands.add_parser(
         "quantize",

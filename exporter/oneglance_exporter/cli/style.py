@@ -97,7 +97,7 @@ def export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_exporter.gatys.outputs import check_outputs, png, write
+    from oneglance_exporter.cli.outputs import check_outputs, png, write
     from oneglance_exporter.stylizer.measure import measure
 
     if options.sheet:

@@ -32,12 +32,12 @@ from oneglance_exporter.errors import DataError, DivergedError
 from oneglance_exporter.gatys.animation import moments_of
 from oneglance_exporter.gatys.colors import gray, luma, with_luma
 from oneglance_exporter.gatys.curve import Point
-from oneglance_exporter.gatys.layers import least_side
 from oneglance_exporter.gatys.lbfgs import LBFGS
-from oneglance_exporter.gatys.objective import Objective
 from oneglance_exporter.gatys.settings import GatysSettings
-from oneglance_exporter.gatys.vgg import Identity, LossNetwork, load_loss_network
-from oneglance_exporter.stylizer.pictures import Rgb, fitted, to_pictures, to_tensor
+from oneglance_exporter.perceptual.layers import least_side
+from oneglance_exporter.perceptual.objective import Objective
+from oneglance_exporter.perceptual.pictures import Rgb, fitted, to_pictures, to_tensor
+from oneglance_exporter.perceptual.vgg import Identity, LossNetwork, load_loss_network
 
 # Of [0, 1] that the first noise fills. The finest of it escapes J, by average pooling, and so stays in G: all of [0, 1]
 # comes to the same J, and to a visibly speckled picture.
@@ -74,8 +74,8 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """One evaluation, for ``progress.shown``. lowest: J so far at this size. evaluations: of how many."""
+class DescentReport:
+    """One evaluation, for ``progress.shown``. lowest: J so far at this size. evaluations: how many there will be."""
 
     point: Point
     lowest: float
@@ -93,11 +93,19 @@ class Report:
         )
 
 
+class DescentDivergedError(DivergedError):
+    """Raised when J becomes NaN or infinite. best: the best result before; None if there was no evaluation before."""
+
+    def __init__(self, message: str, best: Result | None) -> None:
+        super().__init__(message)
+        self.best = best
+
+
 def optimize(
     content: Rgb,
     style: Rgb,
     settings: GatysSettings,
-    report: Callable[[Report], None] = lambda report: None,
+    report: Callable[[DescentReport], None] = lambda report: None,
     *,
     network: LossNetwork | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -108,8 +116,8 @@ def optimize(
         report: called after every evaluation. network: instead of the one that ``settings`` name, with its own pooling.
             stopped: asked after every evaluation; True ends the work with the best G so far, at the size it has then.
 
-    Raises DataError for pictures too small for the layers, WeightsError for the loss network, and DivergedError, with
-    the best result so far, when J is NaN or infinite.
+    Raises DataError for pictures too small for the layers, WeightsError for the loss network, and
+    DescentDivergedError when J is NaN or infinite.
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -125,8 +133,7 @@ def optimize(
             if run.stopped:
                 break
     except DivergedError as error:
-        error.best = run.result(network) if run.curve else None
-        raise
+        raise DescentDivergedError(str(error), run.result(network) if run.curve else None) from error
     return run.result(network)
 
 
@@ -186,7 +193,9 @@ class _Problem:
 class _Descent:
     """The loop, level by level."""
 
-    def __init__(self, settings: GatysSettings, report: Callable[[Report], None], stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self, settings: GatysSettings, report: Callable[[DescentReport], None], stopped: Callable[[], bool]
+    ) -> None:
         self.curve: list[Point] = []
         self.stopped = False
         self._settings, self._report, self._asked = settings, report, stopped
@@ -236,7 +245,7 @@ class _Descent:
             self._best = point, pixels.clone(), problem
         if point.evaluation in self._moments:
             self._frames.append(problem.finished(pixels))
-        self._report(Report(point, lowest, self._settings.iterations))
+        self._report(DescentReport(point, lowest, self._settings.iterations))
 
     def result(self, network: LossNetwork) -> Result:
         """The best of the last level; ``network`` measures it."""

@@ -6,7 +6,7 @@ from typing import Literal, get_args, get_type_hints
 
 from oneglance_exporter.encoder.settings import option
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.gatys.layers import CONTENT_LAYER, STYLE_LAYERS, activations, check_layers
+from oneglance_exporter.perceptual.layers import CONTENT_LAYER, STYLE_LAYERS, activations, check_layers
 
 LARGEST_SIDE = 4096  # pixels; such a square needs about 45 GB of memory
 _BETA = 1e-3  # with normalisation "size" and alpha 1, whatever the picture's size

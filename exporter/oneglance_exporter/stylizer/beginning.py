@@ -6,11 +6,11 @@ import torch
 
 from oneglance_core.manifests import MAX_STYLES
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.gatys.vgg import LossNetwork, load_loss_network
+from oneglance_exporter.perceptual.vgg import LossNetwork, load_loss_network
 from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
 from oneglance_exporter.stylizer.network import Stylizer
-from oneglance_exporter.stylizer.pictures import StylePicture, read_styles
 from oneglance_exporter.stylizer.settings import StylizerSettings
+from oneglance_exporter.stylizer.styles import StylePicture, read_styles
 from oneglance_exporter.training.checkpoint import load, load_to_resume
 
 _NORMS_TIMES = 3.0  # the norms' learning rate as a multiple of the convolutions': styles part sooner

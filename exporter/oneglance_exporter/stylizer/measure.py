@@ -25,13 +25,14 @@ from oneglance_core.folder import read_any_model_folder
 from oneglance_core.manifests import ModelFolderError, StylizerManifest
 from oneglance_exporter.data import read_photos
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.gatys.objective import Objective, Terms
 from oneglance_exporter.gatys.optimize import optimize
 from oneglance_exporter.gatys.settings import GatysSettings
-from oneglance_exporter.gatys.vgg import load_loss_network
+from oneglance_exporter.perceptual.objective import Objective, Terms
+from oneglance_exporter.perceptual.pictures import Rgb, read_picture, to_tensor
+from oneglance_exporter.perceptual.vgg import load_loss_network
 from oneglance_exporter.runtime import session_of
-from oneglance_exporter.stylizer.pictures import Rgb, read_picture, read_styles, to_tensor
 from oneglance_exporter.stylizer.sheet import grid
+from oneglance_exporter.stylizer.styles import read_styles
 from oneglance_exporter.training.checkpoint import writing
 
 _SHIFT = 4  # pixels
@@ -89,8 +90,8 @@ class _Training:
 
 
 @dataclass(frozen=True, slots=True)
-class J:
-    """J and its weighted parts."""
+class WeightedJ:
+    """J and its parts as they are weighted in it: total = content + style."""
 
     total: float
     content: float
@@ -103,9 +104,9 @@ class Measured:
 
     style: str
     photo: int
-    net: J
-    untouched: J
-    gatys: J | None
+    net: WeightedJ
+    untouched: WeightedJ
+    gatys: WeightedJ | None
     shift: float
     gain: float
 
@@ -191,7 +192,9 @@ def measure(
             stylized = net(pair, weights)
             content = objective.content_of(to_tensor(pair[0]))
 
-            def j(shown: Rgb, objective: Objective = objective, content: Any = content, style: Any = style) -> J:
+            def j(
+                shown: Rgb, objective: Objective = objective, content: Any = content, style: Any = style
+            ) -> WeightedJ:
                 with torch.no_grad():
                     return _j(objective, objective.terms(to_tensor(shown), content, style))
 
@@ -264,9 +267,9 @@ def _shown(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _j(objective: Objective, terms: Terms) -> J:
+def _j(objective: Objective, terms: Terms) -> WeightedJ:
     content, style = objective.alpha * terms.content.item(), objective.beta * terms.style.item()
-    return J(terms.total.item(), content, style)
+    return WeightedJ(terms.total.item(), content, style)
 
 
 def _medians(name: str, rows: list[Measured]) -> dict[str, Any]:

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.gatys.objective import Objective
-from oneglance_exporter.gatys.vgg import LossNetwork
+from oneglance_exporter.perceptual.objective import Objective
+from oneglance_exporter.perceptual.pictures import to_tensor
+from oneglance_exporter.perceptual.vgg import LossNetwork
 from oneglance_exporter.stylizer.beginning import (
     checkpoint_to_resume,
     first_checkpoint,
@@ -29,10 +30,11 @@ from oneglance_exporter.stylizer.beginning import (
     optimizer_of,
 )
 from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
+from oneglance_exporter.stylizer.crops import PhotoCrops
 from oneglance_exporter.stylizer.network import Stylizer
-from oneglance_exporter.stylizer.pictures import Photos, StylePicture, read_styles, to_tensor
 from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_exporter.stylizer.sheet import contact_sheet
+from oneglance_exporter.stylizer.styles import StylePicture, read_styles
 from oneglance_exporter.training.checkpoint import check_new, writing
 from oneglance_exporter.training.driver import StepReport, Training, drive
 
@@ -110,7 +112,7 @@ class StylizerTraining(Training[StylizerCheckpoint, StylizerFigures]):
         super().__init__(checkpoint)
         settings = self.settings = checkpoint.settings
         self.names = [new.style.name for new in styles]
-        self.photos = Photos(settings.photos, settings.seed)
+        self.photos = PhotoCrops(settings.photos, settings.seed)
         checkpoint.photos = len(self.photos)
         self.objective = Objective(network, alpha=settings.alpha, beta=settings.beta)
         grams = [self.objective.style_of(to_tensor(style.picture)) for style in styles]

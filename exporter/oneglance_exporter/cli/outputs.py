@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from oneglance_exporter.errors import DataError, SettingsError
-from oneglance_exporter.stylizer.pictures import Rgb
+from oneglance_exporter.perceptual.pictures import Rgb
 
 
 def check_outputs(outputs: Mapping[str, tuple[Path, Sequence[str]]], inputs: Sequence[Path]) -> None:

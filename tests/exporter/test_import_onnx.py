@@ -341,7 +341,7 @@ def test_the_command_line_knows_presets_and_their_exceptions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers(), str)
+    add_parser(parser.add_subparsers())
     file, out = graph_file(tmp_path / "net.onnx"), tmp_path / "model"
     arguments = ["onnx", str(file), "--out", str(out), "--name", "n", "--license", "research only"]
 

@@ -1,4 +1,4 @@
-"""The files that a command writes: refused before the work if they can't be, replaced as a whole after it."""
+"""The files that a command writes: checked before the work, replaced as a whole after it."""
 
 import contextlib
 import io

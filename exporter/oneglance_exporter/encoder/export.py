@@ -65,7 +65,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
 
 
 def parity_inputs() -> npt.NDArray[np.uint8]:
-    """What the server runs before it trusts the graph: uint8 [7, 105, 105, 1].
+    """The inputs of the parity vectors, which a server runs before it serves the graph: uint8 [7, 105, 105, 1].
 
     Four invented characters, then a blank paper, a black one, and noise.
     """
@@ -76,7 +76,7 @@ def parity_inputs() -> npt.NDArray[np.uint8]:
 
 
 def provenance(state: EncoderCheckpoint, model: torch.nn.Module) -> dict[str, object]:
-    """What the manifest tells of the training: the command, all settings, and what came of it."""
+    """The manifest's ``training``: the command, all settings, and figures about the run."""
     return {
         "command": state.command,
         "settings": dataclasses.asdict(state.settings),
@@ -131,7 +131,7 @@ def traced(
         quiet.setLevel(level)
     if program is None:
         raise ExportError("torch.onnx.export returned no program")
-    # The tracer notes source files and lines of this machine at every node: nobody's business.
+    # The tracer writes paths of this machine's source files into every node.
     proto = program.model_proto
     for node in proto.graph.node:
         del node.metadata_props[:]

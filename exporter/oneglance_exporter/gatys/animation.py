@@ -1,4 +1,4 @@
-"""How a picture came to be: frames of the optimisation as an animation."""
+"""Pictures at several evaluations of the optimisation, as an animation."""
 
 import io
 from collections.abc import Sequence

@@ -3,13 +3,12 @@
     G = noise, or the photo
     repeat: J(G) = alpha * J_content(C, G) + beta * J_style(S, G); G moves against dJ/dG
 
-What a picture file can hold is pixels in [0, 1], so G is clipped to that after every step: projected gradient descent.
-Pixels that are free to leave and are clipped in the end reach the same J on paper, but it is the J of no picture:
-clipped, it was eight times as much when we measured. What ``Result`` tells of its picture is measured once more on the
-8 bits that are written.
+The pixels of a picture file lie in [0, 1], so G is clipped to that after every step: projected gradient descent. If
+pixels may leave [0, 1] and are clipped only at the end, J of the clipped picture was eight times as large when we
+measured. ``Result.measured`` is J of the 8-bit picture that is written.
 
-A step is one evaluation of J and its gradient, L-BFGS's too. J doesn't fall with every one; so the best G is kept, not
-the last.
+A step is one evaluation of J and its gradient, with L-BFGS too. J doesn't fall in every step, so the best G is kept,
+not the last.
 
 Large pictures (Gatys et al. 2017, "Controlling Perceptual Factors in Neural Style Transfer", on high resolution): the
 receptive fields of the loss network don't grow with the picture, so strokes get small and evaluations dear; begin with
@@ -55,7 +54,7 @@ class J:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an optimisation came to.
+    """The picture that an optimisation found, and how it got there.
 
     picture: uint8 [H, W, 3]. measured: J of that picture, by the loss network in fp32; with ``keep_colors`` of its
     luma. best: where in the curve it was found; their totals differ by the rounding to 8 bits (and with ``keep_colors``
@@ -236,7 +235,7 @@ class _Descent:
             fresh = stuck
 
     def _note(self, problem: _Problem, pixels: Tensor, j: J, lowest: float) -> None:
-        """Keep what this evaluation is worth, and report it. lowest: J at this size so far, this one included."""
+        """Keep G if it is the best so far, and report the evaluation. lowest: J at this size, this one included."""
         height, width = pixels.shape[2:]
         now = time.monotonic() - self._begun
         point = Point(len(self.curve) + 1, now, width, height, j.total, j.content, j.style)

@@ -82,15 +82,18 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
 
 
 def sample(stylizer: Stylizer, count: int, height: int, width: int) -> Arrays:
-    """Inputs for the graph: gradients, edges and noise in mixed styles; the first picture under its own moments alone,
-    the last under given ones alone."""
+    """Inputs for the graph: pictures with gradients, edges and noise, in mixed styles.
+
+    The first picture is normalised by its own moments alone, the last by given ones alone.
+    """
     random = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     pictures = np.stack([255 * x / width, 255 * y / height, 128 + 127 * np.sin(x / 3) * np.cos(y / 5)], -1)
     pictures = pictures + 60 * ((x + y) // 8 % 2)[..., None] + random.normal(0, 8, (count, height, width, 3))
     images = pictures.clip(0, 255).astype(np.uint8)
     weights = random.dirichlet(np.ones(stylizer.styles), count).astype(np.float32)
-    # Given moments near a picture's own, as tiles and frames have them: others blow the kernels' differences up.
+    # Moments near the picture's own, as those of tiles and frames are. With others, the small differences between two
+    # implementations of a kernel would grow large.
     measured = Moments()
     with torch.no_grad():
         stylizer(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(weights), measured)
@@ -139,7 +142,7 @@ def check_graph(graph: bytes, served: Served) -> None:
 
 
 def provenance(state: StylizerCheckpoint, stylizer: Stylizer) -> dict[str, object]:
-    """What the manifest tells of the training: the command, all settings, and what came of it."""
+    """The manifest's ``training``: the command, all settings, and figures about the run."""
     return {
         "command": state.command,
         "settings": dataclasses.asdict(state.settings),

@@ -1,13 +1,13 @@
-"""What a stylizer is worth, on photos it never saw: J against the textbook's, the photo's own, and how calm it is.
+"""Measure a stylizer on photos that it wasn't trained on: J, and how much its pictures change when the photo does.
 
-Of each style and photo
+For each style and photo:
 
 * J of the network's picture, by the loss network and with the alpha, beta and style picture it was trained with;
 * J of the photo itself, and, if asked for, J of Gatys' optimisation after so many evaluations from noise;
 * shift: RMSE, of [0, 1], between the pictures of two crops of the photo 4 pixels apart, where both show the same;
-* gain: by how much small noise on the photo grows: RMSE of the pictures by RMSE of the noise.
+* gain: how much small noise on the photo grows: RMSE between the pictures, divided by RMSE of the noise.
 
-The network is run as it is deployed: by ONNX Runtime, in 8-bit pictures.
+The network is run as a server runs it: by ONNX Runtime, on 8-bit pictures and to 8-bit pictures.
 """
 
 import hashlib
@@ -68,8 +68,8 @@ class Deployed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Training:
-    """What a stylizer's manifest tells of the J it was trained on."""
+class _TrainedWith:
+    """The J that a stylizer was trained with, from its manifest. sha256: of the loss network."""
 
     style_size: int
     alpha: float
@@ -77,7 +77,7 @@ class _Training:
     sha256: str
 
     @classmethod
-    def of(cls, manifest: StylizerManifest, where: Path) -> "_Training":
+    def of(cls, manifest: StylizerManifest, where: Path) -> "_TrainedWith":
         told = manifest.training
         try:
             settings, network = told["settings"], told["loss_network"]
@@ -100,7 +100,10 @@ class WeightedJ:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One style on one photo. ``gatys`` is None when it wasn't run."""
+    """One style on one photo; photo: its number. net: J of the stylizer's picture. untouched: J of the photo itself.
+
+    gatys: J of Gatys' picture; None when it wasn't made. shift: RMSE in [0, 1]. gain: a ratio.
+    """
 
     style: str
     photo: int
@@ -170,7 +173,7 @@ def measure(
     """
     torch.set_num_threads(threads)
     net = Deployed(model, threads)
-    training = _Training.of(net.manifest, model)
+    training = _TrainedWith.of(net.manifest, model)
     pictures = read_styles(styles, training.style_size)
     unknown = {picture.style.name for picture in pictures} - {style.name for style in net.manifest.styles}
     if unknown:

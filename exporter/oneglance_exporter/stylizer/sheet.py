@@ -1,4 +1,4 @@
-"""Contact sheets: photos by styles, for the eye."""
+"""Contact sheets: pictures in a grid, a row per photo and a column per style."""
 
 from collections.abc import Sequence
 

@@ -85,6 +85,20 @@ def _file(module: str, name: str, files: dict[str, Path]) -> str:
     return next((found for found in (name, module) if found in files), "")
 
 
+def test_one_module_opens_sessions_of_onnx_runtime() -> None:
+    """It keeps ONNX Runtime from collecting usage data, before it imports it. The quantiser needs a part of its own."""
+    importing = {
+        str(file.relative_to(ROOT))
+        for package, folder in PACKAGES.items()
+        for file in sources(f"{folder}/{package}")
+        if any(name.split(".")[0] == "onnxruntime" for _, name in imports(file))
+    }
+    assert importing == {
+        "core/oneglance_core/sessions/onnx_runtime.py",
+        "exporter/oneglance_exporter/quantize/int8.py",
+    }
+
+
 @pytest.mark.parametrize(
     ("code", "absent"),
     [

@@ -9,27 +9,31 @@ The exporter writes them with :func:`write_model_folder`, the server reads them 
 Neither torch nor grpc is needed here.
 """
 
+import functools
 import hashlib
 import json
+import operator
 import os
 import shutil
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from oneglance_core.manifests import AnyManifest, EncoderManifest, ModelFolderError, ModelManifest
+from oneglance_core.manifests import KINDS, EncoderManifest, ModelFolderError, ModelManifest
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 _READ_ATTEMPTS = 5
 
-_ANY_MANIFEST: TypeAdapter[AnyManifest] = TypeAdapter(AnyManifest)
+_ANY_KIND: Any = Annotated[functools.reduce(operator.or_, KINDS), Field(discriminator="kind")]
+_ANY_MANIFEST: TypeAdapter[ModelManifest] = TypeAdapter(_ANY_KIND)
 M = TypeVar("M", bound=ModelManifest)
+Kind = TypeVar("Kind", bound=ModelManifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,13 @@ class ModelFolder(Generic[M]):
     @property
     def digest(self) -> str:
         return self.manifest.digest
+
+    def of(self, kind: type[Kind]) -> "ModelFolder[Kind]":
+        """This folder as one of the given manifest class. Raises ModelFolderError for a model of another kind."""
+        if not isinstance(self.manifest, kind):
+            wanted = kind.model_fields["kind"].default
+            raise ModelFolderError(f"{self.path}: holds a model of kind {self.manifest.kind!r}, not {wanted!r}")
+        return ModelFolder(self.path, self.manifest, self.model)
 
 
 def read_any_model_folder(path: str | os.PathLike[str]) -> ModelFolder[Any]:
@@ -67,10 +78,7 @@ def read_any_model_folder(path: str | os.PathLike[str]) -> ModelFolder[Any]:
 
 def read_model_folder(path: str | os.PathLike[str]) -> ModelFolder[EncoderManifest]:
     """Read and check an encoder's model folder. Raises ModelFolderError, also for a model of another kind."""
-    folder = read_any_model_folder(path)
-    if not isinstance(folder.manifest, EncoderManifest):
-        raise ModelFolderError(f"{path}: holds a {folder.manifest.kind}, not an encoder")
-    return folder
+    return read_any_model_folder(path).of(EncoderManifest)
 
 
 def model_folders(path: str | os.PathLike[str]) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from oneglance_core.faces.finder import ChipSpec, FaceFinder, cut
 from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder
-from oneglance_core.manifests import DetectorManifest, EncoderManifest, LandmarksManifest
+from oneglance_core.manifests import DetectorManifest, EncoderManifest
 from oneglance_core.pictures import decode_photo
 from oneglance_exporter.data import LIMITS, LeftOut, Pictures, read_brought
 from oneglance_exporter.errors import SettingsError
@@ -50,19 +50,18 @@ def read_faces(
 
 def _finder(folder: Path, threads: int) -> FaceFinder:
     models = [read_any_model_folder(path) for path in model_folders(folder)]
-    detectors = [model for model in models if isinstance(model.manifest, DetectorManifest)]
-    landmarks = [model for model in models if isinstance(model.manifest, LandmarksManifest)]
+    detectors = [model for model in models if model.manifest.kind == "detector"]
+    landmarks = [model for model in models if model.manifest.kind == "landmarks"]
     if len(detectors) != 1 or len(landmarks) != 1:
         raise SettingsError(f"{folder}: needs one face detector and one landmark finder; say where with --finders")
-    detect = session_of(detectors[0].model, threads)
+    detector = detectors[0].of(DetectorManifest)
+    detect = session_of(detector.model, threads)
     locate = session_of(landmarks[0].model, threads)
 
     def score(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        scores: npt.NDArray[np.float32] = detect.run(["scores"], {"image": canvases})[0]
-        return scores
+        return detect.run(["scores"], {"image": canvases})[0]
 
     def points(inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = locate.run(["points"], dict(inputs))[0]
-        return found
+        return locate.run(["points"], inputs)[0]
 
-    return FaceFinder(score, detectors[0].manifest, points)
+    return FaceFinder(score, detector.manifest, points)

@@ -179,11 +179,16 @@ class Server:
                 identification,
                 CalibrationService(gallery_service, identification),
                 self._stylization(models, limits, stylize_pool),
-                models.face_models,
+                models.loaded,
             )
         )
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", address=self.address, device=galleries.device, models=models.names)
+        log.info(
+            "serving",
+            address=self.address,
+            device=galleries.device,
+            models=[model.manifest.name for model in models.loaded],
+        )
 
     async def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, let those under way finish for ``grace_seconds``, write everything down, close."""

@@ -2,44 +2,64 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder
-from oneglance_core.manifests import DetectorManifest, EncoderManifest, ModelFolderError, StylizerManifest
+from oneglance_core.manifests import (
+    DetectorManifest,
+    EncoderManifest,
+    LandmarksManifest,
+    ModelFolderError,
+    ModelManifest,
+    StylizerManifest,
+)
 from oneglance_core.pictures import PictureLimits
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks
+from oneglance_server.engines.loaded_model import LoadedModel
 from oneglance_server.engines.painting import Painter
-from oneglance_server.engines.session import Runtime
-from oneglance_server.engines.stylizer import Stylizer
-from oneglance_server.engines.tiles import Grid
+from oneglance_server.engines.stylizer import Stylizer, grid_of
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import Settings
 
 log = structlog.get_logger()
+M = TypeVar("M", bound=LoadedModel[Any])
+
+# The registry: what runs the models of each kind.
+ENGINES: dict[type[ModelManifest], type[LoadedModel[Any]]] = {
+    EncoderManifest: Encoder,
+    DetectorManifest: Detector,
+    LandmarksManifest: Landmarks,
+    StylizerManifest: Stylizer,
+}
 
 
 @dataclass(frozen=True)
 class Models:
     """Everything that was loaded, checked and warmed up."""
 
-    encoders: list[Encoder]
-    detector: Detector | None
-    landmarks: Landmarks | None
-    painters: list[Painter]
+    loaded: tuple[LoadedModel[Any], ...]
+    painters: tuple[Painter, ...]
+
+    def of(self, engine: type[M]) -> list[M]:
+        """Those that are run by ``engine``."""
+        return [model for model in self.loaded if isinstance(model, engine)]
 
     @property
-    def face_models(self) -> tuple[Detector | Landmarks, ...]:
-        return tuple(model for model in (self.detector, self.landmarks) if model is not None)
+    def encoders(self) -> list[Encoder]:
+        return self.of(Encoder)
 
     @property
-    def names(self) -> list[str]:
-        stylizers = (painter.stylizer for painter in self.painters)
-        return [model.manifest.name for model in (*self.encoders, *self.face_models, *stylizers)]
+    def detector(self) -> Detector | None:
+        return next(iter(self.of(Detector)), None)
+
+    @property
+    def landmarks(self) -> Landmarks | None:
+        return next(iter(self.of(Landmarks)), None)
 
 
 def load_models(settings: Settings, stylize_pool: Executor) -> Models:
@@ -49,67 +69,45 @@ def load_models(settings: Settings, stylize_pool: Executor) -> Models:
     """
     try:
         folders = [read_any_model_folder(folder) for path in settings.models for folder in model_folders(path)]
-        return _load(folders, settings, stylize_pool)
+        _check_names(folders)
+        loaded = _load(folders, settings, stylize_pool)
     except ModelFolderError as error:
         raise StartupError(str(error)) from error
+    limits = picture_limits(settings)
+    painters = (Painter(m, grid_of(m.manifest, settings), limits) for m in loaded if isinstance(m, Stylizer))
+    models = Models(tuple(loaded), tuple(painters))
+    if any(encoder.takes_photos for encoder in models.encoders) and not (models.detector and models.landmarks):
+        log.warning("an encoder of faces, but no detector with landmarks: photos can't be searched, only aligned faces")
+    return models
 
 
-def _load(folders: Sequence[ModelFolder[Any]], settings: Settings, stylize_pool: Executor) -> Models:
-    runtime = Runtime(settings.device, settings.encoder_threads, settings.gpu_memory_bytes)
-    encoders: list[Encoder] = []
-    detectors: list[Detector] = []
-    landmarks: list[Landmarks] = []
-    painters: list[Painter] = []
+def _check_names(folders: Sequence[ModelFolder[Any]]) -> None:
     names: dict[str, Path] = {}
     for folder in folders:
         name = folder.manifest.name
         if name in names:
             raise StartupError(f"two models are named {name!r}: {names[name]} and {folder.path}")
         names[name] = folder.path
-        model: Encoder | Detector | Landmarks | Stylizer
-        if isinstance(folder.manifest, EncoderManifest):
-            same = [encoder.manifest.name for encoder in encoders if encoder.digest == folder.digest]
-            if same:
-                raise StartupError(f"{folder.path} is the same encoder as {same[0]!r}, with a tau of its own")
-            engine = replace(runtime, engine=settings.encoder_engine, runs_at_once=settings.encoder_workers)
-            model = Encoder(folder, engine)
-            model.warm_up((1, settings.max_batch))
-            encoders.append(model)
-        elif isinstance(folder.manifest, DetectorManifest):
-            model = Detector(folder, runtime)
-            detectors.append(model)
-        elif isinstance(folder.manifest, StylizerManifest):
-            same = [p.stylizer.manifest.name for p in painters if p.stylizer.digest == folder.digest]
-            if same:
-                raise StartupError(f"{folder.path} is the same stylizer as {same[0]!r}")
-            painter = stylize_pool.submit(_painter, folder, settings).result()
-            model = painter.stylizer
-            painters.append(painter)
+
+
+def _load(folders: Sequence[ModelFolder[Any]], settings: Settings, stylize_pool: Executor) -> list[LoadedModel[Any]]:
+    loaded: list[LoadedModel[Any]] = []
+    for folder in folders:
+        engine = ENGINES[type(folder.manifest)]
+        same = [model.manifest.name for model in loaded if model.digest == folder.digest]
+        if same and not engine.single:
+            raise StartupError(f"{folder.path} is the same {engine.title} as {same[0]!r} under another name")
+        if engine.low_priority:
+            model = stylize_pool.submit(engine.load, folder, settings).result()
         else:
-            model = Landmarks(folder, runtime)
-            landmarks.append(model)
-        log.info("model loaded", name=name, digest=model.digest[:12], provider=model.execution_provider)
-    for kind, found in (("face detector", detectors), ("landmark finder", landmarks)):
-        if len(found) > 1:
-            raise StartupError(f"more than one {kind} to load: {', '.join(m.manifest.name for m in found)}")
-    if any(encoder.takes_photos for encoder in encoders) and not (detectors and landmarks):
-        log.warning("an encoder of faces, but no detector with landmarks: photos can't be searched, only aligned faces")
-    return Models(encoders, detectors[0] if detectors else None, landmarks[0] if landmarks else None, painters)
-
-
-def _painter(folder: ModelFolder[StylizerManifest], settings: Settings) -> Painter:
-    runtime = Runtime(
-        settings.device,
-        settings.stylize_threads,
-        settings.gpu_memory_bytes,
-        settings.stylizer_engine,
-        settings.stylize_workers,
-        "--stylizer-engine",
-    )
-    grid = Grid(folder.manifest, bucket=settings.stylize_bucket, tile=settings.stylize_tile)
-    stylizer = Stylizer(folder, runtime)
-    stylizer.warm_up([(grid.least, grid.least), (grid.tile, grid.tile)])
-    return Painter(stylizer, grid, picture_limits(settings))
+            model = engine.load(folder, settings)
+        loaded.append(model)
+        log.info("model loaded", name=folder.manifest.name, digest=model.digest[:12], provider=model.execution_provider)
+    for engine in ENGINES.values():
+        names = [model.manifest.name for model in loaded if isinstance(model, engine)]
+        if engine.single and len(names) > 1:
+            raise StartupError(f"more than one {engine.title} to load: {', '.join(names)}")
+    return loaded
 
 
 def picture_limits(settings: Settings) -> PictureLimits:

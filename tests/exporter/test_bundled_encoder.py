@@ -8,11 +8,12 @@ import pytest
 
 from oneglance_core.folder import ModelFolder, read_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_core.manifests import EncoderManifest
+from oneglance_core.manifests import EncoderManifest, Parity
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.evaluate import evaluate
 from oneglance_exporter.encoder.network import INPUT
-from oneglance_exporter.runtime import encoder_of
+from oneglance_exporter.errors import ExportError
+from oneglance_exporter.runtime import check_model, encoder_of
 
 MODEL = Path(__file__).resolve().parents[2] / "server" / "oneglance_server" / "models" / "glyphs"
 
@@ -27,10 +28,18 @@ def encode(bundled: ModelFolder[EncoderManifest], images: npt.NDArray[np.uint8])
 
 
 def test_it_reproduces_its_parity_vectors_and_is_small(bundled: ModelFolder[EncoderManifest]) -> None:
-    parity = bundled.manifest.parity
-    found = encode(bundled, parity.inputs.unpack())
-    assert np.abs(found - parity.outputs.unpack()).max() <= parity.tolerance
+    check_model(bundled.model, bundled.manifest)
     assert len(bundled.model) < 3_000_000
+
+
+def test_what_a_server_would_refuse_is_not_written(bundled: ModelFolder[EncoderManifest]) -> None:
+    vectors = bundled.manifest.vectors()
+    off = Parity.pack(vectors.inputs["input"], vectors.outputs["encoding"] + np.float32(0.01), vectors.tolerance)
+    with pytest.raises(ExportError, match="glyphs: the model does not reproduce its parity vectors"):
+        check_model(bundled.model, bundled.manifest.model_copy(update={"parity": off}))
+    wider = bundled.manifest.output.model_copy(update={"dimension": 256})
+    with pytest.raises(ExportError, match=r"glyphs: the graph returns encoding as float32 \[free, 128\]"):
+        check_model(bundled.model, bundled.manifest.model_copy(update={"output": wider}))
 
 
 def test_its_manifest_tells_how_it_was_made_and_under_which_licence(bundled: ModelFolder[EncoderManifest]) -> None:

@@ -36,7 +36,7 @@ def made_up(seed: int = 0, channels: tuple[int, ...] = (5, 6, 7, 17, 9)) -> Mmod
 
 def run(graph: bytes, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     (scores,) = session_of(graph, threads=1).run(["scores"], {"image": image})
-    return scores  # type: ignore[no-any-return]
+    return scores
 
 
 @pytest.mark.parametrize("shape", [(1, 13, 13), (1, 13, 40), (3, 37, 52), (2, 64, 30)])

@@ -328,7 +328,7 @@ def test_the_landmarks_graph_answers_as_the_trees_one_by_one(
         "pictures": np.array([[begins[i], *sizes[i]] for i in which], np.int64).reshape(-1, 3),
         "boxes": np.array(boxes, np.float32).reshape(-1, 4),
     }
-    (points,) = session_of(landmarks_graph(predictor), threads=1).run(None, inputs)
+    (points,) = session_of(landmarks_graph(predictor), threads=1).run(["points"], inputs)
     assert points.shape == (len(boxes), POINTS, 2)
     assert points.dtype == np.float32
     for i, found, box in zip(which, points, inputs["boxes"], strict=True):
@@ -338,12 +338,12 @@ def test_the_landmarks_graph_answers_as_the_trees_one_by_one(
 def test_boxes_that_are_no_numbers_do_not_read_beyond_the_pixels() -> None:
     graph = landmarks_graph(read_shape_predictor(landmarks_file()))
     boxes = np.array([[np.nan] * 4, [np.inf] * 4, [-3e38, -3e38, 3e38, 3e38], [0, 0, 9, 9]], np.float32)
-    inputs = {
+    inputs: dict[str, npt.NDArray[Any]] = {
         "pixels": np.zeros(100, np.uint8),
         "pictures": np.array([[0, 10, 10]] * 4, np.int64),
         "boxes": boxes,
     }
-    (points,) = session_of(graph, threads=1).run(None, inputs)
+    (points,) = session_of(graph, threads=1).run(["points"], inputs)
     assert np.isfinite(points[3]).all()
 
 
@@ -618,7 +618,7 @@ def test_landmarks_and_encodings_are_dlibs_on_real_faces(imported: Path, weights
         "pictures": np.array([[b, *p.shape] for b, p in zip(begins, pictures, strict=False)], np.int64),
         "boxes": np.array(boxes, np.float32),
     }
-    (points,) = landmarks.run(None, inputs)
+    (points,) = landmarks.run(["points"], inputs)
     assert np.array_equal(points, np.array(shapes, np.float32))
     assert np.abs(encoder(np.stack(chips)) - np.array(encodings)).max() <= 1e-5
 

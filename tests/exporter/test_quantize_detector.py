@@ -132,7 +132,7 @@ def test_what_cannot_be_quantised_is_refused_in_words(models: Path, int8: Path, 
         quantize_detector(models / "pooling", out, people(16), "")
     with pytest.raises(SettingsError, match="is quantised already"):
         quantize_detector(int8, out, people(16), "")
-    with pytest.raises(ModelFolderError, match="holds a model of kind 'encoder', not a detector"):
+    with pytest.raises(ModelFolderError, match="holds a model of kind 'encoder', not 'detector'"):
         quantize_detector(models / "encoder", out, people(16), "")
     assert not out.exists()
 

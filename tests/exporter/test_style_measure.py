@@ -116,7 +116,7 @@ def test_another_model_style_or_loss_network_is_refused(
     styles, photos = pictures
     with pytest.raises(SettingsError, match="has no style a"):
         measure(model, [f"{photos[0]}/a.png"], photos, size=64)
-    with pytest.raises(ModelFolderError, match="not a stylizer"):
+    with pytest.raises(ModelFolderError, match="not 'stylizer'"):
         measure(pixels_model(tmp_path / "encoder"), styles, photos, size=64)
     folder = read_any_model_folder(model)
     other = {**folder.manifest.training, "loss_network": {"name": "another", "sha256": "0" * 64}}

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from oneglance_core.folder import ModelFolder, read_model_folder
-from oneglance_core.manifests import EncoderManifest
+from oneglance_core.manifests import EncoderManifest, TensorSpec
+from oneglance_core.sessions.checks import allowed
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.openvino import BF16_TOLERANCE, OpenVinoSession
 from oneglance_server.engines.session import Runtime
@@ -57,13 +58,12 @@ def test_it_describes_the_graph_and_answers_as_onnx_runtime_does() -> None:
     pytest.importorskip("openvino", reason="OpenVINO isn't installed")
     glyphs = read_model_folder(BUNDLED_MODEL)
     session = OpenVinoSession(glyphs, bf16=False, threads=1, runs_at_once=2)
-    (taken,), (given,) = session.get_inputs(), session.get_outputs()
-    assert (taken.name, taken.type, taken.shape) == ("input", "tensor(uint8)", [None, 105, 105, 1])
-    assert (given.name, given.shape) == ("encoding", [None, 128])
-    assert session.get_providers() == ["OpenVINO"]
+    assert session.inputs == [TensorSpec("input", "uint8", (None, 105, 105, 1))]
+    assert session.outputs == [TensorSpec("encoding", "float32", (None, 128))]
+    assert session.provider == "OpenVINO"
+    assert session.rounding == 0
     parity = glyphs.manifest.parity
     inputs, expected = parity.inputs.unpack(), parity.outputs.unpack()
-    assert session.tolerance(parity.tolerance, expected) == parity.tolerance
     for batch in (1, 3, len(inputs)):  # of sizes that change from run to run
         found = session.run(["encoding"], {"input": inputs[:batch]})[0]
         assert found.dtype == np.float32
@@ -92,10 +92,12 @@ def test_bf16_is_looser_by_what_is_stated_and_is_really_used() -> None:
     session = OpenVinoSession(glyphs, bf16=True, threads=1, runs_at_once=1)
     inputs, expected = glyphs.manifest.parity.inputs.unpack(), glyphs.manifest.parity.outputs.unpack()
     difference = float(np.abs(session.run(["encoding"], {"input": inputs})[0] - expected).max())
-    assert session.get_providers() == ["OpenVINO bf16"]
-    assert session.tolerance(1e-4, expected) == pytest.approx(BF16_TOLERANCE * np.abs(expected).max())
+    assert session.provider == "OpenVINO bf16"
+    assert session.rounding == BF16_TOLERANCE
+    most = allowed(1e-4, session.rounding, expected)
+    assert most == pytest.approx(BF16_TOLERANCE * np.abs(expected).max())
     # float32 would be a thousand times nearer
-    assert 1e-4 < difference <= session.tolerance(1e-4, expected)
+    assert 1e-4 < difference <= most
 
 
 def test_the_tolerance_of_bf16_still_tells_pictures_apart() -> None:

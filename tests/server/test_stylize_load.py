@@ -13,6 +13,7 @@ import pytest
 
 from oneglance import AsyncClient, Client, OneglanceError
 from oneglance_core.pictures import decode_layers
+from oneglance_core.sessions.onnx_runtime import OnnxSession
 from oneglance_server.app import Server
 from oneglance_server.engines.background import NICENESS, yield_to_others
 from oneglance_server.engines.stylizer import Stylizer
@@ -267,13 +268,13 @@ def test_numbers_that_are_not_finite_are_a_bug_and_no_picture(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, spoil: float
 ) -> None:
     with server_thread(**settings) as server, Client(server.address) as client:
-        run = Stylizer._run
+        run = OnnxSession.run
 
-        def spoilt(self: Stylizer, inputs: Any) -> Any:
-            outputs = run(self, inputs)
-            return {**outputs, "stylized": np.where([True, False, False], np.float32(spoil), outputs["stylized"])}
+        def spoilt(self: OnnxSession, outputs: Any, inputs: Any) -> Any:
+            stylized, used = run(self, outputs, inputs)
+            return [np.where([True, False, False], np.float32(spoil), stylized), used]
 
-        monkeypatch.setattr(Stylizer, "_run", spoilt)
+        monkeypatch.setattr(OnnxSession, "run", spoilt)
         with pytest.raises(OneglanceError) as caught:
             client.stylize(SMALL, "ember")
         assert (caught.value.code.name, caught.value.reason) == ("INTERNAL", "INTERNAL")

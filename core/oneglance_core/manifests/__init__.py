@@ -3,32 +3,32 @@
 Needs pydantic, which every extra but the bare client brings.
 """
 
-from typing import Annotated
-
-from pydantic import Field
-
-from oneglance_core.manifests.arrays import MAX_ARRAY_BYTES, Array, NamedParity, Parity
+from oneglance_core.manifests.arrays import MAX_ARRAY_BYTES, Array
 from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
+from oneglance_core.manifests.detector import DetectorManifest
 from oneglance_core.manifests.encoder import LEAST_CHIP, MAX_DIMENSION, EncoderManifest, InputSpec, OutputSpec
-from oneglance_core.manifests.faces import LANDMARKS, Alignment, DetectorManifest, LandmarksManifest
+from oneglance_core.manifests.landmarks import LANDMARKS, Alignment, LandmarksManifest
 from oneglance_core.manifests.model import FORMAT, ModelManifest
+from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
 from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StylizerManifest
+from oneglance_core.manifests.tensor import TensorSpec
 
-AnyManifest = Annotated[
-    EncoderManifest | DetectorManifest | LandmarksManifest | StylizerManifest, Field(discriminator="kind")
-]
+# The registry: a model folder may hold any of these.
+KINDS: tuple[type[ModelManifest], ...] = (EncoderManifest, DetectorManifest, LandmarksManifest, StylizerManifest)
 
 __all__ = [
     "FORMAT",
+    "KINDS",
     "LANDMARKS",
     "LEAST_CHIP",
     "MAX_ARRAY_BYTES",
     "MAX_DIMENSION",
     "MAX_STYLES",
+    "MAX_TOLERANCE",
     "Alignment",
-    "AnyManifest",
     "Array",
+    "Arrays",
     "AuthorThreshold",
     "Calibration",
     "DetectorManifest",
@@ -42,4 +42,6 @@ __all__ = [
     "Parity",
     "Style",
     "StylizerManifest",
+    "TensorSpec",
+    "Vectors",
 ]

@@ -1,4 +1,4 @@
-"""Small arrays inside a manifest, and the parity vectors made of them."""
+"""Small arrays inside a manifest."""
 
 import base64
 import math
@@ -54,23 +54,3 @@ class Array(Part):
         if len(raw) != size:
             raise ModelFolderError(f"parity: array of shape {self.shape} needs {size} bytes")
         return np.frombuffer(raw, dtype).reshape(self.shape).astype(self.dtype)
-
-
-class Parity(Part):
-    """Inputs and the outputs the exporter's own framework computed for them.
-
-    The server runs ``inputs`` on its host and refuses the model when any output differs by more
-    than ``tolerance`` (absolute).
-    """
-
-    inputs: Array
-    outputs: Array
-    tolerance: float = Field(gt=0, le=0.1)
-
-
-class NamedParity(Part):
-    """As Parity, for graphs of several inputs and outputs, by name. Integer outputs must be equal."""
-
-    inputs: dict[str, Array] = Field(max_length=4)
-    outputs: dict[str, Array] = Field(max_length=4)
-    tolerance: float = Field(gt=0, le=0.1)

@@ -1,14 +1,15 @@
 """The manifest of an encoder, f."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from oneglance_core.manifests.arrays import Parity
 from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
-from oneglance_core.manifests.faces import Alignment
+from oneglance_core.manifests.landmarks import Alignment
 from oneglance_core.manifests.model import ModelManifest
+from oneglance_core.manifests.parity import Parity, Vectors
 from oneglance_core.manifests.part import Part
+from oneglance_core.manifests.tensor import TensorSpec
 
 MAX_DIMENSION = 65536
 LEAST_CHIP = 8  # pixels, height and width
@@ -56,6 +57,8 @@ class EncoderManifest(ModelManifest):
     With ``alignment``, x is a face chip, rgb and at least 8 x 8, and photos can be given.
     """
 
+    other_outputs: ClassVar[bool] = True  # ``output`` names one of them
+
     kind: Literal["encoder"] = "encoder"
     input: InputSpec
     output: OutputSpec
@@ -75,6 +78,17 @@ class EncoderManifest(ModelManifest):
         if any(abs(x) > _FAR * width or abs(y) > _FAR * height for x, y in self.alignment.template):
             raise ValueError(f"alignment: a template's point is more than {_FAR} times the chip's side away")
         return self
+
+    @property
+    def graph_inputs(self) -> tuple[TensorSpec, ...]:
+        return (TensorSpec(self.input.name, self.input.dtype, (None, *self.input.shape)),)
+
+    @property
+    def graph_outputs(self) -> tuple[TensorSpec, ...]:
+        return (TensorSpec(self.output.name, "float32", (None, self.output.dimension)),)
+
+    def vectors(self) -> Vectors:
+        return self.parity.vectors(self.input.name, self.output.name)
 
     def _contract(self) -> dict[str, Any]:
         contract = {

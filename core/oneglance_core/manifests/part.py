@@ -1,4 +1,4 @@
-"""What every part of a manifest is: a frozen pydantic model that refuses unknown fields, NaN and infinity.
+"""The base of a manifest and of everything inside one.
 
 Errors::
 
@@ -16,9 +16,11 @@ class ModelFolderError(ValueError):
 
 
 class Part(BaseModel):
+    """A frozen pydantic model that refuses unknown fields, NaN and infinity."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def canonical(value: Any) -> bytes:
-    """The one JSON text of a value that digests are taken of: keys sorted, no spaces, UTF-8."""
+    """The JSON text of ``value`` that digests are taken of: keys sorted, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,12 +1,13 @@
 """The manifest of a stylizer, one network for several styles."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from oneglance_core.manifests.arrays import NamedParity
 from oneglance_core.manifests.model import ModelManifest
+from oneglance_core.manifests.parity import NamedParity, Vectors
 from oneglance_core.manifests.part import Part
+from oneglance_core.manifests.tensor import TensorSpec
 
 MAX_STYLES = 256
 MAX_MOMENTS = 65536
@@ -43,6 +44,8 @@ class StylizerManifest(ModelManifest):
     margin: with given moments a pixel depends on nothing more than ``margin`` pixels away in either direction.
     """
 
+    other_outputs: ClassVar[bool] = True
+
     kind: Literal["stylizer"] = "stylizer"
     styles: tuple[Style, ...] = Field(min_length=1, max_length=MAX_STYLES)
     multiple: int = Field(ge=1, le=64)
@@ -57,6 +60,25 @@ class StylizerManifest(ModelManifest):
         if len(set(names)) != len(names):
             raise ValueError("styles: two have the same name")
         return self
+
+    @property
+    def graph_inputs(self) -> tuple[TensorSpec, ...]:
+        return (
+            TensorSpec("image", "uint8", (None, None, None, 3)),
+            TensorSpec("weights", "float32", (None, len(self.styles))),
+            TensorSpec("moments", "float32", (None, self.moments, 2)),
+            TensorSpec("own", "float32", (None,)),
+        )
+
+    @property
+    def graph_outputs(self) -> tuple[TensorSpec, ...]:
+        return (
+            TensorSpec("stylized", "float32", (None, None, None, 3)),
+            TensorSpec("used", "float32", (None, self.moments, 2)),
+        )
+
+    def vectors(self) -> Vectors:
+        return self.parity.vectors()
 
     def _contract(self) -> dict[str, Any]:
         contract = self.model_dump(mode="json", include={"kind", "multiple", "least_side", "margin", "moments"})

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from oneglance_core.folder import read_any_model_folder
-from oneglance_core.manifests import DetectorManifest, EncoderManifest
 from oneglance_exporter.cli.options import model_name
 from oneglance_exporter.cli.pictures import add_pictures, encoder_and_pictures
 from oneglance_exporter.errors import SettingsError
@@ -28,14 +27,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _quantize(options: argparse.Namespace, arguments: list[str]) -> None:
-    manifest = read_any_model_folder(options.model).manifest
-    described = ", ".join(Path(path).name for path in options.data)
-    if isinstance(manifest, EncoderManifest):
-        print(_quantize_encoder(options, described))
-    elif isinstance(manifest, DetectorManifest):
-        print(_quantize_detector(options, described))
-    else:
-        raise SettingsError(f"{options.model}: holds {manifest.kind}; encoders and face detectors can be quantised")
+    kind = read_any_model_folder(options.model).manifest.kind
+    quantizers = {"encoder": _quantize_encoder, "detector": _quantize_detector}
+    if kind not in quantizers:
+        raise SettingsError(f"{options.model}: holds {kind}; encoders and face detectors can be quantised")
+    print(quantizers[kind](options, ", ".join(Path(path).name for path in options.data)))
 
 
 def _quantize_encoder(options: argparse.Namespace, described: str) -> str:

@@ -20,11 +20,12 @@ import torch
 
 from oneglance_core.folder import MANIFEST_FILE, write_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_core.manifests import Array, EncoderManifest, OutputSpec, Parity
+from oneglance_core.manifests import EncoderManifest, OutputSpec, Parity
+from oneglance_core.sessions.checks import apart
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.network import INPUT, INPUT_SIZE, Encoder, encode
 from oneglance_exporter.errors import ExportError, RunError
-from oneglance_exporter.runtime import encoder_of
+from oneglance_exporter.runtime import check_model, encoder_of
 from oneglance_exporter.training.checkpoint import load, writing
 
 # Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
@@ -53,12 +54,13 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
         input=INPUT,
         output=OutputSpec(dimension=state.settings.dimension, unit_norm=True),
         training=provenance(state, model),
-        parity=Parity(inputs=Array.pack(inputs), outputs=Array.pack(encode(model, inputs)), tolerance=TOLERANCE),
+        parity=Parity.pack(inputs, encode(model, inputs), TOLERANCE),
         model_sha256="0" * 64,  # write_model_folder sets both from the graph
         model_bytes=1,
     )
     graph = to_onnx(model, manifest.input.name, manifest.output.name)
     check_graph(graph, model)
+    check_model(graph, manifest)
     with writing(out):
         write_model_folder(out, manifest, graph)
     return manifest
@@ -152,6 +154,6 @@ def check_graph(graph: bytes, model: Encoder) -> None:
     inputs = parity_inputs()
     expected = encode(model, inputs)
     for batch in _CHECKED_BATCHES:
-        worst = float(np.abs(run(inputs[:batch]) - expected[:batch]).max())
-        if not worst <= TOLERANCE:
-            raise ExportError(f"the graph differs from torch by {worst:.2g} at batch size {batch}")
+        wrong = apart(run(inputs[:batch]), expected[:batch], TOLERANCE)
+        if wrong:
+            raise ExportError(f"the graph differs from torch at batch size {batch}: {wrong}")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from oneglance_core.manifests import Array, DetectorManifest, NamedParity
+from oneglance_core.manifests import DetectorManifest, NamedParity
 from oneglance_exporter.errors import WeightsError
 from oneglance_exporter.imports.dat_networks import BatchNorm, Convolution, MmodNet, Relu
 from oneglance_exporter.imports.graph import Graph, value
@@ -55,9 +55,7 @@ def detector_model(net: MmodNet) -> tuple[bytes, DetectorManifest]:
         threshold=0.0,
         nms_iou=net.nms_iou,
         nms_covered=net.nms_covered,
-        parity=NamedParity(
-            inputs={"image": Array.pack(image)}, outputs={"scores": Array.pack(scores)}, tolerance=_TOLERANCE
-        ),
+        parity=NamedParity.pack({"image": image}, {"scores": scores}, _TOLERANCE),
     )
     return graph, manifest
 

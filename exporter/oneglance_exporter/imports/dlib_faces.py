@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from oneglance_core.folder import MANIFEST_FILE, read_any_model_folder, write_model_folder
 from oneglance_core.manifests import (
-    Array,
+    Arrays,
     AuthorThreshold,
     Calibration,
     DetectorManifest,
@@ -29,14 +28,14 @@ from oneglance_core.manifests import (
     OutputSpec,
     Parity,
 )
-from oneglance_exporter.errors import ExportError, SettingsError, WeightsError
+from oneglance_exporter.errors import SettingsError, WeightsError
 from oneglance_exporter.imports.alignments import dlib_alignment
 from oneglance_exporter.imports.dat_networks import read_face_net, read_mmod_net
 from oneglance_exporter.imports.dat_predictor import read_shape_predictor
 from oneglance_exporter.imports.dlib_detector import detector_model
 from oneglance_exporter.imports.dlib_encoder import encode_exactly, encoder_graph, parity_chips
 from oneglance_exporter.imports.dlib_landmarks import find_landmarks, landmarks_graph, parity_faces
-from oneglance_exporter.runtime import session_of
+from oneglance_exporter.runtime import check_model
 
 LICENSE = "CC0-1.0 (public domain), Davis E. King"
 RECIPE_DATE = "2026-11-22T00:00:00+00:00"  # of these modules: the folders' ``created``, unless SOURCE_DATE_EPOCH is set
@@ -187,7 +186,7 @@ def _detector(data: bytes, common: dict[str, Any]) -> tuple[DetectorManifest, by
     graph, manifest = detector_model(read_mmod_net(data))
     description = "Finds faces of about 80 pixels and more: dlib's mmod_human_face_detector."
     manifest = manifest.model_copy(update={"name": "faces-detector", "description": description, **common})
-    _check("detector", graph, manifest.parity)
+    check_model(graph, manifest)
     return manifest, graph
 
 
@@ -199,19 +198,15 @@ def _landmarks(data: bytes, common: dict[str, Any]) -> tuple[LandmarksManifest, 
         find_landmarks(predictor, pixels[begin : begin + height * width].reshape(height, width), box)
         for (begin, height, width), box in zip(pictures, boxes, strict=True)
     ]
-    parity = NamedParity(
-        inputs={"pixels": Array.pack(pixels), "pictures": Array.pack(pictures), "boxes": Array.pack(boxes)},
-        outputs={"points": Array.pack(np.stack(points))},
-        tolerance=_TOLERANCE,
-    )
-    _check("landmarks", graph, parity)
+    inputs: Arrays = {"pixels": pixels, "pictures": pictures, "boxes": boxes}
     manifest = LandmarksManifest(
         name="faces-landmarks",
         description="The corners of the eyes and the bottom of the nose: dlib's shape_predictor_5_face_landmarks.",
         landmarks="dlib-5",
-        parity=parity,
+        parity=NamedParity.pack(inputs, {"points": np.stack(points)}, _TOLERANCE),
         **common,
     )
+    check_model(graph, manifest)
     return manifest, graph
 
 
@@ -220,9 +215,6 @@ def _encoder(data: bytes, common: dict[str, Any]) -> tuple[EncoderManifest, byte
     graph = encoder_graph(net)
     chips = parity_chips(net.rows, net.columns)
     encodings = encode_exactly(net, chips)
-    parity = Parity(inputs=Array.pack(chips), outputs=Array.pack(encodings.round(_DECIMALS)), tolerance=_TOLERANCE)
-    inputs, outputs = {"input": parity.inputs}, {"encoding": parity.outputs}
-    _check("encoder", graph, NamedParity(inputs=inputs, outputs=outputs, tolerance=_TOLERANCE))
     manifest = EncoderManifest(
         name="faces",
         description="Faces as 128 numbers: dlib's dlib_face_recognition_resnet_model_v1.",
@@ -231,23 +223,12 @@ def _encoder(data: bytes, common: dict[str, Any]) -> tuple[EncoderManifest, byte
         alignment=dlib_alignment(net.rows, PADDING),
         threshold=_calibration(),
         author_threshold=AuthorThreshold(tau=0.36, source="dlib's published 0.6 on the L2 distance, squared"),
-        parity=parity,
+        parity=Parity.pack(chips, encodings.round(_DECIMALS), _TOLERANCE),
         **common,
     )
+    check_model(graph, manifest)
     return manifest, graph
 
 
 def _calibration() -> Calibration | None:
     return Calibration.model_validate_json(CALIBRATION_FILE.read_bytes()) if CALIBRATION_FILE.is_file() else None
-
-
-def _check(what: str, graph: bytes, parity: NamedParity) -> None:
-    """Raise ExportError unless ONNX Runtime gives the outputs that were computed in numpy."""
-    outputs = list(parity.outputs)
-    inputs: dict[str, npt.NDArray[Any]] = {name: array.unpack() for name, array in parity.inputs.items()}
-    for name, found in zip(outputs, session_of(graph, threads=1).run(outputs, inputs), strict=True):
-        expected = parity.outputs[name].unpack()
-        same = found.shape == expected.shape and found.dtype == expected.dtype
-        worst = float(np.abs(found.astype(np.float64) - expected).max()) if same else np.inf
-        if not worst <= (parity.tolerance if found.dtype.kind == "f" else 0):
-            raise ExportError(f"the {what}'s graph differs from numpy by {worst:.2g} in {name}")

@@ -31,16 +31,17 @@ from oneglance_core.folder import write_model_folder
 from oneglance_core.manifests import (
     LEAST_CHIP,
     MAX_DIMENSION,
+    MAX_TOLERANCE,
     Alignment,
-    Array,
     AuthorThreshold,
     EncoderManifest,
     InputSpec,
     OutputSpec,
     Parity,
 )
+from oneglance_core.sessions.checks import apart
 from oneglance_exporter.errors import DataError, ExportError, SettingsError
-from oneglance_exporter.runtime import encoder_of
+from oneglance_exporter.runtime import check_model, encoder_of
 
 MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
 TOLERANCE = 1e-4  # of the largest output: sums in another order
@@ -151,7 +152,7 @@ def import_onnx(
 
     largest = float(np.abs(expected).max())
     tolerance = (_TOLERANCE_HALF if kind == TensorProto.FLOAT16 else TOLERANCE) * largest
-    if tolerance > 0.1:
+    if tolerance > MAX_TOLERANCE:
         raise SettingsError(f"{file}: its encodings reach {largest:.3g}, too large to compare well: take --unit-norm")
     graph = _free_batch(source, contract, (height, width), unit_norm, images, expected, tolerance)
     manifest = EncoderManifest(
@@ -179,10 +180,11 @@ def import_onnx(
             "length_divided_out": unit_norm,
             "command": command,
         },
-        parity=Parity(inputs=Array.pack(images), outputs=Array.pack(expected), tolerance=tolerance),
+        parity=Parity.pack(images, expected, tolerance),
         model_sha256="0" * 64,  # write_model_folder sets both from the graph
         model_bytes=1,
     )
+    check_model(graph, manifest)
     write_model_folder(out, manifest, graph)
     return manifest
 
@@ -458,6 +460,6 @@ def _check_wrapped(graph: bytes, images: npt.NDArray[np.uint8], expected: Encodi
     """Raise ExportError unless ``graph`` gives each picture its own encoding, at every batch size."""
     run = encoder_of(graph, threads=1)
     for batch in _CHECKED_BATCHES:
-        difference = float(np.abs(_answer(run, images[:batch]) - expected[:batch]).max())
-        if not difference <= tolerance:
-            raise ExportError(f"at batch size {batch} its answers differ by {difference:.2g} from those one by one")
+        wrong = apart(_answer(run, images[:batch]), expected[:batch], tolerance)
+        if wrong:
+            raise ExportError(f"at batch size {batch} its answers differ from those one by one: {wrong}")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from oneglance_core.faces.detection import Detection, find_windows, suppress
 from oneglance_core.folder import read_any_model_folder, write_model_folder
-from oneglance_core.manifests import Array, DetectorManifest, ModelFolderError, NamedParity
+from oneglance_core.manifests import DetectorManifest, NamedParity
 from oneglance_exporter.errors import DataError
 from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
 from oneglance_exporter.runtime import session_of
@@ -35,10 +35,8 @@ def quantize_detector(
     vectors are scores, so it asks nothing of windows whose score is near the threshold.
     Raises DataError, ExportError, SettingsError, ModelFolderError.
     """
-    folder = read_any_model_folder(model)
+    folder = read_any_model_folder(model).of(DetectorManifest)
     old = folder.manifest
-    if not isinstance(old, DetectorManifest):
-        raise ModelFolderError(f"{model}: holds a model of kind {old.kind!r}, not a detector")
     if len(photos) < LEAST_PHOTOS:
         raise DataError(f"{len(photos)} photo(s) are too few to set ranges by: at least {LEAST_PHOTOS}")
     photos = photos[:: -(-len(photos) // MOST_PHOTOS)]
@@ -50,7 +48,7 @@ def quantize_detector(
 
     after = _search(graph, old, photos)
     comparison = Comparison.of(before.faces, after.faces, old)
-    inputs = {"image": old.parity.inputs["image"].unpack()}
+    inputs = old.vectors().inputs
     (scores,) = in_float(graph, "scores", [inputs])
     manifest = old.model_copy(
         update={
@@ -67,10 +65,10 @@ def quantize_detector(
                     "score_moved_max": round(comparison.score_moved, 6),
                 },
             },
-            "parity": NamedParity(
-                inputs=old.parity.inputs,
-                outputs={"scores": Array.pack(scores)},
-                tolerance=rounding_tolerance(in_float(graph, "scores", feeds), after.scores, capped=True),
+            "parity": NamedParity.pack(
+                inputs,
+                {"scores": scores},
+                rounding_tolerance(in_float(graph, "scores", feeds), after.scores, capped=True),
             ),
         }
     )

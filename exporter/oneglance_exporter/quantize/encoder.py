@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.folder import read_model_folder, write_model_folder
-from oneglance_core.manifests import Array, AuthorThreshold, EncoderManifest, Parity
+from oneglance_core.manifests import AuthorThreshold, EncoderManifest, Parity
 from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
 from oneglance_exporter.runtime import encoder_of
@@ -61,11 +61,7 @@ def quantize(model: Path, out: Path, pictures: Images, described: str, name: str
                     "squared_l2_to_original_max": round(float(moved.max()), 6),
                 },
             },
-            "parity": Parity(
-                inputs=Array.pack(inputs),
-                outputs=Array.pack(outputs),
-                tolerance=rounding_tolerance([exact], [after]),
-            ),
+            "parity": Parity.pack(inputs, outputs, rounding_tolerance([exact], [after])),
         }
     )
     # model_copy checks nothing

@@ -17,17 +17,18 @@ import numpy.typing as npt
 import onnx
 
 from oneglance_core.folder import ModelFolder
+from oneglance_core.manifests import MAX_TOLERANCE
+from oneglance_core.sessions.onnx_runtime import OnnxSession, session_options
 from oneglance_exporter.errors import ExportError, SettingsError
 from oneglance_exporter.runtime import session_of
 
-import onnxruntime  # isort: skip  # after runtime, which keeps it from collecting usage data
+# After onnx_runtime, which keeps it from collecting usage data.
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static  # isort: skip
 
 Feed = Mapping[str, npt.NDArray[np.uint8]]  # one run's inputs, by name
 Outputs = Sequence[npt.NDArray[np.float32]]
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
-_MOST_TOLERANCE = 0.1  # of parity vectors
 
 
 def int8_graph(folder: ModelFolder[Any], feeds: Iterable[Feed]) -> bytes:
@@ -37,12 +38,10 @@ def int8_graph(folder: ModelFolder[Any], feeds: Iterable[Feed]) -> bytes:
     """
     with tempfile.TemporaryDirectory() as scratch:
         fused, result = Path(scratch) / "fused.onnx", Path(scratch) / "int8.onnx"
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options = session_options(threads=1, optimize="basic")
         options.optimized_model_filepath = str(fused)  # normalisation layers folded into convolutions
         try:
-            onnxruntime.InferenceSession(folder.model, options, providers=["CPUExecutionProvider"])
+            OnnxSession(folder.model, options)
             model = onnx.load(fused)
             if any(node.op_type.endswith("QuantizeLinear") for node in model.graph.node):
                 raise SettingsError(f"{folder.path}: is quantised already")
@@ -89,14 +88,14 @@ def in_float(graph: bytes, output: str, feeds: Iterable[Feed]) -> list[npt.NDArr
 def rounding_tolerance(exact: Outputs, rounded: Outputs, *, capped: bool = False) -> float:
     """For parity vectors: twice what this processor's integer kernels move outputs by, since others move others.
 
-    Raises ExportError when that is more than a manifest may allow, 0.1; ``capped``: allow 0.1 then, and refuse only
-    when they move by more than 0.1 here (a detector's scores lie far apart, an encoding's numbers don't).
+    Raises ExportError when that is more than a manifest may allow, MAX_TOLERANCE; ``capped``: allow that much then, and
+    refuse only when they move by more than that here (a detector's scores lie far apart, an encoding's numbers don't).
     """
     moved = max(float(np.abs(a - b).max()) for a, b in zip(exact, rounded, strict=True))
     tolerance = 2 * moved + 1e-4 * max(float(np.abs(a).max()) for a in exact)
-    if not (moved if capped else tolerance) <= _MOST_TOLERANCE:
+    if not (moved if capped else tolerance) <= MAX_TOLERANCE:
         raise ExportError(f"in 8 bits the outputs depend on rounding by up to {moved:.2g}: not usable")
-    return min(tolerance, _MOST_TOLERANCE)
+    return min(tolerance, MAX_TOLERANCE)
 
 
 def described_origin(folder: ModelFolder[Any], ranges_from: str) -> dict[str, object]:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from oneglance_core.folder import write_model_folder
-from oneglance_core.manifests import Array, NamedParity, StylizerManifest
+from oneglance_core.manifests import NamedParity, StylizerManifest
+from oneglance_core.sessions.checks import apart
 from oneglance_exporter.encoder.export import check_out, traced
 from oneglance_exporter.errors import ExportError
-from oneglance_exporter.runtime import session_of
+from oneglance_exporter.runtime import check_model, session_of
 from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
 from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
 from oneglance_exporter.training.checkpoint import load, writing
@@ -66,16 +67,13 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
         margin=MARGIN,
         moments=stylizer.moments,
         training=provenance(state, stylizer),
-        parity=NamedParity(
-            inputs={key: Array.pack(value) for key, value in inputs.items()},
-            outputs={key: Array.pack(value) for key, value in run_torch(served, inputs).items()},
-            tolerance=TOLERANCE,
-        ),
+        parity=NamedParity.pack(inputs, run_torch(served, inputs), TOLERANCE),
         model_sha256="0" * 64,  # write_model_folder sets both from the graph
         model_bytes=1,
     )
     graph = to_onnx(served)
     check_graph(graph, served)
+    check_model(graph, manifest)
     with writing(out):
         write_model_folder(out, manifest, graph)
     return manifest
@@ -133,12 +131,9 @@ def check_graph(graph: bytes, served: Served) -> None:
     for count, height, width in _CHECKED:
         inputs = sample(served.stylizer, count, height, width)
         for key, expected in run_torch(served, inputs).items():
-            got = session.run([key], inputs)[0]
-            worst = float(np.abs(got - expected).max()) if got.shape == expected.shape else np.inf
-            if not worst <= TOLERANCE:
-                raise ExportError(
-                    f"the graph's {key} differs from torch's by {worst:.2g} at {count} x {height} x {width}"
-                )
+            wrong = apart(session.run([key], inputs)[0], expected, TOLERANCE)
+            if wrong:
+                raise ExportError(f"the graph's {key} differs from torch's at {count} x {height} x {width}: {wrong}")
 
 
 def provenance(state: StylizerCheckpoint, stylizer: Stylizer) -> dict[str, object]:

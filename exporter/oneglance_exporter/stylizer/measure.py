@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from oneglance_core.folder import read_any_model_folder
-from oneglance_core.manifests import ModelFolderError, StylizerManifest
+from oneglance_core.manifests import Arrays, StylizerManifest
 from oneglance_exporter.data import read_photos
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.optimize import optimize
@@ -44,16 +44,14 @@ class Deployed:
     """A stylizer's model folder on ONNX Runtime. Raises ModelFolderError, ExportError."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        folder = read_any_model_folder(path)
-        if not isinstance(folder.manifest, StylizerManifest):
-            raise ModelFolderError(f"{path}: holds a model of kind {folder.manifest.kind}, not a stylizer")
+        folder = read_any_model_folder(path).of(StylizerManifest)
         self.manifest = folder.manifest
         self._session = session_of(folder.model, threads)
 
     def __call__(self, pictures: Rgb, weights: Sequence[float]) -> Rgb:
         """uint8 [N, H, W, 3], sides multiples of the manifest's, in one mixture of styles: uint8 [N, H, W, 3]."""
         count = len(pictures)
-        inputs = {
+        inputs: Arrays = {
             "image": pictures,
             "weights": np.tile(np.asarray(weights, np.float32), (count, 1)),
             "moments": np.zeros((count, self.manifest.moments, 2), np.float32),

@@ -12,31 +12,21 @@ All three are the same engine.
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.folder import ModelFolder
+from oneglance_core.manifests import TensorSpec
 from oneglance_server.errors import StartupError
 
-# Of the largest number in an encoding. bf16 rounds by 1/256 at every layer; dlib's face encoder moved by 0.0065.
+# Of the largest number in an output. bf16 rounds by 1/256 at every layer; dlib's face encoder moved by 0.0065.
 BF16_TOLERANCE = 0.02
-_TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """An input or output, as ONNX Runtime describes one; a free size is None."""
-
-    name: str
-    type: str
-    shape: list[int | None]
+_DTYPES = {"u8": "uint8", "i64": "int64", "f16": "float16", "f32": "float32", "f64": "float64"}
 
 
 class OpenVinoSession:
-    """As much of onnxruntime.InferenceSession as an encoder or a stylizer needs. Thread-safe.
+    """A Session of oneglance_core.sessions. Thread-safe.
 
     Args:
         folder: the model.
@@ -47,6 +37,8 @@ class OpenVinoSession:
 
     Raises StartupError.
     """
+
+    compiles_per_shape = True
 
     def __init__(
         self, folder: ModelFolder[Any], *, bf16: bool, threads: int, runs_at_once: int,
@@ -74,35 +66,33 @@ class OpenVinoSession:
             raise StartupError(f"{folder.path}: OpenVINO can't load the model: {error}") from error
         if self._compiled.get_property("INFERENCE_PRECISION_HINT") != precision:
             raise StartupError(f"{folder.path}: OpenVINO would not compute in {precision.get_type_name()}")
-        self.bf16 = bf16
-        # A tensor that passes through operations that do nothing has the names of all of them.
-        self._outputs = {name: i for i, output in enumerate(self._compiled.outputs) for name in output.get_names()}
+        self.inputs = _specs(self._compiled.inputs, folder.manifest.graph_inputs)
+        self.outputs = _specs(self._compiled.outputs, folder.manifest.graph_outputs)
+        self.provider = "OpenVINO bf16" if bf16 else "OpenVINO"
+        self.rounding = BF16_TOLERANCE if bf16 else 0.0
+        self._numbers = {name: i for i, port in enumerate(self._compiled.outputs) for name in port.get_names()}
         self._requests = threading.local()
 
-    def get_providers(self) -> list[str]:
-        return ["OpenVINO bf16" if self.bf16 else "OpenVINO"]
-
-    def get_inputs(self) -> list[Value]:
-        return [_value(port, name) for port in self._compiled.inputs for name in port.get_names()]
-
-    def get_outputs(self) -> list[Value]:
-        """By every name that they have."""
-        return [_value(self._compiled.outputs[i], name) for name, i in self._outputs.items()]
-
     def run(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """The named ``outputs``, as arrays of the caller's own."""
         request = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self._compiled.create_infer_request()
         request.infer(dict(inputs), share_inputs=True)
-        return [request.get_output_tensor(self._outputs[name]).data.copy() for name in outputs]
-
-    def tolerance(self, declared: float, expected: npt.NDArray[np.float32]) -> float:
-        """How far from ``expected`` (parity vectors) the outputs may lie, absolute; ``declared``: by the manifest."""
-        return max(declared, BF16_TOLERANCE * float(np.abs(expected).max())) if self.bf16 else declared
+        return [request.get_output_tensor(self._numbers[name]).data.copy() for name in outputs]
 
 
-def _value(port: Any, name: str) -> Value:
-    kind = port.get_element_type().get_type_name()
-    sizes: list[int | None] = [None if size.is_dynamic else size.get_length() for size in port.get_partial_shape()]
-    return Value(name, _TYPES.get(kind, kind), sizes)
+def _specs(ports: Sequence[Any], declared: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """Each port under the declared names that it has, else under any.
+
+    It can have several: a tensor that passes through operations that do nothing has the names of all of them.
+    """
+    wanted = {spec.name for spec in declared}
+    specs = []
+    for port in ports:
+        dtype, shape = port.get_element_type().get_type_name(), port.get_partial_shape()
+        sizes = () if shape.rank.is_dynamic else tuple(None if s.is_dynamic else s.get_length() for s in shape)
+        names = sorted(port.get_names())
+        specs += [
+            TensorSpec(name, _DTYPES.get(dtype, dtype), sizes) for name in wanted.intersection(names) or names[:1]
+        ]
+    return specs

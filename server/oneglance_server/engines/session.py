@@ -1,25 +1,15 @@
-"""ONNX Runtime sessions: on the device asked for or not at all, and checked against the manifest's parity vectors."""
+"""Sessions of the server: by the engine and on the device asked for, or not at all."""
 
-import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
-
-# Before the import: ONNX Runtime would otherwise collect usage data for its maker, also on disk.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort
+from typing import Any
 
 from oneglance_core.folder import ModelFolder
+from oneglance_core.sessions.onnx_runtime import CPU, CUDA, OnnxSession, load_cuda, session_options
+from oneglance_core.sessions.session import GraphError, Session
 from oneglance_index import DeviceUnavailable, parse_device
 from oneglance_server.engines.openvino import OpenVinoSession
 from oneglance_server.errors import StartupError
-
-Arrays = Mapping[str, npt.NDArray[Any]]
-Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
+from oneglance_server.settings import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,38 +31,39 @@ class Runtime:
     flag: str = "--encoder-engine"
 
 
-def open_session(folder: ModelFolder[Any], runtime: Runtime, *, keep_memory: bool = True) -> Any:
-    """An onnxruntime.InferenceSession, or an OpenVinoSession, on the very device asked for.
+def open_session(folder: ModelFolder[Any], runtime: Runtime, *, keep_memory: bool = True) -> Session:
+    """A session by the very engine and on the very device asked for.
 
     keep_memory: keep what the largest run has needed, for the next one; on the CPU. Raises StartupError.
     """
+    if runtime.engine == "onnxruntime":
+        return _open_onnx(folder, runtime, keep_memory)
+    if runtime.device != "cpu":
+        raise StartupError(f"{runtime.flag} {runtime.engine}: runs on the CPU only, not on --device {runtime.device}")
+    return OpenVinoSession(
+        folder,
+        bf16=runtime.engine == "openvino-bf16",
+        threads=runtime.threads,
+        runs_at_once=runtime.runs_at_once,
+        flag=runtime.flag,
+    )
+
+
+def _open_onnx(folder: ModelFolder[Any], runtime: Runtime, keep_memory: bool) -> OnnxSession:
     device = runtime.device
-    if runtime.engine != "onnxruntime":
-        if device != "cpu":
-            raise StartupError(f"{runtime.flag} {runtime.engine}: runs on the CPU only, not on --device {device}")
-        return OpenVinoSession(
-            folder,
-            bf16=runtime.engine == "openvino-bf16",
-            threads=runtime.threads,
-            runs_at_once=runtime.runs_at_once,
-            flag=runtime.flag,
-        )
     try:
         ordinal = parse_device(device)
     except DeviceUnavailable as error:
         raise StartupError(str(error)) from error
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = runtime.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options = session_options(runtime.threads)
+    options.log_severity_level = 3  # why CUDA can't start is only printed
     options.enable_cpu_mem_arena = keep_memory
     # Idle threads that spin would take the core that decodes pictures and answers calls.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    wanted: list[Any] = ["CPUExecutionProvider"]
+    wanted: list[Any] = [CPU]
     if ordinal is not None:
-        if "CUDAExecutionProvider" not in ort.get_available_providers():
+        if not load_cuda():
             raise StartupError(f"--device {device}: this ONNX Runtime has no CUDA; install oneglance[gpu]")
-        ort.preload_dlls()
         cuda = {
             "device_id": ordinal,
             "gpu_mem_limit": runtime.gpu_memory_bytes,
@@ -80,12 +71,12 @@ def open_session(folder: ModelFolder[Any], runtime: Runtime, *, keep_memory: boo
             "cudnn_conv_algo_search": "HEURISTIC",
             "use_tf32": 0,
         }
-        wanted = [("CUDAExecutionProvider", cuda)]
+        wanted = [(CUDA, cuda)]
     try:
-        session = ort.InferenceSession(folder.model, sess_options=options, providers=wanted)
-    except Exception as error:
-        raise StartupError(f"{folder.path}: ONNX Runtime can't load the model on {device}: {error}") from error
-    if ordinal is not None and session.get_providers()[0] != "CUDAExecutionProvider":
+        session = OnnxSession(folder.model, options, wanted)
+    except GraphError as error:
+        raise StartupError(f"{folder.path}: on {device}: {error}") from error
+    if ordinal is not None and session.provider != CUDA:
         # ONNX Runtime lists CUDA and falls back without an error when it can't run.
         raise StartupError(f"--device {device}: ONNX Runtime could not start CUDA and would run on the CPU instead")
     return session
@@ -94,25 +85,3 @@ def open_session(folder: ModelFolder[Any], runtime: Runtime, *, keep_memory: boo
 def is_want_of_memory(error: Exception) -> bool:
     """Whether a run failed for that. The engines have no class for it, only words."""
     return any(words in str(error) for words in ("bad_alloc", "bad allocation", "Failed to allocate memory"))
-
-
-def check_parity(where: Path, provider: str, run: Callable[[], Arrays], expected: Arrays, tolerance: float) -> None:
-    """Compare what ``run`` gives with what the exporter's own framework gave; integers must be equal.
-
-    Raises StartupError.
-    """
-    try:
-        outputs = run()
-    except Exception as error:  # ONNX Runtime's own classes have no common base but this
-        raise StartupError(f"{where}: the model does not run on this host: {error}") from error
-    for name, wanted in expected.items():
-        got = outputs[name]
-        if got.shape != wanted.shape:
-            raise StartupError(f"{where}: parity output {name} is {got.shape}, expected {wanted.shape}")
-        difference = float(np.abs(got.astype(np.float64) - wanted.astype(np.float64)).max(initial=0.0))
-        allowed = tolerance if wanted.dtype.kind == "f" else 0.0
-        if not difference <= allowed:  # also when it is NaN
-            raise StartupError(
-                f"{where}: the model does not reproduce its parity vectors on this host with {provider}: "
-                f"max |difference| {difference:.3g}, allowed {allowed:.3g}"
-            )

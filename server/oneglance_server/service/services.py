@@ -1,8 +1,9 @@
 """The service layer as one value, and the door in front of it."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from oneglance_server.engines.faces import Detector, Landmarks
+from oneglance_server.engines.loaded_model import LoadedModel
 from oneglance_server.errors import NotServing
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.enrollment import EnrollmentService
@@ -18,7 +19,7 @@ class Services:
     identification: IdentificationService
     calibration: CalibrationService
     stylization: StylizationService
-    face_models: tuple[Detector | Landmarks, ...] = ()
+    models: tuple[LoadedModel[Any], ...]
 
 
 class Door:

@@ -19,9 +19,8 @@ from oneglance_core.faces.finder import Face, Photo, SmallFaces
 from oneglance_core.manifests import Calibration
 from oneglance_index import Candidate, Gallery
 from oneglance_server.engines.encoder import Encoder
-from oneglance_server.engines.faces import Detector, Landmarks
+from oneglance_server.engines.loaded_model import LoadedModel
 from oneglance_server.engines.photos import Selector
-from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest, ThresholdMissing
 from oneglance_server.service.content import (
     DEFAULT_PAGE,
@@ -195,7 +194,24 @@ def to_gallery(gallery: Gallery, galleries: GalleryService) -> GalleryMessage:
     )
 
 
-def to_model(encoder: Encoder, galleries: GalleryService) -> Model:
+def to_model(model: LoadedModel[Any], galleries: GalleryService) -> Model:
+    manifest = model.manifest
+    message = Model(
+        name=manifest.name,
+        digest=model.digest,
+        description=manifest.description,
+        execution_provider=model.execution_provider,
+        license=manifest.license,
+        kind=manifest.kind,
+    )
+    encoder = galleries.encoders.by_digest(model.digest)
+    if encoder is not None:
+        message.MergeFrom(_encoder_part(encoder, galleries))
+    return message
+
+
+def _encoder_part(encoder: Encoder, galleries: GalleryService) -> Model:
+    """What only encoders have."""
     manifest = encoder.manifest
     calibration = manifest.threshold
     try:
@@ -204,9 +220,6 @@ def to_model(encoder: Encoder, galleries: GalleryService) -> Model:
     except ThresholdMissing:
         threshold = None
     return Model(
-        name=manifest.name,
-        digest=encoder.digest,
-        description=manifest.description,
         input=ModelInput(
             kind=manifest.input.kind,
             shape=manifest.input.shape,
@@ -217,23 +230,7 @@ def to_model(encoder: Encoder, galleries: GalleryService) -> Model:
         unit_norm=manifest.output.unit_norm,
         metric=manifest.metric,
         threshold=threshold,
-        execution_provider=encoder.execution_provider,
-        license=manifest.license,
-        kind=manifest.kind,
         takes_photos=encoder.takes_photos,
-    )
-
-
-def to_other_model(model: Detector | Landmarks | Stylizer) -> Model:
-    """A model that isn't an encoder."""
-    manifest = model.manifest
-    return Model(
-        name=manifest.name,
-        digest=model.digest,
-        description=manifest.description,
-        execution_provider=model.execution_provider,
-        license=manifest.license,
-        kind=manifest.kind,
     )
 
 

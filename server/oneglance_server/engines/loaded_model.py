@@ -1,0 +1,48 @@
+"""A model of any kind that the server has loaded, and what all kinds have in common."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Generic, Self, TypeVar
+
+from oneglance_core.folder import ModelFolder
+from oneglance_core.manifests import ModelManifest
+from oneglance_core.sessions.checks import Compare, check_graph, check_parity
+from oneglance_core.sessions.session import GraphError
+from oneglance_server.engines.session import Runtime, open_session
+from oneglance_server.errors import StartupError
+from oneglance_server.settings import Settings
+
+M = TypeVar("M", bound=ModelManifest)
+
+
+class LoadedModel(Generic[M]):
+    """A loaded and checked model; a kind is a subclass that says what can be asked of it. Thread-safe.
+
+    title: for people. single: a server holds one at most. low_priority: it runs on threads of low priority only.
+    keep_memory: as in ``open_session``. coarse: outputs that are compared in another way when the engine computes in
+    less than float32, as in ``check_answers``.
+
+    Raises StartupError when the device or the engine can't run it, when the graph isn't what its manifest declares, or
+    when it does not reproduce the manifest's parity vectors on this host. ModelFolderError for damaged vectors.
+    """
+
+    title: ClassVar[str]
+    single: ClassVar[bool] = False
+    low_priority: ClassVar[bool] = False
+    keep_memory: ClassVar[bool] = True
+    coarse: ClassVar[Mapping[str, Compare]] = {}
+
+    def __init__(self, folder: ModelFolder[M], runtime: Runtime) -> None:
+        self.manifest: M = folder.manifest
+        self.digest: str = folder.digest
+        self._session = open_session(folder, runtime, keep_memory=self.keep_memory)
+        self.execution_provider: str = self._session.provider
+        try:
+            check_graph(self._session, self.manifest)
+            check_parity(self._session, self.manifest, self.coarse)
+        except GraphError as error:
+            raise StartupError(f"{folder.path}: {error}") from error
+
+    @classmethod
+    def load(cls, folder: ModelFolder[M], settings: Settings) -> Self:
+        """As the settings say, checked and warmed up. Raises as the constructor does."""
+        return cls(folder, Runtime(settings.device, settings.encoder_threads, settings.gpu_memory_bytes))

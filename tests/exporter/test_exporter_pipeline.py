@@ -29,7 +29,7 @@ from oneglance_exporter.training.log import LOG_FILE
 
 PROJECT = Path(__file__).resolve().parents[2]
 Cli = Callable[..., int]
-PATH = ":".join(str(PROJECT / part) for part in ("proto", "exporter"))
+PATH = ":".join(str(PROJECT / part) for part in ("core", "exporter"))
 
 
 def train_arguments(data: Path, run: Path, steps: int) -> list[str]:

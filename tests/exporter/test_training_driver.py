@@ -9,13 +9,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from oneglance_exporter.encoder.settings import Training as TrainingSettings
 from oneglance_exporter.errors import DivergedError, RunError, SettingsError
 from oneglance_exporter.training.checkpoint import (
     CHECKPOINT_FILE,
@@ -26,18 +25,15 @@ from oneglance_exporter.training.checkpoint import (
 )
 from oneglance_exporter.training.driver import StepReport, Training, drive
 from oneglance_exporter.training.log import LOG_FILE, RunLog
+from oneglance_exporter.training.settings import TrainingSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATHS = (Path(__file__).parent, PROJECT / "core", PROJECT / "exporter")
 
 
-@dataclass(frozen=True)
 class ToySettings(TrainingSettings):
     steps: int | None = 50
-    seconds: float | None = None
     seed: int = 3
-    precision: Literal["fp32", "bf16"] = "fp32"
-    threads: int = 1
     learning_rate: float = 0.1
     average: float = 0.9
     checkpoint_seconds: float = 7.0

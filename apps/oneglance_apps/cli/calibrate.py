@@ -1,6 +1,5 @@
 """``oneglance calibrate`` and ``list-thresholds``: a gallery's tau from pictures of people it doesn't know."""
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,14 +10,10 @@ from oneglance.client.requests import mate, photo, stranger
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import CalibrationProbe
 from oneglance_apps.cli.client import GALLERY, SMALL, WHICH, Argument, Options, argument, command
+from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.picture_files import is_picture
-
-
-def _rate(text: str) -> float:
-    rate = float(text)
-    if not 0 < rate < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be more than 0 and less than 1 (0.01 is 1 %)")
-    return rate
+from oneglance_core.progress import Progress
+from oneglance_core.ranges import within
 
 
 @command(
@@ -34,7 +29,9 @@ def _rate(text: str) -> float:
     argument(
         "--mates", "other pictures of enrolled subjects, to measure FNIR: SUBJECT/*.jpg", type=Path, metavar="DIR"
     ),
-    argument("--fpir", "share of strangers to let in [0.01, which is 1 %%]", type=_rate, default=0.01, metavar="RATE"),
+    argument(
+        "--fpir", f"share of strangers to let in [{TARGET_FPIR}]", type=within(float, above=0, below=1), metavar="RATE"
+    ),
     argument("--data", "what the pictures are, kept with the calibration [the folders' names]", metavar="TEXT"),
     argument("--dry-run", "measure, but leave the gallery's tau as it is", action="store_true"),
     Argument(
@@ -55,12 +52,13 @@ def calibrate(client: Client, o: Options) -> Iterable[Message]:
     def probes() -> Iterator[CalibrationProbe]:
         total = len(pictures) + len(mated)
         for i, (path, name) in enumerate([*pictures, *mated]):
-            _progress(i, total)
+            progress.show(i, total, f"{i} of {total} pictures sent")
             example = photo(path, o.face, o.small_faces)
             yield stranger(example, name) if i < len(pictures) else mate(example, name)
-        _progress(total, total)
+        progress.show(total, total, f"{total} of {total} pictures sent")
 
-    response = client.calibrate(o.gallery, probes(), target_fpir=o.fpir, dry_run=o.dry_run, data=described)
+    with Progress() as progress:
+        response = client.calibrate(o.gallery, probes(), target_fpir=o.fpir, dry_run=o.dry_run, data=described)
     for skipped in response.skipped:
         path, _ = [*pictures, *mated][skipped.index]
         print(f"skipped {path}: {skipped.error.message}", file=sys.stderr)
@@ -93,8 +91,3 @@ def _people(folder: Path, *, loose: bool) -> list[tuple[Path, str]]:
 
 def _is_picture(path: Path) -> bool:
     return is_picture(path) and path.is_file()
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{done} of {total} pictures sent", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -15,20 +15,21 @@ from oneglance.client.errors import OneglanceError
 from oneglance.client.requests import (
     SMALL_FACES,
     ExampleLike,
-    Which,
+    FaceChoice,
     encoding,
     enroll_request,
     identify_request,
     photo,
 )
 from oneglance.client.sync_client import Client
+from oneglance.defaults import SERVER_ADDRESS
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
 from oneglance.v1.identification_pb2 import EncodeResponse, VerifyResponse
 from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_apps.cli import show
+from oneglance_core.defaults import CANDIDATES
 from oneglance_core.picture_files import is_picture
 
-DEFAULT_SERVER = "127.0.0.1:50051"
 DIFFERENT = 3
 
 Options = argparse.Namespace
@@ -60,7 +61,7 @@ def command(summary: str, *arguments: Argument) -> Callable[[Call], Call]:
     return register
 
 
-def _which(text: str) -> Which:
+def _face_choice(text: str) -> FaceChoice:
     if text == "largest":
         return "largest"
     if text == "aligned":
@@ -80,13 +81,13 @@ EXAMPLES = argument("examples", _EXAMPLE, metavar="FILE", nargs="+")
 DIGEST = argument("--encoder-digest", "take FILE.npy for an encoding that this encoder made", metavar="DIGEST")
 ENCODER = argument("--encoder", "name or digest of a loaded model [the only one]", metavar="MODEL", default="")
 TAU = argument("--tau", "threshold, squared L2 [the gallery's, else the model's]", type=float)
-CANDIDATES = argument("--max-candidates", "length of the candidate list [5]", type=int, default=5, metavar="N")
+LENGTH = argument("--max-candidates", f"length of the candidate list [{CANDIDATES}]", type=int, default=0, metavar="N")
 WHICH = argument(
     "--face",
     "which face of a photo: largest, aligned (the picture is an aligned face already), or a box X,Y,WIDTH,HEIGHT "
     "[the only one; in identify, every one]",
     metavar="WHICH",
-    type=_which,
+    type=_face_choice,
 )
 SMALL = argument(
     "--small-faces",
@@ -220,7 +221,7 @@ def compare(client: Client, o: Options) -> Iterable[Message]:
     yield _judged(client.compare(probe, other, gallery_id=o.gallery, encoder=o.encoder, tau=o.tau), o)
 
 
-@command("1:K, who is it, or nobody we know?", GALLERY, EXAMPLES, CANDIDATES, TAU, MATCHES, DIGEST, WHICH, SMALL)
+@command("1:K, who is it, or nobody we know?", GALLERY, EXAMPLES, LENGTH, TAU, MATCHES, DIGEST, WHICH, SMALL)
 def identify(client: Client, o: Options) -> Iterable[Message]:
     yield client.identify(
         o.gallery,
@@ -235,7 +236,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
     "1:K over one stream, an answer per picture",
     GALLERY,
     EXAMPLES,
-    CANDIDATES,
+    LENGTH,
     TAU,
     MATCHES,
     DIGEST,
@@ -312,8 +313,8 @@ def common(timeout_seconds: float = 30.0, streams: str = "streams and calibrate 
     common.add_argument(
         "--server",
         metavar="HOST:PORT",
-        default=os.environ.get("ONEGLANCE_SERVER", DEFAULT_SERVER),
-        help=f"where the server is [ONEGLANCE_SERVER, else {DEFAULT_SERVER}]",
+        default=os.environ.get("ONEGLANCE_SERVER", SERVER_ADDRESS),
+        help=f"where the server is [ONEGLANCE_SERVER, else {SERVER_ADDRESS}]",
     )
     common.add_argument(
         "--timeout",

@@ -46,7 +46,7 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"oneglance {version('oneglance')}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands, with_settings=with_settings)
-    demo.add_command(commands)
+    demo.add_command(commands, with_settings=with_settings)
     console.add_command(commands)
     watch.add_command(commands)
     stylize.add_command(commands)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files and of subjects may be anything
     try:
-        options = parser(with_settings=given[:1] == ["serve"]).parse_args(given)
+        options = parser(with_settings=given[:1] in (["serve"], ["demo"])).parse_args(given)
         status: int = options.run(options)
     except ModuleNotFoundError as error:
         # The bare install is the client; serve and demo need an extra.

@@ -5,8 +5,10 @@ import json
 import shlex
 from pathlib import Path
 
+from oneglance_core.flags import add_flags, given_values
 from oneglance_core.folder import write_model_folder
 from oneglance_exporter.cli.pictures import add_pictures, encoded
+from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings
 from oneglance_exporter.errors import SettingsError
 
 
@@ -24,25 +26,16 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     encode.set_defaults(run_command=_encode)
 
     calibrate = commands.add_parser("calibrate", help="fit the threshold tau on held-out subjects")
-    _add_measured(calibrate)
-    calibrate.add_argument("--fpir", type=float, default=0.01, help="share of strangers let in (%(default)s)")
-    calibrate.add_argument("--gallery-size", type=int, metavar="K", help="enrolled subjects (half of all)")
-    calibrate.add_argument("--splits", type=int, default=200, help="random galleries (%(default)s)")
+    add_pictures(calibrate, "subjects never trained on")
+    add_flags(calibrate, CalibrateSettings)
     calibrate.add_argument("--described", metavar="TEXT", help="the data in words, for the manifest")
     calibrate.set_defaults(run_command=_calibrate)
 
     evaluate = commands.add_parser("evaluate", help="one-shot error, rank-1, FNIR and EER on held-out subjects")
-    _add_measured(evaluate)
-    evaluate.add_argument("--trials", type=int, default=20_000, help="one-shot trials (%(default)s)")
-    evaluate.add_argument("--ways", type=int, default=20, help="subjects per one-shot trial (%(default)s)")
-    evaluate.add_argument("--splits", type=int, default=20, help="random galleries (%(default)s)")
+    add_pictures(evaluate, "subjects never trained on")
+    add_flags(evaluate, EvaluateSettings)
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(run_command=_evaluate)
-
-
-def _add_measured(parser: argparse.ArgumentParser) -> None:
-    add_pictures(parser, "subjects never trained on")
-    parser.add_argument("--seed", type=int, default=0, help="decides who is enrolled and probed (%(default)s)")
 
 
 def _encode(options: argparse.Namespace, arguments: list[str]) -> None:
@@ -62,14 +55,13 @@ def _encode(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core.measures import det_point
+    from oneglance_core.measures import det_point, tau_for_rate
     from oneglance_exporter.encoder.calibrate import calibrate
 
+    settings = CalibrateSettings(**given_values(options, CalibrateSettings))
     folder, pictures, encodings = encoded(options)
     described = options.described or ", ".join(Path(path).name for path in options.data)
-    calibration, fit = calibrate(
-        encodings, pictures, options.fpir, described, options.gallery_size, options.splits, options.seed
-    )
+    calibration, fit = calibrate(encodings, pictures, described, settings)
     training = {
         **folder.manifest.training,
         "calibration_command": shlex.join(["oneglance-exporter", *arguments]),
@@ -82,13 +74,14 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
         f"FNIR {calibration.fnir:.2%}"
     )
     for rate in (0.001, 0.01, 0.03, 0.1, 0.3):
-        point = det_point(fit.answers, rate)
+        point = det_point(fit.scores, tau_for_rate(fit.scores.non_mated, rate))
         print(f"  FPIR {point.fpir:7.2%}  FNIR {point.fnir:7.2%}  tau {point.tau:.4f}")
 
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.encoder.evaluate import evaluate
 
+    settings = EvaluateSettings(**given_values(options, EvaluateSettings))
     _, pictures, encodings = encoded(options)
-    result = evaluate(encodings, pictures, options.trials, options.ways, options.splits, options.seed)
+    result = evaluate(encodings, pictures, settings)
     print(json.dumps(result.as_dict(), indent=2) if options.json else result)

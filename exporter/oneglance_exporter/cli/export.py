@@ -10,7 +10,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """``export``."""
     exporter = commands.add_parser("export", help="write a run's encoder or stylizer as a model folder")
     exporter.add_argument(
-        "kind", nargs="?", choices=["encoder", "stylizer"], default="encoder", help="what was trained (%(default)s)"
+        "kind", nargs="?", choices=["encoder", "stylizer"], default="encoder", help="what was trained [%(default)s]"
     )
     exporter.add_argument("--run", required=True, metavar="RUN_DIR")
     exporter.add_argument("--out", required=True, metavar="MODEL_DIR", help="replaced if it is there")

@@ -29,7 +29,7 @@ def add_parser(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     dlib.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets detector, landmarks and encoder")
     dlib.add_argument(
-        "--weights", type=Path, metavar="DIR", help="folder of the .dat files (that of the installed package)"
+        "--weights", type=Path, metavar="DIR", help="folder of the .dat files [that of the installed package]"
     )
     dlib.set_defaults(run_command=_import_dlib_faces)
 

@@ -28,7 +28,7 @@ PATH is a folder or a zip of .../subject/*.png|jpg. Subjects that share the fold
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Status 0; 1 for input that can't be used, 2 for usage, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         options.run_command(options, arguments)
     except (ExporterError, ModelFolderError) as error:
@@ -40,14 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, as tests read it."""
+    top = argparse.ArgumentParser(
         prog="oneglance-exporter",
         description="Train, export, import, calibrate and measure one-shot encoders; train and export stylizers.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     train.add_commands(commands)
     export.add_commands(commands)
     importer = commands.add_parser("import", help="write a network that others trained as a model folder")
@@ -57,4 +58,4 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_commands(commands)
     encoder.add_commands(commands)
     style.add_commands(commands)
-    return parser
+    return top

@@ -20,10 +20,10 @@ def add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
     parser.add_argument(
         "--finders",
         metavar="DIR",
-        help="for an encoder of faces: where the detector's and the landmarks' model folders are (beside the model)",
+        help="for an encoder of faces: where the detector's and the landmarks' model folders are [beside the model]",
     )
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned faces already")
-    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime [%(default)s]")
 
 
 def encoded(options: argparse.Namespace, least: int = 2) -> "tuple[ModelFolder[EncoderManifest], Pictures, Encodings]":

@@ -22,7 +22,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add_pictures(quantizer, "pictures such as it will see: they set the ranges of its activations")
     quantizer.add_argument("--out", required=True, type=Path, metavar="MODEL_DIR", help="replaced if it is there")
-    quantizer.add_argument("--name", type=model_name, help="of the new model (the old one's and -int8)")
+    quantizer.add_argument("--name", type=model_name, help="of the new model [the old one's and -int8]")
     quantizer.set_defaults(run_command=_quantize)
 
 
@@ -48,11 +48,11 @@ def _quantize_encoder(options: argparse.Namespace, described: str) -> str:
 
 
 def _quantize_detector(options: argparse.Namespace, described: str) -> str:
-    from oneglance_core.faces.finder import SEARCH_PIXELS
+    from oneglance_core.faces.finder import FaceSearch
     from oneglance_exporter.data import read_photos
     from oneglance_exporter.quantize.detector import MOST_PHOTOS, quantize_detector
 
-    photos = read_photos(options.data, MOST_PHOTOS, SEARCH_PIXELS)
+    photos = read_photos(options.data, MOST_PHOTOS, FaceSearch().search_pixels)
     manifest = quantize_detector(Path(options.model), options.out, photos, described, options.name)
     done = manifest.training["quantized"]
     return (

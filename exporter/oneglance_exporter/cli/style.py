@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from oneglance_core.ranges import within
 from oneglance_exporter.cli import style_optimize as optimize_command
+from oneglance_exporter.stylizer.settings import MEASURED_SIDE
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,9 +29,19 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     evaluate.add_argument("--model", required=True, type=Path, metavar="MODEL_DIR")
     evaluate.add_argument("--styles", required=True, nargs="+", metavar="PATH", help="as it was trained on")
     evaluate.add_argument("--photos", required=True, nargs="+", metavar="PATH", help="never trained on; at most 64")
-    evaluate.add_argument("--size", type=_size, default=256, metavar="N", help="longer side in pixels (%(default)s)")
     evaluate.add_argument(
-        "--gatys", type=_count, default=0, metavar="N", help="compare with Gatys after N evaluations of J, 50 say"
+        "--size",
+        type=within(int, least=64, most=1024),
+        default=MEASURED_SIDE,
+        metavar="N",
+        help="longer side in pixels [%(default)s]",
+    )
+    evaluate.add_argument(
+        "--gatys",
+        type=within(int, least=0),
+        default=0,
+        metavar="N",
+        help="compare with Gatys after N evaluations of J, 50 say",
     )
     evaluate.add_argument(
         "--references",
@@ -39,7 +51,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     evaluate.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet")
     evaluate.add_argument("--loss-network", type=Path, metavar="PATH", help="as it was trained with")
-    evaluate.add_argument("--threads", type=_threads, default=1, metavar="N", help="(%(default)s)")
+    evaluate.add_argument("--threads", type=within(int, least=1), default=1, metavar="N", help="[%(default)s]")
     evaluate.add_argument("--json", action="store_true", help="print JSON: medians, and every photo in every style")
     evaluate.set_defaults(run_command=_evaluate)
 
@@ -72,23 +84,3 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
         print(found)
     if options.sheet:  # after the numbers: should it fail, they are there
         write(options.sheet, png(np.asarray(found.sheet)))
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
-    return value
-
-
-def _threads(text: str) -> int:
-    if (value := _count(text)) == 0:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _size(text: str) -> int:
-    value = int(text)
-    if not 64 <= value <= 1024:
-        raise argparse.ArgumentTypeError(f"must be 64 to 1024, got {value}")
-    return value

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oneglance_exporter.cli.options import add_settings, given_settings
+from oneglance_core.flags import add_flags, given_values
 from oneglance_exporter.gatys.settings import GatysSettings
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ def add_parser(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--out", required=True, type=Path, metavar="PNG", help="G goes here; replaced if it is there")
     parser.add_argument("--log", type=Path, metavar="FILE", help="the curve of J, as .csv or .jsonl")
     parser.add_argument("--animation", type=Path, metavar="FILE", help="how G came to be, as .gif or .webp, 480 pixels")
-    add_settings(parser, GatysSettings)
+    add_flags(parser, GatysSettings)
     parser.set_defaults(run_command=_optimize)
 
 
 def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core import progress
+    from oneglance_core.progress import Progress
     from oneglance_exporter.cli.outputs import check_outputs
     from oneglance_exporter.gatys.curve import logged
     from oneglance_exporter.gatys.optimize import DescentDivergedError, DescentReport, optimize
     from oneglance_exporter.perceptual.pictures import read_picture
     from oneglance_exporter.training.signals import stop_signals
 
-    settings = GatysSettings(**given_settings(options, GatysSettings))
+    settings = GatysSettings(**given_values(options, GatysSettings))
     outputs: dict[str, tuple[Path, tuple[str, ...]]] = {"--out": (options.out, (".png",))}
     if options.log:
         outputs["--log"] = options.log, (".csv", ".jsonl")
@@ -74,11 +74,11 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
     content, style = read_picture(options.content), read_picture(options.style)
     check_outputs(outputs, [options.content, options.style])
     try:
-        with stop_signals() as stopped, logged(options.log) as log, progress.shown() as show:
+        with stop_signals() as stopped, logged(options.log) as log, Progress(lasting=True) as progress:
 
             def report(step: DescentReport) -> None:
                 log(step.point)
-                show(step)
+                progress.step(step)
 
             result = optimize(content, style, settings, report, stopped=stopped)
     except DescentDivergedError as error:

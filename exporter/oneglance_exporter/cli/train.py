@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oneglance_exporter.cli.options import add_settings, given_settings
+from oneglance_core.flags import add_flags, given_values
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.stylizer.settings import StylizerSettings
@@ -67,13 +67,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _add_run(parser: argparse.ArgumentParser, settings: type[Any], out: str) -> None:
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help=out)
     parser.add_argument("--resume", action="store_true", help="go on with the training in RUN_DIR")
-    add_settings(parser, settings)
+    add_flags(parser, settings)
 
 
 def _train_encoder(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.encoder import train
 
-    given, run = given_settings(options, TrainSettings), Path(options.out)
+    given, run = given_values(options, TrainSettings), Path(options.out)
 
     def begin(report: "Report") -> "Checkpoint":
         if not given.get("data"):
@@ -87,7 +87,7 @@ def _train_encoder(options: argparse.Namespace, arguments: list[str]) -> None:
 def _train_stylizer(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.stylizer import train
 
-    given, run = given_settings(options, StylizerSettings), Path(options.out)
+    given, run = given_values(options, StylizerSettings), Path(options.out)
     done = _drive(
         "stylizer",
         options,
@@ -107,12 +107,12 @@ def _drive(
     resume: Callable[[Report], "Checkpoint"],
 ) -> "Checkpoint":
     """Begin or resume, whichever the user wants, under a progress bar; when stopped, tell how to go on."""
-    from oneglance_core import progress
+    from oneglance_core.progress import Progress
     from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE
 
     try:
-        with progress.shown() as report:
-            return (resume if options.resume else begin)(report)
+        with Progress("reading pictures", lasting=True) as progress:
+            return (resume if options.resume else begin)(progress.step)
     except KeyboardInterrupt:
         if (Path(options.out) / CHECKPOINT_FILE).is_file():  # not if it was stopped before the first step
             again = _shown(["train", kind, "--out", options.out, "--resume"])

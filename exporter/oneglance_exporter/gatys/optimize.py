@@ -74,7 +74,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class DescentReport:
-    """One evaluation, for ``progress.shown``. lowest: J so far at this size. evaluations: how many there will be."""
+    """One evaluation, for ``Progress.step``. lowest: J so far at this size. evaluations: how many there will be."""
 
     point: Point
     lowest: float

@@ -4,7 +4,6 @@ The graph takes the pictures themselves (uint8 [N, H, W, 3]); N, H and W are fre
 gives torch's answers at other sizes than the traced one.
 """
 
-import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -140,7 +139,7 @@ def provenance(state: StylizerCheckpoint, stylizer: Stylizer) -> dict[str, objec
     """The manifest's ``training``: the command, all settings, and figures about the run."""
     return {
         "command": state.command,
-        "settings": dataclasses.asdict(state.settings),
+        "settings": state.settings.model_dump(),
         "steps": state.step,
         "steps_before": state.before,
         "seconds": round(state.elapsed_seconds, 1),

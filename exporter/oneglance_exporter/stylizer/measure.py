@@ -31,6 +31,7 @@ from oneglance_exporter.perceptual.objective import Objective, Terms
 from oneglance_exporter.perceptual.pictures import Rgb, read_picture, to_tensor
 from oneglance_exporter.perceptual.vgg import load_loss_network
 from oneglance_exporter.runtime import session_of
+from oneglance_exporter.stylizer.settings import MEASURED_SIDE
 from oneglance_exporter.stylizer.sheet import grid
 from oneglance_exporter.stylizer.styles import read_styles
 from oneglance_exporter.training.checkpoint import writing
@@ -152,7 +153,7 @@ def measure(
     styles: Sequence[str],
     photos: Sequence[str],
     *,
-    size: int = 256,
+    size: int = MEASURED_SIDE,
     evaluations: int = 0,
     references: Path | None = None,
     loss_network: Path | None = None,

@@ -6,48 +6,22 @@ It is ``checkpoint.pt`` in the run folder, replaced as a whole. No random state 
 
 import copy
 import dataclasses
-import os
 import pickle
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import nn
 
-from oneglance_exporter.errors import RunError
+from oneglance_core.files import replacing
+from oneglance_exporter.errors import RunError, SettingsError
+from oneglance_exporter.training.settings import TrainingSettings
 
 CHECKPOINT_FILE = "checkpoint.pt"
 State = dict[str, Any]
-
-
-class Settings(Protocol):
-    """The settings that every kind of training has, in a dataclass.
-
-    threads: of torch. learning_rate: the highest. average: decay of the weights' moving average, in [0, 1).
-    checkpoint_seconds: time between two checkpoints.
-    """
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def threads(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def average(self) -> float: ...
-    @property
-    def checkpoint_seconds(self) -> float: ...
-
-    def progress(self, step: int, elapsed_seconds: float) -> float:
-        """How much of the training is done, in [0, 1]."""
-        ...
-
-    def resumed(self, changed: Mapping[str, object], free: Set[str]) -> Self:
-        """With the settings in ``changed``. Raises SettingsError, naming the setting, for one that isn't ``free``."""
-        ...
 
 
 @dataclass
@@ -62,10 +36,10 @@ class Checkpoint:
     """
 
     FORMAT: ClassVar[str]
-    SETTINGS: ClassVar[type[Any]]
+    SETTINGS: ClassVar[type[TrainingSettings]]
     FREE: ClassVar[frozenset[str]]
 
-    settings: Settings
+    settings: TrainingSettings
     command: str
     step: int
     elapsed_seconds: float
@@ -75,7 +49,7 @@ class Checkpoint:
 
     @classmethod
     def first(
-        cls, settings: Settings, command: str, model: nn.Module, optimizer: torch.optim.Optimizer, **own: Any
+        cls, settings: TrainingSettings, command: str, model: nn.Module, optimizer: torch.optim.Optimizer, **own: Any
     ) -> Self:
         """The checkpoint before the first step. own: the fields that this class adds."""
         return cls(
@@ -92,11 +66,12 @@ class Checkpoint:
     def content(self) -> State:
         """The fields as ``torch.load(weights_only=True)`` accepts them: tensors, numbers, texts and collections."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**content, "settings": dataclasses.asdict(self.settings)}
+        return {**content, "settings": self.settings.model_dump()}
 
     @classmethod
     def of(cls, content: State) -> Self:
-        """From what ``content`` returned. Raises TypeError, KeyError or ValueError for anything else."""
+        """From what ``content`` returned. Raises TypeError, KeyError, ValueError or SettingsError for
+        anything else."""
         return cls(**{**content, "settings": cls.SETTINGS(**content["settings"])})
 
 
@@ -113,7 +88,7 @@ def load(run: Path, kind: type[C]) -> C:
     content = read(run, kind.FORMAT)
     try:
         return kind.of(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, SettingsError) as error:
         raise RunError(f"{run / CHECKPOINT_FILE}: damaged checkpoint: {error}") from error
 
 
@@ -135,14 +110,10 @@ def check_new(run: Path) -> None:
 
 def write(run: Path, format: str, content: State) -> None:
     """Replace the run's checkpoint file as a whole. Raises RunError."""
-    fresh = run / (CHECKPOINT_FILE + ".new")
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
-        with open(fresh, "wb") as file:
+        with replacing(run / CHECKPOINT_FILE) as fresh, fresh.open("wb") as file:
             torch.save({**content, "format": format}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, run / CHECKPOINT_FILE)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ F = TypeVar("F", bound=Figures)
 
 @dataclass(frozen=True, slots=True)
 class StepReport(Generic[F]):
-    """A step that was done, for ``progress.shown`` and for the log.
+    """A step that was done, for ``Progress.step`` and for the log.
 
     step: how many are done. done: the share of the training, in [0, 1].
     """

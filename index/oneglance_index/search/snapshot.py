@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from oneglance_core.files import replacing
 from oneglance_index.errors import StoreFull, StoreIOError
 from oneglance_index.search.kinds import Frozen
 from oneglance_index.store.queries import SnapshotRecord
@@ -41,25 +42,14 @@ def write(path: Path, frozen: Frozen) -> SnapshotRecord:
     """Writes a snapshot and makes it durable under its name. Raises StoreFull, StoreIOError."""
     keep = frozen.subjects >= 0
     digest = hashlib.sha256()
-    temporary = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        with temporary.open("wb") as file:
+        with replacing(path) as fresh, fresh.open("wb") as file:
             for block in _blocks(frozen, keep):
                 digest.update(block)
                 file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
             size = file.tell()
-        temporary.replace(path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         kind = StoreFull if error.errno in (28, 122) else StoreIOError  # ENOSPC, EDQUOT
         raise kind(path, str(error)) from error
     return SnapshotRecord(frozen.revision, digest.hexdigest(), size)

@@ -81,7 +81,7 @@ def test_rates_that_are_none_are_refused(tmp_path: Path, capsys: Capture, rate: 
     with pytest.raises(SystemExit) as refused:
         main(["calibrate", "g", "--impostors", str(tmp_path), f"--fpir={rate}"])
     assert refused.value.code == 2
-    assert "(0.01 is 1 %)" in capsys.readouterr().err
+    assert "must be greater than 0 and less than 1" in capsys.readouterr().err
 
 
 def test_help_says_that_the_largest_face_counts(capsys: Capture) -> None:

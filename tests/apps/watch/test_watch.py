@@ -17,9 +17,10 @@ from PIL import Image
 from oneglance import AsyncClient, Client
 from oneglance.client.errors import UnavailableError
 from oneglance_apps.cli import main
-from oneglance_apps.watch import run
-from oneglance_apps.watch.appearances import Event, Rules
-from oneglance_apps.watch.frames import source_from
+from oneglance_apps.frames.sources import source_from
+from oneglance_apps.watch import watcher
+from oneglance_apps.watch.events import Event
+from oneglance_apps.watch.settings import AppearanceRules, WatchSettings
 from oneglance_server.app import Server
 from tests.apps.watch.test_events import Receiver, receiver  # noqa: F401
 from tests.apps.watch.test_frames import Camera, no_proxy, serving  # noqa: F401
@@ -195,7 +196,7 @@ def test_ctrl_c_ends_a_camera_with_a_summary(server: Server) -> None:
 
 @pytest.mark.usefixtures("no_proxy")
 async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(watcher, "FIRST_PAUSE_SECONDS", 0.05)
     model = pixels_model(tmp_path / "pixels", tau=0.1)
     seen: asyncio.Queue[Event] = asyncio.Queue()
     told: list[str] = []
@@ -205,8 +206,8 @@ async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monke
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
             with serving(Door) as url:
-                settings = run.Settings("people", rules=Rules(gone=0.3))
-                watch = run.Watch(client, source_from(url, 20), settings, seen.put_nowait, told.append)
+                settings = WatchSettings("people", rules=AppearanceRules(gone=0.3))
+                watch = watcher.Watcher(client, source_from(url, 20), settings, seen.put_nowait, told.append)
                 watching = asyncio.create_task(watch.run())
                 assert (await asyncio.wait_for(seen.get(), 30)).subject_id == "ann"
                 process.kill()
@@ -220,7 +221,7 @@ async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monke
                     watch.stop()
                     await watching
         assert any("trying again" in words for words in told)
-        assert watch.tally.dropped > 0
+        assert watch.counts.dropped > 0
     finally:
         if process.process.poll() is None:
             process.kill()
@@ -232,21 +233,21 @@ async def test_a_file_does_not_go_on_when_the_server_goes_away(tmp_path: Path, s
         async with AsyncClient(process.address) as client:
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
-            watch = run.Watch(
+            watch = watcher.Watcher(
                 client,
                 source_from(str(video), 25),
-                run.Settings("people"),
+                WatchSettings("people"),
                 lambda event: process.kill(),
                 print,
             )
             with pytest.raises(UnavailableError):
                 await asyncio.wait_for(watch.run(), 30)
-    assert watch.tally.identified == 1
+    assert watch.counts.identified == 1
 
 
 @pytest.mark.usefixtures("no_proxy")
 async def test_a_camera_notices_a_server_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(watcher, "FIRST_PAUSE_SECONDS", 0.05)
     seen: asyncio.Queue[Event] = asyncio.Queue()
     told: list[str] = []
     with ServerProcess(tmp_path / "data", models=pixels_model(tmp_path / "pixels", tau=0.1)) as process:
@@ -254,11 +255,11 @@ async def test_a_camera_notices_a_server_that_hangs(tmp_path: Path, monkeypatch:
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
             with serving(Door) as url:
-                settings = run.Settings("people", rules=Rules(gone=0.3))
-                watch = run.Watch(client, source_from(url, 20), settings, seen.put_nowait, told.append)
+                settings = WatchSettings("people", rules=AppearanceRules(gone=0.3))
+                watch = watcher.Watcher(client, source_from(url, 20), settings, seen.put_nowait, told.append)
                 watching = asyncio.create_task(watch.run())
                 assert (await asyncio.wait_for(seen.get(), 30)).subject_id == "ann"
-                monkeypatch.setattr(run, "SILENT_SECONDS", 1.0)
+                monkeypatch.setattr(watcher, "SILENT_SECONDS", 1.0)
                 os.kill(process.process.pid, signal.SIGSTOP)
                 try:
                     left = await asyncio.wait_for(seen.get(), 30)
@@ -272,20 +273,20 @@ async def test_a_camera_notices_a_server_that_hangs(tmp_path: Path, monkeypatch:
                 watch.stop()
                 await watching
     assert "UNAVAILABLE: no answer for 1 s; trying again in 0.05 s" in told[0]
-    assert watch.tally.lost > 0
+    assert watch.counts.lost > 0
 
 
 async def test_a_file_fails_when_the_server_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(watcher, "SILENT_SECONDS", 1.0)
     video = write_video(tmp_path / "long.mp4", [scene(picture(1))] * 200)
     with ServerProcess(tmp_path / "data", models=pixels_model(tmp_path / "pixels", tau=0.1)) as process:
         async with AsyncClient(process.address) as client:
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
-            watch = run.Watch(
+            watch = watcher.Watcher(
                 client,
                 source_from(str(video), 25),
-                run.Settings("people"),
+                WatchSettings("people"),
                 lambda event: os.kill(process.process.pid, signal.SIGSTOP) if event.kind == "identified" else None,
                 print,
             )
@@ -294,7 +295,7 @@ async def test_a_file_fails_when_the_server_hangs(tmp_path: Path, monkeypatch: p
                     await asyncio.wait_for(watch.run(), 30)
             finally:
                 os.kill(process.process.pid, signal.SIGCONT)
-    assert watch.tally.identified == 1
+    assert watch.counts.identified == 1
 
 
 @pytest.mark.usefixtures("no_proxy")
@@ -308,14 +309,16 @@ async def test_a_camera_that_shows_nothing_new_is_not_the_server_s_silence(
             time.sleep(1.5 if number in (10, 20) else 0)
             return super().picture(number)
 
-    monkeypatch.setattr(run, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(watcher, "SILENT_SECONDS", 1.0)
     told: list[str] = []
     with serving(Sleepy) as url:
         async with AsyncClient(server.address) as client:
-            watch = run.Watch(client, source_from(url, 100), run.Settings("people"), lambda event: None, told.append)
+            watch = watcher.Watcher(
+                client, source_from(url, 100), WatchSettings("people"), lambda event: None, told.append
+            )
             watching = asyncio.create_task(watch.run())
-            while watch.tally.answered < 25:
+            while watch.counts.answered < 25:
                 await asyncio.sleep(0.05)
             watch.stop()
             await watching
-    assert (told, watch.tally.lost) == ([], 0)
+    assert (told, watch.counts.lost) == ([], 0)

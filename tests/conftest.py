@@ -1,8 +1,10 @@
 import os
+import signal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from oneglance import Client
@@ -11,8 +13,18 @@ from oneglance_server.logs import configure_logs
 from tests.models import pixels_model, signal_model
 from tests.running import server_thread
 from tests.style_models import style_model
+from tests.waiting import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+# A shell has what it runs in the background ignore Ctrl-C, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes is the machine's, not the code's.
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,7 +88,7 @@ def server(models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[Client]:
-    with Client(server.address) as connected:
+    with Client(server.address, timeout_seconds=PATIENCE_SECONDS) as connected:
         yield connected
 
 

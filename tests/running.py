@@ -13,6 +13,7 @@ from typing import Any
 
 from oneglance_server.app import Server
 from oneglance_server.settings import Settings
+from tests.waiting import PATIENCE_SECONDS
 
 
 @contextmanager
@@ -23,17 +24,22 @@ def server_thread(**settings: Any) -> Iterator[Server]:
     thread.start()
     server = asyncio.run_coroutine_threadsafe(_make(settings), loop).result()
     try:
-        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(60)
+        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(PATIENCE_SECONDS)
         yield server
-        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(60)
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(PATIENCE_SECONDS)
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
         loop.close()
 
 
 async def _make(settings: dict[str, Any]) -> Server:
     return Server(Settings(**{"listen": "127.0.0.1:0", "drain_seconds": 2.0, **settings}))
+
+
+def measured(server: Server, name: str, **labels: str) -> float:
+    """The value of a metric of ``server``; 0 while it has none."""
+    return server._metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 class ServerProcess:
@@ -64,7 +70,7 @@ class ServerProcess:
     def terminate(self) -> tuple[int, str]:
         """SIGTERM; (exit status, what it logged)."""
         self.process.send_signal(signal.SIGTERM)
-        log = self.process.communicate(timeout=60)[1]
+        log = self.process.communicate(timeout=PATIENCE_SECONDS)[1]
         return self.process.returncode, log
 
     def __enter__(self) -> "ServerProcess":

@@ -21,7 +21,7 @@ def test_node(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples/node", app, ignore=shutil.ignore_patterns("node_modules"))
     shutil.copytree(ROOT / "proto", tmp_path / "proto", ignore=shutil.ignore_patterns("__pycache__"))
     install = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund"], cwd=app, capture_output=True, text=True, timeout=240
+        ["npm", "install", "--no-audit", "--no-fund"], cwd=app, capture_output=True, text=True, timeout=900
     )
     if install.returncode:
         pytest.skip(f"npm could not install the example's packages: {install.stderr.strip()[-300:]}")
@@ -31,7 +31,7 @@ def test_node(tmp_path: Path) -> None:
 
         def node(*arguments: str) -> subprocess.CompletedProcess[str]:
             command = ["node", "identify.js", server.address, *arguments]
-            return subprocess.run(command, cwd=app, capture_output=True, text=True, timeout=60)
+            return subprocess.run(command, cwd=app, capture_output=True, text=True, timeout=900)
 
         one, two = str(tmp_path / "1.png"), str(tmp_path / "2.png")
         ran = node("node", one, one, two)

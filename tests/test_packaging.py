@@ -61,7 +61,7 @@ def test_constraints_pin_everything_development_installs() -> None:
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280)
+    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
     if ended.returncode and re.search(r"connect|resolve host|network|timed out|dns", ended.stderr, re.IGNORECASE):
         pytest.skip(f"no package index within reach: {ended.stderr.strip().splitlines()[-1]}")
     assert ended.returncode == 0, ended.stderr

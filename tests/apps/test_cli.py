@@ -1,4 +1,4 @@
-"""Every RPC has a command; commands print for people and for programs; mistakes exit with words, not tracebacks."""
+"""Every RPC has a command; output for people and as JSON; mistakes print a message, not a traceback."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from oneglance_apps.cli import main
 from oneglance_apps.cli.main import parser
 from oneglance_server.app import Server
 from tests.pictures import picture, png
+from tests.waiting import PATIENCE_SECONDS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -112,7 +113,7 @@ def test_mistakes_exit_with_words(server: Server, files: Path, capsys: Capture) 
     assert "/no/such.png" in capsys.readouterr().err
     assert main(["bulk-enroll", "g", str(files / "0.png"), "--server", server.address]) == 2
     assert "not a folder" in capsys.readouterr().err
-    assert main(["list-galleries", "--server", "127.0.0.1:1", "--timeout", "2"]) == 1
+    assert main(["list-galleries", "--server", "127.0.0.1:1", "--timeout", str(PATIENCE_SECONDS)]) == 1
     assert capsys.readouterr().err.startswith("oneglance: UNAVAILABLE")
     assert main(["health", "--server", "127.0.0.1:1", "--wait", "0.2"]) == 1
     with pytest.raises(SystemExit) as caught:

@@ -1,7 +1,8 @@
-"""``oneglance stylize`` against a real server with the tiny stylizer: what comes out, and what never does."""
+"""``oneglance stylize`` with a real server and a tiny stylizer: its outputs, and what it must never leave."""
 
 import argparse
 import io
+import itertools
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,15 +22,18 @@ import pytest
 from PIL import Image
 
 from oneglance import Client
+from oneglance.client.errors import ResourceExhaustedError
 from oneglance_apps.cli import main
 from oneglance_apps.cli.main import parser
 from oneglance_apps.repaint import folder
 from oneglance_core.progress import Progress
 from oneglance_server.app import Server
+from oneglance_server.engines.stylizer import Stylizer
 from tests.apps.watch.videos import Picture, write_video
 from tests.pictures import png
 from tests.running import server_thread
 from tests.style_models import style_model, tinted
+from tests.waiting import PATIENCE_SECONDS, until
 
 Capture = pytest.CaptureFixture[str]
 Run = Callable[..., int]
@@ -53,7 +57,7 @@ def noise(seed: int, height: int = 48, width: int = 64) -> Picture:
 
 
 def blobs(seed: int, height: int = 48, width: int = 64) -> Picture:
-    """Smooth, as a video codec likes it."""
+    """A smooth picture, which a video codec keeps well."""
     small = Image.fromarray(noise(seed, 4, 5))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
 
@@ -200,7 +204,7 @@ def test_misuse_is_told_before_anything_is_sent(run: Run, tmp_path: Path, capsys
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Seven pictures, of which one is none, a text and a hidden picture."""
+    """Seven picture files, one of them not a picture; a text; and a hidden picture."""
     root = tmp_path / "photos"
     (root / "a" / "b").mkdir(parents=True)
     (root / ".hidden").mkdir()
@@ -294,7 +298,7 @@ def test_names_that_stdout_has_no_letters_for_hold_nothing_up(server: Server, tm
             [sys.executable, "-m", "oneglance_apps.cli", *map(str, words)],
             env={**os.environ, "PYTHONIOENCODING": encoding},
             capture_output=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
@@ -316,26 +320,33 @@ def test_what_no_picture_survives_ends_a_folder_at_once(
 
 
 def test_a_full_queue_is_waited_for(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixteen calls in flight, for a server that lets two wait."""
+    """Sixteen calls at the same time, to a server with a queue of two."""
     monkeypatch.setattr("oneglance_apps.repaint.picture.PAUSE_SECONDS", 0.02)
     for i in range(30):
         (photos / f"more-{i}.png").write_bytes(png(noise(i)))
     (photos / "a" / "bad.jpg").unlink()
-    tried = 0
-    stylize = Client.stylize
+    refused = threading.Event()  # nothing is painted before
+    stylize, paint = Client.stylize, Stylizer.run
 
-    def counted(*words: Any, **more: Any) -> Any:
-        nonlocal tried
-        tried += 1
-        return stylize(*words, **more)
+    def noted(*words: Any, **more: Any) -> Any:
+        try:
+            return stylize(*words, **more)
+        except ResourceExhaustedError:
+            refused.set()
+            raise
 
-    monkeypatch.setattr(Client, "stylize", counted)
+    def held(*words: Any) -> Any:
+        assert refused.wait(PATIENCE_SECONDS)
+        return paint(*words)
+
+    monkeypatch.setattr(Client, "stylize", noted)
+    monkeypatch.setattr(Stylizer, "run", held)
     model = style_model(tmp_path / "tints")
     with server_thread(data_dir=tmp_path / "data", models=(model,), stylize_queue=2) as small:
         command = ["stylize", str(photos), str(tmp_path / "out"), *MOSS, "--server", small.address]
         assert main([*command, "--in-flight", "16"]) == 0
     assert len(names(tmp_path / "out")) == 36
-    assert tried > 36
+    assert refused.is_set()
 
 
 def test_ctrl_c_in_a_folder_leaves_whole_pictures(
@@ -358,7 +369,7 @@ def test_ctrl_c_in_a_folder_leaves_whole_pictures(
 
 
 def read_video(path: Path) -> tuple[Any, list[Picture], list[float]]:
-    """The stream, its frames and their times."""
+    """The stream of a video, its frames and their times."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
@@ -404,7 +415,7 @@ def test_uneven_times_and_the_largest_side(run: Run, tmp_path: Path) -> None:
 
 
 def write_sound(path: Path, codec: str, video: str = "mpeg4") -> None:
-    """A second of gray, and of a tone."""
+    """A video of one second: gray pictures and a tone."""
     with av.open(str(path), "w") as container:
         pictures: Any = container.add_stream(video, rate=20)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
@@ -477,9 +488,19 @@ def test_ctrl_c_in_a_video_leaves_nothing(run: Run, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_kill_in_the_middle_leaves_no_half_file(
-    server: Server, tmp_path: Path, number: signal.Signals, status: int
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
 ) -> None:
-    write_video(tmp_path / "in.mp4", [blobs(i % 7, 240, 320) for i in range(300)])
+    write_video(tmp_path / "in.mp4", [blobs(i % 7, 240, 320) for i in range(200)])
+    # The server paints enough frames for some to be written, but not the last ones before the program has ended.
+    painted, ended = itertools.count(1), threading.Event()
+    paint = Stylizer.run
+
+    def held(*words: Any) -> Any:
+        if next(painted) > 150:
+            assert ended.wait(PATIENCE_SECONDS)
+        return paint(*words)
+
+    monkeypatch.setattr(Stylizer, "run", held)
     command = [sys.executable, "-m", "oneglance_apps.cli", "stylize", "--server", server.address, *MOSS]
     with subprocess.Popen(
         [*command, str(tmp_path / "in.mp4"), str(tmp_path / "out.mp4")],
@@ -488,14 +509,13 @@ def test_a_kill_in_the_middle_leaves_no_half_file(
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     ) as process:
-        until = time.monotonic() + 60
-        while not (parts := [p for p in tmp_path.glob(".*.part") if p.stat().st_size]) and process.poll() is None:
-            assert time.monotonic() < until
-            time.sleep(0.005)
-        assert parts
-        assert process.poll() is None
-        process.send_signal(number)
-        _, words = process.communicate(timeout=60)
+        try:
+            until(lambda: any(p.stat().st_size for p in tmp_path.glob(".*.part")) or process.poll() is not None)
+            assert process.poll() is None
+            process.send_signal(number)
+            _, words = process.communicate(timeout=PATIENCE_SECONDS)
+        finally:
+            ended.set()
         assert process.returncode == status, words
     assert "Traceback" not in words
     assert not (tmp_path / "out.mp4").exists()

@@ -1,4 +1,4 @@
-"""The demo: its figures against brute force, and the whole of it on a real server."""
+"""The demo: its figures compared with brute force, and complete runs on a real server."""
 
 import io
 import math
@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,6 +32,7 @@ from oneglance_apps.server_process import ServerProcess, ServerProcessError
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
 from tests.style_models import STYLES, style_model
+from tests.waiting import PATIENCE_SECONDS
 
 SECTIONS = {
     "enrolled",
@@ -48,7 +48,7 @@ SECTIONS = {
 
 
 def outcomes(seed: int, mated: int, non_mated: int, tau: float, subjects: int = 12) -> Figures:
-    """Random answers of a server that decides at ``tau``; distances of two decimals, so that ties occur."""
+    """Random answers of a server that decides at ``tau``; distances with two decimals, so that ties occur."""
     rng = random.Random(seed)
     pictures = [drawing(np.full((9, 9), i, np.uint8), str(i)) for i in range(3)]
 
@@ -145,7 +145,7 @@ def test_cards_are_chosen_by_rule_and_show_the_mate() -> None:
     enrolled = {f"s{j}": drawing(np.full((9, 9), j, np.uint8), f"s{j}") for j in range(12)}
     shown = {group.title: group for group in probe_cards.groups(figures, enrolled, 0, "drawing")}
     assert shown == {group.title: group for group in probe_cards.groups(figures, enrolled, 0, "drawing")}
-    wrong = shown["Worst: taken for somebody else"].cards
+    wrong = shown["Worst: identified as another subject"].cards
     expected = sorted((o for o in figures.mated if o.identified not in (None, o.mate)), key=lambda o: o.nearest)
     assert [card.subject_id for card in wrong] == [o.identified for o in expected[: probe_cards.GROUP_SIZE]]
     let_in = [o for o in figures.non_mated if o.identified]
@@ -172,7 +172,7 @@ def test_characters_are_reproducible_and_never_those_of_training() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six subjects, four of them a level deeper; one has a single picture, one a file that is none."""
+    """Six subjects, four of them one level deeper; one has a single picture, one a file that is not a picture."""
     root = tmp_path / "pictures"
     names = ["top/alpha", "beta & <b>", "group/a", "group/b", "group/c", "group/d"]
     for subject, name in zip(alphabet(99, 6, 4), names, strict=True):
@@ -269,7 +269,7 @@ def test_bad_settings_are_refused_before_anything_runs(tmp_path: Path, capsys: p
 
 
 class Page(HTMLParser):
-    """Ids, text, and every address that a browser would fetch."""
+    """The ids, the text, and every address that a browser would fetch."""
 
     VOID = frozenset({"meta", "link", "img", "br", "line", "rect", "path", "circle"})
 
@@ -471,7 +471,7 @@ def test_a_terminated_demo_leaves_nothing_behind(tmp_path: Path) -> None:
         os.kill(server, 0)
         demo.send_signal(signal.SIGTERM)
         demo.stdout.read()
-        assert demo.wait(20) == 128 + signal.SIGTERM
+        assert demo.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
     assert list(tmp_path.iterdir()) == []
@@ -479,12 +479,10 @@ def test_a_terminated_demo_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file in the way")
-    begun = time.monotonic()
     with ServerProcess(tmp_path / "data", tmp_path / "log") as server:
-        with pytest.raises(ServerProcessError, match="did not start"):
+        with pytest.raises(ServerProcessError, match=r"did not start:\n(.*\n)*.*can't open .*/data"):
             server.start()
         assert server.pid is None
-    assert time.monotonic() - begun < 20
 
 
 def test_settings_of_other_servers_and_proxies_are_passed_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ from oneglance_exporter.imports.dlib_encoder import encode_exactly, encoder_grap
 from oneglance_exporter.imports.dlib_faces import DETECTOR, ENCODER, LANDMARKS, WeightsFile, import_dlib_faces
 from oneglance_exporter.imports.dlib_landmarks import find_landmarks, landmarks_graph
 from oneglance_exporter.runtime import encoder_of, session_of
+from tests.waiting import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROWS, COLUMNS, WIDTH, DIMENSION = 31, 31, 4, 6  # of the invented face network
@@ -309,7 +310,7 @@ def test_layers_that_do_not_fit_together_are_refused() -> None:
             encoder_graph(nets.FaceNet(0.04, 0.6, net.means, ROWS, COLUMNS, layers))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=3),
@@ -352,7 +353,7 @@ def test_any_damage_is_one_error(kind: str) -> None:
     read, write = READERS[kind]
     whole = write()
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(data=st.one_of(damaged(whole), st.binary(max_size=400)))
     def check(data: bytes) -> None:
         with contextlib.suppress(ExporterError):
@@ -462,7 +463,9 @@ def imported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     command = [sys.executable, "-c", code, "import", "dlib-faces", "--weights", str(weights), "--out", str(out)]
     environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(":")[0] for line in lines[:3]] == [str(out / n) for n in ("detector", "landmarks", "encoder")]
@@ -476,7 +479,9 @@ def test_the_package_is_found_without_importing_it(weights: Path) -> None:
         "import sys; from oneglance_exporter.imports.dlib_faces import installed_weights; print(*installed_weights());"
         "sys.exit(any(m.startswith(('face_recognition', 'torch', 'dlib')) for m in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
     assert str(weights) in done.stdout
 
 
@@ -572,7 +577,7 @@ def test_damaged_real_weights_are_one_error(
 ) -> None:
     whole = (weights / file.name).read_bytes()
 
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(data=damaged(whole))
     def check(data: bytes) -> None:
         with contextlib.suppress(WeightsError):

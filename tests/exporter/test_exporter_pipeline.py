@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import encoder_of
 from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE, Checkpoint, load, save
 from oneglance_exporter.training.log import LOG_FILE
+from tests.waiting import PATIENCE_SECONDS, until
 
 PROJECT = Path(__file__).resolve().parents[2]
 Cli = Callable[..., int]
@@ -169,11 +169,9 @@ def test_a_signal_ends_with_a_checkpoint_and_a_word_how_to_go_on(
         text=True,
     )
     checkpoint = tmp_path / "run" / CHECKPOINT_FILE
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
+    until(lambda: checkpoint.exists() or process.poll() is not None)
     process.send_signal(stop)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, errors
     assert "--resume" in errors
     assert "Traceback" not in errors

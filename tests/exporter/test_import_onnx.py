@@ -317,7 +317,7 @@ def test_a_network_that_subtracts_a_mean_itself_is_not_given_another(tmp_path: P
     bring(file, Contract())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 def test_a_cut_or_damaged_file_never_gets_past_the_checks(tmp_path: Path, data: st.DataObject) -> None:
     """Cut anywhere, a typed error; with a byte changed, a typed error or a model that the server's checks accept."""

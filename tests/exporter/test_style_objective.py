@@ -76,7 +76,7 @@ seeds = st.integers(0, 1000)
 
 
 @given(shapes, seeds, st.sampled_from(["half", "size"]))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_content(shape: tuple[int, int, int], seed: int, normalisation: Normalisation) -> None:
     content, generated = activations(seed, *shape), activations(seed + 1, *shape)
     found = content_loss(tensor(content), tensor(generated), normalisation)
@@ -85,7 +85,7 @@ def test_content(shape: tuple[int, int, int], seed: int, normalisation: Normalis
 
 
 @given(shapes, seeds)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_style_of_one_size(shape: tuple[int, int, int], seed: int) -> None:
     style, generated = activations(seed, *shape), activations(seed + 1, *shape)
     found = style_loss(gram(tensor(style)), gram(tensor(generated)))
@@ -93,7 +93,7 @@ def test_style_of_one_size(shape: tuple[int, int, int], seed: int) -> None:
 
 
 @given(shapes, st.tuples(st.integers(1, 5), st.integers(1, 5)), seeds)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_style_of_two_sizes(shape: tuple[int, int, int], other: tuple[int, int], seed: int) -> None:
     style, generated = activations(seed, *shape), activations(seed + 1, shape[0], *other)
     found = style_loss(gram(tensor(style)), gram(tensor(generated)))

@@ -1,6 +1,5 @@
 """Deleted encodings leave the disk without anybody asking, and an index that runs out of memory loses nothing."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 
 from oneglance_index import EncoderMismatch, Galleries
 from oneglance_index.search import flat
+from tests.waiting import until
 
 
 def holds(folder: Path, vector: np.ndarray[tuple[int], np.dtype[np.float32]]) -> bool:
@@ -24,10 +24,7 @@ def test_the_background_takes_deleted_encodings_off_the_disk(tmp_path: Path) -> 
         assert holds(tmp_path, vectors[0])
         for i in range(299):
             galleries.delete_subject("g", f"s{i}").result()
-        until = time.monotonic() + 20
-        while any(holds(tmp_path, vector) for vector in vectors[:200]):
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        until(lambda: not any(holds(tmp_path, vector) for vector in vectors[:200]))
         assert holds(tmp_path, vectors[299])
         assert galleries.search("g", vectors[299:], 5).candidates[0][0].subject_id == "s299"
 

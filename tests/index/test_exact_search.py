@@ -16,6 +16,7 @@ from oneglance_index import Change, ExactIndex, SearchResult
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.scan import CpuScan, GpuScan
 from tests.index.brute_force import Enrolled, distance, nearest
+from tests.waiting import PATIENCE_SECONDS
 
 Vectors = NDArray[np.float32]
 NONE = np.empty(0, np.int64)
@@ -229,7 +230,7 @@ def test_a_huge_row_costs_time_at_most(make: Make) -> None:
     gallery.check(np.concatenate([queries, np.full((1, 32), 1e17, np.float32)]), 301)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_small_numbers(data: st.DataObject) -> None:
     """Few distinct coordinates, so ties, duplicates and exact boundaries abound."""
@@ -256,7 +257,7 @@ def test_apply_never_waits_for_a_search(make: Make) -> None:
 
         def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
             self.started.set()
-            assert self.release.wait(10)
+            assert self.release.wait(PATIENCE_SECONDS)
             return super().nearest(queries, k)
 
     with ThreadPoolExecutor(3, initializer=engine.use_one_thread) as pool:
@@ -264,7 +265,7 @@ def test_apply_never_waits_for_a_search(make: Make) -> None:
         gallery = Gallery(ExactIndex(2, "cpu", host, host))
         gallery.add("a", np.array([[1, 0]], np.float32))
         search = pool.submit(gallery.index.search, np.ones((1, 2), np.float32), 5)
-        assert host.started.wait(10)
+        assert host.started.wait(PATIENCE_SECONDS)
         gallery.add("b", np.repeat(np.array([[1, 1]], np.float32), 5000, 0))  # returns while the search runs
         assert not search.done()
         host.release.set()

@@ -20,6 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from oneglance_index import Galleries, IndexSettings, OpenProgress, RequestConflict
+from tests.waiting import PATIENCE_SECONDS
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -119,7 +120,7 @@ def test_killed_while_it_is_brought_up_to_date_it_is_still_version_1(tmp_path: P
     data_dir = tmp_path / "data"
     shutil.copytree(GOLDEN / "v1", data_dir)
     path = data_dir / "store.sqlite3"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), statement], timeout=60, check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), statement], timeout=PATIENCE_SECONDS, check=False)
     assert killed.returncode == -9
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA user_version").fetchall() == [(1,)]

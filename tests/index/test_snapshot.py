@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from oneglance_index import Galleries, IndexSettings, OpenProgress, StoreFull
+from tests.waiting import until
 
 PROBES = np.random.default_rng(9).standard_normal((3, 4), dtype=np.float32)
 
@@ -149,12 +149,7 @@ def test_snapshots_are_taken_in_the_background(tmp_path: Path) -> None:
             galleries.enroll("g", f"s{i}", vectors(1, i)).result()
         for i in range(150):
             galleries.delete_subject("g", f"s{i}").result()
-        for _ in range(1000):
-            if galleries.index_info("g").dead_rows <= 64 and (tmp_path / "snapshots").exists():
-                break
-            time.sleep(0.01)
-        assert galleries.index_info("g").dead_rows <= 64
-        assert list((tmp_path / "snapshots").glob("*.snap"))
+        until(lambda: galleries.index_info("g").dead_rows <= 64 and list((tmp_path / "snapshots").glob("*.snap")))
         assert galleries.search("g", PROBES, 100).subjects == 50
 
 

@@ -37,6 +37,7 @@ from oneglance_index import (
     SubjectNotFound,
 )
 from oneglance_index.store.schema import SCHEMA_VERSION
+from tests.waiting import PATIENCE_SECONDS, until
 
 Vectors = NDArray[np.float32]
 
@@ -260,25 +261,41 @@ def test_verify_measures_the_nearest_encoding(galleries: Galleries) -> None:
     assert [c[0].distance for c in result.candidates] == [0.0, 0.0]
 
 
+class Block:
+    """A mutation that holds the writer up until ``end``, and then fails."""
+
+    def __init__(self) -> None:
+        self.begun, self.end = threading.Event(), threading.Event()
+
+    def run(self, db: sqlite3.Connection) -> Any:
+        self.begun.set()
+        assert self.end.wait(PATIENCE_SECONDS)
+        raise SubjectNotFound("", "")
+
+
 def test_concurrent_writers_share_commits(galleries: Galleries) -> None:
     before = galleries._store.commits
     futures: list[Future[Any]] = []
-    errors = []
+    wrong: list[Future[Any]] = []
 
     def enroll(worker: int) -> None:
-        mine = [galleries.enroll("g", f"{worker}-{i}", vectors(1, i)) for i in range(100)]
-        wrong = galleries.enroll("g", f"{worker}-0", vectors(1), on_existing="fail")
-        futures.extend(mine)
-        errors.append(wrong.exception())
+        futures.extend(galleries.enroll("g", f"{worker}-{i}", vectors(1, i)) for i in range(100))
+        wrong.append(galleries.enroll("g", f"{worker}-0", vectors(1), on_existing="fail"))
 
+    block = Block()  # so that all of them wait together
+    galleries._store.write(block)
+    until(block.begun.is_set)
     threads = [threading.Thread(target=enroll, args=(worker,)) for worker in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert galleries.queued_writes() == 808
+    block.end.set()
     wait(futures)
-    assert all(isinstance(error, SubjectExists) for error in errors)  # alone: their neighbours went through
-    assert galleries._store.commits - before < 400
+    # Alone: their neighbours went through.
+    assert all(isinstance(refused.exception(), SubjectExists) for refused in wrong)
+    assert galleries._store.commits - before < 10
     revisions = [future.result().revision for future in futures]
     assert sorted(revisions) == list(range(1, 801))
     with reopened(galleries) as again:
@@ -287,19 +304,14 @@ def test_concurrent_writers_share_commits(galleries: Galleries) -> None:
 
 
 def test_a_cancelled_write_never_happens(galleries: Galleries) -> None:
-    hold = threading.Event()
-
-    class Block:
-        def run(self, db: sqlite3.Connection) -> Any:
-            hold.wait(10)
-            raise SubjectNotFound("", "")
-
-    block = galleries._store.write(Block())
+    block = Block()
+    blocked = galleries._store.write(block)
+    until(block.begun.is_set)
     cancelled = galleries.enroll("g", "s", vectors(1))
-    assert galleries.queued_writes() >= 1
+    assert galleries.queued_writes() == 1
     assert cancelled.cancel()
-    hold.set()
-    assert isinstance(block.exception(), SubjectNotFound)
+    block.end.set()
+    assert isinstance(blocked.exception(), SubjectNotFound)
     galleries.set_threshold("g", 1.0).result()
     assert galleries.get_gallery("g").subjects == 0
 
@@ -359,7 +371,7 @@ try:
 except StoreLocked:
     sys.exit(7)
 """
-    assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 7
+    assert subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_SECONDS, check=False).returncode == 7
     reopened(galleries).close()  # and free again afterwards
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from oneglance_server.engines.batcher import Batcher
 from oneglance_server.errors import DeadlinePassed, Overloaded
+from tests.waiting import PATIENCE_SECONDS, reached
 
 
 class Recorder:
@@ -18,11 +19,18 @@ class Recorder:
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
-        self.waiting = 0
+        self.waiting = 0  # rows
+
+    async def begun(self, batches: int = 1) -> None:
+        """Return once the work has been given so many."""
+        await reached(lambda: len(self.batches) == batches)
+
+    async def queued(self, rows: int) -> None:
+        await reached(lambda: self.waiting == rows)
 
     def run(self, items: Sequence[int]) -> list[int | Exception]:
         self.batches.append(list(items))
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE_SECONDS)
         if 666 in items:
             raise RuntimeError("the whole batch fails")
         return [ValueError(f"{item} is negative") if item < 0 else 2 * item for item in items]
@@ -56,9 +64,9 @@ async def test_what_comes_while_a_batch_runs_forms_the_next_one() -> None:
     recorder.gate.clear()
     batcher = make(recorder)
     first = asyncio.create_task(batcher.submit(1))
-    await asyncio.sleep(0.05)
+    await recorder.begun()
     rest = [asyncio.create_task(batcher.submit(i)) for i in range(2, 14)]
-    await asyncio.sleep(0.05)
+    await recorder.queued(12)
     recorder.gate.set()
     assert await asyncio.gather(first, *rest) == [2 * i for i in range(1, 14)]
     assert recorder.batches == [[1], [2, 3, 4, 5, 6, 7, 8, 9], [10, 11, 12, 13]]
@@ -69,9 +77,9 @@ async def test_an_item_of_many_rows_is_never_split() -> None:
     recorder.gate.clear()
     batcher = make(recorder, max_batch=8, max_queue=64)
     tasks = [asyncio.create_task(batcher.submit(1))]
-    await asyncio.sleep(0.05)
+    await recorder.begun()
     tasks += [asyncio.create_task(batcher.submit(i, rows=rows)) for i, rows in ((2, 5), (3, 5), (4, 11))]
-    await asyncio.sleep(0.01)
+    await recorder.queued(21)
     recorder.gate.set()
     assert await asyncio.gather(*tasks) == [2, 4, 6, 8]
     assert recorder.batches == [[1], [2], [3], [4]]
@@ -94,14 +102,14 @@ async def test_a_full_queue_refuses_all_or_nothing_and_recovers() -> None:
     recorder.gate.clear()
     batcher = make(recorder, max_queue=4)
     running = asyncio.create_task(batcher.submit(0))
-    await asyncio.sleep(0.05)
+    await recorder.begun()
     waiting = [asyncio.create_task(batcher.submit(i)) for i in (1, 2, 3)]
-    await asyncio.sleep(0.01)
+    await recorder.queued(3)
     with pytest.raises(Overloaded):
         await batcher.submit_all([4, 5])
     assert recorder.waiting == 3
     last = asyncio.create_task(batcher.submit(6))
-    await asyncio.sleep(0.01)
+    await recorder.queued(4)
     with pytest.raises(Overloaded):
         await batcher.submit(7)
     recorder.gate.set()
@@ -115,11 +123,13 @@ async def test_expired_and_cancelled_items_are_dropped_unrun() -> None:
     batcher = make(recorder)
     loop = asyncio.get_running_loop()
     running = asyncio.create_task(batcher.submit(0))
-    await asyncio.sleep(0.05)
-    late = asyncio.create_task(batcher.submit(1, deadline=loop.time() + 0.01))
+    await recorder.begun()
+    passing = loop.time() + 0.01
+    late = asyncio.create_task(batcher.submit(1, deadline=passing))
     gone = asyncio.create_task(batcher.submit(2))
-    kept = asyncio.create_task(batcher.submit(3, deadline=loop.time() + 60))
-    await asyncio.sleep(0.05)
+    kept = asyncio.create_task(batcher.submit(3, deadline=loop.time() + PATIENCE_SECONDS))
+    await recorder.queued(3)
+    await reached(lambda: loop.time() > passing)
     gone.cancel()
     recorder.gate.set()
     assert await running == 0
@@ -134,8 +144,8 @@ async def test_workers_run_at_once_but_no_more_than_allowed() -> None:
     recorder.gate.clear()
     batcher = make(recorder, workers=2, max_batch=1)
     tasks = [asyncio.create_task(batcher.submit(i)) for i in range(4)]
-    await asyncio.sleep(0.1)
-    assert len(recorder.batches) == 2
+    await recorder.begun(2)
+    assert recorder.waiting == 2
     recorder.gate.set()
     assert await asyncio.gather(*tasks) == [0, 2, 4, 6]
 
@@ -145,9 +155,9 @@ async def test_a_single_call_is_not_held_up_by_all_that_a_stream_has_sent() -> N
     recorder.gate.clear()
     batcher = make(recorder, max_batch=1, max_queue=64)
     stream = [asyncio.create_task(batcher.submit(i, patient=True)) for i in range(10)]
-    await asyncio.sleep(0.05)
+    await recorder.begun()
     calls = [asyncio.create_task(batcher.submit(i)) for i in (100, 101)]
-    await asyncio.sleep(0.01)
+    await recorder.queued(11)
     recorder.gate.set()
     await asyncio.gather(*stream, *calls)
     order = [item for batch in recorder.batches for item in batch]
@@ -161,22 +171,21 @@ async def test_who_leaves_the_queue_takes_no_more_room() -> None:
     recorder.gate.clear()
     batcher = make(recorder, max_queue=4)
     running = asyncio.create_task(batcher.submit(0))
-    await asyncio.sleep(0.05)
+    await recorder.begun()
     for _ in range(3):
         leaving = [
             asyncio.create_task(batcher.submit_all([1, 2], patient=True)),
             asyncio.create_task(batcher.submit(3)),
         ]
-        await asyncio.sleep(0.01)
-        assert recorder.waiting == 3
+        await recorder.queued(3)
         for task in leaving:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
         assert recorder.waiting == 0
     staying = asyncio.create_task(batcher.submit_all([4, 5, 6, 7]))
-    await asyncio.sleep(0.01)
+    await recorder.queued(4)
     running.cancel()  # it runs already
-    await asyncio.sleep(0.01)
+    await asyncio.wait([running])
     recorder.gate.set()
     assert await staying == [8, 10, 12, 14]
     assert recorder.batches == [[0], [4, 5, 6, 7]]

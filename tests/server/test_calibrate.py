@@ -1,6 +1,7 @@
 """Calibrate through a real server: what is fitted, kept, said in every answer, and refused."""
 
 import asyncio
+import functools
 import socket
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -28,9 +29,11 @@ from oneglance_apps.cli import main
 from oneglance_core.calibration import INTERVAL
 from oneglance_core.folder import read_model_folder, write_model_folder
 from oneglance_core.manifests import AuthorThreshold
+from oneglance_server.app import Server
 from tests.models import SIDE, pixels, pixels_model, signal_model
 from tests.pictures import picture, png
-from tests.running import ServerProcess, server_thread
+from tests.running import ServerProcess, measured, server_thread
+from tests.waiting import until
 
 Capture = pytest.CaptureFixture[str]
 Pictures = list[npt.NDArray[np.uint8]]
@@ -190,16 +193,24 @@ def test_its_calls_are_measured_like_all_others(models: tuple[Path, Path], tmp_p
         client.calibrate("g", probes_of(strangers(10)), target_fpir=0.1)
         with pytest.raises(OneglanceError):
             client.calibrate("g", probes_of(strangers(9)), target_fpir=0.1)
-        text = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
-    counted = 'oneglance_call_seconds_count{code="%s",method="GalleryService/Calibrate"} 1.0'
-    for code in ("OK", "FAILED_PRECONDITION"):
-        assert counted % code in text.splitlines()
+        counted = 'oneglance_call_seconds_count{code="%s",method="GalleryService/Calibrate"} 1.0'
+        for code in ("OK", "FAILED_PRECONDITION"):  # told before it is counted
+            until(lambda line=counted % code: line in metrics_at(address))  # type: ignore[misc]
 
 
-def test_the_size_while_it_went_on_is_recorded(client: Client, people: str) -> None:
+def metrics_at(address: str) -> list[str]:
+    text: str = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
+    return text.splitlines()
+
+
+def test_the_size_while_it_went_on_is_recorded(server: Server, client: Client, people: str) -> None:
+    searched = functools.partial(measured, server, "oneglance_batch_rows_sum", stage="search")
+    before = searched()
+
     def probes() -> Iterator[CalibrationProbe]:
         for i, p in enumerate(strangers(600)):
-            if i == 550:  # more than the window: the first have been searched by now
+            if i == 550:  # more than the window
+                until(lambda: searched() > before)
                 client.enroll(people, "late", picture(99))
             yield stranger(png(p))
 

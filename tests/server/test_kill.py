@@ -15,10 +15,13 @@ import pytest
 
 from oneglance import Client, OneglanceError, encoding
 from tests.running import ServerProcess
+from tests.waiting import PATIENCE_SECONDS, until
 
 ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "6"))
 WRITERS = 4
 SUBJECTS = 25  # of each writer
+MOST_CALLS = 400  # acknowledged before a kill
+MOMENT_SECONDS = 0.01  # at most, from the last of them to the kill: so that it may fall anywhere
 D = 64
 
 Values = tuple[float, ...]
@@ -39,7 +42,7 @@ class Writer:
 
     def write_until_killed(self, address: str, digest: str, seed: int) -> None:
         rng = np.random.default_rng([seed, self.number])
-        with Client(address, timeout_seconds=20) as client:
+        with Client(address, timeout_seconds=PATIENCE_SECONDS) as client:
             try:
                 while True:
                     self._one_call(client, digest, rng)
@@ -120,10 +123,13 @@ def test_what_was_acknowledged_survives_kill_9(models: tuple[Path, Path], tmp_pa
             ]
             for thread in threads:
                 thread.start()
-            time.sleep(rng.uniform(0.02, 0.6))
+            enough = sum(writer.calls for writer in writers) + rng.randrange(1, MOST_CALLS)
+            until(lambda enough=enough: sum(writer.calls for writer in writers) >= enough)  # type: ignore[misc]
+            time.sleep(rng.uniform(0, MOMENT_SECONDS))
             server.kill()
             for thread in threads:
-                thread.join(30)
+                thread.join(PATIENCE_SECONDS)
+                assert not thread.is_alive()
         how = damage(tmp_path / "snapshots", rng)
         done[how] = done.get(how, 0) + 1
     calls = sum(writer.calls for writer in writers)

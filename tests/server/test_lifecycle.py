@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,13 @@ from oneglance_server.settings import Settings
 from tests.models import pixels_model
 from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 def serve_and_fail(*flags: str) -> str:
     """What ``oneglance serve`` says when it can't start; it must exit with 1 and no traceback."""
     command = [sys.executable, "-m", "oneglance_apps.cli", "serve", "--listen", "127.0.0.1:0", *flags]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr
     assert not ended.stdout
@@ -159,34 +159,47 @@ def test_health_follows_the_server_and_calls_are_refused_while_it_loads(
 def test_a_drain_lets_calls_under_way_finish_and_waits_for_nobody_else(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = threading.Event()
-    gate.set()
+    begun, gate = threading.Event(), threading.Event()
     encode = Encoder.encode
 
     def held(self: Encoder, inputs: Any) -> Any:
-        assert gate.wait(30)
+        begun.set()
+        assert gate.wait(PATIENCE_SECONDS)
         return encode(self, inputs)
 
-    monkeypatch.setattr(Encoder, "encode", held)
-    with ThreadPoolExecutor(1) as pool:
-        with server_thread(data_dir=tmp_path, models=models, drain_seconds=20) as server:
-            client, channel = Client(server.address), grpc.insecure_channel(server.address)
+    def open_once_it_drains(address: str) -> None:
+        until(lambda: refuses(address))
+        gate.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        # It would rather drain for longer than this test waits than end the watcher before.
+        with server_thread(data_dir=tmp_path, models=models, drain_seconds=10 * PATIENCE_SECONDS) as server:
+            client = Client(server.address, timeout_seconds=PATIENCE_SECONDS)
+            channel = grpc.insecure_channel(server.address)
             client.create_gallery("g", encoder="pixels")
             watch = getattr(health_pb2_grpc.HealthStub(channel), "Watch")  # noqa: B009 - its stubs lack it
             watcher = watch(health_pb2.HealthCheckRequest())  # never ends by itself
             assert next(watcher).status == 1
-            gate.clear()
+            monkeypatch.setattr(Encoder, "encode", held)
             under_way = pool.submit(client.enroll, "g", "it", picture(1))
-            time.sleep(0.3)
-            threading.Timer(1.0, gate.set).start()
-            begun = time.monotonic()
+            until(begun.is_set)
+            pool.submit(open_once_it_drains, server.address)
         # It drained: the call was waited for, the watcher was not.
-        assert 0.5 < time.monotonic() - begun < 10
-        assert under_way.result(1).created
+        assert under_way.result(PATIENCE_SECONDS).created
         channel.close()
         client.close()
     with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
         assert [subject.id for subject in client.list_subjects("g")] == ["it"]
+
+
+def refuses(address: str) -> bool:
+    """Whether nobody takes calls there any more."""
+    with Client(address) as client:
+        try:
+            client.list_models()
+        except OneglanceError as error:
+            return error.code.name == "UNAVAILABLE"
+        return False
 
 
 def test_a_gallery_outlives_its_encoder(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -250,7 +263,7 @@ def test_nothing_is_collected_for_anybody(models: tuple[Path, Path], tmp_path: P
         "Encoder(read_model_folder(sys.argv[1]), Runtime('cpu', 1, 1))"
     )
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
-    subprocess.run([sys.executable, "-c", code, str(models[0])], env=env, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(models[0])], env=env, check=True, timeout=PATIENCE_SECONDS)
     assert list(home.rglob("*")) == []
 
 

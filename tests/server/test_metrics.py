@@ -9,7 +9,8 @@ import pytest
 
 from oneglance import Client, OneglanceError
 from tests.pictures import picture
-from tests.running import server_thread
+from tests.running import measured, server_thread
+from tests.waiting import until
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 
@@ -29,6 +30,9 @@ def test_metrics(models: tuple[Path, Path], tmp_path: Path) -> None:
         client.verify("g", "it", picture(7), tau=0)
         with pytest.raises(OneglanceError):
             client.identify("g", b"?")
+        refused = "oneglance_call_seconds_count"
+        of = {"method": "IdentificationService/Identify", "code": "INVALID_ARGUMENT"}
+        until(lambda: measured(server, refused, **of))  # it is told before it is counted
         text = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
     values = {name: float(value) for name, value in re.findall(r"^(\S+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)}
     assert values['oneglance_decisions_total{decision="identified",gallery="g"}'] == 3

@@ -17,6 +17,7 @@ from oneglance_server.engines.openvino import BF16_TOLERANCE, OpenVinoSession
 from oneglance_server.engines.session import Runtime
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import BUNDLED_MODEL
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -117,5 +118,5 @@ def test_nothing_is_collected_for_anybody(models: tuple[Path, Path], tmp_path: P
         "OpenVinoSession(read_model_folder(sys.argv[1]), bf16=False, threads=1, runs_at_once=1)"
     )
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
-    subprocess.run([sys.executable, "-c", code, str(models[0])], env=env, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(models[0])], env=env, check=True, timeout=PATIENCE_SECONDS)
     assert list(home.rglob("*")) == []

@@ -1,7 +1,7 @@
 """Full queues refuse; streams wait instead; the server goes on."""
 
+import asyncio
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,63 +9,84 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request
+from oneglance import AsyncClient, Client, OneglanceError, encoding, enroll_request, identify_request
 from oneglance_index.store.mutations import SetThreshold
+from oneglance_server.app import Server
 from oneglance_server.engines.encoder import Encoder
 from tests.models import pixels_model
 from tests.pictures import picture, png
-from tests.running import server_thread
+from tests.running import measured, server_thread
+from tests.waiting import PATIENCE_SECONDS, reached, until
+
+
+class HeldEncoder:
+    """Encoders encode nothing while this is shut (warm-up and parity come first, with it open). ``held``: how many
+    batches have come to it while it was shut."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.held = 0
+        self._open = threading.Event()
+        self._open.set()
+        encode = Encoder.encode
+
+        def encode_when_open(encoder: Encoder, inputs: Any) -> Any:
+            self.held += not self._open.is_set()
+            assert self._open.wait(PATIENCE_SECONDS)
+            return encode(encoder, inputs)
+
+        monkeypatch.setattr(Encoder, "encode", encode_when_open)
+
+    def shut(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
 
 
 @pytest.fixture
-def held_encoder(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Encoders that wait for the event before they encode (warm-up and parity come first, with it set)."""
-    gate = threading.Event()
-    gate.set()
-    encode = Encoder.encode
+def held_encoder(monkeypatch: pytest.MonkeyPatch) -> HeldEncoder:
+    return HeldEncoder(monkeypatch)
 
-    def held(self: Encoder, inputs: Any) -> Any:
-        assert gate.wait(30)
-        return encode(self, inputs)
 
-    monkeypatch.setattr(Encoder, "encode", held)
-    return gate
+def queued(server: Server) -> float:
+    """Rows that wait for an encoder."""
+    return measured(server, "oneglance_queue_rows", stage="encode")
 
 
 def test_a_full_queue_refuses_calls_and_holds_streams_back(
-    models: tuple[Path, Path], tmp_path: Path, held_encoder: threading.Event
+    models: tuple[Path, Path], tmp_path: Path, held_encoder: HeldEncoder
 ) -> None:
     limits = {"encode_queue": 1024, "max_batch": 1, "encoder_workers": 1}
     probes = [picture(i) for i in range(800)]
     with (
         server_thread(data_dir=tmp_path, models=models, **limits) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(3) as pool,
     ):
         client.create_gallery("g", encoder="pixels")
-        held_encoder.clear()
+        held_encoder.shut()
         first = pool.submit(client.encode, picture(0), encoder="pixels")
-        time.sleep(0.3)  # on the worker
+        until(lambda: held_encoder.held == 1)
         second = pool.submit(client.encode, *probes, encoder="pixels")
-        time.sleep(0.5)  # in the queue
+        until(lambda: queued(server) == 800)
         with pytest.raises(OneglanceError) as caught:
             client.encode(*probes, encoder="pixels")
         assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
         assert caught.value.metadata == {"queue": "encode", "max_rows": "1024"}
         items = (enroll_request("g", f"s{i}", [png(picture(i))]) for i in range(600))
         stream = pool.submit(lambda: list(client.bulk_enroll(items)))
-        time.sleep(0.5)
-        held_encoder.set()
-        assert len(first.result(30)) == 1
-        assert len(second.result(30)) == 800
-        assert all(answer.HasField("enrolled") for answer in stream.result(60))
+        until(lambda: queued(server) == 1024)  # the rest of the stream's window waits for room
+        held_encoder.open()
+        assert len(first.result(PATIENCE_SECONDS)) == 1
+        assert len(second.result(PATIENCE_SECONDS)) == 800
+        assert all(answer.HasField("enrolled") for answer in stream.result(PATIENCE_SECONDS))
         assert client.get_gallery("g").subject_count == 600
 
 
 def test_a_stream_of_identifications_waits_for_the_index(models: tuple[Path, Path], tmp_path: Path) -> None:
     with (
         server_thread(data_dir=tmp_path, models=models, search_queue=1024, max_search_batch=128) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
     ):
         digest = client.create_gallery("g", encoder="pixels").encoder_digest
         client.enroll("g", "it", picture(1))
@@ -76,68 +97,72 @@ def test_a_stream_of_identifications_waits_for_the_index(models: tuple[Path, Pat
 
 
 def test_an_encoding_never_lands_in_a_gallery_of_another_encoder(
-    models: tuple[Path, Path], tmp_path: Path, held_encoder: threading.Event
+    models: tuple[Path, Path], tmp_path: Path, held_encoder: HeldEncoder
 ) -> None:
     twin = pixels_model(tmp_path / "twin", name="twin", resize="bilinear")  # the same D, another encoder
     with (
         server_thread(data_dir=tmp_path / "data", models=(*models, twin), encoder_workers=1) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(2) as pool,
     ):
         client.create_gallery("g", encoder="pixels")
-        held_encoder.clear()
+        held_encoder.shut()
         enrolling = pool.submit(client.enroll, "g", "it", picture(1))
-        time.sleep(0.3)
+        until(lambda: held_encoder.held == 1)
         identifying = pool.submit(client.identify, "g", picture(1))
-        time.sleep(0.3)
+        until(lambda: queued(server) == 1)
         client.delete_gallery("g")
         client.create_gallery("g", encoder="twin")
-        held_encoder.set()
+        held_encoder.open()
         for call in (enrolling, identifying):
             with pytest.raises(OneglanceError) as caught:
-                call.result(30)
+                call.result(PATIENCE_SECONDS)
             assert (caught.value.code.name, caught.value.reason) == ("FAILED_PRECONDITION", "ENCODER_MISMATCH")
         assert client.get_gallery("g").encoding_count == 0
         client.enroll("g", "it", picture(1))
         assert client.identify("g", picture(1)).results[0].subject_id == "it"
 
 
-def test_a_threshold_counts_even_when_its_caller_left(
+async def test_a_threshold_counts_even_when_its_caller_left(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = SetThreshold.run
+    begun, left = threading.Event(), threading.Event()
 
-    def slow(self: SetThreshold, db: Any) -> Any:
-        time.sleep(0.6)
+    def held(self: SetThreshold, db: Any) -> Any:
+        begun.set()
+        assert left.wait(PATIENCE_SECONDS)
         return run(self, db)
 
-    with (
-        server_thread(data_dir=tmp_path, models=models) as server,
-        Client(server.address) as client,
-        Client(server.address, timeout_seconds=0.2) as hasty,
-    ):
-        client.create_gallery("g", encoder="pixels")
-        monkeypatch.setattr(SetThreshold, "run", slow)
-        with pytest.raises(OneglanceError):
-            hasty.set_threshold("g", 0.01)
-        time.sleep(1)
-        assert client.identify("g", picture(1)).threshold.tau == client.get_threshold("g").tau == 0.01
+    with server_thread(data_dir=tmp_path, models=models) as server:
+        async with AsyncClient(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
+            await client.create_gallery("g", encoder="pixels")
+            monkeypatch.setattr(SetThreshold, "run", held)
+            setting = asyncio.create_task(client.set_threshold("g", 0.01))
+            await reached(begun.is_set)
+            setting.cancel()
+            left_how = {"method": "GalleryService/SetThreshold", "code": "CANCELLED"}
+            await reached(lambda: measured(server, "oneglance_call_seconds_count", **left_how))
+            left.set()
+            while (await client.get_threshold("g")).tau != 0.01:
+                await asyncio.sleep(0.005)
+            assert (await client.identify("g", picture(1))).threshold.tau == 0.01
 
 
 def test_an_expired_deadline_stores_nothing(
-    models: tuple[Path, Path], tmp_path: Path, held_encoder: threading.Event
+    models: tuple[Path, Path], tmp_path: Path, held_encoder: HeldEncoder
 ) -> None:
     with (
         server_thread(data_dir=tmp_path, models=models, encoder_workers=1) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         Client(server.address, timeout_seconds=0.3) as hasty,
     ):
         client.create_gallery("g", encoder="pixels")
-        held_encoder.clear()
+        held_encoder.shut()
         for subject in ("with the encoder", "in the queue"):
             with pytest.raises(OneglanceError) as caught:
                 hasty.enroll("g", subject, picture(1))
             assert caught.value.code.name == "DEADLINE_EXCEEDED"
-        held_encoder.set()
+        held_encoder.open()
         client.enroll("g", "in time", picture(2))
         assert [subject.id for subject in client.list_subjects("g")] == ["in time"]

@@ -1,6 +1,7 @@
 """Streams: order of answers, order of effects, what a consumer that leaves takes with it."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 
 import grpc
@@ -16,6 +17,7 @@ from oneglance_server.errors import Overloaded
 from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.streams import Turns, in_order
 from tests.pictures import picture, png
+from tests.waiting import PATIENCE_SECONDS, loop_turns, reached
 
 
 async def numbers(count: int) -> AsyncIterator[Int64Value]:
@@ -30,7 +32,7 @@ async def test_answers_keep_the_order_and_the_window_is_kept() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.001 * (7 - request.value % 7))
+        await loop_turns(10 * (7 - request.value % 7))
         running -= 1
         return 10 * request.value
 
@@ -51,7 +53,7 @@ async def test_requests_under_way_stay_within_the_bytes_of_all_streams_together(
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.002)
+        await loop_turns(100)
         running -= 1
         return len(request.value)
 
@@ -90,41 +92,50 @@ async def test_one_who_no_longer_waits_for_the_budget_is_in_nobodys_way() -> Non
     await asyncio.sleep(0)
     assert not small.done()  # in the order of asking
     large.cancel()
-    await asyncio.wait_for(small, 10)
+    await asyncio.wait_for(small, PATIENCE_SECONDS)
     budget.take(30)
     with pytest.raises(Overloaded):
         budget.take(1)
 
 
 async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
-    finished: list[int] = []
+    begun: list[int] = []
+    cancelled: list[int] = []
 
     async def handle(request: Int64Value) -> int:
-        await asyncio.sleep(0.001 if request.value == 0 else 0.2)
-        finished.append(request.value)
+        begun.append(request.value)
+        if request.value:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(request.value)
+                raise
         return request.value
 
     stream = in_order(numbers(100), handle, 3, Budget(1 << 20))
     assert await anext(stream) == (0, 0)
+    await reached(lambda: begun == [0, 1, 2, 3])
     await stream.aclose()
-    await asyncio.sleep(0.4)
-    assert finished == [0]
+    await reached(lambda: cancelled == [1, 2, 3])
+    await loop_turns(10)
+    assert begun == [0, 1, 2, 3]
 
 
 async def test_turns_are_taken_in_order_even_past_a_cancelled_one() -> None:
     turns = Turns()
     log: list[str] = []
+    gone = asyncio.Event()
 
-    async def work(name: str, seconds: float) -> None:
+    async def work(name: str) -> None:
         async with turns.turn("it"):
-            await asyncio.sleep(seconds)
+            await gone.wait()
             log.append(name)
 
-    first = asyncio.create_task(work("first", 0.1))
-    second = asyncio.create_task(work("second", 0))
-    third = asyncio.create_task(work("third", 0))
-    await asyncio.sleep(0.02)
+    first, second, third = (asyncio.create_task(work(name)) for name in ("first", "second", "third"))
+    await loop_turns(10)  # all have asked
     second.cancel()
+    await asyncio.wait([second])
+    gone.set()
     await asyncio.gather(first, third)
     assert log == ["first", "third"]
     assert not turns._last
@@ -144,23 +155,21 @@ def test_items_of_one_subject_are_carried_out_in_their_order(client: Client, gal
 
 
 async def test_an_async_consumer_that_leaves_stops_the_sending(server: Server, gallery: str) -> None:
-    sent = 0
+    ended = asyncio.Event()
 
     async def endless() -> AsyncIterator[EnrollRequest]:
-        nonlocal sent
-        while True:
-            sent += 1
-            yield enroll_request(gallery, f"s{sent}", [picture(sent)])
+        try:
+            for i in itertools.count():
+                yield enroll_request(gallery, f"s{i}", [picture(i)])
+        finally:
+            ended.set()
 
     async with AsyncClient(server.address) as client:
         answers = client.bulk_enroll(endless())
         async for _ in answers:
             break
         await answers.aclose()  # type: ignore[attr-defined]
-        await asyncio.sleep(0.3)  # the cancellation takes a moment to arrive
-        settled = sent
-        await asyncio.sleep(0.5)
-        assert sent == settled
+        await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)
 
 
 def test_a_message_over_the_limit_is_refused_by_the_server(server: Server) -> None:
@@ -169,6 +178,6 @@ def test_a_message_over_the_limit_is_refused_by_the_server(server: Server) -> No
     with grpc.insecure_channel(server.address, options=options) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/oneglance.v1.SubjectService/Enroll")
         with pytest.raises(grpc.RpcError) as caught:
-            call(bytes(server.settings.max_message_bytes + 1), timeout=30)
+            call(bytes(server.settings.max_message_bytes + 1), timeout=PATIENCE_SECONDS)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "Received message larger" in (caught.value.details() or "")

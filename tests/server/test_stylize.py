@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -216,7 +216,6 @@ def test_a_phone_s_jpeg_with_a_second_picture_behind_it_is_a_jpeg(styles: Client
     assert np.abs(opened(answer) - direct(scene(seed=1), ember=1)).mean() < 12
 
 
-@settings(deadline=None)
 @given(format=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]), data=st.data())
 def test_damaged_pictures_are_read_or_refused_and_nothing_else(format: str, data: st.DataObject) -> None:
     pixels = np.dstack([scene(16, 24), np.full((16, 24), 99, np.uint8)])

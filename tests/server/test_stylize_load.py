@@ -2,8 +2,7 @@
 
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.service.stylizing import StylizationService
 from tests.pictures import picture, png
 from tests.running import server_thread
+from tests.waiting import PATIENCE_SECONDS, until
 
 SMALL = png(np.full((64, 64, 3), 90, np.uint8))  # one run of 64 x 64
 LARGE = png(np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8))  # tiles of 128 x 128
@@ -37,7 +37,7 @@ class Gate:
 
         def held(stylizer: Stylizer, image: Any, *rest: Any) -> Any:
             self.runs.append((image.shape[0], os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
-            assert self._open.wait(60)
+            assert self._open.wait(PATIENCE_SECONDS)
             return run(stylizer, image, *rest)
 
         monkeypatch.setattr(Stylizer, "run", held)
@@ -47,14 +47,6 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for something that is bound to happen."""
-    give_up = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < give_up
-        time.sleep(0.005)
 
 
 def service_of(server: Server) -> StylizationService:
@@ -76,7 +68,7 @@ def settings(tints: Path, models: tuple[Path, Path], tmp_path: Path) -> dict[str
 def test_a_full_queue_refuses_at_once(settings: dict[str, Any], gate: Gate) -> None:
     with (
         server_thread(**settings, stylize_queue=3, stylize_streams=1) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(3) as pool,
     ):
         gate.shut()
@@ -87,14 +79,14 @@ def test_a_full_queue_refuses_at_once(settings: dict[str, Any], gate: Gate) -> N
         assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
         assert caught.value.metadata == {"queue": "stylize", "max_calls": "3"}
         gate.open()
-        assert all(call.result(60).width == 64 for call in calls)
+        assert all(call.result(PATIENCE_SECONDS).width == 64 for call in calls)
         assert client.stylize(SMALL, "ember").width == 64
 
 
 def test_identification_goes_on_while_stylization_is_stuck(settings: dict[str, Any], gate: Gate) -> None:
     with (
         server_thread(**settings) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(8) as pool,
     ):
         gate.shut()
@@ -104,28 +96,30 @@ def test_identification_goes_on_while_stylization_is_stuck(settings: dict[str, A
         client.enroll("g", "it", picture(1))
         assert client.identify("g", picture(1)).results[0].subject_id == "it"
         gate.open()
-        assert {call.result(60).tiles for call in calls} == {TILES}
+        assert {call.result(PATIENCE_SECONDS).tiles for call in calls} == {TILES}
 
 
 def test_a_small_picture_and_a_stream_pass_a_large_one(settings: dict[str, Any], gate: Gate) -> None:
     frame = png(np.full((128, 64, 3), 90, np.uint8))
     with (
         server_thread(**settings) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(4) as pool,
     ):
         batcher = service_of(server)._batcher
         gate.shut()
-        large = [pool.submit(client.stylize, LARGE, "ember") for _ in range(2)]
-        until(lambda: len(gate.runs) == 1 and batcher._queued_rows == 1)
+        large = [pool.submit(client.stylize, LARGE, "ember")]
+        until(lambda: len(gate.runs) == 1)
+        large.append(pool.submit(client.stylize, LARGE, "ember"))
+        until(lambda: batcher._queued_rows == 1)
         small = pool.submit(client.stylize, SMALL, "ember")
         until(lambda: batcher._queued_rows == 2)
         stream = pool.submit(lambda: list(client.stylize_stream([frame], "ember")))
         until(lambda: batcher._queued_rows == 3)
         gate.open()
-        assert small.result(60).tiles == 1
-        assert stream.result(60)[0].HasField("picture")
-        assert [call.result(60).tiles for call in large] == [TILES, TILES]
+        assert small.result(PATIENCE_SECONDS).tiles == 1
+        assert stream.result(PATIENCE_SECONDS)[0].HasField("picture")
+        assert [call.result(PATIENCE_SECONDS).tiles for call in large] == [TILES, TILES]
         heights = [height for height, _ in gate.runs]
         shown = heights.index(64)
         assert shown < 6  # after a few tiles, not after two pictures of them
@@ -136,26 +130,28 @@ def test_streams_and_calls_take_turns_whatever_their_number(settings: dict[str, 
     frame = png(np.full((128, 64, 3), 90, np.uint8))
     with (
         server_thread(**settings) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(12) as pool,
     ):
         batcher = service_of(server)._batcher
         gate.shut()
-        calls = [pool.submit(client.stylize, SMALL, "ember") for _ in range(10)]
+        calls = [pool.submit(client.stylize, SMALL, "ember")]
+        until(lambda: len(gate.runs) == 1)
+        calls += [pool.submit(client.stylize, SMALL, "ember") for _ in range(9)]
         until(lambda: batcher._queued_rows == 9)
         stream = pool.submit(lambda: list(client.stylize_stream([frame], "ember")))
         until(lambda: batcher._queued_rows == 10)
         gate.open()
-        stream.result(60)
+        stream.result(PATIENCE_SECONDS)
         for call in calls:
-            call.result(60)
+            call.result(PATIENCE_SECONDS)
         assert [height for height, _ in gate.runs].index(128) <= 2
 
 
 def test_of_a_picture_whose_deadline_passes_nothing_more_is_painted(settings: dict[str, Any], gate: Gate) -> None:
     with (
         server_thread(**settings) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         Client(server.address, timeout_seconds=0.5) as hasty,
         ThreadPoolExecutor(2) as pool,
     ):
@@ -163,7 +159,7 @@ def test_of_a_picture_whose_deadline_passes_nothing_more_is_painted(settings: di
         calls = [pool.submit(hasty.stylize, LARGE, "ember") for _ in range(2)]
         for call in calls:
             with pytest.raises(OneglanceError) as caught:
-                call.result(60)
+                call.result(PATIENCE_SECONDS)
             assert caught.value.code.name == "DEADLINE_EXCEEDED"
         until(lambda: service_of(server)._calls == 0)
         gate.open()
@@ -191,7 +187,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_told(
         with pytest.raises(DeadlinePassed, match="in the stylize queue"):
             await service.stylize(SMALL, look, deadline=now + 0.05)
         service._room.give(1)
-        assert (await service.stylize(SMALL, look, deadline=now + 60)).painted.tiles == 1
+        assert (await service.stylize(SMALL, look, deadline=now + PATIENCE_SECONDS)).painted.tiles == 1
         assert service._calls == 0
         assert len(gate.runs) == 1
 
@@ -200,7 +196,7 @@ async def test_a_caller_that_leaves_costs_a_tile_at_most(settings: dict[str, Any
     import asyncio
 
     with server_thread(**settings) as server:
-        async with AsyncClient(server.address) as client:
+        async with AsyncClient(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
             gate.shut()
             call = asyncio.create_task(client.stylize(LARGE, "ember"))
             await asyncio.to_thread(until, lambda: len(gate.runs) == 1)
@@ -222,7 +218,7 @@ def test_pixels_under_way_are_bounded(settings: dict[str, Any], gate: Gate, monk
     monkeypatch.setattr("oneglance_server.engines.painting.decode_layers", counted)
     with (
         server_thread(**settings, stylize_inflight_pixels=450_000) as server,
-        Client(server.address) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(3) as pool,
     ):
         gate.shut()
@@ -234,13 +230,13 @@ def test_pixels_under_way_are_bounded(settings: dict[str, Any], gate: Gate, monk
         until(lambda: len(service_of(server)._room._waiting) == 1)  # type: ignore[attr-defined]
         assert decoded == [len(LARGE)]
         gate.open()
-        assert [call.result(60).tiles for call in (first, small, second)] == [TILES, 1, TILES]
+        assert [call.result(PATIENCE_SECONDS).tiles for call in (first, small, second)] == [TILES, 1, TILES]
         assert sorted(decoded) == sorted([len(LARGE), len(LARGE), len(SMALL)])
         assert service_of(server)._room._taken == 0  # type: ignore[attr-defined]
 
 
 def test_every_tile_is_measured(settings: dict[str, Any]) -> None:
-    with server_thread(**settings) as server, Client(server.address) as client:
+    with server_thread(**settings) as server, Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
         assert client.stylize(LARGE, "ember").tiles == TILES
         sample = server._metrics.registry.get_sample_value
         steps = TILES + 3  # decoding, the small copy, the tiles, encoding
@@ -250,7 +246,7 @@ def test_every_tile_is_measured(settings: dict[str, Any]) -> None:
 
 
 def test_want_of_memory_is_told_as_such(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    with server_thread(**settings) as server, Client(server.address) as client:
+    with server_thread(**settings) as server, Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
 
         def no_room(*_: object) -> None:
             raise MemoryError
@@ -267,7 +263,7 @@ def test_want_of_memory_is_told_as_such(settings: dict[str, Any], monkeypatch: p
 def test_numbers_that_are_not_finite_are_a_bug_and_no_picture(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, spoil: float
 ) -> None:
-    with server_thread(**settings) as server, Client(server.address) as client:
+    with server_thread(**settings) as server, Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
         run = OnnxSession.run
 
         def spoilt(self: OnnxSession, outputs: Any, inputs: Any) -> Any:
@@ -284,7 +280,7 @@ def test_stylization_runs_at_low_priority_and_nothing_else_does(settings: dict[s
     before = os.getpriority(os.PRIO_PROCESS, 0)
     if before >= NICENESS:
         pytest.skip("these tests run at low priority themselves")
-    with server_thread(**settings) as server, Client(server.address) as client:
+    with server_thread(**settings) as server, Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
         client.stylize(SMALL, "ember")
         assert {niceness for _, niceness in gate.runs} == {NICENESS}
     assert os.getpriority(os.PRIO_PROCESS, 0) == before

@@ -21,7 +21,8 @@ from oneglance_server.servicers.frames import WaitingPlace
 from tests.pictures import png
 from tests.running import server_thread
 from tests.server.test_stylize import direct, near, scene
-from tests.server.test_stylize_load import Gate, gate, until
+from tests.server.test_stylize_load import Gate, gate
+from tests.waiting import until
 
 __all__ = ["gate"]  # a fixture
 Pixels = npt.NDArray[np.uint8]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oneglance_core.folder import read_any_model_folder
@@ -75,7 +75,6 @@ def whole(painter: Painter, pixels: Pixels, moments: Floats | None) -> Floats:
     return stylized[:height, :width]
 
 
-@settings(deadline=None)
 @given(height=st.integers(1, 200), width=st.integers(1, 200))
 def test_any_size_comes_back_and_no_run_is_larger_than_a_tile(stylizer: Watched, height: int, width: int) -> None:
     pixels = noise(height, width)
@@ -90,7 +89,6 @@ def test_any_size_comes_back_and_no_run_is_larger_than_a_tile(stylizer: Watched,
     assert np.array_equal(untouched, pixels)
 
 
-@settings(deadline=None)
 @given(height=st.integers(1, 200), width=st.integers(1, 200))
 def test_tiles_under_given_moments_are_the_whole_under_the_same(stylizer: Watched, height: int, width: int) -> None:
     pixels, one = noise(height, width), painter(stylizer)
@@ -141,7 +139,6 @@ def test_thin_pictures_are_cut_in_thin_tiles(stylizer: Watched, height: int, wid
     assert np.abs(found - whole(one, pixels, moments)).max() <= 1
 
 
-@settings(deadline=None)
 @given(side=st.integers(1, 5000), tile=st.sampled_from([64, 68, 100, 256]), bucket=st.sampled_from([1, 16, 64, 50]))
 def test_spans_cover_a_side_once_and_overlap_enough(stylizer: Watched, side: int, tile: int, bucket: int) -> None:
     grid = Grid(stylizer.manifest, bucket=bucket, tile=tile)

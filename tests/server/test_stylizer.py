@@ -21,6 +21,7 @@ from tests.pictures import picture
 from tests.running import server_thread
 from tests.server.test_lifecycle import serve_and_fail
 from tests.style_models import STYLES, style_model, tinted
+from tests.waiting import PATIENCE_SECONDS
 
 PLAIN = Runtime("cpu", 1, 1, flag="--stylizer-engine")
 
@@ -75,7 +76,9 @@ try:
 except MemoryError:
     print("no memory")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.stdout == "no memory\n", done.stderr
 
 

@@ -1,4 +1,4 @@
-"""``oneglance calibrate`` and ``list-thresholds``: a gallery's tau from pictures of people it doesn't know."""
+"""``oneglance calibrate`` and ``list-thresholds``: fit a gallery's tau on pictures of strangers."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,8 @@ from google.protobuf.message import Message
 from oneglance.client.requests import mate, photo, stranger
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import CalibrationProbe
-from oneglance_apps.cli.client import GALLERY, SMALL, WHICH, Argument, Options, argument, command
+from oneglance_apps.cli.arguments import FACE, GALLERY, SMALL_FACES_OPTION
+from oneglance_apps.cli.commands import Argument, Options, argument, command
 from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.picture_files import is_picture
 from oneglance_core.progress import Progress
@@ -17,11 +18,11 @@ from oneglance_core.ranges import within
 
 
 @command(
-    "fit a gallery's tau to a target FPIR, on pictures of people who are not enrolled",
+    "fit a gallery's tau to a target FPIR, on pictures of strangers (people who are not enrolled)",
     GALLERY,
     argument(
         "--impostors",
-        "people who are not enrolled: PERSON/*.jpg, or *.jpg, each a person of their own",
+        "strangers: PERSON/*.jpg, or *.jpg, each of another person",
         type=Path,
         required=True,
         metavar="DIR",
@@ -35,14 +36,14 @@ from oneglance_core.ranges import within
     argument("--data", "what the pictures are, kept with the calibration [the folders' names]", metavar="TEXT"),
     argument("--dry-run", "measure, but leave the gallery's tau as it is", action="store_true"),
     Argument(
-        WHICH.flag,
+        FACE.flag,
         {
-            **WHICH.options,
+            **FACE.options,
             "help": "which face of each picture: largest, aligned (the picture is an aligned face already), or a box "
             "X,Y,WIDTH,HEIGHT [largest]",
         },
     ),
-    SMALL,
+    SMALL_FACES_OPTION,
 )
 def calibrate(client: Client, o: Options) -> Iterable[Message]:
     pictures = _people(o.impostors, loose=True)
@@ -73,8 +74,10 @@ def list_thresholds(client: Client, o: Options) -> Iterable[Message]:
 
 
 def _people(folder: Path, *, loose: bool) -> list[tuple[Path, str]]:
-    """(picture, who it shows) by name, of PERSON/*.jpg and, when ``loose``, of pictures in ``folder`` itself, with "".
-    Says how many others there are."""
+    """(picture, person) of PERSON/*.jpg, sorted; with ``loose`` also of pictures in ``folder`` itself, with person "".
+
+    Prints how many other pictures there are.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: not a folder")
     patterns = ("*", "*/*") if loose else ("*/*",)

@@ -7,7 +7,7 @@ import sys
 import threading
 
 from oneglance.client.async_client import LOOPBACK
-from oneglance.defaults import SERVER_ADDRESS
+from oneglance_apps.cli.commands import add_server_option
 from oneglance_apps.console.process import ConsoleError, end_with_parent, host_of, listening_socket
 from oneglance_core.defaults import CONSOLE_ADDRESS
 
@@ -29,12 +29,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run)
-    command.add_argument(
-        "--server",
-        metavar="HOST:PORT",
-        default=os.environ.get("ONEGLANCE_SERVER", SERVER_ADDRESS),
-        help=f"where the server is [ONEGLANCE_SERVER, else {SERVER_ADDRESS}]",
-    )
+    add_server_option(command)
     command.add_argument(
         "--listen",
         metavar="HOST:PORT",

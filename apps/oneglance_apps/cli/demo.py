@@ -1,22 +1,22 @@
-"""``oneglance demo``: the main job, end to end."""
+"""``oneglance demo``: all features, on a server of its own."""
 
 import argparse
 import sys
 
 DESCRIPTION = """\
-Start a real server on a free loopback port and show what it is for: enroll every
-subject from one picture, identify new pictures of them, verify pairs, show
-strangers to it, delete a subject, kill the server hard and start it again, and
-repaint a picture in every style. Prints its results and writes one HTML page
-with the pictures and every figure.
+Start a real server on a free loopback port and use it: enroll every subject from
+one picture, identify new pictures of them and pictures of strangers, verify pairs,
+delete a subject, kill the server with SIGKILL and restart it, and repaint a
+picture in every style. It prints the results, and writes one HTML page with the
+pictures and every figure.
 
-Without --images the subjects are characters of invented alphabets, drawn by many
-hands. With --images they are yours: DIR/SUBJECT/*.png (or jpg, webp, bmp, gif,
-tiff, pnm), or one level deeper, DIR/GROUP/SUBJECT/*. The first picture of each is
-enrolled, the others are probes; a third of the subjects are strangers.
+Without --images the subjects are characters of invented alphabets, drawn by
+simulated writers. With --images they are yours: DIR/SUBJECT/*.png (or jpg, webp,
+bmp, gif, tiff, pnm), or one level deeper, DIR/GROUP/SUBJECT/*. The first picture
+of each is enrolled, the others are probes; a third of the subjects are strangers.
 
-Half of the strangers only serve to set the gallery's threshold, for the share of
-strangers given by --fpir; what it is worth is measured on the other half.
+The gallery's threshold is fitted on half of the strangers, to let in the share of
+them given by --fpir; its error rates are measured on the other half.
 """
 
 
@@ -24,7 +24,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     """``with_settings``: add a flag per setting, which needs more than the bare install."""
     command = commands.add_parser(
         "demo",
-        help="the main job, end to end, on a server of its own",
+        help="all features, on a server of its own",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

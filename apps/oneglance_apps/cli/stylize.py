@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import Message
 
 from oneglance.client.sync_client import Client
-from oneglance_apps.cli import client as calls
 from oneglance_apps.cli import stylize_text
-from oneglance_apps.cli.client import Options, command
+from oneglance_apps.cli.commands import Options, call_options, command, run_with_client
 from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, FRAME_QUALITY, SUFFIX_OF_FORMAT
 from oneglance_apps.repaint.files import VIDEO_CONTAINERS, check_out, picture_format
 from oneglance_apps.repaint.folder import TaskResult, plan, repaint_folder
@@ -44,18 +43,18 @@ VIDEO_SUFFIXES = (
     ".y4m",
 )
 DESCRIPTION = """\
-Repaint pictures, or a video, in the style of others. `oneglance list-styles`
-tells the styles that the server has.
+Repaint pictures, or a video, in the style of paintings. `oneglance list-styles`
+lists the styles of the server.
 
 IN is a picture, a folder of pictures, or a video; - is a picture from stdin.
-OUT is what it becomes: a picture's suffix decides its format; - is stdout. A
-folder becomes a folder with the same names below it; hidden files are passed by.
-A video becomes H.264 in .mp4, .m4v, .mov or .mkv, with the same times, size and
-sound; it needs: pip install 'oneglance[watch]'.
+OUT is the output: a picture's suffix decides its format; - is stdout. A folder
+becomes a folder with the same names in it; hidden files are ignored. A video
+becomes H.264 in .mp4, .m4v, .mov or .mkv, with the same times, size and sound;
+it needs: pip install 'oneglance[watch]'.
 
-Whatever ends it, an output is there whole or not at all. In a folder, pictures
-whose output is there already are skipped, so the same command again goes on
-where it was ended.
+However the command ends, an output file is complete or absent. In a folder,
+pictures whose output exists are skipped, so the same command can be repeated to
+continue.
 """
 EPILOG = """\
 examples:
@@ -67,7 +66,7 @@ examples:
   curl -s https://... | oneglance stylize - - --style wave --format png > out.png
 
 exit status: 0 done; 1 refused, or some pictures of a folder failed (they are
-named, the others are done); 2 misused; 130 Ctrl-C, 143 SIGTERM.
+named, the others are done); 2 wrong arguments; 130 Ctrl-C, 143 SIGTERM.
 """
 
 
@@ -79,16 +78,16 @@ def list_styles(client: Client, o: Options) -> Iterable[Message]:
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "stylize",
-        help="repaint a picture, a folder of pictures or a video in the style of others",
+        help="repaint a picture, a folder of pictures or a video in a style",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[calls.common(300.0, "a video has none")],
+        parents=[call_options(300.0, "a video has none")],
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, needs="videos need: pip install 'oneglance[watch]'")
     add = parser.add_argument
     add("source", metavar="IN", help="a picture, a folder of pictures, a video, or - for a picture from stdin")
-    add("out", metavar="OUT", help="what it becomes, or - for stdout")
+    add("out", metavar="OUT", help="the output, or - for stdout")
     add(
         "--style",
         metavar="NAME[=WEIGHT]",
@@ -127,18 +126,12 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="N",
         help="of a folder: calls under way at once [%(default)s]",
     )
-    add("--overwrite", action="store_true", help="replace outputs that are there already")
+    add("--overwrite", action="store_true", help="replace outputs that exist")
 
 
 def run(o: Options) -> int:
-    try:
-        with exit_on_signals():
-            return calls.run(o, lambda client: _stylize(client, o))
-    except ModuleNotFoundError as error:
-        if error.name not in ("av", "PIL"):
-            raise
-        print(f"oneglance: {error}; videos need: pip install 'oneglance[watch]'", file=sys.stderr)
-        return 1
+    with exit_on_signals():
+        return run_with_client(o, lambda client: _stylize(client, o))
 
 
 def _stylize(client: Client, o: Options) -> None:

@@ -2,12 +2,11 @@
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING
 
-from oneglance.defaults import SERVER_ADDRESS
+from oneglance_apps.cli.commands import add_server_option
 from oneglance_apps.text import joined
 from oneglance_apps.watch.settings import AppearanceRules, WatchSettings
 from oneglance_core.progress import Progress
@@ -27,7 +26,7 @@ watched frame by frame to its end. Of a camera or a stream the newest frame is
 taken; when it breaks off it is opened again.
 
 Ctrl-C ends it, with a summary. Exit status 0: done, or Ctrl-C at a camera or
-stream; 1: failed; 2: misused; 130: Ctrl-C before the end of a file or folder.
+stream; 1: failed; 2: wrong arguments; 130: Ctrl-C before the end of a file or folder.
 """
 STOP_SECONDS = 3.0  # after Ctrl-C, for the answers to frames already sent
 POST_SECONDS = 10.0  # at the end, for events not posted yet
@@ -40,15 +39,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, needs="this command needs: pip install 'oneglance[watch]'")
     command.add_argument("gallery", metavar="GALLERY", help="gallery id")
     command.add_argument("source", metavar="SOURCE", help="file, folder, number of a camera, URL")
-    command.add_argument(
-        "--server",
-        metavar="HOST:PORT",
-        default=os.environ.get("ONEGLANCE_SERVER", SERVER_ADDRESS),
-        help=f"where the server is [ONEGLANCE_SERVER, else {SERVER_ADDRESS}]",
-    )
+    add_server_option(command)
     command.add_argument(
         "--timeout",
         type=within(float, above=0),
@@ -109,13 +103,7 @@ def run(o: argparse.Namespace) -> int:
     if o.gone * o.fps < 1:
         print("oneglance watch: --gone is shorter than the time between two frames (--fps)", file=sys.stderr)
         return 2
-    try:
-        return asyncio.run(_watch(o))
-    except ModuleNotFoundError as error:
-        if error.name not in ("av", "PIL"):
-            raise
-        print(f"oneglance: {error}; this command needs: pip install 'oneglance[watch]'", file=sys.stderr)
-        return 1
+    return asyncio.run(_watch(o))
 
 
 async def _watch(o: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from oneglance_core.measures import DetPoint
 
-# On light and dark alike.
+# Readable on light and dark backgrounds.
 MATED, STRANGERS, SOFT = "#2a8fa5", "#d4691f", "#8b8478"
 _PERCENT = "(share) => `${+(100 * share).toPrecision(3)} %`"
 
@@ -17,9 +17,10 @@ def det_options(
     tau: float | None,
     floors: tuple[float, float],
 ) -> dict[str, Any]:
-    """ECharts options of a DET curve on logarithmic axes, with the present tau marked at ``now`` (FPIR, FNIR).
+    """ECharts options of a DET curve on logarithmic axes.
 
-    Rates of 0 have no logarithm and are drawn at ``floors``, half a probe.
+    now: FPIR and FNIR at the present ``tau``, which are marked; None: no mark.
+    floors: where rates of 0, which have no logarithm, are drawn: half a probe.
     """
 
     def place(fpir: float, fnir: float) -> list[float]:
@@ -54,7 +55,7 @@ def det_options(
 
 
 def rate_options(points: Sequence[DetPoint], tau: float | None) -> dict[str, Any]:
-    """ECharts options of FPIR and FNIR over tau, with the present one marked."""
+    """ECharts options of FPIR and FNIR over tau, with a mark at the present ``tau``."""
     options = _chart("τ", "")
     # The rates stay as they are beyond the last distance.
     points = [*points, replace(points[-1], tau=max(points[-1].tau, 1.2 * (tau or 0), 1e-6))]

@@ -84,9 +84,8 @@ class ThresholdTab:
                 ui.button("Forget", on_click=self._forget_probes).props("flat no-caps")
             self.measured = ui.label().classes("measured")
             with ui.row().classes("actions"):
-                self.target_fpir = ui.number("target FPIR, %", value=100 * TARGET_FPIR, min=0.001, max=99).props(
-                    "outlined dense"
-                )
+                # Without min and max: with them NiceGUI silently changes a wrong value, which must be refused.
+                self.target_fpir = ui.number("target FPIR, %", value=100 * TARGET_FPIR).props("outlined dense")
                 ui.button("Try", on_click=lambda: self._calibrate(dry_run=True)).props("outline no-caps")
                 ui.button("Calibrate", on_click=lambda: self._calibrate(dry_run=False)).props("unelevated no-caps")
             self.calibrated = ui.label().classes("calibrated")

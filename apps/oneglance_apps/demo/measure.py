@@ -72,7 +72,7 @@ class Share:
 
     @property
     def value(self) -> float:
-        """In [0, 1]; NaN of none."""
+        """In [0, 1]; NaN if ``total`` is 0."""
         return self.count / self.total if self.total else float("nan")
 
     @property
@@ -105,7 +105,7 @@ class Figures:
 
     @property
     def decided(self) -> OperatingPoint:
-        """The error rates of the server's own decisions."""
+        """The error rates of the server's decisions."""
         return OperatingPoint(
             self.tau,
             fpir=share([outcome.identified is not None for outcome in self.non_mated]),
@@ -124,7 +124,7 @@ class Figures:
 
 
 def share(outcomes: Sequence[bool] | npt.NDArray[np.bool_]) -> Share:
-    """How many of them are true."""
+    """The share of true outcomes."""
     return Share(int(sum(outcomes)), len(outcomes))
 
 
@@ -143,5 +143,5 @@ def at_fpir(mated: Sequence[Outcome], non_mated: Sequence[Outcome], fpir: float)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Linear between the two nearest values."""
+    """The percentile, interpolated linearly."""
     return float(np.percentile(values, percent))

@@ -89,12 +89,12 @@ def groups(figures: Figures, enrolled: dict[str, Picture], seed: int, picture_no
             cards(let_in[:GROUP_SIZE]),
         ),
         CardGroup(
-            "Closest calls: strangers nearest to somebody enrolled",
+            "Closest calls: strangers nearest to an enrolled subject",
             "No stranger was let in; these came closest.",
             cards(kept_out[:NEAREST] if not let_in else []),
         ),
         CardGroup(
-            "Worst: taken for somebody else",
+            "Worst: identified as another subject",
             f"{_some(GROUP_SIZE, len(mistaken), ', the nearest first')}.",
             cards(mistaken[:GROUP_SIZE]),
         ),

@@ -72,7 +72,7 @@ def _collect(settings: DemoSettings, printer: StepPrinter) -> Collection:
         printer.step("Read the pictures")
         collection = read_folder(settings.images, settings.subjects, settings.strangers, settings.seed)
     else:
-        printer.step("Draw characters that nobody has seen")
+        printer.step("Draw characters that the encoder has not seen")
         progress = partial(printer.progress, "drawn")
         collection = draw_collection(settings.subjects, settings.strangers, settings.seed, progress)
     printer.say(terminal_text.collection(collection, settings.seed))
@@ -97,19 +97,19 @@ def _serve_and_measure(
 
         threshold_fit = None
         if collection.calibration_strangers:
-            printer.step("Set the threshold by strangers who won't come again")
+            printer.step("Fit the threshold on strangers who are not used again")
             progress = partial(printer.progress, "measured")
             threshold_fit = timed_calls.fit_threshold(client, collection.calibration_strangers, settings.fpir, progress)
             printer.say(terminal_text.threshold_fit(threshold_fit, manifest))
 
-        printer.step("Identify: who is it, or nobody we know?")
+        printer.step("Identify: which enrolled subject is it, or a stranger?")
         identification = _identify(client, collection, enrollment, printer)
         enrolled = len(enrollment.subjects)
         probes = [outcome.probe for outcome in identification.outcomes]
         times = timed_calls.latencies(client, probes[:TIMED_CALLS], TIMED_CALLS, partial(printer.progress, "timed"))
         printer.say(terminal_text.latency(times, enrolled))
 
-        printer.step("Verify: is it the one it claims to be?")
+        printer.step("Verify: is it the claimed subject?")
         ids = [subject.id for subject in enrollment.subjects]
         progress = partial(printer.progress, "verified")
         verification = timed_calls.verify_pairs(

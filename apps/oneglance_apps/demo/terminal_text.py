@@ -50,7 +50,7 @@ def identification(i: Identification, enrolled: int) -> str:
         f"rank-1: the mate is nearest for {rate(figures.rank_one)}",
         f"at {threshold(i.threshold)}:",
         f"  strangers let in (FPIR)      {rate(decided.fpir)}, 95 % interval {interval(decided.fpir)}",
-        f"  known not identified (FNIR)  {rate(decided.fnir)}, {figures.mistaken.count} as somebody else",
+        f"  known not identified (FNIR)  {rate(decided.fnir)}, {figures.mistaken.count} as another subject",
     ]
     for target, point in figures.at_fpirs.items():
         lines.append(

@@ -13,7 +13,7 @@ from oneglance_core.folder import read_any_model_folder, write_model_folder
 from oneglance_core.manifests import DetectorManifest, NamedParity
 from oneglance_exporter.errors import DataError
 from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
-from oneglance_exporter.runtime import session_of
+from oneglance_exporter.runtime import check_model, session_of
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,6 +50,7 @@ def quantize_detector(
     comparison = Comparison.of(before.faces, after.faces, old)
     inputs = old.vectors().inputs
     (scores,) = in_float(graph, "scores", [inputs])
+    rounded = session_of(graph, threads=1).run(["scores"], inputs)
     manifest = old.model_copy(
         update={
             "name": name or f"{old.name}-int8",
@@ -68,12 +69,13 @@ def quantize_detector(
             "parity": NamedParity.pack(
                 inputs,
                 {"scores": scores},
-                rounding_tolerance(in_float(graph, "scores", feeds), after.scores, capped=True),
+                rounding_tolerance([scores, *in_float(graph, "scores", feeds)], [*rounded, *after.scores], capped=True),
             ),
         }
     )
     # model_copy checks nothing
     manifest = DetectorManifest.model_validate(manifest.model_dump())
+    check_model(graph, manifest)
     write_model_folder(out, manifest, graph)
     return manifest
 

@@ -11,7 +11,7 @@ from oneglance_core.folder import read_model_folder, write_model_folder
 from oneglance_core.manifests import AuthorThreshold, EncoderManifest, Parity
 from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
-from oneglance_exporter.runtime import encoder_of
+from oneglance_exporter.runtime import check_model, encoder_of
 
 Images = npt.NDArray[np.uint8]  # [N, H, W, C]
 
@@ -41,7 +41,8 @@ def quantize(model: Path, out: Path, pictures: Images, described: str, name: str
     pictures = pictures[:: -(-len(pictures) // MOST_PICTURES)]
     graph = int8_graph(folder, _feeds(old, pictures))
 
-    before, after = encoder_of(folder.model, threads=1)(pictures), encoder_of(graph, threads=1)(pictures)
+    encode = encoder_of(graph, threads=1)
+    before, after = encoder_of(folder.model, threads=1)(pictures), encode(pictures)
     moved = squared_l2(before, after)
     exact = np.concatenate(in_float(graph, old.output.name, _feeds(old, pictures)))
     inputs = old.parity.inputs.unpack()
@@ -62,11 +63,12 @@ def quantize(model: Path, out: Path, pictures: Images, described: str, name: str
                     "squared_l2_to_original_max": round(float(moved.max()), 6),
                 },
             },
-            "parity": Parity.pack(inputs, outputs, rounding_tolerance([exact], [after])),
+            "parity": Parity.pack(inputs, outputs, rounding_tolerance([exact, outputs], [after, encode(inputs)])),
         }
     )
     # model_copy checks nothing
     manifest = EncoderManifest.model_validate(manifest.model_dump())
+    check_model(graph, manifest)
     write_model_folder(out, manifest, graph)
     return manifest
 

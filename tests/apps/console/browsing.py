@@ -1,27 +1,31 @@
-"""A console as a process of its own, and pages of it in a headless Chromium. Importing it skips where that can't be."""
+"""A console process, and its pages in a headless Chromium. Importing this module skips the tests where these lack."""
 
 import os
 import resource
 import subprocess
 import sys
+import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
+
 pytest.importorskip("nicegui", reason="the console needs NiceGUI")
 playwright = pytest.importorskip("playwright.sync_api", reason="the console is tested with playwright")
 CHROMIUM = Path("/usr/bin/chromium")
 if not CHROMIUM.exists():
     pytest.skip("the console is tested in Debian's chromium, which is not here", allow_module_level=True)
+playwright.expect.set_options(timeout=1000 * PATIENCE_SECONDS)
 COMMAND = (sys.executable, "-m", "oneglance_apps.cli", "console")
 
 
 class ConsoleProcess:
-    """``oneglance console`` that can write no file once it serves: the kernel refuses (RLIMIT_FSIZE 0)."""
+    """``oneglance console``; once it serves, the kernel lets it write no file (RLIMIT_FSIZE 0)."""
 
     def __init__(self, server: str, cwd: Path) -> None:
         self.process = subprocess.Popen(
@@ -39,17 +43,17 @@ class ConsoleProcess:
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (0, 0))
 
     def end(self) -> tuple[str, str]:
-        """SIGTERM; what it said after its first line on stdout, and on stderr."""
+        """SIGTERM; returns its stdout after the first line, and its stderr."""
         self.process.terminate()
-        return self.process.communicate(timeout=30)
+        return self.process.communicate(timeout=PATIENCE_SECONDS)
 
 
 @contextmanager
 def page_of(browser: Any, url: str) -> Iterator[Any]:
-    """A page at ``url``; afterwards, nothing of it went to another host, and nothing went wrong in it."""
+    """A page at ``url``. Checks at the end that it contacted no other host, and that no error occurred in it."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(1000 * PATIENCE_SECONDS)
     asked: list[str] = []
     wrong: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -64,6 +68,14 @@ def page_of(browser: Any, url: str) -> Iterator[Any]:
     assert len(asked) > 5
     elsewhere = [u for u in asked if urllib.parse.urlsplit(u).scheme not in ("data", "blob")]
     assert {urllib.parse.urlsplit(u).hostname for u in elsewhere} == {"127.0.0.1"}
+
+
+def until(page: Any, holds: Callable[[], object]) -> None:
+    """Return once ``holds()``, while the page goes on."""
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < give_up, "it never came to that"
+        page.wait_for_timeout(25)
 
 
 def choose(page: Any, button: str, *files: Any) -> None:

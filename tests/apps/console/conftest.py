@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from tests.apps.console.fake_server import FakeServer
+from tests.waiting import PATIENCE_SECONDS
 
 # tests.apps.console.browsing is imported where it is needed: it skips whoever imports it.
 
@@ -31,6 +32,6 @@ def browser() -> Iterator[Any]:
 
     flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        chromium = running.chromium.launch(executable_path=str(CHROMIUM), args=flags, timeout=1000 * PATIENCE_SECONDS)
         yield chromium
         chromium.close()

@@ -45,6 +45,7 @@ from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Box, Face, FaceQuality, Photo, Point
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from tests.apps.console.fake_stylizer import FakeStylizer
+from tests.waiting import PATIENCE_SECONDS
 
 DIGEST = "fa" * 32
 AUTHOR_TAU = 0.36
@@ -167,7 +168,7 @@ class FakeServer(
 
     def GetGallery(self, request: Any, context: Any) -> gallery_pb2.GetGalleryResponse:
         if request.gallery_id in self.slow:
-            self.slow[request.gallery_id].wait(30)
+            self.slow[request.gallery_id].wait(2 * PATIENCE_SECONDS)
         return gallery_pb2.GetGalleryResponse(gallery=self._gallery(request, context).message())
 
     def ListGalleries(self, request: Any, context: Any) -> gallery_pb2.ListGalleriesResponse:

@@ -1,4 +1,4 @@
-"""StylizationService without a network: a style is a colour, and to stylize is to lay that over the picture."""
+"""A fake StylizationService: a style is a colour, which is blended over the picture."""
 
 import io
 import threading
@@ -13,6 +13,7 @@ from oneglance.client.errors import DETAIL_KEY
 from oneglance.v1 import stylization_pb2 as pb
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.stylization_pb2_grpc import StylizationServiceServicer
+from tests.waiting import PATIENCE_SECONDS
 
 DIGEST = "fc" * 32
 OTHER_DIGEST = "fd" * 32
@@ -21,7 +22,7 @@ _FORMATS = {"PNG": pb.PICTURE_FORMAT_PNG, "JPEG": pb.PICTURE_FORMAT_JPEG, "WEBP"
 
 
 def style(name: str, title: str = "", license: str = "CC0-1.0", stylizer: str = "tints") -> pb.Style:
-    """One that the fake can paint if its name is among COLOURS."""
+    """A style; the fake can paint it if its name is in COLOURS."""
     digest = DIGEST if stylizer == "tints" else "fd" * 32
     return pb.Style(
         name=name, title=title, source="invented", license=license, stylizer=stylizer, stylizer_digest=digest
@@ -51,7 +52,7 @@ class FakeStylizer(StylizationServiceServicer):
         if not sample:
             self.requests.append(settings)
             if self.slow:
-                self.slow.wait(30)
+                self.slow.wait(2 * PATIENCE_SECONDS)
         if not self.styles:
             _abort(context, grpc.StatusCode.FAILED_PRECONDITION, "STYLIZER_NOT_LOADED", "no stylizer is loaded")
         try:

@@ -1,4 +1,4 @@
-"""``oneglance calibrate``: which pictures it takes, and what it says about the rest."""
+"""``oneglance calibrate``: which pictures it takes, and what it prints about the others."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 class Calibrator:
-    """A client whose server skips ``skipped`` probes and tells the first."""
+    """A client whose server skips ``skipped`` probes and reports the first of them."""
 
     def __init__(self, skipped: int = 0) -> None:
         self.probes: list[CalibrationProbe] = []

@@ -1,4 +1,4 @@
-"""The console in a real headless Chromium: what a person sees and does, and what must never happen."""
+"""The console in a headless Chromium: what a user sees and does, and what must never happen."""
 
 import base64
 import io
@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -30,6 +29,7 @@ from tests.apps.console.browsing import COMMAND, ConsoleProcess, choose, page_of
 from tests.apps.console.fake_server import AUTHOR_TAU, FakeServer, encode_colour, photo
 from tests.models import SIDE, pixels_model
 from tests.running import ServerProcess, server_thread
+from tests.waiting import PATIENCE_SECONDS, until
 
 expect = playwright.expect
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -38,7 +38,7 @@ ORANGE = (255, 90, 0)
 
 @pytest.fixture
 def page(browser: Any, url: str, fake: FakeServer, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A page at a gallery of the test's own, where red Ruth and blue Boris are enrolled."""
+    """A page with a new gallery, in which Ruth (red) and Boris (blue) are enrolled."""
     fake.galleries.clear()
     fake.make("people", ruth=RED, boris=BLUE)
     with page_of(browser, url) as opened:
@@ -167,7 +167,7 @@ def test_a_threshold_set_by_hand_moves_every_mark(page: Any, fake: FakeServer) -
 
 
 def probe_folders(folder: Path) -> tuple[Path, Path]:
-    """Strangers of many hues, 2 photos each; and 2 new photos of Ruth and Boris, with one of nobody enrolled."""
+    """Strangers of many hues, 2 photos each; 2 new photos of Ruth and of Boris; and one of a person not enrolled."""
     for i in range(10):
         for j in range(2):
             path = folder / "strangers" / f"s{i}" / f"{j}.png"
@@ -311,14 +311,16 @@ def test_what_was_measured_does_not_outlive_its_gallery(page: Any, fake: FakeSer
     choose(page, "Strangers", strangers)
     choose(page, "Enrolled people", mates)
     expect(page.locator(".at-tau")).to_have_text("At τ 0.3600: FPIR 0 %, FNIR 0 %.")
-    for wrong in ("", "0", "-1"):
+    refusal = page.get_by_text("The target FPIR must be more than 0 and less than 100 %.")
+    for wrong in ("", "0", "-1", "100"):
         page.get_by_label("target FPIR").fill(wrong)
         page.get_by_role("button", name="Calibrate").click()
-        expect(page.get_by_text("The target FPIR must be more than 0 and less than 100 %.")).to_be_visible()
-    assert not fake.galleries["people"].versions
-    page.get_by_label("target FPIR").fill("10")
-    page.get_by_role("button", name="Try").click()
+        expect(refusal).to_be_visible()
+        page.get_by_label("target FPIR").fill("10")
+        page.get_by_role("button", name="Try").click()
+        expect(refusal).to_have_count(0)
     expect(page.locator(".calibrated")).to_contain_text("would do")
+    assert not fake.galleries["people"].versions
     # Nobody is near any more, so nobody is identified.
     fake.galleries["people"].vectors.clear()
     fake.galleries["people"].revision += 1
@@ -407,7 +409,7 @@ def test_a_file_that_a_console_wrote_would_be_noticed() -> None:
     assert process.stdout is not None
     process.stdout.readline()
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
-    assert "OSError: [Errno 27] File too large" in process.communicate("x", timeout=30)[1]
+    assert "OSError: [Errno 27] File too large" in process.communicate("x", timeout=PATIENCE_SECONDS)[1]
 
 
 def test_a_frame_of_the_camera_is_a_photo(page: Any) -> None:
@@ -419,7 +421,7 @@ def test_a_frame_of_the_camera_is_a_photo(page: Any) -> None:
 
 
 def test_drawings_are_shown_with_their_candidates(browser: Any, tmp_path: Path) -> None:
-    """The real server, with a tiny encoder that takes pictures as they are."""
+    """A real server with a tiny encoder that does not take photos."""
     drawing = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8))
     buffer = io.BytesIO()
     drawing.save(buffer, "PNG")
@@ -449,7 +451,9 @@ def test_drawings_are_shown_with_their_candidates(browser: Any, tmp_path: Path) 
 def test_only_its_own_names_and_pages_are_answered(url: str) -> None:
     def status(path: str, **request: Any) -> int:
         try:
-            with urllib.request.urlopen(urllib.request.Request(f"{url}{path}", **request), timeout=10) as answer:
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{url}{path}", **request), timeout=PATIENCE_SECONDS
+            ) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:
@@ -475,8 +479,8 @@ def test_the_child_dies_with_a_parent_that_is_killed() -> None:
     parent = subprocess.Popen(
         [
             *(sys.executable, "-c"),
-            "from oneglance_apps.console.process import start_console; import time\n"
-            "print(start_console('127.0.0.1:0', '127.0.0.1:1').pid, flush=True); time.sleep(100)",
+            "from oneglance_apps.console.process import start_console; import signal\n"
+            "print(start_console('127.0.0.1:0', '127.0.0.1:1').pid, flush=True); signal.pause()",
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -486,10 +490,7 @@ def test_the_child_dies_with_a_parent_that_is_killed() -> None:
     assert _alive(child)
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    until = time.monotonic() + 20
-    while _alive(child) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not _alive(child)
+    until(lambda: not _alive(child))
 
 
 def test_a_console_that_ends_leaves_the_server_running(tmp_path: Path) -> None:
@@ -535,4 +536,4 @@ def test_an_address_beyond_loopback_is_warned_of() -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("oneglance console is at http://127.0.0.2:")
     process.terminate()
-    assert "there is no authentication" in process.communicate(timeout=30)[1]
+    assert "there is no authentication" in process.communicate(timeout=PATIENCE_SECONDS)[1]

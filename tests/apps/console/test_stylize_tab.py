@@ -1,4 +1,4 @@
-"""The Stylize tab in a real headless Chromium: before a fake whose styles are colours, and before the real server."""
+"""The Stylize tab in a headless Chromium, with a fake server whose styles are colours, and with a real server."""
 
 import base64
 import io
@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 from oneglance.v1.stylization_pb2 import StylizeSettings
-from tests.apps.console.browsing import ConsoleProcess, choose, page_of, playwright
+from tests.apps.console.browsing import ConsoleProcess, choose, page_of, playwright, until
 from tests.apps.console.fake_server import FakeServer
 from tests.apps.console.fake_stylizer import COLOURS, OTHER_DIGEST, style
 from tests.running import server_thread
 from tests.style_models import style_model, tinted
+from tests.waiting import PATIENCE_SECONDS
 
 expect = playwright.expect
 Pixels = npt.NDArray[np.uint8]
@@ -38,7 +39,7 @@ def pixels(data: bytes) -> Pixels:
 
 @pytest.fixture
 def page(browser: Any, url: str, fake: FakeServer) -> Iterator[Any]:
-    """A page at the tab."""
+    """A page with the tab open."""
     fake.stylizer.reset()
     with page_of(browser, url) as opened:
         opened.get_by_role("tab", name="Stylize").click()
@@ -55,7 +56,7 @@ def settled(page: Any) -> None:
 
 
 def slide(page: Any, knob: str, share: float) -> int:
-    """Click a slider there; returns the percent that it then shows."""
+    """Click a slider; returns the percentage that it then shows."""
     track, slider = (page.locator(f"{knob} .q-slider{part}") for part in ("__track-container", ""))
     box, before = track.bounding_box(), slider.get_attribute("aria-valuenow")
     track.click(position={"x": share * box["width"], "y": box["height"] / 2})
@@ -70,7 +71,7 @@ def asked(settings: StylizeSettings) -> dict[str, float]:
 
 
 def shown(page: Any) -> Pixels:
-    """What the browser shows after, as it came."""
+    """The stylized picture that the browser shows, as it was received."""
     encoded = page.evaluate(
         """async () => {
             const answer = await fetch(document.querySelector(".after img").src);
@@ -97,7 +98,7 @@ def test_a_picture_is_shown_before_and_after_and_can_be_downloaded(page: Any, fa
     expect(page.locator(".origins")).to_contain_text("A picture of moss; invented; CC0-1.0")
     expect(page.locator(".origins")).to_contain_text("tints fcfcfcfcfcfc on FakeExecutionProvider")
     expect(page.locator(".about")).to_contain_text("90 × 60, ")
-    assert (shown(page) == COLOURS["moss"]).all()
+    until(page, lambda: (shown(page) == COLOURS["moss"]).all())
     assert [asked(settings) for settings in fake.stylizer.requests] == [{"ember": 1.0}, {"moss": 1.0}]
     with page.expect_download() as download:
         page.locator(".download").click()
@@ -107,7 +108,7 @@ def test_a_picture_is_shown_before_and_after_and_can_be_downloaded(page: Any, fa
 
 
 def test_styles_have_a_picture_of_their_own(page: Any) -> None:
-    """Of our own landscape first, then of what is to be repainted."""
+    """Samples are of the landscape first, then of the picture to stylize."""
     samples = page.locator(".style img[src^='data:image/jpeg']")
     expect(samples).to_have_count(3)
     wide = "Array.from(document.querySelectorAll('.style img'), (image) => image.naturalWidth / image.naturalHeight)"
@@ -126,13 +127,12 @@ def test_two_styles_blend_by_a_slider(page: Any, fake: FakeServer) -> None:
     expect(page.locator(".style.chosen")).to_have_count(2)
     expect(page.locator(".knob.blend")).to_contain_text("ember 50 %, slate 50 %")
     expect(page.locator(".origins")).to_contain_text("A picture of slate")
-    assert asked(fake.stylizer.requests[-1]) == {"ember": 0.5, "slate": 0.5}
+    until_asked(page, fake, {"ember": 0.5, "slate": 0.5})
     share = slide(page, ".knob.blend", 0.25)
     expect(page.locator(".knob.blend")).to_contain_text(f"ember {100 - share} %, slate {share} %")
     until_asked(page, fake, {"ember": 1 - share / 100, "slate": share / 100})
-    settled(page)
     mixed = (1 - share / 100) * np.array(COLOURS["ember"]) + share / 100 * np.array(COLOURS["slate"])
-    assert np.abs(shown(page) - mixed).max() <= 1
+    until(page, lambda: np.abs(shown(page) - mixed).max() <= 1)
     # A third one takes the place of the first, and a click on one of them leaves the other.
     page.locator(".style", has_text="moss").click()
     expect(page.locator(".style.chosen")).to_have_text(
@@ -145,11 +145,8 @@ def test_two_styles_blend_by_a_slider(page: Any, fake: FakeServer) -> None:
 
 
 def until_asked(page: Any, fake: FakeServer, weights: dict[str, float]) -> None:
-    for _ in range(200):
-        if fake.stylizer.requests and asked(fake.stylizer.requests[-1]) == pytest.approx(weights):
-            return
-        page.wait_for_timeout(25)
-    pytest.fail(f"not asked for {weights}, but {[asked(r) for r in fake.stylizer.requests]}")
+    requests = fake.stylizer.requests
+    until(page, lambda: requests and asked(requests[-1]) == pytest.approx(weights))
 
 
 def test_a_blend_is_of_one_stylizer(page: Any, fake: FakeServer) -> None:
@@ -172,8 +169,7 @@ def test_strength_colours_and_size_are_asked_for(page: Any, fake: FakeServer) ->
     share = slide(page, ".knobs .knob", 0.6)
     expect(page.locator(".knobs .knob")).to_contain_text(f"strength {share} %")
     until(page, lambda: fake.stylizer.requests[-1].strength == pytest.approx(share / 100))
-    settled(page)
-    assert np.abs(shown(page) - share / 100 * np.array(COLOURS["ember"])).max() <= 1
+    until(page, lambda: np.abs(shown(page) - share / 100 * np.array(COLOURS["ember"])).max() <= 1)
     assert not fake.stylizer.requests[-1].keep_colors
     page.locator(".q-toggle", has_text="keep colours").click()
     until(page, lambda: fake.stylizer.requests[-1].keep_colors)
@@ -181,14 +177,6 @@ def test_strength_colours_and_size_are_asked_for(page: Any, fake: FakeServer) ->
     page.locator(".side").click()
     page.get_by_role("option", name="as it is").click()
     until(page, lambda: fake.stylizer.requests[-1].max_side == 0)
-
-
-def until(page: Any, holds: Any) -> None:
-    for _ in range(200):
-        if holds():
-            return
-        page.wait_for_timeout(25)
-    pytest.fail("it did not come to that")
 
 
 def test_of_what_is_asked_for_during_a_call_only_the_last_follows(page: Any, fake: FakeServer) -> None:
@@ -211,6 +199,9 @@ def test_of_what_is_asked_for_during_a_call_only_the_last_follows(page: Any, fak
 
 def test_a_picture_that_is_overtaken_on_its_way_is_not_shown_beside_the_next(page: Any, fake: FakeServer) -> None:
     held: list[Any] = []
+    over: list[Any] = []
+    for end in ("requestfinished", "requestfailed"):
+        page.on(end, lambda request: over.append(request.url))
     page.route("**/picture?name=slow.png", lambda route: held.append(route))
     choose(page, "Choose a picture", {"name": "slow.png", "mimeType": "image/png", "buffer": picture()})
     page.wait_for_function("document.querySelector('.before img').naturalWidth === 90")
@@ -218,13 +209,15 @@ def test_a_picture_that_is_overtaken_on_its_way_is_not_shown_beside_the_next(pag
     paint(page, picture(size=(30, 40)), "next.png")
     for route in held:
         route.continue_()
-    page.wait_for_timeout(500)
-    assert page.locator(".download").get_attribute("download") == "next-ember.png"
-    assert len(fake.stylizer.requests) == 1
+    until(page, lambda: any("name=slow.png" in address for address in over))
+    # What would come of it comes before what is asked for now.
+    page.locator(".style", has_text="moss").click()
+    expect(page.locator(".download")).to_have_attribute("download", "next-moss.png")
+    assert [asked(settings) for settings in fake.stylizer.requests] == [{"ember": 1.0}, {"moss": 1.0}]
 
 
 def test_an_upload_that_breaks_off_is_no_trouble(page: Any, url: str) -> None:
-    """That nothing is said on stderr is seen when the console ends."""
+    """The fixture checks at its end that nothing was printed on stderr."""
     host, port = url.removeprefix("http://").split(":")
     path = page.evaluate("oneglance.url('picture')")
     with socket.create_connection((host, int(port))) as connection:
@@ -304,7 +297,7 @@ def test_titles_and_names_are_text(page: Any, fake: FakeServer) -> None:
 def test_what_came_out_is_only_at_its_own_address(page: Any, url: str) -> None:
     def status(path: str) -> int:
         try:
-            with urllib.request.urlopen(f"{url}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"{url}{path}", timeout=PATIENCE_SECONDS) as answer:
                 assert answer.headers["Cache-Control"] == "no-store"
                 return int(answer.status)
         except urllib.error.HTTPError as error:

@@ -1,4 +1,4 @@
-"""The rules of appearances, by example and for anything that may come in."""
+"""The rules of appearances, on examples and on random input."""
 
 import random
 from collections import Counter
@@ -21,7 +21,7 @@ Frames = list[list[Observation]]
 
 
 def seen(name: str | None, x: float = 100, distance: float = 0.2, nearest: str | None = None) -> Observation:
-    """A face of 100 pixels at x."""
+    """A face with sides of 100 pixels at x."""
     return Observation(name, name or nearest or "zoe", distance if name else distance + TAU, Box(x, 50, 100, 100))
 
 
@@ -36,7 +36,7 @@ def play(frames: Frames, rules: AppearanceRules | None = None, step: float = STE
 
 
 def told(frames: Frames, rules: AppearanceRules | None = None) -> list[tuple[str, str | None]]:
-    """What is announced, without the leaving."""
+    """The announced events, without "left"."""
     return [(e.kind, e.subject_id) for e in play(frames, rules) if e.kind != "left"]
 
 
@@ -201,7 +201,7 @@ videos = st.lists(st.lists(faces, max_size=3), max_size=60)
 all_rules = st.builds(AppearanceRules, st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.5, 3.0]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(videos, all_rules, st.sampled_from([0.2, 1.0]))
 @example([[seen("ann")]] * 3, AppearanceRules(), 0.2)
 def test_what_holds_whatever_comes_in(frames: Frames, rules: AppearanceRules, step: float) -> None:
@@ -238,7 +238,7 @@ def test_what_holds_whatever_comes_in(frames: Frames, rules: AppearanceRules, st
             assert later.moment.seconds > ends[earlier.appearance] + rules.gone
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(videos, all_rules, st.randoms(use_true_random=False))
 def test_the_order_of_the_faces_makes_no_difference(
     frames: Frames, rules: AppearanceRules, chance: random.Random
@@ -247,14 +247,14 @@ def test_the_order_of_the_faces_makes_no_difference(
     assert play(frames, rules) == play(shuffled, rules)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.permutations(["ann", "bea", "cem"]), min_size=2, max_size=40))
 def test_known_people_who_swap_places_at_random_are_announced_once_each(order: list[list[str]]) -> None:
     frames = [[seen(name, x=150 * place) for place, name in enumerate(names)] for names in order]
     assert sorted(told(frames)) == [("identified", name) for name in ("ann", "bea", "cem")]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from([None, "ann", "bea"]), max_size=60), st.sampled_from([1, 2, 3]), st.booleans())
 @example(["ann", "bea"] * 10, 2, False)
 def test_a_name_needs_more_frames_than_other_names_in_its_place(

@@ -1,11 +1,10 @@
-"""Events as lines, as JSON, and at a receiver that is there, comes back, refuses, or is down."""
+"""Events as text and JSON, and posted to a receiver that works, recovers, refuses, or is down."""
 
 import base64
 import json
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from oneglance_apps.watch import event_poster
 from oneglance_apps.watch.event_poster import EventPoster
 from oneglance_apps.watch.events import Event, as_json, as_record, as_text
 from oneglance_apps.watch.track import Box
+from tests.waiting import PATIENCE_SECONDS, until
 
 ANN = Event("identified", 3, Moment(62, 12.4), "ann", "ann", 0.12345, 0.254, Box(10, 20.5, 96, 96), 2, 0.2)
 STRANGER = replace(ANN, kind="unknown", subject_id=None, moment=Moment(9, 1.8, datetime(2026, 1, 2, tzinfo=UTC)))
@@ -61,7 +61,7 @@ def test_lines_are_aligned() -> None:
 
 
 class Receiver:
-    """Answers with ``statuses`` one after the other, then 204; keeps what it accepted."""
+    """Answers with ``statuses`` in order, then 204; keeps the events that it accepted."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
@@ -111,6 +111,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_poster, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(event_poster, "POST_TIMEOUT_SECONDS", PATIENCE_SECONDS)
 
 
 def post(url: str, count: int) -> tuple[EventPoster, list[str]]:
@@ -118,7 +119,7 @@ def post(url: str, count: int) -> tuple[EventPoster, list[str]]:
     poster = EventPoster(url, told.append)
     for i in range(count):
         poster.put({"n": i})
-    poster.close(20)
+    poster.close(PATIENCE_SECONDS)
     return poster, told
 
 
@@ -160,11 +161,10 @@ def test_trouble_of_any_kind_leaves_the_thread_alive(receiver: Receiver, monkeyp
     answer = poster._opener.open
     monkeypatch.setattr(poster._opener, "open", lambda *a, **k: "ä".encode("ascii"))
     poster.put({"n": 0})
-    while not told:
-        time.sleep(0.01)
+    until(lambda: told)
     monkeypatch.setattr(poster._opener, "open", answer)
     poster.put({"n": 1})
-    poster.close(20)
+    poster.close(PATIENCE_SECONDS)
     assert (poster.delivered, poster.given_up) == (1, 1)
 
 
@@ -191,6 +191,7 @@ def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, receive
     poster = EventPoster(receiver.url, lambda words: None)
     for i in range(3):
         poster.put({"n": i})
+    until(lambda: receiver.requests == 1)
     poster.close(0.3)
     assert (poster.delivered, poster.given_up) == (0, 3)
 

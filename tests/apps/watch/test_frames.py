@@ -1,4 +1,4 @@
-"""What is read of files, folders and streams, and what is said of those that can't be."""
+"""Reading frames of files, folders and streams, and the messages for those that can't be read."""
 
 import asyncio
 import io
@@ -20,6 +20,7 @@ from oneglance_apps.frames.moment import Moment
 from oneglance_apps.frames.sources import SourceError, VideoSource, source_from
 from oneglance_apps.watch.frame_reader import FrameReader
 from tests.apps.watch.videos import level, write_video
+from tests.waiting import reached
 
 
 def read(path: Path | str, fps: float = 5) -> list[Frame]:
@@ -259,12 +260,13 @@ async def test_a_live_source_gives_the_newest_frame_and_comes_back_when_it_break
         await reader.open()
         assert source.live
         first = await reader.next()
-        await asyncio.sleep(0.1)
+        await reached(lambda: reader.dropped)
+        dropped = reader.dropped
         second = await reader.next()
         assert first is not None
         assert second is not None
         assert second.moment.frame > first.moment.frame + 1
-        assert 0 < reader.dropped < second.moment.frame - first.moment.frame  # those due, and not taken
+        assert 0 < dropped < second.moment.frame - first.moment.frame  # those due, and not taken
         assert second.moment.time is not None
         assert second.moment.seconds > first.moment.seconds
         # 20 frames a connection: later ones come over a new one.

@@ -71,7 +71,7 @@ def levels_of(canvas: Pixels) -> list[Pixels]:
     return sorted(found, key=lambda level: -level.shape[0] * level.shape[1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 220), st.integers(1, 220), st.none() | st.integers(1, 4), st.integers(0, 9))
 def test_the_canvas_holds_the_pyramid(height: int, width: int, levels: int | None, seed: int) -> None:
     photo = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -107,7 +107,7 @@ def bilinear(picture: Pixels, height: int, width: int) -> npt.NDArray[np.float64
     return result
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(40, 160), st.integers(40, 160), st.integers(0, 30), st.integers(0, 30), st.integers(12, 40))
 def test_windows_lie_where_their_centres_are(height: int, width: int, left: int, top: int, side: int) -> None:
     photo = square(height, width, left, top, side)
@@ -139,7 +139,7 @@ def test_photos_of_a_batch_are_as_alone() -> None:
     assert together == [find_windows([photo], Seen(), spec())[0] for photo in photos]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(60, 120), st.integers(60, 120), st.floats(0.5, 3), st.integers(5, 20), st.integers(5, 20))
 def test_search_maps_boxes_back(height: int, width: int, scale: float, left: int, top: int) -> None:
     photo = square(height, width, left, top, 34)
@@ -199,7 +199,7 @@ def too_much(a: Detection, b: Detection, iou: float, covered: float) -> bool:
     return inner / hull > iou or inner / len(first) > covered or inner / len(second) > covered
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(windows_of_any_kind, st.sampled_from([0.1, 0.3382761351109955, 0.9]), st.sampled_from([0.4, 1.0]))
 def test_of_windows_that_overlap_the_best_stays(windows: list[Detection], iou: float, covered: float) -> None:
     kept = suppress(windows, spec(nms_iou=iou, nms_covered=covered))

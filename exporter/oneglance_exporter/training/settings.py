@@ -1,4 +1,4 @@
-"""What every training is told: when to stop, in what precision, from which seed."""
+"""The settings that every kind of training has: when to stop, in what precision, from which seed."""
 
 from collections.abc import Mapping, Set
 from typing import Literal, Self

@@ -23,9 +23,10 @@ from oneglance import Client, enroll_request, identify_request
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyRequest, IdentifyResult
 from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_core.folder import read_model_folder
-from oneglance_core.measures import Answers, OneShotTrials, OpenSet, det_point
+from oneglance_core.measures import OneShotTrials, OpenSet, Scores, det_point, largest_tau_for_rate, tau_for_rate
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.evaluate import evaluate
+from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.settings import BUNDLED_MODEL
@@ -68,16 +69,18 @@ class Served:
 
         return [result for answer in self._client.identify_stream(requests()) for result in answer.response.results]
 
-    def answers(self, gallery: str, split: OpenSet) -> Answers:
+    def scores(self, gallery: str, split: OpenSet) -> Scores:
         """Enroll and probe ``split``; what the server says before any threshold."""
         self.enroll(gallery, split.enrolled.tolist())
         mated = self.identify(gallery, split.mated.tolist(), 1)
         strangers = self.identify(gallery, split.strangers.tolist(), 1)
         mates = split.enrolled[split.mate]
-        return Answers(
-            right=np.array([int(r.candidates[0].subject_id) == mate for r, mate in zip(mated, mates, strict=True)]),
-            mated=np.array([r.candidates[0].distance for r in mated]),
-            strangers=np.array([r.candidates[0].distance for r in strangers]),
+        nearest = [result.candidates[0] for result in mated]
+        return Scores(
+            mated=np.array(
+                [c.distance if int(c.subject_id) == mate else np.inf for c, mate in zip(nearest, mates, strict=True)]
+            ),
+            non_mated=np.array([result.candidates[0].distance for result in strangers]),
         )
 
     def decide(self, gallery: str, split: OpenSet) -> tuple[float, float]:
@@ -120,7 +123,7 @@ def main() -> None:
     folder = read_model_folder(options.model)
     pictures = read_pictures(options.data, folder.manifest.input)
     encodings = encoder_of(folder.model, threads=2)(pictures.images)
-    offline = evaluate(encodings, pictures, options.trials, splits=options.splits)
+    offline = evaluate(encodings, pictures, EvaluateSettings(trials=options.trials, splits=options.splits))
 
     started = time.perf_counter()
     with (
@@ -133,12 +136,12 @@ def main() -> None:
         everybody, halves, decided = [], [], []
         for seed in range(options.splits):
             whole = open_set(pictures, offline.subjects, seed)
-            everybody.append(served.answers(f"everybody {seed}", whole).rank1)
+            everybody.append(served.scores(f"everybody {seed}", whole).rank1)
             split = open_set(pictures, offline.gallery_size, seed)
-            half = served.answers(f"half {seed}", split)
+            half = served.scores(f"half {seed}", split)
             halves.append(half)
             # The decisions themselves, at the tau that the distances give.
-            point = det_point(half, 0.01)
+            point = det_point(half, tau_for_rate(half.non_mated, 0.01))
             client.set_threshold(f"half {seed}", point.tau)
             decided.append((point, *served.decide(f"half {seed}", split)))
     seconds = time.perf_counter() - started
@@ -148,7 +151,7 @@ def main() -> None:
         (f"rank-1, all {offline.subjects} enrolled once", offline.rank1.mean, float(np.mean(everybody))),
     ]
     for fpir, spread in offline.fnir.items():
-        mean = float(np.mean([det_point(half, fpir).fnir for half in halves]))
+        mean = float(np.mean([half.fnir(largest_tau_for_rate(half.non_mated, fpir)) for half in halves]))
         rows.append((f"FNIR at FPIR {fpir:.0%}, K = {offline.gallery_size}", spread.mean, mean))
     for name, at in (("FPIR", 1), ("FNIR", 2)):
         expected = float(np.mean([(point.fpir, point.fnir)[at - 1] for point, *_ in decided]))

@@ -33,6 +33,7 @@ from oneglance.client.requests import example
 from oneglance.v1.identification_pb2 import EncodeRequest, IdentifyRequest
 from oneglance_core.distance import pairwise_squared_l2
 from oneglance_core.folder import model_folders, read_any_model_folder
+from oneglance_core.measures import Scores, equal_error_rate, largest_tau_for_rate, match_rate, to_mate
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.session import Runtime
 from tests.running import ServerProcess
@@ -93,34 +94,33 @@ def figures(encodings: npt.NDArray[np.floating], person: npt.NDArray[np.int64]) 
     for turn in range(min(map(len, members))):
         enrolled = np.array([photos[turn] for photos in members])
         probes = np.setdiff1d(np.arange(len(person)), enrolled)
-        near = distance[np.ix_(probes, enrolled)]
-        right.append((near.argmin(axis=1) == person[probes]) & np.isfinite(near.min(axis=1)))
+        right.append(to_mate(distance[np.ix_(probes, enrolled)], person[probes]))
 
     upper = np.triu_indices(len(person), 1)
     same = person[upper[0]] == person[upper[1]]
-    mated, non_mated = np.sort(distance[upper][same]), np.sort(distance[upper][~same])
-    fnmr = 1 - np.searchsorted(mated, mated, side="right") / len(mated)
-    fmr = np.searchsorted(non_mated, mated, side="right") / len(non_mated)
-    best = int(np.abs(fmr - fnmr).argmin())
+    eer, _ = equal_error_rate(distance[upper][same], distance[upper][~same])
 
-    strangers, mates = [], []
+    parts = []
     rng = np.random.default_rng(0)
     for _ in range(SPLITS):
         order = rng.permutation(len(members))
         inside, outside = order[: len(members) // 2], order[len(members) // 2 :]
         enrolled = np.array([rng.choice(members[p]) for p in inside])
-        strangers.append(distance[np.ix_(np.concatenate([members[p] for p in outside]), enrolled)].min(axis=1))
-        for row, p in enumerate(inside):
-            near = distance[np.ix_(np.setdiff1d(members[p], enrolled), enrolled)]
-            mates.append(np.where(near.argmin(axis=1) == row, near.min(axis=1), np.inf))
-    let_in, mate = np.sort(np.concatenate(strangers)), np.concatenate(mates)
-    # The largest tau that lets at most that share of strangers in: just below the next stranger.
-    taus = [np.nextafter(let_in[int(fpir * len(let_in))], -np.inf) for fpir in FPIRS]
+        others = [np.setdiff1d(members[p], enrolled) for p in inside]
+        mates = np.repeat(np.arange(len(inside)), [len(photos) for photos in others])
+        strangers = np.concatenate([members[p] for p in outside])
+        parts.append(
+            Scores(
+                mated=to_mate(distance[np.ix_(np.concatenate(others), enrolled)], mates),
+                non_mated=distance[np.ix_(strangers, enrolled)].min(axis=1),
+            )
+        )
+    scores = Scores.pooled(parts)
     return Figures(
         missed=int((~found).sum()),
-        rank1=float(np.concatenate(right).mean()),
-        eer=float((fmr[best] + fnmr[best]) / 2),
-        fnir=tuple(float((mate > tau).mean()) for tau in taus),
+        rank1=match_rate(np.concatenate(right), np.inf),
+        eer=eer,
+        fnir=tuple(scores.fnir(largest_tau_for_rate(scores.non_mated, fpir)) for fpir in FPIRS),
     )
 
 

@@ -25,7 +25,7 @@ BETA, SIZE, EVALUATIONS, TIMED = 6e-4, 256, 100, 8
 
 def run(photo: Rgb, painting: Rgb, **changes: object) -> Result:
     given = {"size": SIZE, "style_size": 400, "iterations": EVALUATIONS, "beta": BETA, "threads": 2, "frames": 0}
-    return optimize(photo, painting, GatysSettings(**{**given, **changes}))  # type: ignore[arg-type]
+    return optimize(photo, painting, GatysSettings(**{**given, **changes}))
 
 
 def speed(photo: Rgb, painting: Rgb) -> None:

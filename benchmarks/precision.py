@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from benchmarks.faces import FPIRS, Photos, figures, read_photos
 from benchmarks.report import table
+from oneglance_core.distance import squared_l2
 from oneglance_core.faces.finder import ChipSpec, FaceFinder, cut
 from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder, read_model_folder
 from oneglance_core.manifests import EncoderManifest
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             exact = encoded(ways["ONNX Runtime fp32"], chips, found)
             for name, encode in ways.items():
                 encodings = encoded(encode, chips, found)
-                moved = np.nanmean(((encodings - exact) ** 2).sum(axis=1))
+                moved = np.nanmean(squared_l2(encodings.astype(np.float32), exact.astype(np.float32)))
                 got = figures(encodings, photos.person)
                 rows.append(
                     (photos.name, name, f"{moved:.1e}", f"{got.rank1:.4f}", f"{got.eer:.4f}",

@@ -20,9 +20,10 @@ import numpy.typing as npt
 from benchmarks.faces import Photos, read_photos, served_encodings
 from benchmarks.report import table
 from oneglance import Client
-from oneglance_core.measures import Answers, answers
+from oneglance_core.measures import Scores, det_curve, search
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
+from oneglance_exporter.encoder.settings import CalibrateSettings
 from oneglance_exporter.encoder.trials import open_set
 from tests.running import ServerProcess
 
@@ -57,14 +58,9 @@ def of_people(photos: Photos, people: npt.NDArray[np.int64]) -> tuple[Pictures, 
     return Pictures(np.empty((len(rows), 1, 1, 1), np.uint8), subject_of[order], names, group_of, ("",)), rows[order]
 
 
-def pooled(encodings: npt.NDArray[np.float32], pictures: Pictures, size: int, seed: int) -> Answers:
+def pooled(encodings: npt.NDArray[np.float32], pictures: Pictures, size: int, seed: int) -> Scores:
     """Everybody's other photos against many random galleries of ``size``."""
-    parts = [answers(encodings, open_set(pictures, size, seed=seed + i)) for i in range(GALLERIES)]
-    return Answers(
-        right=np.concatenate([part.right for part in parts]),
-        mated=np.concatenate([part.mated for part in parts]),
-        strangers=np.concatenate([part.strangers for part in parts]),
-    )
+    return Scores.pooled([search(encodings, open_set(pictures, size, seed=seed + i)) for i in range(GALLERIES)])
 
 
 def trial(encodings: npt.NDArray[np.float32], photos: Photos, seed: int) -> Trial:
@@ -75,12 +71,17 @@ def trial(encodings: npt.NDArray[np.float32], photos: Photos, seed: int) -> Tria
     unseen = pooled(encodings[held_rows], held, size, seed)
     fpir, fnir = {}, {}
     for target in TARGETS:
-        found, _ = calibrate(encodings[fit_rows], fitted, target, "held-out experiment", size, seed=seed)
+        found, _ = calibrate(
+            encodings[fit_rows],
+            fitted,
+            "held-out experiment",
+            CalibrateSettings(fpir=target, gallery_size=size, seed=seed),
+        )
         fpir[target], fnir[target] = unseen.fpir(found.tau), unseen.fnir(found.tau)
     return Trial(fpir, fnir, unseen.fpir(AUTHORS), unseen.fnir(AUTHORS))
 
 
-def draw(trials: list[Trial], everybody: Answers, name: str, size: int, out: Path) -> None:
+def draw(trials: list[Trial], everybody: Scores, name: str, size: int, out: Path) -> None:
     plt.rcParams.update({"font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "oneglance", "text.color": INK})
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.3), layout="constrained")
     means = [np.mean([t.fpir[target] for t in trials]) for target in TARGETS]
@@ -95,8 +96,8 @@ def draw(trials: list[Trial], everybody: Answers, name: str, size: int, out: Pat
         xlabel="FPIR asked for", ylabel="strangers let in (FPIR), people not fitted on",
         title=f"{name}: does tau hold? K = {size}",
     )  # fmt: skip
-    taus = np.sort(np.concatenate([everybody.strangers, everybody.mated]))[:: max(1, len(everybody.mated) // 400)]
-    right.plot([everybody.fpir(t) for t in taus], [everybody.fnir(t) for t in taus], color=INK, lw=1.5)
+    curve = det_curve(everybody)
+    right.plot([point.fpir for point in curve], [point.fnir for point in curve], color=INK, lw=1.5)
     label = f"dlib's 0.36: FPIR {everybody.fpir(AUTHORS):.0%}, FNIR {everybody.fnir(AUTHORS):.2%}"
     right.axvline(everybody.fpir(AUTHORS), color=ALARM, lw=1.5, label=label)
     for target, marker in ((0.01, "o"), (0.05, "^")):
@@ -137,8 +138,8 @@ def main() -> None:
     size = len(photos.people) // 4
     everybody = pooled(encodings[rows], whole, size, 0)
     draw(trials, everybody, photos.name, size, options.out)
-    fit, half = fit_splits(encodings[rows], whole, None, 200, 0)
-    print(f"{photos.name}: dlib's 0.36 lets {fit.answers.fpir(AUTHORS):.1%} of strangers in at K = {half}")
+    fit, half = fit_splits(encodings[rows], whole, CalibrateSettings(splits=200))
+    print(f"{photos.name}: dlib's 0.36 lets {fit.scores.fpir(AUTHORS):.1%} of strangers in at K = {half}")
     table(
         f"tau fitted on half of {photos.name}'s people, tried on the other half, {HALVES} times, K = {size}",
         ("tau", "FPIR asked for", "FPIR", "10th to 90th percentile", "FNIR"),

@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from oneglance import Client
-from oneglance_apps.cli.console import start_console
+from oneglance_apps.console.process import start_console
 from tests.running import ServerProcess
 
 SIDE = 560

@@ -1,6 +1,6 @@
 """Derive the synchronous client from the asynchronous one: python scripts/unasync.py [PROTO_DIR].
 
-The two differ in a handful of words, so one is written by hand and the other follows (as httpcore does it).
+The two differ only in a few words, so one is written by hand and the other is generated, as in httpcore.
 """
 
 import re
@@ -9,7 +9,6 @@ from pathlib import Path
 
 WORDS = [
     (r"async_client\.py|asynchronous client", "synchronous client"),
-    (r"the same names as the synchronous one", "the same names as the asynchronous one"),
     (r"\basync def\b", "def"),
     (r"\basync for\b", "for"),
     (r"\basync with\b", "with"),

@@ -20,7 +20,15 @@ PACKAGES = {
     "oneglance_apps": "apps",
 }
 OURS = set(PACKAGES)
-# What each folder must not import, wherever in its files.
+# The rooms of the apps: below cli, none imports another; what they share stands beside them.
+APP_ROOMS = ("cli", "console", "demo", "repaint", "watch")
+
+
+def app_rooms(*, but: str = "") -> set[str]:
+    return {f"oneglance_apps.{room}" for room in APP_ROOMS if room != but}
+
+
+# What each folder, or file, must not import anywhere in it.
 FORBIDDEN = {
     "proto/oneglance": OURS - {"oneglance"} | {"torch", "onnx", "onnxruntime", "faiss", "pydantic"},
     "core/oneglance_core": OURS - {"oneglance_core"} | {"grpc", "google", "torch", "faiss"},
@@ -31,10 +39,12 @@ FORBIDDEN = {
     "server/oneglance_server/engines": {"grpc", "google", "oneglance", "oneglance_server.service", "oneglance_server.servicers", "oneglance_server.app"},
     "server/oneglance_server/servicers": {"faiss", "onnxruntime", "oneglance_server.app"},
     "apps/oneglance_apps": {"torch", "onnx", "faiss", "onnxruntime", "oneglance_exporter", "oneglance_index"},
-    "apps/oneglance_apps/console": {"oneglance_server", "oneglance_apps.cli"},
-    "apps/oneglance_apps/demo": {"oneglance_apps.cli"},
-    "apps/oneglance_apps/repaint": {"oneglance_server", "oneglance_apps.cli"},
-    "apps/oneglance_apps/watch": {"oneglance_server", "oneglance_apps.cli"},
+    "apps/oneglance_apps/console": app_rooms(but="console"),
+    "apps/oneglance_apps/demo": app_rooms(but="demo"),
+    "apps/oneglance_apps/repaint": app_rooms(but="repaint"),
+    "apps/oneglance_apps/watch": app_rooms(but="watch"),
+    "apps/oneglance_apps/frames": app_rooms(),
+    **{f"apps/oneglance_apps/{file.name}": app_rooms() for file in (ROOT / "apps/oneglance_apps").glob("*.py")},
 }  # fmt: skip
 
 
@@ -47,8 +57,9 @@ def imports(file: Path) -> Iterator[tuple[str, str]]:
             yield from ((node.module or "", f"{node.module}.{alias.name}") for alias in node.names)
 
 
-def sources(folder: str) -> list[Path]:
-    files = [file for file in (ROOT / folder).rglob("*.py") if "_pb2" not in file.name]
+def sources(place: str) -> list[Path]:
+    path = ROOT / place
+    files = [path] if path.is_file() else [file for file in path.rglob("*.py") if "_pb2" not in file.name]
     assert files
     return files
 
@@ -59,6 +70,17 @@ def test_layers_point_one_way(folder: str) -> None:
         for _, name in imports(file):
             bad = [f for f in FORBIDDEN[folder] if name == f or name.startswith(f + ".")]
             assert not bad, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_one_file_of_the_apps_imports_the_server() -> None:
+    """The one that starts it; the demo starts it as a process."""
+    importers = {
+        file.relative_to(ROOT).as_posix()
+        for file in sources("apps/oneglance_apps")
+        for module, _ in imports(file)
+        if module.split(".")[0] == "oneglance_server"
+    }
+    assert importers == {"apps/oneglance_apps/cli/serve.py"}
 
 
 def test_no_import_runs_in_a_circle() -> None:

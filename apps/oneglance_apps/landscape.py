@@ -1,4 +1,4 @@
-"""A picture of our own to stylize: an evening by the sea, drawn by a few formulas. Needs numpy alone."""
+"""A picture to stylize: an evening by the sea, drawn with formulas. Needs only numpy."""
 
 import struct
 import zlib
@@ -10,7 +10,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 
-WIDTH, HEIGHT = 3.0, 2.0  # of the scene, in units in which everything below is measured; y goes down
+WIDTH, HEIGHT = 3.0, 2.0  # of the scene, in the units of all coordinates below; y goes down
 HORIZON = 1.12
 SUN = (1.92, 0.80)
 _OVERSAMPLING = 2
@@ -18,8 +18,7 @@ _SEED = 7
 
 
 def landscape(height: int = 480) -> Pixels:
-    """Sun, clouds, mountains, the sea, a boat and a near hill with trees: uint8 [height, 3 / 2 height, 3], always the
-    same."""
+    """Sun, clouds, mountains, sea, a boat and a hill with trees: uint8 [height, 1.5 * height, 3]; always the same."""
     rows = height * _OVERSAMPLING
     y, x = np.mgrid[0:rows, 0 : rows * 3 // 2] * (HEIGHT / rows) + HEIGHT / rows / 2
     random = np.random.default_rng(_SEED)
@@ -39,9 +38,9 @@ def landscape(height: int = 480) -> Pixels:
 
 
 def png(pixels: Pixels) -> bytes:
-    """uint8 [H, W, 3] as a PNG."""
+    """Encode uint8 [H, W, 3] as PNG."""
     height, width, _ = pixels.shape
-    rows = np.pad(pixels.reshape(height, -1), ((0, 0), (1, 0)))  # each row begins with its filter, none
+    rows = np.pad(pixels.reshape(height, -1), ((0, 0), (1, 0)))  # each row begins with its filter type, 0: none
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(rows.tobytes(), 6)),
@@ -69,7 +68,7 @@ def _sky(x: Floats, y: Floats, random: np.random.Generator) -> Floats:
 def _sea(x: Floats, y: Floats, random: np.random.Generator) -> Floats:
     depth = np.clip((y - HORIZON) / (HEIGHT - HORIZON), 1e-3, 1)
     sea = _gradient(depth, (0.0, 0.25, 1.0), ((0.80, 0.62, 0.48), (0.28, 0.40, 0.52), (0.05, 0.20, 0.30)))
-    # Waves are as wide as they are near.
+    # Near waves are wider.
     waves = _noise(x * 5 / (0.15 + depth), 26 * np.log(depth + 0.06), random)
     sea += 0.16 * (waves - 0.5)[..., np.newaxis]
     path = np.exp(-(((x - SUN[0]) / (0.10 + 0.32 * depth)) ** 2)) * _step(waves, 0.42, 0.62)
@@ -130,20 +129,20 @@ def _gradient(at: Floats, stops: Sequence[float], colours: Sequence[tuple[float,
 
 
 def _over(picture: Floats, colour: Floats, share: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> Floats:
-    """``colour`` laid over the picture, as much as ``share`` [H, W] says."""
+    """Blend ``colour`` over the picture with weight ``share`` [H, W], in [0, 1]."""
     alpha = share[..., np.newaxis].astype(np.float64)
     return picture * (1 - alpha) + colour * alpha
 
 
 def _step(value: Floats, none: float, all: float) -> Floats:
-    """0 at ``none``, 1 at ``all``, smooth between, whichever is larger."""
+    """Smooth step from 0 at ``none`` to 1 at ``all``; either may be the larger."""
     t = np.clip((value - none) / (all - none), 0, 1)
     smooth: Floats = t * t * (3 - 2 * t)
     return smooth
 
 
 def _inside(x: Floats, y: Floats, *corners: tuple[float, float]) -> npt.NDArray[np.bool_]:
-    """Whether a point lies in a triangle."""
+    """Whether each point lies in the triangle of ``corners``."""
     turns = [
         (x - x0) * (y1 - y0) - (y - y0) * (x1 - x0)
         for (x0, y0), (x1, y1) in zip(corners, (*corners[1:], corners[0]), strict=True)
@@ -153,14 +152,14 @@ def _inside(x: Floats, y: Floats, *corners: tuple[float, float]) -> npt.NDArray[
 
 
 def _ridge(x: Floats, random: np.random.Generator, frequency: float) -> Floats:
-    """Mountains: [W] in about [0, 1]."""
+    """Height of mountains: [W], in about [0, 1]."""
     folded = 1 - np.abs(2 * _noise(x[np.newaxis] * frequency, np.full((1, len(x)), 0.5), random)[0] - 1)
     lifted: Floats = (folded - 0.45) / 0.55
     return lifted
 
 
 def _noise(x: Floats, y: Floats, random: np.random.Generator, octaves: int = 5) -> Floats:
-    """Fractal value noise in [0, 1], about as large as 1 unit of x and y; the same for _OVERSAMPLING pixels."""
+    """Fractal value noise in [0, 1], with details of about 1 unit; constant in blocks of _OVERSAMPLING pixels."""
     shape = x.shape
     if len(x) > 1:
         x, y = x[::_OVERSAMPLING, ::_OVERSAMPLING], y[::_OVERSAMPLING, ::_OVERSAMPLING]

@@ -8,8 +8,11 @@ from types import FrameType
 
 
 @contextmanager
-def signals_unwind() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the command as Ctrl-C does, through every ``finally``."""
+def exit_on_signals() -> Iterator[None]:
+    """In this block SIGTERM and SIGHUP raise SystemExit (128 + number), so that every ``finally`` runs.
+
+    Only in the main thread; elsewhere Python can't set signal handlers, and nothing changes.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from oneglance_core.files import replacing, sync_folder
 from oneglance_core.manifests import KINDS, EncoderManifest, ModelFolderError, ModelManifest
 
 MODEL_FILE = "model.onnx"
@@ -138,10 +139,8 @@ def write_model_folder(path: str | os.PathLike[str], manifest: ModelManifest, mo
     try:
         fresh.chmod(0o755)
         for name, content in ((MODEL_FILE, model), (MANIFEST_FILE, text.encode())):
-            with open(fresh / name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            with replacing(fresh / name) as file:
+                file.write_bytes(content)
         if target.exists():
             retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
             os.replace(target, retired)
@@ -149,11 +148,7 @@ def write_model_folder(path: str | os.PathLike[str], manifest: ModelManifest, mo
             shutil.rmtree(retired)
         else:
             os.replace(fresh, target)
-        parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
+        sync_folder(target.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return target

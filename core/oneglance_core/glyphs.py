@@ -1,19 +1,18 @@
-"""Characters that nobody has seen: a procedural alphabet, drawn by many hands.
+"""Generate alphabets of invented characters, each drawn by several simulated writers.
 
-A :class:`Glyph` is a few strokes (lines, corners, arcs, S-curves, hooks, rings, dots). :func:`draw`
-puts it on paper as one hand would: its own slant, size, place, pen and tremble. Two drawings of one
-glyph differ about as two people's drawings of one character do in Omniglot (Lake et al. 2015).
-The glyphs of one :func:`alphabet` share a small stock of strokes, so they resemble each other.
+A :class:`Glyph` is a few strokes (lines, corners, arcs, S-curves, hooks, rings, dots). :func:`draw` draws it as one
+writer: with a slant, size, place, pen width and tremor. Two drawings of a glyph differ about as much as two people's
+drawings of a character in Omniglot (Lake et al. 2015). The glyphs of one :func:`alphabet` share some strokes, so they
+resemble each other.
 
-    for subject in alphabet(seed=1, characters=20, drawings=2):
-        subject.name, subject.drawings          # "glyph-0001-007", uint8 [2, 105, 105]
+    for character in alphabet(seed=1, characters=20, drawings=2):
+        character.name, character.drawings          # "glyph-0001-007", uint8 [2, 105, 105]
 
-The same seed gives the same pixels on every machine: only uniform random numbers are drawn, and
-coordinates are made with + - * / and square roots, which IEEE 754 rounds alike everywhere (a sine
-is not among them).
+The same seed gives the same pixels on every machine: the code uses only uniform random numbers, + - * / and square
+roots, which IEEE 754 rounds identically everywhere (not so a sine).
 
-Seeds in :data:`TRAINING_SEEDS` belong to the exporter's training. Whatever is shown or measured
-takes a seed below them, so it was never trained on.
+Seeds in :data:`TRAINING_SEEDS` are for the exporter's training only. Everything shown or measured uses a smaller seed,
+so no encoder was trained on it.
 """
 
 from collections.abc import Iterator
@@ -25,19 +24,19 @@ import numpy.typing as npt
 Points = npt.NDArray[np.float64]
 
 TRAINING_SEEDS = range(2**31, 2**32)
-SIZE = 105  # pixels; Omniglot's own
+SIZE = 105  # pixels, as in Omniglot
 
-_SPACING = 0.011  # of a stroke's sampled points, in picture widths: closer than a pen's radius
-_TWINS = 0.075  # glyphs of one alphabet are at least so far apart, in picture widths
-_OUTLINE = 32  # points that stand for a glyph when twins are looked for
-_MARGIN = 0.06  # of paper that stays white, in picture widths
+_SPACING = 0.011  # between sampled points of a stroke, in picture widths: less than the pen's radius
+_MIN_DISTANCE = 0.075  # between glyphs of one alphabet, in picture widths
+_OUTLINE = 32  # points of a glyph that are compared with other glyphs
+_MARGIN = 0.06  # white border, in picture widths
 
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """One pull of the pen: it passes through ``points``, float64 [P, 2] (x, y), in [0, 1].
+    """A line of the pen through ``points``, float64 [P, 2] (x, y), in [0, 1].
 
-    smooth: a Catmull-Rom curve through the points; else straight lines that meet in corners.
+    smooth: a Catmull-Rom curve through the points; else straight lines between them.
     """
 
     points: Points
@@ -46,70 +45,70 @@ class Stroke:
 
 @dataclass(frozen=True, slots=True)
 class Glyph:
-    """A character: what all its drawings have in common."""
+    """The strokes of a character, which all its drawings share."""
 
     strokes: tuple[Stroke, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A named glyph with its drawings, uint8 [drawings, size, size], ink 0 on white 255."""
+class Character:
+    """A named glyph with its drawings: uint8 [drawings, size, size], ink 0, paper 255."""
 
     name: str
     glyph: Glyph
     drawings: npt.NDArray[np.uint8]
 
 
-def alphabet(seed: int, characters: int, drawings: int, size: int = SIZE) -> Iterator[Subject]:
-    """Yield ``characters`` subjects of one invented alphabet, each drawn by ``drawings`` hands.
+def alphabet(seed: int, characters: int, drawings: int, size: int = SIZE) -> Iterator[Character]:
+    """Yield ``characters`` of one invented alphabet, each drawn by ``drawings`` writers.
 
     Raises ValueError for a negative seed, or one above 2**32 - 1, and for sizes below 8 pixels.
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), got {seed}")
     for i, glyph in enumerate(glyphs(np.random.default_rng([seed, 0]), characters)):
-        hands = (np.random.default_rng([seed, 1, i, j]) for j in range(drawings))
-        pictures = [draw(glyph, hand, size) for hand in hands]
+        writers = (np.random.default_rng([seed, 1, i, j]) for j in range(drawings))
+        pictures = [draw(glyph, writer, size) for writer in writers]
         stack = np.stack(pictures) if pictures else np.empty((0, size, size), np.uint8)
-        yield Subject(f"glyph-{seed:04d}-{i:03d}", glyph, stack)
+        yield Character(f"glyph-{seed:04d}-{i:03d}", glyph, stack)
 
 
 def glyphs(rng: np.random.Generator, characters: int) -> list[Glyph]:
-    """``characters`` glyphs of one alphabet: they share a stock of strokes, and none are twins."""
-    stock = [_stroke(rng) for _ in range(6 + _below(rng, 7))]
-    busy = rng.random()  # how many strokes a character takes is the alphabet's own habit
+    """``characters`` glyphs of one alphabet. They share some strokes, but none are nearly equal."""
+    shared = [_stroke(rng) for _ in range(6 + _random_below(rng, 7))]
+    busy = rng.random()  # in [0, 1): how many strokes the characters of this alphabet have
     found: list[Glyph] = []
     outlines = np.empty((characters, _OUTLINE, 2))
     for i in range(characters):
         for _ in range(50):
-            glyph = _glyph(rng, stock, busy)
+            glyph = _glyph(rng, shared, busy)
             outlines[i] = _outline(glyph)
-            if i == 0 or _apart(outlines[i], outlines[:i]).min() > _TWINS:
+            if i == 0 or _distances(outlines[i], outlines[:i]).min() > _MIN_DISTANCE:
                 break
         found.append(glyph)
     return found
 
 
-def draw(glyph: Glyph, hand: np.random.Generator, size: int = SIZE) -> npt.NDArray[np.uint8]:
-    """Draw ``glyph`` once: uint8 [size, size], ink 0 on white 255, with soft edges.
+def draw(glyph: Glyph, writer: np.random.Generator, size: int = SIZE) -> npt.NDArray[np.uint8]:
+    """Draw ``glyph`` once: uint8 [size, size], ink 0, paper 255, with soft edges.
 
-    ``hand`` decides slant, rotation (up to about 20 degrees, mostly below 6), proportions, place, pen
-    width and tremble; the same state of ``hand`` gives the same picture. Raises ValueError for sizes below 8.
+    writer: random numbers for slant, rotation (up to about 20 degrees, mostly below 6), proportions, place, pen width
+    and tremor; the same state gives the same picture. Raises ValueError for sizes below 8.
     """
     if size < 8:
         raise ValueError(f"size must be at least 8 pixels, got {size}")
-    # The hand: a small rotation as (1 - t^2, 2t) / (1 + t^2), a slant, two scales, a shift.
-    t = 0.05 * _bell(hand)
+    # The writer: a small rotation as (1 - t^2, 2t) / (1 + t^2), a slant, two scales, a shift.
+    t = 0.05 * _normal(writer)
     cos, sin = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
-    slant = 0.12 * _bell(hand)
-    wide, tall = (0.72 + 0.09 * _bell(hand) for _ in range(2))
-    right, down = (0.5 + 0.035 * _bell(hand) for _ in range(2))
-    pen = 0.012 + 0.005 * hand.random()  # half the stroke's width, in picture widths
+    slant = 0.12 * _normal(writer)
+    wide, tall = (0.72 + 0.09 * _normal(writer) for _ in range(2))
+    right, down = (0.5 + 0.035 * _normal(writer) for _ in range(2))
+    pen = 0.012 + 0.005 * writer.random()  # radius, in picture widths
 
     paths = []
     for stroke in glyph.strokes:
-        wobble = 0.028 * _bells(hand, stroke.points.shape) + 0.028 * _bells(hand, (1, 2))
-        grown = 1 + 0.09 * _bell(hand)
+        wobble = 0.028 * _normals(writer, stroke.points.shape) + 0.028 * _normals(writer, (1, 2))
+        grown = 1 + 0.09 * _normal(writer)
         middle = (stroke.points.min(axis=0) + stroke.points.max(axis=0)) / 2
         points = middle + grown * (stroke.points - middle) + wobble
         path = _path(points, stroke.smooth)  # [M, 2]
@@ -118,7 +117,7 @@ def draw(glyph: Glyph, hand: np.random.Generator, size: int = SIZE) -> npt.NDArr
         paths.append(np.stack([right + cos * x - sin * y, down + sin * x + cos * y], axis=1))
     points = np.concatenate(paths)
 
-    # A big character is shrunk, and one that left the paper is moved back, as a person would.
+    # A character that is too large is shrunk, and one outside the paper is moved back.
     low, high = points.min(axis=0), points.max(axis=0)
     room = 1 - 2 * _MARGIN
     points = (points - low) * np.minimum(1.0, room / np.maximum(high - low, 1e-9)).min() + low
@@ -127,23 +126,23 @@ def draw(glyph: Glyph, hand: np.random.Generator, size: int = SIZE) -> npt.NDArr
     return _ink(points * size, pen * size, size)
 
 
-def _glyph(rng: np.random.Generator, stock: list[Stroke], busy: float) -> Glyph:
+def _glyph(rng: np.random.Generator, shared: list[Stroke], busy: float) -> Glyph:
     count = 2 + (rng.random() < 0.3 + 0.5 * busy) + (rng.random() < 0.5 * busy)
     strokes: list[Stroke] = []
     for _ in range(count):
-        # Half of the strokes come from the alphabet's stock, turned or mirrored: near twins arise.
-        stroke = stock[_below(rng, len(stock))] if rng.random() < 0.5 else _stroke(rng)
+        # Half of the strokes are the alphabet's shared ones, some turned or mirrored: similar glyphs arise.
+        stroke = shared[_random_below(rng, len(shared))] if rng.random() < 0.5 else _stroke(rng)
         points = stroke.points
         if rng.random() < 0.3:
             points = points[:, ::-1] if rng.random() < 0.5 else 1 - points
         extent = points.max(axis=0) - points.min(axis=0)
         points = points - points.min(axis=0) + rng.random(2) * (1 - extent)
         if strokes and rng.random() < 0.6:
-            # Most strokes of real characters touch: start on a point of an earlier one.
-            other = strokes[_below(rng, len(strokes))].points
-            points = points + other[_below(rng, len(other))] - points[_below(rng, len(points))]
+            # Most strokes of real characters touch: move a point of it to a point of an earlier stroke.
+            other = strokes[_random_below(rng, len(strokes))].points
+            points = points + other[_random_below(rng, len(other))] - points[_random_below(rng, len(points))]
         strokes.append(Stroke(points, stroke.smooth))
-    # The whole character fills its box, whatever its strokes did.
+    # Scale the whole character to fill the box.
     everything = np.concatenate([stroke.points for stroke in strokes])
     low, extent = everything.min(axis=0), everything.max(axis=0) - everything.min(axis=0)
     scale = np.minimum(1 / max(float(extent.max()), 0.3), 2.0)
@@ -152,17 +151,17 @@ def _glyph(rng: np.random.Generator, stock: list[Stroke], busy: float) -> Glyph:
 
 
 def _outline(glyph: Glyph) -> Points:
-    """``_OUTLINE`` points spread over the glyph's strokes, float64 [_OUTLINE, 2]."""
+    """``_OUTLINE`` points along the glyph's strokes, float64 [_OUTLINE, 2]."""
     path = np.concatenate([_path(stroke.points, stroke.smooth) for stroke in glyph.strokes])
     return path[np.arange(_OUTLINE) * len(path) // _OUTLINE]
 
 
-def _apart(outline: Points, others: Points) -> npt.NDArray[np.float64]:
+def _distances(outline: Points, others: Points) -> npt.NDArray[np.float64]:
     """Modified Hausdorff distance (Dubuisson and Jain 1994) to each of ``others`` [G, P, 2]."""
     step = outline[None, :, None, :] - others[:, None, :, :]  # [G, P, P, 2]
     distance = np.sqrt(step[..., 0] * step[..., 0] + step[..., 1] * step[..., 1])
     there, back = distance.min(axis=2), distance.min(axis=1)  # [G, P]
-    # Added one by one: a library's sum may add in another order on another machine.
+    # Added in a loop: a library's sum may use another order on another machine.
     total = [np.zeros(len(others)), np.zeros(len(others))]
     for i in range(outline.shape[0]):
         total[0] = total[0] + there[:, i]
@@ -172,7 +171,7 @@ def _apart(outline: Points, others: Points) -> npt.NDArray[np.float64]:
 
 
 def _stroke(rng: np.random.Generator) -> Stroke:
-    """A random stroke whose box lies within the unit square, at least 0.05 wide or tall."""
+    """A random stroke inside the unit square, at least 0.05 wide or tall."""
     kind = rng.random()
     start, end = rng.random(2), rng.random(2)
     along = end - start
@@ -182,8 +181,8 @@ def _stroke(rng: np.random.Generator) -> Stroke:
     across = np.array([-along[1], along[0]])
     side = 1.0 if rng.random() < 0.5 else -1.0
     if kind < 0.22:  # line
-        if rng.random() < 0.5:  # most straight strokes stand or lie
-            axis = _below(rng, 2)
+        if rng.random() < 0.5:  # half of the straight strokes are nearly vertical or horizontal
+            axis = _random_below(rng, 2)
             along = along * np.array([axis == 0, axis == 1]) + np.array([0.4 * (axis == 0), 0.4 * (axis == 1)])
         shape = [0 * along, along]
     elif kind < 0.40:  # corner, once or twice
@@ -235,7 +234,7 @@ def _path(points: Points, smooth: bool) -> Points:
 
 
 def _ink(points: Points, pen: float, size: int) -> npt.NDArray[np.uint8]:
-    """Stamp a round pen of radius ``pen`` pixels at each of ``points`` [M, 2] (x, y in pixels)."""
+    """Draw a disc of radius ``pen`` pixels at each of ``points`` [M, 2] (x, y in pixels)."""
     reach = int(pen + 1.5)
     near = np.arange(-reach, reach + 1)
     dy, dx = np.repeat(near, len(near)), np.tile(near, len(near))
@@ -243,7 +242,7 @@ def _ink(points: Points, pen: float, size: int) -> npt.NDArray[np.uint8]:
     column, row = corner[:, :1] + dx, corner[:, 1:] + dy  # [M, (2 reach + 1)^2]
     x, y = column + 0.5 - points[:, :1], row + 0.5 - points[:, 1:]
     squared = x * x + y * y
-    # The paper is padded by the pen's reach, so no stamp can fall off it.
+    # The paper is padded by the pen's reach, so that no disc leaves it.
     wide = size + 2 * reach + 2
     cells = (row + reach + 1) * wide + column + reach + 1
     nearest = np.full(wide * wide, np.inf)
@@ -254,16 +253,16 @@ def _ink(points: Points, pen: float, size: int) -> npt.NDArray[np.uint8]:
     return picture
 
 
-def _below(rng: np.random.Generator, bound: int) -> int:
+def _random_below(rng: np.random.Generator, bound: int) -> int:
     return int(rng.random() * bound)
 
 
-def _bell(rng: np.random.Generator) -> float:
-    """About normal, mean 0, deviation 1, never beyond 3.5: four uniforms added (Irwin and Hall)."""
+def _normal(rng: np.random.Generator) -> float:
+    """Approximately normal, mean 0, standard deviation 1, within 3.5: the sum of four uniforms (Irwin-Hall)."""
     return float((rng.random() + rng.random() + rng.random() + rng.random() - 2.0) * 1.7320508075688772)
 
 
-def _bells(rng: np.random.Generator, shape: tuple[int, ...]) -> Points:
+def _normals(rng: np.random.Generator, shape: tuple[int, ...]) -> Points:
     four = rng.random((4, *shape))
     bells: Points = (four[0] + four[1] + four[2] + four[3] - 2.0) * 1.7320508075688772
     return bells

@@ -1,23 +1,18 @@
 """What can be tuned, each default stated once."""
 
-from __future__ import annotations
+from pydantic import Field
 
-from dataclasses import dataclass, fields
+from oneglance_core.frozen import Frozen
 
 
-@dataclass(frozen=True, slots=True)
-class IndexSettings:
-    """`search_threads` 0 means one per core. `gpu_temp_memory_bytes` is FAISS's scratch space on the GPU."""
+class IndexSettings(Frozen):
+    """Raises pydantic's ValidationError, a ValueError, for values out of range."""
 
-    max_encodings_per_subject: int = 1000
-    max_candidates: int = 10_000
-    request_ttl_seconds: float = 24 * 3600.0
-    snapshot_every_encodings: int = 100_000
-    search_threads: int = 0
-    gpu_temp_memory_bytes: int = 256 * 1024 * 1024
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            minimum = 0 if field.name in ("search_threads", "gpu_temp_memory_bytes", "request_ttl_seconds") else 1
-            if not getattr(self, field.name) >= minimum:
-                raise ValueError(f"{field.name} must be at least {minimum}, got {getattr(self, field.name)}")
+    max_encodings_per_subject: int = Field(1000, ge=1, description="Encodings one subject may have.")
+    max_candidates: int = Field(10_000, ge=1, description="Candidates that one probe may ask for.")
+    request_ttl_seconds: float = Field(24 * 3600.0, ge=0, description="How long the ids of requests are remembered.")
+    snapshot_every_encodings: int = Field(
+        100_000, ge=1, description="Enrolled or deleted encodings of a gallery after which its snapshot is renewed."
+    )
+    search_threads: int = Field(0, ge=0, description="Threads inside one scan; 0 means all cores.")
+    gpu_temp_memory_bytes: int = Field(256 << 20, ge=1 << 20, description="Scratch memory of the index on a GPU.")

@@ -9,9 +9,8 @@ The client::
         client.enroll("letters", "alef", "alef.png")
         print(client.identify("letters", "unknown.png").results[0])
 
-``AsyncClient`` has the same methods as coroutines. The messages live in ``oneglance.v1``, the contract between
-exporter and server in ``oneglance_core.folder``. Importing this package imports neither grpc nor protobuf until a
-client is asked for.
+``AsyncClient`` has the same methods as coroutines. The messages are in ``oneglance.v1``. Importing this package does
+not import grpc or protobuf; using one of its names does.
 """
 
 from importlib import import_module

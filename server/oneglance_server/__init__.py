@@ -2,7 +2,6 @@
 
 ::
 
-    cli          parse, call, print
     app          the composition root: settings in, running server out
     servicers    gRPC and protobuf on one side, plain values on the other; nothing else
     service      the rules: who may compare with what, which tau applies, what is unknown

@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from oneglance.defaults import MAX_PAGE_SIZE
 from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2
 from oneglance.v1.detection_pb2_grpc import add_DetectionServiceServicer_to_server
 from oneglance.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
@@ -23,6 +24,7 @@ from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServic
 from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
+from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.pictures import PictureLimits
 from oneglance_index import Gallery, GalleryError, GalleryStore, IndexSettings, LocalGalleries, OpenProgress
 from oneglance_server.engines.background import yield_to_others
@@ -240,10 +242,8 @@ class Server:
             models.detector,
             models.landmarks,
             limits,
-            min_face=settings.min_face,
-            search_pixels=settings.search_pixels,
-            max_faces=settings.max_faces,
-            on_stage=self._metrics.stage_took,
+            FaceSearch(min_face=settings.min_face, search_pixels=settings.search_pixels, max_faces=settings.max_faces),
+            self._metrics.stage_took,
         )
         return Photos(
             finder,
@@ -291,7 +291,7 @@ def _open_galleries(settings: Settings) -> LocalGalleries:
 def _all_galleries(galleries: GalleryStore) -> Iterator[Gallery]:
     after: str | None = None
     while True:
-        page = galleries.list_galleries(page_size=1000, after=after)
+        page = galleries.list_galleries(page_size=MAX_PAGE_SIZE, after=after)
         yield from page.galleries
         after = page.next_after
         if after is None:

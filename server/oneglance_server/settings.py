@@ -1,5 +1,7 @@
 """Every setting of the server: stated once here; flags, environment, TOML, docs and tests derive from this table.
 
+Settings of the index and of the search for faces have their default, range and description there.
+
 Precedence: flag (``--max-batch 32``), environment (``ONEGLANCE_MAX_BATCH=32``), TOML file (``max_batch = 32``),
 default.
 """
@@ -17,24 +19,31 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from oneglance.defaults import MAX_MESSAGE_BYTES, SERVER_ADDRESS
+from oneglance_core.defaults import CONSOLE_ADDRESS
+from oneglance_core.faces.finder import FaceSearch
+from oneglance_core.flags import Flag, complaints
+from oneglance_core.frozen import Frozen, as_in
+from oneglance_index import IndexSettings
 from oneglance_server.errors import StartupError
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 BUNDLED_MODEL = Path(__file__).parent / "models" / "glyphs"
 BUNDLED_STYLIZER = Path(__file__).parent / "models" / "stylizer"
+_ADDRESS = Flag(metavar="HOST:PORT")
 _CORES = len(os.sched_getaffinity(0))
 
 
-class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="ONEGLANCE_", frozen=True, extra="forbid")
+class Settings(Frozen, BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="ONEGLANCE_")
 
-    listen: str = Field(
-        "127.0.0.1:50051",
+    listen: Annotated[str, _ADDRESS] = Field(
+        SERVER_ADDRESS,
         description="host:port to serve gRPC on; port 0 picks a free one. There is no authentication: keep it on "
         "loopback, or put it behind a proxy that has some.",
     )
     data_dir: Path = Field(Path("oneglance-data"), description="Where galleries are kept. One server per folder.")
-    models: Annotated[tuple[Path, ...], NoDecode] = Field(
+    models: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":")] = Field(
         (BUNDLED_MODEL, BUNDLED_STYLIZER) if BUNDLED_STYLIZER.is_dir() else (BUNDLED_MODEL,),
         description="Model folders to load, or folders of them, colon-separated in flag and environment. The default "
         "is the bundled encoder for drawn characters and the bundled stylizer.",
@@ -66,18 +75,11 @@ class Settings(BaseSettings):
     search_queue: int = Field(
         4096, ge=1024, description="Probes that may wait for one gallery; beyond it, RESOURCE_EXHAUSTED."
     )
-    max_image_bytes: int = Field(16 << 20, ge=1, description="Largest encoded picture, in bytes.")
+    max_image_bytes: int = Field(16 << 20, ge=1, description="Largest encoded picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height, before decoding.")
-    min_face: int = Field(
-        40, ge=10, le=80, description="Side in pixels of the smallest face that the second search of a photo looks for."
-    )
-    search_pixels: int = Field(
-        1_000_000,
-        ge=10_000,
-        description="Faces are searched at this size of a photo, width x height, at most; in the second search at four "
-        "times that. Larger photos are shrunk for the search only.",
-    )
-    max_faces: int = Field(256, ge=1, le=4096, description="Faces of one photo, the largest first.")
+    min_face: int = as_in(FaceSearch, "min_face")
+    search_pixels: int = as_in(FaceSearch, "search_pixels")
+    max_faces: int = as_in(FaceSearch, "max_faces")
     stylizer_engine: Engine = Field("onnxruntime", description="What runs stylizers on the CPU, as encoder_engine.")
     stylize_workers: int = Field(
         1,
@@ -106,38 +108,36 @@ class Settings(BaseSettings):
     stylize_inflight_pixels: int = Field(
         64_000_000, ge=1, description="Pixels of the pictures, not frames, under way at once; more calls wait."
     )
-    stylize_bucket: int = Field(
+    stylize_bucket: Annotated[int, Flag(unit="pixels")] = Field(
         64,
         ge=1,
         le=1024,
         description="Sides of pictures that are stylized whole are lengthened to a multiple of so many pixels, by "
         "reflection.",
     )
-    stylize_tile: int = Field(
+    stylize_tile: Annotated[int, Flag(unit="pixels")] = Field(
         1024,
         ge=64,
         le=8192,
         description="Pictures of more pixels than a square of this side are stylized in tiles; the memory of a run is "
         "in proportion to its square.",
     )
-    max_message_bytes: int = Field(64 << 20, ge=4096, le=1 << 30, description="Largest gRPC message, in bytes.")
+    max_message_bytes: int = Field(MAX_MESSAGE_BYTES, ge=4096, le=1 << 30, description="Largest gRPC message.")
     max_inflight_bytes: int = Field(
         1 << 30,
         ge=1 << 20,
         description="Bytes of requests under way at once: more unary calls get RESOURCE_EXHAUSTED, streams wait. "
         "Pictures are held about twice.",
     )
-    max_encodings_per_subject: int = Field(1000, ge=1, description="Encodings one subject may have.")
-    snapshot_every: int = Field(
-        100_000, ge=1, description="Enrolled or deleted encodings of a gallery after which its snapshot is renewed."
-    )
-    search_threads: int = Field(0, ge=0, description="Threads inside one scan; 0 means all cores.")
+    max_encodings_per_subject: int = as_in(IndexSettings, "max_encodings_per_subject")
+    snapshot_every: int = as_in(IndexSettings, "snapshot_every_encodings")
+    search_threads: int = as_in(IndexSettings, "search_threads")
     gpu_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Ceiling of the encoder's memory on a GPU.")
-    gpu_temp_memory_bytes: int = Field(256 << 20, ge=1 << 20, description="Scratch memory of the index on a GPU.")
+    gpu_temp_memory_bytes: int = as_in(IndexSettings, "gpu_temp_memory_bytes")
     stream_window: int = Field(256, ge=1, le=65536, description="Items of one stream that may be under way at once.")
     drain_seconds: float = Field(10.0, ge=0, description="How long calls under way may finish after SIGTERM.")
-    metrics: str = Field("", description="host:port to serve Prometheus metrics on; empty: off.")
-    console: str = Field(
+    metrics: Annotated[str, _ADDRESS] = Field("", description="host:port to serve Prometheus metrics on; empty: off.")
+    console: Annotated[str, Flag(metavar="HOST:PORT", alone=CONSOLE_ADDRESS)] = Field(
         "",
         description="host:port to serve the console on, a web page to look at and work with; empty: off. There is no "
         "authentication: keep it on loopback.",
@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _something_to_serve(self) -> "Settings":
         if not self.listen:
-            raise ValueError("listen: expected host:port")
+            raise ValueError("--listen: expected host:port")
         return self
 
     @classmethod
@@ -190,7 +190,6 @@ def load_settings(flags: dict[str, Any] | None = None, toml: Path | None = None)
     try:
         return WithFile(**(flags or {}))
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
-        raise StartupError("bad settings\n  " + "\n  ".join(lines)) from error
+        raise StartupError("bad settings\n  " + "\n  ".join(complaints(error))) from error
     except ValueError as error:  # TOML syntax
         raise StartupError(f"{toml}: {error}") from error

@@ -1,4 +1,4 @@
-"""Every RPC has a command; commands print for people and for programs; mistakes exit with words, not tracebacks."""
+"""Every RPC has a command; output for people and as JSON; mistakes print a message, not a traceback."""
 
 import argparse
 import json

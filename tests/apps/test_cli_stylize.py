@@ -1,4 +1,4 @@
-"""``oneglance stylize`` against a real server with the tiny stylizer: what comes out, and what never does."""
+"""``oneglance stylize`` with a real server and a tiny stylizer: its outputs, and what it must never leave."""
 
 import argparse
 import io
@@ -25,7 +25,8 @@ from oneglance import Client
 from oneglance.client.errors import ResourceExhaustedError
 from oneglance_apps.cli import main
 from oneglance_apps.cli.main import parser
-from oneglance_apps.repaint import folder, progress
+from oneglance_apps.repaint import folder
+from oneglance_core.progress import Progress
 from oneglance_server.app import Server
 from oneglance_server.engines.stylizer import Stylizer
 from tests.apps.watch.videos import Picture, write_video
@@ -56,7 +57,7 @@ def noise(seed: int, height: int = 48, width: int = 64) -> Picture:
 
 
 def blobs(seed: int, height: int = 48, width: int = 64) -> Picture:
-    """Smooth, as a video codec likes it."""
+    """A smooth picture, which a video codec keeps well."""
     small = Image.fromarray(noise(seed, 4, 5))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
 
@@ -203,7 +204,7 @@ def test_misuse_is_told_before_anything_is_sent(run: Run, tmp_path: Path, capsys
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Seven pictures, of which one is none, a text and a hidden picture."""
+    """Seven picture files, one of them not a picture; a text; and a hidden picture."""
     root = tmp_path / "photos"
     (root / "a" / "b").mkdir(parents=True)
     (root / ".hidden").mkdir()
@@ -319,8 +320,8 @@ def test_what_no_picture_survives_ends_a_folder_at_once(
 
 
 def test_a_full_queue_is_waited_for(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixteen calls in flight, for a server that lets two wait."""
-    monkeypatch.setattr("oneglance_apps.repaint.look.PAUSE_SECONDS", 0.02)
+    """Sixteen calls at the same time, to a server with a queue of two."""
+    monkeypatch.setattr("oneglance_apps.repaint.picture.PAUSE_SECONDS", 0.02)
     for i in range(30):
         (photos / f"more-{i}.png").write_bytes(png(noise(i)))
     (photos / "a" / "bad.jpg").unlink()
@@ -351,14 +352,14 @@ def test_a_full_queue_is_waited_for(tmp_path: Path, photos: Path, monkeypatch: p
 def test_ctrl_c_in_a_folder_leaves_whole_pictures(
     run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    told: list[folder.Outcome] = []
+    told: list[folder.TaskResult] = []
 
-    def interrupt(outcome: folder.Outcome, *rest: object) -> None:
-        told.append(outcome)
+    def interrupt(result: folder.TaskResult, *rest: object) -> None:
+        told.append(result)
         if len(told) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("oneglance_apps.cli.stylize._tell", interrupt)
+    monkeypatch.setattr("oneglance_apps.cli.stylize._print_result", interrupt)
     assert run(photos, tmp_path / "out", *MOSS, "--in-flight", "1") == 130
     assert " not done" in capsys.readouterr().err
     assert not left_behind(tmp_path)
@@ -367,8 +368,8 @@ def test_ctrl_c_in_a_folder_leaves_whole_pictures(
     assert all(pixels(tmp_path / "out" / name).size for name in made)
 
 
-def film(path: Path) -> tuple[Any, list[Picture], list[float]]:
-    """The stream, its frames and their times."""
+def read_video(path: Path) -> tuple[Any, list[Picture], list[float]]:
+    """The stream of a video, its frames and their times."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
@@ -390,7 +391,7 @@ def test_every_frame_of_a_video_is_repainted_at_its_time(run: Run, tmp_path: Pat
     assert (line["frames"], line["width"], line["height"], line["seconds"]) == (25, 64, 48, 2.4)
     assert line["sound"] is None
     assert "25 frames in" in told.err
-    stream, got, times = film(out)
+    stream, got, times = read_video(out)
     assert (stream.width, stream.height, len(got), stream.average_rate) == (64, 48, 25, 10)
     assert times == pytest.approx([i / 10 for i in range(25)], abs=1e-3)
     # What the frames show: the middle, as edges are lengthened to the stylizer's multiples, within what H.264 keeps.
@@ -408,13 +409,13 @@ def test_uneven_times_and_the_largest_side(run: Run, tmp_path: Path) -> None:
     times = [0.0, 0.04, 0.5, 0.55, 2.0]
     write_video(tmp_path / "in.mkv", [blobs(i) for i in range(5)], times=times)
     assert run(tmp_path / "in.mkv", tmp_path / "out.mkv", *MOSS, "--max-side", "30") == 0
-    stream, got, at = film(tmp_path / "out.mkv")
+    stream, got, at = read_video(tmp_path / "out.mkv")
     assert (stream.width, stream.height, len(got)) == (30, 22, 5)
     assert at == pytest.approx(times, abs=2e-3)
 
 
 def write_sound(path: Path, codec: str, video: str = "mpeg4") -> None:
-    """A second of gray, and of a tone."""
+    """A video of one second: gray pictures and a tone."""
     with av.open(str(path), "w") as container:
         pictures: Any = container.add_stream(video, rate=20)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
@@ -441,11 +442,11 @@ def test_sound_is_copied_where_the_container_holds_it(run: Run, tmp_path: Path, 
     assert run(tmp_path / "in.mp4", tmp_path / "out.mp4", *MOSS, "--json") == 0
     assert json.loads(capsys.readouterr().out)["sound"] is True
     assert packets(tmp_path / "out.mp4") == packets(tmp_path / "in.mp4")
-    assert len(film(tmp_path / "out.mp4")[1]) == 20
+    assert len(read_video(tmp_path / "out.mp4")[1]) == 20
     write_sound(tmp_path / "in.mkv", "flac")
     assert run(tmp_path / "in.mkv", tmp_path / "out.mov", *MOSS) == 0
     assert "the sound is left out, .mov can't hold it" in capsys.readouterr().err
-    assert len(film(tmp_path / "out.mov")[1]) == 20
+    assert len(read_video(tmp_path / "out.mov")[1]) == 20
 
 
 def test_a_video_that_breaks_off_becomes_what_can_be_read(run: Run, tmp_path: Path, capsys: Capture) -> None:
@@ -453,7 +454,7 @@ def test_a_video_that_breaks_off_becomes_what_can_be_read(run: Run, tmp_path: Pa
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     assert run(whole, tmp_path / "out.mp4", *MOSS) == 1
     assert "broken off" in capsys.readouterr().err
-    assert 5 < len(film(tmp_path / "out.mp4")[1]) < 40
+    assert 5 < len(read_video(tmp_path / "out.mp4")[1]) < 40
     (tmp_path / "none.mp4").write_bytes(b"no video")
     assert run(tmp_path / "none.mp4", tmp_path / "no.mp4", *MOSS) == 1
     assert "can't be opened as a video" in capsys.readouterr().err
@@ -479,7 +480,7 @@ def test_ctrl_c_in_a_video_leaves_nothing(run: Run, tmp_path: Path, monkeypatch:
         parts.extend(left_behind(tmp_path))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(progress.Progress, "show", interrupt)
+    monkeypatch.setattr(Progress, "show", interrupt)
     assert run(tmp_path / "in.mp4", tmp_path / "out.mp4", *MOSS) == 130
     assert len(parts) == 1  # it was under way
     assert names(tmp_path) == ["in.mp4"]
@@ -570,34 +571,3 @@ def test_the_docs_tell_every_option_and_no_other() -> None:
     mentioned = set(re.findall(r"(--[a-z][a-z-]+)", text))
     assert flags - mentioned == {"--help", "--server"}
     assert mentioned - flags == {"--models"}  # of serve
-
-
-def test_progress_is_a_line_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    with progress.Progress() as shown:
-        shown.show(1, 4, "1 of 4")
-        monkeypatch.setattr(progress, "NOW_AND_THEN_SECONDS", 0.0)
-        shown.show(2, 4, "2 of 4")
-        shown.show(3, None, "3 of some")
-        shown.say("made")
-    told = capsys.readouterr()
-    assert told.err == "50%, 2 of 4\n3 of some\n"
-    assert told.out == "made\n"
-
-
-def test_progress_on_a_terminal_is_wiped(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setattr(progress, "LIVE_SECONDS", 0.0)
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-    with progress.Progress() as shown:
-        shown.show(1, 4, "1 of 4")
-        shown.say("made")
-    told = capsys.readouterr()
-    assert told.err == f"{progress.WIPE}25%, 1 of 4{progress.WIPE}"
-    assert told.out == "made\n"
-    monkeypatch.undo()
-    pytest.importorskip("rich")
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with progress.Progress() as shown:
-        shown.show(1, 4, "1 of 4 with rich")
-        shown.say("made")
-    assert capsys.readouterr().out == "made\n"

@@ -1,4 +1,4 @@
-"""The demo: its figures against brute force, and the whole of it on a real server."""
+"""The demo: its figures compared with brute force, and complete runs on a real server."""
 
 import io
 import math
@@ -17,18 +17,18 @@ import pytest
 from PIL import Image
 
 from oneglance_apps.cli.main import main
-from oneglance_apps.demo import cards, drawings, run
-from oneglance_apps.demo.account import Account
+from oneglance_apps.demo import drawings, probe_cards, run
 from oneglance_apps.demo.drawings import draw_collection
 from oneglance_apps.demo.durability import Durability
-from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.folder import read_folder
 from oneglance_apps.demo.histogram import histogram
 from oneglance_apps.demo.measure import Candidate, Figures, Outcome, Share, at_fpir, at_threshold, percentile
 from oneglance_apps.demo.pictures import Picture, drawing
-from oneglance_apps.demo.process import ServerProcess
+from oneglance_apps.demo.settings import DemoSettings
+from oneglance_apps.demo.step_printer import StepPrinter
 from oneglance_apps.demo.styles import MAX_SIDE, picture_candidates
 from oneglance_apps.landscape import landscape, png
+from oneglance_apps.server_process import ServerProcess, ServerProcessError
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
 from tests.style_models import STYLES, style_model
@@ -42,13 +42,13 @@ SECTIONS = {
     "verify",
     "delete",
     "durability",
-    "weak-spots",
+    "limitations",
     "provenance",
 } | ({"styles"} if BUNDLED_STYLIZER.exists() else set())
 
 
 def outcomes(seed: int, mated: int, non_mated: int, tau: float, subjects: int = 12) -> Figures:
-    """Random answers of a server that decides at ``tau``; distances of two decimals, so that ties occur."""
+    """Random answers of a server that decides at ``tau``; distances with two decimals, so that ties occur."""
     rng = random.Random(seed)
     pictures = [drawing(np.full((9, 9), i, np.uint8), str(i)) for i in range(3)]
 
@@ -143,15 +143,15 @@ def test_histogram_has_all_of_both_sets_and_tau() -> None:
 def test_cards_are_chosen_by_rule_and_show_the_mate() -> None:
     figures = outcomes(1, mated=60, non_mated=40, tau=0.3)
     enrolled = {f"s{j}": drawing(np.full((9, 9), j, np.uint8), f"s{j}") for j in range(12)}
-    shown = {group.title: group for group in cards.groups(figures, enrolled, 0, "drawing")}
-    assert shown == {group.title: group for group in cards.groups(figures, enrolled, 0, "drawing")}
-    wrong = shown["Worst: taken for somebody else"].cards
+    shown = {group.title: group for group in probe_cards.groups(figures, enrolled, 0, "drawing")}
+    assert shown == {group.title: group for group in probe_cards.groups(figures, enrolled, 0, "drawing")}
+    wrong = shown["Worst: identified as another subject"].cards
     expected = sorted((o for o in figures.mated if o.identified not in (None, o.mate)), key=lambda o: o.nearest)
-    assert [card.subject_id for card in wrong] == [o.identified for o in expected[: cards.WORST]]
+    assert [card.subject_id for card in wrong] == [o.identified for o in expected[: probe_cards.GROUP_SIZE]]
     let_in = [o for o in figures.non_mated if o.identified]
-    assert shown["Worst: strangers let in"].rule.startswith(f"{cards.WORST} of {len(let_in)}")
+    assert shown["Worst: strangers let in"].rule.startswith(f"{probe_cards.GROUP_SIZE} of {len(let_in)}")
     for outcome in figures.mated:
-        card = cards.card(outcome, enrolled, figures.tau)
+        card = probe_cards.card(outcome, enrolled, figures.tau)
         assert outcome.mate_rank is None or any(row.mark.startswith("mate") for row in card.rows)
         assert card.right == (outcome.identified == outcome.mate)
         assert card.decision == ("UNKNOWN" if outcome.identified is None else "IDENTIFIED")
@@ -163,8 +163,8 @@ def test_characters_are_reproducible_and_never_those_of_training() -> None:
     assert {s.enrolled_from.read() for s in one.subjects}.isdisjoint(s.enrolled_from.read() for s in other.subjects)
     assert len({s.id for s in one.subjects} | {s.id for s in one.strangers}) == 7
     many = draw_collection(3, 25, 0)
-    assert len({s.id for s in many.subjects} | {s.id for s in (*many.strangers, *many.rehearsal)}) == 53
-    assert not one.rehearsal  # too few to set a threshold by
+    assert len({s.id for s in many.subjects} | {s.id for s in (*many.strangers, *many.calibration_strangers)}) == 53
+    assert not one.calibration_strangers  # too few to set a threshold by
     assert {len(s.probes) for s in one.subjects} | {len(s.probes) for s in one.strangers} == {drawings.PROBES}
     last = drawings.MAX_SEED * (drawings.MAX_CHARACTERS // drawings.ALPHABET)
     assert last + drawings.MAX_CHARACTERS // drawings.ALPHABET <= TRAINING_SEEDS.start
@@ -172,7 +172,7 @@ def test_characters_are_reproducible_and_never_those_of_training() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six subjects, four of them a level deeper; one has a single picture, one a file that is none."""
+    """Six subjects, four of them one level deeper; one has a single picture, one a file that is not a picture."""
     root = tmp_path / "pictures"
     names = ["top/alpha", "beta & <b>", "group/a", "group/b", "group/c", "group/d"]
     for subject, name in zip(alphabet(99, 6, 4), names, strict=True):
@@ -259,8 +259,8 @@ def test_bad_settings_are_refused_before_anything_runs(tmp_path: Path, capsys: p
         (["--out", str(tmp_path / "nowhere" / "page.html")], "can't write"),
         (["--keep-data", str(tmp_path / "kept")], "empty folder"),
         (["--subjects", "1"], "2 subjects"),
-        (["--seed", "-1"], "a seed is between"),
-        (["--fpir", "1"], "between 0 and 1"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--fpir", "1"], "--fpir must be less than 1, got 1.0"),
         (["--seed", str(2**31)], "a seed is between"),
     ):
         assert main(["demo", "--out", str(tmp_path / "page.html"), *arguments]) == 1
@@ -269,7 +269,7 @@ def test_bad_settings_are_refused_before_anything_runs(tmp_path: Path, capsys: p
 
 
 class Page(HTMLParser):
-    """Ids, text, and every address that a browser would fetch."""
+    """The ids, the text, and every address that a browser would fetch."""
 
     VOID = frozenset({"meta", "link", "img", "br", "line", "rect", "path", "circle"})
 
@@ -333,7 +333,7 @@ def test_the_whole_demo_on_a_folder(
     assert not re.search(r"https?://|url\(|@import", html)
     assert "prefers-color-scheme: dark" in html
     assert "<b>" not in page.text.replace("beta & <b>", "")
-    for words in ("rank-1", "FPIR", "FNIR", "τ = ", "flat on cpu, exact", "acknowledged", "correct", "Weak spots"):
+    for words in ("rank-1", "FPIR", "FNIR", "τ = ", "flat on cpu, exact", "acknowledged", "correct", "Limitations"):
         assert words in page.text
     # The page tells the same figures as the terminal.
     rank_one = re.search(r"nearest for \S+ % \((\d+ of \d+)\)", told.out)
@@ -350,21 +350,21 @@ def test_drawings_of_the_generator_on_the_page(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(run, "TIMED_CALLS", 20)
     told = io.StringIO()
     models = (BUNDLED_MODEL, style_model(tmp_path / "tints"))
-    settings = run.DemoSettings(out=tmp_path / "page.html", subjects=12, strangers=6, models=models)
-    report = run.run_demo(settings, Account(told))
-    figures = report.identification.figures
+    settings = DemoSettings(out=tmp_path / "page.html", subjects=12, strangers=6)
+    results = run.run_demo(settings, StepPrinter(told), models)
+    figures = results.identification.figures
     assert (len(figures.mated), len(figures.non_mated)) == (48, 24)
     assert at_threshold(figures.mated, figures.non_mated, figures.tau) == figures.decided
     assert figures.rank_one.value > 0.5  # far above chance, whatever the encoder
-    assert report.held
-    assert report.deletion.before.candidates[0].subject_id == report.deletion.subject_id
-    assert len(report.deletion.after.candidates) == 11
-    assert report.durability.acknowledged >= 20
-    assert report.command == "oneglance demo --subjects 12 --strangers 6 --seed 0 --fpir 0.05"
+    assert results.held
+    assert results.deletion.before.candidates[0].subject_id == results.deletion.subject_id
+    assert len(results.deletion.after.candidates) == 11
+    assert results.durability.acknowledged >= 20
+    assert results.command == "oneglance demo --subjects 12 --strangers 6 --seed 0 --fpir 0.05"
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "12 characters" in page.text
     # A landscape in every style, before and after, and what it took.
-    stylization = report.stylization
+    stylization = results.stylization
     assert stylization is not None
     assert [painting.style.name for painting in stylization.paintings] == list(STYLES)
     assert "styles" in page.ids
@@ -384,19 +384,17 @@ def test_the_threshold_is_set_by_other_strangers(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(run, "VERIFIED_PAIRS", 5)
     monkeypatch.setattr(run, "TIMED_CALLS", 5)
     told = io.StringIO()
-    settings = run.DemoSettings(
-        out=tmp_path / "page.html", subjects=20, strangers=25, fpir=0.1, models=(BUNDLED_MODEL,)
-    )
-    report = run.run_demo(settings, Account(told))
-    rehearsal = report.rehearsal
-    assert rehearsal is not None
-    assert (rehearsal.fpir.count, rehearsal.fpir.total) == (10, 100)
-    assert report.threshold.tau == rehearsal.tau == report.identification.figures.tau
+    settings = DemoSettings(out=tmp_path / "page.html", subjects=20, strangers=25, fpir=0.1)
+    results = run.run_demo(settings, StepPrinter(told), (BUNDLED_MODEL,))
+    fit = results.threshold_fit
+    assert fit is not None
+    assert (fit.fpir.count, fit.fpir.total) == (10, 100)
+    assert results.threshold.tau == fit.tau == results.identification.figures.tau
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "the gallery’s τ" in page.text
     assert "25 other strangers" in page.text
     # A server without a stylizer: left out, with a word.
-    assert report.stylization is None
+    assert results.stylization is None
     assert "left out: the server has no stylizer" in told.getvalue()
     assert "styles" not in page.ids
 
@@ -412,8 +410,8 @@ def test_of_ones_own_pictures_the_largest_that_can_be_read_is_stylized(
     first, second = picture_candidates(read_folder(folder, 200, 100, 0))[:2]
     assert (first.caption, second.caption) == ("group/b/no.jpg", "group/a/large.png")
     models = (BUNDLED_MODEL, style_model(tmp_path / "tints", styles=2))
-    settings = run.DemoSettings(images=folder, out=tmp_path / "page.html", models=models)
-    stylization = run.run_demo(settings, Account(io.StringIO())).stylization
+    settings = DemoSettings(images=folder, out=tmp_path / "page.html")
+    stylization = run.run_demo(settings, StepPrinter(io.StringIO()), models).stylization
     assert stylization is not None
     assert stylization.before.caption == "group/a/large.png"
     assert (len(stylization.paintings), stylization.width, stylization.height) == (2, 160, 120)
@@ -451,7 +449,7 @@ def test_the_server_ends_with_the_demo_when_a_step_fails(tmp_path: Path, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ServerProcess, "start", started)
-    monkeypatch.setattr("oneglance_apps.demo.calls.enroll_all", fail)
+    monkeypatch.setattr("oneglance_apps.demo.timed_calls.enroll_all", fail)
     out = tmp_path / "page.html"
     assert main(["demo", "--subjects", "2", "--strangers", "1", "--out", str(out)]) == 130
     assert pids[0] is not None
@@ -482,7 +480,7 @@ def test_a_terminated_demo_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file in the way")
     with ServerProcess(tmp_path / "data", tmp_path / "log") as server:
-        with pytest.raises(DemoError, match=r"did not start:\n(.*\n)*.*can't open .*/data"):
+        with pytest.raises(ServerProcessError, match=r"did not start:\n(.*\n)*.*can't open .*/data"):
             server.start()
         assert server.pid is None
 
@@ -501,13 +499,13 @@ def test_progress_is_one_line_on_a_terminal_and_none_elsewhere(monkeypatch: pyte
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr("oneglance_apps.demo.account._LIVE_SECONDS", 0.0)
+    monkeypatch.setattr("oneglance_apps.demo.step_printer._LIVE_SECONDS", 0.0)
     live, plain = Terminal(), io.StringIO()
     for out in (live, plain):
-        account = Account(out)
-        account.step("Look")
-        account.progress("seen", 1, 2)
-        account.say("done")
+        printer = StepPrinter(out)
+        printer.step("Look")
+        printer.progress("seen", 1, 2)
+        printer.say("done")
     assert plain.getvalue() == "\n1. Look\n   done\n"
     assert live.getvalue() == "\n1. Look\n   seen 1 of 2\r" + " " * 14 + "\r   done\n"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
-from oneglance_core.faces.finder import FaceFinder
+from oneglance_core.faces.finder import FaceFinder, FaceSearch
 from oneglance_core.folder import read_any_model_folder, read_model_folder, write_model_folder
 from oneglance_core.manifests import Array, Calibration, DetectorManifest, ModelFolderError
 from tests.face_models import face_models
@@ -148,7 +148,7 @@ def test_the_most_a_manifest_may_ask_for_still_ends(tmp_path: Path, shape: tuple
         seen.append(canvases.shape[1] * canvases.shape[2])
         return np.full((len(canvases), 1, 1), -1, np.float32)
 
-    finder = FaceFinder(score, most, lambda inputs: np.empty((0, 5, 2), np.float32), search_pixels=10_000)
+    finder = FaceFinder(score, most, lambda inputs: np.empty((0, 5, 2), np.float32), FaceSearch(search_pixels=10_000))
     (photo,) = finder.find([np.zeros((*shape, 3), np.uint8)], ["always"])
     assert photo.faces == ()
     assert seen

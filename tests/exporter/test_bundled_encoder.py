@@ -12,6 +12,7 @@ from oneglance_core.manifests import EncoderManifest, Parity
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.evaluate import evaluate
 from oneglance_exporter.encoder.network import INPUT
+from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import check_model, encoder_of
 
@@ -73,7 +74,7 @@ def test_it_knows_invented_characters_it_never_saw(bundled: ModelFolder[EncoderM
         group_of=np.repeat(np.arange(10), 20),
         groups=tuple(map(str, range(10))),
     )
-    result = evaluate(encode(bundled, pictures.images), pictures, trials=2000)
+    result = evaluate(encode(bundled, pictures.images), pictures, EvaluateSettings(trials=2000))
     assert result.one_shot_error < 0.03
     assert result.rank1.mean > 0.90
 
@@ -82,6 +83,6 @@ def test_its_one_shot_error_on_omniglot_is_the_published_one(
     bundled: ModelFolder[EncoderManifest], omniglot: Path
 ) -> None:
     pictures = read_pictures([omniglot / "images_validation.zip"], INPUT)
-    result = evaluate(encode(bundled, pictures.images), pictures)
+    result = evaluate(encode(bundled, pictures.images), pictures, EvaluateSettings())
     assert result.one_shot_error == pytest.approx(0.1208, abs=0.001)
     assert result.rank1.mean == pytest.approx(0.7885, abs=0.001)

@@ -28,7 +28,7 @@ from tests.waiting import PATIENCE_SECONDS, until
 
 PROJECT = Path(__file__).resolve().parents[2]
 Cli = Callable[..., int]
-PATH = ":".join(str(PROJECT / part) for part in ("proto", "exporter"))
+PATH = ":".join(str(PROJECT / part) for part in ("core", "exporter"))
 
 
 def train_arguments(data: Path, run: Path, steps: int) -> list[str]:

@@ -19,7 +19,8 @@ from oneglance_core.manifests import EncoderManifest
 from oneglance_exporter.errors import DataError, ExporterError, ExportError, SettingsError
 from oneglance_exporter.imports import onnx_options
 from oneglance_exporter.imports.alignments import arcface_alignment, dlib_alignment
-from oneglance_exporter.imports.onnx_file import Contract, import_onnx
+from oneglance_exporter.imports.onnx_file import import_onnx
+from oneglance_exporter.imports.onnx_settings import Contract
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.session import Runtime
@@ -101,7 +102,7 @@ def bring(file: Path, contract: Contract | None = None, **options: Any) -> tuple
 
 def test_a_free_batch_with_bgr_and_scaling(tmp_path: Path, images: npt.NDArray[np.uint8]) -> None:
     file = graph_file(tmp_path / "net.onnx")
-    manifest, run = bring(file, Contract("bgr", mean=(127.5,), scale=(1 / 127.5,)))
+    manifest, run = bring(file, Contract(color="bgr", mean=(127.5,), scale=(1 / 127.5,)))
     expected = by_hand(file, images, flip=True, mean=127.5, scale=1 / 127.5)
     assert np.abs(run(images) - expected).max() < 1e-5
     assert np.abs(run(images[..., ::-1]) - expected).max() > 1e-3  # the order matters to this network
@@ -164,7 +165,7 @@ def test_gray_nhwc(tmp_path: Path) -> None:
     shape[1].dim_value, shape[2].dim_value, shape[3].dim_value = SIDE, SIDE, 1
     file = tmp_path / "net.onnx"
     file.write_bytes(graph.SerializeToString())
-    manifest, run = bring(file, Contract("gray", "nhwc", mean=(10.0,), scale=(0.5,)))
+    manifest, run = bring(file, Contract(color="gray", layout="nhwc", mean=(10.0,), scale=(0.5,)))
     assert (manifest.input.color, manifest.input.shape) == ("gray", (SIDE, SIDE, 1))
     gray = np.random.default_rng(3).integers(0, 256, (2, SIDE, SIDE, 1), dtype=np.uint8)
     session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
@@ -368,7 +369,7 @@ def test_the_command_line_knows_presets_and_their_exceptions(
         (("--face-padding", "0.3"), "goes with --align dlib-5"),
         (("--license", " "), "say the licence"),
         (("--mean", "1", "2"), "1 or 3 numbers"),
-        (("--author-tau", "-1"), "squared distance"),
+        (("--author-tau", "-1"), "--author-tau must be at least 0, got -1"),
         (("--preset", "imagenet", "--color", "gray"), "3 channels as nchw, and gray has 1"),
     ):
         with pytest.raises(SettingsError, match=words):

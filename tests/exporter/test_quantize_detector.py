@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from oneglance_core.faces.detection import Detection, find_windows, suppress
-from oneglance_core.faces.finder import SEARCH_PIXELS
+from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.folder import read_any_model_folder, write_model_folder
 from oneglance_core.manifests import DetectorManifest, ModelFolderError
 from oneglance_exporter.cli import main
@@ -199,7 +199,7 @@ def test_dlibs_detector_finds_the_same_people(face_folder: Path, lfw: dict[str, 
     with zipfile.ZipFile(others, "w") as archive:
         for name, data in lfw.items():
             archive.writestr(f"{name}/2.jpg", data[2])
-    pixels = read_photos([others], 10, SEARCH_PIXELS)
+    pixels = read_photos([others], 10, FaceSearch().search_pixels)
     found = Comparison.of(faces(face_folder / "detector", pixels), faces(out, pixels), before.manifest)
     assert found.both == found.found >= 10
     assert found.new == 0

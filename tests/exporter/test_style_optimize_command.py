@@ -6,8 +6,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from oneglance_core import progress
+from oneglance_core.progress import Progress
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, DivergedError
 from oneglance_exporter.gatys import optimize as gatys
@@ -123,15 +122,11 @@ def test_it_replaces_what_was_there_and_leaves_nothing_else(small_network: None,
 def test_ctrl_c_writes_the_best_so_far(
     small_network: None, run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    @contextmanager
-    def interrupting() -> Iterator[Callable[[Report], None]]:
-        def show(report: Report) -> None:
-            if report.point.evaluation == 3:
-                os.kill(os.getpid(), signal.SIGINT)
+    def interrupt(progress: Progress, report: Report) -> None:
+        if report.point.evaluation == 3:
+            os.kill(os.getpid(), signal.SIGINT)
 
-        yield show
-
-    monkeypatch.setattr(progress, "shown", interrupting)
+    monkeypatch.setattr(Progress, "step", interrupt)
     assert run("--size", "64", "--coarse-to-fine", "--coarsest", "32", "--iterations", "100") == 130
     out, err = capsys.readouterr()
     assert read_picture(pictures / "out.png").shape == (24, 32, 3)
@@ -179,8 +174,8 @@ def test_nan_writes_the_best_so_far_and_is_an_error(
         (["--out", "folder.png/../style.png"], "is an input, too"),
         (["--log", "curve.txt"], "--log curve.txt: must end in .csv or .jsonl"),
         (["--animation", "how.mp4"], "--animation how.mp4: must end in .gif or .webp"),
-        (["--alpha", "nan"], "--alpha must be finite"),
-        (["--beta=-1"], "--beta must be finite"),
+        (["--alpha", "nan"], "--alpha must be a finite number"),
+        (["--beta=-1"], "--beta must be at least 0, got -1"),
         (["--iterations", "0"], "--iterations must be at least 1"),
         (["--content-layer", "relu6_1"], "'relu6_1' is no layer of VGG19"),
         (["--style-layers", "relu1_1=0.5", "conv1_3=0.5"], "'conv1_3' is no layer of VGG19"),
@@ -227,5 +222,5 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["style", "optimize", "--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for told in ("examples:", "--keep-colors", "--seed N decides the noise (0)", "relu1_1=0.2 relu2_1=0.2", "Ctrl-C"):
+    for told in ("examples:", "--keep-colors", "--seed N decides the noise [0]", "relu1_1=0.2 relu2_1=0.2", "Ctrl-C"):
         assert told in text

@@ -61,7 +61,7 @@ def styles(tmp_path: Path) -> list[str]:
 
 def settings(styles: list[str], photos: Path, **changes: object) -> StylizerSettings:
     given = {"styles": tuple(styles), "photos": (str(photos),), "steps": 4, "crop": 32, "last_crop": 64, "batch": 2}
-    return StylizerSettings(**{**given, "style_size": 48, **changes})  # type: ignore[arg-type]
+    return StylizerSettings(**{**given, "style_size": 48, **changes})
 
 
 def quiet(report: Report) -> None:

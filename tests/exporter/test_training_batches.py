@@ -9,6 +9,7 @@ from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, another_pen, composite, symmetry
 from oneglance_exporter.encoder.batches import Batches
 from oneglance_exporter.encoder.network import INPUT
+from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import DataError, SettingsError
 
 
@@ -44,11 +45,11 @@ def test_more_classes_than_subjects_are_filled_with_other_symmetries(pictures: P
         Batches(pictures, SYMMETRIES * subjects + 1, 2, 0, 0, 0)
 
 
-def test_shares_above_one_are_refused(pictures: Pictures) -> None:
+def test_shares_above_one_are_refused() -> None:
     with pytest.raises(SettingsError, match="shares"):
-        Batches(pictures, 10, 2, 0.6, 0.6, 0)
-    with pytest.raises(SettingsError, match="at least 2"):
-        Batches(pictures, 10, 1, 0, 0, 0)
+        TrainSettings(steps=1, procedural=0.6, composite=0.6)
+    with pytest.raises(SettingsError, match="--examples-per-class must be at least 2"):
+        TrainSettings(steps=1, examples_per_class=1)
 
 
 def test_the_eight_symmetries_differ_and_keep_the_ink() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oneglance_exporter.encoder.loss import TripletLoss, semi_hard, squared_l2
+from oneglance_exporter.encoder.loss import TripletLoss, semi_hard, torch_squared_l2
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def test_the_gradient_is_the_formulas() -> None:
 
 def test_distance_is_squared_and_not_normalised() -> None:
     points = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
-    assert squared_l2()(points)[0, 1].item() == pytest.approx(25.0)
+    assert torch_squared_l2()(points)[0, 1].item() == pytest.approx(25.0)
 
 
 def test_bfloat16_encodings_are_lifted_before_subtraction() -> None:

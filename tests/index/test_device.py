@@ -86,9 +86,9 @@ def test_the_gpu_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss, "GpuIndexFlatL2", _flat, raising=False)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
     vectors = np.random.default_rng(0).standard_normal((50, 8), dtype=np.float32)
-    settings = IndexSettings(gpu_temp_memory_bytes=12345)
+    settings = IndexSettings(gpu_temp_memory_bytes=3 << 20)
     with LocalGalleries.open(tmp_path, device="cuda:1", settings=settings) as galleries:
-        assert _Resources.temp_memory == 12345
+        assert _Resources.temp_memory == 3 << 20
         galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
         for i, vector in enumerate(vectors):
             galleries.enroll("g", f"s{i}", vector[None]).result()

@@ -128,7 +128,8 @@ def test_a_crash_while_taking_one_is_harmless(tmp_path: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         if moment == "before the rename":
-            patch.setattr(Path, "replace", boom)
+            patch.setattr(os, "replace", boom)
+            patch.setattr(os, "unlink", boom)  # a crash doesn't clear up
         else:
             patch.setattr(galleries._store, "write", boom)
         with pytest.raises(Crash):

@@ -7,7 +7,7 @@ import pytest
 from PIL import ImageOps
 
 from oneglance import Client, OneglanceError, enroll_request, identify_request
-from oneglance_core.faces.finder import FaceFinder
+from oneglance_core.faces.finder import FaceFinder, FaceSearch
 from oneglance_core.folder import read_any_model_folder
 from oneglance_core.manifests import DetectorManifest
 from tests import face_models
@@ -91,7 +91,7 @@ def test_no_photo_makes_the_detector_look_at_more_than_it_may(tmp_path: Path, sh
         seen.append(canvases.shape[1] * canvases.shape[2])
         return np.zeros((len(canvases), 1, 1), np.float32)
 
-    finder = FaceFinder(score, folder.manifest, lambda inputs: np.empty((0, 5, 2), np.float32), min_face=10)
+    finder = FaceFinder(score, folder.manifest, lambda inputs: np.empty((0, 5, 2), np.float32), FaceSearch(min_face=10))
     (photo,) = finder.find([np.zeros((*shape, 3), np.uint8)], ["always"])
     assert not photo.faces
     assert max(seen, default=0) <= 16_000_000

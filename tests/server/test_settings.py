@@ -35,11 +35,13 @@ def test_models_from_flag_environment_and_file(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("flags", "file", "complaint"),
     [
-        ({"max_batch": "0"}, None, "max_batch"),
-        ({"max_batch": "many"}, None, "max_batch"),
-        ({"listen": "nowhere"}, None, "listen: .*host:port"),
-        ({"listen": "127.0.0.1:99999"}, None, "listen"),
-        ({"log_format": "xml"}, None, "log_format"),
+        ({"max_batch": "0"}, None, "--max-batch must be at least 1, got '0'"),
+        ({"max_batch": "many"}, None, "--max-batch must be a valid integer, got 'many'"),
+        ({"listen": "nowhere"}, None, "--listen: expected host:port, got 'nowhere'"),
+        ({"listen": ""}, None, "--listen: expected host:port"),
+        ({"listen": "127.0.0.1:99999"}, None, "--listen"),
+        ({"log_format": "xml"}, None, "--log-format must be 'text' or 'json', got 'xml'"),
+        ({"max_batch": "0", "min_face": "9"}, None, "(?s)--max-batch.*\n.*--min-face must be at least 10"),
         ({}, "max_btach = 3", "max_btach"),
         ({}, "max_batch = ", "settings.toml"),
     ],

@@ -1,6 +1,5 @@
-"""``oneglance calibrate`` and ``list-thresholds``: a gallery's tau from pictures of people it doesn't know."""
+"""``oneglance calibrate`` and ``list-thresholds``: fit a gallery's tau on pictures of strangers."""
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,23 +9,20 @@ from google.protobuf.message import Message
 from oneglance.client.requests import mate, photo, stranger
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import CalibrationProbe
-from oneglance_apps.cli.client import GALLERY, SMALL, WHICH, Argument, Options, argument, command
+from oneglance_apps.cli.arguments import FACE, GALLERY, SMALL_FACES_OPTION
+from oneglance_apps.cli.commands import Argument, Options, argument, command
+from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.picture_files import is_picture
-
-
-def _rate(text: str) -> float:
-    rate = float(text)
-    if not 0 < rate < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be more than 0 and less than 1 (0.01 is 1 %)")
-    return rate
+from oneglance_core.progress import Progress
+from oneglance_core.ranges import within
 
 
 @command(
-    "fit a gallery's tau to a target FPIR, on pictures of people who are not enrolled",
+    "fit a gallery's tau to a target FPIR, on pictures of strangers (people who are not enrolled)",
     GALLERY,
     argument(
         "--impostors",
-        "people who are not enrolled: PERSON/*.jpg, or *.jpg, each a person of their own",
+        "strangers: PERSON/*.jpg, or *.jpg, each of another person",
         type=Path,
         required=True,
         metavar="DIR",
@@ -34,18 +30,20 @@ def _rate(text: str) -> float:
     argument(
         "--mates", "other pictures of enrolled subjects, to measure FNIR: SUBJECT/*.jpg", type=Path, metavar="DIR"
     ),
-    argument("--fpir", "share of strangers to let in [0.01, which is 1 %%]", type=_rate, default=0.01, metavar="RATE"),
+    argument(
+        "--fpir", f"share of strangers to let in [{TARGET_FPIR}]", type=within(float, above=0, below=1), metavar="RATE"
+    ),
     argument("--data", "what the pictures are, kept with the calibration [the folders' names]", metavar="TEXT"),
     argument("--dry-run", "measure, but leave the gallery's tau as it is", action="store_true"),
     Argument(
-        WHICH.flag,
+        FACE.flag,
         {
-            **WHICH.options,
+            **FACE.options,
             "help": "which face of each picture: largest, aligned (the picture is an aligned face already), or a box "
             "X,Y,WIDTH,HEIGHT [largest]",
         },
     ),
-    SMALL,
+    SMALL_FACES_OPTION,
 )
 def calibrate(client: Client, o: Options) -> Iterable[Message]:
     pictures = _people(o.impostors, loose=True)
@@ -55,12 +53,13 @@ def calibrate(client: Client, o: Options) -> Iterable[Message]:
     def probes() -> Iterator[CalibrationProbe]:
         total = len(pictures) + len(mated)
         for i, (path, name) in enumerate([*pictures, *mated]):
-            _progress(i, total)
+            progress.show(i, total, f"{i} of {total} pictures sent")
             example = photo(path, o.face, o.small_faces)
             yield stranger(example, name) if i < len(pictures) else mate(example, name)
-        _progress(total, total)
+        progress.show(total, total, f"{total} of {total} pictures sent")
 
-    response = client.calibrate(o.gallery, probes(), target_fpir=o.fpir, dry_run=o.dry_run, data=described)
+    with Progress() as progress:
+        response = client.calibrate(o.gallery, probes(), target_fpir=o.fpir, dry_run=o.dry_run, data=described)
     for skipped in response.skipped:
         path, _ = [*pictures, *mated][skipped.index]
         print(f"skipped {path}: {skipped.error.message}", file=sys.stderr)
@@ -75,8 +74,10 @@ def list_thresholds(client: Client, o: Options) -> Iterable[Message]:
 
 
 def _people(folder: Path, *, loose: bool) -> list[tuple[Path, str]]:
-    """(picture, who it shows) by name, of PERSON/*.jpg and, when ``loose``, of pictures in ``folder`` itself, with "".
-    Says how many others there are."""
+    """(picture, person) of PERSON/*.jpg, sorted; with ``loose`` also of pictures in ``folder`` itself, with person "".
+
+    Prints how many other pictures there are.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: not a folder")
     patterns = ("*", "*/*") if loose else ("*/*",)
@@ -93,8 +94,3 @@ def _people(folder: Path, *, loose: bool) -> list[tuple[Path, str]]:
 
 def _is_picture(path: Path) -> bool:
     return is_picture(path) and path.is_file()
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{done} of {total} pictures sent", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -1,69 +1,62 @@
-"""``oneglance demo``: the main job, end to end."""
+"""``oneglance demo``: all features, on a server of its own."""
 
 import argparse
 import sys
-from pathlib import Path
 
 DESCRIPTION = """\
-Start a real server on a free loopback port and show what it is for: enroll every
-subject from one picture, identify new pictures of them, verify pairs, show
-strangers to it, delete a subject, kill the server hard and start it again, and
-repaint a picture in every style. Prints a short account and writes one HTML page
-with the pictures and every figure.
+Start a real server on a free loopback port and use it: enroll every subject from
+one picture, identify new pictures of them and pictures of strangers, verify pairs,
+delete a subject, kill the server with SIGKILL and restart it, and repaint a
+picture in every style. It prints the results, and writes one HTML page with the
+pictures and every figure.
 
-Without --images the subjects are characters of invented alphabets, drawn by many
-hands. With --images they are yours: DIR/SUBJECT/*.png (or jpg, webp, bmp, gif,
-tiff, pnm), or one level deeper, DIR/GROUP/SUBJECT/*. The first picture of each is
-enrolled, the others are probes; a third of the subjects are strangers.
+Without --images the subjects are characters of invented alphabets, drawn by
+simulated writers. With --images they are yours: DIR/SUBJECT/*.png (or jpg, webp,
+bmp, gif, tiff, pnm), or one level deeper, DIR/GROUP/SUBJECT/*. The first picture
+of each is enrolled, the others are probes; a third of the subjects are strangers.
 
-Half of the strangers only serve to set the gallery's threshold, for the share of
-strangers given by --fpir; what it is worth is measured on the other half.
+The gallery's threshold is fitted on half of the strangers, to let in the share of
+them given by --fpir; its error rates are measured on the other half.
 """
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", *, with_settings: bool) -> None:
+    """``with_settings``: add a flag per setting, which needs more than the bare install."""
     command = commands.add_parser(
         "demo",
-        help="the main job, end to end, on a server of its own",
+        help="all features, on a server of its own",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run)
-    command.add_argument("--images", type=Path, metavar="DIR", help="your own pictures, a folder per subject")
-    command.add_argument(
-        "--out", type=Path, metavar="FILE", default=Path("oneglance-demo.html"), help="the page to write [%(default)s]"
-    )
-    command.add_argument(
-        "--subjects", type=int, metavar="N", default=200, help="subjects to enroll, at most [%(default)s]"
-    )
-    command.add_argument("--strangers", type=int, metavar="N", default=100, help="strangers, at most [%(default)s]")
-    command.add_argument("--seed", type=int, metavar="N", default=0, help="another seed, another run [%(default)s]")
-    command.add_argument(
-        "--fpir", type=float, metavar="SHARE", default=0.05, help="strangers to let in, to set tau by [%(default)s]"
-    )
-    command.add_argument("--keep-data", type=Path, metavar="DIR", help="keep the server's data in this new folder")
+    if not with_settings:
+        return
+    from oneglance_apps.demo.settings import DemoSettings
+    from oneglance_core.flags import add_flags
+
+    add_flags(command, DemoSettings)
 
 
 def run(options: argparse.Namespace) -> int:
-    from oneglance.client.errors import OneglanceError
-    from oneglance_apps.demo.account import Account
-    from oneglance_apps.demo.errors import DemoError
-    from oneglance_apps.demo.run import DemoSettings, run_demo
+    from pydantic import ValidationError
 
-    settings = DemoSettings(
-        images=options.images,
-        out=options.out,
-        subjects=options.subjects,
-        strangers=options.strangers,
-        seed=options.seed,
-        fpir=options.fpir,
-        keep_data=options.keep_data,
-    )
+    from oneglance.client.errors import OneglanceError
+    from oneglance_apps.demo.errors import DemoError
+    from oneglance_apps.demo.run import run_demo
+    from oneglance_apps.demo.settings import DemoSettings
+    from oneglance_apps.demo.step_printer import StepPrinter
+    from oneglance_apps.server_process import ServerProcessError
+    from oneglance_core.flags import complaints, given_values
+
     try:
-        report = run_demo(settings, Account())
-    except (DemoError, OneglanceError, OSError) as error:
+        settings = DemoSettings(**given_values(options, DemoSettings))
+        results = run_demo(settings, StepPrinter())
+    except ValidationError as error:
+        print("\n".join(f"oneglance demo: {line}" for line in complaints(error)), file=sys.stderr)
+        return 1
+    except (DemoError, ServerProcessError, OneglanceError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
         print(f"oneglance demo: {error}", file=sys.stderr)
         return 1
-    return 0 if report.held else 1
+    return 0 if results.held else 1

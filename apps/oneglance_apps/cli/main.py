@@ -1,4 +1,4 @@
-"""The parser of ``oneglance`` and its dispatch. Needs no more than the bare client until a command does."""
+"""The parser of ``oneglance`` and its dispatch. Loads only what the bare client needs; a command may load more."""
 
 import argparse
 import io
@@ -8,9 +8,10 @@ from importlib.metadata import version
 
 from oneglance_apps.cli import (
     calibrate,  # noqa: F401  (registers its commands)
-    client,
+    commands,
     console,
     demo,
+    rpc_commands,  # noqa: F401  (registers its commands)
     serve,
     stylize,
     watch,
@@ -20,8 +21,8 @@ DESCRIPTION = """\
 oneglance: seen once, known after.
 
 Enroll a subject from one example; afterwards ask whether a new example is that
-subject (verify), which of the enrolled subjects it is (identify), or learn that
-it is nobody known. Distances are squared L2; a subject within tau is a match.
+subject (verify), or which of the enrolled subjects it is (identify); a stranger
+is reported as unknown. Distances are squared L2; a subject within tau is a match.
 """
 EPILOG = """\
 start here:
@@ -36,7 +37,7 @@ start here:
 
 
 def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
-    """The whole command line, as docs and tests read it. Without settings it needs no more than the bare install."""
+    """The whole command line. ``with_settings``: with the flags of ``serve``, which need more than the bare install."""
     top = argparse.ArgumentParser(
         prog="oneglance",
         description=DESCRIPTION,
@@ -44,29 +45,30 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"oneglance {version('oneglance')}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    serve.add_command(commands, with_settings=with_settings)
-    demo.add_command(commands)
-    console.add_command(commands)
-    watch.add_command(commands)
-    stylize.add_command(commands)
-    client.add_commands(commands)
+    parsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    serve.add_command(parsers, with_settings=with_settings)
+    demo.add_command(parsers, with_settings=with_settings)
+    console.add_command(parsers)
+    watch.add_command(parsers)
+    stylize.add_command(parsers)
+    commands.add_registered_commands(parsers)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 refused or failed, 2 misused."""
+    """Run one command. Returns the exit status: 0 done, 1 refused or failed, 2 wrong arguments."""
     given = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files and of subjects may be anything
+    options = argparse.Namespace(needs="this command needs: pip install 'oneglance[cpu]'")
     try:
-        options = parser(with_settings=given[:1] == ["serve"]).parse_args(given)
+        options = parser(with_settings=given[:1] in (["serve"], ["demo"])).parse_args(given, options)
         status: int = options.run(options)
     except ModuleNotFoundError as error:
-        # The bare install is the client; serve and demo need an extra.
+        # The bare install is the client; some commands need an extra.
         if error.name and error.name.split(".")[0].startswith("oneglance"):
             raise
-        print(f"oneglance: {error}; this command needs: pip install 'oneglance[cpu]'", file=sys.stderr)
+        print(f"oneglance: {error}; {options.needs}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -1,12 +1,11 @@
-"""``oneglance serve``: every setting is a flag, an environment variable and a TOML key."""
+"""``oneglance serve``: run a server. Each of its settings is a flag, an environment variable and a TOML key."""
 
 import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
 
-from oneglance_apps.cli.console import DEFAULT_CONSOLE, Console, start_console
+from oneglance_apps.console.process import ConsoleError, ConsoleProcess, start_console
 
 DESCRIPTION = """\
 Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM.
@@ -15,7 +14,7 @@ Every flag is also an environment variable (--max-batch is ONEGLANCE_MAX_BATCH)
 and a key of the TOML file given with --config (max_batch). Flags win over the
 environment, the environment over the file.
 
-Once everything is loaded, one line on stdout says where it serves.
+Once everything is loaded, one line on stdout says the address.
 """
 
 
@@ -31,35 +30,22 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     command.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
     if not with_settings:
         return
+    from oneglance_core.flags import add_flags
     from oneglance_server.settings import Settings
 
-    group = command.add_argument_group("settings")
-    for name, field in Settings.model_fields.items():
-        shown = ":".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        optional: dict[str, Any] = {"nargs": "?", "const": DEFAULT_CONSOLE} if name == "console" else {}
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=f"setting_{name}",
-            metavar=name.rpartition("_")[2].upper(),
-            help=f"{field.description} [{shown}]".replace("%", "%%"),
-            **optional,
-        )
+    add_flags(command.add_argument_group("settings"), Settings)
 
 
 def run(options: argparse.Namespace) -> int:
     import structlog
 
+    from oneglance_core.flags import given_values
     from oneglance_server.app import run_until_signalled
     from oneglance_server.errors import StartupError
     from oneglance_server.logs import configure_logs
-    from oneglance_server.settings import load_settings
+    from oneglance_server.settings import Settings, load_settings
 
-    given = {
-        name.removeprefix("setting_"): value
-        for name, value in vars(options).items()
-        if name.startswith("setting_") and value is not None
-    }
-    console: Console | None = None
+    console: ConsoleProcess | None = None
 
     def announce(address: str) -> None:
         nonlocal console
@@ -69,10 +55,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"oneglance is serving on {address}", flush=True)
 
     try:
-        settings = load_settings(given, options.config)
+        settings = load_settings(given_values(options, Settings), options.config)
         configure_logs(settings.log_format, settings.log_level)
         asyncio.run(run_until_signalled(settings, announce))
-    except StartupError as error:
+    except (StartupError, ConsoleError) as error:
         print(f"oneglance serve: {error}", file=sys.stderr)
         return 1
     finally:

@@ -1,4 +1,4 @@
-"""Answers for people and for programs."""
+"""Answers as text for people, and as JSON for programs."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from oneglance.client.errors import OneglanceError
-from oneglance.v1.common_pb2 import Calibration, Candidate, Provenance, Threshold, ThresholdSource
+from oneglance.v1.common_pb2 import Calibration, Candidate, Provenance, Threshold
 from oneglance.v1.detection_pb2 import DetectFacesResponse
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Face, Photo
@@ -22,7 +22,7 @@ from oneglance.v1.identification_pb2 import (
     VerifyResponse,
 )
 from oneglance.v1.model_pb2 import DescribeModelResponse, Model
-from oneglance.v1.stylization_pb2 import PictureFormat, Style, StylizedPicture
+from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance.v1.subject_pb2 import (
     BulkEnrollResponse,
     DeleteEncodingResponse,
@@ -30,22 +30,24 @@ from oneglance.v1.subject_pb2 import (
     EnrollResponse,
     Subject,
 )
+from oneglance_apps.picture_formats import format_name
+from oneglance_apps.text import distance, index_name, joined, model_name, short_digest, source_name
 
 
 def as_json(message: Message) -> str:
-    """One line of JSON, field names as in the .proto, enums by name."""
+    """One line of JSON: field names as in the .proto, enums by name."""
     return MessageToJson(
         message, preserving_proto_field_name=True, indent=None, always_print_fields_with_no_presence=True
     )
 
 
 def as_text(message: Message) -> str:
-    """A few words for a person."""
+    """A line, or a few lines, for people."""
     return _TEXTS[type(message)](message)
 
 
 def error_message(error: OneglanceError) -> Error:
-    """The message that ``error`` came as."""
+    """The message that the server sent as ``error``."""
     return Error(
         code=error.code.value[0],
         message=error.message,
@@ -59,8 +61,8 @@ def error_message(error: OneglanceError) -> Error:
 def _threshold(threshold: Threshold) -> str:
     if not threshold.source:
         return "tau not set"
-    source = ThresholdSource.Name(threshold.source).removeprefix("THRESHOLD_SOURCE_").lower()
-    text = f"tau {threshold.tau:.4f} from the {source}" + (f" ({threshold.id})" if threshold.id else "")
+    text = f"tau {distance(threshold.tau)} from the {source_name(threshold)}"
+    text += f" ({threshold.id})" if threshold.id else ""
     if threshold.HasField("expected_fpir"):
         text += f", expected FPIR about {threshold.expected_fpir:.2%}"
     return text
@@ -69,7 +71,7 @@ def _threshold(threshold: Threshold) -> str:
 def _calibration(c: Calibration) -> str:
     fnir = f"FNIR {c.fnir:.2%}" if c.HasField("fnir") else "FNIR not measured"
     return (
-        f"tau {c.tau:.4f} for FPIR {c.target_fpir:.2%} at {c.gallery_size} enrolled: "
+        f"tau {distance(c.tau)} for FPIR {c.target_fpir:.2%} at {c.gallery_size} enrolled: "
         f"measured FPIR {c.fpir:.2%} (95 %: {c.fpir_low:.2%} to {c.fpir_high:.2%}), {fnir}; "
         f"{c.non_mated_probes} pictures of strangers, {c.mated_probes} of subjects" + (f"; {c.data}" if c.data else "")
     )
@@ -92,15 +94,12 @@ def _threshold_version(v: ThresholdVersion) -> str:
 
 
 def _candidates(candidates: Iterable[Candidate]) -> str:
-    return "  ".join(f"{c.subject_id} {c.distance:.4f}" for c in candidates) or "nobody enrolled"
+    return "  ".join(f"{c.subject_id} {distance(c.distance)}" for c in candidates) or "nobody enrolled"
 
 
 def _provenance(p: Provenance) -> str:
-    where = (
-        f"{p.index_kind} on {p.index_device}, {'exact' if p.exact else 'approximate'}" if p.index_kind else "no index"
-    )
     return (
-        f"encoder {p.encoder_digest[:12]} on {p.execution_provider}; {where}; "
+        f"encoder {short_digest(p.encoder_digest)} on {p.execution_provider}; {index_name(p)}; "
         f"revision {p.gallery_revision}, {p.gallery_size} subjects"
     )
 
@@ -109,7 +108,7 @@ def _gallery(g: Gallery) -> str:
     loaded = "" if g.encoder_loaded else " (not loaded)"
     return (
         f"{g.id}: {g.subject_count} subjects, {g.encoding_count} encodings of {g.dimension}, revision {g.revision}, "
-        f"encoder {g.encoder_digest[:12]}{loaded}, {_threshold(g.threshold)}"
+        f"encoder {short_digest(g.encoder_digest)}{loaded}, {_threshold(g.threshold)}"
     )
 
 
@@ -127,7 +126,7 @@ def _enrolled(r: EnrollResponse) -> str:
 
 def _verified(r: VerifyResponse) -> str:
     sign = "<=" if r.same else ">"
-    return f"{'same' if r.same else 'different'}: d {r.distance:.4f} {sign} {_threshold(r.threshold)}"
+    return f"{'same' if r.same else 'different'}: d {distance(r.distance)} {sign} {_threshold(r.threshold)}"
 
 
 def _face(face: Face) -> str:
@@ -171,33 +170,32 @@ def _result(result: IdentifyResult) -> str:
 
 def _model(m: Model) -> str:
     if m.kind == "stylizer":
-        return f"{m.name} {m.digest[:12]}: stylizer, on {m.execution_provider}"
+        return f"{model_name(m)}: stylizer, on {m.execution_provider}"
     if m.kind != "encoder":
-        return f"{m.name} {m.digest[:12]}: {m.kind} of faces, on {m.execution_provider}"
+        return f"{model_name(m)}: {m.kind} of faces, on {m.execution_provider}"
     shape = " x ".join(map(str, m.input.shape))
     return (
-        f"{m.name} {m.digest[:12]}: {m.input.kind} {shape} {m.input.color} -> {m.dimension}, {m.metric}, "
+        f"{model_name(m)}: {m.input.kind} {shape} {m.input.color} -> {m.dimension}, {m.metric}, "
         f"on {m.execution_provider}, {_threshold(m.threshold)}"
     )
 
 
 def _encodings(r: EncodeResponse) -> str:
     return "\n".join(
-        f"{e.encoder_digest[:12]} [{len(e.values)}]: {' '.join(f'{v:+.3f}' for v in e.values[:6])} ..."
+        f"{short_digest(e.encoder_digest)} [{len(e.values)}]: {' '.join(f'{v:+.3f}' for v in e.values[:6])} ..."
         for e in r.encodings
     )
 
 
 def _style(s: Style) -> str:
-    origin = ", ".join(filter(None, (s.source, s.license)))
-    words = "; ".join(filter(None, (s.title, origin, f"stylizer {s.stylizer} {s.stylizer_digest[:12]}")))
-    return f"{s.name}: {words}"
+    stylizer = f"stylizer {s.stylizer} {short_digest(s.stylizer_digest)}"
+    return f"{s.name}: {joined(s.title, joined(s.source, s.license, separator=', '), stylizer)}"
 
 
 def _stylized(p: StylizedPicture) -> str:
-    kind = PictureFormat.Name(p.format).removeprefix("PICTURE_FORMAT_").lower()
     tiles = f"{p.tiles} tiles, " if p.tiles > 1 else ""
-    return f"{p.width} x {p.height} {kind}, {tiles}by stylizer {p.stylizer_digest[:12]} on {p.execution_provider}"
+    stylizer = f"stylizer {short_digest(p.stylizer_digest)} on {p.execution_provider}"
+    return f"{p.width} x {p.height} {format_name(p.format)}, {tiles}by {stylizer}"
 
 
 def _item(r: Any, outcome: str) -> str:

@@ -1,45 +1,60 @@
-"""``oneglance stylize`` and ``list-styles``: pictures, folders of them and videos in the style of others."""
+"""``oneglance stylize`` and ``list-styles``: repaint pictures, folders of pictures and videos in a style."""
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
-from oneglance.client.errors import OneglanceError
 from oneglance.client.sync_client import Client
-from oneglance.v1.stylization_pb2 import StylizedPicture
-from oneglance_apps.cli import client as calls
-from oneglance_apps.cli import show
-from oneglance_apps.cli.client import Options, command
-from oneglance_apps.repaint.files import FILMS, FORMATS, SUFFIXES, check_out, picture_format, whole_file
-from oneglance_apps.repaint.folder import Outcome, plan, repaint_folder
-from oneglance_apps.repaint.look import Look, repaint
-from oneglance_apps.repaint.progress import Progress
-from oneglance_apps.signals import signals_unwind
+from oneglance_apps.cli import stylize_text
+from oneglance_apps.cli.commands import Options, call_options, command, run_with_client
+from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, FRAME_QUALITY, SUFFIX_OF_FORMAT
+from oneglance_apps.repaint.files import VIDEO_CONTAINERS, check_out, picture_format
+from oneglance_apps.repaint.folder import TaskResult, plan, repaint_folder
+from oneglance_apps.repaint.picture import repaint_picture
+from oneglance_apps.repaint.style_choice import StyleChoice
+from oneglance_apps.signals import exit_on_signals
+from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
+from oneglance_core.files import replacing
+from oneglance_core.progress import Progress
+from oneglance_core.ranges import within
 
 if TYPE_CHECKING:
-    from oneglance_apps.repaint.video import Film
+    from oneglance_apps.repaint.video import VideoResult
 
 PIPE = "-"
-VIDEOS = (*FILMS, ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".y4m")
+VIDEO_SUFFIXES = (
+    *VIDEO_CONTAINERS,
+    ".avi",
+    ".webm",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".mts",
+    ".m2ts",
+    ".wmv",
+    ".flv",
+    ".3gp",
+    ".ogv",
+    ".y4m",
+)
 DESCRIPTION = """\
-Repaint pictures, or a video, in the style of others. `oneglance list-styles`
-tells the styles that the server has.
+Repaint pictures, or a video, in the style of paintings. `oneglance list-styles`
+lists the styles of the server.
 
 IN is a picture, a folder of pictures, or a video; - is a picture from stdin.
-OUT is what it becomes: a picture's suffix decides its format; - is stdout. A
-folder becomes a folder with the same names below it; hidden files are passed by.
-A video becomes H.264 in .mp4, .m4v, .mov or .mkv, with the same times, size and
-sound; it needs: pip install 'oneglance[watch]'.
+OUT is the output: a picture's suffix decides its format; - is stdout. A folder
+becomes a folder with the same names in it; hidden files are ignored. A video
+becomes H.264 in .mp4, .m4v, .mov or .mkv, with the same times, size and sound;
+it needs: pip install 'oneglance[watch]'.
 
-Whatever ends it, an output is there whole or not at all. In a folder, pictures
-whose output is there already are skipped, so the same command again goes on
-where it was ended.
+However the command ends, an output file is complete or absent. In a folder,
+pictures whose output exists are skipped, so the same command can be repeated to
+continue.
 """
 EPILOG = """\
 examples:
@@ -51,7 +66,7 @@ examples:
   curl -s https://... | oneglance stylize - - --style wave --format png > out.png
 
 exit status: 0 done; 1 refused, or some pictures of a folder failed (they are
-named, the others are done); 2 misused; 130 Ctrl-C, 143 SIGTERM.
+named, the others are done); 2 wrong arguments; 130 Ctrl-C, 143 SIGTERM.
 """
 
 
@@ -63,16 +78,16 @@ def list_styles(client: Client, o: Options) -> Iterable[Message]:
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "stylize",
-        help="repaint a picture, a folder of pictures or a video in the style of others",
+        help="repaint a picture, a folder of pictures or a video in a style",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[calls.common(300.0, "a video has none")],
+        parents=[call_options(300.0, "a video has none")],
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, needs="videos need: pip install 'oneglance[watch]'")
     add = parser.add_argument
     add("source", metavar="IN", help="a picture, a folder of pictures, a video, or - for a picture from stdin")
-    add("out", metavar="OUT", help="what it becomes, or - for stdout")
+    add("out", metavar="OUT", help="the output, or - for stdout")
     add(
         "--style",
         metavar="NAME[=WEIGHT]",
@@ -85,31 +100,48 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--strength", type=float, metavar="SHARE", help="how much of the stylized picture, 0 to 1 [1]")
     add("--keep-colors", action="store_true", help="take only brightness from the stylized picture")
     add("--max-side", type=int, default=0, metavar="PIXELS", help="shrink larger pictures to that first [0: never]")
-    add("--format", choices=list(SUFFIXES), default="", help="of pictures [as OUT's name says, or in a folder IN's]")
-    add("--quality", type=int, default=0, metavar="N", help="of jpeg and webp, 1 to 100 [90; of a video's frames 95]")
-    add("--steadiness", type=float, metavar="SHARE", help="of a video: how much of what rests is kept, 0 to <1 [0.8]")
-    add("--in-flight", type=_whole, default=4, metavar="N", help="of a folder: calls under way at once [4]")
-    add("--overwrite", action="store_true", help="replace outputs that are there already")
+    add(
+        "--format",
+        choices=list(SUFFIX_OF_FORMAT),
+        default="",
+        help="of pictures [by OUT's suffix; in a folder by IN's]",
+    )
+    add(
+        "--quality",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"of jpeg and webp, 1 to 100 [{PICTURE_QUALITY}; of a video's frames {FRAME_QUALITY}]",
+    )
+    add(
+        "--steadiness",
+        type=float,
+        metavar="SHARE",
+        help=f"of a video: how much of a still part is kept from frame to frame, 0 to <1 [{STEADINESS}]",
+    )
+    add(
+        "--in-flight",
+        type=within(int, least=1, most=64),
+        default=4,
+        metavar="N",
+        help="of a folder: calls under way at once [%(default)s]",
+    )
+    add("--overwrite", action="store_true", help="replace outputs that exist")
 
 
 def run(o: Options) -> int:
-    try:
-        with signals_unwind():
-            return calls.run(o, lambda client: _stylize(client, o))
-    except ModuleNotFoundError as error:
-        if error.name not in ("av", "PIL"):
-            raise
-        print(f"oneglance: {error}; videos need: pip install 'oneglance[watch]'", file=sys.stderr)
-        return 1
+    with exit_on_signals():
+        return run_with_client(o, lambda client: _stylize(client, o))
 
 
 def _stylize(client: Client, o: Options) -> None:
-    look = Look(_styles(o.style), o.stylizer, o.strength, o.keep_colors, o.quality, o.max_side)
+    """Decide whether IN is a picture, a folder or a video, and repaint it."""
+    choice = StyleChoice(_styles(o.style), o.stylizer, o.strength, o.keep_colors, o.quality, o.max_side)
     source = Path(o.source)
     if o.source != PIPE and source.is_dir():
-        if o.out == PIPE or Path(o.out).suffix.lower() in (*FORMATS, *FILMS):
+        if o.out == PIPE or Path(o.out).suffix.lower() in (*FORMAT_OF_SUFFIX, *VIDEO_CONTAINERS):
             raise ValueError(f"{source} is a folder of pictures, so OUT is a folder, too; not {o.out}")
-        _folder(client, look, source, Path(o.out), o)
+        _folder(client, choice, source, Path(o.out), o)
         return
     if o.source != PIPE and not source.is_file():
         raise FileNotFoundError(f"{source}: no such picture, folder or video")
@@ -118,137 +150,95 @@ def _stylize(client: Client, o: Options) -> None:
         if o.source == PIPE:
             raise ValueError(f"{out}: a folder; name the file that stdin shall become")
         out = out / source.name
-    if o.source != PIPE and o.out != PIPE and out.suffix.lower() in FILMS:
-        _video(client, look, source, out, o)
-    elif source.suffix.lower() in VIDEOS:
-        raise ValueError(f"{source} is a video, so OUT ends in {', '.join(FILMS)}; not {o.out}")
+    if o.source != PIPE and o.out != PIPE and out.suffix.lower() in VIDEO_CONTAINERS:
+        _video(client, choice, source, out, o)
+    elif source.suffix.lower() in VIDEO_SUFFIXES:
+        raise ValueError(f"{source} is a video, so OUT ends in {', '.join(VIDEO_CONTAINERS)}; not {o.out}")
     else:
-        _picture(client, look, None if o.source == PIPE else source, None if o.out == PIPE else out, o)
+        _picture(client, choice, None if o.source == PIPE else source, None if o.out == PIPE else out, o)
 
 
-def _picture(client: Client, look: Look, source: Path | None, out: Path | None, o: Options) -> None:
+def _picture(client: Client, choice: StyleChoice, source: Path | None, out: Path | None, o: Options) -> None:
+    """Repaint one picture. ``source`` None: from stdin; ``out`` None: to stdout."""
     format = o.format
     if out is not None:
         format = picture_format(out, o.format)
         check_out(out, source, overwrite=o.overwrite)
     data = source.read_bytes() if source else sys.stdin.buffer.read()
-    picture = repaint(client, look, data, format)
+    picture = repaint_picture(client, choice, data, format)
+    line = stylize_text.picture_line(str(source or PIPE), str(out or PIPE), picture, as_json=o.json)
     if out is not None:
-        with whole_file(out) as half:
-            half.write_bytes(picture.image)
-        print(_told(source, out, picture, o))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as fresh:
+            fresh.write_bytes(picture.image)
+        print(line)
     else:
         sys.stdout.buffer.write(picture.image)
         sys.stdout.buffer.flush()
-        print(_told(source, out, picture, o), file=sys.stderr)
+        print(line, file=sys.stderr)
 
 
-def _folder(client: Client, look: Look, source: Path, out: Path, o: Options) -> None:
+def _folder(client: Client, choice: StyleChoice, source: Path, out: Path, o: Options) -> None:
     planned = plan(source, out, o.format)
     total = len(planned.tasks)
-    painted = failed = skipped = 0
-    begun = time.monotonic()
-    outcomes = repaint_folder(
+    counts = stylize_text.FolderCounts(total, planned.left_out)
+    results = repaint_folder(
         client,
-        look,
+        choice,
         planned.tasks,
         in_flight=o.in_flight,
         overwrite=o.overwrite,
         patience_seconds=o.timeout,
     )
+    begun = time.monotonic()
     try:
         with Progress() as progress:
-            for outcome in outcomes:
-                painted += outcome.picture is not None
-                failed += outcome.error is not None
-                skipped += outcome.skipped
-                _tell(outcome, progress, o)
-                done = painted + failed + skipped
-                progress.show(done, total, f"{done} of {total} pictures")
+            for result in results:
+                counts.add(result)
+                _print_result(result, progress, o)
+                progress.show(counts.done, total, f"{counts.done} of {total} pictures")
     finally:
-        words = [
-            f"{painted} stylized in {time.monotonic() - begun:.1f} s",
-            f"{skipped} skipped, as their outputs exist (--overwrite replaces them)" if skipped else "",
-            f"{failed} failed" if failed else "",
-            f"{rest} not done" if (rest := total - painted - failed - skipped) else "",
-            f"{planned.left_out} other files left out" if planned.left_out else "",
-        ]
-        print(f"oneglance: {'; '.join(filter(None, words))}", file=sys.stderr)
-    o.status = 1 if failed else 0
+        print(f"oneglance: {counts.summary(time.monotonic() - begun)}", file=sys.stderr)
+    o.status = 1 if counts.failed else 0
 
 
-def _tell(outcome: Outcome, progress: Progress, o: Options) -> None:
-    source, out = outcome.task.source, outcome.task.out
-    if outcome.picture is not None:
-        progress.say(_told(source, out, outcome.picture, o))
-    elif outcome.error is not None:
-        refused = outcome.error if isinstance(outcome.error, OneglanceError) else None
-        words = refused.message.removeprefix("image: ") if refused else str(outcome.error)
-        progress.say(f"oneglance: {source}: {words}", error=True)
+def _print_result(result: TaskResult, progress: Progress, o: Options) -> None:
+    source, out = str(result.task.source), str(result.task.out)
+    if result.picture is not None:
+        progress.say(stylize_text.picture_line(source, out, result.picture, as_json=o.json))
+    elif result.error is not None:
+        progress.say(f"oneglance: {source}: {stylize_text.error_text(result.error)}", error=True)
         if o.json:
-            told = _fields(show.error_message(refused)) if refused else {"message": str(outcome.error)}
-            progress.say(json.dumps({"in": str(source), "error": told}))
+            progress.say(stylize_text.error_json(source, result.error))
     elif o.json:
-        progress.say(json.dumps({"in": str(source), "out": str(out), "skipped": True}))
+        progress.say(stylize_text.skipped_json(source, out))
 
 
-def _video(client: Client, look: Look, source: Path, out: Path, o: Options) -> None:
+def _video(client: Client, choice: StyleChoice, source: Path, out: Path, o: Options) -> None:
     if o.format:
         raise ValueError(f"--format is of pictures; {out} is a video")
     check_out(out, source, overwrite=o.overwrite)
+    from oneglance_apps.frames.sources import SourceError
     from oneglance_apps.repaint.video import repaint_video
-    from oneglance_apps.watch.frames import SourceError
 
     begun = time.monotonic()
 
-    def show_progress(film: "Film", length: float | None) -> None:
+    def show_progress(so_far: "VideoResult", length: float | None) -> None:
         whole = f" of {length:.1f}" if length else ""
-        progress.show(film.seconds, length, f"{film.frames} frames, {film.seconds:.1f}{whole} s")
+        progress.show(so_far.seconds, length, f"{so_far.frames} frames, {so_far.seconds:.1f}{whole} s")
 
     try:
         with Progress() as progress:
-            film = repaint_video(client, look, source, out, steadiness=o.steadiness, show=show_progress)
+            result = repaint_video(client, choice, source, out, steadiness=o.steadiness, show=show_progress)
     except SourceError as error:
         print(f"oneglance: {error}", file=sys.stderr)
         o.status = 1
         return
-    print(_film_told(source, out, film, o))
-    seconds = time.monotonic() - begun
-    words = [
-        f"{film.frames} frames in {seconds:.1f} s, {film.frames / seconds:.1f} a second",
-        f"{film.damaged} damaged packets skipped" if film.damaged else "",
-        f"the sound is left out, {out.suffix} can't hold it" if film.sound is False else "",
-    ]
-    print(f"oneglance: {'; '.join(filter(None, words))}", file=sys.stderr)
-    if film.broken:
-        print(f"oneglance: {film.broken}", file=sys.stderr)
+    print(stylize_text.video_line(str(source), str(out), result, as_json=o.json))
+    print(f"oneglance: {stylize_text.video_summary(out, result, time.monotonic() - begun)}", file=sys.stderr)
+    if result.broken:
+        print(f"oneglance: {result.broken}", file=sys.stderr)
         o.status = 1
-
-
-def _told(source: Path | None, out: Path | None, picture: StylizedPicture, o: Options) -> str:
-    """A line about a picture that came out."""
-    if not o.json:
-        return f"{out or PIPE}: {show.as_text(picture)}"
-    about = StylizedPicture()
-    about.CopyFrom(picture)
-    about.ClearField("image")
-    return json.dumps({"in": str(source or PIPE), "out": str(out or PIPE), **_fields(about, "image")})
-
-
-def _film_told(source: Path, out: Path, film: "Film", o: Options) -> str:
-    """A line about a video that came out."""
-    assert film.frame is not None
-    if not o.json:
-        by = f"by stylizer {film.frame.stylizer_digest[:12]} on {film.frame.execution_provider}"
-        return f"{out}: {film.frames} frames, {film.width} x {film.height} h264, {by}"
-    about = {"frames": film.frames, "seconds": round(film.seconds, 3), "width": film.width, "height": film.height}
-    rest = _fields(film.frame, "image", "format", "width", "height")
-    return json.dumps({"in": str(source), "out": str(out), **about, "sound": film.sound, **rest})
-
-
-def _fields(message: Message, *left_out: str) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(show.as_json(message))
-    return {name: value for name, value in fields.items() if name not in left_out}
 
 
 def _styles(given: list[tuple[str, float | None]]) -> str | Mapping[str, float]:
@@ -269,10 +259,3 @@ def _style(text: str) -> tuple[str, float | None]:
         return name, float(weight) if equals else None
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is neither NAME nor NAME=WEIGHT") from error
-
-
-def _whole(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 64:
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 to 64")
-    return number

@@ -1,9 +1,8 @@
-"""The console: a web page to look at and work with. A client of the server like any other: all it knows comes over
-oneglance.v1.
+"""The web server of the console: it serves pages, and receives their pictures.
 
-A photo is posted to it as the raw body of a request, read into memory, and kept until the page's next one or its end,
-so that a face can be enrolled from it; the page shows the browser's own copy. So is a picture that is repainted, with
-what became of it, which the browser fetches from here. Nothing is written to disk.
+A picture arrives as the raw body of a request. It is kept in memory until the page's next picture or the page's end, so
+that a face can be enrolled from it; the page shows the browser's own copy. The browser fetches a stylized picture from
+here. Nothing is written to disk.
 """
 
 import socket
@@ -18,19 +17,18 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from oneglance.client.async_client import LOOPBACK, AsyncClient
-from oneglance_apps.console.desk import MAX_PICTURE_BYTES
 from oneglance_apps.console.page import EYE, Page
+from oneglance_apps.console.page_state import MAX_PICTURE_BYTES
 
-# A phone that was locked for a moment finds its page as it left it.
-RECONNECT_SECONDS = 60.0
-PAINTING_SECONDS = 900.0  # a picture of many tiles takes its time
+RECONNECT_SECONDS = 60.0  # a page is kept so long for a browser that lost its connection, as a locked phone does
+PAINTING_SECONDS = 900.0  # timeout of a stylization; a picture of many tiles takes long
 
 
 def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serving: Callable[[str], None]) -> None:
     """Serve pages for the server at ``server`` on a listening socket, until SIGTERM or SIGINT.
 
-    ``own_host_only``: answer only requests for a loopback name, so that no website can pass for this one by pointing
-    its own name here. ``on_serving`` is told the URL.
+    own_host_only: answer only requests for a loopback name, so that a website can't reach the console by pointing its
+    own name to this address (DNS rebinding). on_serving: called with the URL.
     """
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -55,16 +53,16 @@ def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serv
 
     @app.middleware("http")
     async def own_site_only(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        # Every page takes memory for a minute: other websites may not make them.
+        # Every page uses memory for a minute, so other websites must not open pages.
         if request.url.path == "/" and request.headers.get("sec-fetch-site") == "cross-site":
             return Response("Open this page by its address, not from another website.\n", 403, media_type="text/plain")
         return await call_next(request)
 
-    # A page's id is a random UUID that only its own browser was told.
-    @app.post("/pages/{page_id}/{what}")
+    # The id of a page is a random UUID that only its browser knows.
+    @app.post("/pages/{page_id}/{event}")
     async def post(
         page_id: str,
-        what: str,
+        event: str,
         request: Request,
         person: str = "",
         mated: bool = False,
@@ -79,26 +77,26 @@ def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serv
         except ClientDisconnect:  # another picture was chosen, or the page was closed
             return Response(status_code=400)
         with page.client:
-            if what == "photo":
+            if event == "photo":
                 await page.look.look_at(body)
-            elif what == "probe":
+            elif event == "probe":
                 await page.threshold.measure_one(body, person, mated=mated)
-            elif what == "measure":
+            elif event == "measure":
                 page.threshold.begin_measure(pictures)
-            elif what == "measured":
+            elif event == "measured":
                 await page.threshold.end_measure()
-            elif what == "picture":
+            elif event == "picture":
                 await page.stylize.take(body, name)
         return Response(status_code=204)
 
     @app.get("/pages/{page_id}/stylized/{number}")
     async def stylized(page_id: str, number: int) -> Response:
         page = pages.get(page_id)
-        painted = page.stylize.painted if page else None
-        if page is None or painted is None or number != page.stylize.number:
+        result = page.stylize.result if page else None
+        if page is None or result is None or number != page.stylize.number:
             return Response(status_code=404)
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return Response(painted.picture.image, media_type=painted.media_type, headers=headers)
+        return Response(result.picture.image, media_type=result.media_type, headers=headers)
 
     ui.run_with(
         app,
@@ -114,7 +112,7 @@ def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serv
 
 
 async def _read(request: Request) -> bytes | None:
-    """The body, in memory; None when it is larger than any server takes."""
+    """The body of a request; None when it is larger than any server accepts."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)

@@ -1,42 +1,26 @@
-"""What a threshold costs: rates from distances, and their charts as ECharts options."""
+"""What a threshold costs, as charts: ECharts options."""
 
-import math
-from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-# On light and dark alike.
+from oneglance_core.measures import DetPoint
+
+# Readable on light and dark backgrounds.
 MATED, STRANGERS, SOFT = "#2a8fa5", "#d4691f", "#8b8478"
 _PERCENT = "(share) => `${+(100 * share).toPrecision(3)} %`"
 
 
-def rates(tau: float, strangers: Sequence[float], mates: Sequence[float]) -> tuple[float, float]:
-    """FPIR and FNIR at ``tau``."""
-    return bisect_right(strangers, tau) / len(strangers), 1 - bisect_right(mates, tau) / len(mates)
-
-
-def det_points(
-    strangers: Sequence[float], mates: Sequence[float], at_most: int = 400
-) -> list[tuple[float, float, float]]:
-    """(tau, FPIR, FNIR) at every distance that changes either, rising; thinned to about ``at_most``.
-
-    Both sorted: each stranger's distance to its nearest subject, and each mated probe's to its mate, infinite where
-    somebody else was nearer. Neither empty.
-    """
-    taus = sorted({0.0, *strangers, *mates} - {math.inf})
-    step = math.ceil(len(taus) / at_most)
-    return [(tau, *rates(tau, strangers, mates)) for tau in sorted({*taus[::step], taus[-1]})]
-
-
 def det_options(
-    points: Sequence[tuple[float, float, float]],
+    points: Sequence[DetPoint],
     now: tuple[float, float] | None,
     tau: float | None,
     floors: tuple[float, float],
 ) -> dict[str, Any]:
-    """ECharts options of a DET curve on logarithmic axes, with the present tau marked at ``now`` (FPIR, FNIR).
+    """ECharts options of a DET curve on logarithmic axes.
 
-    Rates of 0 have no logarithm and are drawn at ``floors``, half a probe.
+    now: FPIR and FNIR at the present ``tau``, which are marked; None: no mark.
+    floors: where rates of 0, which have no logarithm, are drawn: half a probe.
     """
 
     def place(fpir: float, fnir: float) -> list[float]:
@@ -49,7 +33,7 @@ def det_options(
     options["series"] = [
         {
             "type": "line",
-            "data": [place(fpir, fnir) for _, fpir, fnir in points],
+            "data": [place(point.fpir, point.fnir) for point in points],
             "showSymbol": False,
             "lineStyle": {"color": MATED, "width": 2},
         },
@@ -70,12 +54,11 @@ def det_options(
     return options
 
 
-def rate_options(points: Sequence[tuple[float, float, float]], tau: float | None) -> dict[str, Any]:
-    """ECharts options of FPIR and FNIR over tau, with the present one marked."""
+def rate_options(points: Sequence[DetPoint], tau: float | None) -> dict[str, Any]:
+    """ECharts options of FPIR and FNIR over tau, with a mark at the present ``tau``."""
     options = _chart("τ", "")
     # The rates stay as they are beyond the last distance.
-    end = max(points[-1][0], 1.2 * (tau or 0), 1e-6)
-    points = [*points, (end, *points[-1][1:])]
+    points = [*points, replace(points[-1], tau=max(points[-1].tau, 1.2 * (tau or 0), 1e-6))]
     options["xAxis"] |= {"type": "value", "min": 0}
     options["yAxis"] |= {"type": "value", "min": 0, "max": 1, "axisLabel": {"color": SOFT, ":formatter": _PERCENT}}
     options["legend"] = {"top": 0, "right": 12, "icon": "roundRect", "textStyle": {"color": SOFT}}
@@ -84,12 +67,15 @@ def rate_options(points: Sequence[tuple[float, float, float]], tau: float | None
             "type": "line",
             "step": "end",
             "name": name,
-            "data": [[point[0], point[column]] for point in points],
+            "data": [[point.tau, rate] for point, rate in zip(points, rates, strict=True)],
             "showSymbol": False,
             "color": color,
             "lineStyle": {"width": 2},
         }
-        for name, column, color in (("FPIR", 1, STRANGERS), ("FNIR", 2, MATED))
+        for name, rates, color in (
+            ("FPIR", [point.fpir for point in points], STRANGERS),
+            ("FNIR", [point.fnir for point in points], MATED),
+        )
     ]
     if tau is not None:
         options["series"][0]["markLine"] = {

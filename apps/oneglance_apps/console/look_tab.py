@@ -1,48 +1,42 @@
-"""The tab that looks at a photo: who is in it, and enrolling from it."""
+"""The tab that identifies the faces of a photo, and enrolls one of them."""
 
 from dataclasses import dataclass
 
 from nicegui import ui
 
 from oneglance.client.errors import OneglanceError
-from oneglance.client.requests import photo
 from oneglance.v1.common_pb2 import Candidate, Example
 from oneglance.v1.face_pb2 import Face, Photo
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResponse, IdentifyResult
-from oneglance_apps.console.desk import TOO_LARGE, Desk, say
-from oneglance_apps.console.parts import (
-    counted,
-    draw_box,
-    draw_candidate,
-    draw_entry,
-    draw_thumb,
-    expected_words,
-    parse_labels,
-    quality_words,
-    source_words,
-)
+from oneglance_apps.console.elements import draw_box, draw_candidate, draw_entry, draw_thumb
+from oneglance_apps.console.page_state import TOO_LARGE, PageState
+from oneglance_apps.console.wording import expected_fpir_text, quality_text, source_text
+from oneglance_apps.text import counted, distance, short_digest
 
 CANDIDATES = 3
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A face of the photo, or a picture that is no photo; ``result`` is None when nobody was looked for."""
+class FaceResult:
+    """A face and its answer.
+
+    face: None when the whole picture is the probe. answer: None when the face was found, but not identified.
+    """
 
     face: Face | None
-    result: IdentifyResult | None
+    answer: IdentifyResult | None
 
     @property
     def identified(self) -> bool:
-        return self.result is not None and self.result.decision == DECISION_IDENTIFIED
+        return self.answer is not None and self.answer.decision == DECISION_IDENTIFIED
 
     @property
     def nearest(self) -> Candidate | None:
-        return self.result.candidates[0] if self.result and self.result.candidates else None
+        return self.answer.candidates[0] if self.answer and self.answer.candidates else None
 
     @property
     def caption(self) -> str:
-        who = "face" if self.result is None else self.result.subject_id if self.identified else "unknown"
+        who = "face" if self.answer is None else self.answer.subject_id if self.identified else "unknown"
         if self.nearest is None:
             return who
         nearest = "" if self.identified else f"{self.nearest.subject_id} "
@@ -50,18 +44,18 @@ class Seen:
 
 
 class LookTab:
-    """The photo that one page looks at, and who is seen in it."""
+    """One page's photo, the results of its faces, and the chosen face (its number; None: none)."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, state: PageState) -> None:
+        self._state = state
         self.refusal: ui.label
         self.picture: bytes | None = None
-        self.seen: list[Seen] = []
+        self.results: list[FaceResult] = []
         self.chosen: int | None = None
 
-    def forget(self) -> None:
-        """Show nothing of a gallery."""
-        self.seen, self.chosen, self.refusal.text = [], None, ""
+    def clear(self) -> None:
+        """Show nothing, until a gallery is known. The photo is kept."""
+        self.results, self.chosen, self.refusal.text = [], None, ""
         self.render()
 
     def build(self) -> None:
@@ -80,7 +74,7 @@ class LookTab:
                     )
                     ui.button("Use the camera").props("outline no-caps").on(
                         "click",
-                        lambda event: say(self.refusal, event.args),
+                        lambda event: self.refusal.set_text(event.args),
                         js_handler="() => oneglance.takePhoto(emit)",
                     )
                     self.small_faces = ui.switch("small faces, too", on_change=self.look_again).props("dense")
@@ -97,52 +91,50 @@ class LookTab:
                 self.basis = ui.element("dl").classes("basis")
 
     async def look_at(self, picture: bytes | None) -> None:
-        """Identify who is in a picture; None is one that was too large to take."""
+        """Identify the faces of a picture. None: one that is too large."""
         self.picture = picture
         await self.look_again()
         if picture is None:
-            say(self.refusal, TOO_LARGE)
+            self.refusal.text = TOO_LARGE
 
     async def look_again(self) -> None:
-        """The same picture again, as of now."""
-        picture, gallery, answer = self.picture, self._desk.gallery, None
-        self.seen, self.chosen = [], None
+        """Identify the same picture again, with the present gallery and settings."""
+        picture, gallery, answer = self.picture, self._state.gallery, None
+        self.results, self.chosen = [], None
         if picture and gallery:
-            with self._desk.refusals(self.refusal):
-                # Without a tau nobody can be identified; the distances are worth seeing all the same.
-                answer = await self._desk.api.identify(
+            with self._state.errors_shown_in(self.refusal):
+                # Without a tau nobody can be identified, but the distances are shown.
+                answer = await self._state.api.identify(
                     gallery.id,
                     self._example(picture),
                     max_candidates=CANDIDATES,
-                    tau=None if self._desk.tau is not None else 0.0,
+                    tau=None if self._state.tau is not None else 0.0,
                 )
-        if picture is not self.picture or (gallery and not self._desk.is_shown(gallery)):
-            return  # a later photo, or another gallery, came first
+        if picture is not self.picture or (gallery and not self._state.is_shown(gallery)):
+            return  # another photo or gallery was chosen meanwhile
         if answer:
-            self.seen = [Seen(r.face if r.HasField("face") else None, r) for r in answer.results]
+            self.results = [FaceResult(r.face if r.HasField("face") else None, r) for r in answer.results]
         self.render(answer)
 
     def _example(self, picture: bytes, face: Face | None = None) -> Example:
-        if self._desk.encoder is None or not self._desk.encoder.takes_photos:
-            return Example(image=picture)
-        which = (face.box.x, face.box.y, face.box.width, face.box.height) if face else None
-        return photo(picture, which, "always" if self.small_faces.value else "when-none")
+        box = (face.box.x, face.box.y, face.box.width, face.box.height) if face else None
+        return self._state.example(picture, box, "always" if self.small_faces.value else "when-none")
 
     def render(self, answer: IdentifyResponse | None = None) -> None:
         self.summary.text = self._summary(answer)
-        self.enroll_form.visible = bool(self.picture and self._desk.gallery)
+        self.enroll_form.visible = bool(self.picture and self._state.gallery)
         self._render_faces(answer.photos[0] if answer and 0 in answer.photos else None)
         self.basis.clear()
         if answer:
             provenance = answer.provenance
-            model = self._desk.models.get(provenance.encoder_digest)
+            model = self._state.models.get(provenance.encoder_digest)
             with self.basis:
-                if self._desk.tau is not None:
-                    draw_entry("τ", f"{answer.threshold.tau:.4f}, {source_words(answer.threshold)}")
-                    draw_entry("expected FPIR", expected_words(answer.threshold, provenance.gallery_size))
+                if self._state.tau is not None:
+                    draw_entry("τ", f"{distance(answer.threshold.tau)}, {source_text(answer.threshold)}")
+                    draw_entry("expected FPIR", expected_fpir_text(answer.threshold, provenance.gallery_size))
                 draw_entry(
                     "encoder",
-                    f"{model.name if model else 'not loaded'} {provenance.encoder_digest[:12]}"
+                    f"{model.name if model else 'not loaded'} {short_digest(provenance.encoder_digest)}"
                     f" on {provenance.execution_provider}",
                 )
                 draw_entry(
@@ -150,51 +142,52 @@ class LookTab:
                 )
 
     def _summary(self, answer: IdentifyResponse | None) -> str:
-        if self._desk.gallery is None:
-            return "No gallery is there yet. Create one first." if self._desk.names == [] else ""
+        if self._state.gallery is None:
+            return "No gallery is there yet. Create one first." if self._state.names == [] else ""
         if answer is None:
             return "" if self.picture else "Who is it?"
         if not answer.results:
-            seen = answer.photos[0]
+            photo = answer.photos[0]
             return (
-                f"No face in these {seen.width} × {seen.height} pixels. The smallest searched for is "
-                f"{seen.smallest_face:.0f} pixels wide."
+                f"No face in these {photo.width} × {photo.height} pixels. The smallest face searched for is "
+                f"{photo.smallest_face:.0f} pixels wide."
             )
-        known = sum(seen.identified for seen in self.seen)
-        if self.seen[0].face is None:
-            words = "Identified." if known else "Unknown."
+        known = sum(result.identified for result in self.results)
+        if self.results[0].face is None:
+            text = "Identified." if known else "Unknown."
         else:
-            words = f"{counted(len(self.seen), 'face')}: {known} identified, {len(self.seen) - known} unknown."
+            text = f"{counted(len(self.results), 'face')}: {known} identified, {len(self.results) - known} unknown."
         if answer.photos.get(0, Photo()).faces_truncated:
-            words += " More faces were found than the server answers for."
-        if self._desk.tau is None:
-            words += " There is no τ yet, so nobody can be identified: set one under Threshold."
-        return words
+            text += " More faces were found than the server answers for."
+        if self._state.tau is None:
+            text += " There is no τ yet, so nobody can be identified: set one under Threshold."
+        return text
 
-    def _render_faces(self, seen_in: Photo | None) -> None:
+    def _render_faces(self, photo: Photo | None) -> None:
         self.boxes.clear()
         self.cards.clear()
-        distances = [c.distance for s in self.seen if s.result for c in s.result.candidates]
-        scale = max(2 * (self._desk.tau or 0), 1.05 * max(distances, default=0), 1e-9)
-        if seen_in:
-            self.boxes.style(f"aspect-ratio: {seen_in.width}/{seen_in.height}")
-        for number, seen in enumerate(self.seen):
-            state = "known" if seen.identified else "unknown"
-            if seen.face and seen_in:
+        distances = [c.distance for shown in self.results if shown.answer for c in shown.answer.candidates]
+        scale = max(2 * (self._state.tau or 0), 1.05 * max(distances, default=0), 1e-9)
+        if photo:
+            self.boxes.style(f"aspect-ratio: {photo.width}/{photo.height}")
+        for number, shown in enumerate(self.results):
+            state = "known" if shown.identified else "unknown"
+            if shown.face and photo:
                 with self.boxes:
-                    draw_box(seen.face, seen_in, seen.caption, state).on("click", lambda _, n=number: self._choose(n))
+                    box = draw_box(shown.face, photo, shown.caption, state)
+                    box.on("click", lambda _, n=number: self._choose(n))
             with self.cards, ui.element("li").classes(f"card {state}") as card:
-                if seen.face and seen_in:
+                if shown.face and photo:
                     card.on("click", lambda _, n=number: self._choose(n))
-                    draw_thumb(seen.face, seen_in)
+                    draw_thumb(shown.face, photo)
                 with ui.element("div").classes("text"):
-                    ui.label(seen.caption.partition(" · ")[0]).classes("decision")
-                    for candidate in seen.result.candidates if seen.result else ():
-                        draw_candidate(candidate, self._desk.tau, scale)
-                    if seen.nearest is None:
-                        ui.label("Nobody is enrolled." if seen.result else "Choose it to enroll it.").classes("soft")
-                    if seen.face:
-                        ui.label(quality_words(seen.face)).classes("soft")
+                    ui.label(shown.caption.partition(" · ")[0]).classes("decision")
+                    for candidate in shown.answer.candidates if shown.answer else ():
+                        draw_candidate(candidate, self._state.tau, scale)
+                    if shown.nearest is None:
+                        ui.label("Nobody is enrolled." if shown.answer else "Choose it to enroll it.").classes("soft")
+                    if shown.face:
+                        ui.label(quality_text(shown.face)).classes("soft")
         self._render_choice()
 
     def _choose(self, number: int) -> None:
@@ -206,36 +199,40 @@ class LookTab:
             for number, element in enumerate(group):
                 element.classes(**{"add" if number == self.chosen else "remove": "chosen"})
         if self.chosen is not None:
-            self.target.text = f"Enroll face {self.chosen + 1} of {len(self.seen)}"
-        elif len(self.seen) > 1:
+            self.target.text = f"Enroll face {self.chosen + 1} of {len(self.results)}"
+        elif len(self.results) > 1:
             self.target.text = "Enroll: choose a face"
         else:
-            self.target.text = (
-                "Enroll this face" if self._desk.encoder and self._desk.encoder.takes_photos else "Enroll this picture"
-            )
+            self.target.text = "Enroll this face" if self._state.takes_photos else "Enroll this picture"
 
     async def _enroll(self) -> None:
-        gallery = self._desk.gallery
+        gallery = self._state.gallery
         if not self.picture or not gallery:
             return
-        face = self.seen[self.chosen].face if self.chosen is not None else None
+        face = self.results[self.chosen].face if self.chosen is not None else None
         try:
-            with self._desk.refusals(self.refusal, reraise=True):
-                answer = await self._desk.api.enroll(
+            with self._state.errors_shown_in(self.refusal, reraise=True):
+                answer = await self._state.api.enroll(
                     gallery.id,
                     self.name.value.strip(),
                     self._example(self.picture, face),
-                    labels=parse_labels(self.labels.value),
+                    labels=_labels(self.labels.value),
                 )
         except OneglanceError as error:
-            if error.photo is not None and error.photo.faces and self._desk.is_shown(gallery):
-                if len(self.seen) != len(error.photo.faces):
-                    self.seen, self.chosen = [Seen(face, None) for face in error.photo.faces], None
+            if error.photo is not None and error.photo.faces and self._state.is_shown(gallery):
+                if len(self.results) != len(error.photo.faces):
+                    self.results, self.chosen = [FaceResult(face, None) for face in error.photo.faces], None
                     self._render_faces(error.photo)
                 self.boxes.classes("asked")
             return
         ui.notify(f"{answer.subject_id}: {'enrolled' if answer.created else 'one more encoding'}", type="positive")
         self.name.value = self.labels.value = ""
         self.boxes.classes(remove="asked")
-        await self._desk.refresh()
+        await self._state.refresh()
         await self.look_again()
+
+
+def _labels(text: str) -> dict[str, str]:
+    """The labels in ``key=value, key=value``."""
+    pairs = (part.partition("=") for part in text.split(",") if part.strip())
+    return {key.strip(): value.strip() for key, _, value in pairs}

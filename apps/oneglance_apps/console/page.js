@@ -1,10 +1,10 @@
-// What a page needs the browser for: pictures. They go to the console as the raw body of a request, and are shown from
-// the browser's own copy.
+// Pictures: each is sent to the console as the raw body of a request, and shown from the browser's own copy.
 const oneglance = {
-  page: "", // set by app.py: names this page in requests
+  page: "", // set by page.py: the id of this page in requests
+  suffixes: [], // set by page.py: of picture files
   shown: null, // object URL of the photo
-  painted: null, // object URL of the picture that is repainted
-  sending: null, // ends the sending of it
+  painted: null, // object URL of the picture to stylize
+  sending: null, // AbortController of its upload
 
   url(what, parameters = {}) {
     return `/pages/${oneglance.page}/${what}?${new URLSearchParams(parameters)}`;
@@ -23,7 +23,7 @@ const oneglance = {
     oneglance.choose({ accept: "image/*" }, ([file]) => file && oneglance.look(file));
   },
 
-  // Show a photo, and have the console look at it.
+  // Show a photo, and let the console identify its faces.
   async look(photo) {
     const stage = document.querySelector(".stage");
     const picture = stage.querySelector("img");
@@ -50,7 +50,7 @@ const oneglance = {
     oneglance.choose({ accept: "image/*" }, ([file]) => file && oneglance.paint(file));
   },
 
-  // Show a picture, and have the console repaint it.
+  // Show a picture, and let the console stylize it.
   async paint(picture) {
     const before = document.querySelector(".before");
     const image = before.querySelector("img");
@@ -59,7 +59,7 @@ const oneglance = {
     image.onerror = () => (before.dataset.state = "undrawn");
     image.onload = () => (before.dataset.state = "shown");
     image.src = oneglance.painted;
-    oneglance.sending?.abort(); // or a large picture could arrive after the one that was chosen after it
+    oneglance.sending?.abort(); // or a large picture could arrive after the next one
     oneglance.sending = new AbortController();
     const { signal } = oneglance.sending;
     try {
@@ -69,7 +69,7 @@ const oneglance = {
     }
   },
 
-  // A frame of the camera.
+  // Take a picture with the camera.
   async takePhoto(refuse, then = oneglance.look) {
     if (!navigator.mediaDevices) {
       return refuse("A browser lends its camera to pages on this machine (localhost) or over https only.");
@@ -101,14 +101,14 @@ const oneglance = {
     dialog.showModal();
   },
 
-  // A folder of PERSON/*.jpg, picture by picture, four on their way at a time.
+  // Send a folder of PERSON/*.jpg, four pictures at the same time.
   chooseProbes(mated) {
     oneglance.choose({ webkitdirectory: true }, async (files) => {
-      const pictures = files.filter((file) => /\.(png|jpe?g|webp|bmp|gif|tiff?|p[gp]m)$/i.test(file.name));
+      const pictures = files.filter(({ name }) => !name.startsWith(".") && oneglance.suffixes.some((s) => name.toLowerCase().endsWith(s)));
       const send = async () => {
         for (let file = pictures.shift(); file; file = pictures.shift()) {
           const folders = file.webkitRelativePath.split("/").slice(0, -1);
-          // Strangers right in the chosen folder are each a person of their own.
+          // A stranger's picture directly in the chosen folder shows a person of its own.
           const person = mated || folders.length > 1 ? folders.at(-1) : "";
           await fetch(oneglance.url("probe", { person, mated: mated ? 1 : 0 }), { method: "POST", body: file });
         }
@@ -122,7 +122,7 @@ const oneglance = {
 
 for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {
-    event.preventDefault(); // or the browser leaves the page for the file
+    event.preventDefault(); // or the browser opens the file instead of the page
     document.body.classList.toggle("dragging", type === "dragenter" || type === "dragover");
     const [file] = event.dataTransfer.files;
     if (type !== "drop" || !file) return;

@@ -1,6 +1,6 @@
-"""One browser's page: look at a photo, browse a gallery, judge and set its threshold, repaint pictures.
+"""One browser's page: a picker of galleries, and the tabs.
 
-What names, labels and errors say is only ever set as text, never as HTML.
+Names, labels and errors are set as text, never as HTML.
 """
 
 import json
@@ -9,11 +9,13 @@ from pathlib import Path
 from nicegui import Client, ui
 
 from oneglance.client.async_client import AsyncClient
-from oneglance_apps.console.desk import Desk
 from oneglance_apps.console.look_tab import LookTab
+from oneglance_apps.console.page_state import PageState
 from oneglance_apps.console.people_tab import PeopleTab
 from oneglance_apps.console.stylize_tab import StylizeTab
 from oneglance_apps.console.threshold_tab import ThresholdTab
+from oneglance_apps.text import is_encoder
+from oneglance_core.picture_files import PICTURE_SUFFIXES
 
 HERE = Path(__file__).parent
 RETRY_SECONDS = 2.0  # while the server doesn't answer
@@ -25,29 +27,32 @@ EYE = (
 
 
 class Page:
-    """What one browser sees: a picker of galleries, and tabs for the one that is picked.
+    """One browser's page.
 
-    ``api``: for calls that are answered soon. ``painter``: for stylization, which takes its time.
+    api: client for short calls. painter: client with a long timeout, for stylization.
     """
 
     def __init__(self, api: AsyncClient, painter: AsyncClient, client: Client) -> None:
         self.client = client
-        self.desk = Desk(api, lambda: self.picker.value)
-        self.look = LookTab(self.desk)
-        self.people = PeopleTab(self.desk, self.look.look_again)
-        self.threshold = ThresholdTab(self.desk, self.look.look_again)
-        self.stylize = StylizeTab(painter, client.id, self.desk.words)
+        self.state = PageState(api, lambda: self.picker.value)
+        self.look = LookTab(self.state)
+        self.people = PeopleTab(self.state, self.look.look_again)
+        self.threshold = ThresholdTab(self.state, self.look.look_again)
+        self.stylize = StylizeTab(painter, client.id, self.state.error_text)
 
     async def build(self) -> None:
         ui.add_head_html(f"<style>{(HERE / 'page.css').read_text()}</style>")
-        script = (HERE / "page.js").read_text() + f"oneglance.page = {json.dumps(self.client.id)};"
+        script = (HERE / "page.js").read_text() + "".join(
+            f"oneglance.{name} = {json.dumps(value)};"
+            for name, value in (("page", self.client.id), ("suffixes", PICTURE_SUFFIXES))
+        )
         ui.add_body_html(f"<script>{script}</script>")
         with ui.element("header").classes("top"):
             ui.html(f"{EYE}<span>oneglance</span>", sanitize=False).classes("name")
             self.picker = ui.select([], label="gallery", on_change=self._pick).props("dense outlined options-dense")
             self.picker.classes("picker")
             ui.button("New gallery", on_click=self._new_gallery).props("flat no-caps dense").classes("new-gallery")
-        self.desk.trouble = ui.label().classes("refusal trouble")
+        self.state.page_refusal = ui.label().classes("refusal trouble")
         with ui.tabs().props("no-caps align=left inline-label narrow-indicator") as tabs:
             for name in ("Look", "People", "Threshold", "Stylize"):
                 ui.tab(name)
@@ -62,33 +67,33 @@ class Page:
             with ui.element("main").bind_visibility_from(tabs, "value", value=name):
                 build()
         self.retry = ui.timer(RETRY_SECONDS, lambda: self._load(self.picker.value), immediate=False)
-        self._render_nothing()
+        self._clear()
         await self._load()
 
     async def _load(self, choose: str | None = None) -> None:
-        desk = self.desk
-        desk.names = None
-        with desk.refusals(desk.trouble):
-            desk.models = {model.digest: model for model in await desk.api.list_models()}
-            desk.names = [gallery.id async for gallery in desk.api.list_galleries()]
-        self.retry.active = desk.names is None
-        if desk.names is not None:
-            first = next(iter(desk.names), None)
-            self.picker.set_options(desk.names, value=choose if choose in desk.names else first)
-            if not desk.names:
+        state = self.state
+        state.names = None
+        with state.errors_shown_in(state.page_refusal):
+            state.models = {model.digest: model for model in await state.api.list_models()}
+            state.names = [gallery.id async for gallery in state.api.list_galleries()]
+        self.retry.active = state.names is None
+        if state.names is not None:
+            first = next(iter(state.names), None)
+            self.picker.set_options(state.names, value=choose if choose in state.names else first)
+            if not state.names:
                 self.look.render()
 
     async def _pick(self) -> None:
-        # Until the gallery that was picked is known there is none: nothing may be done to the one before.
-        self._render_nothing()
-        if await self.desk.refresh():
+        # Until the picked gallery is known there is none: no action may apply to the one before.
+        self._clear()
+        if await self.state.refresh():
             await self._show_gallery()
 
-    def _render_nothing(self) -> None:
-        self.desk.gallery = None
-        self.look.forget()
-        self.people.forget()
-        self.threshold.forget()
+    def _clear(self) -> None:
+        self.state.gallery = None
+        self.look.clear()
+        self.people.clear()
+        self.threshold.clear()
 
     async def _show_gallery(self) -> None:
         await self.look.look_again()
@@ -96,7 +101,7 @@ class Page:
         await self.threshold.show()
 
     async def _new_gallery(self) -> None:
-        encoders = {model.name: model.name for model in self.desk.models.values() if model.kind in ("", "encoder")}
+        encoders = {model.name: model.name for model in self.state.models.values() if is_encoder(model)}
         with ui.dialog() as dialog, ui.card().classes("dialog"):
             ui.label("New gallery").classes("title")
             name = ui.input("name").props("autofocus outlined dense")
@@ -106,8 +111,8 @@ class Page:
             refusal = ui.label().classes("refusal")
 
             async def create() -> None:
-                with self.desk.refusals(refusal):
-                    gallery = await self.desk.api.create_gallery(
+                with self.state.errors_shown_in(refusal):
+                    gallery = await self.state.api.create_gallery(
                         name.value.strip(), encoder=encoder.value or "", description=description.value
                     )
                     dialog.close()
@@ -120,13 +125,13 @@ class Page:
         dialog.open()
 
     async def _open_tab(self, tab: str) -> None:
-        if tab == "Stylize":  # it has nothing to do with galleries
+        if tab == "Stylize":  # independent of galleries
             await self.stylize.load()
             return
-        before = self.desk.gallery
-        if not await self.desk.refresh():
+        before = self.state.gallery
+        if not await self.state.refresh():
             return
-        if before is None:  # it could not be had when it was picked
+        if before is None:  # the server did not answer when it was picked
             await self._show_gallery()
         elif tab == "People":
             await self.people.list()

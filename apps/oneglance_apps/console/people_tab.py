@@ -5,26 +5,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from nicegui import ui
 
 from oneglance.v1.subject_pb2 import Subject
-from oneglance_apps.console.desk import Desk
-from oneglance_apps.console.parts import counted, draw_row, utc
+from oneglance_apps.console.elements import draw_row
+from oneglance_apps.console.page_state import PageState
+from oneglance_apps.console.wording import utc
+from oneglance_apps.text import counted
 
-SUBJECTS_AT_ONCE = 5000
-SUBJECTS_ON_A_PAGE = 25
+SUBJECTS_PER_LOAD = 5000
+SUBJECTS_PER_PAGE = 25
 
 
 class PeopleTab:
-    """``on_change`` is awaited when subjects were deleted."""
+    """``on_change`` is awaited when a subject was deleted."""
 
-    def __init__(self, desk: Desk, on_change: Callable[[], Awaitable[None]]) -> None:
-        self._desk = desk
+    def __init__(self, state: PageState, on_change: Callable[[], Awaitable[None]]) -> None:
+        self._state = state
         self._on_change = on_change
         self.subjects: list[Subject] = []
         self.listing: AsyncIterator[Subject] | None = None
         self.more_subjects = False
         self.subjects_from = 0
 
-    def forget(self) -> None:
-        """Show nothing of a gallery."""
+    def clear(self) -> None:
+        """Show nothing, until a gallery is known."""
         self.subjects, self.listing, self.more_subjects = [], None, False
         self.refusal.text = self.filter.value = ""
         self._render()
@@ -40,22 +42,22 @@ class PeopleTab:
             with ui.row().classes("actions"):
                 self.back = ui.button("Back", on_click=lambda: self._turn(-1)).props("flat no-caps dense")
                 self.next = ui.button("Next", on_click=lambda: self._turn(1)).props("flat no-caps dense")
-                self.more = ui.button(f"Load {SUBJECTS_AT_ONCE:,} more", on_click=self._load_more)
+                self.more = ui.button(f"Load {SUBJECTS_PER_LOAD:,} more", on_click=self._load_more)
                 self.more.props("flat no-caps dense")
 
     async def list(self) -> None:
         """Load the first subjects."""
-        if self._desk.gallery:
+        if self._state.gallery:
             self.subjects, self.subjects_from = [], 0
-            self.listing = self._desk.api.list_subjects(self._desk.gallery.id)
+            self.listing = self._state.api.list_subjects(self._state.gallery.id)
             await self._load_more()
 
     async def _load_more(self) -> None:
         listing, subjects = self.listing, self.subjects
         assert listing is not None
-        until = len(subjects) + SUBJECTS_AT_ONCE
+        until = len(subjects) + SUBJECTS_PER_LOAD
         more = False
-        with self._desk.refusals(self.refusal):
+        with self._state.errors_shown_in(self.refusal):
             async for subject in listing:
                 subjects.append(subject)
                 if len(subjects) >= until:
@@ -70,15 +72,15 @@ class PeopleTab:
         self._render()
 
     def _turn(self, pages: int) -> None:
-        self.subjects_from += pages * SUBJECTS_ON_A_PAGE
+        self.subjects_from += pages * SUBJECTS_PER_PAGE
         self._render()
 
     def _render(self) -> None:
         found = [s for s in self.subjects if s.id.startswith(self.filter.value or "")]
-        start, end = self.subjects_from, self.subjects_from + SUBJECTS_ON_A_PAGE
-        total = self._desk.gallery.subject_count if self._desk.gallery else 0
+        start, end = self.subjects_from, self.subjects_from + SUBJECTS_PER_PAGE
+        total = self._state.gallery.subject_count if self._state.gallery else 0
         loaded = "" if not self.more_subjects else f" of the first {len(self.subjects):,}, of {total:,} in all"
-        shown = f"{start + 1:,} to {min(end, len(found)):,} of " if len(found) > SUBJECTS_ON_A_PAGE else ""
+        shown = f"{start + 1:,} to {min(end, len(found)):,} of " if len(found) > SUBJECTS_PER_PAGE else ""
         self.count.text = f"{shown}{counted(len(found), 'subject')}{loaded}"
         self.back.visible, self.next.visible, self.more.visible = start > 0, end < len(found), self.more_subjects
         self.rows.clear()
@@ -94,7 +96,7 @@ class PeopleTab:
                     )
 
     async def _delete(self, subject: Subject) -> None:
-        gallery = self._desk.gallery
+        gallery = self._state.gallery
         if gallery is None:
             return
         with ui.dialog() as dialog, ui.card().classes("dialog"):
@@ -108,11 +110,11 @@ class PeopleTab:
         confirmed = await dialog
         dialog.delete()
         if confirmed:
-            with self._desk.refusals(self.refusal):
-                await self._desk.api.delete_subject(gallery.id, subject.id)
+            with self._state.errors_shown_in(self.refusal):
+                await self._state.api.delete_subject(gallery.id, subject.id)
                 at = self.subjects_from
-                await self._desk.refresh()
+                await self._state.refresh()
                 await self.list()
-                self.subjects_from = min(at, max(0, len(self.subjects) - 1) // SUBJECTS_ON_A_PAGE * SUBJECTS_ON_A_PAGE)
+                self.subjects_from = min(at, max(0, len(self.subjects) - 1) // SUBJECTS_PER_PAGE * SUBJECTS_PER_PAGE)
                 self._render()
                 await self._on_change()

@@ -1,11 +1,8 @@
 """The tab that repaints a picture: styles to choose from, two to blend, before and after side by side."""
 
-import asyncio
-import base64
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import PurePath
 
 import grpc
@@ -13,36 +10,23 @@ from nicegui import ui
 
 from oneglance.client.async_client import AsyncClient
 from oneglance.client.errors import FailedPreconditionError, OneglanceError
-from oneglance.v1.stylization_pb2 import (
-    PICTURE_FORMAT_JPEG,
-    PICTURE_FORMAT_PNG,
-    PICTURE_FORMAT_WEBP,
-    PictureFormat,
-    Style,
-    StylizedPicture,
-)
-from oneglance_apps.console.desk import TOO_LARGE
-from oneglance_apps.console.parts import counted, draw_entry
-from oneglance_apps.landscape import landscape, png
+from oneglance.v1.stylization_pb2 import Style, StylizedPicture
+from oneglance_apps.console.elements import draw_entry
+from oneglance_apps.console.page_state import TOO_LARGE
+from oneglance_apps.console.style_cards import StyleCards
+from oneglance_apps.picture_formats import SUFFIX_OF_FORMAT, format_name, media_type
+from oneglance_apps.text import counted, joined, short_digest
 
 NONE_LOADED = (
     "This server has no stylizer, so there is nothing to repaint pictures with. Start it with one among its --models."
 )
-MEDIA_TYPES: dict[PictureFormat.ValueType, tuple[str, str]] = {
-    PICTURE_FORMAT_PNG: ("image/png", ".png"),
-    PICTURE_FORMAT_JPEG: ("image/jpeg", ".jpg"),
-    PICTURE_FORMAT_WEBP: ("image/webp", ".webp"),
-}
 RETRY_SECONDS = 2.0  # while the server doesn't answer
 SIDES = {1024: "1024 pixels", 2048: "2048 pixels", 0: "as it is"}
-SAMPLE_HEIGHT = 120
-SAMPLE_SIDE = 180
-SAMPLES = 32  # styles that get a picture of their own
 
 
 @dataclass(frozen=True)
-class Painted:
-    """What is shown after. ``name``: of the file, when it is downloaded."""
+class StylizedResult:
+    """The picture that is shown after. ``name``: its file name for the download. ``seconds``: what the call took."""
 
     picture: StylizedPicture
     styles: list[Style]
@@ -51,31 +35,28 @@ class Painted:
 
     @property
     def media_type(self) -> str:
-        return MEDIA_TYPES[self.picture.format][0]
+        return media_type(format_name(self.picture.format))
 
 
 class StylizeTab:
-    """One page's. ``api`` should wait long enough for a large picture; ``words`` puts a refusal in words.
+    """One page's stylization. The picture and its result are kept in memory until the next one, or the page's end.
 
-    The picture and what became of it are kept in memory until the next one, or the page's end.
+    api: client with a timeout long enough for a large picture. error_text: gives the text of an error for people.
+    result, number: what is shown after, and its number in the address that the browser fetches it from.
     """
 
-    def __init__(self, api: AsyncClient, page_id: str, words: Callable[[OneglanceError], str]) -> None:
-        self.painted: Painted | None = None
-        self.number = 0  # of ``painted``, for its address
+    def __init__(self, api: AsyncClient, page_id: str, error_text: Callable[[OneglanceError], str]) -> None:
+        self.result: StylizedResult | None = None
+        self.number = 0
         self._api = api
         self._page_id = page_id
-        self._words = words
+        self._error_text = error_text
         self.refusal: ui.label
-        self._styles: list[Style] = []
-        self._chosen: list[Style] = []
+        self._cards = StyleCards(api, self._paint)
         self._picture: bytes | None = None
         self._name = ""
-        self._wanted = 0  # how often a painting was asked for
+        self._wanted = 0  # how many times ``_paint`` was called
         self._painting = False
-        self._sampling = 0
-        self._sampled: bytes | None = None  # whose small pictures the styles have; None for our own
-        self._cards: list[ui.element] = []
 
     def build(self) -> None:
         self.none = ui.label(NONE_LOADED).classes("no-stylizer")
@@ -86,7 +67,7 @@ class StylizeTab:
                     ui.label("Drop a picture here").classes("title")
                     ui.label("This browser can't show the format; the server may read it.").classes("undrawn-note")
                 with ui.element("figure").classes("after") as self.after:
-                    self.result = ui.element("img").props('alt="the picture, stylized"')
+                    self.image = ui.element("img").props('alt="the picture, stylized"')
                     self.hint = ui.label("and see it here in another style").classes("soft")
             with ui.row().classes("actions"):
                 ui.button("Choose a picture").props("unelevated no-caps").on(
@@ -102,92 +83,70 @@ class StylizeTab:
                     ui.label("Download")
                 self.about = ui.label().classes("soft about")
             self.refusal = ui.label().classes("refusal")
-            with ui.element("div").classes("knobs"):
-                with ui.element("div").classes("knob"):
-                    self.strength_words = ui.label()
-                    self.strength = ui.slider(min=0, max=100, step=1, value=100)
-                    self.strength.on("change", self._paint).props('aria-label="strength"')
-                    self.strength_words.bind_text_from(self.strength, "value", lambda share: f"strength {share} %")
-                self.keep_colors = ui.switch("keep colours", on_change=self._paint).props("dense")
-                self.blend = ui.switch("blend two", on_change=self._blend_switched).props("dense")
-                self.side = ui.select(SIDES, value=1024, label="longer side", on_change=self._paint)
-                self.side.props("dense outlined options-dense").classes("side")
-            with ui.element("div").classes("knob blend") as self.blending:
-                self.share_words = ui.label()
-                self.share = ui.slider(min=0, max=100, step=1, value=50).props('aria-label="share of the second style"')
-                self.share.on_value_change(self._tell_shares).on("change", self._paint)
-            self.choices = ui.element("div").classes("styles")
+            self._build_settings()
+            self._cards.build()
             self.basis = ui.element("dl").classes("origins")
         self.all.visible = self.none.visible = False
         self.retry = ui.timer(RETRY_SECONDS, self.load, active=False, immediate=False)
         self._render()
 
+    def _build_settings(self) -> None:
+        with ui.element("div").classes("knobs"):
+            with ui.element("div").classes("knob"):
+                strength_text = ui.label()
+                self.strength = ui.slider(min=0, max=100, step=1, value=100)
+                self.strength.on("change", self._paint).props('aria-label="strength"')
+                strength_text.bind_text_from(self.strength, "value", lambda share: f"strength {share} %")
+            self.keep_colors = ui.switch("keep colours", on_change=self._paint).props("dense")
+            self.blend = ui.switch("blend two", on_change=self._blend_switched).props("dense")
+            self.side = ui.select(SIDES, value=1024, label="longer side", on_change=self._paint)
+            self.side.props("dense outlined options-dense").classes("side")
+        with ui.element("div").classes("knob blend") as self.blending:
+            self.shares_text = ui.label()
+            self.share = ui.slider(min=0, max=100, step=1, value=50).props('aria-label="share of the second style"')
+            self.share.on_value_change(self._render_shares).on("change", self._paint)
+
     async def load(self) -> None:
-        """Ask for the styles; called again whenever they may have changed."""
+        """Fetch the styles. Called whenever they may have changed."""
         try:
             styles = await self._api.list_styles()
         except OneglanceError as error:
             unimplemented = error.code is grpc.StatusCode.UNIMPLEMENTED  # a server older than stylization
-            self.none.text = NONE_LOADED if unimplemented else self._words(error)
+            self.none.text = NONE_LOADED if unimplemented else self._error_text(error)
             self.all.visible, self.none.visible = False, True
             self.retry.active = not unimplemented
             return
         self.retry.active = False
         self.none.text = NONE_LOADED
         self.all.visible, self.none.visible = bool(styles), not styles
-        if styles != self._styles:
-            self._styles, self._chosen = styles, styles[:1]
-            self._draw_cards()
-            await self._sample()
+        if styles != self._cards.styles:
+            self._cards.set_styles(styles)
+            self._render()
+            await self._cards.sample(self._picture)
 
     async def take(self, picture: bytes | None, name: str) -> None:
-        """Repaint another picture, of a file called ``name``; None is one that was too large to take."""
-        self._picture, self._name, self.painted = picture, name, None
+        """Repaint another picture, from a file called ``name``. None: one that is too large."""
+        self._picture, self._name, self.result = picture, name, None
         self.refusal.text = TOO_LARGE if picture is None else ""
         await self._paint()
 
-    def _draw_cards(self) -> None:
-        self.choices.clear()
-        self._cards = []
-        several = len({style.stylizer_digest for style in self._styles}) > 1
-        with self.choices:
-            for style in self._styles:
-                with ui.element("button").classes("style").props('type="button"') as card:
-                    ui.element("img").props('alt=""')
-                    ui.label(style.name).classes("decision")
-                    ui.label(style.title).classes("soft")
-                    ui.label(style.license).classes("soft license")
-                    if several:
-                        ui.label(f"stylizer {style.stylizer}").classes("soft")
-                card.on("click", lambda _, s=style: self._choose(s))
-                self._cards.append(card)
-        self._render()
-
-    async def _choose(self, style: Style) -> None:
-        same = [other for other in self._chosen if other.stylizer_digest == style.stylizer_digest]
-        if not self.blend.value:
-            self._chosen = [style]
-        elif style in same:
-            self._chosen = [other for other in same if other != style] or [style]
-        else:  # a blend is of two, and of one stylizer
-            self._chosen = [*same[-1:], style]
-        await self._paint()
-
     async def _blend_switched(self) -> None:
-        if not self.blend.value and len(self._chosen) > 1:
-            self._chosen = self._chosen[:1]
+        self._cards.blending = self.blend.value
+        if not self.blend.value and len(self._cards.chosen) > 1:
+            self._cards.chosen = self._cards.chosen[:1]
             await self._paint()
         self._render()
 
     @property
     def _weights(self) -> dict[str, float]:
-        if len(self._chosen) < 2:
-            return {style.name: 1.0 for style in self._chosen}
+        chosen = self._cards.chosen
+        if len(chosen) < 2:
+            return {style.name: 1.0 for style in chosen}
         second = self.share.value / 100
-        return {self._chosen[0].name: 1 - second, self._chosen[1].name: second}
+        return {chosen[0].name: 1 - second, chosen[1].name: second}
 
     async def _paint(self) -> None:
-        """Repaint with what is chosen now. One call at a time: of what is asked for meanwhile the last follows it."""
+        """Repaint with the present choice. One call at a time; requests made meanwhile become one more call."""
         self._wanted += 1
         self._render()
         if self._painting:
@@ -202,11 +161,11 @@ class StylizeTab:
         finally:
             self._painting = False
         self._render()
-        if self.painted is not None and self._sampled is not self._picture:
-            await self._sample()
+        if self.result is not None and not self._cards.shows(self._picture):
+            await self._cards.sample(self._picture)
 
     async def _paint_once(self) -> None:
-        picture, name, chosen = self._picture, self._name, self._chosen[:]
+        picture, name, chosen = self._picture, self._name, self._cards.chosen[:]
         if picture is None or not chosen:
             return
         self.after.classes("painting")
@@ -223,83 +182,47 @@ class StylizeTab:
             )
         except OneglanceError as error:
             if picture is self._picture:
-                self.painted = None
-                self.refusal.text = self._words(error)
-            if isinstance(error, FailedPreconditionError):  # a server that was started anew, without a stylizer
+                self.result = None
+                self.refusal.text = self._error_text(error)
+            if isinstance(error, FailedPreconditionError):  # the server was restarted without a stylizer
                 await self.load()
             return
         finally:
             self.after.classes(remove="painting")
         if picture is self._picture:
-            stem = PurePath(name).stem or "picture"
-            suffix = MEDIA_TYPES[answer.format][1]
-            file_name = f"{stem}-{'-'.join(style.name for style in chosen)}{suffix}"
-            self.painted = Painted(answer, chosen, file_name, time.monotonic() - begun)
+            suffix = SUFFIX_OF_FORMAT[format_name(answer.format)]
+            file_name = f"{PurePath(name).stem or 'picture'}-{'-'.join(style.name for style in chosen)}{suffix}"
+            self.result = StylizedResult(answer, chosen, file_name, time.monotonic() - begun)
             self.number += 1
 
-    async def _sample(self) -> None:
-        """Give each style a small picture: what is to be repainted in it, or a landscape of our own."""
-        self._sampling = sampling = self._sampling + 1
-        self._sampled = self._picture
-        sample = await asyncio.to_thread(_own_picture) if self._picture is None else self._picture
-        for i, (style, card) in enumerate(zip(self._styles[:SAMPLES], self._cards, strict=False)):
-            try:
-                if i == 0:  # shrunk once: a large picture is not to be decoded for every style
-                    sample = (await self._small(sample, style, strength=0.0)).image
-                small = await self._small(sample, style)
-            except OneglanceError:
-                return  # a card is as good without
-            if sampling != self._sampling:
-                return
-            image = next(iter(card))
-            image.props["src"] = f"data:image/jpeg;base64,{base64.b64encode(small.image).decode()}"
-            image.update()
-
-    async def _small(self, picture: bytes, style: Style, strength: float | None = None) -> StylizedPicture:
-        return await self._api.stylize(
-            picture,
-            style.name,
-            stylizer=style.stylizer_digest,
-            strength=strength,
-            format="jpeg",
-            max_side=SAMPLE_SIDE,
-        )
-
     def _render(self) -> None:
-        for style, card in zip(self._styles, self._cards, strict=True):
-            card.classes(**{"add" if style in self._chosen else "remove": "chosen"})
-        self.blending.visible = len(self._chosen) > 1
-        self._tell_shares()
-        painted = self.painted
-        self.result.visible = self.download.visible = painted is not None
+        self._cards.mark_chosen()
+        self.blending.visible = len(self._cards.chosen) > 1
+        self._render_shares()
+        result = self.result
+        self.image.visible = self.download.visible = result is not None
         self.hint.visible = self._picture is None
         self.basis.clear()
         self.about.text = ""
-        if painted is None:
+        if result is None:
             return
         address = f"/pages/{self._page_id}/stylized/{self.number}"
-        self.result.props["src"] = self.download.props["href"] = address
-        self.download.props["download"] = painted.name
-        self.result.update()
+        self.image.props["src"] = self.download.props["href"] = address
+        self.download.props["download"] = result.name
+        self.image.update()
         self.download.update()
-        picture = painted.picture
+        picture = result.picture
         self.about.text = f"{picture.width} × {picture.height}, {len(picture.image) / 1024:,.0f} KiB"
         with self.basis:
-            draw_entry("took", f"{painted.seconds:.1f} s, {counted(max(1, picture.tiles), 'tile')}")
-            names = {style.stylizer_digest: style.stylizer for style in self._styles}
-            name = names.get(picture.stylizer_digest, "")
-            draw_entry("stylizer", f"{name} {picture.stylizer_digest[:12]} on {picture.execution_provider}")
-            for style in painted.styles:
-                origin = "; ".join(filter(None, (style.title, style.source, style.license)))
-                draw_entry(style.name, origin)
+            draw_entry("took", f"{result.seconds:.1f} s, {counted(max(1, picture.tiles), 'tile')}")
+            names = {style.stylizer_digest: style.stylizer for style in self._cards.styles}
+            stylizer = f"{names.get(picture.stylizer_digest, '')} {short_digest(picture.stylizer_digest)}"
+            draw_entry("stylizer", f"{stylizer} on {picture.execution_provider}")
+            for style in result.styles:
+                draw_entry(style.name, joined(style.title, style.source, style.license))
 
-    def _tell_shares(self) -> None:
-        if len(self._chosen) > 1:
-            first, second = self._chosen
+    def _render_shares(self) -> None:
+        if len(self._cards.chosen) > 1:
+            first, second = self._cards.chosen
             share = self.share.value
-            self.share_words.text = f"{first.name} {100 - share} %, {second.name} {share} %"
-
-
-@lru_cache(maxsize=1)
-def _own_picture() -> bytes:
-    return png(landscape(SAMPLE_HEIGHT))
+            self.shares_text.text = f"{first.name} {100 - share} %, {second.name} {share} %"

@@ -1,5 +1,14 @@
-"""``oneglance demo``: the main job on a real server, told on the terminal and on one page of HTML.
+"""``oneglance demo``: all features on a real server, reported on the terminal and on one HTML page.
 
-The demo is a client like any other: it starts a server as a process of its own and speaks oneglance.v1 to it.
-``run`` is the story, ``page`` its report; each of the other modules is one part of them.
+The demo starts a server as a process, and is a client of it like any other.
+
+::
+
+    run             the steps, in order
+    collection      who is enrolled, and the probes: drawings (drawn) or folder (the user's pictures); pictures
+    timed_calls     enroll, identify, verify, with times; durability: kill -9; styles: stylize
+    measure         error rates, computed from the answers
+    results         everything that a run found
+    step_printer    prints steps and progress; terminal_text: each result as text; rate_text: rates as text
+    page            the HTML page: probe_cards, histogram, limitations
 """

@@ -1,16 +1,16 @@
-"""Who is enrolled, from which picture, and what is shown to the server afterwards."""
+"""Who is enrolled, from which picture, and the probes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from oneglance_apps.demo.pictures import Picture
 
-MIN_REHEARSAL = 100  # probes; fewer say too little about a rate of some percent
+MIN_CALIBRATION_PROBES = 100  # too few probes can't measure a rate of a few percent
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Somebody to enroll: one picture for that, others as probes."""
+    """A subject to enroll from one picture; its other pictures are mated probes."""
 
     id: str
     enrolled_from: Picture
@@ -19,7 +19,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Stranger:
-    """Somebody who is never enrolled: every picture is a probe."""
+    """A person or character that is never enrolled; all its pictures are non-mated probes."""
 
     id: str
     probes: tuple[Picture, ...]
@@ -29,15 +29,15 @@ class Stranger:
 class Collection:
     """The pictures of one run.
 
-    rehearsal: strangers to set the threshold by, before the others are shown; nobody when there are too few.
-    noun, picture_noun: what a subject and its pictures are called, in the singular.
-    origin: where the pictures come from, a sentence's end: "drawn by ...".
-    drawn: they come from the glyph generator.
+    strangers: to measure with. calibration_strangers: others, to fit the threshold on; empty when there are too few.
+    noun, picture_noun: words for a subject and a picture, singular.
+    origin: where the pictures come from, as the end of a sentence: "drawn by ...".
+    drawn: whether they come from the glyph generator.
     """
 
     subjects: tuple[Subject, ...]
     strangers: tuple[Stranger, ...]
-    rehearsal: tuple[Stranger, ...]
+    calibration_strangers: tuple[Stranger, ...]
     noun: str
     picture_noun: str
     origin: str
@@ -48,5 +48,5 @@ class Collection:
         return ((subject, probe) for subject in self.subjects for probe in subject.probes)
 
     def non_mated(self) -> Iterator[tuple[Stranger, Picture]]:
-        """Every probe of somebody who is not."""
+        """Every probe of the strangers."""
         return ((stranger, probe) for stranger in self.strangers for probe in stranger.probes)

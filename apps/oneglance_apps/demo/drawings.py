@@ -1,17 +1,17 @@
-"""Characters nobody has seen, from the procedural glyph generator, each drawn by several hands."""
+"""A collection of characters from the glyph generator, each drawn by several simulated writers."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from oneglance_apps.demo.collection import MIN_REHEARSAL, Collection, Stranger, Subject
+from oneglance_apps.demo.collection import MIN_CALIBRATION_PROBES, Collection, Stranger, Subject
 from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.pictures import Picture, drawing
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 
-PROBES = 4  # drawings by new hands, per character
+PROBES = 4  # drawings by other writers, per character
 ALPHABET = 30  # characters of one alphabet: they share strokes, as real ones do
-_ALPHABETS = 1000  # seeds that belong to one seed of the demo
+_ALPHABETS = 1000  # generator seeds for each seed of the demo
 MAX_CHARACTERS = ALPHABET * _ALPHABETS
 MAX_SEED = TRAINING_SEEDS.start // _ALPHABETS - 1
 
@@ -21,11 +21,10 @@ Progress = Callable[[int, int], None]
 def draw_collection(
     subjects: int, strangers: int, seed: int, progress: Progress = lambda done, total: None
 ) -> Collection:
-    """``subjects`` characters to enroll, ``strangers`` out of the same alphabets, and as many again to rehearse with.
+    """``subjects`` characters to enroll, and of the same alphabets ``strangers``, and as many calibration strangers.
 
-    The same for the same ``seed``.
-
-    No alphabet's seed is among TRAINING_SEEDS. Raises DemoError for counts below 2 and 1, or a seed out of range.
+    The same seed gives the same drawings; none of them was used for training (see TRAINING_SEEDS). Raises DemoError for
+    fewer than 2 subjects or 1 stranger, and for a seed out of range.
     """
     total = subjects + 2 * strangers
     if subjects < 2 or strangers < 1 or total > MAX_CHARACTERS:
@@ -43,7 +42,7 @@ def draw_collection(
             progress(len(characters), total)
     order = np.random.default_rng([seed, 1]).permutation(total).tolist()
     known, unknown = sorted(order[:subjects]), sorted(order[subjects : subjects + strangers])
-    rehearsing = sorted(order[subjects + strangers :])
+    calibrating = sorted(order[subjects + strangers :])
 
     def as_strangers(chosen: list[int]) -> tuple[Stranger, ...]:
         return tuple(Stranger(name, tuple(hands[:PROBES])) for name, hands in (characters[i] for i in chosen))
@@ -51,7 +50,7 @@ def draw_collection(
     return Collection(
         subjects=tuple(Subject(name, hands[0], tuple(hands[1:])) for name, hands in (characters[i] for i in known)),
         strangers=as_strangers(unknown),
-        rehearsal=as_strangers(rehearsing) if len(rehearsing) * PROBES >= MIN_REHEARSAL else (),
+        calibration_strangers=as_strangers(calibrating) if len(calibrating) * PROBES >= MIN_CALIBRATION_PROBES else (),
         noun="character",
         picture_noun="drawing",
         origin=f"from {alphabets} invented alphabet{'s' * (alphabets > 1)}, every drawing by a hand of its own",

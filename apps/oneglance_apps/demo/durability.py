@@ -1,4 +1,4 @@
-"""kill -9 in the middle of writing, and what is there after the restart."""
+"""Kill the server (SIGKILL) while clients enroll, restart it, and count what it kept."""
 
 import threading
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from itertools import count
 from time import monotonic, sleep
 
 from oneglance import Client, OneglanceError
-from oneglance_apps.demo.calls import GALLERY, Progress
 from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.pictures import Picture
-from oneglance_apps.demo.process import ServerProcess
+from oneglance_apps.demo.timed_calls import GALLERY, Progress
+from oneglance_apps.server_process import ServerProcess
 
 WRITERS = 4
 _WAIT_SECONDS = 30.0
@@ -20,13 +20,13 @@ _BATCH = 100
 
 @dataclass(frozen=True)
 class Durability:
-    """What a hard kill among ``writers`` concurrent writers left.
+    """What the server kept when it was killed while ``writers`` clients enrolled.
 
-    acknowledged, found: enrollments answered OK before the kill, and those of them listed after the restart.
-    searchable: those of them that the index finds by their own picture.
-    unanswered, unanswered_kept: enrollments cut off by the kill (either outcome is right), and those that were kept.
-    earlier, earlier_found: subjects enrolled, and not deleted, before the writers began.
-    deleted_gone: no subject whose deletion was acknowledged came back.
+    acknowledged, found: enrollments answered OK before the kill, and how many of them are listed after the restart.
+    searchable: how many of them a search with their own picture finds.
+    unanswered, unanswered_kept: enrollments without an answer, and how many of them were kept (both is correct).
+    earlier, earlier_found: subjects enrolled before, and how many of them are listed after the restart.
+    deleted_gone: no subject whose deletion was acknowledged is listed.
     """
 
     writers: int
@@ -43,7 +43,7 @@ class Durability:
 
     @property
     def lost(self) -> int:
-        """Acknowledged enrollments that are not there, in the list or in the index."""
+        """Acknowledged enrollments that are missing in the list or in the index."""
         return self.acknowledged - min(self.found, self.searchable) + self.earlier - self.earlier_found
 
     @property
@@ -52,8 +52,8 @@ class Durability:
 
 
 @dataclass
-class _Diary:
-    """What the writers know: ids asked for, and those answered OK."""
+class _WriteLog:
+    """What the writers did: subject ids that they enrolled, and those answered OK."""
 
     pictures: Sequence[Picture]
     numbers: "count[int]" = field(default_factory=lambda: count(1))
@@ -75,20 +75,21 @@ class _Diary:
 def kill_while_enrolling(
     server: ServerProcess, pictures: Sequence[Picture], deleted: Sequence[str], at_least: int, progress: Progress
 ) -> Durability:
-    """Let writers enroll ``pictures``, SIGKILL ``server`` after ``at_least`` acknowledgements, start it again, look.
+    """Enroll ``pictures`` with several clients, SIGKILL ``server`` after ``at_least`` acknowledgements, restart, count.
 
-    ``pictures`` must be ones that the server takes. Raises DemoError when the writers get nowhere.
+    The server must accept ``pictures``. deleted: ids of subjects deleted before. Raises DemoError when fewer than
+    ``at_least`` enrollments are acknowledged in 30 seconds.
     """
     with server.client() as client:
         earlier = {subject.id for subject in client.list_subjects(GALLERY)}
-        diary = _write_until_killed(server, client, pictures, at_least, progress)
+        written = _write_until_killed(server, client, pictures, at_least, progress)
     restart_seconds = server.start()
     with server.client() as client:
         gallery = client.get_gallery(GALLERY)
         there = {subject.id for subject in client.list_subjects(GALLERY)}
-        acknowledged = set(diary.acknowledged)
-        searchable = _searchable(client, {name: diary.asked[name] for name in diary.acknowledged})
-    unanswered = set(diary.asked) - acknowledged
+        acknowledged = set(written.acknowledged)
+        searchable = _searchable(client, {name: written.asked[name] for name in written.acknowledged})
+    unanswered = set(written.asked) - acknowledged
     return Durability(
         writers=WRITERS,
         acknowledged=len(acknowledged),
@@ -106,31 +107,31 @@ def kill_while_enrolling(
 
 def _write_until_killed(
     server: ServerProcess, client: Client, pictures: Sequence[Picture], at_least: int, progress: Progress
-) -> _Diary:
-    diary = _Diary(pictures)
+) -> _WriteLog:
+    written = _WriteLog(pictures)
     stop = threading.Event()
-    threads = [threading.Thread(target=diary.write, args=(client, stop), daemon=True) for _ in range(WRITERS)]
+    threads = [threading.Thread(target=written.write, args=(client, stop), daemon=True) for _ in range(WRITERS)]
     deadline = monotonic() + _WAIT_SECONDS
     try:
         for thread in threads:
             thread.start()
-        while len(diary.acknowledged) < at_least and any(thread.is_alive() for thread in threads):
+        while len(written.acknowledged) < at_least and any(thread.is_alive() for thread in threads):
             if monotonic() > deadline:
                 break
-            progress(len(diary.acknowledged), at_least)
+            progress(len(written.acknowledged), at_least)
             sleep(0.005)
         server.kill()
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    if len(diary.acknowledged) < at_least:
-        raise DemoError(f"only {len(diary.acknowledged)} of {at_least} enrollments were acknowledged before the kill")
-    return diary
+    if len(written.acknowledged) < at_least:
+        raise DemoError(f"only {len(written.acknowledged)} of {at_least} enrollments were acknowledged before the kill")
+    return written
 
 
 def _searchable(client: Client, enrolled: dict[str, Picture]) -> int:
-    """How many of ``enrolled`` are among the subjects that their own picture matches."""
+    """How many of ``enrolled`` a search with their own picture finds."""
     names = list(enrolled)
     found = 0
     for start in range(0, len(names), _BATCH):

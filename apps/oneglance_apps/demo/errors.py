@@ -1,5 +1,5 @@
-"""What the demo can't go on with."""
+"""Why the demo stops."""
 
 
 class DemoError(Exception):
-    """The demo can't run as asked, or the server did not do its part. The message is for people."""
+    """Wrong settings or pictures, or wrong answers of the server. The message is for people."""

@@ -1,10 +1,10 @@
-"""A folder of somebody's own pictures: ``subject/picture.png``, or one level deeper."""
+"""A collection from the user's folder: ``SUBJECT/picture.png``, or one level deeper."""
 
 from pathlib import Path
 
 import numpy as np
 
-from oneglance_apps.demo.collection import MIN_REHEARSAL, Collection, Stranger, Subject
+from oneglance_apps.demo.collection import MIN_CALIBRATION_PROBES, Collection, Stranger, Subject
 from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.pictures import Picture
 from oneglance_core.picture_files import is_picture
@@ -14,11 +14,11 @@ _LAYOUT = "pictures belong in one folder per subject: {0}/SUBJECT/1.png, or {0}/
 
 
 def read_folder(folder: Path, subjects: int, strangers: int, seed: int) -> Collection:
-    """A third of the subjects, drawn by ``seed``, are strangers; of the others the first picture is enrolled.
+    """A third of the folder's subjects, chosen by ``seed``, are strangers; the first picture of each other is enrolled.
 
-    At most ``subjects`` and ``strangers`` of them are taken; where the strangers are many, half of them are kept to
-    rehearse with. A subject is a folder that holds pictures, named by its
-    path below ``folder`` with ":" between the parts. Raises DemoError when the folder has nothing to identify.
+    A subject is a folder with pictures; its id is its path below ``folder``, with ":" between the parts. ``subjects``
+    and ``strangers`` are maxima. If there are enough strangers, half of them are calibration strangers. Raises
+    DemoError if there is nothing to identify.
     """
     if not folder.is_dir():
         raise DemoError(f"{folder}: no such folder")
@@ -32,21 +32,21 @@ def read_folder(folder: Path, subjects: int, strangers: int, seed: int) -> Colle
         raise DemoError(f"{folder}: no subject has two pictures, so none is left to identify once one is enrolled")
     names = list(found)
     order = [names[i] for i in np.random.default_rng([seed, 2]).permutation(len(names)).tolist()]
-    # Strangers are taken from the end: somebody with a mated probe stays to be enrolled.
+    # Strangers are taken from the end: a subject with a second picture goes first, so that a mated probe exists.
     order.remove(several[0])
     order.insert(0, several[0])
     outside = max(1, round(len(order) / 3))
     unknown = order[-outside:][: 2 * strangers]
     half = min(len(unknown) // 2, strangers)
-    enough = sum(min(len(found[name]), MAX_PROBES) for name in unknown[:half]) >= MIN_REHEARSAL
-    rehearsing, unknown = (unknown[:half], unknown[half:]) if enough else ([], unknown[:strangers])
+    enough = sum(min(len(found[name]), MAX_PROBES) for name in unknown[:half]) >= MIN_CALIBRATION_PROBES
+    calibrating, unknown = (unknown[:half], unknown[half:]) if enough else ([], unknown[:strangers])
     known = sorted(order[:-outside][:subjects])
     if not known or not unknown:
         raise DemoError("1 subject and 1 stranger at least")
     return Collection(
         subjects=tuple(Subject(name, found[name][0], tuple(found[name][1 : 1 + MAX_PROBES])) for name in known),
         strangers=tuple(Stranger(name, tuple(found[name][:MAX_PROBES])) for name in sorted(unknown)),
-        rehearsal=tuple(Stranger(name, tuple(found[name][:MAX_PROBES])) for name in sorted(rehearsing)),
+        calibration_strangers=tuple(Stranger(name, tuple(found[name][:MAX_PROBES])) for name in sorted(calibrating)),
         noun="subject",
         picture_noun="picture",
         origin=f"from {folder}",
@@ -55,7 +55,7 @@ def read_folder(folder: Path, subjects: int, strangers: int, seed: int) -> Colle
 
 
 def _find(folder: Path) -> dict[str, list[Picture]]:
-    """Pictures of each subject, both in order of name."""
+    """Subjects and their pictures, both sorted by name."""
     found: dict[str, list[Picture]] = {}
     for place in sorted({*folder.glob("*/"), *folder.glob("*/*/")}):
         parts = place.relative_to(folder).parts

@@ -1,4 +1,4 @@
-"""Two sets of distances and a threshold as inline SVG, coloured by the page's CSS."""
+"""A histogram of two sets of distances, with the threshold, as inline SVG. The page's CSS gives the colours."""
 
 from collections.abc import Sequence
 from math import floor, isfinite, log10
@@ -12,9 +12,9 @@ _BINS = 48
 
 
 def histogram(mated: Sequence[float], non_mated: Sequence[float], tau: float, labels: tuple[str, str]) -> Markup:
-    """Each set as shares of its own total over squared L2; ``tau`` as a line; ``labels`` name the two sets.
+    """Both sets, each in percent of its own size, over squared L2; ``tau`` as a line. ``labels``: names of the sets.
 
-    Infinite distances (a mate beyond the candidate list) are left out, but count in the total.
+    Infinite distances (a mate outside the candidate list) are not drawn, but count in the size.
     """
     finite = [value for value in (*mated, *non_mated) if isfinite(value)]
     high = _round_up(max([*finite, tau * 1.1, 1e-6]))
@@ -66,7 +66,7 @@ def _ticks(high: float) -> list[float]:
 
 
 def _round_up(value: float, steps: Sequence[float] = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)) -> float:
-    """The next of ``steps`` times a power of ten, ``value`` > 0."""
+    """The smallest of ``steps`` times a power of ten that is at least ``value``; ``value`` > 0."""
     power = 10.0 ** floor(log10(value))
     factor = next((step for step in steps if step * power >= value * (1 - 1e-9)), 10)
     return float(f"{factor * power:.6g}")

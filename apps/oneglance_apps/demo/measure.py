@@ -1,24 +1,22 @@
-"""The figures of a run, as pure functions of what the server answered.
+"""The figures of a run, computed from the server's answers, in the terms of oneglance_core.measures."""
 
-Terms of ISO/IEC 19795-1: a *mated* probe's subject, its mate, is enrolled; a *non-mated* probe's is not. FPIR is the
-share of non-mated probes that were identified as anybody, FNIR the share of mated probes not identified as their mate.
-Distances are squared L2.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, floor, inf, lgamma, log, log1p, nextafter
+from math import inf
 
 import numpy as np
+import numpy.typing as npt
 
 from oneglance_apps.demo.pictures import Picture
+from oneglance_core.intervals import clopper_pearson
+from oneglance_core.measures import largest_tau_for_rate, matches
 
 FPIR_TARGETS = (0.01, 0.1)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An enrolled subject at some distance from a probe."""
+    """An enrolled subject and its distance to a probe."""
 
     subject_id: str
     distance: float
@@ -28,7 +26,7 @@ class Candidate:
 class Outcome:
     """What the server answered to one probe.
 
-    owner: whose picture the probe is. mate: the same when enrolled, else None.
+    owner: id of whom the probe shows. mate: the same id if enrolled, else None.
     identified: the decision; None is UNKNOWN. candidates: nearest first, whatever τ.
     """
 
@@ -55,8 +53,13 @@ class Outcome:
         return self.candidates[self.mate_rank - 1].distance if self.mate_rank else inf
 
     @property
+    def to_mate(self) -> float:
+        """Distance of the mate; infinite when it is not the nearest."""
+        return self.nearest if self.mate_rank == 1 else inf
+
+    @property
     def correct(self) -> bool:
-        """Identified as the mate, or a stranger who stayed unknown."""
+        """A mated probe was identified as its mate, or a non-mated one was not identified."""
         return self.identified == self.mate
 
 
@@ -69,16 +72,13 @@ class Share:
 
     @property
     def value(self) -> float:
-        """In [0, 1]; NaN of none."""
+        """In [0, 1]; NaN if ``total`` is 0."""
         return self.count / self.total if self.total else float("nan")
 
     @property
     def interval(self) -> tuple[float, float]:
         """Low and high end, in [0, 1]."""
-        k, n = self.count, self.total
-        low = 0.0 if k == 0 else _bisect(lambda p: 1 - _binomial_cdf(k - 1, n, p) < 0.025)
-        high = 1.0 if k == n else _bisect(lambda p: _binomial_cdf(k, n, p) > 0.025)
-        return low, high
+        return clopper_pearson(self.count, self.total)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Figures:
-    """The outcomes of a run, decided by the server at ``tau``, and what follows from them."""
+    """The outcomes of a run at the server's ``tau``, and the rates computed from them."""
 
     mated: tuple[Outcome, ...]
     non_mated: tuple[Outcome, ...]
@@ -105,7 +105,7 @@ class Figures:
 
     @property
     def decided(self) -> OperatingPoint:
-        """The error rates of the server's own decisions."""
+        """The error rates of the server's decisions."""
         return OperatingPoint(
             self.tau,
             fpir=share([outcome.identified is not None for outcome in self.non_mated]),
@@ -114,58 +114,34 @@ class Figures:
 
     @property
     def mistaken(self) -> Share:
-        """Mated probes identified as somebody else: the part of FNIR that names a wrong subject."""
+        """Mated probes identified as another subject: a part of the FNIR."""
         return share([outcome.identified not in (None, outcome.mate) for outcome in self.mated])
 
     @property
     def at_fpirs(self) -> dict[float, OperatingPoint]:
-        """What other thresholds would have given, from this run's distances."""
+        """Error rates that other thresholds give on this run's distances."""
         return {fpir: at_fpir(self.mated, self.non_mated, fpir) for fpir in FPIR_TARGETS}
 
 
-def share(outcomes: Sequence[bool]) -> Share:
-    """How many of them are true."""
-    return Share(sum(outcomes), len(outcomes))
+def share(outcomes: Sequence[bool] | npt.NDArray[np.bool_]) -> Share:
+    """The share of true outcomes."""
+    return Share(int(sum(outcomes)), len(outcomes))
 
 
 def at_threshold(mated: Sequence[Outcome], non_mated: Sequence[Outcome], tau: float) -> OperatingPoint:
     """The error rates that decisions at ``tau`` would have, from the distances."""
     return OperatingPoint(
         tau,
-        fpir=share([outcome.nearest <= tau for outcome in non_mated]),
-        fnir=share([outcome.mate_rank != 1 or outcome.nearest > tau for outcome in mated]),
+        fpir=share(matches([outcome.nearest for outcome in non_mated], tau)),
+        fnir=share(~matches([outcome.to_mate for outcome in mated], tau)),
     )
 
 
 def at_fpir(mated: Sequence[Outcome], non_mated: Sequence[Outcome], fpir: float) -> OperatingPoint:
     """The error rates at the largest τ that keeps this run's FPIR at ``fpir`` or below."""
-    return at_threshold(mated, non_mated, tau_for_fpir(non_mated, fpir))
-
-
-def tau_for_fpir(non_mated: Sequence[Outcome], fpir: float) -> float:
-    """The largest τ that at most a share ``fpir`` of these probes reach."""
-    distances = sorted(outcome.nearest for outcome in non_mated)
-    allowed = floor(fpir * len(distances) + 1e-9)
-    return nextafter(distances[allowed], -inf) if allowed < len(distances) else inf
+    return at_threshold(mated, non_mated, largest_tau_for_rate([outcome.nearest for outcome in non_mated], fpir))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Linear between the two nearest values."""
+    """The percentile, interpolated linearly."""
     return float(np.percentile(values, percent))
-
-
-def _bisect(left_of_it: Callable[[float], bool]) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if left_of_it(middle) else (low, middle)
-    return (low + high) / 2
-
-
-def _binomial_cdf(k: int, n: int, p: float) -> float:
-    """Probability of at most ``k`` of ``n``, 0 < p < 1."""
-
-    def probability(i: int) -> float:
-        return exp(lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) + i * log(p) + (n - i) * log1p(-p))
-
-    return sum(map(probability, range(k + 1)))

@@ -1,6 +1,5 @@
-"""The report as one HTML file: pictures, styles and the plot are inside it, nothing is fetched, no script runs."""
+"""The results as one HTML file. Pictures, CSS and the plot are embedded; it fetches nothing and runs no script."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,19 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from oneglance.v1.common_pb2 import ThresholdSource
-from oneglance_apps.demo import cards, tell, words
+from oneglance_apps import text
+from oneglance_apps.demo import probe_cards, rate_text, terminal_text
 from oneglance_apps.demo.histogram import histogram
+from oneglance_apps.demo.limitations import limitations
 from oneglance_apps.demo.measure import percentile
-from oneglance_apps.demo.report import Report
+from oneglance_apps.demo.results import DemoResults
 from oneglance_apps.demo.styles import MAX_SIDE
-from oneglance_apps.demo.weak_spots import weak_spots
+from oneglance_core.files import replacing
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A headline figure; ``detail`` has its counts."""
+    """A headline figure. ``detail``: its counts."""
 
     value: str
     unit: str
@@ -27,17 +27,13 @@ class Tile:
     detail: str
 
 
-def write_page(report: Report, out: Path) -> None:
-    """Write the page to ``out``, whole or not at all."""
-    half = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        half.write_text(render(report), encoding="utf-8")
-        half.replace(out)
-    finally:
-        half.unlink(missing_ok=True)
+def write_page(results: DemoResults, out: Path) -> None:
+    """Write the page to ``out``, complete or not at all."""
+    with replacing(out) as fresh:
+        fresh.write_text(render(results), encoding="utf-8")
 
 
-def render(report: Report) -> str:
+def render(results: DemoResults) -> str:
     """The page as HTML."""
     environment = Environment(
         loader=PackageLoader("oneglance_apps.demo", "."),
@@ -46,62 +42,63 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    figures = report.identification.figures
-    pictures = {subject.id: subject.enrolled_from for subject in report.enrollment.subjects}
-    deletion = report.deletion
+    figures = results.identification.figures
+    pictures = {subject.id: subject.enrolled_from for subject in results.enrollment.subjects}
+    deletion = results.deletion
     return environment.get_template("page.html.j2").render(
-        report=report,
+        results=results,
         figures=figures,
-        words=words,
-        noun=report.collection.noun,
-        picture=report.collection.picture_noun,
-        tiles=_tiles(report),
+        rates=rate_text,
+        text=text,
+        noun=results.collection.noun,
+        picture=results.collection.picture_noun,
+        tiles=_tiles(results),
         gallery=[(name, picture.data_uri()) for name, picture in pictures.items()],
-        groups=cards.groups(figures, pictures, report.seed, report.collection.picture_noun),
-        before=cards.card(deletion.before, pictures, figures.tau),
+        groups=probe_cards.groups(figures, pictures, results.seed, results.collection.picture_noun),
+        before=probe_cards.card(deletion.before, pictures, figures.tau),
         after=replace(
-            cards.card(deletion.after, pictures, figures.tau),
+            probe_cards.card(deletion.after, pictures, figures.tau),
             truth=f"{deletion.subject_id} was deleted: it is a stranger now.",
         ),
-        scale=cards.bar_scale(figures),
-        histogram=_histogram(report),
+        scale=probe_cards.bar_scale(figures),
+        histogram=_histogram(results),
         points=[(f"{100 * target:g} %", point) for target, point in figures.at_fpirs.items()],
-        stylized=_stylized(report),
-        weak_spots=weak_spots(report),
-        provenance=_provenance(report),
+        stylized=_stylized(results),
+        limitations=limitations(results),
+        provenance=_provenance(results),
     )
 
 
-def _tiles(report: Report) -> list[Tile]:
-    figures, durability, picture = report.identification.figures, report.durability, report.collection.picture_noun
-    p50, p99 = (percentile(report.latencies_ms, percent) for percent in (50, 99))
+def _tiles(results: DemoResults) -> list[Tile]:
+    figures, durability, picture = results.identification.figures, results.durability, results.collection.picture_noun
+    p50, p99 = (percentile(results.latencies_ms, percent) for percent in (50, 99))
     fpir, fnir, rank_one = figures.decided.fpir, figures.decided.fnir, figures.rank_one
-    known = f"new {picture}s of enrolled {report.collection.noun}s"
+    known = f"new {picture}s of enrolled {results.collection.noun}s"
     return [
-        Tile(_number(rank_one.value), "%", "rank-1", f"the right one is nearest for {words.of(rank_one)} {known}"),
+        Tile(_number(rank_one.value), "%", "rank-1", f"the right one is nearest for {rate_text.of(rank_one)} {known}"),
         Tile(
             _number(fpir.value),
             "%",
             "strangers let in (FPIR)",
-            f"{words.of(fpir)} at {report.whose_tau}; 95 % interval {words.interval(fpir)}",
+            f"{rate_text.of(fpir)} at {results.whose_tau}; 95 % interval {rate_text.interval(fpir)}",
         ),
         Tile(
             _number(fnir.value),
             "%",
             "known not identified (FNIR)",
-            f"{words.of(fnir)} {known} at the same τ",
+            f"{rate_text.of(fnir)} {known} at the same τ",
         ),
         Tile(
             f"{p50:.1f}",
             "ms",
             "to identify, one at a time",
-            f"p50 of {len(report.latencies_ms)} calls, p99 {p99:.1f} ms, {report.enrolled:,} enrolled",
+            f"p50 of {len(results.latencies_ms)} calls, p99 {p99:.1f} ms, {results.enrolled:,} enrolled",
         ),
         Tile(
-            f"{report.enrollment.ms_each:.1f}",
+            f"{results.enrollment.ms_each:.1f}",
             "ms",
             f"to enroll a {picture}, on disk",
-            f"{report.enrolled:,} in {report.enrollment.seconds:.1f} s over one stream",
+            f"{results.enrolled:,} in {results.enrollment.seconds:.1f} s over one stream",
         ),
         Tile(
             f"{durability.lost:,}",
@@ -113,8 +110,8 @@ def _tiles(report: Report) -> list[Tile]:
     ]
 
 
-def _histogram(report: Report) -> Markup:
-    figures, picture = report.identification.figures, report.collection.picture_noun
+def _histogram(results: DemoResults) -> Markup:
+    figures, picture = results.identification.figures, results.collection.picture_noun
     return histogram(
         [outcome.mate_distance for outcome in figures.mated],
         [outcome.nearest for outcome in figures.non_mated],
@@ -126,32 +123,31 @@ def _histogram(report: Report) -> Markup:
     )
 
 
-def _stylized(report: Report) -> dict[str, Any] | None:
-    s = report.stylization
+def _stylized(results: DemoResults) -> dict[str, Any] | None:
+    s = results.stylization
     if s is None:
         return None
     before = (s.before.large_uri(MAX_SIDE), "before", s.before.caption)
-    after = [(p.data_uri(), p.title, " · ".join(filter(None, (p.style.name, p.style.license)))) for p in s.paintings]
-    return {"pictures": [before, *after], "line": tell.stylization_line(s)}
+    after = [(p.data_uri(), p.title, text.joined(p.style.name, p.style.license, separator=" · ")) for p in s.paintings]
+    return {"pictures": [before, *after], "line": terminal_text.stylization_line(s)}
 
 
-def _provenance(report: Report) -> list[tuple[str, str]]:
-    p, threshold, model = report.identification.provenance, report.threshold, report.model
-    source = ThresholdSource.Name(threshold.source).removeprefix("THRESHOLD_SOURCE_").lower()
+def _provenance(results: DemoResults) -> list[tuple[str, str]]:
+    p, threshold, model = results.identification.provenance, results.threshold, results.model
     return [
         ("encoder", f"{model.name}, {model.dimension} numbers, {model.metric.replace('_', ' ')}"),
         ("encoder digest", p.encoder_digest),
         ("runs on", p.execution_provider),
-        ("index", f"{p.index_kind} on {p.index_device}, {'exact' if p.exact else 'approximate'}"),
-        ("gallery", f"revision {p.gallery_revision:,}, {words.counted(p.gallery_size, 'subject')}"),
-        ("threshold", f"τ = {threshold.tau:.6f}, from the {source} ({threshold.id})"),
-        ("date", report.date.strftime("%Y-%m-%d %H:%M UTC")),
-        ("seed", str(report.seed)),
-        ("software", f"oneglance {report.version}"),
-        ("machine", report.machine),
-        ("command", report.command),
+        ("index", text.index_name(p)),
+        ("gallery", f"revision {p.gallery_revision:,}, {text.counted(p.gallery_size, 'subject')}"),
+        ("threshold", f"τ = {threshold.tau:.6f}, from the {text.source_name(threshold)} ({threshold.id})"),
+        ("date", results.date.strftime("%Y-%m-%d %H:%M UTC")),
+        ("seed", str(results.seed)),
+        ("software", f"oneglance {results.version}"),
+        ("machine", results.machine),
+        ("command", results.command),
     ]
 
 
 def _number(value: float) -> str:
-    return words.percent(value).removesuffix(" %")
+    return rate_text.percent(value).removesuffix(" %")

@@ -1,4 +1,4 @@
-"""Pictures that go to the server as they are, and onto the page inside it, small."""
+"""Pictures: sent to the server unchanged, and embedded in the page as small copies."""
 
 import base64
 import io
@@ -10,19 +10,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-THUMBNAIL_PIXELS = 105  # Omniglot's side: such drawings are shown as they are
+THUMBNAIL_PIXELS = 105  # the size of Omniglot's drawings, which are shown unchanged
 _GRAYS = 16  # enough for pen strokes with soft edges
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture, in memory or in a file, with a few words on where it is from."""
+    """An encoded picture, in memory or in a file. ``caption``: where it is from."""
 
     source: bytes | Path
     caption: str
 
     def read(self) -> bytes:
-        """The encoded picture, as the server gets it."""
+        """The encoded picture, as it is sent to the server."""
         return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
     @property
@@ -30,7 +30,7 @@ class Picture:
         return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
 
     def large_uri(self, max_side: int) -> str:
-        """A JPEG of at most ``max_side`` pixels a side, as a ``data:`` URI."""
+        """A JPEG with at most ``max_side`` pixels a side, as a ``data:`` URI."""
         with Image.open(io.BytesIO(self.read())) as opened:
             large = _on_white(ImageOps.exif_transpose(opened))
         large.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
@@ -39,12 +39,12 @@ class Picture:
         return jpeg_uri(buffer.getvalue())
 
     def data_uri(self) -> str:
-        """A PNG of at most ``THUMBNAIL_PIXELS`` a side, as a ``data:`` URI."""
+        """A PNG with at most ``THUMBNAIL_PIXELS`` a side, as a ``data:`` URI."""
         return _data_uri(self)
 
 
 def drawing(pixels: npt.NDArray[np.uint8], caption: str) -> Picture:
-    """A PNG of a drawing, uint8 [H, W], ink 0 on white 255."""
+    """A drawing as PNG. pixels: uint8 [H, W], ink 0, paper 255."""
     return Picture(_png(Image.fromarray(pixels)), caption)
 
 
@@ -57,7 +57,7 @@ def jpeg_uri(jpeg: bytes) -> str:
 def _data_uri(picture: Picture) -> str:
     source = io.BytesIO(picture.source) if isinstance(picture.source, bytes) else picture.source
     with Image.open(source) as opened:
-        opened.draft("RGB", (2 * THUMBNAIL_PIXELS, 2 * THUMBNAIL_PIXELS))  # JPEG: decode no more than that
+        opened.draft("RGB", (2 * THUMBNAIL_PIXELS, 2 * THUMBNAIL_PIXELS))  # JPEG: decode at a reduced size
         upright = ImageOps.exif_transpose(opened)
         gray = upright.mode in ("1", "L", "LA", "I;16")
         small = _on_white(upright)

@@ -1,162 +1,137 @@
-"""The story: draw, serve, enroll once, identify, verify, delete, kill, restart, stylize, and put it on a page."""
+"""The demo from start to end: draw, serve, enroll once, identify, verify, delete, kill, restart, stylize, report."""
 
 import json
 import os
 import platform
-import shlex
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from oneglance import Client
-from oneglance_apps.demo import calls, tell
-from oneglance_apps.demo.account import Account
-from oneglance_apps.demo.calls import GALLERY, Enrollment, Identification, Probe
+from oneglance_apps.demo import terminal_text, timed_calls
 from oneglance_apps.demo.collection import Collection
 from oneglance_apps.demo.drawings import draw_collection
 from oneglance_apps.demo.durability import kill_while_enrolling
 from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.folder import read_folder
 from oneglance_apps.demo.page import write_page
-from oneglance_apps.demo.process import ServerProcess
-from oneglance_apps.demo.report import Deletion, Report
+from oneglance_apps.demo.results import Deletion, DemoResults
+from oneglance_apps.demo.settings import DemoSettings
+from oneglance_apps.demo.step_printer import StepPrinter
 from oneglance_apps.demo.styles import picture_candidates, stylize_all
-from oneglance_apps.demo.words import counted
-from oneglance_apps.signals import signals_unwind
+from oneglance_apps.demo.timed_calls import GALLERY, Enrollment, Identification, Probe
+from oneglance_apps.server_process import ServerProcess
+from oneglance_apps.signals import exit_on_signals
+from oneglance_apps.text import counted, is_encoder, model_name
 
 TIMED_CALLS = 100
 VERIFIED_PAIRS = 200  # of each kind
 ACKNOWLEDGED = 150  # enrollments before the kill, at least
 
 
-@dataclass(frozen=True)
-class DemoSettings:
-    """images: a folder of pictures; without, characters are drawn. keep_data: keep the server's data there.
+def run_demo(settings: DemoSettings, printer: StepPrinter, models: tuple[Path, ...] = ()) -> DemoResults:
+    """Run the demo, write the page, and return the results.
 
-    fpir: the share of strangers that the threshold, set by other strangers, is meant to let in.
-    models: folders of models for the server; the bundled ones when there are none.
-    """
+    models: model folders of the server; without any it loads the bundled models.
 
-    images: Path | None = None
-    out: Path = Path("oneglance-demo.html")
-    subjects: int = 200
-    strangers: int = 100
-    seed: int = 0
-    fpir: float = 0.05
-    keep_data: Path | None = None
-    models: tuple[Path, ...] = ()
-
-    @property
-    def command(self) -> str:
-        """The command line of the same run again."""
-        words: list[object] = ["oneglance", "demo"]
-        words += ["--images", self.images] if self.images else []
-        words += ["--subjects", self.subjects, "--strangers", self.strangers, "--seed", self.seed]
-        words += ["--fpir", self.fpir]
-        return shlex.join(map(str, words))
-
-
-def run_demo(settings: DemoSettings, account: Account) -> Report:
-    """The whole demo; returns what it found once the page is written.
-
-    Nothing stays behind but the page and ``keep_data``, however it ends. Raises DemoError, OneglanceError, OSError.
+    However it ends, it leaves only the page and ``keep_data``. Raises DemoError, ServerProcessError, OneglanceError,
+    OSError.
     """
     _check(settings)
     with ExitStack() as stack:
-        stack.enter_context(signals_unwind())
+        stack.enter_context(exit_on_signals())
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oneglance-demo-")))
-        account.title(f"oneglance {version('oneglance')}: seen once, known after.")
-        collection = _collect(settings, account)
+        printer.title(f"oneglance {version('oneglance')}: seen once, known after.")
+        collection = _collect(settings, printer)
         data_dir = settings.keep_data or scratch / "data"
-        server = stack.enter_context(ServerProcess(data_dir, scratch / "server.log", settings.models))
-        report = _serve_and_measure(settings, collection, server, account)
-        account.step("Stop the server and write the page")
+        server = stack.enter_context(ServerProcess(data_dir, scratch / "server.log", models))
+        results = _serve_and_measure(settings, collection, server, printer)
+        printer.step("Stop the server and write the page")
         server.stop()
-        write_page(report, settings.out)
-        account.say("stopped in order" + (f"; its data is in {settings.keep_data}" if settings.keep_data else ""))
-        account.say(f"every figure with its pictures: {settings.out.resolve()}")
-    return report
+        write_page(results, settings.out)
+        printer.say("stopped in order" + (f"; its data is in {settings.keep_data}" if settings.keep_data else ""))
+        printer.say(f"every figure with its pictures: {settings.out.resolve()}")
+    return results
 
 
 def _check(settings: DemoSettings) -> None:
-    """What would only fail at the end, or spoil somebody's data."""
+    """Refuse settings that would fail only at the end, or damage existing data."""
     folder = settings.out.resolve().parent
     if settings.out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise DemoError(f"can't write {settings.out}")
-    if not 0 < settings.fpir < 1:
-        raise DemoError(f"an FPIR lies between 0 and 1, not at {settings.fpir}")
     keep = settings.keep_data
     if keep and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise DemoError(f"{keep}: the demo keeps its data in a new or an empty folder")
 
 
-def _collect(settings: DemoSettings, account: Account) -> Collection:
+def _collect(settings: DemoSettings, printer: StepPrinter) -> Collection:
     if settings.images:
-        account.step("Read the pictures")
+        printer.step("Read the pictures")
         collection = read_folder(settings.images, settings.subjects, settings.strangers, settings.seed)
     else:
-        account.step("Draw characters that nobody has seen")
-        progress = partial(account.progress, "drawn")
+        printer.step("Draw characters that the encoder has not seen")
+        progress = partial(printer.progress, "drawn")
         collection = draw_collection(settings.subjects, settings.strangers, settings.seed, progress)
-    account.say(tell.collection(collection, settings.seed))
+    printer.say(terminal_text.collection(collection, settings.seed))
     return collection
 
 
 def _serve_and_measure(
-    settings: DemoSettings, collection: Collection, server: ServerProcess, account: Account
-) -> Report:
-    account.step("Start a server")
+    settings: DemoSettings, collection: Collection, server: ServerProcess, printer: StepPrinter
+) -> DemoResults:
+    printer.step("Start a server")
     start_seconds = server.start()
-    account.say(f"serving on {server.address} after {start_seconds:.1f} s, process {server.pid}")
+    printer.say(f"serving on {server.address} after {start_seconds:.1f} s, process {server.pid}")
     with server.client() as client:
-        model = next(model for model in client.list_models() if model.kind in ("", "encoder"))
-        account.say(f"encoder {model.name} {model.digest[:12]} on {model.execution_provider}, D = {model.dimension}")
+        model = next(model for model in client.list_models() if is_encoder(model))
+        printer.say(f"encoder {model_name(model)} on {model.execution_provider}, D = {model.dimension}")
         manifest = json.loads(client.describe_model(model.name).manifest_json)
         client.create_gallery(GALLERY, description="oneglance demo")
 
-        account.step(f"Enroll every {collection.noun} once")
-        enrollment = calls.enroll_all(client, collection.subjects, partial(account.progress, "enrolled"))
-        account.say(tell.enrollment(enrollment, collection.picture_noun))
+        printer.step(f"Enroll every {collection.noun} once")
+        enrollment = timed_calls.enroll_all(client, collection.subjects, partial(printer.progress, "enrolled"))
+        printer.say(terminal_text.enrollment(enrollment, collection.picture_noun))
 
-        rehearsal = None
-        if collection.rehearsal:
-            account.step("Set the threshold by strangers who won't come again")
-            progress = partial(account.progress, "rehearsed")
-            rehearsal = calls.rehearse(client, collection.rehearsal, settings.fpir, progress)
-            account.say(tell.rehearsal(rehearsal, manifest))
+        threshold_fit = None
+        if collection.calibration_strangers:
+            printer.step("Fit the threshold on strangers who are not used again")
+            progress = partial(printer.progress, "measured")
+            threshold_fit = timed_calls.fit_threshold(client, collection.calibration_strangers, settings.fpir, progress)
+            printer.say(terminal_text.threshold_fit(threshold_fit, manifest))
 
-        account.step("Identify: who is it, or nobody we know?")
-        identification = _identify(client, collection, enrollment, account)
+        printer.step("Identify: which enrolled subject is it, or a stranger?")
+        identification = _identify(client, collection, enrollment, printer)
         enrolled = len(enrollment.subjects)
         probes = [outcome.probe for outcome in identification.outcomes]
-        times = calls.latencies(client, probes[:TIMED_CALLS], TIMED_CALLS, partial(account.progress, "timed"))
-        account.say(tell.latency(times, enrolled))
+        times = timed_calls.latencies(client, probes[:TIMED_CALLS], TIMED_CALLS, partial(printer.progress, "timed"))
+        printer.say(terminal_text.latency(times, enrolled))
 
-        account.step("Verify: is it the one it claims to be?")
+        printer.step("Verify: is it the claimed subject?")
         ids = [subject.id for subject in enrollment.subjects]
-        progress = partial(account.progress, "verified")
-        verification = calls.verify_pairs(client, identification.outcomes, ids, VERIFIED_PAIRS, settings.seed, progress)
-        account.say(tell.verification(verification))
+        progress = partial(printer.progress, "verified")
+        verification = timed_calls.verify_pairs(
+            client, identification.outcomes, ids, VERIFIED_PAIRS, settings.seed, progress
+        )
+        printer.say(terminal_text.verification(verification))
 
-        account.step("Delete one")
+        printer.step("Delete one")
         deletion = _delete(client, identification, enrolled)
-        account.say(tell.deletion(deletion))
+        printer.say(terminal_text.deletion(deletion))
 
-    account.step("Kill the server (kill -9) while others enroll, and start it again")
-    progress = partial(account.progress, "acknowledged")
+    printer.step("Kill the server (kill -9) while others enroll, and start it again")
+    progress = partial(printer.progress, "acknowledged")
     durability = kill_while_enrolling(server, probes, [deletion.subject_id], ACKNOWLEDGED, progress)
-    account.say(tell.durability(durability))
+    printer.say(terminal_text.durability(durability))
 
-    account.step("Stylize a picture")
+    printer.step("Stylize a picture")
     with server.client() as client:
         candidates = picture_candidates(collection)
-        stylization = stylize_all(client, candidates, partial(account.progress, "stylized"))
-    account.say(tell.stylization(stylization))
-    return Report(
+        stylization = stylize_all(client, candidates, partial(printer.progress, "stylized"))
+    printer.say(terminal_text.stylization(stylization))
+    return DemoResults(
         date=datetime.now(UTC),
         seed=settings.seed,
         command=settings.command,
@@ -168,7 +143,7 @@ def _serve_and_measure(
         manifest=manifest,
         start_seconds=start_seconds,
         enrollment=enrollment,
-        rehearsal=rehearsal,
+        threshold_fit=threshold_fit,
         identification=identification,
         latencies_ms=tuple(times),
         verification=verification,
@@ -178,7 +153,7 @@ def _serve_and_measure(
     )
 
 
-def _identify(client: Client, collection: Collection, enrollment: Enrollment, account: Account) -> Identification:
+def _identify(client: Client, collection: Collection, enrollment: Enrollment, printer: StepPrinter) -> Identification:
     enrolled = set(enrollment.subjects)
     probes: list[Probe] = [
         (probe, subject.id, subject.id) for subject, probe in collection.mated() if subject in enrolled
@@ -186,19 +161,19 @@ def _identify(client: Client, collection: Collection, enrollment: Enrollment, ac
     if not probes:
         raise DemoError("no enrolled subject has another picture to identify it by")
     probes += [(probe, stranger.id, None) for stranger, probe in collection.non_mated()]
-    identification = calls.identify_all(client, probes, len(enrolled), partial(account.progress, "identified"))
+    identification = timed_calls.identify_all(client, probes, len(enrolled), partial(printer.progress, "identified"))
     figures = identification.figures
     if not figures.mated or not figures.non_mated:
         raise DemoError("the server refused all probes of a kind:\n" + "\n".join(identification.refused[:5]))
-    account.say(tell.identification(identification, len(enrolled)))
+    printer.say(terminal_text.identification(identification, len(enrolled)))
     return identification
 
 
 def _delete(client: Client, identification: Identification, enrolled: int) -> Deletion:
-    """Delete the subject of a probe that was identified; of one that was nearest to its mate when none was."""
+    """Delete the subject of an identified probe; if none was identified, of a probe whose mate is nearest."""
     chosen = min(identification.figures.mated, key=lambda o: (not o.correct, o.mate_rank or enrolled, o.nearest))
     probe: Probe = (chosen.probe, chosen.owner, chosen.mate)
-    before = calls.identify_one(client, probe, enrolled)
+    before = timed_calls.identify_one(client, probe, enrolled)
     client.delete_subject(GALLERY, chosen.owner)
-    after = calls.identify_one(client, (chosen.probe, chosen.owner, None), enrolled)
+    after = timed_calls.identify_one(client, (chosen.probe, chosen.owner, None), enrolled)
     return Deletion(chosen.owner, before, after)

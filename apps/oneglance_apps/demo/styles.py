@@ -1,4 +1,4 @@
-"""A picture in every style that the server has."""
+"""Stylize a picture in every style of the server."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from time import perf_counter
 from oneglance import Client
 from oneglance.client.errors import InvalidArgumentError
 from oneglance.v1.stylization_pb2 import Style
-from oneglance_apps.demo.calls import Progress
 from oneglance_apps.demo.collection import Collection
 from oneglance_apps.demo.pictures import Picture, jpeg_uri
+from oneglance_apps.demo.timed_calls import Progress
 from oneglance_apps.landscape import landscape, png
 
 HEIGHT = 400  # of the landscape
-MAX_SIDE = 600  # of pictures, on the wire back and on the page
+MAX_SIDE = 600  # of the stylized pictures, pixels
 QUALITY = 85
-TRIED = 5  # pictures, before it is given up
+MAX_TRIES = 5  # pictures to try until the server can read one
 
 
 @dataclass(frozen=True)
 class Painting:
-    """The picture in one style: as the server sent it, a JPEG, and how long that took."""
+    """The picture in one style: the server's JPEG, and how long the call took."""
 
     style: Style
     jpeg: bytes
@@ -36,7 +36,7 @@ class Painting:
 
 @dataclass(frozen=True)
 class Stylization:
-    """``width`` and ``height``: of the paintings, in pixels."""
+    """One picture in every style. ``width``, ``height``: of the paintings, in pixels."""
 
     before: Picture
     paintings: tuple[Painting, ...]
@@ -46,17 +46,19 @@ class Stylization:
 
 
 def picture_candidates(collection: Collection) -> list[Picture]:
-    """What may be stylized: a landscape of our own where the subjects are drawn, else the largest files first."""
+    """Pictures to try: the drawn landscape for drawn subjects; else the user's largest files, the largest first."""
     if collection.drawn:
         return [Picture(png(landscape(HEIGHT)), "an evening by the sea, drawn by a few formulas")]
     pictures = {subject.enrolled_from for subject in collection.subjects}
     pictures |= {probe for _, probe in (*collection.mated(), *collection.non_mated())}
-    return sorted(pictures, key=lambda picture: (-picture.size_bytes, picture.caption))[:TRIED]
+    return sorted(pictures, key=lambda picture: (-picture.size_bytes, picture.caption))[:MAX_TRIES]
 
 
 def stylize_all(client: Client, candidates: Sequence[Picture], progress: Progress) -> Stylization | None:
-    """The first of ``candidates`` that the server can read, in every style, one call at a time. None without styles, or
-    when it can read none."""
+    """Stylize the first of ``candidates`` that the server can read, in every style, one call at a time.
+
+    None if the server has no styles, or can read none of them.
+    """
     styles = client.list_styles()
     for before in candidates if styles else ():
         paintings: list[Painting] = []

@@ -1,1 +1,10 @@
-"""``oneglance stylize``: pictures, folders of them and videos, repainted by a server."""
+"""``oneglance stylize``: a server repaints pictures, folders of pictures and videos in the style of paintings.
+
+::
+
+    style_choice    which style, and how: what all pictures of one run have in common
+    picture         repaint one picture
+    folder          repaint the pictures of a folder, several calls at a time
+    video           repaint the frames of a video; video_writer encodes them, and copies the sound
+    files           names and formats of outputs, and which files may be written
+"""

@@ -1,33 +1,26 @@
-"""Files that come out: what their names say, and that they are there whole or not at all."""
+"""Output files: their formats by name, and whether one may be written."""
 
-import itertools
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from oneglance.client.requests import PictureFormatName
+from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX
 
-FORMATS: dict[str, PictureFormatName] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
-SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-FILMS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Suffixes of videos that can be written, and FFmpeg's names of their containers."""
-
-_numbers = itertools.count(1)
+VIDEO_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""Suffixes of videos that can be written, and FFmpeg's name of the container format of each."""
 
 
 def picture_format(out: Path, wanted: PictureFormatName = "") -> PictureFormatName:
-    """The format that a picture called ``out`` has. Raises ValueError when that is none, or not the one ``wanted``."""
-    told = FORMATS.get(out.suffix.lower())
-    if told is None and (out.suffix or not wanted):
-        raise ValueError(f"{out}: a picture that is written ends in {', '.join(FORMATS)}")
-    if wanted and told and told != wanted:
-        raise ValueError(f"{out}: its name says {told}, --format says {wanted}")
-    return told or wanted
+    """The format of an output picture by its suffix. Raises ValueError if it has none, or another than ``wanted``."""
+    named = FORMAT_OF_SUFFIX.get(out.suffix.lower())
+    if named is None and (out.suffix or not wanted):
+        raise ValueError(f"{out}: a picture that is written ends in {', '.join(FORMAT_OF_SUFFIX)}")
+    if wanted and named and named != wanted:
+        raise ValueError(f"{out}: its name says {named}, --format says {wanted}")
+    return named or wanted
 
 
 def check_out(out: Path, source: Path | None, *, overwrite: bool) -> None:
-    """Raises FileExistsError when ``out`` is there and may not be replaced, ValueError when it never may."""
+    """Raises FileExistsError if ``out`` exists, unless ``overwrite``; ValueError if it is ``source``, or no file."""
     if not out.exists():
         return
     if not out.is_file():
@@ -36,18 +29,3 @@ def check_out(out: Path, source: Path | None, *, overwrite: bool) -> None:
         raise ValueError(f"{out}: would replace what it is made of")
     if not overwrite:
         raise FileExistsError(f"{out}: exists; --overwrite replaces it")
-
-
-@contextmanager
-def whole_file(out: Path) -> Iterator[Path]:
-    """A file to be written in the place of ``out``: it takes the name when the block ends well, and else is gone.
-
-    Folders are made as needed. What a kill -9 leaves is hidden, and called ``.oneglance-*.part``.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    half = out.with_name(f".oneglance-{os.getpid()}-{next(_numbers)}.part")
-    try:
-        yield half
-        half.replace(out)
-    finally:
-        half.unlink(missing_ok=True)

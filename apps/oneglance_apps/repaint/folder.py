@@ -1,4 +1,4 @@
-"""A folder of pictures, repainted into another that mirrors it, several calls at a time."""
+"""Repaint a folder of pictures into another folder with the same structure, several calls at a time."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,22 +17,25 @@ from oneglance.client.errors import (
 from oneglance.client.requests import PictureFormatName
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
-from oneglance_apps.repaint.files import FORMATS, SUFFIXES, picture_format, whole_file
-from oneglance_apps.repaint.look import Look, repaint
+from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, SUFFIX_OF_FORMAT
+from oneglance_apps.repaint.files import picture_format
+from oneglance_apps.repaint.picture import repaint_picture
+from oneglance_apps.repaint.style_choice import StyleChoice
+from oneglance_core.files import replacing
 from oneglance_core.picture_files import PICTURE_SUFFIXES, is_picture
 
 
 @dataclass(frozen=True)
 class Task:
-    """A picture, and the file it shall become."""
+    """A picture, and the file to write."""
 
     source: Path
     out: Path
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a task: a picture that is written, an error, or neither, as its output was there already."""
+class TaskResult:
+    """Result of a task: the picture that was written, or an error, or neither if the output existed already."""
 
     task: Task
     picture: StylizedPicture | None = None
@@ -45,18 +48,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every picture below a folder, by name. ``left_out``: how many files are no pictures by their names."""
+    """Every picture below a folder, by name. ``left_out``: number of files that have no picture's suffix."""
 
     tasks: tuple[Task, ...]
     left_out: int
 
 
 def plan(folder: Path, out: Path, format: PictureFormatName = "") -> Plan:
-    """What there is to do. Hidden files and folders are passed by, and so is ``out`` if it lies in ``folder``.
+    """The tasks of a folder. Ignores hidden files and folders, and ``out`` if it lies in ``folder``.
 
-    An output has the format of its picture, or PNG where that can't be written; or ``format``, for all. Raises
-    ValueError when two pictures would become one file, when one would take the place of another that is to be
-    stylized, too, when ``out`` is ``folder`` or a file, or when there are no pictures.
+    An output has the format of its picture, or PNG if that format can't be written; with ``format`` all outputs have
+    that one. Raises ValueError when two pictures would become one file, when an output would replace another picture of
+    the folder, when ``out`` is ``folder`` or a file, or when there are no pictures.
     """
     inside, target = folder.resolve(), out.resolve()
     if inside == target:
@@ -74,7 +77,7 @@ def plan(folder: Path, out: Path, format: PictureFormatName = "") -> Plan:
         if not is_picture(source):
             left_out += 1
             continue
-        becomes = out.joinpath(*parts[:-1], _name(source, format))
+        becomes = out.joinpath(*parts[:-1], _output_name(source, format))
         if becomes in tasks:
             raise ValueError(f"{tasks[becomes].source} and {source} would both become {becomes}; rename one of them")
         tasks[becomes] = Task(source, becomes)
@@ -88,34 +91,44 @@ def plan(folder: Path, out: Path, format: PictureFormatName = "") -> Plan:
 
 
 def repaint_folder(
-    client: Client, look: Look, tasks: Sequence[Task], *, in_flight: int, overwrite: bool, patience_seconds: float
-) -> Iterator[Outcome]:
-    """Every task's outcome, as they come.
+    client: Client,
+    choice: StyleChoice,
+    tasks: Sequence[Task],
+    *,
+    in_flight: int,
+    overwrite: bool,
+    patience_seconds: float,
+) -> Iterator[TaskResult]:
+    """Yield the result of every task, in the order in which they finish.
 
-    A picture that can't be read, here or by the server, is an outcome, and the rest goes on. Raises OneglanceError for
-    what no picture would survive (no server, no such style), and OSError when an output can't be written.
+    in_flight: calls at the same time. patience_seconds: how long each waits while the server's queue is full.
+
+    A picture that can't be read, here or by the server, gives an error in its result, and the others go on. Raises
+    OneglanceError for errors that concern all pictures (no server, no such style), and OSError when an output can't be
+    written.
     """
     stopped = threading.Event()
 
-    def one(task: Task) -> Outcome:
+    def one(task: Task) -> TaskResult:
         if stopped.is_set() or (task.out.exists() and not overwrite):
-            return Outcome(task)
+            return TaskResult(task)
         try:
             data = task.source.read_bytes()
         except OSError as error:
-            return Outcome(task, error=error)
+            return TaskResult(task, error=error)
         try:
-            picture = repaint(client, look, data, picture_format(task.out), patience_seconds=patience_seconds)
+            picture = repaint_picture(client, choice, data, picture_format(task.out), patience_seconds=patience_seconds)
         except OneglanceError as error:
-            if _concerns_all(error):
+            if _concerns_all_pictures(error):
                 raise
-            return Outcome(task, error=error)
-        with whole_file(task.out) as half:
-            half.write_bytes(picture.image)
-        return Outcome(task, picture)
+            return TaskResult(task, error=error)
+        task.out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(task.out) as fresh:
+            fresh.write_bytes(picture.image)
+        return TaskResult(task, picture)
 
     waiting = iter(tasks)
-    running: set[Future[Outcome]] = set()
+    running: set[Future[TaskResult]] = set()
     pool = ThreadPoolExecutor(in_flight, thread_name_prefix="oneglance-stylize")
     try:
         while True:
@@ -126,19 +139,19 @@ def repaint_folder(
             for future in done:
                 yield future.result()
     finally:
-        # Calls under way end with the client's connection, which its owner closes.
+        # Calls still running end when the owner of the client closes it.
         stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _name(source: Path, format: PictureFormatName) -> str:
-    told = FORMATS.get(source.suffix.lower())
-    if told is not None and format in ("", told):
+def _output_name(source: Path, format: PictureFormatName) -> str:
+    known = FORMAT_OF_SUFFIX.get(source.suffix.lower())
+    if known is not None and format in ("", known):
         return source.name
-    return source.with_suffix(SUFFIXES[format or "png"]).name
+    return source.with_suffix(SUFFIX_OF_FORMAT[format or "png"]).name
 
 
-def _concerns_all(error: OneglanceError) -> bool:
+def _concerns_all_pictures(error: OneglanceError) -> bool:
     if isinstance(error, InvalidArgumentError):
         return bool(error.field_violations) and all(field != "image" for field, _ in error.field_violations)
     return isinstance(error, (NotFoundError, FailedPreconditionError, UnavailableError))

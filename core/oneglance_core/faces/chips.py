@@ -1,8 +1,9 @@
-"""Cut an aligned face, the chip, out of a photo as dlib does (get_face_chip_details, extract_image_chip).
+"""Cut an aligned face (a "chip") out of a photo, as dlib does (get_face_chip_details, extract_image_chip).
 
-The similarity that takes the template nearest to the landmarks says where the chip lies and how it is turned. A face
-much larger than the chip is halved until it isn't (5 x 5 binomial filter, every second pixel), then sampled bilinearly.
-All of it is dlib's arithmetic, rounding included, so that an encoder trained on dlib's chips gets the same pixels.
+A similarity transform maps the template's points to the landmarks; it gives the place, size and rotation of the chip.
+If the face is much larger than the chip, the photo is first halved, once or several times (5 x 5 binomial filter, every
+second pixel). Then the chip is sampled bilinearly. The arithmetic is dlib's, with its rounding, so that an encoder
+trained on dlib's chips gets the same pixels.
 """
 
 import math
@@ -12,24 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
-_FAR = 1e9
-# Rows of a halved picture made at a time: what is in between stays in the processor's cache.
-_ROWS_AT_ONCE = 16
+_MAX_COORDINATE = 1e9
+_ROWS_AT_ONCE = 16  # rows of a halved picture computed together: their intermediate results fit the CPU cache
 
 
 def similarity(points: npt.ArrayLike, template: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The turn, scale and shift that takes ``template`` nearest to ``points`` (least squares; Umeyama 1991).
+    """The rotation, scale and shift that map ``template`` to ``points`` with the least squared error (Umeyama 1991).
 
     Both [L, 2], (x, y), L >= 2, in the same order. Returns float64 [2, 3], M: (x, y) = M @ (template x, template y, 1).
-    Never a mirror image. Raises ValueError for other shapes, numbers that aren't finite or that are beyond 1e9, and a
-    template that is a single point.
+    Never mirrors. Raises ValueError for other shapes, for values that are not finite or beyond 1e9, and if all
+    template points are equal.
     """
     target, source = (np.asarray(given, np.float64) for given in (points, template))
     if target.shape != source.shape or target.ndim != 2 or target.shape[1] != 2:
         raise ValueError(f"points are [L, 2] and as many as the template's, got {target.shape} and {source.shape}")
-    if not all((np.abs(given) < _FAR).all() for given in (target, source)):
+    if not all((np.abs(given) < _MAX_COORDINATE).all() for given in (target, source)):
         raise ValueError("points must be finite, and within 1e9 of the photo's corner")
-    # In the plane, as complex numbers: target = factor * source + shift, and factor is turn and scale in one.
+    # As complex numbers: target = factor * source + shift; factor holds rotation and scale.
     z, w = source @ (1, 1j), target @ (1, 1j)
     centred = z - z.mean()
     spread = np.vdot(centred, centred).real
@@ -43,21 +43,20 @@ def similarity(points: npt.ArrayLike, template: npt.ArrayLike) -> npt.NDArray[np
 def cut_chip(
     photo: Pixels, points: npt.ArrayLike, template: Sequence[tuple[float, float]], height: int, width: int
 ) -> Pixels:
-    """The face at ``points``, upright: uint8 [height, width, 3]. What lies beyond the photo is black.
+    """The face at ``points``, upright: uint8 [height, width, 3]. Pixels outside the photo are black.
 
-    photo: uint8 [H, W, 3]. points: [L, 2], (x, y) in the photo. template: where they belong in the chip, (0, 0) the
-    centre of its top left pixel (dlib's own coordinates less 0.5). height, width: at least 2.
+    photo: uint8 [H, W, 3]. points: [L, 2], (x, y) in the photo. template: their places in the chip; (0, 0) is the
+    centre of its top left pixel (dlib's coordinates minus 0.5). height, width: at least 2.
 
-    As in dlib, a chip of ``width`` pixels that covers w of the photo steps (w - 1) / (width - 1) a pixel, not
-    w / width.
-    One thing is not dlib's: where a face neither turns nor scales at all, dlib copies whole pixels; here it is sampled
-    like every other. Raises ValueError as ``similarity``.
+    As in dlib, a chip of ``width`` pixels that covers w pixels of the photo samples every (w - 1) / (width - 1) pixels,
+    not every w / width. One difference to dlib: a face that needs neither rotation nor scaling is sampled like any
+    other; dlib copies its pixels. Raises ValueError as ``similarity``.
     """
     matrix = similarity(points, template)
     scale = math.hypot(matrix[0, 0], matrix[1, 0])
     turn = complex(matrix[0, 0], matrix[1, 0]) / scale if scale else complex(1)
     centre = complex(*(matrix @ ((width - 1) / 2, (height - 1) / 2, 1)))
-    half = complex(width * scale - 1, height * scale - 1) / 2  # to the corner's pixel, when upright
+    half = complex(width * scale - 1, height * scale - 1) / 2  # from the centre to the corner pixel of an upright chip
     low, high = centre - half, centre + half
 
     halvings = 0
@@ -90,25 +89,25 @@ def cut_chip(
 
 
 def _halved(corner: complex) -> complex:
-    """Where a corner of the chip lies after the picture is halved: dlib's pyramid_down<2>."""
+    """A point's coordinates after the picture is halved: dlib's pyramid_down<2>."""
     return corner / 2 - complex(1.25, 0.75)
 
 
 def _area(low: complex, high: complex) -> float:
-    """Pixels from corner to corner, both included."""
+    """Number of pixels of the rectangle from ``low`` to ``high``, both included."""
     extent = high - low
     return (extent.real + 1) * (extent.imag + 1) if min(extent.real, extent.imag) >= 0 else 0.0
 
 
 def _round(value: float) -> int:
-    """Half away from zero, as C does."""
+    """Round half away from zero, as C does."""
     return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
 
 
 def _with_fourth(picture: Pixels) -> Pixels:
-    """[H, W, 3] -> [H, W, 4]: a pixel becomes one 32-bit number, which numpy moves about at once."""
+    """[H, W, 3] -> [H, W, 4]: numpy copies a pixel of 32 bits as one number, which is faster."""
     wide = np.empty((*picture.shape[:2], 4), np.uint8)
-    for channel in range(3):  # one by one is several times faster
+    for channel in range(3):  # channel by channel is several times faster than all at once
         wide[..., channel] = picture[..., channel]
     return wide
 
@@ -131,7 +130,7 @@ def _halve(picture: Pixels) -> Pixels:
 
 
 def _binomial(taps: Sequence[npt.NDArray[np.uint8 | np.uint16]]) -> npt.NDArray[np.uint16]:
-    """Weighted by 1 4 6 4 1. Twice over a byte it stays below 2^16."""
+    """The sum weighted by 1 4 6 4 1. Applied twice to bytes it stays below 2^16."""
     a, b, c, d, e = taps
     total = np.add(b, d, dtype=np.uint16)
     total += c
@@ -144,7 +143,7 @@ def _binomial(taps: Sequence[npt.NDArray[np.uint8 | np.uint16]]) -> npt.NDArray[
 
 
 def _sample(picture: Pixels, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Pixels:
-    """Bilinear, cut to whole levels, at float64 [h, w] places in uint8 [H, W, 4]: uint8 [h, w, 3], black beyond."""
+    """Bilinear samples, rounded down, of uint8 [H, W, 4] at x, y float64 [h, w]: uint8 [h, w, 3]; black outside."""
     height, width = picture.shape[:2]
     column, row = np.floor(x), np.floor(y)
     inside = (column >= 0) & (row >= 0) & (column < width - 1) & (row < height - 1)
@@ -168,6 +167,6 @@ def _sample(picture: Pixels, x: npt.NDArray[np.float64], y: npt.NDArray[np.float
         c += d
         c *= below
         a += c
-        chip[..., channel] = a  # a cast cuts off what is behind the point
+        chip[..., channel] = a  # the cast rounds down
     chip[~inside] = 0
     return chip

@@ -1,7 +1,7 @@
-"""Find faces of all sizes with a detector that knows one: a sliding window over smaller and smaller copies of a photo.
+"""Find faces of all sizes with a detector for one size: it slides over ever smaller copies of a photo (a pyramid).
 
-As dlib's loss_mmod and input_rgb_image_pyramid. All levels of the pyramid are laid out on one canvas, which the
-detector looks at in one run; where they lie matters, since the network sees a little of a level's neighbours.
+As dlib's loss_mmod and input_rgb_image_pyramid. All levels of the pyramid are placed on one canvas, and the detector
+runs once on the canvas. The places are dlib's, because near the border of a level the detector sees its neighbours.
 """
 
 import math
@@ -18,16 +18,16 @@ Pixels = npt.NDArray[np.uint8]
 # One run of the detector: canvases uint8 [N, H, W, 4] -> scores float32 [N, h, w]; see DetectorManifest.
 Score = Callable[[Pixels], npt.NDArray[np.float32]]
 
-_LOWEST_LEVEL = 5  # rows; dlib goes no lower
-# Canvases are scored together up to this many pixels: what a run needs of memory is in proportion, some 50 bytes each.
-_PIXELS_AT_ONCE = 1 << 21
+_MIN_LEVEL_ROWS = 5  # the smallest level, as in dlib
+# Canvases of one run of the detector have at most so many pixels together; a run needs about 50 bytes for each.
+_MAX_RUN_PIXELS = 1 << 21
 _PIXELS_IN_CACHE = 1 << 15
-_MOST_WINDOWS = 1 << 14  # of one photo: a detector that sees a face everywhere would take gigabytes
+_MAX_WINDOWS = 1 << 14  # of one photo; without a limit, a detector that reports everything would need gigabytes
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A face, or a window that looks like one. ``box``: left, top, right, bottom in whole pixels, edges included."""
+    """A face, or a window that looks like one. ``box``: left, top, right, bottom; whole pixels, all included."""
 
     box: tuple[float, float, float, float]
     score: float
@@ -35,7 +35,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where the pyramid's levels lie on the canvas: (top, left, height, width) of each, the largest first."""
+    """Places of the pyramid's levels on the canvas: (top, left, height, width) of each, the largest first."""
 
     places: tuple[tuple[int, int, int, int], ...]
     height: int
@@ -45,12 +45,13 @@ class _Layout:
 def search(
     photos: Sequence[Pixels], score: Score, spec: DetectorManifest, *, scale: float = 1.0, levels: int | None = None
 ) -> list[list[Detection]]:
-    """The windows that look like a face in photos of one size, brought to ``scale`` first; before ``suppress``.
+    """The windows of photos that look like a face; overlapping ones are not removed yet (see ``suppress``).
 
-    photos: uint8 [H, W, 3] rgb. Boxes are in pixels of the photo as given. Faces are at least about ``spec.window`` /
-    ``scale`` pixels wide. levels: of the pyramid, the largest ones; None for all. Of a photo that was searched at
-    scale 1 already, only the first ceil(log(scale) / -log(spec.shrink)) levels of a larger scale are new. Raises
-    ValueError for photos of several sizes.
+    photos: uint8 [H, W, 3], RGB, all of one size. scale: the photos are first resized by this factor; boxes are in
+    pixels of the photos as given. Finds faces from about ``spec.window`` / ``scale`` pixels width.
+    levels: search only so many levels of the pyramid, the largest ones; None: all. After a search at scale 1, only the
+    first ceil(log(scale) / -log(spec.shrink)) levels of a larger scale are new. Raises ValueError for photos of several
+    sizes.
     """
     if not photos:
         return []
@@ -73,7 +74,7 @@ def search(
 
 
 def canvas_pixels(height: int, width: int, spec: DetectorManifest, levels: int | None = None) -> int:
-    """How many pixels the detector looks at for one photo of height x width: memory and time are in proportion."""
+    """Pixels of the canvas of one photo of height x width. Memory and time are proportional to it."""
     layout = _layout(max(1, height), max(1, width), spec, levels)
     return layout.height * layout.width
 
@@ -81,7 +82,7 @@ def canvas_pixels(height: int, width: int, spec: DetectorManifest, levels: int |
 def find_windows(
     photos: Sequence[Pixels], score: Score, spec: DetectorManifest, *, levels: int | None = None
 ) -> list[list[Detection]]:
-    """As ``search`` at scale 1: every window of the pyramid whose score is above ``spec.threshold``."""
+    """``search`` at scale 1: every window of the pyramid whose score is above ``spec.threshold``."""
     if len({photo.shape for photo in photos}) > 1:
         raise ValueError("photos of one search have one size")
     found: list[list[Detection]] = []
@@ -90,7 +91,7 @@ def find_windows(
     layout = _layout(photos[0].shape[0], photos[0].shape[1], spec, levels)
     if min(layout.height, layout.width) < spec.smallest_side:
         return [[] for _ in photos]
-    at_once = max(1, _PIXELS_AT_ONCE // (layout.height * layout.width))
+    at_once = max(1, _MAX_RUN_PIXELS // (layout.height * layout.width))
     for start in range(0, len(photos), at_once):
         scores = score(_canvas(photos[start : start + at_once], layout))
         found.extend(_windows(of_photo, layout, spec) for of_photo in scores)
@@ -98,10 +99,10 @@ def find_windows(
 
 
 def suppress(detections: Sequence[Detection], spec: DetectorManifest) -> list[Detection]:
-    """Of windows that overlap too much the one with the best score, best first.
+    """Keep of windows that overlap too much the one with the best score. Best first.
 
-    dlib's test_box_overlap: too much is an intersection of more than ``spec.nms_iou`` of the smallest rectangle around
-    both, or of more than ``spec.nms_covered`` of either.
+    As dlib's test_box_overlap: two windows overlap too much if their intersection is more than ``spec.nms_iou`` of the
+    smallest rectangle around both, or more than ``spec.nms_covered`` of one of them.
     """
     ordered = sorted(detections, key=lambda found: -found.score)
     boxes = np.array([found.box for found in ordered], np.float64).reshape(-1, 4)
@@ -120,11 +121,11 @@ def suppress(detections: Sequence[Detection], spec: DetectorManifest) -> list[De
 
 
 def _layout(height: int, width: int, spec: DetectorManifest, levels: int | None) -> _Layout:
-    """dlib's create_tiled_pyramid: levels down the left side and, from where they fit beside it, up the right side."""
+    """dlib's create_tiled_pyramid: the first levels below each other at the left, the others upwards at the right."""
     sizes = [(height, width)]
     while levels is None or len(sizes) < levels:
         rows, columns = (math.floor(spec.shrink * side) for side in sizes[-1])
-        if rows < _LOWEST_LEVEL or not columns:
+        if rows < _MIN_LEVEL_ROWS or not columns:
             break
         sizes.append((rows, columns))
     total = sum(rows + spec.gap for rows, _ in sizes) - 2 * spec.gap
@@ -146,19 +147,19 @@ def _layout(height: int, width: int, spec: DetectorManifest, levels: int | None)
     bottom = top - spec.gap
     for rows, columns in rest:
         if bottom - rows < spec.margin + height:
-            break  # the largest level is in the way
+            break  # would overlap the largest level
         places.append((bottom - rows, spec.margin + width - columns, rows, columns))
         bottom -= rows + spec.gap
     return _Layout(tuple(places), deep + 2 * spec.margin, width + 2 * spec.margin)
 
 
 def _canvas(photos: Sequence[Pixels], layout: _Layout) -> Pixels:
-    """The pyramids of photos uint8 [H, W, 3], on canvases uint8 [N, layout.height, layout.width, 4]."""
+    """The canvases of photos uint8 [H, W, 3]: uint8 [N, layout.height, layout.width, 4]."""
     canvases = np.zeros((len(photos), layout.height, layout.width, 4), np.uint8)
     for canvas, photo in zip(canvases, photos, strict=True):
         top, left, rows, columns = layout.places[0]
         level = canvas[top : top + rows, left : left + columns]
-        for channel in range(3):  # one by one is several times faster
+        for channel in range(3):  # channel by channel is several times faster than all at once
             level[..., channel] = photo[..., channel]
         level[..., 3] = 255
         for top, left, rows, columns in layout.places[1:]:
@@ -168,9 +169,9 @@ def _canvas(photos: Sequence[Pixels], layout: _Layout) -> Pixels:
 
 
 def _shrunk(picture: Pixels, height: int, width: int) -> Pixels:
-    """Bilinear, corner on corner, as dlib's resize_image; uint8 [H, W, 4] -> uint8 [height, width, 4].
+    """Resize bilinearly, with corner pixels kept, as dlib's resize_image; uint8 [H, W, 4] -> uint8 [height, width, 4].
 
-    In fixed point of 8 bits: at most 2 levels off; dlib's pyramid is float.
+    In fixed point with 8 bits: differs by at most 2 of 255 from dlib, which uses float.
     """
     row, below = _taps(picture.shape[0], height)
     column, right = _taps(picture.shape[1], width)
@@ -178,7 +179,7 @@ def _shrunk(picture: Pixels, height: int, width: int) -> Pixels:
     right = right.repeat(4)
     pixels = picture.view(np.uint32)[..., 0]
     result = np.empty((height, 4 * width), np.uint8)
-    # Some rows at a time: what is in between stays in the processor's cache.
+    # Some rows at a time: their intermediate results fit the CPU cache.
     at_once = max(1, _PIXELS_IN_CACHE // picture.shape[1])
     for start in range(0, height, at_once):
         rows = slice(start, start + at_once)
@@ -190,14 +191,14 @@ def _shrunk(picture: Pixels, height: int, width: int) -> Pixels:
 
 
 def _taps(larger: int, smaller: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint16]]:
-    """Of each of ``smaller`` places the pixel before it, and the next one's share in 256ths."""
+    """For each of ``smaller`` samples: the index of the pixel before it, and the weight of the next pixel in 256ths."""
     place = np.arange(smaller) * ((larger - 1) / max(smaller - 1, 1))
     before = np.minimum(place.astype(np.intp), larger - 1)
     return before, np.round((place - before) * 256).astype(np.uint16)
 
 
 def _mix(one: Pixels, other: Pixels, share: npt.NDArray[np.uint16]) -> Pixels:
-    """``share`` 256ths of ``other`` and the rest of ``one``, rounded."""
+    """(share * other + (256 - share) * one) / 256, rounded."""
     mixed = np.multiply(one, 256 - share, dtype=np.uint16)
     mixed += np.multiply(other, share, dtype=np.uint16)
     mixed += 128
@@ -208,14 +209,14 @@ def _mix(one: Pixels, other: Pixels, share: npt.NDArray[np.uint16]) -> Pixels:
 def _windows(scores: npt.NDArray[np.float32], layout: _Layout, spec: DetectorManifest) -> list[Detection]:
     """The windows above the threshold, from scores [h, w] of a canvas to pixels of the photo."""
     rows, columns = np.nonzero(scores > spec.threshold)
-    if len(rows) > _MOST_WINDOWS:
-        best = np.sort(np.argpartition(scores[rows, columns], -_MOST_WINDOWS)[-_MOST_WINDOWS:])
+    if len(rows) > _MAX_WINDOWS:
+        best = np.sort(np.argpartition(scores[rows, columns], -_MAX_WINDOWS)[-_MAX_WINDOWS:])
         rows, columns = rows[best], columns[best]
     centre = np.stack([columns, rows], axis=1) * spec.stride + spec.offset
     first = np.array([(left, top) for top, left, _, _ in layout.places])
     last = first + np.array([(width - 1, height - 1) for _, _, height, width in layout.places])
     away = np.maximum(np.maximum(first - centre[:, None], centre[:, None] - last), 0)
-    level = (away**2).sum(axis=2).argmin(axis=1)  # the one it lies in, or the nearest
+    level = (away**2).sum(axis=2).argmin(axis=1)  # the level that contains the centre, or the nearest
     half = (spec.window - 1) / 2
     corners = (centre - first[level])[:, None] + np.array([[-half], [half]])
     for step in range(len(layout.places) - 1):

@@ -1,37 +1,54 @@
-"""The whole way from photos to faces with landmarks: two searches, one pyramid each, then the points of each face."""
+"""From photos to faces: a search, a second search of the enlarged photo, then the landmarks of each face."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from oneglance_core.faces.chips import cut_chip
 from oneglance_core.faces.detection import Detection, Score, canvas_pixels, search, suppress
 from oneglance_core.faces.landmarks import Points, Run, find_landmarks
 from oneglance_core.faces.quality import Quality, quality
+from oneglance_core.flags import Flag
+from oneglance_core.frozen import Frozen
 from oneglance_core.manifests import Alignment, DetectorManifest
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 SmallFaces = Literal["when-none", "always", "never"]
 
-SEARCH_PIXELS = 1_000_000
-
-# A face's points are looked for from two boxes beside the one found: (x, y) in shares of its width, and scale. Their
-# mean scatters less than the points of one box, which move with every pixel of it.
+# Landmarks are found from two boxes near the detected one, and averaged: the mean varies less than the landmarks of one
+# box, which change with every pixel of the box. Each: (x, y) shift in box widths, and scale.
 _TRIES = ((0.05, 0.05, 0.97), (-0.05, -0.05, 1.03))
 
-_CANVAS_PIXELS = 16  # of the detector, for each of search_pixels; an ordinary photo's second search takes 13
+_CANVAS_PIXELS = 16  # maximum for each of search_pixels; the second search of an ordinary photo needs 13
+
+
+class FaceSearch(Frozen):
+    """How thoroughly photos are searched for faces."""
+
+    min_face: Annotated[int, Flag(unit="pixels")] = Field(
+        40, ge=10, le=80, description="Side of the smallest face that the second search of a photo looks for."
+    )
+    search_pixels: int = Field(
+        1_000_000,
+        ge=10_000,
+        description="Faces are searched at this size of a photo, width x height, at most; in the second search at four "
+        "times that. Larger photos are shrunk for the search only.",
+    )
+    max_faces: int = Field(256, ge=1, le=4096, description="Faces of one photo, the largest first.")
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
     """A face of a photo, in its pixels.
 
-    box: (x, y, width, height). points: (x, y) of each landmark, once looked for.
+    box: (x, y, width, height). points: (x, y) of each landmark; empty before ``locate``.
+    quality: None before ``cut``.
     """
 
     box: Box
@@ -42,9 +59,9 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """What was seen.
+    """The faces of a photo, the largest first.
 
-    ``faces``, the largest first; ``smallest_face``: side of the smallest that was searched for.
+    smallest_face: side of the smallest face that was searched for, in pixels. truncated: there were more faces.
     """
 
     width: int
@@ -56,7 +73,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class ChipSpec:
-    """What an encoder wants a face brought to: its alignment, and (height, width)."""
+    """The chip that an encoder takes: its alignment, and its size in pixels."""
 
     alignment: Alignment
     height: int
@@ -64,36 +81,18 @@ class ChipSpec:
 
 
 class FaceFinder:
-    """Finds faces and their landmarks. As safe for threads as ``score`` and ``points``, which run the two networks.
+    """Finds faces and their landmarks. Thread-safe if ``score`` and ``points`` are, which run the networks."""
 
-    Args:
-        min_face: side in pixels of the smallest face that the second search looks for.
-        search_pixels: photos are searched at this many pixels at most, in the second search at four times as many;
-            larger ones are shrunk for the search, and only for it.
-        max_faces: faces of one photo beyond which the smallest are left out.
-    """
-
-    def __init__(
-        self,
-        score: Score,
-        detector: DetectorManifest,
-        points: Run,
-        *,
-        min_face: int = 40,
-        search_pixels: int = SEARCH_PIXELS,
-        max_faces: int = 256,
-    ) -> None:
+    def __init__(self, score: Score, detector: DetectorManifest, points: Run, limits: FaceSearch | None = None) -> None:
         self._score = score
         self._detector = detector
         self._points = points
-        self._min_face = min_face
-        self._search_pixels = search_pixels
-        self._max_faces = max_faces
+        self._limits = limits or FaceSearch()
 
     def find(self, photos: Sequence[Pixels], small_faces: Sequence[SmallFaces]) -> list[Photo]:
         """The faces of each photo uint8 [H, W, 3], without landmarks.
 
-        ``small_faces``, per photo: when to make the second search, of the enlarged photo.
+        small_faces: for each photo, when to search the enlarged photo, too.
         """
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, pixels in enumerate(photos):
@@ -118,7 +117,7 @@ class FaceFinder:
         return [seen[i] for i in range(len(photos))]
 
     def locate(self, photos: Sequence[Pixels], found: Sequence[Photo]) -> list[Photo]:
-        """``found`` with the landmarks of all its faces: each the mean of those found from two boxes about it."""
+        """``found``, with the landmarks of all faces."""
         boxes = [np.array([_tries(face.box) for face in photo.faces], np.float32).reshape(-1, 4) for photo in found]
         return [
             replace(
@@ -128,16 +127,16 @@ class FaceFinder:
         ]
 
     def _scales(self, height: int, width: int) -> tuple[float, float, int]:
-        """Scale of the first search, of the second, and how many levels of the second lie above the first."""
+        """Scale of the first search, of the second, and how many levels of the second are larger than the first's."""
         pixels = height * width
-        first = self._affordable(height, width, min(1.0, math.sqrt(self._search_pixels / pixels)), None)
-        second = min(self._detector.window / self._min_face, math.sqrt(4 * self._search_pixels / pixels))
+        first = self._affordable(height, width, min(1.0, math.sqrt(self._limits.search_pixels / pixels)), None)
+        second = min(self._detector.window / self._limits.min_face, math.sqrt(4 * self._limits.search_pixels / pixels))
         levels = math.ceil(math.log(max(second / first, 1.0)) / -math.log(self._detector.shrink) - 1e-6)
         return first, self._affordable(height, width, second, levels) if levels else first, levels
 
     def _affordable(self, height: int, width: int, scale: float, levels: int | None) -> float:
-        """``scale``, or a smaller one: the pyramid of a strip takes far more room than the strip."""
-        limit = _CANVAS_PIXELS * self._search_pixels
+        """``scale``, or a smaller one: the pyramid of a very long photo needs many more pixels than the photo."""
+        limit = _CANVAS_PIXELS * self._limits.search_pixels
         while canvas_pixels(round(height * scale), round(width * scale), self._detector, levels) > limit:
             scale *= 0.9
         return scale
@@ -145,11 +144,12 @@ class FaceFinder:
     def _photo(self, height: int, width: int, detections: Sequence[Detection], smallest: float) -> Photo:
         faces = [Face(_to_box(detection), detection.score) for detection in detections]
         faces.sort(key=lambda face: -face.box[2] * face.box[3])
-        return Photo(width, height, tuple(faces[: self._max_faces]), smallest, len(faces) > self._max_faces)
+        limit = self._limits.max_faces
+        return Photo(width, height, tuple(faces[:limit]), smallest, len(faces) > limit)
 
 
 def cut(pixels: Pixels, photo: Photo, chip: ChipSpec) -> tuple[Photo, Pixels]:
-    """The chips of all located faces, uint8 [F, height, width, 3], and the photo with their quality."""
+    """The photo with the quality of its faces, and their chips, uint8 [F, height, width, 3]."""
     faces, chips = [], np.empty((len(photo.faces), chip.height, chip.width, 3), np.uint8)
     for i, face in enumerate(photo.faces):
         chips[i] = cut_chip(pixels, face.points, chip.alignment.template, chip.height, chip.width)
@@ -163,7 +163,7 @@ def _with_points(face: Face, tried: Points) -> Face:
 
 
 def _tries(box: Box) -> list[Box]:
-    """(left, top, right, bottom), edges included, of the boxes to start from."""
+    """The boxes to find landmarks from: (left, top, right, bottom), all included."""
     x, y, width, height = box
     middle_x, middle_y = x + (width - 1) / 2, y + (height - 1) / 2
     half_x, half_y = (width - 1) / 2, (height - 1) / 2

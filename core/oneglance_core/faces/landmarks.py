@@ -1,4 +1,4 @@
-"""Find the landmarks of several photos' faces in one run of the graph that LandmarksManifest describes."""
+"""Find the landmarks of the faces of several photos in one run of the network (see LandmarksManifest)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Run = Callable[[Mapping[str, npt.NDArray[Any]]], Points]
 
 
 def gray(photo: Pixels) -> Pixels:
-    """(r + g + b) // 3, as dlib: uint8 [H, W, 3] -> uint8 [H, W]."""
+    """(r + g + b) // 3, as in dlib: uint8 [H, W, 3] -> uint8 [H, W]."""
     total = np.add(photo[..., 0], photo[..., 1], dtype=np.uint16)
     total += photo[..., 2]
     total //= 3
@@ -20,12 +20,13 @@ def gray(photo: Pixels) -> Pixels:
 
 
 def find_landmarks(run: Run, photos: Sequence[Pixels], boxes: Sequence[npt.ArrayLike]) -> list[Points]:
-    """The landmarks of the i-th photo's faces, float32 [F, L, 2], (x, y) in that photo.
+    """The landmarks of the faces of each photo: float32 [F, L, 2], (x, y) in that photo.
 
-    run: one run of the graph, from its inputs by name to ``points``. photos: uint8 [H, W, 3], of any sizes.
-    boxes: of each photo, float [F, 4] with F >= 0: (left, top, right, bottom), edges included. Whole photos are given
-    to the graph, not the faces alone: nothing bounds how far from a box it looks. Without any face it isn't run.
-    Raises ValueError when there are not as many boxes as photos.
+    run: runs the network, from its inputs by name to ``points``. photos: uint8 [H, W, 3], of any sizes.
+    boxes: for each photo, float [F, 4] with F >= 0: (left, top, right, bottom), all included.
+
+    The network gets whole photos, because it may read pixels far outside a box. It is not run if there is no face.
+    Raises ValueError if the numbers of photos and of entries in ``boxes`` differ.
     """
     given = [np.asarray(of_photo, np.float32).reshape(-1, 4) for of_photo in boxes]
     counts = [len(of_photo) for of_photo in given]

@@ -1,4 +1,4 @@
-"""What can be seen of a face's quality in its chip and its landmarks."""
+"""The quality of a face, measured on its chip and its landmarks."""
 
 import math
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from oneglance_core.faces.landmarks import gray
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """As FaceQuality in oneglance/v1/face.proto.
+    """The fields of FaceQuality in oneglance/v1/face.proto.
 
     sharpness: standard deviation of the Laplacian of the gray chip, in levels of 0 to 255.
     brightness: mean gray level, 0 to 1. contrast: standard deviation of the gray levels, 0 to 0.5.
-    roll_degrees: -180 to 180, 0 upright, positive leans clockwise.
+    roll_degrees: -180 to 180; 0: upright, positive: rotated clockwise.
     """
 
     sharpness: float
@@ -25,11 +25,11 @@ class Quality:
 
 
 def quality(chip: npt.NDArray[np.uint8], points: npt.ArrayLike) -> Quality:
-    """Of a chip uint8 [H, W, 3], H and W at least 3, and the photo's five ``dlib-5`` points, [5, 2], (x, y)."""
+    """Measure a chip uint8 [H, W, 3], H and W at least 3. points: the five ``dlib-5`` landmarks, [5, 2], (x, y)."""
     levels = gray(chip).astype(np.float32)
     inner = levels[1:-1, 1:-1]
     laplacian = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * inner
-    right, left = np.asarray(points, np.float64)[:4].reshape(2, 2, 2).mean(axis=1)  # the eyes' centres, in the photo
+    right, left = np.asarray(points, np.float64)[:4].reshape(2, 2, 2).mean(axis=1)  # centres of the eyes, in the photo
     across, down = right - left
     return Quality(
         sharpness=float(laplacian.std()),

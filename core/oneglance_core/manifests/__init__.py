@@ -8,7 +8,7 @@ from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
 from oneglance_core.manifests.detector import DetectorManifest
 from oneglance_core.manifests.encoder import LEAST_CHIP, MAX_DIMENSION, EncoderManifest, InputSpec, OutputSpec
 from oneglance_core.manifests.landmarks import LANDMARKS, Alignment, LandmarksManifest
-from oneglance_core.manifests.model import FORMAT, ModelManifest
+from oneglance_core.manifests.model import FORMAT, NAME_PATTERN, ModelManifest
 from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
 from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StylizerManifest
@@ -26,6 +26,7 @@ __all__ = [
     "MAX_DIMENSION",
     "MAX_STYLES",
     "MAX_TOLERANCE",
+    "NAME_PATTERN",
     "Alignment",
     "Array",
     "Arrays",

@@ -11,6 +11,7 @@ from oneglance_core.manifests.part import Part, canonical
 from oneglance_core.manifests.tensor import TensorSpec
 
 FORMAT = "oneglance-model/1"
+NAME_PATTERN = "^[a-z0-9][a-z0-9._-]{0,62}$"  # of a model's name
 
 
 class ModelManifest(Part):
@@ -22,7 +23,7 @@ class ModelManifest(Part):
     other_outputs: ClassVar[bool] = False
 
     format: Literal["oneglance-model/1"] = "oneglance-model/1"
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    name: str = Field(pattern=NAME_PATTERN)
     description: str = ""
     license: str = ""
     created: str

@@ -8,17 +8,15 @@ Errors::
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from oneglance_core.frozen import Frozen
 
 
 class ModelFolderError(ValueError):
     """Raised when a model folder is missing, damaged, or breaks the schema; the message names file and field."""
 
 
-class Part(BaseModel):
-    """A frozen pydantic model that refuses unknown fields, NaN and infinity."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class Part(Frozen):
+    """A manifest, or a part of one."""
 
 
 def canonical(value: Any) -> bytes:

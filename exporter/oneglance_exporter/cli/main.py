@@ -11,11 +11,12 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
+from oneglance_core.flags import add_flags, given_values
 from oneglance_core.folder import read_any_model_folder, read_model_folder, write_model_folder
 from oneglance_core.manifests import ModelFolderError
 from oneglance_exporter.cli import style
-from oneglance_exporter.cli.options import add_settings, given_settings, model_name
-from oneglance_exporter.encoder.settings import TrainSettings
+from oneglance_exporter.cli.options import model_name
+from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
 from oneglance_exporter.errors import ExporterError, SettingsError
 from oneglance_exporter.imports import onnx_options
 
@@ -48,7 +49,7 @@ The author's threshold lets many strangers in: calibrate on people of your own.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Status 0; 1 for input that can't be used, 2 for usage, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         options.run_command(options, arguments)
     except (ExporterError, ModelFolderError) as error:
@@ -61,20 +62,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core import progress
+    from oneglance_core.progress import Progress
     from oneglance_exporter.encoder import train
 
-    given = given_settings(options, TrainSettings)
+    given = given_values(options, TrainSettings)
     run = Path(options.out)
     command = shlex.join(["oneglance-exporter", *arguments])
     try:
-        with progress.shown() as report:
+        with Progress("reading pictures", lasting=True) as progress:
             if options.resume:
-                done = train.resume(run, given, report)
+                done = train.resume(run, given, progress.step)
             else:
                 if not given.get("data"):
                     raise SettingsError("say what to learn from: --data")
-                done = train.train(TrainSettings(**given), run, command, report)
+                done = train.train(TrainSettings(**given), run, command, progress.step)
     except KeyboardInterrupt:
         print(f"stopped; go on with: oneglance-exporter train encoder --out {run} --resume", file=sys.stderr)
         raise
@@ -100,14 +101,13 @@ def _import_dlib_faces(options: argparse.Namespace, arguments: list[str]) -> Non
 
 
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core.measures import det_point
+    from oneglance_core.measures import det_point, tau_for_rate
     from oneglance_exporter.encoder.calibrate import calibrate
 
+    settings = CalibrateSettings(**given_values(options, CalibrateSettings))
     folder, pictures, encodings = _encoded(options)
     described = options.described or ", ".join(Path(path).name for path in options.data)
-    calibration, fit = calibrate(
-        encodings, pictures, options.fpir, described, options.gallery_size, options.splits, options.seed
-    )
+    calibration, fit = calibrate(encodings, pictures, described, settings)
     training = {
         **folder.manifest.training,
         "calibration_command": shlex.join(["oneglance-exporter", *arguments]),
@@ -120,15 +120,16 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
         f"FNIR {calibration.fnir:.2%}"
     )
     for rate in (0.001, 0.01, 0.03, 0.1, 0.3):
-        point = det_point(fit.answers, rate)
+        point = det_point(fit.scores, tau_for_rate(fit.scores.non_mated, rate))
         print(f"  FPIR {point.fpir:7.2%}  FNIR {point.fnir:7.2%}  tau {point.tau:.4f}")
 
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.encoder.evaluate import evaluate
 
+    settings = EvaluateSettings(**given_values(options, EvaluateSettings))
     _, pictures, encodings = _encoded(options)
-    result = evaluate(encodings, pictures, options.trials, options.ways, options.splits, options.seed)
+    result = evaluate(encodings, pictures, settings)
     print(json.dumps(result.as_dict(), indent=2) if options.json else result)
 
 
@@ -154,11 +155,11 @@ def _quantize_encoder(options: argparse.Namespace, described: str) -> str:
 
 
 def _quantize_detector(options: argparse.Namespace, described: str) -> str:
-    from oneglance_core.faces.finder import SEARCH_PIXELS
+    from oneglance_core.faces.finder import FaceSearch
     from oneglance_exporter.data import read_photos
     from oneglance_exporter.quantize.detector import MOST_PHOTOS, quantize_detector
 
-    photos = read_photos(options.data, MOST_PHOTOS, SEARCH_PIXELS)
+    photos = read_photos(options.data, MOST_PHOTOS, FaceSearch().search_pixels)
     manifest = quantize_detector(Path(options.model), options.out, photos, described, options.name)
     done = manifest.training["quantized"]
     return (
@@ -216,15 +217,16 @@ def _pictures(options: argparse.Namespace, least: int = 2) -> typing.Any:
     return folder, pictures
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, as tests read it."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    top = argparse.ArgumentParser(
         prog="oneglance-exporter",
         description="Train, export, import, calibrate and measure one-shot encoders; train and export stylizers.",
         epilog=_EPILOG,
         formatter_class=raw,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     trainer = commands.add_parser("train", help="train a network from labelled pictures")
     kinds = trainer.add_subparsers(required=True, metavar="KIND")
@@ -236,13 +238,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     encoder.add_argument("--out", required=True, metavar="RUN_DIR", help="where checkpoints and the log go")
     encoder.add_argument("--resume", action="store_true", help="go on with the training in RUN_DIR")
-    add_settings(encoder, TrainSettings)
+    add_flags(encoder, TrainSettings)
     encoder.set_defaults(run_command=_train)
     style.add_training(kinds)
 
     exporter = commands.add_parser("export", help="write a run's encoder or stylizer as a model folder")
     exporter.add_argument(
-        "kind", nargs="?", choices=["encoder", "stylizer"], default="encoder", help="what was trained (%(default)s)"
+        "kind", nargs="?", choices=["encoder", "stylizer"], default="encoder", help="what was trained [%(default)s]"
     )
     exporter.add_argument("--run", required=True, metavar="RUN_DIR")
     exporter.add_argument("--out", required=True, metavar="MODEL_DIR", help="replaced if it is there")
@@ -263,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     dlib.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets detector, landmarks and encoder")
     dlib.add_argument(
-        "--weights", type=Path, metavar="DIR", help="folder of the .dat files (that of the installed package)"
+        "--weights", type=Path, metavar="DIR", help="folder of the .dat files [that of the installed package]"
     )
     dlib.set_defaults(run_command=_import_dlib_faces)
     onnx_options.add_parser(sources, model_name)
@@ -279,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_pictures(quantizer, "pictures such as it will see: they set the ranges of its activations")
     quantizer.add_argument("--out", required=True, type=Path, metavar="MODEL_DIR", help="replaced if it is there")
-    quantizer.add_argument("--name", type=model_name, help="of the new model (the old one's and -int8)")
+    quantizer.add_argument("--name", type=model_name, help="of the new model [the old one's and -int8]")
     quantizer.set_defaults(run_command=_quantize)
 
     encode = commands.add_parser(
@@ -294,27 +296,18 @@ def _parser() -> argparse.ArgumentParser:
     encode.set_defaults(run_command=_encode)
 
     calibrate = commands.add_parser("calibrate", help="fit the threshold tau on held-out subjects")
-    _add_measured(calibrate)
-    calibrate.add_argument("--fpir", type=float, default=0.01, help="share of strangers let in (%(default)s)")
-    calibrate.add_argument("--gallery-size", type=int, metavar="K", help="enrolled subjects (half of all)")
-    calibrate.add_argument("--splits", type=int, default=200, help="random galleries (%(default)s)")
+    _add_pictures(calibrate, "subjects never trained on")
+    add_flags(calibrate, CalibrateSettings)
     calibrate.add_argument("--described", metavar="TEXT", help="the data in words, for the manifest")
     calibrate.set_defaults(run_command=_calibrate)
 
     evaluate = commands.add_parser("evaluate", help="one-shot error, rank-1, FNIR and EER on held-out subjects")
-    _add_measured(evaluate)
-    evaluate.add_argument("--trials", type=int, default=20_000, help="one-shot trials (%(default)s)")
-    evaluate.add_argument("--ways", type=int, default=20, help="subjects per one-shot trial (%(default)s)")
-    evaluate.add_argument("--splits", type=int, default=20, help="random galleries (%(default)s)")
+    _add_pictures(evaluate, "subjects never trained on")
+    add_flags(evaluate, EvaluateSettings)
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(run_command=_evaluate)
     style.add_commands(commands)
-    return parser
-
-
-def _add_measured(parser: argparse.ArgumentParser) -> None:
-    _add_pictures(parser, "subjects never trained on")
-    parser.add_argument("--seed", type=int, default=0, help="decides who is enrolled and probed (%(default)s)")
+    return top
 
 
 def _add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
@@ -323,7 +316,7 @@ def _add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
     parser.add_argument(
         "--finders",
         metavar="DIR",
-        help="for an encoder of faces: where the detector's and the landmarks' model folders are (beside the model)",
+        help="for an encoder of faces: where the detector's and the landmarks' model folders are [beside the model]",
     )
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned faces already")
-    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime [%(default)s]")

@@ -6,13 +6,13 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from oneglance_core.flags import add_flags, given_values
+from oneglance_core.ranges import within
 from oneglance_exporter.cli import style_optimize as optimize_command
-from oneglance_exporter.cli.options import add_settings, given_settings
-from oneglance_exporter.stylizer.settings import StylizerSettings
+from oneglance_exporter.stylizer.settings import MEASURED_SIDE, StylizerSettings
 
 _TRAIN_EPILOG = """\
 from paintings to a served stylizer:
@@ -50,7 +50,7 @@ def add_training(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     stylizer.add_argument("--out", required=True, metavar="RUN_DIR", help="where checkpoints, sheets and the log go")
     stylizer.add_argument("--resume", action="store_true", help="go on with the training in RUN_DIR")
-    add_settings(stylizer, StylizerSettings)
+    add_flags(stylizer, StylizerSettings)
     stylizer.set_defaults(run_command=_train)
 
 
@@ -70,9 +70,19 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     evaluate.add_argument("--model", required=True, type=Path, metavar="MODEL_DIR")
     evaluate.add_argument("--styles", required=True, nargs="+", metavar="PATH", help="as it was trained on")
     evaluate.add_argument("--photos", required=True, nargs="+", metavar="PATH", help="never trained on; at most 64")
-    evaluate.add_argument("--size", type=_size, default=256, metavar="N", help="longer side in pixels (%(default)s)")
     evaluate.add_argument(
-        "--gatys", type=_count, default=0, metavar="N", help="compare with Gatys after N evaluations of J, 50 say"
+        "--size",
+        type=within(int, least=64, most=1024),
+        default=MEASURED_SIDE,
+        metavar="N",
+        help="longer side in pixels [%(default)s]",
+    )
+    evaluate.add_argument(
+        "--gatys",
+        type=within(int, least=0),
+        default=0,
+        metavar="N",
+        help="compare with Gatys after N evaluations of J, 50 say",
     )
     evaluate.add_argument(
         "--references",
@@ -82,7 +92,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     evaluate.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet")
     evaluate.add_argument("--loss-network", type=Path, metavar="PATH", help="as it was trained with")
-    evaluate.add_argument("--threads", type=_threads, default=1, metavar="N", help="(%(default)s)")
+    evaluate.add_argument("--threads", type=within(int, least=1), default=1, metavar="N", help="[%(default)s]")
     evaluate.add_argument("--json", action="store_true", help="print JSON: medians, and every photo in every style")
     evaluate.set_defaults(run_command=_evaluate)
 
@@ -126,40 +136,20 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
         write(options.sheet, png(np.asarray(found.sheet)))
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
-    return value
-
-
-def _threads(text: str) -> int:
-    if (value := _count(text)) == 0:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _size(text: str) -> int:
-    value = int(text)
-    if not 64 <= value <= 1024:
-        raise argparse.ArgumentTypeError(f"must be 64 to 1024, got {value}")
-    return value
-
-
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core import progress
+    from oneglance_core.progress import Progress
     from oneglance_exporter.stylizer import train
     from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE
 
-    given: dict[str, Any] = given_settings(options, StylizerSettings)
+    given = given_values(options, StylizerSettings)
     run = Path(options.out)
     try:
-        with progress.shown() as report:
+        with Progress("reading pictures", lasting=True) as progress:
             if options.resume:
-                done = train.resume(run, given, report)
+                done = train.resume(run, given, progress.step)
             else:
                 command = shlex.join(["oneglance-exporter", *arguments])
-                done = train.train(StylizerSettings(**given), run, command, report)
+                done = train.train(StylizerSettings(**given), run, command, progress.step)
     except KeyboardInterrupt:
         if (run / CHECKPOINT_FILE).is_file():  # not if it was stopped before the first step
             again = shlex.join(["oneglance-exporter", "train", "stylizer", "--out", str(run), "--resume"])

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oneglance_exporter.cli.options import add_settings, given_settings
+from oneglance_core.flags import add_flags, given_values
 from oneglance_exporter.gatys.settings import GatysSettings
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def add_parser(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--out", required=True, type=Path, metavar="PNG", help="G goes here; replaced if it is there")
     parser.add_argument("--log", type=Path, metavar="FILE", help="the curve of J, as .csv or .jsonl")
     parser.add_argument("--animation", type=Path, metavar="FILE", help="how G came to be, as .gif or .webp, 480 pixels")
-    add_settings(parser, GatysSettings)
+    add_flags(parser, GatysSettings)
     parser.set_defaults(run_command=_optimize)
 
 
 def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core import progress
+    from oneglance_core.progress import Progress
     from oneglance_exporter.errors import DivergedError
     from oneglance_exporter.gatys.curve import logged
     from oneglance_exporter.gatys.optimize import Report, Result, optimize
@@ -66,7 +66,7 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.stylizer.pictures import read_picture
     from oneglance_exporter.training.loop import stop_signals
 
-    settings = GatysSettings(**given_settings(options, GatysSettings))
+    settings = GatysSettings(**given_values(options, GatysSettings))
     outputs: dict[str, tuple[Path, tuple[str, ...]]] = {"--out": (options.out, (".png",))}
     if options.log:
         outputs["--log"] = options.log, (".csv", ".jsonl")
@@ -75,11 +75,11 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
     content, style = read_picture(options.content), read_picture(options.style)
     check_outputs(outputs, [options.content, options.style])
     try:
-        with stop_signals() as stopped, logged(options.log) as log, progress.shown() as show:
+        with stop_signals() as stopped, logged(options.log) as log, Progress(lasting=True) as progress:
 
             def report(step: Report) -> None:
                 log(step.point)
-                show(step)
+                progress.step(step)
 
             result = optimize(content, style, settings, report, stopped=stopped)
     except DivergedError as error:

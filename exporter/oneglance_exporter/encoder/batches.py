@@ -16,7 +16,7 @@ from torch import Tensor
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, composite, symmetry
-from oneglance_exporter.errors import DataError, SettingsError
+from oneglance_exporter.errors import DataError
 
 # Two parts, each (center x, center y, size): beside each other, one above the other, overlaid.
 _LAYOUTS = np.array(
@@ -33,7 +33,7 @@ _GROUPS_PER_BATCH = 2
 class Batches:
     """``batches(step)`` -> (ink float32 [P * K, 1, H, W], labels int64 [P * K]).
 
-    Raises SettingsError when the shares don't fit, DataError when the data has too few classes.
+    The arguments are those of TrainSettings. Raises DataError when the data has too few classes.
     """
 
     def __init__(
@@ -45,10 +45,6 @@ class Batches:
         composites: float,
         seed: int,
     ) -> None:
-        if classes < 2 or examples < 2:
-            raise SettingsError("a batch needs at least 2 classes and 2 examples of each")
-        if not (0 <= procedural <= 1 and 0 <= composites <= 1 and procedural + composites <= 1):
-            raise SettingsError("--procedural and --composite are shares of a batch: together at most 1")
         self.procedural, self.composites = round(procedural * classes), round(composites * classes)
         self.plain = classes - self.procedural - self.composites
         if self.plain > SYMMETRIES * len(pictures.subjects):

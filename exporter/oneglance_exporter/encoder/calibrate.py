@@ -10,89 +10,75 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.calibration import INTERVAL, fmr_curve, interval
+from oneglance_core.calibration import INTERVAL
+from oneglance_core.intervals import interval
 from oneglance_core.manifests import Calibration
-from oneglance_core.measures import Answers, Encodings, answers, det_point, pair_distances
+from oneglance_core.measures import Encodings, Scores, fmr_curve, matches, pair_distances, search, tau_for_rate
 from oneglance_exporter.data import Pictures
+from oneglance_exporter.encoder.settings import CalibrateSettings
 from oneglance_exporter.encoder.trials import open_set
 from oneglance_exporter.errors import DataError, SettingsError
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Pooled answers of all splits. subjects: int64 [strangers], each stranger's own subject."""
+    """Scores of all splits as one. subjects: int64, of each non-mated probe, whose it is."""
 
-    answers: Answers
+    scores: Scores
     subjects: npt.NDArray[np.int64]
 
 
-def fit_splits(
-    encodings: Encodings, pictures: Pictures, gallery_size: int | None, splits: int, seed: int
-) -> tuple[Fit, int]:
-    """Search the probes of ``splits`` random galleries. Returns the pooled answers and K.
+def fit_splits(encodings: Encodings, pictures: Pictures, settings: CalibrateSettings) -> tuple[Fit, int]:
+    """Search the probes of ``settings.splits`` random galleries. Returns the pooled scores and K.
 
-    K is half of the subjects if ``gallery_size`` is None. Raises SettingsError, or DataError with
-    fewer than 4 subjects.
+    Raises SettingsError when K leaves no strangers, DataError with fewer than 4 subjects or one picture of each only.
     """
     total = len(pictures.subjects)
     if total < 4:
         raise DataError(f"{total} subjects are too few to calibrate on: at least 4, better hundreds")
-    size = total // 2 if gallery_size is None else gallery_size
-    if not 1 <= size < total:
+    size = total // 2 if settings.gallery_size is None else settings.gallery_size
+    if size >= total:
         raise SettingsError(f"--gallery-size must leave strangers: 1 to {total - 1}, got {size}")
-    if splits < 1:
-        raise SettingsError(f"--splits must be at least 1, got {splits}")
     parts, subjects = [], []
-    for i in range(splits):
-        split = open_set(pictures, size, seed=seed + i, probes_per_subject=1)
-        parts.append(answers(encodings, split))
+    for i in range(settings.splits):
+        split = open_set(pictures, size, seed=settings.seed + i, probes_per_subject=1)
+        parts.append(search(encodings, split))
         subjects.append(pictures.subject_of[split.strangers])
-    pooled = Answers(
-        right=np.concatenate([part.right for part in parts]),
-        mated=np.concatenate([part.mated for part in parts]),
-        strangers=np.concatenate([part.strangers for part in parts]),
-    )
-    return Fit(pooled, np.concatenate(subjects)), size
+    scores = Scores.pooled(parts)
+    if not len(scores.mated):
+        raise DataError("no subject has two pictures: one to enroll, one to probe")
+    return Fit(scores, np.concatenate(subjects)), size
 
 
 def calibrate(
-    encodings: Encodings,
-    pictures: Pictures,
-    target_fpir: float,
-    data: str,
-    gallery_size: int | None = None,
-    splits: int = 200,
-    seed: int = 0,
+    encodings: Encodings, pictures: Pictures, data: str, settings: CalibrateSettings
 ) -> tuple[Calibration, Fit]:
-    """A Calibration for the manifest, and the answers it was fitted on.
+    """A Calibration for the manifest, and the scores it was fitted on.
 
     encodings: float32 [N, D], of ``pictures``; data: what they are, in words.
     The FPIR is measured on the pictures tau was fitted on, so it sits just below the target by
     construction: its interval, over subjects, is what says how far to trust it.
-    Raises SettingsError for a target outside (0, 1).
+    Raises as ``fit_splits``.
     """
-    if not 0 < target_fpir < 1:
-        raise SettingsError(f"--fpir must be above 0 and below 1, got {target_fpir}")
-    fit, size = fit_splits(encodings, pictures, gallery_size, splits, seed)
-    point = det_point(fit.answers, target_fpir)
-    tau, fpir, fnir = point.tau, point.fpir, point.fnir
-    low, high = interval(fit.answers.strangers <= tau, fit.subjects)
+    fit, size = fit_splits(encodings, pictures, settings)
+    tau = tau_for_rate(fit.scores.non_mated, settings.fpir)
+    low, high = interval(matches(fit.scores.non_mated, tau), fit.subjects)
     _, non_mated = pair_distances(encodings, pictures.subject_of)
     calibration = Calibration(
         tau=tau,
-        target_fpir=target_fpir,
+        target_fpir=settings.fpir,
         gallery_size=size,
-        fpir=fpir,
+        fpir=fit.scores.fpir(tau),
         fpir_low=low,
         fpir_high=high,
-        fnir=fnir,
-        non_mated_probes=len(fit.answers.strangers),
-        mated_probes=len(fit.answers.mated),
+        fnir=fit.scores.fnir(tau),
+        non_mated_probes=len(fit.scores.non_mated),
+        mated_probes=len(fit.scores.mated),
         data=data,
         method=(
-            f"{splits} random splits (seed {seed}) of {len(pictures.subjects)} subjects: {size} enrolled from "
-            "one picture each, one other picture of each as mated probe, one picture of each remaining subject "
-            f"as non-mated probe; tau and its FPIR from the same splits; interval: {INTERVAL}"
+            f"{settings.splits} random splits (seed {settings.seed}) of {len(pictures.subjects)} subjects: {size} "
+            "enrolled from one picture each, one other picture of each as mated probe, one picture of each remaining "
+            f"subject as non-mated probe; tau and its FPIR from the same splits; interval: {INTERVAL}"
         ),
         fmr_curve=fmr_curve(non_mated),
     )

@@ -6,18 +6,16 @@ import numpy as np
 
 from oneglance_core.measures import (
     Encodings,
-    answers,
-    det_point,
     equal_error_rate,
+    largest_tau_for_rate,
     one_shot_error,
     pair_distances,
+    search,
 )
 from oneglance_exporter.data import Pictures
+from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
-from oneglance_exporter.errors import SettingsError
 
-ONE_SHOT_TRIALS = 20_000
-SPLITS = 20
 _FPIRS = (0.01, 0.10)
 
 
@@ -75,39 +73,34 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def evaluate(
-    encodings: Encodings,
-    pictures: Pictures,
-    trials: int = ONE_SHOT_TRIALS,
-    ways: int = 20,
-    splits: int = SPLITS,
-    seed: int = 0,
-) -> Evaluation:
+def evaluate(encodings: Encodings, pictures: Pictures, settings: EvaluateSettings) -> Evaluation:
     """Measure encodings, float32 [N, D], of ``pictures``.
 
     The lists of trials come from ``one_shot_trials(pictures, trials, ways, seed)`` and
     ``open_set(pictures, K, seed + i)`` for i below ``splits``; draw them there to measure the same
-    through a server. Raises DataError when no group has ``ways`` subjects, SettingsError for counts
-    below 1.
+    through a server. Raises DataError when no group has ``ways`` subjects.
     """
-    if splits < 1:
-        raise SettingsError(f"splits must be at least 1, got {splits}")
+    trials, ways, seed = settings.trials, settings.ways, settings.seed
     total = len(pictures.subjects)
     half = max(total // 2, 1)
-    seeds = range(seed, seed + splits)
-    everybody = [answers(encodings, open_set(pictures, total, s)).rank1 for s in seeds]
-    halves = [answers(encodings, open_set(pictures, half, s)) for s in seeds]
+    seeds = range(seed, seed + settings.splits)
+    shown = one_shot_trials(pictures, trials, ways, seed)
+    everybody = [search(encodings, open_set(pictures, total, s)).rank1 for s in seeds]
+    halves = [search(encodings, open_set(pictures, half, s)) for s in seeds]
     eer, eer_tau = equal_error_rate(*pair_distances(encodings, pictures.subject_of))
     return Evaluation(
         pictures=len(pictures.images),
         subjects=total,
         trials=trials,
         ways=ways,
-        one_shot_error=one_shot_error(encodings, one_shot_trials(pictures, trials, ways, seed)),
-        splits=splits,
+        one_shot_error=one_shot_error(encodings, shown),
+        splits=settings.splits,
         rank1=Spread.of(everybody),
         gallery_size=half,
-        fnir={fpir: Spread.of([det_point(found, fpir).fnir for found in halves]) for fpir in _FPIRS},
+        fnir={
+            fpir: Spread.of([found.fnir(largest_tau_for_rate(found.non_mated, fpir)) for found in halves])
+            for fpir in _FPIRS
+        },
         eer=eer,
         eer_tau=eer_tau,
     )

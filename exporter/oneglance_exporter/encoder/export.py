@@ -4,7 +4,6 @@ The graph takes the served picture itself (uint8 [N, 105, 105, 1]) and returns u
 free. It is refused unless ONNX Runtime gives torch's answers at batch sizes other than the traced one.
 """
 
-import dataclasses
 import io
 import logging
 import warnings
@@ -84,7 +83,7 @@ def provenance(state: Checkpoint, model: torch.nn.Module) -> dict[str, object]:
     """What the manifest tells of the training: the command, all settings, and what came of it."""
     return {
         "command": state.command,
-        "settings": dataclasses.asdict(state.settings),
+        "settings": state.settings.model_dump(),
         "steps": state.step,
         "seconds": round(state.elapsed_seconds, 1),
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 Triplets = tuple[Tensor, Tensor, Tensor]  # anchor, positive, negative: int64 [T] each
 
 
-def squared_l2(normalize: bool = False) -> LpDistance:
+def torch_squared_l2(normalize: bool = False) -> LpDistance:
     """d(x, y) = ||x - y||^2. The library's own default is unsquared and normalises."""
     return LpDistance(normalize_embeddings=normalize, p=2, power=2)
 
@@ -31,7 +31,7 @@ def semi_hard(encodings: Tensor, labels: Tensor, margin: float) -> Triplets:
     and enumerates B^3 candidates to find them; this looks at B^2 pairs x B negatives of real pairs only.
     """
     with torch.no_grad():
-        distance = cast(Tensor, squared_l2()(encodings.float()))  # [B, B]
+        distance = cast(Tensor, torch_squared_l2()(encodings.float()))  # [B, B]
         same = labels[:, None] == labels[None, :]
         itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
         anchor, positive = torch.nonzero(same & ~itself, as_tuple=True)  # [pairs]
@@ -54,7 +54,7 @@ class TripletLoss(nn.Module):
     def __init__(self, margin: float) -> None:
         super().__init__()
         self.margin = margin
-        self.sum = TripletMarginLoss(margin=margin, distance=squared_l2(), reducer=SumReducer())
+        self.sum = TripletMarginLoss(margin=margin, distance=torch_squared_l2(), reducer=SumReducer())
 
     def forward(self, encodings: Tensor, labels: Tensor) -> tuple[Tensor, int]:
         """The loss, a scalar, and the number of active triplets.

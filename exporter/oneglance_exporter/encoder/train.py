@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from oneglance_core.measures import OneShotTrials, one_shot_error
-from oneglance_core.progress import Report
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.batches import Batches
 from oneglance_exporter.encoder.loss import TripletLoss
 from oneglance_exporter.encoder.network import INPUT, Encoder
 from oneglance_exporter.encoder.settings import TrainSettings
+from oneglance_exporter.encoder.training_step import TrainingStep
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import RunError
 from oneglance_exporter.training import checkpoint as checkpoints
@@ -35,7 +35,7 @@ _FREE = {"data", "validation", "threads", "checkpoint_seconds", "validation_seco
 _WARMUP = 0.02  # share of the training in which the learning rate rises from 0
 
 
-def train(settings: TrainSettings, run: Path, command: str, report: Callable[[Report], None]) -> Checkpoint:
+def train(settings: TrainSettings, run: Path, command: str, report: Callable[[TrainingStep], None]) -> Checkpoint:
     """Train a new encoder into the run folder ``run``. Returns the last checkpoint, saved.
 
     Raises RunError when ``run`` has a checkpoint already, DataError for unusable pictures, and
@@ -58,7 +58,7 @@ def train(settings: TrainSettings, run: Path, command: str, report: Callable[[Re
     return _run(start, run, report)
 
 
-def resume(run: Path, changed: dict[str, object], report: Callable[[Report], None]) -> Checkpoint:
+def resume(run: Path, changed: dict[str, object], report: Callable[[TrainingStep], None]) -> Checkpoint:
     """Go on with the training in ``run``; ``changed`` holds settings that were given anew.
 
     Raises RunError when there is nothing to resume, SettingsError when a changed setting would make
@@ -69,7 +69,7 @@ def resume(run: Path, changed: dict[str, object], report: Callable[[Report], Non
     return _run(start, run, report)
 
 
-def _run(state: Checkpoint, run: Path, report: Callable[[Report], None]) -> Checkpoint:
+def _run(state: Checkpoint, run: Path, report: Callable[[TrainingStep], None]) -> Checkpoint:
     settings = state.settings
     torch.set_num_threads(settings.threads)
     pictures = read_pictures(settings.data, INPUT)
@@ -116,7 +116,7 @@ def _run(state: Checkpoint, run: Path, report: Callable[[Report], None]) -> Chec
             finished = settings.progress(state.step, state.elapsed_seconds) >= 1
             if validation and (finished or now - measured > settings.validation_seconds):
                 state.validation_error, measured = validation.error(average), now
-            line = Report(
+            line = TrainingStep(
                 step=state.step,
                 done=settings.progress(state.step, state.elapsed_seconds),
                 elapsed_seconds=state.elapsed_seconds,

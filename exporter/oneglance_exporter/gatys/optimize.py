@@ -75,7 +75,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One evaluation, for ``progress.shown``. lowest: J so far at this size. evaluations: of how many."""
+    """One evaluation, for ``Progress.step``. lowest: J so far at this size. evaluations: of how many."""
 
     point: Point
     lowest: float

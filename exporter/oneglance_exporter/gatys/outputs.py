@@ -1,14 +1,13 @@
 """The files that a command writes: refused before the work if they can't be, replaced as a whole after it."""
 
-import contextlib
 import io
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from oneglance_core.files import replacing
 from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.stylizer.pictures import Rgb
 
@@ -33,13 +32,10 @@ def check_outputs(outputs: Mapping[str, tuple[Path, Sequence[str]]], inputs: Seq
 
 def write(path: Path, content: bytes) -> None:
     """Replace a file as a whole: readers see the old or the new. Raises DataError."""
-    fresh = path.with_name(f".{path.name}.new")
     try:
-        fresh.write_bytes(content)
-        os.replace(fresh, path)
+        with replacing(path) as fresh:
+            fresh.write_bytes(content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
         raise DataError(f"{path}: can't be written: {error}") from error
 
 

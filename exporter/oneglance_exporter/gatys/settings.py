@@ -1,84 +1,82 @@
-"""What Gatys' optimisation is told; the command line is made from this table. No torch."""
+"""What Gatys' optimisation is told. No torch."""
 
-import re
-from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from typing import Annotated, Literal, Self
 
-from oneglance_exporter.encoder.settings import option
+from pydantic import Field, model_validator
+
+from oneglance_core.flags import Flag
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.layers import CONTENT_LAYER, STYLE_LAYERS, activations, check_layers
+from oneglance_exporter.settings import CommandSettings, OptionalPath
 
 LARGEST_SIDE = 4096  # pixels; such a square needs about 45 GB of memory
 _BETA = 1e-3  # with normalisation "size" and alpha 1, whatever the picture's size
+_Side = Annotated[int, Flag(unit="pixels"), Field(ge=1, le=LARGEST_SIDE)]
 
 
-@dataclass(frozen=True)
-class GatysSettings:
-    """Settings of ``style optimize``. Raises SettingsError for values out of range."""
+class GatysSettings(CommandSettings):
+    """Settings of ``style optimize``."""
 
-    size: int = option(256, "longer side of the result, in pixels")
-    style_size: int | None = option(
-        None, "longer side of the style picture, in pixels: larger makes larger strokes (that of --size)"
+    size: _Side = Field(256, description="longer side of the result")
+    style_size: Annotated[int | None, Flag(unit="pixels", default="that of --size"), Field(ge=1, le=LARGEST_SIDE)] = (
+        Field(None, description="longer side of the style picture: larger makes larger strokes")
     )
-    start: Literal["noise", "photo"] = option("noise", "what G is before the first step")
-    optimizer: Literal["lbfgs", "adam"] = option("lbfgs", "how the gradient is descended")
-    iterations: int = option(200, "evaluations of J and its gradient; either optimizer takes one for each step")
-    learning_rate: float = option(0.02, "Adam's, of pixels in [0, 1]; L-BFGS needs none")
-    alpha: float = option(1.0, "weight of J_content")
-    beta: float | None = option(
+    start: Literal["noise", "photo"] = Field("noise", description="what G is before the first step")
+    optimizer: Literal["lbfgs", "adam"] = Field("lbfgs", description="how the gradient is descended")
+    iterations: int = Field(
+        200, ge=1, description="evaluations of J and its gradient; either optimizer takes one for each step"
+    )
+    learning_rate: float = Field(0.02, gt=0, description="Adam's, of pixels in [0, 1]; L-BFGS needs none")
+    alpha: float = Field(1.0, ge=0, description="weight of J_content")
+    beta: Annotated[float | None, Flag(default=f"{_BETA:g} with --normalisation size")] = Field(
         None,
-        "weight of J_style (0.001 with --normalisation size; half makes J_content 2 nH nW nC times as large, and the "
-        "default of beta too: about 1000 at 256 x 256)",
+        ge=0,
+        description="weight of J_style; --normalisation half makes J_content 2 nH nW nC times as large, and the "
+        "default of beta too: about 1000 at 256 x 256",
     )
-    normalisation: Literal["half", "size"] = option(
-        "size", "of J_content: 1/2 * sum (a(C) - a(G))^2, or 1/(4 nH nW nC) * the same sum"
+    normalisation: Literal["half", "size"] = Field(
+        "size", description="of J_content: 1/2 * sum (a(C) - a(G))^2, or 1/(4 nH nW nC) * the same sum"
     )
-    content_layer: str = option(CONTENT_LAYER, "layer of VGG19 that J_content compares", "LAYER")
-    style_layers: tuple[str, ...] = option(
+    content_layer: Annotated[str, Flag(metavar="LAYER")] = Field(
+        CONTENT_LAYER, description="layer of VGG19 that J_content compares"
+    )
+    style_layers: Annotated[tuple[str, ...], Flag(metavar="LAYER=LAMBDA")] = Field(
         tuple(f"{layer}={weight}" for layer, weight in STYLE_LAYERS.items()),
-        "layers that J_style compares, and the lambda of each",
-        "LAYER=LAMBDA",
+        description="layers that J_style compares, and the lambda of each",
     )
-    pooling: Literal["average", "max"] = option("average", "of the loss network; it was trained with max")
-    coarse_to_fine: bool = option(False, "begin with a small picture, enlarge the result, go on: for large ones")
-    coarsest: int = option(512, "--coarse-to-fine halves --size until it is not above this")
-    keep_colors: bool = option(False, "transfer luminance alone: the result has the photo's chroma (BT.601)")
-    frames: int = option(12, "pictures of the animation before the result, evenly spaced in log evaluations")
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "fp32, or bf16 (about twice as fast on a CPU with avx512_bf16 or AMX); the result is measured in fp32"
+    pooling: Literal["average", "max"] = Field("average", description="of the loss network; it was trained with max")
+    coarse_to_fine: bool = Field(
+        False, description="begin with a small picture, enlarge the result, go on: for large ones"
     )
-    loss_network: str | None = option(None, "a VGG19 state dict of torchvision's layout, instead of the package's")
-    loss_network_sha256: str | None = option(None, "refuse --loss-network if it has another", "HEX")
-    seed: int = option(0, "decides the noise")
-    threads: int | None = option(None, "torch threads (torch's own choice: one for each core)")
+    coarsest: _Side = Field(512, description="--coarse-to-fine halves --size until it is not above this")
+    keep_colors: bool = Field(False, description="transfer luminance alone: the result has the photo's chroma (BT.601)")
+    frames: int = Field(
+        12, ge=0, le=100, description="pictures of the animation before the result, evenly spaced in log evaluations"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="fp32, or bf16 (about twice as fast on a CPU with avx512_bf16 or AMX); the result is measured in "
+        "fp32",
+    )
+    loss_network: OptionalPath = Field(
+        None, description="a VGG19 state dict of torchvision's layout, instead of the package's"
+    )
+    loss_network_sha256: Annotated[str | None, Flag(metavar="HEX")] = Field(
+        None, pattern="^[0-9a-fA-F]{64}$", description="refuse --loss-network if it has another"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="decides the noise")
+    threads: Annotated[int | None, Flag(default="torch's own choice: one for each core")] = Field(
+        None, ge=1, description="torch threads"
+    )
 
-    def __post_init__(self) -> None:
-        for name in ("iterations", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SettingsError(f"{_flag(name)} must be at least 1, got {value}")
-        for name in ("size", "style_size", "coarsest"):
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= LARGEST_SIDE:
-                raise SettingsError(f"{_flag(name)} must be 1 to {LARGEST_SIDE}, got {value}")
-        for name in ("alpha", "beta"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise SettingsError(f"{_flag(name)} must be finite and at least 0, got {value}")
+    @model_validator(mode="after")
+    def _together(self) -> Self:
         if self.alpha == 0 and self.beta == 0:
-            raise SettingsError("--alpha or --beta must be above 0")
-        if not 0 < self.learning_rate < float("inf"):
-            raise SettingsError(f"--learning-rate must be above 0, got {self.learning_rate}")
-        if not 0 <= self.frames <= 100:
-            raise SettingsError(f"--frames must be 0 to 100, got {self.frames}")
-        if not 0 <= self.seed < 2**32:
-            raise SettingsError(f"--seed must be in [0, 2**32), got {self.seed}")
-        for name, kind in get_type_hints(GatysSettings).items():
-            choices = get_args(kind)
-            if choices and isinstance(choices[0], str) and getattr(self, name) not in choices:
-                raise SettingsError(f"{_flag(name)} must be {' or '.join(choices)}, got {getattr(self, name)}")
+            raise ValueError("--alpha or --beta must be above 0")
         check_layers([self.content_layer, *self.lambdas])
-        self._check_digest()
+        if self.loss_network_sha256 is not None and self.loss_network is None:
+            raise ValueError("--loss-network-sha256 goes with --loss-network; the package's file is always checked")
+        return self
 
     @property
     def lambdas(self) -> dict[str, float]:
@@ -121,15 +119,3 @@ class GatysSettings:
             return self.beta
         n_c, n_h, n_w = activations(self.content_layer, height, width)
         return _BETA * (2 * n_c * n_h * n_w if self.normalisation == "half" else 1)
-
-    def _check_digest(self) -> None:
-        if self.loss_network_sha256 is None:
-            return
-        if self.loss_network is None:
-            raise SettingsError("--loss-network-sha256 goes with --loss-network; the package's file is always checked")
-        if not re.fullmatch("[0-9a-fA-F]{64}", self.loss_network_sha256):
-            raise SettingsError("--loss-network-sha256 must be 64 hexadecimal digits")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -13,10 +13,9 @@ import hashlib
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +40,7 @@ from oneglance_core.manifests import (
 )
 from oneglance_core.sessions.checks import apart
 from oneglance_exporter.errors import DataError, ExportError, SettingsError
+from oneglance_exporter.imports.onnx_settings import Contract
 from oneglance_exporter.runtime import check_model, encoder_of
 
 MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
@@ -62,50 +62,6 @@ Floats = npt.NDArray[np.floating]
 Encodings = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """What the network wants: x' = (x - mean) * scale, x in 0..255, in its own channel order and layout.
-
-    size: (H, W), or None to read it from the graph. mean, scale: one number, or one per channel in the network's order.
-    """
-
-    color: Literal["rgb", "bgr", "gray"] = "rgb"
-    layout: Literal["nchw", "nhwc"] = "nchw"
-    mean: tuple[float, ...] = (0.0,)
-    scale: tuple[float, ...] = (1.0,)
-    size: tuple[int, int] | None = None
-
-    @property
-    def channels(self) -> int:
-        return 1 if self.color == "gray" else 3
-
-    def prepare(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """``images``: uint8 [N, H, W, C], rgb or gray. Returns the network's input, float32."""
-        ordered = images[..., ::-1] if self.color == "bgr" else images
-        x = (ordered.astype(np.float32) - np.array(self.mean, np.float32)) * np.array(self.scale, np.float32)
-        return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if self.layout == "nchw" else x)
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    contract: Contract
-    unit_norm: bool
-    align: Literal["none", "arcface"]
-
-
-_TO_PLUS_MINUS_1 = 1 / 127.5
-PRESETS = {
-    "arcface": Preset(Contract("rgb", mean=(127.5,), scale=(_TO_PLUS_MINUS_1,)), unit_norm=True, align="arcface"),
-    "adaface": Preset(Contract("bgr", mean=(127.5,), scale=(_TO_PLUS_MINUS_1,)), unit_norm=True, align="arcface"),
-    "sface": Preset(Contract("rgb"), unit_norm=True, align="arcface"),
-    "imagenet": Preset(
-        Contract("rgb", mean=(123.675, 116.28, 103.53), scale=(1 / 58.395, 1 / 57.12, 1 / 57.375)),
-        unit_norm=False,
-        align="none",
-    ),
-}
-
-
 def import_onnx(
     file: Path,
     out: Path,
@@ -124,7 +80,7 @@ def import_onnx(
 
     license: of the weights; must be said. unit_norm: divide the encodings by their length. output: the graph's output
     to take, when it has several. alignment: from the chip's side in pixels to the template, for face encoders.
-    author_tau: squared L2.
+    author_tau: squared L2, 0 or more.
 
     Raises DataError for a file that can't be used, SettingsError for a contract that does not fit the graph,
     ExportError when the wrapped graph doesn't answer as the original does, ModelFolderError when something else stands
@@ -132,8 +88,6 @@ def import_onnx(
     """
     if not license.strip():
         raise SettingsError("say the licence of the weights: --license; many face encoders are for research only")
-    if author_tau is not None and not 0 <= author_tau < math.inf:
-        raise SettingsError(f"--author-tau is a squared distance, 0 or more; got {author_tau}")
     source, digest = _load(file)
     graph_input = _single_input(source, file)
     kind = graph_input.type.tensor_type.elem_type
@@ -176,7 +130,7 @@ def import_onnx(
             "imported_from": file.name,
             "imported_sha256": digest,
             "producer": f"{source.producer_name} {source.producer_version}".strip(),
-            "preprocessing": {**asdict(contract), "size": [height, width]},
+            "preprocessing": {**contract.model_dump(include=set(Contract.model_fields)), "size": [height, width]},
             "length_divided_out": unit_norm,
             "command": command,
         },

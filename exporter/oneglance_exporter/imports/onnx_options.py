@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from oneglance_exporter.errors import SettingsError
+from oneglance_core.flags import add_flags, given_values
+from oneglance_exporter.imports.onnx_settings import PRESETS, OnnxSettings
 
 _EPILOG = """\
 presets, from the authors' own code (options given beside one win):
@@ -38,63 +39,28 @@ def add_parser(kinds: Any, name: Callable[[str], str]) -> None:
     parser.add_argument("--name", required=True, type=name, help="as clients will know it: a-z 0-9 . _ -")
     parser.add_argument("--license", required=True, help="of the weights; many face encoders are for research only")
     parser.add_argument("--description", default="", help="one sentence for people")
-    parser.add_argument("--preset", choices=("arcface", "adaface", "sface", "imagenet"), help="see below")
-    parser.add_argument("--color", choices=("rgb", "bgr", "gray"), help="the network's channel order (rgb)")
-    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="(nchw)")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="where the graph leaves it open")
-    parser.add_argument(
-        "--mean", type=float, nargs="+", metavar="X",
-        help="x' = (x - mean) * scale, x from 0 to 255; one number (0), or one per channel in the network's order",
-    )  # fmt: skip
-    parser.add_argument("--scale", type=float, nargs="+", metavar="X", help="likewise (1)")
-    parser.add_argument(
-        "--unit-norm", action=argparse.BooleanOptionalAction, default=None,
-        help="divide encodings by their length; for networks compared by cosine: squared L2 is then 2 - 2 cosine",
-    )  # fmt: skip
-    parser.add_argument("--output", metavar="NAME", help="the graph's output that is the encoding, if it has several")
-    parser.add_argument(
-        "--align", choices=("none", "dlib-5", "arcface"),
-        help="how a face in a photo becomes the network's chip. dlib-5: dlib's mean face with --face-padding. arcface: "
-        "dlib's mean face laid into ArcFace's chip so that the eyes meet; derived, not the author's five points, of "
-        "which dlib's finder has only the eyes. none: no photos, only chips (none)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--face-padding", type=float, metavar="P", help="border of --align dlib-5, as a share of the face (0.25)"
-    )
-    parser.add_argument("--author-tau", type=float, metavar="TAU", help="the author's threshold, as squared L2")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="see below")
+    add_flags(parser, OnnxSettings)
     parser.set_defaults(run_command=run)
 
 
 def run(options: argparse.Namespace, arguments: list[str]) -> None:
     """Import, and say what was written. Raises ExporterError."""
     from oneglance_exporter.imports.alignments import arcface_alignment, dlib_alignment
-    from oneglance_exporter.imports.onnx_file import PRESETS, Contract, import_onnx
+    from oneglance_exporter.imports.onnx_file import import_onnx
 
-    preset = PRESETS.get(options.preset)
-    base = preset.contract if preset else Contract()
-    contract = Contract(
-        color=options.color or base.color,
-        layout=options.layout or base.layout,
-        mean=tuple(options.mean or base.mean),
-        scale=tuple(options.scale or base.scale),
-        size=tuple(options.size) if options.size else None,
-    )
-    align = options.align or (preset.align if preset else "none")
-    if options.face_padding is not None and (align != "dlib-5" or not 0 <= options.face_padding <= 10):
-        raise SettingsError("--face-padding goes with --align dlib-5, and is 0 to 10")
-    padding = 0.25 if options.face_padding is None else options.face_padding
-    alignments = {"dlib-5": lambda size: dlib_alignment(size, padding), "arcface": arcface_alignment}
-    unit_norm = options.unit_norm if options.unit_norm is not None else bool(preset and preset.unit_norm)
+    settings = OnnxSettings(**{**PRESETS.get(options.preset, {}), **given_values(options, OnnxSettings)})
+    alignments = {"dlib-5": lambda size: dlib_alignment(size, settings.face_padding), "arcface": arcface_alignment}
     manifest = import_onnx(
         options.file,
         options.out,
         options.name,
         options.license,
-        contract,
-        unit_norm=unit_norm,
-        output=options.output,
-        alignment=alignments.get(align),
-        author_tau=options.author_tau,
+        settings,
+        unit_norm=settings.unit_norm,
+        output=settings.output,
+        alignment=alignments.get(settings.align),
+        author_tau=settings.author_tau,
         description=options.description,
         command=shlex.join(["oneglance-exporter", *arguments]),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.distance import squared_l2
 from oneglance_core.folder import read_model_folder, write_model_folder
 from oneglance_core.manifests import AuthorThreshold, EncoderManifest, Parity
 from oneglance_exporter.errors import DataError, SettingsError
@@ -42,7 +43,7 @@ def quantize(model: Path, out: Path, pictures: Pictures, described: str, name: s
 
     encode = encoder_of(graph, threads=1)
     before, after = encoder_of(folder.model, threads=1)(pictures), encode(pictures)
-    moved = ((before - after).astype(np.float64) ** 2).sum(axis=1)
+    moved = squared_l2(before, after)
     exact = np.concatenate(in_float(graph, old.output.name, _feeds(old, pictures)))
     inputs = old.parity.inputs.unpack()
     outputs = np.concatenate(in_float(graph, old.output.name, _feeds(old, inputs)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from oneglance_core.manifests import Style
-from oneglance_exporter.errors import RunError
+from oneglance_exporter.errors import RunError, SettingsError
 from oneglance_exporter.stylizer.network import Stylizer
 from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_exporter.training import checkpoint as files
@@ -56,7 +56,7 @@ class Checkpoint:
 def save(run: Path, checkpoint: Checkpoint) -> None:
     """Replace the run's checkpoint so that a kill at any moment leaves the old or the new one. Raises RunError."""
     content = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
-    content["settings"] = dataclasses.asdict(checkpoint.settings)
+    content["settings"] = checkpoint.settings.model_dump()
     content["styles"] = [style.model_dump() for style in checkpoint.styles]
     files.write(run, _FORMAT, content)
 
@@ -65,11 +65,9 @@ def load(run: Path) -> Checkpoint:
     """Read a run's checkpoint. Raises RunError when it is missing or damaged."""
     content = files.read(run, _FORMAT)
     try:
-        settings = content.pop("settings")
-        for name in ("styles", "photos"):
-            settings[name] = tuple(settings[name])
+        settings = StylizerSettings(**content.pop("settings"))
         styles = tuple(Style(**style) for style in content.pop("styles"))
         content["network"] = tuple(content["network"])
-        return Checkpoint(settings=StylizerSettings(**settings), styles=styles, **content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Checkpoint(settings=settings, styles=styles, **content)
+    except (KeyError, TypeError, ValueError, SettingsError) as error:
         raise RunError(f"{run / files.CHECKPOINT_FILE}: damaged checkpoint: {error}") from error

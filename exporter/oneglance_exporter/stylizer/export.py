@@ -4,7 +4,6 @@ The graph takes the pictures themselves (uint8 [N, H, W, 3]); N, H and W are fre
 gives torch's answers at other sizes than the traced one.
 """
 
-import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -138,7 +137,7 @@ def provenance(state: Checkpoint, stylizer: Stylizer) -> dict[str, object]:
     """What the manifest tells of the training: the command, all settings, and what came of it."""
     return {
         "command": state.command,
-        "settings": dataclasses.asdict(state.settings),
+        "settings": state.settings.model_dump(),
         "steps": state.step,
         "steps_before": state.before,
         "seconds": round(state.elapsed_seconds, 1),

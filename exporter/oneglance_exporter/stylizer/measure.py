@@ -31,6 +31,7 @@ from oneglance_exporter.gatys.settings import GatysSettings
 from oneglance_exporter.gatys.vgg import load_loss_network
 from oneglance_exporter.runtime import session_of
 from oneglance_exporter.stylizer.pictures import Rgb, read_picture, read_styles, to_tensor
+from oneglance_exporter.stylizer.settings import MEASURED_SIDE
 from oneglance_exporter.stylizer.sheet import grid
 from oneglance_exporter.training import checkpoint as files
 
@@ -148,7 +149,7 @@ def measure(
     styles: Sequence[str],
     photos: Sequence[str],
     *,
-    size: int = 256,
+    size: int = MEASURED_SIDE,
     evaluations: int = 0,
     references: Path | None = None,
     loss_network: Path | None = None,

@@ -7,7 +7,6 @@ No random state is kept: every batch is a function of (seed, step).
 """
 
 import dataclasses
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ from typing import Any
 
 import torch
 
+from oneglance_core.files import replacing
 from oneglance_exporter.encoder.settings import TrainSettings
-from oneglance_exporter.errors import RunError
+from oneglance_exporter.errors import RunError, SettingsError
 
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "log.jsonl"
@@ -43,7 +43,7 @@ class Checkpoint:
 def save(run: Path, checkpoint: Checkpoint) -> None:
     """Replace the run's checkpoint so that a kill at any moment leaves the old or the new one."""
     content = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
-    content["settings"] = dataclasses.asdict(checkpoint.settings)
+    content["settings"] = checkpoint.settings.model_dump()
     write(run, _FORMAT, content)
 
 
@@ -51,24 +51,17 @@ def load(run: Path) -> Checkpoint:
     """Read a run's checkpoint. Raises RunError when it is missing or damaged."""
     content = read(run, _FORMAT)
     try:
-        settings = content.pop("settings")
-        for name in ("data", "validation"):
-            settings[name] = tuple(settings[name])
-        return Checkpoint(settings=TrainSettings(**settings), **content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Checkpoint(settings=TrainSettings(**content.pop("settings")), **content)
+    except (KeyError, TypeError, ValueError, SettingsError) as error:
         raise RunError(f"{run / CHECKPOINT_FILE}: damaged checkpoint: {error}") from error
 
 
 def write(run: Path, format: str, content: State) -> None:
     """Replace the run's checkpoint file as a whole. Raises RunError."""
-    fresh = run / (CHECKPOINT_FILE + ".new")
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
-        with open(fresh, "wb") as file:
+        with replacing(run / CHECKPOINT_FILE) as fresh, fresh.open("wb") as file:
             torch.save({**content, "format": format}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, run / CHECKPOINT_FILE)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oneglance_core.files import replacing
 from oneglance_index.errors import StoreFull, StoreIOError
 from oneglance_index.records import Rows
 from oneglance_index.search.kinds import Frozen
@@ -42,25 +43,14 @@ def path_of(data_dir: Path, generation: int, revision: int) -> Path:
 
 def write(path: Path, frozen: Frozen, dimension: int) -> SnapshotRecord:
     """Writes a snapshot and makes it durable under its name. Raises StoreFull, StoreIOError."""
-    temporary = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        with temporary.open("w+b") as file:
+        with replacing(path) as fresh, fresh.open("w+b") as file:
             _write_blocks(file, frozen, dimension)
-            file.flush()
-            os.fsync(file.fileno())
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256")
-        temporary.replace(path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         kind = StoreFull if error.errno in (28, 122) else StoreIOError  # ENOSPC, EDQUOT
         raise kind(path, str(error)) from error
     return SnapshotRecord(frozen.revision, digest.hexdigest(), size)

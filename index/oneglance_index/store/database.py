@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
+from oneglance_core.files import sync_folder
 from oneglance_index.errors import StoreClosed, StoreIOError, StoreLocked
 from oneglance_index.store.mutations import Effect, Mutation
 from oneglance_index.store.schema import DATABASE_NAME, connect_reader, connect_writer, store_error
@@ -38,7 +39,7 @@ class Store:
         try:
             db = connect_writer(self.path)
             try:
-                _sync_directory(data_dir)
+                sync_folder(data_dir)
                 self.id = str(db.execute("SELECT id FROM store").fetchall()[0]["id"])
             except sqlite3.Error as error:
                 db.close()
@@ -120,12 +121,3 @@ def _lock_directory(data_dir: Path) -> int:
             raise StoreLocked(path) from None
         raise StoreIOError(path, str(error)) from error
     return descriptor
-
-
-def _sync_directory(directory: Path) -> None:
-    """Makes names just created in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,16 +1,16 @@
-"""What a call can raise.
+"""The exceptions that calls raise.
 
 ::
 
     OneglanceError                  any failed call
-    +-- InvalidArgumentError        the request can't be accepted; field_violations say where
+    +-- InvalidArgumentError        the request is wrong; field_violations say where
     +-- NotFoundError               no such gallery, subject, encoding or model
     +-- AlreadyExistsError          the id is taken
     +-- FailedPreconditionError     another encoder, an encoder that is not loaded, no threshold
-    +-- AbortedError                the request id was used with other content
+    +-- AbortedError                the request id was used before, with other content
     +-- ResourceExhaustedError      a queue or the disk is full, or the message is too large
-    +-- DeadlineExceededError       the timeout passed first
-    +-- UnavailableError            no server there, or it is loading or draining: retry
+    +-- DeadlineExceededError       no answer within the timeout
+    +-- UnavailableError            no server answers, or it is loading or draining: retry
     +-- InternalError               everything else: a bug, or a broken connection
 """
 
@@ -33,7 +33,7 @@ class OneglanceError(Exception):
         reason: UPPER_SNAKE_CASE, stable (docs/errors.md); empty when no server answered.
         field_violations: (field path, description) pairs.
         metadata: values that belong to the reason.
-        photo: what was seen of a photo that has no face, or several where one is needed; else None.
+        photo: the faces of a photo that has none, or several where one is needed; else None.
     """
 
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
@@ -103,7 +103,7 @@ _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def from_error(error: Error) -> OneglanceError:
-    """The exception for an ``oneglance.v1.Error``, as failed items of a stream carry it."""
+    """The exception for an ``oneglance.v1.Error``: failed items of a stream contain one."""
     code = _BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN)
     return _BY_CODE.get(code, InternalError)(
         error.message,
@@ -116,7 +116,7 @@ def from_error(error: Error) -> OneglanceError:
 
 
 def raise_from(error: grpc.RpcError) -> NoReturn:
-    """Raise the OneglanceError that ``error`` stands for, chained to it."""
+    """Raise ``error`` as OneglanceError, with ``error`` as its cause."""
     call: Any = error
     for key, value in call.trailing_metadata() or ():
         if key == DETAIL_KEY:

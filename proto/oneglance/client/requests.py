@@ -1,4 +1,4 @@
-"""Requests from what Python programs have at hand: paths, picture bytes, arrays."""
+"""Request messages, made from paths, picture bytes and numpy arrays."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -37,13 +37,11 @@ from oneglance.v1.subject_pb2 import (
 _NOT_AN_EXAMPLE = "an example is a path, the bytes of a picture, a uint8 or float32 array, or an Encoding, not {}"
 
 ExampleLike = str | os.PathLike[str] | bytes | npt.NDArray[Any] | Encoding | Example
-"""A path to a picture; the picture's bytes; the encoder's input as uint8 or float32 array without the batch
-(``[H, W, C]``, ``[L, C]``, ``[D, H, W, C]``); an Encoding made by the same encoder; or the message itself."""
-
+"""A path to a picture; the picture's bytes; the encoder's input as uint8 or float32 array without batch dimension
+(``[H, W, C]``, ``[L, C]`` or ``[D, H, W, C]``); an Encoding made by the same encoder; or the message itself."""
 
 OnExisting = Literal["add", "replace", "fail"]
 _ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL}
-
 
 SmallFaces = Literal["when-none", "always", "never"]
 SMALL_FACES = {"when-none": SMALL_FACES_WHEN_NONE, "always": SMALL_FACES_ALWAYS, "never": SMALL_FACES_NEVER}
@@ -54,17 +52,18 @@ _FORMATS = {
     "jpeg": PICTURE_FORMAT_JPEG,
     "webp": PICTURE_FORMAT_WEBP,
 }
-Which = Literal["largest", "aligned"] | tuple[float, float, float, float] | None
+FaceChoice = Literal["largest", "aligned"] | tuple[float, float, float, float] | None
+"""Which face of a photo; ``photo`` explains the values."""
 
 
 def photo(
-    content: str | os.PathLike[str] | bytes, face: Which = None, small_faces: SmallFaces = "when-none"
+    content: str | os.PathLike[str] | bytes, face: FaceChoice = None, small_faces: SmallFaces = "when-none"
 ) -> Example:
-    """A photo for an encoder of faces, and which face of it is meant.
+    """A photo for an encoder of faces.
 
-    ``face``: ``"largest"``; a box (x, y, width, height) in pixels, for the face that overlaps it most; ``"aligned"``
-    when the picture is an aligned face already; None for the only face, or every face in ``identify``.
-    ``small_faces``: when to search the enlarged photo, too.
+    face: which face to take: ``"largest"``; a box (x, y, width, height) in pixels: the face that overlaps it most;
+        ``"aligned"``: the picture is an aligned face already; None: the only face, or in ``identify`` every face.
+    small_faces: when to search the enlarged photo, too.
     """
     selector = FaceSelector(small_faces=SMALL_FACES[small_faces])
     if face == "largest":
@@ -80,22 +79,22 @@ def photo(
 
 
 def stranger(content: ExampleLike, name: str = "") -> CalibrationProbe:
-    """A probe for ``calibrate`` that shows nobody enrolled; ``name`` ties together the pictures of one person."""
+    """A probe for ``calibrate`` that shows a person who is not enrolled. ``name``: the same for all pictures of one."""
     return CalibrationProbe(example=example(content), subject=name)
 
 
 def mate(content: ExampleLike, subject_id: str) -> CalibrationProbe:
-    """A probe for ``calibrate`` that shows this enrolled subject, in another example than the enrolled ones."""
+    """A probe for ``calibrate`` that shows an enrolled subject; not one of the enrolled pictures."""
     return CalibrationProbe(example=example(content), subject=subject_id, mated=True)
 
 
 def encoding(values: npt.ArrayLike, encoder_digest: str) -> Encoding:
-    """An Encoding from numbers ``[D]`` and the digest of the encoder that made them."""
+    """An Encoding from its values ``[D]`` and the digest of the encoder that made them."""
     return Encoding(values=np.asarray(values, dtype=np.float32).ravel().tolist(), encoder_digest=encoder_digest)
 
 
 def example(content: ExampleLike) -> Example:
-    """The message for one example. Raises TypeError for anything else, OSError for a path that can't be read."""
+    """The message for one example. Raises TypeError for other types, OSError for a path that can't be read."""
     if isinstance(content, Example):
         return content
     if isinstance(content, Encoding):
@@ -110,7 +109,7 @@ def example(content: ExampleLike) -> Example:
 
 
 def picture(content: ExampleLike) -> bytes:
-    """The bytes of a picture, given as such or as a path. Raises TypeError for arrays and encodings, and OSError."""
+    """The bytes of a picture, from its path or its bytes. Raises TypeError for arrays and encodings, and OSError."""
     message = example(content)
     if message.WhichOneof("content") != "image":
         raise TypeError("a photo is a path or the bytes of a picture")
@@ -125,7 +124,7 @@ def enroll_request(
     on_existing: OnExisting = "add",
     request_id: str = "",
 ) -> EnrollRequest:
-    """The message for one enrollment, as ``enroll`` sends it and ``bulk_enroll`` takes it."""
+    """The message of one enrollment; ``bulk_enroll`` takes many."""
     return EnrollRequest(
         gallery_id=gallery_id,
         subject_id=subject_id,
@@ -139,11 +138,14 @@ def enroll_request(
 def identify_request(
     gallery_id: str,
     probes: Iterable[ExampleLike],
-    max_candidates: int = 5,
+    max_candidates: int = 0,
     tau: float | None = None,
     all_matches: bool = False,
 ) -> IdentifyRequest:
-    """The message for one identification, as ``identify`` sends it and ``identify_stream`` takes it."""
+    """The message of one identification; ``identify_stream`` takes many.
+
+    max_candidates: length of the candidate list; 0: the server's default.
+    """
     return IdentifyRequest(
         gallery_id=gallery_id,
         probes=map(example, probes),
@@ -163,14 +165,15 @@ def stylize_settings(
     quality: int = 0,
     max_side: int = 0,
 ) -> StylizeSettings:
-    """How ``stylize`` shall repaint a picture.
+    """How to repaint a picture.
 
     styles: the name of a style, or weights by name, which sum to 1: ``{"waves": 0.7, "mosaic": 0.3}``.
-    stylizer: name or digest; may stay empty when one is loaded.
-    strength: how much of the stylized picture, [0, 1]; all of it when None.
-    keep_colors: take only brightness from the stylized picture.
-    format: ``png``, ``jpeg`` or ``webp``; empty for that of the picture. quality: 1 to 100 of jpeg and webp; 0 for 90.
-    max_side: shrink to at most so many pixels on the longer side first; 0 leaves the size.
+    stylizer: name or digest; may be empty when only one is loaded.
+    strength: share of the stylized picture in the result, [0, 1]; None: 1.
+    keep_colors: take only the brightness from the stylized picture.
+    format: ``png``, ``jpeg`` or ``webp``; empty: the format of the picture.
+    quality: of jpeg and webp, 1 to 100; 0: the server's default.
+    max_side: first shrink the picture to at most so many pixels on the longer side; 0: never.
     """
     weights = {styles: 0.0} if isinstance(styles, str) else styles
     return StylizeSettings(
@@ -187,10 +190,10 @@ def stylize_settings(
 def stream_settings(
     settings: StylizeSettings, *, steadiness: float | None = None, every_frame: bool = False
 ) -> StreamSettings:
-    """Settings of a stream of frames, as ``stylize_stream`` sends them first and takes them among the frames.
+    """Settings of a stream of frames. ``stylize_stream`` also takes them between frames.
 
-    steadiness: how much of what does not move is kept from the frame before, [0, 1); the server's default when None.
-    every_frame: hold the sender back rather than drop frames.
+    steadiness: how much of the parts that don't move is kept from the frame before, [0, 1); None: the server's default.
+    every_frame: slow the sender down instead of dropping frames.
     """
     return StreamSettings(settings=settings, steadiness=steadiness, every_frame=every_frame)
 

@@ -1,5 +1,5 @@
 # Generated from async_client.py by scripts/unasync.py. Do not edit.
-"""The synchronous client: one method per RPC, the same names as the asynchronous one."""
+"""The synchronous client: one method per RPC."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from oneglance.client.requests import (
     stylize_settings,
 )
 from oneglance.client.requests import picture as picture_bytes
+from oneglance.defaults import MAX_MESSAGE_BYTES, MAX_PAGE_SIZE, SERVER_ADDRESS
 from oneglance.v1.common_pb2 import Encoding, Threshold
 from oneglance.v1.detection_pb2 import DetectFacesRequest, DetectFacesResponse
 from oneglance.v1.detection_pb2_grpc import DetectionServiceStub
@@ -83,10 +84,8 @@ from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
-MAX_MESSAGE_BYTES = 64 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
-PAGE_SIZE = 1000
 
 
 class Client:
@@ -94,15 +93,15 @@ class Client:
 
     Args:
         target: ``host:port``.
-        timeout_seconds: deadline of each unary call; streams have none.
-        credentials: for TLS; without, the connection is plain.
+        timeout_seconds: deadline of each unary call; streams and ``calibrate`` have none.
+        credentials: for TLS; None: the connection is not encrypted.
 
     Every method raises :class:`oneglance.client.errors.OneglanceError`. Distances are squared L2.
     """
 
     def __init__(
         self,
-        target: str = "127.0.0.1:50051",
+        target: str = SERVER_ADDRESS,
         *,
         timeout_seconds: float = 30.0,
         credentials: grpc.ChannelCredentials | None = None,
@@ -110,12 +109,12 @@ class Client:
         options: list[tuple[str, int]] = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.keepalive_time_ms", 20_000),  # while a call is under way: a host that vanished is noticed
+            ("grpc.keepalive_time_ms", 20_000),  # during a call: detects a host that vanished
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.max_reconnect_backoff_ms", 5_000),
         ]
         if target.rpartition(":")[0].strip("[]") in LOOPBACK:
-            options.append(("grpc.enable_http_proxy", 0))  # gRPC would send even loopback through $http_proxy
+            options.append(("grpc.enable_http_proxy", 0))  # else gRPC sends even loopback through $http_proxy
         self.target = target
         self._timeout = timeout_seconds
         self._channel: grpc.Channel = (
@@ -139,11 +138,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; calls under way fail."""
+        """Close the connection; calls that are running fail."""
         self._channel.close()
 
     def wait_until_serving(self, timeout_seconds: float = 60.0) -> None:
-        """Return once the server has loaded everything. Raises UnavailableError after ``timeout_seconds``."""
+        """Return once the server serves. Raises UnavailableError after ``timeout_seconds``."""
         until = time.monotonic() + timeout_seconds
         check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_CHECK)
         while (left := until - time.monotonic()) > 0:
@@ -159,20 +158,20 @@ class Client:
     # Galleries
 
     def create_gallery(self, gallery_id: str, *, encoder: str = "", description: str = "") -> Gallery:
-        """Create an empty gallery bound to ``encoder`` (name or digest; may stay empty when one model is loaded)."""
+        """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded)."""
         request = CreateGalleryRequest(gallery_id=gallery_id, encoder=encoder, description=description)
         return (self._call(self._galleries.CreateGallery, request)).gallery
 
     def get_gallery(self, gallery_id: str) -> Gallery:
-        """Its encoder, size, revision and threshold."""
+        """A gallery: its encoder, size, revision and threshold."""
         request = GetGalleryRequest(gallery_id=gallery_id)
         return (self._call(self._galleries.GetGallery, request)).gallery
 
     def list_galleries(self) -> Iterator[Gallery]:
-        """All galleries by id, page after page."""
+        """All galleries, sorted by id."""
         token = ""
         for _ in itertools.count():
-            request = ListGalleriesRequest(page_size=PAGE_SIZE, page_token=token)
+            request = ListGalleriesRequest(page_size=MAX_PAGE_SIZE, page_token=token)
             page = self._call(self._galleries.ListGalleries, request)
             for gallery in page.galleries:
                 yield gallery
@@ -181,7 +180,7 @@ class Client:
                 return
 
     def delete_gallery(self, gallery_id: str) -> int:
-        """Delete a gallery and all in it; returns how many subjects went."""
+        """Delete a gallery with all subjects; returns how many there were."""
         request = DeleteGalleryRequest(gallery_id=gallery_id)
         response = self._call(self._galleries.DeleteGallery, request)
         return response.deleted_subjects
@@ -192,7 +191,7 @@ class Client:
         return (self._call(self._galleries.GetThreshold, request)).threshold
 
     def set_threshold(self, gallery_id: str, tau: float | None) -> Threshold:
-        """Give the gallery a tau of its own (squared L2), or None to use the model's."""
+        """Give the gallery a tau of its own (squared L2). None: go back to the model's."""
         request = SetThresholdRequest(gallery_id=gallery_id, tau=tau)
         return (self._call(self._galleries.SetThreshold, request)).threshold
 
@@ -201,13 +200,17 @@ class Client:
         gallery_id: str,
         probes: Iterable[CalibrationProbe],
         *,
-        target_fpir: float = 0.01,
+        target_fpir: float | None = None,
         dry_run: bool = False,
         data: str = "",
     ) -> CalibrateResponse:
-        """Fit the gallery's tau to ``target_fpir`` on probes of people who are not enrolled (``stranger`` makes them;
-        ``mate`` those that measure FNIR). It applies from the answer on, unless ``dry_run``. ``data`` says what the
-        probes are."""
+        """Fit the gallery's tau to ``target_fpir`` on probes of strangers.
+
+        probes: made with ``stranger``; and with ``mate`` to measure the FNIR, too.
+        target_fpir: None: the server's default.
+        dry_run: measure only; else the tau is in force when the call returns.
+        data: what the probes are; kept with the calibration.
+        """
         settings = CalibrationSettings(gallery_id=gallery_id, target_fpir=target_fpir, dry_run=dry_run, data=data)
         failures: list[Exception] = []
 
@@ -228,7 +231,7 @@ class Client:
             raise_from(error)
 
     def list_thresholds(self, gallery_id: str) -> list[ThresholdVersion]:
-        """Every threshold the gallery has had, the newest first."""
+        """Every threshold that the gallery has had, the newest first."""
         request = ListThresholdsRequest(gallery_id=gallery_id)
         return list((self._call(self._galleries.ListThresholds, request)).versions)
 
@@ -243,12 +246,12 @@ class Client:
         on_existing: OnExisting = "add",
         request_id: str = "",
     ) -> EnrollResponse:
-        """Enroll a subject from one example, or several. Durable when it returns."""
+        """Enroll a subject from one or several examples. It is on disk when the call returns."""
         request = enroll_request(gallery_id, subject_id, examples, labels, on_existing, request_id)
         return self._call(self._subjects.Enroll, request)
 
     def bulk_enroll(self, items: Iterable[EnrollRequest]) -> Iterator[BulkEnrollResponse]:
-        """Enroll many over one stream; ``enroll_request`` makes the items. Outcomes come in their order."""
+        """Enroll many over one stream; ``enroll_request`` makes the items. Answers come in the order of the items."""
 
         def messages() -> Iterator[BulkEnrollRequest]:
             for item in items:
@@ -258,15 +261,15 @@ class Client:
             yield response
 
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
-        """Its labels, times and encoding ids."""
+        """A subject: its labels, times and encoding ids."""
         request = GetSubjectRequest(gallery_id=gallery_id, subject_id=subject_id)
         return (self._call(self._subjects.GetSubject, request)).subject
 
     def list_subjects(self, gallery_id: str) -> Iterator[Subject]:
-        """All subjects by id, page after page."""
+        """All subjects of a gallery, sorted by id."""
         token = ""
         for _ in itertools.count():
-            request = ListSubjectsRequest(gallery_id=gallery_id, page_size=PAGE_SIZE, page_token=token)
+            request = ListSubjectsRequest(gallery_id=gallery_id, page_size=MAX_PAGE_SIZE, page_token=token)
             page = self._call(self._subjects.ListSubjects, request)
             for subject in page.subjects:
                 yield subject
@@ -275,12 +278,12 @@ class Client:
                 return
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> DeleteEncodingResponse:
-        """Delete one encoding; the last one takes its subject with it."""
+        """Delete one encoding. Deleting the last one deletes the subject."""
         request = DeleteEncodingRequest(gallery_id=gallery_id, subject_id=subject_id, encoding_id=encoding_id)
         return self._call(self._subjects.DeleteEncoding, request)
 
     def delete_subject(self, gallery_id: str, subject_id: str) -> DeleteSubjectResponse:
-        """Delete a subject and all its encodings. In effect, and durable, when it returns."""
+        """Delete a subject and all its encodings. Done, and on disk, when the call returns."""
         request = DeleteSubjectRequest(gallery_id=gallery_id, subject_id=subject_id)
         return self._call(self._subjects.DeleteSubject, request)
 
@@ -289,7 +292,7 @@ class Client:
     def verify(
         self, gallery_id: str, subject_id: str, probe: ExampleLike, *, tau: float | None = None
     ) -> VerifyResponse:
-        """1:1: is the probe this enrolled subject?"""
+        """1:1: does the probe show this enrolled subject?"""
         request = VerifyRequest(gallery_id=gallery_id, subject_id=subject_id, probe=example(probe), tau=tau)
         return self._call(self._identification.Verify, request)
 
@@ -302,7 +305,7 @@ class Client:
         encoder: str = "",
         tau: float | None = None,
     ) -> VerifyResponse:
-        """1:1: do two examples show the same subject? tau is the gallery's, or else the encoder's."""
+        """1:1: do two examples show the same subject? Without ``tau``, the gallery's or else the encoder's applies."""
         request = VerifyRequest(
             gallery_id=gallery_id, probe=example(probe), other=example(other), tau=tau, encoder=encoder
         )
@@ -312,17 +315,20 @@ class Client:
         self,
         gallery_id: str,
         *probes: ExampleLike,
-        max_candidates: int = 5,
+        max_candidates: int = 0,
         tau: float | None = None,
         all_matches: bool = False,
     ) -> IdentifyResponse:
-        """1:K: who is each probe, or nobody we know? ``probe_index`` of a result says which probe it answers: one each,
-        but a photo given to an encoder of faces has one per face, or none."""
+        """1:K: which enrolled subject does each probe show, or a stranger?
+
+        ``probe_index`` of a result is the number of its probe. Each probe has one result; a photo for an encoder of
+        faces has one per face, or none. ``max_candidates`` 0: the server's default.
+        """
         request = identify_request(gallery_id, probes, max_candidates, tau, all_matches)
         return self._call(self._identification.Identify, request)
 
     def identify_stream(self, requests: Iterable[IdentifyRequest]) -> Iterator[IdentifyStreamResponse]:
-        """1:K over one stream; ``identify_request`` makes the requests. Answers come in their order."""
+        """1:K over one stream; ``identify_request`` makes the requests. Answers come in the order of the requests."""
 
         def messages() -> Iterator[IdentifyStreamRequest]:
             for request in requests:
@@ -332,7 +338,7 @@ class Client:
             yield response
 
     def encode(self, *examples: ExampleLike, encoder: str = "") -> list[Encoding]:
-        """f(x) of each example: ``values`` float32 [D]. Nothing is stored."""
+        """The encoding f(x) of each example: ``values`` float32 [D]. Nothing is stored."""
         request = EncodeRequest(examples=map(example, examples), encoder=encoder)
         response = self._call(self._identification.Encode, request)
         return list(response.encodings)
@@ -340,7 +346,7 @@ class Client:
     # Faces
 
     def detect_faces(self, *photos: ExampleLike, small_faces: SmallFaces = "when-none") -> DetectFacesResponse:
-        """The faces of each photo (a path, or the bytes of a picture), with landmarks and quality."""
+        """The faces of each photo (path or bytes), with landmarks and quality."""
         images = [picture_bytes(photo) for photo in photos]
         request = DetectFacesRequest(images=images, small_faces=SMALL_FACES[small_faces])
         return self._call(self._detection.DetectFaces, request)
@@ -363,8 +369,11 @@ class Client:
         quality: int = 0,
         max_side: int = 0,
     ) -> StylizedPicture:
-        """Repaint a picture (a path, or its bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``.
-        ``stylize_settings`` tells the other arguments. A large picture takes a while: mind ``timeout_seconds``."""
+        """Repaint a picture (path or bytes) in a style, or a blend: ``{"waves": 0.7, "mosaic": 0.3}``.
+
+        ``stylize_settings`` explains the arguments. A large picture takes long: it may need a longer
+        ``timeout_seconds`` of the client.
+        """
         settings = stylize_settings(
             styles,
             stylizer=stylizer,
@@ -391,9 +400,12 @@ class Client:
         steadiness: float | None = None,
         every_frame: bool = False,
     ) -> Iterator[StylizeStreamResponse]:
-        """Repaint frames of a video as they come. Without ``every_frame`` the newest wins; ``index`` and ``dropped`` of
-        an answer tell which were left out. ``stylize_settings`` and ``stream_settings`` tell the other arguments; a
-        StreamSettings among the frames changes them from the next frame on."""
+        """Repaint the frames of a video as they come.
+
+        Without ``every_frame`` a newer frame replaces one that waits; ``index`` and ``dropped`` of an answer tell which
+        were dropped. ``stylize_settings`` and ``stream_settings`` explain the arguments. A StreamSettings among the
+        frames changes them from the next frame on.
+        """
         settings = stylize_settings(
             styles,
             stylizer=stylizer,
@@ -419,7 +431,7 @@ class Client:
     # Models
 
     def list_models(self) -> list[Model]:
-        """The models the server has loaded."""
+        """The models that the server has loaded."""
         response = self._call(self._models.ListModels, ListModelsRequest())
         return list(response.models)
 
@@ -437,7 +449,7 @@ class Client:
     def _stream(
         self, method: grpc.StreamStreamMultiCallable[Req, Res], requests: Iterable[Req]
     ) -> Iterator[Res]:
-        # When the caller's own iterator fails, what was sent is still answered; then its error is raised.
+        # If the caller's iterator fails, the answers to what was sent still come; then its error is raised.
         failures: list[Exception] = []
 
         def guarded() -> Iterator[Req]:
@@ -454,6 +466,6 @@ class Client:
         except grpc.RpcError as error:
             raise_from(error)
         finally:
-            call.cancel()  # a consumer that stops early stops the sending, too
+            call.cancel()  # if the caller stops reading early, stop sending, too
         if failures:
             raise failures[0]

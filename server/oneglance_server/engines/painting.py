@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from oneglance_core.defaults import PICTURE_QUALITY
 from oneglance_core.pictures import Layers, PictureLimits, decode_layers
 from oneglance_server.engines.picture_output import HAS_ALPHA, OutputFormat, encode_picture
 from oneglance_server.engines.steadying import FrameMemory
@@ -36,7 +37,7 @@ class Look:
     weights: Floats = field(repr=False)
     strength: float = 1.0
     keep_colors: bool = False
-    quality: int = 90
+    quality: int = PICTURE_QUALITY
     max_side: int = 0
 
 

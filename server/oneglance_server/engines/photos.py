@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.faces.finder import Box, ChipSpec, Face, FaceFinder, Photo, SmallFaces, cut
+from oneglance_core.faces.finder import Box, ChipSpec, Face, FaceFinder, FaceSearch, Photo, SmallFaces, cut
 from oneglance_core.pictures import PictureError, PictureLimits, decode_photo
 from oneglance_server.engines.faces import Detector, Landmarks
 
@@ -83,23 +83,13 @@ class Looker:
         detector: Detector,
         landmarks: Landmarks,
         limits: PictureLimits,
-        *,
-        min_face: int,
-        search_pixels: int,
-        max_faces: int,
+        search: FaceSearch,
         on_stage: StageObserver,
     ) -> None:
         self.detector = detector
         self.landmarks = landmarks
         self._limits = limits
-        self._finder = FaceFinder(
-            detector.score,
-            detector.manifest,
-            landmarks.points,
-            min_face=min_face,
-            search_pixels=search_pixels,
-            max_faces=max_faces,
-        )
+        self._finder = FaceFinder(detector.score, detector.manifest, landmarks.points, search)
         self._on_stage = on_stage
 
     def look(self, looks: Sequence[Look]) -> list[Looked | Exception]:

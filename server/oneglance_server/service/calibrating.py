@@ -1,12 +1,14 @@
 """Fit a gallery's tau on probes of strangers, at its present size."""
 
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from oneglance_core.calibration import Mated, NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
+from oneglance_core.calibration import NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
+from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryNotFound
 from oneglance_server.errors import CannotCalibrate, InvalidRequest
@@ -22,7 +24,6 @@ from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
 
 MAX_CALIBRATION_PROBES = 1_000_000
-DEFAULT_FPIR = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,13 @@ class CalibrationService:
         self._identification = identification
 
     async def begin(self, gallery_id: str, target_fpir: float | None, data: str) -> "CalibrationRun":
-        """``target_fpir`` None means 0.01. Raises InvalidRequest, GalleryNotFound, CannotCalibrate when it is empty."""
+        """``target_fpir`` None means TARGET_FPIR.
+
+        Raises InvalidRequest, GalleryNotFound, CannotCalibrate when the gallery is empty.
+        """
         check_id("settings.gallery_id", gallery_id)
         check_text("settings.data", data, MAX_DESCRIPTION_CHARACTERS)
-        target = DEFAULT_FPIR if target_fpir is None else target_fpir
+        target = TARGET_FPIR if target_fpir is None else target_fpir
         if not 1 / MAX_CALIBRATION_PROBES <= target < 1:
             raise InvalidRequest.field(
                 "settings.target_fpir", f"must be at least {1 / MAX_CALIBRATION_PROBES:g} and below 1, got {target:g}"
@@ -80,7 +84,6 @@ class CalibrationRun:
         self._names: dict[str, int] = {}
         self._strangers = 0
         self._mated = array("d")
-        self._right = array("b")
         self._enrolled: set[str] = set()
 
     async def measure(self, probe: CalibrationProbe, deadline: float | None) -> None:
@@ -94,8 +97,7 @@ class CalibrationRun:
             raise _empty(self._gallery.id)
         self._sizes.add(size)
         if probe.mated:
-            self._mated.append(distance)
-            self._right.append(subject == probe.subject)
+            self._mated.append(distance if subject == probe.subject else math.inf)
         else:
             self._non_mated.append(distance)
             self._stranger.append(self._number(probe.subject))
@@ -134,7 +136,7 @@ class CalibrationRun:
         smallest, largest = min(self._sizes, default=1), max(self._sizes, default=1)
         return fit_gallery(
             NonMated(np.array(self._non_mated, np.float64), np.array(self._stranger, np.int64)),
-            Mated(np.array(self._mated, np.float64), np.array(self._right, np.bool_)),
+            np.array(self._mated, np.float64),
             gallery_size=smallest,
             target_fpir=self._target,
             data=self._data,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.faces.finder import Face
+from oneglance_core.measures import expected_fpir
 from oneglance_index import Candidate
 from oneglance_server.engines.photos import UNSET, Selector
 from oneglance_server.errors import InvalidRequest
@@ -20,12 +21,8 @@ MAX_EXAMPLES_PER_ENROLL = 64
 MAX_PROBES = 1024
 MAX_PHOTOS = 64
 MAX_FACES = 2048  # of all photos of one call
-MAX_CANDIDATES = 1000
-DEFAULT_CANDIDATES = 5
 MAX_MATCHES = 10_000
 MAX_LISTED = 50_000  # candidates, or matches, in one answer
-MAX_PAGE = 1000
-DEFAULT_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +72,8 @@ class Tau:
 
     @property
     def expected_fpir(self) -> float | None:
-        """1 - (1 - FMR)^K, computed so that a small FMR survives."""
-        if self.fmr is None:
-            return None
-        return 1.0 if self.fmr >= 1 else -math.expm1(self.size * math.log1p(-self.fmr))
+        """At ``size``; None without an FMR."""
+        return None if self.fmr is None else expected_fpir(self.fmr, self.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
+from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import squared_l2
 from oneglance_core.faces.finder import Face, Photo, SmallFaces
 from oneglance_index import Candidate, Found, Gallery, Search
@@ -11,8 +12,6 @@ from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.photos import Look, Looker, Selector
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import (
-    DEFAULT_CANDIDATES,
-    MAX_CANDIDATES,
     MAX_LISTED,
     MAX_MATCHES,
     MAX_PHOTOS,
@@ -98,7 +97,7 @@ class IdentificationService:
     ) -> Identified:
         """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none."""
         check_count("probes", probes, MAX_PROBES)
-        k = check_size("max_candidates", max_candidates, DEFAULT_CANDIDATES, MAX_CANDIDATES)
+        k = check_size("max_candidates", max_candidates, CANDIDATES, MAX_CANDIDATES)
         _check_listed(k, len(probes))
         gallery = self._galleries.resolve(gallery_id)
         threshold = self._galleries.tau(gallery, 0, tau)  # its size is known only after the search

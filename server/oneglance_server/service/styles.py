@@ -7,15 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
 from oneglance_core.manifests import Style
 from oneglance_server.engines.painting import Look, Painter
 from oneglance_server.engines.picture_output import OutputFormat
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest, ModelNotFound, StyleNotFound, StylizerNotLoaded
 
-MAX_STYLES = 256  # in one request; no stylizer has more
-DEFAULT_QUALITY = 90
-DEFAULT_STEADINESS = 0.8
 _SUM_TOLERANCE = 1e-3
 
 
@@ -77,7 +75,7 @@ class Stylizers:
             _weights(painter.stylizer.manifest.styles, settings.styles, f"{path}.styles"),
             strength,
             settings.keep_colors,
-            settings.quality or DEFAULT_QUALITY,
+            settings.quality or PICTURE_QUALITY,
             settings.max_side,
         )
         return Order(painter, look, settings.format)
@@ -99,7 +97,7 @@ class Stylizers:
 def check_steadiness(path: str, steadiness: float | None) -> float:
     """[0, 1), the default for None. Raises InvalidRequest."""
     if steadiness is None:
-        return DEFAULT_STEADINESS
+        return STEADINESS
     if not 0 <= steadiness < 1:
         raise InvalidRequest.field(path, f"must be at least 0 and below 1, got {steadiness}")
     return steadiness

@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from oneglance.defaults import MAX_PAGE_SIZE, PAGE_SIZE
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1.face_pb2 import FaceSelector
@@ -23,8 +24,6 @@ from oneglance_server.engines.loaded_model import LoadedModel
 from oneglance_server.engines.photos import Selector
 from oneglance_server.errors import InvalidRequest, ThresholdMissing
 from oneglance_server.service.content import (
-    DEFAULT_PAGE,
-    MAX_PAGE,
     ClientEncoding,
     Content,
     Picture,
@@ -236,7 +235,7 @@ def _encoder_part(encoder: Encoder, galleries: GalleryService) -> Model:
 
 def page_from(size: int, token: str) -> tuple[int, str | None]:
     """(page size, id to continue after). Raises InvalidRequest."""
-    size = check_size("page_size", size, DEFAULT_PAGE, MAX_PAGE)
+    size = check_size("page_size", size, PAGE_SIZE, MAX_PAGE_SIZE)
     if not token:
         return size, None
     try:

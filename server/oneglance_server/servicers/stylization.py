@@ -9,11 +9,12 @@ import grpc
 
 from oneglance.v1 import stylization_pb2 as pb
 from oneglance.v1.stylization_pb2_grpc import StylizationServiceServicer
+from oneglance_core.manifests import MAX_STYLES
 from oneglance_server.engines.picture_output import OutputFormat
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import check_count
 from oneglance_server.service.services import Door
-from oneglance_server.service.styles import MAX_STYLES, StyleSettings
+from oneglance_server.service.styles import StyleSettings
 from oneglance_server.service.stylizing import FrameOrder, FrameStream, Stylized
 from oneglance_server.servicers.budget import Budget
 from oneglance_server.servicers.convert import deadline_of

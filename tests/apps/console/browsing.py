@@ -1,4 +1,4 @@
-"""A console as a process of its own, and pages of it in a headless Chromium. Importing it skips where that can't be."""
+"""A console process, and its pages in a headless Chromium. Importing this module skips the tests where these lack."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ COMMAND = (sys.executable, "-m", "oneglance_apps.cli", "console")
 
 
 class ConsoleProcess:
-    """``oneglance console`` that can write no file once it serves: the kernel refuses (RLIMIT_FSIZE 0)."""
+    """``oneglance console``; once it serves, the kernel lets it write no file (RLIMIT_FSIZE 0)."""
 
     def __init__(self, server: str, cwd: Path) -> None:
         self.process = subprocess.Popen(
@@ -43,14 +43,14 @@ class ConsoleProcess:
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (0, 0))
 
     def end(self) -> tuple[str, str]:
-        """SIGTERM; what it said after its first line on stdout, and on stderr."""
+        """SIGTERM; returns its stdout after the first line, and its stderr."""
         self.process.terminate()
         return self.process.communicate(timeout=PATIENCE_SECONDS)
 
 
 @contextmanager
 def page_of(browser: Any, url: str) -> Iterator[Any]:
-    """A page at ``url``; afterwards, nothing of it went to another host, and nothing went wrong in it."""
+    """A page at ``url``. Checks at the end that it contacted no other host, and that no error occurred in it."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.set_default_timeout(1000 * PATIENCE_SECONDS)

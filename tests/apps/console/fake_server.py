@@ -176,6 +176,8 @@ class FakeServer(
 
     def SetThreshold(self, request: Any, context: Any) -> gallery_pb2.SetThresholdResponse:
         gallery = self._gallery(request, context)
+        if request.tau < 0:
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "TAU_INVALID", "tau: must be finite and >= 0")
         by_hand = Threshold(tau=request.tau, source=THRESHOLD_SOURCE_GALLERY) if request.HasField("tau") else None
         gallery.set(by_hand)
         return gallery_pb2.SetThresholdResponse(threshold=gallery.threshold)

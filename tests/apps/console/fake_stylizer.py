@@ -1,4 +1,4 @@
-"""StylizationService without a network: a style is a colour, and to stylize is to lay that over the picture."""
+"""A fake StylizationService: a style is a colour, which is blended over the picture."""
 
 import io
 import threading
@@ -22,7 +22,7 @@ _FORMATS = {"PNG": pb.PICTURE_FORMAT_PNG, "JPEG": pb.PICTURE_FORMAT_JPEG, "WEBP"
 
 
 def style(name: str, title: str = "", license: str = "CC0-1.0", stylizer: str = "tints") -> pb.Style:
-    """One that the fake can paint if its name is among COLOURS."""
+    """A style; the fake can paint it if its name is in COLOURS."""
     digest = DIGEST if stylizer == "tints" else "fd" * 32
     return pb.Style(
         name=name, title=title, source="invented", license=license, stylizer=stylizer, stylizer_digest=digest

@@ -1,4 +1,4 @@
-"""``oneglance calibrate``: which pictures it takes, and what it says about the rest."""
+"""``oneglance calibrate``: which pictures it takes, and what it prints about the others."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 class Calibrator:
-    """A client whose server skips ``skipped`` probes and tells the first."""
+    """A client whose server skips ``skipped`` probes and reports the first of them."""
 
     def __init__(self, skipped: int = 0) -> None:
         self.probes: list[CalibrationProbe] = []
@@ -81,7 +81,7 @@ def test_rates_that_are_none_are_refused(tmp_path: Path, capsys: Capture, rate: 
     with pytest.raises(SystemExit) as refused:
         main(["calibrate", "g", "--impostors", str(tmp_path), f"--fpir={rate}"])
     assert refused.value.code == 2
-    assert "(0.01 is 1 %)" in capsys.readouterr().err
+    assert "must be greater than 0 and less than 1" in capsys.readouterr().err
 
 
 def test_help_says_that_the_largest_face_counts(capsys: Capture) -> None:

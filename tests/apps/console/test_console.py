@@ -1,4 +1,4 @@
-"""The console in a real headless Chromium: what a person sees and does, and what must never happen."""
+"""The console in a headless Chromium: what a user sees and does, and what must never happen."""
 
 import base64
 import io
@@ -23,9 +23,8 @@ from PIL import Image
 from oneglance import Client
 from oneglance.v1.common_pb2 import Threshold
 from oneglance.v1.gallery_pb2 import CalibrateResponse, SkippedProbe
-from oneglance_apps.cli import console as console_command
-from oneglance_apps.console import parts
-from oneglance_server.errors import StartupError
+from oneglance_apps.console import wording
+from oneglance_apps.console.process import ConsoleError, start_console
 from tests.apps.console.browsing import COMMAND, ConsoleProcess, choose, page_of, playwright
 from tests.apps.console.fake_server import AUTHOR_TAU, FakeServer, encode_colour, photo
 from tests.models import SIDE, pixels_model
@@ -39,7 +38,7 @@ ORANGE = (255, 90, 0)
 
 @pytest.fixture
 def page(browser: Any, url: str, fake: FakeServer, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A page at a gallery of the test's own, where red Ruth and blue Boris are enrolled."""
+    """A page with a new gallery, in which Ruth (red) and Boris (blue) are enrolled."""
     fake.galleries.clear()
     fake.make("people", ruth=RED, boris=BLUE)
     with page_of(browser, url) as opened:
@@ -91,7 +90,7 @@ def test_a_dropped_photo_shows_every_face_with_name_and_distance(page: Any, fake
 def test_a_photo_without_faces_says_what_was_searched(page: Any) -> None:
     look(page, photo())
     expect(page.locator(".summary")).to_have_text(
-        "No face in these 320 × 200 pixels. The smallest searched for is 12 pixels wide."
+        "No face in these 320 × 200 pixels. The smallest face searched for is 12 pixels wide."
     )
     look(page, b"no picture")
     expect(page.locator(".right .refusal").first).to_have_text("Not a picture")
@@ -153,6 +152,10 @@ def test_a_threshold_set_by_hand_moves_every_mark(page: Any, fake: FakeServer) -
     expect(page.locator(".figure")).to_have_text("τ 0.3600")
     page.get_by_role("button", name="Set by hand").click()
     expect(page.locator(".threshold .refusal").first).to_contain_text("Type a τ first")
+    page.get_by_label("τ, squared L2").fill("-1")  # refused in words, not changed to 0
+    page.get_by_role("button", name="Set by hand").click()
+    expect(page.locator(".threshold .refusal").first).to_contain_text("must be finite and >= 0")
+    expect(page.locator(".figure")).to_have_text("τ 0.3600")
     page.get_by_label("τ, squared L2").fill("0.01")
     page.get_by_role("button", name="Set by hand").click()
     expect(page.locator(".figure")).to_have_text("τ 0.0100")
@@ -168,7 +171,7 @@ def test_a_threshold_set_by_hand_moves_every_mark(page: Any, fake: FakeServer) -
 
 
 def probe_folders(folder: Path) -> tuple[Path, Path]:
-    """Strangers of many hues, 2 photos each; and 2 new photos of Ruth and Boris, with one of nobody enrolled."""
+    """Strangers of many hues, 2 photos each; 2 new photos of Ruth and of Boris; and one of a person not enrolled."""
     for i in range(10):
         for j in range(2):
             path = folder / "strangers" / f"s{i}" / f"{j}.png"
@@ -199,7 +202,7 @@ def test_measured_probes_give_a_det_curve_with_tau_on_it_and_calibrate(
     )
     choose(page, "Enrolled people", mates)
     expect(page.locator(".measured")).to_contain_text("20 photos of 10 strangers, 4 photos of enrolled people.")
-    expect(page.locator(".measured")).to_contain_text("1 × nobody of that name is enrolled: noah")
+    expect(page.locator(".measured")).to_contain_text("1 × no subject of that name is enrolled: noah")
     page.locator(".det svg").wait_for()
     expect(page.locator(".det svg")).to_contain_text("τ 0.3600")
     expect(page.locator(".rates svg")).to_contain_text("τ 0.3600")
@@ -337,10 +340,10 @@ def test_what_was_measured_does_not_outlive_its_gallery(page: Any, fake: FakeSer
 
 def test_words_about_rates_and_what_was_left_out() -> None:
     expected = Threshold(expected_fpir=0.004)
-    assert parts.expected_words(expected, 5) == "about 0.4 % with 5 subjects"
+    assert wording.expected_fpir_text(expected, 5) == "about 0.4 % with 5 subjects"
     answer = CalibrateResponse(skipped=[SkippedProbe(index=0)], skipped_count=3000)
-    assert parts.calibrated_words(answer, dry_run=True).endswith(" Left out: 3,000 photos.")
-    assert "Left out" not in parts.calibrated_words(CalibrateResponse(), dry_run=True)
+    assert wording.calibration_text(answer, dry_run=True).endswith(" Left out: 3,000 photos.")
+    assert "Left out" not in wording.calibration_text(CalibrateResponse(), dry_run=True)
 
 
 def test_a_server_that_comes_late_is_noticed(browser: Any, tmp_path: Path) -> None:
@@ -422,7 +425,7 @@ def test_a_frame_of_the_camera_is_a_photo(page: Any) -> None:
 
 
 def test_drawings_are_shown_with_their_candidates(browser: Any, tmp_path: Path) -> None:
-    """The real server, with a tiny encoder that takes pictures as they are."""
+    """A real server with a tiny encoder that does not take photos."""
     drawing = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8))
     buffer = io.BytesIO()
     drawing.save(buffer, "PNG")
@@ -468,7 +471,7 @@ def test_only_its_own_names_and_pages_are_answered(url: str) -> None:
 
 
 def test_a_server_that_is_not_there_is_said_in_words_and_stop_ends_the_child(browser: Any) -> None:
-    console = console_command.start_console("127.0.0.1:0", "127.0.0.1:1")
+    console = start_console("127.0.0.1:0", "127.0.0.1:1")
     with page_of(browser, console.url) as page:
         expect(page.locator(".trouble")).to_have_text("The server at 127.0.0.1:1 does not answer.")
     console.stop()
@@ -480,7 +483,7 @@ def test_the_child_dies_with_a_parent_that_is_killed() -> None:
     parent = subprocess.Popen(
         [
             *(sys.executable, "-c"),
-            "from oneglance_apps.cli.console import start_console; import signal\n"
+            "from oneglance_apps.console.process import start_console; import signal\n"
             "print(start_console('127.0.0.1:0', '127.0.0.1:1').pid, flush=True); signal.pause()",
         ],
         stdout=subprocess.PIPE,
@@ -517,17 +520,17 @@ def test_a_console_that_can_not_start_says_why(
     url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     taken = urllib.parse.urlsplit(url).netloc
-    with pytest.raises(StartupError, match=f"can't serve the console on {taken}: Address already in use"):
-        console_command.start_console(taken, "127.0.0.1:1")
-    with pytest.raises(StartupError, match="expected host:port"):
-        console_command.start_console("8080", "127.0.0.1:1")
+    with pytest.raises(ConsoleError, match=f"can't serve the console on {taken}: Address already in use"):
+        start_console(taken, "127.0.0.1:1")
+    with pytest.raises(ConsoleError, match="expected host:port"):
+        start_console("8080", "127.0.0.1:1")
     ended = subprocess.run([*COMMAND, "--listen", taken], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "Address already in use" in ended.stderr
     assert "Traceback" not in ended.stderr
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(StartupError, match=r"pip install 'oneglance\[console\]'"):
-        console_command.start_console("127.0.0.1:0", "127.0.0.1:1")
+    with pytest.raises(ConsoleError, match=r"pip install 'oneglance\[console\]'"):
+        start_console("127.0.0.1:0", "127.0.0.1:1")
 
 
 def test_an_address_beyond_loopback_is_warned_of() -> None:

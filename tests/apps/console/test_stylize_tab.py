@@ -1,4 +1,4 @@
-"""The Stylize tab in a real headless Chromium: before a fake whose styles are colours, and before the real server."""
+"""The Stylize tab in a headless Chromium, with a fake server whose styles are colours, and with a real server."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ def pixels(data: bytes) -> Pixels:
 
 @pytest.fixture
 def page(browser: Any, url: str, fake: FakeServer) -> Iterator[Any]:
-    """A page at the tab."""
+    """A page with the tab open."""
     fake.stylizer.reset()
     with page_of(browser, url) as opened:
         opened.get_by_role("tab", name="Stylize").click()
@@ -56,7 +56,7 @@ def settled(page: Any) -> None:
 
 
 def slide(page: Any, knob: str, share: float) -> int:
-    """Click a slider there; returns the percent that it then shows."""
+    """Click a slider; returns the percentage that it then shows."""
     track, slider = (page.locator(f"{knob} .q-slider{part}") for part in ("__track-container", ""))
     box, before = track.bounding_box(), slider.get_attribute("aria-valuenow")
     track.click(position={"x": share * box["width"], "y": box["height"] / 2})
@@ -71,7 +71,7 @@ def asked(settings: StylizeSettings) -> dict[str, float]:
 
 
 def shown(page: Any) -> Pixels:
-    """What the browser shows after, as it came."""
+    """The stylized picture that the browser shows, as it was received."""
     encoded = page.evaluate(
         """async () => {
             const answer = await fetch(document.querySelector(".after img").src);
@@ -108,7 +108,7 @@ def test_a_picture_is_shown_before_and_after_and_can_be_downloaded(page: Any, fa
 
 
 def test_styles_have_a_picture_of_their_own(page: Any) -> None:
-    """Of our own landscape first, then of what is to be repainted."""
+    """Samples are of the landscape first, then of the picture to stylize."""
     samples = page.locator(".style img[src^='data:image/jpeg']")
     expect(samples).to_have_count(3)
     wide = "Array.from(document.querySelectorAll('.style img'), (image) => image.naturalWidth / image.naturalHeight)"
@@ -217,7 +217,7 @@ def test_a_picture_that_is_overtaken_on_its_way_is_not_shown_beside_the_next(pag
 
 
 def test_an_upload_that_breaks_off_is_no_trouble(page: Any, url: str) -> None:
-    """That nothing is said on stderr is seen when the console ends."""
+    """The fixture checks at its end that nothing was printed on stderr."""
     host, port = url.removeprefix("http://").split(":")
     path = page.evaluate("oneglance.url('picture')")
     with socket.create_connection((host, int(port))) as connection:

@@ -1,4 +1,4 @@
-"""The rules of appearances, by example and for anything that may come in."""
+"""The rules of appearances, on examples and on random input."""
 
 import random
 from collections import Counter
@@ -9,7 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from oneglance_apps.watch.appearances import Appearances, Box, Event, Moment, Observation, Rules
+from oneglance_apps.frames.moment import Moment
+from oneglance_apps.watch.appearances import Appearances
+from oneglance_apps.watch.events import Event
+from oneglance_apps.watch.settings import AppearanceRules
+from oneglance_apps.watch.track import Box, Observation
 
 STEP = 0.2  # 5 frames a second
 TAU = 0.5
@@ -17,7 +21,7 @@ Frames = list[list[Observation]]
 
 
 def seen(name: str | None, x: float = 100, distance: float = 0.2, nearest: str | None = None) -> Observation:
-    """A face of 100 pixels at x."""
+    """A face with sides of 100 pixels at x."""
     return Observation(name, name or nearest or "zoe", distance if name else distance + TAU, Box(x, 50, 100, 100))
 
 
@@ -25,14 +29,14 @@ def whole(name: str | None) -> Observation:
     return Observation(name, name or "zoe", 0.2 if name else 0.9, None)
 
 
-def play(frames: Frames, rules: Rules | None = None, step: float = STEP) -> list[Event]:
-    appearances = Appearances(rules or Rules())
+def play(frames: Frames, rules: AppearanceRules | None = None, step: float = STEP) -> list[Event]:
+    appearances = Appearances(rules or AppearanceRules())
     events = [event for i, faces in enumerate(frames) for event in appearances.see(Moment(i, i * step), faces, TAU)]
     return events + appearances.end()
 
 
-def told(frames: Frames, rules: Rules | None = None) -> list[tuple[str, str | None]]:
-    """What is announced, without the leaving."""
+def told(frames: Frames, rules: AppearanceRules | None = None) -> list[tuple[str, str | None]]:
+    """The announced events, without "left"."""
     return [(e.kind, e.subject_id) for e in play(frames, rules) if e.kind != "left"]
 
 
@@ -57,7 +61,7 @@ def test_somebody_is_announced_once_and_leaves_once() -> None:
 
 
 def test_leaving_is_noticed_when_the_time_has_passed() -> None:
-    appearances = Appearances(Rules(gone=3.0))
+    appearances = Appearances(AppearanceRules(gone=3.0))
     for i in range(2):
         appearances.see(Moment(i, i * STEP), [seen("ann")], TAU)
     assert appearances.until(STEP + 3.0) == []
@@ -67,7 +71,7 @@ def test_leaving_is_noticed_when_the_time_has_passed() -> None:
 
 def test_one_frame_is_not_enough() -> None:
     assert play([[seen("ann")], *[[]] * 20]) == []
-    assert told([[seen("ann")]], Rules(confirm=1)) == [("identified", "ann")]
+    assert told([[seen("ann")]], AppearanceRules(confirm=1)) == [("identified", "ann")]
 
 
 def test_unknown_needs_its_time() -> None:
@@ -194,13 +198,13 @@ faces = st.builds(
     boxes,
 )
 videos = st.lists(st.lists(faces, max_size=3), max_size=60)
-all_rules = st.builds(Rules, st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.5, 3.0]))
+all_rules = st.builds(AppearanceRules, st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.5, 3.0]))
 
 
 @settings(max_examples=300)
 @given(videos, all_rules, st.sampled_from([0.2, 1.0]))
-@example([[seen("ann")]] * 3, Rules(), 0.2)
-def test_what_holds_whatever_comes_in(frames: Frames, rules: Rules, step: float) -> None:
+@example([[seen("ann")]] * 3, AppearanceRules(), 0.2)
+def test_what_holds_whatever_comes_in(frames: Frames, rules: AppearanceRules, step: float) -> None:
     events = play(frames, rules, step)
     # Never two events of a kind for one appearance, and one name at most.
     assert max(Counter((e.kind, e.appearance) for e in events).values(), default=1) == 1
@@ -236,7 +240,9 @@ def test_what_holds_whatever_comes_in(frames: Frames, rules: Rules, step: float)
 
 @settings(max_examples=200)
 @given(videos, all_rules, st.randoms(use_true_random=False))
-def test_the_order_of_the_faces_makes_no_difference(frames: Frames, rules: Rules, chance: random.Random) -> None:
+def test_the_order_of_the_faces_makes_no_difference(
+    frames: Frames, rules: AppearanceRules, chance: random.Random
+) -> None:
     shuffled = [chance.sample(faces, len(faces)) for faces in frames]
     assert play(frames, rules) == play(shuffled, rules)
 
@@ -257,7 +263,7 @@ def test_a_name_needs_more_frames_than_other_names_in_its_place(
     """Of one face that stands still: some stretch of frames before the announcement has the name ahead of the
     other by ``confirm``."""
     face = whole if of_whole_frames else seen
-    for event in play([[face(name)] for name in spot], Rules(confirm)):
+    for event in play([[face(name)] for name in spot], AppearanceRules(confirm)):
         if event.kind == "identified":
             before = spot[: event.moment.frame + 1]
             leads = [

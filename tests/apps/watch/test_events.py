@@ -1,4 +1,4 @@
-"""Events as lines, as JSON, and at a receiver that is there, comes back, refuses, or is down."""
+"""Events as text and JSON, and posted to a receiver that works, recovers, refuses, or is down."""
 
 import base64
 import json
@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from oneglance_apps.watch import events
-from oneglance_apps.watch.appearances import Box, Event, Moment
-from oneglance_apps.watch.events import Poster, as_json, as_record, as_text
-from oneglance_apps.watch.urls import shown
+from oneglance_apps.frames.moment import Moment
+from oneglance_apps.urls import redacted
+from oneglance_apps.watch import event_poster
+from oneglance_apps.watch.event_poster import EventPoster
+from oneglance_apps.watch.events import Event, as_json, as_record, as_text
+from oneglance_apps.watch.track import Box
 from tests.waiting import PATIENCE_SECONDS, until
 
 ANN = Event("identified", 3, Moment(62, 12.4), "ann", "ann", 0.12345, 0.254, Box(10, 20.5, 96, 96), 2, 0.2)
@@ -59,7 +61,7 @@ def test_lines_are_aligned() -> None:
 
 
 class Receiver:
-    """Answers with ``statuses`` one after the other, then 204; keeps what it accepted."""
+    """Answers with ``statuses`` in order, then 204; keeps the events that it accepted."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
@@ -108,13 +110,13 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(events, "POST_TIMEOUT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(event_poster, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(event_poster, "POST_TIMEOUT_SECONDS", PATIENCE_SECONDS)
 
 
-def post(url: str, count: int) -> tuple[Poster, list[str]]:
+def post(url: str, count: int) -> tuple[EventPoster, list[str]]:
     told: list[str] = []
-    poster = Poster(url, told.append)
+    poster = EventPoster(url, told.append)
     for i in range(count):
         poster.put({"n": i})
     poster.close(PATIENCE_SECONDS)
@@ -155,7 +157,7 @@ def test_any_characters_in_the_path_of_the_url(receiver: Receiver) -> None:
 
 def test_trouble_of_any_kind_leaves_the_thread_alive(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    poster = Poster(receiver.url, told.append)
+    poster = EventPoster(receiver.url, told.append)
     answer = poster._opener.open
     monkeypatch.setattr(poster._opener, "open", lambda *a, **k: "ä".encode("ascii"))
     poster.put({"n": 0})
@@ -167,7 +169,7 @@ def test_trouble_of_any_kind_leaves_the_thread_alive(receiver: Receiver, monkeyp
 
 
 def test_a_receiver_that_is_down_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "QUEUE_EVENTS", 10)
+    monkeypatch.setattr(event_poster, "QUEUE_EVENTS", 10)
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         poster, told = post(f"http://user:secret@127.0.0.1:{taken.getsockname()[1]}/", 200)
@@ -184,9 +186,9 @@ def test_a_password_in_the_url_becomes_a_header(receiver: Receiver) -> None:
 
 
 def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> None:
-    monkeypatch.setattr(events, "FIRST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(event_poster, "FIRST_PAUSE_SECONDS", 3600.0)
     receiver.statuses = [500] * 100
-    poster = Poster(receiver.url, lambda words: None)
+    poster = EventPoster(receiver.url, lambda words: None)
     for i in range(3):
         poster.put({"n": i})
     until(lambda: receiver.requests == 1)
@@ -211,7 +213,7 @@ def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, receive
 )
 def test_other_urls_are_refused_without_their_secrets(url: str) -> None:
     with pytest.raises(ValueError, match="not an http or https URL") as caught:
-        Poster(url, print)
+        EventPoster(url, print)
     assert "secret" not in str(caught.value)
     assert "user" not in str(caught.value)
 
@@ -241,4 +243,4 @@ def test_secrets_in_the_query_are_not_told() -> None:
     ],
 )
 def test_urls_are_shown_without_secrets(url: str, words: str) -> None:
-    assert shown(url) == words
+    assert redacted(url) == words

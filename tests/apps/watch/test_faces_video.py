@@ -1,4 +1,4 @@
-"""A gate, tried on real faces: a video made of stills of people one after the other, some of them strangers."""
+"""``oneglance watch`` on real faces: a video made of photos of people, one after the other; some are strangers."""
 
 import io
 import json
@@ -24,7 +24,7 @@ TAU = "0.3"
 def server(
     tmp_path_factory: pytest.TempPathFactory, face_folder: Path, lfw: dict[str, list[bytes]]
 ) -> Iterator[Server]:
-    """With the imported models, and half of the people enrolled from their first photo."""
+    """A server with the imported models; half of the people are enrolled from their first photo."""
     data = tmp_path_factory.mktemp("data")
     with server_thread(data_dir=data, models=(face_folder,)) as running, Client(running.address) as client:
         client.create_gallery("people")
@@ -50,7 +50,7 @@ def watch(server: Server, video: Path, capsys: pytest.CaptureFixture[str]) -> li
 def test_one_after_the_other(
     server: Server, lfw: dict[str, list[bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Known, stranger, known, stranger, known: two stills of a second each; nobody in between for a moment."""
+    """Known, stranger, known, stranger, known: each two photos of a second, with a short gap without faces."""
     names = list(lfw)
     order = [names[0], names[5], names[1], names[6], names[2]]
     frames = []
@@ -76,7 +76,7 @@ def test_one_after_the_other(
 def test_a_stranger_behind_somebody_known(
     server: Server, lfw: dict[str, list[bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Side by side, and changing places half way: one event each, and the names stay with the faces."""
+    """Two people side by side, who change places: one event each, and the names stay with the faces."""
     names = list(lfw)
     known, other, stranger = (lfw[name][1] for name in (names[0], names[1], names[5]))
     frames = [scene((known, 0), (stranger, 380))] * (2 * FPS) + [scene((known, 380), (other, 0))] * (2 * FPS)

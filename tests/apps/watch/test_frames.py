@@ -1,4 +1,4 @@
-"""What is read of files, folders and streams, and what is said of those that can't be."""
+"""Reading frames of files, folders and streams, and the messages for those that can't be read."""
 
 import asyncio
 import io
@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneglance_apps.watch.appearances import Moment
-from oneglance_apps.watch.feed import Feed
-from oneglance_apps.watch.frames import Encoded, Frame, SourceError, Video, source_from
+from oneglance_apps.frames.frame import EncodedFrame, Frame
+from oneglance_apps.frames.moment import Moment
+from oneglance_apps.frames.sources import SourceError, VideoSource, source_from
+from oneglance_apps.watch.frame_reader import FrameReader
 from tests.apps.watch.videos import level, write_video
 from tests.waiting import reached
 
@@ -28,7 +29,7 @@ def read(path: Path | str, fps: float = 5) -> list[Frame]:
     return list(source.frames())
 
 
-def decoded(encoded: Encoded) -> Image.Image:
+def decoded(encoded: EncodedFrame) -> Image.Image:
     return Image.open(io.BytesIO(encoded.data)).convert("RGB")
 
 
@@ -105,7 +106,7 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
         Moment(i, i / 5, picture=p) for i, p in enumerate(["a.jpg", "b.png", "c.PNG"])
     ]
     a, _, c = [f.encoded(100) for f in frames]
-    assert a == Encoded((tmp_path / "a.jpg").read_bytes())  # as it is
+    assert a == EncodedFrame((tmp_path / "a.jpg").read_bytes())  # as it is
     assert decoded(c).size == (50, 100)
     assert (c.scale_x, c.scale_y) == (8.0, 8.0)
 
@@ -176,7 +177,7 @@ def test_damaged_packets_are_skipped_and_counted(tmp_path: Path) -> None:
     path.write_bytes(data)
     source = source_from(str(path), 25)
     source.open()
-    assert isinstance(source, Video)
+    assert isinstance(source, VideoSource)
     assert len(list(source.frames())) == 49
     assert source.damaged == 1
 
@@ -255,13 +256,13 @@ async def test_a_live_source_gives_the_newest_frame_and_comes_back_when_it_break
     told: list[str] = []
     with serving(Camera) as url:
         source = source_from(url, 1000)
-        feed = Feed(source, told.append)
-        await feed.open()
+        reader = FrameReader(source, told.append)
+        await reader.open()
         assert source.live
-        first = await feed.next()
-        await reached(lambda: feed.dropped)
-        dropped = feed.dropped
-        second = await feed.next()
+        first = await reader.next()
+        await reached(lambda: reader.dropped)
+        dropped = reader.dropped
+        second = await reader.next()
         assert first is not None
         assert second is not None
         assert second.moment.frame > first.moment.frame + 1
@@ -271,38 +272,38 @@ async def test_a_live_source_gives_the_newest_frame_and_comes_back_when_it_break
         # 20 frames a connection: later ones come over a new one.
         frame = second
         while frame.moment.frame < 25:
-            following = await feed.next()
+            following = await reader.next()
             assert following is not None
             frame = following
         assert any("trying again" in words for words in told)
-        waiting = asyncio.create_task(feed.next())
-        feed.close()
+        waiting = asyncio.create_task(reader.next())
+        reader.close()
         await waiting
-        assert await feed.next() is None
+        assert await reader.next() is None
 
 
 async def test_a_file_waits_for_its_reader(tmp_path: Path) -> None:
-    feed = Feed(source_from(str(write_video(tmp_path / "a.mp4", [level(9)] * 30)), 25), print)
-    await feed.open()
+    reader = FrameReader(source_from(str(write_video(tmp_path / "a.mp4", [level(9)] * 30)), 25), print)
+    await reader.open()
     numbers = []
-    while (frame := await feed.next()) is not None:
+    while (frame := await reader.next()) is not None:
         await asyncio.sleep(0.002)
         numbers.append(frame.moment.frame)
     assert numbers == list(range(30))
-    assert feed.dropped == 0
+    assert reader.dropped == 0
 
 
 async def test_a_feed_hands_on_what_went_wrong(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
-        await Feed(source_from(str(tmp_path / "missing"), 5), print).open()
+        await FrameReader(source_from(str(tmp_path / "missing"), 5), print).open()
     cut = next(path for path, words in broken_files(tmp_path) if words == "broken off")
-    feed = Feed(source_from(str(cut), 5), print)
-    await feed.open()
+    reader = FrameReader(source_from(str(cut), 5), print)
+    await reader.open()
     for _ in range(5):
-        assert await feed.next() is not None
+        assert await reader.next() is not None
 
     async def read_on() -> None:
-        while await feed.next():
+        while await reader.next():
             pass
 
     with pytest.raises(SourceError, match="broken off"):

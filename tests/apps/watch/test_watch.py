@@ -1,4 +1,4 @@
-"""``oneglance watch`` against a real server with the pixels model: whole frames, no faces."""
+"""``oneglance watch`` with a real server and the pixels model: whole frames, no faces."""
 
 import asyncio
 import json
@@ -17,9 +17,10 @@ from PIL import Image
 from oneglance import AsyncClient, Client
 from oneglance.client.errors import UnavailableError
 from oneglance_apps.cli import main
-from oneglance_apps.watch import run
-from oneglance_apps.watch.appearances import Event, Rules
-from oneglance_apps.watch.frames import source_from
+from oneglance_apps.frames.sources import source_from
+from oneglance_apps.watch import watcher
+from oneglance_apps.watch.events import Event
+from oneglance_apps.watch.settings import AppearanceRules, WatchSettings
 from oneglance_server.app import Server
 from tests.apps.watch.test_events import Receiver, receiver  # noqa: F401
 from tests.apps.watch.test_frames import Camera, no_proxy, serving  # noqa: F401
@@ -51,7 +52,7 @@ def show(path: Path, *seeds: int, each: int = 25) -> Path:
 
 
 def watched(server: Server, capsys: Capture, *words: str, status: int = 0) -> tuple[list[dict[str, Any]], str]:
-    """The events, and what was said on stderr."""
+    """The events, and the output on stderr."""
     assert main(["watch", "--server", server.address, "--json", *words]) == status
     out, err = capsys.readouterr()
     return [json.loads(line) for line in out.splitlines()], err
@@ -171,7 +172,7 @@ def test_frames_that_are_all_refused_are_a_failure(server: Server, tmp_path: Pat
 
 
 class Door(Camera):
-    """A camera that shows Ann for good."""
+    """A camera that shows Ann all the time."""
 
     length = 100_000
 
@@ -209,7 +210,7 @@ def assert_back(left: Event, back: Event) -> None:
 
 @pytest.mark.usefixtures("no_proxy")
 async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(watcher, "FIRST_PAUSE_SECONDS", 0.05)
     model = pixels_model(tmp_path / "pixels", tau=0.1)
     seen: list[Event] = []
     told: list[str] = []
@@ -219,13 +220,13 @@ async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monke
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
             with serving(Door) as url:
-                settings = run.Settings("people", rules=Rules(confirm=1, gone=0.3))
-                watch = run.Watch(client, source_from(url, 20), settings, seen.append, told.append)
+                settings = WatchSettings("people", rules=AppearanceRules(confirm=1, gone=0.3))
+                watch = watcher.Watcher(client, source_from(url, 20), settings, seen.append, told.append)
                 watching = asyncio.create_task(watch.run())
                 await reached(lambda: there(seen))
                 process.kill()
                 await reached(lambda: told and not there(seen))
-                await reached(lambda: watch._feed and watch._feed.dropped)  # the camera goes on
+                await reached(lambda: watch._reader and watch._reader.dropped)  # the camera goes on
                 before = len(seen)
                 restarted = await asyncio.to_thread(
                     ServerProcess, tmp_path / "data", models=model, listen=process.address
@@ -236,7 +237,7 @@ async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monke
                     watch.stop()
                     await watching
         assert any("trying again" in words for words in told)
-        assert watch.tally.dropped > 0
+        assert watch.counts.dropped > 0
     finally:
         if process.process.poll() is None:
             process.kill()
@@ -248,21 +249,21 @@ async def test_a_file_does_not_go_on_when_the_server_goes_away(tmp_path: Path, s
         async with AsyncClient(process.address) as client:
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
-            watch = run.Watch(
+            watch = watcher.Watcher(
                 client,
                 source_from(str(video), 25),
-                run.Settings("people"),
+                WatchSettings("people"),
                 lambda event: process.kill(),
                 print,
             )
             with pytest.raises(UnavailableError):
                 await asyncio.wait_for(watch.run(), PATIENCE_SECONDS)
-    assert watch.tally.identified == 1
+    assert watch.counts.identified == 1
 
 
 @pytest.mark.usefixtures("no_proxy")
 async def test_a_camera_notices_a_server_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(watcher, "FIRST_PAUSE_SECONDS", 0.05)
     seen: list[Event] = []
     told: list[str] = []
     with ServerProcess(tmp_path / "data", models=pixels_model(tmp_path / "pixels", tau=0.1)) as process:
@@ -270,24 +271,24 @@ async def test_a_camera_notices_a_server_that_hangs(tmp_path: Path, monkeypatch:
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
             with serving(Door) as url:
-                settings = run.Settings("people", rules=Rules(confirm=1, gone=0.3))
-                watch = run.Watch(client, source_from(url, 20), settings, seen.append, told.append)
+                settings = WatchSettings("people", rules=AppearanceRules(confirm=1, gone=0.3))
+                watch = watcher.Watcher(client, source_from(url, 20), settings, seen.append, told.append)
                 watching = asyncio.create_task(watch.run())
                 await reached(lambda: there(seen))
-                monkeypatch.setattr(run, "SILENT_SECONDS", 1.0)
+                monkeypatch.setattr(watcher, "SILENT_SECONDS", 1.0)
                 os.kill(process.process.pid, signal.SIGSTOP)
                 try:
                     await reached(lambda: told and not there(seen))
                     before = len(seen)
                 finally:
-                    monkeypatch.setattr(run, "SILENT_SECONDS", PATIENCE_SECONDS)  # it may be slow from now on
+                    monkeypatch.setattr(watcher, "SILENT_SECONDS", PATIENCE_SECONDS)  # it may be slow from now on
                     os.kill(process.process.pid, signal.SIGCONT)
                 await reached(lambda: len(seen) > before)
                 assert_back(seen[before - 1], seen[before])
                 watch.stop()
                 await watching
     assert "UNAVAILABLE: no answer for 1 s; trying again in 0.05 s" in told[0]
-    assert watch.tally.lost > 0
+    assert watch.counts.lost > 0
 
 
 async def test_a_file_fails_when_the_server_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,16 +301,16 @@ async def test_a_file_fails_when_the_server_hangs(tmp_path: Path, monkeypatch: p
             def hang(event: Event) -> None:
                 if event.kind == "identified":
                     os.kill(process.process.pid, signal.SIGSTOP)
-                    monkeypatch.setattr(run, "SILENT_SECONDS", 1.0)  # it may have been slow until now
+                    monkeypatch.setattr(watcher, "SILENT_SECONDS", 1.0)  # it may have been slow until now
                     watch._await_answer()
 
-            watch = run.Watch(client, source_from(str(video), 25), run.Settings("people"), hang, print)
+            watch = watcher.Watcher(client, source_from(str(video), 25), WatchSettings("people"), hang, print)
             try:
                 with pytest.raises(UnavailableError, match="no answer for 1 s"):
                     await asyncio.wait_for(watch.run(), PATIENCE_SECONDS)
             finally:
                 os.kill(process.process.pid, signal.SIGCONT)
-    assert watch.tally.identified == 1
+    assert watch.counts.identified == 1
 
 
 @pytest.mark.usefixtures("no_proxy")
@@ -328,13 +329,15 @@ async def test_a_camera_that_shows_nothing_new_is_not_the_server_s_silence(
     told: list[str] = []
     with serving(Sleepy) as url:
         async with AsyncClient(server.address) as client:
-            watch = run.Watch(client, source_from(url, 100), run.Settings("people"), lambda event: None, told.append)
+            watch = watcher.Watcher(
+                client, source_from(url, 100), WatchSettings("people"), lambda event: None, told.append
+            )
             watching = asyncio.create_task(watch.run())
-            await reached(lambda: watch.tally.answered and watch.tally.frames == watch.tally.answered)
-            assert watch._silence.when() is None  # nobody waits for an answer
-            answered = watch.tally.answered
+            await reached(lambda: watch.counts.answered and watch.counts.frames == watch.counts.answered)
+            assert watch._answer_timeout.when() is None  # nobody waits for an answer
+            answered = watch.counts.answered
             awake.set()
-            await reached(lambda: watch.tally.answered > answered + 10)
+            await reached(lambda: watch.counts.answered > answered + 10)
             watch.stop()
             await watching
-    assert (told, watch.tally.lost) == ([], 0)
+    assert (told, watch.counts.lost) == ([], 0)

@@ -49,7 +49,7 @@ def write_video(
 
 
 def level(value: int, height: int = 48, width: int = 64) -> Picture:
-    """One gray level all over."""
+    """A picture of one gray level."""
     return np.full((height, width, 3), value, np.uint8)
 
 

@@ -1,9 +1,7 @@
-"""Frames of a video file, a camera, a network stream or a folder of pictures, in order, read with PyAV."""
+"""Where frames come from: a video file, a camera, a network stream (all read with PyAV) or a folder of pictures."""
 
-import io
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -12,60 +10,26 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
-from PIL import Image, ImageOps
 
-from oneglance_apps.watch.appearances import Moment
-from oneglance_apps.watch.urls import shown
+from oneglance_apps.frames.frame import Frame
+from oneglance_apps.frames.moment import Moment
+from oneglance_apps.urls import redacted
 from oneglance_core.picture_files import PICTURE_SUFFIXES, is_picture
 
-TIMEOUT_SECONDS = 10.0  # of a network source, to connect and between two reads
-MISSING_SECONDS = 1.0  # a file that ends this much earlier than it says is broken off
-AS_IT_IS_BYTES = 8 << 20  # larger picture files are encoded anew
-TOO_LARGE_BYTES = 60 << 20  # of a picture file; a message has 64 MiB
+TIMEOUT_SECONDS = 10.0  # of a network source: to connect, and between two reads
+MISSING_SECONDS = 1.0  # a file that ends this much before its stated length is reported as broken off
 
 
 class SourceError(Exception):
-    """The source can't be read, or not to its end. Says so in words."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A frame for the wire. ``scale_x``, ``scale_y``: from its pixels to those of the frame."""
-
-    data: bytes
-    scale_x: float = 1.0
-    scale_y: float = 1.0
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A frame as it was decoded, or the path of a picture. ``aspect``: width / height of one of its pixels."""
-
-    moment: Moment
-    content: av.VideoFrame | Path
-    aspect: float = 1.0
-
-    def encoded(self, max_side: int) -> Encoded:
-        """As JPEG, upright, with square pixels, its longer side at most ``max_side`` pixels. A picture file that is
-        no larger stays as it is, and so does one that can't be decoded here: the server has the say. Raises OSError
-        for a file that can't be read."""
-        if isinstance(self.content, Path):
-            return _encoded_file(self.content, max_side)
-        image = Image.fromarray(self.content.to_ndarray(format="rgb24"))
-        if turns := round(self.content.rotation / 90) % 4:
-            image = image.transpose(
-                (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns - 1]
-            )
-        stretch = (1.0, self.aspect) if turns % 2 else (self.aspect, 1.0)
-        return _shrunk(image, max_side, stretch)
+    """The source can't be opened, or breaks off before its end. The message is for people."""
 
 
 class Source(Protocol):
-    """Something to watch.
+    """A source of frames.
 
-    name: for people; of a URL without password and query.
-    live: frames come when they come, and never end for good. Known once it is open.
-    length: in seconds, where known.
+    name: for messages; a URL is given without password and query.
+    live: a camera or stream: frames arrive in real time and have no end. Known after ``open``.
+    length: in seconds; None when unknown.
     """
 
     name: str
@@ -73,27 +37,29 @@ class Source(Protocol):
     length: float | None
 
     def open(self) -> None:
-        """Raises SourceError when that can't be done."""
+        """Raises SourceError."""
 
     def frames(self) -> Iterator[Frame]:
-        """The frames that are due, in order. A live source is opened again when it is iterated again. Raises
-        SourceError where it breaks."""
+        """The frames in order, at most ``fps`` a second. A second call opens a live source again. Raises SourceError
+        where the source breaks off."""
 
 
 def source_from(text: str, fps: float) -> Source:
-    """What ``text`` names: a folder, a URL, the number of a camera, a device or a file. ``fps``: frames a second, at
-    most, that are due. Nothing is opened yet."""
+    """The source that ``text`` names: a folder, a URL, the number of a camera, a device or a file.
+
+    fps: frames a second that the source gives at most. Nothing is opened yet.
+    """
     if "://" in text:
-        return Video(text, fps, live=text.partition("://")[0].lower() not in ("http", "https", "file"))
+        return VideoSource(text, fps, live=text.partition("://")[0].lower() not in ("http", "https", "file"))
     if text.isdecimal():
-        return Video(f"/dev/video{text}", fps, live=True)
+        return VideoSource(f"/dev/video{text}", fps, live=True)
     if Path(text).is_dir():
-        return Folder(Path(text), fps)
-    return Video(text, fps, live=text.startswith("/dev/"))
+        return FolderSource(Path(text), fps)
+    return VideoSource(text, fps, live=text.startswith("/dev/"))
 
 
-class Folder:
-    """The pictures of a folder in the order of their names, as if taken one after the other, ``fps`` a second."""
+class FolderSource:
+    """The pictures of a folder in the order of their names, with times as if taken ``fps`` a second."""
 
     live = False
 
@@ -118,11 +84,11 @@ class Folder:
             yield Frame(Moment(number, number / self._fps, picture=path.name), path)
 
 
-class Video:
+class VideoSource:
     """A video file, a camera or a network stream.
 
-    Of a file, time is the position in it: frames without one, or that step back, follow the frame before. Of a live
-    source, time is the time of arrival.
+    The time of a frame of a file is its position in the file. A frame without a time, or with an earlier one than the
+    frame before, gets the time just after that frame. The time of a frame of a live source is when it arrived.
     """
 
     def __init__(self, text: str, fps: float, *, live: bool) -> None:
@@ -132,7 +98,7 @@ class Video:
         self._text = text
         self._fps = fps
         self._is_url = "://" in text
-        self.name = shown(text) if self._is_url else text
+        self.name = redacted(text) if self._is_url else text
         self._container: InputContainer | None = None
         self._number = 0
         self._started = time.monotonic()
@@ -140,7 +106,7 @@ class Video:
     def open(self) -> None:
         options: dict[str, str] = {}
         if self._text.startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"  # UDP loses packets, and pictures with them
+            options["rtsp_transport"] = "tcp"  # UDP loses packets, which damages frames
         if not self._is_url and not Path(self._text).exists():
             raise SourceError(f"{self.name}: there is no such {'camera' if self.live else 'file or folder'}")
         try:
@@ -151,7 +117,7 @@ class Video:
                 timeout=TIMEOUT_SECONDS if self._is_url else None,
             )
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(f"{self.name}: can't be opened as a video: {_words(error)}") from error
+            raise SourceError(f"{self.name}: can't be opened as a video: {_reason(error)}") from error
         try:
             stream = self._stream(self._container)
         except SourceError:
@@ -226,7 +192,7 @@ class Video:
             except (StopIteration, EOFError):
                 return
             except (av.FFmpegError, OSError, ValueError) as error:
-                raise SourceError(f"{self.name}: broke off: {_words(error)}") from error
+                raise SourceError(f"{self.name}: broke off: {_reason(error)}") from error
             try:
                 images = packet.decode()
             except EOFError:
@@ -243,37 +209,7 @@ class Video:
         raise SourceError(f"{self.name}: there is no video in it")
 
 
-def _encoded_file(path: Path, max_side: int) -> Encoded:
-    data = path.read_bytes()
-    if len(data) > TOO_LARGE_BYTES:
-        raise OSError(f"{path}: {len(data):,} bytes, too large for a message")
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            small = max(image.size) <= max_side and len(data) <= AS_IT_IS_BYTES
-            if small or image.mode.startswith(("I", "F")):  # more than 8 bits: the server's business
-                return Encoded(data)
-            upright = ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
-        return Encoded(data)
-    if upright.has_transparency_data:
-        layer = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return _shrunk(upright.convert("RGB"), max_side, (1.0, 1.0))
-
-
-def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float]) -> Encoded:
-    width, height = image.size
-    shown = width * stretch[0], height * stretch[1]
-    factor = min(1.0, max_side / max(shown))
-    size = max(1, round(shown[0] * factor)), max(1, round(shown[1] * factor))
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=95, subsampling=0)
-    return Encoded(buffer.getvalue(), width / size[0], height / size[1])
-
-
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, av.error.ExitError):
         return f"nothing came for {TIMEOUT_SECONDS:g} s"
     return getattr(error, "strerror", None) or str(error)

@@ -1,16 +1,17 @@
-"""The account of each finding on the terminal, as text."""
+"""Each result as text, for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from oneglance.v1.common_pb2 import Threshold, ThresholdSource
-from oneglance_apps.demo.calls import Enrollment, Identification, Rehearsal, Verification
+from oneglance.v1.common_pb2 import Threshold
 from oneglance_apps.demo.collection import Collection
 from oneglance_apps.demo.durability import Durability
 from oneglance_apps.demo.measure import Outcome, percentile
-from oneglance_apps.demo.report import Deletion
+from oneglance_apps.demo.rate_text import interval, of, percent, rate
+from oneglance_apps.demo.results import Deletion
 from oneglance_apps.demo.styles import Stylization
-from oneglance_apps.demo.words import counted, distance, interval, of, percent, rate
+from oneglance_apps.demo.timed_calls import Enrollment, Identification, ThresholdFit, Verification
+from oneglance_apps.text import counted, distance, source_name
 
 _SHOWN_REFUSALS = 3
 
@@ -32,10 +33,10 @@ def enrollment(e: Enrollment, picture_noun: str) -> str:
     )
 
 
-def rehearsal(r: Rehearsal, manifest: Mapping[str, Any]) -> str:
+def threshold_fit(fit: ThresholdFit, manifest: Mapping[str, Any]) -> str:
     text = (
-        f"tau {distance(r.tau)} would have let in {rate(r.fpir)} of the probes of "
-        f"{counted(r.strangers, 'other stranger')}; asked for: {percent(r.target_fpir)}"
+        f"tau {distance(fit.tau)} would have let in {rate(fit.fpir)} of the probes of "
+        f"{counted(fit.strangers, 'other stranger')}; asked for: {percent(fit.target_fpir)}"
     )
     own = manifest.get("threshold")
     return text + (f"\n(the model's own is {distance(own['tau'])}, calibrated on other data)" if own else "")
@@ -49,7 +50,7 @@ def identification(i: Identification, enrolled: int) -> str:
         f"rank-1: the mate is nearest for {rate(figures.rank_one)}",
         f"at {threshold(i.threshold)}:",
         f"  strangers let in (FPIR)      {rate(decided.fpir)}, 95 % interval {interval(decided.fpir)}",
-        f"  known not identified (FNIR)  {rate(decided.fnir)}, {figures.mistaken.count} as somebody else",
+        f"  known not identified (FNIR)  {rate(decided.fnir)}, {figures.mistaken.count} as another subject",
     ]
     for target, point in figures.at_fpirs.items():
         lines.append(
@@ -102,7 +103,7 @@ def stylization(s: Stylization | None) -> str:
 
 
 def stylization_line(s: Stylization) -> str:
-    """What it took."""
+    """Number of styles, size and times."""
     took = [painting.milliseconds for painting in s.paintings]
     return (
         f"{counted(len(took), 'style')} of {s.width} x {s.height} pixels in {sum(took) / 1000:.1f} s over gRPC, "
@@ -121,7 +122,7 @@ def answer(outcome: Outcome) -> str:
 
 def threshold(t: Threshold) -> str:
     """``tau 0.0761 of the model``."""
-    return f"tau {distance(t.tau)} of the {ThresholdSource.Name(t.source).removeprefix('THRESHOLD_SOURCE_').lower()}"
+    return f"tau {distance(t.tau)} of the {source_name(t)}"
 
 
 def _refusals(refused: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Which probes the page shows, and each of them as a card: picture, decision, candidates against τ."""
+"""Which probes the page shows, and the content of each one's card: picture, decision, candidates, τ."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from oneglance_apps.demo.measure import Figures, Outcome
 from oneglance_apps.demo.pictures import Picture
 
 NEAREST = 3  # candidates of a card
-AT_RANDOM = 9
-WORST = 6
+RANDOM_MATED = 9  # cards of a group
+GROUP_SIZE = 6  # cards of every other group
 
 
 @dataclass(frozen=True)
-class Row:
-    """A candidate: its enrolled picture and its distance; ``mark`` says what it is to the probe."""
+class CandidateRow:
+    """A candidate: its enrolled picture (``data:`` URI) and distance. ``mark``: its rank, and if it is the mate."""
 
     subject_id: str
     picture: str
@@ -26,8 +26,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Card:
-    """A probe with the server's decision and what is true. ``verdict``: one word on whether both agree."""
+class ProbeCard:
+    """A probe, the server's decision and the truth. ``verdict``: correct, wrong or missed."""
 
     probe: str
     caption: str
@@ -36,26 +36,26 @@ class Card:
     right: bool
     verdict: str
     truth: str
-    rows: tuple[Row, ...]
+    rows: tuple[CandidateRow, ...]
 
 
 @dataclass(frozen=True)
-class Group:
-    """Cards chosen by one rule, which ``rule`` tells."""
+class CardGroup:
+    """Cards chosen by one rule. ``rule``: that rule, for the page."""
 
     title: str
     rule: str
-    cards: tuple[Card, ...]
+    cards: tuple[ProbeCard, ...]
 
 
-def groups(figures: Figures, enrolled: dict[str, Picture], seed: int, picture_noun: str) -> list[Group]:
-    """The probes shown, chosen by rules that don't look for what is flattering."""
+def groups(figures: Figures, enrolled: dict[str, Picture], seed: int, picture_noun: str) -> list[CardGroup]:
+    """The probes to show: random ones, and the worst mistakes of each kind."""
     rng = np.random.default_rng([seed, 4])
 
     def sample(outcomes: Sequence[Outcome], size: int) -> list[Outcome]:
         return [outcomes[i] for i in sorted(rng.permutation(len(outcomes))[:size].tolist())]
 
-    def cards(outcomes: Sequence[Outcome]) -> tuple[Card, ...]:
+    def cards(outcomes: Sequence[Outcome]) -> tuple[ProbeCard, ...]:
         return tuple(card(outcome, enrolled, figures.tau) for outcome in outcomes)
 
     hits = [outcome for outcome in figures.mated if outcome.correct]
@@ -68,54 +68,54 @@ def groups(figures: Figures, enrolled: dict[str, Picture], seed: int, picture_no
     missed.reverse()
     mated, non_mated = len(figures.mated), len(figures.non_mated)
     shown = [
-        Group(
+        CardGroup(
             f"New {picture_noun}s of those enrolled",
-            f"{_some(AT_RANDOM, mated, ' at random')}, whatever came out.",
-            cards(sample(figures.mated, AT_RANDOM)),
+            f"{_some(RANDOM_MATED, mated, ' at random')}, whatever came out.",
+            cards(sample(figures.mated, RANDOM_MATED)),
         ),
-        Group(
+        CardGroup(
             "Strangers",
-            f"{_some(WORST, non_mated, ' at random')}, whatever came out.",
-            cards(sample(figures.non_mated, WORST)),
+            f"{_some(GROUP_SIZE, non_mated, ' at random')}, whatever came out.",
+            cards(sample(figures.non_mated, GROUP_SIZE)),
         ),
-        Group(
+        CardGroup(
             "Identified",
-            f"{_some(WORST, len(hits), ' at random')}.",
-            cards(sample(hits, WORST)),
+            f"{_some(GROUP_SIZE, len(hits), ' at random')}.",
+            cards(sample(hits, GROUP_SIZE)),
         ),
-        Group(
+        CardGroup(
             "Worst: strangers let in",
-            f"{_some(WORST, len(let_in), ', the nearest first')}.",
-            cards(let_in[:WORST]),
+            f"{_some(GROUP_SIZE, len(let_in), ', the nearest first')}.",
+            cards(let_in[:GROUP_SIZE]),
         ),
-        Group(
-            "Closest calls: strangers nearest to somebody enrolled",
+        CardGroup(
+            "Closest calls: strangers nearest to an enrolled subject",
             "No stranger was let in; these came closest.",
             cards(kept_out[:NEAREST] if not let_in else []),
         ),
-        Group(
-            "Worst: taken for somebody else",
-            f"{_some(WORST, len(mistaken), ', the nearest first')}.",
-            cards(mistaken[:WORST]),
+        CardGroup(
+            "Worst: identified as another subject",
+            f"{_some(GROUP_SIZE, len(mistaken), ', the nearest first')}.",
+            cards(mistaken[:GROUP_SIZE]),
         ),
-        Group(
+        CardGroup(
             "Worst: not recognised",
-            f"{_some(WORST, len(missed), ', those whose mate came last')}.",
-            cards(missed[:WORST]),
+            f"{_some(GROUP_SIZE, len(missed), ', those whose mate came last')}.",
+            cards(missed[:GROUP_SIZE]),
         ),
     ]
     return [group for group in shown if group.cards]
 
 
-def card(outcome: Outcome, enrolled: dict[str, Picture], tau: float) -> Card:
-    """One probe as a card; the mate is shown even when it is not among the nearest."""
+def card(outcome: Outcome, enrolled: dict[str, Picture], tau: float) -> ProbeCard:
+    """One probe as a card. The mate is shown even if it is not among the nearest."""
     verdict, truth = _truth(outcome)
     ranked = list(enumerate(outcome.candidates, 1))
     shown = ranked[:NEAREST]
     if outcome.mate_rank is not None and outcome.mate_rank > NEAREST:
         shown.append(ranked[outcome.mate_rank - 1])
     rows = (
-        Row(
+        CandidateRow(
             candidate.subject_id,
             enrolled[candidate.subject_id].data_uri(),
             candidate.distance,
@@ -124,7 +124,7 @@ def card(outcome: Outcome, enrolled: dict[str, Picture], tau: float) -> Card:
         )
         for rank, candidate in shown
     )
-    return Card(
+    return ProbeCard(
         probe=outcome.probe.data_uri(),
         caption=outcome.probe.caption,
         decision="UNKNOWN" if outcome.identified is None else "IDENTIFIED",
@@ -137,7 +137,7 @@ def card(outcome: Outcome, enrolled: dict[str, Picture], tau: float) -> Card:
 
 
 def bar_scale(figures: Figures) -> float:
-    """The distance that fills a bar: beyond 19 of 20 of all nearest candidates, and τ."""
+    """The distance that fills a bar: the 95th percentile of the nearest candidates, and at least 1.5 τ."""
     nearest = [o.nearest for o in (*figures.mated, *figures.non_mated) if isfinite(o.nearest)]
     return max([float(np.percentile(nearest, 95)), 1.5 * figures.tau, 1e-9])
 

@@ -1,4 +1,4 @@
-"""What the demo tells while it runs."""
+"""Print the steps of the demo and their progress."""
 
 import sys
 from time import monotonic
@@ -8,10 +8,10 @@ _LIVE_SECONDS = 0.1
 _PLAIN_SECONDS = 5.0
 
 
-class Account:
-    """Numbered steps and findings under them, as plain text.
+class StepPrinter:
+    """Prints numbered steps, and the results under each, as plain text.
 
-    Progress is one line on a terminal, wiped when done; elsewhere a line now and then, for what takes long.
+    On a terminal progress is one line that is overwritten; elsewhere a new line every few seconds.
     """
 
     def __init__(self, out: TextIO | None = None) -> None:
@@ -30,11 +30,11 @@ class Account:
         self._print(f"\n{self._steps}. {text}")
 
     def say(self, text: str) -> None:
-        """A finding; each of its lines is indented."""
+        """Print a result of the step; each line is indented."""
         self._print("\n".join(f"   {line}" for line in text.splitlines()))
 
     def progress(self, verb: str, done: int, total: int) -> None:
-        """Where a slow step stands; told as often as is good."""
+        """Show the progress of a slow step; calls that come too soon are ignored."""
         if monotonic() - self._told_at < (_LIVE_SECONDS if self._live else _PLAIN_SECONDS):
             return
         line = f"   {verb} {done:,} of {total:,}"

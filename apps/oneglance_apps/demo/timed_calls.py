@@ -1,4 +1,4 @@
-"""What the demo asks of the server, with the clock running."""
+"""Calls to the server, with their times: enroll, fit the threshold, identify, verify."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,21 +11,22 @@ from oneglance.v1.common_pb2 import Provenance, Threshold
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResult
 from oneglance_apps.demo.collection import Stranger, Subject
 from oneglance_apps.demo.errors import DemoError
-from oneglance_apps.demo.measure import Candidate, Figures, Outcome, Share, share, tau_for_fpir
+from oneglance_apps.demo.measure import Candidate, Figures, Outcome, Share, share
 from oneglance_apps.demo.pictures import Picture
+from oneglance_core.defaults import MAX_CANDIDATES
+from oneglance_core.measures import matches, tau_for_rate
 
 GALLERY = "demo"
-MAX_CANDIDATES = 1000  # of one answer
 WARM_UP_CALLS = 5
 
 Progress = Callable[[int, int], None]
 Probe = tuple[Picture, str, str | None]
-"""A picture, whose it is, and the same again when that subject is enrolled."""
+"""A picture, the id of whom it shows, and the id of its mate: the same if enrolled, else None."""
 
 
 @dataclass(frozen=True)
 class Enrollment:
-    """Subjects the server took, and refusals in its words. Every acknowledgement means: on disk."""
+    """The enrolled subjects, and the server's messages for the refused ones. Enrolled means: on disk."""
 
     subjects: tuple[Subject, ...]
     refused: tuple[str, ...]
@@ -38,7 +39,7 @@ class Enrollment:
 
 @dataclass(frozen=True)
 class Identification:
-    """Outcomes in the order of the probes, refusals in the server's words, and what the last answer rested on."""
+    """Outcomes in the order of the probes, messages of refusals, threshold and provenance of the last answer."""
 
     outcomes: tuple[Outcome, ...]
     refused: tuple[str, ...]
@@ -55,7 +56,7 @@ class Identification:
 
 @dataclass(frozen=True)
 class Verification:
-    """1:1 at ``tau``: true matches among mated pairs, false ones among non-mated pairs."""
+    """1:1 at ``tau``. mated, non_mated: the share of those pairs that were decided to be the same."""
 
     tau: float
     mated: Share
@@ -63,7 +64,7 @@ class Verification:
 
 
 def enroll_all(client: Client, subjects: Sequence[Subject], progress: Progress) -> Enrollment:
-    """Every subject from its one picture, over one stream. Raises DemoError when the server takes none."""
+    """Enroll every subject from its picture, over one stream. Raises DemoError if the server refuses all."""
     requests = [enroll_request(GALLERY, subject.id, [subject.enrolled_from.read()]) for subject in subjects]
     taken: list[Subject] = []
     refused: list[str] = []
@@ -80,7 +81,7 @@ def enroll_all(client: Client, subjects: Sequence[Subject], progress: Progress) 
 
 
 def identify_all(client: Client, probes: Sequence[Probe], enrolled: int, progress: Progress) -> Identification:
-    """Every probe by itself, over one stream, with the distances to all ``enrolled`` (the nearest 1,000) subjects."""
+    """Identify every probe, over one stream, with distances to all ``enrolled`` subjects (the nearest 1,000)."""
     depth = min(enrolled, MAX_CANDIDATES)
     requests = (identify_request(GALLERY, [probe.read()], depth) for probe, _, _ in probes)
     outcomes: list[Outcome] = []
@@ -100,8 +101,8 @@ def identify_all(client: Client, probes: Sequence[Probe], enrolled: int, progres
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """How the gallery's τ was set: so that ``fpir`` of these probes of other strangers would have been let in."""
+class ThresholdFit:
+    """The fitted τ. fpir: share of the calibration strangers' probes at or below it. strangers: how many."""
 
     tau: float
     target_fpir: float
@@ -109,23 +110,26 @@ class Rehearsal:
     strangers: int
 
 
-def rehearse(client: Client, strangers: Sequence[Stranger], target_fpir: float, progress: Progress) -> Rehearsal:
-    """Set the gallery's own τ by strangers who are shown to it for that alone."""
+def fit_threshold(
+    client: Client, strangers: Sequence[Stranger], target_fpir: float, progress: Progress
+) -> ThresholdFit:
+    """Set the gallery's τ to the largest that lets in at most ``target_fpir`` of the probes of ``strangers``."""
     probes: list[Probe] = [(probe, stranger.id, None) for stranger in strangers for probe in stranger.probes]
     outcomes = identify_all(client, probes, 1, progress).outcomes
-    tau = tau_for_fpir(outcomes, target_fpir)
+    nearest = [outcome.nearest for outcome in outcomes]
+    tau = tau_for_rate(nearest, target_fpir)
     client.set_threshold(GALLERY, tau)
-    return Rehearsal(tau, target_fpir, share([outcome.nearest <= tau for outcome in outcomes]), len(strangers))
+    return ThresholdFit(tau, target_fpir, share(matches(nearest, tau)), len(strangers))
 
 
 def identify_one(client: Client, probe: Probe, enrolled: int) -> Outcome:
-    """One probe, with the distances to all ``enrolled`` (the nearest 1,000) subjects."""
+    """Identify one probe, with distances to all ``enrolled`` subjects (the nearest 1,000)."""
     answer = client.identify(GALLERY, probe[0].read(), max_candidates=min(max(1, enrolled), MAX_CANDIDATES))
     return _outcome(probe, answer.results[0])
 
 
 def latencies(client: Client, probes: Iterable[Picture], calls: int, progress: Progress) -> list[float]:
-    """Milliseconds of each of ``calls`` Identify calls, one at a time, five candidates each, after a warm-up."""
+    """Milliseconds of each of ``calls`` Identify calls, one at a time, after a warm-up."""
     pictures = [probe.read() for probe in probes]
     taken: list[float] = []
     for i in range(WARM_UP_CALLS + calls):
@@ -140,7 +144,7 @@ def latencies(client: Client, probes: Iterable[Picture], calls: int, progress: P
 def verify_pairs(
     client: Client, outcomes: Sequence[Outcome], subject_ids: Sequence[str], pairs: int, seed: int, progress: Progress
 ) -> Verification:
-    """``pairs`` mated probes against their own subject, and as many of all probes against somebody else."""
+    """Verify ``pairs`` mated probes against their mate, and as many probes against another subject."""
     rng = np.random.default_rng([seed, 3])
     mated = [outcome for outcome in outcomes if outcome.mate is not None]
     own = [mated[i] for i in rng.permutation(len(mated))[:pairs].tolist()]

@@ -1,4 +1,4 @@
-"""A real server: ``oneglance serve`` as a process of its own, on a free loopback port."""
+"""``oneglance serve`` as a process of its own, on a free loopback port."""
 
 import os
 import signal
@@ -12,19 +12,23 @@ from types import TracebackType
 from typing import Self
 
 from oneglance import Client
-from oneglance_apps.demo.errors import DemoError
 
-LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 
-class ServerProcess:
-    """A server on ``data_dir`` that can be stopped, killed and started again; gone when the block ends.
+class ServerProcessError(Exception):
+    """The server did not start, or did not stop in order. The message has the end of its log."""
 
-    Its log goes to ``log``. It has a session of its own, so a Ctrl-C at the terminal reaches the demo alone, which
-    then stops it. Settings of the environment (ONEGLANCE_*) are kept from it. ``models``: those that it loads; the
-    bundled ones when there are none.
+
+class ServerProcess:
+    """A server that can be stopped, killed and started again. It ends with the ``with`` block.
+
+    data_dir: its data directory. log: the file that its log is appended to. models: model folders; without any the
+    server loads the bundled models.
+
+    The process does not get Ctrl-C from the terminal (it has a session of its own), nor the ONEGLANCE_* variables of
+    the environment.
     """
 
     def __init__(self, data_dir: Path, log: Path, models: Sequence[Path] = ()) -> None:
@@ -47,17 +51,17 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """None while it does not run."""
+        """None while the server does not run."""
         return self._process.pid if self._process else None
 
     def start(self) -> float:
-        """Start it and wait until it serves; returns the seconds that took. Raises DemoError with its last words."""
+        """Start the server and wait until it serves; returns how many seconds that took. Raises ServerProcessError."""
         begun = monotonic()
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "oneglance_apps.cli", "serve"),
-                    *("--listen", f"{LOOPBACK}:0", "--data-dir", str(self.data_dir)),
+                    *("--listen", "127.0.0.1:0", "--data-dir", str(self.data_dir)),
                     *self.models,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -67,7 +71,7 @@ class ServerProcess:
                 env=_environment(),
                 start_new_session=True,
             )
-        # readline has no timeout; a server that hangs is killed, which ends it.
+        # readline has no timeout: killing a server that hangs ends it.
         too_late = threading.Timer(START_SECONDS, self._process.kill)
         too_late.start()
         try:
@@ -77,18 +81,18 @@ class ServerProcess:
             too_late.cancel()
         if not line:
             self.kill()
-            raise DemoError(f"the server did not start:\n{self._last_words()}")
+            raise ServerProcessError(f"the server did not start:\n{self._end_of_log()}")
         self.address = line.split()[-1]
         with self.client() as client:
             client.wait_until_serving(START_SECONDS)
         return monotonic() - begun
 
     def client(self) -> Client:
-        """A connection to it."""
+        """A new connection to the server."""
         return Client(self.address)
 
     def stop(self) -> None:
-        """Ask it to drain and end (SIGTERM). Raises DemoError when it doesn't end well."""
+        """SIGTERM: the server finishes its work and ends. Raises ServerProcessError if it fails or takes too long."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -96,13 +100,15 @@ class ServerProcess:
             status = self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise DemoError(f"the server did not stop within {STOP_SECONDS:g} s:\n{self._last_words()}") from None
+            raise ServerProcessError(
+                f"the server did not stop within {STOP_SECONDS:g} s:\n{self._end_of_log()}"
+            ) from None
         self._forget()
         if status != 0:
-            raise DemoError(f"the server ended with status {status}:\n{self._last_words()}")
+            raise ServerProcessError(f"the server ended with status {status}:\n{self._end_of_log()}")
 
     def kill(self) -> None:
-        """End it at once (SIGKILL): it gets no chance to write anything more."""
+        """SIGKILL: the server ends at once and writes nothing more."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -113,10 +119,10 @@ class ServerProcess:
             self._process.stdout.close()
         self._process = None
 
-    def _last_words(self) -> str:
+    def _end_of_log(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:]) or "(it logged nothing)"
 
 
 def _environment() -> dict[str, str]:
-    """The demo's own, less the settings of other servers."""
+    """The environment of this process, without settings of servers."""
     return {name: value for name, value in os.environ.items() if not name.startswith("ONEGLANCE_")}

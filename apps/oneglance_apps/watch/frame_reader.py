@@ -1,30 +1,31 @@
-"""Frames from a thread to the event loop: all of a file's, the newest of a live source's."""
+"""Read frames in a thread, for the event loop: every frame of a file, the newest frame of a live source."""
 
 import asyncio
 import threading
 from collections.abc import Callable
 
-from oneglance_apps.watch.frames import Frame, Source, SourceError
+from oneglance_apps.frames.frame import Frame
+from oneglance_apps.frames.sources import Source, SourceError
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 
 
-class Feed:
-    """Reads ``source`` in a thread of its own.
+class FrameReader:
+    """Reads ``source`` in a thread of its own, and holds one frame.
 
-    A file waits until its frame is taken. A live source doesn't: a newer frame takes the place of one that was not
-    taken, which is counted in ``dropped``; when it breaks it is opened again, after growing pauses, and ``tell`` is
-    called (in the thread) with words about it.
+    File: reading waits until the frame is taken; every frame is given. Live source: a newer frame replaces one that was
+    not taken; ``dropped`` counts those. A live source that breaks off is opened again, after 0.5 to 10 seconds;
+    ``warn`` is called (in the thread) with a message.
     """
 
-    def __init__(self, source: Source, tell: Callable[[str], None]) -> None:
+    def __init__(self, source: Source, warn: Callable[[str], None]) -> None:
         self.dropped = 0
         self._source = source
-        self._tell = tell
+        self._warn = warn
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
-        self._changed = asyncio.Event()  # set in the loop whenever there is something new to see
+        self._changed = asyncio.Event()  # set in the loop when a frame, the end or an error is there
         self._closed = threading.Event()
         self._free = threading.Condition()
         self._frame: Frame | None = None
@@ -37,8 +38,10 @@ class Feed:
         await self._opened
 
     async def next(self) -> Frame | None:
-        """The next frame of a file, the newest of a live source; None after the end or ``close``. Raises SourceError
-        where a file breaks off."""
+        """The next frame of a file, or the newest of a live source; None after the end or ``close``.
+
+        Raises SourceError where a file breaks off.
+        """
         while True:
             self._changed.clear()
             with self._free:
@@ -55,7 +58,7 @@ class Feed:
             await self._changed.wait()
 
     def close(self) -> None:
-        """Stop reading. A read under way ends in its own time."""
+        """Stop reading. Does not wait for a read that is under way."""
         with self._free:
             self._closed.set()
             self._free.notify()
@@ -92,7 +95,7 @@ class Feed:
                 problem = str(error)
             if not self._source.live:
                 return
-            self._tell(f"{problem}; trying again in {pause:g} s")
+            self._warn(f"{problem}; trying again in {pause:g} s")
             self._closed.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
@@ -116,5 +119,5 @@ class Feed:
     def _in_loop(self, call: Callable[..., object], *arguments: object) -> None:
         try:
             self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:  # the loop is closed: nobody listens any more
+        except RuntimeError:  # the loop is closed, so is the reader
             self._closed.set()

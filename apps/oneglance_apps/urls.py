@@ -3,10 +3,12 @@
 import re
 
 
-def shown(url: str) -> str:
-    """``url`` for people: without user and password, and with ``***`` for its query and fragment, which may hold a
-    password or a token. Never fails. A password may hold any character: everything up to the last @ is left out, even
-    where that is not what the URL means."""
+def redacted(url: str) -> str:
+    """``url`` for messages: without user and password, and with ``***`` for query and fragment, which may hold a token.
+
+    Never fails. A password may hold any character, so everything up to the last @ is left out, even if the URL means
+    something else.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "", url

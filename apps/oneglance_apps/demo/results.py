@@ -1,21 +1,22 @@
-"""Everything one run found out; what the page shows is computed from it."""
+"""Everything that a run of the demo found. The page is computed from it."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from oneglance.v1.common_pb2 import Threshold, ThresholdSource
+from oneglance.v1.common_pb2 import Threshold
 from oneglance.v1.model_pb2 import Model
-from oneglance_apps.demo.calls import Enrollment, Identification, Rehearsal, Verification
 from oneglance_apps.demo.collection import Collection
 from oneglance_apps.demo.durability import Durability
 from oneglance_apps.demo.measure import Outcome
 from oneglance_apps.demo.styles import Stylization
+from oneglance_apps.demo.timed_calls import Enrollment, Identification, ThresholdFit, Verification
+from oneglance_apps.text import source_name
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """One probe before and after the subject it shows was deleted."""
+    """The answers to one probe, before and after its subject was deleted."""
 
     subject_id: str
     before: Outcome
@@ -23,16 +24,18 @@ class Deletion:
 
     @property
     def gone(self) -> bool:
-        """The answer afterwards doesn't name the subject, neither decided on nor among all candidates."""
+        """The later answer names the subject neither as decision nor as candidate."""
         named = {candidate.subject_id for candidate in self.after.candidates} | {self.after.identified}
         return self.subject_id not in named
 
 
 @dataclass(frozen=True)
-class Report:
+class DemoResults:
     """One run of the demo.
 
-    manifest: the encoder's, as the server tells it. stylization: None when the server has no styles.
+    command: the command line that repeats it. machine: system, cores and Python version.
+    manifest: the encoder's. threshold_fit: None when the model's own threshold was used.
+    stylization: None when the server has no styles.
     """
 
     date: datetime
@@ -45,7 +48,7 @@ class Report:
     manifest: dict[str, Any]
     start_seconds: float
     enrollment: Enrollment
-    rehearsal: Rehearsal | None
+    threshold_fit: ThresholdFit | None
     identification: Identification
     latencies_ms: tuple[float, ...]
     verification: Verification
@@ -55,7 +58,7 @@ class Report:
 
     @property
     def enrolled(self) -> int:
-        """K: how many subjects each probe was compared with."""
+        """K: the number of subjects that each probe was compared with."""
         return len(self.enrollment.subjects)
 
     @property
@@ -66,9 +69,9 @@ class Report:
     @property
     def whose_tau(self) -> str:
         """``the gallery's τ``."""
-        return f"the {ThresholdSource.Name(self.threshold.source).removeprefix('THRESHOLD_SOURCE_').lower()}’s τ"
+        return f"the {source_name(self.threshold)}’s τ"
 
     @property
     def held(self) -> bool:
-        """What must hold in every run, whatever the encoder: deleted is gone, acknowledged is there."""
+        """Whether the promises hold that don't depend on the encoder: deleted is gone, acknowledged is kept."""
         return self.deletion.gone and self.durability.kept_all

@@ -1,4 +1,4 @@
-"""Trial lists are what they say, measures equal their definitions, tau meets known error rates."""
+"""Trial lists are what they say, an evaluation is made of the core's measures, tau meets known error rates."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,11 @@ import numpy.typing as npt
 import pytest
 
 from oneglance_core.calibration import INTERVAL
-from oneglance_core.distance import pairwise_squared_l2
-from oneglance_core.measures import (
-    answers,
-    det_point,
-    equal_error_rate,
-    one_shot_error,
-    pair_distances,
-)
+from oneglance_core.measures import equal_error_rate, largest_tau_for_rate, one_shot_error, pair_distances, search
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
 from oneglance_exporter.encoder.evaluate import evaluate
+from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
 from oneglance_exporter.errors import DataError, SettingsError
 
@@ -42,16 +36,6 @@ def noisy_encodings(pictures: Pictures, noise: float, seed: int = 0) -> npt.NDAr
     return unit
 
 
-def d(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    return float(((a.astype(np.float64) - b.astype(np.float64)) ** 2).sum())
-
-
-def test_squared_l2_is_the_definition() -> None:
-    f = noisy_encodings(world([3], 4), 0.5)
-    expected = [[d(a, b) for b in f] for a in f]
-    np.testing.assert_allclose(pairwise_squared_l2(f, f), expected, atol=1e-12)
-
-
 def test_one_shot_trials_keep_the_rules() -> None:
     pictures = world([5, 2, 6], 4)
     trials = one_shot_trials(pictures, 500, ways=5, seed=3)
@@ -68,17 +52,6 @@ def test_one_shot_trials_keep_the_rules() -> None:
     again = one_shot_trials(pictures, 500, ways=5, seed=3)
     np.testing.assert_array_equal(trials.support, again.support)
     np.testing.assert_array_equal(trials.probe, again.probe)
-
-
-def test_one_shot_error_is_the_definition() -> None:
-    pictures = world([6, 6], 4)
-    f = noisy_encodings(pictures, 0.6)
-    trials = one_shot_trials(pictures, 2000, ways=5, seed=1)
-    wrong = 0
-    for probe, support, answer in zip(trials.probe, trials.support, trials.answer, strict=True):
-        wrong += min(range(5), key=lambda i: d(f[probe], f[support[i]])) != answer
-    assert 0 < wrong < 2000
-    assert one_shot_error(f, trials) == wrong / 2000
 
 
 def test_trials_that_cannot_be_drawn_are_refused() -> None:
@@ -108,66 +81,33 @@ def test_open_set_enrolls_once_and_keeps_strangers_apart() -> None:
     assert len(open_set(pictures, 11).strangers) == 0
 
 
-def test_answers_are_the_definition() -> None:
-    pictures = world([10], 4)
-    f = noisy_encodings(pictures, 0.5)
-    split = open_set(pictures, 5, seed=0)
-    found = answers(f, split)
-    tau = float(np.median(found.mated))
-    missed = 0
-    for probe, mate in zip(split.mated, split.mate, strict=True):
-        distances = [d(f[probe], f[e]) for e in split.enrolled]
-        nearest = int(np.argmin(distances))
-        missed += not (nearest == mate and distances[nearest] <= tau)
-    let_in = sum(min(d(f[s], f[e]) for e in split.enrolled) <= tau for s in split.strangers)
-    assert found.fnir(tau) == pytest.approx(missed / len(split.mated))
-    assert found.fpir(tau) == pytest.approx(let_in / len(split.strangers))
-    assert found.rank1 == pytest.approx(1 - found.fnir(4.1))
-
-
-def test_pair_distances_split_all_pairs() -> None:
-    pictures = world([9], 80)  # more than one block
-    f = noisy_encodings(pictures, 0.5)
-    mated, non_mated = pair_distances(f, pictures.subject_of)
-    i, j = np.triu_indices(len(f), 1)
-    same = pictures.subject_of[i] == pictures.subject_of[j]
-    every = ((f[i].astype(np.float64) - f[j].astype(np.float64)) ** 2).sum(axis=1)
-    np.testing.assert_allclose(np.sort(mated), np.sort(every[same]), atol=1e-12)
-    np.testing.assert_allclose(np.sort(non_mated), np.sort(every[~same]), atol=1e-12)
-
-
-def test_equal_error_rate_on_distances_whose_answer_is_known() -> None:
-    rng = np.random.default_rng(0)
-    mated, non_mated = rng.uniform(0, 1, 20_000), rng.uniform(0.8, 1.8, 30_000)
-    eer, tau = equal_error_rate(mated, non_mated)
-    assert eer == pytest.approx(0.1, abs=0.005)
-    assert tau == pytest.approx(0.9, abs=0.01)
-    assert equal_error_rate(mated, non_mated + 1)[0] == pytest.approx(0.0, abs=1e-4)
-
-
 def test_evaluate_puts_the_same_measures_together() -> None:
     pictures = world([6, 6], 4)
     f = noisy_encodings(pictures, 0.4)
-    result = evaluate(f, pictures, trials=300, ways=5, splits=3, seed=4)
+    result = evaluate(f, pictures, EvaluateSettings(trials=300, ways=5, splits=3, seed=4))
     assert result.one_shot_error == one_shot_error(f, one_shot_trials(pictures, 300, 5, 4))
-    rank1 = [answers(f, open_set(pictures, 12, seed)).rank1 for seed in (4, 5, 6)]
+    rank1 = [search(f, open_set(pictures, 12, seed)).rank1 for seed in (4, 5, 6)]
     assert result.rank1.mean == np.mean(rank1)
     assert (result.rank1.low, result.rank1.high) == (min(rank1), max(rank1))
-    points = [det_point(answers(f, open_set(pictures, 6, seed)), 0.10) for seed in (4, 5, 6)]
-    assert result.fnir[0.10].mean == np.mean([point.fnir for point in points])
-    assert all(point.fpir <= 0.10 for point in points)
+    halves = [search(f, open_set(pictures, 6, seed)) for seed in (4, 5, 6)]
+    taus = [largest_tau_for_rate(half.non_mated, 0.10) for half in halves]
+    assert result.fnir[0.10].mean == np.mean([half.fnir(tau) for half, tau in zip(halves, taus, strict=True)])
+    assert all(half.fpir(tau) <= 0.10 for half, tau in zip(halves, taus, strict=True))
+    assert (result.eer, result.eer_tau) == equal_error_rate(*pair_distances(f, pictures.subject_of))
     assert result.as_dict()["eer"] == result.eer
     assert f"{result.one_shot_error:.2%}" in str(result)
     with pytest.raises(SettingsError, match="splits"):
-        evaluate(f, pictures, trials=300, ways=5, splits=0)
+        EvaluateSettings(splits=0)
 
 
 def test_a_fresh_world_meets_the_fitted_fpir() -> None:
     """Tau fitted on one world holds on another drawn from the same law."""
     pictures = world([400], 3)
-    fitted, _ = calibrate(noisy_encodings(pictures, 0.1, seed=1), pictures, 0.1, "synthetic", splits=20)
+    fitted, _ = calibrate(
+        noisy_encodings(pictures, 0.1, seed=1), pictures, "synthetic", CalibrateSettings(fpir=0.1, splits=20)
+    )
     rates = [
-        answers(noisy_encodings(pictures, 0.1, seed=s), open_set(pictures, 200, seed=s)).fpir(fitted.tau)
+        search(noisy_encodings(pictures, 0.1, seed=s), open_set(pictures, 200, seed=s)).fpir(fitted.tau)
         for s in range(2, 12)
     ]
     assert np.mean(rates) == pytest.approx(0.1, abs=0.03)
@@ -178,14 +118,15 @@ def test_a_fresh_world_meets_the_fitted_fpir() -> None:
 def test_the_calibration_says_what_was_measured() -> None:
     pictures = world([30, 30], 4)
     f = noisy_encodings(pictures, 0.2)
-    made, fit = calibrate(f, pictures, 0.05, "synthetic", gallery_size=20, splits=50, seed=3)
-    assert made.fpir == fit.answers.fpir(made.tau) <= 0.05
-    assert made.fnir == fit.answers.fnir(made.tau)
+    settings = CalibrateSettings(fpir=0.05, gallery_size=20, splits=50, seed=3)
+    made, fit = calibrate(f, pictures, "synthetic", settings)
+    assert made.fpir == fit.scores.fpir(made.tau) <= 0.05
+    assert made.fnir == fit.scores.fnir(made.tau)
     assert made.fpir_low <= made.fpir <= made.fpir_high
     assert (made.mated_probes, made.non_mated_probes) == (50 * 20, 50 * 40)
     assert "50 random splits" in made.method
     assert made.method.endswith(INTERVAL)
-    again, _ = calibrate(f, pictures, 0.05, "synthetic", gallery_size=20, splits=50, seed=3)
+    again, _ = calibrate(f, pictures, "synthetic", settings)
     assert again.id == made.id
 
 
@@ -194,11 +135,16 @@ def test_settings_and_data_that_cannot_work_are_refused() -> None:
     f = noisy_encodings(pictures, 0.2)
     for size in (0, 6):
         with pytest.raises(SettingsError, match="gallery-size"):
-            fit_splits(f, pictures, size, 1, 0)
+            fit_splits(f, pictures, CalibrateSettings(gallery_size=size, splits=1))
     with pytest.raises(SettingsError, match="splits"):
-        fit_splits(f, pictures, None, 0, 0)
+        CalibrateSettings(splits=0)
     with pytest.raises(SettingsError, match="fpir"):
-        calibrate(f, pictures, 1.0, "x")
+        CalibrateSettings(fpir=1.0)
     small = world([3], 2)
+    alone = world([6], 1)
+    with pytest.raises(DataError, match="two pictures"):
+        calibrate(noisy_encodings(alone, 0.2), alone, "x", CalibrateSettings(fpir=0.1))
+    with pytest.raises(DataError, match="two pictures"):
+        evaluate(noisy_encodings(alone, 0.2), alone, EvaluateSettings(trials=10, ways=2))
     with pytest.raises(DataError, match="too few"):
-        calibrate(noisy_encodings(small, 0.2), small, 0.1, "x")
+        calibrate(noisy_encodings(small, 0.2), small, "x", CalibrateSettings(fpir=0.1))

@@ -1,0 +1,65 @@
+"""Arguments that several commands share, and the examples that they name."""
+
+import argparse
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from oneglance.client.requests import SMALL_FACES, ExampleLike, FaceChoice, encoding, photo
+from oneglance_apps.cli.commands import Options, argument
+from oneglance_core.defaults import CANDIDATES
+
+
+def _face_choice(text: str) -> FaceChoice:
+    if text == "largest":
+        return "largest"
+    if text == "aligned":
+        return "aligned"
+    try:
+        x, y, width, height = map(float, text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither largest, aligned nor a box X,Y,WIDTH,HEIGHT") from error
+    return x, y, width, height
+
+
+GALLERY = argument("gallery", "gallery id", metavar="GALLERY")
+SUBJECT = argument("subject", "subject id", metavar="SUBJECT")
+_EXAMPLE = "a picture; or FILE.npy with the encoder's input or, given --encoder-digest, an encoding"
+PROBE = argument("probe", _EXAMPLE, metavar="FILE")
+OTHER_PROBE = argument("other", _EXAMPLE, metavar="OTHER")
+EXAMPLES = argument("examples", _EXAMPLE, metavar="FILE", nargs="+")
+ENCODER_DIGEST = argument(
+    "--encoder-digest", "FILE.npy is an encoding that the encoder with this digest made", metavar="DIGEST"
+)
+ENCODER = argument("--encoder", "name or digest of a loaded model [the only one]", metavar="MODEL", default="")
+TAU = argument("--tau", "threshold, squared L2 [the gallery's, else the model's]", type=float)
+MAX_CANDIDATES = argument(
+    "--max-candidates", f"length of the candidate list [{CANDIDATES}]", type=int, default=0, metavar="N"
+)
+FACE = argument(
+    "--face",
+    "which face of a photo: largest, aligned (the picture is an aligned face already), or a box X,Y,WIDTH,HEIGHT "
+    "[the only one; in identify, every one]",
+    metavar="WHICH",
+    type=_face_choice,
+)
+SMALL_FACES_OPTION = argument(
+    "--small-faces",
+    "search the enlarged photo, too: when-none (the first search found no face), always, never [when-none]",
+    choices=list(SMALL_FACES),
+    default="when-none",
+)
+ALL_MATCHES = argument("--all-matches", "also list every subject under tau", action="store_true")
+
+
+def read_examples(files: Iterable[str], o: Options) -> Iterator[ExampleLike]:
+    """Pictures with the face options of ``o``; FILE.npy as the encoder's input or, by row, as encodings."""
+    encoder_digest = getattr(o, "encoder_digest", None)
+    for file in files:
+        if not file.endswith(".npy"):
+            yield photo(file, o.face, o.small_faces)
+        elif encoder_digest is None:
+            yield np.load(file, allow_pickle=False)
+        else:
+            rows = np.atleast_2d(np.load(file, allow_pickle=False))
+            yield from (encoding(row, encoder_digest) for row in rows)

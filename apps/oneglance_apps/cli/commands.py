@@ -1,0 +1,110 @@
+"""How a command of the CLI calls the server: registered with its arguments, run with a client, errors printed."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from oneglance.client.errors import OneglanceError
+from oneglance.client.sync_client import Client
+from oneglance.defaults import SERVER_ADDRESS
+from oneglance_apps.cli import show
+
+Options = argparse.Namespace
+Call = Callable[[Client, Options], Iterable[Message]]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """The arguments of one ``add_argument`` call, to be shared by commands."""
+
+    flag: str
+    options: dict[str, Any]
+
+
+def argument(flag: str, help: str, **options: Any) -> Argument:
+    return Argument(flag, {"help": help, **options})
+
+
+_COMMANDS: dict[str, tuple[Call, str, tuple[Argument, ...]]] = {}
+
+
+def command(summary: str, *arguments: Argument) -> Callable[[Call], Call]:
+    """Register ``def some_name`` as ``oneglance some-name``. The function yields the messages to print."""
+
+    def register(call: Call) -> Call:
+        _COMMANDS[call.__name__.replace("_", "-")] = (call, summary, arguments)
+        return call
+
+    return register
+
+
+def add_registered_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add a parser for each registered command."""
+    for name, (call, summary, arguments) in _COMMANDS.items():
+        parser = commands.add_parser(name, help=summary, description=summary, parents=[call_options()])
+        for item in arguments:
+            parser.add_argument(item.flag, **item.options)
+        parser.set_defaults(run=_print_messages, call=call)
+
+
+def add_server_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        default=os.environ.get("ONEGLANCE_SERVER", SERVER_ADDRESS),
+        help=f"where the server is [ONEGLANCE_SERVER, else {SERVER_ADDRESS}]",
+    )
+
+
+def call_options(
+    timeout_seconds: float = 30.0, no_timeout: str = "streams and calibrate have none"
+) -> argparse.ArgumentParser:
+    """The options of every command that ``run_with_client`` runs, as a parent parser. no_timeout: end of the help of
+    ``--timeout``."""
+    options = argparse.ArgumentParser(add_help=False)
+    add_server_option(options)
+    options.add_argument(
+        "--timeout",
+        type=float,
+        default=timeout_seconds,
+        metavar="SECONDS",
+        help=f"deadline of a call [{timeout_seconds:g}]; {no_timeout}",
+    )
+    options.add_argument("--json", action="store_true", help="print messages as JSON, one per line")
+    return options
+
+
+def run_with_client(o: Options, work: Callable[[Client], None]) -> int:
+    """Call ``work`` with a client, and print the error that it raises.
+
+    Returns the exit status: 1 if the server refused or failed, 2 if a file or an argument is wrong, else ``o.status``,
+    which ``work`` may set (0 if it does not).
+    """
+    o.status = 0
+    try:
+        with Client(o.server, timeout_seconds=o.timeout) as client:
+            work(client)
+    except OneglanceError as error:
+        if o.json:
+            print(show.as_json(show.error_message(error)))
+        print(f"oneglance: {error}", file=sys.stderr)
+        return 1
+    except (OSError, TypeError, ValueError) as error:
+        print(f"oneglance: {error}", file=sys.stderr)
+        return 2
+    return int(o.status)
+
+
+def _print_messages(o: Options) -> int:
+    render = show.as_json if o.json else show.as_text
+
+    def work(client: Client) -> None:
+        for message in o.call(client, o):
+            print(render(message), flush=True)
+
+    return run_with_client(o, work)

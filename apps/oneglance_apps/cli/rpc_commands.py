@@ -1,0 +1,261 @@
+"""The commands that call one RPC each: ``Identify`` is ``oneglance identify``."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import Message
+
+from oneglance.client.requests import enroll_request, identify_request, photo
+from oneglance.client.sync_client import Client
+from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
+from oneglance.v1.identification_pb2 import EncodeResponse, VerifyResponse
+from oneglance.v1.subject_pb2 import EnrollRequest
+from oneglance_apps.cli.arguments import (
+    ALL_MATCHES,
+    ENCODER,
+    ENCODER_DIGEST,
+    EXAMPLES,
+    FACE,
+    GALLERY,
+    MAX_CANDIDATES,
+    OTHER_PROBE,
+    PROBE,
+    SMALL_FACES_OPTION,
+    SUBJECT,
+    TAU,
+    read_examples,
+)
+from oneglance_apps.cli.commands import Options, argument, command
+from oneglance_core.picture_files import is_picture
+
+EXIT_DIFFERENT = 3
+
+
+@command("create an empty gallery", GALLERY, ENCODER, argument("--description", "for people", default=""))
+def create_gallery(client: Client, o: Options) -> Iterable[Message]:
+    yield client.create_gallery(o.gallery, encoder=o.encoder, description=o.description)
+
+
+@command("show a gallery: encoder, size, revision, tau", GALLERY)
+def get_gallery(client: Client, o: Options) -> Iterable[Message]:
+    yield client.get_gallery(o.gallery)
+
+
+@command("list all galleries")
+def list_galleries(client: Client, o: Options) -> Iterable[Message]:
+    return client.list_galleries()
+
+
+@command("delete a gallery and everything in it, for good", GALLERY)
+def delete_gallery(client: Client, o: Options) -> Iterable[Message]:
+    yield DeleteGalleryResponse(deleted_subjects=client.delete_gallery(o.gallery))
+
+
+@command("show the tau in force, and where it comes from", GALLERY)
+def get_threshold(client: Client, o: Options) -> Iterable[Message]:
+    yield client.get_threshold(o.gallery)
+
+
+@command(
+    "give a gallery a tau of its own, or go back to the model's",
+    GALLERY,
+    argument("tau", "squared L2; leave it out to clear", type=float, nargs="?", metavar="TAU"),
+)
+def set_threshold(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_threshold(o.gallery, o.tau)
+
+
+@command(
+    "enroll a subject from one example, or several",
+    GALLERY,
+    SUBJECT,
+    EXAMPLES,
+    argument("--label", "may be repeated", action="append", default=[], metavar="KEY=VALUE"),
+    argument("--on-existing", "when enrolled already [add]", choices=["add", "replace", "fail"], default="add"),
+    argument("--request-id", "makes a retry safe", default="", metavar="ID"),
+    ENCODER_DIGEST,
+    FACE,
+    SMALL_FACES_OPTION,
+)
+def enroll(client: Client, o: Options) -> Iterable[Message]:
+    labels = dict(label.partition("=")[::2] for label in o.label)
+    yield client.enroll(
+        o.gallery,
+        o.subject,
+        *read_examples(o.examples, o),
+        labels=labels,
+        on_existing=o.on_existing,
+        request_id=o.request_id,
+    )
+
+
+@command(
+    "enroll a folder of pictures over one stream",
+    GALLERY,
+    argument("folder", "SUBJECT/*.png (all of a subject's examples) or SUBJECT.png", type=Path, metavar="DIR"),
+    FACE,
+    SMALL_FACES_OPTION,
+)
+def bulk_enroll(client: Client, o: Options) -> Iterable[Message]:
+    for response in client.bulk_enroll(_folder_requests(o)):
+        if response.HasField("error"):
+            o.status = 1
+        yield response
+
+
+@command("show a subject: labels, times, encoding ids", GALLERY, SUBJECT)
+def get_subject(client: Client, o: Options) -> Iterable[Message]:
+    yield client.get_subject(o.gallery, o.subject)
+
+
+@command("list the subjects of a gallery", GALLERY)
+def list_subjects(client: Client, o: Options) -> Iterable[Message]:
+    return client.list_subjects(o.gallery)
+
+
+@command("delete one encoding", GALLERY, SUBJECT, argument("encoding", "encoding id", metavar="ENCODING"))
+def delete_encoding(client: Client, o: Options) -> Iterable[Message]:
+    yield client.delete_encoding(o.gallery, o.subject, o.encoding)
+
+
+@command("delete a subject and all its encodings", GALLERY, SUBJECT)
+def delete_subject(client: Client, o: Options) -> Iterable[Message]:
+    yield client.delete_subject(o.gallery, o.subject)
+
+
+@command(
+    f"1:1, is it this subject? exit status 0: same, {EXIT_DIFFERENT}: different",
+    GALLERY,
+    SUBJECT,
+    PROBE,
+    TAU,
+    ENCODER_DIGEST,
+    FACE,
+    SMALL_FACES_OPTION,
+)
+def verify(client: Client, o: Options) -> Iterable[Message]:
+    (probe,) = read_examples([o.probe], o)
+    yield _with_status(client.verify(o.gallery, o.subject, probe, tau=o.tau), o)
+
+
+@command(
+    f"1:1, do two examples show the same subject? exit status 0: same, {EXIT_DIFFERENT}: different",
+    PROBE,
+    OTHER_PROBE,
+    argument("--gallery", "use this gallery's encoder and tau", default=""),
+    ENCODER,
+    TAU,
+    ENCODER_DIGEST,
+    FACE,
+    SMALL_FACES_OPTION,
+)
+def compare(client: Client, o: Options) -> Iterable[Message]:
+    probe, other = read_examples([o.probe, o.other], o)
+    yield _with_status(client.compare(probe, other, gallery_id=o.gallery, encoder=o.encoder, tau=o.tau), o)
+
+
+@command(
+    "1:K, which enrolled subject is it, or a stranger?",
+    GALLERY,
+    EXAMPLES,
+    MAX_CANDIDATES,
+    TAU,
+    ALL_MATCHES,
+    ENCODER_DIGEST,
+    FACE,
+    SMALL_FACES_OPTION,
+)
+def identify(client: Client, o: Options) -> Iterable[Message]:
+    yield client.identify(
+        o.gallery,
+        *read_examples(o.examples, o),
+        max_candidates=o.max_candidates,
+        tau=o.tau,
+        all_matches=o.all_matches,
+    )
+
+
+@command(
+    "1:K over one stream, an answer per picture",
+    GALLERY,
+    EXAMPLES,
+    MAX_CANDIDATES,
+    TAU,
+    ALL_MATCHES,
+    ENCODER_DIGEST,
+    FACE,
+    SMALL_FACES_OPTION,
+)
+def identify_stream(client: Client, o: Options) -> Iterable[Message]:
+    requests = (
+        identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches)
+        for probe in read_examples(o.examples, o)
+    )
+    for response in client.identify_stream(requests):
+        if response.HasField("error"):
+            o.status = 1
+        yield response
+
+
+@command(
+    "print or save the encodings of pictures",
+    EXAMPLES,
+    ENCODER,
+    FACE,
+    SMALL_FACES_OPTION,
+    argument("--out", "save the encodings there, float32 [N, D]", type=Path, metavar="FILE.npy"),
+)
+def encode(client: Client, o: Options) -> Iterable[Message]:
+    encodings = client.encode(*read_examples(o.examples, o), encoder=o.encoder)
+    if o.out:
+        np.save(o.out, np.array([e.values for e in encodings], dtype=np.float32))
+    yield EncodeResponse(encodings=encodings)
+
+
+@command(
+    "find the faces of photos, with landmarks and quality; nothing is stored",
+    argument("photos", "a photo", metavar="FILE", nargs="+"),
+    SMALL_FACES_OPTION,
+)
+def detect_faces(client: Client, o: Options) -> Iterable[Message]:
+    yield client.detect_faces(*o.photos, small_faces=o.small_faces)
+
+
+@command("list the models the server has loaded")
+def list_models(client: Client, o: Options) -> Iterable[Message]:
+    return client.list_models()
+
+
+@command("show a model and its manifest", argument("model", "name or digest", metavar="MODEL"))
+def describe_model(client: Client, o: Options) -> Iterable[Message]:
+    yield client.describe_model(o.model)
+
+
+@command(
+    "wait until the server serves",
+    argument("--wait", "how long to wait [1]", type=float, default=1.0, metavar="SECONDS"),
+)
+def health(client: Client, o: Options) -> Iterable[Message]:
+    client.wait_until_serving(o.wait)
+    print("serving")
+    return ()
+
+
+def _with_status(answer: VerifyResponse, o: Options) -> VerifyResponse:
+    """Set the exit status by the decision."""
+    o.status = 0 if answer.same else EXIT_DIFFERENT
+    return answer
+
+
+def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
+    """A request for each subject of a folder."""
+    if not o.folder.is_dir():
+        raise FileNotFoundError(f"{o.folder}: not a folder")
+    for entry in sorted(o.folder.iterdir()):
+        if entry.is_dir():
+            pictures = sorted(p for p in entry.iterdir() if is_picture(p))
+            if pictures:
+                yield enroll_request(o.gallery, entry.name, [photo(p, o.face, o.small_faces) for p in pictures])
+        elif is_picture(entry):
+            yield enroll_request(o.gallery, entry.stem, [photo(entry, o.face, o.small_faces)])

@@ -1,0 +1,107 @@
+"""The cards of the styles: which are chosen, and a small sample picture in each style."""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+
+from nicegui import ui
+
+from oneglance.client.async_client import AsyncClient
+from oneglance.client.errors import OneglanceError
+from oneglance.v1.stylization_pb2 import Style, StylizedPicture
+from oneglance_apps.landscape import landscape, png
+
+SAMPLE_HEIGHT = 120  # of the drawn landscape, in pixels
+SAMPLE_SIDE = 180  # of the samples, in pixels
+MAX_SAMPLES = 32  # cards with a sample
+
+
+class StyleCards:
+    """One card per style. ``chosen``: one style, or two of one stylizer for a blend.
+
+    ``on_choice`` is awaited when another style was chosen.
+    """
+
+    def __init__(self, api: AsyncClient, on_choice: Callable[[], Awaitable[None]]) -> None:
+        self.styles: list[Style] = []
+        self.chosen: list[Style] = []
+        self.blending = False
+        self._api = api
+        self._on_choice = on_choice
+        self._cards: list[ui.element] = []
+        self._sampling = 0  # number of the last ``sample``; an earlier one stops
+        self._sampled: bytes | None = None  # the picture of the samples; None: the landscape
+
+    def build(self) -> None:
+        self._box = ui.element("div").classes("styles")
+
+    def set_styles(self, styles: list[Style]) -> None:
+        """Draw the cards anew, and choose the first style."""
+        self.styles, self.chosen = styles, styles[:1]
+        self._cards = []
+        several = len({style.stylizer_digest for style in styles}) > 1
+        self._box.clear()
+        with self._box:
+            for style in styles:
+                with ui.element("button").classes("style").props('type="button"') as card:
+                    ui.element("img").props('alt=""')
+                    ui.label(style.name).classes("decision")
+                    ui.label(style.title).classes("soft")
+                    ui.label(style.license).classes("soft license")
+                    if several:
+                        ui.label(f"stylizer {style.stylizer}").classes("soft")
+                card.on("click", lambda _, s=style: self._choose(s))
+                self._cards.append(card)
+        self.mark_chosen()
+
+    def mark_chosen(self) -> None:
+        for style, card in zip(self.styles, self._cards, strict=True):
+            card.classes(**{"add" if style in self.chosen else "remove": "chosen"})
+
+    async def _choose(self, style: Style) -> None:
+        same_stylizer = [other for other in self.chosen if other.stylizer_digest == style.stylizer_digest]
+        if not self.blending:
+            self.chosen = [style]
+        elif style in same_stylizer:
+            self.chosen = [other for other in same_stylizer if other != style] or [style]
+        else:
+            self.chosen = [*same_stylizer[-1:], style]
+        await self._on_choice()
+
+    def shows(self, picture: bytes | None) -> bool:
+        """Whether the samples are of this picture; None: of the landscape."""
+        return self._sampled is picture
+
+    async def sample(self, picture: bytes | None) -> None:
+        """Give each card a small copy of ``picture`` in its style; None: of a drawn landscape."""
+        self._sampling = number = self._sampling + 1
+        self._sampled = picture
+        source = await asyncio.to_thread(_landscape) if picture is None else picture
+        for i, (style, card) in enumerate(zip(self.styles[:MAX_SAMPLES], self._cards, strict=False)):
+            try:
+                if i == 0:  # shrink it once, so that a large picture is not decoded for every style
+                    source = (await self._stylize_small(source, style, strength=0.0)).image
+                small = await self._stylize_small(source, style)
+            except OneglanceError:
+                return  # the other cards stay without a sample
+            if number != self._sampling:
+                return
+            image = next(iter(card))
+            image.props["src"] = f"data:image/jpeg;base64,{base64.b64encode(small.image).decode()}"
+            image.update()
+
+    async def _stylize_small(self, picture: bytes, style: Style, strength: float | None = None) -> StylizedPicture:
+        return await self._api.stylize(
+            picture,
+            style.name,
+            stylizer=style.stylizer_digest,
+            strength=strength,
+            format="jpeg",
+            max_side=SAMPLE_SIDE,
+        )
+
+
+@lru_cache(maxsize=1)
+def _landscape() -> bytes:
+    return png(landscape(SAMPLE_HEIGHT))

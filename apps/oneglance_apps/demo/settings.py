@@ -1,0 +1,35 @@
+"""What the demo is told. The command line is made from it by ``oneglance_core.flags``."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from oneglance_core.flags import Flag
+from oneglance_core.frozen import Frozen
+
+
+class DemoSettings(Frozen):
+    images: Annotated[Path | None, Flag(metavar="DIR", default="characters are drawn")] = Field(
+        None, description="your own pictures, a folder per subject"
+    )
+    out: Annotated[Path, Flag(metavar="FILE")] = Field(Path("oneglance-demo.html"), description="the page to write")
+    subjects: int = Field(200, ge=1, description="subjects to enroll, at most")
+    strangers: int = Field(100, ge=1, description="strangers, at most")
+    seed: int = Field(0, ge=0, description="of drawings and random choices: another seed, another run")
+    fpir: Annotated[float, Flag(metavar="SHARE")] = Field(
+        0.05, gt=0, lt=1, description="strangers to let in, to set tau by"
+    )
+    keep_data: Annotated[Path | None, Flag(metavar="DIR")] = Field(
+        None, description="keep the server's data in this new folder"
+    )
+
+    @property
+    def command(self) -> str:
+        """The command line that repeats this run."""
+        words: list[object] = ["oneglance", "demo"]
+        words += ["--images", self.images] if self.images else []
+        words += ["--subjects", self.subjects, "--strangers", self.strangers, "--seed", self.seed]
+        words += ["--fpir", self.fpir]
+        return shlex.join(map(str, words))

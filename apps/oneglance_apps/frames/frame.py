@@ -1,0 +1,80 @@
+"""One frame, and its JPEG for the server."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from PIL import Image, ImageOps
+
+from oneglance.defaults import MAX_MESSAGE_BYTES
+from oneglance_apps.frames.moment import Moment
+from oneglance_apps.picture_formats import FRAME_QUALITY
+
+MAX_UNCHANGED_BYTES = 8 << 20  # larger picture files are encoded again
+MAX_FILE_BYTES = MAX_MESSAGE_BYTES - (4 << 20)  # of a picture file, in one message
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """An encoded picture of a frame. ``scale_x``, ``scale_y``: factors from its pixels to those of the frame."""
+
+    data: bytes
+    scale_x: float = 1.0
+    scale_y: float = 1.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A decoded frame of a video, or the path of a picture. ``aspect``: width / height of one of its pixels."""
+
+    moment: Moment
+    content: av.VideoFrame | Path
+    aspect: float = 1.0
+
+    def encoded(self, max_side: int) -> EncodedFrame:
+        """The frame as JPEG: upright, with square pixels, longer side at most ``max_side`` pixels.
+
+        A picture file that is small enough is sent unchanged. So is one that Pillow can't decode: the server decides
+        about it. Raises OSError for a file that can't be read.
+        """
+        if isinstance(self.content, Path):
+            return _encoded_file(self.content, max_side)
+        image = Image.fromarray(self.content.to_ndarray(format="rgb24"))
+        if turns := round(self.content.rotation / 90) % 4:
+            image = image.transpose(
+                (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns - 1]
+            )
+        stretch = (1.0, self.aspect) if turns % 2 else (self.aspect, 1.0)
+        return _shrunk(image, max_side, stretch)
+
+
+def _encoded_file(path: Path, max_side: int) -> EncodedFrame:
+    data = path.read_bytes()
+    if len(data) > MAX_FILE_BYTES:
+        raise OSError(f"{path}: {len(data):,} bytes, too large for a message")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            small = max(image.size) <= max_side and len(data) <= MAX_UNCHANGED_BYTES
+            if small or image.mode.startswith(("I", "F")):  # more than 8 bits a channel: the server converts it
+                return EncodedFrame(data)
+            upright = ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
+        return EncodedFrame(data)
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return _shrunk(upright.convert("RGB"), max_side, (1.0, 1.0))
+
+
+def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float]) -> EncodedFrame:
+    """``stretch``: factors of width and height that make the pixels square."""
+    width, height = image.size
+    square = width * stretch[0], height * stretch[1]
+    factor = min(1.0, max_side / max(square))
+    size = max(1, round(square[0] * factor)), max(1, round(square[1] * factor))
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=FRAME_QUALITY, subsampling=0)
+    return EncodedFrame(buffer.getvalue(), width / size[0], height / size[1])

@@ -1,0 +1,46 @@
+"""Numbers and facts of answers as text, the same in every app."""
+
+from oneglance.v1.common_pb2 import Provenance, Threshold, ThresholdSource
+from oneglance.v1.model_pb2 import Model
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 face``, ``1,200 faces``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def distance(value: float) -> str:
+    """A squared L2 distance or a tau, with four decimals: ``0.2540``."""
+    return f"{value:.4f}"
+
+
+def short_digest(digest: str) -> str:
+    """The first 12 characters: enough for people to tell models apart."""
+    return digest[:12]
+
+
+def source_name(threshold: Threshold) -> str:
+    """Where a threshold comes from: ``model``, ``gallery``, ``calibration`` or ``author``."""
+    return ThresholdSource.Name(threshold.source).removeprefix("THRESHOLD_SOURCE_").lower()
+
+
+def index_name(provenance: Provenance) -> str:
+    """``flat on cpu, exact``; ``no index`` when none was searched."""
+    if not provenance.index_kind:
+        return "no index"
+    return f"{provenance.index_kind} on {provenance.index_device}, {'exact' if provenance.exact else 'approximate'}"
+
+
+def model_name(model: Model) -> str:
+    """Name and short digest."""
+    return f"{model.name} {short_digest(model.digest)}"
+
+
+def is_encoder(model: Model) -> bool:
+    """Servers older than the field ``kind`` leave it empty; all their models are encoders."""
+    return model.kind in ("", "encoder")
+
+
+def joined(*parts: str, separator: str = "; ") -> str:
+    """The parts that are not empty."""
+    return separator.join(filter(None, parts))

@@ -1,0 +1,88 @@
+"""Replace a file as a whole: whoever reads it, at whatever moment, gets the old content or the new one."""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+PART_PREFIX, PART_SUFFIX = ".oneglance-", ".part"
+"""A file that is being written is hidden and called ``.oneglance-*.part``; only a kill -9 or a crash leaves one."""
+
+# What a file system says that cannot sync a folder. It keeps the order of a rename by other means, or not at all.
+_CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new, empty file beside ``path``, to be written in the block; at the block's end it takes the place of ``path``.
+
+    When the block has ended, the content and the name are on disk (fsync of file and folder). When the block or the
+    replacing fails, ``path`` is as it was and the new file is gone. Write to the path that is yielded, and close it
+    before the block ends; don't rename it.
+
+    - The permissions (rwx) of a file that is replaced are kept, its owner is not. A new file gets the usual ones.
+    - Of a symbolic link, the file that it points to is replaced, or made; the link stays.
+    - The folder must exist.
+    - Of two writers at a time, the one that ends last wins.
+
+    Raises OSError: before anything is written when ``path`` is a folder, a pipe, a device or anything else but a
+    regular file, or when its folder can't be written to; afterwards as the disk fails. If only the fsync of the folder
+    fails, at the very end, the new content is in place already, but a power cut may still undo it.
+    """
+    target = Path(os.path.realpath(path))
+    mode = _mode(target)
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fresh = target.with_name(f"{PART_PREFIX}{os.urandom(8).hex()}{PART_SUFFIX}")
+        # Nobody else may read it before it has the permissions of what it replaces.
+        new_mode = 0o666 if mode is None else 0o600
+        descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, new_mode)
+        try:
+            yield fresh
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+            os.replace(fresh, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(fresh)
+            raise
+        finally:
+            os.close(descriptor)
+        _sync(folder)
+    finally:
+        os.close(folder)
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Put the names in a folder on disk: those made, changed and removed. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _sync(folder)
+    finally:
+        os.close(folder)
+
+
+def _sync(folder: int) -> None:
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC_FOLDERS:
+            raise
+
+
+def _mode(target: Path) -> int | None:
+    """The permissions of the regular file ``target``; None when there is none."""
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(mode):
+        return mode & 0o777
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if stat.S_ISLNK(mode):  # realpath follows all links but those that run in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target))
+    raise OSError(errno.EINVAL, "not a regular file", str(target))

@@ -1,0 +1,22 @@
+"""What the settings of every command have in common. The command line is made from them by ``oneglance_core.flags``."""
+
+from typing import Annotated, Any
+
+from pydantic import ValidationError
+
+from oneglance_core.flags import Flag, complaints
+from oneglance_core.frozen import Frozen
+from oneglance_exporter.errors import SettingsError
+
+Paths = Annotated[tuple[str, ...], Flag(metavar="PATH")]
+OptionalPath = Annotated[str | None, Flag(metavar="PATH")]
+
+
+class CommandSettings(Frozen):
+    """Raises SettingsError, a line for each setting that is out of range."""
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise SettingsError("\n".join(complaints(error))) from error

@@ -1,0 +1,46 @@
+"""What every training is told: when to stop, in what precision, from which seed."""
+
+from collections.abc import Mapping, Set
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from oneglance_core.flags import flag_name
+from oneglance_exporter.errors import SettingsError
+from oneglance_exporter.settings import CommandSettings
+
+
+class TrainingSettings(CommandSettings):
+    steps: int | None = Field(None, ge=1, description="stop after so many batches")
+    seconds: float | None = Field(None, gt=0, description="stop after so many seconds of training (without --steps)")
+    average: float = Field(
+        0.998, ge=0, lt=1, description="decay of the weights' moving average, which is what is exported"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="fp32, or bf16 (autocast; about twice as fast on a CPU with avx512_bf16 or AMX)"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="decides first weights and every batch")
+    threads: int = Field(1, ge=1, description="torch threads")
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.steps is None and self.seconds is None:
+            raise ValueError("say when to stop: --steps or --seconds")
+        return self
+
+    def progress(self, step: int, elapsed_seconds: float) -> float:
+        """How much of the training is done, in [0, 1]; --steps decides where both limits are given."""
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        return min(elapsed_seconds / (self.seconds or 1.0), 1.0)
+
+    def resumed(self, changed: Mapping[str, object], free: Set[str]) -> Self:
+        """With what was ``changed``, of which all but the ``free`` must be as it was. Raises SettingsError."""
+        new = type(self)(**{**dict(self), **changed})
+        for name in changed:
+            was, asked = getattr(self, name), getattr(new, name)
+            if name not in free and was != asked:
+                raise SettingsError(
+                    f"{flag_name(name)}: the run has {was!r}, and resuming can't change it to {asked!r}"
+                )
+        return new

@@ -69,7 +69,7 @@ def bandwidth() -> float:
 
 
 def main() -> None:
-    # The index package, which the import of the server brought in, sets it for its own purposes; this is FAISS's own.
+    # FAISS's own default: the index package changes it in a process that opens galleries.
     faiss.cvar.distance_compute_blas_threshold = 128_000
     rng = np.random.default_rng(0)
     gallery, probes = unit(rng, K), unit(rng, 256)

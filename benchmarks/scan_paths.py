@@ -1,4 +1,4 @@
-"""Which way through FAISS is fastest on this machine, by the number of probes? oneglance_index/scan.py rests on it.
+"""Which way through FAISS is fastest on this machine, by the number of probes? The index's search/scan.py rests on it.
 
     python benchmarks/scan_paths.py [ROWS DIMENSION]...
 
@@ -14,11 +14,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_index.search import faiss_calls as engine
+
+faiss = engine.load()
 
 K = 21
 PROBES = (1, 2, 3, 4, 6, 8, 16, 64, 256)

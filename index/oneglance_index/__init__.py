@@ -1,7 +1,7 @@
 """oneglance_index: keeps encodings durably, and finds the nearest subjects.
 
-Galleries.open(data_dir) is the way in. The store (SQLite) is the truth; every index is a cache of it in
-memory. Distances are squared L2 throughout.
+GalleryStore says what callers rely on; LocalGalleries.open(data_dir) gives one. Its store (SQLite) is the truth; every
+index is a cache of it. Distances are squared L2 throughout. FAISS is loaded when galleries are opened, not before.
 """
 
 from oneglance_index.encodings import check_encodings
@@ -14,6 +14,7 @@ from oneglance_index.errors import (
     GalleryError,
     GalleryExists,
     GalleryNotFound,
+    GenerationUnsupported,
     LimitExceeded,
     RequestConflict,
     StoreClosed,
@@ -26,25 +27,27 @@ from oneglance_index.errors import (
     SubjectExists,
     SubjectNotFound,
 )
-from oneglance_index.local import MAX_DIMENSION, Galleries
+from oneglance_index.local import MAX_DIMENSION, LocalGalleries
+from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import (
     Candidate,
     Change,
     Deleted,
     Encoding,
     Enrolled,
+    Found,
     Gallery,
     GalleryPage,
+    Generation,
     OnExisting,
     OpenProgress,
-    SearchResult,
+    Search,
     Subject,
     SubjectPage,
     ThresholdVersion,
 )
-from oneglance_index.search.device import Device, open_device, parse_device
-from oneglance_index.search.flat import ExactIndex
-from oneglance_index.search.kinds import GalleryIndex, IndexInfo
+from oneglance_index.search.device import parse_device
+from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.settings import IndexSettings
 
 __all__ = [
@@ -52,7 +55,6 @@ __all__ = [
     "Candidate",
     "Change",
     "Deleted",
-    "Device",
     "DeviceUnavailable",
     "DimensionMismatch",
     "EncoderMismatch",
@@ -60,21 +62,23 @@ __all__ = [
     "EncodingInvalid",
     "EncodingNotFound",
     "Enrolled",
-    "ExactIndex",
-    "Galleries",
+    "Found",
     "Gallery",
     "GalleryError",
     "GalleryExists",
-    "GalleryIndex",
     "GalleryNotFound",
     "GalleryPage",
+    "GalleryStore",
+    "Generation",
+    "GenerationUnsupported",
     "IndexInfo",
     "IndexSettings",
     "LimitExceeded",
+    "LocalGalleries",
     "OnExisting",
     "OpenProgress",
     "RequestConflict",
-    "SearchResult",
+    "Search",
     "StoreClosed",
     "StoreDamaged",
     "StoreError",
@@ -88,6 +92,5 @@ __all__ = [
     "SubjectPage",
     "ThresholdVersion",
     "check_encodings",
-    "open_device",
     "parse_device",
 ]

@@ -1,24 +1,25 @@
 """Everything the index package raises for a caller to handle.
 
     GalleryError
-    ├── GalleryNotFound     no gallery has this id
-    ├── GalleryExists       a gallery has this id already
-    ├── SubjectNotFound     the gallery holds no subject of this id
-    ├── SubjectExists       enroll with on_existing="fail" met an enrolled subject
-    ├── EncodingNotFound    the subject holds no encoding of this id
-    ├── RequestConflict     this request id was used before, with other content
-    ├── EncoderMismatch     encodings of another encoder than the gallery's
-    ├── DimensionMismatch   vectors of another dimension than the gallery's
-    ├── EncodingInvalid     a vector that has no usable distance: NaN, infinite, zero, or huge
-    ├── LimitExceeded       more than a stated limit allows
-    ├── StoreError          the durable store cannot do it; nothing was acknowledged
-    │   ├── StoreLocked     another process has this data directory open
-    │   ├── StoreDamaged    the database file is not one, or is broken
-    │   ├── StoreTooNew     a later version wrote this data directory
-    │   ├── StoreFull       the disk (or a quota) is full
-    │   ├── StoreIOError    reading or writing failed otherwise
-    │   └── StoreClosed     the store was closed, or is closing
-    └── DeviceUnavailable   the device asked for cannot be used; never answered by another one
+    ├── GalleryNotFound        no gallery has this id
+    ├── GalleryExists          a gallery has this id already
+    ├── SubjectNotFound        the gallery holds no subject of this id
+    ├── SubjectExists          enroll with on_existing="fail" met an enrolled subject
+    ├── EncodingNotFound       the subject holds no encoding of this id
+    ├── RequestConflict        this request id was used before, with other content
+    ├── EncoderMismatch        encodings of another encoder than the gallery's
+    ├── DimensionMismatch      vectors of another dimension than the gallery's
+    ├── EncodingInvalid        a vector that has no usable distance: NaN, infinite, zero, or huge
+    ├── GenerationUnsupported  a kind of index or a fusion rule that this version doesn't have
+    ├── LimitExceeded          more than a stated limit allows
+    ├── StoreError             the durable store cannot do it; nothing was acknowledged
+    │   ├── StoreLocked        another process has this data directory open
+    │   ├── StoreDamaged       the database file is not one, or is broken
+    │   ├── StoreTooNew        a later version wrote this data directory
+    │   ├── StoreFull          the disk (or a quota) is full
+    │   ├── StoreIOError       reading or writing failed otherwise
+    │   └── StoreClosed        the store was closed, or is closing
+    └── DeviceUnavailable      the device asked for cannot be used; never answered by another one
 
 The classes carry fields; the message is made from them, and nobody has to parse it.
 """
@@ -95,6 +96,17 @@ class EncodingInvalid(GalleryError):
         super().__init__(f"vector {row} has no usable distance: {reason}")
         self.row = row
         self.reason = reason
+
+
+class GenerationUnsupported(GalleryError):
+    """`what` is "kind of index" or "rule of fusion", `got` is its name, `known` are the names there are here."""
+
+    def __init__(self, gallery_id: str, what: str, got: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"gallery {gallery_id!r} needs the {what} {got!r}, this version has {', '.join(known)}")
+        self.gallery_id = gallery_id
+        self.what = what
+        self.got = got
+        self.known = known
 
 
 class LimitExceeded(GalleryError):

@@ -1,4 +1,4 @@
-"""Galleries: a data directory opened, with its store and one index per gallery. The package's front door.
+"""LocalGalleries: a data directory opened, with its store and one index per gallery. The package's way in.
 
 Writes go to the store; once committed, and before their futures resolve, the writer tells the gallery's
 index. Searches ask the index only. A second thread looks after snapshots and compaction.
@@ -18,16 +18,24 @@ import numpy as np
 
 from oneglance_core.distance import squared_l2
 from oneglance_index.encodings import check_encodings
-from oneglance_index.errors import EncoderMismatch, GalleryNotFound, LimitExceeded, StoreClosed
+from oneglance_index.errors import (
+    EncoderMismatch,
+    GalleryError,
+    GalleryNotFound,
+    GenerationUnsupported,
+    LimitExceeded,
+    StoreClosed,
+)
 from oneglance_index.records import (
     Candidate,
     Deleted,
     Enrolled,
+    Found,
     Gallery,
     GalleryPage,
     OnExisting,
     OpenProgress,
-    SearchResult,
+    Search,
     Subject,
     SubjectPage,
     ThresholdVersion,
@@ -36,10 +44,9 @@ from oneglance_index.records import (
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search import snapshot
 from oneglance_index.search.device import Device, open_device
-from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.kinds import GalleryIndex, IndexInfo
 from oneglance_index.search.loading import Progress, load_index
-from oneglance_index.search.scan import CpuScan, GpuScan
+from oneglance_index.search.registry import Machine, check_kind, make_index
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import mutations, queries
@@ -51,30 +58,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    number: int
+    """A gallery, the number of its active generation, and that generation's index."""
+
+    generation: int
     gallery: Gallery
     index: GalleryIndex
 
 
-class Galleries:
-    """Use Galleries.open(). Every method may be called from any thread.
-
-    Writing methods return a Future. Done means: fsynced, and visible to every search that starts afterwards.
-    Whatever is wrong comes through the future, typed (errors.py); ValueError is for arguments that make no
-    sense.
-    """
+class LocalGalleries:
+    """The GalleryStore (protocol.py) of a local data directory. Use LocalGalleries.open()."""
 
     def __init__(self, data_dir: Path, device: Device, settings: IndexSettings, progress: Progress) -> None:
         self.data_dir = data_dir
         self.device = device.name
         self.settings = settings
-        self._device = device
         threads = settings.search_threads or engine.cores()
-        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "oneglance-scan", initializer=engine.use_one_thread)
+        self._machine = Machine(self._pool, threads, device)
         self._opened: dict[str, _Opened] = {}
         self._store = Store(data_dir, self._on_commit)
-        self.store_id = self._store.id
         self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
         try:
             self._load(progress)
@@ -92,11 +94,12 @@ class Galleries:
         device: str = "cpu",
         settings: IndexSettings | None = None,
         progress: Progress | None = None,
-    ) -> Galleries:
+    ) -> LocalGalleries:
         """Opens a data directory, creating it if need be, and loads every index; `progress` is called on the
         way.
 
-        Raises DeviceUnavailable, StoreLocked, StoreDamaged, StoreTooNew, StoreFull, StoreIOError.
+        Raises DeviceUnavailable, StoreLocked, StoreDamaged, StoreTooNew, StoreFull, StoreIOError, and
+        GenerationUnsupported where a gallery needs a kind of index or a rule of fusion that isn't there.
         """
         settings = settings or IndexSettings()
         opened = open_device(device, settings.gpu_temp_memory_bytes)
@@ -105,58 +108,53 @@ class Galleries:
     def _load(self, progress: Progress) -> None:
         kept: set[Path] = set()
         with self._store.reading() as db:
-            for number, gallery in queries.all_galleries(db):
-                index, revision = load_index(db, self.data_dir, number, gallery, self._make_index, progress)
-                self._opened[gallery.id] = _Opened(number, gallery, index)
-                self._upkeep.add(number, index, revision)
+            for stored in queries.all_galleries(db):
+                index, revision = load_index(db, self.data_dir, stored, self._make_index, progress)
+                self._open(stored.place.generation, stored.gallery, index, revision)
                 if revision >= 0:
-                    kept.add(snapshot.path_of(self.data_dir, number, revision))
+                    kept.add(snapshot.path_of(self.data_dir, stored.place.generation, revision))
         snapshot.remove_others(self.data_dir, kept)
 
-    def _make_index(self, dimension: int) -> GalleryIndex:
-        host = CpuScan(self._pool, self._threads)
-        if self._device.gpu is None:
-            return ExactIndex(dimension, self.device, host, host)
-        return ExactIndex(dimension, self.device, GpuScan(self._device.gpu.flat(dimension), self._device.lock), host)
+    def _make_index(self, gallery: Gallery) -> GalleryIndex:
+        return make_index(gallery, self._machine)
+
+    def _open(self, generation: int, gallery: Gallery, index: GalleryIndex, snapshot_revision: int) -> None:
+        self._opened[gallery.id] = _Opened(generation, gallery, index)
+        self._upkeep.add(generation, index, snapshot_revision)
 
     def _on_commit(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if effect.created is not None:
-                index = self._make_index(effect.created.dimension)
-                self._opened[effect.gallery_id] = _Opened(effect.gallery, effect.created, index)
-                self._upkeep.add(effect.gallery, index, -1)
+                self._open(effect.generation, effect.created, self._make_index(effect.created), -1)
             elif effect.dropped:
                 del self._opened[effect.gallery_id]
-                self._upkeep.drop(effect.gallery)
+                self._upkeep.drop(effect.generation)
             elif effect.change is not None:
                 opened = self._opened[effect.gallery_id]
                 if effect.updated is not None:
                     self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated)
                 opened.index.apply(effect.change)
-                self._upkeep.changed(effect.gallery, len(effect.change.added) + len(effect.change.removed))
+                self._upkeep.changed(effect.generation, len(effect.change.added) + len(effect.change.removed))
 
     # Writing.
 
     def create_gallery(
-        self, gallery_id: str, *, encoder_digest: str, dimension: int, description: str = ""
+        self, gallery_id: str, *, encoder_digest: str, dimension: int, description: str = "", kind: str = "flat"
     ) -> Future[Gallery]:
-        """Makes an empty gallery for encodings float32 [*, dimension] of one encoder. GalleryExists."""
         if not gallery_id or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
-        return self._write(mutations.CreateGallery(gallery_id, encoder_digest, dimension, description))
+        try:
+            check_kind(gallery_id, kind)
+        except GenerationUnsupported as error:
+            return _failed(error)
+        return self._write(mutations.CreateGallery(gallery_id, encoder_digest, dimension, description, kind))
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
-        """Deletes a gallery with all its subjects; the result is the gallery as it was. GalleryNotFound."""
         return self._write(mutations.DeleteGallery(gallery_id))
 
     def set_threshold(
         self, gallery_id: str, threshold: float | None, calibration: str | None = None
     ) -> Future[Gallery]:
-        """Sets the gallery's own τ, a squared L2 distance >= 0, or None to have none. GalleryNotFound.
-
-        `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
-        see list_thresholds.
-        """
         if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
             return _failed(ValueError(f"a threshold is a finite number >= 0, got {threshold}"))
         return self._write(mutations.SetThreshold(gallery_id, threshold, calibration))
@@ -173,16 +171,6 @@ class Galleries:
         request_id: str | None = None,
         request_digest: bytes = b"",
     ) -> Future[Enrolled]:
-        """Enrolls a subject by encodings float32 [n, D], n >= 1, made by encoder `encoder_digest` (None: not
-        checked).
-
-        Where the subject exists: "add" adds the encodings to its own, "replace" puts them in their place,
-        "fail" raises SubjectExists. Labels None keep those there are; others replace them all. A request id
-        that was answered before gets the same answer, marked `replayed`, and nothing is written;
-        RequestConflict if the digest (whatever identifies the request's content) is another. Raises
-        GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid,
-        LimitExceeded("max_encodings_per_subject").
-        """
         if not subject_id or on_existing not in ("add", "replace", "fail"):
             return _failed(ValueError("enroll needs a subject id, and add, replace or fail"))
         try:
@@ -208,110 +196,87 @@ class Galleries:
         )
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
-        """Deletes one encoding; the last one takes the subject with it. Gallery-, Subject-, EncodingNotFound."""
         return self._write(mutations.DeleteEncodings(gallery_id, subject_id, encoding_id))
 
     def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        """Deletes a subject with all its encodings. GalleryNotFound, SubjectNotFound."""
         return self._write(mutations.DeleteEncodings(gallery_id, subject_id, None))
 
     def _write(self, mutation: Mutation[T]) -> Future[T]:
         return self._store.write(mutation)
 
     def queued_writes(self) -> int:
-        """How many writes wait for the writer."""
         return self._store.queued()
 
     # Reading.
 
     def get_gallery(self, gallery_id: str) -> Gallery:
-        """Raises GalleryNotFound."""
         with self._store.reading() as db:
-            return queries.gallery(db, gallery_id)[1]
+            return queries.gallery(db, gallery_id).gallery
+
+    def known(self, gallery_id: str) -> Gallery:
+        return self._find(gallery_id).gallery
 
     def list_galleries(self, *, page_size: int = 100, after: str | None = None) -> GalleryPage:
-        """Up to `page_size` galleries whose ids come after `after`."""
         _check_page_size(page_size)
         with self._store.reading() as db:
             return queries.list_galleries(db, page_size, after)
 
     def list_thresholds(self, gallery_id: str) -> tuple[ThresholdVersion, ...]:
-        """Every threshold the gallery has had, the newest first. Raises GalleryNotFound."""
         with self._store.reading() as db:
             return queries.list_thresholds(db, gallery_id)
 
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
-        """Raises GalleryNotFound, SubjectNotFound."""
         with self._store.reading() as db:
             return queries.subject(db, gallery_id, subject_id)
 
     def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
-        """Up to `page_size` subjects whose ids come after `after`. Raises GalleryNotFound."""
         _check_page_size(page_size)
         with self._store.reading() as db:
             return queries.list_subjects(db, gallery_id, page_size, after)
 
-    def subject_encodings(self, gallery_id: str, subject_id: str) -> Vectors:
-        """A subject's encodings, oldest first, float32 [n, D]. Raises GalleryNotFound, SubjectNotFound."""
-        with self._store.reading() as db:
-            return queries.subject_vectors(db, gallery_id, subject_id)[1]
-
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
-        """The answer that a request was given before, so that its image needn't be encoded again; else None.
-
-        Raises GalleryNotFound, RequestConflict.
-        """
         oldest = mutations.oldest_request(self.settings.request_ttl_seconds)
         with self._store.reading() as db:
-            number = queries.gallery(db, gallery_id)[0]
-            return queries.find_request(db, number, gallery_id, request_id, request_digest, oldest)
+            return queries.find_request(db, queries.place(db, gallery_id), request_id, request_digest, oldest)
 
     # Searching.
 
-    def search(self, gallery_id: str, probes: Vectors, k: int, *, encoder_digest: str | None = None) -> SearchResult:
-        """The k nearest subjects of each probe, float32 [q, D], made by encoder `encoder_digest` (None: not checked).
+    def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        opened = self._find(gallery_id)
+        checked = [self._checked(opened, search) for search in searches]
+        sound = [search for search in checked if isinstance(search, Search)]
+        found = iter(opened.index.search(sound) if sound else ())
+        return [next(found) if isinstance(search, Search) else search for search in checked]
 
-        Raises GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"),
-        DeviceUnavailable.
-        """
-        index = self._find(gallery_id, encoder_digest).index
-        self._check_count(k)
-        return index.search(check_encodings(probes, index.dimension), k)
+    def _checked(self, opened: _Opened, search: Search) -> Search | GalleryError:
+        """The question with its probes as the index takes them, or what is wrong with it."""
+        gallery, active = opened.gallery, opened.gallery.active
+        if search.encoder_digest != active.encoder_digest:
+            return EncoderMismatch(gallery.id, active.encoder_digest, search.encoder_digest)
+        most = max(search.candidates, search.limit)
+        if most > self.settings.max_candidates:
+            return LimitExceeded("max_candidates", self.settings.max_candidates, most)
+        try:
+            return replace(search, probes=check_encodings(search.probes, active.dimension))
+        except GalleryError as error:
+            return error
 
-    def range(
-        self, gallery_id: str, probes: Vectors, threshold: float, limit: int, *, encoder_digest: str | None = None
-    ) -> SearchResult:
-        """The subjects within a threshold (distance <= threshold) of each probe, the nearest `limit` of them.
-
-        Raises as search does; `truncated` says where there were more.
-        """
-        index = self._find(gallery_id, encoder_digest).index
-        self._check_count(limit)
-        if not (math.isfinite(threshold) and threshold >= 0):
-            raise ValueError(f"a threshold is a finite number >= 0, got {threshold}")
-        return index.range(check_encodings(probes, index.dimension), threshold, limit)
-
-    def verify(
-        self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None
-    ) -> SearchResult:
-        """How far each probe float32 [q, D] is from one subject: one candidate per probe, its nearest
-        encoding.
-
-        Raises GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
-        """
+    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         with self._store.reading() as db:
-            gallery = queries.gallery(db, gallery_id)[1]
-            if encoder_digest not in (None, gallery.encoder_digest):
-                raise EncoderMismatch(gallery_id, gallery.encoder_digest, encoder_digest or "")
-            numbers, vectors = queries.subject_vectors(db, gallery_id, subject_id)
-        checked = check_encodings(probes, gallery.dimension)
+            stored = queries.gallery(db, gallery_id)
+            gallery = stored.gallery
+            if encoder_digest not in (None, gallery.active.encoder_digest):
+                raise EncoderMismatch(gallery_id, gallery.active.encoder_digest, encoder_digest or "")
+            numbers, vectors = queries.subject_vectors(db, stored.place, subject_id)
+        checked = check_encodings(probes, gallery.active.dimension)
         nearest = []
         for probe in checked:
             distances = squared_l2(vectors, probe)
             best = int(distances.argmin())  # the first, that is the oldest, of equals
             nearest.append((Candidate(subject_id, str(numbers[best]), float(distances[best])),))
-        return SearchResult(
+        return Found(
             tuple(nearest),
+            ((),) * len(nearest),
             (False,) * len(nearest),
             gallery.revision,
             gallery.subjects,
@@ -322,40 +287,22 @@ class Galleries:
         )
 
     def index_info(self, gallery_id: str) -> IndexInfo:
-        """Raises GalleryNotFound."""
+        """The index that answers searches, as it stands. Raises GalleryNotFound."""
         return self._find(gallery_id).index.info()
 
-    def known(self, gallery_id: str) -> Gallery:
-        """A gallery's encoder, dimension and threshold, from memory and as of the last commit; its sizes and its
-        revision are older. Raises GalleryNotFound, StoreClosed.
-        """
-        return self._find(gallery_id).gallery
-
-    def check_encoder(self, gallery_id: str, encoder_digest: str) -> None:
-        """Raises GalleryNotFound, EncoderMismatch."""
-        self._find(gallery_id, encoder_digest)
-
-    def _find(self, gallery_id: str, encoder_digest: str | None = None) -> _Opened:
+    def _find(self, gallery_id: str) -> _Opened:
         opened = self._opened.get(gallery_id)
         if opened is None:
             if self._store.closed:
                 raise StoreClosed(self.data_dir)
             raise GalleryNotFound(gallery_id)
-        if encoder_digest not in (None, opened.gallery.encoder_digest):
-            raise EncoderMismatch(gallery_id, opened.gallery.encoder_digest, encoder_digest or "")
         return opened
-
-    def _check_count(self, count: int) -> None:
-        if count < 1:
-            raise ValueError(f"at least 1 candidate must be asked for, got {count}")
-        if count > self.settings.max_candidates:
-            raise LimitExceeded("max_candidates", self.settings.max_candidates, count)
 
     # Upkeep.
 
     def snapshot(self, gallery_id: str | None = None) -> None:
         """Writes a snapshot of one gallery, or of each that changed. Raises GalleryNotFound, StoreError."""
-        self._upkeep.snapshot(self._number(gallery_id))
+        self._upkeep.snapshot(self._generation(gallery_id))
 
     def compact(self, gallery_id: str | None = None) -> None:
         """Makes deletions physical, in memory and on disk.
@@ -365,12 +312,10 @@ class Galleries:
         After this call none of them does. (What the file system or the disk keep of old blocks is beyond us.)
         Raises GalleryNotFound, StoreError.
         """
-        self._upkeep.compact(self._number(gallery_id))
+        self._upkeep.compact(self._generation(gallery_id))
 
-    def _number(self, gallery_id: str | None) -> int | None:
-        if gallery_id is None:
-            return None
-        return self._find(gallery_id).number
+    def _generation(self, gallery_id: str | None) -> int | None:
+        return None if gallery_id is None else self._find(gallery_id).generation
 
     def close(self) -> None:
         """Finishes queued writes, takes snapshots of what changed, checkpoints, closes. Idempotent."""
@@ -381,7 +326,7 @@ class Galleries:
         self._opened.clear()
         self._pool.shutdown()
 
-    def __enter__(self) -> Galleries:
+    def __enter__(self) -> LocalGalleries:
         return self
 
     def __exit__(

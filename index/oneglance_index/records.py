@@ -6,9 +6,10 @@ never used twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,37 +18,96 @@ Vectors = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 OnExisting = Literal["add", "replace", "fail"]
+# The rules of fusion that this version has; a new gallery gets the first.
+FUSIONS = ("nearest",)
+GenerationState = Literal["filling", "active", "retired"]
 
 
 @dataclass(frozen=True, slots=True)
-class Gallery:
-    """A set of subjects whose encodings one encoder made.
+class Generation:
+    """The encodings of a gallery's subjects that one encoder made, and the rules by which they are compared.
+
+    `kind` is the kind of index that searches them. `fusion` says how the distances to a subject's encodings become
+    the subject's distance: "nearest" takes the smallest. `state` is "active" for the generation that answers searches;
+    a move to another encoder will know "filling" and "retired" ones.
 
     `threshold` is the gallery's own τ, or None where the encoder's applies; `threshold_revision` counts how
     often it was set, starting from 0, and `threshold_since` says when it was (None: never, or before that was kept).
-    `calibration` is the newest evidence that came with any of the gallery's thresholds, in whatever form the caller
+    `calibration` is the newest evidence that came with any of these thresholds, in whatever form the caller
     gave it, or None; it belongs to the one in force when `calibration_revision` equals `threshold_revision`.
-    `revision` goes up by one with every committed change of the gallery.
+
+    `quality` is for limits below which a face is not compared, JSON. It is kept; nothing sets it or acts on it yet.
     """
 
-    id: str
     encoder_digest: str
     dimension: int
-    description: str
+    kind: str
+    fusion: str
+    state: GenerationState
     threshold: float | None
     threshold_revision: int
     threshold_since: float | None
     calibration: str | None
     calibration_revision: int
+    quality: str | None
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """A set of subjects, and the one generation of their encodings that answers searches.
+
+    `revision` goes up by one with every committed change of the gallery. `encodings` counts those of the active
+    generation. `target_fpir` is the rate that thresholds are to be fitted for; `policies`, `rights` and `retention`
+    are JSON. These four are kept; nothing sets them or acts on them yet.
+    """
+
+    id: str
+    description: str
+    active: Generation
+    target_fpir: float | None
+    policies: str | None
+    rights: str | None
+    retention: str | None
     created: float
     revision: int
     subjects: int
     encodings: int
 
+    # Of the active generation.
+
+    @property
+    def encoder_digest(self) -> str:
+        return self.active.encoder_digest
+
+    @property
+    def dimension(self) -> int:
+        return self.active.dimension
+
+    @property
+    def threshold(self) -> float | None:
+        return self.active.threshold
+
+    @property
+    def threshold_revision(self) -> int:
+        return self.active.threshold_revision
+
+    @property
+    def threshold_since(self) -> float | None:
+        return self.active.threshold_since
+
+    @property
+    def calibration(self) -> str | None:
+        return self.active.calibration
+
+    @property
+    def calibration_revision(self) -> int:
+        return self.active.calibration_revision
+
 
 @dataclass(frozen=True, slots=True)
 class ThresholdVersion:
-    """A threshold that a gallery has, or had: the one that made `threshold_revision` equal to `version`.
+    """A threshold that a generation has, or had: the one that made `threshold_revision` equal to `version`.
 
     `threshold` is None where the gallery's own was cleared, `calibration` where it came without evidence, `since` where
     the time wasn't kept.
@@ -125,17 +185,44 @@ class Candidate:
     distance: float
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """Answers to a batch of probes: the i-th tuple answers the i-th probe, nearest first.
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """One caller's question to a gallery: who is near its probes, float32 [q, D], made by encoder `encoder_digest`?
 
-    No subject appears twice in a tuple; equal distances are ordered by encoding number, oldest first.
-    `truncated[i]` says that more subjects lay within the threshold than the limit let through (always false
-    for a plain search). `exact` is whether the candidates are certainly the nearest. `revision`, `subjects`
-    and `encodings` describe the gallery as it was searched. `kind` and `device` are what did the search.
+    Asks for the `candidates` nearest subjects of each probe (0: none). With `within`, a squared L2 distance >= 0, it
+    also asks for every subject whose distance is at most that, but for no more than the nearest `limit` of each probe.
+    Raises ValueError for a question that asks for nothing.
+    """
+
+    probes: Vectors
+    encoder_digest: str
+    candidates: int
+    within: float | None = None
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        if self.within is None:
+            if self.candidates < 1:
+                raise ValueError(f"at least 1 candidate must be asked for, got {self.candidates}")
+            return
+        if self.candidates < 0 or self.limit < 1:
+            raise ValueError(f"at least 1 match must be asked for, got {self.limit} and {self.candidates} candidates")
+        if not (math.isfinite(self.within) and self.within >= 0):
+            raise ValueError(f"a threshold is a finite number >= 0, got {self.within}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to one Search. The i-th tuple answers the i-th probe, nearest first.
+
+    No subject appears twice in a tuple; equal distances are ordered by encoding number, oldest first. `matches[i]` is
+    () where no `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through.
+    `exact` is whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as
+    it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search.
     """
 
     candidates: tuple[tuple[Candidate, ...], ...]
+    matches: tuple[tuple[Candidate, ...], ...]
     truncated: tuple[bool, ...]
     revision: int
     subjects: int
@@ -175,3 +262,19 @@ class Change:
     subject_id: str
     removed: Integers
     removed_subject: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Encodings in order of number: numbers and subject numbers int64 [n], vectors float32 [n, D]."""
+
+    numbers: Integers
+    subjects: Integers
+    vectors: Vectors
+
+
+class Checksum(NamedTuple):
+    """Tells whether two sets of encodings are the same: how many there are, and the sum of their numbers."""
+
+    encodings: int
+    total: int

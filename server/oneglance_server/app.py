@@ -26,7 +26,7 @@ from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.pictures import PictureLimits
-from oneglance_index import Galleries, Gallery, GalleryError, IndexSettings, OpenProgress
+from oneglance_index import Gallery, GalleryError, GalleryStore, IndexSettings, LocalGalleries, OpenProgress
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.engines.photos import Looker
 from oneglance_server.errors import StartupError
@@ -80,7 +80,7 @@ class Server:
         self._metrics = Metrics()
         self._interceptor = CallInterceptor(self._metrics, Budget(settings.max_inflight_bytes))
         self._metrics_server: tuple[WSGIServer, Thread] | None = None
-        self._galleries: Galleries | None = None
+        self._galleries: GalleryStore | None = None
         self._pools: list[ThreadPoolExecutor] = []
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
@@ -265,7 +265,7 @@ class Server:
             await self._health.set(service, status)
 
 
-def _open_galleries(settings: Settings) -> Galleries:
+def _open_galleries(settings: Settings) -> LocalGalleries:
     def progress(step: OpenProgress) -> None:
         log.info(
             "gallery loading",
@@ -283,12 +283,12 @@ def _open_galleries(settings: Settings) -> Galleries:
         snapshot_every_encodings=settings.snapshot_every,
     )
     try:
-        return Galleries.open(settings.data_dir, device=settings.device, settings=index, progress=progress)
+        return LocalGalleries.open(settings.data_dir, device=settings.device, settings=index, progress=progress)
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't open {settings.data_dir}: {error}") from error
 
 
-def _all_galleries(galleries: Galleries) -> Iterator[Gallery]:
+def _all_galleries(galleries: GalleryStore) -> Iterator[Gallery]:
     after: str | None = None
     while True:
         page = galleries.list_galleries(page_size=MAX_PAGE_SIZE, after=after)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import Galleries, IndexSettings
+from oneglance_index import IndexSettings, LocalGalleries
 
 DIMENSION = 8
 
@@ -30,7 +30,7 @@ def say(line: str) -> None:
     os.write(1, f"{line}\n".encode())  # one write: lines of threads don't mix, none waits in a buffer
 
 
-def work(galleries: Galleries, name: str) -> None:
+def work(galleries: LocalGalleries, name: str) -> None:
     alive: list[str] = []
     for i in range(1_000_000):
         if alive and random.random() < 0.4:
@@ -48,7 +48,7 @@ def work(galleries: Galleries, name: str) -> None:
 
 def main(data_dir: str, round_name: str) -> None:
     # Snapshots as often as can be, so that many kills fall into one.
-    galleries = Galleries.open(Path(data_dir), settings=IndexSettings(snapshot_every_encodings=5))
+    galleries = LocalGalleries.open(Path(data_dir), settings=IndexSettings(snapshot_every_encodings=5))
     say("try open")
     for worker in range(4):
         threading.Thread(target=work, args=(galleries, f"{round_name}-{worker}"), daemon=True).start()

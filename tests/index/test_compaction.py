@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import EncoderMismatch, Galleries
+from oneglance_index import EncoderMismatch, LocalGalleries
 from oneglance_index.search import flat
+from tests.index import asking
 from tests.waiting import until
 
 
@@ -16,7 +17,7 @@ def holds(folder: Path, vector: np.ndarray[tuple[int], np.dtype[np.float32]]) ->
 
 def test_the_background_takes_deleted_encodings_off_the_disk(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
-    with Galleries.open(tmp_path) as galleries:
+    with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
         for i, vector in enumerate(vectors):
             galleries.enroll("g", f"s{i}", vector[None]).result()
@@ -26,16 +27,16 @@ def test_the_background_takes_deleted_encodings_off_the_disk(tmp_path: Path) -> 
             galleries.delete_subject("g", f"s{i}").result()
         until(lambda: not any(holds(tmp_path, vector) for vector in vectors[:200]))
         assert holds(tmp_path, vectors[299])
-        assert galleries.search("g", vectors[299:], 5).candidates[0][0].subject_id == "s299"
+        assert asking.nearest(galleries, "g", vectors[299:], 5).candidates[0][0].subject_id == "s299"
 
 
 def test_what_did_not_fit_into_memory_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.eye(8, dtype=np.float32)
-    with Galleries.open(tmp_path) as galleries:
+    with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
         for i in range(4):
             galleries.enroll("g", f"s{i}", vectors[i : i + 1]).result()
-        galleries.search("g", vectors[:1], 1)
+        asking.nearest(galleries, "g", vectors[:1], 1)
         galleries.enroll("g", "late", vectors[5:6]).result()
         galleries.delete_subject("g", "s0").result()
 
@@ -45,8 +46,8 @@ def test_what_did_not_fit_into_memory_is_tried_again(tmp_path: Path, monkeypatch
         with monkeypatch.context() as patched:
             patched.setattr(flat, "squared_norms", full)
             with pytest.raises(MemoryError):
-                galleries.search("g", vectors[5:6], 1)
-        found = galleries.search("g", np.stack([vectors[5], vectors[0]]), 1)
+                asking.nearest(galleries, "g", vectors[5:6], 1)
+        found = asking.nearest(galleries, "g", np.stack([vectors[5], vectors[0]]), 1)
         assert found.candidates[0][0].subject_id == "late"
         assert found.candidates[1][0].distance > 0
         assert (found.subjects, found.encodings) == (4, 4)
@@ -54,15 +55,15 @@ def test_what_did_not_fit_into_memory_is_tried_again(tmp_path: Path, monkeypatch
 
 def test_encodings_of_another_encoder_are_refused(tmp_path: Path) -> None:
     one = np.ones((1, 8), np.float32)
-    with Galleries.open(tmp_path) as galleries:
+    with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="mine", dimension=8).result()
         galleries.enroll("g", "s", one, encoder_digest="mine").result()
         with pytest.raises(EncoderMismatch):
             galleries.enroll("g", "s", one, encoder_digest="theirs").result()
         with pytest.raises(EncoderMismatch):
-            galleries.search("g", one, 1, encoder_digest="theirs")
+            asking.nearest(galleries, "g", one, 1, encoder_digest="theirs")
         with pytest.raises(EncoderMismatch):
-            galleries.range("g", one, 1.0, 1, encoder_digest="theirs")
+            asking.matches(galleries, "g", one, 1.0, 1, encoder_digest="theirs")
         with pytest.raises(EncoderMismatch):
             galleries.verify("g", "s", one, encoder_digest="theirs")
         assert galleries.known("g").encodings == 0  # as of creation: sizes are not kept up

@@ -9,7 +9,9 @@ import faiss
 import numpy as np
 import pytest
 
-from oneglance_index import DeviceUnavailable, Galleries, IndexSettings, open_device, parse_device
+from oneglance_index import DeviceUnavailable, IndexSettings, LocalGalleries, parse_device
+from oneglance_index.search.device import open_device
+from tests.index import asking
 from tests.index.brute_force import nearest
 
 
@@ -28,7 +30,7 @@ def test_other_names_are_refused(device: str) -> None:
 def test_faiss_without_gpu_support_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
     with pytest.raises(DeviceUnavailable, match="no GPU support"):
-        Galleries.open(tmp_path / "data", device="cuda")
+        LocalGalleries.open(tmp_path / "data", device="cuda")
     assert not (tmp_path / "data").exists()
 
 
@@ -85,12 +87,12 @@ def test_the_gpu_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
     vectors = np.random.default_rng(0).standard_normal((50, 8), dtype=np.float32)
     settings = IndexSettings(gpu_temp_memory_bytes=3 << 20)
-    with Galleries.open(tmp_path, device="cuda:1", settings=settings) as galleries:
+    with LocalGalleries.open(tmp_path, device="cuda:1", settings=settings) as galleries:
         assert _Resources.temp_memory == 3 << 20
         galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
         for i, vector in enumerate(vectors):
             galleries.enroll("g", f"s{i}", vector[None]).result()
-        result = galleries.search("g", vectors[:1], 3)
+        result = asking.nearest(galleries, "g", vectors[:1], 3)
         assert result.device == "cuda:1"
         expected = nearest([(f"s{i}", i + 1, v) for i, v in enumerate(vectors)], vectors[0], 3)
         assert [(c.subject_id, c.encoding_id, c.distance) for c in result.candidates[0]] == expected
@@ -102,10 +104,10 @@ def test_a_real_gpu_equals_brute_force(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((5000, 128), dtype=np.float32)
     rows = [(f"s{i}", i + 1, vector) for i, vector in enumerate(vectors)]
-    with Galleries.open(tmp_path, device="cuda") as galleries:
+    with LocalGalleries.open(tmp_path, device="cuda") as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=128).result()
         for subject, _, vector in rows:
             galleries.enroll("g", subject, vector[None])
         for probe in (vectors[7], rng.standard_normal(128, dtype=np.float32)):
-            found = galleries.search("g", probe[None], 2500).candidates[0]
+            found = asking.nearest(galleries, "g", probe[None], 2500).candidates[0]
             assert [(c.subject_id, c.encoding_id, c.distance) for c in found] == nearest(rows, probe, 2500)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from oneglance_index import Change, ExactIndex, SearchResult
+from oneglance_index import Candidate, Change, Found, Search
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.scan import CpuScan, GpuScan
 from tests.index.brute_force import Enrolled, distance, nearest
 from tests.waiting import PATIENCE_SECONDS
@@ -97,18 +98,26 @@ class Gallery:
             empty = np.empty((0, self.index.dimension), np.float32)
             self.index.apply(Change(self.revision, NONE, empty, 0, "", np.array([number]), gone))
 
-    def check(self, probes: Vectors, k: int = 5, threshold: float | None = None) -> SearchResult:
-        index = self.index
-        result = index.search(probes, k) if threshold is None else index.range(probes, threshold, k)
+    def check(self, probes: Vectors, k: int = 5, threshold: float | None = None) -> Found:
+        (result,) = self.index.search([Search(probes, "e", k, threshold, k)])
+        self.agrees(result, Search(probes, "e", k, threshold, k))
+        return result
+
+    def agrees(self, result: Found, search: Search) -> None:
         assert (result.revision, result.encodings) == (self.revision, len(self.rows))
         assert result.subjects == len({subject for subject, _, _ in self.rows})
-        for i, probe in enumerate(probes):
-            found = [(c.subject_id, c.encoding_id, c.distance) for c in result.candidates[i]]
-            within = np.inf if threshold is None else threshold
-            assert found == nearest(self.rows, probe, k, within)
-            more = threshold is not None and len(nearest(self.rows, probe, k + 1, within)) > k
-            assert result.truncated[i] == more
-        return result
+        for i, probe in enumerate(search.probes):
+            assert plain(result.candidates[i]) == nearest(self.rows, probe, search.candidates)
+            if search.within is None:
+                assert (result.matches[i], result.truncated[i]) == ((), False)
+            else:
+                matches = nearest(self.rows, probe, search.limit + 1, search.within)
+                assert plain(result.matches[i]) == matches[: search.limit]
+                assert result.truncated[i] == (len(matches) > search.limit)
+
+
+def plain(candidates: Sequence[Candidate]) -> list[tuple[str, str, float]]:
+    return [(c.subject_id, c.encoding_id, c.distance) for c in candidates]
 
 
 def units(rng: np.random.Generator, n: int, dimension: int) -> Vectors:
@@ -131,9 +140,31 @@ def test_equals_brute_force(make: Make, rows: int, dimension: int, probes: int) 
 
 
 def test_empty(make: Make) -> None:
-    result = make(3).search(np.ones((2, 3), np.float32), 4)
+    (result,) = make(3).search([Search(np.ones((2, 3), np.float32), "e", 4)])
     assert result.candidates == ((), ())
-    assert make(3).range(np.ones((1, 3), np.float32), 1.0, 4).truncated == (False,)
+    (result,) = make(3).search([Search(np.ones((1, 3), np.float32), "e", 1, 1.0, 4)])
+    assert (result.matches, result.truncated) == (((),), (False,))
+
+
+def test_one_scan_answers_different_questions(make: Make) -> None:
+    rng = np.random.default_rng(8)
+    gallery = Gallery(make(16))
+    for i, vector in enumerate(units(rng, 300, 16)):
+        gallery.add(f"s{i % 200}", vector[None])
+    searches = [
+        Search(units(rng, 3, 16), "e", 1),
+        Search(units(rng, 1, 16), "e", 0, 1.5, 7),
+        Search(units(rng, 2, 16), "e", 2, 1.5, 400),
+        Search(units(rng, 1, 16), "e", 250, 0.25, 1),
+        Search(units(rng, 4, 16), "e", 9, 0.0, 3),
+        Search(np.empty((0, 16), np.float32), "e", 3),
+    ]
+    found = gallery.index.search(searches)
+    assert len(found) == len(searches)
+    for result, search in zip(found, searches, strict=True):
+        gallery.agrees(result, search)
+    assert any(found[1].truncated)
+    assert found == [gallery.index.search([search])[0] for search in searches]
 
 
 def test_a_subject_with_many_encodings_fills_one_place(make: Make) -> None:
@@ -264,12 +295,12 @@ def test_apply_never_waits_for_a_search(make: Make) -> None:
         host = Slow(pool, 1)
         gallery = Gallery(ExactIndex(2, "cpu", host, host))
         gallery.add("a", np.array([[1, 0]], np.float32))
-        search = pool.submit(gallery.index.search, np.ones((1, 2), np.float32), 5)
+        search = pool.submit(gallery.index.search, [Search(np.ones((1, 2), np.float32), "e", 5)])
         assert host.started.wait(PATIENCE_SECONDS)
         gallery.add("b", np.repeat(np.array([[1, 1]], np.float32), 5000, 0))  # returns while the search runs
         assert not search.done()
         host.release.set()
-        assert [c.subject_id for c in search.result().candidates[0]] == ["a"]
+        assert [c.subject_id for c in search.result()[0].candidates[0]] == ["a"]
         assert [c.subject_id for c in gallery.check(np.ones((1, 2), np.float32)).candidates[0]] == ["b", "a"]
 
 
@@ -285,7 +316,7 @@ def test_searches_and_changes_at_once(make: Make) -> None:
     def search() -> None:
         while not done.is_set():
             seen = applied
-            result = gallery.index.search(vectors[seen % len(vectors)][None], 1)
+            result = gallery.index.search([Search(vectors[seen % len(vectors)][None], "e", 1)])[0]
             if result.revision < seen:
                 failures.append(f"applied {seen}, searched {result.revision}")
 

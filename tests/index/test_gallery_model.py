@@ -14,13 +14,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from oneglance_index import (
     EncodingNotFound,
-    Galleries,
+    LocalGalleries,
     OnExisting,
     OpenProgress,
     RequestConflict,
     SubjectExists,
     SubjectNotFound,
 )
+from tests.index import asking
 from tests.index.brute_force import nearest
 
 DIMENSION = 3
@@ -34,7 +35,7 @@ class GalleryMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.galleries = Galleries.open(self.folder)
+        self.galleries = LocalGalleries.open(self.folder)
         self.galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
         self.model: dict[str, dict[int, Any]] = {}
         self.requests: dict[str, tuple[bytes, tuple[str, ...]]] = {}
@@ -143,19 +144,19 @@ class GalleryMachine(RuleBasedStateMachine):
                 content[int(at * len(content))] ^= 0x10
                 path.write_bytes(content)
         seen: list[OpenProgress] = []
-        self.galleries = Galleries.open(self.folder, progress=seen.append)
+        self.galleries = LocalGalleries.open(self.folder, progress=seen.append)
         assert (seen[-1].source == "snapshot") == (bool(snapshots) and harm == "none")
 
     @rule(probe=VECTOR, k=st.integers(1, 8))
     def search(self, probe: list[float], k: int) -> None:
         vector = np.array([probe], np.float32)
         rows = [(s, n, v) for s, held in self.model.items() for n, v in held.items()]
-        found = self.galleries.search("g", vector, k).candidates[0]
+        found = asking.nearest(self.galleries, "g", vector, k).candidates[0]
         assert [(c.subject_id, c.encoding_id, c.distance) for c in found] == nearest(rows, vector[0], k)
         if self.threshold is not None:
-            within = self.galleries.range("g", vector, self.threshold, k)
+            within = asking.matches(self.galleries, "g", vector, self.threshold, k)
             expected = nearest(rows, vector[0], k + 1, self.threshold)
-            found = within.candidates[0]
+            found = within.matches[0]
             assert [(c.subject_id, c.encoding_id, c.distance) for c in found] == expected[:k]
             assert within.truncated[0] == (len(expected) > k)
 

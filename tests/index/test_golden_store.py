@@ -2,9 +2,9 @@
 
 Made once by
 
-    PYTHONPATH=index python tests/index/test_golden_store.py tests/index/golden/v2
+    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v3
 
-and committed. Don't make them anew: add v3 beside them when the schema changes.
+and committed. Don't make them anew: add v4 beside them when the schema changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from oneglance_index import Galleries, IndexSettings, OpenProgress, RequestConflict
+from oneglance_index import IndexSettings, LocalGalleries, OpenProgress, RequestConflict
+from tests.index import asking
 from tests.waiting import PATIENCE_SECONDS
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -30,7 +31,7 @@ def vectors(subject: int) -> NDArray[np.float32]:
 
 
 def make(data_dir: Path) -> None:
-    with Galleries.open(data_dir) as galleries:
+    with LocalGalleries.open(data_dir) as galleries:
         galleries.create_gallery("people", encoder_digest="sha256:abc", dimension=3, description="Größe").result()
         galleries.create_gallery("empty", encoder_digest="sha256:abc", dimension=2).result()
         galleries.set_threshold("people", 0.25, "evidence").result()
@@ -54,8 +55,9 @@ def make(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("with_snapshot", [True, False])
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) -> None:
+    thresholds = 1 if version == 1 else 2  # version 1 was made with one
     data_dir = tmp_path / "data"
     shutil.copytree(GOLDEN / f"v{version}", data_dir)
     if not with_snapshot:
@@ -63,14 +65,17 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
     seen: dict[str, OpenProgress] = {}
     # The request was made long ago.
     forever = IndexSettings(request_ttl_seconds=1e12)
-    with Galleries.open(
+    with LocalGalleries.open(
         data_dir, settings=forever, progress=lambda progress: seen.update({progress.gallery_id: progress})
     ) as galleries:
         assert seen["people"].source == ("snapshot" if with_snapshot else "store")
         assert [g.id for g in galleries.list_galleries().galleries] == ["empty", "people"]
         people = galleries.get_gallery("people")
         assert (people.encoder_digest, people.description, people.threshold) == ("sha256:abc", "Größe", 0.36)
-        assert (people.revision, people.subjects, people.encodings) == (8 + version, 5, 9)
+        assert (people.revision, people.subjects, people.encodings) == (8 + thresholds, 5, 9)
+        active = people.active
+        assert (active.kind, active.fusion, active.state, active.dimension) == ("flat", "nearest", "active", 3)
+        assert active.created == people.created
         kept = [(v.version, v.threshold, v.calibration) for v in galleries.list_thresholds("people")]
         if version == 1:
             assert kept == [(1, 0.36, None)]
@@ -86,13 +91,13 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
         assert [e.id for e in galleries.get_subject("people", "s2").encodings] == ["6"]
         for i, name in ((0, "s0"), (3, "s3"), (9, "late")):
             for vector in vectors(i):
-                (candidate,) = galleries.search("people", vector[None], 1).candidates[0]
+                (candidate,) = asking.nearest(galleries, "people", vector[None], 1, "sha256:abc").candidates[0]
                 assert (candidate.subject_id, candidate.distance) == (name, 0.0)
         assert galleries.replay("people", "r3", b"digest") is not None
         with pytest.raises(RequestConflict):
             galleries.replay("people", "r3", b"other")
         assert galleries.enroll("people", "new", vectors(7)).result().encoding_ids == ("13", "14")
-        assert galleries.set_threshold("people", 0.1, "new").result().threshold_revision == version + 1
+        assert galleries.set_threshold("people", 0.1, "new").result().threshold_revision == thresholds + 1
 
 
 # Opens the store in sys.argv[1], and dies at once at the statement that starts with sys.argv[2].
@@ -113,22 +118,73 @@ schema.connect_writer(Path(sys.argv[1]))
 """
 
 
+STATEMENTS = [
+    "CREATE TABLE",
+    "CREATE INDEX",
+    "CREATE UNIQUE INDEX",
+    "INSERT INTO generations",
+    "ALTER TABLE galleries DROP",
+    "ALTER TABLE encodings",
+    "INSERT INTO thresholds (generation",
+    "DROP TABLE",
+    "DROP TABLE former_snapshots",
+    "PRAGMA user_version =",
+    "COMMIT",
+]
+
+
 @pytest.mark.parametrize(
-    "statement", ["CREATE TABLE", "CREATE INDEX", "INSERT INTO thresholds", "PRAGMA user_version =", "COMMIT"]
+    ("version", "statement"),
+    [(1, "INSERT INTO thresholds (gallery"), *((version, one) for version in (1, 2) for one in STATEMENTS)],
 )
-def test_killed_while_it_is_brought_up_to_date_it_is_still_version_1(tmp_path: Path, statement: str) -> None:
+def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
+    tmp_path: Path, version: int, statement: str
+) -> None:
     data_dir = tmp_path / "data"
-    shutil.copytree(GOLDEN / "v1", data_dir)
+    shutil.copytree(GOLDEN / f"v{version}", data_dir)
     path = data_dir / "store.sqlite3"
+    before = schema_of(path)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path), statement], timeout=PATIENCE_SECONDS, check=False)
     assert killed.returncode == -9
-    with sqlite3.connect(path) as db:
-        assert db.execute("PRAGMA user_version").fetchall() == [(1,)]
-        assert db.execute("SELECT name FROM sqlite_master WHERE name LIKE '%thresholds%'").fetchall() == []
+    assert schema_of(path) == before
+    assert before["user_version"] == {str(version)}
+    with LocalGalleries.open(data_dir) as galleries:
+        assert [v.threshold for v in galleries.list_thresholds("people")] == [0.36, 0.25][:version]
+        assert galleries.get_gallery("people").revision == 8 + version
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_an_old_store_gets_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
+    shutil.copytree(GOLDEN / f"v{version}", tmp_path / "old")
+    LocalGalleries.open(tmp_path / "old").close()
+    LocalGalleries.open(tmp_path / "new").close()
+    assert schema_of(tmp_path / "old" / "store.sqlite3") == schema_of(tmp_path / "new" / "store.sqlite3")
+
+
+def test_a_number_of_a_generation_is_never_used_twice(tmp_path: Path) -> None:
+    """Not even that of a gallery that an earlier version deleted: its snapshot's file may still be there."""
+    shutil.copytree(GOLDEN / "v2", tmp_path / "data")
+    with sqlite3.connect(tmp_path / "data" / "store.sqlite3") as db:
+        db.execute("UPDATE sqlite_sequence SET seq = 70 WHERE name = 'galleries'")
     db.close()
-    with Galleries.open(data_dir) as galleries:
-        assert [v.threshold for v in galleries.list_thresholds("people")] == [0.36]
-        assert galleries.get_gallery("people").revision == 9
+    with LocalGalleries.open(tmp_path / "data") as galleries:
+        galleries.create_gallery("new", encoder_digest="e", dimension=3).result()
+        assert galleries._opened["new"].generation == 71
+
+
+def schema_of(path: Path) -> dict[str, set[str]]:
+    """The version, the columns of each table with their foreign keys, and the indexes of a database."""
+    described: dict[str, set[str]] = {}
+    with sqlite3.connect(path) as db:
+        described["user_version"] = {str(version) for (version,) in db.execute("PRAGMA user_version")}
+        for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            columns = {str(column[1:]) for column in db.execute(f"PRAGMA table_info({table})")}
+            keys = {str(key[2:]) for key in db.execute(f"PRAGMA foreign_key_list({table})")}
+            indexes = {str(index[1:]) for index in db.execute(f"PRAGMA index_list({table})")}
+            described[table] = columns | keys | indexes
+        described["strict"] = {str(row) for row in db.execute("SELECT name, type, wr, strict FROM pragma_table_list")}
+    db.close()
+    return described
 
 
 if __name__ == "__main__":

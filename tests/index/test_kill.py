@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import Galleries
+from oneglance_index import LocalGalleries
+from tests.index import asking
 from tests.index.kill_child import DIMENSION, vectors_of
 
 ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "20"))
@@ -59,7 +60,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     rng = random.Random(int(os.environ.get("ONEGLANCE_KILL_SEED", "1")))
     must: set[str] = set()  # acknowledged, or seen after a restart
     acknowledged = 0
-    with Galleries.open(tmp_path) as galleries:
+    with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
     for round_number in range(ROUNDS):
         maybe: set[str] = set()
@@ -73,7 +74,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
                 if act == "enroll":
                     must.add(subject)
         harm(tmp_path, rng)
-        with Galleries.open(tmp_path) as galleries:
+        with LocalGalleries.open(tmp_path) as galleries:
             present = check(galleries)
         assert must <= present, "an acknowledged enrollment was lost"
         assert present <= must | maybe, "an acknowledged deletion came back"
@@ -81,7 +82,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     assert acknowledged > ROUNDS
 
 
-def check(galleries: Galleries) -> set[str]:
+def check(galleries: LocalGalleries) -> set[str]:
     """That index and store agree, with every subject whole; returns who is enrolled."""
     present: set[str] = set()
     after: str | None = None
@@ -97,7 +98,7 @@ def check(galleries: Galleries) -> set[str]:
     assert (info.revision, info.subjects, info.encodings) == (gallery.revision, len(present), gallery.encodings)
     names = sorted(present)
     if names:
-        found = galleries.search("g", np.stack([vectors_of(name)[0] for name in names]), 1)
+        found = asking.nearest(galleries, "g", np.stack([vectors_of(name)[0] for name in names]), 1)
         assert [candidates[0].subject_id for candidates in found.candidates] == names
         assert {candidates[0].distance for candidates in found.candidates} == {0.0}
     return present

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from oneglance_index import Galleries, IndexSettings, OpenProgress, StoreFull
+from oneglance_index import IndexSettings, LocalGalleries, OpenProgress, StoreFull
+from tests.index import asking
 from tests.waiting import until
 
 PROBES = np.random.default_rng(9).standard_normal((3, 4), dtype=np.float32)
@@ -22,7 +23,7 @@ def vectors(n: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def fill(data_dir: Path, seed: int = 0) -> None:
-    with Galleries.open(data_dir) as galleries:
+    with LocalGalleries.open(data_dir) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for i in range(30):
             galleries.enroll("g", f"s{i}", vectors(2, seed + i))
@@ -34,9 +35,9 @@ def only_snapshot(data_dir: Path) -> Path:
     return path
 
 
-def opened(data_dir: Path) -> tuple[Galleries, OpenProgress]:
+def opened(data_dir: Path) -> tuple[LocalGalleries, OpenProgress]:
     seen: list[OpenProgress] = []
-    galleries = Galleries.open(data_dir, progress=seen.append)
+    galleries = LocalGalleries.open(data_dir, progress=seen.append)
     assert seen[-1].done_encodings == seen[-1].total_encodings
     return galleries, seen[-1]
 
@@ -49,15 +50,15 @@ def test_a_snapshot_is_used_and_catches_up(tmp_path: Path) -> None:
     galleries.enroll("g", "s5", vectors(1, 98), on_existing="replace").result()
     galleries.delete_subject("g", "s6").result()
     galleries.set_threshold("g", 1.0).result()
-    expected = galleries.search("g", PROBES, 40)
+    expected = asking.nearest(galleries, "g", PROBES, 40)
     crash(galleries)
     galleries, progress = opened(tmp_path)
     assert progress.source == "snapshot"
-    assert galleries.search("g", PROBES, 40) == expected
+    assert asking.nearest(galleries, "g", PROBES, 40) == expected
     galleries.close()
 
 
-def crash(galleries: Galleries) -> None:
+def crash(galleries: LocalGalleries) -> None:
     """Closes without taking snapshots."""
     galleries._upkeep.close(take_snapshots=False)
     galleries._store.close()
@@ -71,7 +72,7 @@ def flip(path: Path) -> None:
 
 
 def older(path: Path) -> None:
-    with Galleries.open(path.parents[1]) as galleries:
+    with LocalGalleries.open(path.parents[1]) as galleries:
         former = path.read_bytes()
         galleries.enroll("g", "more", vectors(1, 5)).result()
     newer = only_snapshot(path.parents[1])
@@ -104,7 +105,7 @@ def test_a_bad_snapshot_is_rebuilt_with_a_reason(tmp_path: Path, harm: Callable[
     galleries, progress = opened(data_dir)
     assert progress.source == "store"
     assert progress.reason
-    assert galleries.search("g", PROBES, 1).encodings == galleries.get_gallery("g").encodings
+    assert asking.nearest(galleries, "g", PROBES, 1).encodings == galleries.get_gallery("g").encodings
     galleries.close()
     galleries, progress = opened(data_dir)  # and the next one is good again
     assert progress.source == "snapshot"
@@ -117,7 +118,7 @@ def test_a_crash_while_taking_one_is_harmless(tmp_path: Path, monkeypatch: pytes
     former = only_snapshot(tmp_path)
     galleries, _ = opened(tmp_path)
     galleries.enroll("g", "new", vectors(1, 50)).result()
-    expected = galleries.search("g", PROBES, 40)
+    expected = asking.nearest(galleries, "g", PROBES, 40)
 
     class Crash(BaseException):
         pass
@@ -138,19 +139,19 @@ def test_a_crash_while_taking_one_is_harmless(tmp_path: Path, monkeypatch: pytes
     galleries, progress = opened(tmp_path)
     assert progress.source == "snapshot"
     assert list((tmp_path / "snapshots").iterdir()) == [former]  # the stray one is gone
-    assert galleries.search("g", PROBES, 40) == expected
+    assert asking.nearest(galleries, "g", PROBES, 40) == expected
     galleries.close()
 
 
 def test_snapshots_are_taken_in_the_background(tmp_path: Path) -> None:
-    with Galleries.open(tmp_path, settings=IndexSettings(snapshot_every_encodings=50)) as galleries:
+    with LocalGalleries.open(tmp_path, settings=IndexSettings(snapshot_every_encodings=50)) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for i in range(200):
             galleries.enroll("g", f"s{i}", vectors(1, i)).result()
         for i in range(150):
             galleries.delete_subject("g", f"s{i}").result()
         until(lambda: galleries.index_info("g").dead_rows <= 64 and list((tmp_path / "snapshots").glob("*.snap")))
-        assert galleries.search("g", PROBES, 100).subjects == 50
+        assert asking.nearest(galleries, "g", PROBES, 100).subjects == 50
 
 
 def test_a_full_disk_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +172,7 @@ def test_a_full_disk_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_compaction_leaves_nothing_on_disk(tmp_path: Path) -> None:
     secret = np.array([[1.2345679, -9.876543, 3.1415927, 2.7182817]], np.float32)
-    with Galleries.open(tmp_path) as galleries:
+    with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for i in range(50):
             galleries.enroll("g", f"s{i}", vectors(2, i))
@@ -197,5 +198,5 @@ def test_deleting_a_gallery_takes_its_snapshot(tmp_path: Path) -> None:
     galleries.close()
     galleries, _ = opened(tmp_path)
     assert galleries.get_gallery("g").dimension == 2
-    assert galleries.search("g", np.ones((1, 2), np.float32), 1).candidates == ((),)
+    assert asking.nearest(galleries, "g", np.ones((1, 2), np.float32), 1).candidates == ((),)
     galleries.close()

@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 
 from oneglance_index import (
     DimensionMismatch,
+    EncoderMismatch,
     EncodingInvalid,
     EncodingNotFound,
-    Galleries,
     GalleryError,
     GalleryExists,
     GalleryNotFound,
     IndexSettings,
     LimitExceeded,
+    LocalGalleries,
     RequestConflict,
+    Search,
     StoreClosed,
     StoreDamaged,
     StoreFull,
@@ -36,7 +38,9 @@ from oneglance_index import (
     SubjectExists,
     SubjectNotFound,
 )
-from oneglance_index.store.schema import SCHEMA_VERSION
+from oneglance_index.store import queries
+from oneglance_index.store.tables import SCHEMA_VERSION
+from tests.index import asking
 from tests.waiting import PATIENCE_SECONDS, until
 
 Vectors = NDArray[np.float32]
@@ -47,18 +51,18 @@ def vectors(n: int, seed: int = 0) -> Vectors:
 
 
 @pytest.fixture
-def galleries(tmp_path: Path) -> Iterator[Galleries]:
-    with Galleries.open(tmp_path / "data", settings=IndexSettings(max_encodings_per_subject=5)) as galleries:
+def galleries(tmp_path: Path) -> Iterator[LocalGalleries]:
+    with LocalGalleries.open(tmp_path / "data", settings=IndexSettings(max_encodings_per_subject=5)) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4, description="d").result()
         yield galleries
 
 
-def reopened(galleries: Galleries) -> Galleries:
+def reopened(galleries: LocalGalleries) -> LocalGalleries:
     galleries.close()
-    return Galleries.open(galleries.data_dir, settings=galleries.settings)
+    return LocalGalleries.open(galleries.data_dir, settings=galleries.settings)
 
 
-def test_galleries(galleries: Galleries) -> None:
+def test_galleries(galleries: LocalGalleries) -> None:
     gallery = galleries.get_gallery("g")
     assert (gallery.encoder_digest, gallery.dimension, gallery.description) == ("e", 4, "d")
     assert (gallery.threshold, gallery.threshold_revision, gallery.revision) == (None, 0, 0)
@@ -80,19 +84,19 @@ def resolved(value: Any) -> Any:
     return value.result() if isinstance(value, Future) else value
 
 
-def test_thresholds_are_versioned(galleries: Galleries) -> None:
+def test_thresholds_are_versioned(galleries: LocalGalleries) -> None:
     first = galleries.set_threshold("g", 0.36).result()
     assert (first.threshold, first.threshold_revision, first.revision) == (0.36, 1, 1)
     assert (first.calibration, first.calibration_revision) == (None, 0)
     with reopened(galleries) as again:
         assert again.set_threshold("g", None).result().threshold_revision == 2
-        assert again.search("g", vectors(1), 1).revision == 2
+        assert asking.nearest(again, "g", vectors(1), 1).revision == 2
         for bad in (float("nan"), float("inf"), -0.1):
             with pytest.raises(ValueError, match="finite"):
                 again.set_threshold("g", bad).result()
 
 
-def test_every_threshold_is_kept_with_its_evidence(galleries: Galleries) -> None:
+def test_every_threshold_is_kept_with_its_evidence(galleries: LocalGalleries) -> None:
     begun = time.time()
     assert galleries.list_thresholds("g") == ()
     assert galleries.get_gallery("g").threshold_since is None
@@ -132,7 +136,7 @@ def test_every_threshold_is_kept_with_its_evidence(galleries: Galleries) -> None
         db.close()
 
 
-def test_enrolling_a_subject_again(galleries: Galleries) -> None:
+def test_enrolling_a_subject_again(galleries: LocalGalleries) -> None:
     first = galleries.enroll("g", "s", vectors(2), labels={"name": "Zoë"}).result()
     assert (first.created, first.replayed, first.revision, len(first.encoding_ids)) == (True, False, 1, 2)
     added = galleries.enroll("g", "s", vectors(1, 1)).result()
@@ -146,10 +150,12 @@ def test_enrolling_a_subject_again(galleries: Galleries) -> None:
     assert subject.labels == {}
     assert galleries.get_gallery("g").encodings == 1
     assert int(replaced.encoding_ids[0]) > int(added.encoding_ids[0])
-    np.testing.assert_array_equal(galleries.subject_encodings("g", "s"), vectors(1, 2))
+    with galleries._store.reading() as db:
+        kept = queries.subject_vectors(db, queries.place(db, "g"), "s")[1]
+    np.testing.assert_array_equal(kept, vectors(1, 2))
 
 
-def test_deleting(galleries: Galleries) -> None:
+def test_deleting(galleries: LocalGalleries) -> None:
     ids = galleries.enroll("g", "s", vectors(3)).result().encoding_ids
     one = galleries.delete_encoding("g", "s", ids[1]).result()
     assert (one.encodings, one.subject_deleted) == (1, False)
@@ -171,7 +177,7 @@ def test_deleting(galleries: Galleries) -> None:
     assert int(again.encoding_ids[0]) > int(ids[2])  # never used twice
 
 
-def test_subjects_come_in_pages(galleries: Galleries) -> None:
+def test_subjects_come_in_pages(galleries: LocalGalleries) -> None:
     names = ["", *sorted(["b", "a", "ä", "Z", "zz", "\U0001f600", "\uffff"])]
     for name in names[1:]:
         galleries.enroll("g", name, vectors(1)).result()
@@ -187,7 +193,7 @@ def test_subjects_come_in_pages(galleries: Galleries) -> None:
         galleries.list_subjects("g", page_size=0)
 
 
-def test_requests_are_idempotent(galleries: Galleries) -> None:
+def test_requests_are_idempotent(galleries: LocalGalleries) -> None:
     first = galleries.enroll("g", "s", vectors(1), request_id="r", request_digest=b"1").result()
     with reopened(galleries) as again:
         second = again.enroll("g", "s", vectors(1), request_id="r", request_digest=b"1").result()
@@ -206,7 +212,7 @@ def test_requests_are_idempotent(galleries: Galleries) -> None:
 
 
 def test_requests_are_forgotten(tmp_path: Path) -> None:
-    with Galleries.open(tmp_path, settings=IndexSettings(request_ttl_seconds=0)) as galleries:
+    with LocalGalleries.open(tmp_path, settings=IndexSettings(request_ttl_seconds=0)) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for digest in (b"1", b"2"):
             enrolled = galleries.enroll("g", "s", vectors(1), request_id="r", request_digest=digest).result()
@@ -229,32 +235,56 @@ def test_requests_are_forgotten(tmp_path: Path) -> None:
         (np.array([["x"] * 4]), ValueError),
     ],
 )
-def test_bad_encodings_leave_no_trace(galleries: Galleries, encodings: Any, error: type[Exception]) -> None:
+def test_bad_encodings_leave_no_trace(galleries: LocalGalleries, encodings: Any, error: type[Exception]) -> None:
     before = galleries.get_gallery("g")
     with pytest.raises(error):
         galleries.enroll("g", "s", encodings).result()
     assert galleries.get_gallery("g") == before
 
 
-def test_bad_searches(galleries: Galleries) -> None:
+def test_bad_searches(galleries: LocalGalleries) -> None:
     for k in (0, -1):
         with pytest.raises(ValueError, match="candidate"):
-            galleries.search("g", vectors(1), k)
+            asking.nearest(galleries, "g", vectors(1), k)
     with pytest.raises(LimitExceeded):
-        galleries.search("g", vectors(1), 10_001)
+        asking.nearest(galleries, "g", vectors(1), 10_001)
     with pytest.raises(ValueError, match="threshold"):
-        galleries.range("g", vectors(1), float("nan"), 1)
+        asking.matches(galleries, "g", vectors(1), float("nan"), 1)
     with pytest.raises(DimensionMismatch):
-        galleries.search("g", np.ones((1, 3), np.float32), 1)
+        asking.nearest(galleries, "g", np.ones((1, 3), np.float32), 1)
     with pytest.raises(EncodingInvalid):
-        galleries.range("g", np.zeros((1, 4), np.float32), 1.0, 1)
+        asking.matches(galleries, "g", np.zeros((1, 4), np.float32), 1.0, 1)
     with pytest.raises(GalleryNotFound):
-        galleries.search("h", vectors(1), 1)
+        asking.nearest(galleries, "h", vectors(1), 1)
     with pytest.raises(SubjectNotFound):
         galleries.verify("g", "s", vectors(1))
 
 
-def test_verify_measures_the_nearest_encoding(galleries: Galleries) -> None:
+def test_a_bad_search_fails_alone(galleries: LocalGalleries) -> None:
+    for i in range(4):
+        galleries.enroll("g", f"s{i}", vectors(1, i)).result()
+    good = Search(vectors(1, 2), "e", 2, 100.0, 1)
+    found = galleries.search_many(
+        "g",
+        [
+            Search(vectors(1), "other", 1),
+            good,
+            Search(np.ones((1, 3), np.float32), "e", 1),
+            Search(vectors(2) * 0, "e", 1),
+            Search(vectors(1), "e", 10_001),
+            Search(vectors(1), "e", 1, 1.0, 10_001),
+            Search(vectors(2), "e", 1),
+        ],
+    )
+    wrong = [EncoderMismatch, DimensionMismatch, EncodingInvalid, LimitExceeded, LimitExceeded]
+    assert [type(found[i]) for i in (0, 2, 3, 4, 5)] == wrong
+    assert found[1] == asking.ask(galleries, "g", good)
+    assert found[6] == asking.nearest(galleries, "g", vectors(2), 1)
+    assert galleries.search_many("g", []) == []
+    assert [type(error) for error in galleries.search_many("g", [Search(vectors(1), "other", 1)])] == [EncoderMismatch]
+
+
+def test_verify_measures_the_nearest_encoding(galleries: LocalGalleries) -> None:
     ids = galleries.enroll("g", "s", vectors(3)).result().encoding_ids
     result = galleries.verify("g", "s", vectors(3)[[2, 0]])
     assert [c[0].encoding_id for c in result.candidates] == [ids[2], ids[0]]
@@ -273,7 +303,7 @@ class Block:
         raise SubjectNotFound("", "")
 
 
-def test_concurrent_writers_share_commits(galleries: Galleries) -> None:
+def test_concurrent_writers_share_commits(galleries: LocalGalleries) -> None:
     before = galleries._store.commits
     futures: list[Future[Any]] = []
     wrong: list[Future[Any]] = []
@@ -303,7 +333,7 @@ def test_concurrent_writers_share_commits(galleries: Galleries) -> None:
         assert again.index_info("g").subjects == 800
 
 
-def test_a_cancelled_write_never_happens(galleries: Galleries) -> None:
+def test_a_cancelled_write_never_happens(galleries: LocalGalleries) -> None:
     block = Block()
     blocked = galleries._store.write(block)
     until(block.begun.is_set)
@@ -316,7 +346,7 @@ def test_a_cancelled_write_never_happens(galleries: Galleries) -> None:
     assert galleries.get_gallery("g").subjects == 0
 
 
-def test_a_full_disk_is_typed_and_survived(galleries: Galleries) -> None:
+def test_a_full_disk_is_typed_and_survived(galleries: LocalGalleries) -> None:
     galleries.enroll("g", "kept", vectors(1)).result()
     pages = int(galleries._store._writer._db.execute("PRAGMA page_count").fetchone()[0])
     galleries._store._writer._db.execute(f"PRAGMA max_page_count = {pages + 3}")
@@ -327,14 +357,14 @@ def test_a_full_disk_is_typed_and_survived(galleries: Galleries) -> None:
     assert all(error is None or isinstance(error, StoreFull) for error in outcomes)
     stored = galleries.get_gallery("g").subjects
     assert stored == 1 + sum(error is None for error in outcomes)
-    assert galleries.search("g", vectors(1), 100).subjects == stored
+    assert asking.nearest(galleries, "g", vectors(1), 100).subjects == stored
     galleries._store._writer._db.execute("PRAGMA max_page_count = 1000000")
     galleries.enroll("g", "after", vectors(1)).result()
     with reopened(galleries) as again:
         assert again.get_gallery("g").subjects == stored + 1
 
 
-def test_a_failing_commit_fails_its_group_and_changes_nothing(galleries: Galleries) -> None:
+def test_a_failing_commit_fails_its_group_and_changes_nothing(galleries: LocalGalleries) -> None:
     class Broken:
         """The connection, whose commits fail."""
 
@@ -356,18 +386,18 @@ def test_a_failing_commit_fails_its_group_and_changes_nothing(galleries: Galleri
     assert all(isinstance(future.exception(), StoreIOError) for future in futures)
     writer._db = whole
     assert galleries.get_gallery("g").subjects == 0
-    assert galleries.search("g", vectors(1), 5).candidates == ((),)
+    assert asking.nearest(galleries, "g", vectors(1), 5).candidates == ((),)
     assert galleries.enroll("g", "s", vectors(1)).result().revision == 1
 
 
-def test_one_process_at_a_time(galleries: Galleries) -> None:
+def test_one_process_at_a_time(galleries: LocalGalleries) -> None:
     with pytest.raises(StoreLocked):
-        Galleries.open(galleries.data_dir)
+        LocalGalleries.open(galleries.data_dir)
     script = f"""
 import sys
-from oneglance_index import Galleries, StoreLocked
+from oneglance_index import LocalGalleries, StoreLocked
 try:
-    Galleries.open({str(galleries.data_dir)!r})
+    LocalGalleries.open({str(galleries.data_dir)!r})
 except StoreLocked:
     sys.exit(7)
 """
@@ -375,7 +405,7 @@ except StoreLocked:
     reopened(galleries).close()  # and free again afterwards
 
 
-def test_a_newer_store_is_left_alone(galleries: Galleries) -> None:
+def test_a_newer_store_is_left_alone(galleries: LocalGalleries) -> None:
     path = galleries.data_dir / "store.sqlite3"
     galleries.close()
     with sqlite3.connect(path) as db:
@@ -383,12 +413,12 @@ def test_a_newer_store_is_left_alone(galleries: Galleries) -> None:
     db.close()
     before = path.read_bytes()
     with pytest.raises(StoreTooNew):
-        Galleries.open(galleries.data_dir)
+        LocalGalleries.open(galleries.data_dir)
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["not a database", "another database", "pages", "truncated", "contradiction"])
-def test_a_damaged_store_is_typed(galleries: Galleries, damage: str) -> None:
+def test_a_damaged_store_is_typed(galleries: LocalGalleries, damage: str) -> None:
     for i in range(200):
         galleries.enroll("g", f"s{i}", vectors(2))
     path = galleries.data_dir / "store.sqlite3"
@@ -412,16 +442,16 @@ def test_a_damaged_store_is_typed(galleries: Galleries, damage: str) -> None:
     for file in (galleries.data_dir / "snapshots").iterdir():
         file.unlink()
     with pytest.raises(StoreDamaged):
-        Galleries.open(galleries.data_dir)
+        LocalGalleries.open(galleries.data_dir)
 
 
-def test_after_close(galleries: Galleries) -> None:
+def test_after_close(galleries: LocalGalleries) -> None:
     galleries.close()
     galleries.close()
     with pytest.raises(StoreClosed):
         galleries.enroll("g", "s", vectors(1)).result()
     with pytest.raises(StoreClosed):
-        galleries.search("g", vectors(1), 1)
+        asking.nearest(galleries, "g", vectors(1), 1)
     with pytest.raises(StoreClosed):
         galleries.get_gallery("g")
     assert issubclass(StoreClosed, GalleryError)

@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 
 from oneglance_index.errors import DeviceUnavailable
-from oneglance_index.search.faiss_calls import GpuResources
+from oneglance_index.search.faiss_calls import GpuResources, load
 
 
 def parse_device(device: str) -> int | None:
@@ -36,8 +36,12 @@ class Device:
 
 
 def open_device(device: str, gpu_temp_memory_bytes: int) -> Device:
-    """Opens the device, or raises DeviceUnavailable naming what is missing."""
+    """Opens the device, and loads FAISS, or raises DeviceUnavailable naming what is missing."""
     ordinal = parse_device(device)
+    try:
+        load()
+    except ImportError as error:
+        raise DeviceUnavailable(device, f"FAISS can't be loaded (the cpu and gpu extras have it): {error}") from error
     if ordinal is None:
         return Device("cpu", None, threading.Lock())
     name = f"cuda:{ordinal}"

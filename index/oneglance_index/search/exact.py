@@ -11,6 +11,8 @@ Numerical Algorithms, section 3.1),
 for both paths, since each is a sum of products whose absolute values sum up to at most (||x|| + ||q||)^2. A
 row not proposed has FAISS's d >= F, the largest proposed. A row with d <= c has ||x|| <= ||q|| + sqrt(c). So
 when F - gamma * (2 ||q|| + sqrt(c))^2 > c, no row that was left out has d <= c; else more rows are fetched.
+What is wanted decides c: the distance of the last candidate or of the last match, whichever is farther, so that one
+scan answers both.
 In the end the answer equals that of brute force in float64, boundary, ties and all, for any data; how many
 rows had to be fetched is all that depends on them.
 """
@@ -31,8 +33,8 @@ Nearest = Callable[[Vectors, int], tuple[Vectors, Integers]]
 # More than k, because some of the nearest rows may be of one subject, or dead, or too close to the cut to
 # tell.
 _SLACK_ROWS = 16
-# What range() looks at first: few subjects lie within a threshold that identifies.
-_FIRST_RANGE_ROWS = 32
+# Where only matches are asked for: few subjects lie within a threshold that identifies.
+_FIRST_MATCH_ROWS = 32
 _GROWTH = 4
 # Bounds the memory of one fetch: FAISS gives 12 bytes for each of these, measuring again takes 8 D.
 _FETCH_AT_ONCE = 1 << 20
@@ -52,23 +54,33 @@ class Table(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """The nearest subjects of one probe, nearest first: all three [m], m <= k."""
+    """The nearest subjects of one probe, nearest first: all three [m]."""
 
     distances: Vectors
     subjects: Integers
     numbers: Integers
 
 
-def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, k: int, within: float) -> list[Ranked]:
-    """For each probe float32 [q, D] the k nearest subjects whose distance is at most `within` (inf: any)."""
+class Wanted(NamedTuple):
+    """What is asked about each probe: its nearest `candidates` subjects, int64 [q]; and of the subjects whose distance
+    is at most `within`, float64 [q] (-inf: of none), the nearest `matches`, int64 [q]."""
+
+    candidates: Integers
+    within: NDArray[np.float64]
+    matches: Integers
+
+
+def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, wanted: Wanted) -> list[Ranked]:
+    """For each probe float32 [q, D] its nearest subjects: as many as it takes to answer what is wanted of it."""
     rows = len(table.numbers)
-    k = min(k, table.live_subjects)
     answers: list[Ranked] = [Ranked(np.empty(0, np.float32), *[np.empty(0, np.int64)] * 2)] * len(probes)
-    if k == 0:
+    if table.live_subjects == 0 or len(probes) == 0:
         return answers
+    wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
     norms = np.sqrt(squared_norms(probes))
     rows_per_subject = -(-rows // table.live_subjects)
-    fetch = _FIRST_RANGE_ROWS if np.isfinite(within) else k * rows_per_subject + _SLACK_ROWS
+    candidates = int(wanted.candidates.max())
+    fetch = candidates * rows_per_subject + _SLACK_ROWS if candidates else _FIRST_MATCH_ROWS
     open_probes = np.arange(len(probes))
     while len(open_probes):
         fetch = min(fetch, rows)
@@ -76,7 +88,8 @@ def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, k: int, wi
         step = max(1, _FETCH_AT_ONCE // fetch)
         for start in range(0, len(open_probes), step):
             batch = open_probes[start : start + step]
-            ranked, cuts, floors = _rank(table, nearest, probes[batch], norms[batch], k, within, fetch)
+            asked = Wanted(wanted.candidates[batch], wanted.within[batch], wanted.matches[batch])
+            ranked, cuts, floors = _rank(table, nearest, probes[batch], norms[batch], asked, fetch)
             settled = (floors > cuts) | (fetch == rows)
             for at in np.flatnonzero(settled):
                 answers[batch[at]] = ranked(int(at))
@@ -87,18 +100,12 @@ def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, k: int, wi
 
 
 def _rank(
-    table: Table,
-    nearest: Nearest,
-    probes: Vectors,
-    norms: NDArray[np.float64],
-    k: int,
-    within: float,
-    fetch: int,
+    table: Table, nearest: Nearest, probes: Vectors, norms: NDArray[np.float64], wanted: Wanted, fetch: int
 ) -> tuple[Callable[[int], Ranked], NDArray[np.float64], NDArray[np.float64]]:
     """Ranks the subjects among `fetch` proposed rows.
 
-    Returns what ranks the i-th probe's, the cut c that decides it, float64 [q] (inf: fewer than k were
-    proposed), and a lower bound of the distance of every row not proposed, float64 [q].
+    Returns what ranks the i-th probe's, the cut c that decides it, float64 [q] (inf: fewer candidates than wanted
+    were proposed), and a lower bound of the distance of every row not proposed, float64 [q].
     """
     proposed, at = nearest(probes, fetch)
     distances = _measure(table.vectors, at, probes)
@@ -108,19 +115,26 @@ def _rank(
     distances = np.take_along_axis(distances, order, 1)
     numbers, subjects = np.take_along_axis(numbers, order, 1), np.take_along_axis(subjects, order, 1)
     first = _first_of_each(subjects) & (subjects >= 0)
-    rank = np.cumsum(first, axis=1)
+    rank = np.cumsum(first, axis=1, dtype=np.int64)
 
-    enough = rank[:, -1] >= k
-    kth = distances[np.arange(len(probes)), np.argmax(rank >= k, axis=1)].astype(np.float64)
-    cuts = np.minimum(np.where(enough, kth, np.inf), within)
+    farthest_match = np.minimum(_distance_at(distances, rank, wanted.matches), wanted.within)
+    cuts = np.maximum(_distance_at(distances, rank, wanted.candidates), farthest_match)
     floors = _floors(proposed.max(axis=1), norms, cuts, table)
-    kept = first & (rank <= k) & (distances.astype(np.float64) <= within)
+    most = np.maximum(wanted.candidates, wanted.matches)
+    kept = first & (rank <= most[:, None]) & (distances.astype(np.float64) <= cuts[:, None])
 
     def ranked(i: int) -> Ranked:
         keep = kept[i]
         return Ranked(distances[i, keep], subjects[i, keep], numbers[i, keep])
 
     return ranked, cuts, floors
+
+
+def _distance_at(distances: Vectors, rank: Integers, wanted: Integers) -> NDArray[np.float64]:
+    """The distance of each probe's subject of the wanted rank, float64 [q]: -inf for rank 0, inf where none has it."""
+    at = np.argmax(rank >= wanted[:, None], axis=1)
+    found = np.where(rank[:, -1] >= wanted, distances[np.arange(len(at)), at].astype(np.float64), np.inf)
+    return np.where(wanted > 0, found, -np.inf)
 
 
 def _measure(vectors: Vectors, at: Integers, probes: Vectors) -> Vectors:

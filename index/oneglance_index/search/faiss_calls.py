@@ -1,14 +1,15 @@
 """FAISS, as far as this package uses it: the only module that imports it, and the only untyped surface.
 
-Everything here is a thin, typed call. See scan.py for how the calls are put together.
+Everything here is a thin, typed call. See scan.py for how the calls are put together. FAISS is loaded when a device is
+opened, not when this module is imported: whoever only asks about galleries needs none.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
-import faiss
 import numpy as np
 
 from oneglance_index.errors import DeviceUnavailable
@@ -17,11 +18,21 @@ from oneglance_index.records import Integers, Vectors
 # The GPU kernels select at most this many neighbours (GPU_MAX_SELECTION_K).
 GPU_MAX_K = 2048
 
-# Below this many queries x dimensions FAISS scans row by row. We choose the path ourselves, call by call: the
-# matrix path unless a selector is passed. FAISS keeps the number per process, so it is set once, here.
-faiss.cvar.distance_compute_blas_threshold = 1
 
-_EVERY_ROW = faiss.IDSelectorAll()
+@functools.cache
+def load() -> Any:
+    """The module `faiss`, loaded at the first call. Raises ImportError."""
+    import faiss
+
+    # Below this many queries x dimensions FAISS scans row by row. We choose the path ourselves, call by call: the
+    # matrix path unless a selector is passed. FAISS keeps the number per process, so it is set once, here.
+    faiss.cvar.distance_compute_blas_threshold = 1
+    return faiss
+
+
+@functools.cache
+def _every_row() -> Any:
+    return load().IDSelectorAll()
 
 
 def cores() -> int:
@@ -31,7 +42,7 @@ def cores() -> int:
 
 def use_one_thread() -> None:
     """Makes FAISS's loops and its BLAS single-threaded when they are called from the calling thread."""
-    faiss.omp_set_num_threads(1)
+    load().omp_set_num_threads(1)
 
 
 def nearest(queries: Vectors, rows: Vectors, norms: Vectors, k: int, by_row: bool) -> tuple[Vectors, Integers]:
@@ -43,6 +54,7 @@ def nearest(queries: Vectors, rows: Vectors, norms: Vectors, k: int, by_row: boo
     q, dimension = queries.shape
     distances = np.empty((q, k), np.float32)
     labels = np.empty((q, k), np.int64)
+    faiss = load()
     faiss.knn_L2sqr(
         faiss.swig_ptr(queries),
         faiss.swig_ptr(rows),
@@ -53,7 +65,7 @@ def nearest(queries: Vectors, rows: Vectors, norms: Vectors, k: int, by_row: boo
         faiss.swig_ptr(distances),
         faiss.swig_ptr(labels),
         faiss.swig_ptr(norms),
-        _EVERY_ROW if by_row else None,
+        _every_row() if by_row else None,
     )
     return distances, labels
 
@@ -65,6 +77,7 @@ class GpuResources:
     """
 
     def __init__(self, device: str, ordinal: int, temp_memory_bytes: int) -> None:
+        faiss = load()
         if not hasattr(faiss, "StandardGpuResources"):
             raise DeviceUnavailable(device, "the installed FAISS has no GPU support (faiss-cpu; the gpu extra has)")
         if os.environ.get("NVIDIA_TF32_OVERRIDE") == "1":
@@ -86,6 +99,7 @@ class GpuResources:
             raise DeviceUnavailable(device, str(error)) from error
 
     def flat(self, dimension: int) -> GpuFlat:
+        faiss = load()
         config = faiss.GpuIndexFlatConfig()
         config.device = self._ordinal
         config.useFloat16 = False

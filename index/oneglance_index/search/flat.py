@@ -7,17 +7,22 @@ IDSelector), and leaves when compact() builds the arrays anew.
 
 from __future__ import annotations
 
+import itertools
 import threading
+from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_norms
-from oneglance_index.records import Candidate, Change, Integers, SearchResult, Vectors
-from oneglance_index.search.exact import Ranked, Table, nearest_subjects
-from oneglance_index.search.kinds import Frozen, IndexInfo
+from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
+from oneglance_index.search.exact import Ranked, Table, Wanted, nearest_subjects
+from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.scan import CpuScan, Scan
 
 # apply() tries to work off what is pending from this many rows on, so that a bulk load without searches
@@ -26,6 +31,32 @@ _PENDING_ROWS = 2048
 # Dead rows beyond this, or this share of the rows, are worth a compaction.
 _MIN_DEAD_ROWS = 64
 _DEAD_SHARE = 0.01
+# Bounds the copy that FrozenRows.blocks() makes.
+_BLOCK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenRows:
+    """The rows of an ExactIndex at a revision, dead ones included; nobody changes these arrays any more.
+
+    numbers and subjects int64 [n], subjects -1 for a dead row; vectors float32 [n, D].
+    """
+
+    revision: int
+    numbers: Integers
+    subjects: Integers
+    vectors: Vectors
+
+    @property
+    def encodings(self) -> int:
+        return int((self.subjects >= 0).sum())
+
+    def blocks(self) -> Iterator[Rows]:
+        step = max(1, _BLOCK_BYTES // (4 * self.vectors.shape[1]))
+        for start in range(0, len(self.numbers), step):
+            part = slice(start, start + step)
+            live = self.subjects[part] >= 0
+            yield Rows(self.numbers[part][live], self.subjects[part][live], self.vectors[part][live])
 
 
 class ExactIndex:
@@ -66,10 +97,16 @@ class ExactIndex:
         self._subject_ids = subject_ids
         self._reserve(capacity)
 
-    def append(self, numbers: Integers, subjects: Integers, vectors: Vectors) -> None:
-        """Adds rows: numbers int64 [n] ascending and above all there are, subjects int64 [n], float32 [n, D]."""
+    def append(self, rows: Rows) -> None:
+        """Adds encodings, whose numbers are above all there are."""
         with self._lock:
-            self._append(numbers, subjects, vectors)
+            self._append(rows)
+
+    def checksum(self) -> Checksum:
+        with self._lock:
+            self._drain()
+            live = self._subjects[: self._rows] >= 0
+            return Checksum(int(live.sum()), int(self._numbers[: self._rows].sum(where=live)))
 
     def apply(self, change: Change) -> None:
         """Takes over a committed change. Searches that start afterwards see it. Never waits for a search."""
@@ -84,15 +121,10 @@ class ExactIndex:
             finally:
                 self._lock.release()
 
-    def search(self, probes: Vectors, k: int) -> SearchResult:
-        """The k nearest subjects of each probe, float32 [q, D]; fewer where the gallery holds fewer."""
-        return self._search(probes, k, np.inf, k)
-
-    def range(self, probes: Vectors, threshold: float, limit: int) -> SearchResult:
-        """The nearest `limit` subjects of each probe within the threshold: distance <= threshold."""
-        return self._search(probes, limit + 1, threshold, limit)
-
-    def _search(self, probes: Vectors, k: int, within: float, limit: int) -> SearchResult:
+    def search(self, searches: Sequence[Search]) -> list[Found]:
+        """One scan answers them all, from one revision."""
+        probes = np.concatenate([search.probes for search in searches])
+        wanted = _wanted(searches)
         with self._lock:
             self._drain()
             if self._scan.rows < self._rows:
@@ -107,17 +139,25 @@ class ExactIndex:
                 self._max_norm,
                 len(ids),
             )
-            ranked = nearest_subjects(table, self._nearest, probes, k, within)
-            return SearchResult(
-                tuple(_candidates(found, ids, limit) for found in ranked),
-                tuple(within < np.inf and len(found.distances) > limit for found in ranked),
-                self._revision,
-                len(ids),
-                self._rows - self._dead,
-                self.exact,
-                self.kind,
-                self.device,
-            )
+            ranked = iter(nearest_subjects(table, self._nearest, probes, wanted))
+            return [self._found(search, list(itertools.islice(ranked, len(search.probes)))) for search in searches]
+
+    def _found(self, search: Search, ranked: Sequence[Ranked]) -> Found:
+        """What the ranked subjects of each probe answer; the lock is held."""
+        near = [_candidates(found, self._subject_ids) for found in ranked]
+        within = -np.inf if search.within is None else search.within
+        counts = [bisect_right(found, within, key=_distance) for found in near]
+        return Found(
+            tuple(found[: search.candidates] for found in near),
+            tuple(found[: min(count, search.limit)] for found, count in zip(near, counts, strict=True)),
+            tuple(count > search.limit for count in counts),
+            self._revision,
+            len(self._subject_ids),
+            self._rows - self._dead,
+            self.exact,
+            self.kind,
+            self.device,
+        )
 
     def _nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         return (self._scan if k <= self._scan.max_k else self._host).nearest(queries, k)
@@ -130,13 +170,13 @@ class ExactIndex:
             subjects = len(self._subject_ids)
             return IndexInfo(self.kind, self.device, self.exact, self._revision, subjects, live, self._dead, memory)
 
-    def freeze(self) -> Frozen:
+    def freeze(self) -> FrozenRows:
         """The present state, at the cost of a copy of the subject numbers; searches go on meanwhile."""
         with self._lock:
             self._drain()
             # Rows are append-only and compaction makes new arrays, so views of the others stay as they are.
             rows = slice(0, self._rows)
-            return Frozen(self._revision, self._numbers[rows], self._subjects[rows].copy(), self._vectors[rows])
+            return FrozenRows(self._revision, self._numbers[rows], self._subjects[rows].copy(), self._vectors[rows])
 
     def wants_compaction(self) -> bool:
         dead = self._dead + self._pending_removals
@@ -157,7 +197,7 @@ class ExactIndex:
             with self._lock:
                 self._drain()
                 old, tail = slice(0, len(keep)), slice(len(keep), self._rows)
-                late = (self._numbers[tail], self._subjects[tail], self._vectors[tail])
+                late = Rows(self._numbers[tail], self._subjects[tail], self._vectors[tail])
                 # The present subjects, not the frozen ones: some rows may have died since.
                 numbers, subjects = self._numbers[old][keep], self._subjects[old][keep]
                 self._vectors, self._rows = vectors, kept
@@ -167,7 +207,7 @@ class ExactIndex:
                 self._max_norm = float(np.sqrt(norms.max(initial=0.0)))
                 self._scan.reset()
                 self._host.reset()
-                self._append(*late)
+                self._append(late)
                 self._dead = int((self._subjects[: self._rows] < 0).sum())
                 self._scan.extend(self._vectors, self._norms, self._rows)
 
@@ -183,9 +223,11 @@ class ExactIndex:
         removed = np.concatenate([change.removed for change in changes])
         if adding:
             self._append(
-                np.concatenate([change.added for change in adding]),
-                np.repeat([change.subject for change in adding], [len(change.added) for change in adding]),
-                np.concatenate([change.vectors for change in adding]),
+                Rows(
+                    np.concatenate([change.added for change in adding]),
+                    np.repeat([change.subject for change in adding], [len(change.added) for change in adding]),
+                    np.concatenate([change.vectors for change in adding]),
+                )
             )
         with self._pending_lock:
             for change in changes:
@@ -200,14 +242,14 @@ class ExactIndex:
                 del self._subject_ids[change.removed_subject]
         self._revision = changes[-1].revision
 
-    def _append(self, numbers: Integers, subjects: Integers, vectors: Vectors) -> None:
-        end = self._rows + len(numbers)
-        norms = squared_norms(vectors)
+    def _append(self, new: Rows) -> None:
+        end = self._rows + len(new.numbers)
+        norms = squared_norms(new.vectors)
         if end > len(self._numbers):
             self._reserve(end + end // 4 + _PENDING_ROWS)
         rows = slice(self._rows, end)
-        self._vectors[rows], self._norms[rows] = vectors, norms
-        self._numbers[rows], self._subjects[rows] = numbers, subjects
+        self._vectors[rows], self._norms[rows] = new.vectors, norms
+        self._numbers[rows], self._subjects[rows] = new.numbers, new.subjects
         self._max_norm = max(self._max_norm, float(np.sqrt(norms.max(initial=0.0))))
         self._rows = end
 
@@ -228,9 +270,23 @@ class ExactIndex:
         self._numbers, self._subjects = grown(self._numbers), grown(self._subjects)
 
 
-def _candidates(found: Ranked, ids: dict[int, str], limit: int) -> tuple[Candidate, ...]:
+def _wanted(searches: Sequence[Search]) -> Wanted:
+    """What is asked about each probe of all searches, one after the other."""
+    probes = [len(search.probes) for search in searches]
+    ranged = [search.within is not None for search in searches]
+    return Wanted(
+        np.repeat([search.candidates for search in searches], probes),
+        np.repeat([-np.inf if search.within is None else search.within for search in searches], probes),
+        # One more than the limit, to see whether it cut something off.
+        np.repeat([(search.limit + 1) * asked for search, asked in zip(searches, ranged, strict=True)], probes),
+    )
+
+
+_distance = attrgetter("distance")
+
+
+def _candidates(found: Ranked, ids: dict[int, str]) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
-        Candidate(ids[subject], str(number), distance)
-        for subject, number, distance in list(zip(*columns, strict=True))[:limit]
+        Candidate(ids[subject], str(number), distance) for subject, number, distance in zip(*columns, strict=True)
     )

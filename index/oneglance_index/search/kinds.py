@@ -1,11 +1,12 @@
-"""What a kind of index must do to serve a gallery, so that others can stand beside the exact one."""
+"""What a kind of index must do to serve the active generation of a gallery. registry.py says which kinds there are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from oneglance_index.records import Change, Integers, SearchResult, Vectors
+from oneglance_index.records import Change, Checksum, Found, Rows, Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +23,24 @@ class IndexInfo:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """The rows of an index at a revision, dead ones included; nobody changes these arrays any more.
+class Frozen(Protocol):
+    """The encodings that an index holds at a revision, for a snapshot. Later changes of the index don't show."""
 
-    numbers and subjects int64 [n], subjects -1 for a dead row; vectors float32 [n, D].
-    """
+    @property
+    def revision(self) -> int: ...
+    @property
+    def encodings(self) -> int:
+        """How many there are."""
 
-    revision: int
-    numbers: Integers
-    subjects: Integers
-    vectors: Vectors
+    def blocks(self) -> Iterator[Rows]:
+        """All of them, in order of number, in blocks small enough for memory."""
 
 
 class GalleryIndex(Protocol):
-    """A cache of one gallery's encodings that can be searched. Safe for any thread.
+    """A cache of one generation's encodings that can be searched. Safe for any thread.
 
-    `kind` names it in answers; `exact` is whether its candidates are surely the nearest.
+    It may hold them in memory or elsewhere. `kind` names it in answers; `exact` is whether its candidates are surely
+    the nearest.
     """
 
     kind: str
@@ -49,22 +51,25 @@ class GalleryIndex(Protocol):
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
         """Starts from a known state, before any search: called once, then append() with the rows of that state."""
 
-    def append(self, numbers: Integers, subjects: Integers, vectors: Vectors) -> None:
-        """Adds rows: numbers int64 [n] ascending and above all there are, subjects int64 [n], float32 [n, D]."""
+    def append(self, rows: Rows) -> None:
+        """Adds a block of encodings, whose numbers are above all there are."""
+
+    def checksum(self) -> Checksum:
+        """What the index holds, to be compared with what the store holds."""
 
     def apply(self, change: Change) -> None:
         """Takes over a committed change, in order; must not wait for a search. Later searches see it."""
 
-    def search(self, probes: Vectors, k: int) -> SearchResult:
-        """The k nearest subjects of each probe, float32 [q, D]."""
+    def search(self, searches: Sequence[Search]) -> list[Found]:
+        """Answers all questions, at least one, from one revision; the i-th answers the i-th.
 
-    def range(self, probes: Vectors, threshold: float, limit: int) -> SearchResult:
-        """The nearest `limit` subjects of each probe whose distance is <= threshold."""
+        Their probes are known to be usable and of this dimension, their encoder to be the right one.
+        """
 
     def info(self) -> IndexInfo: ...
 
     def freeze(self) -> Frozen:
-        """The present rows, for a snapshot; searches and changes go on meanwhile."""
+        """The present encodings; searches and changes go on meanwhile."""
 
     def wants_compaction(self) -> bool:
         """Whether deleted encodings have left enough behind to be worth compact()."""

@@ -11,95 +11,95 @@ from pathlib import Path
 import numpy as np
 
 from oneglance_index.errors import StoreDamaged
-from oneglance_index.records import Gallery, OpenProgress
+from oneglance_index.records import Gallery, OpenProgress, Rows
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import queries
+from oneglance_index.store.queries import SnapshotRecord, Stored
 
 _BLOCK_ROWS = 16_384
 
 Progress = Callable[[OpenProgress], None]
-MakeIndex = Callable[[int], GalleryIndex]
+MakeIndex = Callable[[Gallery], GalleryIndex]
 
 
 def load_index(
-    db: sqlite3.Connection, data_dir: Path, number: int, gallery: Gallery, make: MakeIndex, progress: Progress
+    db: sqlite3.Connection, data_dir: Path, stored: Stored, make: MakeIndex, progress: Progress
 ) -> tuple[GalleryIndex, int]:
-    """The index of a gallery, equal to the store, and the revision its snapshot has (-1: no usable snapshot).
+    """The index of a gallery's active generation, equal to the store, and the revision its snapshot has (-1: no usable
+    snapshot).
 
-    `db` must see one state of the store throughout. Raises StoreDamaged if the store contradicts itself.
+    `db` must see one state of the store throughout. Raises StoreDamaged if the store contradicts itself, and what
+    `make` raises.
     """
-    checksum = queries.encoding_checksum(db, number)
-    if checksum[0] != gallery.encodings:
+    gallery = stored.gallery
+    checksum = queries.checksum(db, stored.place.generation)
+    if checksum.encodings != gallery.encodings:
         raise StoreDamaged(
-            data_dir, f"gallery {gallery.id!r} counts {gallery.encodings} encodings, holds {checksum[0]}"
+            data_dir, f"gallery {gallery.id!r} counts {gallery.encodings} encodings, holds {checksum.encodings}"
         )
+    subject_ids = queries.subject_ids(db, stored.place.number)
     reason = ""
-    record = queries.snapshot_record(db, number)
+    record = queries.snapshot_record(db, stored.place.generation)
     if record is not None:
+        loader = _Loader(db, stored, make(gallery), subject_ids, progress, "snapshot", "")
         try:
-            index = _from_snapshot(db, data_dir, number, gallery, make, record, progress)
-            if _sums_to(index, checksum):
-                return index, record.revision
+            loader.add_snapshot(snapshot.path_of(data_dir, stored.place.generation, record.revision), record)
+            loader.add_since(record.revision)
+            if loader.index.checksum() == checksum:
+                return loader.index, record.revision
             reason = "the snapshot and what came since don't add up to the store"
         except SnapshotUnusable as error:
             reason = str(error)
-    index = _from_store(db, number, gallery, make, reason, progress)
-    if not _sums_to(index, checksum):
-        raise StoreDamaged(data_dir, f"the encodings of gallery {gallery.id!r} contradict their index")
-    return index, -1
-
-
-def _from_snapshot(
-    db: sqlite3.Connection,
-    data_dir: Path,
-    number: int,
-    gallery: Gallery,
-    make: MakeIndex,
-    record: queries.SnapshotRecord,
-    progress: Progress,
-) -> GalleryIndex:
-    frozen = snapshot.read(snapshot.path_of(data_dir, number, record.revision), record, gallery.dimension)
-    deleted = queries.deletions_since(db, number, frozen.revision)
-    keep = ~np.isin(frozen.numbers, deleted)
-    index = make(gallery.dimension)
-    index.load(gallery.revision, queries.subject_ids(db, number), gallery.encodings)
-    if keep.all():
-        index.append(frozen.numbers, frozen.subjects, frozen.vectors)
-    else:
-        index.append(frozen.numbers[keep], frozen.subjects[keep], frozen.vectors[keep])
-    _add_since(db, number, gallery, index, frozen.revision, int(keep.sum()), ("snapshot", ""), progress)
-    return index
-
-
-def _from_store(
-    db: sqlite3.Connection, number: int, gallery: Gallery, make: MakeIndex, reason: str, progress: Progress
-) -> GalleryIndex:
-    index = make(gallery.dimension)
-    index.load(gallery.revision, queries.subject_ids(db, number), gallery.encodings)
     source = "store" if gallery.encodings else "empty"
-    _add_since(db, number, gallery, index, -1, 0, (source, reason), progress)
-    return index
+    loader = _Loader(db, stored, make(gallery), subject_ids, progress, source, reason)
+    loader.add_since(-1)
+    if loader.index.checksum() != checksum:
+        raise StoreDamaged(data_dir, f"the encodings of gallery {gallery.id!r} contradict their index")
+    return loader.index, -1
 
 
-def _add_since(
-    db: sqlite3.Connection,
-    number: int,
-    gallery: Gallery,
-    index: GalleryIndex,
-    revision: int,
-    done: int,
-    source: tuple[str, str],
-    progress: Progress,
-) -> None:
-    progress(OpenProgress(gallery.id, done, gallery.encodings, *source))
-    for rows in queries.encodings_since(db, number, gallery.dimension, revision, _BLOCK_ROWS):
-        index.append(rows.numbers, rows.subjects, rows.vectors)
-        done += len(rows.numbers)
-        progress(OpenProgress(gallery.id, done, gallery.encodings, *source))
+class _Loader:
+    """Fills an empty index block by block, and says how far it has come."""
 
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        stored: Stored,
+        index: GalleryIndex,
+        subject_ids: dict[int, str],
+        progress: Progress,
+        source: str,
+        reason: str,
+    ) -> None:
+        self.index = index
+        self._db = db
+        self._stored = stored
+        self._progress = progress
+        self._source = (source, reason)
+        self._done = 0
+        index.load(stored.gallery.revision, subject_ids, stored.gallery.encodings)
 
-def _sums_to(index: GalleryIndex, checksum: tuple[int, int]) -> bool:
-    numbers = index.freeze().numbers
-    return (len(numbers), int(numbers.sum())) == checksum
+    def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
+        """The encodings of the snapshot that weren't deleted since. Raises SnapshotUnusable."""
+        deleted = queries.deletions_since(self._db, self._stored.place.generation, record.revision)
+        for rows in snapshot.read(path, record, self._stored.place.dimension):
+            keep = ~np.isin(rows.numbers, deleted)
+            whole = keep.all()
+            self._add(rows if whole else Rows(rows.numbers[keep], rows.subjects[keep], rows.vectors[keep]))
+
+    def add_since(self, revision: int) -> None:
+        """The encodings that came into the store after a revision, -1: all."""
+        self._report()
+        for rows in queries.encodings_since(self._db, self._stored.place, revision, _BLOCK_ROWS):
+            self._add(rows)
+
+    def _add(self, rows: Rows) -> None:
+        self.index.append(rows)
+        self._done += len(rows.numbers)
+        self._report()
+
+    def _report(self) -> None:
+        gallery = self._stored.gallery
+        self._progress(OpenProgress(gallery.id, self._done, gallery.encodings, *self._source))

@@ -1,7 +1,7 @@
-"""Snapshots: an index's rows in a file, so that opening needn't read all of them from the database.
+"""Snapshots: an index's encodings in a file, so that opening needn't read all of them from the database.
 
-`snapshots/<gallery number>-<revision>.snap` holds a header, encoding numbers, subject numbers, and vectors,
-live rows only. A file is believed only if the store vouches for it: the store holds the sha256 of exactly
+`snapshots/<generation number>-<revision>.snap` holds a header, encoding numbers, subject numbers, and vectors. It is
+written and read in blocks. A file is believed only if the store vouches for it: the store holds the sha256 of exactly
 these bytes. So a missing, truncated, altered, outdated or foreign file is never used, and a crash at any
 moment leaves either the former vouched-for file or the new one (files no row vouches for are removed when the
 store is opened).
@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.files import replacing
 from oneglance_index.errors import StoreFull, StoreIOError
+from oneglance_index.records import Rows
 from oneglance_index.search.kinds import Frozen
 from oneglance_index.store.queries import SnapshotRecord
 
 DIRECTORY = "snapshots"
 _MAGIC = b"oneglance snapshot 1\n"
-_HEADER = struct.Struct("<21sxxxQQQ")  # magic, revision, rows, dimension
+_HEADER = struct.Struct("<21sxxxQQQ")  # magic, revision, encodings, dimension
 _BLOCK_BYTES = 8 << 20
 
 
@@ -34,70 +37,94 @@ class SnapshotUnusable(Exception):
     """Why a snapshot can't be used; the index is then rebuilt from the store."""
 
 
-def path_of(data_dir: Path, gallery: int, revision: int) -> Path:
-    return data_dir / DIRECTORY / f"{gallery}-{revision}.snap"
+def path_of(data_dir: Path, generation: int, revision: int) -> Path:
+    return data_dir / DIRECTORY / f"{generation}-{revision}.snap"
 
 
-def write(path: Path, frozen: Frozen) -> SnapshotRecord:
+def write(path: Path, frozen: Frozen, dimension: int) -> SnapshotRecord:
     """Writes a snapshot and makes it durable under its name. Raises StoreFull, StoreIOError."""
-    keep = frozen.subjects >= 0
-    digest = hashlib.sha256()
     try:
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        with replacing(path) as fresh, fresh.open("wb") as file:
-            for block in _blocks(frozen, keep):
-                digest.update(block)
-                file.write(block)
-            size = file.tell()
+        with replacing(path) as fresh, fresh.open("w+b") as file:
+            _write_blocks(file, frozen, dimension)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256")
     except OSError as error:
         kind = StoreFull if error.errno in (28, 122) else StoreIOError  # ENOSPC, EDQUOT
         raise kind(path, str(error)) from error
     return SnapshotRecord(frozen.revision, digest.hexdigest(), size)
 
 
-def _blocks(frozen: Frozen, keep: NDArray[np.bool_]) -> Iterator[bytes]:
-    rows, dimension = int(keep.sum()), frozen.vectors.shape[1]
-    yield _HEADER.pack(_MAGIC, frozen.revision, rows, dimension)
-    yield frozen.numbers[keep].astype("<i8", copy=False).tobytes()
-    yield frozen.subjects[keep].astype("<i8", copy=False).tobytes()
-    step = max(1, _BLOCK_BYTES // (4 * dimension))
-    for start in range(0, len(keep), step):
-        part = slice(start, start + step)
-        yield frozen.vectors[part][keep[part]].astype("<f4", copy=False).tobytes()
+def _write_blocks(file: io.BufferedRandom, frozen: Frozen, dimension: int) -> None:
+    columns = _Columns(frozen.encodings, dimension)
+    file.write(_HEADER.pack(_MAGIC, frozen.revision, frozen.encodings, dimension))
+    start = 0
+    for rows in frozen.blocks():
+        arrays: tuple[NDArray[Any], ...] = (rows.numbers, rows.subjects, rows.vectors)
+        for column, values in enumerate(arrays):
+            file.seek(columns.offset(column, start))
+            file.write(values.astype(columns.types[column], copy=False).tobytes())
+        start += len(rows.numbers)
 
 
-def read(path: Path, record: SnapshotRecord, dimension: int) -> Frozen:
-    """Reads the snapshot that the store vouches for, or raises SnapshotUnusable with the reason."""
+class _Columns:
+    """Where in the file the numbers, the subjects and the vectors of its encodings are."""
+
+    types = ("<i8", "<i8", "<f4")
+
+    def __init__(self, encodings: int, dimension: int) -> None:
+        self.shapes: tuple[tuple[int, ...], ...] = ((), (), (dimension,))
+        self._widths = (8, 8, 4 * dimension)
+        self._starts = (_HEADER.size, _HEADER.size + 8 * encodings, _HEADER.size + 16 * encodings)
+        self.size = self._starts[2] + encodings * self._widths[2]
+
+    def offset(self, column: int, encoding: int) -> int:
+        return self._starts[column] + encoding * self._widths[column]
+
+
+def read(path: Path, record: SnapshotRecord, dimension: int) -> Iterator[Rows]:
+    """The encodings of the snapshot that the store vouches for, in blocks.
+
+    Raises SnapshotUnusable with the reason; nothing is given out before the whole file was found to be good, though
+    reading may still fail later.
+    """
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != record.size:
-                raise SnapshotUnusable(f"the file has {size} bytes, not {record.size}")
-            header = file.read(_HEADER.size)
-            magic, revision, rows, width = _HEADER.unpack(header)
-            expected = _HEADER.size + rows * (16 + 4 * width)
-            if magic != _MAGIC or (revision, width) != (record.revision, dimension) or size != expected:
-                raise SnapshotUnusable("the header doesn't fit the gallery")
-            # Allocated only now, when the size is known to be what the file really has.
-            numbers, subjects = np.empty(rows, "<i8"), np.empty(rows, "<i8")
-            vectors = np.empty((rows, width), "<f4")
-            digest = hashlib.sha256(header)
-            for array in (numbers, subjects, vectors):
-                content = array.reshape(-1).view(np.uint8).data
-                file.readinto(content)
-                digest.update(content)
+            encodings = _check(file, record, dimension)
+            columns = _Columns(encodings, dimension)
+            step = max(1, _BLOCK_BYTES // (4 * dimension))
+            for start in range(0, encodings, step):
+                count = min(step, encodings - start)
+                yield Rows(*(_read_column(file, columns, column, start, count) for column in range(3)))
     except OSError as error:
         raise SnapshotUnusable(f"reading failed: {error}") from error
-    except struct.error:
-        raise SnapshotUnusable("the file is shorter than a header") from None
-    if digest.hexdigest() != record.sha256:
+
+
+def _read_column(file: io.BufferedReader, columns: _Columns, column: int, start: int, count: int) -> NDArray[Any]:
+    values = np.empty((count, *columns.shapes[column]), columns.types[column])
+    file.seek(columns.offset(column, start))
+    if file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
+        raise SnapshotUnusable("the file became shorter while it was read")
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _check(file: io.BufferedReader, record: SnapshotRecord, dimension: int) -> int:
+    """How many encodings the file holds. Raises SnapshotUnusable unless it is the one vouched for."""
+    size = os.fstat(file.fileno()).st_size
+    if size != record.size:
+        raise SnapshotUnusable(f"the file has {size} bytes, not {record.size}")
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        raise SnapshotUnusable("the file is shorter than a header")
+    magic, revision, encodings, width = _HEADER.unpack(header)
+    fits = (magic, revision, width) == (_MAGIC, record.revision, dimension)
+    if not fits or size != _Columns(encodings, dimension).size:
+        raise SnapshotUnusable("the header doesn't fit the gallery")
+    file.seek(0)
+    if hashlib.file_digest(file, "sha256").hexdigest() != record.sha256:
         raise SnapshotUnusable("the content is not what the store vouches for")
-    return Frozen(
-        revision,
-        numbers.astype(np.int64, copy=False),
-        subjects.astype(np.int64, copy=False),
-        vectors.astype(np.float32, copy=False),
-    )
+    return int(encodings)
 
 
 def remove_others(data_dir: Path, keep: set[Path]) -> None:

@@ -35,7 +35,10 @@ class _Kept:
 
 
 class Upkeep:
-    """Takes a snapshot of an index each time `snapshot_every` of its encodings have come or gone."""
+    """Takes a snapshot of an index each time `snapshot_every` of its encodings have come or gone.
+
+    Indexes are known by the number of their generation.
+    """
 
     def __init__(self, data_dir: Path, store: Store, snapshot_every: int) -> None:
         self._data_dir = data_dir
@@ -48,34 +51,34 @@ class Upkeep:
         self._thread = threading.Thread(target=self._loop, name="oneglance-upkeep", daemon=True)
         self._thread.start()
 
-    def add(self, gallery: int, index: GalleryIndex, snapshot_revision: int) -> None:
+    def add(self, generation: int, index: GalleryIndex, snapshot_revision: int) -> None:
         with self._lock:
-            self._kept[gallery] = _Kept(index, snapshot_revision)
+            self._kept[generation] = _Kept(index, snapshot_revision)
 
-    def drop(self, gallery: int) -> None:
+    def drop(self, generation: int) -> None:
         """Forgets an index and removes its snapshot."""
         with self._lock:
-            kept = self._kept.pop(gallery)
-        self._unlink(gallery, kept.snapshot_revision)
+            kept = self._kept.pop(generation)
+        self._unlink(generation, kept.snapshot_revision)
 
-    def changed(self, gallery: int, encodings: int) -> None:
+    def changed(self, generation: int, encodings: int) -> None:
         """Called by the writer after each commit: must be quick."""
-        kept = self._kept[gallery]
+        kept = self._kept[generation]
         kept.changed_encodings += encodings
         if kept.changed_encodings >= self._snapshot_every or kept.index.wants_compaction():
             self._due.set()
 
-    def snapshot(self, gallery: int | None = None) -> None:
+    def snapshot(self, generation: int | None = None) -> None:
         """Takes a snapshot of one index, or of all, where it changed since the last. Raises StoreError."""
-        for number, kept in self._chosen(gallery):
+        for number, kept in self._chosen(generation):
             with kept.working:
                 self._snapshot(number, kept)
 
-    def compact(self, gallery: int | None = None) -> None:
+    def compact(self, generation: int | None = None) -> None:
         """Leaves nothing of deleted encodings: in memory, in snapshots, in the write-ahead log. Raises
         StoreError.
         """
-        for number, kept in self._chosen(gallery):
+        for number, kept in self._chosen(generation):
             with kept.working:
                 kept.index.compact()
                 self._snapshot(number, kept)
@@ -91,9 +94,9 @@ class Upkeep:
             for number, kept in self._chosen(None):
                 self._try(number, kept, compact=False)
 
-    def _chosen(self, gallery: int | None) -> list[tuple[int, _Kept]]:
+    def _chosen(self, generation: int | None) -> list[tuple[int, _Kept]]:
         with self._lock:
-            return [(number, kept) for number, kept in self._kept.items() if gallery in (None, number)]
+            return [(number, kept) for number, kept in self._kept.items() if generation in (None, number)]
 
     def _loop(self) -> None:
         while True:
@@ -117,7 +120,7 @@ class Upkeep:
             if compact:  # so that what was deleted leaves the disk too
                 self._store.checkpoint().result()
         except (GalleryError, MemoryError) as error:
-            log.warning("upkeep of gallery number %d failed: %s", number, error)
+            log.warning("upkeep of generation number %d failed: %s", number, error)
             return False
         return True
 
@@ -126,9 +129,9 @@ class Upkeep:
         frozen = kept.index.freeze()
         if frozen.revision == kept.snapshot_revision:
             return
-        record = snapshot.write(snapshot.path_of(self._data_dir, number, frozen.revision), frozen)
-        vouch = VouchForSnapshot(number, record.revision, record.sha256, record.size)
-        if not self._store.write(vouch).result():
+        path = snapshot.path_of(self._data_dir, number, frozen.revision)
+        record = snapshot.write(path, frozen, kept.index.dimension)
+        if not self._store.write(VouchForSnapshot(number, record)).result():
             self._unlink(number, frozen.revision)  # the gallery was deleted meanwhile
             return
         # From here on the store vouches for the new file only.
@@ -140,7 +143,7 @@ class Upkeep:
         if dropped:  # after the store vouched, before drop() could know of this file
             self._unlink(number, frozen.revision)
 
-    def _unlink(self, gallery: int, revision: int) -> None:
+    def _unlink(self, generation: int, revision: int) -> None:
         # A file that stays is removed when the store is opened next.
         with contextlib.suppress(OSError):
-            snapshot.path_of(self._data_dir, gallery, revision).unlink(missing_ok=True)
+            snapshot.path_of(self._data_dir, generation, revision).unlink(missing_ok=True)

@@ -40,7 +40,7 @@ class Store:
             db = connect_writer(self.path)
             try:
                 sync_folder(data_dir)
-                self.id = str(db.execute("SELECT id FROM store").fetchall()[0][0])
+                self.id = str(db.execute("SELECT id FROM store").fetchall()[0]["id"])
             except sqlite3.Error as error:
                 db.close()
                 raise store_error(error, self.path) from error

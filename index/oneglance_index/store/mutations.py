@@ -24,8 +24,9 @@ from oneglance_index.errors import (
     SubjectExists,
     SubjectNotFound,
 )
-from oneglance_index.records import Change, Deleted, Enrolled, Gallery, Integers, OnExisting, Vectors
+from oneglance_index.records import FUSIONS, Change, Deleted, Enrolled, Gallery, Integers, OnExisting, Vectors
 from oneglance_index.store import queries
+from oneglance_index.store.queries import SnapshotRecord
 
 T = TypeVar("T")
 
@@ -34,12 +35,12 @@ NOTHING_REMOVED: Integers = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a committed mutation means for the indexes: a gallery to open, to change, or to drop.
+    """What a committed mutation means for the index of a generation: to make it, to change it, or to drop it.
 
     `updated` is the gallery after its own settings changed.
     """
 
-    gallery: int
+    generation: int
     gallery_id: str
     change: Change | None = None
     created: Gallery | None = None
@@ -69,7 +70,7 @@ def _bump(db: sqlite3.Connection, gallery: int, subjects: int = 0, encodings: in
         " WHERE number = ? RETURNING revision",
         (subjects, encodings, gallery),
     ).fetchall()[0]
-    return int(row[0])
+    return int(row["revision"])
 
 
 def _unchanged(revision: int, dimension: int, **fields: object) -> Change:
@@ -84,17 +85,23 @@ class CreateGallery:
     encoder_digest: str
     dimension: int
     description: str
+    kind: str
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
             raise GalleryExists(self.gallery_id)
+        now = time.time()
         number = db.execute(
-            "INSERT INTO galleries (id, encoder_digest, dimension, description, created) VALUES (?, ?, ?, ?, ?)",
-            (self.gallery_id, self.encoder_digest, self.dimension, self.description, time.time()),
+            "INSERT INTO galleries (id, description, created) VALUES (?, ?, ?)",
+            (self.gallery_id, self.description, now),
         ).lastrowid
-        assert number is not None
-        gallery = queries.gallery(db, self.gallery_id)[1]
-        return Applied(gallery, Effect(number, self.gallery_id, created=gallery))
+        db.execute(
+            "INSERT INTO generations (gallery, state, encoder_digest, dimension, kind, fusion, created)"
+            " VALUES (?, 'active', ?, ?, ?, ?, ?)",
+            (number, self.encoder_digest, self.dimension, self.kind, FUSIONS[0], now),
+        )
+        stored = queries.gallery(db, self.gallery_id)
+        return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +109,9 @@ class DeleteGallery:
     gallery_id: str
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        number, gallery = queries.gallery(db, self.gallery_id)
-        db.execute("DELETE FROM galleries WHERE number = ?", (number,))
-        return Applied(gallery, Effect(number, self.gallery_id, dropped=True))
+        stored = queries.gallery(db, self.gallery_id)
+        db.execute("DELETE FROM galleries WHERE number = ?", (stored.place.number,))
+        return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, dropped=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +121,19 @@ class SetThreshold:
     calibration: str | None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
-        number, gallery = queries.gallery(db, self.gallery_id)
-        version = gallery.threshold_revision + 1
+        stored = queries.gallery(db, self.gallery_id)
+        version = stored.gallery.active.threshold_revision + 1
         db.execute(
-            "UPDATE galleries SET threshold = ?, threshold_revision = ? WHERE number = ?",
-            (self.threshold, version, number),
+            "UPDATE generations SET threshold = ?, threshold_revision = ? WHERE number = ?",
+            (self.threshold, version, stored.place.generation),
         )
         db.execute(
-            "INSERT INTO thresholds (gallery, version, threshold, calibration, since) VALUES (?, ?, ?, ?, ?)",
-            (number, version, self.threshold, self.calibration, time.time()),
+            "INSERT INTO thresholds (generation, version, threshold, calibration, since) VALUES (?, ?, ?, ?, ?)",
+            (stored.place.generation, version, self.threshold, self.calibration, time.time()),
         )
-        change = _unchanged(_bump(db, number), gallery.dimension)
-        updated = queries.gallery(db, self.gallery_id)[1]
-        return Applied(updated, Effect(number, self.gallery_id, change, updated=updated))
+        change = _unchanged(_bump(db, stored.place.number), stored.place.dimension)
+        updated = queries.gallery(db, self.gallery_id).gallery
+        return Applied(updated, Effect(stored.place.generation, self.gallery_id, change, updated=updated))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +150,22 @@ class Enroll:
     request_ttl_seconds: float
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
-        gallery, record = queries.gallery(db, self.gallery_id)
-        if self.encoder_digest not in (None, record.encoder_digest):
-            raise EncoderMismatch(self.gallery_id, record.encoder_digest, self.encoder_digest or "")
+        at = queries.place(db, self.gallery_id)
+        gallery, generation = at.number, at.generation
+        if self.encoder_digest not in (None, at.encoder_digest):
+            raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
         now = time.time()
         if self.request_id is not None:
             oldest = oldest_request(self.request_ttl_seconds)
-            answered = queries.find_request(db, gallery, self.gallery_id, self.request_id, self.request_digest, oldest)
+            answered = queries.find_request(db, at, self.request_id, self.request_digest, oldest)
             if answered is not None:
                 return Applied(answered)
             db.execute("DELETE FROM requests WHERE created < ?", (oldest,))
-        vectors = check_encodings(self.encodings, record.dimension)
+        vectors = check_encodings(self.encodings, at.dimension)
         found = queries.find_subject(db, gallery, self.subject_id)
         if found is not None and self.on_existing == "fail":
             raise SubjectExists(self.gallery_id, self.subject_id)
-        held = queries.encoding_numbers(db, found) if found is not None else NOTHING_REMOVED
+        held = queries.encoding_numbers(db, generation, found) if found is not None else NOTHING_REMOVED
         removed = held if self.on_existing == "replace" else NOTHING_REMOVED
         total = len(held) - len(removed) + len(vectors)
         if total > self.max_encodings:
@@ -166,12 +174,12 @@ class Enroll:
         revision = _bump(db, gallery, subjects=found is None, encodings=len(vectors) - len(removed))
         subject = self._write_subject(db, gallery, found, now)
         if len(removed):
-            db.execute("DELETE FROM encodings WHERE subject = ?", (subject,))
-            _log_deletions(db, gallery, revision, removed)
+            db.execute("DELETE FROM encodings WHERE subject = ? AND generation = ?", (subject, generation))
+            _log_deletions(db, generation, revision, removed)
         numbers = [
             db.execute(
-                "INSERT INTO encodings (gallery, subject, vector, created, revision) VALUES (?, ?, ?, ?, ?)",
-                (gallery, subject, vector.astype("<f4", copy=False).tobytes(), now, revision),
+                "INSERT INTO encodings (generation, subject, vector, created, revision) VALUES (?, ?, ?, ?, ?)",
+                (generation, subject, vector.astype("<f4", copy=False).tobytes(), now, revision),
             ).lastrowid
             for vector in vectors
         ]
@@ -182,7 +190,7 @@ class Enroll:
                 (gallery, self.request_id, self.request_digest, queries.dump_response(enrolled), now),
             )
         change = Change(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed)
-        return Applied(enrolled, Effect(gallery, self.gallery_id, change))
+        return Applied(enrolled, Effect(generation, self.gallery_id, change))
 
     def _write_subject(self, db: sqlite3.Connection, gallery: int, found: int | None, now: float) -> int:
         labels = None if self.labels is None else json.dumps(dict(self.labels), ensure_ascii=False)
@@ -200,10 +208,10 @@ class Enroll:
         return found
 
 
-def _log_deletions(db: sqlite3.Connection, gallery: int, revision: int, numbers: Integers) -> None:
+def _log_deletions(db: sqlite3.Connection, generation: int, revision: int, numbers: Integers) -> None:
     db.executemany(
-        "INSERT INTO deletions (gallery, revision, encoding) VALUES (?, ?, ?)",
-        ((gallery, revision, int(number)) for number in numbers),
+        "INSERT INTO deletions (generation, revision, encoding) VALUES (?, ?, ?)",
+        ((generation, revision, int(number)) for number in numbers),
     )
 
 
@@ -216,42 +224,47 @@ class DeleteEncodings:
     encoding_id: str | None
 
     def run(self, db: sqlite3.Connection) -> Applied[Deleted]:
-        gallery, record = queries.gallery(db, self.gallery_id)
-        subject = queries.find_subject(db, gallery, self.subject_id)
+        at = queries.place(db, self.gallery_id)
+        subject = queries.find_subject(db, at.number, self.subject_id)
         if subject is None:
             raise SubjectNotFound(self.gallery_id, self.subject_id)
-        held = queries.encoding_numbers(db, subject)
+        held = queries.encoding_numbers(db, at.generation, subject)
         # Compared as text: " 1", "01" and "+1" are no ids, though int() would take them.
         removed = held if self.encoding_id is None else held[held.astype(str) == self.encoding_id]
         if self.encoding_id is not None and not len(removed):
             raise EncodingNotFound(self.gallery_id, self.subject_id, self.encoding_id)
         last = len(removed) == len(held)
-        revision = _bump(db, gallery, subjects=-last, encodings=-len(removed))
+        revision = _bump(db, at.number, subjects=-last, encodings=-len(removed))
         if last:
             db.execute("DELETE FROM subjects WHERE number = ?", (subject,))
         else:
             db.execute("DELETE FROM encodings WHERE number = ?", (int(removed[0]),))
             db.execute("UPDATE subjects SET updated = ? WHERE number = ?", (time.time(), subject))
-        _log_deletions(db, gallery, revision, removed)
-        change = _unchanged(revision, record.dimension, removed=removed, removed_subject=subject if last else None)
-        return Applied(Deleted(len(removed), last, revision), Effect(gallery, self.gallery_id, change))
+        _log_deletions(db, at.generation, revision, removed)
+        change = _unchanged(
+            revision,
+            at.dimension,
+            removed=removed,
+            removed_subject=subject if last else None,
+        )
+        return Applied(Deleted(len(removed), last, revision), Effect(at.generation, self.gallery_id, change))
 
 
 @dataclass(frozen=True, slots=True)
 class VouchForSnapshot:
-    """Records that a snapshot file is whole. False where the gallery is gone. No revision of the gallery."""
+    """Records that a snapshot file is whole. False where the generation is gone. No revision of the gallery."""
 
-    gallery: int
-    revision: int
-    sha256: str
-    size: int
+    generation: int
+    snapshot: SnapshotRecord
 
     def run(self, db: sqlite3.Connection) -> Applied[bool]:
-        if not db.execute("SELECT 1 FROM galleries WHERE number = ?", (self.gallery,)).fetchall():
+        if not db.execute("SELECT 1 FROM generations WHERE number = ?", (self.generation,)).fetchall():
             return Applied(False)
         db.execute(
-            "INSERT OR REPLACE INTO snapshots (gallery, revision, sha256, bytes) VALUES (?, ?, ?, ?)",
-            (self.gallery, self.revision, self.sha256, self.size),
+            "INSERT OR REPLACE INTO snapshots (generation, revision, sha256, bytes) VALUES (?, ?, ?, ?)",
+            (self.generation, self.snapshot.revision, self.snapshot.sha256, self.snapshot.size),
         )
-        db.execute("DELETE FROM deletions WHERE gallery = ? AND revision <= ?", (self.gallery, self.revision))
+        db.execute(
+            "DELETE FROM deletions WHERE generation = ? AND revision <= ?", (self.generation, self.snapshot.revision)
+        )
         return Applied(True)

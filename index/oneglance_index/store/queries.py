@@ -11,11 +11,14 @@ import numpy as np
 
 from oneglance_index.errors import GalleryNotFound, RequestConflict, SubjectNotFound
 from oneglance_index.records import (
+    Checksum,
     Encoding,
     Enrolled,
     Gallery,
     GalleryPage,
+    Generation,
     Integers,
+    Rows,
     Subject,
     SubjectPage,
     ThresholdVersion,
@@ -23,23 +26,94 @@ from oneglance_index.records import (
 )
 
 _GALLERY = """
-    number, id, encoder_digest, dimension, description, threshold, threshold_revision,
-    (SELECT since FROM thresholds WHERE gallery = number AND version = threshold_revision),
-    (SELECT calibration FROM thresholds WHERE gallery = number AND calibration IS NOT NULL
-        ORDER BY version DESC LIMIT 1),
-    coalesce((SELECT max(version) FROM thresholds WHERE gallery = number AND calibration IS NOT NULL), 0),
-    created, revision, subjects, encodings
+    SELECT
+        g.number, g.id, g.description, g.target_fpir, g.policies, g.rights, g.retention, g.created,
+        g.revision, g.subjects, g.encodings,
+        a.number AS generation, a.encoder_digest, a.dimension, a.kind, a.fusion, a.state, a.quality,
+        a.created AS generation_created, a.threshold, a.threshold_revision,
+        (SELECT since FROM thresholds WHERE generation = a.number AND version = a.threshold_revision)
+            AS threshold_since,
+        (SELECT calibration FROM thresholds WHERE generation = a.number AND calibration IS NOT NULL
+            ORDER BY version DESC LIMIT 1) AS calibration,
+        coalesce((SELECT max(version) FROM thresholds WHERE generation = a.number AND calibration IS NOT NULL), 0)
+            AS calibration_revision
+    FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active'
 """
 
 
-def find_gallery(db: sqlite3.Connection, gallery_id: str) -> tuple[int, Gallery] | None:
-    """The gallery's number in this store, and the gallery."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a gallery is in this store: its number, that of its active generation, and what encodings this takes."""
+
+    gallery_id: str
+    number: int
+    generation: int
+    encoder_digest: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A gallery, and where it is."""
+
+    place: Place
+    gallery: Gallery
+
+
+def _stored(row: sqlite3.Row) -> Stored:
+    generation = Generation(
+        encoder_digest=row["encoder_digest"],
+        dimension=row["dimension"],
+        kind=row["kind"],
+        fusion=row["fusion"],
+        state=row["state"],
+        threshold=row["threshold"],
+        threshold_revision=row["threshold_revision"],
+        threshold_since=row["threshold_since"],
+        calibration=row["calibration"],
+        calibration_revision=row["calibration_revision"],
+        quality=row["quality"],
+        created=row["generation_created"],
+    )
+    gallery = Gallery(
+        id=row["id"],
+        description=row["description"],
+        active=generation,
+        target_fpir=row["target_fpir"],
+        policies=row["policies"],
+        rights=row["rights"],
+        retention=row["retention"],
+        created=row["created"],
+        revision=row["revision"],
+        subjects=row["subjects"],
+        encodings=row["encodings"],
+    )
+    return Stored(_place(row), gallery)
+
+
+def _place(row: sqlite3.Row) -> Place:
+    return Place(row["id"], row["number"], row["generation"], row["encoder_digest"], row["dimension"])
+
+
+def place(db: sqlite3.Connection, gallery_id: str) -> Place:
+    """Raises GalleryNotFound."""
+    rows = db.execute(
+        "SELECT g.id, g.number, a.number AS generation, a.encoder_digest, a.dimension"
+        " FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active' WHERE g.id = ?",
+        (gallery_id,),
+    ).fetchall()
+    if not rows:
+        raise GalleryNotFound(gallery_id)
+    return _place(rows[0])
+
+
+def find_gallery(db: sqlite3.Connection, gallery_id: str) -> Stored | None:
     # fetchall, here and below: it steps the statement to its end, so that no read lock outlives the call.
-    rows = db.execute(f"SELECT {_GALLERY} FROM galleries WHERE id = ?", (gallery_id,)).fetchall()
-    return (rows[0][0], Gallery(*rows[0][1:])) if rows else None
+    rows = db.execute(f"{_GALLERY} WHERE g.id = ?", (gallery_id,)).fetchall()
+    return _stored(rows[0]) if rows else None
 
 
-def gallery(db: sqlite3.Connection, gallery_id: str) -> tuple[int, Gallery]:
+def gallery(db: sqlite3.Connection, gallery_id: str) -> Stored:
     """As find_gallery; raises GalleryNotFound."""
     found = find_gallery(db, gallery_id)
     if found is None:
@@ -49,92 +123,93 @@ def gallery(db: sqlite3.Connection, gallery_id: str) -> tuple[int, Gallery]:
 
 def list_galleries(db: sqlite3.Connection, page_size: int, after: str | None) -> GalleryPage:
     rows = db.execute(
-        f"SELECT {_GALLERY} FROM galleries WHERE ? IS NULL OR id > ? ORDER BY id LIMIT ?",
-        (after, after, page_size + 1),
+        f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id LIMIT ?", (after, after, page_size + 1)
     ).fetchall()
-    page = tuple(Gallery(*row[1:]) for row in rows[:page_size])
+    page = tuple(_stored(row).gallery for row in rows[:page_size])
     return GalleryPage(page, page[-1].id if len(rows) > page_size else None)
 
 
-def all_galleries(db: sqlite3.Connection) -> list[tuple[int, Gallery]]:
-    rows = db.execute(f"SELECT {_GALLERY} FROM galleries ORDER BY number").fetchall()
-    return [(row[0], Gallery(*row[1:])) for row in rows]
+def all_galleries(db: sqlite3.Connection) -> list[Stored]:
+    return [_stored(row) for row in db.execute(f"{_GALLERY} ORDER BY g.number").fetchall()]
 
 
 def list_thresholds(db: sqlite3.Connection, gallery_id: str) -> tuple[ThresholdVersion, ...]:
     """The newest first."""
     rows = db.execute(
-        "SELECT version, threshold, calibration, since FROM thresholds WHERE gallery = ? ORDER BY version DESC",
-        (gallery(db, gallery_id)[0],),
+        "SELECT version, threshold, calibration, since FROM thresholds WHERE generation = ? ORDER BY version DESC",
+        (place(db, gallery_id).generation,),
     ).fetchall()
-    return tuple(ThresholdVersion(*row) for row in rows)
+    return tuple(ThresholdVersion(**row) for row in map(dict, rows))
 
 
 def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> int | None:
     rows = db.execute("SELECT number FROM subjects WHERE gallery = ? AND id = ?", (gallery, subject_id)).fetchall()
-    return int(rows[0][0]) if rows else None
+    return int(rows[0]["number"]) if rows else None
 
 
 def subject(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> Subject:
-    number = _subject_number(db, gallery_id, subject_id)
-    row = db.execute("SELECT id, labels, created, updated, number FROM subjects WHERE number = ?", (number,))
-    return _subject(db, row.fetchall()[0])
-
-
-def _subject_number(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> int:
-    number = find_subject(db, gallery(db, gallery_id)[0], subject_id)
-    if number is None:
+    at = place(db, gallery_id)
+    rows = db.execute(
+        "SELECT number, id, labels, created, updated FROM subjects WHERE gallery = ? AND id = ?",
+        (at.number, subject_id),
+    ).fetchall()
+    if not rows:
         raise SubjectNotFound(gallery_id, subject_id)
-    return number
+    return _subject(db, at.generation, rows[0])
 
 
-def _subject(db: sqlite3.Connection, row: tuple[str, str, float, float, int]) -> Subject:
-    subject_id, labels, created, updated, number = row
-    rows = db.execute("SELECT number, created FROM encodings WHERE subject = ? ORDER BY number", (number,)).fetchall()
-    encodings = tuple(Encoding(str(encoding), at) for encoding, at in rows)
-    return Subject(subject_id, json.loads(labels), created, updated, encodings)
+def _subject(db: sqlite3.Connection, generation: int, row: sqlite3.Row) -> Subject:
+    rows = db.execute(
+        "SELECT number, created FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
+        (row["number"], generation),
+    ).fetchall()
+    encodings = tuple(Encoding(str(one["number"]), one["created"]) for one in rows)
+    return Subject(row["id"], json.loads(row["labels"]), row["created"], row["updated"], encodings)
 
 
 def list_subjects(db: sqlite3.Connection, gallery_id: str, page_size: int, after: str | None) -> SubjectPage:
-    number = gallery(db, gallery_id)[0]
+    at = place(db, gallery_id)
     # "" sorts before every id, and no id is empty.
     rows = db.execute(
-        "SELECT id, labels, created, updated, number FROM subjects WHERE gallery = ? AND id > ? ORDER BY id LIMIT ?",
-        (number, after or "", page_size + 1),
+        "SELECT number, id, labels, created, updated FROM subjects WHERE gallery = ? AND id > ? ORDER BY id LIMIT ?",
+        (at.number, after or "", page_size + 1),
     ).fetchall()
-    page = tuple(_subject(db, row) for row in rows[:page_size])
+    page = tuple(_subject(db, at.generation, row) for row in rows[:page_size])
     return SubjectPage(page, page[-1].id if len(rows) > page_size else None)
 
 
-def encoding_numbers(db: sqlite3.Connection, subject: int) -> Integers:
+def encoding_numbers(db: sqlite3.Connection, generation: int, subject: int) -> Integers:
     """The numbers of a subject's encodings, ascending, int64 [n]."""
-    rows = db.execute("SELECT number FROM encodings WHERE subject = ? ORDER BY number", (subject,)).fetchall()
-    return np.array([row[0] for row in rows], np.int64)
+    rows = db.execute(
+        "SELECT number FROM encodings WHERE subject = ? AND generation = ? ORDER BY number", (subject, generation)
+    ).fetchall()
+    return _integers(rows, "number")
 
 
-def subject_vectors(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> tuple[Integers, Vectors]:
-    """A subject's encodings, oldest first: numbers int64 [n], vectors float32 [n, D]."""
-    number = _subject_number(db, gallery_id, subject_id)
-    rows = db.execute("SELECT number, vector FROM encodings WHERE subject = ? ORDER BY number", (number,)).fetchall()
-    numbers = np.array([row[0] for row in rows], np.int64)
-    vectors = np.frombuffer(b"".join(row[1] for row in rows), "<f4").reshape(len(rows), -1)
-    return numbers, vectors.astype(np.float32)
+def subject_vectors(db: sqlite3.Connection, at: Place, subject_id: str) -> tuple[Integers, Vectors]:
+    """A subject's encodings, oldest first: numbers int64 [n], vectors float32 [n, D]. Raises SubjectNotFound."""
+    subject = find_subject(db, at.number, subject_id)
+    if subject is None:
+        raise SubjectNotFound(at.gallery_id, subject_id)
+    rows = db.execute(
+        "SELECT number, vector FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
+        (subject, at.generation),
+    ).fetchall()
+    return _integers(rows, "number"), _vectors(rows, at.dimension)
 
 
-def find_request(
-    db: sqlite3.Connection, gallery: int, gallery_id: str, request_id: str, digest: bytes, oldest: float
-) -> Enrolled | None:
+def find_request(db: sqlite3.Connection, at: Place, request_id: str, digest: bytes, oldest: float) -> Enrolled | None:
     """The answer that a request of this id got since `oldest`, marked as replayed. Raises RequestConflict."""
     rows = db.execute(
         "SELECT digest, response FROM requests WHERE gallery = ? AND id = ? AND created >= ?",
-        (gallery, request_id, oldest),
+        (at.number, request_id, oldest),
     ).fetchall()
     if not rows:
         return None
-    if rows[0][0] != digest:
-        raise RequestConflict(gallery_id, request_id)
-    stored = json.loads(rows[0][1])
-    return Enrolled(stored["subject_id"], tuple(stored["encoding_ids"]), stored["created"], True, stored["revision"])
+    if rows[0]["digest"] != digest:
+        raise RequestConflict(at.gallery_id, request_id)
+    answer = json.loads(rows[0]["response"])
+    return Enrolled(answer["subject_id"], tuple(answer["encoding_ids"]), answer["created"], True, answer["revision"])
 
 
 def dump_response(enrolled: Enrolled) -> str:
@@ -149,58 +224,58 @@ def dump_response(enrolled: Enrolled) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Encodings of a gallery in order of number: numbers and subjects int64 [n], vectors float32 [n, D]."""
-
-    numbers: Integers
-    subjects: Integers
-    vectors: Vectors
-
-
-def encodings_since(db: sqlite3.Connection, gallery: int, dimension: int, revision: int, block: int) -> Iterator[Rows]:
+def encodings_since(db: sqlite3.Connection, at: Place, revision: int, block: int) -> Iterator[Rows]:
     """The encodings that came after a revision (-1: all), in blocks of at most `block` rows."""
     # Numbers and revisions rise together, so this order is the index's order and the order of numbers.
     cursor = db.execute(
-        "SELECT number, subject, vector FROM encodings WHERE gallery = ? AND revision > ? ORDER BY revision, number",
-        (gallery, revision),
+        "SELECT number, subject, vector FROM encodings WHERE generation = ? AND revision > ? ORDER BY revision, number",
+        (at.generation, revision),
     )
     while rows := cursor.fetchmany(block):
-        vectors = np.frombuffer(b"".join(row[2] for row in rows), "<f4").reshape(len(rows), dimension)
-        yield Rows(
-            np.array([row[0] for row in rows], np.int64),
-            np.array([row[1] for row in rows], np.int64),
-            vectors.astype(np.float32, copy=False),
-        )
+        yield Rows(_integers(rows, "number"), _integers(rows, "subject"), _vectors(rows, at.dimension))
 
 
-def deletions_since(db: sqlite3.Connection, gallery: int, revision: int) -> Integers:
+def deletions_since(db: sqlite3.Connection, generation: int, revision: int) -> Integers:
     """The numbers of encodings deleted after a revision, ascending, int64 [n]."""
     rows = db.execute(
-        "SELECT encoding FROM deletions WHERE gallery = ? AND revision > ? ORDER BY encoding",
-        (gallery, revision),
+        "SELECT encoding FROM deletions WHERE generation = ? AND revision > ? ORDER BY encoding",
+        (generation, revision),
     ).fetchall()
-    return np.array([row[0] for row in rows], np.int64)
+    return _integers(rows, "encoding")
 
 
-def encoding_checksum(db: sqlite3.Connection, gallery: int) -> tuple[int, int]:
-    """How many encodings a gallery holds, and the sum of their numbers."""
-    row = db.execute("SELECT COUNT(*), COALESCE(SUM(number), 0) FROM encodings WHERE gallery = ?", (gallery,))
-    count, total = row.fetchall()[0]
-    return int(count), int(total)
+def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
+    rows = db.execute(
+        "SELECT COUNT(*) AS encodings, COALESCE(SUM(number), 0) AS total FROM encodings WHERE generation = ?",
+        (generation,),
+    ).fetchall()
+    return Checksum(rows[0]["encodings"], rows[0]["total"])
 
 
 def subject_ids(db: sqlite3.Connection, gallery: int) -> dict[int, str]:
-    return dict(db.execute("SELECT number, id FROM subjects WHERE gallery = ?", (gallery,)).fetchall())
+    # One by one: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
+    rows = db.execute("SELECT number, id FROM subjects WHERE gallery = ?", (gallery,))
+    return {row["number"]: row["id"] for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRecord:
+    """What the store knows of a snapshot's file: it is of this revision, and holds exactly these bytes."""
+
     revision: int
     sha256: str
     size: int
 
 
-def snapshot_record(db: sqlite3.Connection, gallery: int) -> SnapshotRecord | None:
-    rows = db.execute("SELECT revision, sha256, bytes FROM snapshots WHERE gallery = ?", (gallery,)).fetchall()
-    return SnapshotRecord(*rows[0]) if rows else None
+def snapshot_record(db: sqlite3.Connection, generation: int) -> SnapshotRecord | None:
+    rows = db.execute("SELECT revision, sha256, bytes FROM snapshots WHERE generation = ?", (generation,)).fetchall()
+    return SnapshotRecord(rows[0]["revision"], rows[0]["sha256"], rows[0]["bytes"]) if rows else None
+
+
+def _integers(rows: list[sqlite3.Row], column: str) -> Integers:
+    return np.array([row[column] for row in rows], np.int64)
+
+
+def _vectors(rows: list[sqlite3.Row], dimension: int) -> Vectors:
+    joined = np.frombuffer(b"".join([row["vector"] for row in rows]), "<f4")
+    return joined.reshape(len(rows), dimension).astype(np.float32, copy=False)

@@ -157,7 +157,7 @@ class Writer:
 
     def _checkpoint(self, future: Future[None]) -> None:
         try:
-            busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]
+            busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]["busy"]
         except sqlite3.Error as error:
             future.set_exception(store_error(error, self._path))
         else:

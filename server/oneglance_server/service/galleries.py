@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 from oneglance_core.manifests import Calibration
-from oneglance_index import Galleries, Gallery, GalleryPage, ThresholdVersion
+from oneglance_index import Gallery, GalleryPage, GalleryStore, ThresholdVersion
 from oneglance_server.errors import ThresholdMissing
 from oneglance_server.service.content import Tau, check_id, check_tau
 from oneglance_server.service.encoding import Encoders
@@ -20,7 +20,7 @@ T = TypeVar("T")
 class GalleryService:
     """Create, look up and delete galleries; say which tau applies."""
 
-    def __init__(self, galleries: Galleries, encoders: Encoders, executor: Executor) -> None:
+    def __init__(self, galleries: GalleryStore, encoders: Encoders, executor: Executor) -> None:
         self.store = galleries
         self.encoders = encoders
         self._executor = executor

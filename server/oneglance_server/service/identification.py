@@ -1,18 +1,13 @@
 """Verify (1:1), identify (1:K, open set), encode."""
 
-import itertools
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
 from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import squared_l2
 from oneglance_core.faces.finder import Face, Photo, SmallFaces
-from oneglance_index import Candidate, EncoderMismatch, Galleries, Gallery, SearchResult
+from oneglance_index import Candidate, Found, Gallery, Search
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.photos import Look, Looker, Selector
 from oneglance_server.errors import InvalidRequest
@@ -32,24 +27,6 @@ from oneglance_server.service.content import (
 )
 from oneglance_server.service.encoding import Encoded, Encoders, chip_of
 from oneglance_server.service.galleries import GalleryService
-
-
-@dataclass(frozen=True, slots=True)
-class _Probes:
-    """One request's probes, float32 [q, D]: ``k`` candidates each, and matches under ``tau`` unless that is None."""
-
-    vectors: npt.NDArray[np.float32]
-    encoder_digest: str
-    k: int
-    tau: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    result: SearchResult
-    candidates: Sequence[tuple[Candidate, ...]]
-    matches: Sequence[tuple[Candidate, ...]]
-    truncated: Sequence[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +69,10 @@ class IdentificationService:
         self._galleries = galleries
         self._encoders: Encoders = galleries.encoders
         self._on_decision = on_decision
-        self._batchers: dict[str, Batcher[_Probes, _Found]] = {}
-        self._new_batcher: Callable[[str], Batcher[_Probes, _Found]] = lambda gallery_id: Batcher[_Probes, _Found](
+        self._batchers: dict[str, Batcher[Search, Found]] = {}
+        self._new_batcher: Callable[[str], Batcher[Search, Found]] = lambda gallery_id: Batcher[Search, Found](
             "search",
-            lambda requests: _search(galleries.store, gallery_id, requests),
+            lambda searches: galleries.store.search_many(gallery_id, searches),
             executor,
             workers=workers,
             max_batch_rows=max_batch,
@@ -135,7 +112,13 @@ class IdentificationService:
             return Identified((), replace(threshold, size=now.subjects), nothing, encoded.photos)
         _check_listed(k, len(encoded.owners))
         found = await self._batcher(gallery_id).submit(
-            _Probes(encoded.vectors, gallery.encoder_digest, k, applied if all_matches else None),
+            Search(
+                encoded.vectors,
+                gallery.encoder_digest,
+                k,
+                applied if all_matches else None,
+                min(MAX_MATCHES, MAX_LISTED // len(encoded.vectors)),
+            ),
             rows=len(encoded.owners),
             deadline=deadline,
             patient=patient or bool(encoded.photos),
@@ -150,8 +133,8 @@ class IdentificationService:
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
         self._on_decision(gallery_id, "unknown", len(answers) - known)
-        threshold = replace(threshold, size=found.result.subjects)
-        return Identified(answers, threshold, _provenance(gallery, encoded, found.result), encoded.photos)
+        threshold = replace(threshold, size=found.subjects)
+        return Identified(answers, threshold, _provenance(gallery, encoded, found), encoded.photos)
 
     async def verify(
         self, gallery_id: str, subject_id: str, probe: Content, *, tau: float | None, deadline: float | None
@@ -224,9 +207,9 @@ class IdentificationService:
         gallery = self._galleries.resolve(gallery_id)
         encoded = await self._encode([probe], [path], gallery, deadline, patient=True)
         found = await self._batcher(gallery_id).submit(
-            _Probes(encoded.vectors, gallery.encoder_digest, 1, None), rows=1, deadline=deadline, patient=True
+            Search(encoded.vectors, gallery.encoder_digest, 1), rows=1, deadline=deadline, patient=True
         )
-        return (found.candidates[0][0] if found.candidates[0] else None), found.result.subjects
+        return (found.candidates[0][0] if found.candidates[0] else None), found.subjects
 
     async def detect(
         self, images: Sequence[bytes], small_faces: SmallFaces, *, deadline: float | None
@@ -263,7 +246,7 @@ class IdentificationService:
             every_face=every_face,
         )
 
-    def _batcher(self, gallery_id: str) -> Batcher[_Probes, _Found]:
+    def _batcher(self, gallery_id: str) -> Batcher[Search, Found]:
         batcher = self._batchers.get(gallery_id)
         if batcher is None:
             batcher = self._batchers[gallery_id] = self._new_batcher(gallery_id)
@@ -280,47 +263,7 @@ def _check_listed(k: int, probes: int) -> None:
         )
 
 
-def _search(store: Galleries, gallery_id: str, requests: Sequence[_Probes]) -> Sequence[_Found | Exception]:
-    """One scan for all requests that were encoded alike; one by one should the gallery have changed its encoder."""
-    try:
-        return _scan(store, gallery_id, requests)
-    except EncoderMismatch as error:
-        if len(requests) == 1:
-            return [error]
-        return [_search(store, gallery_id, [request])[0] for request in requests]
-
-
-def _scan(store: Galleries, gallery_id: str, requests: Sequence[_Probes]) -> list[_Found]:
-    """One scan for all requests, and one more per distinct tau among those that want every match."""
-    for digest in {request.encoder_digest for request in requests}:
-        store.check_encoder(gallery_id, digest)
-    digest = requests[0].encoder_digest
-    starts = list(itertools.accumulate((len(request.vectors) for request in requests), initial=0))
-    stacked = np.concatenate([request.vectors for request in requests])
-    result = store.search(gallery_id, stacked, max(request.k for request in requests), encoder_digest=digest)
-    matches: dict[int, tuple[Sequence[tuple[Candidate, ...]], Sequence[bool]]] = {}
-    by_tau: dict[tuple[float, int], list[int]] = defaultdict(list)
-    for i, request in enumerate(requests):
-        if request.tau is not None:
-            by_tau[request.tau, min(MAX_MATCHES, MAX_LISTED // len(request.vectors))].append(i)
-    for (tau, limit), members in by_tau.items():
-        vectors = np.concatenate([requests[i].vectors for i in members])
-        within = store.range(gallery_id, vectors, tau, limit, encoder_digest=digest)
-        at = 0
-        for i in members:
-            end = at + len(requests[i].vectors)
-            matches[i] = within.candidates[at:end], within.truncated[at:end]
-            at = end
-    found = []
-    for i, request in enumerate(requests):
-        rows = result.candidates[starts[i] : starts[i + 1]]
-        none: Sequence[tuple[Candidate, ...]] = [()] * len(rows)
-        under, truncated = matches.get(i, (none, [False] * len(rows)))
-        found.append(_Found(result, [row[: request.k] for row in rows], under, truncated))
-    return found
-
-
-def _provenance(gallery: Gallery, encoded: Encoded, result: SearchResult) -> Provenance:
+def _provenance(gallery: Gallery, encoded: Encoded, result: Found) -> Provenance:
     return Provenance(
         encoder_digest=gallery.encoder_digest,
         execution_provider=encoded.provider,

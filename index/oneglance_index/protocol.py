@@ -1,0 +1,165 @@
+"""GalleryStore: everything the services need of whatever keeps the galleries, and what they may rely on.
+
+LocalGalleries is the implementation at hand; tests/index/conformance.py checks these promises on any. The promises
+that concern all methods:
+
+- Every method may be called from any thread. Reading and searching methods block; call them off an event loop.
+- A writing method returns a Future at once. Done means: durable (it survives a crash or a power cut), and in effect
+  for every read and search that starts afterwards. Writes take effect one after the other, in some order; those of
+  one thread in the order of the calls. A write that fails changes nothing. A future cancelled in time never happens.
+- What is wrong is a GalleryError (errors.py): through the future of a writing method, raised by the others.
+  ValueError is for arguments that make no sense. Every method but the first three may also meet StoreError, and
+  names only its own errors here.
+- A gallery's `revision` goes up by one with every write that changes the gallery, and never down.
+- A subject or an encoding that was deleted is in no later answer, and doesn't come back, not even after a crash.
+- Distances are squared L2, as float64 computes them from the float32 values, rounded to float32. A subject's distance
+  is given by the fusion rule of the gallery's active generation; "nearest", the only one now: that of its nearest
+  encoding. One subject has one place in an answer, however many encodings it has.
+
+What is to come has its place: a filter of a search is a field of Search, a rule of fusion a field of Generation;
+renaming a gallery, and moving one to another encoder, are writing methods beside these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from oneglance_index.errors import GalleryError
+from oneglance_index.records import (
+    Deleted,
+    Enrolled,
+    Found,
+    Gallery,
+    GalleryPage,
+    OnExisting,
+    Search,
+    Subject,
+    SubjectPage,
+    ThresholdVersion,
+    Vectors,
+)
+
+
+class GalleryStore(Protocol):
+    """Keeps galleries durably, and finds the nearest subjects in them. The module says what holds for all methods."""
+
+    @property
+    def device(self) -> str:
+        """Where searches run: "cpu", "cuda:N", or the name of a remote service."""
+
+    def close(self) -> None:
+        """Finishes the writes that wait, and closes. Calls that come later fail with StoreClosed. Idempotent."""
+
+    def queued_writes(self) -> int:
+        """How many writes wait for their turn."""
+
+    # Writing.
+
+    def create_gallery(
+        self, gallery_id: str, *, encoder_digest: str, dimension: int, description: str = "", kind: str = "flat"
+    ) -> Future[Gallery]:
+        """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
+
+        `kind` is the kind of index that searches it. GalleryExists, GenerationUnsupported (no such kind here). The id
+        of a deleted gallery is free again; the new gallery begins at revision 0.
+        """
+
+    def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
+        """Deletes a gallery with all its subjects; the result is the gallery as it was. GalleryNotFound."""
+
+    def set_threshold(
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+    ) -> Future[Gallery]:
+        """Sets the gallery's own τ, a squared L2 distance >= 0, or None to have none. GalleryNotFound.
+
+        `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
+        see list_thresholds. The result is the gallery as it is then.
+        """
+
+    def enroll(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        encodings: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        on_existing: OnExisting = "add",
+        request_id: str | None = None,
+        request_digest: bytes = b"",
+    ) -> Future[Enrolled]:
+        """Enrolls a subject by encodings float32 [n, D], n >= 1, made by encoder `encoder_digest` (None: not
+        checked): all of them, or none.
+
+        Where the subject exists: "add" adds the encodings to its own, "replace" puts them in their place, "fail"
+        raises SubjectExists. Labels None keep those there are; others replace them all. The array may be changed once
+        the call returns. Encoding ids rise with each encoding and are never used twice.
+
+        A request id is remembered for a while, through restarts. One that was answered before gets the same answer,
+        marked `replayed`, and nothing is written; RequestConflict if its digest (whatever identifies the request's
+        content) is another. A request that failed isn't remembered.
+
+        GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid, SubjectExists, RequestConflict,
+        LimitExceeded("max_encodings_per_subject").
+        """
+
+    def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
+        """Deletes one encoding; the last one takes the subject with it. GalleryNotFound, SubjectNotFound,
+        EncodingNotFound."""
+
+    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+        """Deletes a subject with all its encodings. GalleryNotFound, SubjectNotFound."""
+
+    # Reading.
+
+    def get_gallery(self, gallery_id: str) -> Gallery:
+        """The gallery as it is now. Raises GalleryNotFound."""
+
+    def known(self, gallery_id: str) -> Gallery:
+        """The gallery from memory: quick, for every request. Its generation and threshold are those of the last write
+        that is done; its revision and sizes may be older. Raises GalleryNotFound, StoreClosed."""
+
+    def list_galleries(self, *, page_size: int = 100, after: str | None = None) -> GalleryPage:
+        """The first `page_size` galleries, in order of id (by code point), whose ids come after `after`.
+
+        Paging holds while others write: what is there all the time comes exactly once, what comes or goes meanwhile
+        at most once.
+        """
+
+    def list_thresholds(self, gallery_id: str) -> tuple[ThresholdVersion, ...]:
+        """Every threshold that the active generation has had, the newest first. Raises GalleryNotFound."""
+
+    def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
+        """Raises GalleryNotFound, SubjectNotFound."""
+
+    def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
+        """The first `page_size` subjects whose ids come after `after`; pages as list_galleries. GalleryNotFound."""
+
+    def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
+        """The answer that this enroll request was given before, so that its image needn't be encoded again; else None.
+
+        Raises GalleryNotFound, RequestConflict.
+        """
+
+    # Searching.
+
+    def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        """Answers several callers' questions, the i-th by the i-th, each as if it had been asked alone; all of them
+        from one revision of the gallery.
+
+        A match is a subject at a distance <= `within`. A store whose answer says `exact` gives the subjects that are
+        nearest, ordered by distance, equal ones by the number of their nearest encoding, oldest first. Any other may
+        miss subjects, but states true distances in ascending order.
+
+        A question that cannot be answered gets its own error in place of an answer: EncoderMismatch,
+        DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"). What concerns them all is raised:
+        GalleryNotFound, StoreClosed, DeviceUnavailable.
+        """
+
+    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+        """How far each probe float32 [q, D] is from one subject: one candidate per probe, with its nearest encoding.
+
+        Always exact. Raises GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
+        """

@@ -1,0 +1,32 @@
+"""One question to a gallery, its errors raised: most tests ask one at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneglance_index import Found, GalleryError, LocalGalleries, Search
+
+Vectors = NDArray[np.float32]
+
+
+def ask(galleries: LocalGalleries, gallery_id: str, search: Search) -> Found:
+    (found,) = galleries.search_many(gallery_id, [search])
+    if isinstance(found, GalleryError):
+        raise found
+    return found
+
+
+def nearest(galleries: LocalGalleries, gallery_id: str, probes: Vectors, k: int, encoder_digest: str = "e") -> Found:
+    return ask(galleries, gallery_id, Search(probes, encoder_digest, k))
+
+
+def matches(
+    galleries: LocalGalleries,
+    gallery_id: str,
+    probes: Vectors,
+    threshold: float,
+    limit: int,
+    encoder_digest: str = "e",
+) -> Found:
+    return ask(galleries, gallery_id, Search(probes, encoder_digest, 0, threshold, limit))

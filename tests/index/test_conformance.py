@@ -1,0 +1,442 @@
+"""LocalGalleries keep every promise of the conformance suite; and the suite notices when one is broken.
+
+BROKEN has, for each promise, a store that breaks only that one: it fails that check, and passes all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from oneglance_index import (
+    Candidate,
+    Deleted,
+    Encoding,
+    Enrolled,
+    Found,
+    Gallery,
+    GalleryError,
+    GalleryStore,
+    IndexSettings,
+    LocalGalleries,
+    OnExisting,
+    Search,
+    Subject,
+    SubjectPage,
+    ThresholdVersion,
+)
+from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, PROMISES, Trial
+from tests.index.toy_store import Disk, Kept, Member, State, ToyStore
+
+Vectors = NDArray[np.float32]
+SETTINGS = IndexSettings(max_encodings_per_subject=MAX_ENCODINGS, max_candidates=MAX_CANDIDATES)
+
+
+@pytest.mark.parametrize("restarting", [False, True], ids=["fresh", "reopened"])
+@pytest.mark.parametrize("name", PROMISES)
+def test_local_galleries_keep_every_promise(tmp_path: Path, name: str, restarting: bool) -> None:
+    trial = Trial(lambda: LocalGalleries.open(tmp_path, settings=SETTINGS), restarting)
+    try:
+        PROMISES[name](trial)
+    finally:
+        trial.store.close()
+
+
+BROKEN: dict[str, type[ToyStore]] = {}
+
+
+def breaks(promise: str) -> Callable[[type[ToyStore]], type[ToyStore]]:
+    def note(store: type[ToyStore]) -> type[ToyStore]:
+        BROKEN[promise] = store
+        return store
+
+    return note
+
+
+@breaks("a_match_is_at_a_distance_of_at_most_within")
+class BoundaryLeftOut(ToyStore):
+    def matches(self, distance: float, within: float) -> bool:
+        return distance < within
+
+
+@breaks("distances_are_those_of_float64")
+class CancelledDistances(ToyStore):
+    def distances(self, vectors: Vectors, probe: Vectors) -> Vectors:
+        cancelled: Vectors = (vectors**2).sum(1) + (probe**2).sum() - 2 * (vectors @ probe)
+        return np.where(cancelled > 0, cancelled, np.float32(0))
+
+
+@breaks("truncated_says_that_there_are_more_matches")
+class NeverTruncated(ToyStore):
+    def truncated(self, matches: int, search: Search) -> bool:
+        return False
+
+
+@breaks("candidates_come_nearest_first")
+class FarthestFirst(ToyStore):
+    def listed(self, near: Sequence[Candidate], limit: int) -> tuple[Candidate, ...]:
+        return tuple(sorted(near[:limit], key=lambda one: (-one.distance, int(one.encoding_id))))
+
+
+@breaks("an_exact_store_finds_the_nearest")
+class MissesSome(ToyStore):
+    def ranked(self, kept: Kept, probe: Vectors) -> list[Candidate]:
+        found = super().ranked(kept, probe)
+        return found[1:] if len(found) == 120 else found
+
+
+@breaks("an_exact_store_orders_ties_by_age")
+class NewestFirst(ToyStore):
+    def place(self, one: Candidate) -> tuple[float, int]:
+        return one.distance, -int(one.encoding_id)
+
+
+@breaks("one_subject_has_one_place")
+class PlaceForEachEncoding(ToyStore):
+    def places(self, name: str, member: Member, probe: Vectors) -> list[Candidate]:
+        return [
+            self.nearest(name, replace(member, encodings={number: one}), probe)
+            for number, one in member.encodings.items()
+        ]
+
+
+@breaks("a_subject_is_as_near_as_its_nearest_encoding")
+class FirstEncodingCounts(ToyStore):
+    def nearest(self, name: str, member: Member, probe: Vectors) -> Candidate:
+        first = next(iter(member.encodings.items()))
+        return super().nearest(name, replace(member, encodings=dict([first])), probe)
+
+
+@breaks("verify_measures_the_nearest_encoding_of_one_subject")
+class VerifiesTheFirstEncoding(ToyStore):
+    def verified(self, subject_id: str, member: Member, probe: Vectors) -> Candidate:
+        first = next(iter(member.encodings.items()))
+        return super().verified(subject_id, replace(member, encodings=dict([first])), probe)
+
+
+Encodings = Mapping[int, tuple[Encoding, Vectors]]
+
+
+@breaks("add_keeps_the_encodings_there_are")
+class AddReplaces(ToyStore):
+    def joined(self, old: Encodings, new: Encodings, on_existing: OnExisting) -> Encodings:
+        return new
+
+
+@breaks("replace_leaves_only_the_new_encodings")
+class ReplaceAdds(ToyStore):
+    def joined(self, old: Encodings, new: Encodings, on_existing: OnExisting) -> Encodings:
+        return {**old, **new}
+
+
+@breaks("fail_refuses_an_enrolled_subject")
+class FailAdds(ToyStore):
+    def fail_existing(self, gallery_id: str, subject_id: str) -> None:
+        pass
+
+
+@breaks("labels_are_kept_unless_others_are_given")
+class LabelsAreMerged(ToyStore):
+    def labels(self, old: Mapping[str, str], new: Mapping[str, str] | None) -> Mapping[str, str]:
+        return {**old, **(new or {})}
+
+
+@breaks("the_array_of_an_enrollment_is_copied")
+class KeepsTheCallersArray(ToyStore):
+    def taken(self, encodings: Vectors) -> Vectors:
+        return encodings
+
+
+@breaks("a_deleted_subject_is_gone_at_once")
+class SearchesDeletedUntilRestart(ToyStore):
+    """Its index keeps deleted subjects as long as it is open."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk)
+        self.dead: dict[str, Member] = {}
+
+    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+        if gallery_id in self.state.galleries and subject_id == "gone":
+            self.dead[subject_id] = self.state.member(gallery_id, subject_id)
+        return super().delete_subject(gallery_id, subject_id)
+
+    def searched(self, gallery_id: str) -> Kept:
+        kept = super().searched(gallery_id)
+        return replace(kept, subjects={**self.dead, **kept.subjects})
+
+
+@breaks("what_was_deleted_does_not_come_back")
+class DeletesInMemoryOnly(ToyStore):
+    """A deletion gets to the disk with the next write."""
+
+    deleting = False
+
+    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+        self.deleting = True
+        try:
+            return super().delete_subject(gallery_id, subject_id)
+        finally:
+            self.deleting = False
+
+    def save(self, state: State) -> None:
+        if not self.deleting:
+            super().save(state)
+
+
+@breaks("the_last_encoding_takes_its_subject_with_it")
+class LeavesEmptySubjects(ToyStore):
+    def without_last(self, subjects: Mapping[str, Member], subject_id: str) -> dict[str, Member]:
+        return {**subjects, subject_id: replace(subjects[subject_id], encodings={})}
+
+
+@breaks("a_deleted_gallery_takes_everything_with_it")
+class FindsRequestsOfDeletedGalleries(ToyStore):
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk)
+        self.left: dict[str, tuple[bytes, Enrolled]] = {}
+
+    def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
+        if gallery_id in self.state.galleries:
+            self.left.update(self.state.kept(gallery_id).requests)
+        return super().delete_gallery(gallery_id)
+
+    def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
+        found = super().replay(gallery_id, request_id, request_digest)
+        return self.left[request_id][1] if found is None and request_id in self.left else found
+
+
+@breaks("encoding_ids_are_never_used_twice")
+class UsesNumbersAgain(ToyStore):
+    def load(self, state: State) -> State:
+        subjects = [one for kept in state.galleries.values() for one in kept.subjects.values()]
+        return replace(state, next_number=1 + max((n for one in subjects for n in one.encodings), default=0))
+
+
+@breaks("a_request_is_done_once")
+class RepeatsItself(ToyStore):
+    """It answers a request made before alike, but as if it were new."""
+
+    def answered(self, kept: Kept, request_id: str | None, digest: bytes) -> Enrolled | None:
+        found = super().answered(kept, request_id, digest)
+        return None if found is None else replace(found, replayed=False)
+
+
+@breaks("requests_are_remembered_through_restarts")
+class ForgetsRequests(ToyStore):
+    def load(self, state: State) -> State:
+        return replace(state, galleries={k: replace(kept, requests={}) for k, kept in state.galleries.items()})
+
+
+@breaks("a_request_id_with_other_content_is_refused")
+class IgnoresTheContent(ToyStore):
+    def check_request(self, gallery_id: str, request_id: str, same: bool) -> None:
+        pass
+
+
+@breaks("a_failed_request_is_not_remembered")
+class RemembersFailures(ToyStore):
+    def enroll(self, gallery_id: str, subject_id: str, encodings: Vectors, **how: Any) -> Future[Enrolled]:
+        future = super().enroll(gallery_id, subject_id, encodings, **how)
+        kept = self.state.galleries.get(gallery_id)
+        request = how.get("request_id")
+        if kept is not None and request is not None and future.exception() and request not in kept.requests:
+            answer = (how["request_digest"], Enrolled(subject_id, (), False, False, kept.gallery.revision))
+            self.state = self.state.put(replace(kept, requests={**kept.requests, request: answer}))
+        return future
+
+
+@breaks("pages_are_in_order_of_id")
+class OrderOfADictionary(ToyStore):
+    """As people sort: upper and lower case mixed."""
+
+    def rank(self, one: str) -> str:
+        return one.casefold()
+
+
+@breaks("paging_holds_while_others_write")
+class CountsOffsets(ToyStore):
+    """The next page begins where the last one ended, counted in entries."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk)
+        self.offsets: dict[str, int] = {}
+
+    def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
+        if after not in self.offsets:
+            page = super().list_subjects(gallery_id, page_size=page_size, after=after)
+            if page.next_after is not None:
+                self.offsets[page.next_after] = page_size + (0 if after is None else 1000)
+            return page
+        begin = self.offsets[after]
+        everyone = super().list_subjects(gallery_id, page_size=10_000).subjects
+        subjects = everyone[begin : begin + page_size]
+        more = begin + page_size < len(everyone)
+        if more:
+            self.offsets[subjects[-1].id] = begin + page_size
+        return SubjectPage(subjects, subjects[-1].id if more else None)
+
+
+@breaks("what_is_missing_is_named")
+class NamesTheWrongThing(ToyStore):
+    def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
+        if gallery_id not in self.now().galleries:
+            raise KeyError(gallery_id)
+        return super().get_subject(gallery_id, subject_id)
+
+
+@breaks("a_gallery_id_is_taken_once")
+class CreatesOverAnother(ToyStore):
+    def check_new(self, state: State, gallery_id: str, kind: str) -> None:
+        super().check_new(State(), gallery_id, kind)
+
+
+@breaks("a_kind_of_index_that_is_not_there_is_refused")
+class TakesAnyKind(ToyStore):
+    def check_new(self, state: State, gallery_id: str, kind: str) -> None:
+        super().check_new(state, gallery_id, "flat")
+
+
+@breaks("encodings_of_another_encoder_are_refused")
+class VerifiesForeignEncodings(ToyStore):
+    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+        return super().verify(gallery_id, subject_id, probes)
+
+
+@breaks("encodings_without_a_distance_are_refused")
+class TakesZero(ToyStore):
+    def checked(self, vectors: Vectors, dimension: int) -> Vectors:
+        return vectors if not vectors.any() else super().checked(vectors, dimension)
+
+
+@breaks("a_write_that_fails_changes_nothing")
+class CountsFailures(ToyStore):
+    def enroll(self, gallery_id: str, subject_id: str, encodings: Vectors, **how: Any) -> Future[Enrolled]:
+        future = super().enroll(gallery_id, subject_id, encodings, **how)
+        if future.exception() is not None and len(encodings) > 1:  # the first of them had gone in
+            super().enroll(gallery_id, subject_id, encodings[:1], **how)
+        return future
+
+
+@breaks("limits_are_named")
+class NamesNoLimit(ToyStore):
+    def answer(self, kept: Kept, search: Search) -> Found:
+        if search.limit > MAX_CANDIDATES:
+            search = replace(search, limit=MAX_CANDIDATES)
+        return super().answer(kept, search)
+
+
+@breaks("nonsense_is_a_value_error")
+class EmptyPages(ToyStore):
+    def check_page_size(self, size: int) -> None:
+        pass
+
+
+@breaks("a_closed_store_says_so")
+class NeverCloses(ToyStore):
+    def close(self) -> None:
+        pass
+
+
+@breaks("each_question_is_answered_as_if_asked_alone")
+class AnswersWithTheMost(ToyStore):
+    def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        most = max((search.candidates for search in searches if search.candidates <= MAX_CANDIDATES), default=0)
+        return super().search_many(
+            gallery_id, [replace(search, candidates=max(search.candidates, most)) for search in searches]
+        )
+
+
+@breaks("a_bad_question_fails_alone")
+class FailsTogether(ToyStore):
+    def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        found = super().search_many(gallery_id, searches)
+        errors = [one for one in found if isinstance(one, GalleryError)]
+        return [errors[0]] * len(found) if errors else found
+
+
+@breaks("all_questions_of_a_call_are_answered_from_one_revision")
+class AnswersOneAfterTheOther(ToyStore):
+    """Between two questions other writes get in: here one always does, if there was one before."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk)
+        self.former: dict[str, list[Kept]] = {}
+
+    def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        first = super().search_many(gallery_id, searches[:1])
+        seen = self.former.setdefault(gallery_id, [])
+        seen.append(self.searched(gallery_id))
+        if len(searches) != 3 or len(seen) < 2:
+            return first + super().search_many(gallery_id, searches[1:])
+        return first + [self.answer(seen[-2], search) for search in searches[1:]]
+
+
+@breaks("every_write_counts_one_revision")
+class ThresholdsDoNotCount(ToyStore):
+    step_of_threshold = 0
+
+
+@breaks("sizes_are_counted")
+class CountsSubjectsTwice(ToyStore):
+    def changed(self, kept: Kept, subjects: Mapping[str, Member]) -> Kept:
+        after = super().changed(kept, subjects)
+        return replace(after, gallery=replace(after.gallery, encodings=after.gallery.encodings + 1))
+
+
+@breaks("every_threshold_is_kept")
+class KeepsTheLastThreshold(ToyStore):
+    def history(self, new: ThresholdVersion, earlier: tuple[ThresholdVersion, ...]) -> tuple[ThresholdVersion, ...]:
+        return (new,)
+
+
+@breaks("the_threshold_in_force_is_known")
+class KnowsTheFirstThreshold(ToyStore):
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk)
+        self.remembered: dict[str, Gallery] = {}
+
+    def known(self, gallery_id: str) -> Gallery:
+        gallery = super().known(gallery_id)
+        return self.remembered.setdefault(gallery_id, gallery)
+
+
+@breaks("what_is_done_survives_a_restart")
+class ForgetsDescriptions(ToyStore):
+    def load(self, state: State) -> State:
+        galleries = {
+            name: replace(kept, gallery=replace(kept.gallery, description="")) for name, kept in state.galleries.items()
+        }
+        return replace(state, galleries=galleries)
+
+
+def broken_promises(store: Callable[[Disk], GalleryStore]) -> set[str]:
+    """Which checks a store fails, fresh or reopened."""
+    failed = set()
+    for name, check in PROMISES.items():
+        for restarting in (False, True):
+            disk = Disk()
+            try:
+                check(Trial(lambda disk=disk: store(disk), restarting))  # type: ignore[misc]
+            except AssertionError:
+                failed.add(name)
+    return failed
+
+
+def test_the_correct_toy_keeps_every_promise() -> None:
+    assert broken_promises(ToyStore) == set()
+
+
+def test_there_is_a_broken_store_for_every_promise() -> None:
+    assert set(BROKEN) == set(PROMISES)
+
+
+@pytest.mark.parametrize("promise", BROKEN)
+def test_a_broken_promise_is_noticed_and_no_other(promise: str) -> None:
+    assert broken_promises(BROKEN[promise]) == {promise}

@@ -1,0 +1,445 @@
+"""A GalleryStore in a few dictionaries, correct and slow: what the conformance suite is tried on.
+
+Its state is never changed, only replaced; so a read or a search sees one state throughout, and a failed write none of
+its own. A Disk keeps the state between two stores.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneglance_core.distance import squared_l2
+from oneglance_index import (
+    Candidate,
+    Deleted,
+    EncoderMismatch,
+    Encoding,
+    EncodingNotFound,
+    Enrolled,
+    Found,
+    Gallery,
+    GalleryError,
+    GalleryExists,
+    GalleryNotFound,
+    GalleryPage,
+    GalleryStore,
+    Generation,
+    GenerationUnsupported,
+    LimitExceeded,
+    OnExisting,
+    RequestConflict,
+    Search,
+    StoreClosed,
+    Subject,
+    SubjectExists,
+    SubjectNotFound,
+    SubjectPage,
+    ThresholdVersion,
+    check_encodings,
+)
+from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS
+
+T = TypeVar("T")
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A subject; `encodings` by number, oldest first, each with its vector float32 [D]."""
+
+    labels: Mapping[str, str]
+    created: float
+    updated: float
+    encodings: Mapping[int, tuple[Encoding, Vectors]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A gallery and all that belongs to it."""
+
+    gallery: Gallery
+    subjects: Mapping[str, Member] = field(default_factory=dict)
+    requests: Mapping[str, tuple[bytes, Enrolled]] = field(default_factory=dict)
+    thresholds: tuple[ThresholdVersion, ...] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    galleries: Mapping[str, Kept] = field(default_factory=dict)
+    next_number: int = 1
+
+    def kept(self, gallery_id: str) -> Kept:
+        if gallery_id not in self.galleries:
+            raise GalleryNotFound(gallery_id)
+        return self.galleries[gallery_id]
+
+    def member(self, gallery_id: str, subject_id: str) -> Member:
+        kept = self.kept(gallery_id)
+        if subject_id not in kept.subjects:
+            raise SubjectNotFound(gallery_id, subject_id)
+        return kept.subjects[subject_id]
+
+    def put(self, kept: Kept) -> State:
+        return replace(self, galleries={**self.galleries, kept.gallery.id: kept})
+
+
+@dataclass
+class Disk:
+    state: State = field(default_factory=State)
+
+
+class ToyStore(GalleryStore):
+    exact = True
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._lock = threading.Lock()
+        self._closed = False
+        self.state = self.load(disk.state)
+
+    def load(self, state: State) -> State:
+        return state
+
+    def save(self, state: State) -> None:
+        self._disk.state = state
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def close(self) -> None:
+        self._closed = True
+
+    def queued_writes(self) -> int:
+        return 0
+
+    def now(self) -> State:
+        """The state that reads and searches see."""
+        if self._closed:
+            raise StoreClosed(Path("toy"))
+        return self.state
+
+    def _write(self, act: Callable[[State], tuple[State, T]]) -> Future[T]:
+        future: Future[T] = Future()
+        with self._lock:
+            try:
+                self.state, result = act(self.now())
+                self.save(self.state)
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+        return future
+
+    # Writing.
+
+    def create_gallery(
+        self, gallery_id: str, *, encoder_digest: str, dimension: int, description: str = "", kind: str = "flat"
+    ) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            if not gallery_id or dimension < 1:
+                raise ValueError
+            self.check_new(state, gallery_id, kind)
+            at = time.time()
+            active = Generation(encoder_digest, dimension, kind, "nearest", "active", None, 0, None, None, 0, None, at)
+            gallery = Gallery(gallery_id, description, active, None, None, None, None, at, 0, 0, 0)
+            return state.put(Kept(gallery)), gallery
+
+        return self._write(act)
+
+    def check_new(self, state: State, gallery_id: str, kind: str) -> None:
+        if kind != "flat":
+            raise GenerationUnsupported(gallery_id, "kind of index", kind, ("flat",))
+        if gallery_id in state.galleries:
+            raise GalleryExists(gallery_id)
+
+    def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            gone = state.kept(gallery_id).gallery
+            return replace(state, galleries={k: v for k, v in state.galleries.items() if k != gallery_id}), gone
+
+        return self._write(act)
+
+    def set_threshold(
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+    ) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept = state.kept(gallery_id)
+            if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
+                raise ValueError
+            active = kept.gallery.active
+            version = active.threshold_revision + 1
+            new = ThresholdVersion(version, threshold, calibration, time.time())
+            active = replace(active, threshold=threshold, threshold_revision=version, threshold_since=new.since)
+            if calibration is not None:
+                active = replace(active, calibration=calibration, calibration_revision=version)
+            gallery = replace(kept.gallery, active=active, revision=kept.gallery.revision + self.step_of_threshold)
+            return state.put(replace(kept, gallery=gallery, thresholds=self.history(new, kept.thresholds))), gallery
+
+        return self._write(act)
+
+    step_of_threshold = 1
+
+    def history(self, new: ThresholdVersion, earlier: tuple[ThresholdVersion, ...]) -> tuple[ThresholdVersion, ...]:
+        return (new, *earlier)
+
+    def enroll(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        encodings: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        on_existing: OnExisting = "add",
+        request_id: str | None = None,
+        request_digest: bytes = b"",
+    ) -> Future[Enrolled]:
+        vectors = self.taken(encodings)
+
+        def act(state: State) -> tuple[State, Enrolled]:
+            kept = state.kept(gallery_id)
+            if not subject_id or not len(vectors):
+                raise ValueError
+            self.check_encoder(gallery_id, kept.gallery.active, encoder_digest)
+            answered = self.answered(kept, request_id, request_digest)
+            if answered is not None:
+                return state, answered
+            checked = self.checked(vectors, kept.gallery.active.dimension)
+            old = kept.subjects.get(subject_id)
+            if old is not None and on_existing == "fail":
+                self.fail_existing(gallery_id, subject_id)
+            at = time.time()
+            begun = old or Member({}, at, at)
+            new = {
+                number: (Encoding(str(number), at), vector)
+                for number, vector in enumerate(checked, start=state.next_number)
+            }
+            member = Member(
+                self.labels(begun.labels, labels),
+                begun.created,
+                at,
+                self.joined(begun.encodings, new, on_existing),
+            )
+            if len(member.encodings) > MAX_ENCODINGS:
+                raise LimitExceeded("max_encodings_per_subject", MAX_ENCODINGS, len(member.encodings))
+            after = self.changed(kept, {**kept.subjects, subject_id: member})
+            enrolled = Enrolled(subject_id, tuple(map(str, new)), old is None, False, after.gallery.revision)
+            if request_id is not None:
+                after = replace(after, requests={**kept.requests, request_id: (request_digest, enrolled)})
+            return replace(state.put(after), next_number=state.next_number + len(new)), enrolled
+
+        return self._write(act)
+
+    def taken(self, encodings: Vectors) -> Vectors:
+        return encodings.copy()
+
+    def checked(self, vectors: Vectors, dimension: int) -> Vectors:
+        return check_encodings(vectors, dimension)
+
+    def check_encoder(self, gallery_id: str, active: Generation, digest: str | None) -> None:
+        if digest not in (None, active.encoder_digest):
+            raise EncoderMismatch(gallery_id, active.encoder_digest, digest or "")
+
+    def fail_existing(self, gallery_id: str, subject_id: str) -> None:
+        raise SubjectExists(gallery_id, subject_id)
+
+    def labels(self, old: Mapping[str, str], new: Mapping[str, str] | None) -> Mapping[str, str]:
+        return old if new is None else dict(new)
+
+    def joined(
+        self,
+        old: Mapping[int, tuple[Encoding, Vectors]],
+        new: Mapping[int, tuple[Encoding, Vectors]],
+        on_existing: OnExisting,
+    ) -> Mapping[int, tuple[Encoding, Vectors]]:
+        return new if on_existing == "replace" else {**old, **new}
+
+    def answered(self, kept: Kept, request_id: str | None, digest: bytes) -> Enrolled | None:
+        if request_id is None or request_id not in kept.requests:
+            return None
+        known, enrolled = kept.requests[request_id]
+        self.check_request(kept.gallery.id, request_id, known == digest)
+        return replace(enrolled, replayed=True)
+
+    def check_request(self, gallery_id: str, request_id: str, same: bool) -> None:
+        if not same:
+            raise RequestConflict(gallery_id, request_id)
+
+    def changed(self, kept: Kept, subjects: Mapping[str, Member]) -> Kept:
+        """The gallery with these subjects, one revision on."""
+        encodings = sum(len(member.encodings) for member in subjects.values())
+        gallery = replace(kept.gallery, revision=kept.gallery.revision + 1, subjects=len(subjects), encodings=encodings)
+        return replace(kept, gallery=gallery, subjects=subjects)
+
+    def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
+        def act(state: State) -> tuple[State, Deleted]:
+            member = state.member(gallery_id, subject_id)
+            left = {n: one for n, one in member.encodings.items() if str(n) != encoding_id}
+            if len(left) == len(member.encodings):
+                raise EncodingNotFound(gallery_id, subject_id, encoding_id)
+            kept = state.kept(gallery_id)
+            subjects = {**kept.subjects, subject_id: replace(member, encodings=left)}
+            if not left:
+                subjects = self.without_last(kept.subjects, subject_id)
+            after = self.changed(kept, subjects)
+            return state.put(after), Deleted(1, not left, after.gallery.revision)
+
+        return self._write(act)
+
+    def without_last(self, subjects: Mapping[str, Member], subject_id: str) -> dict[str, Member]:
+        return {name: member for name, member in subjects.items() if name != subject_id}
+
+    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+        def act(state: State) -> tuple[State, Deleted]:
+            gone = state.member(gallery_id, subject_id)
+            kept = state.kept(gallery_id)
+            after = self.changed(kept, {name: one for name, one in kept.subjects.items() if name != subject_id})
+            return state.put(after), Deleted(len(gone.encodings), True, after.gallery.revision)
+
+        return self._write(act)
+
+    # Reading.
+
+    def get_gallery(self, gallery_id: str) -> Gallery:
+        return self.now().kept(gallery_id).gallery
+
+    def known(self, gallery_id: str) -> Gallery:
+        return self.now().kept(gallery_id).gallery
+
+    def list_galleries(self, *, page_size: int = 100, after: str | None = None) -> GalleryPage:
+        galleries = self.now().galleries
+        ids, next_after = self.page(galleries, page_size, after)
+        return GalleryPage(tuple(galleries[one].gallery for one in ids), next_after)
+
+    def list_thresholds(self, gallery_id: str) -> tuple[ThresholdVersion, ...]:
+        return self.now().kept(gallery_id).thresholds
+
+    def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
+        return self._subject(subject_id, self.now().member(gallery_id, subject_id))
+
+    def _subject(self, subject_id: str, member: Member) -> Subject:
+        encodings = tuple(encoding for encoding, _ in member.encodings.values())
+        return Subject(subject_id, member.labels, member.created, member.updated, encodings)
+
+    def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
+        subjects = self.now().kept(gallery_id).subjects
+        ids, next_after = self.page(subjects, page_size, after)
+        return SubjectPage(tuple(self._subject(one, subjects[one]) for one in ids), next_after)
+
+    def page(self, ids: Mapping[str, object], size: int, after: str | None) -> tuple[list[str], str | None]:
+        """The ids of a page, and what continues after it."""
+        self.check_page_size(size)
+        left = [one for one in self.ordered(ids) if after is None or self.rank(one) > self.rank(after)]
+        return left[:size], left[size - 1] if len(left) > size else None
+
+    def check_page_size(self, size: int) -> None:
+        if size < 1:
+            raise ValueError
+
+    def ordered(self, ids: Mapping[str, object]) -> list[str]:
+        return sorted(ids, key=self.rank)
+
+    def rank(self, one: str) -> str:
+        return one
+
+    def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
+        return self.answered(self.now().kept(gallery_id), request_id, request_digest)
+
+    # Searching.
+
+    def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        kept = self.searched(gallery_id)
+        found: list[Found | GalleryError] = []
+        for search in searches:
+            try:
+                found.append(self.answer(kept, search))
+            except GalleryError as error:
+                found.append(error)
+        return found
+
+    def searched(self, gallery_id: str) -> Kept:
+        """The gallery as searches see it."""
+        return self.now().kept(gallery_id)
+
+    def answer(self, kept: Kept, search: Search) -> Found:
+        gallery = kept.gallery
+        if search.encoder_digest != gallery.active.encoder_digest:
+            raise EncoderMismatch(gallery.id, gallery.active.encoder_digest, search.encoder_digest)
+        most = max(search.candidates, search.limit)
+        if most > MAX_CANDIDATES:
+            raise LimitExceeded("max_candidates", MAX_CANDIDATES, most)
+        ranked = [self.ranked(kept, probe) for probe in check_encodings(search.probes, gallery.active.dimension)]
+        matches = [
+            [one for one in near if search.within is not None and self.matches(one.distance, search.within)]
+            for near in ranked
+        ]
+        return Found(
+            tuple(self.listed(near, search.candidates) for near in ranked),
+            tuple(self.listed(near, search.limit) for near in matches),
+            tuple(self.truncated(len(near), search) for near in matches),
+            gallery.revision,
+            gallery.subjects,
+            gallery.encodings,
+            self.exact,
+            "toy",
+            "cpu",
+        )
+
+    def ranked(self, kept: Kept, probe: Vectors) -> list[Candidate]:
+        """All subjects, nearest first."""
+        near = [
+            one
+            for name, member in kept.subjects.items()
+            if member.encodings
+            for one in self.places(name, member, probe)
+        ]
+        return sorted(near, key=self.place)
+
+    def places(self, name: str, member: Member, probe: Vectors) -> list[Candidate]:
+        """The candidates that a subject gives."""
+        return [self.nearest(name, member, probe)]
+
+    def nearest(self, name: str, member: Member, probe: Vectors) -> Candidate:
+        vectors = np.stack([vector for _, vector in member.encodings.values()])
+        distances = self.distances(vectors, probe)
+        best = int(distances.argmin())
+        return Candidate(name, str(list(member.encodings)[best]), float(distances[best]))
+
+    def distances(self, vectors: Vectors, probe: Vectors) -> Vectors:
+        return squared_l2(vectors, probe)
+
+    def place(self, one: Candidate) -> tuple[float, int]:
+        return one.distance, int(one.encoding_id)
+
+    def matches(self, distance: float, within: float) -> bool:
+        return distance <= within
+
+    def listed(self, near: Sequence[Candidate], limit: int) -> tuple[Candidate, ...]:
+        return tuple(near[:limit])
+
+    def truncated(self, matches: int, search: Search) -> bool:
+        return search.within is not None and matches > search.limit
+
+    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+        state = self.now()
+        member, gallery = state.member(gallery_id, subject_id), state.kept(gallery_id).gallery
+        self.check_encoder(gallery_id, gallery.active, encoder_digest)
+        checked = check_encodings(probes, gallery.active.dimension)
+        found = tuple((self.verified(subject_id, member, probe),) for probe in checked)
+        none: tuple[tuple[Candidate, ...], ...] = ((),) * len(found)
+        no = (False,) * len(found)
+        return Found(found, none, no, gallery.revision, gallery.subjects, gallery.encodings, True, "toy", "cpu")
+
+    def verified(self, subject_id: str, member: Member, probe: Vectors) -> Candidate:
+        return ToyStore.nearest(self, subject_id, member, probe)

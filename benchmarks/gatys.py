@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.report import table
 from oneglance_exporter.gatys.optimize import Result, optimize
 from oneglance_exporter.gatys.settings import GatysSettings
-from oneglance_exporter.stylizer.pictures import Rgb, read_picture
+from oneglance_exporter.perceptual.pictures import Rgb, read_picture
 from oneglance_exporter.stylizer.sheet import grid
 
 BETA, SIZE, EVALUATIONS, TIMED = 6e-4, 256, 100, 8

@@ -17,10 +17,11 @@ from PIL import Image
 
 from benchmarks.report import table
 from oneglance_exporter.data import read_photos
-from oneglance_exporter.gatys.objective import Objective
-from oneglance_exporter.gatys.vgg import load_loss_network
+from oneglance_exporter.perceptual.objective import Objective
+from oneglance_exporter.perceptual.pictures import Rgb, fitted, to_tensor
+from oneglance_exporter.perceptual.vgg import load_loss_network
 from oneglance_exporter.stylizer.measure import Deployed
-from oneglance_exporter.stylizer.pictures import Rgb, fitted, read_styles, to_tensor
+from oneglance_exporter.stylizer.styles import read_styles
 
 SIZE, EVALUATIONS, SCALED = 256, 50, 1e5
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from oneglance_exporter.gatys.layers import BLOCKS
-from oneglance_exporter.gatys.vgg import Identity, LossNetwork, Pooling
+from oneglance_exporter.perceptual.layers import BLOCKS
+from oneglance_exporter.perceptual.vgg import Identity, LossNetwork, Pooling
 
 CHANNELS = (4, 6, 8, 8, 8)
 

@@ -35,7 +35,7 @@ FORBIDDEN = {
     "index/oneglance_index": OURS - {"oneglance_core", "oneglance_index"} | {"grpc", "google", "onnxruntime", "torch", "onnx"},
     "exporter/oneglance_exporter": OURS - {"oneglance_core", "oneglance_exporter"} | {"grpc", "google", "faiss"},
     "server/oneglance_server": {"torch", "onnx", "oneglance_exporter", "oneglance_apps"},
-    "server/oneglance_server/service": {"grpc", "google", "oneglance", "oneglance_server.servicers", "oneglance_server.app", "oneglance_server.composition"},
+    "server/oneglance_server/service": {"grpc", "google", "oneglance", "oneglance_server.servicers", "oneglance_server.app", "oneglance_server.composition", "oneglance_index.LocalGalleries", "oneglance_index.local", "oneglance_index.store", "oneglance_index.search"},
     "server/oneglance_server/engines": {"grpc", "google", "oneglance", "oneglance_server.service", "oneglance_server.servicers", "oneglance_server.app", "oneglance_server.composition"},
     "server/oneglance_server/servicers": {"faiss", "onnxruntime", "oneglance_server.app", "oneglance_server.composition"},
     "apps/oneglance_apps": {"torch", "onnx", "faiss", "onnxruntime", "oneglance_exporter", "oneglance_index"},

@@ -5,7 +5,7 @@ ExporterError
 ├── DataError         a path, a picture or a set of pictures that can't be trained on or measured
 ├── RunError          a run folder that is missing, damaged, or belongs to other settings
 ├── WeightsError      weights to import that are missing, other than expected, or damaged
-├── DivergedError     an optimisation whose J isn't a number any more
+├── DivergedError     a training or an optimisation whose loss isn't a finite number any more
 └── ExportError       a graph that doesn't answer as the network it was made from
 
 A model folder that can't be read raises ``oneglance_core.manifests.ModelFolderError``. The CLI prints
@@ -38,6 +38,4 @@ class WeightsError(ExporterError):
 
 
 class DivergedError(ExporterError):
-    """Raised when J becomes NaN or infinite. ``best``: what was reached before that, if anything was."""
-
-    best: object | None = None
+    """Raised when a loss becomes, or stays, NaN or infinite."""

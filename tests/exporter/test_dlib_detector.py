@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from oneglance_exporter.errors import WeightsError
-from oneglance_exporter.imports.dat import BatchNorm, Convolution, Layer, MmodNet, Relu
+from oneglance_exporter.imports.dat_networks import BatchNorm, Convolution, Layer, MmodNet, Relu
 from oneglance_exporter.imports.dlib_detector import detector_model, detector_scores
 from oneglance_exporter.runtime import session_of
 

@@ -28,7 +28,9 @@ from oneglance_core.folder import MODEL_FILE, read_any_model_folder
 from oneglance_core.manifests import Calibration, ModelFolderError
 from oneglance_exporter import cli
 from oneglance_exporter.errors import ExporterError, SettingsError, WeightsError
-from oneglance_exporter.imports import dat, dlib_faces
+from oneglance_exporter.imports import dat_networks as nets
+from oneglance_exporter.imports import dlib_faces
+from oneglance_exporter.imports.dat_predictor import read_shape_predictor
 from oneglance_exporter.imports.dlib_encoder import encode_exactly, encoder_graph, parity_chips
 from oneglance_exporter.imports.dlib_faces import DETECTOR, ENCODER, LANDMARKS, WeightsFile, import_dlib_faces
 from oneglance_exporter.imports.dlib_landmarks import find_landmarks, landmarks_graph
@@ -225,9 +227,9 @@ def landmarks_file() -> bytes:
 
 
 READERS: dict[str, tuple[Callable[[bytes], Any], Callable[[], bytes]]] = {
-    "face": (dat.read_face_net, face_file),
-    "mmod": (dat.read_mmod_net, mmod_file),
-    "landmarks": (dat.read_shape_predictor, landmarks_file),
+    "face": (nets.read_face_net, face_file),
+    "mmod": (nets.read_mmod_net, mmod_file),
+    "landmarks": (read_shape_predictor, landmarks_file),
 }
 
 
@@ -252,26 +254,32 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 def test_numbers_come_back_as_written() -> None:
-    net = dat.read_face_net(face_file())
+    net = nets.read_face_net(face_file())
     assert (net.margin, net.distance_threshold, net.means) == (0.04, 0.6, (122.782, 117.001, 104.298))
     assert (net.rows, net.columns) == (ROWS, COLUMNS)
     kinds = [type(layer) for layer in net.layers]
-    assert kinds[:5] == [dat.Convolution, dat.Affine, dat.Relu, dat.Pool, dat.Tag]
-    assert kinds[-1] is dat.FullyConnected
+    assert kinds[:5] == [
+        nets.Convolution,
+        nets.Affine,
+        nets.Relu,
+        nets.Pool,
+        nets.Tag,
+    ]
+    assert kinds[-1] is nets.FullyConnected
     first = net.layers[0]
-    assert isinstance(first, dat.Convolution)
+    assert isinstance(first, nets.Convolution)
     assert (first.weight.shape, first.stride, first.padding) == ((WIDTH, 3, 7, 7), (2, 2), (0, 0))
     expected = np.random.default_rng(5).standard_normal(WIDTH * 3 * 49).astype(np.float32) / 7
     assert np.array_equal(first.weight.ravel(), expected)
 
-    mmod = dat.read_mmod_net(mmod_file())
+    mmod = nets.read_mmod_net(mmod_file())
     assert (mmod.window_width, mmod.window_height, mmod.nms_iou, mmod.nms_covered) == (20, 20, 0.33, 1)
     norm = mmod.layers[1]
-    assert isinstance(norm, dat.BatchNorm)
+    assert isinstance(norm, nets.BatchNorm)
     assert norm.eps == 1e-4
     assert not np.array_equal(norm.mean, norm.variance)
 
-    predictor = dat.read_shape_predictor(landmarks_file())
+    predictor = read_shape_predictor(landmarks_file())
     assert predictor.initial_shape.shape == (POINTS, 2)
     assert predictor.first.shape == predictor.threshold.shape == (CASCADES, TREES, SPLITS)
     assert predictor.leaves.shape == (CASCADES, TREES, SPLITS + 1, POINTS, 2)
@@ -283,7 +291,7 @@ def test_numbers_come_back_as_written() -> None:
 
 
 def test_the_encoder_graph_answers_as_the_network_layer_by_layer() -> None:
-    net = dat.read_face_net(face_file())
+    net = nets.read_face_net(face_file())
     chips = np.random.default_rng(0).integers(0, 256, (5, ROWS, COLUMNS, 3), dtype=np.uint8)
     graph = encoder_graph(net)
     assert graph == encoder_graph(net)
@@ -295,11 +303,11 @@ def test_the_encoder_graph_answers_as_the_network_layer_by_layer() -> None:
 
 def test_layers_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(WeightsError, match=f"{WIDTH + 1} channels after {WIDTH}"):
-        encoder_graph(dat.read_face_net(face_file(WIDTH + 1)))
-    net = dat.read_face_net(face_file())
+        encoder_graph(nets.read_face_net(face_file(WIDTH + 1)))
+    net = nets.read_face_net(face_file())
     for layers in (net.layers[:-1], net.layers[4:], net.layers[1:], (*net.layers, net.layers[-1]), ()):
         with pytest.raises(ExporterError):
-            encoder_graph(dat.FaceNet(0.04, 0.6, net.means, ROWS, COLUMNS, layers))
+            encoder_graph(nets.FaceNet(0.04, 0.6, net.means, ROWS, COLUMNS, layers))
 
 
 @settings(max_examples=40)
@@ -311,7 +319,7 @@ def test_layers_that_do_not_fit_together_are_refused() -> None:
 def test_the_landmarks_graph_answers_as_the_trees_one_by_one(
     seed: int, sizes: list[tuple[int, int]], boxes: list[tuple[int, int, int, int]]
 ) -> None:
-    predictor = dat.read_shape_predictor(landmarks_file())
+    predictor = read_shape_predictor(landmarks_file())
     rng = np.random.default_rng(seed)
     pictures = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
     begins = np.cumsum([0, *(picture.size for picture in pictures)])
@@ -329,7 +337,7 @@ def test_the_landmarks_graph_answers_as_the_trees_one_by_one(
 
 
 def test_boxes_that_are_no_numbers_do_not_read_beyond_the_pixels() -> None:
-    graph = landmarks_graph(dat.read_shape_predictor(landmarks_file()))
+    graph = landmarks_graph(read_shape_predictor(landmarks_file()))
     boxes = np.array([[np.nan] * 4, [np.inf] * 4, [-3e38, -3e38, 3e38, 3e38], [0, 0, 9, 9]], np.float32)
     inputs: dict[str, npt.NDArray[Any]] = {
         "pixels": np.zeros(100, np.uint8),
@@ -558,9 +566,9 @@ def test_a_changed_byte_in_real_weights_stops_the_command(
 @pytest.mark.parametrize(
     ("file", "read", "examples"),
     [
-        (ENCODER, dat.read_face_net, 60),
-        (DETECTOR, dat.read_mmod_net, 200),
-        (LANDMARKS, dat.read_shape_predictor, 8),
+        (ENCODER, nets.read_face_net, 60),
+        (DETECTOR, nets.read_mmod_net, 200),
+        (LANDMARKS, read_shape_predictor, 8),
     ],
     ids=lambda value: value.name if isinstance(value, WeightsFile) else "",
 )

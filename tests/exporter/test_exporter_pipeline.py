@@ -17,13 +17,14 @@ from oneglance_core.folder import read_model_folder
 from oneglance_core.measures import one_shot_error
 from oneglance_exporter.cli import main
 from oneglance_exporter.data import read_pictures
+from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.export import check_graph, parity_inputs
-from oneglance_exporter.encoder.network import INPUT, Encoder
-from oneglance_exporter.encoder.train import encode
+from oneglance_exporter.encoder.network import INPUT, Encoder, encode
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import encoder_of
-from oneglance_exporter.training import checkpoint as checkpoints
+from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE, Checkpoint, load, save
+from oneglance_exporter.training.log import LOG_FILE
 from tests.waiting import PATIENCE_SECONDS, until
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -135,20 +136,18 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     class Killed(Exception):
         pass
 
-    save = checkpoints.save
-
-    def save_and_die(run: Path, state: checkpoints.Checkpoint) -> None:
+    def save_and_die(run: Path, state: Checkpoint) -> None:
         save(run, state)
         if state.step == 3:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save", save_and_die)
+        patch.setattr("oneglance_exporter.training.driver.save", save_and_die)
         with pytest.raises(Killed):
             cli(*train_arguments(drawings_zip, tmp_path, steps=6))
-    assert checkpoints.load(tmp_path).step == 3
+    assert load(tmp_path, EncoderCheckpoint).step == 3
     assert cli("train", "encoder", "--out", tmp_path, "--resume") == 0
-    resumed, whole = checkpoints.load(tmp_path), checkpoints.load(small_run)
+    resumed, whole = load(tmp_path, EncoderCheckpoint), load(small_run, EncoderCheckpoint)
     assert resumed.step == whole.step == 6
     for name in ("model", "average"):
         a, b = getattr(resumed, name), getattr(whole, name)
@@ -169,14 +168,14 @@ def test_a_signal_ends_with_a_checkpoint_and_a_word_how_to_go_on(
         stderr=subprocess.PIPE,
         text=True,
     )
-    checkpoint = tmp_path / "run" / checkpoints.CHECKPOINT_FILE
+    checkpoint = tmp_path / "run" / CHECKPOINT_FILE
     until(lambda: checkpoint.exists() or process.poll() is not None)
     process.send_signal(stop)
     _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, errors
     assert "--resume" in errors
     assert "Traceback" not in errors
-    assert checkpoints.load(tmp_path / "run").step >= 1
+    assert load(tmp_path / "run", EncoderCheckpoint).step >= 1
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_as_another(
@@ -189,7 +188,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_as_another(
 
 
 def test_the_log_has_a_line_for_the_last_step(small_run: Path) -> None:
-    last = json.loads((small_run / checkpoints.LOG_FILE).read_text().splitlines()[-1])
+    last = json.loads((small_run / LOG_FILE).read_text().splitlines()[-1])
     assert last["step"] == 6
     assert last["done"] == 1
     assert last["active_triplets"] > 0
@@ -198,7 +197,7 @@ def test_the_log_has_a_line_for_the_last_step(small_run: Path) -> None:
 def test_validation_error_is_reported(tmp_path: Path, drawings_zip: Path, heldout_zip: Path, cli: Cli) -> None:
     arguments = [*train_arguments(drawings_zip, tmp_path, steps=2), "--validation", str(heldout_zip)]
     assert cli(*arguments) == 0
-    error = checkpoints.load(tmp_path).validation_error
+    error = load(tmp_path, EncoderCheckpoint).validation_error
     assert error is not None
     assert 0 < error < 1
 
@@ -207,8 +206,8 @@ def test_validation_error_is_reported(tmp_path: Path, drawings_zip: Path, heldou
 def test_a_damaged_checkpoint_is_named(
     tmp_path: Path, small_run: Path, cli: Cli, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
-    path = tmp_path / checkpoints.CHECKPOINT_FILE
-    content = (small_run / checkpoints.CHECKPOINT_FILE).read_bytes()
+    path = tmp_path / CHECKPOINT_FILE
+    content = (small_run / CHECKPOINT_FILE).read_bytes()
     if damage == "truncate":
         path.write_bytes(content[: len(content) // 2])
     elif damage == "garbage":

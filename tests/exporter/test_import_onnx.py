@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from oneglance_core.folder import read_model_folder
 from oneglance_core.manifests import EncoderManifest
+from oneglance_exporter.cli.import_onnx import add_parser
 from oneglance_exporter.errors import DataError, ExporterError, ExportError, SettingsError
-from oneglance_exporter.imports import onnx_options
 from oneglance_exporter.imports.alignments import arcface_alignment, dlib_alignment
 from oneglance_exporter.imports.onnx_file import import_onnx
 from oneglance_exporter.imports.onnx_settings import Contract
@@ -342,7 +342,7 @@ def test_the_command_line_knows_presets_and_their_exceptions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parser = argparse.ArgumentParser()
-    onnx_options.add_parser(parser.add_subparsers(), str)
+    add_parser(parser.add_subparsers())
     file, out = graph_file(tmp_path / "net.onnx"), tmp_path / "model"
     arguments = ["onnx", str(file), "--out", str(out), "--name", "n", "--license", "research only"]
 

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from oneglance_exporter.errors import DataError, DivergedError, SettingsError
+from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.gatys.animation import moments_of
 from oneglance_exporter.gatys.colors import gray, luma, with_luma
-from oneglance_exporter.gatys.layers import STYLE_LAYERS
 from oneglance_exporter.gatys.lbfgs import LBFGS
-from oneglance_exporter.gatys.objective import Objective
-from oneglance_exporter.gatys.optimize import Report, Result, optimize
+from oneglance_exporter.gatys.optimize import DescentDivergedError, DescentReport, Result, optimize
 from oneglance_exporter.gatys.settings import GatysSettings
-from oneglance_exporter.gatys.vgg import LossNetwork
-from oneglance_exporter.stylizer.pictures import Rgb, to_tensor
+from oneglance_exporter.perceptual.layers import STYLE_LAYERS
+from oneglance_exporter.perceptual.objective import Objective
+from oneglance_exporter.perceptual.pictures import Rgb, to_tensor
+from oneglance_exporter.perceptual.vgg import LossNetwork
 from tests.loss_networks import tiny
 
 
@@ -218,7 +218,7 @@ class Breaks(LossNetwork):
 
 
 def test_nan_ends_it_with_the_best_so_far() -> None:
-    with pytest.raises(DivergedError, match="J is nan at evaluation 8") as caught:
+    with pytest.raises(DescentDivergedError, match="J is nan at evaluation 8") as caught:
         made(Breaks(after=2 + 7))
     best = caught.value.best
     assert isinstance(best, Result)
@@ -228,13 +228,13 @@ def test_nan_ends_it_with_the_best_so_far() -> None:
 
 
 def test_nan_from_the_beginning_leaves_nothing() -> None:
-    with pytest.raises(DivergedError, match="J is nan at evaluation 1:") as caught:
+    with pytest.raises(DescentDivergedError, match="J is nan at evaluation 1:") as caught:
         made(Breaks(after=2))
     assert caught.value.best is None
 
 
 def test_it_stops_when_asked_and_reports_every_evaluation() -> None:
-    seen: list[Report] = []
+    seen: list[DescentReport] = []
     settings = GatysSettings(size=32, iterations=50, beta=1.0)
     result = optimize(photo(), painting(), settings, seen.append, network=tiny(), stopped=lambda: len(seen) == 4)
     assert result.stopped

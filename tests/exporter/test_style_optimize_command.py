@@ -19,10 +19,10 @@ from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, DivergedError
 from oneglance_exporter.gatys import optimize as gatys
 from oneglance_exporter.gatys.curve import Point, logged
-from oneglance_exporter.gatys.objective import Objective
-from oneglance_exporter.gatys.optimize import Report
-from oneglance_exporter.gatys.vgg import load_loss_network
-from oneglance_exporter.stylizer.pictures import read_picture, to_tensor
+from oneglance_exporter.gatys.optimize import DescentReport
+from oneglance_exporter.perceptual.objective import Objective
+from oneglance_exporter.perceptual.pictures import read_picture, to_tensor
+from oneglance_exporter.perceptual.vgg import load_loss_network
 from tests.loss_networks import tiny
 
 Run = Callable[..., int]
@@ -122,7 +122,7 @@ def test_it_replaces_what_was_there_and_leaves_nothing_else(small_network: None,
 def test_ctrl_c_writes_the_best_so_far(
     small_network: None, run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(progress: Progress, report: Report) -> None:
+    def interrupt(progress: Progress, report: DescentReport) -> None:
         if report.point.evaluation == 3:
             os.kill(os.getpid(), signal.SIGINT)
 

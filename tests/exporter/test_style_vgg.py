@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from oneglance_exporter.errors import SettingsError, WeightsError
-from oneglance_exporter.gatys import vgg
-from oneglance_exporter.gatys.layers import BLOCKS, CHANNELS, LAYERS, activations, least_side
-from oneglance_exporter.gatys.vgg import Pooling, load_loss_network
+from oneglance_exporter.perceptual import vgg
+from oneglance_exporter.perceptual.layers import BLOCKS, CHANNELS, LAYERS, activations, least_side
+from oneglance_exporter.perceptual.vgg import Pooling, load_loss_network
 from tests.loss_networks import convolutions, tiny
 
 MEAN, SCALE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's

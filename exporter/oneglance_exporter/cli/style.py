@@ -1,57 +1,16 @@
-"""``train stylizer``, ``export stylizer`` and ``style ...``: parse, call one function, print."""
+"""``style ...``: parse, call one function, print."""
 
 import argparse
 import dataclasses
 import json
-import shlex
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from oneglance_core.flags import add_flags, given_values
 from oneglance_core.ranges import within
 from oneglance_exporter.cli import style_optimize as optimize_command
-from oneglance_exporter.stylizer.settings import MEASURED_SIDE, StylizerSettings
-
-_TRAIN_EPILOG = """\
-from paintings to a served stylizer:
-
-  pip install 'oneglance[exporter,style]'
-  oneglance-exporter train stylizer --styles wave.jpg night.jpg --photos photos/ --out runs/style --seconds 7200
-  oneglance-exporter export stylizer --run runs/style --out models/style --name mine
-  oneglance serve --models models/style
-
-A style more, later; the others stay as they are, to the bit:
-
-  oneglance-exporter train stylizer --base runs/style --styles third.jpg --photos photos/ --out runs/more --seconds 900
-
-Where a picture is from and its terms, which the manifest hands on, can be told in a .toml given with --styles:
-
-  [[style]]
-  picture = "wave.jpg"
-  name = "wave"
-  title = "Katsushika Hokusai: The Great Wave off Kanagawa, 1831"
-  source = "where the picture is from"
-  license = "public domain"
-"""
-
-
-def add_training(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """``train stylizer``."""
-    stylizer = kinds.add_parser(
-        "stylizer",
-        help="one feed-forward network for several styles",
-        description="Train a stylizer: one network for all the styles, each of them a scale and a shift per channel.\n"
-        "Ctrl-C or a kill loses at most the time since the last checkpoint, which comes with a contact sheet in\n"
-        "RUN_DIR/sheets; --resume goes on.",
-        epilog=_TRAIN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    stylizer.add_argument("--out", required=True, metavar="RUN_DIR", help="where checkpoints, sheets and the log go")
-    stylizer.add_argument("--resume", action="store_true", help="go on with the training in RUN_DIR")
-    add_flags(stylizer, StylizerSettings)
-    stylizer.set_defaults(run_command=_train)
+from oneglance_exporter.stylizer.settings import MEASURED_SIDE
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -97,17 +56,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     evaluate.set_defaults(run_command=_evaluate)
 
 
-def export(options: argparse.Namespace) -> None:
-    """``export stylizer``."""
-    from oneglance_exporter.stylizer.export import export
-
-    manifest = export(Path(options.run), Path(options.out), options.name, options.description, options.license)
-    names = ", ".join(style.name for style in manifest.styles)
-    print(f"{options.out}: {manifest.name}, {len(manifest.styles)} styles ({names}), parity checked")
-
-
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_exporter.gatys.outputs import check_outputs, png, write
+    from oneglance_exporter.cli.outputs import check_outputs, png, write
     from oneglance_exporter.stylizer.measure import measure
 
     if options.sheet:
@@ -134,25 +84,3 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
         print(found)
     if options.sheet:  # after the numbers: should it fail, they are there
         write(options.sheet, png(np.asarray(found.sheet)))
-
-
-def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_core.progress import Progress
-    from oneglance_exporter.stylizer import train
-    from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE
-
-    given = given_values(options, StylizerSettings)
-    run = Path(options.out)
-    try:
-        with Progress("reading pictures", lasting=True) as progress:
-            if options.resume:
-                done = train.resume(run, given, progress.step)
-            else:
-                command = shlex.join(["oneglance-exporter", *arguments])
-                done = train.train(StylizerSettings(**given), run, command, progress.step)
-    except KeyboardInterrupt:
-        if (run / CHECKPOINT_FILE).is_file():  # not if it was stopped before the first step
-            again = shlex.join(["oneglance-exporter", "train", "stylizer", "--out", str(run), "--resume"])
-            print(f"stopped; go on with: {again}", file=sys.stderr)
-        raise
-    print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s; look at {run}/sheets")

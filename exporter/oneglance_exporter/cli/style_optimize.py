@@ -59,12 +59,11 @@ def add_parser(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_core.progress import Progress
-    from oneglance_exporter.errors import DivergedError
+    from oneglance_exporter.cli.outputs import check_outputs
     from oneglance_exporter.gatys.curve import logged
-    from oneglance_exporter.gatys.optimize import Report, Result, optimize
-    from oneglance_exporter.gatys.outputs import check_outputs
-    from oneglance_exporter.stylizer.pictures import read_picture
-    from oneglance_exporter.training.loop import stop_signals
+    from oneglance_exporter.gatys.optimize import DescentDivergedError, DescentReport, optimize
+    from oneglance_exporter.perceptual.pictures import read_picture
+    from oneglance_exporter.training.signals import stop_signals
 
     settings = GatysSettings(**given_values(options, GatysSettings))
     outputs: dict[str, tuple[Path, tuple[str, ...]]] = {"--out": (options.out, (".png",))}
@@ -77,13 +76,13 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
     try:
         with stop_signals() as stopped, logged(options.log) as log, Progress(lasting=True) as progress:
 
-            def report(step: Report) -> None:
+            def report(step: DescentReport) -> None:
                 log(step.point)
                 progress.step(step)
 
             result = optimize(content, style, settings, report, stopped=stopped)
-    except DivergedError as error:
-        if isinstance(error.best, Result):
+    except DescentDivergedError as error:
+        if error.best is not None:
             _write(error.best, options, settings)
         raise
     _write(result, options, settings)
@@ -92,8 +91,8 @@ def _optimize(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _write(result: "Result", options: argparse.Namespace, settings: GatysSettings) -> None:
+    from oneglance_exporter.cli.outputs import png, write
     from oneglance_exporter.gatys.animation import animation
-    from oneglance_exporter.gatys.outputs import png, write
 
     write(options.out, png(result.picture))
     if options.animation:

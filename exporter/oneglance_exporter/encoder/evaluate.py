@@ -1,4 +1,4 @@
-"""The figures that one encoder is judged by, all from one seed, on pictures it was not trained on."""
+"""Measure an encoder on pictures it was not trained on; every random choice follows from one seed."""
 
 from dataclasses import asdict, dataclass
 

@@ -21,12 +21,11 @@ from oneglance_core.folder import MANIFEST_FILE, write_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_core.manifests import EncoderManifest, OutputSpec, Parity
 from oneglance_core.sessions.checks import apart
-from oneglance_exporter.encoder.network import INPUT, INPUT_SIZE, Encoder
-from oneglance_exporter.encoder.train import encode
+from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
+from oneglance_exporter.encoder.network import INPUT, INPUT_SIZE, Encoder, encode
 from oneglance_exporter.errors import ExportError, RunError
 from oneglance_exporter.runtime import check_model, encoder_of
-from oneglance_exporter.training import checkpoint as checkpoints
-from oneglance_exporter.training.checkpoint import Checkpoint
+from oneglance_exporter.training.checkpoint import load, writing
 
 # Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 1e-4
@@ -43,10 +42,8 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     outside [a-z0-9._-].
     """
     check_out(out)
-    state = checkpoints.load(run)
-    model = Encoder(state.settings.dimension)
-    model.load_state_dict(state.average)
-    model.eval()
+    state = load(run, EncoderCheckpoint)
+    model = state.encoder()
     inputs = parity_inputs()
     manifest = EncoderManifest(
         name=name,
@@ -63,13 +60,13 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     graph = to_onnx(model, manifest.input.name, manifest.output.name)
     check_graph(graph, model)
     check_model(graph, manifest)
-    with checkpoints.writing(out):
+    with writing(out):
         write_model_folder(out, manifest, graph)
     return manifest
 
 
 def parity_inputs() -> npt.NDArray[np.uint8]:
-    """What the server runs before it trusts the graph: uint8 [7, 105, 105, 1].
+    """The inputs of the parity vectors, which a server runs before it serves the graph: uint8 [7, 105, 105, 1].
 
     Four invented characters, then a blank paper, a black one, and noise.
     """
@@ -79,8 +76,8 @@ def parity_inputs() -> npt.NDArray[np.uint8]:
     return np.stack([*drawings, blank, np.zeros_like(blank), noise])[..., None]
 
 
-def provenance(state: Checkpoint, model: torch.nn.Module) -> dict[str, object]:
-    """What the manifest tells of the training: the command, all settings, and what came of it."""
+def provenance(state: EncoderCheckpoint, model: torch.nn.Module) -> dict[str, object]:
+    """The manifest's ``training``: the command, all settings, and figures about the run."""
     return {
         "command": state.command,
         "settings": state.settings.model_dump(),
@@ -135,7 +132,7 @@ def traced(
         quiet.setLevel(level)
     if program is None:
         raise ExportError("torch.onnx.export returned no program")
-    # The tracer notes source files and lines of this machine at every node: nobody's business.
+    # The tracer writes paths of this machine's source files into every node.
     proto = program.model_proto
     for node in proto.graph.node:
         del node.metadata_props[:]

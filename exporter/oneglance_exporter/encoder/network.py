@@ -5,6 +5,8 @@ the served picture, uint8 [N, 105, 105, 1]; turning it into ink and shrinking it
 network, so the exported graph needs no preprocessing outside.
 """
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,3 +61,10 @@ class Encoder(nn.Module):
         # The epsilon is added under the root, so that no input can give a division by zero.
         unit: Tensor = encoding * torch.rsqrt((encoding * encoding).sum(dim=1, keepdim=True) + _EPSILON**2)
         return unit
+
+
+@torch.no_grad()
+def encode(model: Encoder, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Encode uint8 [N, 105, 105, 1] -> float32 [N, D] in blocks. Put the model in eval mode before."""
+    blocks = [model(torch.from_numpy(images[i : i + 256])).numpy() for i in range(0, len(images), 256)]
+    return np.concatenate(blocks)

@@ -1,4 +1,4 @@
-"""How a picture came to be: frames of the optimisation as an animation."""
+"""Pictures at several evaluations of the optimisation, as an animation."""
 
 import io
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from oneglance_exporter.stylizer.pictures import Rgb
+from oneglance_exporter.perceptual.pictures import Rgb
 
 _LONGEST_SIDE = 480  # pixels: animations are to be looked at in passing
 _FRAME_MS, _LAST_MS = 300, 2000

@@ -3,13 +3,12 @@
     G = noise, or the photo
     repeat: J(G) = alpha * J_content(C, G) + beta * J_style(S, G); G moves against dJ/dG
 
-What a picture file can hold is pixels in [0, 1], so G is clipped to that after every step: projected gradient descent.
-Pixels that are free to leave and are clipped in the end reach the same J on paper, but it is the J of no picture:
-clipped, it was eight times as much when we measured. What ``Result`` tells of its picture is measured once more on the
-8 bits that are written.
+The pixels of a picture file lie in [0, 1], so G is clipped to that after every step: projected gradient descent. If
+pixels may leave [0, 1] and are clipped only at the end, J of the clipped picture was eight times as large when we
+measured. ``Result.measured`` is J of the 8-bit picture that is written.
 
-A step is one evaluation of J and its gradient, L-BFGS's too. J doesn't fall with every one; so the best G is kept, not
-the last.
+A step is one evaluation of J and its gradient, with L-BFGS too. J doesn't fall in every step, so the best G is kept,
+not the last.
 
 Large pictures (Gatys et al. 2017, "Controlling Perceptual Factors in Neural Style Transfer", on high resolution): the
 receptive fields of the loss network don't grow with the picture, so strokes get small and evaluations dear; begin with
@@ -32,12 +31,12 @@ from oneglance_exporter.errors import DataError, DivergedError
 from oneglance_exporter.gatys.animation import moments_of
 from oneglance_exporter.gatys.colors import gray, luma, with_luma
 from oneglance_exporter.gatys.curve import Point
-from oneglance_exporter.gatys.layers import least_side
 from oneglance_exporter.gatys.lbfgs import LBFGS
-from oneglance_exporter.gatys.objective import Objective
 from oneglance_exporter.gatys.settings import GatysSettings
-from oneglance_exporter.gatys.vgg import Identity, LossNetwork, load_loss_network
-from oneglance_exporter.stylizer.pictures import Rgb, fitted, to_pictures, to_tensor
+from oneglance_exporter.perceptual.layers import least_side
+from oneglance_exporter.perceptual.objective import Objective
+from oneglance_exporter.perceptual.pictures import Rgb, fitted, to_pictures, to_tensor
+from oneglance_exporter.perceptual.vgg import Identity, LossNetwork, load_loss_network
 
 # Of [0, 1] that the first noise fills. The finest of it escapes J, by average pooling, and so stays in G: all of [0, 1]
 # comes to the same J, and to a visibly speckled picture.
@@ -55,7 +54,7 @@ class J:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an optimisation came to.
+    """The picture that an optimisation found, and how it got there.
 
     picture: uint8 [H, W, 3]. measured: J of that picture, by the loss network in fp32; with ``keep_colors`` of its
     luma. best: where in the curve it was found; their totals differ by the rounding to 8 bits (and with ``keep_colors``
@@ -74,8 +73,8 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """One evaluation, for ``Progress.step``. lowest: J so far at this size. evaluations: of how many."""
+class DescentReport:
+    """One evaluation, for ``Progress.step``. lowest: J so far at this size. evaluations: how many there will be."""
 
     point: Point
     lowest: float
@@ -93,11 +92,19 @@ class Report:
         )
 
 
+class DescentDivergedError(DivergedError):
+    """Raised when J becomes NaN or infinite. best: the best result before; None if there was no evaluation before."""
+
+    def __init__(self, message: str, best: Result | None) -> None:
+        super().__init__(message)
+        self.best = best
+
+
 def optimize(
     content: Rgb,
     style: Rgb,
     settings: GatysSettings,
-    report: Callable[[Report], None] = lambda report: None,
+    report: Callable[[DescentReport], None] = lambda report: None,
     *,
     network: LossNetwork | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -108,8 +115,8 @@ def optimize(
         report: called after every evaluation. network: instead of the one that ``settings`` name, with its own pooling.
             stopped: asked after every evaluation; True ends the work with the best G so far, at the size it has then.
 
-    Raises DataError for pictures too small for the layers, WeightsError for the loss network, and DivergedError, with
-    the best result so far, when J is NaN or infinite.
+    Raises DataError for pictures too small for the layers, WeightsError for the loss network, and
+    DescentDivergedError when J is NaN or infinite.
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -125,8 +132,7 @@ def optimize(
             if run.stopped:
                 break
     except DivergedError as error:
-        error.best = run.result(network) if run.curve else None
-        raise
+        raise DescentDivergedError(str(error), run.result(network) if run.curve else None) from error
     return run.result(network)
 
 
@@ -186,7 +192,9 @@ class _Problem:
 class _Descent:
     """The loop, level by level."""
 
-    def __init__(self, settings: GatysSettings, report: Callable[[Report], None], stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self, settings: GatysSettings, report: Callable[[DescentReport], None], stopped: Callable[[], bool]
+    ) -> None:
         self.curve: list[Point] = []
         self.stopped = False
         self._settings, self._report, self._asked = settings, report, stopped
@@ -227,7 +235,7 @@ class _Descent:
             fresh = stuck
 
     def _note(self, problem: _Problem, pixels: Tensor, j: J, lowest: float) -> None:
-        """Keep what this evaluation is worth, and report it. lowest: J at this size so far, this one included."""
+        """Keep G if it is the best so far, and report the evaluation. lowest: J at this size, this one included."""
         height, width = pixels.shape[2:]
         now = time.monotonic() - self._begun
         point = Point(len(self.curve) + 1, now, width, height, j.total, j.content, j.style)
@@ -236,7 +244,7 @@ class _Descent:
             self._best = point, pixels.clone(), problem
         if point.evaluation in self._moments:
             self._frames.append(problem.finished(pixels))
-        self._report(Report(point, lowest, self._settings.iterations))
+        self._report(DescentReport(point, lowest, self._settings.iterations))
 
     def result(self, network: LossNetwork) -> Result:
         """The best of the last level; ``network`` measures it."""

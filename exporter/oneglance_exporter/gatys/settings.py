@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from oneglance_core.flags import Flag
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.gatys.layers import CONTENT_LAYER, STYLE_LAYERS, activations, check_layers
+from oneglance_exporter.perceptual.layers import CONTENT_LAYER, STYLE_LAYERS, activations, check_layers
 from oneglance_exporter.settings import CommandSettings, OptionalPath
 
 LARGEST_SIDE = 4096  # pixels; such a square needs about 45 GB of memory

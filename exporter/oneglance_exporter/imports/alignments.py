@@ -1,4 +1,4 @@
-"""Where an encoder wants a face's landmarks to lie in its chip: templates for ``oneglance_core.folder.Alignment``."""
+"""Alignment templates: where the landmarks of a face must lie in an encoder's chip."""
 
 import numpy as np
 

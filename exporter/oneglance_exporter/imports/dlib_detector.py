@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from oneglance_core.manifests import DetectorManifest, NamedParity
 from oneglance_exporter.errors import WeightsError
-from oneglance_exporter.imports.dat import BatchNorm, Convolution, MmodNet, Relu
+from oneglance_exporter.imports.dat_networks import BatchNorm, Convolution, MmodNet, Relu
 from oneglance_exporter.imports.graph import Graph, value
 
 Weights = npt.NDArray[np.float64]

@@ -9,7 +9,16 @@ import numpy.typing as npt
 from onnx import TensorProto
 
 from oneglance_exporter.errors import WeightsError
-from oneglance_exporter.imports.dat import AddPrevious, Affine, Convolution, FaceNet, FullyConnected, Pool, Relu, Tag
+from oneglance_exporter.imports.dat_networks import (
+    AddPrevious,
+    Affine,
+    Convolution,
+    FaceNet,
+    FullyConnected,
+    Pool,
+    Relu,
+    Tag,
+)
 from oneglance_exporter.imports.graph import Graph, value
 
 Shape = tuple[int, int, int]  # channels, height, width

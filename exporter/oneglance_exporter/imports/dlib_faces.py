@@ -29,8 +29,9 @@ from oneglance_core.manifests import (
     Parity,
 )
 from oneglance_exporter.errors import SettingsError, WeightsError
-from oneglance_exporter.imports import dat
 from oneglance_exporter.imports.alignments import dlib_alignment
+from oneglance_exporter.imports.dat_networks import read_face_net, read_mmod_net
+from oneglance_exporter.imports.dat_predictor import read_shape_predictor
 from oneglance_exporter.imports.dlib_detector import detector_model
 from oneglance_exporter.imports.dlib_encoder import encode_exactly, encoder_graph, parity_chips
 from oneglance_exporter.imports.dlib_landmarks import find_landmarks, landmarks_graph, parity_faces
@@ -182,7 +183,7 @@ def _created() -> str:
 
 
 def _detector(data: bytes, common: dict[str, Any]) -> tuple[DetectorManifest, bytes]:
-    graph, manifest = detector_model(dat.read_mmod_net(data))
+    graph, manifest = detector_model(read_mmod_net(data))
     description = "Finds faces of about 80 pixels and more: dlib's mmod_human_face_detector."
     manifest = manifest.model_copy(update={"name": "faces-detector", "description": description, **common})
     check_model(graph, manifest)
@@ -190,7 +191,7 @@ def _detector(data: bytes, common: dict[str, Any]) -> tuple[DetectorManifest, by
 
 
 def _landmarks(data: bytes, common: dict[str, Any]) -> tuple[LandmarksManifest, bytes]:
-    predictor = dat.read_shape_predictor(data)
+    predictor = read_shape_predictor(data)
     graph = landmarks_graph(predictor)
     pixels, pictures, boxes = parity_faces()
     points = [
@@ -210,7 +211,7 @@ def _landmarks(data: bytes, common: dict[str, Any]) -> tuple[LandmarksManifest, 
 
 
 def _encoder(data: bytes, common: dict[str, Any]) -> tuple[EncoderManifest, bytes]:
-    net = dat.read_face_net(data)
+    net = read_face_net(data)
     graph = encoder_graph(net)
     chips = parity_chips(net.rows, net.columns)
     encodings = encode_exactly(net, chips)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from oneglance_exporter.imports.dat import ShapePredictor
+from oneglance_exporter.imports.dat_predictor import ShapePredictor
 from oneglance_exporter.imports.graph import Graph, value
 
 Floats = npt.NDArray[np.float32]

@@ -13,14 +13,14 @@ from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
 from oneglance_exporter.runtime import check_model, encoder_of
 
-Pictures = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.uint8]  # [N, H, W, C]
 
 LEAST_PICTURES = 16
 MOST_PICTURES = 200  # more hardly change the ranges, and cost time
 _BLOCK = 8
 
 
-def quantize(model: Path, out: Path, pictures: Pictures, described: str, name: str | None = None) -> EncoderManifest:
+def quantize(model: Path, out: Path, pictures: Images, described: str, name: str | None = None) -> EncoderManifest:
     """Write the encoder ``model`` in 8 bits as the model folder ``out``.
 
     pictures: uint8 [N, H, W, C] as the encoder takes them, N >= 16: they set the ranges of the activations; of more
@@ -73,5 +73,5 @@ def quantize(model: Path, out: Path, pictures: Pictures, described: str, name: s
     return manifest
 
 
-def _feeds(manifest: EncoderManifest, pictures: Pictures) -> list[dict[str, Pictures]]:
+def _feeds(manifest: EncoderManifest, pictures: Images) -> list[dict[str, Images]]:
     return [{manifest.input.name: pictures[i : i + _BLOCK]} for i in range(0, len(pictures), _BLOCK)]

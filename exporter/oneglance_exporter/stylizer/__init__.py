@@ -1,1 +1,1 @@
-"""Neural style transfer: Gatys' optimisation, and the feed-forward stylizer that people deploy."""
+"""The stylizer, one feed-forward network for several styles: its training, its export, and how good it is."""

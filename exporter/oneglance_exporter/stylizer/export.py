@@ -18,10 +18,9 @@ from oneglance_core.sessions.checks import apart
 from oneglance_exporter.encoder.export import check_out, traced
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import check_model, session_of
-from oneglance_exporter.stylizer import checkpoint as checkpoints
-from oneglance_exporter.stylizer.checkpoint import Checkpoint
+from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
 from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
-from oneglance_exporter.training import checkpoint as files
+from oneglance_exporter.training.checkpoint import load, writing
 
 # Of 0..255. Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 0.05
@@ -52,7 +51,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     else or can't be written; ExportError when the graph doesn't reproduce torch's output.
     """
     check_out(out)
-    state = checkpoints.load(run)
+    state = load(run, StylizerCheckpoint)
     stylizer = state.stylizer()
     served = Served(stylizer).eval()
     inputs = sample(stylizer, 2, 64, 48)
@@ -74,21 +73,24 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     graph = to_onnx(served)
     check_graph(graph, served)
     check_model(graph, manifest)
-    with files.writing(out):
+    with writing(out):
         write_model_folder(out, manifest, graph)
     return manifest
 
 
 def sample(stylizer: Stylizer, count: int, height: int, width: int) -> Arrays:
-    """Inputs for the graph: gradients, edges and noise in mixed styles; the first picture under its own moments alone,
-    the last under given ones alone."""
+    """Inputs for the graph: pictures with gradients, edges and noise, in mixed styles.
+
+    The first picture is normalised by its own moments alone, the last by given ones alone.
+    """
     random = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     pictures = np.stack([255 * x / width, 255 * y / height, 128 + 127 * np.sin(x / 3) * np.cos(y / 5)], -1)
     pictures = pictures + 60 * ((x + y) // 8 % 2)[..., None] + random.normal(0, 8, (count, height, width, 3))
     images = pictures.clip(0, 255).astype(np.uint8)
     weights = random.dirichlet(np.ones(stylizer.styles), count).astype(np.float32)
-    # Given moments near a picture's own, as tiles and frames have them: others blow the kernels' differences up.
+    # Moments near the picture's own, as those of tiles and frames are. With others, the small differences between two
+    # implementations of a kernel would grow large.
     measured = Moments()
     with torch.no_grad():
         stylizer(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(weights), measured)
@@ -133,8 +135,8 @@ def check_graph(graph: bytes, served: Served) -> None:
                 raise ExportError(f"the graph's {key} differs from torch's at {count} x {height} x {width}: {wrong}")
 
 
-def provenance(state: Checkpoint, stylizer: Stylizer) -> dict[str, object]:
-    """What the manifest tells of the training: the command, all settings, and what came of it."""
+def provenance(state: StylizerCheckpoint, stylizer: Stylizer) -> dict[str, object]:
+    """The manifest's ``training``: the command, all settings, and figures about the run."""
     return {
         "command": state.command,
         "settings": state.settings.model_dump(),

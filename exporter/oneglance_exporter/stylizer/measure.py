@@ -1,13 +1,13 @@
-"""What a stylizer is worth, on photos it never saw: J against the textbook's, the photo's own, and how calm it is.
+"""Measure a stylizer on photos that it wasn't trained on: J, and how much its pictures change when the photo does.
 
-Of each style and photo
+For each style and photo:
 
 * J of the network's picture, by the loss network and with the alpha, beta and style picture it was trained with;
 * J of the photo itself, and, if asked for, J of Gatys' optimisation after so many evaluations from noise;
 * shift: RMSE, of [0, 1], between the pictures of two crops of the photo 4 pixels apart, where both show the same;
-* gain: by how much small noise on the photo grows: RMSE of the pictures by RMSE of the noise.
+* gain: how much small noise on the photo grows: RMSE between the pictures, divided by RMSE of the noise.
 
-The network is run as it is deployed: by ONNX Runtime, in 8-bit pictures.
+The network is run as a server runs it: by ONNX Runtime, on 8-bit pictures and to 8-bit pictures.
 """
 
 import hashlib
@@ -25,15 +25,16 @@ from oneglance_core.folder import read_any_model_folder
 from oneglance_core.manifests import Arrays, StylizerManifest
 from oneglance_exporter.data import read_photos
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.gatys.objective import Objective, Terms
 from oneglance_exporter.gatys.optimize import optimize
 from oneglance_exporter.gatys.settings import GatysSettings
-from oneglance_exporter.gatys.vgg import load_loss_network
+from oneglance_exporter.perceptual.objective import Objective, Terms
+from oneglance_exporter.perceptual.pictures import Rgb, read_picture, to_tensor
+from oneglance_exporter.perceptual.vgg import load_loss_network
 from oneglance_exporter.runtime import session_of
-from oneglance_exporter.stylizer.pictures import Rgb, read_picture, read_styles, to_tensor
 from oneglance_exporter.stylizer.settings import MEASURED_SIDE
 from oneglance_exporter.stylizer.sheet import grid
-from oneglance_exporter.training import checkpoint as files
+from oneglance_exporter.stylizer.styles import read_styles
+from oneglance_exporter.training.checkpoint import writing
 
 _SHIFT = 4  # pixels
 _NOISE = 4  # standard deviation, of 0..255
@@ -66,8 +67,8 @@ class Deployed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Training:
-    """What a stylizer's manifest tells of the J it was trained on."""
+class _TrainedWith:
+    """The J that a stylizer was trained with, from its manifest. sha256: of the loss network."""
 
     style_size: int
     alpha: float
@@ -75,7 +76,7 @@ class _Training:
     sha256: str
 
     @classmethod
-    def of(cls, manifest: StylizerManifest, where: Path) -> "_Training":
+    def of(cls, manifest: StylizerManifest, where: Path) -> "_TrainedWith":
         told = manifest.training
         try:
             settings, network = told["settings"], told["loss_network"]
@@ -88,8 +89,8 @@ class _Training:
 
 
 @dataclass(frozen=True, slots=True)
-class J:
-    """J and its weighted parts."""
+class WeightedJ:
+    """J and its parts as they are weighted in it: total = content + style."""
 
     total: float
     content: float
@@ -98,13 +99,16 @@ class J:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One style on one photo. ``gatys`` is None when it wasn't run."""
+    """One style on one photo; photo: its number. net: J of the stylizer's picture. untouched: J of the photo itself.
+
+    gatys: J of Gatys' picture; None when it wasn't made. shift: RMSE in [0, 1]. gain: a ratio.
+    """
 
     style: str
     photo: int
-    net: J
-    untouched: J
-    gatys: J | None
+    net: WeightedJ
+    untouched: WeightedJ
+    gatys: WeightedJ | None
     shift: float
     gain: float
 
@@ -168,7 +172,7 @@ def measure(
     """
     torch.set_num_threads(threads)
     net = Deployed(model, threads)
-    training = _Training.of(net.manifest, model)
+    training = _TrainedWith.of(net.manifest, model)
     pictures = read_styles(styles, training.style_size)
     unknown = {picture.style.name for picture in pictures} - {style.name for style in net.manifest.styles}
     if unknown:
@@ -177,7 +181,7 @@ def measure(
     if network.identity.sha256 != training.sha256:
         raise SettingsError(f"{model} was trained by another loss network, SHA-256 {training.sha256}")
     if references is not None:
-        with files.writing(references):
+        with writing(references):
             references.mkdir(parents=True, exist_ok=True)
     rows: list[Measured] = []
     seen = [_pair(photo, size, net.manifest.multiple) for photo in read_photos(photos, 64, _PHOTO_PIXELS)]
@@ -190,7 +194,9 @@ def measure(
             stylized = net(pair, weights)
             content = objective.content_of(to_tensor(pair[0]))
 
-            def j(shown: Rgb, objective: Objective = objective, content: Any = content, style: Any = style) -> J:
+            def j(
+                shown: Rgb, objective: Objective = objective, content: Any = content, style: Any = style
+            ) -> WeightedJ:
                 with torch.no_grad():
                     return _j(objective, objective.terms(to_tensor(shown), content, style))
 
@@ -234,7 +240,7 @@ def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, th
     )
     made = optimize(photo, style, settings, network=objective.network).picture
     if kept is not None:
-        with files.writing(kept.parent):
+        with writing(kept.parent):
             Image.fromarray(made).save(kept)
     return made
 
@@ -263,9 +269,9 @@ def _shown(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _j(objective: Objective, terms: Terms) -> J:
+def _j(objective: Objective, terms: Terms) -> WeightedJ:
     content, style = objective.alpha * terms.content.item(), objective.beta * terms.style.item()
-    return J(terms.total.item(), content, style)
+    return WeightedJ(terms.total.item(), content, style)
 
 
 def _medians(name: str, rows: list[Measured]) -> dict[str, Any]:

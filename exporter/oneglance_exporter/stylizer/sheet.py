@@ -1,12 +1,12 @@
-"""Contact sheets: photos by styles, for the eye."""
+"""Contact sheets: pictures in a grid, a row per photo and a column per style."""
 
 from collections.abc import Sequence
 
 import torch
 from PIL import Image, ImageDraw
 
+from oneglance_exporter.perceptual.pictures import Rgb, to_pictures, to_tensor
 from oneglance_exporter.stylizer.network import Stylizer
-from oneglance_exporter.stylizer.pictures import Rgb, to_pictures, to_tensor
 
 _GAP, _HEAD = 6, 18  # pixels
 

@@ -1,0 +1,1 @@
+"""What all trainings share: the loop, the checkpoint, the log, the stop signals. ``driver`` is the place to begin."""

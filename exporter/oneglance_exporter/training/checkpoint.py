@@ -1,59 +1,111 @@
-"""The run folder: where a training keeps what it needs to go on, whenever it was stopped.
+"""A checkpoint: the file from which a training goes on, whenever and however it was stopped.
 
-    checkpoint.pt   settings, step, weights, their moving average, the optimizer; replaced as a whole
-    log.jsonl       one line per report: step, loss, active triplets, validation error
-
-No random state is kept: every batch is a function of (seed, step).
+It is ``checkpoint.pt`` in the run folder, replaced as a whole. No random state is in it: every batch is a function of
+(seed, step), so a resumed run takes the batches that an uninterrupted one would have taken.
 """
 
+import copy
 import dataclasses
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
+from torch import nn
 
 from oneglance_core.files import replacing
-from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import RunError, SettingsError
+from oneglance_exporter.training.settings import TrainingSettings
 
 CHECKPOINT_FILE = "checkpoint.pt"
-LOG_FILE = "log.jsonl"
-_FORMAT = "oneglance-run/1"
 State = dict[str, Any]
 
 
 @dataclass
 class Checkpoint:
-    """A training between two steps. ``average`` is the encoder to export."""
+    """A training between two steps. Each kind of training has its own class, which adds fields.
 
-    settings: TrainSettings
+    FORMAT: written into the file; a file of another format is refused. SETTINGS: the class of ``settings``.
+    FREE: the settings that may be changed when a run is resumed.
+    command: the command line that began the run. step: steps done. elapsed_seconds: time spent on them, over all
+    resumptions. model, average, optimizer: state dicts; ``average`` has the moving average of the weights, which is
+    what is exported.
+    """
+
+    FORMAT: ClassVar[str]
+    SETTINGS: ClassVar[type[TrainingSettings]]
+    FREE: ClassVar[frozenset[str]]
+
+    settings: TrainingSettings
     command: str
     step: int
     elapsed_seconds: float
     model: State
     average: State
     optimizer: State
-    validation_error: float | None = None
+
+    @classmethod
+    def first(
+        cls, settings: TrainingSettings, command: str, model: nn.Module, optimizer: torch.optim.Optimizer, **own: Any
+    ) -> Self:
+        """The checkpoint before the first step. own: the fields that this class adds."""
+        return cls(
+            settings=settings,
+            command=command,
+            step=0,
+            elapsed_seconds=0.0,
+            model=model.state_dict(),
+            average=copy.deepcopy(model.state_dict()),
+            optimizer=optimizer.state_dict(),
+            **own,
+        )
+
+    def content(self) -> State:
+        """The fields as ``torch.load(weights_only=True)`` accepts them: tensors, numbers, texts and collections."""
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**content, "settings": self.settings.model_dump()}
+
+    @classmethod
+    def of(cls, content: State) -> Self:
+        """From what ``content`` returned. Raises TypeError, KeyError, ValueError or SettingsError for
+        anything else."""
+        return cls(**{**content, "settings": cls.SETTINGS(**content["settings"])})
+
+
+C = TypeVar("C", bound=Checkpoint)
 
 
 def save(run: Path, checkpoint: Checkpoint) -> None:
-    """Replace the run's checkpoint so that a kill at any moment leaves the old or the new one."""
-    content = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
-    content["settings"] = checkpoint.settings.model_dump()
-    write(run, _FORMAT, content)
+    """Replace the run's checkpoint. A kill at any moment leaves the old one or the new one. Raises RunError."""
+    write(run, checkpoint.FORMAT, checkpoint.content())
 
 
-def load(run: Path) -> Checkpoint:
-    """Read a run's checkpoint. Raises RunError when it is missing or damaged."""
-    content = read(run, _FORMAT)
+def load(run: Path, kind: type[C]) -> C:
+    """Read a run's checkpoint. Raises RunError when it is missing, damaged, or another kind of training's."""
+    content = read(run, kind.FORMAT)
     try:
-        return Checkpoint(settings=TrainSettings(**content.pop("settings")), **content)
-    except (KeyError, TypeError, ValueError, SettingsError) as error:
+        return kind.of(content)
+    except (KeyError, TypeError, ValueError, AttributeError, SettingsError) as error:
         raise RunError(f"{run / CHECKPOINT_FILE}: damaged checkpoint: {error}") from error
+
+
+def load_to_resume(run: Path, kind: type[C], changed: Mapping[str, object]) -> C:
+    """Read a run's checkpoint, with the settings in ``changed`` replaced.
+
+    Raises RunError as ``load``, and SettingsError, naming the setting, when one is changed that isn't free.
+    """
+    checkpoint = load(run, kind)
+    checkpoint.settings = checkpoint.settings.resumed(changed, kind.FREE)
+    return checkpoint
+
+
+def check_new(run: Path) -> None:
+    """Raise RunError when ``run`` has a checkpoint already."""
+    if (run / CHECKPOINT_FILE).exists():
+        raise RunError(f"{run}: holds a training already; go on with --resume, or choose another --out")
 
 
 def write(run: Path, format: str, content: State) -> None:

@@ -1,4 +1,4 @@
-"""What every training is told: when to stop, in what precision, from which seed."""
+"""The settings that every kind of training has: when to stop, in what precision, from which seed."""
 
 from collections.abc import Mapping, Set
 from typing import Literal, Self
@@ -11,6 +11,10 @@ from oneglance_exporter.settings import CommandSettings
 
 
 class TrainingSettings(CommandSettings):
+    """Those of every training. Each kind states its own defaults of ``learning_rate`` and ``checkpoint_seconds``."""
+
+    learning_rate: float
+    checkpoint_seconds: float
     steps: int | None = Field(None, ge=1, description="stop after so many batches")
     seconds: float | None = Field(None, gt=0, description="stop after so many seconds of training (without --steps)")
     average: float = Field(

@@ -39,10 +39,11 @@ def load_index(
         raise StoreDamaged(
             data_dir, f"gallery {gallery.id!r} counts {gallery.encodings} encodings, holds {checksum.encodings}"
         )
+    subject_ids = queries.subject_ids(db, stored.place.number)
     reason = ""
     record = queries.snapshot_record(db, stored.place.generation)
     if record is not None:
-        loader = _Loader(db, stored, make(gallery), progress, "snapshot", "")
+        loader = _Loader(db, stored, make(gallery), subject_ids, progress, "snapshot", "")
         try:
             loader.add_snapshot(snapshot.path_of(data_dir, stored.place.generation, record.revision), record)
             loader.add_since(record.revision)
@@ -51,7 +52,8 @@ def load_index(
             reason = "the snapshot and what came since don't add up to the store"
         except SnapshotUnusable as error:
             reason = str(error)
-    loader = _Loader(db, stored, make(gallery), progress, "store" if gallery.encodings else "empty", reason)
+    source = "store" if gallery.encodings else "empty"
+    loader = _Loader(db, stored, make(gallery), subject_ids, progress, source, reason)
     loader.add_since(-1)
     if loader.index.checksum() != checksum:
         raise StoreDamaged(data_dir, f"the encodings of gallery {gallery.id!r} contradict their index")
@@ -66,6 +68,7 @@ class _Loader:
         db: sqlite3.Connection,
         stored: Stored,
         index: GalleryIndex,
+        subject_ids: dict[int, str],
         progress: Progress,
         source: str,
         reason: str,
@@ -76,7 +79,7 @@ class _Loader:
         self._progress = progress
         self._source = (source, reason)
         self._done = 0
-        index.load(stored.gallery.revision, queries.subject_ids(db, stored.place.number), stored.gallery.encodings)
+        index.load(stored.gallery.revision, subject_ids, stored.gallery.encodings)
 
     def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
         """The encodings of the snapshot that weren't deleted since. Raises SnapshotUnusable."""

@@ -47,7 +47,6 @@ def write(path: Path, frozen: Frozen, dimension: int) -> SnapshotRecord:
         path.parent.mkdir(exist_ok=True, mode=0o700)
         with replacing(path) as fresh, fresh.open("w+b") as file:
             _write_blocks(file, frozen, dimension)
-            file.flush()
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256")

@@ -253,7 +253,8 @@ def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
 
 
 def subject_ids(db: sqlite3.Connection, gallery: int) -> dict[int, str]:
-    rows = db.execute("SELECT number, id FROM subjects WHERE gallery = ?", (gallery,)).fetchall()
+    # One by one: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
+    rows = db.execute("SELECT number, id FROM subjects WHERE gallery = ?", (gallery,))
     return {row["number"]: row["id"] for row in rows}
 
 

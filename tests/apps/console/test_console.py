@@ -154,7 +154,7 @@ def test_a_threshold_set_by_hand_moves_every_mark(page: Any, fake: FakeServer) -
     expect(page.locator(".threshold .refusal").first).to_contain_text("Type a τ first")
     page.get_by_label("τ, squared L2").fill("-1")  # refused in words, not changed to 0
     page.get_by_role("button", name="Set by hand").click()
-    expect(page.locator(".threshold .refusal").first).to_contain_text("must be finite and >= 0")
+    expect(page.locator(".threshold .refusal").first).to_contain_text("Must be finite and >= 0")
     expect(page.locator(".figure")).to_have_text("τ 0.3600")
     page.get_by_label("τ, squared L2").fill("0.01")
     page.get_by_role("button", name="Set by hand").click()

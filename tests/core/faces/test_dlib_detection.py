@@ -17,7 +17,7 @@ Detector = tuple[Score, DetectorManifest]
 @pytest.fixture(scope="module")
 def detector(weights: Path) -> Detector:
     pytest.importorskip("onnx")
-    from oneglance_exporter.imports.dat import read_mmod_net
+    from oneglance_exporter.imports.dat_networks import read_mmod_net
     from oneglance_exporter.imports.dlib_detector import detector_model
     from oneglance_exporter.runtime import session_of
 

@@ -1,12 +1,11 @@
-"""``oneglance-exporter import onnx``: its options, and what they mean to ``imports.onnx_file``."""
+"""``import onnx``: parse, call one function, print."""
 
 import argparse
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from oneglance_core.flags import add_flags, given_values
+from oneglance_exporter.cli.options import model_name
 from oneglance_exporter.imports.onnx_settings import PRESETS, OnnxSettings
 
 _EPILOG = """\
@@ -25,9 +24,9 @@ nothing of the contract itself: a network given bgr for rgb still answers. Measu
 """
 
 
-def add_parser(kinds: Any, name: Callable[[str], str]) -> None:
-    """Add ``onnx`` to ``kinds``, the sub-commands of ``import``; ``name`` checks a model's name."""
-    parser = kinds.add_parser(
+def add_parser(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """``onnx``, a kind of ``import``."""
+    parser = sources.add_parser(
         "onnx",
         help="any other encoder, from its ONNX file",
         description="Write an encoder that others trained as a model folder, given what it wants of its input.",
@@ -36,15 +35,15 @@ def add_parser(kinds: Any, name: Callable[[str], str]) -> None:
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the ONNX file; weights beside it are taken in")
     parser.add_argument("--out", required=True, type=Path, metavar="MODEL_DIR", help="replaced if it is there")
-    parser.add_argument("--name", required=True, type=name, help="as clients will know it: a-z 0-9 . _ -")
+    parser.add_argument("--name", required=True, type=model_name, help="as clients will know it: a-z 0-9 . _ -")
     parser.add_argument("--license", required=True, help="of the weights; many face encoders are for research only")
     parser.add_argument("--description", default="", help="one sentence for people")
     parser.add_argument("--preset", choices=tuple(PRESETS), help="see below")
     add_flags(parser, OnnxSettings)
-    parser.set_defaults(run_command=run)
+    parser.set_defaults(run_command=_import_onnx)
 
 
-def run(options: argparse.Namespace, arguments: list[str]) -> None:
+def _import_onnx(options: argparse.Namespace, arguments: list[str]) -> None:
     """Import, and say what was written. Raises ExporterError."""
     from oneglance_exporter.imports.alignments import arcface_alignment, dlib_alignment
     from oneglance_exporter.imports.onnx_file import import_onnx

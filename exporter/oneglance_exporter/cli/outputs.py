@@ -1,4 +1,4 @@
-"""The files that a command writes: refused before the work if they can't be, replaced as a whole after it."""
+"""The files that a command writes: checked before the work, replaced as a whole after it."""
 
 import io
 import tempfile
@@ -9,7 +9,7 @@ from PIL import Image
 
 from oneglance_core.files import replacing
 from oneglance_exporter.errors import DataError, SettingsError
-from oneglance_exporter.stylizer.pictures import Rgb
+from oneglance_exporter.perceptual.pictures import Rgb
 
 
 def check_outputs(outputs: Mapping[str, tuple[Path, Sequence[str]]], inputs: Sequence[Path]) -> None:

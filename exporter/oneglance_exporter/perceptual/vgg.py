@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from oneglance_exporter.errors import WeightsError
-from oneglance_exporter.gatys.layers import BLOCKS, CHANNELS, check_layers
+from oneglance_exporter.perceptual.layers import BLOCKS, CHANNELS, check_layers
 
 Pooling = Literal["average", "max"]
 

@@ -1,4 +1,4 @@
-"""VGG19's layers by name, and those that J compares. No torch: the command line reads this file."""
+"""VGG19's layers by name and size, and those that J compares. Without torch: the command line imports this file."""
 
 from collections.abc import Iterable
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from oneglance_exporter.errors import SettingsError
-from oneglance_exporter.gatys.layers import CONTENT_LAYER, STYLE_LAYERS, check_layers
-from oneglance_exporter.gatys.vgg import LossNetwork
+from oneglance_exporter.perceptual.layers import CONTENT_LAYER, STYLE_LAYERS, check_layers
+from oneglance_exporter.perceptual.vgg import LossNetwork
 
 Normalisation = Literal["half", "size"]
 

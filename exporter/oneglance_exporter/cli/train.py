@@ -1,0 +1,125 @@
+"""``train encoder`` and ``train stylizer``: parse, train or resume, print."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oneglance_core.flags import add_flags, given_values
+from oneglance_exporter.encoder.settings import TrainSettings
+from oneglance_exporter.errors import SettingsError
+from oneglance_exporter.stylizer.settings import StylizerSettings
+
+if TYPE_CHECKING:
+    from oneglance_exporter.training.checkpoint import Checkpoint
+    from oneglance_exporter.training.driver import StepReport
+
+_STYLIZER_EPILOG = """\
+from paintings to a served stylizer:
+
+  pip install 'oneglance[exporter,style]'
+  oneglance-exporter train stylizer --styles wave.jpg night.jpg --photos photos/ --out runs/style --seconds 7200
+  oneglance-exporter export stylizer --run runs/style --out models/style --name mine
+  oneglance serve --models models/style
+
+A style more, later; the others stay as they are, to the bit:
+
+  oneglance-exporter train stylizer --base runs/style --styles third.jpg --photos photos/ --out runs/more --seconds 900
+
+Where a picture is from and its terms, which the manifest hands on, can be told in a .toml given with --styles:
+
+  [[style]]
+  picture = "wave.jpg"
+  name = "wave"
+  title = "Katsushika Hokusai: The Great Wave off Kanagawa, 1831"
+  source = "where the picture is from"
+  license = "public domain"
+"""
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """``train encoder`` and ``train stylizer``."""
+    trainer = commands.add_parser("train", help="train a network from labelled pictures")
+    kinds = trainer.add_subparsers(required=True, metavar="KIND")
+    encoder = kinds.add_parser(
+        "encoder",
+        help="a Siamese encoder, by the triplet loss",
+        description="Train an encoder with semi-hard triplets. Ctrl-C or a kill loses at most the time since "
+        "the last checkpoint; --resume goes on.",
+    )
+    _add_run(encoder, TrainSettings, "where checkpoints and the log go")
+    encoder.set_defaults(run_command=_train_encoder)
+    stylizer = kinds.add_parser(
+        "stylizer",
+        help="one feed-forward network for several styles",
+        description="Train a stylizer: one network for all the styles, each of them a scale and a shift per channel.\n"
+        "Ctrl-C or a kill loses at most the time since the last checkpoint, which comes with a contact sheet in\n"
+        "RUN_DIR/sheets; --resume goes on.",
+        epilog=_STYLIZER_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_run(stylizer, StylizerSettings, "where checkpoints, sheets and the log go")
+    stylizer.set_defaults(run_command=_train_stylizer)
+
+
+def _add_run(parser: argparse.ArgumentParser, settings: type[Any], out: str) -> None:
+    parser.add_argument("--out", required=True, metavar="RUN_DIR", help=out)
+    parser.add_argument("--resume", action="store_true", help="go on with the training in RUN_DIR")
+    add_flags(parser, settings)
+
+
+def _train_encoder(options: argparse.Namespace, arguments: list[str]) -> None:
+    from oneglance_exporter.encoder import train
+
+    given, run = given_values(options, TrainSettings), Path(options.out)
+
+    def begin(report: "Report") -> "Checkpoint":
+        if not given.get("data"):
+            raise SettingsError("say what to learn from: --data")
+        return train.train(TrainSettings(**given), run, _shown(arguments), report)
+
+    done = _drive("encoder", options, begin, lambda report: train.resume(run, given, report))
+    print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s")
+
+
+def _train_stylizer(options: argparse.Namespace, arguments: list[str]) -> None:
+    from oneglance_exporter.stylizer import train
+
+    given, run = given_values(options, StylizerSettings), Path(options.out)
+    done = _drive(
+        "stylizer",
+        options,
+        lambda report: train.train(StylizerSettings(**given), run, _shown(arguments), report),
+        lambda report: train.resume(run, given, report),
+    )
+    print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s; look at {run}/sheets")
+
+
+Report = Callable[["StepReport[Any]"], None]
+
+
+def _drive(
+    kind: str,
+    options: argparse.Namespace,
+    begin: Callable[[Report], "Checkpoint"],
+    resume: Callable[[Report], "Checkpoint"],
+) -> "Checkpoint":
+    """Begin or resume, whichever the user wants, under a progress bar; when stopped, tell how to go on."""
+    from oneglance_core.progress import Progress
+    from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE
+
+    try:
+        with Progress("reading pictures", lasting=True) as progress:
+            return (resume if options.resume else begin)(progress.step)
+    except KeyboardInterrupt:
+        if (Path(options.out) / CHECKPOINT_FILE).is_file():  # not if it was stopped before the first step
+            again = _shown(["train", kind, "--out", options.out, "--resume"])
+            print(f"stopped; go on with: {again}", file=sys.stderr)
+        raise
+
+
+def _shown(arguments: list[str]) -> str:
+    """The command line, as a shell takes it."""
+    return shlex.join(["oneglance-exporter", *arguments])

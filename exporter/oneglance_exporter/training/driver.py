@@ -1,0 +1,200 @@
+"""The training loop, the same for every kind of network.
+
+The driver owns the clock, the stop signals, the learning rate, the moving average of the weights, the log, the
+checkpoints and the progress reports. A kind of training supplies a ``Training``: its network, its optimizer and
+``step``.
+
+A run can be stopped at any moment by Ctrl-C, SIGTERM or kill -9, and resumed. With ``--steps`` a resumed run ends with
+exactly the weights of an uninterrupted one. With ``--seconds`` it doesn't, since the clock decides how many steps fit.
+
+The run folder:
+
+    checkpoint.pt   all that is needed to go on (``training.checkpoint``)
+    log.jsonl       a line for every 20th step and the last: step, done, elapsed_seconds and the training's figures
+"""
+
+import dataclasses
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from oneglance_exporter.errors import DivergedError
+from oneglance_exporter.training.checkpoint import C, save
+from oneglance_exporter.training.log import RunLog
+from oneglance_exporter.training.signals import stop_signals
+
+_WARMUP = 0.02  # share of the training in which the learning rate rises from 0
+_LOG_STEPS = 20
+
+
+class Figures(Protocol):
+    """Numbers about one step: a dataclass, whose fields go to the log, and whose ``str`` is shown to the user."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+F = TypeVar("F", bound=Figures)
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport(Generic[F]):
+    """A step that was done, for ``Progress.step`` and for the log.
+
+    step: how many are done. done: the share of the training, in [0, 1].
+    """
+
+    step: int
+    done: float
+    elapsed_seconds: float
+    figures: F
+
+    def __str__(self) -> str:
+        return f"step {self.step}  {self.figures}  {self.step / max(self.elapsed_seconds, 1e-9):.2f} steps/s"
+
+    def line(self) -> dict[str, object]:
+        """The line of the log."""
+        times = {"step": self.step, "done": self.done, "elapsed_seconds": self.elapsed_seconds}
+        return {**times, **dataclasses.asdict(self.figures)}
+
+
+class Training(ABC, Generic[C, F]):
+    """One kind of training: what the driver doesn't know.
+
+    checkpoint: where the training begins; the driver keeps it up to date, except for the fields that its class adds:
+    ``step`` and ``validate`` set those. model: the network, in training mode. average: the same network in eval mode,
+    whose weights the driver sets. optimizer: over the model's parameters; a parameter group with the key "times"
+    gets that multiple of the learning rate. The weights that these three have at first don't matter: the checkpoint's
+    replace them.
+    """
+
+    model: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    largest_gradient: float = math.inf
+    """A gradient of a larger L2 norm, over all parameters, is scaled down to this."""
+    most_bad_steps: int = 1
+    """The training ends after so many steps running whose loss or gradient isn't finite; fewer are left out."""
+    validation_seconds: float = math.inf
+    """Time between two calls of ``validate``."""
+
+    def __init__(self, checkpoint: C) -> None:
+        self.checkpoint = checkpoint
+
+    @abstractmethod
+    def step(self, step: int, done: float) -> tuple[Tensor, F]:
+        """The loss of batch number ``step``, a scalar with its graph, and figures about it.
+
+        The batch must depend on the seed and ``step`` only. done: share of the training before this step, in [0, 1).
+        """
+
+    def validate(self, figures: F) -> F:
+        """Measure ``average`` on data that isn't trained on; returns ``figures`` with the result.
+
+        Called every ``validation_seconds`` and after the last step.
+        """
+        return figures
+
+    def checkpoint_saved(self, run: Path) -> None:
+        """Called after each checkpoint, to write what belongs beside it: pictures to look at."""
+
+
+def drive(
+    run: Path,
+    checkpoint: C,
+    begin: Callable[[C], Training[C, F]],
+    report: Callable[[StepReport[F]], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> C:
+    """Train from ``checkpoint`` to the end, in the folder ``run``. Returns the last checkpoint, which is saved.
+
+    Args:
+        begin: makes the Training; called when ``run`` is known to be writable, since it may read data for minutes.
+        report: called after every step.
+        clock: seconds, never falling.
+
+    Raises RunError when ``run`` can't be written; DivergedError when the loss stays NaN or infinite, the last
+    checkpoint being kept; KeyboardInterrupt after SIGINT or SIGTERM, once the checkpoint is saved.
+    """
+    torch.set_num_threads(checkpoint.settings.threads)
+    with RunLog(run, checkpoint.step) as log:
+        training = begin(checkpoint)
+        training.model.load_state_dict(checkpoint.model)
+        training.average.load_state_dict(checkpoint.average)
+        training.optimizer.load_state_dict(checkpoint.optimizer)
+        with stop_signals() as stopped:
+            _loop(run, training, log, report, clock, stopped)
+            if stopped():
+                raise KeyboardInterrupt
+    return checkpoint
+
+
+def _loop(
+    run: Path,
+    training: Training[C, F],
+    log: RunLog,
+    report: Callable[[StepReport[F]], None],
+    clock: Callable[[], float],
+    stopped: Callable[[], bool],
+) -> None:
+    """Step until the training is done or ``stopped``. The checkpoint of the last step is saved, then."""
+    model, average, optimizer = training.model, training.average, training.optimizer
+    state, settings = training.checkpoint, training.checkpoint.settings
+    begun, before = clock(), state.elapsed_seconds
+    saved = validated = begun
+    bad_steps, stopping = 0, False
+    while not stopping and (done := settings.progress(state.step, state.elapsed_seconds)) < 1:
+        _set_learning_rate(optimizer, settings.learning_rate * min(done / _WARMUP, 1 - done))
+        loss, figures = training.step(state.step, done)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(model.parameters(), training.largest_gradient)
+        finite = math.isfinite(loss.item()) and math.isfinite(norm.item())
+        bad_steps = 0 if finite else bad_steps + 1
+        if bad_steps == training.most_bad_steps:
+            where = f"step {state.step + 1}" if bad_steps == 1 else f"{bad_steps} steps running"
+            raise DivergedError(f"the loss or its gradient was not finite in {where}; try a lower --learning-rate")
+        if finite:
+            optimizer.step()
+        _move_average(average, model, min(settings.average, (1 + state.step) / (10 + state.step)))
+
+        now = clock()
+        state.step, state.elapsed_seconds = state.step + 1, before + now - begun
+        done = settings.progress(state.step, state.elapsed_seconds)
+        if done >= 1 or now - validated > training.validation_seconds:
+            figures, validated = training.validate(figures), now
+        told = StepReport(state.step, done, state.elapsed_seconds, figures)
+        report(told)
+        if done >= 1 or state.step % _LOG_STEPS == 0:
+            log.write(told.line())
+        stopping = stopped()  # asked once: a signal after this line is for the next step
+        if done >= 1 or stopping or now - saved > settings.checkpoint_seconds:
+            log.sync()
+            state.model, state.average = model.state_dict(), average.state_dict()
+            state.optimizer = optimizer.state_dict()
+            save(run, state)
+            training.checkpoint_saved(run)
+            saved = clock()
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("times", 1.0)
+
+
+@torch.no_grad()
+def _move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * model, for weights and for the statistics of batch norm."""
+    current = model.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(current[name], 1 - decay)
+        else:
+            value.copy_(current[name])

@@ -81,7 +81,7 @@ class FairQueue(Generic[Item, Result]):
         self._on_change = on_change
         self._lines: dict[Hashable, _Line[Item, Result]] = {}
         self._turns: list[tuple[int, int, _Line[Item, Result]]] = []  # a heap by tag, then by who came first
-        self._clock = 0  # the start tag of the item served last
+        self._clock = 0  # the start tag of who comes now; no line has a lesser one
         self._numbers = itertools.count()
 
     def __bool__(self) -> bool:
@@ -169,6 +169,7 @@ class FairQueue(Generic[Item, Result]):
                 return line
             heapq.heappop(self._turns)
             del self._lines[line.key]
+            self._clock = line.tag  # it has no right to a lesser one when it comes back
         self._clock = 0
         return None
 

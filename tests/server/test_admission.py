@@ -163,8 +163,23 @@ async def test_what_streams_have_waiting_takes_no_room_from_calls() -> None:
     assert queue.cost == 104
 
 
+async def test_all_whose_deadline_passes_leave_and_the_others_stay() -> None:
+    queue = FairQueue[str, None]("test", 4, unit="rows")
+    now = asyncio.get_running_loop().time()
+    after = [PATIENCE_SECONDS, 0.02, 0.001, PATIENCE_SECONDS, -1.0, 0.02]
+    tickets = [queue.put([str(s)], 1, patient(Caller(str(i % 2)), now + s))[0] for i, s in enumerate(after)]
+    staying = queue.put(["no deadline"], 1, patient())[0]
+    for seconds, ticket in zip(after, tickets, strict=True):
+        if seconds < 1:
+            with pytest.raises(DeadlinePassed):
+                await asyncio.wait_for(ticket.future, PATIENCE_SECONDS)
+            assert asyncio.get_running_loop().time() >= now + seconds - 0.001
+    assert queue.cost == 3
+    assert set(queue.take(10, alone=True)) == {tickets[0], tickets[3], staying}
+
+
 async def test_a_late_loop_serves_nobody_whose_deadline_passed() -> None:
-    """Nobody awaits this ticket, so no timer is set; as if the loop had come to take before the timer."""
+    """The loop comes to take before the timer."""
     queue = FairQueue[str, None]("test", 4, unit="rows")
     late, kept = queue.put(["late"], 1, Call(A, 0.0)) + queue.put(["kept"], 1, Call(A))
     assert queue.take(10, alone=True) == [kept]

@@ -74,7 +74,10 @@ class Batcher(Generic[Item, Result]):
         cancelled. Raises Overloaded at once when the queue is full and the call impatient, NotServing when the
         executor was shut down.
         """
-        return (await self.submit_all([item], call, rows=rows))[0]
+        (outcome,) = await self.submit_settled([item], call, rows=rows)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
     async def submit_all(self, items: Sequence[Item], call: Call, *, rows: int = 1) -> list[Result]:
         """Results for several items of ``rows`` rows each, admitted all together or not at all.

@@ -1,6 +1,7 @@
 """Identify (1:K, open set), verify (1:1), compare, encode: what each asks of the pass (encoding.py), and what it does
 with the encodings."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -80,10 +81,10 @@ class IdentificationService:
         self._thresholds = thresholds
         self._on_decision = on_decision
         self._batchers: dict[str, Batcher[Search, Found]] = {}
-        self._new_batcher: Callable[[str], Batcher[Search, Found]] = lambda gallery_id: Batcher[Search, Found](
+        self._new_batcher = functools.partial(
+            Batcher[Search, Found],
             "search",
-            lambda searches: store.search_many(gallery_id, searches),
-            executor,
+            executor=executor,
             workers=workers,
             max_batch_rows=max_batch,
             max_queue_rows=max_queue,
@@ -194,7 +195,9 @@ class IdentificationService:
     async def _search(self, call: Call, gallery_id: str, search: Search, encoded: Encoded) -> Found:
         batcher = self._batchers.get(gallery_id)
         if batcher is None:
-            batcher = self._batchers[gallery_id] = self._new_batcher(gallery_id)
+            batcher = self._batchers[gallery_id] = self._new_batcher(
+                functools.partial(self._store.search_many, gallery_id)
+            )
         if encoded.photos:
             call = replace(call, patient=True)  # what was done already shall not be thrown away for a full queue
         return await batcher.submit(search, call, rows=len(search.probes))

@@ -103,10 +103,7 @@ class Encoding:
         Overloaded, DeadlinePassed.
         """
         encoder, batcher = self._encoders.get(space.digest, (None, None))
-        if _is_heavy(contents):
-            given, photos = await off_loop(lambda: make_plan(contents, space, encoder, faces))
-        else:
-            given, photos = make_plan(contents, space, encoder, faces)
+        given, photos = await off_loop(lambda: make_plan(contents, space, encoder, faces), when=_is_heavy(contents))
         if len(given) == len(contents):
             return Encoded(given, CLIENT, range(len(contents)), (None,) * len(contents), {})
         crops = await self._crop_all(call, contents, photos) if photos else {}

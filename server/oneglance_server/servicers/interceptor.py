@@ -78,7 +78,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     code = grpc.StatusCode.OK
                 except Exception as error:
                     code = self._code(method, error)
-                    await self._abort(context, error)
+                    await _abort(context, code, error)
                 finally:
                     self._end(method, code, started)
 
@@ -105,7 +105,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return response
             except Exception as error:
                 code = self._code(method, error)
-                return await self._abort(context, error)
+                return await _abort(context, code, error)
             finally:
                 self._request_bytes.give(taken)
                 self._end(method, code, started)
@@ -125,8 +125,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             log.debug("call refused", method=method, code=code.name, error=str(error))
         return code
 
-    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
-        message = to_error(error)
-        found = status_of(error)
-        code = found[0] if found else grpc.StatusCode.INTERNAL
-        await context.abort(code, message.message, trailers(message))
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, error: Exception) -> None:
+    message = to_error(error)
+    await context.abort(code, message.message, trailers(message))

@@ -3,7 +3,7 @@
 The pass: photos -> faces -> their chips -> with all else that must be encoded, the encoder's batches -> encodings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -195,7 +195,7 @@ def _usable(outcome: FaceCrops | BaseException, path: str) -> FaceCrops:
     return outcome
 
 
-def _runner(encoder: Encoder, limits: PictureLimits) -> Any:
+def _runner(encoder: Encoder, limits: PictureLimits) -> Callable[[Sequence[_Input]], Sequence[Vectors | Exception]]:
     """What encodes a batch of inputs, off the event loop."""
     spec = encoder.manifest.input
 

@@ -74,36 +74,6 @@ class Gallery:
     subjects: int
     encodings: int
 
-    # Of the active generation.
-
-    @property
-    def encoder_digest(self) -> str:
-        return self.active.encoder_digest
-
-    @property
-    def dimension(self) -> int:
-        return self.active.dimension
-
-    @property
-    def threshold(self) -> float | None:
-        return self.active.threshold
-
-    @property
-    def threshold_revision(self) -> int:
-        return self.active.threshold_revision
-
-    @property
-    def threshold_since(self) -> float | None:
-        return self.active.threshold_since
-
-    @property
-    def calibration(self) -> str | None:
-        return self.active.calibration
-
-    @property
-    def calibration_revision(self) -> int:
-        return self.active.calibration_revision
-
 
 @dataclass(frozen=True, slots=True)
 class ThresholdVersion:

@@ -15,6 +15,7 @@ Everything here belongs to one event loop.
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
@@ -24,6 +25,8 @@ from typing import Generic, TypeVar
 
 from oneglance_server.calls import Call
 from oneglance_server.errors import DeadlinePassed, Overloaded
+
+_GRAIN_SECONDS = 0.005  # deadlines are looked at no more often than this
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -81,8 +84,10 @@ class FairQueue(Generic[Item, Result]):
         self._on_change = on_change
         self._lines: dict[Hashable, _Line[Item, Result]] = {}
         self._turns: list[tuple[int, int, _Line[Item, Result]]] = []  # a heap by tag, then by who came first
-        self._clock = 0  # the start tag of the item served last
+        self._clock = 0  # the start tag of who comes now; no line has a lesser one
         self._numbers = itertools.count()
+        # One timer for all deadlines. Most who had the one it is set to have long been served when it rings.
+        self._alarm: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
@@ -94,6 +99,7 @@ class FairQueue(Generic[Item, Result]):
     def put(self, items: Sequence[Item], cost: int, call: Call) -> "list[Ticket[Item, Result]]":
         """Let ``items`` of ``cost`` each wait, all of them or none; await ``settled`` of the tickets at once.
 
+        One that waits when the call's deadline passes leaves the queue, with DeadlinePassed.
         Raises Overloaded when the call is impatient and there is no room.
         """
         total = cost * len(items)
@@ -112,16 +118,15 @@ class FairQueue(Generic[Item, Result]):
             line.tickets[ticket] = None
         self.cost += total
         self._change(total)
+        if call.deadline is not None and (self._alarm is None or call.deadline < self._alarm.when()):
+            self._set_alarm(call.deadline)
         return tickets
 
     async def settled(self, tickets: "Sequence[Ticket[Item, Result]]") -> list[Result | BaseException]:
         """The results of tickets of one call, with exceptions in place of those that failed.
 
-        A ticket that still waits leaves the queue when its call's deadline passes, with DeadlinePassed, and when the
-        caller is cancelled.
+        Those that still wait leave the queue when the caller is cancelled.
         """
-        deadline = tickets[0].call.deadline if tickets else None
-        timer = None if deadline is None else asyncio.get_running_loop().call_at(deadline, self._expire, tickets)
         try:
             if len(tickets) == 1:
                 try:
@@ -132,9 +137,6 @@ class FairQueue(Generic[Item, Result]):
         except asyncio.CancelledError:
             self._change(-sum(map(self._leave, tickets)))
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
 
     def take(self, room: int, *, alone: bool) -> "list[Ticket[Item, Result]]":
         """The tickets whose turn it is, of at most ``room`` cost together, up to the first that doesn't fit.
@@ -142,6 +144,8 @@ class FairQueue(Generic[Item, Result]):
         ``alone``: the first one is taken however large it is.
         """
         taken: list[Ticket[Item, Result]] = []
+        if not self._turns:
+            return taken
         before, now = self.cost, time.monotonic()
         while (line := self._head()) is not None:
             ticket = next(iter(line.tickets))
@@ -169,6 +173,7 @@ class FairQueue(Generic[Item, Result]):
                 return line
             heapq.heappop(self._turns)
             del self._lines[line.key]
+            self._clock = line.tag  # it has no right to a lesser one when it comes back
         self._clock = 0
         return None
 
@@ -187,11 +192,29 @@ class FairQueue(Generic[Item, Result]):
             self._impatient -= ticket.cost
         return ticket.cost
 
-    def _expire(self, tickets: "Sequence[Ticket[Item, Result]]") -> None:
-        late = [ticket for ticket in tickets if ticket.line is not None]
-        self._change(-sum(map(self._leave, late)))
-        for ticket in late:
-            self._refuse_late(ticket)
+    def _set_alarm(self, when: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(when, self._refuse_all_late)
+
+    def _refuse_all_late(self) -> None:
+        """Refuse who waits in vain, and come back for the next one."""
+        self._alarm = None
+        now = time.monotonic()
+        next_one = math.inf
+        before = self.cost
+        for line in self._lines.values():
+            for ticket in list(line.tickets):
+                if ticket.call.deadline is None:
+                    continue
+                if ticket.call.deadline <= now:
+                    self._leave(ticket)
+                    self._refuse_late(ticket)
+                else:
+                    next_one = min(next_one, ticket.call.deadline)
+        self._change(self.cost - before)
+        if next_one < math.inf:
+            self._set_alarm(max(next_one, now + _GRAIN_SECONDS))
 
     def _refuse_late(self, ticket: "Ticket[Item, Result]") -> None:
         if not ticket.future.done():

@@ -76,7 +76,7 @@ class Metrics:
             self._decisions_of(gallery, decision).inc(count)
 
     def stage_took(self, stage: str, seconds: float) -> None:
-        """See engines.crops.StageObserver."""
+        """See engines.faces.StageObserver."""
         self._stages.labels(stage).observe(seconds)
 
     def stage(self, name: str) -> "StageMetrics":

@@ -20,6 +20,8 @@ class Threads:
         return await loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
 
 
-async def off_loop(work: Callable[[], T]) -> T:
-    """What ``work`` returns, run in a thread: for what takes more than a few milliseconds."""
+async def off_loop(work: Callable[[], T], *, when: bool = True) -> T:
+    """What ``work`` returns, run in a thread ``when`` it takes more than a few milliseconds."""
+    if not when:
+        return work()
     return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -68,5 +68,5 @@ def test_encodings_of_another_encoder_are_refused(tmp_path: Path) -> None:
             galleries.verify("g", "s", one, encoder_digest="theirs")
         assert galleries.known("g").encodings == 0  # as of creation: sizes are not kept up
         galleries.set_threshold("g", 0.25).result()
-        assert galleries.known("g").threshold == 0.25
+        assert galleries.known("g").active.threshold == 0.25
         assert galleries.get_gallery("g").encodings == 1

@@ -170,12 +170,14 @@ class GalleryMachine(RuleBasedStateMachine):
         assert (gallery.subjects, gallery.encodings) == (len(self.model), encodings)
         assert (info.subjects, info.encodings) == (len(self.model), encodings)
         assert gallery.revision == info.revision == self.revision
-        assert gallery.threshold == self.threshold
-        assert gallery.threshold_revision == len(self.thresholds)
+        assert gallery.active.threshold == self.threshold
+        assert gallery.active.threshold_revision == len(self.thresholds)
         kept = self.galleries.list_thresholds("g")
         assert [(v.threshold, v.calibration) for v in reversed(kept)] == self.thresholds
         fitted = [(i + 1, calibration) for i, (_, calibration) in enumerate(self.thresholds) if calibration]
-        assert (gallery.calibration_revision, gallery.calibration) == (fitted[-1] if fitted else (0, None))
+        assert (gallery.active.calibration_revision, gallery.active.calibration) == (
+            fitted[-1] if fitted else (0, None)
+        )
         page = self.galleries.list_subjects("g", page_size=10)
         stored = {s.id: [int(e.id) for e in s.encodings] for s in page.subjects}
         assert stored == {subject: sorted(held) for subject, held in self.model.items()}

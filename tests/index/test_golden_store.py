@@ -71,7 +71,11 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
         assert seen["people"].source == ("snapshot" if with_snapshot else "store")
         assert [g.id for g in galleries.list_galleries().galleries] == ["empty", "people"]
         people = galleries.get_gallery("people")
-        assert (people.encoder_digest, people.description, people.threshold) == ("sha256:abc", "Größe", 0.36)
+        assert (people.active.encoder_digest, people.description, people.active.threshold) == (
+            "sha256:abc",
+            "Größe",
+            0.36,
+        )
         assert (people.revision, people.subjects, people.encodings) == (8 + thresholds, 5, 9)
         active = people.active
         assert (active.kind, active.fusion, active.state, active.dimension) == ("flat", "nearest", "active", 3)
@@ -79,11 +83,15 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
         kept = [(v.version, v.threshold, v.calibration) for v in galleries.list_thresholds("people")]
         if version == 1:
             assert kept == [(1, 0.36, None)]
-            assert (people.threshold_since, people.calibration, people.calibration_revision) == (None, None, 0)
+            assert (people.active.threshold_since, people.active.calibration, people.active.calibration_revision) == (
+                None,
+                None,
+                0,
+            )
         else:
             assert kept == [(2, 0.36, None), (1, 0.25, "evidence")]
-            assert people.threshold_since is not None
-            assert (people.calibration, people.calibration_revision) == ("evidence", 1)
+            assert people.active.threshold_since is not None
+            assert (people.active.calibration, people.active.calibration_revision) == ("evidence", 1)
         assert galleries.list_thresholds("empty") == ()
         page = galleries.list_subjects("people")
         assert [s.id for s in page.subjects] == ["late", "s0", "s2", "s3", "s4"]
@@ -97,7 +105,7 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
         with pytest.raises(RequestConflict):
             galleries.replay("people", "r3", b"other")
         assert galleries.enroll("people", "new", vectors(7)).result().encoding_ids == ("13", "14")
-        assert galleries.set_threshold("people", 0.1, "new").result().threshold_revision == thresholds + 1
+        assert galleries.set_threshold("people", 0.1, "new").result().active.threshold_revision == thresholds + 1
 
 
 # Opens the store in sys.argv[1], and dies at once at the statement that starts with sys.argv[2].

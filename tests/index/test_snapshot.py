@@ -197,6 +197,6 @@ def test_deleting_a_gallery_takes_its_snapshot(tmp_path: Path) -> None:
     galleries.create_gallery("g", encoder_digest="e", dimension=2).result()
     galleries.close()
     galleries, _ = opened(tmp_path)
-    assert galleries.get_gallery("g").dimension == 2
+    assert galleries.get_gallery("g").active.dimension == 2
     assert asking.nearest(galleries, "g", np.ones((1, 2), np.float32), 1).candidates == ((),)
     galleries.close()

@@ -64,8 +64,8 @@ def reopened(galleries: LocalGalleries) -> LocalGalleries:
 
 def test_galleries(galleries: LocalGalleries) -> None:
     gallery = galleries.get_gallery("g")
-    assert (gallery.encoder_digest, gallery.dimension, gallery.description) == ("e", 4, "d")
-    assert (gallery.threshold, gallery.threshold_revision, gallery.revision) == (None, 0, 0)
+    assert (gallery.active.encoder_digest, gallery.active.dimension, gallery.description) == ("e", 4, "d")
+    assert (gallery.active.threshold, gallery.active.threshold_revision, gallery.revision) == (None, 0, 0)
     for name in ("b", "a", "c"):
         galleries.create_gallery(name, encoder_digest="e", dimension=2).result()
     page = galleries.list_galleries(page_size=3)
@@ -86,10 +86,10 @@ def resolved(value: Any) -> Any:
 
 def test_thresholds_are_versioned(galleries: LocalGalleries) -> None:
     first = galleries.set_threshold("g", 0.36).result()
-    assert (first.threshold, first.threshold_revision, first.revision) == (0.36, 1, 1)
-    assert (first.calibration, first.calibration_revision) == (None, 0)
+    assert (first.active.threshold, first.active.threshold_revision, first.revision) == (0.36, 1, 1)
+    assert (first.active.calibration, first.active.calibration_revision) == (None, 0)
     with reopened(galleries) as again:
-        assert again.set_threshold("g", None).result().threshold_revision == 2
+        assert again.set_threshold("g", None).result().active.threshold_revision == 2
         assert asking.nearest(again, "g", vectors(1), 1).revision == 2
         for bad in (float("nan"), float("inf"), -0.1):
             with pytest.raises(ValueError, match="finite"):
@@ -99,13 +99,20 @@ def test_thresholds_are_versioned(galleries: LocalGalleries) -> None:
 def test_every_threshold_is_kept_with_its_evidence(galleries: LocalGalleries) -> None:
     begun = time.time()
     assert galleries.list_thresholds("g") == ()
-    assert galleries.get_gallery("g").threshold_since is None
+    assert galleries.get_gallery("g").active.threshold_since is None
     galleries.set_threshold("g", 0.36).result()
     fitted = galleries.set_threshold("g", 0.25, "evidence: Größe").result()
-    assert (fitted.threshold, fitted.calibration, fitted.calibration_revision) == (0.25, "evidence: Größe", 2)
+    assert (fitted.active.threshold, fitted.active.calibration, fitted.active.calibration_revision) == (
+        0.25,
+        "evidence: Größe",
+        2,
+    )
     cleared = galleries.set_threshold("g", None).result()
-    assert (cleared.threshold, cleared.threshold_revision) == (None, 3)
-    assert (cleared.calibration, cleared.calibration_revision) == ("evidence: Größe", 2)  # the newest there is
+    assert (cleared.active.threshold, cleared.active.threshold_revision) == (None, 3)
+    assert (cleared.active.calibration, cleared.active.calibration_revision) == (
+        "evidence: Größe",
+        2,
+    )  # the newest there is
     assert cleared == galleries.get_gallery("g")
     galleries.set_threshold("g", 0.5, "newer").result()
     galleries.enroll("g", "s", vectors(1)).result()
@@ -122,15 +129,15 @@ def test_every_threshold_is_kept_with_its_evidence(galleries: LocalGalleries) ->
         times = [v.since for v in kept if v.since is not None]
         assert begun <= times[3] <= times[2] <= times[1] <= times[0] <= time.time()
         known = again.known("g")
-        assert (known.threshold, known.threshold_since) == (0.5, times[0])
-        assert (known.calibration, known.calibration_revision) == ("newer", 4)
+        assert (known.active.threshold, known.active.threshold_since) == (0.5, times[0])
+        assert (known.active.calibration, known.active.calibration_revision) == ("newer", 4)
         with pytest.raises(GalleryNotFound):
             again.list_thresholds("nowhere")
         # A gallery of the same name begins anew.
         again.delete_gallery("g").result()
         again.create_gallery("g", encoder_digest="e", dimension=4).result()
         assert again.list_thresholds("g") == ()
-        assert again.set_threshold("g", 1.0).result().threshold_revision == 1
+        assert again.set_threshold("g", 1.0).result().active.threshold_revision == 1
         with sqlite3.connect(again.data_dir / "store.sqlite3") as db:
             assert db.execute("SELECT count(*) FROM thresholds").fetchall() == [(2,)]
         db.close()

@@ -103,6 +103,48 @@ async def test_turns_are_by_cost_and_not_by_number() -> None:
     assert abs(served["waits"] - served["comes back"]) <= 20
 
 
+async def test_who_comes_back_after_each_item_does_not_starve_who_waits_with_large_ones() -> None:
+    served: dict[str, int] = defaultdict(int)
+    queue = FairQueue[str, None]("test", 10_000, unit="rows")
+    queue.put(["waits"] * 50, 20, Call(B))
+    queue.put(["comes back"], 1, Call(A))
+    for _ in range(500):
+        (ticket,) = queue.take(1, alone=True)
+        served[ticket.item] += ticket.cost
+        if ticket.item == "comes back":
+            queue.put(["comes back"], 1, Call(A))
+    assert abs(served["waits"] - served["comes back"]) <= 21
+
+
+@given(
+    callers=st.lists(st.tuples(st.integers(1, 50), st.integers(1, 4)), min_size=1, max_size=4),  # cost, at once
+    waiting_cost=st.integers(1, 50),
+    room=st.integers(1, 60),
+)
+def test_nobody_gets_more_than_an_item_ahead_of_who_always_waits(
+    callers: list[tuple[int, int]], waiting_cost: int, room: int
+) -> None:
+    """The bound of start-time fair queueing, for callers that come back with so many items once they were served."""
+
+    async def run() -> None:
+        queue = FairQueue[int, None]("test", 1, unit="rows")
+        queue.put([-1] * 6001, waiting_cost, patient(Caller("waits")))
+        served: dict[int, int] = defaultdict(int)
+        waiting: dict[int, int] = defaultdict(int)
+        for _ in range(100):
+            for number, (cost, at_once) in enumerate(callers):
+                if not waiting[number]:
+                    queue.put([number] * at_once, cost, patient(Caller(str(number))))
+                    waiting[number] = at_once
+            for ticket in queue.take(room, alone=True):
+                served[ticket.item] += ticket.cost
+                waiting[ticket.item] -= 1
+            for number, (cost, _) in enumerate(callers):
+                assert served[number] - served[-1] <= cost + waiting_cost
+
+    asyncio.run(run())
+
+
 async def test_calls_and_streams_of_one_caller_take_turns() -> None:
     queue = FairQueue[str, None]("test", 100, unit="rows")
     queue.put([f"stream{i}" for i in range(5)], 1, patient())
@@ -121,8 +163,23 @@ async def test_what_streams_have_waiting_takes_no_room_from_calls() -> None:
     assert queue.cost == 104
 
 
+async def test_all_whose_deadline_passes_leave_and_the_others_stay() -> None:
+    queue = FairQueue[str, None]("test", 4, unit="rows")
+    now = asyncio.get_running_loop().time()
+    after = [PATIENCE_SECONDS, 0.02, 0.001, PATIENCE_SECONDS, -1.0, 0.02]
+    tickets = [queue.put([str(s)], 1, patient(Caller(str(i % 2)), now + s))[0] for i, s in enumerate(after)]
+    staying = queue.put(["no deadline"], 1, patient())[0]
+    for seconds, ticket in zip(after, tickets, strict=True):
+        if seconds < 1:
+            with pytest.raises(DeadlinePassed):
+                await asyncio.wait_for(ticket.future, PATIENCE_SECONDS)
+            assert asyncio.get_running_loop().time() >= now + seconds - 0.001
+    assert queue.cost == 3
+    assert set(queue.take(10, alone=True)) == {tickets[0], tickets[3], staying}
+
+
 async def test_a_late_loop_serves_nobody_whose_deadline_passed() -> None:
-    """Nobody awaits this ticket, so no timer is set; as if the loop had come to take before the timer."""
+    """The loop comes to take before the timer."""
     queue = FairQueue[str, None]("test", 4, unit="rows")
     late, kept = queue.put(["late"], 1, Call(A, 0.0)) + queue.put(["kept"], 1, Call(A))
     assert queue.take(10, alone=True) == [kept]
@@ -158,12 +215,23 @@ def test_whatever_happens_the_limit_holds_all_are_served_in_order_and_all_is_giv
         costs = {cost for items in callers for cost, *_ in items}
         through: dict[tuple[int, bool], list[int]] = defaultdict(list)
         rng = random.Random(seed)
+        take = limiter._queue.take
+
+        def noted(room: int, *, alone: bool) -> list[Ticket[None, None]]:
+            """Who waited learns a turn later that it was let through."""
+            taken = take(room, alone=alone)
+            for ticket in taken:
+                through[int(ticket.call.caller.connection), True].append(int(ticket.call.caller.name))
+            return taken
+
+        monkeypatch.setattr(limiter._queue, "take", noted)
 
         async def item(caller: int, number: int, cost: int, fate: str, turns: int, is_patient: bool) -> None:
             deadline = loop.time() if fate == "late" else None
-            async with limiter.hold(Call(Caller(str(caller)), deadline, is_patient), cost):
+            async with limiter.hold(Call(Caller(str(caller), str(number)), deadline, is_patient), cost):
                 held.append(cost)
-                through[caller, is_patient].append(number)
+                if number not in through[caller, is_patient]:
+                    through[caller, is_patient].append(number)
                 try:
                     assert sum(held) <= limiter.under_way  # who was let through may not know it yet
                     assert limiter.under_way <= capacity or limiter.under_way in costs  # one, alone
@@ -201,7 +269,8 @@ def test_whatever_happens_the_limit_holds_all_are_served_in_order_and_all_is_giv
         assert (limiter.under_way, limiter.waiting, held) == (0, 0, [])
         limiter.take(capacity)
 
-    asyncio.run(run())
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        asyncio.run(run())
 
 
 async def test_a_waiter_is_let_through_by_an_event_and_not_by_a_poll(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,19 @@
 """Coalescing: what shares a batch, what is refused, who gets which answer."""
 
 import asyncio
+import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from oneglance_server.calls import Call, Caller
 from oneglance_server.engines.batcher import Batcher
-from oneglance_server.errors import DeadlinePassed, Overloaded
-from tests.waiting import PATIENCE_SECONDS, reached
+from oneglance_server.errors import DeadlinePassed, NotServing, Overloaded
+from tests.waiting import PATIENCE_SECONDS, loop_turns, reached
 
 ME = Caller("me")
 ONE, STREAM = Call(ME), Call(ME, patient=True)
@@ -192,3 +195,88 @@ async def test_who_leaves_the_queue_takes_no_more_room() -> None:
     assert await staying == [8, 10, 12, 14]
     assert recorder.batches == [[0], [4, 5, 6, 7]]
     assert recorder.waiting == 0
+
+
+async def test_when_the_executor_is_shut_down_nobody_waits_for_ever() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    executor = ThreadPoolExecutor(1)
+    batcher = Batcher[int, int](
+        "test", recorder.run, executor, workers=2, max_batch_rows=1, max_queue_rows=8, observer=recorder
+    )
+    tasks = [asyncio.create_task(batcher.submit(i, ONE)) for i in range(4)]
+    await recorder.begun()  # the second batch is in the executor's queue, the others are in the batcher's
+    executor.shutdown(wait=False, cancel_futures=True)
+    recorder.gate.set()
+    outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE_SECONDS)
+    assert outcomes[0] == 0
+    assert all(isinstance(outcome, NotServing) for outcome in outcomes[1:])
+    assert recorder.waiting == 0
+
+
+@given(
+    items=st.lists(
+        st.tuples(
+            st.integers(0, 3),  # caller
+            st.integers(1, 12),  # rows of each
+            st.integers(1, 3),  # items
+            st.sampled_from(["stay", "stay", "stay", "leave", "late", "soon late"]),
+            st.booleans(),  # patient
+            st.sampled_from([1, 1, 1, -1, 666]),  # what becomes of it
+        ),
+        max_size=40,
+    ),
+    workers=st.integers(1, 3),
+    seed=st.integers(0, 2**32),
+)
+@settings(deadline=None)
+def test_whatever_happens_each_gets_its_own_answer_and_nothing_is_left(
+    items: list[tuple[int, int, int, str, bool, int]], workers: int, seed: int
+) -> None:
+    """Callers that stay, leave, come too late, and items that fail, against real threads."""
+    rng = random.Random(seed)
+    batches: list[int] = []
+    changes: list[int] = []
+
+    class Observer:
+        batch = staticmethod(batches.append)
+        queue = staticmethod(changes.append)
+
+    def run(given_items: Sequence[tuple[int, int]]) -> list[int | Exception]:
+        if any(kind == 666 for _, kind in given_items):
+            raise RuntimeError("the whole batch fails")
+        return [ValueError(number) if kind < 0 else number for number, kind in given_items]
+
+    async def drive(executor: ThreadPoolExecutor) -> None:
+        batcher = Batcher[tuple[int, int], int](
+            "test", run, executor, workers=workers, max_batch_rows=8, max_queue_rows=30, observer=Observer()
+        )
+        loop = asyncio.get_running_loop()
+        tasks = []
+        for i, (caller, rows, count, fate, is_patient, kind) in enumerate(items):
+            deadline = {"late": loop.time() - 1, "soon late": loop.time() + 0.001}.get(fate)
+            call = Call(Caller(str(caller)), deadline, is_patient)
+            tasks.append(asyncio.create_task(batcher.submit_settled([(i, kind)] * count, call, rows=rows)))
+            await loop_turns(rng.randrange(3))
+            if fate == "leave":
+                tasks[-1].cancel()
+        settled = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE_SECONDS)
+        for i, ((_, _, count, fate, is_patient, kind), outcomes) in enumerate(zip(items, settled, strict=True)):
+            if isinstance(outcomes, BaseException):
+                assert fate == "leave" if isinstance(outcomes, asyncio.CancelledError) else not is_patient
+                continue
+            assert len(outcomes) == count
+            for outcome in outcomes:
+                if isinstance(outcome, DeadlinePassed):
+                    assert "late" in fate
+                elif isinstance(outcome, ValueError):
+                    assert (kind, outcome.args) == (-1, (i,))
+                elif not isinstance(outcome, RuntimeError):
+                    assert (kind, outcome) == (1, i)
+        await reached(lambda: batcher._idle == workers)
+        assert (batcher.waiting, sum(changes)) == (0, 0)
+        assert all(rows <= 12 for rows in batches)
+        assert await batcher.submit((7, 1), ONE) == 7
+
+    with ThreadPoolExecutor(workers) as executor:
+        asyncio.run(drive(executor))

@@ -95,6 +95,30 @@ async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
     assert begun == [0, 1, 2, 3]
 
 
+async def test_what_a_consumer_leaves_before_it_began_gives_its_bytes_back() -> None:
+    asked = asyncio.Event()
+
+    async def requests() -> AsyncIterator[BytesValue]:
+        yield BytesValue(value=b"a")
+        await asked.wait()
+        for _ in range(3):
+            yield BytesValue(value=bytes(300))
+
+    async def handle(request: BytesValue) -> int:
+        return len(request.value)
+
+    for turns in range(6):
+        asked.clear()
+        request_bytes = limiter(2000)
+        stream = in_order(STREAM, requests(), handle, 10, request_bytes)
+        assert await anext(stream) == (0, 1)
+        asked.set()
+        await loop_turns(turns)
+        await stream.aclose()
+        await loop_turns(10)
+        assert request_bytes.under_way == 0
+
+
 async def test_a_keyed_lock_is_given_in_order_even_past_a_cancelled_one() -> None:
     lock = KeyedLock()
     log: list[str] = []

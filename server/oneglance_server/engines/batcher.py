@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from oneglance_server.admission import FairQueue, Ticket
 from oneglance_server.calls import Call
+from oneglance_server.errors import NotServing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -70,9 +71,13 @@ class Batcher(Generic[Item, Result]):
         """The result for ``item``.
 
         An item that hasn't started is dropped when the call's deadline passes (DeadlinePassed) or the caller is
-        cancelled. Raises Overloaded at once when the queue is full and the call impatient.
+        cancelled. Raises Overloaded at once when the queue is full and the call impatient, NotServing when the
+        executor was shut down.
         """
-        return (await self.submit_all([item], call, rows=rows))[0]
+        (outcome,) = await self.submit_settled([item], call, rows=rows)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
     async def submit_all(self, items: Sequence[Item], call: Call, *, rows: int = 1) -> list[Result]:
         """Results for several items of ``rows`` rows each, admitted all together or not at all.
@@ -105,14 +110,18 @@ class Batcher(Generic[Item, Result]):
         while self._idle and (batch := self._queue.take(self._max_batch_rows, alone=True)):
             self._idle -= 1
             self._observer.batch(sum(ticket.cost for ticket in batch))
-            running = self._loop.run_in_executor(self._executor, self._run, [ticket.item for ticket in batch])
+            try:
+                running = self._loop.run_in_executor(self._executor, self._run, [ticket.item for ticket in batch])
+            except RuntimeError:  # it was shut down
+                running = self._loop.create_future()
+                running.cancel()
             running.add_done_callback(functools.partial(self._finish, batch))
 
     def _finish(
         self, batch: "Sequence[Ticket[Item, Result]]", done: "asyncio.Future[Sequence[Result | Exception]]"
     ) -> None:
         self._idle += 1
-        error = done.exception()
+        error = NotServing("the server is draining") if done.cancelled() else done.exception()
         outcomes = itertools.repeat(error, len(batch)) if error is not None else done.result()
         for ticket, outcome in zip(batch, outcomes, strict=True):
             if ticket.future.done():

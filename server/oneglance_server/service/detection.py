@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from oneglance_core.faces.crops import CropRequest, FaceChoice
 from oneglance_core.faces.finder import Photo, SmallFaces
 from oneglance_server.calls import Call
-from oneglance_server.engines.crops import FaceCropper
-from oneglance_server.engines.faces import Detector, Landmarks
+from oneglance_server.engines.faces import Detector, FaceCropper, Landmarks
 from oneglance_server.service.content import MAX_PHOTOS, check_count
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import Encoding, detector_missing

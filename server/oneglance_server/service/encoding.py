@@ -3,7 +3,7 @@
 The pass: photos -> faces -> their chips -> with all else that must be encoded, the encoder's batches -> encodings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import DetectorNotLoaded, InvalidRequest, Overloaded
 from oneglance_server.offload import off_loop
 from oneglance_server.service.content import MAX_FACES, ClientEncoding, Content, Picture, Tensor
-from oneglance_server.service.plan import Plan, Space, example_of, make_plan
+from oneglance_server.service.plan import Space, Vectors, example_of, make_plan
 
 CLIENT = "client"
 _PHOTOS_AT_ONCE = 16  # of one call, before its faces are counted
@@ -41,7 +41,6 @@ class _Chip:
 
 
 _Input = Picture | Tensor | _Chip
-_Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Encoded:
     None when it isn't from a photo. ``photos``: what was seen of each photo, by its content's position.
     """
 
-    vectors: npt.NDArray[np.float32]
+    vectors: Vectors
     provider: str
     owners: Sequence[int]
     faces: Sequence[Face | None]
@@ -82,7 +81,7 @@ class Encoding:
         self._encoders = {
             encoder.digest: (
                 encoder,
-                Batcher[_Input, _Vector](
+                Batcher[_Input, Vectors](
                     "encode",
                     _runner(encoder, limits),
                     executor,
@@ -104,21 +103,18 @@ class Encoding:
         Overloaded, DeadlinePassed.
         """
         encoder, batcher = self._encoders.get(space.digest, (None, None))
-        if _is_heavy(contents):
-            plan = await off_loop(lambda: make_plan(contents, space, encoder, faces))
-        else:
-            plan = make_plan(contents, space, encoder, faces)
-        if len(plan.given) == len(contents):
-            return Encoded(plan.given, CLIENT, range(len(contents)), (None,) * len(contents), {})
-        crops = await self._crop_all(call, plan) if plan.photos else {}
+        given, photos = await off_loop(lambda: make_plan(contents, space, encoder, faces), when=_is_heavy(contents))
+        if len(given) == len(contents):
+            return Encoded(given, CLIENT, range(len(contents)), (None,) * len(contents), {})
+        crops = await self._crop_all(call, contents, photos) if photos else {}
         if crops:
             call = replace(call, patient=True)  # what was done already shall not be thrown away for a full queue
-        owners, found, inputs = _inputs(plan, crops)
+        owners, found, inputs = _inputs(contents, crops)
         encoded = iter(await batcher.submit_all(inputs, call) if batcher and inputs else ())
-        given = iter(plan.given)
+        rest = iter(given)
         vectors = np.empty((len(owners), space.dimension), dtype=np.float32)
         for row, owner in enumerate(owners):
-            vectors[row] = next(given if isinstance(contents[owner], ClientEncoding) else encoded)
+            vectors[row] = next(rest if isinstance(contents[owner], ClientEncoding) else encoded)
         provider = encoder.execution_provider if encoder and inputs else ""
         return Encoded(vectors, provider, owners, found, {i: one.photo for i, one in crops.items()})
 
@@ -132,17 +128,19 @@ class Encoding:
         outcomes = await self._crops.submit_settled(requests, call)
         return [_usable(outcome, path) for outcome, path in zip(outcomes, paths, strict=True)]
 
-    async def _crop_all(self, call: Call, plan: Plan) -> dict[int, FaceCrops]:
+    async def _crop_all(
+        self, call: Call, contents: Sequence[Content], photos: Mapping[int, CropRequest]
+    ) -> dict[int, FaceCrops]:
         crops: dict[int, FaceCrops] = {}
-        positions = list(plan.photos)
+        positions = list(photos)
         for start in range(0, len(positions), _PHOTOS_AT_ONCE):
             some = positions[start : start + _PHOTOS_AT_ONCE]
-            paths = [plan.contents[i].path for i in some]
-            crops |= zip(some, await self.crop(call, [plan.photos[i] for i in some], paths), strict=True)
+            paths = [contents[i].path for i in some]
+            crops |= zip(some, await self.crop(call, [photos[i] for i in some], paths), strict=True)
             faces = sum(len(one.chips) for one in crops.values())
             if faces > MAX_FACES:
                 raise InvalidRequest.field(
-                    example_of(plan.contents[some[-1]]),
+                    example_of(contents[some[-1]]),
                     f"{faces} faces up to this photo, at most {MAX_FACES} in one call",
                     reason="TOO_MANY",
                     limit=MAX_FACES,
@@ -163,12 +161,14 @@ def detector_missing() -> DetectorNotLoaded:
     )
 
 
-def _inputs(plan: Plan, crops: Mapping[int, FaceCrops]) -> tuple[list[int], list[Face | None], list[_Input]]:
+def _inputs(
+    contents: Sequence[Content], crops: Mapping[int, FaceCrops]
+) -> tuple[list[int], list[Face | None], list[_Input]]:
     """(owners, faces) of all vectors to come, and what the encoder must encode for them, in the same order."""
     owners: list[int] = []
     faces: list[Face | None] = []
     inputs: list[_Input] = []
-    for i, content in enumerate(plan.contents):
+    for i, content in enumerate(contents):
         if i in crops:
             owners += [i] * len(crops[i].chips)
             faces += crops[i].photo.faces
@@ -195,7 +195,7 @@ def _usable(outcome: FaceCrops | BaseException, path: str) -> FaceCrops:
     return outcome
 
 
-def _runner(encoder: Encoder, limits: PictureLimits) -> Any:
+def _runner(encoder: Encoder, limits: PictureLimits) -> Callable[[Sequence[_Input]], Sequence[Vectors | Exception]]:
     """What encodes a batch of inputs, off the event loop."""
     spec = encoder.manifest.input
 
@@ -206,9 +206,9 @@ def _runner(encoder: Encoder, limits: PictureLimits) -> Any:
             return np.frombuffer(content.data, np.dtype(content.dtype).newbyteorder("<")).reshape(content.shape)
         return encoder_input(content.data, spec, limits)
 
-    def run(contents: Sequence[_Input]) -> Sequence[_Vector | Exception]:
+    def run(contents: Sequence[_Input]) -> Sequence[Vectors | Exception]:
         inputs = np.empty((len(contents), *spec.shape), dtype=spec.dtype)
-        results: list[_Vector | Exception] = []
+        results: list[Vectors | Exception] = []
         good: list[int] = []
         for i, content in enumerate(contents):
             try:

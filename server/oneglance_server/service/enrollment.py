@@ -49,16 +49,15 @@ class EnrollmentService:
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
         # Labels left out are kept, unless everything is to be replaced.
         labels = check_labels(request.labels) if request.labels or request.on_existing == "replace" else None
-        gallery = self._store.known(check_id("gallery_id", request.gallery_id))
+        active = self._store.known(check_id("gallery_id", request.gallery_id)).active
         if request.request_id:
             check_id("request_id", request.request_id)
             earlier = await self._reads.run(
                 self._store.replay, request.gallery_id, request.request_id, request.request_digest
             )
             if earlier is not None:
-                return earlier, Provenance(gallery.encoder_digest, "", gallery_revision=earlier.revision), ()
-        space = Space(gallery.encoder_digest, gallery.dimension)
-        encoded = await self._encoding.encode(call, request.contents, space)
+                return earlier, Provenance(active.encoder_digest, "", gallery_revision=earlier.revision), ()
+        encoded = await self._encoding.encode(call, request.contents, Space(active.encoder_digest, active.dimension))
         if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
             raise DeadlinePassed("the deadline passed before anything was stored")
         enrolled = await asyncio.wrap_future(
@@ -66,14 +65,14 @@ class EnrollmentService:
                 request.gallery_id,
                 request.subject_id,
                 encoded.vectors,
-                encoder_digest=gallery.encoder_digest,
+                encoder_digest=active.encoder_digest,
                 labels=labels,
                 on_existing=request.on_existing,
                 request_id=request.request_id or None,
                 request_digest=request.request_digest,
             )
         )
-        provenance = Provenance(gallery.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
+        provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
         return enrolled, provenance, encoded.faces
 
     async def get(self, call: Call, gallery_id: str, subject_id: str) -> Subject:

@@ -92,5 +92,5 @@ class GalleryService:
         return await self._reads.run(self._store.get_gallery, gallery_id)
 
     def _state(self, gallery: Gallery) -> GalleryState:
-        loaded = self._encoders.by_digest(gallery.encoder_digest) is not None
+        loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None
         return GalleryState(gallery, self._thresholds.in_force(gallery), loaded)

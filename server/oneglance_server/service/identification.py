@@ -1,6 +1,7 @@
 """Identify (1:K, open set), verify (1:1), compare, encode: what each asks of the pass (encoding.py), and what it does
 with the encodings."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -80,10 +81,10 @@ class IdentificationService:
         self._thresholds = thresholds
         self._on_decision = on_decision
         self._batchers: dict[str, Batcher[Search, Found]] = {}
-        self._new_batcher: Callable[[str], Batcher[Search, Found]] = lambda gallery_id: Batcher[Search, Found](
+        self._new_batcher = functools.partial(
+            Batcher[Search, Found],
             "search",
-            lambda searches: store.search_many(gallery_id, searches),
-            executor,
+            executor=executor,
             workers=workers,
             max_batch_rows=max_batch,
             max_queue_rows=max_queue,
@@ -114,7 +115,7 @@ class IdentificationService:
         if not encoded.owners:
             gallery = await self._reads.run(self._store.get_gallery, gallery_id)
             nothing = Provenance(
-                gallery.encoder_digest,
+                gallery.active.encoder_digest,
                 encoded.provider,
                 gallery_revision=gallery.revision,
                 gallery_size=gallery.subjects,
@@ -123,7 +124,7 @@ class IdentificationService:
         _check_listed(candidates, len(encoded.owners))
         within = threshold.value if all_matches else None
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
-        search = Search(encoded.vectors, gallery.encoder_digest, candidates, within, limit)
+        search = Search(encoded.vectors, gallery.active.encoder_digest, candidates, within, limit)
         found = await self._search(call, gallery_id, search, encoded)
         answers = []
         for owner, face, nearest, matches, truncated in zip(
@@ -147,7 +148,7 @@ class IdentificationService:
         threshold = self._thresholds.of_gallery(gallery, 1, tau)  # one claimed identity: K = 1
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
         found = await self._reads.run(
-            self._store.verify, gallery_id, subject_id, encoded.vectors, encoder_digest=gallery.encoder_digest
+            self._store.verify, gallery_id, subject_id, encoded.vectors, encoder_digest=gallery.active.encoder_digest
         )
         nearest = found.candidates[0][0]
         return self._verified(
@@ -184,7 +185,7 @@ class IdentificationService:
         """The nearest subject to one probe, and how many it was compared with. No decision, and none is counted."""
         gallery = self._gallery(gallery_id)
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
-        found = await self._search(call, gallery_id, Search(encoded.vectors, gallery.encoder_digest, 1), encoded)
+        found = await self._search(call, gallery_id, Search(encoded.vectors, gallery.active.encoder_digest, 1), encoded)
         return (found.candidates[0][0] if found.candidates[0] else None), found.subjects
 
     def _gallery(self, gallery_id: str) -> Gallery:
@@ -194,7 +195,9 @@ class IdentificationService:
     async def _search(self, call: Call, gallery_id: str, search: Search, encoded: Encoded) -> Found:
         batcher = self._batchers.get(gallery_id)
         if batcher is None:
-            batcher = self._batchers[gallery_id] = self._new_batcher(gallery_id)
+            batcher = self._batchers[gallery_id] = self._new_batcher(
+                functools.partial(self._store.search_many, gallery_id)
+            )
         if encoded.photos:
             call = replace(call, patient=True)  # what was done already shall not be thrown away for a full queue
         return await batcher.submit(search, call, rows=len(search.probes))
@@ -208,7 +211,7 @@ class IdentificationService:
 
 
 def _space(gallery: Gallery) -> Space:
-    return Space(gallery.encoder_digest, gallery.dimension)
+    return Space(gallery.active.encoder_digest, gallery.active.dimension)
 
 
 def _check_listed(candidates: int, probes: int) -> None:
@@ -223,7 +226,7 @@ def _check_listed(candidates: int, probes: int) -> None:
 
 def _provenance(gallery: Gallery, encoded: Encoded, found: Found) -> Provenance:
     return Provenance(
-        encoder_digest=gallery.encoder_digest,
+        encoder_digest=gallery.active.encoder_digest,
         execution_provider=encoded.provider,
         index_kind=found.kind,
         index_device=found.device,

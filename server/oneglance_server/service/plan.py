@@ -1,7 +1,7 @@
 """What has to be done to get encodings of a request's contents. Every field is checked here, before any work."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,21 +31,13 @@ class Space:
     dimension: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The contents, checked. ``given``: float32 [n, D], of those that are encodings already, in their order.
-    ``photos``: what must be searched for faces, by position. The encoder takes the others as they are."""
-
-    space: Space
-    contents: Sequence[Content]
-    given: Vectors
-    photos: Mapping[int, CropRequest]
-
-
 def make_plan(
     contents: Sequence[Content], space: Space, encoder: Encoder | None, faces: Literal["all", "only"]
-) -> Plan:
-    """``encoder``: that of the space, None when it isn't loaded. ``faces``: of photos that don't say which.
+) -> tuple[Vectors, dict[int, CropRequest]]:
+    """float32 [n, D], of the contents that are encodings already, in their order; and what must be searched for faces,
+    by position. The encoder takes the others as they are.
+
+    ``encoder``: that of the space, None when it isn't loaded. ``faces``: of photos that don't say which.
 
     Raises InvalidRequest for the first bad content, ForeignEncoding, EncoderNotLoaded.
     """
@@ -74,7 +66,7 @@ def make_plan(
     except ServiceError:
         _vectors(given, space)  # should one of those before be bad, it is the first to tell of
         raise
-    return Plan(space, contents, _vectors(given, space), photos)
+    return _vectors(given, space), photos
 
 
 def chip_of(encoder: Encoder) -> ChipSpec | None:

@@ -27,12 +27,12 @@ class Thresholds:
 
         Raises ThresholdMissing, InvalidRequest.
         """
-        known = self._known(gallery)
-        if requested is None and gallery.threshold is not None:
-            version = gallery.threshold_revision
-            fitted = gallery.calibration if gallery.calibration_revision == version else None
-            return _gallery_tau(gallery.threshold, version, gallery.threshold_since, fitted, known, size)
-        return self._model_tau(gallery.encoder_digest, size, requested, known)
+        known, active = self._known(gallery), gallery.active
+        if requested is None and active.threshold is not None:
+            version = active.threshold_revision
+            fitted = active.calibration if active.calibration_revision == version else None
+            return _gallery_tau(active.threshold, version, active.threshold_since, fitted, known, size)
+        return self._model_tau(active.encoder_digest, size, requested, known)
 
     def in_force(self, gallery: Gallery) -> Tau | None:
         """The tau that applies in a gallery at its present size; None where there is none."""
@@ -61,8 +61,13 @@ class Thresholds:
 
     def evidence(self, gallery: Gallery, tau: Tau) -> Calibration | None:
         """What ``tau`` was fitted on, if it was."""
-        known = self._known(gallery) if tau.source == "calibration" else self._calibrated.get(gallery.encoder_digest)
-        return known.calibration if known and tau.source in ("calibration", "model") else None
+        if tau.source == "calibration":
+            known = self._known(gallery)
+        elif tau.source == "model":
+            known = self._calibrated.get(gallery.active.encoder_digest)
+        else:
+            return None
+        return known.calibration if known else None
 
     def _model_tau(self, digest: str, size: int, requested: float | None, known: "_Calibrated | None") -> Tau:
         """``known``: what gives its FMR."""
@@ -83,9 +88,9 @@ class Thresholds:
 
     def _known(self, gallery: Gallery) -> "_Calibrated | None":
         """What is known of error rates in this gallery: from its own newest calibration, else the model's."""
-        if gallery.calibration is not None:
-            return _ready(gallery.calibration)
-        return self._calibrated.get(gallery.encoder_digest)
+        if gallery.active.calibration is not None:
+            return _ready(gallery.active.calibration)
+        return self._calibrated.get(gallery.active.encoder_digest)
 
 
 class _Calibrated:

@@ -103,8 +103,8 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
     return GalleryMessage(
         id=gallery.id,
         description=gallery.description,
-        encoder_digest=gallery.encoder_digest,
-        dimension=gallery.dimension,
+        encoder_digest=gallery.active.encoder_digest,
+        dimension=gallery.active.dimension,
         subject_count=gallery.subjects,
         encoding_count=gallery.encodings,
         revision=gallery.revision,

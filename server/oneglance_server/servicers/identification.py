@@ -4,8 +4,6 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 import grpc
-import numpy as np
-import numpy.typing as npt
 
 from oneglance.v1 import identification_pb2 as pb
 from oneglance.v1.common_pb2 import Encoding
@@ -86,10 +84,10 @@ class IdentificationServicer(IdentificationServiceServicer):
         contents = await contents_from(request.examples, "examples")
         encoded, provenance = await service.encode(call_of(context), request.encoder, contents)
         digest = provenance.encoder_digest
-        if encoded.vectors.size > _VALUES_ON_THE_LOOP:
-            encodings = await off_loop(lambda: _to_encodings(encoded.vectors, digest))
-        else:
-            encodings = _to_encodings(encoded.vectors, digest)
+        encodings = await off_loop(
+            lambda: [Encoding(values=row, encoder_digest=digest) for row in encoded.vectors.tolist()],
+            when=encoded.vectors.size > _VALUES_ON_THE_LOOP,
+        )
         return pb.EncodeResponse(
             encodings=encodings, provenance=to_provenance(provenance), faces=to_faces(encoded.faces)
         )
@@ -106,20 +104,13 @@ class IdentificationServicer(IdentificationServiceServicer):
             all_matches=request.all_matches,
         )
         listed = sum(len(answer.candidates) + len(answer.matches) for answer in found.answers)
-        if listed > _LISTED_ON_THE_LOOP:
-            results = await off_loop(lambda: list(map(_to_result, found.answers)))
-        else:
-            results = list(map(_to_result, found.answers))
+        results = await off_loop(lambda: list(map(_to_result, found.answers)), when=listed > _LISTED_ON_THE_LOOP)
         return pb.IdentifyResponse(
             results=results,
             threshold=to_threshold(found.tau),
             provenance=to_provenance(found.provenance),
             photos={i: to_photo(photo, with_faces=False) for i, photo in found.photos.items()},
         )
-
-
-def _to_encodings(vectors: npt.NDArray[np.float32], digest: str) -> list[Encoding]:
-    return [Encoding(values=row, encoder_digest=digest) for row in vectors.tolist()]
 
 
 def _to_result(answer: Identification) -> pb.IdentifyResult:

@@ -78,7 +78,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     code = grpc.StatusCode.OK
                 except Exception as error:
                     code = self._code(method, error)
-                    await self._abort(context, error)
+                    await _abort(context, code, error)
                 finally:
                     self._end(method, code, started)
 
@@ -86,41 +86,35 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 stream, handler.request_deserializer, handler.response_serializer
             )
 
-        if handler.request_streaming:
-
-            async def stream_unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-                return await self._unary(method, handler.stream_unary, request, 0, context)
-
-            return grpc.stream_unary_rpc_method_handler(
-                stream_unary, handler.request_deserializer, handler.response_serializer
-            )
-
-        async def unary(received: tuple[Any, int], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            return await self._unary(method, handler.unary_unary, *received, context)
+        streamed = handler.request_streaming
+        call = handler.stream_unary if streamed else handler.unary_unary
 
         def deserialize(data: bytes) -> tuple[Any, int]:
             return handler.request_deserializer(data), len(data)  # to ask a message for its size serializes it
 
-        return grpc.unary_unary_rpc_method_handler(unary, deserialize, handler.response_serializer)
+        async def unary(received: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            started = self._begin()
+            code = grpc.StatusCode.CANCELLED
+            request, size = (received, 0) if streamed else received
+            taken = 0
+            try:
+                self._request_bytes.take(size)
+                taken = size
+                response = await call(request, context)
+                code = grpc.StatusCode.OK
+                return response
+            except Exception as error:
+                code = self._code(method, error)
+                return await _abort(context, code, error)
+            finally:
+                self._request_bytes.give(taken)
+                self._end(method, code, started)
 
-    async def _unary(
-        self, method: str, call: Any, request: Any, size: int, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> Any:
-        started = self._begin()
-        code = grpc.StatusCode.CANCELLED
-        taken = 0
-        try:
-            self._request_bytes.take(size)
-            taken = size
-            response = await call(request, context)
-            code = grpc.StatusCode.OK
-            return response
-        except Exception as error:
-            code = self._code(method, error)
-            return await self._abort(context, error)
-        finally:
-            self._request_bytes.give(taken)
-            self._end(method, code, started)
+        if streamed:
+            return grpc.stream_unary_rpc_method_handler(
+                unary, handler.request_deserializer, handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(unary, deserialize, handler.response_serializer)
 
     def _code(self, method: str, error: Exception) -> grpc.StatusCode:
         found = status_of(error)
@@ -131,8 +125,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             log.debug("call refused", method=method, code=code.name, error=str(error))
         return code
 
-    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
-        message = to_error(error)
-        found = status_of(error)
-        code = found[0] if found else grpc.StatusCode.INTERNAL
-        await context.abort(code, message.message, trailers(message))
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, error: Exception) -> None:
+    message = to_error(error)
+    await context.abort(code, message.message, trailers(message))

@@ -46,13 +46,10 @@ def call_of(context: grpc.aio.ServicerContext[Any, Any], *, patient: bool = Fals
 async def contents_from(examples: Sequence[pb.Example], path: str) -> list[Content]:
     """``path`` names the field that they are in. Raises InvalidRequest for the first that can't be read."""
     values = sum(len(example.encoding.values) for example in examples) if len(examples) > 1 else 0
-    if values > _READ_ON_THE_LOOP:
-        return await off_loop(lambda: _contents(examples, path))
-    return _contents(examples, path)
-
-
-def _contents(examples: Sequence[pb.Example], path: str) -> list[Content]:
-    return [content_from(example, f"{path}[{i}]") for i, example in enumerate(examples)]
+    return await off_loop(
+        lambda: [content_from(example, f"{path}[{i}]") for i, example in enumerate(examples)],
+        when=values > _READ_ON_THE_LOOP,
+    )
 
 
 def content_from(example: pb.Example, path: str) -> Content:

@@ -1,6 +1,7 @@
 """Bidirectional streams: many items under way, answers in the order of the requests."""
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
@@ -36,13 +37,11 @@ async def in_order(
     underway: asyncio.Queue[asyncio.Task[Response | Error] | None] = asyncio.Queue()
     items = Limiter("stream", window, unit="items")
 
-    async def outcome(request: Request, size: int) -> Response | Error:
+    async def outcome(request: Request) -> Response | Error:
         try:
             return await handle(request)
         except Exception as error:
             return error_of(error)
-        finally:
-            request_bytes.give(size)
 
     async def read() -> None:
         try:
@@ -50,7 +49,9 @@ async def in_order(
             async for request in requests:
                 size = request.ByteSize()
                 await request_bytes.acquire(call, size)
-                underway.put_nowait(asyncio.create_task(outcome(request, size)))
+                task = asyncio.create_task(outcome(request))
+                task.add_done_callback(functools.partial(_give, request_bytes, size))  # cancelled before it began, too
+                underway.put_nowait(task)
                 del request  # while the next one is awaited
                 await items.acquire(call)
         finally:
@@ -70,6 +71,10 @@ async def in_order(
         while not underway.empty():
             if (task := underway.get_nowait()) is not None:
                 task.cancel()
+
+
+def _give(limiter: Limiter, size: int, _: object) -> None:
+    limiter.give(size)
 
 
 def error_of(error: Exception) -> Error:

@@ -65,10 +65,7 @@ class SubjectServicer(SubjectServiceServicer):
         size, after = page_from(request.page_size, request.page_token)
         page = await self._gate.services.enrollment.page(call_of(context), request.gallery_id, size, after)
         listed = sum(1 + len(subject.encodings) for subject in page.subjects)
-        if listed > _LISTED_ON_THE_LOOP:
-            subjects = await off_loop(lambda: list(map(_to_subject, page.subjects)))
-        else:
-            subjects = list(map(_to_subject, page.subjects))
+        subjects = await off_loop(lambda: list(map(_to_subject, page.subjects)), when=listed > _LISTED_ON_THE_LOOP)
         return pb.ListSubjectsResponse(subjects=subjects, next_page_token=to_page_token(page.next_after))
 
     async def DeleteEncoding(self, request: pb.DeleteEncodingRequest, context: Context) -> pb.DeleteEncodingResponse:

@@ -123,18 +123,27 @@ class LocalGalleries:
         self._upkeep.add(generation, index, snapshot_revision)
 
     def _on_commit(self, effects: Sequence[Effect]) -> None:
+        failure: Exception | None = None
         for effect in effects:
-            if effect.created is not None:
-                self._open(effect.generation, effect.created, self._make_index(effect.created), -1)
-            elif effect.dropped:
-                del self._opened[effect.gallery_id]
-                self._upkeep.drop(effect.generation)
-            elif effect.change is not None:
-                opened = self._opened[effect.gallery_id]
-                if effect.updated is not None:
-                    self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated)
-                opened.index.apply(effect.change)
-                self._upkeep.changed(effect.generation, len(effect.change.added) + len(effect.change.removed))
+            try:
+                self._follow(effect)
+            except Exception as error:  # the other indexes must not miss what happened to theirs
+                failure = error
+        if failure is not None:
+            raise failure
+
+    def _follow(self, effect: Effect) -> None:
+        if effect.created is not None:
+            self._open(effect.generation, effect.created, self._make_index(effect.created), -1)
+        elif effect.dropped:
+            del self._opened[effect.gallery_id]
+            self._upkeep.drop(effect.generation)
+        elif effect.change is not None:
+            opened = self._opened[effect.gallery_id]
+            if effect.updated is not None:
+                self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated)
+            opened.index.apply(effect.change)
+            self._upkeep.changed(effect.generation, len(effect.change.added) + len(effect.change.removed))
 
     # Writing.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from oneglance_index import Candidate, Change, Found, Search
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search import flat
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.scan import CpuScan, GpuScan
 from tests.index.brute_force import Enrolled, distance, nearest
@@ -232,6 +235,41 @@ def test_dead_rows_are_gone_from_memory_after_compaction(make: Make) -> None:
     frozen = gallery.index.freeze()
     assert frozen.vectors.tolist() == [[3, 4]]
     assert frozen.numbers.tolist() == [2]
+
+
+@pytest.mark.parametrize("failing", range(8))
+def test_a_compaction_without_memory_loses_nothing(make: Make, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+    """Many rows come during a compaction, and then one of its allocations fails."""
+    rng = np.random.default_rng(7)
+    gallery = Gallery(make(8))
+    for i, vector in enumerate(units(rng, 20, 8)):
+        gallery.add(f"s{i}", vector[None])
+    gallery.remove(3)
+    gallery.check(units(rng, 1, 8))
+    norms, empty = flat.squared_norms, np.empty
+    allocations = 0
+
+    def scarce(*args: Any, **how: Any) -> NDArray[Any]:
+        nonlocal allocations
+        allocations += 1
+        if allocations == failing:
+            raise MemoryError
+        return empty(*args, **how)
+
+    def late(vectors: Vectors) -> NDArray[np.float64]:
+        monkeypatch.setattr(flat, "squared_norms", norms)
+        gallery.add("late", units(rng, 3000, 8))
+        monkeypatch.setattr(np, "empty", scarce)
+        return norms(vectors)
+
+    monkeypatch.setattr(flat, "squared_norms", late)
+    with contextlib.suppress(MemoryError):
+        gallery.index.compact()
+    monkeypatch.undo()
+    gallery.check(units(rng, 3, 8))
+    gallery.index.compact()
+    assert gallery.index.info().dead_rows == 0
+    gallery.check(units(rng, 3, 8))
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1e-3, 1.0, 1e4, 1e17])

@@ -23,7 +23,6 @@ from oneglance_index.errors import (
     GalleryError,
     GalleryNotFound,
     GenerationUnsupported,
-    LimitExceeded,
     StoreClosed,
 )
 from oneglance_index.records import (
@@ -46,6 +45,7 @@ from oneglance_index.search import snapshot
 from oneglance_index.search.device import Device, open_device
 from oneglance_index.search.kinds import GalleryIndex, IndexInfo
 from oneglance_index.search.loading import Progress, load_index
+from oneglance_index.search.questions import check_searches
 from oneglance_index.search.registry import Machine, check_kind, make_index
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
@@ -252,24 +252,15 @@ class LocalGalleries:
 
     def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
         opened = self._find(gallery_id)
-        checked = [self._checked(opened, search) for search in searches]
+        checked = check_searches(opened.gallery, self.settings.max_candidates, searches)
         sound = [search for search in checked if isinstance(search, Search)]
-        found = iter(opened.index.search(sound) if sound else ())
-        return [next(found) if isinstance(search, Search) else search for search in checked]
-
-    def _checked(self, opened: _Opened, search: Search) -> Search | GalleryError:
-        """The question with its probes as the index takes them, or what is wrong with it."""
-        gallery, active = opened.gallery, opened.gallery.active
-        if search.encoder_digest != active.encoder_digest:
-            return EncoderMismatch(gallery.id, active.encoder_digest, search.encoder_digest)
-        most = max(search.candidates, search.limit)
-        if most > self.settings.max_candidates:
-            return LimitExceeded("max_candidates", self.settings.max_candidates, most)
         try:
-            probes = check_encodings(search.probes, active.dimension)
-        except GalleryError as error:
-            return error
-        return search if probes is search.probes else replace(search, probes=probes)
+            found = iter(opened.index.search(sound) if sound else ())
+        except RuntimeError:
+            if self._store.closed:  # meanwhile, and with it the pool
+                raise StoreClosed(self.data_dir) from None
+            raise
+        return [next(found) if isinstance(search, Search) else search for search in checked]
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         with self._store.reading() as db:

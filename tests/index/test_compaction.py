@@ -56,9 +56,7 @@ def test_what_did_not_fit_into_memory_is_tried_again(tmp_path: Path, monkeypatch
         assert (found.subjects, found.encodings) == (4, 4)
 
 
-def test_a_write_is_done_though_its_index_has_no_memory_yet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_is_done_though_its_index_has_no_memory_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.eye(8, dtype=np.float32)
     many = np.tile(vectors[:1], (4000, 1))
     with LocalGalleries.open(tmp_path, settings=IndexSettings(max_encodings_per_subject=4000)) as galleries:

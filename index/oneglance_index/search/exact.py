@@ -35,6 +35,7 @@ Nearest = Callable[[Vectors, int], tuple[Vectors, Integers]]
 _SLACK_ROWS = 16
 # Where only matches are asked for: few subjects lie within a threshold that identifies.
 _FIRST_MATCH_ROWS = 32
+# How many times as many rows the next try fetches; and how much more than it needs a probe may get with others.
 _GROWTH = 4
 # Bounds the memory of one fetch: FAISS gives 12 bytes for each of these, measuring again takes 8 D.
 _FETCH_AT_ONCE = 1 << 20
@@ -79,23 +80,24 @@ def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, wanted: Wa
     wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
     norms = np.sqrt(squared_norms(probes))
     rows_per_subject = -(-rows // table.live_subjects)
-    candidates = int(wanted.candidates.max())
-    fetch = candidates * rows_per_subject + _SLACK_ROWS if candidates else _FIRST_MATCH_ROWS
+    few = wanted.candidates * rows_per_subject + _SLACK_ROWS
+    needs = np.where(wanted.candidates > 0, few, _FIRST_MATCH_ROWS)
     open_probes = np.arange(len(probes))
     while len(open_probes):
-        fetch = min(fetch, rows)
-        still_open = []
+        # A probe that needs many rows isn't worth as many for the others: it waits for a scan of its own.
+        together = open_probes[needs[open_probes] <= _GROWTH * needs[open_probes].min()]
+        fetch = min(int(needs[together].max()), rows)
+        needs[together] = fetch * _GROWTH
+        settled = np.zeros(len(probes), np.bool_)
         step = max(1, _FETCH_AT_ONCE // fetch)
-        for start in range(0, len(open_probes), step):
-            batch = open_probes[start : start + step]
+        for start in range(0, len(together), step):
+            batch = together[start : start + step]
             asked = Wanted(wanted.candidates[batch], wanted.within[batch], wanted.matches[batch])
             ranked, cuts, floors = _rank(table, nearest, probes[batch], norms[batch], asked, fetch)
-            settled = (floors > cuts) | (fetch == rows)
-            for at in np.flatnonzero(settled):
+            settled[batch] = (floors > cuts) | (fetch == rows)
+            for at in np.flatnonzero(settled[batch]):
                 answers[batch[at]] = ranked(int(at))
-            still_open.append(batch[~settled])
-        open_probes = np.concatenate(still_open)
-        fetch *= _GROWTH
+        open_probes = open_probes[~settled[open_probes]]
     return answers
 
 

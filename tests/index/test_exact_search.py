@@ -170,6 +170,26 @@ def test_one_scan_answers_different_questions(make: Make) -> None:
     assert found == [gallery.index.search([search])[0] for search in searches]
 
 
+def test_a_large_question_is_not_paid_for_by_the_others(pool: ThreadPoolExecutor) -> None:
+    scans: list[tuple[int, int]] = []
+
+    class Counting(CpuScan):
+        def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+            scans.append((len(queries), k))
+            return super().nearest(queries, k)
+
+    rng = np.random.default_rng(9)
+    host = Counting(pool, 2)
+    gallery = Gallery(ExactIndex(16, "cpu", host, host))
+    for i, vector in enumerate(units(rng, 1000, 16)):
+        gallery.add(f"s{i}", vector[None])
+    searches = [Search(units(rng, 1, 16), "e", k) for k in (3, 900, 5, 7)]
+    for result, search in zip(gallery.index.search(searches), searches, strict=True):
+        gallery.agrees(result, search)
+    assert [queries for queries, _ in scans] == [3, 1]
+    assert scans[0][1] < 50
+
+
 def test_a_subject_with_many_encodings_fills_one_place(make: Make) -> None:
     rng = np.random.default_rng(1)
     gallery = Gallery(make(16))

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from oneglance_core.distance import squared_norms
 from oneglance_index import Candidate, Change, Found, Search
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search import flat
@@ -266,7 +267,7 @@ def test_a_compaction_without_memory_loses_nothing(make: Make, monkeypatch: pyte
         gallery.add(f"s{i}", vector[None])
     gallery.remove(3)
     gallery.check(units(rng, 1, 8))
-    norms, empty = flat.squared_norms, np.empty
+    norms, empty = squared_norms, np.empty
     allocations = 0
 
     def scarce(*args: Any, **how: Any) -> NDArray[Any]:

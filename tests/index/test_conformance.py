@@ -78,7 +78,7 @@ class TakesZeroForNothing(ToyStore):
 @breaks("a_match_is_at_a_distance_of_at_most_within")
 class RoundsTheBoundary(ToyStore):
     def matches(self, distance: float, within: float) -> bool:
-        return distance <= np.float32(within)
+        return bool(distance <= np.float32(within))
 
 
 @breaks("distances_are_those_of_float64")

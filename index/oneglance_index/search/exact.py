@@ -19,14 +19,14 @@ rows had to be fetched is all that depends on them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_l2, squared_norms
-from oneglance_index.records import Integers, Vectors
+from oneglance_index.records import Integers, Search, Vectors
 
 Nearest = Callable[[Vectors, int], tuple[Vectors, Integers]]
 
@@ -69,6 +69,18 @@ class Wanted(NamedTuple):
     candidates: Integers
     within: NDArray[np.float64]
     matches: Integers
+
+
+def wanted_by(searches: Sequence[Search]) -> Wanted:
+    """What is asked about each probe of all searches, one after the other."""
+    probes = [len(search.probes) for search in searches]
+    ranged = [search.within is not None for search in searches]
+    return Wanted(
+        np.repeat([search.candidates for search in searches], probes),
+        np.repeat([-np.inf if search.within is None else search.within for search in searches], probes),
+        # One more than the limit, to see whether it cut something off.
+        np.repeat([(search.limit + 1) * asked for search, asked in zip(searches, ranged, strict=True)], probes),
+    )
 
 
 def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, wanted: Wanted) -> list[Ranked]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_norms
 from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
-from oneglance_index.search.exact import Ranked, Table, Wanted, nearest_subjects
+from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.scan import CpuScan, Scan
 
@@ -128,7 +128,7 @@ class ExactIndex:
     def search(self, searches: Sequence[Search]) -> list[Found]:
         """One scan answers them all, from one revision."""
         probes = np.concatenate([search.probes for search in searches])
-        wanted = _wanted(searches)
+        wanted = wanted_by(searches)
         with self._lock:
             self._drain()
             if self._scan.rows < self._rows:
@@ -278,18 +278,6 @@ def _grown(old: NDArray[_T], rows: int, capacity: int) -> NDArray[_T]:
     new = np.empty((capacity, *old.shape[1:]), old.dtype)
     new[:rows] = old[:rows]
     return new
-
-
-def _wanted(searches: Sequence[Search]) -> Wanted:
-    """What is asked about each probe of all searches, one after the other."""
-    probes = [len(search.probes) for search in searches]
-    ranged = [search.within is not None for search in searches]
-    return Wanted(
-        np.repeat([search.candidates for search in searches], probes),
-        np.repeat([-np.inf if search.within is None else search.within for search in searches], probes),
-        # One more than the limit, to see whether it cut something off.
-        np.repeat([(search.limit + 1) * asked for search, asked in zip(searches, ranged, strict=True)], probes),
-    )
 
 
 _distance = attrgetter("distance")

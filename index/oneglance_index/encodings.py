@@ -16,14 +16,25 @@ def check_encodings(vectors: Any, dimension: int) -> Vectors:
 
     Raises DimensionMismatch (also for one that is not a 2-D array of numbers) and EncodingInvalid.
     """
+    array = as_encodings(vectors, dimension)
+    check_values(array)
+    return array
+
+
+def as_encodings(vectors: Any, dimension: int) -> Vectors:
+    """Returns the vectors as float32 [n, D], C-contiguous, or raises DimensionMismatch. Looks at no value."""
     array = vectors if _as_wanted(vectors) else _converted(vectors, dimension)
     if array.ndim != 2 or array.shape[1] != dimension:
         raise DimensionMismatch(dimension, array.shape)
+    return array
+
+
+def check_values(array: Vectors) -> None:
+    """Raises EncodingInvalid for the first vector that has no usable distance."""
     usable = usable_encodings(array)
     if not usable.all():
         row = int(np.argmin(usable))
         raise EncodingInvalid(row, _reason(array[row]))
-    return array
 
 
 def _as_wanted(vectors: Any) -> bool:

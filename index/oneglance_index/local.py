@@ -1,7 +1,7 @@
 """LocalGalleries: a data directory opened, with its store and one index per gallery. The package's way in.
 
-Writes go to the store; once committed, and before their futures resolve, the writer tells the gallery's
-index. Searches ask the index only. A second thread looks after snapshots and compaction.
+Writes go to the store (store/); once committed, and before their futures resolve, the writer tells the gallery's
+index (opened.py). Searches ask the index only (search/). A second thread looks after snapshots and compaction.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +22,9 @@ from oneglance_index.errors import (
     GalleryError,
     GalleryNotFound,
     GenerationUnsupported,
-    LimitExceeded,
     StoreClosed,
 )
+from oneglance_index.opened import Opened, OpenedGalleries
 from oneglance_index.records import (
     Candidate,
     Deleted,
@@ -42,27 +41,15 @@ from oneglance_index.records import (
     Vectors,
 )
 from oneglance_index.search import faiss_calls as engine
-from oneglance_index.search import snapshot
 from oneglance_index.search.device import Device, open_device
-from oneglance_index.search.kinds import GalleryIndex, IndexInfo
-from oneglance_index.search.loading import Progress, load_index
-from oneglance_index.search.registry import Machine, check_kind, make_index
+from oneglance_index.search.kinds import IndexInfo
+from oneglance_index.search.loading import Progress
+from oneglance_index.search.questions import check_searches
+from oneglance_index.search.registry import Machine, check_kind
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import mutations, queries
 from oneglance_index.store.database import Store
-from oneglance_index.store.mutations import Effect, Mutation
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A gallery, the number of its active generation, and that generation's index."""
-
-    generation: int
-    gallery: Gallery
-    index: GalleryIndex
 
 
 class LocalGalleries:
@@ -74,12 +61,12 @@ class LocalGalleries:
         self.settings = settings
         threads = settings.search_threads or engine.cores()
         self._pool = ThreadPoolExecutor(threads, "oneglance-scan", initializer=engine.use_one_thread)
-        self._machine = Machine(self._pool, threads, device)
-        self._opened: dict[str, _Opened] = {}
-        self._store = Store(data_dir, self._on_commit)
+        self._store = Store(data_dir, lambda effects: self._opened.follow(effects))
         self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
+        self._opened = OpenedGalleries(Machine(self._pool, threads, device), self._upkeep)
         try:
-            self._load(progress)
+            with self._store.reading() as db:
+                self._opened.load(db, data_dir, progress)
         except BaseException:
             self._upkeep.close(take_snapshots=False)
             self._store.close()
@@ -105,37 +92,6 @@ class LocalGalleries:
         opened = open_device(device, settings.gpu_temp_memory_bytes)
         return cls(Path(data_dir), opened, settings, progress or _silent)
 
-    def _load(self, progress: Progress) -> None:
-        kept: set[Path] = set()
-        with self._store.reading() as db:
-            for stored in queries.all_galleries(db):
-                index, revision = load_index(db, self.data_dir, stored, self._make_index, progress)
-                self._open(stored.place.generation, stored.gallery, index, revision)
-                if revision >= 0:
-                    kept.add(snapshot.path_of(self.data_dir, stored.place.generation, revision))
-        snapshot.remove_others(self.data_dir, kept)
-
-    def _make_index(self, gallery: Gallery) -> GalleryIndex:
-        return make_index(gallery, self._machine)
-
-    def _open(self, generation: int, gallery: Gallery, index: GalleryIndex, snapshot_revision: int) -> None:
-        self._opened[gallery.id] = _Opened(generation, gallery, index)
-        self._upkeep.add(generation, index, snapshot_revision)
-
-    def _on_commit(self, effects: Sequence[Effect]) -> None:
-        for effect in effects:
-            if effect.created is not None:
-                self._open(effect.generation, effect.created, self._make_index(effect.created), -1)
-            elif effect.dropped:
-                del self._opened[effect.gallery_id]
-                self._upkeep.drop(effect.generation)
-            elif effect.change is not None:
-                opened = self._opened[effect.gallery_id]
-                if effect.updated is not None:
-                    self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated)
-                opened.index.apply(effect.change)
-                self._upkeep.changed(effect.generation, len(effect.change.added) + len(effect.change.removed))
-
     # Writing.
 
     def create_gallery(
@@ -147,17 +103,17 @@ class LocalGalleries:
             check_kind(gallery_id, kind)
         except GenerationUnsupported as error:
             return _failed(error)
-        return self._write(mutations.CreateGallery(gallery_id, encoder_digest, dimension, description, kind))
+        return self._store.write(mutations.CreateGallery(gallery_id, encoder_digest, dimension, description, kind))
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
-        return self._write(mutations.DeleteGallery(gallery_id))
+        return self._store.write(mutations.DeleteGallery(gallery_id))
 
     def set_threshold(
         self, gallery_id: str, threshold: float | None, calibration: str | None = None
     ) -> Future[Gallery]:
         if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
             return _failed(ValueError(f"a threshold is a finite number >= 0, got {threshold}"))
-        return self._write(mutations.SetThreshold(gallery_id, threshold, calibration))
+        return self._store.write(mutations.SetThreshold(gallery_id, threshold, calibration))
 
     def enroll(
         self,
@@ -180,7 +136,7 @@ class LocalGalleries:
             return _failed(error)
         if array.shape[0] == 0:
             return _failed(ValueError("enroll needs at least one encoding"))
-        return self._write(
+        return self._store.write(
             mutations.Enroll(
                 gallery_id,
                 subject_id,
@@ -196,13 +152,10 @@ class LocalGalleries:
         )
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
-        return self._write(mutations.DeleteEncodings(gallery_id, subject_id, encoding_id))
+        return self._store.write(mutations.DeleteEncodings(gallery_id, subject_id, encoding_id))
 
     def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        return self._write(mutations.DeleteEncodings(gallery_id, subject_id, None))
-
-    def _write(self, mutation: Mutation[T]) -> Future[T]:
-        return self._store.write(mutation)
+        return self._store.write(mutations.DeleteEncodings(gallery_id, subject_id, None))
 
     def queued_writes(self) -> int:
         return self._store.queued()
@@ -243,24 +196,15 @@ class LocalGalleries:
 
     def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
         opened = self._find(gallery_id)
-        checked = [self._checked(opened, search) for search in searches]
+        checked = check_searches(opened.gallery, self.settings.max_candidates, searches)
         sound = [search for search in checked if isinstance(search, Search)]
-        found = iter(opened.index.search(sound) if sound else ())
-        return [next(found) if isinstance(search, Search) else search for search in checked]
-
-    def _checked(self, opened: _Opened, search: Search) -> Search | GalleryError:
-        """The question with its probes as the index takes them, or what is wrong with it."""
-        gallery, active = opened.gallery, opened.gallery.active
-        if search.encoder_digest != active.encoder_digest:
-            return EncoderMismatch(gallery.id, active.encoder_digest, search.encoder_digest)
-        most = max(search.candidates, search.limit)
-        if most > self.settings.max_candidates:
-            return LimitExceeded("max_candidates", self.settings.max_candidates, most)
         try:
-            probes = check_encodings(search.probes, active.dimension)
-        except GalleryError as error:
-            return error
-        return search if probes is search.probes else replace(search, probes=probes)
+            found = iter(opened.index.search(sound) if sound else ())
+        except RuntimeError:
+            if self._store.closed:  # meanwhile, and with it the pool
+                raise StoreClosed(self.data_dir) from None
+            raise
+        return [next(found) if isinstance(search, Search) else search for search in checked]
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         with self._store.reading() as db:
@@ -291,7 +235,7 @@ class LocalGalleries:
         """The index that answers searches, as it stands. Raises GalleryNotFound."""
         return self._find(gallery_id).index.info()
 
-    def _find(self, gallery_id: str) -> _Opened:
+    def _find(self, gallery_id: str) -> Opened:
         opened = self._opened.get(gallery_id)
         if opened is None:
             if self._store.closed:

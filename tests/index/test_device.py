@@ -98,6 +98,22 @@ def test_the_gpu_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [(c.subject_id, c.encoding_id, c.distance) for c in result.candidates[0]] == expected
 
 
+def test_a_gpu_without_room_for_a_gallery_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(resources: Any, dimension: int, config: Any) -> Any:
+        if dimension > 1:
+            raise RuntimeError("out of memory")
+        return faiss.IndexFlatL2(dimension)
+
+    monkeypatch.setattr(faiss, "StandardGpuResources", _Resources, raising=False)
+    monkeypatch.setattr(faiss, "GpuIndexFlatConfig", _Config, raising=False)
+    monkeypatch.setattr(faiss, "GpuIndexFlatL2", full, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
+    with pytest.raises(DeviceUnavailable, match="out of memory"):
+        LocalGalleries.open(tmp_path, device="cuda")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(faiss.get_num_gpus() == 0, reason="needs an NVIDIA GPU and faiss-gpu")
 def test_a_real_gpu_equals_brute_force(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from oneglance_core.distance import squared_norms
 from oneglance_index import Candidate, Change, Found, Search
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search import flat
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.scan import CpuScan, GpuScan
 from tests.index.brute_force import Enrolled, distance, nearest
@@ -167,6 +171,26 @@ def test_one_scan_answers_different_questions(make: Make) -> None:
     assert found == [gallery.index.search([search])[0] for search in searches]
 
 
+def test_a_large_question_is_not_paid_for_by_the_others(pool: ThreadPoolExecutor) -> None:
+    scans: list[tuple[int, int]] = []
+
+    class Counting(CpuScan):
+        def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+            scans.append((len(queries), k))
+            return super().nearest(queries, k)
+
+    rng = np.random.default_rng(9)
+    host = Counting(pool, 2)
+    gallery = Gallery(ExactIndex(16, "cpu", host, host))
+    for i, vector in enumerate(units(rng, 1000, 16)):
+        gallery.add(f"s{i}", vector[None])
+    searches = [Search(units(rng, 1, 16), "e", k) for k in (3, 900, 5, 7)]
+    for result, search in zip(gallery.index.search(searches), searches, strict=True):
+        gallery.agrees(result, search)
+    assert [queries for queries, _ in scans] == [3, 1]
+    assert scans[0][1] < 50
+
+
 def test_a_subject_with_many_encodings_fills_one_place(make: Make) -> None:
     rng = np.random.default_rng(1)
     gallery = Gallery(make(16))
@@ -232,6 +256,41 @@ def test_dead_rows_are_gone_from_memory_after_compaction(make: Make) -> None:
     frozen = gallery.index.freeze()
     assert frozen.vectors.tolist() == [[3, 4]]
     assert frozen.numbers.tolist() == [2]
+
+
+@pytest.mark.parametrize("failing", range(8))
+def test_a_compaction_without_memory_loses_nothing(make: Make, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+    """Many rows come during a compaction, and then one of its allocations fails."""
+    rng = np.random.default_rng(7)
+    gallery = Gallery(make(8))
+    for i, vector in enumerate(units(rng, 20, 8)):
+        gallery.add(f"s{i}", vector[None])
+    gallery.remove(3)
+    gallery.check(units(rng, 1, 8))
+    norms, empty = squared_norms, np.empty
+    allocations = 0
+
+    def scarce(*args: Any, **how: Any) -> NDArray[Any]:
+        nonlocal allocations
+        allocations += 1
+        if allocations == failing:
+            raise MemoryError
+        return empty(*args, **how)
+
+    def late(vectors: Vectors) -> NDArray[np.float64]:
+        monkeypatch.setattr(flat, "squared_norms", norms)
+        gallery.add("late", units(rng, 3000, 8))
+        monkeypatch.setattr(np, "empty", scarce)
+        return norms(vectors)
+
+    monkeypatch.setattr(flat, "squared_norms", late)
+    with contextlib.suppress(MemoryError):
+        gallery.index.compact()
+    monkeypatch.undo()
+    gallery.check(units(rng, 3, 8))
+    gallery.index.compact()
+    assert gallery.index.info().dead_rows == 0
+    gallery.check(units(rng, 3, 8))
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1e-3, 1.0, 1e4, 1e17])

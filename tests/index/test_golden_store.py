@@ -177,7 +177,9 @@ def test_a_number_of_a_generation_is_never_used_twice(tmp_path: Path) -> None:
     db.close()
     with LocalGalleries.open(tmp_path / "data") as galleries:
         galleries.create_gallery("new", encoder_digest="e", dimension=3).result()
-        assert galleries._opened["new"].generation == 71
+        opened = galleries._opened.get("new")
+        assert opened is not None
+        assert opened.generation == 71
 
 
 def schema_of(path: Path) -> dict[str, set[str]]:

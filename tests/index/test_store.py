@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from oneglance_index import (
     EncoderMismatch,
     EncodingInvalid,
     EncodingNotFound,
+    Found,
     GalleryError,
     GalleryExists,
     GalleryNotFound,
@@ -38,6 +39,7 @@ from oneglance_index import (
     SubjectExists,
     SubjectNotFound,
 )
+from oneglance_index.search import flat
 from oneglance_index.store import queries
 from oneglance_index.store.tables import SCHEMA_VERSION
 from tests.index import asking
@@ -450,6 +452,21 @@ def test_a_damaged_store_is_typed(galleries: LocalGalleries, damage: str) -> Non
         file.unlink()
     with pytest.raises(StoreDamaged):
         LocalGalleries.open(galleries.data_dir)
+
+
+def test_a_search_that_is_overtaken_by_close_says_so(
+    galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    galleries.enroll("g", "s", vectors(1)).result()
+    search = flat.ExactIndex.search
+
+    def overtaken(index: flat.ExactIndex, searches: Sequence[Search]) -> list[Found]:
+        galleries.close()
+        return search(index, searches)
+
+    monkeypatch.setattr(flat.ExactIndex, "search", overtaken)
+    with pytest.raises(StoreClosed):
+        asking.nearest(galleries, "g", vectors(1), 1)
 
 
 def test_after_close(galleries: LocalGalleries) -> None:

@@ -19,14 +19,14 @@ rows had to be fetched is all that depends on them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_l2, squared_norms
-from oneglance_index.records import Integers, Vectors
+from oneglance_index.records import Integers, Search, Vectors
 
 Nearest = Callable[[Vectors, int], tuple[Vectors, Integers]]
 
@@ -35,6 +35,7 @@ Nearest = Callable[[Vectors, int], tuple[Vectors, Integers]]
 _SLACK_ROWS = 16
 # Where only matches are asked for: few subjects lie within a threshold that identifies.
 _FIRST_MATCH_ROWS = 32
+# How many times as many rows the next try fetches; and how much more than it needs a probe may get with others.
 _GROWTH = 4
 # Bounds the memory of one fetch: FAISS gives 12 bytes for each of these, measuring again takes 8 D.
 _FETCH_AT_ONCE = 1 << 20
@@ -70,6 +71,18 @@ class Wanted(NamedTuple):
     matches: Integers
 
 
+def wanted_by(searches: Sequence[Search]) -> Wanted:
+    """What is asked about each probe of all searches, one after the other."""
+    probes = [len(search.probes) for search in searches]
+    ranged = [search.within is not None for search in searches]
+    return Wanted(
+        np.repeat([search.candidates for search in searches], probes),
+        np.repeat([-np.inf if search.within is None else search.within for search in searches], probes),
+        # One more than the limit, to see whether it cut something off.
+        np.repeat([(search.limit + 1) * asked for search, asked in zip(searches, ranged, strict=True)], probes),
+    )
+
+
 def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, wanted: Wanted) -> list[Ranked]:
     """For each probe float32 [q, D] its nearest subjects: as many as it takes to answer what is wanted of it."""
     rows = len(table.numbers)
@@ -79,23 +92,24 @@ def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, wanted: Wa
     wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
     norms = np.sqrt(squared_norms(probes))
     rows_per_subject = -(-rows // table.live_subjects)
-    candidates = int(wanted.candidates.max())
-    fetch = candidates * rows_per_subject + _SLACK_ROWS if candidates else _FIRST_MATCH_ROWS
+    few = wanted.candidates * rows_per_subject + _SLACK_ROWS
+    needs = np.where(wanted.candidates > 0, few, _FIRST_MATCH_ROWS)
     open_probes = np.arange(len(probes))
     while len(open_probes):
-        fetch = min(fetch, rows)
-        still_open = []
+        # A probe that needs many rows isn't worth as many for the others: it waits for a scan of its own.
+        together = open_probes[needs[open_probes] <= _GROWTH * needs[open_probes].min()]
+        fetch = min(int(needs[together].max()), rows)
+        needs[together] = fetch * _GROWTH
+        settled = np.zeros(len(probes), np.bool_)
         step = max(1, _FETCH_AT_ONCE // fetch)
-        for start in range(0, len(open_probes), step):
-            batch = open_probes[start : start + step]
+        for start in range(0, len(together), step):
+            batch = together[start : start + step]
             asked = Wanted(wanted.candidates[batch], wanted.within[batch], wanted.matches[batch])
             ranked, cuts, floors = _rank(table, nearest, probes[batch], norms[batch], asked, fetch)
-            settled = (floors > cuts) | (fetch == rows)
-            for at in np.flatnonzero(settled):
+            settled[batch] = (floors > cuts) | (fetch == rows)
+            for at in np.flatnonzero(settled[batch]):
                 answers[batch[at]] = ranked(int(at))
-            still_open.append(batch[~settled])
-        open_probes = np.concatenate(still_open)
-        fetch *= _GROWTH
+        open_probes = open_probes[~settled[open_probes]]
     return answers
 
 

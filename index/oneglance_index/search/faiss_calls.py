@@ -99,13 +99,17 @@ class GpuResources:
             raise DeviceUnavailable(device, str(error)) from error
 
     def flat(self, dimension: int) -> GpuFlat:
+        """An empty index on the GPU. Raises DeviceUnavailable."""
         faiss = load()
         config = faiss.GpuIndexFlatConfig()
         config.device = self._ordinal
         config.useFloat16 = False
         if hasattr(config, "use_cuvs"):
             config.use_cuvs = False  # the error bound was worked out for FAISS's own kernels
-        return GpuFlat(self.device, faiss.GpuIndexFlatL2(self._resources, dimension, config))
+        try:
+            return GpuFlat(self.device, faiss.GpuIndexFlatL2(self._resources, dimension, config))
+        except RuntimeError as error:
+            raise DeviceUnavailable(self.device, str(error)) from error
 
 
 class GpuFlat:

@@ -7,6 +7,7 @@ IDSelector), and leaves when compact() builds the arrays anew.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from bisect import bisect_right
@@ -14,16 +15,18 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_norms
 from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
-from oneglance_index.search.exact import Ranked, Table, Wanted, nearest_subjects
+from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.scan import CpuScan, Scan
+
+_T = TypeVar("_T", bound=np.generic)
 
 # apply() tries to work off what is pending from this many rows on, so that a bulk load without searches
 # doesn't leave it all to the first search.
@@ -117,14 +120,15 @@ class ExactIndex:
             many = self._pending_rows >= _PENDING_ROWS
         if many and self._lock.acquire(blocking=False):
             try:
-                self._drain()
+                with contextlib.suppress(MemoryError):  # it stays pending, and the next search tries again
+                    self._drain()
             finally:
                 self._lock.release()
 
     def search(self, searches: Sequence[Search]) -> list[Found]:
         """One scan answers them all, from one revision."""
         probes = np.concatenate([search.probes for search in searches])
-        wanted = _wanted(searches)
+        wanted = wanted_by(searches)
         with self._lock:
             self._drain()
             if self._scan.rows < self._rows:
@@ -190,25 +194,30 @@ class ExactIndex:
             kept = int(keep.sum())
             if kept == len(keep):
                 return
-            capacity = kept + kept // 8 + _MIN_DEAD_ROWS
-            vectors = np.empty((capacity, self.dimension), np.float32)
+            vectors = np.empty((kept + kept // 8 + _MIN_DEAD_ROWS, self.dimension), np.float32)
             np.compress(keep, frozen.vectors, axis=0, out=vectors[:kept])
             norms = squared_norms(vectors[:kept])
             with self._lock:
                 self._drain()
-                old, tail = slice(0, len(keep)), slice(len(keep), self._rows)
-                late = Rows(self._numbers[tail], self._subjects[tail], self._vectors[tail])
+                old, late = slice(0, len(keep)), slice(len(keep), self._rows)
+                rows = kept + self._rows - len(keep)
+                # What can run out of memory comes first, here too.
+                if rows > len(vectors):
+                    vectors = _grown(vectors, kept, rows + _PENDING_ROWS)
+                vectors[kept:rows] = self._vectors[late]
+                norms = np.concatenate([norms, squared_norms(vectors[kept:rows])])
+                numbers, subjects = np.empty((2, len(vectors)), np.int64)
+                numbers[:rows] = np.concatenate([self._numbers[old][keep], self._numbers[late]])
                 # The present subjects, not the frozen ones: some rows may have died since.
-                numbers, subjects = self._numbers[old][keep], self._subjects[old][keep]
-                self._vectors, self._rows = vectors, kept
-                self._norms = np.empty(capacity, np.float32)
-                self._numbers, self._subjects = np.empty((2, capacity), np.int64)
-                self._norms[:kept], self._numbers[:kept], self._subjects[:kept] = norms, numbers, subjects
-                self._max_norm = float(np.sqrt(norms.max(initial=0.0)))
+                subjects[:rows] = np.concatenate([self._subjects[old][keep], self._subjects[late]])
+                stored_norms = np.empty(len(vectors), np.float32)
+                stored_norms[:rows] = norms
                 self._scan.reset()
                 self._host.reset()
-                self._append(late)
-                self._dead = int((self._subjects[: self._rows] < 0).sum())
+                self._vectors, self._norms, self._numbers, self._subjects = vectors, stored_norms, numbers, subjects
+                self._rows = rows
+                self._dead = int((subjects[:rows] < 0).sum())
+                self._max_norm = float(np.sqrt(norms.max(initial=0.0)))
                 self._scan.extend(self._vectors, self._norms, self._rows)
 
     def _drain(self) -> None:
@@ -260,26 +269,15 @@ class ExactIndex:
 
     def _reserve(self, capacity: int) -> None:
         rows = self._rows
-
-        def grown(old: NDArray[Any]) -> NDArray[Any]:
-            new = np.empty((capacity, *old.shape[1:]), old.dtype)
-            new[:rows] = old[:rows]
-            return new
-
-        self._vectors, self._norms = grown(self._vectors), grown(self._norms)
-        self._numbers, self._subjects = grown(self._numbers), grown(self._subjects)
+        self._vectors, self._norms = _grown(self._vectors, rows, capacity), _grown(self._norms, rows, capacity)
+        self._numbers, self._subjects = _grown(self._numbers, rows, capacity), _grown(self._subjects, rows, capacity)
 
 
-def _wanted(searches: Sequence[Search]) -> Wanted:
-    """What is asked about each probe of all searches, one after the other."""
-    probes = [len(search.probes) for search in searches]
-    ranged = [search.within is not None for search in searches]
-    return Wanted(
-        np.repeat([search.candidates for search in searches], probes),
-        np.repeat([-np.inf if search.within is None else search.within for search in searches], probes),
-        # One more than the limit, to see whether it cut something off.
-        np.repeat([(search.limit + 1) * asked for search, asked in zip(searches, ranged, strict=True)], probes),
-    )
+def _grown(old: NDArray[_T], rows: int, capacity: int) -> NDArray[_T]:
+    """A larger array that begins with the first `rows` rows of this one."""
+    new = np.empty((capacity, *old.shape[1:]), old.dtype)
+    new[:rows] = old[:rows]
+    return new
 
 
 _distance = attrgetter("distance")

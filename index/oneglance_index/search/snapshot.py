@@ -74,7 +74,6 @@ class _Columns:
     types = ("<i8", "<i8", "<f4")
 
     def __init__(self, encodings: int, dimension: int) -> None:
-        self.shapes: tuple[tuple[int, ...], ...] = ((), (), (dimension,))
         self._widths = (8, 8, 4 * dimension)
         self._starts = (_HEADER.size, _HEADER.size + 8 * encodings, _HEADER.size + 16 * encodings)
         self.size = self._starts[2] + encodings * self._widths[2]
@@ -86,31 +85,34 @@ class _Columns:
 def read(path: Path, record: SnapshotRecord, dimension: int) -> Iterator[Rows]:
     """The encodings of the snapshot that the store vouches for, in blocks.
 
-    Raises SnapshotUnusable with the reason; nothing is given out before the whole file was found to be good, though
-    reading may still fail later.
+    Raises SnapshotUnusable with the reason, perhaps after the last block only: what was given out until then must not
+    be used. So exactly the bytes that were given out have been checked, and the file is read once.
     """
     try:
         with path.open("rb") as file:
-            encodings = _check(file, record, dimension)
-            columns = _Columns(encodings, dimension)
+            header, encodings = _read_header(file, record, dimension)
+            digest = hashlib.sha256(header)
+
+            def column(of: int, *shape: int) -> NDArray[Any]:
+                values = np.empty(shape, _Columns.types[of])
+                content = values.reshape(-1).view(np.uint8).data
+                file.readinto(content)
+                digest.update(content)
+                return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+            numbers, subjects = column(0, encodings), column(1, encodings)
             step = max(1, _BLOCK_BYTES // (4 * dimension))
             for start in range(0, encodings, step):
-                count = min(step, encodings - start)
-                yield Rows(*(_read_column(file, columns, column, start, count) for column in range(3)))
+                part = slice(start, start + step)
+                yield Rows(numbers[part], subjects[part], column(2, len(numbers[part]), dimension))
+            if digest.hexdigest() != record.sha256:
+                raise SnapshotUnusable("the content is not what the store vouches for")
     except OSError as error:
         raise SnapshotUnusable(f"reading failed: {error}") from error
 
 
-def _read_column(file: io.BufferedReader, columns: _Columns, column: int, start: int, count: int) -> NDArray[Any]:
-    values = np.empty((count, *columns.shapes[column]), columns.types[column])
-    file.seek(columns.offset(column, start))
-    if file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
-        raise SnapshotUnusable("the file became shorter while it was read")
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _check(file: io.BufferedReader, record: SnapshotRecord, dimension: int) -> int:
-    """How many encodings the file holds. Raises SnapshotUnusable unless it is the one vouched for."""
+def _read_header(file: io.BufferedReader, record: SnapshotRecord, dimension: int) -> tuple[bytes, int]:
+    """The header, and how many encodings the file holds: what the file's real size allows."""
     size = os.fstat(file.fileno()).st_size
     if size != record.size:
         raise SnapshotUnusable(f"the file has {size} bytes, not {record.size}")
@@ -121,10 +123,7 @@ def _check(file: io.BufferedReader, record: SnapshotRecord, dimension: int) -> i
     fits = (magic, revision, width) == (_MAGIC, record.revision, dimension)
     if not fits or size != _Columns(encodings, dimension).size:
         raise SnapshotUnusable("the header doesn't fit the gallery")
-    file.seek(0)
-    if hashlib.file_digest(file, "sha256").hexdigest() != record.sha256:
-        raise SnapshotUnusable("the content is not what the store vouches for")
-    return int(encodings)
+    return header, int(encodings)
 
 
 def remove_others(data_dir: Path, keep: set[Path]) -> None:

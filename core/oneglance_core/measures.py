@@ -174,26 +174,32 @@ def equal_error_rate(mated: npt.ArrayLike, non_mated: npt.ArrayLike) -> tuple[fl
     """(EER, tau) of pairs: the mean of FMR and FNMR at the distance where they are closest, the smaller one of two."""
     own, other = _sorted(mated), _sorted(non_mated)
 
-    def rates(tau: float) -> tuple[float, float]:
-        fmr = int(np.searchsorted(other, tau, side="right")) / len(other)
-        return fmr, (len(own) - int(np.searchsorted(own, tau, side="right"))) / len(own)
+    def counts(tau: float) -> tuple[int, int]:
+        """How many non-mated pairs match, and how many mated ones don't."""
+        matching = int(np.searchsorted(other, tau, side="right"))
+        return matching, len(own) - int(np.searchsorted(own, tau, side="right"))
 
-    # FMR - FNMR only rises with tau. So the closest are the first distance where it is >= 0, and the last one before.
+    def excess(tau: float) -> int:
+        """FMR - FNMR, times both numbers of pairs: exact, where two rates that tie may round apart."""
+        matching, missed = counts(tau)
+        return matching * len(own) - missed * len(other)
+
+    # It only rises with tau. So the closest are the first distance where it is >= 0, and the last one before.
     at_or_above, before = [], []
     for ordered in (own, other):
         low, high = 0, int(np.searchsorted(ordered, np.inf))  # of the finite ones
         finite = high
         while low < high:
             middle = (low + high) // 2
-            fmr, fnmr = rates(float(ordered[middle]))
-            low, high = (low, middle) if fmr >= fnmr else (middle + 1, high)
+            low, high = (low, middle) if excess(float(ordered[middle])) >= 0 else (middle + 1, high)
         at_or_above += ordered[low:finite][:1].tolist()
         before += ordered[:low][-1:].tolist()
     near = ([max(before)] if before else []) + ([min(at_or_above)] if at_or_above else [])
     if not near:
         raise ValueError("no distance is finite")
-    tau = min(near, key=lambda tau: abs(rates(tau)[0] - rates(tau)[1]))
-    return sum(rates(tau)) / 2, tau
+    tau = min(near, key=lambda tau: abs(excess(tau)))
+    matching, missed = counts(tau)
+    return (matching / len(other) + missed / len(own)) / 2, tau
 
 
 # From encodings to distances.

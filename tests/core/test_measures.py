@@ -174,7 +174,7 @@ def test_the_eer_is_where_the_rates_are_closest(mated: list[float], non_mated: l
     if not taus:
         return
     points = [DetPoint(t, match_rate(non_mated, t), miss_rate(mated, t)) for t in taus]
-    best = min(points, key=lambda point: abs(point.fpir - point.fnir))
+    best = min(points, key=lambda point: round(abs(point.fpir - point.fnir), 12))  # the first of equal ones
     assert equal_error_rate(mated, non_mated) == ((best.fpir + best.fnir) / 2, best.tau)
 
 
@@ -187,6 +187,8 @@ def test_equal_error_rate_on_distances_whose_answer_is_known() -> None:
     assert equal_error_rate(mated, non_mated + 1)[0] == pytest.approx(0.0, abs=1e-4)
     # Between two mated distances, the non-mated ones decide.
     assert equal_error_rate([0.1, 1.0], [0.2, 0.3, 0.4, 0.5]) == (0.5, 0.3)
+    # |1/3 - 1| and |2/3 - 0| tie, but are 0.6666666666666667 and 0.6666666666666666 in floats
+    assert equal_error_rate([1.5], [1.0, 1.5, 2.0]) == (pytest.approx(2 / 3), 1.0)
 
 
 # From encodings to distances.

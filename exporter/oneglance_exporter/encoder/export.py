@@ -17,15 +17,15 @@ import numpy.typing as npt
 import onnx
 import torch
 
-from oneglance_core.folder import MANIFEST_FILE, write_model_folder
+from oneglance_core.folder import check_replaceable, write_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_core.manifests import EncoderManifest, OutputSpec, Parity
 from oneglance_core.sessions.checks import apart
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.network import INPUT, INPUT_SIZE, Encoder, encode
-from oneglance_exporter.errors import ExportError, RunError
+from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import check_model, encoder_of
-from oneglance_exporter.training.checkpoint import load, writing
+from oneglance_exporter.training.checkpoint import load
 
 # Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 1e-4
@@ -37,11 +37,11 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     """Export the averaged weights of the training in ``run`` to the model folder ``out``.
 
     A model folder of that name is replaced; the new one has no threshold before ``calibrate``.
-    Raises RunError for an unusable run, or an ``out`` that holds something else; ExportError when
-    the graph doesn't reproduce torch's output; pydantic's ValidationError (a ValueError) for a name
+    Raises RunError for an unusable run; ModelFolderError when ``out`` holds something else or can't be written;
+    ExportError when the graph doesn't reproduce torch's output; pydantic's ValidationError (a ValueError) for a name
     outside [a-z0-9._-].
     """
-    check_out(out)
+    check_replaceable(out)
     state = load(run, EncoderCheckpoint)
     model = state.encoder()
     inputs = parity_inputs()
@@ -60,8 +60,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     graph = to_onnx(model, manifest.input.name, manifest.output.name)
     check_graph(graph, model)
     check_model(graph, manifest)
-    with writing(out):
-        write_model_folder(out, manifest, graph)
+    write_model_folder(out, manifest, graph)
     return manifest
 
 
@@ -87,12 +86,6 @@ def provenance(state: EncoderCheckpoint, model: torch.nn.Module) -> dict[str, ob
         "loss": "triplet, squared L2 of unit-norm encodings, hardest semi-hard negative of each pair",
         "torch": torch.__version__,
     }
-
-
-def check_out(out: Path) -> None:
-    """Raise RunError when ``out`` is there and isn't a model folder: it would be replaced."""
-    if out.exists() and not (out / MANIFEST_FILE).is_file() and (out.is_file() or any(out.iterdir())):
-        raise RunError(f"{out}: is there and no model folder; it would be deleted. Choose another --out")
 
 
 def to_onnx(model: Encoder, input_name: str, output_name: str) -> bytes:

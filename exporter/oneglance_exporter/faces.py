@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.faces.finder import ChipSpec, FaceFinder, cut
+from oneglance_core.faces.crops import CropRequest, FaceChoice, crop_faces
+from oneglance_core.faces.finder import ChipSpec, FaceFinder
 from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder
 from oneglance_core.manifests import DetectorManifest, EncoderManifest
-from oneglance_core.pictures import decode_photo
 from oneglance_exporter.data import LIMITS, LeftOut, Pictures, read_brought
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.runtime import session_of
@@ -36,14 +37,11 @@ def read_faces(
     finder = _finder(Path(finders) if finders else encoder.path.resolve().parent, threads)
 
     def bring(content: bytes) -> npt.NDArray[np.uint8] | None:
-        pixels = decode_photo(content, LIMITS)
-        (photo,) = finder.find([pixels], ["when-none"])
-        if not photo.faces:
-            return None
-        (located,) = finder.locate([pixels], [photo])
-        _, chips = cut(pixels, located, chip)
-        face: npt.NDArray[np.uint8] = chips[0]
-        return face
+        request = CropRequest(content, FaceChoice("largest"), chip, face_required=False)
+        (outcome,) = crop_faces(finder, [request], LIMITS, lambda stage: nullcontext())
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome.chips[0] if len(outcome.chips) else None
 
     return read_brought(paths, bring, least)
 

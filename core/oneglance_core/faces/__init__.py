@@ -1,12 +1,11 @@
-"""From a photo to aligned faces, in numpy; used by the exporter and the server.
+"""From the bytes of a photo to aligned faces, in numpy; used by the exporter and the server.
 
 ::
 
-    finder      the whole way: two searches, then the landmarks of each face
-    detection   find faces with a detector network
-    landmarks   find the landmarks of faces with a landmark network
-    chips       cut an aligned face out of a photo
-    quality     measure the quality of an aligned face
+    crops       the whole way in one call: decode, find, choose which face is meant, align
+    finder      find the faces of a photo in two searches, and the landmarks of each
+    detection   one search: a pyramid of the photo, and the detector network over it
+    chips       cut an aligned face out of a photo, and measure its quality
 
 The caller runs the networks, and passes them in as functions.
 """

@@ -1,23 +1,23 @@
 """From photos to faces: a search, a second search of the enlarged photo, then the landmarks of each face."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from oneglance_core.faces.chips import cut_chip
+from oneglance_core.faces.chips import Quality, cut_chip, gray, quality
 from oneglance_core.faces.detection import Detection, Score, canvas_pixels, search, suppress
-from oneglance_core.faces.landmarks import Points, Run, find_landmarks
-from oneglance_core.faces.quality import Quality, quality
 from oneglance_core.flags import Flag
 from oneglance_core.frozen import Frozen
 from oneglance_core.manifests import Alignment, DetectorManifest
 
 Pixels = npt.NDArray[np.uint8]
+Points = npt.NDArray[np.float32]
+Run = Callable[[Mapping[str, npt.NDArray[Any]]], Points]
 Box = tuple[float, float, float, float]
 SmallFaces = Literal["when-none", "always", "never"]
 
@@ -155,6 +155,33 @@ def cut(pixels: Pixels, photo: Photo, chip: ChipSpec) -> tuple[Photo, Pixels]:
         chips[i] = cut_chip(pixels, face.points, chip.alignment.template, chip.height, chip.width)
         faces.append(replace(face, quality=quality(chips[i], face.points)))
     return replace(photo, faces=tuple(faces)), chips
+
+
+def find_landmarks(run: Run, photos: Sequence[Pixels], boxes: Sequence[npt.ArrayLike]) -> list[Points]:
+    """The landmarks of the faces of each photo: float32 [F, L, 2], (x, y) in that photo.
+
+    run: runs the network, from its inputs by name to ``points``. photos: uint8 [H, W, 3], of any sizes.
+    boxes: for each photo, float [F, 4] with F >= 0: (left, top, right, bottom), all included.
+
+    The network gets whole photos, because it may read pixels far outside a box. It is not run if there is no face.
+    Raises ValueError if the numbers of photos and of entries in ``boxes`` differ.
+    """
+    given = [np.asarray(of_photo, np.float32).reshape(-1, 4) for of_photo in boxes]
+    counts = [len(of_photo) for of_photo in given]
+    pixels = [gray(photo).reshape(-1) for photo, count in zip(photos, counts, strict=True) if count]
+    if not pixels:
+        return [np.empty((0, 5, 2), np.float32) for _ in photos]
+    sizes = [photo.shape[0] * photo.shape[1] if count else 0 for photo, count in zip(photos, counts, strict=True)]
+    begins = np.cumsum([0, *sizes[:-1]])
+    pictures = [(begin, *photo.shape[:2]) for begin, photo in zip(begins, photos, strict=True)]
+    points = run(
+        {
+            "pixels": np.concatenate(pixels),
+            "pictures": np.repeat(np.array(pictures, np.int64), counts, axis=0),
+            "boxes": np.concatenate(given),
+        }
+    )
+    return np.split(points, np.cumsum(counts)[:-1])
 
 
 def _with_points(face: Face, tried: Points) -> Face:

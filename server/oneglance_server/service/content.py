@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import Face
-from oneglance_core.faces.selection import FaceChoice
 from oneglance_core.measures import expected_fpir
 from oneglance_index import Candidate
 from oneglance_server.errors import InvalidRequest

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oneglance_core.faces.crops import CropRequest
+from oneglance_core.faces.crops import CropRequest, FaceChoice
 from oneglance_core.faces.finder import Photo, SmallFaces
-from oneglance_core.faces.selection import FaceChoice
 from oneglance_server.calls import Call
 from oneglance_server.engines.crops import FaceCropper
 from oneglance_server.engines.faces import Detector, Landmarks

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.distance import usable_encodings
-from oneglance_core.faces.crops import CropRequest, FaceCrops
+from oneglance_core.faces.crops import CropRequest, FaceCrops, FaceError
 from oneglance_core.faces.finder import Face, Photo
-from oneglance_core.faces.selection import FaceError
 from oneglance_core.pictures import PictureError, PictureLimits, encoder_input
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver

@@ -13,8 +13,8 @@ from oneglance.defaults import MAX_PAGE_SIZE, PAGE_SIZE
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1.face_pb2 import FaceSelector
+from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import SmallFaces
-from oneglance_core.faces.selection import FaceChoice
 from oneglance_server.calls import Call, caller_at
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop

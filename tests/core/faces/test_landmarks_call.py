@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oneglance_core.faces.landmarks import find_landmarks, gray
+from oneglance_core.faces.chips import gray
+from oneglance_core.faces.finder import find_landmarks
 
 Photos = list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]
 

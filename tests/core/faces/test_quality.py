@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oneglance_core.faces.quality import quality
+from oneglance_core.faces.chips import quality
 
 UPRIGHT = np.array([(110, 46), (89, 47), (37, 46), (58, 47), (74, 87)], np.float64)
 

@@ -4,17 +4,11 @@ The graph takes the served picture itself (uint8 [N, 105, 105, 1]) and returns u
 free. It is refused unless ONNX Runtime gives torch's answers at batch sizes other than the traced one.
 """
 
-import io
-import logging
-import warnings
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
 
 from oneglance_core.folder import check_replaceable, write_model_folder
@@ -25,6 +19,7 @@ from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.network import INPUT, INPUT_SIZE, Encoder, encode
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import check_model, encoder_of
+from oneglance_exporter.tracing import traced
 from oneglance_exporter.training.checkpoint import load
 
 # Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
@@ -92,52 +87,6 @@ def to_onnx(model: Encoder, input_name: str, output_name: str) -> bytes:
     """The graph of ``model`` with its weights inside and the batch size free, as ONNX bytes."""
     example = torch.from_numpy(parity_inputs()[:_TRACED_BATCH])
     return traced(model, (example,), (input_name,), (output_name,), ({0: torch.export.Dim("N", min=1)},))
-
-
-def traced(
-    model: torch.nn.Module,
-    examples: tuple[torch.Tensor, ...],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    free: tuple[dict[int, Any], ...],
-) -> bytes:
-    """ONNX bytes of ``model`` with its weights inside; ``free``: the axes of each input whose size is left open.
-
-    Raises ExportError.
-    """
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tracer about its own internals
-            program = torch.onnx.export(
-                model,
-                examples,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_shapes=free,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-    finally:
-        quiet.setLevel(level)
-    if program is None:
-        raise ExportError("torch.onnx.export returned no program")
-    # The tracer writes paths of this machine's source files into every node.
-    proto = program.model_proto
-    for node in proto.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
-        del value.metadata_props[:]
-    for weight in proto.graph.initializer:
-        del weight.metadata_props[:]
-    buffer = io.BytesIO()
-    onnx.save_model(proto, buffer)
-    onnx.checker.check_model(buffer.getvalue())
-    return buffer.getvalue()
 
 
 def check_graph(graph: bytes, model: Encoder) -> None:

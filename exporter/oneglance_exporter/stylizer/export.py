@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from oneglance_core.folder import check_replaceable, write_model_folder
 from oneglance_core.manifests import NamedParity, StylizerManifest
 from oneglance_core.sessions.checks import apart
-from oneglance_exporter.encoder.export import traced
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import check_model, session_of
 from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
 from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
+from oneglance_exporter.tracing import traced
 from oneglance_exporter.training.checkpoint import load
 
 # Of 0..255. Between fp32 kernels of one CPU and another: sums of some thousand products in another order.

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.distance import pairwise_squared_l2
+from oneglance_core.distance import pairwise_squared_l2, squared_l2
 
 Distances = npt.NDArray[np.float64]
 Encodings = npt.NDArray[np.float32]
@@ -240,8 +240,8 @@ def one_shot_error(encodings: Encodings, trials: OneShotTrials) -> float:
     wrong = 0
     for start in range(0, len(trials.probe), 1024):
         part = slice(start, start + 1024)
-        probe = encodings[trials.probe[part]].astype(np.float64)[:, None, :]  # [t, 1, D]
-        distances = ((probe - encodings[trials.support[part]]) ** 2).sum(axis=2)  # [t, ways]
+        probe = encodings[trials.probe[part]][:, None, :]  # [t, 1, D]
+        distances = squared_l2(probe, encodings[trials.support[part]])  # [t, ways]
         wrong += int((distances.argmin(axis=1) != trials.answer[part]).sum())
     return wrong / _some(trials.probe)
 

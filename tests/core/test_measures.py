@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from oneglance_core.distance import pairwise_squared_l2, squared_l2
 from oneglance_core.measures import (
     DetPoint,
-    OneShotTrials,
-    OpenSet,
     Scores,
     det_curve,
     det_point,
@@ -24,12 +22,10 @@ from oneglance_core.measures import (
     match_rate,
     matches,
     miss_rate,
-    one_shot_error,
-    pair_distances,
-    search,
     tau_for_rate,
     to_mate,
 )
+from oneglance_core.trials import OneShotTrials, OpenSet, one_shot_error, pair_distances, search
 
 # Few values, so that ties are common.
 FINITE = st.integers(0, 50).map(lambda i: i / 8)
@@ -218,6 +214,8 @@ def test_one_shot_error_of_more_trials_than_a_block() -> None:
     support = np.tile([1, 2, 3], (3000, 1))
     answer = np.arange(3000) % 3  # the first is the nearest
     assert one_shot_error(f, OneShotTrials(probe, support, answer)) == 2 / 3
+    with pytest.raises(ValueError, match="NaN"):
+        one_shot_error(np.full_like(f, np.nan), OneShotTrials(probe, support, answer))
 
 
 @given(st.integers(0, 1000), FINITE)

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from oneglance_core.calibration import INTERVAL
-from oneglance_core.measures import equal_error_rate, largest_tau_for_rate, one_shot_error, pair_distances, search
+from oneglance_core.measures import equal_error_rate, largest_tau_for_rate
+from oneglance_core.trials import one_shot_error, pair_distances, search
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
 from oneglance_exporter.encoder.evaluate import evaluate

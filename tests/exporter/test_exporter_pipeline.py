@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from oneglance_core.folder import read_model_folder
-from oneglance_core.measures import one_shot_error
+from oneglance_core.trials import one_shot_error
 from oneglance_exporter.cli import main
 from oneglance_exporter.data import read_pictures
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint

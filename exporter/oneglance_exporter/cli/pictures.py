@@ -10,7 +10,7 @@ from oneglance_core.ranges import within
 from oneglance_exporter.errors import SettingsError
 
 if TYPE_CHECKING:
-    from oneglance_core.measures import Encodings
+    from oneglance_core.trials import Encodings
     from oneglance_exporter.data import Pictures
 
 

@@ -4,14 +4,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from oneglance_core.measures import (
-    Encodings,
-    equal_error_rate,
-    largest_tau_for_rate,
-    one_shot_error,
-    pair_distances,
-    search,
-)
+from oneglance_core.measures import equal_error_rate, largest_tau_for_rate
+from oneglance_core.trials import Encodings, one_shot_error, pair_distances, search
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oneglance_core.measures import OneShotTrials, one_shot_error
+from oneglance_core.trials import OneShotTrials, one_shot_error
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.batches import Batches
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint

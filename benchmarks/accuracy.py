@@ -23,7 +23,8 @@ from oneglance import Client, enroll_request, identify_request
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyRequest, IdentifyResult
 from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_core.folder import read_model_folder
-from oneglance_core.measures import OneShotTrials, OpenSet, Scores, det_point, largest_tau_for_rate, tau_for_rate
+from oneglance_core.measures import Scores, det_point, largest_tau_for_rate, tau_for_rate
+from oneglance_core.trials import OneShotTrials, OpenSet
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.evaluate import evaluate
 from oneglance_exporter.encoder.settings import EvaluateSettings

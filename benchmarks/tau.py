@@ -20,7 +20,8 @@ import numpy.typing as npt
 from benchmarks.faces import Photos, read_photos, served_encodings
 from benchmarks.report import table
 from oneglance import Client
-from oneglance_core.measures import Scores, det_curve, search
+from oneglance_core.measures import Scores, det_curve
+from oneglance_core.trials import search
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
 from oneglance_exporter.encoder.settings import CalibrateSettings

@@ -125,7 +125,8 @@ def _complaint(details: ErrorDetails) -> str:
         return f"{flag_name(name)} is missing"
     for theirs, ours in (("greater than or equal to", "at least"), ("less than or equal to", "at most")):
         message = message.replace(theirs, ours)
-    if message.startswith("Input should "):
-        expected = message.removeprefix("Input should ").partition(", unable to parse")[0]
+    _, should, expected = message.partition(" should ")  # "Input should be ...", "String should match ..."
+    if should:
+        expected = expected.partition(", unable to parse")[0]
         return f"{flag_name(name)} must {expected}, got {value!r}"
     return f"{flag_name(name)}: {message}, got {value!r}"

@@ -9,6 +9,7 @@ The exporter writes them with :func:`write_model_folder`, the server reads them 
 Neither torch nor grpc is needed here.
 """
 
+import errno
 import functools
 import hashlib
 import json
@@ -17,6 +18,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -29,6 +31,7 @@ from oneglance_core.manifests import KINDS, EncoderManifest, ModelFolderError, M
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
+_FILES = {MODEL_FILE, MANIFEST_FILE}
 _READ_ATTEMPTS = 5
 
 _ANY_KIND: Any = Annotated[functools.reduce(operator.or_, KINDS), Field(discriminator="kind")]
@@ -127,33 +130,69 @@ def write_model_folder(path: str | os.PathLike[str], manifest: ModelManifest, mo
     ``manifest.model_sha256`` and ``model_bytes`` are set from ``model``. Both files are fsynced in
     a sibling folder, which then takes the name. An existing model folder of that name is replaced; a kill at the very
     moment between can leave none of the name, and the old and the new one beside it under names that begin with a dot.
-    Raises ModelFolderError when something else stands there.
+    Of a symbolic link, the folder that it points to is replaced, or made; the link stays.
+    Raises ModelFolderError as ``check_replaceable``, and when the folder can't be written; the old one stays, then.
     """
-    target = Path(path)
-    if target.exists() and not _replaceable(target):
-        raise ModelFolderError(f"{target}: there is something else than a model folder; it stays as it is")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_replaceable(path)
     stamped = manifest.model_copy(update={"model_sha256": hashlib.sha256(model).hexdigest(), "model_bytes": len(model)})
     text = json.dumps(stamped.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        _write(Path(os.path.realpath(path)), {MODEL_FILE: model, MANIFEST_FILE: text.encode()})
+    except OSError as error:
+        raise ModelFolderError(f"{path}: can't be written: {error}") from error
+    return Path(path)
+
+
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Raise ModelFolderError when a model folder at ``path`` would replace something else: a file, or a folder that
+    isn't empty and doesn't hold the two files of a model only. To be called before long work, too."""
+    target = Path(path)
+    try:
+        replaceable = {entry.name for entry in target.iterdir()} in (set(), _FILES)
+    except FileNotFoundError:
+        replaceable = True
+    except OSError:  # a file, here or above, or a folder that can't be read
+        replaceable = not target.exists()
+    if not replaceable:
+        raise ModelFolderError(f"{target}: there is something else than a model folder; it stays as it is")
+
+
+def _write(target: Path, files: Mapping[str, bytes]) -> None:
+    """Replace the folder ``target`` by one of these files. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = _sibling(target)
     try:
         fresh.chmod(0o755)
-        for name, content in ((MODEL_FILE, model), (MANIFEST_FILE, text.encode())):
+        for name, content in files.items():
             with replacing(fresh / name) as file:
                 file.write_bytes(content)
         if target.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-            os.replace(target, retired)
-            os.replace(fresh, target)
-            shutil.rmtree(retired)
+            _replace(target, fresh)
         else:
             os.replace(fresh, target)
         sync_folder(target.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return target
 
 
-def _replaceable(target: Path) -> bool:
-    """An empty folder, or one that holds the two files of a model and nothing else."""
-    return target.is_dir() and {entry.name for entry in target.iterdir()} in (set(), {MODEL_FILE, MANIFEST_FILE})
+def _replace(target: Path, fresh: Path) -> None:
+    """Give the folder ``fresh`` the name of the folder ``target``, and delete that. Raises OSError."""
+    retired = _sibling(target)
+    try:
+        os.replace(target, retired)
+    except OSError:
+        os.rmdir(retired)
+        raise
+    try:
+        os.replace(fresh, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another writer was faster; its own is newer
+            shutil.rmtree(retired, ignore_errors=True)
+        else:
+            os.replace(retired, target)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _sibling(target: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -10,8 +10,8 @@ when both are of one subject. A distance matches when it is at or below tau.
     rank-1  share of mated probes whose nearest subject is the mate, whatever tau
 
 Distances are squared L2, float64 [n], >= 0. Infinity says that there is none that could match: nobody is enrolled,
-somebody else is nearer than the mate, or no face was found. It matches at no tau. Encodings are float32 [N, D], row i
-for picture i. Whatever is measured on nothing, or on NaN, raises ValueError.
+somebody else is nearer than the mate, or no face was found. It matches at no tau.
+Whatever is measured on nothing, or on NaN, raises ValueError.
 """
 
 import math
@@ -21,10 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.distance import pairwise_squared_l2
-
 Distances = npt.NDArray[np.float64]
-Encodings = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 Curve = tuple[tuple[float, float], ...]
 
@@ -174,91 +171,32 @@ def equal_error_rate(mated: npt.ArrayLike, non_mated: npt.ArrayLike) -> tuple[fl
     """(EER, tau) of pairs: the mean of FMR and FNMR at the distance where they are closest, the smaller one of two."""
     own, other = _sorted(mated), _sorted(non_mated)
 
-    def rates(tau: float) -> tuple[float, float]:
-        fmr = int(np.searchsorted(other, tau, side="right")) / len(other)
-        return fmr, (len(own) - int(np.searchsorted(own, tau, side="right"))) / len(own)
+    def counts(tau: float) -> tuple[int, int]:
+        """How many non-mated pairs match, and how many mated ones don't."""
+        matching = int(np.searchsorted(other, tau, side="right"))
+        return matching, len(own) - int(np.searchsorted(own, tau, side="right"))
 
-    # FMR - FNMR only rises with tau. So the closest are the first distance where it is >= 0, and the last one before.
+    def excess(tau: float) -> int:
+        """FMR - FNMR, times both numbers of pairs: exact, where two rates that tie may round apart."""
+        matching, missed = counts(tau)
+        return matching * len(own) - missed * len(other)
+
+    # It only rises with tau. So the closest are the first distance where it is >= 0, and the last one before.
     at_or_above, before = [], []
     for ordered in (own, other):
         low, high = 0, int(np.searchsorted(ordered, np.inf))  # of the finite ones
         finite = high
         while low < high:
             middle = (low + high) // 2
-            fmr, fnmr = rates(float(ordered[middle]))
-            low, high = (low, middle) if fmr >= fnmr else (middle + 1, high)
+            low, high = (low, middle) if excess(float(ordered[middle])) >= 0 else (middle + 1, high)
         at_or_above += ordered[low:finite][:1].tolist()
         before += ordered[:low][-1:].tolist()
     near = ([max(before)] if before else []) + ([min(at_or_above)] if at_or_above else [])
     if not near:
         raise ValueError("no distance is finite")
-    tau = min(near, key=lambda tau: abs(rates(tau)[0] - rates(tau)[1]))
-    return sum(rates(tau)) / 2, tau
-
-
-# From encodings to distances.
-
-
-@dataclass(frozen=True, slots=True)
-class OneShotTrials:
-    """T trials: find the probe's subject among ``ways`` subjects of its group, one picture of each.
-
-    probe: int64 [T]; support: int64 [T, ways]; answer: int64 [T], the right column of ``support``.
-    """
-
-    probe: Indices
-    support: Indices
-    answer: Indices
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSet:
-    """One gallery and its probes.
-
-    enrolled: int64 [K], one picture of each of K subjects.
-    mated: int64 [M], other pictures of those; mate: int64 [M], each one's row in ``enrolled``.
-    strangers: int64 [S], pictures of subjects that are not enrolled.
-    """
-
-    enrolled: Indices
-    mated: Indices
-    mate: Indices
-    strangers: Indices
-
-
-def one_shot_error(encodings: Encodings, trials: OneShotTrials) -> float:
-    """Share of trials in which the nearest of the support pictures is of another subject; in [0, 1].
-
-    A tie goes to the earlier column.
-    """
-    wrong = 0
-    for start in range(0, len(trials.probe), 1024):
-        part = slice(start, start + 1024)
-        probe = encodings[trials.probe[part]].astype(np.float64)[:, None, :]  # [t, 1, D]
-        distances = ((probe - encodings[trials.support[part]]) ** 2).sum(axis=2)  # [t, ways]
-        wrong += int((distances.argmin(axis=1) != trials.answer[part]).sum())
-    return wrong / _some(trials.probe)
-
-
-def search(encodings: Encodings, split: OpenSet) -> Scores:
-    """Search every probe of ``split`` among its enrolled pictures."""
-    gallery = encodings[split.enrolled]
-    return Scores(
-        mated=to_mate(pairwise_squared_l2(encodings[split.mated], gallery), split.mate),
-        non_mated=pairwise_squared_l2(encodings[split.strangers], gallery).min(axis=1),
-    )
-
-
-def pair_distances(encodings: Encodings, subject_of: Indices) -> tuple[Distances, Distances]:
-    """Distances of all pairs of pictures: (mated, non-mated), float64 [pairs] each, in no order."""
-    mated, non_mated = [np.empty(0)], [np.empty(0)]
-    for start in range(0, len(encodings), 512):
-        block = pairwise_squared_l2(encodings[start : start + 512], encodings[start:])
-        upper = np.arange(block.shape[1])[None, :] > np.arange(block.shape[0])[:, None]
-        same = subject_of[start : start + 512, None] == subject_of[None, start:]
-        mated.append(block[upper & same])
-        non_mated.append(block[upper & ~same])
-    return np.concatenate(mated), np.concatenate(non_mated)
+    tau = min(near, key=lambda tau: abs(excess(tau)))
+    matching, missed = counts(tau)
+    return (matching / len(other) + missed / len(own)) / 2, tau
 
 
 # From pairs to galleries.

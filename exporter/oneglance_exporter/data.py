@@ -6,6 +6,7 @@ where ``Greek/character01/0394_07.png`` is subject ``Greek/character01`` of grou
 Equal subjects of several sources are one subject; a file name that repeats there is read once.
 """
 
+import lzma
 import math
 import os
 import sys
@@ -166,9 +167,12 @@ def _folder_files(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         raise DataError(f"{root}: no such file or folder")
     if not root.is_dir():
         raise DataError(f"{root}: neither a folder nor a zip")
-    for file in sorted(root.rglob("*")):
-        if is_picture(file) and file.is_file():
-            yield PurePosixPath(file.relative_to(root).as_posix()), file.read_bytes()
+    try:
+        for file in sorted(root.rglob("*")):
+            if is_picture(file) and file.is_file():
+                yield PurePosixPath(file.relative_to(root).as_posix()), file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{root}: can't be read: {error}") from error
 
 
 def _zip_files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -178,7 +182,7 @@ def _zip_files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
                 file = PurePosixPath(name)
                 if is_picture(file):
                     yield file, archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError) as error:
         raise DataError(f"{path}: damaged zip: {error}") from error
 
 

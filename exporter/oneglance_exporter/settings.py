@@ -8,6 +8,8 @@ from oneglance_core.flags import Flag, complaints
 from oneglance_core.frozen import Frozen
 from oneglance_exporter.errors import SettingsError
 
+HIGHEST_LEARNING_RATE = 1000.0  # far beyond use; what torch computes from it stays finite
+
 Paths = Annotated[tuple[str, ...], Flag(metavar="PATH")]
 OptionalPath = Annotated[str | None, Flag(metavar="PATH")]
 

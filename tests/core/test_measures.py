@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from oneglance_core.distance import pairwise_squared_l2, squared_l2
 from oneglance_core.measures import (
     DetPoint,
-    OneShotTrials,
-    OpenSet,
     Scores,
     det_curve,
     det_point,
@@ -24,12 +22,10 @@ from oneglance_core.measures import (
     match_rate,
     matches,
     miss_rate,
-    one_shot_error,
-    pair_distances,
-    search,
     tau_for_rate,
     to_mate,
 )
+from oneglance_core.trials import OneShotTrials, OpenSet, one_shot_error, pair_distances, search
 
 # Few values, so that ties are common.
 FINITE = st.integers(0, 50).map(lambda i: i / 8)
@@ -174,7 +170,7 @@ def test_the_eer_is_where_the_rates_are_closest(mated: list[float], non_mated: l
     if not taus:
         return
     points = [DetPoint(t, match_rate(non_mated, t), miss_rate(mated, t)) for t in taus]
-    best = min(points, key=lambda point: abs(point.fpir - point.fnir))
+    best = min(points, key=lambda point: round(abs(point.fpir - point.fnir), 12))  # the first of equal ones
     assert equal_error_rate(mated, non_mated) == ((best.fpir + best.fnir) / 2, best.tau)
 
 
@@ -187,6 +183,9 @@ def test_equal_error_rate_on_distances_whose_answer_is_known() -> None:
     assert equal_error_rate(mated, non_mated + 1)[0] == pytest.approx(0.0, abs=1e-4)
     # Between two mated distances, the non-mated ones decide.
     assert equal_error_rate([0.1, 1.0], [0.2, 0.3, 0.4, 0.5]) == (0.5, 0.3)
+    # |1/3 - 1| and |2/3 - 0| tie, but are 0.6666666666666667 and 0.6666666666666666 in floats
+    eer, tau = equal_error_rate([1.5], [1.0, 1.5, 2.0])
+    assert (eer, tau) == ((1 / 3 + 1) / 2, 1.0)
 
 
 # From encodings to distances.
@@ -215,6 +214,8 @@ def test_one_shot_error_of_more_trials_than_a_block() -> None:
     support = np.tile([1, 2, 3], (3000, 1))
     answer = np.arange(3000) % 3  # the first is the nearest
     assert one_shot_error(f, OneShotTrials(probe, support, answer)) == 2 / 3
+    with pytest.raises(ValueError, match="NaN"):
+        one_shot_error(np.full_like(f, np.nan), OneShotTrials(probe, support, answer))
 
 
 @given(st.integers(0, 1000), FINITE)

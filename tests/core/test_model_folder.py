@@ -1,7 +1,9 @@
 """The model folder: round trip, atomicity, and every way it can be wrong."""
 
 import base64
+import contextlib
 import json
+import os
 import threading
 import zlib
 from pathlib import Path
@@ -208,6 +210,50 @@ def test_nothing_but_a_model_folder_is_ever_replaced(folder: Path, tmp_path: Pat
     assert (precious / "thesis.txt").read_text() == "years of work"
     with pytest.raises(ModelFolderError, match="something else"):
         write_model_folder(precious / "thesis.txt", one.manifest, one.model)
+
+
+def test_what_can_t_be_written_is_told_and_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = read_model_folder(folder)
+    with pytest.raises(ModelFolderError, match="can't be written"):
+        write_model_folder(folder / "model.onnx" / "inside", one.manifest, one.model)
+    renamed = os.replace
+
+    def fail_the_second(source: Path, target: Path) -> None:
+        if Path(target) == folder and (Path(source) / "model.onnx").read_bytes() == b"new":
+            raise OSError("disk")
+        renamed(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_the_second)
+    with pytest.raises(ModelFolderError, match="can't be written: disk"):
+        write_model_folder(folder, one.manifest, b"new")
+    assert read_model_folder(folder).model == one.model
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+def test_of_a_link_the_folder_behind_it_is_replaced(folder: Path, tmp_path: Path) -> None:
+    one = read_model_folder(folder)
+    link = tmp_path / "current"
+    link.symlink_to(folder)
+    write_model_folder(link, one.manifest, one.model + b"two")
+    assert link.is_symlink()
+    assert read_model_folder(folder).model == one.model + b"two"
+
+
+def test_of_two_writers_at_a_time_nothing_stays_but_one_whole_folder(folder: Path) -> None:
+    one = read_model_folder(folder)
+
+    def write(number: int) -> None:
+        for _ in range(30):
+            with contextlib.suppress(ModelFolderError):  # the other one came between
+                write_model_folder(folder, one.manifest, one.model + bytes([number]))
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert read_model_folder(folder).model in {one.model + bytes([number]) for number in range(2)}
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
 
 
 @given(

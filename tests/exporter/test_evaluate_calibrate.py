@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from oneglance_core.calibration import INTERVAL
-from oneglance_core.measures import equal_error_rate, largest_tau_for_rate, one_shot_error, pair_distances, search
+from oneglance_core.measures import equal_error_rate, largest_tau_for_rate
+from oneglance_core.trials import one_shot_error, pair_distances, search
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
 from oneglance_exporter.encoder.evaluate import evaluate
@@ -148,3 +149,9 @@ def test_settings_and_data_that_cannot_work_are_refused() -> None:
         evaluate(noisy_encodings(alone, 0.2), alone, EvaluateSettings(trials=10, ways=2))
     with pytest.raises(DataError, match="too few"):
         calibrate(noisy_encodings(small, 0.2), small, "x", CalibrateSettings(fpir=0.1))
+
+
+def test_one_subject_alone_is_too_few_to_evaluate() -> None:
+    pictures = world([1], 4)
+    with pytest.raises(DataError, match="at least 2"):
+        evaluate(noisy_encodings(pictures, 0.1), pictures, EvaluateSettings(trials=5, ways=1, splits=1))

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from oneglance_core.folder import read_model_folder
-from oneglance_core.measures import one_shot_error
+from oneglance_core.trials import one_shot_error
 from oneglance_exporter.cli import main
 from oneglance_exporter.data import read_pictures
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.export import check_graph, parity_inputs
 from oneglance_exporter.encoder.network import INPUT, Encoder, encode
 from oneglance_exporter.encoder.trials import one_shot_trials
-from oneglance_exporter.errors import ExportError
+from oneglance_exporter.errors import DataError, ExportError
 from oneglance_exporter.runtime import encoder_of
 from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE, Checkpoint, load, save
 from oneglance_exporter.training.log import LOG_FILE
@@ -228,6 +228,14 @@ def test_a_damaged_checkpoint_is_named(
         (["train", "encoder", "--data", "DATA", "--out", "OUT", "--steps", "1"], "--classes-per-batch"),
         (["train", "encoder", "--data", "DATA", "--out", "OUT", "--steps", "0"], "--steps must be"),
         (["train", "encoder", "--data", "DATA", "--out", "OUT", "--seconds", "-1"], "--seconds must be"),
+        (["train", "encoder", "--data", "DATA", "--out", "OUT", "--steps", "1", "--dimension", "65537"], "--dimension"),
+        (["train", "encoder", "--data", "DATA", "--out", "OUT", "--steps", "1", "--learning-rate", "1e38"], "1000"),
+        (["encode", "--model", "MODEL", "--data", "DATA", "--out", "OUT"], "must end in .npz"),
+        (["encode", "--model", "MODEL", "--data", "DATA", "--out", "NOFOLDER.npz"], "can't be written"),
+        (["encode", "--model", "MODEL", "--data", "NOWHERE", "--out", "OUT.npz"], "no such file"),
+        (["quantize", "--model", "MODEL", "--data", "DATA", "--out", "INFILE"], "can't be written"),
+        (["quantize", "--model", "MODEL", "--data", "DATA", "--out", "FILE"], "something else than a model folder"),
+        (["import", "onnx", "NOWHERE", "--out", "FILE", "--name", "x", "--license", "x"], "something else"),
         (["calibrate", "--model", "NOWHERE", "--data", "DATA"], "not a model folder"),
         (["evaluate", "--model", "MODEL", "--data", "DATA"], "no group has 20"),
         (["evaluate", "--model", "MODEL", "--data", "DATA", "--trials", "0"], "trials"),
@@ -244,7 +252,12 @@ def test_a_users_mistake_is_one_line_and_status_1(
     arguments: list[str],
     message: str,
 ) -> None:
-    names = {"DATA": drawings_zip, "MODEL": model, "NOWHERE": tmp_path / "nowhere", "OUT": tmp_path / "out"}
+    (tmp_path / "file").write_text("x")
+    names = {
+        "DATA": drawings_zip, "MODEL": model, "NOWHERE": tmp_path / "nowhere", "OUT": tmp_path / "out",
+        "OUT.npz": tmp_path / "out.npz", "NOFOLDER.npz": tmp_path / "nowhere" / "out.npz",
+        "FILE": tmp_path / "file", "INFILE": tmp_path / "file" / "inside",
+    }  # fmt: skip
     if message == "--classes-per-batch":
         arguments = [*arguments, "--classes-per-batch", "1000"]
     assert cli(*[names.get(argument, argument) for argument in arguments]) == 1
@@ -252,6 +265,54 @@ def test_a_users_mistake_is_one_line_and_status_1(
     assert errors.startswith("oneglance-exporter: error: ")
     assert message in errors
     assert len(errors.splitlines()) == 1
+    assert not (tmp_path / "out.npz").exists()
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_encode_replaces_its_file_as_a_whole(
+    tmp_path: Path, model: Path, drawings_zip: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.npz"
+    arguments = "encode", "--model", model, "--data", drawings_zip, "--out", out
+    assert cli(*arguments) == 0
+    with np.load(out) as written:
+        assert written["encodings"].shape == (60, 16)
+        assert len(written["subjects"]) == len(written["files"]) == 60
+        assert str(written["digest"]) == read_model_folder(model).digest
+    before = out.read_bytes()
+
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:10])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert cli(*arguments) == 1
+    assert out.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
+
+
+@pytest.mark.parametrize("threads", ["0", "-3"])
+def test_threads_below_1_are_a_usage_error(
+    tmp_path: Path, model: Path, drawings_zip: Path, cli: Cli, capsys: pytest.CaptureFixture[str], threads: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli("encode", "--model", model, "--data", drawings_zip, "--out", tmp_path / "out.npz", "--threads", threads)
+    assert stopped.value.code == 2
+    assert f"--threads: must be at least 1, got {threads}" in capsys.readouterr().err
+
+
+def test_a_picture_that_can_not_be_read_is_a_data_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/1.png", "a/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(DataError, match=r"can't be read: .*Permission denied"):
+        read_pictures([tmp_path], INPUT)
 
 
 def test_export_replaces_a_model_folder_and_nothing_else(
@@ -261,7 +322,7 @@ def test_export_replaces_a_model_folder_and_nothing_else(
     precious.mkdir()
     (precious / "thesis.tex").write_text("years")
     assert cli("export", "--run", small_run, "--out", precious, "--name", "x") == 1
-    assert "no model folder" in capsys.readouterr().err
+    assert "something else than a model folder" in capsys.readouterr().err
     assert (precious / "thesis.tex").read_text() == "years"
 
 

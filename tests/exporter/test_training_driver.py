@@ -393,6 +393,35 @@ def test_lines_are_on_the_disk_before_the_checkpoint_of_their_steps(
     assert order == ["log", "checkpoint"] * 3
 
 
+def test_a_full_disk_is_a_run_error_and_the_old_checkpoint_stays(tmp_path: Path) -> None:
+    """In a process of its own that may write no file above 100 kB."""
+    code = f"""
+import resource, signal, sys, torch
+from pathlib import Path
+from oneglance_exporter.errors import RunError
+from oneglance_exporter.training.checkpoint import read, write
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+run = Path({str(tmp_path)!r})
+write(run, "toy", {{"step": 1}})
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    write(run, "toy", {{"step": 2, "weights": torch.zeros(1_000_000)}})
+except RunError as error:
+    assert "can't be written" in str(error)
+    assert read(run, "toy") == {{"step": 1}}
+    sys.exit(17)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 17, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     def begin(checkpoint: ToyCheckpoint) -> NoReturn:
         raise AssertionError("the work has begun")

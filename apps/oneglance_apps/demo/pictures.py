@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
+
+from oneglance_core.pictures import PictureLimits, decode_layers
 
 THUMBNAIL_PIXELS = 105  # the size of Omniglot's drawings, which are shown unchanged
+_LIMITS = PictureLimits(max_image_bytes=1 << 30, max_image_pixels=1 << 27)
 _GRAYS = 16  # enough for pen strokes with soft edges
 
 
@@ -31,9 +34,7 @@ class Picture:
 
     def large_uri(self, max_side: int) -> str:
         """A JPEG with at most ``max_side`` pixels a side, as a ``data:`` URI."""
-        with Image.open(io.BytesIO(self.read())) as opened:
-            large = _on_white(ImageOps.exif_transpose(opened))
-        large.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        large = _shrunk(self.read(), max_side)
         buffer = io.BytesIO()
         large.save(buffer, "JPEG", quality=85)
         return jpeg_uri(buffer.getvalue())
@@ -55,22 +56,15 @@ def jpeg_uri(jpeg: bytes) -> str:
 
 @lru_cache(maxsize=4096)
 def _data_uri(picture: Picture) -> str:
-    source = io.BytesIO(picture.source) if isinstance(picture.source, bytes) else picture.source
-    with Image.open(source) as opened:
-        opened.draft("RGB", (2 * THUMBNAIL_PIXELS, 2 * THUMBNAIL_PIXELS))  # JPEG: decode at a reduced size
-        upright = ImageOps.exif_transpose(opened)
-        gray = upright.mode in ("1", "L", "LA", "I;16")
-        small = _on_white(upright)
-    small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-    small = small.convert("L").quantize(_GRAYS) if gray else small
+    small = _shrunk(picture.read(), THUMBNAIL_PIXELS)
+    red, green, blue = small.split()
+    small = red.quantize(_GRAYS) if red == green == blue else small
     return "data:image/png;base64," + base64.b64encode(_png(small)).decode()
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    paper = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
+def _shrunk(data: bytes, max_side: int) -> Image.Image:
+    """RGB, upright, transparency on white, at most ``max_side`` pixels a side."""
+    return Image.fromarray(decode_layers(data, _LIMITS, max_side=max_side).pixels)
 
 
 def _png(picture: Image.Image) -> bytes:

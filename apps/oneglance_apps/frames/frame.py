@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-from PIL import Image, ImageOps
+from PIL import Image
 
 from oneglance.defaults import MAX_MESSAGE_BYTES
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.picture_formats import FRAME_QUALITY
+from oneglance_core.pictures import PictureError, PictureLimits, decode_photo, read_header
 
 MAX_UNCHANGED_BYTES = 8 << 20  # larger picture files are encoded again
 MAX_FILE_BYTES = MAX_MESSAGE_BYTES - (4 << 20)  # of a picture file, in one message
+_LIMITS = PictureLimits(max_image_bytes=MAX_FILE_BYTES, max_image_pixels=1 << 27)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Frame:
     def encoded(self, max_side: int) -> EncodedFrame:
         """The frame as JPEG: upright, with square pixels, longer side at most ``max_side`` pixels.
 
-        A picture file that is small enough is sent unchanged. So is one that Pillow can't decode: the server decides
+        A picture file that is small enough is sent unchanged. So is one that can't be decoded here: the server decides
         about it. Raises OSError for a file that can't be read.
         """
         if isinstance(self.content, Path):
@@ -54,17 +56,13 @@ def _encoded_file(path: Path, max_side: int) -> EncodedFrame:
     if len(data) > MAX_FILE_BYTES:
         raise OSError(f"{path}: {len(data):,} bytes, too large for a message")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            small = max(image.size) <= max_side and len(data) <= MAX_UNCHANGED_BYTES
-            if small or image.mode.startswith(("I", "F")):  # more than 8 bits a channel: the server converts it
-                return EncodedFrame(data)
-            upright = ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
+        header = read_header(data, _LIMITS)
+        if max(header.width, header.height) <= max_side and len(data) <= MAX_UNCHANGED_BYTES:
+            return EncodedFrame(data)
+        upright = decode_photo(data, _LIMITS)
+    except PictureError:
         return EncodedFrame(data)
-    if upright.has_transparency_data:
-        layer = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return _shrunk(upright.convert("RGB"), max_side, (1.0, 1.0))
+    return _shrunk(Image.fromarray(upright), max_side, (1.0, 1.0))
 
 
 def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float]) -> EncodedFrame:

@@ -1,6 +1,7 @@
 """``encode``, ``calibrate`` and ``evaluate``: an encoder on labelled pictures. Parse, call one function, print."""
 
 import argparse
+import io
 import json
 import shlex
 from pathlib import Path
@@ -9,7 +10,6 @@ from oneglance_core.flags import add_flags, given_values
 from oneglance_core.folder import write_model_folder
 from oneglance_exporter.cli.pictures import add_pictures, encoded
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings
-from oneglance_exporter.errors import SettingsError
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,16 +41,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _encode(options: argparse.Namespace, arguments: list[str]) -> None:
     import numpy as np
 
-    if options.out.suffix != ".npz":
-        raise SettingsError(f"--out: {options.out} does not end in .npz")
+    from oneglance_exporter.cli.outputs import check_outputs, write
+
+    check_outputs({"--out": (options.out, (".npz",))}, [])
     folder, pictures, encodings = encoded(options, least=1)
     subjects = np.array(pictures.subjects)[pictures.subject_of]
-    try:
-        np.savez(
-            options.out, encodings=encodings, subjects=subjects, files=np.array(pictures.files), digest=folder.digest
-        )
-    except OSError as error:
-        raise SettingsError(f"--out: {options.out} can't be written: {error}") from error
+    file = io.BytesIO()
+    np.savez(file, encodings=encodings, subjects=subjects, files=np.array(pictures.files), digest=folder.digest)
+    write(options.out, file.getvalue())
     print(f"{options.out}: {len(encodings)} encodings of {encodings.shape[1]} by {folder.manifest.name}")
 
 

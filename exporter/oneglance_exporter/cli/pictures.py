@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from oneglance_core.folder import ModelFolder, read_model_folder
 from oneglance_core.manifests import EncoderManifest
+from oneglance_core.ranges import within
 from oneglance_exporter.errors import SettingsError
 
 if TYPE_CHECKING:
-    from oneglance_core.measures import Encodings
+    from oneglance_core.trials import Encodings
     from oneglance_exporter.data import Pictures
 
 
@@ -23,7 +24,9 @@ def add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
         help="for an encoder of faces: where the detector's and the landmarks' model folders are [beside the model]",
     )
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned faces already")
-    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime [%(default)s]")
+    parser.add_argument(
+        "--threads", type=within(int, least=1), default=1, metavar="N", help="of ONNX Runtime [%(default)s]"
+    )
 
 
 def encoded(options: argparse.Namespace, least: int = 2) -> "tuple[ModelFolder[EncoderManifest], Pictures, Encodings]":

@@ -61,7 +61,7 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.stylizer.measure import measure
 
     if options.sheet:
-        check_outputs({"--sheet": (options.sheet, (".png",))}, [])
+        check_outputs({"--sheet": (options.sheet, (".png",))}, [Path(path) for path in options.styles])
 
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

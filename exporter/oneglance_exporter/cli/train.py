@@ -14,7 +14,7 @@ from oneglance_exporter.stylizer.settings import StylizerSettings
 
 if TYPE_CHECKING:
     from oneglance_exporter.training.checkpoint import Checkpoint
-    from oneglance_exporter.training.driver import StepReport
+    from oneglance_exporter.training.driver import Reporter
 
 _STYLIZER_EPILOG = """\
 from paintings to a served stylizer:
@@ -75,7 +75,7 @@ def _train_encoder(options: argparse.Namespace, arguments: list[str]) -> None:
 
     given, run = given_values(options, TrainSettings), Path(options.out)
 
-    def begin(report: "Report") -> "Checkpoint":
+    def begin(report: "Reporter[Any]") -> "Checkpoint":
         if not given.get("data"):
             raise SettingsError("say what to learn from: --data")
         return train.train(TrainSettings(**given), run, _shown(arguments), report)
@@ -97,14 +97,11 @@ def _train_stylizer(options: argparse.Namespace, arguments: list[str]) -> None:
     print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s; look at {run}/sheets")
 
 
-Report = Callable[["StepReport[Any]"], None]
-
-
 def _drive(
     kind: str,
     options: argparse.Namespace,
-    begin: Callable[[Report], "Checkpoint"],
-    resume: Callable[[Report], "Checkpoint"],
+    begin: "Callable[[Reporter[Any]], Checkpoint]",
+    resume: "Callable[[Reporter[Any]], Checkpoint]",
 ) -> "Checkpoint":
     """Begin or resume, whichever the user wants, under a progress bar; when stopped, tell how to go on."""
     from oneglance_core.progress import Progress

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from oneglance_core.calibration import INTERVAL
 from oneglance_core.intervals import interval
 from oneglance_core.manifests import Calibration
-from oneglance_core.measures import Encodings, Scores, fmr_curve, matches, pair_distances, search, tau_for_rate
+from oneglance_core.measures import Scores, fmr_curve, matches, tau_for_rate
+from oneglance_core.trials import Encodings, pair_distances, search
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.settings import CalibrateSettings
 from oneglance_exporter.encoder.trials import open_set

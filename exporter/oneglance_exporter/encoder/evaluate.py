@@ -4,17 +4,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from oneglance_core.measures import (
-    Encodings,
-    equal_error_rate,
-    largest_tau_for_rate,
-    one_shot_error,
-    pair_distances,
-    search,
-)
+from oneglance_core.measures import equal_error_rate, largest_tau_for_rate
+from oneglance_core.trials import Encodings, one_shot_error, pair_distances, search
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
+from oneglance_exporter.errors import DataError
 
 _FPIRS = (0.01, 0.10)
 
@@ -78,11 +73,13 @@ def evaluate(encodings: Encodings, pictures: Pictures, settings: EvaluateSetting
 
     The lists of trials come from ``one_shot_trials(pictures, trials, ways, seed)`` and
     ``open_set(pictures, K, seed + i)`` for i below ``splits``; draw them there to measure the same
-    through a server. Raises DataError when no group has ``ways`` subjects.
+    through a server. Raises DataError for one subject alone, and when no group has ``ways`` subjects.
     """
     trials, ways, seed = settings.trials, settings.ways, settings.seed
     total = len(pictures.subjects)
-    half = max(total // 2, 1)
+    if total < 2:
+        raise DataError("one subject has no rivals: at least 2 are needed to evaluate, better hundreds")
+    half = total // 2
     seeds = range(seed, seed + settings.splits)
     shown = one_shot_trials(pictures, trials, ways, seed)
     everybody = [search(encodings, open_set(pictures, total, s)).rank1 for s in seeds]

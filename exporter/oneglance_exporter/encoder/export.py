@@ -4,28 +4,23 @@ The graph takes the served picture itself (uint8 [N, 105, 105, 1]) and returns u
 free. It is refused unless ONNX Runtime gives torch's answers at batch sizes other than the traced one.
 """
 
-import io
-import logging
-import warnings
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
 
-from oneglance_core.folder import MANIFEST_FILE, write_model_folder
+from oneglance_core.folder import check_replaceable, write_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_core.manifests import EncoderManifest, OutputSpec, Parity
 from oneglance_core.sessions.checks import apart
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.network import INPUT, INPUT_SIZE, Encoder, encode
-from oneglance_exporter.errors import ExportError, RunError
+from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import check_model, encoder_of
-from oneglance_exporter.training.checkpoint import load, writing
+from oneglance_exporter.tracing import traced
+from oneglance_exporter.training.checkpoint import load
 
 # Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 1e-4
@@ -37,11 +32,11 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     """Export the averaged weights of the training in ``run`` to the model folder ``out``.
 
     A model folder of that name is replaced; the new one has no threshold before ``calibrate``.
-    Raises RunError for an unusable run, or an ``out`` that holds something else; ExportError when
-    the graph doesn't reproduce torch's output; pydantic's ValidationError (a ValueError) for a name
+    Raises RunError for an unusable run; ModelFolderError when ``out`` holds something else or can't be written;
+    ExportError when the graph doesn't reproduce torch's output; pydantic's ValidationError (a ValueError) for a name
     outside [a-z0-9._-].
     """
-    check_out(out)
+    check_replaceable(out)
     state = load(run, EncoderCheckpoint)
     model = state.encoder()
     inputs = parity_inputs()
@@ -60,8 +55,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     graph = to_onnx(model, manifest.input.name, manifest.output.name)
     check_graph(graph, model)
     check_model(graph, manifest)
-    with writing(out):
-        write_model_folder(out, manifest, graph)
+    write_model_folder(out, manifest, graph)
     return manifest
 
 
@@ -89,62 +83,10 @@ def provenance(state: EncoderCheckpoint, model: torch.nn.Module) -> dict[str, ob
     }
 
 
-def check_out(out: Path) -> None:
-    """Raise RunError when ``out`` is there and isn't a model folder: it would be replaced."""
-    if out.exists() and not (out / MANIFEST_FILE).is_file() and (out.is_file() or any(out.iterdir())):
-        raise RunError(f"{out}: is there and no model folder; it would be deleted. Choose another --out")
-
-
 def to_onnx(model: Encoder, input_name: str, output_name: str) -> bytes:
     """The graph of ``model`` with its weights inside and the batch size free, as ONNX bytes."""
     example = torch.from_numpy(parity_inputs()[:_TRACED_BATCH])
     return traced(model, (example,), (input_name,), (output_name,), ({0: torch.export.Dim("N", min=1)},))
-
-
-def traced(
-    model: torch.nn.Module,
-    examples: tuple[torch.Tensor, ...],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    free: tuple[dict[int, Any], ...],
-) -> bytes:
-    """ONNX bytes of ``model`` with its weights inside; ``free``: the axes of each input whose size is left open.
-
-    Raises ExportError.
-    """
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tracer about its own internals
-            program = torch.onnx.export(
-                model,
-                examples,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_shapes=free,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-    finally:
-        quiet.setLevel(level)
-    if program is None:
-        raise ExportError("torch.onnx.export returned no program")
-    # The tracer writes paths of this machine's source files into every node.
-    proto = program.model_proto
-    for node in proto.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
-        del value.metadata_props[:]
-    for weight in proto.graph.initializer:
-        del weight.metadata_props[:]
-    buffer = io.BytesIO()
-    onnx.save_model(proto, buffer)
-    onnx.checker.check_model(buffer.getvalue())
-    return buffer.getvalue()
 
 
 def check_graph(graph: bytes, model: Encoder) -> None:

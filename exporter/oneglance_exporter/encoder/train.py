@@ -1,7 +1,6 @@
 """Train an encoder: draw a batch, encode it, take the triplet loss. The loop around it is ``training.driver``."""
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oneglance_core.measures import OneShotTrials, one_shot_error
+from oneglance_core.trials import OneShotTrials, one_shot_error
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.batches import Batches
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
@@ -18,7 +17,7 @@ from oneglance_exporter.encoder.network import INPUT, Encoder, encode
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.training.checkpoint import check_new, load_to_resume
-from oneglance_exporter.training.driver import StepReport, Training, drive
+from oneglance_exporter.training.driver import Reporter, Training, drive
 
 _VALIDATION_TRIALS, _VALIDATION_WAYS = 4000, 20
 
@@ -36,10 +35,7 @@ class EncoderFigures:
         return f"loss {self.loss:.4f}  active triplets {self.active_triplets}{error}"
 
 
-Reporter = Callable[[StepReport[EncoderFigures]], None]
-
-
-def train(settings: TrainSettings, run: Path, command: str, report: Reporter) -> EncoderCheckpoint:
+def train(settings: TrainSettings, run: Path, command: str, report: Reporter[EncoderFigures]) -> EncoderCheckpoint:
     """Train a new encoder in the run folder ``run``. Returns the last checkpoint, which is saved.
 
     Raises RunError when ``run`` has a checkpoint already, DataError for unusable pictures, and as ``drive``.
@@ -51,7 +47,7 @@ def train(settings: TrainSettings, run: Path, command: str, report: Reporter) ->
     return drive(run, start, EncoderTraining, report)
 
 
-def resume(run: Path, changed: dict[str, object], report: Reporter) -> EncoderCheckpoint:
+def resume(run: Path, changed: dict[str, object], report: Reporter[EncoderFigures]) -> EncoderCheckpoint:
     """Go on with the training in ``run``; ``changed`` holds the settings that were given anew.
 
     Raises RunError when there is nothing to resume, SettingsError when a changed setting would make it another

@@ -6,7 +6,7 @@ a running server, and the two must agree.
 
 import numpy as np
 
-from oneglance_core.measures import OneShotTrials, OpenSet
+from oneglance_core.trials import OneShotTrials, OpenSet
 from oneglance_exporter.data import Pictures
 from oneglance_exporter.errors import DataError, SettingsError
 

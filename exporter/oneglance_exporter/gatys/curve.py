@@ -1,9 +1,10 @@
 """J by evaluation: a point of the curve, and the file it is logged to."""
 
+import contextlib
 import dataclasses
+import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -34,32 +35,29 @@ class Log(Protocol):
     def __call__(self, point: Point) -> None: ...
 
 
-@contextmanager
+@contextlib.contextmanager
 def logged(path: Path | None) -> Iterator[Log]:
     """A function that appends each point to a new file, at once: ``.csv``, or JSON lines. None logs nowhere.
 
-    Raises DataError if the file can't be written.
+    An old file is replaced when the first point comes. The function raises DataError if the file can't be written.
     """
     if path is None:
         yield lambda point: None
         return
     as_csv = path.suffix.lower() == ".csv"
-    try:
-        file = open(path, "wb", buffering=0)  # noqa: SIM115  # closed below
-    except OSError as error:
-        raise DataError(f"{path}: can't be written: {error}") from error
+    with contextlib.ExitStack() as closed_at_the_end:
+        file: io.FileIO | None = None
 
-    def line(text: str) -> None:
-        try:
-            file.write(text.encode() + b"\n")
-        except OSError as error:
-            raise DataError(f"{path}: can't be written: {error}") from error
+        def write(point: Point) -> None:
+            nonlocal file
+            row = dataclasses.asdict(point)
+            lines = [",".join(map(str, row.values())) if as_csv else json.dumps(row)]
+            try:
+                if file is None:
+                    file = closed_at_the_end.enter_context(open(path, "wb", buffering=0))
+                    lines = [",".join(row), *lines] if as_csv else lines
+                file.write("".join(f"{line}\n" for line in lines).encode())
+            except OSError as error:
+                raise DataError(f"{path}: can't be written: {error}") from error
 
-    def write(point: Point) -> None:
-        row = dataclasses.asdict(point)
-        line(",".join(map(str, row.values())) if as_csv else json.dumps(row))
-
-    with file:
-        if as_csv:
-            line(",".join(field.name for field in dataclasses.fields(Point)))
         yield write

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from oneglance_core.flags import Flag
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.perceptual.layers import CONTENT_LAYER, STYLE_LAYERS, activations, check_layers
-from oneglance_exporter.settings import CommandSettings, OptionalPath
+from oneglance_exporter.settings import HIGHEST_LEARNING_RATE, CommandSettings, OptionalPath
 
 LARGEST_SIDE = 4096  # pixels; such a square needs about 45 GB of memory
 _BETA = 1e-3  # with normalisation "size" and alpha 1, whatever the picture's size
@@ -26,7 +26,9 @@ class GatysSettings(CommandSettings):
     iterations: int = Field(
         200, ge=1, description="evaluations of J and its gradient; either optimizer takes one for each step"
     )
-    learning_rate: float = Field(0.02, gt=0, description="Adam's, of pixels in [0, 1]; L-BFGS needs none")
+    learning_rate: float = Field(
+        0.02, gt=0, le=HIGHEST_LEARNING_RATE, description="Adam's, of pixels in [0, 1]; L-BFGS needs none"
+    )
     alpha: float = Field(1.0, ge=0, description="weight of J_content")
     beta: Annotated[float | None, Flag(default=f"{_BETA:g} with --normalisation size")] = Field(
         None,

@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto
 from pydantic import ValidationError
 
-from oneglance_core.folder import write_model_folder
+from oneglance_core.folder import check_replaceable, write_model_folder
 from oneglance_core.manifests import (
     LEAST_CHIP,
     MAX_TOLERANCE,
@@ -69,6 +69,7 @@ def import_onnx(
     """
     if not license.strip():
         raise SettingsError("say the licence of the weights: --license; many face encoders are for research only")
+    check_replaceable(out)
     source, digest = load(file)
     graph_input = single_input(source, file)
     kind = graph_input.type.tensor_type.elem_type

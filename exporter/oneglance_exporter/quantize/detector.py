@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.faces.detection import Detection, find_windows, suppress
-from oneglance_core.folder import read_any_model_folder, write_model_folder
+from oneglance_core.folder import check_replaceable, read_any_model_folder, write_model_folder
 from oneglance_core.manifests import DetectorManifest, NamedParity
 from oneglance_exporter.errors import DataError
 from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
@@ -35,6 +35,7 @@ def quantize_detector(
     vectors are scores, so it asks nothing of windows whose score is near the threshold.
     Raises DataError, ExportError, SettingsError, ModelFolderError.
     """
+    check_replaceable(out)
     folder = read_any_model_folder(model).of(DetectorManifest)
     old = folder.manifest
     if len(photos) < LEAST_PHOTOS:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.distance import squared_l2
-from oneglance_core.folder import read_model_folder, write_model_folder
+from oneglance_core.folder import check_replaceable, read_model_folder, write_model_folder
 from oneglance_core.manifests import AuthorThreshold, EncoderManifest, Parity
 from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
@@ -32,6 +32,7 @@ def quantize(model: Path, out: Path, pictures: Images, described: str, name: str
     processor and another round a few values differently, so the tolerance is twice what that moves here.
     Raises DataError, SettingsError, ExportError, ModelFolderError.
     """
+    check_replaceable(out)
     folder = read_model_folder(model)
     old = folder.manifest
     if pictures.shape[1:] != old.input.shape or pictures.dtype != np.uint8:

@@ -12,15 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from oneglance_core.folder import write_model_folder
+from oneglance_core.folder import check_replaceable, write_model_folder
 from oneglance_core.manifests import NamedParity, StylizerManifest
 from oneglance_core.sessions.checks import apart
-from oneglance_exporter.encoder.export import check_out, traced
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import check_model, session_of
 from oneglance_exporter.stylizer.checkpoint import StylizerCheckpoint
 from oneglance_exporter.stylizer.network import LEAST_SIDE, MARGIN, MULTIPLE, Moments, Stylizer
-from oneglance_exporter.training.checkpoint import load, writing
+from oneglance_exporter.tracing import traced
+from oneglance_exporter.training.checkpoint import load
 
 # Of 0..255. Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 0.05
@@ -47,10 +47,10 @@ class Served(nn.Module):
 def export(run: Path, out: Path, name: str, description: str = "", license: str = "") -> StylizerManifest:
     """Export the averaged weights of the training in ``run`` to the model folder ``out``.
 
-    A model folder of that name is replaced. Raises RunError for an unusable run, or an ``out`` that holds something
-    else or can't be written; ExportError when the graph doesn't reproduce torch's output.
+    A model folder of that name is replaced. Raises RunError for an unusable run; ModelFolderError when ``out`` holds
+    something else or can't be written; ExportError when the graph doesn't reproduce torch's output.
     """
-    check_out(out)
+    check_replaceable(out)
     state = load(run, StylizerCheckpoint)
     stylizer = state.stylizer()
     served = Served(stylizer).eval()
@@ -73,8 +73,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
     graph = to_onnx(served)
     check_graph(graph, served)
     check_model(graph, manifest)
-    with writing(out):
-        write_model_folder(out, manifest, graph)
+    write_model_folder(out, manifest, graph)
     return manifest
 
 

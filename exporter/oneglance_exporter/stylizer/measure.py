@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from oneglance_core.files import replacing
 from oneglance_core.folder import read_any_model_folder
 from oneglance_core.manifests import Arrays, StylizerManifest
 from oneglance_exporter.data import read_photos
@@ -224,7 +225,8 @@ def measure(
 def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, threads: int, kept: Path | None) -> Rgb:
     if kept is not None:
         # So that another photo, style picture or J never gets this one's.
-        problem = repr((photo.shape, style.shape, objective.alpha, objective.beta)).encode()
+        network = objective.network.identity.sha256
+        problem = repr((photo.shape, style.shape, objective.alpha, objective.beta, network)).encode()
         digest = hashlib.sha256(problem + photo.tobytes() + style.tobytes()).hexdigest()
         kept = kept.with_name(f"{kept.name}-{digest[:12]}.png")
         if kept.is_file():
@@ -240,8 +242,8 @@ def _by_gatys(photo: Rgb, style: Rgb, objective: Objective, evaluations: int, th
     )
     made = optimize(photo, style, settings, network=objective.network).picture
     if kept is not None:
-        with writing(kept.parent):
-            Image.fromarray(made).save(kept)
+        with writing(kept.parent), replacing(kept) as fresh:
+            Image.fromarray(made).save(fresh, "PNG")
     return made
 
 

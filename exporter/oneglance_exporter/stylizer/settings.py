@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from oneglance_core.flags import Flag
-from oneglance_exporter.settings import OptionalPath, Paths
+from oneglance_exporter.settings import HIGHEST_LEARNING_RATE, OptionalPath, Paths
 from oneglance_exporter.training.settings import TrainingSettings
 
 MEASURED_SIDE = 256  # pixels: longer side of the photos that a stylizer is measured on
@@ -39,7 +39,9 @@ class StylizerSettings(TrainingSettings):
     last_share: float = Field(0.4, ge=0, lt=1, description="how large that part is")
     batch: int = Field(2, ge=1, description="crops in a batch; in the last part as many fewer as they are larger")
     calm: float = Field(0.02, ge=0, description="weight of the squared gain of small noise: against flicker")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's highest; falls linearly to 0")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=HIGHEST_LEARNING_RATE, description="Adam's highest; falls linearly to 0"
+    )
     loss_network: OptionalPath = Field(
         None, description="a VGG19 state dict of torchvision's layout, instead of the package's"
     )

@@ -11,7 +11,6 @@ are ours:
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_exporter.stylizer.sheet import contact_sheet
 from oneglance_exporter.stylizer.styles import StylePicture, read_styles
 from oneglance_exporter.training.checkpoint import check_new, writing
-from oneglance_exporter.training.driver import StepReport, Training, drive
+from oneglance_exporter.training.driver import Reporter, Training, drive
 
 _SCALE_DECAY = 0.95  # of the moving mean of a style's J
 _FIRST_BETA = 0.03  # of beta, where its rise begins
@@ -63,10 +62,7 @@ class StylizerFigures:
         )
 
 
-Reporter = Callable[[StepReport[StylizerFigures]], None]
-
-
-def train(settings: StylizerSettings, run: Path, command: str, report: Reporter) -> StylizerCheckpoint:
+def train(settings: StylizerSettings, run: Path, command: str, report: Reporter[StylizerFigures]) -> StylizerCheckpoint:
     """Train a new stylizer, or new styles of the one in ``settings.base``, in the run folder ``run``.
 
     Returns the last checkpoint, which is saved. Raises RunError when ``run`` has a checkpoint already, SettingsError,
@@ -80,7 +76,7 @@ def train(settings: StylizerSettings, run: Path, command: str, report: Reporter)
     return _drive(run, first_checkpoint(settings, styles, network, command), styles, network, report)
 
 
-def resume(run: Path, changed: dict[str, object], report: Reporter) -> StylizerCheckpoint:
+def resume(run: Path, changed: dict[str, object], report: Reporter[StylizerFigures]) -> StylizerCheckpoint:
     """Go on with the training in ``run``; ``changed`` holds the settings that were given anew.
 
     Raises as ``train``, and SettingsError when a changed setting would make it another training.
@@ -90,7 +86,11 @@ def resume(run: Path, changed: dict[str, object], report: Reporter) -> StylizerC
 
 
 def _drive(
-    run: Path, checkpoint: StylizerCheckpoint, styles: list[StylePicture], network: LossNetwork, report: Reporter
+    run: Path,
+    checkpoint: StylizerCheckpoint,
+    styles: list[StylePicture],
+    network: LossNetwork,
+    report: Reporter[StylizerFigures],
 ) -> StylizerCheckpoint:
     if not checkpoint.settings.photos:
         raise SettingsError("say what to learn on: --photos")

@@ -6,6 +6,7 @@ It is ``checkpoint.pt`` in the run folder, replaced as a whole. No random state 
 
 import copy
 import dataclasses
+import io
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -110,10 +111,12 @@ def check_new(run: Path) -> None:
 
 def write(run: Path, format: str, content: State) -> None:
     """Replace the run's checkpoint file as a whole. Raises RunError."""
+    file = io.BytesIO()  # torch.save hides a file's OSError behind a RuntimeError of its own
+    torch.save({**content, "format": format}, file)
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
-        with replacing(run / CHECKPOINT_FILE) as fresh, fresh.open("wb") as file:
-            torch.save({**content, "format": format}, file)
+        with replacing(run / CHECKPOINT_FILE) as fresh:
+            fresh.write_bytes(file.getbuffer())
 
 
 @contextmanager

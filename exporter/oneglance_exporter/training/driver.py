@@ -64,6 +64,10 @@ class StepReport(Generic[F]):
         return {**times, **dataclasses.asdict(self.figures)}
 
 
+Reporter = Callable[[StepReport[F]], None]
+"""Called after every step of a training: ``Reporter[EncoderFigures]``."""
+
+
 class Training(ABC, Generic[C, F]):
     """One kind of training: what the driver doesn't know.
 
@@ -110,7 +114,7 @@ def drive(
     run: Path,
     checkpoint: C,
     begin: Callable[[C], Training[C, F]],
-    report: Callable[[StepReport[F]], None],
+    report: Reporter[F],
     clock: Callable[[], float] = time.monotonic,
 ) -> C:
     """Train from ``checkpoint`` to the end, in the folder ``run``. Returns the last checkpoint, which is saved.
@@ -140,7 +144,7 @@ def _loop(
     run: Path,
     training: Training[C, F],
     log: RunLog,
-    report: Callable[[StepReport[F]], None],
+    report: Reporter[F],
     clock: Callable[[], float],
     stopped: Callable[[], bool],
 ) -> None:

@@ -123,7 +123,9 @@ def test_odd_pictures_of_a_folder_reach_the_server_too(tmp_path: Path) -> None:
     assert decoded(a.encoded(100)).size == (50, 100)
     assert np.asarray(decoded(b.encoded(100))).min() == 255  # transparency on white
     assert c.encoded(100).data == b"no picture"
-    assert d.encoded(100).data == (tmp_path / "d.png").read_bytes()
+    sixteen = decoded(d.encoded(100))
+    assert sixteen.size == (100, 50)
+    assert abs(np.asarray(sixteen).astype(int) - 30000 / 257).max() <= 1  # 16 bits to 8, as the server does it
     with pytest.raises(OSError, match="directory"):
         e.encoded(100)
 

@@ -1,0 +1,80 @@
+"""Trials: which pictures of a labelled set are compared with which, and what an encoder makes of them.
+
+Encodings are float32 [N, D], row i for picture i. Distances are squared L2, as ``measures`` takes them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from oneglance_core.distance import pairwise_squared_l2, squared_l2
+from oneglance_core.measures import Distances, Indices, Scores, to_mate
+
+Encodings = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class OneShotTrials:
+    """T trials: find the probe's subject among ``ways`` subjects of its group, one picture of each.
+
+    probe: int64 [T]; support: int64 [T, ways]; answer: int64 [T], the right column of ``support``.
+    """
+
+    probe: Indices
+    support: Indices
+    answer: Indices
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSet:
+    """One gallery and its probes.
+
+    enrolled: int64 [K], one picture of each of K subjects.
+    mated: int64 [M], other pictures of those; mate: int64 [M], each one's row in ``enrolled``.
+    strangers: int64 [S], pictures of subjects that are not enrolled.
+    """
+
+    enrolled: Indices
+    mated: Indices
+    mate: Indices
+    strangers: Indices
+
+
+def one_shot_error(encodings: Encodings, trials: OneShotTrials) -> float:
+    """Share of trials in which the nearest of the support pictures is of another subject; in [0, 1].
+
+    A tie goes to the earlier column. Raises ValueError for no trials, and for NaN.
+    """
+    if not len(trials.probe):
+        raise ValueError("nothing to measure: there is not a single trial")
+    wrong = 0
+    for start in range(0, len(trials.probe), 1024):
+        part = slice(start, start + 1024)
+        probe = encodings[trials.probe[part]][:, None, :]  # [t, 1, D]
+        distances = squared_l2(probe, encodings[trials.support[part]])  # [t, ways]
+        if np.isnan(distances).any():
+            raise ValueError("NaN is no distance")
+        wrong += int((distances.argmin(axis=1) != trials.answer[part]).sum())
+    return wrong / len(trials.probe)
+
+
+def search(encodings: Encodings, split: OpenSet) -> Scores:
+    """Search every probe of ``split`` among its enrolled pictures."""
+    gallery = encodings[split.enrolled]
+    return Scores(
+        mated=to_mate(pairwise_squared_l2(encodings[split.mated], gallery), split.mate),
+        non_mated=pairwise_squared_l2(encodings[split.strangers], gallery).min(axis=1),
+    )
+
+
+def pair_distances(encodings: Encodings, subject_of: Indices) -> tuple[Distances, Distances]:
+    """Distances of all pairs of pictures: (mated, non-mated), float64 [pairs] each, in no order."""
+    mated, non_mated = [np.empty(0)], [np.empty(0)]
+    for start in range(0, len(encodings), 512):
+        block = pairwise_squared_l2(encodings[start : start + 512], encodings[start:])
+        upper = np.arange(block.shape[1])[None, :] > np.arange(block.shape[0])[:, None]
+        same = subject_of[start : start + 512, None] == subject_of[None, start:]
+        mated.append(block[upper & same])
+        non_mated.append(block[upper & ~same])
+    return np.concatenate(mated), np.concatenate(non_mated)

@@ -1,6 +1,6 @@
 """GalleryStore: everything the services need of whatever keeps the galleries, and what they may rely on.
 
-LocalGalleries is the implementation at hand; tests/index/conformance.py checks these promises on any. The promises
+LocalGalleries is the implementation at hand; tests/index/conformance/ checks these promises on any. The promises
 that concern all methods:
 
 - Every method may be called from any thread. Reading and searching methods block; call them off an event loop.

@@ -102,7 +102,7 @@ def _write(result: "Result", options: argparse.Namespace, settings: GatysSetting
     done, last = len(result.curve), "" if not result.stopped else ", stopped early"
     print(
         f"{options.out}: {width} x {height}, J {j.total:.6g} = {settings.alpha:g} * {j.content:.6g} (content) + "
-        f"{result.beta:g} * {j.style:.6g} (style); evaluation {result.best.evaluation} of {done} was the best{last}"
+        f"{result.beta:g} * {j.style:.6g} (style); the best of {done} evaluations, the {result.best.evaluation}th{last}"
     )
     print(f"loss network: {result.network.description}, SHA-256 {result.network.sha256}")
     if result.stopped and max(height, width) < settings.size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,10 +94,11 @@ def foreign(path: Path) -> None:
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
         lambda path: path.write_bytes(path.read_bytes() + b"x"),
         flip,
+        lambda path: path.write_bytes(path.read_bytes()[:-4] + struct.pack("<f", 3e38)),
         older,
         foreign,
     ],
-    ids=["missing", "empty", "truncated", "longer", "bit flipped", "older", "foreign"],
+    ids=["missing", "empty", "truncated", "longer", "bit flipped", "huge", "older", "foreign"],
 )
 def test_a_bad_snapshot_is_rebuilt_with_a_reason(tmp_path: Path, harm: Callable[[Path], object]) -> None:
     data_dir = tmp_path / "data"

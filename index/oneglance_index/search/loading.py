@@ -84,10 +84,12 @@ class _Loader:
     def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
         """The encodings of the snapshot that weren't deleted since. Raises SnapshotUnusable."""
         deleted = queries.deletions_since(self._db, self._stored.place.generation, record.revision)
-        for rows in snapshot.read(path, record, self._stored.place.dimension):
-            keep = ~np.isin(rows.numbers, deleted)
-            whole = keep.all()
-            self._add(rows if whole else Rows(rows.numbers[keep], rows.subjects[keep], rows.vectors[keep]))
+        # Whether the file is whole shows at its end. Until then it may hold any numbers, and squares that overflow.
+        with np.errstate(all="ignore"):
+            for rows in snapshot.read(path, record, self._stored.place.dimension):
+                keep = ~np.isin(rows.numbers, deleted)
+                whole = keep.all()
+                self._add(rows if whole else Rows(rows.numbers[keep], rows.subjects[keep], rows.vectors[keep]))
 
     def add_since(self, revision: int) -> None:
         """The encodings that came into the store after a revision, -1: all."""

@@ -25,7 +25,7 @@ from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_index import Gallery, GalleryError, GalleryStore, IndexSettings, LocalGalleries, OpenProgress
-from oneglance_server.admission import Limiter
+from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import StartupError
@@ -54,6 +54,7 @@ SERVICES = tuple(
     )
 )
 _READ_THREADS = 4
+_IDENTITY_AND_GZIP = 1 << grpc.Compression.NoCompression | 1 << grpc.Compression.Gzip
 
 
 class Server:
@@ -68,10 +69,13 @@ class Server:
         self.address = settings.listen
         self._gate = ReadinessGate()
         self._metrics = Metrics()
-        self._request_bytes = Limiter(
-            "requests", settings.max_inflight_bytes, unit="bytes", full="too many bytes of requests under way"
+        self._byte_budget = ByteBudget(settings.max_inflight_bytes)
+        self._interceptor = CallInterceptor(
+            self._metrics,
+            self._byte_budget,
+            max_message_bytes=settings.max_message_bytes,
+            idle_seconds=settings.stream_idle_seconds,
         )
-        self._interceptor = CallInterceptor(self._metrics, self._request_bytes)
         self._metrics_server: tuple[WSGIServer, Thread] | None = None
         self._galleries: GalleryStore | None = None
         self._pools: list[ThreadPoolExecutor] = []
@@ -101,18 +105,20 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
+                ("grpc.per_message_decompression", 0),  # servicers/receiving.py does it, once there is room
+                ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_AND_GZIP),
                 ("grpc.so_reuseport", 0),  # two servers on one port would share its calls silently
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ],
         )
-        gate, window, request_bytes = self._gate, settings.stream_window, self._request_bytes
-        add_GalleryServiceServicer_to_server(GalleryServicer(gate, window, request_bytes), server)
-        add_SubjectServiceServicer_to_server(SubjectServicer(gate, window, request_bytes), server)
-        add_IdentificationServiceServicer_to_server(IdentificationServicer(gate, window, request_bytes), server)
+        gate, window = self._gate, settings.stream_window
+        add_GalleryServiceServicer_to_server(GalleryServicer(gate, window), server)
+        add_SubjectServiceServicer_to_server(SubjectServicer(gate, window), server)
+        add_IdentificationServiceServicer_to_server(IdentificationServicer(gate, window), server)
         add_DetectionServiceServicer_to_server(DetectionServicer(gate), server)
         add_ModelServiceServicer_to_server(ModelServicer(gate), server)
-        add_StylizationServiceServicer_to_server(StylizationServicer(gate, request_bytes), server)
+        add_StylizationServiceServicer_to_server(StylizationServicer(gate), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -13,6 +13,7 @@
     +-- ThresholdMissing    neither request, gallery nor model has a tau
     +-- CannotCalibrate     too few strangers for the target, an empty gallery; ``reason`` says which
     +-- Overloaded          a queue is full, or too many bytes under way; nothing was done
+    +-- StreamIdle          a stream sends nothing and has nothing under way, or reads no answers, or gives way
     +-- DeadlinePassed      the caller's deadline passed while the work was queued
     +-- NotServing          the server is loading or draining
 
@@ -101,6 +102,10 @@ class Overloaded(ServiceError):
     def for_want_of_memory(cls, queue: str) -> "Overloaded":
         """Not the picture's fault: there was not enough memory for it now."""
         return cls("not enough memory for this picture now", metadata={"queue": queue})
+
+
+class StreamIdle(ServiceError):
+    reason = "STREAM_IDLE"
 
 
 class DeadlinePassed(ServiceError):

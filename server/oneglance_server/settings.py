@@ -135,6 +135,12 @@ class Settings(Frozen, BaseSettings):
     gpu_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Ceiling of the encoder's memory on a GPU.")
     gpu_temp_memory_bytes: int = as_in(IndexSettings, "gpu_temp_memory_bytes")
     stream_window: int = Field(256, ge=1, le=65536, description="Items of one stream that may be under way at once.")
+    stream_idle_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="How long a stream may send nothing while nothing of it is under way, or leave an answer unread; "
+        "then it is ended.",
+    )
     drain_seconds: float = Field(10.0, ge=0, description="How long calls under way may finish after SIGTERM.")
     metrics: Annotated[str, _ADDRESS] = Field("", description="host:port to serve Prometheus metrics on; empty: off.")
     console: Annotated[str, Flag(metavar="HOST:PORT", alone=CONSOLE_ADDRESS)] = Field(

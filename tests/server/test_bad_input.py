@@ -26,7 +26,7 @@ from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_server.app import Server
 from tests.pictures import picture, png
 from tests.running import measured
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 GOOD = png(picture(1))
 DOCS = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -62,6 +62,15 @@ def enroll_everything_and_replay(client: Client, gallery: str, digest: str) -> o
 def calibrate(client: Client, *requests: CalibrateRequest) -> object:
     try:
         return client._galleries.Calibrate(iter(requests))
+    except grpc.RpcError as error:
+        raise_from(error)
+
+
+def raw(client: Client, method: str, data: bytes) -> object:
+    """Send ``data`` as it is."""
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = client._channel.unary_unary(f"/oneglance.v1.{method}")
+    try:
+        return call(data, timeout=PATIENCE_SECONDS)
     except grpc.RpcError as error:
         raise_from(error)
 
@@ -138,6 +147,24 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "INVALID_ARGUMENT",
         "TOO_MANY",
         "probes",
+    ),
+    "request-too-large": (
+        lambda c, g, d: c.get_gallery("x" * (64 << 10)),
+        "INVALID_ARGUMENT",
+        "MESSAGE_TOO_LARGE",
+        "",
+    ),
+    "request-malformed": (
+        lambda c, g, d: raw(c, "GalleryService/GetGallery", b"\x0a\xff"),
+        "INVALID_ARGUMENT",
+        "MALFORMED",
+        "",
+    ),
+    "fields-too-many": (
+        lambda c, g, d: raw(c, "IdentificationService/Identify", b"\x28\x01" * 40_000),
+        "INVALID_ARGUMENT",
+        "TOO_MANY",
+        "",
     ),
     "tensor-nan": (
         lambda c, g, d: c.encode(nan12, encoder="signal"),
@@ -270,7 +297,7 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
     "labels-too-many": (
         lambda c, g, d: c.enroll(g, "s", GOOD, labels={str(i): "" for i in range(65)}),
         "INVALID_ARGUMENT",
-        "INVALID_REQUEST",
+        "TOO_MANY",
         "labels",
     ),
     "label-too-long": (
@@ -445,6 +472,7 @@ ELSEWHERE = {
     "deadline-expired": ("DEADLINE_EXCEEDED", ""),  # test_overload.py
     "stream-cancelled": ("CANCELLED", ""),  # below
     "stream-item-bad": ("INVALID_ARGUMENT", "IMAGE_UNDECODABLE"),  # below
+    "stream-idle": ("ABORTED", "STREAM_IDLE"),  # test_idle_streams.py
     "queue-full": ("RESOURCE_EXHAUSTED", "QUEUE_FULL"),  # test_overload.py
     "encoder-not-loaded": ("FAILED_PRECONDITION", "ENCODER_NOT_LOADED"),  # test_lifecycle.py
     "limit-encodings": ("FAILED_PRECONDITION", "LIMIT_EXCEEDED"),  # test_lifecycle.py

@@ -29,12 +29,14 @@ def test_more_bytes_under_way_than_allowed_are_refused_and_streams_wait(
     ):
         client.create_gallery("g", encoder="pixels")
         assert all(answer.HasField("enrolled") for answer in client.bulk_enroll(big))
-        server._request_bytes.take(1 << 20)  # as if a large call were under way
+        for connection in ("one", "two"):  # as if large calls of others were under way
+            server._byte_budget.take(connection, 1 << 19)
         with pytest.raises(OneglanceError) as caught:
             client.identify("g", picture(1))
         assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
         assert caught.value.metadata["queue"] == "requests"
-        server._request_bytes.give(1 << 20)
+        for connection in ("one", "two"):
+            server._byte_budget.give(connection, 1 << 19)
         assert client.identify("g", picture(1)).results[0].subject_id == "s1"
         assert client.get_gallery("g").subject_count == 60
 

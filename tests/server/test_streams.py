@@ -2,19 +2,22 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import BytesValue, Int64Value
 
 from oneglance import AsyncClient, Client, encoding, enroll_request
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.subject_pb2 import EnrollRequest
-from oneglance_server.admission import Limiter
 from oneglance_server.app import Server
+from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.calls import Call, Caller
+from oneglance_server.servicers.receiving import Received
 from oneglance_server.servicers.streams import KeyedLock, in_order
 from tests.pictures import picture, png
 from tests.waiting import PATIENCE_SECONDS, loop_turns, reached
@@ -22,8 +25,22 @@ from tests.waiting import PATIENCE_SECONDS, loop_turns, reached
 STREAM = Call(Caller("me"), patient=True)
 
 
-def limiter(capacity: int) -> Limiter:
-    return Limiter("requests", capacity, unit="bytes")
+async def received(messages: AsyncIterable[Message], budget: ByteBudget | None = None) -> AsyncIterator[Received[Any]]:
+    """``messages`` as a stream's requests; the size of each is that of its encoding."""
+    budget = budget or ByteBudget(1 << 20)
+
+    async def charge(size: int) -> None:
+        await budget.acquire(STREAM, size)
+
+    def release(size: int) -> None:
+        budget.give(STREAM.caller.connection, size)
+
+    async for message in messages:
+
+        async def parse(message: Message = message) -> Message:
+            return message
+
+        yield Received(message.ByteSize(), parse, charge, release)
 
 
 async def numbers(count: int) -> AsyncIterator[Int64Value]:
@@ -42,13 +59,13 @@ async def test_answers_keep_the_order_and_the_window_is_kept() -> None:
         running -= 1
         return 10 * request.value
 
-    answers = [pair async for pair in in_order(STREAM, numbers(50), handle, 5, limiter(1 << 20))]
+    answers = [pair async for pair in in_order(STREAM, received(numbers(50)), handle, 5)]
     assert answers == [(i, 10 * i) for i in range(50)]
     assert most == 5
 
 
 async def test_requests_under_way_stay_within_the_bytes_of_all_streams_together() -> None:
-    request_bytes = limiter(1000)
+    budget = ByteBudget(2000)  # 1000 for one connection
     running = most = 0
 
     async def photos(count: int) -> AsyncIterator[BytesValue]:
@@ -64,12 +81,12 @@ async def test_requests_under_way_stay_within_the_bytes_of_all_streams_together(
         return len(request.value)
 
     async def read(count: int) -> list[int | Error]:
-        return [answer async for _, answer in in_order(STREAM, photos(count), handle, 100, request_bytes)]
+        return [answer async for _, answer in in_order(STREAM, received(photos(count), budget), handle, 100)]
 
     for answers in await asyncio.gather(read(20), read(20)):
         assert answers == [300] * 20
     assert most == 3
-    request_bytes.take(1000)  # everything was given back
+    assert budget.under_way == 0
 
 
 async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
@@ -86,7 +103,7 @@ async def test_a_consumer_that_leaves_cancels_what_is_under_way() -> None:
                 raise
         return request.value
 
-    stream = in_order(STREAM, numbers(100), handle, 3, limiter(1 << 20))
+    stream = in_order(STREAM, received(numbers(100)), handle, 3)
     assert await anext(stream) == (0, 0)
     await reached(lambda: begun == [0, 1, 2, 3])
     await stream.aclose()
@@ -109,14 +126,14 @@ async def test_what_a_consumer_leaves_before_it_began_gives_its_bytes_back() -> 
 
     for turns in range(6):
         asked.clear()
-        request_bytes = limiter(2000)
-        stream = in_order(STREAM, requests(), handle, 10, request_bytes)
+        budget = ByteBudget(4000)
+        stream = in_order(STREAM, received(requests(), budget), handle, 10)
         assert await anext(stream) == (0, 1)
         asked.set()
         await loop_turns(turns)
         await stream.aclose()
         await loop_turns(10)
-        assert request_bytes.under_way == 0
+        assert budget.under_way == 0
 
 
 async def test_a_keyed_lock_is_given_in_order_even_past_a_cancelled_one() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,10 @@ from PIL import Image
 
 from oneglance import AsyncClient, Client, OneglanceError, stream_settings, stylize_settings
 from oneglance.v1.stylization_pb2 import PICTURE_FORMAT_JPEG, PICTURE_FORMAT_PNG, StylizedPicture, StylizeStreamResponse
-from oneglance_server.admission import Limiter
 from oneglance_server.app import Server
-from oneglance_server.calls import Call, Caller
 from oneglance_server.engines.steadying import MOVED, STILL, FrameMemory
 from oneglance_server.engines.stylizer import Stylizer
-from oneglance_server.servicers.frames import FrameSlot
+from oneglance_server.servicers.frames import FrameSlot, WaitingFrame
 from tests.pictures import png
 from tests.running import server_thread
 from tests.server.test_stylize import direct, near, scene
@@ -45,7 +43,7 @@ def client(server: Server) -> Iterator[Client]:
 
 def at_rest(server: Server) -> bool:
     """Nothing is held of any stream."""
-    return server._gate.services.stylization.streams.under_way == 0 and server._request_bytes.under_way == 0
+    return server._gate.services.stylization.streams.under_way == 0 and server._byte_budget.under_way == 0
 
 
 def noisy(pixels: Pixels, count: int, sigma: float = 4) -> list[Pixels]:
@@ -78,9 +76,9 @@ async def test_the_newest_frame_wins_and_dropped_ones_are_counted(
     put: list[int] = []
     waited = FrameSlot.put
 
-    async def noted(self: FrameSlot, index: int, *rest: Any, **options: Any) -> None:
-        await waited(self, index, *rest, **options)
-        put.append(index)
+    async def noted(self: FrameSlot, frame: WaitingFrame, *, replace: bool) -> None:
+        await waited(self, frame, replace=replace)
+        put.append(frame.index)
 
     monkeypatch.setattr(FrameSlot, "put", noted)
 
@@ -293,32 +291,32 @@ def test_several_streams_are_answered_each_its_own(client: Client, server: Serve
         list(pool.map(play, (1, 2)))
 
 
-async def test_the_slot_holds_one_frame_and_gives_bytes_back() -> None:
-    request_bytes = Limiter("requests", 100, unit="bytes")
-    slot = FrameSlot(Call(Caller("me"), patient=True), request_bytes)
-    order: Any = None
-    await slot.put(0, b"0", order, 60, replace=True)
-    await slot.put(1, b"1", order, 90, replace=True)  # only because the first gave its bytes back
-    assert request_bytes.under_way == 90
-    held = asyncio.create_task(slot.put(2, b"2", order, 50, replace=False))
+async def test_the_slot_holds_one_frame_and_releases_what_it_replaces() -> None:
+    released: list[int] = []
+    slot = FrameSlot()
+
+    def frame(index: int) -> WaitingFrame:
+        return WaitingFrame(index, b"", cast("Any", None), lambda: released.append(index))
+
+    await slot.put(frame(0), replace=True)
+    await slot.put(frame(1), replace=True)
+    assert released == [0]
+    held = asyncio.create_task(slot.put(frame(2), replace=False))
+    await asyncio.sleep(0)
+    assert not held.done()  # one waits already
     frames = slot.frames()
     assert (await anext(frames)).index == 1
-    await asyncio.sleep(0)
-    assert not held.done()  # 90 bytes are still under way
-    second = asyncio.create_task(anext(frames))
-    assert (await second).index == 2
     await held
-    left = asyncio.create_task(slot.put(3, b"3", order, 80, replace=True))
-    await asyncio.sleep(0)
-    left.cancel()
-    await asyncio.gather(left, return_exceptions=True)
-    await slot.put(4, b"4", order, 10, replace=True)
+    assert released == [0]  # the one under way is not
+    assert (await anext(frames)).index == 2
+    assert released == [0, 1]
+    await slot.put(frame(4), replace=True)
     slot.close()
     assert [frame.index async for frame in frames] == [4]
-    assert request_bytes.under_way == 0
-    await slot.put(5, b"5", order, 10, replace=True)
+    assert released == [0, 1, 2, 4]
+    await slot.put(frame(5), replace=True)
     slot.clear()
-    assert request_bytes.under_way == 0
+    assert released == [0, 1, 2, 4, 5]
 
 
 def test_the_stylizer_of_a_stream_is_given_the_moments_before(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

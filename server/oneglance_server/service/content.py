@@ -20,6 +20,7 @@ MAX_DESCRIPTION_CHARACTERS = 1000
 MAX_EXAMPLES_PER_ENROLL = 64
 MAX_PROBES = 1024
 MAX_PHOTOS = 64
+MAX_AXES = 8  # of a tensor
 MAX_FACES = 2048  # of all photos of one call
 MAX_MATCHES = 10_000
 MAX_LISTED = 50_000  # candidates, or matches, in one answer
@@ -137,7 +138,9 @@ def check_text(path: str, value: str, limit: int) -> str:
 
 def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
     if len(labels) > MAX_LABELS:
-        raise InvalidRequest.field("labels", f"{len(labels)} labels, at most {MAX_LABELS}")
+        raise InvalidRequest.field(
+            "labels", f"{len(labels)} labels, at most {MAX_LABELS}", reason="TOO_MANY", limit=MAX_LABELS
+        )
     for key, value in labels.items():
         check_id("labels", key)
         check_text(f"labels[{key}]", value, MAX_LABEL_CHARACTERS)

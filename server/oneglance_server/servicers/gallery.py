@@ -1,6 +1,6 @@
 """oneglance.v1.GalleryService."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -9,7 +9,6 @@ import grpc
 from oneglance.v1 import gallery_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
-from oneglance_server.admission import Limiter
 from oneglance_server.errors import (
     CannotCalibrate,
     DetectorNotLoaded,
@@ -26,6 +25,7 @@ from oneglance_server.servicers.answers import (
     to_threshold,
     to_timestamp,
 )
+from oneglance_server.servicers.receiving import Incoming, Received
 from oneglance_server.servicers.requests import call_of, content_from, page_from
 from oneglance_server.servicers.status import status_of, to_error
 from oneglance_server.servicers.streams import in_order
@@ -40,10 +40,9 @@ _PROBES_AT_ONCE = 16  # more would only wait, with their pictures in memory
 
 
 class GalleryServicer(GalleryServiceServicer):
-    def __init__(self, gate: ReadinessGate, stream_window: int, request_bytes: Limiter) -> None:
+    def __init__(self, gate: ReadinessGate, stream_window: int) -> None:
         self._gate = gate
         self._window = stream_window
-        self._request_bytes = request_bytes
 
     async def CreateGallery(self, request: pb.CreateGalleryRequest, context: Context) -> pb.CreateGalleryResponse:
         description = check_text("description", request.description, MAX_DESCRIPTION_CHARACTERS)
@@ -75,20 +74,26 @@ class GalleryServicer(GalleryServiceServicer):
         state = await self._gate.services.galleries.set_threshold(call_of(context), request.gallery_id, tau)
         return pb.SetThresholdResponse(threshold=to_threshold(state.tau) if state.tau else None)
 
-    async def Calibrate(
-        self, request_iterator: AsyncIterable[pb.CalibrateRequest], context: Context
+    async def Calibrate(  # type: ignore[override]  # the interceptor makes it an Incoming
+        self, request_iterator: Incoming[pb.CalibrateRequest], context: Context
     ) -> pb.CalibrateResponse:
         calibrating = self._gate.services.calibration
         call = call_of(context, patient=True)
         requests = aiter(request_iterator)
-        first = await anext(requests, None)
+        received = await anext(requests, None)
+        first = await received.message() if received is not None else None
+        if received is not None:
+            received.release()
         if first is None or first.WhichOneof("item") != "settings":
             raise InvalidRequest.field("settings", "come first", reason="SETTINGS_MISPLACED")
         settings = first.settings
         target = settings.target_fpir if settings.HasField("target_fpir") else None
         run = await calibrating.begin(call, settings.gallery_id, target, settings.data)
 
-        async def measure(probe: pb.CalibrationProbe) -> Error | Exception | None:
+        async def measure(request: pb.CalibrateRequest) -> Error | Exception | None:
+            if request.WhichOneof("item") != "probe":
+                return InvalidRequest.field("settings", "come once, before the probes", reason="SETTINGS_MISPLACED")
+            probe = request.probe
             try:
                 content = content_from(probe.example, "probe.example")
                 await run.measure(CalibrationProbe(content, probe.subject, probe.mated))
@@ -102,7 +107,7 @@ class GalleryServicer(GalleryServiceServicer):
         skipped: list[pb.SkippedProbe] = []
         count = 0
         window = min(self._window, _PROBES_AT_ONCE)
-        async with aclosing(in_order(call, _probes(requests), measure, window, self._request_bytes)) as outcomes:
+        async with aclosing(in_order(call, _at_most_all(requests), measure, window)) as outcomes:
             async for index, outcome in outcomes:
                 if isinstance(outcome, Exception):  # concerns more than this probe
                     raise outcome
@@ -135,14 +140,14 @@ class GalleryServicer(GalleryServiceServicer):
         )
 
 
-async def _probes(requests: AsyncIterator[pb.CalibrateRequest]) -> AsyncIterator[pb.CalibrationProbe]:
+async def _at_most_all(
+    requests: AsyncIterator[Received[pb.CalibrateRequest]],
+) -> AsyncIterator[Received[pb.CalibrateRequest]]:
     index = 0
     async for request in requests:
-        if request.WhichOneof("item") != "probe":
-            raise InvalidRequest.field("settings", "come once, before the probes", reason="SETTINGS_MISPLACED")
         if index == MAX_CALIBRATION_PROBES:
             raise InvalidRequest.field(
                 "probe", f"more than {MAX_CALIBRATION_PROBES}", reason="TOO_MANY", limit=MAX_CALIBRATION_PROBES
             )
-        yield request.probe
+        yield request
         index += 1

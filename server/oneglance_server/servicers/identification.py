@@ -1,6 +1,6 @@
 """oneglance.v1.IdentificationService."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -9,7 +9,6 @@ from oneglance.v1 import identification_pb2 as pb
 from oneglance.v1.common_pb2 import Encoding
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceServicer
-from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
@@ -23,6 +22,7 @@ from oneglance_server.servicers.answers import (
     to_provenance,
     to_threshold,
 )
+from oneglance_server.servicers.receiving import Incoming
 from oneglance_server.servicers.requests import call_of, content_from, contents_from
 from oneglance_server.servicers.streams import in_order
 
@@ -32,10 +32,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class IdentificationServicer(IdentificationServiceServicer):
-    def __init__(self, gate: ReadinessGate, stream_window: int, requests: Limiter) -> None:
+    def __init__(self, gate: ReadinessGate, stream_window: int) -> None:
         self._gate = gate
         self._window = stream_window
-        self._requests = requests
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
         service = self._gate.services.identification
@@ -63,8 +62,8 @@ class IdentificationServicer(IdentificationServiceServicer):
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
         return await self._identify(call_of(context), request)
 
-    async def IdentifyStream(
-        self, request_iterator: AsyncIterable[pb.IdentifyStreamRequest], context: Context
+    async def IdentifyStream(  # type: ignore[override]  # the interceptor makes it an Incoming
+        self, request_iterator: Incoming[pb.IdentifyStreamRequest], context: Context
     ) -> AsyncIterator[pb.IdentifyStreamResponse]:
         _ = self._gate.services  # refuse the whole stream while loading
         call = call_of(context, patient=True)
@@ -72,7 +71,7 @@ class IdentificationServicer(IdentificationServiceServicer):
         async def handle(request: pb.IdentifyStreamRequest) -> pb.IdentifyResponse:
             return await self._identify(call, request.request)
 
-        async for index, outcome in in_order(call, request_iterator, handle, self._window, self._requests):
+        async for index, outcome in in_order(call, request_iterator, handle, self._window):
             if isinstance(outcome, Error):
                 yield pb.IdentifyStreamResponse(index=index, error=outcome)
             else:

@@ -1,31 +1,48 @@
-"""What every call goes through: status translation, metrics, logging of bugs."""
+"""What every call goes through: bytes to messages and back, status translation, metrics, logging of bugs."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from contextlib import aclosing
+from typing import Any, NoReturn
 
 import grpc
 import structlog
+from google.protobuf import descriptor_pool
 
-from oneglance_server.admission import Limiter
+from oneglance_server.byte_budget import ByteBudget
+from oneglance_server.errors import InvalidRequest, StreamIdle
 from oneglance_server.metrics import Metrics
+from oneglance_server.servicers.receiving import Incoming, Parser
+from oneglance_server.servicers.requests import call_of
 from oneglance_server.servicers.status import status_of, to_error, trailers
 
 log = structlog.get_logger()
 PREFIX = "/oneglance."
 _MOMENT_SECONDS = 0.05
+_CHARGED_BYTES = 64 << 10  # smaller answers are not charged
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Turns exceptions into statuses with details, and measures every call of ours.
+    """Turns bytes into messages and exceptions into statuses with details, and measures every call of ours.
 
-    ``request_bytes``: the bytes of unary calls pass it; streams let theirs pass message by message.
+    gRPC itself neither parses nor serialises for our methods. A unary handler is given the message, a streaming one an
+    Incoming; both return messages, or bytes where they serialised a large answer themselves, off the event loop.
+
+    Args:
+        budget: charged with requests, and with large answers of unary calls until the caller has them.
+        max_message_bytes: the largest request.
+        idle_seconds: how long a stream may neither send nor have anything under way, and how long it may take its peer
+            to read an answer.
     """
 
-    def __init__(self, metrics: Metrics, request_bytes: Limiter) -> None:
-        self._request_bytes = request_bytes
+    def __init__(self, metrics: Metrics, budget: ByteBudget, *, max_message_bytes: int, idle_seconds: float) -> None:
         self._metrics = metrics
+        self._budget = budget
+        self._max_message_bytes = max_message_bytes
+        self._idle_seconds = idle_seconds
         self._wrapped: dict[str, Any] = {}
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -56,25 +73,32 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method: str = handler_call_details.method
-        if not method.startswith(PREFIX):
-            return await continuation(handler_call_details)
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            wrapped = self._wrapped[method] = self._wrap(method.removeprefix("/oneglance.v1."), handler)
+            descriptor = descriptor_pool.Default().FindMethodByName(method[1:].replace("/", "."))
+            parser = Parser(descriptor, self._max_message_bytes)
+            if method.startswith(PREFIX):
+                wrapped = self._wrap(method.removeprefix("/oneglance.v1."), handler, parser)
+            else:
+                wrapped = _with_parser(handler, parser)
+            self._wrapped[method] = wrapped
         return wrapped
 
-    def _wrap(self, method: str, handler: Any) -> Any:
+    def _wrap(self, method: str, handler: Any, parser: Parser) -> Any:
         if handler.response_streaming:
 
-            async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            async def stream(data: AsyncIterator[bytes], context: Context) -> None:
                 started = self._begin()
                 code = grpc.StatusCode.CANCELLED
                 try:
-                    async for response in handler.stream_stream(request, context):
-                        yield response
+                    async with aclosing(
+                        handler.stream_stream(self._incoming(data, context, parser), context)
+                    ) as answers:
+                        async for answer in answers:
+                            await self._write(_encoded(answer), context)
                     code = grpc.StatusCode.OK
                 except Exception as error:
                     code = self._code(method, error)
@@ -82,39 +106,75 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 finally:
                     self._end(method, code, started)
 
-            return grpc.stream_stream_rpc_method_handler(
-                stream, handler.request_deserializer, handler.response_serializer
-            )
+            return grpc.stream_stream_rpc_method_handler(stream)
 
-        streamed = handler.request_streaming
-        call = handler.stream_unary if streamed else handler.unary_unary
+        if handler.request_streaming:
 
-        def deserialize(data: bytes) -> tuple[Any, int]:
-            return handler.request_deserializer(data), len(data)  # to ask a message for its size serializes it
+            async def collect(data: AsyncIterator[bytes], context: Context) -> bytes:
+                started = self._begin()
+                code = grpc.StatusCode.CANCELLED
+                try:
+                    answer = await handler.stream_unary(self._incoming(data, context, parser), context)
+                    encoded = self._charged(_encoded(answer), context)
+                    code = grpc.StatusCode.OK
+                    return encoded
+                except Exception as error:
+                    code = self._code(method, error)
+                    await _abort(context, code, error)
+                finally:
+                    self._end(method, code, started)
 
-        async def unary(received: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            return grpc.stream_unary_rpc_method_handler(collect)
+
+        async def unary(data: bytes, context: Context) -> bytes:
             started = self._begin()
             code = grpc.StatusCode.CANCELLED
-            request, size = (received, 0) if streamed else received
-            taken = 0
+            connection = context.peer()
+            charged = 0
             try:
-                self._request_bytes.take(size)
-                taken = size
-                response = await call(request, context)
+                size = parser.size(data)
+                self._budget.take(connection, size)
+                charged = size
+                request = await parser.parse(data)
+                del data
+                answer = await handler.unary_unary(request, context)
+                encoded = self._charged(_encoded(answer), context)
                 code = grpc.StatusCode.OK
-                return response
+                return encoded
             except Exception as error:
                 code = self._code(method, error)
-                return await _abort(context, code, error)
+                await _abort(context, code, error)
             finally:
-                self._request_bytes.give(taken)
+                if charged:
+                    self._budget.give(connection, charged)
                 self._end(method, code, started)
 
-        if streamed:
-            return grpc.stream_unary_rpc_method_handler(
-                unary, handler.request_deserializer, handler.response_serializer
-            )
-        return grpc.unary_unary_rpc_method_handler(unary, deserialize, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+    def _incoming(self, data: AsyncIterator[bytes], context: Context, parser: Parser) -> Incoming[Any]:
+        return Incoming(call_of(context, patient=True), data, parser, self._budget, self._idle_seconds)
+
+    def _charged(self, answer: bytes, context: Context) -> bytes:
+        """Charge a large answer until the caller has it. Raises Overloaded."""
+        if len(answer) > _CHARGED_BYTES:
+            self._budget.take(context.peer(), len(answer))
+            self._give_when_over(context, len(answer))
+        return answer
+
+    def _give_when_over(self, context: Context, size: int) -> None:
+        connection = context.peer()
+        context.add_done_callback(lambda _: self._budget.give(connection, size))  # type: ignore[arg-type]
+
+    async def _write(self, answer: bytes, context: Context) -> None:
+        """Raises StreamIdle when the peer doesn't read it."""
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                await context.write(answer)
+        except TimeoutError as error:
+            # gRPC keeps it until the peer reads it or leaves.
+            self._budget.charge_anyway(context.peer(), len(answer))
+            self._give_when_over(context, len(answer))
+            raise StreamIdle(f"an answer was not read for {self._idle_seconds:g} seconds") from error
 
     def _code(self, method: str, error: Exception) -> grpc.StatusCode:
         found = status_of(error)
@@ -126,6 +186,42 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return code
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, error: Exception) -> None:
+def _encoded(answer: Any) -> bytes:
+    encoded: bytes = answer if isinstance(answer, bytes) else answer.SerializeToString()
+    return encoded
+
+
+async def _abort(context: Context, code: grpc.StatusCode, error: Exception) -> NoReturn:
     message = to_error(error)
     await context.abort(code, message.message, trailers(message))
+
+
+def _with_parser(handler: Any, parser: Parser) -> Any:
+    """A handler of the standard services, health and reflection, behind our parser."""
+
+    async def message(data: bytes, context: Context) -> Any:
+        try:
+            return await parser.parse(data)
+        except InvalidRequest as error:
+            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, error)
+
+    async def unary(data: bytes, context: Context) -> Any:
+        return await handler.unary_unary(await message(data, context), context)
+
+    async def watch(data: bytes, context: Context) -> Any:
+        await handler.unary_stream(await message(data, context), context)
+
+    async def messages(data: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        async for one in data:
+            yield await message(one, context)
+
+    async def stream(data: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        async for answer in handler.stream_stream(messages(data, context), context):
+            yield answer
+
+    serializer = handler.response_serializer
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler(stream, None, serializer)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(watch, None, serializer)
+    return grpc.unary_unary_rpc_method_handler(unary, None, serializer)

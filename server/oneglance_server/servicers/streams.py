@@ -1,7 +1,6 @@
 """Bidirectional streams: many items under way, answers in the order of the requests."""
 
 import asyncio
-import functools
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
@@ -9,36 +8,37 @@ from typing import TypeVar
 
 import grpc
 import structlog
-from google.protobuf.message import Message
 
 from oneglance.v1.error_pb2 import Error
 from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call
+from oneglance_server.errors import InvalidRequest
+from oneglance_server.servicers.receiving import Received, Request
 from oneglance_server.servicers.status import to_error
 
-Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
 log = structlog.get_logger()
 
 
 async def in_order(
     call: Call,
-    requests: AsyncIterable[Request],
+    requests: AsyncIterable[Received[Request]],
     handle: Callable[[Request], Awaitable[Response]],
     window: int,
-    request_bytes: Limiter,
 ) -> AsyncGenerator[tuple[int, Response | Error], None]:
-    """(position, outcome) for each request, at most ``window`` of them under way, and within ``request_bytes``.
+    """(position, outcome) for each request, at most ``window`` of them under way, each charged until it is done.
 
-    A request that fails has an Error for its outcome; the others go on. Reading stops while there is no room, so
-    that a fast sender is held back by flow control. When the consumer goes away, what is under way is cancelled.
-    ``call`` is a patient one.
+    A request that fails, or can't be read, has an Error for its outcome; the others go on. Reading stops while there is
+    no room, so that a fast sender is held back by flow control. When the consumer goes away, what is under way is
+    cancelled. ``call`` is a patient one.
     """
     underway: asyncio.Queue[asyncio.Task[Response | Error] | None] = asyncio.Queue()
     items = Limiter("stream", window, unit="items")
 
-    async def outcome(request: Request) -> Response | Error:
+    async def outcome(request: Request | InvalidRequest) -> Response | Error:
         try:
+            if isinstance(request, InvalidRequest):
+                raise request
             return await handle(request)
         except Exception as error:
             return error_of(error)
@@ -46,13 +46,16 @@ async def in_order(
     async def read() -> None:
         try:
             await items.acquire(call)
-            async for request in requests:
-                size = request.ByteSize()
-                await request_bytes.acquire(call, size)
+            async for received in requests:
+                request: Request | InvalidRequest
+                try:
+                    request = await received.message()  # one after another: items of one subject keep their order
+                except InvalidRequest as error:
+                    request = error
                 task = asyncio.create_task(outcome(request))
-                task.add_done_callback(functools.partial(_give, request_bytes, size))  # cancelled before it began, too
+                task.add_done_callback(received.release)  # cancelled before it began, too
                 underway.put_nowait(task)
-                del request  # while the next one is awaited
+                del received, request  # while the next one is awaited
                 await items.acquire(call)
         finally:
             underway.put_nowait(None)
@@ -71,10 +74,6 @@ async def in_order(
         while not underway.empty():
             if (task := underway.get_nowait()) is not None:
                 task.cancel()
-
-
-def _give(limiter: Limiter, size: int, _: object) -> None:
-    limiter.give(size)
 
 
 def error_of(error: Exception) -> Error:

@@ -1,7 +1,7 @@
 """oneglance.v1.StylizationService."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -10,14 +10,14 @@ import grpc
 from oneglance.v1 import stylization_pb2 as pb
 from oneglance.v1.stylization_pb2_grpc import StylizationServiceServicer
 from oneglance_core.manifests import MAX_STYLES
-from oneglance_server.admission import Limiter
 from oneglance_server.engines.picture_output import OutputFormat
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import check_count
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.styles import StyleSettings
 from oneglance_server.service.stylizing import FrameOrder, FrameStream, Stylized
-from oneglance_server.servicers.frames import FrameSlot
+from oneglance_server.servicers.frames import FrameSlot, WaitingFrame
+from oneglance_server.servicers.receiving import Incoming
 from oneglance_server.servicers.requests import call_of
 from oneglance_server.servicers.streams import error_of
 
@@ -32,9 +32,8 @@ _NUMBERS = {name: number for number, name in _FORMATS.items() if name}
 
 
 class StylizationServicer(StylizationServiceServicer):
-    def __init__(self, gate: ReadinessGate, request_bytes: Limiter) -> None:
+    def __init__(self, gate: ReadinessGate) -> None:
         self._gate = gate
-        self._request_bytes = request_bytes
 
     async def ListStyles(self, request: pb.ListStylesRequest, context: Context) -> pb.ListStylesResponse:
         return pb.ListStylesResponse(
@@ -58,12 +57,12 @@ class StylizationServicer(StylizationServiceServicer):
         done = await service.stylize(call_of(context), request.image, settings)
         return pb.StylizeResponse(picture=to_picture(done))
 
-    async def StylizeStream(
-        self, request_iterator: AsyncIterable[pb.StylizeStreamRequest], context: Context
+    async def StylizeStream(  # type: ignore[override]  # the interceptor makes it an Incoming
+        self, request_iterator: Incoming[pb.StylizeStreamRequest], context: Context
     ) -> AsyncIterator[pb.StylizeStreamResponse]:
         service = self._gate.services.stylization
         call = call_of(context, patient=True)
-        slot = FrameSlot(call, self._request_bytes)
+        slot = FrameSlot()
         with service.stream(call) as stream:
             reader = asyncio.create_task(_read(request_iterator, stream, slot))
             reader.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody awaits it
@@ -84,28 +83,36 @@ class StylizationServicer(StylizationServiceServicer):
                 slot.clear()
 
 
-async def _read(requests: AsyncIterable[pb.StylizeStreamRequest], stream: FrameStream, slot: FrameSlot) -> None:
+async def _read(requests: Incoming[pb.StylizeStreamRequest], stream: FrameStream, slot: FrameSlot) -> None:
     """Let each frame wait in the slot, under the settings that were the last before it."""
     order: FrameOrder | None = None
     every_frame = False
     index = 0
     try:
-        async for request in requests:
-            content = request.WhichOneof("content")
-            if content == "settings":
-                given = request.settings
-                order = stream.order(
-                    settings_from(given.settings, "settings.settings"),
-                    given.steadiness if given.HasField("steadiness") else None,
-                )
-                every_frame = given.every_frame
-            elif content == "frame" and order is not None:
-                size = request.ByteSize()
-                await slot.put(index, request.frame, order, size, replace=not every_frame)
-                index += 1
-            else:
-                raise InvalidRequest.field("settings", "come first, then frames", reason="SETTINGS_MISPLACED")
-            del request  # while the next one is awaited
+        async for received in requests:
+            request = await received.message()
+            try:
+                content = request.WhichOneof("content")
+                if content == "settings":
+                    given = request.settings
+                    order = stream.order(
+                        settings_from(given.settings, "settings.settings"),
+                        given.steadiness if given.HasField("steadiness") else None,
+                    )
+                    every_frame = given.every_frame
+                    received.release()
+                elif content == "frame" and order is not None:
+                    frame = WaitingFrame(index, request.frame, order, received.release)
+                    del request  # while the frame waits
+                    await slot.put(frame, replace=not every_frame)
+                    del frame
+                    index += 1
+                else:
+                    raise InvalidRequest.field("settings", "come first, then frames", reason="SETTINGS_MISPLACED")
+            except BaseException:
+                received.release()
+                raise
+            del received  # while the next one is awaited
         if order is None:
             raise InvalidRequest.field("settings", "come first", reason="SETTINGS_MISPLACED")
     finally:

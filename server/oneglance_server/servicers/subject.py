@@ -1,7 +1,7 @@
 """oneglance.v1.SubjectService."""
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -10,7 +10,6 @@ from oneglance.v1 import subject_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.subject_pb2_grpc import SubjectServiceServicer
 from oneglance_index import OnExisting, Subject
-from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
@@ -18,6 +17,7 @@ from oneglance_server.service.content import MAX_EXAMPLES_PER_ENROLL, check_coun
 from oneglance_server.service.enrollment import Enrollment
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.answers import to_faces, to_page_token, to_provenance, to_timestamp
+from oneglance_server.servicers.receiving import Incoming
 from oneglance_server.servicers.requests import call_of, contents_from, page_from
 from oneglance_server.servicers.streams import KeyedLock, in_order
 
@@ -32,16 +32,15 @@ _ON_EXISTING: dict[int, OnExisting] = {
 
 
 class SubjectServicer(SubjectServiceServicer):
-    def __init__(self, gate: ReadinessGate, stream_window: int, request_bytes: Limiter) -> None:
+    def __init__(self, gate: ReadinessGate, stream_window: int) -> None:
         self._gate = gate
         self._window = stream_window
-        self._request_bytes = request_bytes
 
     async def Enroll(self, request: pb.EnrollRequest, context: Context) -> pb.EnrollResponse:
         return await self._enroll(call_of(context), request)
 
-    async def BulkEnroll(
-        self, request_iterator: AsyncIterable[pb.BulkEnrollRequest], context: Context
+    async def BulkEnroll(  # type: ignore[override]  # the interceptor makes it an Incoming
+        self, request_iterator: Incoming[pb.BulkEnrollRequest], context: Context
     ) -> AsyncIterator[pb.BulkEnrollResponse]:
         _ = self._gate.services  # refuse the whole stream while loading
         call = call_of(context, patient=True)
@@ -51,7 +50,7 @@ class SubjectServicer(SubjectServiceServicer):
             async with subjects.hold((request.item.gallery_id, request.item.subject_id)):
                 return await self._enroll(call, request.item)
 
-        async for index, outcome in in_order(call, request_iterator, handle, self._window, self._request_bytes):
+        async for index, outcome in in_order(call, request_iterator, handle, self._window):
             if isinstance(outcome, Error):
                 yield pb.BulkEnrollResponse(index=index, error=outcome)
             else:

@@ -1,0 +1,58 @@
+"""How large a request may be: the most bytes of each method's, the most elements of each repeated field.
+
+A method that is not named here takes small requests; a repeated field that is not named here keeps the server from
+starting.
+"""
+
+from google.protobuf.descriptor import MethodDescriptor
+
+from oneglance_core.manifests import MAX_DIMENSION, MAX_STYLES
+from oneglance_server.service.content import (
+    MAX_AXES,
+    MAX_EXAMPLES_PER_ENROLL,
+    MAX_LABELS,
+    MAX_PHOTOS,
+    MAX_PROBES,
+)
+from oneglance_server.servicers.wire import Shape
+
+SMALL_REQUEST_BYTES = 64 << 10  # ids, numbers, a page token, a thousand characters of text
+
+# Methods whose requests carry pictures, tensors or encodings: up to max_message_bytes.
+LARGE_REQUESTS = frozenset(
+    {
+        "oneglance.v1.DetectionService.DetectFaces",
+        "oneglance.v1.GalleryService.Calibrate",
+        "oneglance.v1.IdentificationService.Encode",
+        "oneglance.v1.IdentificationService.Identify",
+        "oneglance.v1.IdentificationService.IdentifyStream",
+        "oneglance.v1.IdentificationService.Verify",
+        "oneglance.v1.StylizationService.Stylize",
+        "oneglance.v1.StylizationService.StylizeStream",
+        "oneglance.v1.SubjectService.BulkEnroll",
+        "oneglance.v1.SubjectService.Enroll",
+    }
+)
+
+MAX_ELEMENTS = {
+    "oneglance.v1.DetectFacesRequest.images": MAX_PHOTOS,
+    "oneglance.v1.EncodeRequest.examples": MAX_PROBES,
+    "oneglance.v1.Encoding.values": MAX_DIMENSION,
+    "oneglance.v1.EnrollRequest.examples": MAX_EXAMPLES_PER_ENROLL,
+    "oneglance.v1.EnrollRequest.labels": MAX_LABELS,
+    "oneglance.v1.IdentifyRequest.probes": MAX_PROBES,
+    "oneglance.v1.StylizeSettings.styles": MAX_STYLES,
+    "oneglance.v1.Tensor.shape": MAX_AXES,
+}
+
+# The item of a stream's message: errors name its fields as those of a single call.
+_ITEMS = frozenset({"oneglance.v1.BulkEnrollRequest.item", "oneglance.v1.IdentifyStreamRequest.request"})
+
+
+def max_request_bytes(method: MethodDescriptor, max_message_bytes: int) -> int:
+    return max_message_bytes if method.full_name in LARGE_REQUESTS else SMALL_REQUEST_BYTES
+
+
+def request_shape(method: MethodDescriptor) -> Shape:
+    """Raises KeyError for a repeated field without a limit."""
+    return Shape(method.input_type, MAX_ELEMENTS, _ITEMS)

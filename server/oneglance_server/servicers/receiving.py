@@ -1,0 +1,159 @@
+"""From the bytes of a request to its message: charged before they are read, counted before they are parsed."""
+
+import asyncio
+import functools
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from oneglance_server.byte_budget import ByteBudget
+from oneglance_server.calls import Call
+from oneglance_server.errors import InvalidRequest, StreamIdle
+from oneglance_server.offload import off_loop
+from oneglance_server.servicers.message_limits import max_request_bytes, request_shape
+from oneglance_server.servicers.wire import malformed
+
+Request = TypeVar("Request", bound=Message)
+_PARSED_ON_THE_LOOP = 16 << 10  # bytes: 3 ms at most, whatever is in them
+_GZIP = b"\x1f\x8b\x08"  # no encoded message begins with a byte of wire type 7
+_GZIP_WINDOW = 31  # zlib's word for: with gzip's header, the largest window
+
+
+class Parser:
+    """Makes the request messages of one method.
+
+    gRPC's own decompression is off (see app.py): it would be done before anybody is asked whether there is room.
+    """
+
+    def __init__(self, method: MethodDescriptor, max_message_bytes: int) -> None:
+        self._class: Callable[[], Message] = GetMessageClass(method.input_type)
+        self._shape = request_shape(method)
+        self._limit = max_request_bytes(method, max_message_bytes)
+
+    def size(self, data: bytes) -> int:
+        """Bytes to charge for a request: its own, and those it says it has unpacked."""
+        return len(data) if data[:3] != _GZIP else len(data) + min(_unpacked_size(data), self._limit)
+
+    async def parse(self, data: bytes) -> Any:
+        """The message. Raises InvalidRequest: MESSAGE_TOO_LARGE, TOO_MANY, MALFORMED."""
+        packed = data[:3] == _GZIP
+        size = _unpacked_size(data) if packed else len(data)
+        if size > self._limit:
+            raise InvalidRequest(
+                f"the request has {size} bytes, at most {self._limit}",
+                reason="MESSAGE_TOO_LARGE",
+                metadata={"bytes": size, "limit": self._limit},
+            )
+        if size <= _PARSED_ON_THE_LOOP >= len(data):
+            return self._parsed(data, packed)
+        return await off_loop(functools.partial(self._parsed, data, packed))
+
+    def _parsed(self, data: bytes, packed: bool) -> Message:
+        if packed:
+            data = _unpacked(data)
+        self._shape.check(data)
+        message = self._class()
+        try:
+            message.MergeFromString(data)
+        except DecodeError:
+            raise malformed() from None
+        return message
+
+
+def _unpacked_size(data: bytes) -> int:
+    """What the end of gzip data says."""
+    return int.from_bytes(data[-4:], "little")
+
+
+def _unpacked(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj(_GZIP_WINDOW)
+    size = _unpacked_size(data)
+    try:
+        unpacked = unpacker.decompress(data, size + 1)
+    except zlib.error:
+        raise malformed() from None
+    if len(unpacked) != size or not unpacker.eof or unpacker.unused_data:
+        raise malformed()
+    return unpacked
+
+
+class Received(Generic[Request]):
+    """One request of a stream: take its ``message``, and ``release`` it when it is dealt with."""
+
+    def __init__(
+        self,
+        size: int,
+        parse: Callable[[], Awaitable[Request]],
+        charge: Callable[[int], Awaitable[None]],
+        release: Callable[[int], None],
+    ) -> None:
+        self.size = size
+        self._parse: Callable[[], Awaitable[Request]] | None = parse
+        self._charge = charge
+        self._release = release
+        self._charged = False
+
+    async def message(self) -> Request:
+        """The message, once there is room for its bytes; only once. Raises InvalidRequest, DeadlinePassed."""
+        assert self._parse is not None
+        parse, self._parse = self._parse, None
+        await self._charge(self.size)
+        self._charged = True
+        try:
+            return await parse()
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self, _: object = None) -> None:
+        """Give its bytes back, if they were charged. May be called twice."""
+        if self._charged:
+            self._charged = False
+            self._release(self.size)
+
+
+class Incoming(Generic[Request]):
+    """The requests of one stream.
+
+    Raises StreamIdle out of the iteration when for ``idle_seconds`` none comes and none that came is under way: charged
+    and not yet released.
+    """
+
+    def __init__(
+        self, call: Call, data: AsyncIterator[bytes], parser: Parser, budget: ByteBudget, idle_seconds: float
+    ) -> None:
+        self._call = call
+        self._data = data
+        self._parser = parser
+        self._budget = budget
+        self._idle_seconds = idle_seconds
+        self._under_way = 0
+        self._waiting: asyncio.Timeout | None = None
+
+    def __aiter__(self) -> AsyncIterator[Received[Request]]:
+        return self
+
+    async def __anext__(self) -> Received[Request]:
+        try:
+            async with asyncio.timeout(None if self._under_way else self._idle_seconds) as self._waiting:
+                data = await anext(self._data)
+        except TimeoutError as error:
+            raise StreamIdle(f"nothing came for {self._idle_seconds:g} seconds") from error
+        finally:
+            self._waiting = None
+        size = self._parser.size(data)
+        return Received(size, functools.partial(self._parser.parse, data), self._charge, self._release)
+
+    async def _charge(self, size: int) -> None:
+        await self._budget.acquire(self._call, size)
+        self._under_way += 1
+
+    def _release(self, size: int) -> None:
+        self._budget.give(self._call.caller.connection, size)
+        self._under_way -= 1
+        if not self._under_way and self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time() + self._idle_seconds)

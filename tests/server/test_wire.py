@@ -108,8 +108,9 @@ def test_repeated_fields_are_counted_up_to_their_limit(
 
 
 def test_of_an_item_of_a_stream_the_paths_are_those_of_a_single_call() -> None:
-    item = EnrollRequest(examples=[Example(tensor=Tensor(shape=[1] * 9))]).SerializeToString()
-    assert refusal(BULK, PADDING + field(1, item)).fields[0][0] == "examples[0].tensor.shape"
+    tensor = Tensor(shape=[1] * 9, data=bytes(UNCOUNTED_BYTES))
+    item = EnrollRequest(examples=[Example(tensor=tensor)]).SerializeToString()
+    assert refusal(BULK, field(1, item)).fields[0][0] == "examples[0].tensor.shape"
 
 
 def unpacked(values: int) -> bytes:
@@ -140,7 +141,7 @@ def test_numbers_count_packed_or_not(values: Callable[[int], bytes]) -> None:
 @pytest.mark.parametrize("value", [b"\x01", b"\xff" * 9 + b"\x01"])
 def test_sizes_of_a_tensor_count_packed_or_not(packed: bool, value: bytes) -> None:
     def probe(sizes: int) -> bytes:
-        return PADDING + field(2, field(2, field(2, value * sizes) if packed else (b"\x10" + value) * sizes))
+        return field(2, field(2, PADDING + (field(2, value * sizes) if packed else (b"\x10" + value) * sizes)))
 
     request_shape(IDENTIFY).check(probe(8))
     for many in (9, LONG):
@@ -165,8 +166,9 @@ def test_all_fields_together_are_counted(one: bytes) -> None:
 
 
 def test_a_message_given_a_million_times_is_counted() -> None:
-    example = field(3, b"") * LONG  # the same encoding, again and again
-    assert refusal(IDENTIFY, field(2, example)).reason == "TOO_MANY"
+    for encoding in (b"", bytes(UNCOUNTED_BYTES)):
+        example = field(3, encoding) * (LONG // 10)  # the same encoding, again and again
+        assert refusal(IDENTIFY, field(2, example)).reason == "TOO_MANY"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ def test_a_message_given_a_million_times_is_counted() -> None:
         b"\x0a",
         b"\x0a\x05abc",
         b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-        b"\x12\x04\x1a\x09ab",  # what is inside reaches beyond what it is in
+        field(2, PADDING + b"\x1a\x09ab"),  # what is inside reaches beyond what it is in
         b"\xa5\x06\0\0",
         b"\xa1\x06\0\0",
         b"\x28\x80",

@@ -14,7 +14,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from oneglance_server.errors import InvalidRequest
 
 MAX_FIELDS = 32_768  # of one message, with those in its parts: three times what 1,024 probes of a photo's face have
-UNCOUNTED_BYTES = 2048  # so short a message holds 1,024 fields at most: whatever they are, the parser is quicker
+# A message, or an element of a repeated field, that is so short has 1,024 fields at most: the parser is quicker than a
+# count. Such an element counts as a field for every _BYTES_OF_A_FIELD.
+UNCOUNTED_BYTES = 2048
+_BYTES_OF_A_FIELD = 128
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4, groups, are in no message of today
 _WIDTHS = {_FIXED64: 8, _FIXED32: 4}
@@ -57,7 +60,7 @@ class Shape:
     """
 
     def __init__(self, descriptor: Descriptor, limits: Mapping[str, int], unnamed: frozenset[str]) -> None:
-        self._fields: dict[int, _Field] = {}  # by tag: number and wire type
+        self.fields: dict[int, _Field] = {}  # by tag: number and wire type
         for field in descriptor.fields:
             name = "" if field.full_name in unnamed else field.name
             inner = Shape(field.message_type, limits, unnamed) if field.message_type else None
@@ -65,10 +68,10 @@ class Shape:
             wire_type = _WIRE_TYPES.get(field.type, _VARINT)
             tag = field.number << 3 | wire_type
             if limit is None or wire_type == _BYTES:
-                self._fields[tag] = _Field(name, limit, inner)
+                self.fields[tag] = _Field(name, limit, inner)
             else:
-                self._fields[field.number << 3 | _BYTES] = _Field(name, limit, None, packed=wire_type)
-                self._fields[tag] = _Field(name, limit, None, run=_run(tag, wire_type, limit))
+                self.fields[field.number << 3 | _BYTES] = _Field(name, limit, None, packed=wire_type)
+                self.fields[tag] = _Field(name, limit, None, run=_run(tag, wire_type, limit))
 
     def check(self, data: bytes) -> None:
         """Raises InvalidRequest: TOO_MANY of a repeated field or of all fields, or MALFORMED."""
@@ -81,9 +84,6 @@ class Shape:
             raise InvalidRequest.field(
                 path, f"more than {found.limit} given", reason="TOO_MANY", limit=found.limit
             ) from None
-
-    def get(self, tag: int) -> _Field | None:
-        return self._fields.get(tag)
 
 
 def malformed() -> InvalidRequest:
@@ -119,7 +119,7 @@ class _Count:
         ``counts``: how many of each repeated field there are in this message so far, and the counts of each message in
         it that is not repeated: given twice, the two are merged.
         """
-        data = self._data
+        data, fields = self._data, shape.fields
         while position < end:
             tag = data[position]
             position += 1
@@ -130,7 +130,7 @@ class _Count:
                 raise InvalidRequest(
                     f"more than {MAX_FIELDS} fields in one message", reason="TOO_MANY", metadata={"limit": MAX_FIELDS}
                 )
-            field = shape.get(tag)
+            field = fields.get(tag)
             wire_type = tag & 7
             if wire_type == _BYTES:
                 size, position = self._varint(position, end)
@@ -160,8 +160,11 @@ class _Count:
         if field.packed is not None:
             _add(field, self._packed(field, position, stop), counts)
             return
-        index = _add(field, 1, counts) - 1 if field.limit is not None else None
+        index = None if field.limit is None else _add(field, 1, counts) - 1
         if field.inner is None:
+            return
+        if index is not None and stop - position <= UNCOUNTED_BYTES:
+            self._left -= (stop - position) // _BYTES_OF_A_FIELD
             return
         try:
             self.message(field.inner, position, stop, counts.setdefault(field.inner, {}) if index is None else {})
@@ -180,16 +183,18 @@ class _Count:
     def _varint(self, position: int, end: int) -> tuple[int, int]:
         """(value, position behind it)."""
         data = self._data
+        if position + 1 < end:  # most are short
+            value, second = data[position], data[position + 1]
+            if value < 0x80:
+                return value, position + 1
+            if second < 0x80:
+                return value & 0x7F | second << 7, position + 2
         value = shift = 0
-        while position < end:
-            byte = data[position]
-            position += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, position
+        for at in range(position, min(end, position + _MOST_VARINT_BYTES)):
+            value |= (data[at] & 0x7F) << shift
+            if data[at] < 0x80:
+                return value, at + 1
             shift += 7
-            if shift == 7 * _MOST_VARINT_BYTES:
-                break
         raise malformed()
 
 

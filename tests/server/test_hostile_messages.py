@@ -8,10 +8,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from oneglance import Client, OneglanceError
+from oneglance import Client, OneglanceError, identify_request
 from oneglance.client.errors import raise_from
+from oneglance.v1.identification_pb2 import IdentifyResponse, IdentifyStreamRequest, IdentifyStreamResponse
 from tests.pictures import picture
 from tests.running import ServerProcess
 from tests.server.test_wire import field
@@ -21,6 +22,7 @@ IDENTIFY = "/oneglance.v1.IdentificationService/Identify"
 ENROLL = "/oneglance.v1.SubjectService/Enroll"
 GET_GALLERY = "/oneglance.v1.GalleryService/GetGallery"
 HEALTH = "/grpc.health.v1.Health/Check"
+SERVING = HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
 MOST = 60 << 20
 OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0)]
 
@@ -123,12 +125,19 @@ def test_is_refused_and_others_are_answered(name: str, process: ServerProcess, b
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.NoCompression])
 def test_honest_compression_works(process: ServerProcess, compression: grpc.Compression) -> None:
     with grpc.insecure_channel(process.address, options=OPTIONS, compression=compression) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
-        service = "oneglance.v1.IdentificationService"
-        checked = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE_SECONDS)
-        assert checked.status == health_pb2.HealthCheckResponse.SERVING
-        watched = health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE_SECONDS)
-        assert next(iter(watched)).status == health_pb2.HealthCheckResponse.SERVING
+        request = field(1, b"oneglance.v1.IdentificationService")
+        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(HEALTH)
+        watch: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        assert check(request, timeout=PATIENCE_SECONDS) == SERVING
+        assert next(iter(watch(request, timeout=PATIENCE_SECONDS))) == SERVING
+        probe = identify_request("g", [picture(1)] * 10)
+        identify: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(IDENTIFY)
+        found = IdentifyResponse.FromString(identify(probe.SerializeToString(), timeout=PATIENCE_SECONDS))
+        assert [result.subject_id for result in found.results] == ["ada"] * 10
+        many = [IdentifyStreamRequest(request=probe).SerializeToString()] * 3
+        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"{IDENTIFY}Stream")
+        answers = [IdentifyStreamResponse.FromString(answer) for answer in stream(iter(many), timeout=PATIENCE_SECONDS)]
+        assert [len(answer.response.results) for answer in answers] == [10, 10, 10]
 
 
 def test_what_deflate_packed_is_refused(process: ServerProcess) -> None:

@@ -26,6 +26,7 @@ from oneglance_server.engines.picture_output import OutputFormat, check_sides
 from oneglance_server.engines.steadying import FrameMemory
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest, Overloaded
+from oneglance_server.service.stream_slots import StreamSlot, StreamSlots
 from oneglance_server.service.styles import Order, StyleSettings, Stylizers, check_steadiness
 
 _QUEUE = "stylize"
@@ -80,9 +81,7 @@ class StylizationService:
         self._stylizers = stylizers
         self._limits = limits
         self.calls = Limiter(_QUEUE, limits.max_calls, unit="calls")
-        self.streams = Limiter(
-            "stylize_streams", limits.max_streams, unit="streams", full="as many streams are open as may be"
-        )
+        self.streams = StreamSlots(limits.max_streams)
         self.pixels = Limiter(_QUEUE, limits.inflight_pixels, unit="pixels")
         self._pictures = _PicturePass(
             limits,
@@ -119,23 +118,26 @@ class StylizationService:
             self.calls.give()
 
     @contextmanager
-    def stream(self, call: Call) -> Iterator["FrameStream"]:
-        """A stream of frames, open while the block runs. Raises StylizerNotLoaded, Overloaded."""
+    def stream(self, call: Call, end: Callable[[Exception], None]) -> Iterator["FrameStream"]:
+        """A stream of frames, open while the block runs; ``end`` is called when it has to give way to another.
+
+        Raises StylizerNotLoaded, Overloaded.
+        """
         self._stylizers.check_loaded()
-        self.streams.take()
-        try:
-            yield FrameStream(self._stylizers, self._pictures, call, self._limits.max_frame_pixels)
-        finally:
-            self.streams.give()
+        with self.streams.hold(call.caller.connection, end) as slot:
+            yield FrameStream(self._stylizers, self._pictures, call, slot, self._limits.max_frame_pixels)
 
 
 class FrameStream:
     """One stream: its frames are stylized one after another, and each may remember the one before."""
 
-    def __init__(self, stylizers: Stylizers, pictures: "_PicturePass", call: Call, max_pixels: int) -> None:
+    def __init__(
+        self, stylizers: Stylizers, pictures: "_PicturePass", call: Call, slot: StreamSlot, max_pixels: int
+    ) -> None:
         self._stylizers = stylizers
         self._pictures = pictures
         self._call = call
+        self._slot = slot
         self._max_pixels = max_pixels
         self._memory = FrameMemory()
 
@@ -149,9 +151,10 @@ class FrameStream:
 
         Frames take no pixels of the limiter: they would wait behind large pictures.
         """
-        return await self._pictures.stylize(
-            self._call, frame, order.order, "frame", self._max_pixels, None, self._memory, order.steadiness
-        )
+        with self._slot.busy():
+            return await self._pictures.stylize(
+                self._call, frame, order.order, "frame", self._max_pixels, None, self._memory, order.steadiness
+            )
 
 
 class _PicturePass:

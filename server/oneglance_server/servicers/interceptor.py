@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, NoReturn
 
 import grpc
@@ -56,16 +56,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if self._idle.is_set():
                 return
 
-    def _begin(self) -> float:
+    def begin(self) -> None:
         self._under_way += 1
         self._idle.clear()
-        return time.perf_counter()
 
-    def _end(self, method: str, code: grpc.StatusCode, started: float) -> None:
+    def end(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
         self._under_way -= 1
         if not self._under_way:
             self._idle.set()
-        self._metrics.call(method, code.name, time.perf_counter() - started)
+        self._metrics.call(method, code.name, seconds)
 
     async def intercept_service(
         self,
@@ -91,44 +90,48 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
 
             async def stream(data: AsyncIterator[bytes], context: Context) -> None:
-                started = self._begin()
-                code = grpc.StatusCode.CANCELLED
+                run = _Run(self, method)
+                incoming = self._incoming(data, context, parser)
                 try:
-                    async with aclosing(
-                        handler.stream_stream(self._incoming(data, context, parser), context)
-                    ) as answers:
+                    async with aclosing(handler.stream_stream(incoming, context)) as answers:
                         async for answer in answers:
                             await self._write(_encoded(answer), context)
-                    code = grpc.StatusCode.OK
+                    run.code = grpc.StatusCode.OK
+                except _Unread as error:
+                    run.failed(error)
+                    await _abort_unread(run, context, error)
                 except Exception as error:
-                    code = self._code(method, error)
-                    await _abort(context, code, error)
+                    run.failed(error)
+                    await _abort(context, run.code, error)
+                except asyncio.CancelledError:
+                    if incoming.ended is None:
+                        raise
+                    run.failed(incoming.ended)
+                    await _abort_unread(run, context, incoming.ended)
                 finally:
-                    self._end(method, code, started)
+                    run.end()
 
             return grpc.stream_stream_rpc_method_handler(stream)
 
         if handler.request_streaming:
 
             async def collect(data: AsyncIterator[bytes], context: Context) -> bytes:
-                started = self._begin()
-                code = grpc.StatusCode.CANCELLED
+                run = _Run(self, method)
                 try:
                     answer = await handler.stream_unary(self._incoming(data, context, parser), context)
                     encoded = self._charged(_encoded(answer), context)
-                    code = grpc.StatusCode.OK
+                    run.code = grpc.StatusCode.OK
                     return encoded
                 except Exception as error:
-                    code = self._code(method, error)
-                    await _abort(context, code, error)
+                    run.failed(error)
+                    await _abort(context, run.code, error)
                 finally:
-                    self._end(method, code, started)
+                    run.end()
 
             return grpc.stream_unary_rpc_method_handler(collect)
 
         async def unary(data: bytes, context: Context) -> bytes:
-            started = self._begin()
-            code = grpc.StatusCode.CANCELLED
+            run = _Run(self, method)
             connection = context.peer()
             charged = 0
             try:
@@ -139,15 +142,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 del data
                 answer = await handler.unary_unary(request, context)
                 encoded = self._charged(_encoded(answer), context)
-                code = grpc.StatusCode.OK
+                run.code = grpc.StatusCode.OK
                 return encoded
             except Exception as error:
-                code = self._code(method, error)
-                await _abort(context, code, error)
+                run.failed(error)
+                await _abort(context, run.code, error)
             finally:
                 if charged:
                     self._budget.give(connection, charged)
-                self._end(method, code, started)
+                run.end()
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
@@ -166,7 +169,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         context.add_done_callback(lambda _: self._budget.give(connection, size))  # type: ignore[arg-type]
 
     async def _write(self, answer: bytes, context: Context) -> None:
-        """Raises StreamIdle when the peer doesn't read it."""
+        """Raises _Unread when the peer doesn't read it."""
         try:
             async with asyncio.timeout(self._idle_seconds):
                 await context.write(answer)
@@ -174,16 +177,36 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             # gRPC keeps it until the peer reads it or leaves.
             self._budget.charge_anyway(context.peer(), len(answer))
             self._give_when_over(context, len(answer))
-            raise StreamIdle(f"an answer was not read for {self._idle_seconds:g} seconds") from error
+            raise _Unread(f"an answer was not read for {self._idle_seconds:g} seconds") from error
 
-    def _code(self, method: str, error: Exception) -> grpc.StatusCode:
+
+class _Run:
+    """One call of ours, from request to answer. ``code``: that of a cancelled call, until it has another."""
+
+    def __init__(self, interceptor: CallInterceptor, method: str) -> None:
+        self.code = grpc.StatusCode.CANCELLED
+        self._interceptor: CallInterceptor | None = interceptor
+        self._method = method
+        self._started = time.perf_counter()
+        interceptor.begin()
+
+    def failed(self, error: Exception) -> None:
         found = status_of(error)
-        code = found[0] if found else grpc.StatusCode.INTERNAL
-        if code is grpc.StatusCode.INTERNAL:
-            log.error("call failed", method=method, exc_info=error)
+        self.code = found[0] if found else grpc.StatusCode.INTERNAL
+        if self.code is grpc.StatusCode.INTERNAL:
+            log.error("call failed", method=self._method, exc_info=error)
         else:
-            log.debug("call refused", method=method, code=code.name, error=str(error))
-        return code
+            log.debug("call refused", method=self._method, code=self.code.name, error=str(error))
+
+    def end(self) -> None:
+        """Measure it. A second time does nothing."""
+        if self._interceptor is not None:
+            self._interceptor.end(self._method, self.code, time.perf_counter() - self._started)
+            self._interceptor = None
+
+
+class _Unread(StreamIdle):
+    """The peer doesn't read."""
 
 
 def _encoded(answer: Any) -> bytes:
@@ -194,6 +217,13 @@ def _encoded(answer: Any) -> bytes:
 async def _abort(context: Context, code: grpc.StatusCode, error: Exception) -> NoReturn:
     message = to_error(error)
     await context.abort(code, message.message, trailers(message))
+
+
+async def _abort_unread(run: _Run, context: Context, error: Exception) -> None:
+    """End a call whose peer may not even read that it is over: until it does or leaves, only gRPC knows of the call."""
+    run.end()
+    with suppress(grpc.aio.InternalError):  # the peer left
+        await _abort(context, run.code, error)
 
 
 def _with_parser(handler: Any, parser: Parser) -> Any:

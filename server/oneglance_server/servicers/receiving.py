@@ -117,7 +117,7 @@ class Received(Generic[Request]):
 
 
 class Incoming(Generic[Request]):
-    """The requests of one stream.
+    """The requests of one stream, made by the task that runs it.
 
     Raises StreamIdle out of the iteration when for ``idle_seconds`` none comes and none that came is under way: charged
     and not yet released.
@@ -133,6 +133,14 @@ class Incoming(Generic[Request]):
         self._idle_seconds = idle_seconds
         self._under_way = 0
         self._waiting: asyncio.Timeout | None = None
+        self._task = asyncio.current_task()
+        self.ended: Exception | None = None
+
+    def end(self, error: Exception) -> None:
+        """End the stream with ``error``, whatever it waits for."""
+        if self.ended is None and self._task is not None:
+            self.ended = error
+            self._task.cancel()
 
     def __aiter__(self) -> AsyncIterator[Received[Request]]:
         return self

@@ -63,7 +63,7 @@ class StylizationServicer(StylizationServiceServicer):
         service = self._gate.services.stylization
         call = call_of(context, patient=True)
         slot = FrameSlot()
-        with service.stream(call) as stream:
+        with service.stream(call, request_iterator.end) as stream:
             reader = asyncio.create_task(_read(request_iterator, stream, slot))
             reader.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody awaits it
             try:

@@ -54,6 +54,7 @@ SERVICES = tuple(
     )
 )
 _READ_THREADS = 4
+_NO_LIMIT = 2**31 - 1
 _IDENTITY_AND_GZIP = 1 << grpc.Compression.NoCompression | 1 << grpc.Compression.Gzip
 
 
@@ -102,15 +103,7 @@ class Server:
         settings = self.settings
         server = grpc.aio.server(
             interceptors=[self._interceptor],
-            options=[
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_send_message_length", settings.max_message_bytes),
-                ("grpc.per_message_decompression", 0),  # servicers/receiving.py does it, once there is room
-                ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_AND_GZIP),
-                ("grpc.so_reuseport", 0),  # two servers on one port would share its calls silently
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-            ],
+            options=_options(settings),
         )
         gate, window = self._gate, settings.stream_window
         add_GalleryServiceServicer_to_server(GalleryServicer(gate, window), server)
@@ -194,6 +187,33 @@ class Server:
     async def _set_health(self, status: int) -> None:
         for service in ("", *SERVICES):
             await self._health.set(service, status)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    """What gRPC's core is to bound; docs/operations.md says what it can't."""
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.per_message_decompression", 0),  # servicers/receiving.py does it, once there is room
+        ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_AND_GZIP),
+        ("grpc.so_reuseport", 0),  # two servers on one port would share its calls silently
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_connection_idle_ms", _ms(settings.connection_idle_seconds)),
+        ("grpc.max_connection_age_ms", _ms(settings.connection_age_seconds)),
+        ("grpc.max_connection_age_grace_ms", _ms(settings.connection_grace_seconds)),
+        ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
+        # Else calls that ended, but aren't freed yet, count, too, and honest clients' calls are dropped without a word.
+        ("grpc.http.overload_protection", 0),
+        # Our queues refuse what is too much, and say so; gRPC's would drop it without a word.
+        ("grpc.server.max_pending_requests", _NO_LIMIT),
+        ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
+    ]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _open_galleries(settings: Settings) -> LocalGalleries:

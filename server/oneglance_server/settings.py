@@ -135,6 +135,24 @@ class Settings(Frozen, BaseSettings):
     gpu_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Ceiling of the encoder's memory on a GPU.")
     gpu_temp_memory_bytes: int = as_in(IndexSettings, "gpu_temp_memory_bytes")
     stream_window: int = Field(256, ge=1, le=65536, description="Items of one stream that may be under way at once.")
+    max_connections: int = Field(
+        1024, ge=1, le=1 << 20, description="Connections open at once; more are closed at once."
+    )
+    max_calls_per_connection: int = Field(
+        1024, ge=1, le=1 << 20, description="Calls and streams of one connection at once; its client holds more back."
+    )
+    connection_idle_seconds: float = Field(
+        600.0, gt=0, le=1e6, description="After so long without a call, a connection is closed; clients open another."
+    )
+    connection_age_seconds: float = Field(
+        3600.0, gt=0, le=1e6, description="So old a connection takes no new calls; clients open another for them."
+    )
+    connection_grace_seconds: float = Field(
+        86_400.0,
+        ge=0,
+        le=1e6,
+        description="So much older, its calls are cut off; long, because a stream lives as long as its camera.",
+    )
     stream_idle_seconds: float = Field(
         300.0,
         gt=0,

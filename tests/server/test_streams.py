@@ -17,7 +17,7 @@ from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_server.app import Server
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.calls import Call, Caller
-from oneglance_server.servicers.receiving import Received
+from oneglance_server.servicers.receiving import Account, Received
 from oneglance_server.servicers.streams import KeyedLock, in_order
 from tests.pictures import picture, png
 from tests.waiting import PATIENCE_SECONDS, loop_turns, reached
@@ -27,20 +27,13 @@ STREAM = Call(Caller("me"), patient=True)
 
 async def received(messages: AsyncIterable[Message], budget: ByteBudget | None = None) -> AsyncIterator[Received[Any]]:
     """``messages`` as a stream's requests; the size of each is that of its encoding."""
-    budget = budget or ByteBudget(1 << 20)
-
-    async def charge(size: int) -> None:
-        await budget.acquire(STREAM, size)
-
-    def release(size: int) -> None:
-        budget.give(STREAM.caller.connection, size)
-
+    account = Account(STREAM, budget or ByteBudget(1 << 20))
     async for message in messages:
 
         async def parse(message: Message = message) -> Message:
             return message
 
-        yield Received(message.ByteSize(), parse, charge, release)
+        yield Received(message.ByteSize(), parse, account)
 
 
 async def numbers(count: int) -> AsyncIterator[Int64Value]:
@@ -131,6 +124,31 @@ async def test_what_a_consumer_leaves_before_it_began_gives_its_bytes_back() -> 
         assert await anext(stream) == (0, 1)
         asked.set()
         await loop_turns(turns)
+        await stream.aclose()
+        await loop_turns(10)
+        assert budget.under_way == 0
+
+
+async def test_large_answers_are_charged_until_they_are_taken() -> None:
+    budget = ByteBudget(2000)  # 1000 for one connection
+
+    async def handle(request: Int64Value) -> bytes:
+        return bytes(300)
+
+    stream = in_order(STREAM, received(numbers(5), budget), handle, 5)
+    assert await anext(stream) == (0, bytes(300))
+    await reached(lambda: budget.under_way == 900)  # there is no room for a fourth
+    assert [await anext(stream) for _ in range(2)] == [(1, bytes(300)), (2, bytes(300))]
+    for index in (3, 4):
+        at, refused = await anext(stream)
+        assert at == index
+        assert isinstance(refused, Error)
+        assert refused.reason == "QUEUE_FULL"
+    await stream.aclose()
+    for taken in range(3):  # a consumer that leaves gives back what it did not take
+        stream = in_order(STREAM, received(numbers(5), budget), handle, 5)
+        for _ in range(taken + 1):
+            await anext(stream)
         await stream.aclose()
         await loop_turns(10)
         assert budget.under_way == 0

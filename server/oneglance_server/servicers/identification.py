@@ -11,7 +11,6 @@ from oneglance.v1.error_pb2 import Error
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceServicer
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
-from oneglance_server.offload import off_loop
 from oneglance_server.service.content import MAX_PROBES, Identification, check_count
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.answers import (
@@ -22,6 +21,7 @@ from oneglance_server.servicers.answers import (
     to_provenance,
     to_threshold,
 )
+from oneglance_server.servicers.encoded import answer, with_part
 from oneglance_server.servicers.receiving import Incoming
 from oneglance_server.servicers.requests import call_of, content_from, contents_from
 from oneglance_server.servicers.streams import in_order
@@ -59,39 +59,46 @@ class IdentificationServicer(IdentificationServiceServicer):
             other_face=to_face(answer.faces[1]) if len(answer.faces) > 1 else None,
         )
 
-    async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
+    async def Identify(  # type: ignore[override]
+        self, request: pb.IdentifyRequest, context: Context
+    ) -> pb.IdentifyResponse | bytes:
         return await self._identify(call_of(context), request)
 
     async def IdentifyStream(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[pb.IdentifyStreamRequest], context: Context
-    ) -> AsyncIterator[pb.IdentifyStreamResponse]:
+    ) -> AsyncIterator[pb.IdentifyStreamResponse | bytes]:
         _ = self._gate.services  # refuse the whole stream while loading
         call = call_of(context, patient=True)
 
-        async def handle(request: pb.IdentifyStreamRequest) -> pb.IdentifyResponse:
+        async def handle(request: pb.IdentifyStreamRequest) -> pb.IdentifyResponse | bytes:
             return await self._identify(call, request.request)
 
         async for index, outcome in in_order(call, request_iterator, handle, self._window):
             if isinstance(outcome, Error):
                 yield pb.IdentifyStreamResponse(index=index, error=outcome)
+            elif isinstance(outcome, bytes):
+                yield with_part(pb.IdentifyStreamResponse(index=index), "response", outcome)
             else:
                 yield pb.IdentifyStreamResponse(index=index, response=outcome)
 
-    async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:
+    async def Encode(  # type: ignore[override]
+        self, request: pb.EncodeRequest, context: Context
+    ) -> pb.EncodeResponse | bytes:
         service = self._gate.services.identification
         check_count("examples", request.examples, MAX_PROBES)
         contents = await contents_from(request.examples, "examples")
         encoded, provenance = await service.encode(call_of(context), request.encoder, contents)
         digest = provenance.encoder_digest
-        encodings = await off_loop(
-            lambda: [Encoding(values=row, encoder_digest=digest) for row in encoded.vectors.tolist()],
-            when=encoded.vectors.size > _VALUES_ON_THE_LOOP,
-        )
-        return pb.EncodeResponse(
-            encodings=encodings, provenance=to_provenance(provenance), faces=to_faces(encoded.faces)
+        return await answer(
+            lambda: pb.EncodeResponse(
+                encodings=[Encoding(values=row, encoder_digest=digest) for row in encoded.vectors.tolist()],
+                provenance=to_provenance(provenance),
+                faces=to_faces(encoded.faces),
+            ),
+            large=encoded.vectors.size > _VALUES_ON_THE_LOOP,
         )
 
-    async def _identify(self, call: Call, request: pb.IdentifyRequest) -> pb.IdentifyResponse:
+    async def _identify(self, call: Call, request: pb.IdentifyRequest) -> pb.IdentifyResponse | bytes:
         service = self._gate.services.identification
         check_count("probes", request.probes, MAX_PROBES)
         found = await service.identify(
@@ -102,13 +109,14 @@ class IdentificationServicer(IdentificationServiceServicer):
             tau=request.tau if request.HasField("tau") else None,
             all_matches=request.all_matches,
         )
-        listed = sum(len(answer.candidates) + len(answer.matches) for answer in found.answers)
-        results = await off_loop(lambda: list(map(_to_result, found.answers)), when=listed > _LISTED_ON_THE_LOOP)
-        return pb.IdentifyResponse(
-            results=results,
-            threshold=to_threshold(found.tau),
-            provenance=to_provenance(found.provenance),
-            photos={i: to_photo(photo, with_faces=False) for i, photo in found.photos.items()},
+        return await answer(
+            lambda: pb.IdentifyResponse(
+                results=map(_to_result, found.answers),
+                threshold=to_threshold(found.tau),
+                provenance=to_provenance(found.provenance),
+                photos={i: to_photo(photo, with_faces=False) for i, photo in found.photos.items()},
+            ),
+            large=sum(1 + len(one.candidates) + len(one.matches) for one in found.answers) > _LISTED_ON_THE_LOOP,
         )
 
 

@@ -81,27 +81,48 @@ def _unpacked(data: bytes) -> bytes:
     return unpacked
 
 
+class Account:
+    """What a stream is charged with. ``under_way``: requests; ``on_idle`` is called when there are none any more."""
+
+    def __init__(self, call: Call, budget: ByteBudget, on_idle: Callable[[], None] = lambda: None) -> None:
+        self.under_way = 0
+        self._call = call
+        self._budget = budget
+        self._on_idle = on_idle
+
+    async def charge_request(self, size: int) -> None:
+        """Wait until there is room for ``size`` bytes. Raises DeadlinePassed."""
+        await self._budget.acquire(self._call, size)
+        self.under_way += 1
+
+    def release_request(self, size: int) -> None:
+        self._budget.give(self._call.caller.connection, size)
+        self.under_way -= 1
+        if not self.under_way:
+            self._on_idle()
+
+    def charge_answer(self, size: int) -> None:
+        """Raises Overloaded: requests wait for room, answers don't, for they would wait for each other."""
+        self._budget.take(self._call.caller.connection, size)
+
+    def release_answer(self, size: int) -> None:
+        self._budget.give(self._call.caller.connection, size)
+
+
 class Received(Generic[Request]):
     """One request of a stream: take its ``message``, and ``release`` it when it is dealt with."""
 
-    def __init__(
-        self,
-        size: int,
-        parse: Callable[[], Awaitable[Request]],
-        charge: Callable[[int], Awaitable[None]],
-        release: Callable[[int], None],
-    ) -> None:
+    def __init__(self, size: int, parse: Callable[[], Awaitable[Request]], account: Account) -> None:
         self.size = size
+        self.account = account
         self._parse: Callable[[], Awaitable[Request]] | None = parse
-        self._charge = charge
-        self._release = release
         self._charged = False
 
     async def message(self) -> Request:
         """The message, once there is room for its bytes; only once. Raises InvalidRequest, DeadlinePassed."""
         assert self._parse is not None
         parse, self._parse = self._parse, None
-        await self._charge(self.size)
+        await self.account.charge_request(self.size)
         self._charged = True
         try:
             return await parse()
@@ -113,7 +134,7 @@ class Received(Generic[Request]):
         """Give its bytes back, if they were charged. May be called twice."""
         if self._charged:
             self._charged = False
-            self._release(self.size)
+            self.account.release_request(self.size)
 
 
 class Incoming(Generic[Request]):
@@ -126,12 +147,10 @@ class Incoming(Generic[Request]):
     def __init__(
         self, call: Call, data: AsyncIterator[bytes], parser: Parser, budget: ByteBudget, idle_seconds: float
     ) -> None:
-        self._call = call
         self._data = data
         self._parser = parser
-        self._budget = budget
+        self._account = Account(call, budget, self._nothing_under_way)
         self._idle_seconds = idle_seconds
-        self._under_way = 0
         self._waiting: asyncio.Timeout | None = None
         self._task = asyncio.current_task()
         self.ended: Exception | None = None
@@ -147,21 +166,15 @@ class Incoming(Generic[Request]):
 
     async def __anext__(self) -> Received[Request]:
         try:
-            async with asyncio.timeout(None if self._under_way else self._idle_seconds) as self._waiting:
+            async with asyncio.timeout(None if self._account.under_way else self._idle_seconds) as self._waiting:
                 data = await anext(self._data)
         except TimeoutError as error:
             raise StreamIdle(f"nothing came for {self._idle_seconds:g} seconds") from error
         finally:
             self._waiting = None
         size = self._parser.size(data)
-        return Received(size, functools.partial(self._parser.parse, data), self._charge, self._release)
+        return Received(size, functools.partial(self._parser.parse, data), self._account)
 
-    async def _charge(self, size: int) -> None:
-        await self._budget.acquire(self._call, size)
-        self._under_way += 1
-
-    def _release(self, size: int) -> None:
-        self._budget.give(self._call.caller.connection, size)
-        self._under_way -= 1
-        if not self._under_way and self._waiting is not None:
+    def _nothing_under_way(self) -> None:
+        if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time() + self._idle_seconds)

@@ -13,7 +13,7 @@ from oneglance.v1.error_pb2 import Error
 from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
-from oneglance_server.servicers.receiving import Received, Request
+from oneglance_server.servicers.receiving import Account, Received, Request
 from oneglance_server.servicers.status import to_error
 
 Response = TypeVar("Response")
@@ -28,18 +28,22 @@ async def in_order(
 ) -> AsyncGenerator[tuple[int, Response | Error], None]:
     """(position, outcome) for each request, at most ``window`` of them under way, each charged until it is done.
 
-    A request that fails, or can't be read, has an Error for its outcome; the others go on. Reading stops while there is
-    no room, so that a fast sender is held back by flow control. When the consumer goes away, what is under way is
-    cancelled. ``call`` is a patient one.
+    A response of bytes, a large one, is charged until the consumer asks for the next. A request that fails, can't be
+    read, or for whose response there is no room, has an Error for its outcome; the others go on. Reading stops while
+    there is no room, so that a fast sender is held back by flow control. When the consumer goes away, what is under way
+    is cancelled. ``call`` is a patient one.
     """
-    underway: asyncio.Queue[asyncio.Task[Response | Error] | None] = asyncio.Queue()
+    underway: asyncio.Queue[_Item[Response] | None] = asyncio.Queue()
     items = Limiter("stream", window, unit="items")
 
-    async def outcome(request: Request | InvalidRequest) -> Response | Error:
+    async def outcome(request: Request | InvalidRequest, answer: _AnswerBytes) -> Response | Error:
         try:
             if isinstance(request, InvalidRequest):
                 raise request
-            return await handle(request)
+            response = await handle(request)
+            if isinstance(response, bytes):
+                answer.charge(len(response))
+            return response
         except Exception as error:
             return error_of(error)
 
@@ -52,28 +56,58 @@ async def in_order(
                     request = await received.message()  # one after another: items of one subject keep their order
                 except InvalidRequest as error:
                     request = error
-                task = asyncio.create_task(outcome(request))
+                answer = _AnswerBytes(received.account)
+                task = asyncio.create_task(outcome(request, answer))
                 task.add_done_callback(received.release)  # cancelled before it began, too
-                underway.put_nowait(task)
+                underway.put_nowait((task, answer))
                 del received, request  # while the next one is awaited
                 await items.acquire(call)
         finally:
             underway.put_nowait(None)
 
     reader = asyncio.create_task(read())
+    answer: _AnswerBytes | None = None
     try:
         index = 0
-        while (task := await underway.get()) is not None:
+        while (item := await underway.get()) is not None:
+            task, answer = item
             result = await task
             items.give()
             yield index, result
+            answer.release()
+            del item, task, result  # while the next one is awaited
             index += 1
         await reader  # raises what reading raised
     finally:
         reader.cancel()
+        if answer is not None:
+            answer.release()
         while not underway.empty():
-            if (task := underway.get_nowait()) is not None:
+            if (item := underway.get_nowait()) is not None:
+                task, answer = item
                 task.cancel()
+                task.add_done_callback(answer.release)
+
+
+class _AnswerBytes:
+    """What one answer is charged with, from when it is made until it is sent."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._size = 0
+
+    def charge(self, size: int) -> None:
+        """Raises Overloaded."""
+        self._account.charge_answer(size)
+        self._size = size
+
+    def release(self, _: object = None) -> None:
+        size, self._size = self._size, 0
+        if size:
+            self._account.release_answer(size)
+
+
+_Item = tuple["asyncio.Task[Response | Error]", _AnswerBytes]
 
 
 def error_of(error: Exception) -> Error:

@@ -1,7 +1,8 @@
 """oneglance.v1.StylizationService."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -16,6 +17,7 @@ from oneglance_server.service.content import check_count
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.styles import StyleSettings
 from oneglance_server.service.stylizing import FrameOrder, FrameStream, Stylized
+from oneglance_server.servicers.encoded import LARGE_BYTES, answer
 from oneglance_server.servicers.frames import FrameSlot, WaitingFrame
 from oneglance_server.servicers.receiving import Incoming
 from oneglance_server.servicers.requests import call_of
@@ -51,15 +53,19 @@ class StylizationServicer(StylizationServiceServicer):
             ]
         )
 
-    async def Stylize(self, request: pb.StylizeRequest, context: Context) -> pb.StylizeResponse:
+    async def Stylize(  # type: ignore[override]
+        self, request: pb.StylizeRequest, context: Context
+    ) -> pb.StylizeResponse | bytes:
         service = self._gate.services.stylization
         settings = settings_from(request.settings, "settings")
         done = await service.stylize(call_of(context), request.image, settings)
-        return pb.StylizeResponse(picture=to_picture(done))
+        return await answer(
+            lambda: pb.StylizeResponse(picture=to_picture(done)), large=len(done.painted.image) > LARGE_BYTES
+        )
 
     async def StylizeStream(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[pb.StylizeStreamRequest], context: Context
-    ) -> AsyncIterator[pb.StylizeStreamResponse]:
+    ) -> AsyncIterator[pb.StylizeStreamResponse | bytes]:
         service = self._gate.services.stylization
         call = call_of(context, patient=True)
         slot = FrameSlot()
@@ -70,12 +76,17 @@ class StylizationServicer(StylizationServiceServicer):
                 last = -1
                 async with aclosing(slot.frames()) as frames:
                     async for frame in frames:
+                        place: dict[str, Any] = {"index": frame.index, "dropped": frame.index - last - 1}
                         try:
                             done = await stream.stylize(frame.image, frame.order)
-                            outcome: dict[str, Any] = {"picture": to_picture(done)}
                         except Exception as error:
-                            outcome = {"error": error_of(error)}
-                        yield pb.StylizeStreamResponse(index=frame.index, dropped=frame.index - last - 1, **outcome)
+                            yield pb.StylizeStreamResponse(error=error_of(error), **place)
+                        else:
+                            yield await answer(
+                                functools.partial(_to_response, done, place),
+                                large=len(done.painted.image) > LARGE_BYTES,
+                            )
+                            del done  # while the next one is awaited
                         last = frame.index
                 await reader  # raises what reading raised
             finally:
@@ -133,6 +144,10 @@ def settings_from(settings: pb.StylizeSettings, path: str) -> StyleSettings:
         settings.quality,
         settings.max_side,
     )
+
+
+def _to_response(done: Stylized, place: Mapping[str, Any]) -> pb.StylizeStreamResponse:
+    return pb.StylizeStreamResponse(picture=to_picture(done), **place)
 
 
 def to_picture(done: Stylized) -> pb.StylizedPicture:

@@ -129,7 +129,7 @@ async def run(channel: grpc.aio.Channel, case: Case) -> Outcome:
 def _wrong(case: Case, code: str, details: str, answers: list[bytes]) -> str:
     if code in _NEVER and not (case.path == _NOT_OFFERED and code == "UNIMPLEMENTED"):
         return f"{code}: {details}"
-    if code == "CANCELLED" and case.cancel_after_seconds is None:
+    if code == "CANCELLED" and case.cancel_after_seconds is None and case.deadline_seconds is None:
         return f"cancelled, but not by us: {details}"
     if code == "DEADLINE_EXCEEDED" and case.deadline_seconds is None:
         return f"no answer in {PATIENCE_SECONDS:.0f} s"

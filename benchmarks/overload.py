@@ -181,9 +181,9 @@ def row(point: Point) -> list[object]:
 
 
 HEADER = (
-    "what", "deadlines", "load", "server", "offered/s", "accepted/s", "of capacity", "p50 / p99 ms", "p99, times idle's",
-    "refused/s", "refused after, p50 / p99 ms", "unanswered", "bystander p50 / p99 ms", "failed", "clients, cores",
-    "late, ms", "refusals",
+    "what", "deadlines", "load", "server", "offered/s", "accepted/s", "of capacity", "p50 / p99 ms",
+    "p99, times idle's", "refused/s", "refused after, p50 / p99 ms", "unanswered", "bystander p50 / p99 ms", "failed",
+    "clients, cores", "late, ms", "refusals",
 )  # fmt: skip
 
 
@@ -206,9 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another checkout, run in turns with this one")
     parser.add_argument("--quick", action="store_true", help="20,000 rows and 4 s a load instead of 100,000 and 15 s")
     parser.add_argument("--kept", type=Path, metavar="DIR", help="where the filled galleries are kept for the next run")
-    parser.add_argument(
-        "--face-models", type=Path, metavar="DIR", help="what oneglance-exporter import dlib-faces wrote"
-    )
+    parser.add_argument("--face-models", type=Path, metavar="DIR", help="of oneglance-exporter import dlib-faces")
     parser.add_argument("--photos", type=Path, metavar="ZIP", help="PERSON/photo.jpg files")
     parser.add_argument("--out", type=Path, default=Path("docs/overload.svg"), metavar="FILE.svg")
     options = parser.parse_args(arguments)

@@ -144,7 +144,7 @@ def idle_streams(stop: Event, target: Target) -> Statuses:
 
         def idle() -> Iterator[bytes]:
             yield first
-            while time.monotonic() < until and not stop.is_set():
+            while time.monotonic() < until + 5 and not stop.is_set():
                 time.sleep(0.1)
 
         streams = [open_stream(idle()) for _ in range(8)]

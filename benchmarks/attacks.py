@@ -25,7 +25,7 @@ from benchmarks.traffic import Calls, Flow, Sent, send
 from oneglance import identify_request
 from tests.apart import Apart
 from tests.health_watch import Answer, watch_health
-from tests.running import ServerProcess
+from tests.running import ServerDidNotStart, ServerProcess
 
 PATIENCE_SECONDS = 300.0
 DRAIN_PATIENCE_SECONDS = 120.0
@@ -140,8 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.only and not any(words in which.name for words in options.only):
                 continue
             for side in sides(options.before):
-                seen = attack(stage, side, which, hold, after)
-                lines.append(row(which, side, seen))
+                try:
+                    lines.append(row(which, side, attack(stage, side, which, hold, after)))
+                except ServerDidNotStart:
+                    lines.append([which.name, side.name, *["–"] * (len(HEADER) - 3), "the server did not start"])
                 print(lines[-1], flush=True)
     table(f"Attacks, large gallery {rows:,} x 128", HEADER, lines)
 

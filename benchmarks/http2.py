@@ -56,7 +56,7 @@ class BadClient:
         while sent < len(content) and not self.closed and time.monotonic() < give_up:
             room = min(self._room[0], self._room[stream], _FRAME, len(content) - sent)
             if room <= 0:
-                self.listen(0.05)
+                self.listen(0.05, until_heard=True)
                 continue
             last = end and sent + room == len(content)
             try:
@@ -74,8 +74,9 @@ class BadClient:
         """A whole call of one message, without waiting for its answer."""
         self.send(self.begin(method), prefixed(message), end=True)
 
-    def listen(self, seconds: float) -> None:
-        """Take in what the server says for so long: room to send, pings. Answers are thrown away, unacknowledged."""
+    def listen(self, seconds: float, *, until_heard: bool = False) -> None:
+        """Take in what the server says for so long, or ``until_heard`` only until it said something: room to send,
+        pings. Answers are thrown away, unacknowledged."""
         until = time.monotonic() + seconds
         while not self.closed:
             self._socket.settimeout(max(until - time.monotonic(), 0.0001))
@@ -90,7 +91,7 @@ class BadClient:
                 break
             self._buffer += more
             self._take_frames()
-            if time.monotonic() >= until:
+            if until_heard or time.monotonic() >= until:
                 break
         self._socket.settimeout(30)
 

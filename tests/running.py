@@ -42,6 +42,10 @@ def measured(server: Server, name: str, **labels: str) -> float:
     return server._metrics.registry.get_sample_value(name, labels) or 0.0
 
 
+class ServerDidNotStart(Exception):
+    """With what it logged."""
+
+
 PACKAGES = ("proto", "core", "index", "exporter", "server", "apps")
 
 
@@ -67,7 +71,7 @@ class ServerProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the server did not start: {self.process.communicate()[1]}")
+            raise ServerDidNotStart(str(self.process.communicate()[1]))
         self.address = line.split()[-1]
 
     def kill(self) -> None:

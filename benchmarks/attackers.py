@@ -14,13 +14,13 @@ import grpc
 import numpy as np
 from PIL import Image
 
-from benchmarks.http2 import BadClient, prefixed
 from benchmarks.traffic import SERVICE, Flow, send, status_text
 from oneglance import encoding, enroll_request, identify_request
 from oneglance.client.requests import stream_settings, stylize_settings
 from oneglance.v1.identification_pb2 import IdentifyRequest
 from oneglance.v1.stylization_pb2 import StylizeStreamRequest
 from oneglance.v1.subject_pb2 import BulkEnrollRequest, EnrollRequest
+from tests.bad_client import BadClient, prefixed
 
 IDENTIFY = SERVICE + "IdentificationService/Identify"
 ENROLL = SERVICE + "SubjectService/Enroll"

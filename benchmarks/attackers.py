@@ -178,6 +178,24 @@ def half_sent(stop: Event, target: Target) -> Statuses:
     return Counter({"connections closed by the server": closed, "MB taken": sent // 1_000_000})
 
 
+def idle_connections(stop: Event, target: Target) -> Statuses:
+    """1,000 connections on which nothing is said, opened one after the other."""
+    with ExitStack() as held:
+        clients = []
+        for _ in range(1000):
+            try:
+                clients.append(held.enter_context(BadClient(target.address)))
+            except OSError:
+                break
+        until = time.monotonic() + target.hold_seconds
+        while time.monotonic() < until and not stop.is_set():
+            for client in clients:
+                client.listen(0.0)
+            time.sleep(0.2)
+        closed = sum(client.closed for client in clients)
+    return Counter({"connections": len(clients), "connections closed by the server": closed})
+
+
 def unread_answers(stop: Event, target: Target) -> Statuses:
     """320 answers of 50,000 candidates each that nobody reads."""
     request = identify_request(LARGE, points(target, 50), max_candidates=1000).SerializeToString()
@@ -275,6 +293,7 @@ ATTACKS = (
     Attack("1,024 probes, large gallery", many_probes),
     Attack("8 idle streams", idle_streams),
     Attack("40 half-sent messages", half_sent, {"max_inflight_bytes": 16 << 20}),
+    Attack("1,000 idle connections", idle_connections),
     Attack("320 unread answers", unread_answers),
     Attack("64 patient callers", patient_callers),
     Attack("256 callers, 0.2 s each", hasty_callers),

@@ -43,7 +43,7 @@ def draw(points: "Sequence[Point]", out: Path) -> None:
 def _panel(axis: Any, kind: str, points: "Sequence[Point]") -> None:
     for side in dict.fromkeys(point.side for point in points):
         for deadlines in (False, True):
-            mine = [point for point in points if point.side == side and point.deadlines == deadlines]
+            mine = [point for point in points if point.side == side and bool(point.deadline_ms) == deadlines]
             values = {
                 "accepted": [point.accepted / point.idle.capacity for point in mine],
                 "p99": [point.p99_ms for point in mine],

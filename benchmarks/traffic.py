@@ -20,7 +20,6 @@ import numpy.typing as npt
 from oneglance.v1.error_pb2 import Error
 
 SERVICE = "/oneglance.v1."
-PATIENCE_SECONDS = 120.0  # of calls without a deadline
 UNANSWERED = "UNANSWERED"
 _ERROR_KEY = "oneglance-error-bin"
 _CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
@@ -178,7 +177,7 @@ class _Sender:
     async def _one(self, flow: Flow, call: Any, payload: bytes, due: float) -> None:
         what = UNANSWERED
         try:
-            await call(payload, timeout=flow.deadline_seconds or PATIENCE_SECONDS)
+            await call(payload, timeout=flow.deadline_seconds)
             what = "OK"
         except grpc.aio.AioRpcError as error:
             what = status_text(error)

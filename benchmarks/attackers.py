@@ -213,10 +213,6 @@ def unread_answers(stop: Event, target: Target) -> Statuses:
         return Counter({"connections closed by the server": sum(client.closed for client in clients)})
 
 
-def _drawings(target: Target) -> tuple[bytes, ...]:
-    return (identify_request(SMALL, [target.drawing]).SerializeToString(),)
-
-
 def patient_callers(stop: Event, target: Target) -> Statuses:
     """64 callers without deadlines: what the server can do."""
     return _callers(stop, target, 64, None)
@@ -229,7 +225,8 @@ def hasty_callers(stop: Event, target: Target) -> Statuses:
 
 def _callers(stop: Event, target: Target, number: int, deadline: float | None) -> Statuses:
     seconds = target.hold_seconds / 3
-    flow = Flow("callers", IDENTIFY, _drawings(target), number, deadline_seconds=deadline, connections=16)
+    request = identify_request(SMALL, [target.drawing]).SerializeToString()
+    flow = Flow("callers", IDENTIFY, (request,), number, deadline_seconds=deadline, connections=16)
     calls = send(stop, target.address, [flow], seconds).calls["callers"]
     seen = calls.counts
     seen["OK/s"] = round(seen["OK"] / seconds)

@@ -142,7 +142,7 @@ def measure(
         refused_p99_ms=refused.ms(99),
         unanswered=len(others) - len(refused),
         bystander=singles.between(start, end),
-        cores=sum(one.cpu_share for one in sent),
+        cores=sum(one.cores for one in sent),
         late_ms=max(one.late_ms for one in sent),
         reasons=refused.counts,
     )

@@ -85,10 +85,10 @@ class Calls:
 
 @dataclass
 class Sent:
-    """By flow. ``cpu_share``: cores this process used; ``late_ms``: 99th percentile of how late calls were sent."""
+    """By flow. ``cores``: that this process used while it sent; ``late_ms``: 99th percentile of how late calls were sent."""
 
     calls: dict[str, Calls]
-    cpu_share: float
+    cores: float
     late_ms: float
 
 
@@ -105,16 +105,15 @@ class _Sender:
         self._linger = linger
         self._rows: list[tuple[str, float, float, str]] = []
         self._late: list[float] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun, self._cpu = time.monotonic(), _cpu_seconds()
+        self._cores = 0.0
 
     async def send(self, flows: list[Flow]) -> Sent:
-        begun, cpu = time.monotonic(), _cpu_seconds()
         watch = asyncio.create_task(self._watch())
         await asyncio.gather(*(self._flow(flow) for flow in flows))
-        share = (_cpu_seconds() - cpu) / (time.monotonic() - begun)
         watch.cancel()
         calls = {flow.name: self._calls(flow) for flow in flows}
-        return Sent(calls, share, float(np.percentile(self._late, 99)) * 1e3 if self._late else 0.0)
+        return Sent(calls, self._cores, float(np.percentile(self._late, 99)) * 1e3 if self._late else 0.0)
 
     def _calls(self, flow: Flow) -> Calls:
         rows = [row for row in self._rows if row[0] == flow.name]
@@ -168,6 +167,7 @@ class _Sender:
         await self._finish({task for task in tasks if not task.done()})
 
     async def _finish(self, pending: set[asyncio.Task[None]]) -> None:
+        self._cores = (_cpu_seconds() - self._cpu) / (time.monotonic() - self._begun)
         if pending:
             _, late = await asyncio.wait(set(pending), timeout=self._linger)
             for task in late:

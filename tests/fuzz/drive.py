@@ -21,6 +21,8 @@ ERROR_KEY = "oneglance-error-bin"
 PER_CHANNEL = 100  # cases, then a new connection
 RESTORE_EVERY = 200  # cases
 _SLOW_LISTED = 10
+_DEAD = 100  # calls that were not taken: the server has ended, or is deaf
+_MAY_BE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.UNAVAILABLE)
 _NEVER = ("INTERNAL", "UNKNOWN", "UNAVAILABLE", "UNIMPLEMENTED", "DATA_LOSS")
 _ENDED_EARLY = "Internal error from Core"  # what our side of gRPC says when a stream ended while it was sending
 _NOT_OFFERED = "/grpc.health.v1.Health/List"
@@ -68,7 +70,7 @@ async def drive(cases: Cases, address: str, findings: Findings, *, messages: int
     numbers = itertools.count(first)
 
     async def worker() -> None:
-        while findings.messages < messages:
+        while findings.messages < messages and findings.codes["UNAVAILABLE"] < _DEAD:
             async with grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
                 for _ in range(PER_CHANNEL):
                     if findings.messages >= messages:
@@ -155,8 +157,8 @@ def _restore(address: str) -> None:
     with Client(address, timeout_seconds=PATIENCE_SECONDS) as client:
         try:
             restore(client)
-        except OneglanceError as error:  # a case has deleted it again meanwhile
-            if error.code not in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS):
+        except OneglanceError as error:  # a case deleted it meanwhile, or ended the server
+            if error.code not in _MAY_BE:
                 raise
 
 

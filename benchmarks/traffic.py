@@ -85,7 +85,7 @@ class Calls:
 
 @dataclass
 class Sent:
-    """By flow. ``cores``: that this process used while it sent; ``late_ms``: 99th percentile of how late calls were sent."""
+    """By flow. ``cores``: used while it sent. ``late_ms``: how late calls were sent, 99th percentile."""
 
     calls: dict[str, Calls]
     cores: float

@@ -11,7 +11,6 @@ resident: before, at most, and some seconds after the attack. Drain: from SIGTER
 import argparse
 import signal
 import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -132,10 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows, hold, after = (20_000, 6.0, 3.0) if options.quick else (200_000, 30.0, 10.0)
     lines = []
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = options.kept or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        stage = Stage(folder, rows, options.before)
+    with Stage(options.kept, rows, options.before) as stage:
         for which in ATTACKS:
             if options.only and not any(words in which.name for words in options.only):
                 continue

@@ -158,11 +158,11 @@ def encodings_and_drawings(stage: Stage, side: Side) -> Iterator[tuple[ServerPro
 
 
 @contextmanager
-def photos(models: Path, data: Path, folder: Path, side: Side) -> Iterator[tuple[ServerProcess, list[Work]]]:
+def photos(models: Path, data: Path, scratch: Path, side: Side) -> Iterator[tuple[ServerProcess, list[Work]]]:
     given = read_photos(data)
-    log = folder / f"photos-{side.name}.log"
+    log = scratch / f"photos-{side.name}.log"
     with (
-        tempfile.TemporaryDirectory(dir=folder) as name,
+        tempfile.TemporaryDirectory(dir=scratch) as name,
         ServerProcess(Path(name), log=log, checkout=side.checkout, models=models, log_level="error") as server,
     ):
         with Client(server.address, timeout_seconds=120) as client:
@@ -222,22 +222,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows, seconds = (20_000, 4.0) if options.quick else (100_000, 15.0)
     found: list[Point] = []
     compared = sides(options.before)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = options.kept or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        stage = Stage(folder, rows, options.before)
+    with Stage(options.kept, rows, options.before) as stage:
         with ExitStack() as stack:
-            found += run(
-                [(side, *stack.enter_context(encodings_and_drawings(stage, side))) for side in compared], seconds
-            )
-        stage.clear()
+            both = [(side, *stack.enter_context(encodings_and_drawings(stage, side))) for side in compared]
+            found += run(both, seconds)
         if options.face_models and options.photos:
             with ExitStack() as stack:
-                started = [
-                    (side, *stack.enter_context(photos(options.face_models, options.photos, folder, side)))
+                both = [
+                    (side, *stack.enter_context(photos(options.face_models, options.photos, stage.scratch, side)))
                     for side in compared
                 ]
-                found += run(started, seconds)
+                found += run(both, seconds)
     table(f"Overload; encodings in a gallery of {rows:,} x 128", HEADER, list(map(row, found)))
     draw(found, options.out)
 

@@ -10,7 +10,6 @@ The exit status is 1 when an honest call failed or the server ended.
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -163,14 +162,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/soak.svg"), metavar="FILE.svg")
     options = parser.parse_args(arguments)
     rows, minutes = (20_000, 6.0) if options.quick else (100_000, options.minutes)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = options.kept or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        stage = Stage(folder, rows, options.checkout)
-        with stage.serve(Side("soak", options.checkout)) as server:
-            phases, watched, sent = soak(server, target(server, 0), minutes, options.honest)
-            alive = server.process.poll() is None
-        stage.clear()
+    side = Side("soak", options.checkout)
+    with Stage(options.kept, rows, options.checkout) as stage, stage.serve(side) as server:
+        phases, watched, sent = soak(server, target(server, 0), minutes, options.honest)
+        alive = server.process.poll() is None
     calls = together(sent)
     quiet = calls.between(phases[0].start, phases[0].end).of(ok=True)
     lines: list[list[object]] = []

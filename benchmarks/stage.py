@@ -1,10 +1,12 @@
 """What attacks and overload are tried on: a server with a large and a small gallery of the bundled encoder."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
@@ -34,20 +36,30 @@ def sides(before: Path | None) -> list[Side]:
 
 
 class Stage:
-    """A data folder with both galleries, filled once; every server gets a copy of its own."""
+    """A data folder with both galleries, filled once; every server gets a copy of its own.
 
-    def __init__(self, folder: Path, rows: int, checkout: Path | None) -> None:
-        self._folder = folder
-        self._original = folder / f"filled-{rows}"
+    kept: where the filled folder stays for the next run; None: nowhere. checkout: whose server fills it: that of the
+    older one, whose files the newer must read. ``scratch``: removed in the end.
+    """
+
+    def __init__(self, kept: Path | None, rows: int, checkout: Path | None) -> None:
+        self._temporary = tempfile.TemporaryDirectory()
+        self.scratch = Path(self._temporary.name)
+        self._original = (kept or self.scratch) / f"filled-{rows}"
+        self._copies = 0
         if not self._original.exists():
             self._fill(rows, checkout)
-        self._copies = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._temporary.cleanup()
 
     def _fill(self, rows: int, checkout: Path | None) -> None:
-        """``checkout`` fills it: the older server, whose files the newer must read."""
-        filling = self._folder / "filling"
-        shutil.rmtree(filling, ignore_errors=True)
-        log = self._folder / "filling.log"
+        filling, log = self.scratch / "filling", self.scratch / "filling.log"
         with ServerProcess(filling, log=log, checkout=checkout, log_level="error") as server:
             with Client(server.address, timeout_seconds=600) as client:
                 for gallery, count in ((LARGE, rows), (SMALL, SMALL_SUBJECTS)):
@@ -55,21 +67,20 @@ class Stage:
                     for response in client.bulk_enroll(_people(gallery, count, digest)):
                         assert not response.HasField("error"), response.error
             server.terminate()
-        filling.rename(self._original)
+        shutil.copytree(filling, self._original)
 
     def serve(self, side: Side, *, log: Path | None = None, **settings: Any) -> ServerProcess:
         """A fresh server on a fresh copy."""
         self._copies += 1
-        data = self._folder / f"copy-{self._copies}"
-        shutil.rmtree(data, ignore_errors=True)
+        data = self.scratch / f"copy-{self._copies}"
         shutil.copytree(self._original, data)
-        log = log or self._folder / f"{side.name}.log"
+        log = log or self.scratch / f"{side.name}.log"
         return ServerProcess(data, log=log, checkout=side.checkout, **{"log_level": "error", **settings})
 
     def clear(self) -> None:
         """Remove the copies."""
-        for number in range(1, self._copies + 1):
-            shutil.rmtree(self._folder / f"copy-{number}", ignore_errors=True)
+        for copy in self.scratch.glob("copy-*"):
+            shutil.rmtree(copy)
 
 
 def target(server: ServerProcess, hold_seconds: float) -> Target:

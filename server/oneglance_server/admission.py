@@ -381,8 +381,8 @@ class Limiter:
         return self._queue.cost
 
     def take(self, cost: int = 1) -> None:
-        """Go through at once; a cost of 0 needs no room. Raises Overloaded when there is none or others wait for it."""
-        if cost and (self._queue or not self._fits(cost)):
+        """Go through at once, whoever waits; a cost of 0 needs no room. Raises Overloaded when there is none."""
+        if cost and not self._fits(cost):
             raise Overloaded(self._full, metadata={"queue": self._queue.name, f"max_{self._unit}": self.capacity})
         self.under_way += cost
 

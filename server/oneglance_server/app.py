@@ -70,10 +70,13 @@ class Server:
         self.address = settings.listen
         self._gate = ReadinessGate()
         self._metrics = Metrics()
-        self._byte_budget = ByteBudget(settings.max_inflight_bytes)
+        # Half for calls and half for streams: what streams hold refuses no call, and no flood of calls stops a stream.
+        self._call_bytes = ByteBudget(settings.max_inflight_bytes // 2)
+        self._stream_bytes = ByteBudget(settings.max_inflight_bytes // 2)
         self._interceptor = CallInterceptor(
             self._metrics,
-            self._byte_budget,
+            self._call_bytes,
+            self._stream_bytes,
             max_message_bytes=settings.max_message_bytes,
             idle_seconds=settings.stream_idle_seconds,
         )

@@ -14,7 +14,7 @@ class ByteBudget:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._all = Limiter("requests", capacity, unit="bytes", full="too many bytes of requests under way")
+        self._all = Limiter("requests", max(1, capacity), unit="bytes", full="too many bytes of requests under way")
         self._each = max(1, capacity // 2)
         self._connections: dict[str, Limiter] = {}
 

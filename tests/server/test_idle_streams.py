@@ -152,7 +152,7 @@ def test_a_stream_whose_answers_are_not_read_is_ended(settings: dict[str, Any]) 
         until(lambda: server._interceptor._under_way == 0 or measured(server, "oneglance_call_seconds_count", **ended))
         assert client.identify("g", encoding(points[3], digest)).results
         answers.cancel()
-        until(lambda: server._byte_budget.under_way == 0)
+        until(lambda: server._stream_bytes.under_way == 0)
 
 
 def _varint(value: int) -> bytes:

@@ -30,13 +30,13 @@ def test_more_bytes_under_way_than_allowed_are_refused_and_streams_wait(
         client.create_gallery("g", encoder="pixels")
         assert all(answer.HasField("enrolled") for answer in client.bulk_enroll(big))
         for connection in ("one", "two"):  # as if large calls of others were under way
-            server._byte_budget.take(connection, 1 << 19)
+            server._call_bytes.take(connection, 1 << 18)
         with pytest.raises(OneglanceError) as caught:
             client.identify("g", picture(1))
         assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
         assert caught.value.metadata["queue"] == "requests"
         for connection in ("one", "two"):
-            server._byte_budget.give(connection, 1 << 19)
+            server._call_bytes.give(connection, 1 << 18)
         assert client.identify("g", picture(1)).results[0].subject_id == "s1"
         assert client.get_gallery("g").subject_count == 60
 

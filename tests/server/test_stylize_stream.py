@@ -44,7 +44,7 @@ def client(server: Server) -> Iterator[Client]:
 
 def at_rest(server: Server) -> bool:
     """Nothing is held of any stream."""
-    return server._gate.services.stylization.streams.under_way == 0 and server._byte_budget.under_way == 0
+    return server._gate.services.stylization.streams.under_way == 0 and server._stream_bytes.under_way == 0
 
 
 def noisy(pixels: Pixels, count: int, sigma: float = 4) -> list[Pixels]:

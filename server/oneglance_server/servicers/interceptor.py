@@ -32,15 +32,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     Incoming; both return messages, or bytes where they serialised a large answer themselves, off the event loop.
 
     Args:
-        budget: charged with requests, and with large answers of unary calls until the caller has them.
+        call_bytes, stream_bytes: charged with requests, and with large answers until the caller has them.
         max_message_bytes: the largest request.
         idle_seconds: how long a stream may neither send nor have anything under way, and how long it may take its peer
             to read an answer.
     """
 
-    def __init__(self, metrics: Metrics, budget: ByteBudget, *, max_message_bytes: int, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        call_bytes: ByteBudget,
+        stream_bytes: ByteBudget,
+        *,
+        max_message_bytes: int,
+        idle_seconds: float,
+    ) -> None:
         self._metrics = metrics
-        self._budget = budget
+        self._call_bytes = call_bytes
+        self._stream_bytes = stream_bytes
         self._max_message_bytes = max_message_bytes
         self._idle_seconds = idle_seconds
         self._wrapped: dict[str, Any] = {}
@@ -136,7 +145,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             charged = 0
             try:
                 size = parser.size(data)
-                self._budget.take(connection, size)
+                self._call_bytes.take(connection, size)
                 charged = size
                 request = await parser.parse(data)
                 del data
@@ -149,24 +158,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await _abort(context, run.code, error)
             finally:
                 if charged:
-                    self._budget.give(connection, charged)
+                    self._call_bytes.give(connection, charged)
                 run.end()
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
     def _incoming(self, data: AsyncIterator[bytes], context: Context, parser: Parser) -> Incoming[Any]:
-        return Incoming(call_of(context, patient=True), data, parser, self._budget, self._idle_seconds)
+        return Incoming(call_of(context, patient=True), data, parser, self._stream_bytes, self._idle_seconds)
 
     def _charged(self, answer: bytes, context: Context) -> bytes:
-        """Charge a large answer until the caller has it. Raises Overloaded."""
+        """Charge a call's large answer until the caller has it. Raises Overloaded."""
         if len(answer) > _CHARGED_BYTES:
-            self._budget.take(context.peer(), len(answer))
-            self._give_when_over(context, len(answer))
+            self._call_bytes.take(context.peer(), len(answer))
+            _give_when_over(self._call_bytes, len(answer), context)
         return answer
-
-    def _give_when_over(self, context: Context, size: int) -> None:
-        connection = context.peer()
-        context.add_done_callback(lambda _: self._budget.give(connection, size))  # type: ignore[arg-type]
 
     async def _write(self, answer: bytes, context: Context) -> None:
         """Raises _Unread when the peer doesn't read it."""
@@ -175,8 +180,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await context.write(answer)
         except TimeoutError as error:
             # gRPC keeps it until the peer reads it or leaves.
-            self._budget.charge_anyway(context.peer(), len(answer))
-            self._give_when_over(context, len(answer))
+            self._stream_bytes.charge_anyway(context.peer(), len(answer))
+            _give_when_over(self._stream_bytes, len(answer), context)
             raise _Unread(f"an answer was not read for {self._idle_seconds:g} seconds") from error
 
 
@@ -207,6 +212,11 @@ class _Run:
 
 class _Unread(StreamIdle):
     """The peer doesn't read."""
+
+
+def _give_when_over(budget: ByteBudget, size: int, context: Context) -> None:
+    connection = context.peer()
+    context.add_done_callback(lambda _: budget.give(connection, size))  # type: ignore[arg-type]
 
 
 def _encoded(answer: Any) -> bytes:

@@ -124,8 +124,8 @@ class Settings(Frozen, BaseSettings):
     max_inflight_bytes: int = Field(
         1 << 30,
         ge=1 << 20,
-        description="Bytes of requests under way at once: more unary calls get RESOURCE_EXHAUSTED, streams wait. "
-        "Pictures are held about twice.",
+        description="Bytes of requests, and of large answers not yet sent, at once: half for calls, of which more get "
+        "RESOURCE_EXHAUSTED, half for streams, which wait; of either half one connection has at most half.",
     )
     max_encodings_per_subject: int = as_in(IndexSettings, "max_encodings_per_subject")
     snapshot_every: int = as_in(IndexSettings, "snapshot_every_encodings")

@@ -45,15 +45,18 @@ def measured(server: Server, name: str, **labels: str) -> float:
 class ServerProcess:
     """``oneglance serve`` as a process that can be killed hard. ``settings`` become flags."""
 
-    def __init__(self, data_dir: Path, **settings: Any) -> None:
+    def __init__(self, data_dir: Path, *, stderr: int = subprocess.PIPE, first: str = "", **settings: Any) -> None:
+        """``stderr``: a file descriptor that the log goes to instead of a pipe that is read at the end.
+        ``first``: Python code that the process runs before anything else."""
         flags = {"listen": "127.0.0.1:0", "data-dir": data_dir, **settings}
-        command = [sys.executable, "-m", "oneglance_apps.cli", "serve"]
+        code = f"{first}\nimport sys\nfrom oneglance_apps.cli.main import main\nsys.exit(main())"
+        command = [sys.executable, "-c", code, "serve"]
         for name, value in flags.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
@@ -67,9 +70,9 @@ class ServerProcess:
         self.process.kill()
         self.process.communicate()
 
-    def terminate(self) -> tuple[int, str]:
-        """SIGTERM; (exit status, what it logged)."""
-        self.process.send_signal(signal.SIGTERM)
+    def terminate(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Signalled to end; (exit status, what it logged)."""
+        self.process.send_signal(number)
         log = self.process.communicate(timeout=PATIENCE_SECONDS)[1]
         return self.process.returncode, log
 

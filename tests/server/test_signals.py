@@ -24,7 +24,7 @@ NEVER_ENCODES = """
 import threading
 from oneglance_server.engines.encoder import Encoder
 encode = Encoder.encode
-Encoder.encode = lambda self, inputs: threading.Event().wait() if inputs.max() == 255 else encode(self, inputs)
+Encoder.encode = lambda self, inputs: threading.Event().wait() if inputs.min() == 255 else encode(self, inputs)
 """
 
 

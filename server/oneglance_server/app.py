@@ -30,6 +30,7 @@ from oneglance_server.errors import StartupError
 from oneglance_server.loading import load_models
 from oneglance_server.logs import lines_lost
 from oneglance_server.metrics import Metrics
+from oneglance_server.offload import start_threads
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
@@ -100,6 +101,7 @@ class Server:
     async def start(self) -> None:
         """Bind the port; ``address`` then says which. Calls are refused with UNAVAILABLE until ``load`` is done."""
         settings = self.settings
+        start_threads(self._closer)
         server = grpc.aio.server(
             interceptors=[self._interceptor],
             options=[
@@ -201,6 +203,7 @@ class Server:
         """``begin``: what each of its threads does first."""
         pool = ThreadPoolExecutor(threads, f"oneglance-{name}", begin)
         self._pools.append(pool)
+        start_threads(pool)
         return pool
 
     async def _set_health(self, status: int) -> None:

@@ -1,6 +1,7 @@
 """A server's life: bind, load, serve, drain, close. The CLI, the demo and the tests all start it here."""
 
 import asyncio
+import inspect
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
@@ -56,6 +57,7 @@ SERVICES = tuple(
 _READ_THREADS = 4
 # Of the drain, this is kept to close the store: a share of it, but not more than so long.
 _CLOSING_SHARE, _CLOSING_SECONDS = 0.2, 2.0
+_LOOK_SECONDS = 1.0  # between two looks at how the store is
 _TELLING_SECONDS = 0.2  # calls that are ended need as long at most to say so, unless their caller doesn't read
 
 
@@ -150,9 +152,10 @@ class Server:
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
         store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings)
         self._metrics.watch_galleries(lambda: _all_galleries(store))
-        pools = Pools(read_pool, stylize_pool, self._pool)
+        pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
         self._gate.open(make_services(settings, models, store, self._metrics, pools))
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._watches.append(asyncio.create_task(self._watch_store(store)))
         log.info(
             "serving",
             address=self.address,
@@ -160,13 +163,30 @@ class Server:
             models=[model.manifest.name for model in models.loaded],
         )
 
+    async def _watch_store(self, store: GalleryStore) -> None:
+        """While the store has trouble, health says NOT_SERVING."""
+        well = True
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            trouble = _trouble(store)
+            if (trouble is None) == well:
+                continue
+            well = trouble is None
+            if well:
+                log.info("the store is well again")
+                await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+            else:
+                log.error("the store has trouble", trouble=trouble)
+                await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
     async def stop(self, drain_seconds: float) -> None:
         """Refuse new calls, let those under way finish, refuse what takes too long; write everything down, close.
 
         ``drain_seconds``: for calls and closing together. What can't be interrupted is waited for nevertheless.
         """
         loop = asyncio.get_running_loop()
-        calls_end = loop.time() + drain_seconds - min(_CLOSING_SECONDS, drain_seconds * _CLOSING_SHARE)
+        end = loop.time() + drain_seconds
+        calls_end = end - min(_CLOSING_SECONDS, drain_seconds * _CLOSING_SHARE)
         for watch in self._watches:  # the one of health would say SERVING
             watch.cancel()
         if self._watches:
@@ -183,13 +203,13 @@ class Server:
         self._gate.close("the server is draining")
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
-        await loop.run_in_executor(self._closer, self._close)
+        await loop.run_in_executor(self._closer, self._close, max(0.0, end - loop.time()))
         self._closer.shutdown()
 
-    def _close(self) -> None:
-        """Blocks until everything is closed, the store first."""
+    def _close(self, seconds: float) -> None:
+        """Blocks until everything is closed, the store first; it has ``seconds`` for what can be left out."""
         if self._galleries is not None:
-            self._galleries.close()
+            _close_store(self._galleries, seconds)
         self.store_closed = True
         if self._metrics_server is not None:
             http, thread = self._metrics_server
@@ -242,3 +262,15 @@ def _all_galleries(galleries: GalleryStore) -> Iterator[Gallery]:
         after = page.next_after
         if after is None:
             return
+
+
+def _trouble(store: GalleryStore) -> str | None:
+    """What keeps the store from answering; None while it is well, and for one that can't say."""
+    trouble: Callable[[], str | None] = getattr(store, "trouble", lambda: None)
+    return trouble()
+
+
+def _close_store(store: GalleryStore, seconds: float) -> None:
+    """``seconds``: for a store that can leave out what only makes the next start quicker."""
+    close: Callable[..., None] = store.close
+    close(*([seconds] if "deadline_seconds" in inspect.signature(close).parameters else []))

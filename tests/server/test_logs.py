@@ -47,16 +47,14 @@ def end_of_pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_a_full_disk(models: tuple[Path, Path], tmp_path: Path) -> None:
-    with open("/dev/full", "w") as full:
-        server = ServerProcess(tmp_path, stderr=full.fileno(), models=models[0], log_level="debug")
-    with server:
+    with ServerProcess(tmp_path, log=Path("/dev/full"), models=models[0], log_level="debug") as server:
         use(server.address)
         status, _ = server.terminate()
     assert status == 0
 
 
 def test_a_reader_that_stopped(models: tuple[Path, Path], tmp_path: Path, end_of_pipe: tuple[int, int]) -> None:
-    with ServerProcess(tmp_path, stderr=end_of_pipe[1], models=models[0], log_level="debug") as server:
+    with ServerProcess(tmp_path, log=Path(f"/dev/fd/{end_of_pipe[1]}"), models=models[0], log_level="debug") as server:
         use(server.address)
         status, _ = server.terminate()
     assert status == 0

@@ -19,7 +19,7 @@ from tests.pictures import picture
 from tests.running import ServerProcess
 from tests.waiting import PATIENCE_SECONDS, until
 
-CALLS = 1000  # each leaves a line of more than 100 bytes; a pipe holds 65,536
+CALLS = 500  # each leaves a line of more than 100 bytes; a pipe holds 65,536
 
 
 def use(address: str) -> None:

@@ -16,10 +16,11 @@ from oneglance_server.metrics import Metrics
 from oneglance_server.servicers.receiving import Incoming, Parser
 from oneglance_server.servicers.requests import call_of
 from oneglance_server.servicers.status import status_of, to_error, trailers
+from oneglance_server.servicers.under_way import CallsUnderWay, draining
 
 log = structlog.get_logger()
 PREFIX = "/oneglance."
-_MOMENT_SECONDS = 0.05
+_OURS = "/oneglance.v1."
 _CHARGED_BYTES = 64 << 10  # smaller answers are not charged
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -53,27 +54,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._max_message_bytes = max_message_bytes
         self._idle_seconds = idle_seconds
         self._wrapped: dict[str, Any] = {}
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    async def idle(self) -> None:
-        """Return once no call of ours has been under way for a moment: one may be on its way in."""
-        while True:
-            await self._idle.wait()
-            await asyncio.sleep(_MOMENT_SECONDS)
-            if self._idle.is_set():
-                return
-
-    def begin(self) -> None:
-        self._under_way += 1
-        self._idle.clear()
-
-    def end(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
-        self._under_way -= 1
-        if not self._under_way:
-            self._idle.set()
-        self._metrics.call(method, code.name, seconds)
+        self.under_way = CallsUnderWay()
 
     async def intercept_service(
         self,
@@ -81,6 +62,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method: str = handler_call_details.method
+        if method.startswith(PREFIX):
+            if self.under_way.refusing:
+                return self._refused(method.removeprefix(_OURS))
+            self.under_way.add()
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
@@ -89,7 +74,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             descriptor = descriptor_pool.Default().FindMethodByName(method[1:].replace("/", "."))
             parser = Parser(descriptor, self._max_message_bytes)
             if method.startswith(PREFIX):
-                wrapped = self._wrap(method.removeprefix("/oneglance.v1."), handler, parser)
+                wrapped = self._wrap(method.removeprefix(_OURS), handler, parser)
             else:
                 wrapped = _with_parser(handler, parser)
             self._wrapped[method] = wrapped
@@ -99,16 +84,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
 
             async def stream(data: AsyncIterator[bytes], context: Context) -> None:
-                run = _Run(self, method)
+                run = _Run(self._metrics, method)
                 incoming = self._incoming(data, context, parser)
                 try:
                     async with aclosing(handler.stream_stream(incoming, context)) as answers:
-                        async for answer in answers:
+                        while (answer := await self._next(answers)) is not None:
                             await self._write(_encoded(answer), context)
                     run.code = grpc.StatusCode.OK
                 except _Unread as error:
                     run.failed(error)
-                    await _abort_unread(run, context, error)
+                    await self._abort_unread(run, context, error)
                 except Exception as error:
                     run.failed(error)
                     await _abort(context, run.code, error)
@@ -116,7 +101,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     if incoming.ended is None:
                         raise
                     run.failed(incoming.ended)
-                    await _abort_unread(run, context, incoming.ended)
+                    await self._abort_unread(run, context, incoming.ended)
                 finally:
                     run.end()
 
@@ -125,9 +110,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.request_streaming:
 
             async def collect(data: AsyncIterator[bytes], context: Context) -> bytes:
-                run = _Run(self, method)
+                run = _Run(self._metrics, method)
                 try:
-                    answer = await handler.stream_unary(self._incoming(data, context, parser), context)
+                    with self.under_way.ended_by_drain():
+                        answer = await handler.stream_unary(self._incoming(data, context, parser), context)
                     encoded = self._charged(_encoded(answer), context)
                     run.code = grpc.StatusCode.OK
                     return encoded
@@ -140,7 +126,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return grpc.stream_unary_rpc_method_handler(collect)
 
         async def unary(data: bytes, context: Context) -> bytes:
-            run = _Run(self, method)
+            run = _Run(self._metrics, method)
             connection = context.peer()
             charged = 0
             try:
@@ -149,7 +135,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 charged = size
                 request = await parser.parse(data)
                 del data
-                answer = await handler.unary_unary(request, context)
+                with self.under_way.ended_by_drain():
+                    answer = await handler.unary_unary(request, context)
                 encoded = self._charged(_encoded(answer), context)
                 run.code = grpc.StatusCode.OK
                 return encoded
@@ -173,6 +160,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             _give_when_over(self._call_bytes, len(answer), context)
         return answer
 
+    async def _next(self, answers: AsyncIterator[Any]) -> Any:
+        """The next answer; None after the last."""
+        with self.under_way.ended_by_drain():
+            return await anext(answers, None)
+
     async def _write(self, answer: bytes, context: Context) -> None:
         """Raises _Unread when the peer doesn't read it."""
         try:
@@ -184,16 +176,34 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             _give_when_over(self._stream_bytes, len(answer), context)
             raise _Unread(f"an answer was not read for {self._idle_seconds:g} seconds") from error
 
+    async def _abort_unread(self, run: "_Run", context: Context, error: Exception) -> None:
+        """End a call whose peer may not even read that it is over: until it does or leaves, only gRPC knows of it."""
+        run.end()
+        self.under_way.leave()
+        with suppress(grpc.aio.InternalError):  # the peer left
+            await _abort(context, run.code, error)
+
+    def _refused(self, method: str) -> Any:
+        """Refuses a call of any kind while draining, before its message is there."""
+
+        async def refuse(data: AsyncIterator[bytes], context: Context) -> bytes:
+            run = _Run(self._metrics, method)
+            error = draining()
+            run.failed(error)
+            run.end()
+            await _abort(context, run.code, error)
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
+
 
 class _Run:
     """One call of ours, from request to answer. ``code``: that of a cancelled call, until it has another."""
 
-    def __init__(self, interceptor: CallInterceptor, method: str) -> None:
+    def __init__(self, metrics: Metrics, method: str) -> None:
         self.code = grpc.StatusCode.CANCELLED
-        self._interceptor: CallInterceptor | None = interceptor
+        self._metrics: Metrics | None = metrics
         self._method = method
         self._started = time.perf_counter()
-        interceptor.begin()
 
     def failed(self, error: Exception) -> None:
         found = status_of(error)
@@ -205,9 +215,9 @@ class _Run:
 
     def end(self) -> None:
         """Measure it. A second time does nothing."""
-        if self._interceptor is not None:
-            self._interceptor.end(self._method, self.code, time.perf_counter() - self._started)
-            self._interceptor = None
+        if self._metrics is not None:
+            self._metrics.call(self._method, self.code.name, time.perf_counter() - self._started)
+            self._metrics = None
 
 
 class _Unread(StreamIdle):
@@ -227,13 +237,6 @@ def _encoded(answer: Any) -> bytes:
 async def _abort(context: Context, code: grpc.StatusCode, error: Exception) -> NoReturn:
     message = to_error(error)
     await context.abort(code, message.message, trailers(message))
-
-
-async def _abort_unread(run: _Run, context: Context, error: Exception) -> None:
-    """End a call whose peer may not even read that it is over: until it does or leaves, only gRPC knows of the call."""
-    run.end()
-    with suppress(grpc.aio.InternalError):  # the peer left
-        await _abort(context, run.code, error)
 
 
 def _with_parser(handler: Any, parser: Parser) -> Any:

@@ -66,6 +66,7 @@ async def in_order(
             underway.put_nowait(None)
 
     reader = asyncio.create_task(read())
+    reader.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody awaits it
     answer: _AnswerBytes | None = None
     try:
         index = 0

@@ -1,6 +1,7 @@
 """What every call goes through: bytes to messages and back, status translation, metrics, logging of bugs."""
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -77,6 +78,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 wrapped = self._wrap(method.removeprefix(_OURS), handler, parser)
             else:
                 wrapped = _with_parser(handler, parser)
+                if wrapped is None:
+                    return None
             self._wrapped[method] = wrapped
         return wrapped
 
@@ -240,7 +243,9 @@ async def _abort(context: Context, code: grpc.StatusCode, error: Exception) -> N
 
 
 def _with_parser(handler: Any, parser: Parser) -> Any:
-    """A handler of the standard services, health and reflection, behind our parser."""
+    """A handler of a standard service, health or reflection, behind our parser; None for what isn't implemented."""
+    if handler.unary_unary is not None and not inspect.iscoroutinefunction(handler.unary_unary):
+        return None  # such as Health.List
 
     async def message(data: bytes, context: Context) -> Any:
         try:

@@ -4,13 +4,15 @@ What is asked: identify a drawing (PNG, 105 x 105 pixels, bundled encoder, 1,000
 large gallery) and, with --face-models and --photos, a photo (one subject for each person).
 
 First, for each server in turns, medians of three rounds: idle latency, one call at a time; capacity, a closed loop of
-many, that of the server that does more counting for both. Then calls come from two
-processes at random moments (open loop, Poisson), whether earlier ones are answered or not; a call's time runs from when
-it was due. Accepted: answered OK. A bystander makes a single call ten times a second from another connection. With
-deadlines, each call's is five times the idle p99. --before measures another checkout's server, too, in turns.
+many, that of the server that does more counting for both. Then calls come from two processes at random moments (open
+loop, Poisson), whether earlier ones are answered or not; a call's time runs from when it was due. Accepted: answered OK.
+A bystander makes a single call ten times a second from another connection. With deadlines, each call's is five times the
+idle p99. --before measures another checkout's server, too, in turns.
 
-Client and server share the machine: "offered/s" is what really was sent, "clients, cores" what sending it took, "late"
-how late calls were sent (99th percentile). Where that is large the clients were the limit.
+Client and server share the machine, so the load is sent by hand-made HTTP/2 (benchmarks.raw_traffic), at a fraction of
+what a gRPC client costs; of refusals it tells only whether an error of ours came with them ("typed"). "offered/s" is what
+really was sent, "clients, cores" what sending it took, "late" how late calls were sent (99th percentile): where that is
+large the clients were the limit.
 """
 
 import argparse
@@ -27,6 +29,7 @@ import numpy as np
 from benchmarks.attackers import IDENTIFY, LARGE, SMALL, points
 from benchmarks.faces import read_photos
 from benchmarks.overload_figure import draw
+from benchmarks.raw_traffic import send_raw
 from benchmarks.report import table
 from benchmarks.stage import Side, Stage, drawings, sides, target
 from benchmarks.traffic import UNANSWERED, Calls, Flow, Sent, send
@@ -115,7 +118,7 @@ def measure(
     single = Flow("single", IDENTIFY, work.requests[:1], per_second=10, even=True, deadline_seconds=30)
     with ExitStack() as stack:
         bystander = stack.enter_context(Apart(send, server.address, [single]))
-        sending = [stack.enter_context(Apart(send, server.address, [flow], seconds)) for flow in flows]
+        sending = [stack.enter_context(Apart(send_raw, server.address, flow, seconds)) for flow in flows]
         sent: list[Sent] = [one.result() for one in sending]
         singles = bystander.stopped().calls["single"]
     load = [one.calls[flow.name] for one, flow in zip(sent, flows, strict=True)]

@@ -5,14 +5,14 @@ large gallery) and, with --face-models and --photos, a photo (one subject for ea
 
 First, for each server in turns, medians of three rounds: idle latency, one call at a time; capacity, a closed loop of
 many, that of the server that does more counting for both. Then calls come from two processes at random moments (open
-loop, Poisson), whether earlier ones are answered or not; a call's time runs from when it was due. Accepted: answered OK.
-A bystander makes a single call ten times a second from another connection. With deadlines, each call's is five times the
-idle p99. --before measures another checkout's server, too, in turns.
+loop, Poisson), whether earlier ones are answered or not; a call's time runs from when it was due. Accepted: answered
+OK. A bystander makes a single call ten times a second from another connection. With deadlines, each call's is five
+times the idle p99. --before measures another checkout's server, too, in turns.
 
 Client and server share the machine, so the load is sent by hand-made HTTP/2 (benchmarks.raw_traffic), at a fraction of
-what a gRPC client costs; of refusals it tells only whether an error of ours came with them ("typed"). "offered/s" is what
-really was sent, "clients, cores" what sending it took, "late" how late calls were sent (99th percentile): where that is
-large the clients were the limit.
+what a gRPC client costs; of refusals it tells only whether an error of ours came with them ("typed"). "offered/s" is
+what really was sent, "clients, cores" what sending it took, "late" how late calls were sent (99th percentile): where
+that is large the clients were the limit.
 """
 
 import argparse

@@ -1,14 +1,12 @@
 """Many calls at little cost: an open loop over HTTP/2 by hand, some tens of microseconds a call.
 
-A gRPC client of Python needs more of a processor for a call than the server needs to refuse one; measured with it, overload
-is mostly the client's. Here requests are bytes made beforehand, and of an answer only its status is read.
+A gRPC client of Python needs more of a processor for a call than the server needs to refuse one; measured with it,
+overload is mostly the client's. Here requests are bytes made beforehand, and of an answer only its status is read.
 """
 
 import random
-import resource
 import selectors
 import socket
-import struct
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -17,19 +15,15 @@ from threading import Event
 import grpc
 import numpy as np
 
-from benchmarks.traffic import UNANSWERED, Calls, Flow, Sent
+from benchmarks.traffic import UNANSWERED, Calls, Flow, Sent, cpu_seconds
+from tests import http2
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-_ACK, _END_STREAM, _END_HEADERS = 1, 1, 4
-_HEADER_TABLE_SIZE, _MAX_STREAMS, _INITIAL_WINDOW = 1, 3, 4
-_WIDE = (1 << 31) - 1 - 65_535
-_FRAME = 16_384
+_WIDE = (1 << 31) - 1 - http2.FIRST_WINDOW
+_UPDATE_EVERY = 1 << 24  # bytes taken
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 _STATUS = b"grpc-status"
 _OUR_ERROR = b"oneglance-error-bin"
-_MOST_STREAMS = (1 << 31) - 1
-_CANCEL = struct.pack(">I", 8)
+_CANCEL = (8).to_bytes(4, "big")
 
 
 @dataclass
@@ -59,18 +53,16 @@ class _Connection:
         self._received = bytearray()
         self._unsent = bytearray()
         self._next = 1
-        self._room = 65_535
-        self._stream_room = 65_535
-        self._most = _MOST_STREAMS
+        self._room = http2.FIRST_WINDOW
+        self._stream_room = http2.FIRST_WINDOW
+        self._most = float("inf")
         self._block: dict[int, bytearray] = {}
         self._taken = 0
         self.open: dict[int, _Call] = {}
         self.waiting: deque[_Call] = deque()
         self.closed = False
-        settings = struct.pack(">HIHI", _HEADER_TABLE_SIZE, 0, _INITIAL_WINDOW, _WIDE)
-        self._write(
-            _PREFACE + _frame(_SETTINGS, 0, 0, settings) + _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _WIDE))
-        )
+        settings = http2.settings({http2.HEADER_TABLE_SIZE: 0, http2.INITIAL_WINDOW_SIZE: _WIDE})
+        self._write(http2.PREFACE + settings + http2.grow_window(0, _WIDE))
 
     def call(self, call: _Call) -> None:
         self.waiting.append(call)
@@ -90,15 +82,16 @@ class _Connection:
             self._next += 2
             self._room -= size
             self.open[call.stream] = call
-            parts = [_frame(_HEADERS, _END_HEADERS, call.stream, self._opening)]
-            for start in range(0, size, _FRAME):
-                part = call.payload[start : start + _FRAME]
-                parts.append(_frame(_DATA, _END_STREAM if start + _FRAME >= size else 0, call.stream, part))
+            parts = [http2.frame(http2.HEADERS, http2.END_HEADERS, call.stream, self._opening)]
+            for start in range(0, size, http2.LARGEST_FRAME):
+                part = call.payload[start : start + http2.LARGEST_FRAME]
+                last = start + http2.LARGEST_FRAME >= size
+                parts.append(http2.frame(http2.DATA, http2.END_STREAM if last else 0, call.stream, part))
             self._write(b"".join(parts))
 
     def cancel(self, call: _Call) -> None:
         if self.open.pop(call.stream, None) is not None:
-            self._write(_frame(_RST_STREAM, 0, call.stream, _CANCEL))
+            self._write(http2.frame(http2.RST_STREAM, 0, call.stream, _CANCEL))
 
     def _write(self, content: bytes) -> None:
         self._unsent += content
@@ -124,45 +117,35 @@ class _Connection:
             self._end()
             return
         self._received += more
-        buffer, at = self._received, 0
-        while len(buffer) - at >= 9:
-            length = int.from_bytes(buffer[at : at + 3], "big")
-            if len(buffer) - at < 9 + length:
-                break
-            stream = int.from_bytes(buffer[at + 5 : at + 9], "big") & 0x7FFF_FFFF
-            self._frame(buffer[at + 3], buffer[at + 4], stream, bytes(buffer[at + 9 : at + 9 + length]))
-            at += 9 + length
-        del buffer[:at]
-        if self._taken > 1 << 24:
-            self._write(_frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", self._taken)))
+        for kind, flags, stream, body in http2.taken_frames(self._received):
+            self._frame(kind, flags, stream, body)
+        if self._taken > _UPDATE_EVERY:
+            self._write(http2.grow_window(0, self._taken))
             self._taken = 0
         self.push()
 
     def _frame(self, kind: int, flags: int, stream: int, body: bytes) -> None:
-        if kind in (_HEADERS, _CONTINUATION):
-            if kind == _HEADERS and flags & _END_STREAM:
+        if kind in (http2.HEADERS, http2.CONTINUATION):
+            if kind == http2.HEADERS and flags & http2.END_STREAM:
                 self._block[stream] = bytearray()
             if stream in self._block:
                 self._block[stream] += body
-                if flags & _END_HEADERS:
+                if flags & http2.END_HEADERS:
                     self._answered(stream, _status(bytes(self._block.pop(stream))))
-        elif kind == _DATA:
+        elif kind == http2.DATA:
             self._taken += len(body)
-        elif kind == _WINDOW_UPDATE and stream == 0:
-            self._room += int.from_bytes(body, "big") & 0x7FFF_FFFF
-        elif kind == _SETTINGS and not flags & _ACK:
-            for at in range(0, len(body), 6):
-                name, value = struct.unpack(">HI", body[at : at + 6])
-                if name == _MAX_STREAMS:
-                    self._most = value
-                elif name == _INITIAL_WINDOW:
-                    self._stream_room = value
-            self._write(_frame(_SETTINGS, _ACK, 0, b""))
-        elif kind == _PING and not flags & _ACK:
-            self._write(_frame(_PING, _ACK, 0, body))
-        elif kind == _RST_STREAM:
+        elif kind == http2.WINDOW_UPDATE and stream == 0:
+            self._room += http2.number(body)
+        elif kind == http2.SETTINGS and not flags & http2.ACK:
+            values = http2.settings_in(body)
+            self._most = values.get(http2.MAX_CONCURRENT_STREAMS, self._most)
+            self._stream_room = values.get(http2.INITIAL_WINDOW_SIZE, self._stream_room)
+            self._write(http2.frame(http2.SETTINGS, http2.ACK, 0, b""))
+        elif kind == http2.PING and not flags & http2.ACK:
+            self._write(http2.frame(http2.PING, http2.ACK, 0, body))
+        elif kind == http2.RST_STREAM:
             self._answered(stream, f"RST_STREAM {int.from_bytes(body, 'big')}")
-        elif kind == _GOAWAY:
+        elif kind == http2.GOAWAY:
             self._end()
 
     def _answered(self, stream: int, what: str) -> None:
@@ -182,8 +165,8 @@ class _Sender:
     def __init__(self, stop: Event, address: str, flow: Flow) -> None:
         self._stop = stop
         self._flow = flow
-        opening = _opening(flow)
-        self._payloads = [b"\x00" + struct.pack(">I", len(one)) + one for one in flow.payloads]
+        opening = http2.opening(flow.method, flow.deadline_seconds)
+        self._payloads = [http2.prefixed(one) for one in flow.payloads]
         self._connections = [_Connection(address, opening, self) for _ in range(flow.connections)]
         self._selector = selectors.DefaultSelector()
         for connection in self._connections:
@@ -202,7 +185,7 @@ class _Sender:
         rng = random.Random(self._flow.name)
         self._listen(0.5)  # settings come
         late: list[float] = []
-        begun, cpu = time.monotonic(), _cpu_seconds()
+        begun, cpu = time.monotonic(), cpu_seconds()
         due, number = begun, 0
         while due < begun + seconds and not self._stop.is_set():
             now = time.monotonic()
@@ -217,7 +200,7 @@ class _Sender:
                 number += 1
                 due += rng.expovariate(self._flow.per_second)
             self._turn(max(due - time.monotonic(), 0.0))
-        cores = (_cpu_seconds() - cpu) / (time.monotonic() - begun)
+        cores = (cpu_seconds() - cpu) / (time.monotonic() - begun)
         give_up = time.monotonic() + linger
         while self._under_way and time.monotonic() < give_up:
             self._turn(0.05)
@@ -260,18 +243,6 @@ class _Sender:
             self._deadlines.popleft()
 
 
-def _opening(flow: Flow) -> bytes:
-    """The header block of every request, of literals without names from a table."""
-    fields = {":method": "POST", ":scheme": "http", ":path": flow.method, ":authority": "localhost",
-              "content-type": "application/grpc", "te": "trailers"}  # fmt: skip
-    if flow.deadline_seconds is not None:
-        fields["grpc-timeout"] = f"{max(round(flow.deadline_seconds * 1e3), 1)}m"
-    return b"".join(
-        b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-        for name, value in fields.items()
-    )
-
-
 def _status(block: bytes) -> str:
     """From trailers: gRPC's code, and whether an error of ours comes with it."""
     at = block.find(_STATUS)
@@ -280,12 +251,3 @@ def _status(block: bytes) -> str:
     at += len(_STATUS)
     code = int(block[at + 1 : at + 1 + (block[at] & 0x7F)])
     return "OK" if code == 0 else _CODES[code] + (" typed" if _OUR_ERROR in block else "")
-
-
-def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
-    return len(body).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + body
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime

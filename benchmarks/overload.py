@@ -18,6 +18,7 @@ that is large the clients were the limit.
 import argparse
 import statistics
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -40,6 +41,7 @@ from tests.running import ServerProcess
 FACTORS = (1, 2, 5, 10)
 GENERATORS = 2
 ROUNDS = 3
+UP_SECONDS = 3.0  # until the generators are up
 CONNECTIONS = 8  # of each
 LEAST_DEADLINE_SECONDS = 0.05
 
@@ -116,31 +118,31 @@ def measure(
         for i in range(GENERATORS)
     ]
     single = Flow("single", IDENTIFY, work.requests[:1], per_second=10, even=True, deadline_seconds=30)
+    start = time.monotonic() + UP_SECONDS
+    end = start + seconds
     with ExitStack() as stack:
         bystander = stack.enter_context(Apart(send, server.address, [single]))
-        sending = [stack.enter_context(Apart(send_raw, server.address, flow, seconds)) for flow in flows]
+        sending = [stack.enter_context(Apart(send_raw, server.address, flow, start, seconds)) for flow in flows]
         sent: list[Sent] = [one.result() for one in sending]
         singles = bystander.stopped().calls["single"]
     load = [one.calls[flow.name] for one, flow in zip(sent, flows, strict=True)]
     begun, took = np.concatenate([calls.begun for calls in load]), np.concatenate([calls.seconds for calls in load])
     what = [text for calls in load for text in calls.what]
-    start, end = max(float(calls.begun.min()) for calls in load), min(float(calls.begun.max()) for calls in load)
     everything = Calls(begun, took, what)
     accepted, others = everything.of(ok=True), everything.of(ok=False)
     refused = others.such(lambda text: text != UNANSWERED)
     answered = accepted.begun + accepted.seconds
-    span = end - start
     return Point(
         work=work.name,
         side=side.name,
         factor=factor,
         deadline_ms=deadline and deadline * 1e3,
         idle=idle,
-        offered=len(everything.between(start, end)) / span,
-        accepted=float(((answered >= start) & (answered < end)).sum()) / span,
+        offered=len(everything.between(start, end)) / seconds,
+        accepted=float(((answered >= start) & (answered < end)).sum()) / seconds,
         p50_ms=accepted.ms(50),
         p99_ms=accepted.ms(99),
-        refused=len(refused.between(start, end)) / span,
+        refused=len(refused.between(start, end)) / seconds,
         refused_p50_ms=refused.ms(50),
         refused_p99_ms=refused.ms(99),
         unanswered=len(others) - len(refused),

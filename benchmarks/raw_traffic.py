@@ -35,9 +35,12 @@ class _Call:
     done: bool = False
 
 
-def send_raw(stop: Event, address: str, flow: Flow, seconds: float, linger: float = 30.0) -> Sent:
-    """As traffic.send for one flow of an open loop. ``what`` of a refusal has "typed" in place of our reason."""
-    return _Sender(stop, address, flow).run(seconds, linger)
+def send_raw(stop: Event, address: str, flow: Flow, start: float, seconds: float, linger: float = 30.0) -> Sent:
+    """As traffic.send for one flow of an open loop, from the moment ``start`` of time.monotonic() on.
+
+    ``what`` of a refusal has "typed" in place of our reason.
+    """
+    return _Sender(stop, address, flow).run(start, seconds, linger)
 
 
 class _Connection:
@@ -181,9 +184,10 @@ class _Sender:
             self._under_way -= 1
             self._rows.append((call.due, time.monotonic() - call.due, what))
 
-    def run(self, seconds: float, linger: float) -> Sent:
+    def run(self, start: float, seconds: float, linger: float) -> Sent:
         rng = random.Random(self._flow.name)
-        self._listen(0.5)  # settings come
+        while time.monotonic() < start:
+            self._turn(0.01)  # the server's settings come
         late: list[float] = []
         begun, cpu = time.monotonic(), cpu_seconds()
         due, number = begun, 0
@@ -211,11 +215,6 @@ class _Sender:
         times = np.array([row[:2] for row in self._rows], float).reshape(-1, 2)
         calls = Calls(times[:, 0], times[:, 1], [row[2] for row in self._rows])
         return Sent({self._flow.name: calls}, cores, float(np.percentile(late, 99)) * 1e3 if late else 0.0)
-
-    def _listen(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            self._turn(0.05)
 
     def _turn(self, patience: float) -> None:
         for key, _ in self._selector.select(patience):

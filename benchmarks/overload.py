@@ -35,13 +35,13 @@ from benchmarks.report import table
 from benchmarks.stage import Side, Stage, drawings, sides, target
 from benchmarks.traffic import UNANSWERED, Calls, Flow, Sent, send
 from oneglance import Client, identify_request, photo
-from tests.apart import Apart
+from tests.apart import Apart, meeting
 from tests.running import ServerProcess
+from tests.waiting import PATIENCE_SECONDS
 
 FACTORS = (1, 2, 5, 10)
 GENERATORS = 2
 ROUNDS = 3
-UP_SECONDS = 3.0  # until the generators are up
 CONNECTIONS = 8  # of each
 LEAST_DEADLINE_SECONDS = 0.05
 
@@ -118,11 +118,12 @@ def measure(
         for i in range(GENERATORS)
     ]
     single = Flow("single", IDENTIFY, work.requests[:1], per_second=10, even=True, deadline_seconds=30)
-    start = time.monotonic() + UP_SECONDS
-    end = start + seconds
+    together = meeting(GENERATORS + 1)
     with ExitStack() as stack:
         bystander = stack.enter_context(Apart(send, server.address, [single]))
-        sending = [stack.enter_context(Apart(send_raw, server.address, flow, start, seconds)) for flow in flows]
+        sending = [stack.enter_context(Apart(send_raw, server.address, flow, together, seconds)) for flow in flows]
+        together.wait(PATIENCE_SECONDS)
+        start, end = time.monotonic(), time.monotonic() + seconds
         sent: list[Sent] = [one.result() for one in sending]
         singles = bystander.stopped().calls["single"]
     load = [one.calls[flow.name] for one, flow in zip(sent, flows, strict=True)]

@@ -10,6 +10,7 @@ import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from multiprocessing.synchronize import Barrier
 from threading import Event
 
 import grpc
@@ -17,6 +18,7 @@ import numpy as np
 
 from benchmarks.traffic import UNANSWERED, Calls, Flow, Sent, cpu_seconds
 from tests import http2
+from tests.waiting import PATIENCE_SECONDS
 
 _WIDE = (1 << 31) - 1 - http2.FIRST_WINDOW
 _UPDATE_EVERY = 1 << 24  # bytes taken
@@ -35,8 +37,8 @@ class _Call:
     done: bool = False
 
 
-def send_raw(stop: Event, address: str, flow: Flow, start: float, seconds: float, linger: float = 30.0) -> Sent:
-    """As traffic.send for one flow of an open loop, from the moment ``start`` of time.monotonic() on.
+def send_raw(stop: Event, address: str, flow: Flow, start: Barrier, seconds: float, linger: float = 30.0) -> Sent:
+    """As traffic.send for one flow of an open loop, begun when all have come to ``start``.
 
     ``what`` of a refusal has "typed" in place of our reason.
     """
@@ -184,10 +186,10 @@ class _Sender:
             self._under_way -= 1
             self._rows.append((call.due, time.monotonic() - call.due, what))
 
-    def run(self, start: float, seconds: float, linger: float) -> Sent:
+    def run(self, start: Barrier, seconds: float, linger: float) -> Sent:
         rng = random.Random(self._flow.name)
-        while time.monotonic() < start:
-            self._turn(0.01)  # the server's settings come
+        self._turn(1.0)  # the server's settings come
+        start.wait(PATIENCE_SECONDS)
         late: list[float] = []
         begun, cpu = time.monotonic(), cpu_seconds()
         due, number = begun, 0

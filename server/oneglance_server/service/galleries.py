@@ -49,11 +49,11 @@ class GalleryService:
 
     async def get(self, call: Call, gallery_id: str) -> GalleryState:
         """As it is now, sizes and revision included."""
-        return self._state(await self._get(gallery_id))
+        return self._state(await self._get(call, gallery_id))
 
     async def page(self, call: Call, size: int, after: str | None) -> tuple[Sequence[GalleryState], str | None]:
         """Up to ``size`` galleries, and the id to continue after."""
-        page = await self._reads.run(self._store.list_galleries, page_size=size, after=after)
+        page = await self._reads.run(call, self._store.list_galleries, page_size=size, after=after)
         return [self._state(gallery) for gallery in page.galleries], page.next_after
 
     async def delete(self, call: Call, gallery_id: str) -> Gallery:
@@ -65,7 +65,7 @@ class GalleryService:
 
     async def threshold(self, call: Call, gallery_id: str) -> tuple[Tau, Calibration | None]:
         """The tau in force, and what it was fitted on. Raises ThresholdMissing."""
-        gallery = await self._get(gallery_id)
+        gallery = await self._get(call, gallery_id)
         tau = self._thresholds.of_gallery(gallery, gallery.subjects)
         return tau, self._thresholds.evidence(gallery, tau)
 
@@ -83,13 +83,13 @@ class GalleryService:
         self, call: Call, gallery_id: str
     ) -> list[tuple[ThresholdVersion, Tau | None, Calibration | None]]:
         """Every tau the gallery has had, the newest first, as it would apply now; None where its own was cleared."""
-        gallery = await self._get(gallery_id)
-        kept = await self._reads.run(self._store.list_thresholds, gallery_id)
+        gallery = await self._get(call, gallery_id)
+        kept = await self._reads.run(call, self._store.list_thresholds, gallery_id)
         return [(version, *self._thresholds.of_version(gallery, version)) for version in kept]
 
-    async def _get(self, gallery_id: str) -> Gallery:
+    async def _get(self, call: Call, gallery_id: str) -> Gallery:
         check_id("gallery_id", gallery_id)
-        return await self._reads.run(self._store.get_gallery, gallery_id)
+        return await self._reads.run(call, self._store.get_gallery, gallery_id)
 
     def _state(self, gallery: Gallery) -> GalleryState:
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None

@@ -10,12 +10,11 @@ number of workers. What waits is counted in calls. A call of many pixels takes l
 isn't known before its header is read, and one whose deadline passes meanwhile leaves.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from oneglance_core.pictures import PictureError, PictureLimits, read_header, shrunk
 from oneglance_server.admission import Limiter
@@ -26,6 +25,7 @@ from oneglance_server.engines.picture_output import OutputFormat, check_sides
 from oneglance_server.engines.steadying import FrameMemory
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest, Overloaded
+from oneglance_server.offload import off_loop
 from oneglance_server.service.styles import Order, StyleSettings, Stylizers, check_steadiness
 
 _QUEUE = "stylize"
@@ -86,14 +86,14 @@ class StylizationService:
         self.pixels = Limiter(_QUEUE, limits.inflight_pixels, unit="pixels")
         self._pictures = _PicturePass(
             limits,
-            # Calls and streams are admitted by the limiters; each has one step in the batcher at most.
+            # Calls and streams were let in by the limiters; each has one step in the batcher at most.
             Batcher[Steps, Painted | None](
                 _QUEUE,
                 _Step(on_stage),
                 executor,
                 workers=workers,
-                max_batch_rows=1,
-                max_queue_rows=limits.max_calls + limits.max_streams,
+                max_cost=1,
+                max_wait=1.0,
                 observer=observer,
             ),
         )
@@ -174,7 +174,7 @@ class _PicturePass:
     ) -> Stylized:
         """``path`` names the picture in errors. ``pixels``: the limiter that its pixels pass, if any."""
         try:
-            header = await asyncio.get_running_loop().run_in_executor(None, read_header, image, self._limits.pictures)
+            header = await off_loop(lambda: read_header(image, self._limits.pictures))
             width, height = shrunk(header.width, header.height, order.options.max_side)
             format = order.format or _SAME.get(header.format, "PNG")
             least = order.painter.grid.least
@@ -186,7 +186,8 @@ class _PicturePass:
                 )
             check_sides(width, height, format)
             steps = order.painter.paint(image, order.options, format, memory, steadiness)
-            async with nullcontext() if pixels is None else pixels.hold(replace(call, patient=True), width * height):
+            call = call.let_in
+            async with nullcontext() if pixels is None else pixels.hold(call, width * height):
                 painted = None
                 while painted is None:
                     painted = await self.batcher.submit(steps, call)

@@ -2,7 +2,7 @@
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from oneglance.v1.error_pb2 import Error, FieldViolation
@@ -24,6 +24,7 @@ from oneglance_index import (
     SubjectNotFound,
 )
 from oneglance_server.errors import (
+    RETRY_AFTER,
     CannotCalibrate,
     DeadlinePassed,
     DetectorNotLoaded,
@@ -74,6 +75,7 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     StoreFull: (Code.RESOURCE_EXHAUSTED, "STORE_FULL"),
     StoreClosed: (Code.UNAVAILABLE, "NOT_SERVING"),
     StoreError: (Code.INTERNAL, "STORE_FAILED"),
+    MemoryError: (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
 }
 
 # Fields of index errors that a program may want; never paths or other internals.
@@ -96,12 +98,15 @@ def to_error(error: BaseException) -> Error:
         reason = found[1] if found else "INTERNAL"
         return Error(code=Code.INTERNAL.value[0], message="internal error; the server's log has more", reason=reason)
     code, reason = found
-    message = Error(code=code.value[0], message=str(error), reason=reason)
+    text = "not enough memory for this call now" if isinstance(error, MemoryError) else str(error)
+    message = Error(code=code.value[0], message=text, reason=reason)
     if isinstance(error, ServiceError):
         message.field_violations.extend(FieldViolation(field=f, description=text) for f, text in error.fields)
         message.metadata.update(error.metadata)
         if isinstance(error.photo, Photo):
             message.photo.CopyFrom(to_photo(error.photo, limit=MAX_FACES_IN_ERROR))
+    elif isinstance(error, MemoryError):
+        message.metadata["queue"] = "memory"
     elif isinstance(error, GalleryError):
         fields = {name: getattr(error, name) for name in _PUBLIC_FIELDS if hasattr(error, name)}
         message.metadata.update({name: str(value) for name, value in fields.items()})
@@ -110,7 +115,7 @@ def to_error(error: BaseException) -> Error:
 
 def trailers(error: Error) -> tuple[tuple[str, bytes], ...]:
     """The trailing metadata that carries ``error``: ours, and google.rpc.Status for generic clients."""
-    details: list[BadRequest | ErrorInfo] = [
+    details: list[BadRequest | ErrorInfo | RetryInfo] = [
         ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.metadata))
     ]
     if error.field_violations:
@@ -118,6 +123,10 @@ def trailers(error: Error) -> tuple[tuple[str, bytes], ...]:
             BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.field_violations
         ]
         details.append(BadRequest(field_violations=violations))
+    if RETRY_AFTER in error.metadata:
+        wait = RetryInfo()
+        wait.retry_delay.FromMilliseconds(int(error.metadata[RETRY_AFTER]))
+        details.append(wait)
     status = Status(code=error.code, message=error.message)
     for detail in details:
         packed = AnyMessage()

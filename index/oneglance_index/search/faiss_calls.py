@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -40,9 +42,38 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def use_one_thread() -> None:
+def scan_pool(threads: int) -> ThreadPoolExecutor:
+    """Threads in which nearest() runs single-threaded, all of them started. Raises MemoryError.
+
+    Each has multiplied matrices once: FAISS's BLAS takes its memory then and keeps it, and where it gets none it ends
+    the process.
+    """
+    pool = ThreadPoolExecutor(threads, "oneglance-scan", initializer=_use_one_thread)
+    together = threading.Barrier(threads)
+    try:
+        for started in [pool.submit(_multiply_once, together) for _ in range(threads)]:
+            started.result()
+    except BaseException as error:
+        together.abort()
+        pool.shutdown()
+        if isinstance(error, RuntimeError):
+            raise MemoryError("no thread can be started") from error
+        raise
+    return pool
+
+
+def _use_one_thread() -> None:
     """Makes FAISS's loops and its BLAS single-threaded when they are called from the calling thread."""
     load().omp_set_num_threads(1)
+
+
+def _multiply_once(together: threading.Barrier) -> None:
+    """At the same time as the others: BLAS gives each product under way memory of its own."""
+    queries, rows = np.ones((64, 64), np.float32), np.ones((4096, 64), np.float32)
+    norms = np.full(4096, 64, np.float32)
+    for _ in range(3):
+        together.wait()
+        nearest(queries, rows, norms, 1, by_row=False)
 
 
 def nearest(queries: Vectors, rows: Vectors, norms: Vectors, k: int, by_row: bool) -> tuple[Vectors, Integers]:

@@ -131,6 +131,7 @@ class LocalGalleries:
         request_id: str | None = None,
         request_digest: bytes = b"",
         caller: Hashable = None,
+        patient: bool = False,
     ) -> Future[Enrolled]:
         if not subject_id or on_existing not in ("add", "replace", "fail"):
             return _failed(ValueError("enroll needs a subject id, and add, replace or fail"))
@@ -155,6 +156,7 @@ class LocalGalleries:
             ),
             caller,
             array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
+            patient,
         )
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:

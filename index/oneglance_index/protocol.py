@@ -101,6 +101,7 @@ class GalleryStore(Protocol):
         request_id: str | None = None,
         request_digest: bytes = b"",
         caller: Hashable = None,
+        patient: bool = False,
     ) -> Future[Enrolled]:
         """Enrolls a subject by encodings float32 [n, D], n >= 1, made by encoder `encoder_digest` (None: not
         checked): all of them, or none.
@@ -113,7 +114,8 @@ class GalleryStore(Protocol):
         marked `replayed`, and nothing is written; RequestConflict if its digest (whatever identifies the request's
         content) is another. A request that failed isn't remembered.
 
-        `caller` is whoever asks for it: enrollments of several take turns.
+        `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
+        a full queue: whoever calls bounds how many of these wait.
 
         GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid, SubjectExists, RequestConflict,
         LimitExceeded("max_encodings_per_subject"), IndexOutOfStep.

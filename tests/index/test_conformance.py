@@ -366,6 +366,7 @@ class CountsOffsets(ToyStore):
         subjects = self.now().kept(gallery_id).subjects
         if after is not None and after not in self.offsets:
             return super().list_subjects(gallery_id, page_size=page_size, after=after)
+        self.check_page_size(page_size)
         begin = 0 if after is None else self.offsets[after]
         ids = self.ordered(subjects)[begin : begin + page_size]
         ids = ids[: self.fitting([len(str(subjects[one].labels)) for one in ids])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from oneglance_index import Change, IndexOutOfStep, LocalGalleries, Search
 from oneglance_index import opened as opened_module
-from oneglance_index.search import flat, upkeep
+from oneglance_index.search import flat, loading, upkeep
 from oneglance_index.store.mutations import Applied
 from tests.index import asking
 from tests.waiting import PATIENCE_SECONDS, until
@@ -39,13 +39,13 @@ class Rebuilding:
     def __init__(self) -> None:
         self.failing = True
         self.tries = 0
-        self._load = opened_module.load_index
+        self.load: Callable[..., Any] = loading.load_index
 
     def __call__(self, *arguments: Any) -> Any:
         self.tries += 1
         if self.failing:
             raise MemoryError
-        return self._load(*arguments)
+        return self.load(*arguments)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_it_is_rebuilt_with_what_happened_meanwhile(galleries: LocalGalleries, r
 
 def test_what_happens_while_it_is_rebuilt_is_not_missed(galleries: LocalGalleries, rebuilding: Rebuilding) -> None:
     loaded, go_on = threading.Event(), threading.Event()
-    load = rebuilding._load
+    load = rebuilding.load
 
     def held(*arguments: Any) -> Any:
         made = load(*arguments)
@@ -123,7 +123,7 @@ def test_what_happens_while_it_is_rebuilt_is_not_missed(galleries: LocalGallerie
         assert go_on.wait(PATIENCE_SECONDS)
         return made
 
-    rebuilding._load, rebuilding.failing = held, False
+    rebuilding.load, rebuilding.failing = held, False
     until(loaded.is_set)
     galleries.delete_subject("g", "first").result()
     with pytest.raises(IndexOutOfStep):

@@ -460,7 +460,7 @@ def test_a_search_that_is_overtaken_by_close_says_so(
     galleries.enroll("g", "s", vectors(1)).result()
     search = flat.ExactIndex.search
 
-    def overtaken(index: flat.ExactIndex, searches: Sequence[Search]) -> list[Found]:
+    def overtaken(index: flat.ExactIndex, searches: Sequence[Search]) -> list[Found | GalleryError]:
         galleries.close()
         return search(index, searches)
 

@@ -56,6 +56,15 @@ def test_what_finds_no_room_is_refused_at_once(galleries: LocalGalleries) -> Non
     galleries.enroll("g", "again", LARGE).result()
 
 
+def test_what_is_patient_is_taken_and_takes_no_room(galleries: LocalGalleries) -> None:
+    hold = Hold(galleries)
+    patient = [galleries.enroll("g", f"p{i}", LARGE, patient=True) for i in range(10)]
+    single = galleries.enroll("g", "s", LARGE)
+    assert not single.done()
+    hold.end.set()
+    assert {type(future.exception()) for future in (*patient, single)} == {type(None)}
+
+
 def test_a_write_larger_than_the_queue_is_taken_alone(tmp_path: Path) -> None:
     with LocalGalleries.open(tmp_path, settings=IndexSettings(max_queued_bytes=1)) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=64).result()

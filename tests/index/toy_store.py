@@ -210,6 +210,7 @@ class ToyStore(GalleryStore):
         request_id: str | None = None,
         request_digest: bytes = b"",
         caller: Hashable = None,
+        patient: bool = False,
     ) -> Future[Enrolled]:
         vectors = self.taken(encodings)
 

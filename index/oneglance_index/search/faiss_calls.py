@@ -48,7 +48,7 @@ def scan_pool(threads: int) -> ThreadPoolExecutor:
     Each has multiplied matrices once: FAISS's BLAS takes its memory then and keeps it, and where it gets none it ends
     the process.
     """
-    pool = ThreadPoolExecutor(threads, "oneglance-scan", initializer=_use_one_thread)
+    pool = ThreadPoolExecutor(threads, "oneglance-scan", initializer=use_one_thread)
     together = threading.Barrier(threads)
     try:
         for started in [pool.submit(_multiply_once, together) for _ in range(threads)]:
@@ -62,7 +62,7 @@ def scan_pool(threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-def _use_one_thread() -> None:
+def use_one_thread() -> None:
     """Makes FAISS's loops and its BLAS single-threaded when they are called from the calling thread."""
     load().omp_set_num_threads(1)
 

@@ -204,7 +204,7 @@ class Upkeep:
             return
         path = snapshot.path_of(self._data_dir, number, frozen.revision)
         record = snapshot.write(path, frozen, kept.index.dimension, self._late)
-        if not self._store.write(VouchForSnapshot(number, record), self).result():
+        if not self._store.write(VouchForSnapshot(number, record), self, patient=True).result():
             self._unlink(number, frozen.revision)  # the gallery was deleted meanwhile
             return
         # From here on the store vouches for the new file only.

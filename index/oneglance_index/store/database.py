@@ -59,9 +59,12 @@ class Store:
         """How many mutations wait for the writer."""
         return self._writer.queued()
 
-    def write(self, mutation: Mutation[T], caller: Hashable = None, size: int = MUTATION_BYTES) -> Future[T]:
-        """`size`: the bytes that the mutation holds. Callers take turns. The future may fail with WriteQueueFull."""
-        return self._writer.submit(mutation, caller, size)
+    def write(
+        self, mutation: Mutation[T], caller: Hashable = None, size: int = MUTATION_BYTES, patient: bool = False
+    ) -> Future[T]:
+        """`size`: the bytes that the mutation holds. Callers take turns. The future may fail with WriteQueueFull,
+        unless `patient`."""
+        return self._writer.submit(mutation, caller, size, patient)
 
     def checkpoint(self) -> Future[None]:
         """Empties the write-ahead log into the database, with all that is done so far."""

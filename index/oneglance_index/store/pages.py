@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from oneglance_index.errors import SubjectNotFound
@@ -85,9 +85,9 @@ def _page(
     """The entries of the page, and whether there are more. `entry` makes one of a row, and says its bytes."""
     page: list[T] = []
     size = 0
-    # Closed at the end, so that no read lock outlives the call.
+    # Row by row, never all; closed at the end, so that no read lock outlives the call.
     with contextlib.closing(db.execute(f"{statement} LIMIT ?", (*arguments, page_size + 1))) as rows:
-        for row in _rows(rows):
+        for row in rows:
             if len(page) == page_size:
                 return tuple(page), True
             made, its_size = entry(row)
@@ -96,11 +96,6 @@ def _page(
                 return tuple(page), True
             page.append(made)
     return tuple(page), False
-
-
-def _rows(cursor: sqlite3.Cursor) -> Iterator[sqlite3.Row]:
-    """One by one, never all."""
-    yield from cursor
 
 
 def _gallery(row: sqlite3.Row) -> tuple[Gallery, int]:

@@ -22,15 +22,20 @@ MAX_GROUP_BYTES = 4 << 20
 
 
 class Job(NamedTuple):
-    """`mutation` None is a checkpoint. `size`: the bytes it holds while it waits."""
+    """`mutation` None is a checkpoint. `size`: the bytes it holds while it waits; `patient`: whoever submits it bounds
+    them, and it is taken however much waits."""
 
     mutation: Mutation[Any] | None
     future: Future[Any]
     size: int
+    patient: bool = False
 
 
 class WriteQueue:
-    """At most `max_bytes` wait or are being written; a larger single write may be in it alone. `path`: of the store."""
+    """At most `max_bytes` wait or are being written, patient jobs not counted; a larger single one may be in it alone.
+
+    `path` is the store's.
+    """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
@@ -51,8 +56,8 @@ class WriteQueue:
         with self._changed:
             if self._closed:
                 raise StoreClosed(self._path)
-            total = self._bytes + job.size
-            if self._bytes and total > self._max_bytes:
+            total = self._bytes + (0 if job.patient else job.size)
+            if not job.patient and self._bytes and total > self._max_bytes:
                 raise WriteQueueFull(self._max_bytes, total)
             self._waiting.setdefault(caller, deque()).append(job)
             self._count += 1
@@ -79,7 +84,7 @@ class WriteQueue:
     def release(self) -> None:
         """The group that was taken is done."""
         with self._changed:
-            self._bytes -= sum(job.size for job in self._taken)
+            self._bytes -= sum(job.size for job in self._taken if not job.patient)
             self._taken.clear()
 
     def futures(self) -> Sequence[Future[Any]]:

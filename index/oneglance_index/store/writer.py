@@ -66,18 +66,20 @@ class Writer:
         self._thread = threading.Thread(target=self._loop, name="oneglance-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, mutation: Mutation[T], caller: Hashable = None, size: int = MUTATION_BYTES) -> Future[T]:
-        """Queues a mutation, after all of the same caller. `size`: the bytes it holds.
+    def submit(
+        self, mutation: Mutation[T], caller: Hashable = None, size: int = MUTATION_BYTES, patient: bool = False
+    ) -> Future[T]:
+        """Queues a mutation, after all of the same caller. `size`: the bytes it holds, which don't count if `patient`.
 
         The future fails with WriteQueueFull where too much waits, with StoreClosed after close(). A future that is
         cancelled before its turn is never run.
         """
-        return self._submit(mutation, caller, size)
+        return self._submit(mutation, caller, size, patient)
 
-    def _submit(self, mutation: Mutation[Any] | None, caller: Hashable, size: int) -> Future[Any]:
+    def _submit(self, mutation: Mutation[Any] | None, caller: Hashable, size: int, patient: bool) -> Future[Any]:
         future: Future[Any] = Future()
         try:
-            self._queue.put(Job(mutation, future, size), caller)
+            self._queue.put(Job(mutation, future, size, patient), caller)
         except GalleryError as error:
             future.set_exception(error)
         return future
@@ -87,7 +89,7 @@ class Writer:
 
         The future fails with StoreBusy if a reader was in the way for BUSY_SECONDS.
         """
-        return self._submit(None, self, 0)
+        return self._submit(None, self, 0, patient=True)
 
     def queued(self) -> int:
         return len(self._queue)

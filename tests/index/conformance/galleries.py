@@ -145,12 +145,11 @@ def pages_are_bounded_in_bytes(t: Trial) -> None:
     thresholds = [t.store.list_thresholds("g")]
     while thresholds[-1].next_after is not None:
         thresholds.append(t.store.list_thresholds("g", after=thresholds[-1].next_after))
-    listed = [[(one.id, len(one.labels["text"])) for one in page.subjects] for page in subjects]
-    kept = [[(one.version, len(one.calibration or "")) for one in page.versions] for page in thresholds]
-    for pages in (listed, kept):
-        assert all(len(page) == 1 or sum(size for _, size in page) <= MAX_PAGE_BYTES for page in pages)  # type: ignore[union-attr,attr-defined]
-    assert [one for page in listed for one, _ in page] == [f"s{i}" for i in range(len(texts))]
-    assert [one for page in kept for one, _ in page] == list(range(len(texts), 0, -1))
+    listed = [[len(one.labels["text"]) for one in page.subjects] for page in subjects]
+    kept = [[len(one.calibration or "") for one in page.versions] for page in thresholds]
+    assert all(len(sizes) == 1 or sum(sizes) <= MAX_PAGE_BYTES for sizes in (*listed, *kept))
+    assert [one.id for page in subjects for one in page.subjects] == [f"s{i}" for i in range(len(texts))]
+    assert [one.version for page in thresholds for one in page.versions] == list(range(len(texts), 0, -1))
 
 
 # Galleries, threads.

@@ -106,6 +106,28 @@ def test_a_group_waits_for_a_lock_once(
     assert begun == 1
 
 
+def test_what_waits_is_refused_soon_after_the_first(
+    galleries: LocalGalleries, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    wait = galleries._store._writer._wait_for_locks
+
+    def noted(seconds: float) -> None:
+        waits.append(seconds)
+        wait(seconds)
+
+    monkeypatch.setattr(writer, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(writer, "_STILL_BUSY_SECONDS", 0.001)
+    monkeypatch.setattr(galleries._store._writer, "_wait_for_locks", noted)
+    other.execute("BEGIN IMMEDIATE")
+    for future in [galleries.enroll("g", f"s{i}", VECTORS[1:2]) for i in range(600)]:
+        assert isinstance(future.exception(), StoreBusy)
+    assert set(waits) == {0.001}
+    other.execute("COMMIT")
+    galleries.enroll("g", "late", VECTORS[1:2]).result()
+    assert waits[-1] == 0.05
+
+
 def test_an_exclusive_lock_makes_reads_busy(galleries: LocalGalleries, other: sqlite3.Connection) -> None:
     def refused() -> bool:
         try:

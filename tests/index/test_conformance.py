@@ -609,9 +609,9 @@ class CountsSubjectsTwice(ToyStore):
 
 
 @breaks("every_threshold_is_kept")
-class KeepsTheLastThreshold(ToyStore):
+class ForgetsClearedThresholds(ToyStore):
     def history(self, new: ThresholdVersion, earlier: tuple[ThresholdVersion, ...]) -> tuple[ThresholdVersion, ...]:
-        return (new,)
+        return (new, *(one for one in earlier if one.threshold is not None))
 
 
 @breaks("the_threshold_in_force_is_known")

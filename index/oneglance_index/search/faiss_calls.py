@@ -155,17 +155,22 @@ class GpuFlat:
         return int(self._index.ntotal)
 
     def add(self, vectors: Vectors) -> None:
+        """Raises MemoryError where the GPU has none left, DeviceUnavailable."""
         try:
             self._index.add(vectors)
         except RuntimeError as error:
-            raise DeviceUnavailable(self._device, str(error)) from error
+            raise self._typed(error) from error
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         try:
             distances, labels = self._index.search(queries, k)
         except RuntimeError as error:
-            raise DeviceUnavailable(self._device, str(error)) from error
+            raise self._typed(error) from error
         return distances, labels
+
+    def _typed(self, error: RuntimeError) -> Exception:
+        # FAISS ends its message with CUDA's: "(cudaMalloc error out of memory [2])".
+        return MemoryError(str(error)) if "out of memory" in str(error) else DeviceUnavailable(self._device, str(error))
 
     def reset(self) -> None:
         self._index.reset()

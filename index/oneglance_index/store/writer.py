@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Hashable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, InvalidStateError, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 # What a mutation without encodings holds, about.
 MUTATION_BYTES = 1024
+# How long the next groups wait for a lock of another process that one has waited for: what is queued shall not be
+# refused one BUSY_SECONDS after the other.
+_STILL_BUSY_SECONDS = 0.05
 # After a failure that isn't one mutation's, it is tried so often whether writing works again.
 _TRY_SECONDS = 1.0
 
@@ -62,6 +65,7 @@ class Writer:
         self._closed = False
         self._until: float | None = None
         self._failure: str | None = None
+        self._patience_seconds = BUSY_SECONDS
         self.commits = 0
         self._thread = threading.Thread(target=self._loop, name="oneglance-writer", daemon=True)
         self._thread.start()
@@ -127,7 +131,7 @@ class Writer:
             self._queue.release()
         left = BUSY_SECONDS if self._until is None else min(BUSY_SECONDS, max(0.0, self._until - time.monotonic()))
         with contextlib.suppress(sqlite3.Error):  # the log is replayed at the next start then
-            self._db.execute(f"PRAGMA busy_timeout = {int(1000 * left)}")
+            self._wait_for_locks(left)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
 
@@ -170,7 +174,9 @@ class Writer:
         except (sqlite3.Error, MemoryError) as error:
             self._roll_back()
             failure = store_error(error, self._path)
-            if not alone and len(tasks) > 1 and not isinstance(failure, StoreBusy):
+            if isinstance(failure, StoreBusy):
+                self._wait_for_locks(_STILL_BUSY_SECONDS)
+            elif not alone and len(tasks) > 1:
                 return False
             self._note(failure)
             self._fail([future for _, future in tasks], failure)
@@ -185,6 +191,7 @@ class Writer:
             return True
         self.commits += 1
         self._failure = None
+        self._wait_for_locks(BUSY_SECONDS)
         self._follower.follow(effects)
         for future, result in outcomes:
             future.set_result(result)
@@ -197,6 +204,11 @@ class Writer:
             # If even this fails, SQLite has rolled back already or will when the next transaction begins.
             with contextlib.suppress(sqlite3.Error, MemoryError):
                 self._db.execute("ROLLBACK")
+
+    def _wait_for_locks(self, seconds: float) -> None:
+        if seconds != self._patience_seconds:
+            self._db.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+            self._patience_seconds = seconds
 
     def _note(self, failure: GalleryError) -> None:
         """Keeps what makes every write fail. A full disk, a lock and want of memory don't: they are told call by
@@ -228,7 +240,8 @@ class Writer:
     @staticmethod
     def _fail(futures: Sequence[Future[Any]], error: BaseException) -> None:
         for future in futures:
-            future.set_exception(error)
+            with contextlib.suppress(InvalidStateError):  # cancelled just now
+                future.set_exception(error)
 
 
 def _typed(error: Exception) -> Exception:

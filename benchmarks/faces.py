@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
@@ -210,7 +211,7 @@ class Variant:
 
     label: str
     models: str
-    settings: dict[str, str]
+    settings: dict[str, Any]
 
     @classmethod
     def parse(cls, text: str) -> "Variant":

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,25 +42,36 @@ def measured(server: Server, name: str, **labels: str) -> float:
     return server._metrics.registry.get_sample_value(name, labels) or 0.0
 
 
-class ServerProcess:
-    """``oneglance serve`` as a process that can be killed hard. ``settings`` become flags."""
+class ServerDidNotStart(Exception):
+    """With what it logged."""
 
-    def __init__(self, data_dir: Path, **settings: Any) -> None:
+
+PACKAGES = ("proto", "core", "index", "exporter", "server", "apps")
+
+
+class ServerProcess:
+    """``oneglance serve`` as a process that can be killed hard. ``settings`` become flags.
+
+    log: the file its log goes to; None: a pipe, which ``terminate`` reads.
+    checkout: the root of another checkout of this project whose server is run; None: this one's.
+    """
+
+    def __init__(
+        self, data_dir: Path, *, log: Path | None = None, checkout: Path | None = None, **settings: Any
+    ) -> None:
         flags = {"listen": "127.0.0.1:0", "data-dir": data_dir, **settings}
         command = [sys.executable, "-m", "oneglance_apps.cli", "serve"]
         for name, value in flags.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if checkout is not None:
+            environment["PYTHONPATH"] = ":".join(str(checkout.resolve() / package) for package in PACKAGES)
+        with log.open("ab") if log is not None else nullcontext(subprocess.PIPE) as stderr:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the server did not start: {self.process.communicate()[1]}")
+            raise ServerDidNotStart(str(self.process.communicate()[1]))
         self.address = line.split()[-1]
 
     def kill(self) -> None:
@@ -68,10 +79,25 @@ class ServerProcess:
         self.process.communicate()
 
     def terminate(self) -> tuple[int, str]:
-        """SIGTERM; (exit status, what it logged)."""
+        """SIGTERM; (exit status, what it logged to the pipe)."""
         self.process.send_signal(signal.SIGTERM)
         log = self.process.communicate(timeout=PATIENCE_SECONDS)[1]
-        return self.process.returncode, log
+        return self.process.returncode, log or ""
+
+    def resident_bytes(self) -> int:
+        """Memory it holds now; 0 once it ended."""
+        return self._kilobytes("VmRSS") * 1024
+
+    def peak_bytes(self) -> int:
+        """The most it ever held; 0 once it ended."""
+        return self._kilobytes("VmHWM") * 1024
+
+    def _kilobytes(self, name: str) -> int:
+        try:
+            lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
+        return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
 
     def __enter__(self) -> "ServerProcess":
         return self

@@ -7,7 +7,15 @@ takes what fits into a batch.
 
 Turns are those of start-time fair queueing (Goyal et al. 1996): each caller's next item has a start tag, the item with
 the least tag goes first, and its cost is added to the tag of the same caller's next one. So a caller with a thousand
-items delays another's single item by what is being served, not by what waits.
+items delays another's single item by what is being served, not by what waits. Single calls as a whole and streams as a
+whole take turns in the same way, each among themselves: however many streams there are, calls get half, and the other
+way round.
+
+Who would have to wait too long is refused at once. Before an item is let in we know what will be served before it: of
+every other caller as much as has an earlier turn. That may be at most a full round of batches (``max_wait`` of
+them), or for a large call about twice its own work: with what is under way and the call itself, a call that is let in
+takes at most three times, under any load, what it takes alone in a batch as large. A burst may wait a little longer. A
+call that would be done only after its deadline is refused, too.
 
 Everything here belongs to one event loop.
 """
@@ -17,16 +25,18 @@ import heapq
 import itertools
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from oneglance_server.calls import Call
-from oneglance_server.errors import DeadlinePassed, Overloaded
+from oneglance_server.errors import RETRY_AFTER, DeadlinePassed, Overloaded
 
 _GRAIN_SECONDS = 0.005  # deadlines are looked at no more often than this
+_BURST_SECONDS = 0.1  # so long a wait is no overload, unless it lasts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,9 +44,13 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[Item, Result]):
-    """An item in the queue, and the future of whoever waits for it. ``line`` is None once it left the queue."""
+    """An item in the queue, and the future of whoever waits for it. ``line`` is None once it left the queue.
+
+    ``cost``: how long it takes to serve, in a unit of the queue's; ``rows``: what it counts for people who watch.
+    """
 
     item: Item
+    rows: int
     cost: int
     call: Call
     future: "asyncio.Future[Result]"
@@ -45,47 +59,112 @@ class Ticket(Generic[Item, Result]):
 
 @dataclass(slots=True, eq=False)
 class _Line(Generic[Item, Result]):
-    """What one caller has waiting. ``tag``: the start tag of its first ticket."""
+    """What one caller has waiting. ``tag``: the start tag of its first ticket. ``turns``: where it takes its turn."""
 
     key: Hashable
     tag: int
-    tickets: "OrderedDict[Ticket[Item, Result], None]"
+    turns: "_Turns[Item, Result]"
+    tickets: "OrderedDict[Ticket[Item, Result], None]" = field(default_factory=OrderedDict)
+    cost: int = 0  # of all that waits
+
+    @property
+    def first(self) -> "Ticket[Item, Result]":
+        return next(iter(self.tickets))
+
+
+class _Turns(Generic[Item, Result]):
+    """Lines that take turns: all calls, or all streams. ``tag``: the start tag of the first of them."""
+
+    def __init__(self) -> None:
+        self.tag = 0
+        self.cost = 0  # of all that waits
+        self.lines: dict[Hashable, _Line[Item, Result]] = {}
+        self.clock = 0  # the start tag of who comes now; no line has a lesser one
+        self._heap: list[tuple[int, int, _Line[Item, Result]]] = []  # by tag, then by who came first
+        self._numbers = itertools.count()
+
+    def line(self, key: Hashable) -> _Line[Item, Result]:
+        """The line of that caller, old or new."""
+        line = self.lines.get(key)
+        if line is None:
+            line = self.lines[key] = _Line(key, self.clock, self)
+            self.queue_up(line)
+        return line
+
+    def queue_up(self, line: _Line[Item, Result]) -> None:
+        """Let a line wait for its turn; it doesn't."""
+        heapq.heappush(self._heap, (line.tag, next(self._numbers), line))
+
+    def head(self) -> _Line[Item, Result] | None:
+        """The line whose turn it is. Lines that are empty when their turn comes are forgotten."""
+        while self._heap:
+            line = self._heap[0][2]
+            if line.tickets:
+                return line
+            heapq.heappop(self._heap)
+            del self.lines[line.key]
+            self.clock = line.tag  # it has no right to a lesser one when it comes back
+        if not self.lines:
+            self.clock = 0
+        return None
+
+    def pop(self) -> None:
+        """The head waits for no turn any more."""
+        heapq.heappop(self._heap)
+
+    def served(self, line: _Line[Item, Result], cost: int) -> None:
+        """The head has had its turn, for an item of this cost."""
+        self.clock = line.tag
+        line.tag += cost
+        heapq.heapreplace(self._heap, (line.tag, next(self._numbers), line))
+
+    def ahead(self, key: Hashable, cost: int) -> int:
+        """What others have served before an item of this caller, should it queue up now behind own ones of ``cost``,
+        and what the caller has waiting already: a close estimate."""
+        mine = self.lines.get(key)
+        tag = (mine.tag + mine.cost if mine else self.clock) + cost
+        before = mine.cost if mine else 0
+        for line in self.lines.values():
+            if line is not mine and line.tickets and line.tag <= tag:
+                before += min(line.cost, tag - line.tag + line.first.cost)
+        return before
 
 
 class FairQueue(Generic[Item, Result]):
     """Items of many callers, each with a cost.
 
-    A connection's calls and its streams count as two callers: a stream does not delay the calls beside it.
-
     Args:
         name: what is waited for, for errors.
-        limit: cost of impatient calls' items that may wait; an item that finds none of them waiting is always let in.
-            Items of patient calls wait for their turn however many there are: what bounds them is what their streams
-            may have under way.
-        unit: of cost, for errors. full: the message of Overloaded.
-        on_change: hears by how much the waiting cost grew or shrank.
+        round_cost: what is served at once.
+        max_wait: what may be served before a call's items, in multiples of ``round_cost``; for a call that takes
+            several rounds itself, of twice its own cost less one round. A call that finds nothing waiting is always
+            let in. Patient and admitted calls are, too: what bounds them is what their streams may have under way.
+        full: the message of Overloaded.
+        on_change: hears by how many rows the queue grew or shrank.
+
+    Attributes:
+        pace: seconds that a cost of 1 takes, measured by who serves the queue; infinite until it is known.
     """
 
     def __init__(
         self,
         name: str,
-        limit: int,
+        round_cost: int,
         *,
-        unit: str,
+        max_wait: float = 1.0,
         full: str = "",
         on_change: Callable[[int], None] = lambda change: None,
     ) -> None:
         self.name = name
-        self.limit = limit
-        self.cost = 0  # of all that waits
-        self._impatient = 0  # of it, the cost of impatient calls' items
-        self._unit = unit
+        self.round_cost = round_cost
+        self.pace = math.inf
+        self.rows = 0  # of all that waits
+        self._max_wait = max_wait
         self._full = full or f"the {name} queue is full"
         self._on_change = on_change
-        self._lines: dict[Hashable, _Line[Item, Result]] = {}
-        self._turns: list[tuple[int, int, _Line[Item, Result]]] = []  # a heap by tag, then by who came first
-        self._clock = 0  # the start tag of who comes now; no line has a lesser one
-        self._numbers = itertools.count()
+        self._calls, self._streams = _Turns[Item, Result](), _Turns[Item, Result]()
+        self._clock = 0  # the start tag of who comes now, calls or streams
+        self._standing_since: float | None = None  # since when calls wait all the time
         # One timer for all deadlines. Most who had the one it is set to have long been served when it rings.
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -93,34 +172,81 @@ class FairQueue(Generic[Item, Result]):
         """Whether anything waits."""
         return self._head() is not None
 
-    def refusal(self) -> Overloaded:
-        return Overloaded(self._full, metadata={"queue": self.name, f"max_{self._unit}": self.limit})
+    @property
+    def cost(self) -> int:
+        """Of all that waits."""
+        return self._calls.cost + self._streams.cost
 
-    def put(self, items: Sequence[Item], cost: int, call: Call) -> "list[Ticket[Item, Result]]":
-        """Let ``items`` of ``cost`` each wait, all of them or none; await ``settled`` of the tickets at once.
+    def first(self) -> Call | None:
+        """The call whose turn it is."""
+        line = self._head()
+        return None if line is None else line.first.call
+
+    def put(
+        self,
+        items: Sequence[Item],
+        call: Call,
+        *,
+        rows: Sequence[int] | None = None,
+        costs: Sequence[int] | None = None,
+        busy: bool = True,
+    ) -> "list[Ticket[Item, Result]]":
+        """Let ``items`` wait, all of them or none; await ``settled`` of the tickets at once.
 
         One that waits when the call's deadline passes leaves the queue, with DeadlinePassed.
-        Raises Overloaded when the call is impatient and there is no room.
+
+        Args:
+            rows, costs: of each; 1 unless given, and a cost as the rows. busy: whoever serves the queue has no hand
+                free: what is put into it waits, if nothing else does.
+
+        Raises Overloaded when the call is impatient and would have to wait too long, or beyond its deadline.
         """
-        total = cost * len(items)
-        if not call.patient:
-            if self._impatient and self._impatient + total > self.limit:
-                raise self.refusal()
-            self._impatient += total
-        key = (call.caller.connection, call.patient)
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = _Line(key, self._clock, OrderedDict())
-            heapq.heappush(self._turns, (line.tag, next(self._numbers), line))
+        rows = rows or [1] * len(items)
+        costs = costs or rows
+        total = sum(costs)
+        key = call.caller.connection
+        turns = self._streams if call.patient else self._calls
+        if not (call.patient or call.admitted):
+            self._check_wait(key, costs, call.deadline, busy)
+        if not turns.cost:
+            turns.tag = max(turns.tag, self._clock)
+        if turns is self._calls and self._standing_since is None:
+            self._standing_since = time.monotonic()
+        line = turns.line(key)
         loop = asyncio.get_running_loop()
-        tickets = [Ticket(item, cost, call, loop.create_future(), line) for item in items]
+        tickets = [
+            Ticket(item, places, cost, call, loop.create_future(), line)
+            for item, places, cost in zip(items, rows, costs, strict=True)
+        ]
         for ticket in tickets:
             line.tickets[ticket] = None
-        self.cost += total
-        self._change(total)
+        line.cost += total
+        turns.cost += total
+        places = sum(rows)
+        self.rows += places
+        self._change(places)
         if call.deadline is not None and (self._alarm is None or call.deadline < self._alarm.when()):
             self._set_alarm(call.deadline)
         return tickets
+
+    def _check_wait(self, key: Hashable, costs: Sequence[int], deadline: float | None, busy: bool) -> None:
+        """Raises Overloaded for a wait that is too long for a call of these costs."""
+        if not (busy or self.cost):
+            return
+        cost = sum(costs)
+        limit = self._max_wait * max(self.round_cost, 2 * cost - self.round_cost)
+        if deadline is None and self.cost <= limit:
+            return
+        ahead = self._calls.ahead(key, cost - costs[-1])
+        ahead += min(self._streams.cost, ahead + cost)  # they have every second turn
+        seconds = ahead * self.pace if ahead else 0.0
+        now = time.monotonic()
+        fresh = self._standing_since is None or now - self._standing_since <= _BURST_SECONDS
+        late = deadline is not None and math.isfinite(self.pace) and now + seconds + cost * self.pace > deadline
+        if late or (ahead > limit and not (fresh and seconds <= _BURST_SECONDS)):
+            text = f"{self._full}; it would not be done before its deadline" if late else self._full
+            hint = seconds if math.isfinite(seconds) else _BURST_SECONDS
+            raise Overloaded(text, metadata={"queue": self.name, RETRY_AFTER: max(1, round(1000 * hint))})
 
     async def settled(self, tickets: "Sequence[Ticket[Item, Result]]") -> list[Result | BaseException]:
         """The results of tickets of one call, with exceptions in place of those that failed.
@@ -138,59 +264,68 @@ class FairQueue(Generic[Item, Result]):
             self._change(-sum(map(self._leave, tickets)))
             raise
 
-    def take(self, room: int, *, alone: bool) -> "list[Ticket[Item, Result]]":
+    def take(self, room: int, *, alone: bool, share: float = math.inf) -> "list[Ticket[Item, Result]]":
         """The tickets whose turn it is, of at most ``room`` cost together, up to the first that doesn't fit.
 
-        ``alone``: the first one is taken however large it is.
+        ``alone``: the first one is taken however large it is. ``share``: a line that has given so much cost in tickets
+        of more than 1 gives no more of these: large calls leave room for others, and a batch of theirs is no longer
+        than need be.
         """
         taken: list[Ticket[Item, Result]] = []
-        if not self._turns:
-            return taken
-        before, now = self.cost, time.monotonic()
+        given: Counter[Hashable] = Counter()
+        aside: list[_Line[Item, Result]] = []
+        before, now = self.rows, time.monotonic()
         while (line := self._head()) is not None:
-            ticket = next(iter(line.tickets))
+            ticket = line.first
             if ticket.cost > room and (taken or not alone):
                 break
+            if ticket.cost > 1 and given[id(line)] >= share:
+                line.turns.pop()
+                aside.append(line)
+                continue
             self._leave(ticket)
             if ticket.future.done():  # its caller was cancelled
                 continue
             if ticket.call.deadline is not None and ticket.call.deadline <= now:
                 self._refuse_late(ticket)
                 continue
-            self._clock = line.tag
-            line.tag += max(ticket.cost, 1)
-            heapq.heapreplace(self._turns, (line.tag, next(self._numbers), line))
+            turns, charge = line.turns, max(ticket.cost, 1)
+            self._clock = turns.tag
+            turns.tag += charge
+            turns.served(line, charge)
+            given[id(line)] += ticket.cost if ticket.cost > 1 else 0
             room -= ticket.cost
             taken.append(ticket)
-        self._change(self.cost - before)
+        for line in aside:
+            line.turns.queue_up(line)
+        self._change(self.rows - before)
         return taken
 
     def _head(self) -> "_Line[Item, Result] | None":
-        """The line whose turn it is. Lines that are empty when their turn comes are forgotten."""
-        while self._turns:
-            line = self._turns[0][2]
-            if line.tickets:
-                return line
-            heapq.heappop(self._turns)
-            del self._lines[line.key]
-            self._clock = line.tag  # it has no right to a lesser one when it comes back
-        self._clock = 0
-        return None
+        """The line whose turn it is."""
+        heads = [(turns.tag, line) for turns in (self._calls, self._streams) if (line := turns.head()) is not None]
+        if not heads:
+            self._clock = self._calls.tag = self._streams.tag = 0
+            return None
+        return min(heads, key=_tag)[1]
 
     def _change(self, change: int) -> None:
         if change:
             self._on_change(change)
 
     def _leave(self, ticket: "Ticket[Item, Result]") -> int:
-        """Take it out of the queue. Returns its cost there."""
-        if ticket.line is None:
+        """Take it out of the queue. Returns its rows there."""
+        line = ticket.line
+        if line is None:
             return 0
-        del ticket.line.tickets[ticket]
+        del line.tickets[ticket]
         ticket.line = None
-        self.cost -= ticket.cost
-        if not ticket.call.patient:
-            self._impatient -= ticket.cost
-        return ticket.cost
+        line.cost -= ticket.cost
+        line.turns.cost -= ticket.cost
+        self.rows -= ticket.rows
+        if not self._calls.cost:
+            self._standing_since = None
+        return ticket.rows
 
     def _set_alarm(self, when: float) -> None:
         if self._alarm is not None:
@@ -202,8 +337,8 @@ class FairQueue(Generic[Item, Result]):
         self._alarm = None
         now = time.monotonic()
         next_one = math.inf
-        before = self.cost
-        for line in self._lines.values():
+        before = self.rows
+        for line in (*self._calls.lines.values(), *self._streams.lines.values()):
             for ticket in list(line.tickets):
                 if ticket.call.deadline is None:
                     continue
@@ -212,13 +347,16 @@ class FairQueue(Generic[Item, Result]):
                     self._refuse_late(ticket)
                 else:
                     next_one = min(next_one, ticket.call.deadline)
-        self._change(self.cost - before)
+        self._change(self.rows - before)
         if next_one < math.inf:
             self._set_alarm(max(next_one, now + _GRAIN_SECONDS))
 
     def _refuse_late(self, ticket: "Ticket[Item, Result]") -> None:
         if not ticket.future.done():
             ticket.future.set_exception(DeadlinePassed(f"the deadline passed in the {self.name} queue"))
+
+
+_tag = itemgetter(0)
 
 
 class Limiter:
@@ -233,7 +371,9 @@ class Limiter:
     def __init__(self, name: str, capacity: int, *, unit: str, full: str = "") -> None:
         self.capacity = capacity
         self.under_way = 0  # cost
-        self._queue = FairQueue[None, None](name, capacity, unit=unit, full=full)
+        self._unit = unit
+        self._full = full or f"the {name} queue is full"
+        self._queue = FairQueue[None, None](name, capacity, full=full)
 
     @property
     def waiting(self) -> int:
@@ -243,18 +383,18 @@ class Limiter:
     def take(self, cost: int = 1) -> None:
         """Go through at once; a cost of 0 needs no room. Raises Overloaded when there is none or others wait for it."""
         if cost and (self._queue or not self._fits(cost)):
-            raise self._queue.refusal()
+            raise Overloaded(self._full, metadata={"queue": self._queue.name, f"max_{self._unit}": self.capacity})
         self.under_way += cost
 
     async def acquire(self, call: Call, cost: int = 1) -> None:
-        """Go through: a patient call when it is its caller's turn and there is room, another at once.
+        """Go through: a patient or admitted call when it is its caller's turn and there is room, another at once.
 
-        Raises Overloaded for impatient calls, DeadlinePassed for patient ones.
+        Raises Overloaded for those that don't wait, DeadlinePassed for the others.
         """
-        if not call.patient or (self._fits(cost) and not self._queue):
+        if not (call.patient or call.admitted) or (self._fits(cost) and not self._queue):
             self.take(cost)
             return
-        (ticket,) = self._queue.put([None], cost, call)
+        (ticket,) = self._queue.put([None], call, costs=[cost])
         try:
             (outcome,) = await self._queue.settled([ticket])
         except asyncio.CancelledError:

@@ -143,7 +143,7 @@ class Server:
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
         store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings)
         self._metrics.watch_galleries(lambda: _all_galleries(store))
-        pools = Pools(read_pool, stylize_pool, self._pool)
+        pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
         self._gate.open(make_services(settings, models, store, self._metrics, pools))
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         log.info(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.pictures import PictureLimits
 from oneglance_index import GalleryStore
+from oneglance_server.admission import Limiter
 from oneglance_server.engines.faces import FaceCropper
 from oneglance_server.loading import Models, picture_limits
 from oneglance_server.metrics import Metrics
@@ -14,7 +15,7 @@ from oneglance_server.offload import Threads
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
 from oneglance_server.service.encoders import Encoders
-from oneglance_server.service.encoding import CropBatcher, Encoding
+from oneglance_server.service.encoding import CropLanes, Encoding
 from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
@@ -26,13 +27,17 @@ from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.settings import Settings
 
 _SCANS_AT_ONCE = 2
+_HEADER_THREADS = 2
+_PIXELS_PER_PHOTO = 1_000_000  # take about as long to decode as the search for faces does
 
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """read: for reads of the store. stylize: of low priority. new: makes one more, of a name and so many threads."""
+    """read: for reads of the store, of ``read_threads``. stylize: of low priority. new: makes one more, of a name and
+    so many threads."""
 
     read: ThreadPoolExecutor
+    read_threads: int
     stylize: ThreadPoolExecutor
     new: Callable[[str, int], ThreadPoolExecutor]
 
@@ -41,28 +46,40 @@ def make_services(settings: Settings, models: Models, store: GalleryStore, metri
     """Belongs to the event loop it is called on."""
     limits = picture_limits(settings)
     cropper = _cropper(settings, models, limits, metrics)
+    max_wait = settings.max_wait
+    headers = Threads(
+        "header",
+        pools.new("header", _HEADER_THREADS),
+        workers=_HEADER_THREADS,
+        max_wait=max_wait,
+        observer=metrics.stage("header"),
+    )
     encoding = Encoding(
         models.encoders,
         _crops(settings, cropper, metrics, pools) if cropper else None,
+        headers,
         limits,
-        pools.new("encode", settings.encoder_workers),
+        settings.max_call_pixels,
+        pools.new("encode", 2 * settings.encoder_workers),
         workers=settings.encoder_workers,
         max_batch=settings.max_batch,
-        max_queue=settings.encode_queue,
+        max_wait=max_wait,
         observer=metrics.stage("encode"),
     )
-    reads, encoders, thresholds = Threads(pools.read), Encoders(models.encoders), Thresholds(models.encoders)
+    reads = Threads("read", pools.read, workers=pools.read_threads, max_wait=max_wait, observer=metrics.stage("read"))
+    encoders, thresholds = Encoders(models.encoders), Thresholds(models.encoders)
+    # One thread per GPU: FAISS's GPU resources are not safe for two.
+    scans = _SCANS_AT_ONCE if settings.device == "cpu" else 1
     identification = IdentificationService(
         store,
         reads,
         encoders,
         encoding,
         thresholds,
-        # One thread per GPU: FAISS's GPU resources are not safe for two.
-        pools.new("search", _SCANS_AT_ONCE if settings.device == "cpu" else 1),
-        workers=1,
+        pools.new("search", scans),
+        scans=Limiter("search", scans, unit="scans"),
         max_batch=settings.max_search_batch,
-        max_queue=settings.search_queue,
+        max_wait=max_wait,
         observer=metrics.stage("search"),
         on_decision=metrics.decision,
     )
@@ -106,13 +123,14 @@ def _cropper(settings: Settings, models: Models, limits: PictureLimits, metrics:
     return FaceCropper(models.detector, models.landmarks, limits, search, metrics.stage_took)
 
 
-def _crops(settings: Settings, cropper: FaceCropper, metrics: Metrics, pools: Pools) -> CropBatcher:
-    return CropBatcher(
+def _crops(settings: Settings, cropper: FaceCropper, metrics: Metrics, pools: Pools) -> CropLanes:
+    return CropLanes(
         "photo",
         cropper.crop,
-        pools.new("photo", settings.photo_workers),
+        pools.new("photo", 2 * settings.photo_workers),
         workers=settings.photo_workers,
-        max_batch_rows=settings.max_photo_batch,
-        max_queue_rows=settings.photo_queue,
+        max_batch=settings.max_photo_batch,
+        unit=_PIXELS_PER_PHOTO,
+        max_wait=settings.max_wait,
         observer=metrics.stage("photo"),
     )

@@ -21,6 +21,9 @@
 
 from collections.abc import Mapping
 
+# In the metadata of Overloaded: milliseconds after which there may be room.
+RETRY_AFTER = "retry_after_ms"
+
 
 class StartupError(Exception):
     """Raised before serving: a device, model, port or data directory that can't be used."""

@@ -1,23 +1,52 @@
 """Keep the event loop free: everybody's calls wait while something runs on it."""
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+from oneglance_server.calls import Call
+from oneglance_server.engines.batcher import Batcher, BatchObserver
+
+_AT_ONCE = 16  # a thread takes so many short ones with it
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Threads:
-    """Runs blocking calls, such as reads of the store, on ``executor``."""
+    """Runs blocking calls, such as reads of the store, on ``executor``; callers take turns.
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    ``workers``: its threads. ``name``, ``max_wait``, ``observer``: see Batcher. Belongs to one event loop.
+    """
 
-    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
+    def __init__(
+        self, name: str, executor: Executor, *, workers: int, max_wait: float, observer: BatchObserver
+    ) -> None:
+        self._batcher = Batcher[Callable[[], Any], Any](
+            name, _run, executor, workers=workers, max_cost=_AT_ONCE, max_wait=max_wait, observer=observer
+        )
+
+    async def run(self, call: Call, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``work`` returns. Raises what it raises, Overloaded and DeadlinePassed."""
+        return await self.run_long(call, 1, functools.partial(work, *args, **kwargs))
+
+    async def run_long(self, call: Call, cost: int, work: Callable[[], T]) -> T:
+        """The same for something that takes ``cost`` times as long as a short read."""
+        done: T = await self._batcher.submit(work, call, cost=cost)
+        return done
+
+
+def _run(items: Sequence[Callable[[], Any]]) -> list[Any]:
+    return [_outcome(item) for item in items]
+
+
+def _outcome(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except Exception as error:
+        return error
 
 
 async def off_loop(work: Callable[[], T], *, when: bool = True) -> T:

@@ -66,17 +66,15 @@ class Settings(Frozen, BaseSettings):
     )
     max_batch: int = Field(64, ge=1, le=4096, description="Examples in one encoder batch.")
     max_search_batch: int = Field(256, ge=1, le=4096, description="Probes in one scan of a gallery.")
-    encode_queue: int = Field(
-        4096, ge=1024, description="Examples that may wait for the encoder; beyond it, RESOURCE_EXHAUSTED."
-    )
-    photo_queue: int = Field(
-        1024, ge=64, description="Photos that may wait to be looked at; beyond it, RESOURCE_EXHAUSTED."
-    )
-    search_queue: int = Field(
-        4096, ge=1024, description="Probes that may wait for one gallery; beyond it, RESOURCE_EXHAUSTED."
+    max_wait: float = Field(
+        1.0,
+        ge=0,
+        description="How long a call may wait in a queue, in full rounds of batches (large calls: in proportion to "
+        "their own work). What would have to wait longer gets RESOURCE_EXHAUSTED at once. Streams wait.",
     )
     max_image_bytes: int = Field(16 << 20, ge=1, description="Largest encoded picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height, before decoding.")
+    max_call_pixels: int = Field(1_000_000_000, ge=1, description="The same of all pictures of one call together.")
     min_face: int = as_in(FaceSearch, "min_face")
     search_pixels: int = as_in(FaceSearch, "search_pixels")
     max_faces: int = as_in(FaceSearch, "max_faces")

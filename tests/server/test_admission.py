@@ -1,8 +1,11 @@
 """The one mechanism of admission: bounded, in turns by cost, each caller in order, nothing kept of those who left."""
 
 import asyncio
+import math
 import random
+import time
 from collections import defaultdict
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -14,10 +17,15 @@ from oneglance_server.errors import DeadlinePassed, Overloaded
 from tests.waiting import PATIENCE_SECONDS, loop_turns, reached
 
 A, B = Caller("a"), Caller("b")
+Item = TypeVar("Item")
 
 
 def patient(caller: Caller = A, deadline: float | None = None) -> Call:
     return Call(caller, deadline, patient=True)
+
+
+def put(queue: FairQueue[Item, None], items: list[Item], cost: int, call: Call) -> list[Ticket[Item, None]]:
+    return queue.put(items, call, costs=[cost] * len(items))
 
 
 def order(tickets: list[Ticket[str, None]]) -> list[str]:
@@ -77,42 +85,42 @@ async def test_who_is_let_through_and_leaves_at_once_gives_it_back() -> None:
 
 
 async def test_a_caller_with_a_thousand_items_delays_anothers_single_one_by_a_batch() -> None:
-    queue = FairQueue[str, None]("test", 10_000, unit="rows")
-    queue.put([f"a{i}" for i in range(1000)], 1, Call(A))
+    queue = FairQueue[str, None]("test", 10_000)
+    put(queue, [f"a{i}" for i in range(1000)], 1, Call(A))
     assert order(queue.take(64, alone=True)) == [f"a{i}" for i in range(64)]
-    queue.put(["b"], 1, Call(B))
+    put(queue, ["b"], 1, Call(B))
     assert "b" in order(queue.take(64, alone=True))
 
 
 async def test_turns_are_by_cost_and_not_by_number() -> None:
-    queue = FairQueue[str, None]("test", 10_000, unit="rows")
-    queue.put(["large"] * 10, 50, Call(A))
-    queue.put(["small"] * 500, 1, Call(B))
+    queue = FairQueue[str, None]("test", 10_000)
+    put(queue, ["large"] * 10, 50, Call(A))
+    put(queue, ["small"] * 500, 1, Call(B))
     taken = order(queue.take(500, alone=True))
     assert taken.count("large") * 50 == pytest.approx(250, abs=50)
     # Who comes back after each item has no advantage over who lets all of them wait.
     served: dict[str, int] = defaultdict(int)
-    queue = FairQueue[str, None]("test", 10_000, unit="rows")
-    queue.put(["waits"] * 1000, 1, Call(B))
-    queue.put(["comes back"], 20, Call(A))
+    queue = FairQueue[str, None]("test", 10_000)
+    put(queue, ["waits"] * 1000, 1, Call(B))
+    put(queue, ["comes back"], 20, Call(A))
     for _ in range(500):
         (ticket,) = queue.take(1, alone=True)
         served[ticket.item] += ticket.cost
         if ticket.item == "comes back":
-            queue.put(["comes back"], 20, Call(A))
+            put(queue, ["comes back"], 20, Call(A))
     assert abs(served["waits"] - served["comes back"]) <= 20
 
 
 async def test_who_comes_back_after_each_item_does_not_starve_who_waits_with_large_ones() -> None:
     served: dict[str, int] = defaultdict(int)
-    queue = FairQueue[str, None]("test", 10_000, unit="rows")
-    queue.put(["waits"] * 50, 20, Call(B))
-    queue.put(["comes back"], 1, Call(A))
+    queue = FairQueue[str, None]("test", 10_000)
+    put(queue, ["waits"] * 50, 20, Call(B))
+    put(queue, ["comes back"], 1, Call(A))
     for _ in range(500):
         (ticket,) = queue.take(1, alone=True)
         served[ticket.item] += ticket.cost
         if ticket.item == "comes back":
-            queue.put(["comes back"], 1, Call(A))
+            put(queue, ["comes back"], 1, Call(A))
     assert abs(served["waits"] - served["comes back"]) <= 21
 
 
@@ -127,14 +135,14 @@ def test_nobody_gets_more_than_an_item_ahead_of_who_always_waits(
     """The bound of start-time fair queueing, for callers that come back with so many items once they were served."""
 
     async def run() -> None:
-        queue = FairQueue[int, None]("test", 1, unit="rows")
-        queue.put([-1] * 6001, waiting_cost, patient(Caller("waits")))
+        queue = FairQueue[int, None]("test", 1)
+        put(queue, [-1] * 6001, waiting_cost, patient(Caller("waits")))
         served: dict[int, int] = defaultdict(int)
         waiting: dict[int, int] = defaultdict(int)
         for _ in range(100):
             for number, (cost, at_once) in enumerate(callers):
                 if not waiting[number]:
-                    queue.put([number] * at_once, cost, patient(Caller(str(number))))
+                    put(queue, [number] * at_once, cost, patient(Caller(str(number))))
                     waiting[number] = at_once
             for ticket in queue.take(room, alone=True):
                 served[ticket.item] += ticket.cost
@@ -146,29 +154,142 @@ def test_nobody_gets_more_than_an_item_ahead_of_who_always_waits(
 
 
 async def test_calls_and_streams_of_one_caller_take_turns() -> None:
-    queue = FairQueue[str, None]("test", 100, unit="rows")
-    queue.put([f"stream{i}" for i in range(5)], 1, patient())
-    queue.put(["call0", "call1"], 1, Call(A))
+    queue = FairQueue[str, None]("test", 100)
+    put(queue, [f"stream{i}" for i in range(5)], 1, patient())
+    put(queue, ["call0", "call1"], 1, Call(A))
     taken = order(queue.take(100, alone=True))
     assert taken.index("call1") <= 3
     assert [item for item in taken if item.startswith("stream")] == [f"stream{i}" for i in range(5)]
 
 
-async def test_what_streams_have_waiting_takes_no_room_from_calls() -> None:
-    queue = FairQueue[str, None]("test", 4, unit="rows")
-    queue.put(["s"] * 100, 1, patient())
-    queue.put(["c"] * 4, 1, Call(A))
+async def test_streams_however_many_leave_calls_half() -> None:
+    queue = FairQueue[str, None]("test", 100)
+    for i in range(50):
+        put(queue, ["stream"] * 10, 1, patient(Caller(f"camera {i}")))
+    put(queue, [f"call{i}" for i in range(10)], 1, Call(A))
+    taken = order(queue.take(20, alone=True))
+    assert taken.count("stream") == 10
+    assert not any(item.startswith("call") for item in order(queue.take(20, alone=True)))
+    put(queue, ["late call"], 1, Call(A))  # has no claim to the turns that nobody asked for meanwhile
+    put(queue, ["later calls"] * 10, 1, Call(B))
+    assert order(queue.take(12, alone=True)).count("stream") in (5, 6)
+
+
+async def test_who_would_wait_for_more_than_a_round_is_refused_at_once() -> None:
+    queue = FairQueue[str, None]("test", 4)
+    queue.pace = 1.0
+    for i in range(5):
+        put(queue, ["one"], 1, Call(Caller(f"caller {i}")))
+    with pytest.raises(Overloaded, match="the test queue is full") as caught:
+        put(queue, ["one"], 1, Call(Caller("another")))
+    assert caught.value.metadata == {"queue": "test", "retry_after_ms": "5000"}
+    put(queue, ["one"] * 5, 1, Call(Caller("who asks for more")))  # and would be slow anyway
+    put(queue, ["s"] * 100, 1, patient())  # a stream waits
+    put(queue, ["later stage"], 1, Call(B).let_in)
+    assert queue.cost == 111
+    queue.take(110, alone=True)
+    put(queue, ["one"], 1, Call(B))
+
+
+async def test_one_call_has_its_turn_however_much_another_waits_for() -> None:
+    queue = FairQueue[str, None]("test", 4)
+    put(queue, ["large"] * 1000, 1, Call(A))
+    put(queue, ["small"], 1, Call(B))
     with pytest.raises(Overloaded):
-        queue.put(["c"], 1, Call(B))
-    assert queue.cost == 104
+        put(queue, ["small"], 1, Call(A))  # behind its own thousand
+    with pytest.raises(Overloaded):
+        put(queue, ["large"] * 400, 1, Call(A))
+    put(queue, ["large"] * 400, 1, Call(B))  # in turns with the others
+
+
+async def test_half_of_the_turns_are_the_streams_and_count_as_waiting() -> None:
+    queue = FairQueue[str, None]("test", 4)
+    put(queue, ["s"] * 100, 1, patient())
+    for name in "ab":
+        put(queue, ["one"], 1, Call(Caller(name)))
+    with pytest.raises(Overloaded):
+        put(queue, ["one"], 1, Call(Caller("c")))
+
+
+async def test_a_burst_may_wait_a_moment_but_not_what_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    queue = FairQueue[str, None]("test", 1)
+    queue.pace = 0.01
+    for i in range(11):
+        put(queue, ["one"], 1, Call(Caller(f"caller {i}")))
+    with pytest.raises(Overloaded):
+        put(queue, ["one"], 1, Call(A))
+    queue.take(9, alone=True)  # 2 are left
+    now += 0.2
+    with pytest.raises(Overloaded):
+        put(queue, ["one"], 1, Call(A))  # they have been waiting all the time
+    queue.take(9, alone=True)
+    for i in range(3):
+        put(queue, ["one"], 1, Call(Caller(f"caller {i}")))
+
+
+async def test_what_would_be_late_is_refused_at_once() -> None:
+    queue = FairQueue[str, None]("test", 100)
+    now = asyncio.get_running_loop().time()
+    soon, later = Call(A, now + PATIENCE_SECONDS), Call(A, now + 10 * PATIENCE_SECONDS)
+    put(queue, ["the first"] * 20, 1, soon)  # how long it takes isn't known yet
+    queue.pace = PATIENCE_SECONDS / 10
+    with pytest.raises(Overloaded, match="before its deadline") as caught:
+        put(queue, ["one"], 1, soon)
+    assert caught.value.reason == "QUEUE_FULL"
+    put(queue, ["one"], 1, later)
+    assert queue.cost == 21
+    queue.take(100, alone=True)
+    queue.put(["one"] * 20, soon, busy=False)  # nothing is before it: who knows
+
+
+@given(
+    calls=st.lists(
+        st.tuples(st.integers(0, 4), st.lists(st.integers(1, 20), min_size=1, max_size=5)), min_size=1, max_size=12
+    ),
+    served=st.integers(0, 8),
+)
+def test_what_is_ahead_is_estimated_well(calls: list[tuple[int, list[int]]], served: int) -> None:
+    """To an item of every other caller."""
+
+    async def run() -> None:
+        queue = FairQueue[tuple[int, int], None]("test", 1, max_wait=math.inf)
+        estimated: dict[tuple[int, int], int] = {}
+        for number, (caller, costs) in enumerate(calls):
+            if number == len(calls) // 2:
+                for _ in range(served):
+                    queue.take(1, alone=True)
+            items = [(number, i) for i in range(len(costs))]
+            last = items[-1]
+            estimated[last] = queue._calls.ahead(str(caller), sum(costs[:-1])) + sum(costs[:-1])
+            queue.put(items, Call(Caller(str(caller))), costs=costs)
+        number, (caller, costs) = len(calls) - 1, calls[-1]
+        before = 0
+        while (ticket := queue.take(1, alone=True)[0]).item != (number, len(costs) - 1):
+            before += ticket.cost
+        others = len({other for other, _ in calls} - {caller})
+        assert abs(before - estimated[number, len(costs) - 1]) <= 20 * others
+
+    asyncio.run(run())
+
+
+async def test_large_tickets_of_one_line_leave_room_for_others() -> None:
+    queue = FairQueue[str, None]("test", 100)
+    put(queue, ["large"] * 10, 10, Call(A))
+    put(queue, ["small"] * 10, 1, Call(A).let_in)
+    put(queue, ["also large"] * 3, 10, Call(B))
+    taken = order(queue.take(100, alone=True, share=20))
+    assert (taken.count("large"), taken.count("also large"), taken.count("small")) == (2, 2, 0)
+    assert len(queue.take(10_000, alone=True)) == 8 + 1 + 10
 
 
 async def test_all_whose_deadline_passes_leave_and_the_others_stay() -> None:
-    queue = FairQueue[str, None]("test", 4, unit="rows")
+    queue = FairQueue[str, None]("test", 4)
     now = asyncio.get_running_loop().time()
     after = [PATIENCE_SECONDS, 0.02, 0.001, PATIENCE_SECONDS, -1.0, 0.02]
-    tickets = [queue.put([str(s)], 1, patient(Caller(str(i % 2)), now + s))[0] for i, s in enumerate(after)]
-    staying = queue.put(["no deadline"], 1, patient())[0]
+    tickets = [put(queue, [str(s)], 1, patient(Caller(str(i % 2)), now + s))[0] for i, s in enumerate(after)]
+    staying = put(queue, ["no deadline"], 1, patient())[0]
     for seconds, ticket in zip(after, tickets, strict=True):
         if seconds < 1:
             with pytest.raises(DeadlinePassed):
@@ -180,8 +301,8 @@ async def test_all_whose_deadline_passes_leave_and_the_others_stay() -> None:
 
 async def test_a_late_loop_serves_nobody_whose_deadline_passed() -> None:
     """The loop comes to take before the timer."""
-    queue = FairQueue[str, None]("test", 4, unit="rows")
-    late, kept = queue.put(["late"], 1, Call(A, 0.0)) + queue.put(["kept"], 1, Call(A))
+    queue = FairQueue[str, None]("test", 4)
+    late, kept = put(queue, ["late"], 1, Call(A, 0.0)) + put(queue, ["kept"], 1, Call(A))
     assert queue.take(10, alone=True) == [kept]
     with pytest.raises(DeadlinePassed):
         await late.future
@@ -302,6 +423,7 @@ async def test_a_thousand_that_leave_at_once_leave_nothing() -> None:
         task.cancel()
     await asyncio.wait(waiting)
     assert limiter.waiting == 0
-    assert not limiter._queue._lines
+    assert not limiter._queue._calls.lines
+    assert not limiter._queue._streams.lines
     limiter.give()
     limiter.take()

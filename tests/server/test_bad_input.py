@@ -34,13 +34,13 @@ DOCS = Path(__file__).parents[2] / "docs" / "errors.md"
 Case = Callable[[Client, str, str], object]
 
 
-def bomb() -> bytes:
-    """A PNG of a few kilobytes whose header claims 60,000 x 60,000 pixels."""
+def bomb(side: int = 60_000) -> bytes:
+    """A PNG of a few hundred bytes whose header claims ``side`` x ``side`` pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     body = zlib.compress(bytes(100_000), 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
@@ -110,6 +110,12 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "INVALID_ARGUMENT",
         "IMAGE_TOO_LARGE",
         "examples[0].image",
+    ),
+    "images-too-many-pixels": (
+        lambda c, g, d: c.identify(g, *[bomb(7000)] * 21),
+        "INVALID_ARGUMENT",
+        "TOO_MANY",
+        "probes[20].image",
     ),
     "image-blank": (
         lambda c, g, d: c.enroll(g, "s", png(np.full((8, 8), 255, np.uint8))),

@@ -64,11 +64,11 @@ def queued(server: Server) -> float:
 def test_a_full_queue_refuses_calls_and_holds_streams_back(
     models: tuple[Path, Path], tmp_path: Path, held_encoder: HeldEncoder
 ) -> None:
-    limits = {"encode_queue": 1024, "max_batch": 1, "encoder_workers": 1}
+    limits = {"max_batch": 1, "encoder_workers": 1}
     probes = [picture(i) for i in range(800)]
     with (
         server_thread(data_dir=tmp_path, models=models, **limits) as server,
-        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS, retry=False) as client,
         ThreadPoolExecutor(4) as pool,
     ):
         client.create_gallery("g", encoder="pixels")
@@ -78,25 +78,25 @@ def test_a_full_queue_refuses_calls_and_holds_streams_back(
         second = pool.submit(client.encode, *probes, encoder="pixels")
         until(lambda: queued(server) == 800)
         with pytest.raises(OneglanceError) as caught:
-            client.encode(*probes, encoder="pixels")
+            client.encode(probes[0], encoder="pixels")
         assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
-        assert caught.value.metadata == {"queue": "encode", "max_rows": "1024"}
+        assert caught.value.metadata == {"queue": "encode", "retry_after_ms": "100"}  # how long it takes isn't known
         items = (enroll_request("g", f"s{i}", [png(picture(i))]) for i in range(600))
         stream = pool.submit(lambda: list(client.bulk_enroll(items)))
         until(lambda: queued(server) == 800 + 256)  # the stream's window; it takes no room from calls
-        third = pool.submit(client.encode, *probes[:200], encoder="pixels")
-        until(lambda: queued(server) == 800 + 256 + 200)
+        third = pool.submit(client.encode, *probes, encoder="pixels")
+        until(lambda: queued(server) == 800 + 256 + 800)
         held_encoder.open()
         assert len(first.result(PATIENCE_SECONDS)) == 1
         assert len(second.result(PATIENCE_SECONDS)) == 800
-        assert len(third.result(PATIENCE_SECONDS)) == 200
+        assert len(third.result(PATIENCE_SECONDS)) == 800
         assert all(answer.HasField("enrolled") for answer in stream.result(PATIENCE_SECONDS))
         assert client.get_gallery("g").subject_count == 600
 
 
 def test_a_stream_of_identifications_waits_for_the_index(models: tuple[Path, Path], tmp_path: Path) -> None:
     with (
-        server_thread(data_dir=tmp_path, models=models, search_queue=1024, max_search_batch=128) as server,
+        server_thread(data_dir=tmp_path, models=models, max_search_batch=128) as server,
         Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
     ):
         digest = client.create_gallery("g", encoder="pixels").encoder_digest

@@ -23,7 +23,7 @@ from tests.running import server_thread
 
 STATES: dict[str, tuple[GalleryError, str, str]] = {
     "store-busy": (StoreBusy(Path("store")), "UNAVAILABLE", "STORE_BUSY"),
-    "memory-full": (OutOfMemory("for this"), "RESOURCE_EXHAUSTED", "OUT_OF_MEMORY"),
+    "memory-full": (OutOfMemory("for this"), "RESOURCE_EXHAUSTED", "QUEUE_FULL"),
     "write-queue-full": (WriteQueueFull(1, 2), "RESOURCE_EXHAUSTED", "QUEUE_FULL"),
     "index-rebuilding": (IndexOutOfStep("g"), "UNAVAILABLE", "INDEX_REBUILDING"),
 }

@@ -14,6 +14,7 @@
     +-- InternalError               everything else: a bug, or a broken connection
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from oneglance.v1.error_pb2 import Error
 from oneglance.v1.face_pb2 import Photo
 
 DETAIL_KEY = "oneglance-error-bin"
+RETRY_AFTER = "retry_after_ms"
 
 
 class OneglanceError(Exception):
@@ -115,11 +117,29 @@ def from_error(error: Error) -> OneglanceError:
     )
 
 
+def retry_after(error: grpc.RpcError, attempt: int) -> float | None:
+    """Seconds after which a refused call may be sent again, the ``attempt``-th time, from 0; None: it was not refused
+    for a full queue. They grow, and differ by chance, so that those who were refused together don't come together."""
+    detail = _detail(error)
+    hint = detail.metadata.get(RETRY_AFTER) if detail else None
+    if hint is None or not hint.isdecimal():
+        return None
+    return int(hint) / 1000 * 2.0 ** min(attempt, 5) * random.uniform(0.5, 1.5)
+
+
 def raise_from(error: grpc.RpcError) -> NoReturn:
     """Raise ``error`` as OneglanceError, with ``error`` as its cause."""
     call: Any = error
-    for key, value in call.trailing_metadata() or ():
-        if key == DETAIL_KEY:
-            raise from_error(Error.FromString(value)) from error
+    detail = _detail(error)
+    if detail is not None:
+        raise from_error(detail) from error
     code = call.code()
     raise _BY_CODE.get(code, InternalError)(call.details() or code.name, code=code) from error
+
+
+def _detail(error: grpc.RpcError) -> Error | None:
+    call: Any = error
+    for key, value in call.trailing_metadata() or ():
+        if key == DETAIL_KEY:
+            return Error.FromString(value)
+    return None

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 import grpc
 
-from oneglance.client.errors import UnavailableError, raise_from
+from oneglance.client.errors import UnavailableError, raise_from, retry_after
 from oneglance.client.requests import (
     SMALL_FACES,
     ExampleLike,
@@ -94,6 +94,8 @@ class Client:
     Args:
         target: ``host:port``.
         timeout_seconds: deadline of each unary call; streams and ``calibrate`` have none.
+        retry: send a unary call again when the server refused it for a full queue, as soon as the server says, as long
+            as the deadline allows. Nothing was done for a call that was refused.
         credentials: for TLS; None: the connection is not encrypted.
 
     Every method raises :class:`oneglance.client.errors.OneglanceError`. Distances are squared L2.
@@ -104,6 +106,7 @@ class Client:
         target: str = SERVER_ADDRESS,
         *,
         timeout_seconds: float = 30.0,
+        retry: bool = True,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         options: list[tuple[str, int]] = [
@@ -117,6 +120,7 @@ class Client:
             options.append(("grpc.enable_http_proxy", 0))  # else gRPC sends even loopback through $http_proxy
         self.target = target
         self._timeout = timeout_seconds
+        self._retry = retry
         self._channel: grpc.Channel = (
             grpc.insecure_channel(target, options=options)
             if credentials is None
@@ -449,10 +453,17 @@ class Client:
         return self._call(self._models.DescribeModel, request)
 
     def _call(self, method: grpc.UnaryUnaryMultiCallable[Req, Res], request: Req) -> Res:
-        try:
-            return method(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise_from(error)
+        until = time.monotonic() + self._timeout
+        attempt = 0
+        while True:
+            try:
+                return method(request, timeout=until - time.monotonic())
+            except grpc.RpcError as error:
+                wait = retry_after(error, attempt) if self._retry else None
+                if wait is None or time.monotonic() + wait >= until:
+                    raise_from(error)
+            time.sleep(wait)
+            attempt += 1
 
     def _stream(
         self, method: grpc.StreamStreamMultiCallable[Req, Res], requests: Iterable[Req]

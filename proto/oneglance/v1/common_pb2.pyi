@@ -299,7 +299,9 @@ class Provenance(google.protobuf.message.Message):
     exact: builtins.bool
     """True: every enrolled encoding was compared."""
     gallery_revision: builtins.int
-    """The gallery's revision that the answer reflects. It grows by one with every change."""
+    """The gallery's revision that the answer reflects. It grows by one with every change. Many probes are compared in
+    several scans: each reflects this revision or a later one.
+    """
     gallery_size: builtins.int
     """Subjects in the gallery at that revision."""
     def __init__(

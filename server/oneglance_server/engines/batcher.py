@@ -13,9 +13,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, Protocol, TypeVar
 
-from oneglance_server.admission import FairQueue, Ticket
+from oneglance_server.admission import FairQueue, Limiter, Ticket
 from oneglance_server.calls import Call
-from oneglance_server.errors import NotServing
+from oneglance_server.errors import NotServing, Overloaded
+
+_STEP_SECONDS = 0.3
+_FIRST_STEP = 64  # cost
+_LEAST_STEP = 32  # less isn't worth a batch
+_NEWS = 0.2  # the weight of the newest batch in an average
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,8 +41,13 @@ class Batcher(Generic[Item, Result]):
             fails that item alone. Raising fails the whole batch.
         executor: where ``run`` goes.
         workers: how many batches may run at once.
-        max_batch_rows: a batch takes whole items until this many rows; one larger item runs alone.
-        max_queue_rows: waiting rows of impatient calls beyond which they are refused. See admission.FairQueue.
+        max_cost: a batch takes whole items up to this cost; one larger item runs alone.
+        max_wait: see admission.FairQueue.
+        slots: lets batches through, of this batcher and of others that compute with the same thing.
+
+    A batch is a step: between two of them others have their turn. Items of a cost above 1 are parts of large calls, or
+    large themselves; ``step`` says how much of them a batch should take from one caller, so that it takes about
+    _STEP_SECONDS. It is learned from the batches that ran.
 
     Belongs to one event loop.
     """
@@ -49,53 +59,71 @@ class Batcher(Generic[Item, Result]):
         executor: Executor,
         *,
         workers: int,
-        max_batch_rows: int,
-        max_queue_rows: int,
+        max_cost: int,
+        max_wait: float,
         observer: BatchObserver,
+        slots: Limiter | None = None,
     ) -> None:
         self._run = run
         self._executor = executor
-        self._idle = workers
-        self._max_batch_rows = max_batch_rows
+        self._workers = self._idle = workers
+        self._max_cost = max_cost
+        self._slots = slots
         self._observer = observer
-        self._queue = FairQueue[Item, Result](name, max_queue_rows, unit="rows", on_change=observer.queue)
+        self._queue = FairQueue[Item, Result](name, workers * max_cost, max_wait=max_wait, on_change=observer.queue)
         self._woken = False
+        self._asking = False  # for a slot
+        self._seconds: float | None = None  # of a batch and
+        self._cost = 0.0  # its cost, on average
+        self.step = min(_FIRST_STEP, max_cost)
         self._loop = asyncio.get_running_loop()
 
     @property
     def waiting(self) -> int:
         """Rows in the queue."""
-        return self._queue.cost
+        return self._queue.rows
 
-    async def submit(self, item: Item, call: Call, *, rows: int = 1) -> Result:
+    async def submit(self, item: Item, call: Call, *, rows: int = 1, cost: int | None = None) -> Result:
         """The result for ``item``.
 
         An item that hasn't started is dropped when the call's deadline passes (DeadlinePassed) or the caller is
-        cancelled. Raises Overloaded at once when the queue is full and the call impatient, NotServing when the
-        executor was shut down.
+        cancelled. ``cost``: in the unit that all items of this batcher use; its rows, unless given. Raises Overloaded
+        at once when the item would have to wait too long, NotServing when the executor was shut down.
         """
-        (outcome,) = await self.submit_settled([item], call, rows=rows)
+        (outcome,) = await self.submit_settled([item], call, rows=[rows], costs=[rows if cost is None else cost])
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    async def submit_all(self, items: Sequence[Item], call: Call, *, rows: int = 1) -> list[Result]:
-        """Results for several items of ``rows`` rows each, admitted all together or not at all.
+    async def submit_all(
+        self,
+        items: Sequence[Item],
+        call: Call,
+        *,
+        rows: Sequence[int] | None = None,
+        costs: Sequence[int] | None = None,
+    ) -> list[Result]:
+        """Results for several items, admitted all together or not at all. ``rows`` and ``costs`` of each, as in submit.
 
         Raises the first failed item's exception.
         """
         results: list[Result] = []
-        for outcome in await self.submit_settled(items, call, rows=rows):
+        for outcome in await self.submit_settled(items, call, rows=rows, costs=costs):
             if isinstance(outcome, BaseException):
                 raise outcome
             results.append(outcome)
         return results
 
     async def submit_settled(
-        self, items: Sequence[Item], call: Call, *, rows: int = 1
+        self,
+        items: Sequence[Item],
+        call: Call,
+        *,
+        rows: Sequence[int] | None = None,
+        costs: Sequence[int] | None = None,
     ) -> Sequence[Result | BaseException]:
         """As submit_all, with a failed item's exception in place of its result."""
-        tickets = self._queue.put(items, rows, call)
+        tickets = self._queue.put(items, call, rows=rows, costs=costs, busy=self._asking or not self._idle)
         self._wake()
         return await self._queue.settled(tickets)
 
@@ -107,21 +135,56 @@ class Batcher(Generic[Item, Result]):
 
     def _start_batches(self) -> None:
         self._woken = False
-        while self._idle and (batch := self._queue.take(self._max_batch_rows, alone=True)):
-            self._idle -= 1
-            self._observer.batch(sum(ticket.cost for ticket in batch))
-            try:
-                running = self._loop.run_in_executor(self._executor, self._run, [ticket.item for ticket in batch])
-            except RuntimeError:  # it was shut down
-                running = self._loop.create_future()
-                running.cancel()
-            running.add_done_callback(functools.partial(self._finish, batch))
+        while self._idle and not self._asking and (call := self._queue.first()):
+            if self._slots is not None:
+                try:
+                    self._slots.take()
+                except Overloaded:
+                    self._asking = True
+                    self._loop.create_task(self._ask(self._slots, call)).add_done_callback(self._asked)
+                    return
+            self._start_batch()
+
+    async def _ask(self, slots: Limiter, call: Call) -> None:
+        """Wait for a slot, in the name of the caller whose turn it is here."""
+        await slots.acquire(Call(call.caller, admitted=True))
+
+    def _asked(self, task: "asyncio.Task[None]") -> None:
+        self._asking = False
+        if task.cancelled() or task.exception() is not None:
+            return
+        self._start_batch()
+        self._start_batches()
+
+    def _start_batch(self) -> None:
+        """Take what fits into a batch; if there is anything, run it. A slot was taken for it."""
+        batch = self._queue.take(self._max_cost, alone=True, share=self.step)
+        if not batch:
+            if self._slots is not None:
+                self._slots.give()
+            return
+        self._idle -= 1
+        self._observer.batch(sum(ticket.rows for ticket in batch))
+        started = self._loop.time()
+        try:
+            running = self._loop.run_in_executor(self._executor, self._run, [ticket.item for ticket in batch])
+        except RuntimeError:  # it was shut down
+            running = self._loop.create_future()
+            running.cancel()
+        running.add_done_callback(functools.partial(self._finish, batch, started))
 
     def _finish(
-        self, batch: "Sequence[Ticket[Item, Result]]", done: "asyncio.Future[Sequence[Result | Exception]]"
+        self,
+        batch: "Sequence[Ticket[Item, Result]]",
+        started: float,
+        done: "asyncio.Future[Sequence[Result | Exception]]",
     ) -> None:
         self._idle += 1
+        if self._slots is not None:
+            self._slots.give()
         error = NotServing("the server is draining") if done.cancelled() else done.exception()
+        if error is None:
+            self._learn(batch, self._loop.time() - started)
         outcomes = itertools.repeat(error, len(batch)) if error is not None else done.result()
         for ticket, outcome in zip(batch, outcomes, strict=True):
             if ticket.future.done():
@@ -132,3 +195,16 @@ class Batcher(Generic[Item, Result]):
                 ticket.future.set_result(outcome)
         if self._queue:
             self._wake()
+
+    def _learn(self, batch: "Sequence[Ticket[Item, Result]]", seconds: float) -> None:
+        """How fast it goes, and how large steps may be."""
+        cost = sum(ticket.cost for ticket in batch)
+        weight = 1.0 if self._seconds is None else _NEWS
+        self._seconds = weight * seconds + (1 - weight) * (self._seconds or 0.0)
+        self._cost = weight * cost + (1 - weight) * self._cost
+        # A full batch is taken to last as long as those that ran: rather too short. So what is estimated to come too
+        # late surely would.
+        self._queue.pace = self._seconds / (self._workers * max(self._cost, self._max_cost))
+        if cost >= self.step or seconds > _STEP_SECONDS:
+            wanted = self.step * min(2.0, max(0.5, _STEP_SECONDS / max(seconds, 1e-9)))
+            self.step = min(self._max_cost, max(_LEAST_STEP, round(wanted)))

@@ -26,6 +26,7 @@ from oneglance_server.service.galleries import GalleryService, GalleryState
 from oneglance_server.service.identification import IdentificationService
 
 MAX_CALIBRATION_PROBES = 1_000_000
+_FIT_COST = 1000  # short reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class CalibrationRun:
         if not (self._non_mated or self._mated or skipped):
             raise InvalidRequest.field("probe", "at least one is required", reason="EMPTY")
         try:
-            calibration = await self._reads.run(self._fit)
+            calibration = await self._reads.run_long(self._call, _FIT_COST, self._fit)
         except TooFewStrangers as error:
             text = str(error)
             if skipped:
@@ -169,7 +170,7 @@ class CalibrationRun:
     async def _check_enrolled(self, subject_id: str) -> None:
         if subject_id not in self._enrolled:
             check_id("probe.subject", subject_id)
-            await self._reads.run(self._store.get_subject, self._gallery.id, subject_id)
+            await self._reads.run(self._call, self._store.get_subject, self._gallery.id, subject_id)
             self._enrolled.add(subject_id)
 
 

@@ -3,9 +3,9 @@
 The pass: photos -> faces -> their chips -> with all else that must be encoded, the encoder's batches -> encodings.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +14,13 @@ import numpy.typing as npt
 from oneglance_core.distance import usable_encodings
 from oneglance_core.faces.crops import CropRequest, FaceCrops, FaceError
 from oneglance_core.faces.finder import Face, Photo
-from oneglance_core.pictures import PictureError, PictureLimits, encoder_input
+from oneglance_core.pictures import PictureError, PictureLimits, encoder_input, read_header
 from oneglance_server.calls import Call
-from oneglance_server.engines.batcher import Batcher, BatchObserver
+from oneglance_server.engines.batcher import BatchObserver
 from oneglance_server.engines.encoder import Encoder
+from oneglance_server.engines.lanes import PictureLanes
 from oneglance_server.errors import DetectorNotLoaded, InvalidRequest, Overloaded
-from oneglance_server.offload import off_loop
+from oneglance_server.offload import Threads, off_loop
 from oneglance_server.service.content import MAX_FACES, ClientEncoding, Content, Picture, Tensor
 from oneglance_server.service.plan import Space, Vectors, example_of, make_plan
 
@@ -27,9 +28,11 @@ CLIENT = "client"
 _PHOTOS_AT_ONCE = 16  # of one call, before its faces are counted
 _PLANNED_ON_THE_LOOP = 64  # contents: each takes some 10 us to check,
 _CHECKED_ON_THE_LOOP = 4 << 20  # and so many bytes of tensors about 1 ms
+_PIXELS_PER_ENCODING = 16_384  # take about as long to decode as a small picture to encode
+_HEADER_BYTES = 1 << 16  # of a picture; to look through them for its header takes about as long as a short read
 _NO_ENCODING = "the encoder gives it no usable encoding"
 
-CropBatcher = Batcher[CropRequest, FaceCrops]
+CropLanes = PictureLanes[CropRequest, FaceCrops]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +63,42 @@ class Encoded:
 
 
 class Encoding:
-    """Encodes contents: every encoder behind its own coalescing batcher, the face finder behind one for all.
+    """Encodes contents: every encoder behind coalescing batchers of its own, the face finder behind those for all.
 
-    ``crops``: None when no face finder is loaded. Belongs to one event loop.
+    ``crops``: None when no face finder is loaded. ``headers``: where the headers of pictures are read.
+    ``max_pixels``: of all pictures of one call. ``executor``: has twice as many threads as ``workers``. Belongs to one
+    event loop.
     """
 
     def __init__(
         self,
         encoders: Sequence[Encoder],
-        crops: CropBatcher | None,
+        crops: CropLanes | None,
+        headers: Threads,
         limits: PictureLimits,
+        max_pixels: int,
         executor: Executor,
         *,
         workers: int,
         max_batch: int,
-        max_queue: int,
+        max_wait: float,
         observer: BatchObserver,
     ) -> None:
         self._crops = crops
+        self._headers = headers
+        self._limits = limits
+        self._max_pixels = max_pixels
         self._encoders = {
             encoder.digest: (
                 encoder,
-                Batcher[_Input, Vectors](
+                PictureLanes[_Input, Vectors](
                     "encode",
                     _runner(encoder, limits),
                     executor,
                     workers=workers,
-                    max_batch_rows=max_batch,
-                    max_queue_rows=max_queue,
+                    max_batch=max_batch,
+                    unit=_PIXELS_PER_ENCODING,
+                    max_wait=max_wait,
                     observer=observer,
                 ),
             )
@@ -102,15 +113,17 @@ class Encoding:
         Raises InvalidRequest for the first bad content, ForeignEncoding, EncoderNotLoaded, DetectorNotLoaded,
         Overloaded, DeadlinePassed.
         """
-        encoder, batcher = self._encoders.get(space.digest, (None, None))
+        encoder, lanes = self._encoders.get(space.digest, (None, None))
         given, photos = await off_loop(lambda: make_plan(contents, space, encoder, faces), when=_is_heavy(contents))
         if len(given) == len(contents):
             return Encoded(given, CLIENT, range(len(contents)), (None,) * len(contents), {})
-        crops = await self._crop_all(call, contents, photos) if photos else {}
+        pixels = await self._pixels(call, contents)
+        crops = await self._crop_all(call, contents, photos, pixels) if photos else {}
         if crops:
-            call = replace(call, patient=True)  # what was done already shall not be thrown away for a full queue
+            call = call.let_in
         owners, found, inputs = _inputs(contents, crops)
-        encoded = iter(await batcher.submit_all(inputs, call) if batcher and inputs else ())
+        counts = [0 if isinstance(one, _Chip) else pixels.get(one.path, 0) for one in inputs]
+        encoded = iter(_all(await lanes.submit_settled(inputs, counts, call)) if lanes and inputs else ())
         rest = iter(given)
         vectors = np.empty((len(owners), space.dimension), dtype=np.float32)
         for row, owner in enumerate(owners):
@@ -118,25 +131,30 @@ class Encoding:
         provider = encoder.execution_provider if encoder and inputs else ""
         return Encoded(vectors, provider, owners, found, {i: one.photo for i, one in crops.items()})
 
-    async def crop(self, call: Call, requests: Sequence[CropRequest], paths: Sequence[str]) -> list[FaceCrops]:
-        """The faces of each photo. ``paths`` name them in errors.
+    async def crop(
+        self, call: Call, requests: Sequence[CropRequest], paths: Sequence[str], pixels: Sequence[int] | None = None
+    ) -> list[FaceCrops]:
+        """The faces of each photo. ``paths`` name them in errors; ``pixels`` of each, where they are known.
 
         Raises InvalidRequest for the first that can't be used, DetectorNotLoaded, Overloaded, DeadlinePassed.
         """
         if self._crops is None:
             raise detector_missing()
-        outcomes = await self._crops.submit_settled(requests, call)
+        if pixels is None:
+            pixels = await self._count_pixels(call, [request.data for request in requests], paths)
+        outcomes = await self._crops.submit_settled(requests, pixels, call)
         return [_usable(outcome, path) for outcome, path in zip(outcomes, paths, strict=True)]
 
     async def _crop_all(
-        self, call: Call, contents: Sequence[Content], photos: Mapping[int, CropRequest]
+        self, call: Call, contents: Sequence[Content], photos: Mapping[int, CropRequest], pixels: Mapping[str, int]
     ) -> dict[int, FaceCrops]:
         crops: dict[int, FaceCrops] = {}
         positions = list(photos)
         for start in range(0, len(positions), _PHOTOS_AT_ONCE):
             some = positions[start : start + _PHOTOS_AT_ONCE]
             paths = [contents[i].path for i in some]
-            crops |= zip(some, await self.crop(call, [photos[i] for i in some], paths), strict=True)
+            counts = [pixels[path] for path in paths]
+            crops |= zip(some, await self.crop(call, [photos[i] for i in some], paths, counts), strict=True)
             faces = sum(len(one.chips) for one in crops.values())
             if faces > MAX_FACES:
                 raise InvalidRequest.field(
@@ -145,8 +163,34 @@ class Encoding:
                     reason="TOO_MANY",
                     limit=MAX_FACES,
                 )
-            call = replace(call, patient=True)
+            call = call.let_in
         return crops
+
+    async def _pixels(self, call: Call, contents: Sequence[Content]) -> dict[str, int]:
+        """Of each picture, by its path. Raises InvalidRequest for too many in all."""
+        pictures = [content for content in contents if isinstance(content, Picture)]
+        if not pictures:
+            return {}
+        paths = [picture.path for picture in pictures]
+        counts = await self._count_pixels(call, [picture.data for picture in pictures], paths)
+        return dict(zip(paths, counts, strict=True))
+
+    async def _count_pixels(self, call: Call, pictures: Sequence[bytes], paths: Sequence[str]) -> list[int]:
+        def count() -> list[int]:
+            return [_pixels_of(picture, self._limits) for picture in pictures]
+
+        counts = await self._headers.run_long(call, sum(map(len, pictures)) // _HEADER_BYTES + len(pictures), count)
+        total = 0
+        for path, pixels in zip(paths, counts, strict=True):
+            total += pixels
+            if total > self._max_pixels:
+                raise InvalidRequest.field(
+                    path,
+                    f"{total} pixels up to this picture, at most {self._max_pixels} in one call",
+                    reason="TOO_MANY",
+                    limit=self._max_pixels,
+                )
+        return counts
 
 
 def _is_heavy(contents: Sequence[Content]) -> bool:
@@ -179,6 +223,23 @@ def _inputs(
             if not isinstance(content, ClientEncoding):
                 inputs.append(content)
     return owners, faces, inputs
+
+
+def _pixels_of(picture: bytes, limits: PictureLimits) -> int:
+    """What its header says; 0 for what can't be used, which is told when its turn comes."""
+    try:
+        header = read_header(picture, limits)
+    except (PictureError, MemoryError):
+        return 0
+    return header.width * header.height
+
+
+def _all(outcomes: Sequence[Vectors | BaseException]) -> Iterator[Vectors]:
+    """Raises the first that is an exception."""
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        yield outcome
 
 
 def _usable(outcome: FaceCrops | BaseException, path: str) -> FaceCrops:

@@ -53,7 +53,7 @@ class EnrollmentService:
         if request.request_id:
             check_id("request_id", request.request_id)
             earlier = await self._reads.run(
-                self._store.replay, request.gallery_id, request.request_id, request.request_digest
+                call, self._store.replay, request.gallery_id, request.request_id, request.request_digest
             )
             if earlier is not None:
                 return earlier, Provenance(active.encoder_digest, "", gallery_revision=earlier.revision), ()
@@ -80,11 +80,11 @@ class EnrollmentService:
     async def get(self, call: Call, gallery_id: str, subject_id: str) -> Subject:
         check_id("gallery_id", gallery_id)
         check_id("subject_id", subject_id)
-        return await self._reads.run(self._store.get_subject, gallery_id, subject_id)
+        return await self._reads.run(call, self._store.get_subject, gallery_id, subject_id)
 
     async def page(self, call: Call, gallery_id: str, size: int, after: str | None) -> SubjectPage:
         check_id("gallery_id", gallery_id)
-        return await self._reads.run(self._store.list_subjects, gallery_id, page_size=size, after=after)
+        return await self._reads.run(call, self._store.list_subjects, gallery_id, page_size=size, after=after)
 
     async def delete_encoding(self, call: Call, gallery_id: str, subject_id: str, encoding_id: str) -> Deleted:
         check_id("gallery_id", gallery_id)

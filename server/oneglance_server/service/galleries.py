@@ -52,7 +52,7 @@ class GalleryService:
 
     async def get(self, call: Call, gallery_id: str) -> GalleryState:
         """As it is now, sizes and revision included."""
-        return self._state(await self._get(gallery_id))
+        return self._state(await self._get(call, gallery_id))
 
     async def page(self, call: Call, size: int, after: str | None) -> tuple[Sequence[GalleryState], str | None]:
         """Up to ``size`` galleries, and the id to continue after."""
@@ -61,7 +61,7 @@ class GalleryService:
             page = self._store.list_galleries(page_size=size, after=after)
             return [self._state(gallery) for gallery in page.galleries], page.next_after
 
-        return await self._reads.run(read)
+        return await self._reads.run(call, read)
 
     async def delete(self, call: Call, gallery_id: str) -> Gallery:
         """The gallery as it was."""
@@ -72,7 +72,7 @@ class GalleryService:
 
     async def threshold(self, call: Call, gallery_id: str) -> tuple[Tau, Calibration | None]:
         """The tau in force, and what it was fitted on. Raises ThresholdMissing."""
-        gallery = await self._get(gallery_id)
+        gallery = await self._get(call, gallery_id)
         tau = self._thresholds.of_gallery(gallery, gallery.subjects)
         return tau, self._thresholds.evidence(gallery, tau)
 
@@ -90,17 +90,17 @@ class GalleryService:
         self, call: Call, gallery_id: str, size: int, after: int | None
     ) -> tuple[Sequence[Version], int | None]:
         """Up to ``size`` taus the gallery has had, the newest first, and the version to continue after."""
-        gallery = await self._get(gallery_id)
+        gallery = await self._get(call, gallery_id)
 
         def read() -> tuple[Sequence[Version], int | None]:
             page = self._store.list_thresholds(gallery_id, page_size=size, after=after)
             return [(one, *self._thresholds.of_version(gallery, one)) for one in page.versions], page.next_after
 
-        return await self._reads.run(read)
+        return await self._reads.run(call, read)
 
-    async def _get(self, gallery_id: str) -> Gallery:
+    async def _get(self, call: Call, gallery_id: str) -> Gallery:
         check_id("gallery_id", gallery_id)
-        return await self._reads.run(self._store.get_gallery, gallery_id)
+        return await self._reads.run(call, self._store.get_gallery, gallery_id)
 
     def _state(self, gallery: Gallery) -> GalleryState:
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None

@@ -2,6 +2,7 @@
 with the encodings."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import squared_l2
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_index import Candidate, Found, Gallery, GalleryStore, Search
+from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
@@ -28,9 +30,11 @@ from oneglance_server.service.content import (
     check_size,
 )
 from oneglance_server.service.encoders import Encoders
-from oneglance_server.service.encoding import Encoded, Encoding
+from oneglance_server.service.encoding import CLIENT, Encoded, Encoding
 from oneglance_server.service.plan import Space
 from oneglance_server.service.thresholds import Thresholds
+
+_CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ class Identified:
 
 
 class IdentificationService:
-    """Compares probes with galleries. Concurrent requests to one gallery share a scan.
+    """Compares probes with galleries. Concurrent requests to one gallery share a scan, and a request of many probes is
+    answered in steps; ``scans`` lets scans of all galleries through, in turns by caller.
 
     ``on_decision(gallery_id, decision)`` hears every decision: "identified", "unknown", "same", "different".
     """
@@ -68,9 +73,9 @@ class IdentificationService:
         thresholds: Thresholds,
         executor: Executor,
         *,
-        workers: int,
+        scans: Limiter,
         max_batch: int,
-        max_queue: int,
+        max_wait: float,
         observer: BatchObserver,
         on_decision: Callable[[str, str, int], None],
     ) -> None:
@@ -85,10 +90,11 @@ class IdentificationService:
             Batcher[Search, Found],
             "search",
             executor=executor,
-            workers=workers,
-            max_batch_rows=max_batch,
-            max_queue_rows=max_queue,
+            workers=1,
+            max_cost=max_batch,
+            max_wait=max_wait,
             observer=observer,
+            slots=scans,
         )
 
     def forget(self, gallery_id: str) -> None:
@@ -113,7 +119,7 @@ class IdentificationService:
         threshold = self._thresholds.of_gallery(gallery, 0, tau)  # its size is known only after the search
         encoded = await self._encoding.encode(call, probes, _space(gallery), faces="all")
         if not encoded.owners:
-            gallery = await self._reads.run(self._store.get_gallery, gallery_id)
+            gallery = await self._reads.run(call, self._store.get_gallery, gallery_id)
             nothing = Provenance(
                 gallery.active.encoder_digest,
                 encoded.provider,
@@ -148,7 +154,12 @@ class IdentificationService:
         threshold = self._thresholds.of_gallery(gallery, 1, tau)  # one claimed identity: K = 1
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
         found = await self._reads.run(
-            self._store.verify, gallery_id, subject_id, encoded.vectors, encoder_digest=gallery.active.encoder_digest
+            _afterwards(call, encoded),
+            self._store.verify,
+            gallery_id,
+            subject_id,
+            encoded.vectors,
+            encoder_digest=gallery.active.encoder_digest,
         )
         nearest = found.candidates[0][0]
         return self._verified(
@@ -198,9 +209,14 @@ class IdentificationService:
             batcher = self._batchers[gallery_id] = self._new_batcher(
                 functools.partial(self._store.search_many, gallery_id)
             )
-        if encoded.photos:
-            call = replace(call, patient=True)  # what was done already shall not be thrown away for a full queue
-        return await batcher.submit(search, call, rows=len(search.probes))
+        call = _afterwards(call, encoded)
+        each = 1 + search.candidates // _CANDIDATES_PER_PROBE
+        size = max(1, batcher.step // each)
+        steps = [
+            replace(search, probes=search.probes[start : start + size]) for start in range(0, len(search.probes), size)
+        ]
+        rows = [len(step.probes) for step in steps]
+        return _together(await batcher.submit_all(steps, call, rows=rows, costs=[count * each for count in rows]))
 
     def _verified(
         self, gallery_id: str, distance: float, encoding_id: str, tau: Tau, provenance: Provenance, encoded: Encoded
@@ -208,6 +224,23 @@ class IdentificationService:
         same = distance <= tau.value
         self._on_decision(gallery_id, "same" if same else "different", 1)
         return Verification(same, distance, encoding_id, tau, provenance, encoded.faces)
+
+
+def _afterwards(call: Call, encoded: Encoded) -> Call:
+    """The call, once its probes are encoded: what was done for it isn't thrown away."""
+    return call if encoded.provider == CLIENT else call.let_in
+
+
+def _together(steps: Sequence[Found]) -> Found:
+    """One answer from those of several steps; the revision is the oldest of them."""
+    if len(steps) == 1:
+        return steps[0]
+    return replace(
+        min(steps, key=lambda found: found.revision),
+        candidates=tuple(itertools.chain.from_iterable(found.candidates for found in steps)),
+        matches=tuple(itertools.chain.from_iterable(found.matches for found in steps)),
+        truncated=tuple(itertools.chain.from_iterable(found.truncated for found in steps)),
+    )
 
 
 def _space(gallery: Gallery) -> Space:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from oneglance_core.pictures import PictureError, PictureLimits, read_header, shrunk
 from oneglance_server.admission import Limiter
@@ -86,14 +86,14 @@ class StylizationService:
         self.pixels = Limiter(_QUEUE, limits.inflight_pixels, unit="pixels")
         self._pictures = _PicturePass(
             limits,
-            # Calls and streams are admitted by the limiters; each has one step in the batcher at most.
+            # Calls and streams were let in by the limiters; each has one step in the batcher at most.
             Batcher[Steps, Painted | None](
                 _QUEUE,
                 _Step(on_stage),
                 executor,
                 workers=workers,
-                max_batch_rows=1,
-                max_queue_rows=limits.max_calls + limits.max_streams,
+                max_cost=1,
+                max_wait=1.0,
                 observer=observer,
             ),
         )
@@ -186,7 +186,8 @@ class _PicturePass:
                 )
             check_sides(width, height, format)
             steps = order.painter.paint(image, order.options, format, memory, steadiness)
-            async with nullcontext() if pixels is None else pixels.hold(replace(call, patient=True), width * height):
+            call = call.let_in
+            async with nullcontext() if pixels is None else pixels.hold(call, width * height):
                 painted = None
                 while painted is None:
                     painted = await self.batcher.submit(steps, call)

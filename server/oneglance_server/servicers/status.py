@@ -2,7 +2,7 @@
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from oneglance.v1.error_pb2 import Error, FieldViolation
@@ -28,6 +28,7 @@ from oneglance_index import (
     WriteQueueFull,
 )
 from oneglance_server.errors import (
+    RETRY_AFTER,
     CannotCalibrate,
     DeadlinePassed,
     DetectorNotLoaded,
@@ -75,7 +76,7 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     DimensionMismatch: (Code.INVALID_ARGUMENT, "ENCODING_INVALID"),
     EncodingInvalid: (Code.INVALID_ARGUMENT, "ENCODING_INVALID"),
     LimitExceeded: (Code.FAILED_PRECONDITION, "LIMIT_EXCEEDED"),
-    OutOfMemory: (Code.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY"),
+    OutOfMemory: (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
     WriteQueueFull: (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
     IndexOutOfStep: (Code.UNAVAILABLE, "INDEX_REBUILDING"),
     StoreBusy: (Code.UNAVAILABLE, "STORE_BUSY"),
@@ -118,7 +119,7 @@ def to_error(error: BaseException) -> Error:
 
 def trailers(error: Error) -> tuple[tuple[str, bytes], ...]:
     """The trailing metadata that carries ``error``: ours, and google.rpc.Status for generic clients."""
-    details: list[BadRequest | ErrorInfo] = [
+    details: list[BadRequest | ErrorInfo | RetryInfo] = [
         ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.metadata))
     ]
     if error.field_violations:
@@ -126,6 +127,10 @@ def trailers(error: Error) -> tuple[tuple[str, bytes], ...]:
             BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.field_violations
         ]
         details.append(BadRequest(field_violations=violations))
+    if RETRY_AFTER in error.metadata:
+        wait = RetryInfo()
+        wait.retry_delay.FromMilliseconds(int(error.metadata[RETRY_AFTER]))
+        details.append(wait)
     status = Status(code=error.code, message=error.message)
     for detail in details:
         packed = AnyMessage()

@@ -1,0 +1,222 @@
+"""Good messages for every RPC, of which hostile ones are made, and the small world they speak of."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from PIL import Image
+
+from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request, photo
+from oneglance.client.requests import example, mate, stranger, stream_settings, stylize_settings
+from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2
+from tests import face_models
+from tests.fuzz.values import World
+from tests.models import pixels_model, signal_model
+from tests.pictures import picture, png
+from tests.style_models import STYLES, style_model
+
+FILES = (
+    *(detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2),
+    *(health_pb2, reflection_pb2),
+)
+GALLERIES = {"g": "pixels", "photos": "tiny-faces", "signals": "signal"}
+SUBJECTS = tuple(f"s{i}" for i in range(8))
+SPARE = tuple(f"t{i}" for i in range(12))  # galleries that come and go
+DIMENSION = 64
+_EMPTY = model_pb2.ListModelsRequest()  # on the wire, every empty message
+
+
+def methods() -> dict[str, MethodDescriptor]:
+    """Every RPC of the server by its path."""
+    return {
+        f"/{service.full_name}/{method.name}": method
+        for file in FILES
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+
+
+def write_models(folder: Path) -> str:
+    """All kinds of models, as ``--models``."""
+    made = (
+        pixels_model(folder / "pixels"),
+        signal_model(folder / "signal"),
+        face_models.face_models(folder / "faces"),
+        style_model(folder / "tints"),
+    )
+    return ":".join(map(str, made))
+
+
+def _encoded(format: str, *, side: int = 32, mode: str = "RGB") -> bytes:
+    pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, format)
+    return buffer.getvalue()
+
+
+PICTURES = (
+    png(picture(1)),
+    png(picture(2)),
+    face_models.encoded(face_models.photo({(8, 8): 1})),
+    face_models.encoded(face_models.photo({(8, 8): 1, (64, 32): 2})),
+    *(_encoded(format) for format in ("JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")),
+    _encoded("JPEG", mode="CMYK"),
+    _encoded("PNG", mode="P"),
+    _encoded("PNG", mode="LA"),
+    _encoded("JPEG", side=257),
+)
+
+
+def restore(client: Client) -> dict[str, str]:
+    """Make the galleries and subjects that are gone; the galleries' encoder digests."""
+    digests = {}
+    for gallery, encoder in GALLERIES.items():
+        try:
+            digests[gallery] = client.get_gallery(gallery).encoder_digest
+        except OneglanceError:
+            digests[gallery] = client.create_gallery(gallery, encoder=encoder).encoder_digest
+    for i, subject in enumerate(SUBJECTS):
+        try:
+            if len(client.get_subject("g", subject).encodings) > 20:
+                client.delete_subject("g", subject)
+            else:
+                continue
+        except OneglanceError:
+            pass
+        client.enroll("g", subject, png(picture(i)))
+        client.enroll("photos", subject, face_models.encoded(face_models.photo({(8, 8): i})), on_existing="replace")
+    return digests
+
+
+def make_world(digests: dict[str, str]) -> World:
+    values = np.random.default_rng(5).standard_normal(DIMENSION).astype("<f4")
+    values /= np.linalg.norm(values)
+    return World(
+        texts={
+            "gallery_id": (*GALLERIES, *SPARE),
+            "subject_id": SUBJECTS,
+            "subject": SUBJECTS,
+            "encoder": (*GALLERIES.values(), *digests.values(), ""),
+            "encoder_digest": (digests["g"], digests["g"], *digests.values()),
+            "model": ("pixels", "tints", digests["g"]),
+            "stylizer": ("tints", ""),
+            "style": STYLES,
+            "request_id": ("r1", "r2", ""),
+            "service": ("", "oneglance.v1.SubjectService"),
+            "symbol": ("oneglance.v1.SubjectService", "oneglance.v1.Example"),
+            "file_by_filename": ("oneglance/v1/common.proto",),
+            "file_containing_symbol": ("oneglance.v1.Example.image",),
+            "all_extension_numbers_of_type": ("oneglance.v1.Example",),
+        },
+        pictures=PICTURES,
+        encoding_values=values.tobytes(),
+    )
+
+
+Conversation = list[bytes]
+"""The requests of one call; one for a unary call."""
+
+
+def make_seeds(digests: dict[str, str]) -> dict[str, list[Conversation]]:
+    """Good conversations by path."""
+    found: dict[str, list[Conversation]] = {path: [] for path in methods()}
+    for path, requests in _conversations(digests["g"]):
+        matching = [full for full in found if full.endswith(path)]
+        assert matching, path
+        for full in matching:
+            found[full].append([request.SerializeToString() for request in requests])
+    missing = [path for path, seeds in found.items() if not seeds]
+    assert not missing, f"no good messages for {missing}"
+    return found
+
+
+def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
+    subjects, galleries, identification = subject_pb2, gallery_pb2, identification_pb2
+    values = np.random.default_rng(1).standard_normal((4, DIMENSION)).astype(np.float32)
+    points = [encoding(row / np.linalg.norm(row), digest) for row in values]
+    small, face = png(picture(3)), photo(PICTURES[3], "largest")
+    enrolls = [
+        enroll_request("g", "s1", [small], labels={"a": "b", "c": ""}),
+        enroll_request("g", "s2", points[:2], on_existing="replace", request_id="r1"),
+        enroll_request("photos", "s3", [face], on_existing="replace"),
+        enroll_request("g", "s4", [picture(3)], on_existing="fail"),
+    ]
+    identifies = [
+        identify_request("g", [small], max_candidates=3, all_matches=True),
+        identify_request("g", points, tau=0.4),
+        identify_request("g", [small, picture(1), points[0]]),
+        identify_request("photos", [PICTURES[3], face, photo(PICTURES[2], (8, 8, 16, 16), "always")]),
+    ]
+    for enroll in enrolls:
+        yield "/Enroll", [enroll]
+    yield "/BulkEnroll", [*(subjects.BulkEnrollRequest(item=item) for item in enrolls)]
+    yield "/GetSubject", [subjects.GetSubjectRequest(gallery_id="g", subject_id="s1")]
+    yield "/ListSubjects", [subjects.ListSubjectsRequest(gallery_id="g", page_size=3, page_token="czE=")]
+    yield (
+        "/DeleteEncoding",
+        [
+            subjects.DeleteEncodingRequest(gallery_id="g", subject_id="s5", encoding_id="1"),
+        ],
+    )
+    yield "/DeleteSubject", [subjects.DeleteSubjectRequest(gallery_id="g", subject_id="s6")]
+    for identify in identifies:
+        yield "/Identify", [identify]
+    yield "/IdentifyStream", [*(identification.IdentifyStreamRequest(request=request) for request in identifies)]
+    probe = example(small)
+    yield "/Verify", [identification.VerifyRequest(gallery_id="g", probe=probe, subject_id="s1", tau=0.3)]
+    yield "/Verify", [identification.VerifyRequest(gallery_id="g", probe=probe, other=example(points[0]))]
+    yield "/Verify", [identification.VerifyRequest(encoder="tiny-faces", probe=face, other=face)]
+    yield "/Encode", [identification.EncodeRequest(encoder="pixels", examples=[probe, example(picture(4))])]
+    yield "/Encode", [identification.EncodeRequest(encoder="tiny-faces", examples=[face])]
+    signal = np.ones((6, 2), np.float32)
+    yield "/Encode", [identification.EncodeRequest(encoder="signal", examples=[example(signal)])]
+    yield "/DetectFaces", [detection_pb2.DetectFacesRequest(images=PICTURES[2:4])]
+    spare = SPARE[0]
+    yield "/CreateGallery", [galleries.CreateGalleryRequest(gallery_id=spare, encoder="pixels", description="a")]
+    yield "/GetGallery", [galleries.GetGalleryRequest(gallery_id="g")]
+    yield "/ListGalleries", [galleries.ListGalleriesRequest(page_size=2, page_token="Zw==")]
+    yield "/DeleteGallery", [galleries.DeleteGalleryRequest(gallery_id=spare)]
+    yield "/GetThreshold", [galleries.GetThresholdRequest(gallery_id="g")]
+    yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g", tau=0.4)]
+    yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g")]
+    yield "/ListThresholds", [galleries.ListThresholdsRequest(gallery_id="g")]
+    settings = galleries.CalibrationSettings(gallery_id="g", target_fpir=0.5, data="strangers")
+    probes = [stranger(small, "a"), stranger(points[0]), stranger(picture(5)), mate(png(picture(0)), "s0")]
+    yield (
+        "/Calibrate",
+        [
+            galleries.CalibrateRequest(settings=settings),
+            *(galleries.CalibrateRequest(probe=one) for one in probes),
+        ],
+    )
+    yield "/ListModels", [model_pb2.ListModelsRequest()]
+    yield "/DescribeModel", [model_pb2.DescribeModelRequest(model="pixels")]
+    style = stylize_settings({STYLES[0]: 0.5, STYLES[1]: 0.5}, strength=0.5, keep_colors=True, max_side=64)
+    yield "/ListStyles", [stylization_pb2.ListStylesRequest()]
+    yield "/Stylize", [stylization_pb2.StylizeRequest(image=PICTURES[4], settings=style)]
+    yield (
+        "/StylizeStream",
+        [
+            stylization_pb2.StylizeStreamRequest(settings=stream_settings(style, steadiness=0.5, every_frame=True)),
+            *(stylization_pb2.StylizeStreamRequest(frame=frame) for frame in PICTURES[4:7]),
+        ],
+    )
+    check = health_pb2.HealthCheckRequest(service="oneglance.v1.SubjectService")
+    yield "Health/Check", [check]
+    yield "Health/List", [_EMPTY]
+    yield "Health/Watch", [check]
+    reflect = reflection_pb2.ServerReflectionRequest
+    yield (
+        "/ServerReflectionInfo",
+        [
+            reflect(list_services=""),
+            reflect(file_by_filename="oneglance/v1/common.proto"),
+            reflect(file_containing_symbol="oneglance.v1.Example"),
+            reflect(all_extension_numbers_of_type="oneglance.v1.Example"),
+        ],
+    )

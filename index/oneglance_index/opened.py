@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
 from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
@@ -24,6 +26,9 @@ from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.store import queries
 from oneglance_index.store.database import Store
 from oneglance_index.store.mutations import Effect
+
+# What following a transaction takes besides its rows, about: prepare() sees that there is as much.
+_FOLLOWING_BYTES = 4 << 20
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +99,8 @@ class OpenedGalleries:
             if effect.created is not None:
                 self._made[effect.generation] = self._make_index(effect.created)
             elif effect.change is not None and len(effect.change.added):
+                if not self._added:
+                    np.empty(_FOLLOWING_BYTES, np.uint8)
                 added = self._added.get(effect.generation, 0) + len(effect.change.added)
                 index = self._made.get(effect.generation) or self._opened[effect.gallery_id].in_step()
                 index.reserve(added)

@@ -33,8 +33,6 @@ _PENDING_ROWS = 2048
 # Dead rows beyond this, or this share of the rows, are worth a compaction.
 _MIN_DEAD_ROWS = 64
 _DEAD_SHARE = 0.01
-# What following a change takes besides its rows, at most: reserve() sees that there is as much.
-_FOLLOWING_BYTES = 4 << 20
 
 
 class ExactIndex:
@@ -87,7 +85,6 @@ class ExactIndex:
             room = self._held.capacity if self._room is None else self._room.capacity
             if self._promised > room:
                 self._room = self._larger(self._promised)
-        np.empty(_FOLLOWING_BYTES, np.uint8)
 
     def _larger(self, rows: int) -> RowArrays:
         """Room for so many rows; where there is memory for it a quarter more, so that it isn't copied too often."""

@@ -54,13 +54,15 @@ class ServerProcess:
 
     log: the file its log goes to; None: a pipe, which ``terminate`` reads.
     checkout: the root of another checkout of this project whose server is run; None: this one's.
+    first: Python code that the process runs before anything else.
     """
 
     def __init__(
-        self, data_dir: Path, *, log: Path | None = None, checkout: Path | None = None, **settings: Any
+        self, data_dir: Path, *, log: Path | None = None, checkout: Path | None = None, first: str = "", **settings: Any
     ) -> None:
         flags = {"listen": "127.0.0.1:0", "data-dir": data_dir, **settings}
-        command = [sys.executable, "-m", "oneglance_apps.cli", "serve"]
+        code = f"{first}\nimport sys\nfrom oneglance_apps.cli.main import main\nsys.exit(main())"
+        command = [sys.executable, "-c", code, "serve"]
         for name, value in flags.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -78,9 +80,9 @@ class ServerProcess:
         self.process.kill()
         self.process.communicate()
 
-    def terminate(self) -> tuple[int, str]:
-        """SIGTERM; (exit status, what it logged to the pipe)."""
-        self.process.send_signal(signal.SIGTERM)
+    def terminate(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Signalled to end; (exit status, what it logged to the pipe)."""
+        self.process.send_signal(number)
         log = self.process.communicate(timeout=PATIENCE_SECONDS)[1]
         return self.process.returncode, log or ""
 

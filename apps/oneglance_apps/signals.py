@@ -9,7 +9,8 @@ from types import FrameType
 
 @contextmanager
 def exit_on_signals() -> Iterator[None]:
-    """In this block SIGTERM and SIGHUP raise SystemExit (128 + number), so that every ``finally`` runs.
+    """In this block SIGTERM and SIGHUP raise SystemExit (128 + number), so that every ``finally`` runs. SIGHUP
+    that is ignored, as under nohup, stays so.
 
     Only in the main thread; elsewhere Python can't set signal handlers, and nothing changes.
     """
@@ -20,7 +21,11 @@ def exit_on_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:  # under nohup
+        del before[signal.SIGHUP]
+    for number in before:
+        signal.signal(number, leave)
     try:
         yield
     finally:

@@ -1,8 +1,6 @@
 """A server's life: bind, load, serve, drain, close. The CLI, the demo and the tests all start it here."""
 
 import asyncio
-import functools
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
@@ -30,7 +28,9 @@ from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import StartupError
 from oneglance_server.loading import load_models
+from oneglance_server.logs import lines_lost
 from oneglance_server.metrics import Metrics
+from oneglance_server.offload import start_threads
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
@@ -54,6 +54,10 @@ SERVICES = tuple(
     )
 )
 _READ_THREADS = 4
+# Of the drain, this is kept to close the store: a share of it, but not more than so long.
+_CLOSING_SHARE, _CLOSING_SECONDS = 0.2, 2.0
+_LOOK_SECONDS = 1.0  # between two looks at how the store is
+_TELLING_SECONDS = 0.2  # calls that are ended need as long at most to say so, unless their caller doesn't read
 
 
 class Server:
@@ -77,7 +81,9 @@ class Server:
         self._pools: list[ThreadPoolExecutor] = []
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
-        self._loop_watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
+        self._closer = ThreadPoolExecutor(1, "oneglance-close")
+        self.store_closed = False
 
     async def __aenter__(self) -> Self:
         try:
@@ -96,6 +102,7 @@ class Server:
     async def start(self) -> None:
         """Bind the port; ``address`` then says which. Calls are refused with UNAVAILABLE until ``load`` is done."""
         settings = self.settings
+        start_threads(self._closer)
         server = grpc.aio.server(
             interceptors=[self._interceptor],
             options=[
@@ -124,7 +131,8 @@ class Server:
         self.address = f"{host}:{port}"
         self._grpc = server
         await server.start()
-        self._loop_watch = asyncio.create_task(self._metrics.watch_loop())
+        self._metrics.watch_log(lines_lost)
+        self._watches.append(asyncio.create_task(self._metrics.watch_loop()))
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")
             try:
@@ -146,6 +154,7 @@ class Server:
         pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
         self._gate.open(make_services(settings, models, store, self._metrics, pools))
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._watches.append(asyncio.create_task(self._watch_store(store)))
         log.info(
             "serving",
             address=self.address,
@@ -153,36 +162,67 @@ class Server:
             models=[model.manifest.name for model in models.loaded],
         )
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls, let those under way finish for ``grace_seconds``, write everything down, close."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        if self._grpc is not None:
-            # Health watchers never end by themselves: wait for our own calls only.
-            draining = asyncio.create_task(self._grpc.stop(grace_seconds))
-            idle = asyncio.create_task(self._interceptor.idle())
-            await asyncio.wait({draining, idle}, return_when=asyncio.FIRST_COMPLETED)
-            idle.cancel()
-            await self._grpc.stop(0)
-            await draining
-        self._gate.close("the server is draining")
+    async def _watch_store(self, store: GalleryStore) -> None:
+        """While the store has trouble, health says NOT_SERVING."""
+        well = True
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            trouble = store.trouble()
+            if (trouble is None) == well:
+                continue
+            well = trouble is None
+            if well:
+                log.info("the store is well again")
+                await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+            else:
+                log.error("the store has trouble", trouble=trouble)
+                await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Refuse new calls, let those under way finish, refuse what takes too long; write everything down, close.
+
+        ``drain_seconds``: for calls and closing together. What can't be interrupted is waited for nevertheless.
+        """
         loop = asyncio.get_running_loop()
+        end = loop.time() + drain_seconds
+        calls_end = end - min(_CLOSING_SECONDS, drain_seconds * _CLOSING_SHARE)
+        for watch in self._watches:  # the one of health would say SERVING
+            watch.cancel()
+        if self._watches:
+            await asyncio.wait(self._watches)
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        calls = self._interceptor.under_way
+        calls.refuse()
+        if self._grpc is not None:
+            # Wait for our own calls only: health watchers never end by themselves.
+            await calls.idle(calls_end - loop.time())
+            calls.end()
+            await calls.idle(_TELLING_SECONDS)
+            await self._grpc.stop(0)
+        self._gate.close("the server is draining")
+        for pool in self._pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        await loop.run_in_executor(self._closer, self._close, max(0.0, end - loop.time()))
+        self._closer.shutdown()
+
+    def _close(self, seconds: float) -> None:
+        """Blocks until everything is closed, the store first; it has ``seconds`` for what can be left out."""
         if self._galleries is not None:
-            await loop.run_in_executor(None, self._galleries.close)
-        for pool in self._pools:  # a batch that runs is waited for, off the loop
-            await loop.run_in_executor(None, functools.partial(pool.shutdown, wait=True, cancel_futures=True))
-        if self._loop_watch is not None:
-            self._loop_watch.cancel()
-            await asyncio.wait([self._loop_watch])
+            self._galleries.close(seconds)
+        self.store_closed = True
         if self._metrics_server is not None:
             http, thread = self._metrics_server
             http.shutdown()
             http.server_close()
             thread.join()
+        for pool in self._pools:  # a batch that runs
+            pool.shutdown(wait=True)
 
     def _pool(self, name: str, threads: int, begin: Callable[[], None] | None = None) -> ThreadPoolExecutor:
         """``begin``: what each of its threads does first."""
         pool = ThreadPoolExecutor(threads, f"oneglance-{name}", begin)
         self._pools.append(pool)
+        start_threads(pool)
         return pool
 
     async def _set_health(self, status: int) -> None:
@@ -221,18 +261,3 @@ def _all_galleries(galleries: GalleryStore) -> Iterator[Gallery]:
         after = page.next_after
         if after is None:
             return
-
-
-async def run_until_signalled(settings: Settings, on_serving: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. ``on_serving`` is told the address once everything is loaded, in
-    a thread of its own; what it raises ends the server."""
-    loop = asyncio.get_running_loop()
-    signalled = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signalled.set)
-    async with Server(settings) as server:
-        if on_serving:
-            await asyncio.to_thread(on_serving, server.address)
-        await signalled.wait()
-        log.info("draining", seconds=settings.drain_seconds)
-    log.info("stopped")

@@ -1,30 +1,101 @@
-"""Structured logs on stderr: readable lines for people, JSON for machines."""
+"""Structured logs on stderr: readable lines for people, JSON for machines. To log never fails, and never waits."""
 
+import atexit
 import logging
 import sys
+import threading
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, TextIO, cast
 
 import structlog
 
+from oneglance_server.log_sink import LogSink
+
 # Without the frames' variables, which hold requests: pictures, encodings, labels.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+_STDERR = 2
+LOG_SECONDS = 1.0  # to write what waits when the process ends
+
+Event = MutableMapping[str, Any]
+Processor = Callable[[Any, str, Event], Any]
 
 
-def configure_logs(log_format: str, level: str) -> None:
-    """``log_format``: "text" or "json"; ``level``: "debug" to "error"."""
+_sink: LogSink | None = None
+
+
+def configure_logs(log_format: str, level: str) -> LogSink:
+    """``log_format``: "text" or "json"; ``level``: "debug" to "error". Returns what writes the lines, to stderr."""
+    global _sink
+    sink = _sink = LogSink(
+        _STDERR, lambda lines: render(None, "warning", {"event": "log lines were lost", "lines": lines}) + "\n"
+    )
     as_json = log_format == "json"
-    structlog.configure(
-        processors=[
+    render = _rendering(
+        (
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([_TRACEBACKS] if as_json else []),
             structlog.processors.JSONRenderer()
             if as_json
-            else structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ],
+            else structlog.dev.ConsoleRenderer(colors=sink.isatty(), exception_formatter=structlog.dev.plain_traceback),
+        )
+    )
+    structlog.configure(
+        processors=[render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, sink)),
         cache_logger_on_first_use=True,
     )
+    return sink
+
+
+def log_everything(sink: LogSink) -> None:
+    """In this process, what asyncio, libraries and ending threads have to say becomes log lines, too, from warnings on;
+    and what is printed to ``sys.stderr`` goes through ``sink`` as it is."""
+    sys.stderr = cast(TextIO, sink)
+    logging.basicConfig(handlers=[_Handler()], level=logging.WARNING, force=True)
+    threading.excepthook = _log_end_of_thread
+    atexit.register(sink.wait_until_written, LOG_SECONDS)
+
+
+def lines_lost() -> int:
+    """How many lines of the log could not be written."""
+    return _sink.lost if _sink else 0
+
+
+def _rendering(processors: Sequence[Processor]) -> Callable[[Any, str, Event], str]:
+    """All of ``processors`` as one. What they can't render becomes a line that says so."""
+
+    def render(logger: Any, level: str, event: Event) -> str:
+        text = event["event"]
+        try:
+            return _through(processors, logger, level, event)
+        except Exception as error:
+            return _through(processors, logger, level, {"event": str(text), "not_rendered": type(error).__name__})
+
+    return render
+
+
+def _through(processors: Sequence[Processor], logger: Any, level: str, event: Event) -> str:
+    result: Any = event
+    for processor in processors:
+        result = processor(logger, level, result)
+    return str(result)
+
+
+class _Handler(logging.Handler):
+    """Hands what is logged by the standard library's ``logging`` over to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level = max(known for known in _LEVELS if known <= max(record.levelno, logging.DEBUG))
+            structlog.get_logger().log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+        except Exception:
+            self.handleError(record)  # prints to sys.stderr, the sink
+
+
+def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    name = ended.thread.name if ended.thread else ""
+    structlog.get_logger().error("a thread ended by an error", thread=name, exc_info=ended.exc_value)

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from oneglance_index import Gallery
@@ -87,6 +87,10 @@ class Metrics:
         """Report the size of every gallery, read when Prometheus asks."""
         self.registry.register(_GallerySizes(galleries))
 
+    def watch_log(self, lines_lost: Callable[[], int]) -> None:
+        """Report the lines of the log that could not be written."""
+        self.registry.register(_LinesLost(lines_lost))
+
 
 class StageMetrics:
     """Batch sizes and queue depth of one stage; see engines.batcher.BatchObserver."""
@@ -108,3 +112,13 @@ class _GallerySizes(Collector):
             encodings.add_metric([gallery.id], gallery.encodings)
         yield subjects
         yield encodings
+
+
+class _LinesLost(Collector):
+    def __init__(self, lines_lost: Callable[[], int]) -> None:
+        self._lines_lost = lines_lost
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "oneglance_log_lines_lost", "Lines of the log that could not be written", value=self._lines_lost()
+        )

@@ -2,17 +2,31 @@
 
 import asyncio
 import functools
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
+from oneglance_server.errors import NotServing, StartupError
 
 _AT_ONCE = 16  # a thread takes so many short ones with it
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def start_threads(executor: ThreadPoolExecutor) -> None:
+    """Start all threads of ``executor`` now: later there may be no memory for one. Raises StartupError."""
+    count = executor._max_workers
+    started = threading.Barrier(count)
+    try:
+        for waiting in [executor.submit(started.wait) for _ in range(count)]:
+            waiting.result()
+    except RuntimeError as error:
+        started.abort()
+        raise StartupError(f"can't start {count} threads: {error}") from error
 
 
 class Threads:
@@ -53,4 +67,8 @@ async def off_loop(work: Callable[[], T], *, when: bool = True) -> T:
     """What ``work`` returns, run in a thread ``when`` it takes more than a few milliseconds."""
     if not when:
         return work()
-    return await asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        running = asyncio.get_running_loop().run_in_executor(None, work)
+    except RuntimeError as error:  # it was shut down
+        raise NotServing("the server is draining") from error
+    return await running

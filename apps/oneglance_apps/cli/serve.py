@@ -1,14 +1,15 @@
 """``oneglance serve``: run a server. Each of its settings is a flag, an environment variable and a TOML key."""
 
 import argparse
-import asyncio
+import os
 import sys
 from pathlib import Path
 
 from oneglance_apps.console.process import ConsoleError, ConsoleProcess, start_console
 
 DESCRIPTION = """\
-Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM.
+Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM,
+SIGINT (Ctrl-C) or SIGHUP; a second one ends it at once.
 
 Every flag is also an environment variable (--max-batch is ONEGLANCE_MAX_BATCH)
 and a key of the TOML file given with --config (max_batch). Flags win over the
@@ -40,9 +41,9 @@ def run(options: argparse.Namespace) -> int:
     import structlog
 
     from oneglance_core.flags import given_values
-    from oneglance_server.app import run_until_signalled
     from oneglance_server.errors import StartupError
-    from oneglance_server.logs import configure_logs
+    from oneglance_server.logs import configure_logs, log_everything
+    from oneglance_server.process import run_until_signalled
     from oneglance_server.settings import Settings, load_settings
 
     console: ConsoleProcess | None = None
@@ -52,12 +53,13 @@ def run(options: argparse.Namespace) -> int:
         if settings.console:
             console = start_console(settings.console, address)
             structlog.get_logger().info("console", url=console.url)
-        print(f"oneglance is serving on {address}", flush=True)
+        _say(f"oneglance is serving on {address}")
 
     try:
         settings = load_settings(given_values(options, Settings), options.config)
-        configure_logs(settings.log_format, settings.log_level)
-        asyncio.run(run_until_signalled(settings, announce))
+        sink = configure_logs(settings.log_format, settings.log_level)
+        log_everything(sink)
+        run_until_signalled(settings, sink, announce)
     except (StartupError, ConsoleError) as error:
         print(f"oneglance serve: {error}", file=sys.stderr)
         return 1
@@ -65,3 +67,13 @@ def run(options: argparse.Namespace) -> int:
         if console is not None:
             console.stop()
     return 0
+
+
+def _say(line: str) -> None:
+    """Print it, if somebody can read it."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        # What is left in the buffer would fail again when Python ends, and spoil the exit status.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)

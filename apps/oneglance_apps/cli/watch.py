@@ -157,7 +157,9 @@ async def _watch(o: argparse.Namespace) -> int:
             loop.call_later(STOP_SECONDS, watching.cancel)
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # under nohup
             loop.add_signal_handler(number, stop)
         with progress:
             while not (await asyncio.wait([watching], timeout=0.2))[0]:

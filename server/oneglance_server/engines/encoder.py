@@ -45,7 +45,7 @@ class Encoder(LoadedModel[EncoderManifest]):
 
     def encode(self, inputs: npt.NDArray[Any]) -> Encodings:
         """``inputs``: dtype [N, *shape] as the manifest declares, N >= 1. Returns float32 [N, D]."""
-        outputs: Encodings = self._session.run([self.manifest.output.name], {self.manifest.input.name: inputs})[0]
+        outputs: Encodings = self._run([self.manifest.output.name], {self.manifest.input.name: inputs})[0]
         return outputs
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:

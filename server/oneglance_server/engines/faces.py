@@ -25,7 +25,7 @@ class Detector(LoadedModel[DetectorManifest]):
 
     def score(self, canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 [N, H, W, 4] -> float32 [N, h, w]."""
-        return self._session.run(["scores"], {"image": canvases})[0]
+        return self._run(["scores"], {"image": canvases})[0]
 
 
 class Landmarks(LoadedModel[LandmarksManifest]):
@@ -37,7 +37,7 @@ class Landmarks(LoadedModel[LandmarksManifest]):
 
     def points(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         """float32 [F, L, 2]."""
-        return self._session.run(["points"], inputs)[0]
+        return self._run(["points"], inputs)[0]
 
 
 class StageObserver(Protocol):

@@ -1,13 +1,15 @@
 """A model of any kind that the server has loaded, and what all kinds have in common."""
 
-from collections.abc import Mapping
-from typing import ClassVar, Generic, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy.typing as npt
 
 from oneglance_core.folder import ModelFolder
 from oneglance_core.manifests import ModelManifest
 from oneglance_core.sessions.checks import Compare, check_graph, check_parity
 from oneglance_core.sessions.session import GraphError
-from oneglance_server.engines.session import Runtime, open_session
+from oneglance_server.engines.session import Runtime, open_session, run_session
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import Settings
 
@@ -46,3 +48,7 @@ class LoadedModel(Generic[M]):
     def load(cls, folder: ModelFolder[M], settings: Settings) -> Self:
         """As the settings say, checked and warmed up. Raises as the constructor does."""
         return cls(folder, Runtime(settings.device, settings.encoder_threads, settings.gpu_memory_bytes))
+
+    def _run(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """As Session.run. Raises MemoryError when there isn't enough now."""
+        return run_session(self._session, outputs, inputs)

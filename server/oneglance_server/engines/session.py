@@ -1,7 +1,10 @@
 """Sessions of the server: by the engine and on the device asked for, or not at all."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy.typing as npt
 
 from oneglance_core.folder import ModelFolder
 from oneglance_core.sessions.onnx_runtime import CPU, CUDA, OnnxSession, load_cuda, session_options
@@ -10,6 +13,8 @@ from oneglance_index import DeviceUnavailable, parse_device
 from oneglance_server.engines.openvino import OpenVinoSession
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import Engine
+
+_WANT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,13 @@ def _open_onnx(folder: ModelFolder[Any], runtime: Runtime, keep_memory: bool) ->
     return session
 
 
-def is_want_of_memory(error: Exception) -> bool:
-    """Whether a run failed for that. The engines have no class for it, only words."""
-    return any(words in str(error) for words in ("bad_alloc", "bad allocation", "Failed to allocate memory"))
+def run_session(
+    session: Session, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]
+) -> list[npt.NDArray[Any]]:
+    """As ``session.run``. Raises MemoryError when there isn't enough now; the engines have only words for that."""
+    try:
+        return session.run(outputs, inputs)
+    except Exception as error:
+        if any(words in str(error) for words in _WANT_OF_MEMORY):
+            raise MemoryError(str(error)) from error
+        raise

@@ -11,7 +11,7 @@ from oneglance_core.folder import ModelFolder
 from oneglance_core.manifests import StylizerManifest
 from oneglance_core.sessions.checks import Compare
 from oneglance_server.engines.loaded_model import LoadedModel
-from oneglance_server.engines.session import Runtime, is_want_of_memory
+from oneglance_server.engines.session import Runtime
 from oneglance_server.engines.tiles import Grid
 from oneglance_server.settings import Settings
 
@@ -86,12 +86,7 @@ class Stylizer(LoadedModel[StylizerManifest]):
             "moments": given[np.newaxis],
             "own": np.array([1.0 if moments is None else own], np.float32),
         }
-        try:
-            pictures, all_used = self._session.run(["stylized", "used"], inputs)
-        except Exception as error:
-            if is_want_of_memory(error):
-                raise MemoryError(str(error)) from error
-            raise
+        pictures, all_used = self._run(["stylized", "used"], inputs)
         stylized: Floats = pictures[0]
         used: Floats = all_used[0]
         if not (np.isfinite(used).all() and math.isfinite(float(stylized.max()) - float(stylized.min()))):

@@ -10,7 +10,6 @@ number of workers. What waits is counted in calls. A call of many pixels takes l
 isn't known before its header is read, and one whose deadline passes meanwhile leaves.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -26,6 +25,7 @@ from oneglance_server.engines.picture_output import OutputFormat, check_sides
 from oneglance_server.engines.steadying import FrameMemory
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import InvalidRequest, Overloaded
+from oneglance_server.offload import off_loop
 from oneglance_server.service.styles import Order, StyleSettings, Stylizers, check_steadiness
 
 _QUEUE = "stylize"
@@ -174,7 +174,7 @@ class _PicturePass:
     ) -> Stylized:
         """``path`` names the picture in errors. ``pixels``: the limiter that its pixels pass, if any."""
         try:
-            header = await asyncio.get_running_loop().run_in_executor(None, read_header, image, self._limits.pictures)
+            header = await off_loop(lambda: read_header(image, self._limits.pictures))
             width, height = shrunk(header.width, header.height, order.options.max_side)
             format = order.format or _SAME.get(header.format, "PNG")
             least = order.painter.grid.least

@@ -1,6 +1,5 @@
 """What every call goes through: status translation, metrics, logging of bugs."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -11,10 +10,10 @@ import structlog
 from oneglance_server.admission import Limiter
 from oneglance_server.metrics import Metrics
 from oneglance_server.servicers.status import status_of, to_error, trailers
+from oneglance_server.servicers.under_way import CallsUnderWay, draining
 
 log = structlog.get_logger()
 PREFIX = "/oneglance."
-_MOMENT_SECONDS = 0.05
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -27,27 +26,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._request_bytes = request_bytes
         self._metrics = metrics
         self._wrapped: dict[str, Any] = {}
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    async def idle(self) -> None:
-        """Return once no call of ours has been under way for a moment: one may be on its way in."""
-        while True:
-            await self._idle.wait()
-            await asyncio.sleep(_MOMENT_SECONDS)
-            if self._idle.is_set():
-                return
-
-    def _begin(self) -> float:
-        self._under_way += 1
-        self._idle.clear()
-        return time.perf_counter()
+        self.under_way = CallsUnderWay()
 
     def _end(self, method: str, code: grpc.StatusCode, started: float) -> None:
-        self._under_way -= 1
-        if not self._under_way:
-            self._idle.set()
         self._metrics.call(method, code.name, time.perf_counter() - started)
 
     async def intercept_service(
@@ -58,6 +39,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method: str = handler_call_details.method
         if not method.startswith(PREFIX):
             return await continuation(handler_call_details)
+        if self.under_way.refusing:
+            return self._refused(method.removeprefix("/oneglance.v1."))
+        self.under_way.add()
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
@@ -70,10 +54,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
 
             async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-                started = self._begin()
+                started = time.perf_counter()
                 code = grpc.StatusCode.CANCELLED
                 try:
-                    async for response in handler.stream_stream(request, context):
+                    responses = handler.stream_stream(request, context)
+                    while True:
+                        try:
+                            with self.under_way.ended_by_drain():
+                                response = await anext(responses)
+                        except StopAsyncIteration:
+                            break
                         yield response
                     code = grpc.StatusCode.OK
                 except Exception as error:
@@ -93,14 +83,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler.request_deserializer(data), len(data)  # to ask a message for its size serializes it
 
         async def unary(received: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            started = self._begin()
+            started = time.perf_counter()
             code = grpc.StatusCode.CANCELLED
             request, size = (received, 0) if streamed else received
             taken = 0
             try:
                 self._request_bytes.take(size)
                 taken = size
-                response = await call(request, context)
+                with self.under_way.ended_by_drain():
+                    response = await call(request, context)
                 code = grpc.StatusCode.OK
                 return response
             except Exception as error:
@@ -115,6 +106,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 unary, handler.request_deserializer, handler.response_serializer
             )
         return grpc.unary_unary_rpc_method_handler(unary, deserialize, handler.response_serializer)
+
+    def _refused(self, method: str) -> Any:
+        """Refuses a call of any kind while draining, before its message is there."""
+
+        async def refuse(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            started = time.perf_counter()
+            error = draining()
+            code = self._code(method, error)
+            self._end(method, code, started)
+            await _abort(context, code, error)
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
 
     def _code(self, method: str, error: Exception) -> grpc.StatusCode:
         found = status_of(error)

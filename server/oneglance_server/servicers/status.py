@@ -83,6 +83,7 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     StoreFull: (Code.RESOURCE_EXHAUSTED, "STORE_FULL"),
     StoreClosed: (Code.UNAVAILABLE, "NOT_SERVING"),
     StoreError: (Code.INTERNAL, "STORE_FAILED"),
+    MemoryError: (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
 }
 
 # Fields of index errors that a program may want; never paths or other internals.
@@ -105,12 +106,17 @@ def to_error(error: BaseException) -> Error:
         reason = found[1] if found else "INTERNAL"
         return Error(code=Code.INTERNAL.value[0], message="internal error; the server's log has more", reason=reason)
     code, reason = found
-    message = Error(code=code.value[0], message=str(error), reason=reason)
+    text = "not enough memory for this call now" if isinstance(error, MemoryError) else str(error)
+    if isinstance(error, StoreError):
+        text = error.summary  # without the path
+    message = Error(code=code.value[0], message=text, reason=reason)
     if isinstance(error, ServiceError):
         message.field_violations.extend(FieldViolation(field=f, description=text) for f, text in error.fields)
         message.metadata.update(error.metadata)
         if isinstance(error.photo, Photo):
             message.photo.CopyFrom(to_photo(error.photo, limit=MAX_FACES_IN_ERROR))
+    elif isinstance(error, MemoryError):
+        message.metadata["queue"] = "memory"
     elif isinstance(error, GalleryError):
         fields = {name: getattr(error, name) for name in _PUBLIC_FIELDS if hasattr(error, name)}
         message.metadata.update({name: str(value) for name, value in fields.items()})

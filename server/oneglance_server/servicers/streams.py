@@ -58,6 +58,7 @@ async def in_order(
             underway.put_nowait(None)
 
     reader = asyncio.create_task(read())
+    reader.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody awaits it
     try:
         index = 0
         while (task := await underway.get()) is not None:

@@ -1,0 +1,100 @@
+"""A server as a process of its own: it serves until a signal asks it to end, and then it ends in time."""
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import NoReturn
+
+import structlog
+
+from oneglance_server.app import Server
+from oneglance_server.log_sink import LogSink
+from oneglance_server.logs import LOG_SECONDS
+from oneglance_server.settings import Settings
+
+log = structlog.get_logger()
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_LEAST_SECONDS = 1.0  # to close the store, however short the drain
+
+
+def run_until_signalled(settings: Settings, sink: LogSink, on_serving: Callable[[str], None]) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain and return. Raises StartupError, and what ``on_serving`` does.
+
+    It ends the process, when that has not returned ``drain_seconds`` after the signal (status 0 if the store is closed,
+    else 1), at a second signal (128 + its number), and at one that comes before it serves (0): a data directory is
+    safe at any moment.
+
+    ``on_serving`` is told the address once everything is loaded, in a thread of its own. Only in the main thread.
+    """
+    asyncio.run(_serve(settings, _Ending(settings.drain_seconds, sink), on_serving))
+
+
+async def _serve(settings: Settings, ending: "_Ending", on_serving: Callable[[str], None]) -> None:
+    signalled = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with Server(settings) as server:
+        ending.begin_with(lambda: loop.call_soon_threadsafe(signalled.set), lambda: server.store_closed)
+        told = asyncio.ensure_future(asyncio.to_thread(on_serving, server.address))
+        asked = asyncio.create_task(signalled.wait())
+        await asyncio.wait({told, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if told.done():
+            told.result()
+        await asked
+        log.info("draining", seconds=settings.drain_seconds)
+    log.info("stopped")
+
+
+class _Ending:
+    """Acts on signals in a thread of its own: it does so, too, while the event loop or a native call is busy."""
+
+    def __init__(self, drain_seconds: float, sink: LogSink) -> None:
+        self._seconds = max(drain_seconds, _LEAST_SECONDS)
+        self._sink = sink
+        self._drain: Callable[[], object] | None = None
+        self._store_closed: Callable[[], bool] = lambda: True
+        self._numbers, wakeup = socket.socketpair()
+        self._wakeup = wakeup  # kept open
+        wakeup.setblocking(False)
+        # The C handler of a signal that Python handles writes its number there, whichever thread it comes to.
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        for number in SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
+                signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._wait, name="oneglance-signals", daemon=True).start()
+
+    def begin_with(self, drain: Callable[[], object], store_closed: Callable[[], bool]) -> None:
+        """From now on the first signal calls ``drain``, in another thread; before, it ends the process.
+
+        ``store_closed``: whether nothing is left to be written.
+        """
+        self._drain, self._store_closed = drain, store_closed
+
+    def _wait(self) -> None:
+        self._next(None)
+        if self._drain is None:
+            log.info("stopped before it served")
+            self._leave(0)
+        self._drain()
+        again = self._next(self._seconds)
+        if again is not None:
+            log.warning("signalled again: ended at once", signal=signal.Signals(again).name)
+            self._leave(128 + again)
+        closed = self._store_closed()
+        log.warning("not everything ended in time", store_closed=closed)
+        self._leave(0 if closed else 1)
+
+    def _next(self, seconds: float | None) -> int | None:
+        """The next signal's number; None when none comes for ``seconds``."""
+        while select.select([self._numbers], [], [], seconds)[0]:
+            number = self._numbers.recv(1)[0]
+            if number in SIGNALS:
+                return number
+        return None
+
+    def _leave(self, status: int) -> NoReturn:
+        self._sink.wait_until_written(LOG_SECONDS)
+        os._exit(status)

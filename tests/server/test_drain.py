@@ -1,0 +1,96 @@
+"""A drain under load: whatever is called, the caller gets its answer or is told that the server drains."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from oneglance import Client, OneglanceError, enroll_request, identify_request
+from tests.pictures import picture, png
+from tests.running import server_thread
+from tests.waiting import PATIENCE_SECONDS, until
+
+T = TypeVar("T")
+PAINTED = png(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
+
+
+def forever(item: Callable[[], T], end: threading.Event) -> Iterator[T]:
+    while not end.is_set():
+        yield item()
+
+
+def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object]]:
+    """A call of each kind; the streams go on until ``end``."""
+    it, other = picture(1), picture(2)
+
+    def last(answers: Iterator[object]) -> None:
+        for _ in answers:
+            pass
+
+    return {
+        "Identify": lambda: client.identify("g", it, other, tau=0.1),
+        "Verify": lambda: client.verify("g", "it", it),
+        "Compare": lambda: client.compare(it, other, gallery_id="g"),
+        "Encode": lambda: client.encode(it, encoder="pixels"),
+        "Enroll": lambda: client.enroll("g", "it", it, on_existing="replace"),
+        "GetSubject": lambda: client.get_subject("g", "it"),
+        "ListSubjects": lambda: list(client.list_subjects("g")),
+        "DeleteSubject": lambda: (client.enroll("g", "x", it), client.delete_subject("g", "x")),
+        "Galleries": lambda: (client.create_gallery("x", encoder="pixels"), client.delete_gallery("x")),
+        "ListGalleries": lambda: list(client.list_galleries()),
+        "SetThreshold": lambda: client.set_threshold("g", 0.25),
+        "ListThresholds": lambda: client.list_thresholds("g"),
+        "ListModels": client.list_models,
+        "Stylize": lambda: client.stylize(PAINTED, "ember"),
+        "BulkEnroll": lambda: last(client.bulk_enroll(forever(lambda: enroll_request("g", "b", [it]), end))),
+        "IdentifyStream": lambda: last(
+            client.identify_stream(forever(lambda: identify_request("g", [it], tau=0.1), end))
+        ),
+        "StylizeStream": lambda: last(client.stylize_stream(forever(lambda: PAINTED, end), "ember")),
+    }
+
+
+def test_every_caller_is_answered_or_told(
+    models: tuple[Path, Path], tints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = threading.Event()
+    told: Counter[tuple[str, str, str]] = Counter()
+    served: Counter[str] = Counter()
+
+    def hammer(name: str, call: Callable[[], object]) -> None:
+        """Until the server drains or has gone."""
+        while not end.is_set():
+            try:
+                call()
+                served[name] += 1
+            except OneglanceError as error:
+                if error.code.name in ("ALREADY_EXISTS", "NOT_FOUND"):  # the other client was faster
+                    continue
+                told[name, error.code.name, error.reason] += 1
+                return
+            except Exception as error:  # a fault of this test
+                told[name, repr(error), ""] += 1
+                return
+
+    with ThreadPoolExecutor(64) as pool:
+        with server_thread(data_dir=tmp_path, models=(*models, tints), drain_seconds=2) as server:
+            clients = [Client(server.address, timeout_seconds=PATIENCE_SECONDS) for _ in range(2)]
+            clients[0].create_gallery("g", encoder="pixels")
+            clients[0].enroll("g", "it", picture(1), picture(2))
+            names = kinds(clients[0], end)
+            for client in clients:
+                for name, call in kinds(client, end).items():
+                    pool.submit(hammer, name, call)
+            unary = [name for name in names if not name.endswith(("Stream", "BulkEnroll"))]
+            until(lambda: all(served[name] for name in unary) or told)
+            assert not told, told
+        end.set()
+    for client in clients:
+        client.close()
+    assert {outcome[1:] for outcome in told} == {("UNAVAILABLE", "NOT_SERVING")}, told
+    assert {name for name, _, _ in told} == set(names)

@@ -1,0 +1,99 @@
+"""Want of memory is RESOURCE_EXHAUSTED for the call that wanted it; the next one is served."""
+
+import io
+import re
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from oneglance import Client, OneglanceError
+from oneglance_index import LocalGalleries
+from oneglance_server.engines.encoder import Encoder
+from oneglance_server.engines.stylizer import Stylizer
+from tests.pictures import picture, png
+from tests.running import ServerProcess, server_thread
+from tests.waiting import PATIENCE_SECONDS
+
+WANTED = ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+
+
+def outcome(call: Callable[[], Any]) -> tuple[str, str]:
+    try:
+        call()
+    except OneglanceError as error:
+        return error.code.name, error.reason
+    return "OK", ""
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[ONNXRuntimeError] : 1 : FAIL : bad_alloc")], ids=["ours", "engine"]
+)
+def test_in_an_engine(
+    error: Exception, models: tuple[Path, Path], tints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted = png(np.zeros((64, 64, 3), np.uint8))
+    with server_thread(data_dir=tmp_path, models=(*models, tints)) as server, Client(server.address) as client:
+        client.create_gallery("g", encoder="pixels")
+        calls = {
+            "enroll": lambda: client.enroll("g", "it", picture(1)),
+            "identify": lambda: client.identify("g", picture(1)),
+            "stylize": lambda: client.stylize(painted, "ember"),
+        }
+        for engine in (Encoder, Stylizer):
+            for model in server._gate.services.models._models:
+                if isinstance(model, engine):
+                    monkeypatch.setattr(model._session, "run", lambda *_: fail(error))
+        for name, call in calls.items():
+            assert outcome(call) == WANTED, name
+        monkeypatch.undo()
+        for name, call in calls.items():
+            assert outcome(call) == ("OK", ""), name
+
+
+@pytest.mark.parametrize("step", ["search_many", "verify", "get_subject", "list_subjects", "get_gallery"])
+def test_in_the_store(step: str, models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+        client.create_gallery("g", encoder="pixels")
+        client.enroll("g", "it", picture(1))
+        calls: dict[str, Callable[[], Any]] = {
+            "search_many": lambda: client.identify("g", picture(1)),
+            "verify": lambda: client.verify("g", "it", picture(1)),
+            "get_subject": lambda: client.get_subject("g", "it"),
+            "list_subjects": lambda: list(client.list_subjects("g")),
+            "get_gallery": lambda: client.get_gallery("g"),
+        }
+        wanting = [MemoryError()]
+        method = getattr(LocalGalleries, step)
+        monkeypatch.setattr(LocalGalleries, step, lambda *a, **k: fail(wanting.pop()) if wanting else method(*a, **k))
+        assert outcome(calls[step]) == WANTED
+        assert outcome(calls[step]) == ("OK", "")
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def test_large_pictures_under_a_tight_limit(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """40 megapixels, with room for none of them; small calls after each are served."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8000, 5000)).save(buffer, "PNG")
+    with (
+        ServerProcess(tmp_path, models=models[0]) as server,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
+    ):
+        client.create_gallery("g")
+        client.enroll("g", "it", picture(1))
+        assert outcome(lambda: client.identify("g", buffer.getvalue()))[0] == "OK"
+        size = re.search(r"VmSize:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text())
+        assert size is not None
+        limit = (int(size[1]) << 10) + (32 << 20)
+        resource.prlimit(server.process.pid, resource.RLIMIT_AS, (limit, limit))
+        for _ in range(3):
+            assert outcome(lambda: client.identify("g", buffer.getvalue())) == WANTED
+            for _ in range(3):
+                assert outcome(lambda: client.identify("g", picture(1))) == ("OK", "")

@@ -45,13 +45,13 @@ def cores() -> int:
 def scan_pool(threads: int) -> ThreadPoolExecutor:
     """Threads in which nearest() runs single-threaded, all of them started. Raises MemoryError.
 
-    Each has multiplied matrices once: FAISS's BLAS takes its memory then and keeps it, and where it gets none it ends
-    the process.
+    They have multiplied matrices together: FAISS's BLAS takes its memory then, for as many products as are under way at
+    once, and keeps it; where it gets none it ends the process.
     """
     pool = ThreadPoolExecutor(threads, "oneglance-scan", initializer=use_one_thread)
     together = threading.Barrier(threads)
     try:
-        for started in [pool.submit(_multiply_once, together) for _ in range(threads)]:
+        for started in [pool.submit(_multiply_together, together) for _ in range(threads)]:
             started.result()
     except BaseException as error:
         together.abort()
@@ -67,13 +67,26 @@ def use_one_thread() -> None:
     load().omp_set_num_threads(1)
 
 
-def _multiply_once(together: threading.Barrier) -> None:
-    """At the same time as the others: BLAS gives each product under way memory of its own."""
-    queries, rows = np.ones((64, 64), np.float32), np.ones((4096, 64), np.float32)
-    norms = np.full(4096, 64, np.float32)
-    for _ in range(3):
+# How many threads of this process have multiplied together.
+_multiplied = 0
+
+
+def _multiply_together(together: threading.Barrier) -> None:
+    """Products long enough (some 10 ms each) that all threads are in one at the same time, on a busy machine, too."""
+    global _multiplied
+    together.wait()
+    if _multiplied < together.parties:
+        queries, rows = np.ones((4096, 64), np.float32), np.ones((2048, 64), np.float32)
+        norms = np.full(2048, 64, np.float32)
+        for _ in range(3):
+            together.wait()
+            try:
+                nearest(queries, rows, norms, 1, by_row=False)
+            except BaseException:
+                together.abort()  # nobody shall wait for this one
+                raise
         together.wait()
-        nearest(queries, rows, norms, 1, by_row=False)
+        _multiplied = together.parties
 
 
 def nearest(queries: Vectors, rows: Vectors, norms: Vectors, k: int, by_row: bool) -> tuple[Vectors, Integers]:

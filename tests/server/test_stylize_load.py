@@ -292,3 +292,24 @@ def test_where_priorities_may_not_be_set_it_serves_all_the_same(monkeypatch: pyt
     monkeypatch.setattr(os, "setpriority", forbidden)
     with ThreadPoolExecutor(1, initializer=yield_to_others) as pool:
         assert pool.submit(lambda: 1).result() == 1
+
+
+async def test_a_picture_that_would_be_late_is_refused_at_once(settings: dict[str, Any], gate: Gate) -> None:
+    import asyncio
+
+    from oneglance_server.errors import Overloaded
+    from oneglance_server.service.styles import StyleSettings
+    from oneglance_server.settings import Settings
+
+    async with Server(Settings(listen="127.0.0.1:0", **settings)) as server:
+        service, look = service_of(server), StyleSettings((("ember", 0),))
+        await service.stylize(Call(ME), SMALL, look)  # now it is known how long a step takes
+        pace = service._pictures.batcher.pace
+        soon = Call(ME, asyncio.get_running_loop().time() + PATIENCE_SECONDS)
+        with service._pictures._counted(round(2 * PATIENCE_SECONDS / pace), Call(ME)):  # as if so much were before it
+            with pytest.raises(Overloaded, match="before its deadline") as caught:
+                await service.stylize(soon, SMALL, look)
+            assert int(caught.value.metadata["retry_after_ms"]) > 1000 * PATIENCE_SECONDS
+            assert (await service.stylize(Call(ME), SMALL, look)).painted.tiles == 1
+        assert (await service.stylize(soon, SMALL, look)).painted.tiles == 1
+        assert service._pictures._steps_ahead == 0

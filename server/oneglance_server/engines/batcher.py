@@ -83,6 +83,11 @@ class Batcher(Generic[Item, Result]):
         """Rows in the queue."""
         return self._queue.rows
 
+    @property
+    def pace(self) -> float:
+        """Seconds that a cost of 1 takes; infinite until that is known."""
+        return self._queue.pace
+
     async def submit(self, item: Item, call: Call, *, rows: int = 1, cost: int | None = None) -> Result:
         """The result for ``item``.
 

@@ -10,6 +10,8 @@ number of workers. What waits is counted in calls. A call of many pixels takes l
 isn't known before its header is read, and one whose deadline passes meanwhile leaves.
 """
 
+import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -24,11 +26,12 @@ from oneglance_server.engines.painting import Painted, Steps
 from oneglance_server.engines.picture_output import OutputFormat, check_sides
 from oneglance_server.engines.steadying import FrameMemory
 from oneglance_server.engines.stylizer import Stylizer
-from oneglance_server.errors import InvalidRequest, Overloaded
+from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded
 from oneglance_server.offload import off_loop
 from oneglance_server.service.styles import Order, StyleSettings, Stylizers, check_steadiness
 
 _QUEUE = "stylize"
+_STEPS_BESIDE_TILES = 3  # decode, the small copy, encode
 _OVERHEAD_BYTES = 1024  # of the message around a picture, at most
 _SAME: dict[str, OutputFormat] = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WEBP"}
 
@@ -160,6 +163,7 @@ class _PicturePass:
     def __init__(self, limits: StylizeLimits, batcher: Batcher[Steps, Painted | None]) -> None:
         self._limits = limits
         self.batcher = batcher
+        self._steps_ahead = 0  # of the pictures that are being painted, or wait for it
 
     async def stylize(
         self,
@@ -186,11 +190,13 @@ class _PicturePass:
                 )
             check_sides(width, height, format)
             steps = order.painter.paint(image, order.options, format, memory, steadiness)
-            call = call.let_in
-            async with nullcontext() if pixels is None else pixels.hold(call, width * height):
-                painted = None
-                while painted is None:
-                    painted = await self.batcher.submit(steps, call)
+            tiles = len(order.painter.grid.plan(height, width))
+            with self._counted(tiles if tiles == 1 else tiles + _STEPS_BESIDE_TILES, call):
+                call = call.let_in
+                async with nullcontext() if pixels is None else pixels.hold(call, width * height):
+                    painted = None
+                    while painted is None:
+                        painted = await self.batcher.submit(steps, call)
         except MemoryError as error:
             raise Overloaded.for_want_of_memory("pictures") from error
         except PictureError as error:
@@ -206,6 +212,22 @@ class _PicturePass:
                 limit=allowed,
             )
         return Stylized(painted, order.painter.stylizer.digest, order.painter.stylizer.execution_provider)
+
+    @contextmanager
+    def _counted(self, steps: int, call: Call) -> Iterator[None]:
+        """Raises Overloaded for a single picture that would not be painted before its deadline."""
+        seconds = self._steps_ahead * self.batcher.pace if self._steps_ahead else 0.0
+        left = math.inf if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
+        if not call.patient and 0 < seconds < math.inf and seconds + steps * self.batcher.pace > left:
+            raise Overloaded(
+                "the stylize queue is full; it would not be done before its deadline",
+                metadata={"queue": _QUEUE, RETRY_AFTER: max(1, round(1000 * seconds))},
+            )
+        self._steps_ahead += steps
+        try:
+            yield
+        finally:
+            self._steps_ahead -= steps
 
 
 class _Step:

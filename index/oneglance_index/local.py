@@ -262,11 +262,11 @@ class LocalGalleries:
         return None if gallery_id is None else self._find(gallery_id).generation
 
     def close(self, deadline_seconds: float | None = None) -> None:
-        """Finishes queued writes; while there is time, takes snapshots of what changed and checkpoints; closes."""
+        """While there is time, finishes queued writes, takes snapshots of what changed and checkpoints; closes."""
         if self._store.closed:
             return
         until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
-        self._store.finish()
+        self._store.finish(until)
         self._upkeep.close(until)
         self._store.close(until)
         self._opened.clear()

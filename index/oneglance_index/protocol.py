@@ -56,7 +56,8 @@ class GalleryStore(Protocol):
     def close(self, deadline_seconds: float | None = None) -> None:
         """Finishes the writes that wait, and closes. Calls that come later fail with StoreClosed. Idempotent.
 
-        After `deadline_seconds` it begins nothing that only makes the next start quicker, and stops what it can of it.
+        After `deadline_seconds` it begins nothing more: writes that still wait fail with StoreClosed, and what would
+        only make the next start quicker is left out.
         """
 
     def queued_writes(self) -> int:

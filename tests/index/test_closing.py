@@ -29,8 +29,8 @@ def snapshots(data_dir: Path) -> int:
     return len(list((data_dir / "snapshots").glob("*.snap"))) if (data_dir / "snapshots").exists() else 0
 
 
-def test_without_time_it_writes_what_waits_and_takes_no_snapshots(tmp_path: Path) -> None:
-    galleries = LocalGalleries.open(tmp_path)
+def held(galleries: LocalGalleries) -> threading.Event:
+    """Holds up the writer until the event is set."""
     begun, go_on = threading.Event(), threading.Event()
 
     class Hold:
@@ -41,18 +41,39 @@ def test_without_time_it_writes_what_waits_and_takes_no_snapshots(tmp_path: Path
 
     galleries._store.write(Hold())
     until(begun.is_set)
+    return go_on
+
+
+def test_it_writes_what_waits_and_takes_snapshots(tmp_path: Path) -> None:
+    galleries = LocalGalleries.open(tmp_path)
+    go_on = held(galleries)
     fill(galleries, 50)
-    closing = threading.Thread(target=galleries.close, kwargs={"deadline_seconds": 0})
+    closing = threading.Thread(target=galleries.close)
     closing.start()
     go_on.set()
     closing.join()
-    assert snapshots(tmp_path) == 0
+    assert snapshots(tmp_path) == 50
     with pytest.raises(StoreClosed):
         galleries.enroll("g0", "late", VECTORS[:1]).result()
     with LocalGalleries.open(tmp_path) as again:
         for i in range(50):
             assert asking.nearest(again, f"g{i}", VECTORS[:1], 1).encodings == 2
-    assert snapshots(tmp_path) == 50  # without a deadline
+
+
+def test_without_time_what_waits_is_not_written_and_says_so(tmp_path: Path) -> None:
+    galleries = LocalGalleries.open(tmp_path)
+    galleries.create_gallery("there", encoder_digest="e", dimension=4).result()
+    go_on = held(galleries)
+    waiting = [galleries.enroll("there", f"s{i}", VECTORS[:1]) for i in range(1000)]
+    closing = threading.Thread(target=galleries.close, kwargs={"deadline_seconds": 0})
+    closing.start()
+    until(lambda: galleries._store.closed and galleries._store._writer._until is not None)
+    go_on.set()
+    closing.join()
+    assert all(isinstance(enrolling.exception(), StoreClosed) for enrolling in waiting)
+    assert snapshots(tmp_path) == 0
+    with LocalGalleries.open(tmp_path) as again:
+        assert again.get_gallery("there").subjects == 0
 
 
 def test_it_takes_snapshots_while_there_is_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

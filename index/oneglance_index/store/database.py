@@ -70,9 +70,9 @@ class Store:
         """Empties the write-ahead log into the database, with all that is done so far."""
         return self._writer.checkpoint()
 
-    def finish(self) -> None:
-        """Returns when all that is queued now is done."""
-        self._writer.finish()
+    def finish(self, until: float | None = None) -> None:
+        """Returns when all that is queued now is done, or at `until`, a time of time.monotonic()."""
+        self._writer.finish(until)
 
     def trouble(self) -> str | None:
         """Why nothing can be written now; None where all is well."""
@@ -107,7 +107,8 @@ class Store:
     def close(self, until: float | None = None) -> None:
         """Finishes the queued mutations, checkpoints, closes, and lets other processes in. Idempotent.
 
-        `until`, a time of time.monotonic(), is how long the checkpoint may wait for readers at most.
+        At `until`, a time of time.monotonic(), what is still queued fails with StoreClosed, and the checkpoint waits
+        for readers no longer.
         """
         if not self._open:
             return

@@ -22,7 +22,7 @@ from concurrent.futures import Future, InvalidStateError, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from oneglance_index.errors import GalleryError, OutOfMemory, StoreBusy, StoreDamaged, StoreIOError
+from oneglance_index.errors import GalleryError, OutOfMemory, StoreBusy, StoreClosed, StoreDamaged, StoreIOError
 from oneglance_index.store.mutations import Effect, Mutation
 from oneglance_index.store.schema import BUSY_SECONDS, store_error
 from oneglance_index.store.write_queue import Job, WriteQueue
@@ -98,9 +98,9 @@ class Writer:
     def queued(self) -> int:
         return len(self._queue)
 
-    def finish(self) -> None:
-        """Returns when all that is queued now is done."""
-        wait(self._queue.futures())
+    def finish(self, until: float | None = None) -> None:
+        """Returns when all that is queued now is done, or at `until`, a time of time.monotonic()."""
+        wait(self._queue.futures(), None if until is None else max(0.0, until - time.monotonic()))
 
     def trouble(self) -> str | None:
         """Why nothing can be written now; None where all is well."""
@@ -111,7 +111,8 @@ class Writer:
     def close(self, until: float | None = None) -> None:
         """Finishes what is queued, empties the write-ahead log into the database, and closes the connection.
 
-        `until`, a time of time.monotonic(), is how long the log may wait for readers at most.
+        At `until`, a time of time.monotonic(), what is still queued fails with StoreClosed, and the log waits for
+        readers no longer.
         """
         self._closed = True
         self._until = until
@@ -121,7 +122,9 @@ class Writer:
     def _loop(self) -> None:
         while (group := self._queue.take(_TRY_SECONDS if self._failure else None)) is not None:
             try:
-                if group:
+                if self._until is not None and time.monotonic() >= self._until:
+                    self._fail([job.future for job in group], StoreClosed(self._path))
+                elif group:
                     self._work(group)
                 else:
                     self._try_to_write()

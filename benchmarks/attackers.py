@@ -20,7 +20,8 @@ from oneglance.client.requests import stream_settings, stylize_settings
 from oneglance.v1.identification_pb2 import IdentifyRequest
 from oneglance.v1.stylization_pb2 import StylizeStreamRequest
 from oneglance.v1.subject_pb2 import BulkEnrollRequest, EnrollRequest
-from tests.bad_client import BadClient, prefixed
+from tests.bad_client import BadClient
+from tests.http2 import prefixed
 
 IDENTIFY = SERVICE + "IdentificationService/Identify"
 ENROLL = SERVICE + "SubjectService/Enroll"

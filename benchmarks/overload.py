@@ -4,18 +4,21 @@ What is asked: identify a drawing (PNG, 105 x 105 pixels, bundled encoder, 1,000
 large gallery) and, with --face-models and --photos, a photo (one subject for each person).
 
 First, for each server in turns, medians of three rounds: idle latency, one call at a time; capacity, a closed loop of
-many, that of the server that does more counting for both. Then calls come from two
-processes at random moments (open loop, Poisson), whether earlier ones are answered or not; a call's time runs from when
-it was due. Accepted: answered OK. A bystander makes a single call ten times a second from another connection. With
-deadlines, each call's is five times the idle p99. --before measures another checkout's server, too, in turns.
+many, that of the server that does more counting for both. Then calls come from two processes at random moments (open
+loop, Poisson), whether earlier ones are answered or not; a call's time runs from when it was due. Accepted: answered
+OK. A bystander makes a single call ten times a second from another connection. With deadlines, each call's is five
+times the idle p99. --before measures another checkout's server, too, in turns.
 
-Client and server share the machine: "offered/s" is what really was sent, "clients, cores" what sending it took, "late"
-how late calls were sent (99th percentile). Where that is large the clients were the limit.
+Client and server share the machine, so the load is sent by hand-made HTTP/2 (benchmarks.raw_traffic), at a fraction of
+what a gRPC client costs; of refusals it tells only whether an error of ours came with them ("typed"). "offered/s" is
+what really was sent, "clients, cores" what sending it took, "late" how late calls were sent (99th percentile): where
+that is large the clients were the limit.
 """
 
 import argparse
 import statistics
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,12 +30,14 @@ import numpy as np
 from benchmarks.attackers import IDENTIFY, LARGE, SMALL, points
 from benchmarks.faces import read_photos
 from benchmarks.overload_figure import draw
+from benchmarks.raw_traffic import send_raw
 from benchmarks.report import table
 from benchmarks.stage import Side, Stage, drawings, sides, target
 from benchmarks.traffic import UNANSWERED, Calls, Flow, Sent, send
 from oneglance import Client, identify_request, photo
-from tests.apart import Apart
+from tests.apart import Apart, meeting
 from tests.running import ServerProcess
+from tests.waiting import PATIENCE_SECONDS
 
 FACTORS = (1, 2, 5, 10)
 GENERATORS = 2
@@ -113,31 +118,32 @@ def measure(
         for i in range(GENERATORS)
     ]
     single = Flow("single", IDENTIFY, work.requests[:1], per_second=10, even=True, deadline_seconds=30)
+    together = meeting(GENERATORS + 1)
     with ExitStack() as stack:
         bystander = stack.enter_context(Apart(send, server.address, [single]))
-        sending = [stack.enter_context(Apart(send, server.address, [flow], seconds)) for flow in flows]
+        sending = [stack.enter_context(Apart(send_raw, server.address, flow, together, seconds)) for flow in flows]
+        together.wait(PATIENCE_SECONDS)
+        start, end = time.monotonic(), time.monotonic() + seconds
         sent: list[Sent] = [one.result() for one in sending]
         singles = bystander.stopped().calls["single"]
     load = [one.calls[flow.name] for one, flow in zip(sent, flows, strict=True)]
     begun, took = np.concatenate([calls.begun for calls in load]), np.concatenate([calls.seconds for calls in load])
     what = [text for calls in load for text in calls.what]
-    start, end = max(float(calls.begun.min()) for calls in load), min(float(calls.begun.max()) for calls in load)
     everything = Calls(begun, took, what)
     accepted, others = everything.of(ok=True), everything.of(ok=False)
     refused = others.such(lambda text: text != UNANSWERED)
     answered = accepted.begun + accepted.seconds
-    span = end - start
     return Point(
         work=work.name,
         side=side.name,
         factor=factor,
         deadline_ms=deadline and deadline * 1e3,
         idle=idle,
-        offered=len(everything.between(start, end)) / span,
-        accepted=float(((answered >= start) & (answered < end)).sum()) / span,
+        offered=len(everything.between(start, end)) / seconds,
+        accepted=float(((answered >= start) & (answered < end)).sum()) / seconds,
         p50_ms=accepted.ms(50),
         p99_ms=accepted.ms(99),
-        refused=len(refused.between(start, end)) / span,
+        refused=len(refused.between(start, end)) / seconds,
         refused_p50_ms=refused.ms(50),
         refused_p99_ms=refused.ms(99),
         unanswered=len(others) - len(refused),

@@ -54,7 +54,7 @@ def _panel(axis: Any, kind: str, points: "Sequence[Point]") -> None:
                 [point.factor for point in mine], values, "o:" if deadlines else "o-", color=COLOURS[side], ms=4,
                 label=label,
             )  # fmt: skip
-        if kind == "accepted":
-            axis.set_ylim(bottom=0)
-        elif kind == "p99":
+        if kind == "p99":
             axis.axhline(3 * mine[0].idle.p99_ms, color=COLOURS[side], lw=0.8, ls="--")  # three times idle's
+    if kind == "accepted":
+        axis.set_ylim(bottom=0)

@@ -45,6 +45,6 @@ def draw(phases: "Sequence[Phase]", memory: Sequence[tuple[float, int]], calls: 
     for axis in (above, below):
         axis.grid(color="#e4e7eb", lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-    above.legend(frameon=False, fontsize=8)
+    above.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     figure.savefig(out, metadata={"Date": None})
     plt.close(figure)

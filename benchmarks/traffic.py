@@ -105,7 +105,7 @@ class _Sender:
         self._linger = linger
         self._rows: list[tuple[str, float, float, str]] = []
         self._late: list[float] = []
-        self._begun, self._cpu = time.monotonic(), _cpu_seconds()
+        self._begun, self._cpu = time.monotonic(), cpu_seconds()
         self._cores = 0.0
 
     async def send(self, flows: list[Flow]) -> Sent:
@@ -167,7 +167,7 @@ class _Sender:
         await self._finish({task for task in tasks if not task.done()})
 
     async def _finish(self, pending: set[asyncio.Task[None]]) -> None:
-        self._cores = (_cpu_seconds() - self._cpu) / (time.monotonic() - self._begun)
+        self._cores = (cpu_seconds() - self._cpu) / (time.monotonic() - self._begun)
         if pending:
             _, late = await asyncio.wait(set(pending), timeout=self._linger)
             for task in late:
@@ -194,6 +194,7 @@ def status_text(error: Any) -> str:
     return f"{error.code().name} {reason}".strip()
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """That this process has used."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime

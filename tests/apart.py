@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from threading import Event
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
@@ -12,6 +13,11 @@ from tests.waiting import PATIENCE_SECONDS
 P = ParamSpec("P")
 T = TypeVar("T")
 _SPAWN = multiprocessing.get_context("spawn")  # gRPC doesn't survive a fork
+
+
+def meeting(processes: int) -> Barrier:
+    """Where so many processes wait for each other, this one among them. An argument of Apart."""
+    return _SPAWN.Barrier(processes)
 
 
 class Apart(Generic[T]):

@@ -1,19 +1,11 @@
-"""Just enough HTTP/2 to be a bad gRPC client: one that stops in the middle of a message, or reads no answer.
-
-RFC 9113 and RFC 7541; header fields go as literals, without compression.
-"""
+"""A bad gRPC client: one that stops in the middle of a message, or reads no answer."""
 
 import socket
-import struct
 import time
 from types import TracebackType
 from typing import Self
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _RST = 0, 1, 4, 6, 7, 8, 3
-_ACK, _END_STREAM, _END_HEADERS = 1, 1, 4
-_INITIAL_WINDOW_SIZE = 4
-_FRAME = 16_384
+from tests import http2
 
 
 class BadClient:
@@ -22,31 +14,21 @@ class BadClient:
     window: of bytes of each answer that the server may send; 0: it can send none, only hold them.
     """
 
-    def __init__(self, address: str, *, window: int = 65_535) -> None:
+    def __init__(self, address: str, *, window: int = http2.FIRST_WINDOW) -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), timeout=30)
         self._next_stream = 1
-        self._room = {0: 65_535}  # of bytes that the server takes now, by stream; 0: the connection
-        self._initial_room = 65_535
+        self._room = {0: http2.FIRST_WINDOW}  # of bytes that the server takes now, by stream; 0: the connection
+        self._initial_room = http2.FIRST_WINDOW
         self._buffer = bytearray()
         self.closed = False
-        settings = struct.pack(">HI", _INITIAL_WINDOW_SIZE, window)
-        self._socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, settings))
+        self._socket.sendall(http2.PREFACE + http2.settings({http2.INITIAL_WINDOW_SIZE: window}))
 
     def begin(self, method: str) -> int:
         """A new call; its stream."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         self._room[stream] = self._initial_room
-        fields = {
-            ":method": "POST",
-            ":scheme": "http",
-            ":path": method,
-            ":authority": "localhost",
-            "content-type": "application/grpc",
-            "te": "trailers",
-        }
-        block = b"".join(b"\x00" + _text(name) + _text(value) for name, value in fields.items())
-        self._socket.sendall(_frame(_HEADERS, _END_HEADERS, stream, block))
+        self._socket.sendall(http2.frame(http2.HEADERS, http2.END_HEADERS, stream, http2.opening(method)))
         return stream
 
     def send(self, stream: int, content: bytes, *, end: bool = False, patience_seconds: float = 5.0) -> int:
@@ -54,13 +36,14 @@ class BadClient:
         sent = 0
         give_up = time.monotonic() + patience_seconds
         while sent < len(content) and not self.closed and time.monotonic() < give_up:
-            room = min(self._room[0], self._room[stream], _FRAME, len(content) - sent)
+            room = min(self._room[0], self._room[stream], http2.LARGEST_FRAME, len(content) - sent)
             if room <= 0:
                 self.listen(0.05, until_heard=True)
                 continue
             last = end and sent + room == len(content)
             try:
-                self._socket.sendall(_frame(_DATA, _END_STREAM if last else 0, stream, content[sent : sent + room]))
+                part = content[sent : sent + room]
+                self._socket.sendall(http2.frame(http2.DATA, http2.END_STREAM if last else 0, stream, part))
             except OSError:
                 self.closed = True
                 break
@@ -72,7 +55,7 @@ class BadClient:
 
     def call(self, method: str, message: bytes) -> None:
         """A whole call of one message, without waiting for its answer."""
-        self.send(self.begin(method), prefixed(message), end=True)
+        self.send(self.begin(method), http2.prefixed(message), end=True)
 
     def listen(self, seconds: float, *, until_heard: bool = False) -> None:
         """Take in what the server says for so long, or ``until_heard`` only until it said something: room to send,
@@ -96,31 +79,22 @@ class BadClient:
         self._socket.settimeout(30)
 
     def _take_frames(self) -> None:
-        while len(self._buffer) >= 9:
-            length = int.from_bytes(self._buffer[:3], "big")
-            if len(self._buffer) < 9 + length:
-                return
-            kind, flags = self._buffer[3], self._buffer[4]
-            stream = int.from_bytes(self._buffer[5:9], "big") & 0x7FFF_FFFF
-            body = bytes(self._buffer[9 : 9 + length])
-            del self._buffer[: 9 + length]
-            if kind == _WINDOW_UPDATE and stream in self._room:
-                self._room[stream] += int.from_bytes(body, "big") & 0x7FFF_FFFF
-            elif kind == _SETTINGS and not flags & _ACK:
-                self._settings(body)
-            elif kind == _PING and not flags & _ACK:
-                self._socket.sendall(_frame(_PING, _ACK, 0, body))
-            elif kind == _GOAWAY:
+        for kind, flags, stream, body in http2.taken_frames(self._buffer):
+            if kind == http2.WINDOW_UPDATE and stream in self._room:
+                self._room[stream] += http2.number(body)
+            elif kind == http2.SETTINGS and not flags & http2.ACK:
+                self._settings(http2.settings_in(body))
+            elif kind == http2.PING and not flags & http2.ACK:
+                self._socket.sendall(http2.frame(http2.PING, http2.ACK, 0, body))
+            elif kind == http2.GOAWAY:
                 self.closed = True
 
-    def _settings(self, body: bytes) -> None:
-        for at in range(0, len(body), 6):
-            name, value = struct.unpack(">HI", body[at : at + 6])
-            if name == _INITIAL_WINDOW_SIZE:
-                for stream in self._room.keys() - {0}:
-                    self._room[stream] += value - self._initial_room
-                self._initial_room = value
-        self._socket.sendall(_frame(_SETTINGS, _ACK, 0, b""))
+    def _settings(self, values: dict[int, int]) -> None:
+        room = values.get(http2.INITIAL_WINDOW_SIZE, self._initial_room)
+        for stream in self._room.keys() - {0}:
+            self._room[stream] += room - self._initial_room
+        self._initial_room = room
+        self._socket.sendall(http2.frame(http2.SETTINGS, http2.ACK, 0, b""))
 
     def __enter__(self) -> Self:
         return self
@@ -129,18 +103,3 @@ class BadClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
-
-
-def prefixed(message: bytes, *, claimed: int | None = None) -> bytes:
-    """A gRPC message with its length before it; ``claimed``: another length than it has."""
-    return b"\x00" + struct.pack(">I", len(message) if claimed is None else claimed) + message
-
-
-def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
-    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
-
-
-def _text(value: str) -> bytes:
-    encoded = value.encode()
-    assert len(encoded) < 127
-    return bytes([len(encoded)]) + encoded

@@ -15,8 +15,11 @@ from oneglance_index.errors import (
     GalleryExists,
     GalleryNotFound,
     GenerationUnsupported,
+    IndexOutOfStep,
     LimitExceeded,
+    OutOfMemory,
     RequestConflict,
+    StoreBusy,
     StoreClosed,
     StoreDamaged,
     StoreError,
@@ -26,6 +29,7 @@ from oneglance_index.errors import (
     StoreTooNew,
     SubjectExists,
     SubjectNotFound,
+    WriteQueueFull,
 )
 from oneglance_index.local import MAX_DIMENSION, LocalGalleries
 from oneglance_index.protocol import GalleryStore
@@ -44,6 +48,7 @@ from oneglance_index.records import (
     Search,
     Subject,
     SubjectPage,
+    ThresholdPage,
     ThresholdVersion,
 )
 from oneglance_index.search.device import parse_device
@@ -72,13 +77,16 @@ __all__ = [
     "Generation",
     "GenerationUnsupported",
     "IndexInfo",
+    "IndexOutOfStep",
     "IndexSettings",
     "LimitExceeded",
     "LocalGalleries",
     "OnExisting",
     "OpenProgress",
+    "OutOfMemory",
     "RequestConflict",
     "Search",
+    "StoreBusy",
     "StoreClosed",
     "StoreDamaged",
     "StoreError",
@@ -90,7 +98,9 @@ __all__ = [
     "SubjectExists",
     "SubjectNotFound",
     "SubjectPage",
+    "ThresholdPage",
     "ThresholdVersion",
+    "WriteQueueFull",
     "check_encodings",
     "parse_device",
 ]

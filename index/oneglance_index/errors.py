@@ -12,7 +12,11 @@
     ├── EncodingInvalid        a vector that has no usable distance: NaN, infinite, zero, or huge
     ├── GenerationUnsupported  a kind of index or a fusion rule that this version doesn't have
     ├── LimitExceeded          more than a stated limit allows
+    ├── OutOfMemory            there is not enough memory for it now; nothing was changed
+    ├── WriteQueueFull         too much waits to be written; nothing was changed
+    ├── IndexOutOfStep         the gallery's index missed a write and is being rebuilt; try again
     ├── StoreError             the durable store cannot do it; nothing was acknowledged
+    │   ├── StoreBusy          another process keeps the database locked; try again
     │   ├── StoreLocked        another process has this data directory open
     │   ├── StoreDamaged       the database file is not one, or is broken
     │   ├── StoreTooNew        a later version wrote this data directory
@@ -119,6 +123,29 @@ class LimitExceeded(GalleryError):
         self.got = got
 
 
+class OutOfMemory(GalleryError):
+    """`what` says what there was no memory for, e.g. "to answer this search"."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"not enough memory {what}")
+        self.what = what
+
+
+class WriteQueueFull(GalleryError):
+    """`maximum` is the setting max_queued_bytes; `got` is what the queue would have held with this write, bytes."""
+
+    def __init__(self, maximum: int, got: int) -> None:
+        super().__init__(f"at most {maximum} bytes may wait to be written, with this write it were {got}")
+        self.maximum = maximum
+        self.got = got
+
+
+class IndexOutOfStep(GalleryError):
+    def __init__(self, gallery_id: str) -> None:
+        super().__init__(f"the index of gallery {gallery_id!r} is being rebuilt")
+        self.gallery_id = gallery_id
+
+
 class StoreError(GalleryError):
     """The durable store cannot do it. `path` is the file or folder concerned."""
 
@@ -128,6 +155,10 @@ class StoreError(GalleryError):
         super().__init__(f"{path}: {self.summary}" + (f" ({detail})" if detail else ""))
         self.path = path
         self.detail = detail
+
+
+class StoreBusy(StoreError):
+    summary = "another process keeps the database locked"
 
 
 class StoreLocked(StoreError):

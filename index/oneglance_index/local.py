@@ -6,27 +6,26 @@ index (opened.py). Searches ask the index only (search/). A second thread looks 
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from oneglance_core.distance import squared_l2
-from oneglance_index.encodings import check_encodings
+from oneglance_index import verifying
 from oneglance_index.errors import (
-    EncoderMismatch,
     GalleryError,
     GalleryNotFound,
     GenerationUnsupported,
+    OutOfMemory,
     StoreClosed,
 )
 from oneglance_index.opened import Opened, OpenedGalleries
 from oneglance_index.records import (
-    Candidate,
     Deleted,
     Enrolled,
     Found,
@@ -37,7 +36,7 @@ from oneglance_index.records import (
     Search,
     Subject,
     SubjectPage,
-    ThresholdVersion,
+    ThresholdPage,
     Vectors,
 )
 from oneglance_index.search import faiss_calls as engine
@@ -48,8 +47,9 @@ from oneglance_index.search.questions import check_searches
 from oneglance_index.search.registry import Machine, check_kind
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
-from oneglance_index.store import mutations, queries
+from oneglance_index.store import mutations, pages, queries
 from oneglance_index.store.database import Store
+from oneglance_index.store.writer import MUTATION_BYTES
 
 
 class LocalGalleries:
@@ -60,16 +60,18 @@ class LocalGalleries:
         self.device = device.name
         self.settings = settings
         threads = settings.search_threads or engine.cores()
-        self._pool = ThreadPoolExecutor(threads, "oneglance-scan", initializer=engine.use_one_thread)
-        self._store = Store(data_dir, lambda effects: self._opened.follow(effects))
-        self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
-        self._opened = OpenedGalleries(Machine(self._pool, threads, device), self._upkeep)
+        self._pool = engine.scan_pool(threads)
         try:
-            with self._store.reading() as db:
-                self._opened.load(db, data_dir, progress)
+            self._opened = OpenedGalleries(Machine(self._pool, threads, device), data_dir)
+            self._store = Store(data_dir, self._opened, settings.max_queued_bytes)
+            self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
+            try:
+                self._opened.load(self._store, self._upkeep, progress)
+            except BaseException:
+                self._upkeep.close(until=0)
+                self._store.close(until=0)
+                raise
         except BaseException:
-            self._upkeep.close(take_snapshots=False)
-            self._store.close()
             self._pool.shutdown()
             raise
 
@@ -82,15 +84,17 @@ class LocalGalleries:
         settings: IndexSettings | None = None,
         progress: Progress | None = None,
     ) -> LocalGalleries:
-        """Opens a data directory, creating it if need be, and loads every index; `progress` is called on the
-        way.
+        """Opens a data directory, creating it if need be, and loads every index.
 
-        Raises DeviceUnavailable, StoreLocked, StoreDamaged, StoreTooNew, StoreFull, StoreIOError, and
-        GenerationUnsupported where a gallery needs a kind of index or a rule of fusion that isn't there.
+        `progress` is called for every gallery and every few thousand encodings; what it raises ends the opening, and
+        leaves the directory as it was. Raises DeviceUnavailable, StoreLocked, StoreBusy, StoreDamaged, StoreTooNew,
+        StoreFull, StoreIOError, OutOfMemory, and GenerationUnsupported where a gallery needs a kind of index or a rule
+        of fusion that isn't there.
         """
         settings = settings or IndexSettings()
-        opened = open_device(device, settings.gpu_temp_memory_bytes)
-        return cls(Path(data_dir), opened, settings, progress or _silent)
+        with _memory("to open the galleries"):
+            opened = open_device(device, settings.gpu_temp_memory_bytes)
+            return cls(Path(data_dir), opened, settings, progress or _silent)
 
     # Writing.
 
@@ -126,6 +130,8 @@ class LocalGalleries:
         on_existing: OnExisting = "add",
         request_id: str | None = None,
         request_digest: bytes = b"",
+        caller: Hashable = None,
+        patient: bool = False,
     ) -> Future[Enrolled]:
         if not subject_id or on_existing not in ("add", "replace", "fail"):
             return _failed(ValueError("enroll needs a subject id, and add, replace or fail"))
@@ -134,6 +140,8 @@ class LocalGalleries:
                 array = np.array(encodings, np.float32, ndmin=1)  # a copy: the caller may reuse its buffer
         except (TypeError, ValueError) as error:
             return _failed(error)
+        except MemoryError:
+            return _failed(OutOfMemory("for these encodings"))
         if array.shape[0] == 0:
             return _failed(ValueError("enroll needs at least one encoding"))
         return self._store.write(
@@ -143,12 +151,12 @@ class LocalGalleries:
                 array,
                 encoder_digest,
                 None if labels is None else dict(labels),
-                on_existing,
-                request_id,
-                request_digest,
-                self.settings.max_encodings_per_subject,
-                self.settings.request_ttl_seconds,
-            )
+                *(on_existing, request_id, request_digest),
+                *(self.settings.max_encodings_per_subject, self.settings.request_ttl_seconds),
+            ),
+            caller,
+            array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
+            patient,
         )
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
@@ -159,6 +167,11 @@ class LocalGalleries:
 
     def queued_writes(self) -> int:
         return self._store.queued()
+
+    def trouble(self) -> str | None:
+        if self._store.closed:
+            return "the store is closed"
+        return self._store.trouble() or self._upkeep.trouble()
 
     # Reading.
 
@@ -172,20 +185,21 @@ class LocalGalleries:
     def list_galleries(self, *, page_size: int = 100, after: str | None = None) -> GalleryPage:
         _check_page_size(page_size)
         with self._store.reading() as db:
-            return queries.list_galleries(db, page_size, after)
+            return pages.list_galleries(db, page_size, self.settings.max_page_bytes, after)
 
-    def list_thresholds(self, gallery_id: str) -> tuple[ThresholdVersion, ...]:
+    def list_thresholds(self, gallery_id: str, *, page_size: int = 100, after: int | None = None) -> ThresholdPage:
+        _check_page_size(page_size)
         with self._store.reading() as db:
-            return queries.list_thresholds(db, gallery_id)
+            return pages.list_thresholds(db, gallery_id, page_size, self.settings.max_page_bytes, after)
 
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         with self._store.reading() as db:
-            return queries.subject(db, gallery_id, subject_id)
+            return pages.subject(db, gallery_id, subject_id)
 
     def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
         _check_page_size(page_size)
         with self._store.reading() as db:
-            return queries.list_subjects(db, gallery_id, page_size, after)
+            return pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after)
 
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         oldest = mutations.oldest_request(self.settings.request_ttl_seconds)
@@ -196,44 +210,26 @@ class LocalGalleries:
 
     def search_many(self, gallery_id: str, searches: Sequence[Search]) -> list[Found | GalleryError]:
         opened = self._find(gallery_id)
-        checked = check_searches(opened.gallery, self.settings.max_candidates, searches)
-        sound = [search for search in checked if isinstance(search, Search)]
-        try:
-            found = iter(opened.index.search(sound) if sound else ())
-        except RuntimeError:
-            if self._store.closed:  # meanwhile, and with it the pool
-                raise StoreClosed(self.data_dir) from None
-            raise
-        return [next(found) if isinstance(search, Search) else search for search in checked]
+        index = opened.in_step()
+        with _memory("for these searches"):
+            checked = check_searches(opened.gallery, self.settings.max_candidates, searches)
+            sound = [search for search in checked if isinstance(search, Search)]
+            try:
+                found = iter(index.search(sound) if sound else ())
+            except RuntimeError:
+                if self._store.closed:  # meanwhile, and with it the pool
+                    raise StoreClosed(self.data_dir) from None
+                raise
+            return [next(found) if isinstance(search, Search) else search for search in checked]
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         with self._store.reading() as db:
-            stored = queries.gallery(db, gallery_id)
-            gallery = stored.gallery
-            if encoder_digest not in (None, gallery.active.encoder_digest):
-                raise EncoderMismatch(gallery_id, gallery.active.encoder_digest, encoder_digest or "")
-            numbers, vectors = queries.subject_vectors(db, stored.place, subject_id)
-        checked = check_encodings(probes, gallery.active.dimension)
-        nearest = []
-        for probe in checked:
-            distances = squared_l2(vectors, probe)
-            best = int(distances.argmin())  # the first, that is the oldest, of equals
-            nearest.append((Candidate(subject_id, str(numbers[best]), float(distances[best])),))
-        return Found(
-            tuple(nearest),
-            ((),) * len(nearest),
-            (False,) * len(nearest),
-            gallery.revision,
-            gallery.subjects,
-            gallery.encodings,
-            True,
-            "store",
-            "cpu",
-        )
+            return verifying.verify(db, gallery_id, subject_id, probes, encoder_digest)
 
     def index_info(self, gallery_id: str) -> IndexInfo:
-        """The index that answers searches, as it stands. Raises GalleryNotFound."""
-        return self._find(gallery_id).index.info()
+        """The index that answers searches, as it stands. Raises GalleryNotFound, IndexOutOfStep, OutOfMemory."""
+        with _memory("to look at the index"):
+            return self._find(gallery_id).in_step().info()
 
     def _find(self, gallery_id: str) -> Opened:
         opened = self._opened.get(gallery_id)
@@ -246,8 +242,10 @@ class LocalGalleries:
     # Upkeep.
 
     def snapshot(self, gallery_id: str | None = None) -> None:
-        """Writes a snapshot of one gallery, or of each that changed. Raises GalleryNotFound, StoreError."""
-        self._upkeep.snapshot(self._generation(gallery_id))
+        """Writes a snapshot of one gallery, or of each that changed. Raises GalleryNotFound, StoreError,
+        OutOfMemory."""
+        with _memory("for a snapshot"):
+            self._upkeep.snapshot(self._generation(gallery_id))
 
     def compact(self, gallery_id: str | None = None) -> None:
         """Makes deletions physical, in memory and on disk.
@@ -255,28 +253,29 @@ class LocalGalleries:
         A deleted encoding is out of every answer at once, and SQLite overwrites it in the database file
         (secure_delete); copies may remain as dead rows in memory, in a snapshot, and in the write-ahead log.
         After this call none of them does. (What the file system or the disk keep of old blocks is beyond us.)
-        Raises GalleryNotFound, StoreError.
+        Raises GalleryNotFound, StoreError, OutOfMemory.
         """
-        self._upkeep.compact(self._generation(gallery_id))
+        with _memory("to compact the index"):
+            self._upkeep.compact(self._generation(gallery_id))
 
     def _generation(self, gallery_id: str | None) -> int | None:
         return None if gallery_id is None else self._find(gallery_id).generation
 
-    def close(self) -> None:
-        """Finishes queued writes, takes snapshots of what changed, checkpoints, closes. Idempotent."""
+    def close(self, deadline_seconds: float | None = None) -> None:
+        """While there is time, finishes queued writes, takes snapshots of what changed and checkpoints; closes."""
         if self._store.closed:
             return
-        self._upkeep.close(take_snapshots=True)
-        self._store.close()
+        until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+        self._store.finish(until)
+        self._upkeep.close(until)
+        self._store.close(until)
         self._opened.clear()
         self._pool.shutdown()
 
     def __enter__(self) -> LocalGalleries:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -286,6 +285,15 @@ MAX_DIMENSION = 65_536
 
 def _silent(progress: OpenProgress) -> None:
     pass
+
+
+@contextlib.contextmanager
+def _memory(what: str) -> Iterator[None]:
+    """Want of memory becomes OutOfMemory."""
+    try:
+        yield
+    except MemoryError:
+        raise OutOfMemory(what) from None
 
 
 def _failed(error: Exception) -> Future[Any]:

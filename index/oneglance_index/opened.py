@@ -1,51 +1,84 @@
-"""The galleries as searches see them: each with the index of its active generation, kept in step with the store."""
+"""The galleries as searches see them: each with the index of its active generation, kept in step with the store.
+
+Before a commit prepare() makes room for it in the index, so that following it can't fail for want of memory. An index
+that fails to follow nevertheless answers no search any more, since it would miss what is committed; it is rebuilt in
+the background, and takes no enrollments meanwhile.
+"""
 
 from __future__ import annotations
 
-import sqlite3
+import functools
+import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from oneglance_index.records import Gallery
+import numpy as np
+
+from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
+from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.loading import Progress, load_index
 from oneglance_index.search.registry import Machine, make_index
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.store import queries
+from oneglance_index.store.database import Store
 from oneglance_index.store.mutations import Effect
+
+# What following a transaction takes besides its rows, about: prepare() sees that there is as much.
+_FOLLOWING_BYTES = 4 << 20
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A gallery, the number of its active generation, and that generation's index."""
+    """A gallery, the number of its active generation, and that generation's index; None while it is out of step."""
 
     generation: int
     gallery: Gallery
-    index: GalleryIndex
+    index: GalleryIndex | None
+
+    def in_step(self) -> GalleryIndex:
+        """Raises IndexOutOfStep."""
+        if self.index is None:
+            raise IndexOutOfStep(self.gallery.id)
+        return self.index
 
 
 class OpenedGalleries:
-    """Filled by load(), and told by the store's writer of what it committed. `upkeep` gets to know every index."""
+    """Filled by load(); then follows what the store's writer commits. The upkeep gets to know every index."""
 
-    def __init__(self, machine: Machine, upkeep: Upkeep) -> None:
+    _store: Store
+    _upkeep: Upkeep
+
+    def __init__(self, machine: Machine, data_dir: Path) -> None:
         self._machine = machine
-        self._upkeep = upkeep
+        self._data_dir = data_dir
         self._opened: dict[str, Opened] = {}
+        # Of the transaction under way: indexes made, and encodings there is room for, by generation.
+        self._made: dict[int, GalleryIndex] = {}
+        self._added: dict[int, int] = {}
+        # Guards what an index that is being rebuilt missed, by generation, and the changes of _opened.
+        self._rebuilding = threading.Lock()
+        self._missed: dict[int, list[Change]] = {}
 
-    def load(self, db: sqlite3.Connection, data_dir: Path, progress: Progress) -> None:
-        """Opens every gallery that `db` holds, and removes the snapshots that are of no use.
+    def load(self, store: Store, upkeep: Upkeep, progress: Progress) -> None:
+        """Opens every gallery that the store holds, and removes the snapshots that are of no use.
 
-        Raises StoreDamaged, DeviceUnavailable, GenerationUnsupported.
+        Raises StoreDamaged, DeviceUnavailable, GenerationUnsupported, OutOfMemory, and what `progress` raises.
         """
+        self._store, self._upkeep = store, upkeep
         kept: set[Path] = set()
-        for stored in queries.all_galleries(db):
-            index, revision = load_index(db, data_dir, stored, self._make_index, progress)
-            self._open(stored.place.generation, stored.gallery, index, revision)
-            if revision >= 0:
-                kept.add(snapshot.path_of(data_dir, stored.place.generation, revision))
-        snapshot.remove_others(data_dir, kept)
+        with store.reading() as db:
+            for stored in queries.all_galleries(db):
+                index, revision = load_index(db, self._data_dir, stored, self._make_index, progress)
+                self._open(stored.place.generation, stored.gallery, index, revision)
+                if revision >= 0:
+                    kept.add(snapshot.path_of(self._data_dir, stored.place.generation, revision))
+        snapshot.remove_others(self._data_dir, kept)
 
     def get(self, gallery_id: str) -> Opened | None:
         return self._opened.get(gallery_id)
@@ -53,27 +86,53 @@ class OpenedGalleries:
     def clear(self) -> None:
         self._opened.clear()
 
+    # Following the writer, in its thread.
+
+    def begin(self) -> None:
+        self._made.clear()
+        self._added.clear()
+
+    def prepare(self, effect: Effect) -> None:
+        """Makes the room that following this effect takes. Raises OutOfMemory, IndexOutOfStep for more encodings of a
+        gallery that is being rebuilt, and what making an index raises."""
+        try:
+            if effect.created is not None:
+                self._made[effect.generation] = self._make_index(effect.created)
+            elif effect.change is not None and len(effect.change.added):
+                if not self._added:
+                    np.empty(_FOLLOWING_BYTES, np.uint8)
+                added = self._added.get(effect.generation, 0) + len(effect.change.added)
+                index = self._made.get(effect.generation) or self._opened[effect.gallery_id].in_step()
+                index.reserve(added)
+                self._added[effect.generation] = added
+        except MemoryError:
+            raise OutOfMemory(f"for more in gallery {effect.gallery_id!r}") from None
+
     def follow(self, effects: Sequence[Effect]) -> None:
-        """Brings the indexes up to what was committed. Called in the writer's thread, in the order of the commits."""
-        failure: Exception | None = None
+        """Brings the indexes up to what was committed, in the order of the commits."""
         for effect in effects:
             try:
                 self._follow(effect)
-            except Exception as error:  # the other indexes must not miss what happened to theirs
-                failure = error
-        if failure is not None:
-            raise failure
+            except Exception:  # the other indexes must not miss what happened to theirs
+                log.exception("gallery %r: its index missed a write and is rebuilt", effect.gallery_id)
+                self._give_up(effect)
 
     def _follow(self, effect: Effect) -> None:
         if effect.created is not None:
-            self._open(effect.generation, effect.created, self._make_index(effect.created), -1)
+            self._open(effect.generation, effect.created, self._made[effect.generation], -1)
         elif effect.dropped:
-            del self._opened[effect.gallery_id]
+            with self._rebuilding:
+                del self._opened[effect.gallery_id]
+                self._missed.pop(effect.generation, None)
             self._upkeep.drop(effect.generation)
         elif effect.change is not None:
-            opened = self._opened[effect.gallery_id]
-            if effect.updated is not None:
-                self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated)
+            with self._rebuilding:
+                opened = self._opened[effect.gallery_id]
+                if effect.updated is not None:
+                    self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated)
+                if opened.index is None:
+                    self._missed[effect.generation].append(effect.change)
+                    return
             opened.index.apply(effect.change)
             self._upkeep.changed(effect.generation, len(effect.change.added) + len(effect.change.removed))
 
@@ -83,3 +142,45 @@ class OpenedGalleries:
     def _open(self, generation: int, gallery: Gallery, index: GalleryIndex, snapshot_revision: int) -> None:
         self._opened[gallery.id] = Opened(generation, gallery, index)
         self._upkeep.add(generation, index, snapshot_revision)
+
+    # Rebuilding.
+
+    def _give_up(self, effect: Effect) -> None:
+        """The index of this effect's gallery is out of step from here on."""
+        opened = self._opened.get(effect.gallery_id)
+        gallery = effect.created or (opened.gallery if opened else None)
+        if gallery is None or effect.dropped:
+            return
+        with self._rebuilding:
+            self._missed[effect.generation] = []
+            self._opened[effect.gallery_id] = Opened(effect.generation, gallery, None)
+        self._upkeep.rebuild(effect.generation, functools.partial(self._rebuild, effect.gallery_id, effect.generation))
+
+    def _rebuild(self, gallery_id: str, generation: int) -> None:
+        """Loads the index again, and puts it in its place once it is in step. Called in the upkeep's thread."""
+        missed: list[Change] = []
+        with self._rebuilding:
+            if generation not in self._missed:  # the gallery was deleted
+                return
+            self._missed[generation] = missed  # what comes from here on; the rest is in the store
+        try:
+            with self._store.reading() as db:
+                stored = queries.gallery(db, gallery_id)
+                if stored.place.generation != generation:
+                    return
+                index, revision = load_index(db, self._data_dir, stored, self._make_index, self._go_on)
+        except GalleryNotFound:
+            return
+        with self._rebuilding:
+            if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
+                raise IndexOutOfStep(gallery_id)
+            for change in missed:
+                if change.revision > stored.gallery.revision:
+                    index.apply(change)
+            self._upkeep.add(generation, index, revision)
+            self._opened[gallery_id] = replace(self._opened[gallery_id], index=index)
+            del self._missed[generation]
+
+    def _go_on(self, progress: OpenProgress) -> None:
+        if self._upkeep.closing():
+            raise StoreClosed(self._data_dir)

@@ -6,10 +6,14 @@ that concern all methods:
 - Every method may be called from any thread. Reading and searching methods block; call them off an event loop.
 - A writing method returns a Future at once. Done means: durable (it survives a crash or a power cut), and in effect
   for every read and search that starts afterwards. Writes take effect one after the other, in some order; those of
-  one thread in the order of the calls. A write that fails changes nothing. A future cancelled in time never happens.
+  one thread and one caller in the order of the calls. A write that fails changes nothing. A future cancelled in time
+  never happens.
+- What waits to be written is bounded in bytes: a write that finds no room fails at once with WriteQueueFull. Callers,
+  as far as writes name them, take turns.
 - What is wrong is a GalleryError (errors.py): through the future of a writing method, raised by the others.
-  ValueError is for arguments that make no sense. Every method but the first three may also meet StoreError, and
-  names only its own errors here.
+  ValueError is for arguments that make no sense. Every method but the first four may also meet StoreError and
+  OutOfMemory, and names only its own errors here. An enrollment that there is no room for in memory is refused; what is
+  enrolled goes on being searched.
 - A gallery's `revision` goes up by one with every write that changes the gallery, and never down.
 - A subject or an encoding that was deleted is in no later answer, and doesn't come back, not even after a crash.
 - Distances are squared L2, as float64 computes them from the float32 values, rounded to float32. A subject's distance
@@ -22,7 +26,7 @@ renaming a gallery, and moving one to another encoder, are writing methods besid
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -37,7 +41,7 @@ from oneglance_index.records import (
     Search,
     Subject,
     SubjectPage,
-    ThresholdVersion,
+    ThresholdPage,
     Vectors,
 )
 
@@ -49,11 +53,19 @@ class GalleryStore(Protocol):
     def device(self) -> str:
         """Where searches run: "cpu", "cuda:N", or the name of a remote service."""
 
-    def close(self) -> None:
-        """Finishes the writes that wait, and closes. Calls that come later fail with StoreClosed. Idempotent."""
+    def close(self, deadline_seconds: float | None = None) -> None:
+        """Finishes the writes that wait, and closes. Calls that come later fail with StoreClosed. Idempotent.
+
+        After `deadline_seconds` it begins nothing more: writes that still wait fail with StoreClosed, and what would
+        only make the next start quicker is left out.
+        """
 
     def queued_writes(self) -> int:
         """How many writes wait for their turn."""
+
+    def trouble(self) -> str | None:
+        """Why it can't serve as it should now, for people: it is closed, every write fails, or a gallery's searches do;
+        None when all is well. Quick; it may pass by itself."""
 
     # Writing.
 
@@ -89,6 +101,8 @@ class GalleryStore(Protocol):
         on_existing: OnExisting = "add",
         request_id: str | None = None,
         request_digest: bytes = b"",
+        caller: Hashable = None,
+        patient: bool = False,
     ) -> Future[Enrolled]:
         """Enrolls a subject by encodings float32 [n, D], n >= 1, made by encoder `encoder_digest` (None: not
         checked): all of them, or none.
@@ -101,8 +115,11 @@ class GalleryStore(Protocol):
         marked `replayed`, and nothing is written; RequestConflict if its digest (whatever identifies the request's
         content) is another. A request that failed isn't remembered.
 
+        `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
+        a full queue: whoever calls bounds how many of these wait.
+
         GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid, SubjectExists, RequestConflict,
-        LimitExceeded("max_encodings_per_subject").
+        LimitExceeded("max_encodings_per_subject"), IndexOutOfStep.
         """
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
@@ -125,11 +142,12 @@ class GalleryStore(Protocol):
         """The first `page_size` galleries, in order of id (by code point), whose ids come after `after`.
 
         Paging holds while others write: what is there all the time comes exactly once, what comes or goes meanwhile
-        at most once.
+        at most once. A page is bounded in bytes, too: it may end before `page_size`, but holds at least one.
         """
 
-    def list_thresholds(self, gallery_id: str) -> tuple[ThresholdVersion, ...]:
-        """Every threshold that the active generation has had, the newest first. Raises GalleryNotFound."""
+    def list_thresholds(self, gallery_id: str, *, page_size: int = 100, after: int | None = None) -> ThresholdPage:
+        """Thresholds that the active generation has had, the newest first: the first `page_size` of those that came
+        before version `after`; pages as list_galleries. Raises GalleryNotFound."""
 
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         """Raises GalleryNotFound, SubjectNotFound."""
@@ -154,8 +172,8 @@ class GalleryStore(Protocol):
         miss subjects, but states true distances in ascending order.
 
         A question that cannot be answered gets its own error in place of an answer: EncoderMismatch,
-        DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"). What concerns them all is raised:
-        GalleryNotFound, StoreClosed, DeviceUnavailable.
+        DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"), OutOfMemory. What concerns them all is
+        raised: GalleryNotFound, StoreClosed, DeviceUnavailable, OutOfMemory, IndexOutOfStep (it will pass).
         """
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:

@@ -138,6 +138,14 @@ class GalleryPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ThresholdPage:
+    """Thresholds, the newest first. `next_after` continues after this page; None: it was the last."""
+
+    versions: tuple[ThresholdVersion, ...]
+    next_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Deleted:
     """What a deletion removed. A subject goes with its last encoding: `subject_deleted` is then true."""
 

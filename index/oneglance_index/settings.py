@@ -10,6 +10,12 @@ class IndexSettings(Frozen):
 
     max_encodings_per_subject: int = Field(1000, ge=1, description="Encodings one subject may have.")
     max_candidates: int = Field(10_000, ge=1, description="Candidates that one probe may ask for.")
+    max_page_bytes: int = Field(
+        4 << 20, ge=1, description="Bytes of one page of a list, as a message; a single larger entry is a page, too."
+    )
+    max_queued_bytes: int = Field(
+        256 << 20, ge=1, description="Bytes of writes that may wait; a single larger one may wait alone."
+    )
     request_ttl_seconds: float = Field(24 * 3600.0, ge=0, description="How long the ids of requests are remembered.")
     snapshot_every_encodings: int = Field(
         100_000, ge=1, description="Enrolled or deleted encodings of a gallery after which its snapshot is renewed."

@@ -1,7 +1,6 @@
 """A server's life: bind, load, serve, drain, close. The CLI, the demo and the tests all start it here."""
 
 import asyncio
-import inspect
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
@@ -170,7 +169,7 @@ class Server:
         well = True
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            trouble = _trouble(store)
+            trouble = store.trouble()
             if (trouble is None) == well:
                 continue
             well = trouble is None
@@ -211,7 +210,7 @@ class Server:
     def _close(self, seconds: float) -> None:
         """Blocks until everything is closed, the store first; it has ``seconds`` for what can be left out."""
         if self._galleries is not None:
-            _close_store(self._galleries, seconds)
+            self._galleries.close(seconds)
         self.store_closed = True
         if self._metrics_server is not None:
             http, thread = self._metrics_server
@@ -291,15 +290,3 @@ def _all_galleries(galleries: GalleryStore) -> Iterator[Gallery]:
         after = page.next_after
         if after is None:
             return
-
-
-def _trouble(store: GalleryStore) -> str | None:
-    """What keeps the store from answering; None while it is well, and for one that can't say."""
-    trouble: Callable[[], str | None] = getattr(store, "trouble", lambda: None)
-    return trouble()
-
-
-def _close_store(store: GalleryStore, seconds: float) -> None:
-    """``seconds``: for a store that can leave out what only makes the next start quicker."""
-    close: Callable[..., None] = store.close
-    close(*([seconds] if "deadline_seconds" in inspect.signature(close).parameters else []))

@@ -34,11 +34,13 @@ from oneglance_index import (
     SubjectPage,
     ThresholdVersion,
 )
-from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, PROMISES, Trial
+from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_PAGE_BYTES, PROMISES, Trial
 from tests.index.toy_store import Disk, Kept, Member, State, ToyStore
 
 Vectors = NDArray[np.float32]
-SETTINGS = IndexSettings(max_encodings_per_subject=MAX_ENCODINGS, max_candidates=MAX_CANDIDATES)
+SETTINGS = IndexSettings(
+    max_encodings_per_subject=MAX_ENCODINGS, max_candidates=MAX_CANDIDATES, max_page_bytes=MAX_PAGE_BYTES
+)
 
 
 @pytest.mark.parametrize("restarting", [False, True], ids=["fresh", "reopened"])
@@ -361,18 +363,19 @@ class CountsOffsets(ToyStore):
         self.offsets: dict[str, int] = {}
 
     def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
-        if after not in self.offsets:
-            page = super().list_subjects(gallery_id, page_size=page_size, after=after)
-            if page.next_after is not None:
-                self.offsets[page.next_after] = page_size + (0 if after is None else 1000)
-            return page
-        begin = self.offsets[after]
-        everyone = super().list_subjects(gallery_id, page_size=10_000).subjects
-        subjects = everyone[begin : begin + page_size]
-        more = begin + page_size < len(everyone)
-        if more:
-            self.offsets[subjects[-1].id] = begin + page_size
-        return SubjectPage(subjects, subjects[-1].id if more else None)
+        subjects = self.now().kept(gallery_id).subjects
+        if after is not None and after not in self.offsets:
+            return super().list_subjects(gallery_id, page_size=page_size, after=after)
+        self.check_page_size(page_size)
+        begin = 0 if after is None else self.offsets[after]
+        ids = self.ordered(subjects)[begin : begin + page_size]
+        ids = ids[: self.fitting([len(str(subjects[one].labels)) for one in ids])]
+        end = begin + len(ids)
+        if end < len(subjects):
+            self.offsets[ids[-1]] = end
+        return SubjectPage(
+            tuple(self._subject(one, subjects[one]) for one in ids), ids[-1] if end < len(subjects) else None
+        )
 
 
 @breaks("paging_holds_while_others_write")
@@ -381,6 +384,27 @@ class LooksForTheLastId(ToyStore):
 
     def page(self, ids: Mapping[str, object], size: int, after: str | None) -> tuple[list[str], str | None]:
         return super().page(ids, size, after if after in ids else None)
+
+
+@breaks("paging_of_thresholds_holds_while_others_write")
+class CountsThresholds(ToyStore):
+    """The next page begins where the last one ended, counted from the newest there is now."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk)
+        self.offsets: dict[int, int] = {}
+
+    def earlier(self, thresholds: tuple[ThresholdVersion, ...], after: int | None) -> tuple[ThresholdVersion, ...]:
+        offset = 0 if after is None else self.offsets[after]
+        for i, one in enumerate(thresholds[offset:], start=offset + 1):
+            self.offsets[one.version] = i
+        return thresholds[offset:]
+
+
+@breaks("pages_are_bounded_in_bytes")
+class CountsEntriesOnly(ToyStore):
+    def fitting(self, sizes: Sequence[int]) -> int:
+        return len(sizes)
 
 
 @breaks("what_is_missing_is_named")
@@ -450,8 +474,32 @@ class EmptyPages(ToyStore):
 
 @breaks("a_closed_store_says_so")
 class NeverCloses(ToyStore):
-    def close(self) -> None:
-        pass
+    said = False
+
+    def close(self, deadline_seconds: float | None = None) -> None:
+        self.said = True
+
+    def trouble(self) -> str | None:
+        return "closed" if self.said else None
+
+
+@breaks("trouble_is_told")
+class IsNeverInTrouble(ToyStore):
+    def trouble(self) -> str | None:
+        return None
+
+
+@breaks("trouble_is_told")
+class IsInTroubleAfterARefusal(ToyStore):
+    refused = False
+
+    def enroll(self, gallery_id: str, subject_id: str, encodings: Vectors, **how: Any) -> Future[Enrolled]:
+        future = super().enroll(gallery_id, subject_id, encodings, **how)
+        self.refused = self.refused or future.exception() is not None
+        return future
+
+    def trouble(self) -> str | None:
+        return "refused" if self.refused else super().trouble()
 
 
 @breaks("galleries_do_not_touch_each_other")
@@ -561,9 +609,9 @@ class CountsSubjectsTwice(ToyStore):
 
 
 @breaks("every_threshold_is_kept")
-class KeepsTheLastThreshold(ToyStore):
+class ForgetsClearedThresholds(ToyStore):
     def history(self, new: ThresholdVersion, earlier: tuple[ThresholdVersion, ...]) -> tuple[ThresholdVersion, ...]:
-        return (new,)
+        return (new, *(one for one in earlier if one.threshold is not None))
 
 
 @breaks("the_threshold_in_force_is_known")

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 import pytest
 
-from oneglance_index import DeviceUnavailable, IndexSettings, LocalGalleries, parse_device
+from oneglance_index import DeviceUnavailable, IndexSettings, LocalGalleries, OutOfMemory, parse_device
 from oneglance_index.search.device import open_device
 from tests.index import asking
 from tests.index.brute_force import nearest
@@ -112,6 +112,27 @@ def test_a_gpu_without_room_for_a_gallery_is_named(tmp_path: Path, monkeypatch: 
         galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
     with pytest.raises(DeviceUnavailable, match="out of memory"):
         LocalGalleries.open(tmp_path, device="cuda")
+
+
+@pytest.mark.parametrize(("says", "error"), [("out of memory [2])", OutOfMemory), ("launch", DeviceUnavailable)])
+def test_a_gpu_that_is_full_is_want_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, error: type[Exception]
+) -> None:
+    class Full:
+        ntotal = 0
+
+        def add(self, vectors: Any) -> None:
+            raise RuntimeError(f"(cudaMalloc error {says}")
+
+    monkeypatch.setattr(faiss, "StandardGpuResources", _Resources, raising=False)
+    monkeypatch.setattr(faiss, "GpuIndexFlatConfig", _Config, raising=False)
+    monkeypatch.setattr(faiss, "GpuIndexFlatL2", lambda *_: Full(), raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
+    with LocalGalleries.open(tmp_path, device="cuda:1") as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
+        galleries.enroll("g", "s", np.ones((1, 8), np.float32)).result()
+        with pytest.raises(error):
+            asking.nearest(galleries, "g", np.ones((1, 8), np.float32), 1)
 
 
 @pytest.mark.gpu

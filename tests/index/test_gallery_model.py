@@ -128,7 +128,7 @@ class GalleryMachine(RuleBasedStateMachine):
     )
     def restart(self, crash: bool, harm: str, at: float) -> None:
         if crash:  # no snapshots taken
-            self.galleries._upkeep.close(take_snapshots=False)
+            self.galleries._upkeep.close(until=0)
             self.galleries._store.close()
             self.galleries._pool.shutdown()
         else:
@@ -172,7 +172,7 @@ class GalleryMachine(RuleBasedStateMachine):
         assert gallery.revision == info.revision == self.revision
         assert gallery.active.threshold == self.threshold
         assert gallery.active.threshold_revision == len(self.thresholds)
-        kept = self.galleries.list_thresholds("g")
+        kept = self.galleries.list_thresholds("g", page_size=1000).versions
         assert [(v.threshold, v.calibration) for v in reversed(kept)] == self.thresholds
         fitted = [(i + 1, calibration) for i, (_, calibration) in enumerate(self.thresholds) if calibration]
         assert (gallery.active.calibration_revision, gallery.active.calibration) == (

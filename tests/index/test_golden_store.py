@@ -49,7 +49,7 @@ def make(data_dir: Path) -> None:
         galleries.snapshot()
         galleries.enroll("people", "late", vectors(9)).result()  # after the snapshot: to catch up with
         galleries.delete_encoding("people", "s2", "5").result()
-        galleries._upkeep.close(take_snapshots=False)
+        galleries._upkeep.close(until=0)
         galleries._store.close()
     (data_dir / "lock").unlink()
 
@@ -80,7 +80,7 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
         active = people.active
         assert (active.kind, active.fusion, active.state, active.dimension) == ("flat", "nearest", "active", 3)
         assert active.created == people.created
-        kept = [(v.version, v.threshold, v.calibration) for v in galleries.list_thresholds("people")]
+        kept = [(v.version, v.threshold, v.calibration) for v in galleries.list_thresholds("people").versions]
         if version == 1:
             assert kept == [(1, 0.36, None)]
             assert (people.active.threshold_since, people.active.calibration, people.active.calibration_revision) == (
@@ -92,7 +92,7 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
             assert kept == [(2, 0.36, None), (1, 0.25, "evidence")]
             assert people.active.threshold_since is not None
             assert (people.active.calibration, people.active.calibration_revision) == ("evidence", 1)
-        assert galleries.list_thresholds("empty") == ()
+        assert galleries.list_thresholds("empty").versions == ()
         page = galleries.list_subjects("people")
         assert [s.id for s in page.subjects] == ["late", "s0", "s2", "s3", "s4"]
         assert galleries.get_subject("people", "s2").labels == {"name": "Zoë 2"}
@@ -157,7 +157,7 @@ def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
     assert schema_of(path) == before
     assert before["user_version"] == {str(version)}
     with LocalGalleries.open(data_dir) as galleries:
-        assert [v.threshold for v in galleries.list_thresholds("people")] == [0.36, 0.25][:version]
+        assert [v.threshold for v in galleries.list_thresholds("people").versions] == [0.36, 0.25][:version]
         assert galleries.get_gallery("people").revision == 8 + version
 
 

@@ -17,6 +17,7 @@ from oneglance_index import (
     Candidate,
     DeviceUnavailable,
     Found,
+    GalleryError,
     GenerationUnsupported,
     IndexInfo,
     LocalGalleries,
@@ -83,6 +84,9 @@ class FewIndex:
         for number, subject, vector in zip(rows.numbers, rows.subjects, rows.vectors, strict=True):
             self.rows[int(number)] = Row(int(subject), vector.copy())
 
+    def reserve(self, encodings: int) -> None:
+        pass
+
     def checksum(self) -> Checksum:
         return Checksum(len(self.rows), sum(self.rows))
 
@@ -95,7 +99,7 @@ class FewIndex:
         self.ids[change.subject] = change.subject_id
         self.rows, self.revision = rows, change.revision
 
-    def search(self, searches: Sequence[Search]) -> list[Found]:
+    def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         def answer(probe: Vectors, k: int) -> tuple[Candidate, ...]:
             near = [
                 Candidate(self.ids[row.subject], str(n), float(squared_l2(row.vector, probe)))

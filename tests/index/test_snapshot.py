@@ -61,7 +61,7 @@ def test_a_snapshot_is_used_and_catches_up(tmp_path: Path) -> None:
 
 def crash(galleries: LocalGalleries) -> None:
     """Closes without taking snapshots."""
-    galleries._upkeep.close(take_snapshots=False)
+    galleries._upkeep.close(until=0)
     galleries._store.close()
     galleries._pool.shutdown()
 

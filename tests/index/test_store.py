@@ -100,7 +100,7 @@ def test_thresholds_are_versioned(galleries: LocalGalleries) -> None:
 
 def test_every_threshold_is_kept_with_its_evidence(galleries: LocalGalleries) -> None:
     begun = time.time()
-    assert galleries.list_thresholds("g") == ()
+    assert galleries.list_thresholds("g").versions == ()
     assert galleries.get_gallery("g").active.threshold_since is None
     galleries.set_threshold("g", 0.36).result()
     fitted = galleries.set_threshold("g", 0.25, "evidence: Größe").result()
@@ -121,7 +121,7 @@ def test_every_threshold_is_kept_with_its_evidence(galleries: LocalGalleries) ->
     galleries.create_gallery("other", encoder_digest="e", dimension=4).result()
     galleries.set_threshold("other", 0.1, "another's").result()
     with reopened(galleries) as again:
-        kept = again.list_thresholds("g")
+        kept = again.list_thresholds("g").versions
         assert [(v.version, v.threshold, v.calibration) for v in kept] == [
             (4, 0.5, "newer"),
             (3, None, None),
@@ -138,7 +138,7 @@ def test_every_threshold_is_kept_with_its_evidence(galleries: LocalGalleries) ->
         # A gallery of the same name begins anew.
         again.delete_gallery("g").result()
         again.create_gallery("g", encoder_digest="e", dimension=4).result()
-        assert again.list_thresholds("g") == ()
+        assert again.list_thresholds("g").versions == ()
         assert again.set_threshold("g", 1.0).result().active.threshold_revision == 1
         with sqlite3.connect(again.data_dir / "store.sqlite3") as db:
             assert db.execute("SELECT count(*) FROM thresholds").fetchall() == [(2,)]
@@ -460,7 +460,7 @@ def test_a_search_that_is_overtaken_by_close_says_so(
     galleries.enroll("g", "s", vectors(1)).result()
     search = flat.ExactIndex.search
 
-    def overtaken(index: flat.ExactIndex, searches: Sequence[Search]) -> list[Found]:
+    def overtaken(index: flat.ExactIndex, searches: Sequence[Search]) -> list[Found | GalleryError]:
         galleries.close()
         return search(index, searches)
 

@@ -6,10 +6,11 @@ its own. A Disk keeps the state between two stores.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,10 +45,11 @@ from oneglance_index import (
     SubjectExists,
     SubjectNotFound,
     SubjectPage,
+    ThresholdPage,
     ThresholdVersion,
     check_encodings,
 )
-from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS
+from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_PAGE_BYTES
 
 T = TypeVar("T")
 Vectors = NDArray[np.float32]
@@ -117,8 +119,11 @@ class ToyStore(GalleryStore):
     def device(self) -> str:
         return "cpu"
 
-    def close(self) -> None:
+    def close(self, deadline_seconds: float | None = None) -> None:
         self._closed = True
+
+    def trouble(self) -> str | None:
+        return "closed" if self._closed else None
 
     def queued_writes(self) -> int:
         return 0
@@ -204,6 +209,8 @@ class ToyStore(GalleryStore):
         on_existing: OnExisting = "add",
         request_id: str | None = None,
         request_digest: bytes = b"",
+        caller: Hashable = None,
+        patient: bool = False,
     ) -> Future[Enrolled]:
         vectors = self.taken(encodings)
 
@@ -322,8 +329,14 @@ class ToyStore(GalleryStore):
         ids, next_after = self.page(galleries, page_size, after)
         return GalleryPage(tuple(galleries[one].gallery for one in ids), next_after)
 
-    def list_thresholds(self, gallery_id: str) -> tuple[ThresholdVersion, ...]:
-        return self.now().kept(gallery_id).thresholds
+    def list_thresholds(self, gallery_id: str, *, page_size: int = 100, after: int | None = None) -> ThresholdPage:
+        self.check_page_size(page_size)
+        left = self.earlier(self.now().kept(gallery_id).thresholds, after)
+        versions = left[: self.fitting([len(one.calibration or "") for one in left[:page_size]])]
+        return ThresholdPage(versions, versions[-1].version if len(versions) < len(left) else None)
+
+    def earlier(self, thresholds: tuple[ThresholdVersion, ...], after: int | None) -> tuple[ThresholdVersion, ...]:
+        return tuple(one for one in thresholds if after is None or one.version < after)
 
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         return self._subject(subject_id, self.now().member(gallery_id, subject_id))
@@ -335,7 +348,15 @@ class ToyStore(GalleryStore):
     def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
         subjects = self.now().kept(gallery_id).subjects
         ids, next_after = self.page(subjects, page_size, after)
+        fitting = self.fitting([len(str(subjects[one].labels)) for one in ids])
+        if fitting < len(ids):
+            ids, next_after = ids[:fitting], ids[fitting - 1]
         return SubjectPage(tuple(self._subject(one, subjects[one]) for one in ids), next_after)
+
+    def fitting(self, sizes: Sequence[int]) -> int:
+        """How many entries of these sizes fit into a page: one in any case."""
+        totals = itertools.accumulate(sizes)
+        return max(sum(total <= MAX_PAGE_BYTES for total in totals), min(1, len(sizes)))
 
     def page(self, ids: Mapping[str, object], size: int, after: str | None) -> tuple[list[str], str | None]:
         """The ids of a page, and what continues after it."""

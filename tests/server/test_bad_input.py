@@ -26,6 +26,7 @@ from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_server.app import Server
 from tests.pictures import picture, png
 from tests.running import measured
+from tests.server.test_store_states import STATES
 from tests.waiting import PATIENCE_SECONDS, until
 
 GOOD = png(picture(1))
@@ -484,6 +485,7 @@ ELSEWHERE = {
     "limit-encodings": ("FAILED_PRECONDITION", "LIMIT_EXCEEDED"),  # test_lifecycle.py
     "loading": ("UNAVAILABLE", "NOT_SERVING"),  # test_lifecycle.py
     "disk-full": ("RESOURCE_EXHAUSTED", "STORE_FULL"),  # test_lifecycle.py
+    **{slug: (code, reason) for slug, (_, code, reason) in STATES.items()},  # test_store_states.py
 }
 
 

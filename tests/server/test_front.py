@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from oneglance import Client, OneglanceError, enroll_request, identify_request
-from tests.bad_client import BadClient, prefixed
+from tests.bad_client import BadClient
+from tests.http2 import prefixed
 from tests.pictures import picture, png
 from tests.running import ServerProcess
 from tests.server.test_stylize import scene

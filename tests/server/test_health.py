@@ -6,7 +6,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from oneglance_server import app
+from oneglance_index import LocalGalleries
 from tests.running import server_thread
 from tests.waiting import until
 
@@ -15,7 +15,7 @@ SERVING, NOT_SERVING = 1, 2
 
 def test_health_follows_the_store(models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trouble: list[str] = []
-    monkeypatch.setattr(app, "_trouble", lambda store: trouble[0] if trouble else None)
+    monkeypatch.setattr(LocalGalleries, "trouble", lambda _: trouble[0] if trouble else None)
     with (
         server_thread(data_dir=tmp_path, models=models) as server,
         grpc.insecure_channel(server.address) as channel,

@@ -9,7 +9,8 @@ import pytest
 
 from oneglance import Client, encoding, enroll_request, identify_request
 from oneglance.v1.identification_pb2 import IdentifyStreamRequest
-from tests.bad_client import BadClient, prefixed
+from tests.bad_client import BadClient
+from tests.http2 import prefixed
 from tests.running import ServerProcess
 from tests.waiting import PATIENCE_SECONDS
 

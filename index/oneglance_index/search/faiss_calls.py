@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -40,9 +42,51 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def scan_pool(threads: int) -> ThreadPoolExecutor:
+    """Threads in which nearest() runs single-threaded, all of them started. Raises MemoryError.
+
+    They have multiplied matrices together: FAISS's BLAS takes its memory then, for as many products as are under way at
+    once, and keeps it; where it gets none it ends the process.
+    """
+    pool = ThreadPoolExecutor(threads, "oneglance-scan", initializer=use_one_thread)
+    together = threading.Barrier(threads)
+    try:
+        for started in [pool.submit(_multiply_together, together) for _ in range(threads)]:
+            started.result()
+    except BaseException as error:
+        together.abort()
+        pool.shutdown()
+        if isinstance(error, RuntimeError):
+            raise MemoryError("no thread can be started") from error
+        raise
+    return pool
+
+
 def use_one_thread() -> None:
     """Makes FAISS's loops and its BLAS single-threaded when they are called from the calling thread."""
     load().omp_set_num_threads(1)
+
+
+# How many threads of this process have multiplied together.
+_multiplied = 0
+
+
+def _multiply_together(together: threading.Barrier) -> None:
+    """Products long enough (some 10 ms each) that all threads are in one at the same time, on a busy machine, too."""
+    global _multiplied
+    together.wait()
+    if _multiplied < together.parties:
+        queries, rows = np.ones((4096, 64), np.float32), np.ones((2048, 64), np.float32)
+        norms = np.full(2048, 64, np.float32)
+        for _ in range(3):
+            together.wait()
+            try:
+                nearest(queries, rows, norms, 1, by_row=False)
+            except BaseException:
+                together.abort()  # nobody shall wait for this one
+                raise
+        together.wait()
+        _multiplied = together.parties
 
 
 def nearest(queries: Vectors, rows: Vectors, norms: Vectors, k: int, by_row: bool) -> tuple[Vectors, Integers]:
@@ -124,17 +168,22 @@ class GpuFlat:
         return int(self._index.ntotal)
 
     def add(self, vectors: Vectors) -> None:
+        """Raises MemoryError where the GPU has none left, DeviceUnavailable."""
         try:
             self._index.add(vectors)
         except RuntimeError as error:
-            raise DeviceUnavailable(self._device, str(error)) from error
+            raise self._typed(error) from error
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         try:
             distances, labels = self._index.search(queries, k)
         except RuntimeError as error:
-            raise DeviceUnavailable(self._device, str(error)) from error
+            raise self._typed(error) from error
         return distances, labels
+
+    def _typed(self, error: RuntimeError) -> Exception:
+        # FAISS ends its message with CUDA's: "(cudaMalloc error out of memory [2])".
+        return MemoryError(str(error)) if "out of memory" in str(error) else DeviceUnavailable(self._device, str(error))
 
     def reset(self) -> None:
         self._index.reset()

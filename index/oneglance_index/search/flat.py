@@ -3,6 +3,8 @@
 A cache of the store: it is told of every committed Change, in order. Rows are only ever appended; a deleted
 row is marked dead, which works on a GPU too (no GPU index removes rows, and one silently ignores an
 IDSelector), and leaves when compact() builds the arrays anew.
+
+Room for a change is made by reserve() before it is committed; what apply() takes over fits.
 """
 
 from __future__ import annotations
@@ -12,21 +14,18 @@ import itertools
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_norms
+from oneglance_index.errors import GalleryError, OutOfMemory
 from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
 from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.kinds import IndexInfo
+from oneglance_index.search.rows import FrozenRows, RowArrays, SubjectIds
 from oneglance_index.search.scan import CpuScan, Scan
-
-_T = TypeVar("_T", bound=np.generic)
 
 # apply() tries to work off what is pending from this many rows on, so that a bulk load without searches
 # doesn't leave it all to the first search.
@@ -34,32 +33,6 @@ _PENDING_ROWS = 2048
 # Dead rows beyond this, or this share of the rows, are worth a compaction.
 _MIN_DEAD_ROWS = 64
 _DEAD_SHARE = 0.01
-# Bounds the copy that FrozenRows.blocks() makes.
-_BLOCK_BYTES = 8 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class FrozenRows:
-    """The rows of an ExactIndex at a revision, dead ones included; nobody changes these arrays any more.
-
-    numbers and subjects int64 [n], subjects -1 for a dead row; vectors float32 [n, D].
-    """
-
-    revision: int
-    numbers: Integers
-    subjects: Integers
-    vectors: Vectors
-
-    @property
-    def encodings(self) -> int:
-        return int((self.subjects >= 0).sum())
-
-    def blocks(self) -> Iterator[Rows]:
-        step = max(1, _BLOCK_BYTES // (4 * self.vectors.shape[1]))
-        for start in range(0, len(self.numbers), step):
-            part = slice(start, start + step)
-            live = self.subjects[part] >= 0
-            yield Rows(self.numbers[part][live], self.subjects[part][live], self.vectors[part][live])
 
 
 class ExactIndex:
@@ -76,40 +49,55 @@ class ExactIndex:
         self.device = device
         self._scan = scan
         self._host = host
-        self._vectors: Vectors = np.empty((0, dimension), np.float32)
-        self._norms: Vectors = np.empty(0, np.float32)
-        self._numbers: Integers = np.empty(0, np.int64)
-        self._subjects: Integers = np.empty(0, np.int64)
+        self._held = RowArrays.empty(0, dimension)
         self._rows = 0
         self._dead = 0
         self._max_norm = 0.0
-        self._subject_ids: dict[int, str] = {}
+        self._subject_ids = SubjectIds({})
         self._revision = 0
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
         self._compacting = threading.Lock()
-        # Guards the three below only; held for moments.
+        # Guards what is below only; held for moments.
         self._pending_lock = threading.Lock()
         self._pending: deque[Change] = deque()
         self._pending_rows = 0
         self._pending_removals = 0
+        # `_told`: rows held or pending; `_promised`: rows there is room for. `_room`: arrays to grow into, if any.
+        self._told = 0
+        self._promised = 0
+        self._room: RowArrays | None = None
 
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
-        """Starts from a known state, before any search: call once, then append() the rows of that state."""
         self._revision = revision
-        self._subject_ids = subject_ids
-        self._reserve(capacity)
+        self._subject_ids = SubjectIds(subject_ids)
+        self._held = RowArrays.empty(capacity, self.dimension)
 
     def append(self, rows: Rows) -> None:
-        """Adds encodings, whose numbers are above all there are."""
         with self._lock:
-            self._append(rows)
+            self._rows, self._max_norm = self._write(rows)
+            with self._pending_lock:
+                self._told += len(rows.numbers)
+
+    def reserve(self, encodings: int) -> None:
+        with self._pending_lock:
+            self._promised = self._told + encodings
+            room = self._held.capacity if self._room is None else self._room.capacity
+            if self._promised > room:
+                self._room = self._larger(self._promised)
+
+    def _larger(self, rows: int) -> RowArrays:
+        """Room for so many rows; where there is memory for it a quarter more, so that it isn't copied too often."""
+        try:
+            return RowArrays.empty(rows + rows // 4 + _PENDING_ROWS, self.dimension)
+        except MemoryError:
+            return RowArrays.empty(rows, self.dimension)
 
     def checksum(self) -> Checksum:
         with self._lock:
             self._drain()
-            live = self._subjects[: self._rows] >= 0
-            return Checksum(int(live.sum()), int(self._numbers[: self._rows].sum(where=live)))
+            live = self._held.subjects[: self._rows] >= 0
+            return Checksum(int(live.sum()), int(self._held.numbers[: self._rows].sum(where=live)))
 
     def apply(self, change: Change) -> None:
         """Takes over a committed change. Searches that start afterwards see it. Never waits for a search."""
@@ -117,6 +105,7 @@ class ExactIndex:
             self._pending.append(change)
             self._pending_rows += len(change.added)
             self._pending_removals += len(change.removed)
+            self._told += len(change.added)
             many = self._pending_rows >= _PENDING_ROWS
         if many and self._lock.acquire(blocking=False):
             try:
@@ -125,26 +114,40 @@ class ExactIndex:
             finally:
                 self._lock.release()
 
-    def search(self, searches: Sequence[Search]) -> list[Found]:
-        """One scan answers them all, from one revision."""
-        probes = np.concatenate([search.probes for search in searches])
-        wanted = wanted_by(searches)
+    def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        """One scan answers them all, from one revision; where there is no memory for that, one scan each."""
         with self._lock:
-            self._drain()
-            if self._scan.rows < self._rows:
-                self._scan.extend(self._vectors, self._norms, self._rows)
-            if self._host.rows < self._rows:
-                self._host.extend(self._vectors, self._norms, self._rows)
-            ids = self._subject_ids
-            table = Table(
-                self._vectors[: self._rows],
-                self._numbers[: self._rows],
-                self._subjects[: self._rows],
-                self._max_norm,
-                len(ids),
-            )
-            ranked = iter(nearest_subjects(table, self._nearest, probes, wanted))
-            return [self._found(search, list(itertools.islice(ranked, len(search.probes)))) for search in searches]
+            try:
+                self._drain()
+                for scan in (self._scan, self._host):
+                    if scan.rows < self._rows:
+                        scan.extend(self._held.vectors, self._held.norms, self._rows)
+            except MemoryError:
+                raise OutOfMemory("to search what was enrolled last") from None
+            try:
+                return list(self._answers(searches))
+            except MemoryError:
+                return [self._alone(search) for search in searches]
+
+    def _alone(self, search: Search) -> Found | GalleryError:
+        try:
+            return self._answers([search])[0]
+        except MemoryError:
+            return OutOfMemory("for this search")
+
+    def _answers(self, searches: Sequence[Search]) -> list[Found]:
+        """One scan; the lock is held. MemoryError."""
+        rows = slice(0, self._rows)
+        table = Table(
+            self._held.vectors[rows],
+            self._held.numbers[rows],
+            self._held.subjects[rows],
+            self._max_norm,
+            len(self._subject_ids),
+        )
+        probes = np.concatenate([search.probes for search in searches])
+        ranked = iter(nearest_subjects(table, self._nearest, probes, wanted_by(searches)))
+        return [self._found(search, list(itertools.islice(ranked, len(search.probes)))) for search in searches]
 
     def _found(self, search: Search, ranked: Sequence[Ranked]) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
@@ -169,7 +172,8 @@ class ExactIndex:
     def info(self) -> IndexInfo:
         with self._lock:
             self._drain()
-            memory = sum(a.nbytes for a in (self._vectors, self._norms, self._numbers, self._subjects))
+            with self._pending_lock:
+                memory = self._held.memory_bytes + (self._room.memory_bytes if self._room else 0)
             live = self._rows - self._dead
             subjects = len(self._subject_ids)
             return IndexInfo(self.kind, self.device, self.exact, self._revision, subjects, live, self._dead, memory)
@@ -179,8 +183,8 @@ class ExactIndex:
         with self._lock:
             self._drain()
             # Rows are append-only and compaction makes new arrays, so views of the others stay as they are.
-            rows = slice(0, self._rows)
-            return FrozenRows(self._revision, self._numbers[rows], self._subjects[rows].copy(), self._vectors[rows])
+            held, rows = self._held, slice(0, self._rows)
+            return FrozenRows(self._revision, held.numbers[rows], held.subjects[rows].copy(), held.vectors[rows])
 
     def wants_compaction(self) -> bool:
         dead = self._dead + self._pending_removals
@@ -194,31 +198,35 @@ class ExactIndex:
             kept = int(keep.sum())
             if kept == len(keep):
                 return
-            vectors = np.empty((kept + kept // 8 + _MIN_DEAD_ROWS, self.dimension), np.float32)
-            np.compress(keep, frozen.vectors, axis=0, out=vectors[:kept])
-            norms = squared_norms(vectors[:kept])
+            with self._pending_lock:
+                capacity = max(kept + kept // 8 + _MIN_DEAD_ROWS, self._promised - (len(keep) - kept))
+            fresh = RowArrays.empty(capacity, self.dimension)
+            np.compress(keep, frozen.vectors, axis=0, out=fresh.vectors[:kept])
+            fresh.norms[:kept] = squared_norms(fresh.vectors[:kept])
             with self._lock:
                 self._drain()
-                old, late = slice(0, len(keep)), slice(len(keep), self._rows)
-                rows = kept + self._rows - len(keep)
                 # What can run out of memory comes first, here too.
-                if rows > len(vectors):
-                    vectors = _grown(vectors, kept, rows + _PENDING_ROWS)
-                vectors[kept:rows] = self._vectors[late]
-                norms = np.concatenate([norms, squared_norms(vectors[kept:rows])])
-                numbers, subjects = np.empty((2, len(vectors)), np.int64)
-                numbers[:rows] = np.concatenate([self._numbers[old][keep], self._numbers[late]])
+                old, late = slice(0, len(keep)), slice(len(keep), self._rows)
+                rows, gone = kept + self._rows - len(keep), len(keep) - kept
+                if rows > fresh.capacity:
+                    larger = self._larger(rows)
+                    larger.copy_from(fresh, kept)
+                    fresh = larger
+                fresh.vectors[kept:rows], fresh.norms[kept:rows] = self._held.vectors[late], self._held.norms[late]
+                fresh.numbers[:rows] = np.concatenate([self._held.numbers[old][keep], self._held.numbers[late]])
                 # The present subjects, not the frozen ones: some rows may have died since.
-                subjects[:rows] = np.concatenate([self._subjects[old][keep], self._subjects[late]])
-                stored_norms = np.empty(len(vectors), np.float32)
-                stored_norms[:rows] = norms
+                fresh.subjects[:rows] = np.concatenate([self._held.subjects[old][keep], self._held.subjects[late]])
+                dead = int((fresh.subjects[:rows] < 0).sum())
+                largest = float(np.sqrt(fresh.norms[:rows].max(initial=0.0)))
+                with self._pending_lock:
+                    promised = self._promised - gone
+                    self._room = self._larger(promised) if promised > fresh.capacity else None
+                    self._held = fresh
+                    self._told, self._promised = self._told - gone, promised
+                self._rows, self._dead, self._max_norm = rows, dead, largest
                 self._scan.reset()
                 self._host.reset()
-                self._vectors, self._norms, self._numbers, self._subjects = vectors, stored_norms, numbers, subjects
-                self._rows = rows
-                self._dead = int((subjects[:rows] < 0).sum())
-                self._max_norm = float(np.sqrt(norms.max(initial=0.0)))
-                self._scan.extend(self._vectors, self._norms, self._rows)
+                self._scan.extend(fresh.vectors, fresh.norms, rows)
 
     def _drain(self) -> None:
         """Works off what is pending. All additions, then all removals: numbers are never used twice, so order
@@ -230,60 +238,58 @@ class ExactIndex:
         # What can run out of memory comes first, while everything is still pending and can be tried again.
         adding = [change for change in changes if len(change.added)]
         removed = np.concatenate([change.removed for change in changes])
+        for change in adding:
+            self._subject_ids.add(change.subject, change.subject_id)
+        end, largest = self._rows, self._max_norm
         if adding:
-            self._append(
+            end, largest = self._write(
                 Rows(
                     np.concatenate([change.added for change in adding]),
                     np.repeat([change.subject for change in adding], [len(change.added) for change in adding]),
                     np.concatenate([change.vectors for change in adding]),
                 )
             )
+        gone = np.searchsorted(self._held.numbers[:end], removed)
+        self._held.subjects[gone] = -1
         with self._pending_lock:
             for change in changes:
                 self._pending.popleft()
                 self._pending_rows -= len(change.added)
                 self._pending_removals -= len(change.removed)
-        for change in adding:
-            self._subject_ids[change.subject] = change.subject_id
-        self._remove(removed)
+        self._rows, self._max_norm = end, largest
+        self._dead += len(gone)
         for change in changes:
             if change.removed_subject is not None:
-                del self._subject_ids[change.removed_subject]
+                self._subject_ids.remove(change.removed_subject)
         self._revision = changes[-1].revision
 
-    def _append(self, new: Rows) -> None:
+    def _write(self, new: Rows) -> tuple[int, float]:
+        """Writes rows behind those that are in, where they don't count yet. Returns what `_rows` and `_max_norm` are
+        with them."""
         end = self._rows + len(new.numbers)
         norms = squared_norms(new.vectors)
-        if end > len(self._numbers):
-            self._reserve(end + end // 4 + _PENDING_ROWS)
-        rows = slice(self._rows, end)
-        self._vectors[rows], self._norms[rows] = new.vectors, norms
-        self._numbers[rows], self._subjects[rows] = new.numbers, new.subjects
-        self._max_norm = max(self._max_norm, float(np.sqrt(norms.max(initial=0.0))))
-        self._rows = end
+        if end > self._held.capacity:
+            self._grow(end)
+        held, rows = self._held, slice(self._rows, end)
+        held.vectors[rows], held.norms[rows] = new.vectors, norms
+        held.numbers[rows], held.subjects[rows] = new.numbers, new.subjects
+        return end, max(self._max_norm, float(np.sqrt(norms.max(initial=0.0))))
 
-    def _remove(self, numbers: Integers) -> None:
-        rows = np.searchsorted(self._numbers[: self._rows], numbers)
-        self._subjects[rows] = -1
-        self._dead += len(rows)
-
-    def _reserve(self, capacity: int) -> None:
-        rows = self._rows
-        self._vectors, self._norms = _grown(self._vectors, rows, capacity), _grown(self._norms, rows, capacity)
-        self._numbers, self._subjects = _grown(self._numbers, rows, capacity), _grown(self._subjects, rows, capacity)
-
-
-def _grown(old: NDArray[_T], rows: int, capacity: int) -> NDArray[_T]:
-    """A larger array that begins with the first `rows` rows of this one."""
-    new = np.empty((capacity, *old.shape[1:]), old.dtype)
-    new[:rows] = old[:rows]
-    return new
+    def _grow(self, rows: int) -> None:
+        room = self._room
+        if room is None or room.capacity < rows:
+            room = self._larger(rows)
+        room.copy_from(self._held, self._rows)
+        with self._pending_lock:
+            self._held = room
+            if self._room is not None and self._room.capacity <= room.capacity:
+                self._room = None
 
 
 _distance = attrgetter("distance")
 
 
-def _candidates(found: Ranked, ids: dict[int, str]) -> tuple[Candidate, ...]:
+def _candidates(found: Ranked, ids: SubjectIds) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
         Candidate(ids[subject], str(number), distance) for subject, number, distance in zip(*columns, strict=True)

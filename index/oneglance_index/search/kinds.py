@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from oneglance_index.errors import GalleryError
 from oneglance_index.records import Change, Checksum, Found, Rows, Search
 
 
@@ -54,16 +55,23 @@ class GalleryIndex(Protocol):
     def append(self, rows: Rows) -> None:
         """Adds a block of encodings, whose numbers are above all there are."""
 
+    def reserve(self, encodings: int) -> None:
+        """Makes room for so many encodings besides those that append() and apply() brought, before they are committed:
+        apply() must then not fail for want of it. Each call is instead of the one before. Raises MemoryError; must not
+        wait for a search.
+        """
+
     def checksum(self) -> Checksum:
         """What the index holds, to be compared with what the store holds."""
 
     def apply(self, change: Change) -> None:
         """Takes over a committed change, in order; must not wait for a search. Later searches see it."""
 
-    def search(self, searches: Sequence[Search]) -> list[Found]:
+    def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         """Answers all questions, at least one, from one revision; the i-th answers the i-th.
 
-        Their probes are known to be usable and of this dimension, their encoder to be the right one.
+        Their probes are known to be usable and of this dimension, their encoder to be the right one. One that there is
+        no memory for gets OutOfMemory in place of an answer; that is raised where it concerns all.
         """
 
     def info(self) -> IndexInfo: ...

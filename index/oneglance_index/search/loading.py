@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oneglance_index.errors import StoreDamaged
+from oneglance_index.errors import OutOfMemory, StoreDamaged
 from oneglance_index.records import Gallery, OpenProgress, Rows
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
@@ -30,9 +30,23 @@ def load_index(
     """The index of a gallery's active generation, equal to the store, and the revision its snapshot has (-1: no usable
     snapshot).
 
-    `db` must see one state of the store throughout. Raises StoreDamaged if the store contradicts itself, and what
-    `make` raises.
+    `db` must see one state of the store throughout. Raises StoreDamaged if the store contradicts itself, OutOfMemory,
+    and what `make` and `progress` raise.
     """
+    try:
+        return _load(db, data_dir, stored, make, progress)
+    except MemoryError:
+        gallery = stored.gallery
+        megabytes = gallery.encodings * (4 * gallery.active.dimension + 20) / 1e6
+        raise OutOfMemory(
+            f"to load gallery {gallery.id!r}: its {gallery.encodings} encodings of dimension"
+            f" {gallery.active.dimension} take {megabytes:.0f} MB"
+        ) from None
+
+
+def _load(
+    db: sqlite3.Connection, data_dir: Path, stored: Stored, make: MakeIndex, progress: Progress
+) -> tuple[GalleryIndex, int]:
     gallery = stored.gallery
     checksum = queries.checksum(db, stored.place.generation)
     if checksum.encodings != gallery.encodings:

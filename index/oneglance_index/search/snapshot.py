@@ -14,7 +14,7 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,23 @@ class SnapshotUnusable(Exception):
     """Why a snapshot can't be used; the index is then rebuilt from the store."""
 
 
+class SnapshotAbandoned(Exception):
+    """There was no time left to write it; the former one stays."""
+
+
 def path_of(data_dir: Path, generation: int, revision: int) -> Path:
     return data_dir / DIRECTORY / f"{generation}-{revision}.snap"
 
 
-def write(path: Path, frozen: Frozen, dimension: int) -> SnapshotRecord:
-    """Writes a snapshot and makes it durable under its name. Raises StoreFull, StoreIOError."""
+def write(path: Path, frozen: Frozen, dimension: int, late: Callable[[], bool]) -> SnapshotRecord:
+    """Writes a snapshot and makes it durable under its name; gives up when it is `late`, which it asks for every block.
+
+    Raises SnapshotAbandoned, StoreFull, StoreIOError.
+    """
     try:
         path.parent.mkdir(exist_ok=True, mode=0o700)
         with replacing(path) as fresh, fresh.open("w+b") as file:
-            _write_blocks(file, frozen, dimension)
+            _write_blocks(file, frozen, dimension, late)
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256")
@@ -56,11 +63,13 @@ def write(path: Path, frozen: Frozen, dimension: int) -> SnapshotRecord:
     return SnapshotRecord(frozen.revision, digest.hexdigest(), size)
 
 
-def _write_blocks(file: io.BufferedRandom, frozen: Frozen, dimension: int) -> None:
+def _write_blocks(file: io.BufferedRandom, frozen: Frozen, dimension: int, late: Callable[[], bool]) -> None:
     columns = _Columns(frozen.encodings, dimension)
     file.write(_HEADER.pack(_MAGIC, frozen.revision, frozen.encodings, dimension))
     start = 0
     for rows in frozen.blocks():
+        if late():
+            raise SnapshotAbandoned
         arrays: tuple[NDArray[Any], ...] = (rows.numbers, rows.subjects, rows.vectors)
         for column, values in enumerate(arrays):
             file.seek(columns.offset(column, start))

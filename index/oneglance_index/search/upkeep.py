@@ -1,16 +1,19 @@
-"""The thread that looks after indexes in the background: it compacts them and takes their snapshots."""
+"""The thread that looks after indexes in the background: it compacts them, takes their snapshots, and has those that
+missed a write rebuilt."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oneglance_index.errors import GalleryError
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
+from oneglance_index.search.snapshot import SnapshotAbandoned
 from oneglance_index.store.database import Store
 from oneglance_index.store.mutations import VouchForSnapshot
 
@@ -19,6 +22,8 @@ log = logging.getLogger(__name__)
 # After a failure (a full disk, say) the next try waits, since nothing is lost without a snapshot but time at
 # start.
 _RETRY_SECONDS = 60.0
+# A gallery whose index is to be rebuilt answers no search: the first tries follow each other sooner.
+_FIRST_RETRY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -33,6 +38,21 @@ class _Kept:
     changed_encodings: int = 0
     working: threading.Lock = field(default_factory=threading.Lock)
 
+    def wants_snapshot(self, every: int) -> bool:
+        return self.changed_encodings >= every or self.index.wants_compaction()
+
+
+@dataclass(slots=True)
+class _Repair:
+    """`rebuild` raises where it fails; `wait_seconds` is how long the next try then waits. The snapshot that there was
+    is still vouched for."""
+
+    rebuild: Callable[[], None]
+    snapshot_revision: int
+    wait_seconds: float = _FIRST_RETRY_SECONDS
+    due: float = 0.0  # of time.monotonic()
+    failure: str | None = None
+
 
 class Upkeep:
     """Takes a snapshot of an index each time `snapshot_every` of its encodings have come or gone.
@@ -45,9 +65,12 @@ class Upkeep:
         self._store = store
         self._snapshot_every = snapshot_every
         self._kept: dict[int, _Kept] = {}
+        self._repairs: dict[int, _Repair] = {}
+        self._not_before = 0.0  # of time.monotonic(): the next try after a failure
         self._lock = threading.Lock()
         self._due = threading.Event()
         self._closing = threading.Event()
+        self._until: float | None = None
         self._thread = threading.Thread(target=self._loop, name="oneglance-upkeep", daemon=True)
         self._thread.start()
 
@@ -58,15 +81,32 @@ class Upkeep:
     def drop(self, generation: int) -> None:
         """Forgets an index and removes its snapshot."""
         with self._lock:
-            kept = self._kept.pop(generation)
-        self._unlink(generation, kept.snapshot_revision)
+            known = self._kept.pop(generation, None) or self._repairs.pop(generation)
+        self._unlink(generation, known.snapshot_revision)
 
     def changed(self, generation: int, encodings: int) -> None:
         """Called by the writer after each commit: must be quick."""
         kept = self._kept[generation]
         kept.changed_encodings += encodings
-        if kept.changed_encodings >= self._snapshot_every or kept.index.wants_compaction():
+        if kept.wants_snapshot(self._snapshot_every):
             self._due.set()
+
+    def rebuild(self, generation: int, rebuild: Callable[[], None]) -> None:
+        """Forgets an index, but not its snapshot, and calls `rebuild` in the background until it doesn't raise."""
+        with self._lock:
+            known = self._kept.pop(generation, None) or self._repairs.get(generation)
+            self._repairs[generation] = _Repair(rebuild, known.snapshot_revision if known else -1)
+        self._due.set()
+
+    def closing(self) -> bool:
+        return self._closing.is_set()
+
+    def trouble(self) -> str | None:
+        """Which index couldn't be rebuilt, and why; None where all is well."""
+        if not self._closing.is_set() and not self._thread.is_alive():
+            return "the thread that looks after indexes has ended"
+        with self._lock:
+            return next((repair.failure for repair in self._repairs.values() if repair.failure is not None), None)
 
     def snapshot(self, generation: int | None = None) -> None:
         """Takes a snapshot of one index, or of all, where it changed since the last. Raises StoreError."""
@@ -84,15 +124,20 @@ class Upkeep:
                 self._snapshot(number, kept)
         self._store.checkpoint().result()
 
-    def close(self, take_snapshots: bool) -> None:
-        """Stops the thread. A snapshot that fails is logged: the store has it all."""
+    def close(self, until: float | None) -> None:
+        """Stops the thread, and takes snapshots of what changed while there is time: to `until`, a time of
+        time.monotonic(). The store has all that a snapshot has. Call it when no write is queued any more."""
+        self._until = until
         self._closing.set()
         self._due.set()
         self._thread.join()
-        if take_snapshots:
-            self._store.checkpoint().exception()  # comes after all writes queued so far
-            for number, kept in self._chosen(None):
-                self._try(number, kept, compact=False)
+        for number, kept in self._chosen(None):
+            if self._late():
+                return
+            self._try(number, kept, compact=False)
+
+    def _late(self) -> bool:
+        return self._until is not None and time.monotonic() >= self._until
 
     def _chosen(self, generation: int | None) -> list[tuple[int, _Kept]]:
         with self._lock:
@@ -100,18 +145,45 @@ class Upkeep:
 
     def _loop(self) -> None:
         while True:
-            self._due.wait()
+            self._due.wait(self._next_try())
             self._due.clear()
             if self._closing.is_set():
                 return
-            ok = True
-            for number, kept in self._chosen(None):
-                if kept.changed_encodings >= self._snapshot_every or kept.index.wants_compaction():
-                    ok = self._try(number, kept, compact=kept.index.wants_compaction()) and ok
-            if not ok:
-                self._closing.wait(_RETRY_SECONDS)
+            self._repair()
+            if time.monotonic() >= self._not_before:
+                for number, kept in self._chosen(None):
+                    if kept.wants_snapshot(self._snapshot_every) and not self._closing.is_set():
+                        self._try(number, kept, compact=kept.index.wants_compaction())
 
-    def _try(self, number: int, kept: _Kept, compact: bool) -> bool:
+    def _next_try(self) -> float | None:
+        """How long to wait at most for what is due, seconds; None: for ever."""
+        now = time.monotonic()
+        with self._lock:
+            times = [repair.due for repair in self._repairs.values()]
+        if self._not_before > now:
+            times.append(self._not_before)
+        return max(0.0, min(times) - now) if times else None
+
+    def _repair(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            due = [(number, repair) for number, repair in self._repairs.items() if repair.due <= now]
+        for number, repair in due:
+            if self._closing.is_set():
+                return
+            try:
+                repair.rebuild()
+            except Exception as error:
+                log.warning("rebuilding the index of generation number %d failed: %s", number, error)
+                repair.failure = f"the index of generation number {number} can't be rebuilt: {error}"
+                repair.due = time.monotonic() + repair.wait_seconds
+                repair.wait_seconds = min(2 * repair.wait_seconds, _RETRY_SECONDS)
+            else:
+                with self._lock:
+                    if self._repairs.get(number) is repair:
+                        del self._repairs[number]
+
+    def _try(self, number: int, kept: _Kept, compact: bool) -> None:
         try:
             with kept.working:
                 if compact:
@@ -119,10 +191,11 @@ class Upkeep:
                 self._snapshot(number, kept)
             if compact:  # so that what was deleted leaves the disk too
                 self._store.checkpoint().result()
-        except (GalleryError, MemoryError) as error:
+        except SnapshotAbandoned:
+            log.info("no time for a snapshot of generation number %d", number)
+        except Exception as error:  # whatever it is: the others are to be looked after, too
             log.warning("upkeep of generation number %d failed: %s", number, error)
-            return False
-        return True
+            self._not_before = time.monotonic() + _RETRY_SECONDS
 
     def _snapshot(self, number: int, kept: _Kept) -> None:
         changed = kept.changed_encodings
@@ -130,8 +203,8 @@ class Upkeep:
         if frozen.revision == kept.snapshot_revision:
             return
         path = snapshot.path_of(self._data_dir, number, frozen.revision)
-        record = snapshot.write(path, frozen, kept.index.dimension)
-        if not self._store.write(VouchForSnapshot(number, record)).result():
+        record = snapshot.write(path, frozen, kept.index.dimension, self._late)
+        if not self._store.write(VouchForSnapshot(number, record), self, patient=True).result():
             self._unlink(number, frozen.revision)  # the gallery was deleted meanwhile
             return
         # From here on the store vouches for the new file only.
@@ -139,8 +212,8 @@ class Upkeep:
         kept.changed_encodings -= changed
         self._unlink(number, former)
         with self._lock:
-            dropped = number not in self._kept
-        if dropped:  # after the store vouched, before drop() could know of this file
+            replaced = self._kept.get(number) is not kept
+        if replaced:  # dropped after the store vouched, before drop() could know of this file; or being rebuilt
             self._unlink(number, frozen.revision)
 
     def _unlink(self, generation: int, revision: int) -> None:

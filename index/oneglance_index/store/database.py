@@ -10,16 +10,16 @@ import fcntl
 import os
 import queue
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 from oneglance_core.files import sync_folder
 from oneglance_index.errors import StoreClosed, StoreIOError, StoreLocked
-from oneglance_index.store.mutations import Effect, Mutation
+from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.schema import DATABASE_NAME, connect_reader, connect_writer, store_error
-from oneglance_index.store.writer import Writer
+from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
 
 T = TypeVar("T")
 
@@ -29,11 +29,10 @@ LOCK_NAME = "lock"
 class Store:
     """Opens (and if need be creates) the store in `data_dir`. Raises StoreError.
 
-    `on_commit` is called in the writer thread with the effects of each committed transaction, in order,
-    before the futures of its mutations resolve.
+    `follower` hears in the writer thread of each transaction, in order, before the futures of its mutations resolve.
     """
 
-    def __init__(self, data_dir: Path, on_commit: Callable[[Sequence[Effect]], None]) -> None:
+    def __init__(self, data_dir: Path, follower: Follower, max_queued_bytes: int) -> None:
         self.path = data_dir / DATABASE_NAME
         self._lock = _lock_directory(data_dir)
         try:
@@ -41,14 +40,14 @@ class Store:
             try:
                 sync_folder(data_dir)
                 self.id = str(db.execute("SELECT id FROM store").fetchall()[0]["id"])
-            except sqlite3.Error as error:
+            except (sqlite3.Error, MemoryError) as error:
                 db.close()
                 raise store_error(error, self.path) from error
         except BaseException:
             os.close(self._lock)
             raise
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
-        self._writer = Writer(db, self.path, on_commit)
+        self._writer = Writer(db, self.path, follower, max_queued_bytes)
         self._open = True
 
     @property
@@ -60,12 +59,24 @@ class Store:
         """How many mutations wait for the writer."""
         return self._writer.queued()
 
-    def write(self, mutation: Mutation[T]) -> Future[T]:
-        return self._writer.submit(mutation)
+    def write(
+        self, mutation: Mutation[T], caller: Hashable = None, size: int = MUTATION_BYTES, patient: bool = False
+    ) -> Future[T]:
+        """`size`: the bytes that the mutation holds. Callers take turns. The future may fail with WriteQueueFull,
+        unless `patient`."""
+        return self._writer.submit(mutation, caller, size, patient)
 
     def checkpoint(self) -> Future[None]:
-        """Empties the write-ahead log into the database, after everything queued so far."""
+        """Empties the write-ahead log into the database, with all that is done so far."""
         return self._writer.checkpoint()
+
+    def finish(self, until: float | None = None) -> None:
+        """Returns when all that is queued now is done, or at `until`, a time of time.monotonic()."""
+        self._writer.finish(until)
+
+    def trouble(self) -> str | None:
+        """Why nothing can be written now; None where all is well."""
+        return self._writer.trouble()
 
     @property
     def closed(self) -> bool:
@@ -73,7 +84,7 @@ class Store:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A read-only connection that sees one state of the store throughout. Raises StoreError."""
+        """A read-only connection that sees one state of the store throughout. Raises StoreError, OutOfMemory."""
         if not self._open:
             raise StoreClosed(self.path)
         try:
@@ -83,7 +94,7 @@ class Store:
         try:
             db.execute("BEGIN")
             yield db
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             raise store_error(error, self.path) from error
         finally:
             if db.in_transaction:
@@ -93,15 +104,19 @@ class Store:
             else:
                 db.close()
 
-    def close(self) -> None:
-        """Finishes the queued mutations, checkpoints, closes, and lets other processes in. Idempotent."""
+    def close(self, until: float | None = None) -> None:
+        """Finishes the queued mutations, checkpoints, closes, and lets other processes in. Idempotent.
+
+        At `until`, a time of time.monotonic(), what is still queued fails with StoreClosed, and the checkpoint waits
+        for readers no longer.
+        """
         if not self._open:
             return
         self._open = False
         with contextlib.suppress(queue.Empty):
             while True:
                 self._readers.get_nowait().close()
-        self._writer.close()
+        self._writer.close(until)
         os.close(self._lock)
 
 

@@ -13,16 +13,11 @@ import numpy as np
 from oneglance_index.errors import GalleryNotFound, RequestConflict, SubjectNotFound
 from oneglance_index.records import (
     Checksum,
-    Encoding,
     Enrolled,
     Gallery,
-    GalleryPage,
     Generation,
     Integers,
     Rows,
-    Subject,
-    SubjectPage,
-    ThresholdVersion,
     Vectors,
 )
 
@@ -42,6 +37,7 @@ _GALLERY = """
             AS calibration_revision
     FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active'
 """
+GALLERIES_AFTER = f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,8 @@ class Stored:
     gallery: Gallery
 
 
-def _stored(row: sqlite3.Row) -> Stored:
+def stored_gallery(row: sqlite3.Row) -> Stored:
+    """Of a row that _GALLERY gives."""
     generation = Generation(
         encoder_digest=row["encoder_digest"],
         dimension=row["dimension"],
@@ -113,7 +110,7 @@ def place(db: sqlite3.Connection, gallery_id: str) -> Place:
 def find_gallery(db: sqlite3.Connection, gallery_id: str) -> Stored | None:
     # fetchall, here and below: it steps the statement to its end, so that no read lock outlives the call.
     rows = db.execute(f"{_GALLERY} WHERE g.id = ?", (gallery_id,)).fetchall()
-    return _stored(rows[0]) if rows else None
+    return stored_gallery(rows[0]) if rows else None
 
 
 def gallery(db: sqlite3.Connection, gallery_id: str) -> Stored:
@@ -124,61 +121,13 @@ def gallery(db: sqlite3.Connection, gallery_id: str) -> Stored:
     return found
 
 
-def list_galleries(db: sqlite3.Connection, page_size: int, after: str | None) -> GalleryPage:
-    rows = db.execute(
-        f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id LIMIT ?", (after, after, page_size + 1)
-    ).fetchall()
-    page = tuple(_stored(row).gallery for row in rows[:page_size])
-    return GalleryPage(page, page[-1].id if len(rows) > page_size else None)
-
-
 def all_galleries(db: sqlite3.Connection) -> list[Stored]:
-    return [_stored(row) for row in db.execute(f"{_GALLERY} ORDER BY g.number").fetchall()]
-
-
-def list_thresholds(db: sqlite3.Connection, gallery_id: str) -> tuple[ThresholdVersion, ...]:
-    """The newest first."""
-    rows = db.execute(
-        "SELECT version, threshold, calibration, since FROM thresholds WHERE generation = ? ORDER BY version DESC",
-        (place(db, gallery_id).generation,),
-    ).fetchall()
-    return tuple(ThresholdVersion(**row) for row in map(dict, rows))
+    return [stored_gallery(row) for row in db.execute(f"{_GALLERY} ORDER BY g.number").fetchall()]
 
 
 def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> int | None:
     rows = db.execute("SELECT number FROM subjects WHERE gallery = ? AND id = ?", (gallery, subject_id)).fetchall()
     return int(rows[0]["number"]) if rows else None
-
-
-def subject(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> Subject:
-    at = place(db, gallery_id)
-    rows = db.execute(
-        "SELECT number, id, labels, created, updated FROM subjects WHERE gallery = ? AND id = ?",
-        (at.number, subject_id),
-    ).fetchall()
-    if not rows:
-        raise SubjectNotFound(gallery_id, subject_id)
-    return _subject(db, at.generation, rows[0])
-
-
-def _subject(db: sqlite3.Connection, generation: int, row: sqlite3.Row) -> Subject:
-    rows = db.execute(
-        "SELECT number, created FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
-        (row["number"], generation),
-    ).fetchall()
-    encodings = tuple(Encoding(str(one["number"]), one["created"]) for one in rows)
-    return Subject(row["id"], json.loads(row["labels"]), row["created"], row["updated"], encodings)
-
-
-def list_subjects(db: sqlite3.Connection, gallery_id: str, page_size: int, after: str | None) -> SubjectPage:
-    at = place(db, gallery_id)
-    # "" sorts before every id, and no id is empty.
-    rows = db.execute(
-        "SELECT number, id, labels, created, updated FROM subjects WHERE gallery = ? AND id > ? ORDER BY id LIMIT ?",
-        (at.number, after or "", page_size + 1),
-    ).fetchall()
-    page = tuple(_subject(db, at.generation, row) for row in rows[:page_size])
-    return SubjectPage(page, page[-1].id if len(rows) > page_size else None)
 
 
 def encoding_numbers(db: sqlite3.Connection, generation: int, subject: int) -> Integers:

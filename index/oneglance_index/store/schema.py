@@ -12,11 +12,21 @@ import time
 import uuid
 from pathlib import Path
 
-from oneglance_index.errors import StoreDamaged, StoreError, StoreFull, StoreIOError, StoreTooNew
+from oneglance_index.errors import (
+    GalleryError,
+    OutOfMemory,
+    StoreBusy,
+    StoreDamaged,
+    StoreFull,
+    StoreIOError,
+    StoreTooNew,
+)
 from oneglance_index.store.migrations import migrate
 from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
 
 DATABASE_NAME = "store.sqlite3"
+# How long a statement waits for the lock of another process, or a checkpoint for a reader.
+BUSY_SECONDS = 2.0
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
@@ -25,7 +35,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     try:
         # check_same_thread is off because the connection is opened here, then given to the writer thread for
         # good.
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         db.row_factory = sqlite3.Row
         try:
             # Before anything else, so that a file of a later version isn't touched.
@@ -50,7 +60,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         except BaseException:
             db.close()
             raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, MemoryError) as error:
         raise store_error(error, path) from error
     return db
 
@@ -63,21 +73,26 @@ def _create(db: sqlite3.Connection) -> None:
 def connect_reader(path: Path) -> sqlite3.Connection:
     """A connection that cannot write; it may be handed from thread to thread."""
     try:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA query_only = ON")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, MemoryError) as error:
         raise store_error(error, path) from error
     return db
 
 
-def store_error(error: sqlite3.Error, path: Path) -> StoreError:
+def store_error(error: sqlite3.Error | MemoryError, path: Path) -> GalleryError:
     """The typed error for one of SQLite's."""
-    # The low byte is the primary code; sqlite3 errors raised by Python itself carry none.
-    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    # sqlite3 errors raised by Python itself carry no code; Python makes a MemoryError of SQLITE_NOMEM.
+    code = getattr(error, "sqlite_errorcode", 0)
+    if isinstance(error, MemoryError) or code == sqlite3.SQLITE_IOERR_NOMEM:
+        return OutOfMemory("for the store")
     kind = {
+        sqlite3.SQLITE_BUSY: StoreBusy,
+        sqlite3.SQLITE_LOCKED: StoreBusy,
+        sqlite3.SQLITE_PROTOCOL: StoreBusy,
         sqlite3.SQLITE_FULL: StoreFull,
         sqlite3.SQLITE_CORRUPT: StoreDamaged,
         sqlite3.SQLITE_NOTADB: StoreDamaged,
-    }.get(primary, StoreIOError)
+    }.get(code & 0xFF, StoreIOError)  # the low byte is the primary code
     return kind(path, str(error))

@@ -1,172 +1,251 @@
 """The one thread that writes, with group commit.
 
-Mutations queue up; the writer takes all that wait, runs each in a savepoint of one transaction, commits once
-(one fsync for all of them), tells the indexes in commit order, and only then resolves the futures. So a done
-future means: fsynced, and seen by every search that starts from now on.
+Mutations queue up (write_queue.py); the writer takes a group of them, runs each in a savepoint of one transaction,
+commits once (one fsync for all of them), tells the indexes in commit order, and only then resolves the futures. So a
+done future means: fsynced, and seen by every search that starts from now on.
 
-One mutation's own error (a typed one) undoes that mutation alone. When SQLite itself fails inside a group,
-which may take the transaction down with it, the group is rolled back and its mutations run again one by one,
-so that one that is too large for the disk doesn't fail its neighbours. When a COMMIT fails, every mutation of
-that transaction fails and none is told to the indexes. The writer lives on in each case.
+One mutation's own error (a typed one, or that its index has no room for it) undoes that mutation alone. When SQLite
+itself fails inside a group, which may take the transaction down with it, the group is rolled back and its mutations run
+again one by one, so that one that is too large for the disk doesn't fail its neighbours; only a lock of another process
+fails them all at once. When a COMMIT fails, every mutation of that transaction fails and none is told to the indexes.
+The writer lives on in each case.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+import time
+from collections.abc import Hashable, Sequence
+from concurrent.futures import Future, InvalidStateError, wait
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from oneglance_index.errors import GalleryError, StoreClosed, StoreIOError
+from oneglance_index.errors import GalleryError, OutOfMemory, StoreBusy, StoreClosed, StoreDamaged, StoreIOError
 from oneglance_index.store.mutations import Effect, Mutation
-from oneglance_index.store.schema import store_error
+from oneglance_index.store.schema import BUSY_SECONDS, store_error
+from oneglance_index.store.write_queue import Job, WriteQueue
 
 T = TypeVar("T")
 
-# Bounds how long a mutation waits for its neighbours in the group.
-MAX_GROUP = 256
+# What a mutation without encodings holds, about.
+MUTATION_BYTES = 1024
+# How long the next groups wait for a lock of another process that one has waited for: what is queued shall not be
+# refused one BUSY_SECONDS after the other.
+_STILL_BUSY_SECONDS = 0.05
+# After a failure that isn't one mutation's, it is tried so often whether writing works again.
+_TRY_SECONDS = 1.0
 
 
-class _Job(NamedTuple):
-    mutation: Mutation[Any] | None  # None: a checkpoint
-    future: Future[Any]
+class Follower(Protocol):
+    """What keeps the indexes in step with the store. Called in the writer's thread."""
+
+    def begin(self) -> None:
+        """A transaction begins; what was prepared for the former one is done or void."""
+
+    def prepare(self, effect: Effect) -> None:
+        """Makes sure, before the commit, that this effect can be followed; else raises, and the mutation is undone."""
+
+    def follow(self, effects: Sequence[Effect]) -> None:
+        """What the transaction did is committed. Must not fail."""
 
 
 _Task = tuple[Mutation[Any], Future[Any]]
 
 
 class Writer:
-    """Owns `db`, a connection in autocommit mode, until close(). `on_commit` runs in the writer thread."""
+    """Owns `db`, a connection in autocommit mode, until close()."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path, on_commit: Callable[[Sequence[Effect]], None]) -> None:
+    def __init__(self, db: sqlite3.Connection, path: Path, follower: Follower, max_queued_bytes: int) -> None:
         self._db = db
         self._path = path
-        self._on_commit = on_commit
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._closing = threading.Lock()
+        self._follower = follower
+        self._queue = WriteQueue(path, max_queued_bytes)
         self._closed = False
+        self._until: float | None = None
+        self._failure: str | None = None
+        self._patience_seconds = BUSY_SECONDS
         self.commits = 0
         self._thread = threading.Thread(target=self._loop, name="oneglance-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, mutation: Mutation[T]) -> Future[T]:
-        """Queues a mutation. After close() the future fails with StoreClosed. A future that is cancelled
-        before its turn is never run."""
-        return self._submit(mutation)
+    def submit(
+        self, mutation: Mutation[T], caller: Hashable = None, size: int = MUTATION_BYTES, patient: bool = False
+    ) -> Future[T]:
+        """Queues a mutation, after all of the same caller. `size`: the bytes it holds, which don't count if `patient`.
 
-    def _submit(self, mutation: Mutation[Any] | None) -> Future[Any]:
+        The future fails with WriteQueueFull where too much waits, with StoreClosed after close(). A future that is
+        cancelled before its turn is never run.
+        """
+        return self._submit(mutation, caller, size, patient)
+
+    def _submit(self, mutation: Mutation[Any] | None, caller: Hashable, size: int, patient: bool) -> Future[Any]:
         future: Future[Any] = Future()
-        with self._closing:
-            if self._closed:
-                future.set_exception(StoreClosed(self._path))
-            else:
-                self._jobs.put(_Job(mutation, future))
+        try:
+            self._queue.put(Job(mutation, future, size, patient), caller)
+        except GalleryError as error:
+            future.set_exception(error)
         return future
 
     def checkpoint(self) -> Future[None]:
-        """Moves the write-ahead log into the database and empties it, after everything queued so far.
+        """Moves the write-ahead log into the database and empties it, with all that was committed so far.
 
-        The future fails with StoreIOError if a reader was in the way for 5 s.
+        The future fails with StoreBusy if a reader was in the way for BUSY_SECONDS.
         """
-        return self._submit(None)
+        return self._submit(None, self, 0, patient=True)
 
     def queued(self) -> int:
-        return self._jobs.qsize()
+        return len(self._queue)
 
-    def close(self) -> None:
-        """Finishes what is queued, empties the write-ahead log into the database, and closes the connection."""
-        with self._closing:
-            if not self._closed:
-                self._closed = True
-                self._jobs.put(None)
+    def finish(self, until: float | None = None) -> None:
+        """Returns when all that is queued now is done, or at `until`, a time of time.monotonic()."""
+        wait(self._queue.futures(), None if until is None else max(0.0, until - time.monotonic()))
+
+    def trouble(self) -> str | None:
+        """Why nothing can be written now; None where all is well."""
+        if not self._closed and not self._thread.is_alive():
+            return "the thread that writes has ended"
+        return self._failure
+
+    def close(self, until: float | None = None) -> None:
+        """Finishes what is queued, empties the write-ahead log into the database, and closes the connection.
+
+        At `until`, a time of time.monotonic(), what is still queued fails with StoreClosed, and the log waits for
+        readers no longer.
+        """
+        self._closed = True
+        self._until = until
+        self._queue.close()
         self._thread.join()
 
     def _loop(self) -> None:
-        last = False
-        while not last:
-            waiting = [self._jobs.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(waiting) < MAX_GROUP and waiting[-1] is not None:
-                    waiting.append(self._jobs.get_nowait())
-            last = waiting[-1] is None
-            jobs = [job for job in waiting if job is not None and job.future.set_running_or_notify_cancel()]
-            group = [(job.mutation, job.future) for job in jobs if job.mutation is not None]
-            if group and not self._transact(group):
-                for one in group:
-                    self._transact([one], alone=True)
-            for job in jobs:
-                if job.mutation is None:
-                    self._checkpoint(job.future)
+        while (group := self._queue.take(_TRY_SECONDS if self._failure else None)) is not None:
+            try:
+                if self._until is not None and time.monotonic() >= self._until:
+                    self._fail([job.future for job in group], StoreClosed(self._path))
+                elif group:
+                    self._work(group)
+                else:
+                    self._try_to_write()
+            except BaseException as error:  # a bug, or no memory: whoever waits must hear of it, the writer must live
+                self._roll_back()
+                self._fail([job.future for job in group if not job.future.done()], error)
+            self._queue.release()
+        left = BUSY_SECONDS if self._until is None else min(BUSY_SECONDS, max(0.0, self._until - time.monotonic()))
         with contextlib.suppress(sqlite3.Error):  # the log is replayed at the next start then
+            self._wait_for_locks(left)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
 
-    def _transact(self, group: list[_Task], alone: bool = False) -> bool:
+    def _work(self, group: list[Job]) -> None:
+        jobs = [job for job in group if job.future.set_running_or_notify_cancel()]
+        tasks = [(job.mutation, job.future) for job in jobs if job.mutation is not None]
+        if tasks and not self._transact(tasks):
+            for one in tasks:
+                self._transact([one], alone=True)
+        for job in jobs:
+            if job.mutation is None:
+                self._checkpoint(job.future)
+
+    def _transact(self, tasks: list[_Task], alone: bool = False) -> bool:
         """One transaction. False: rolled back before the commit with no future resolved; try one by one."""
         outcomes: list[tuple[Future[Any], Any]] = []
         failures: list[tuple[Future[Any], Exception]] = []
         effects: list[Effect] = []
+        self._follower.begin()
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for mutation, future in group:
+            for mutation, future in tasks:
                 self._db.execute("SAVEPOINT mutation")
                 try:
                     applied = mutation.run(self._db)
+                    if applied.effect is not None:
+                        self._follower.prepare(applied.effect)
                 except sqlite3.Error:
                     raise
                 except Exception as error:  # the caller's, whatever it is: the writer must live
+                    if not self._db.in_transaction:  # SQLite ran out of memory, and undid all
+                        raise
                     self._db.execute("ROLLBACK TO mutation")
-                    failures.append((future, error))
+                    failures.append((future, _typed(error)))
                 else:
                     outcomes.append((future, applied.result))
                     if applied.effect is not None:
                         effects.append(applied.effect)
                 self._db.execute("RELEASE mutation")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             self._roll_back()
-            if not alone and len(group) > 1:
+            failure = store_error(error, self._path)
+            if isinstance(failure, StoreBusy):
+                self._wait_for_locks(_STILL_BUSY_SECONDS)
+            elif not alone and len(tasks) > 1:
                 return False
-            self._fail(group, store_error(error, self._path))
+            self._note(failure)
+            self._fail([future for _, future in tasks], failure)
             return True
         try:
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             self._roll_back()
-            self._fail(group, store_error(error, self._path))
+            failure = store_error(error, self._path)
+            self._note(failure)
+            self._fail([future for _, future in tasks], failure)
             return True
         self.commits += 1
-        try:
-            self._on_commit(effects)
-        except Exception as bug:  # of ours: whoever waits must hear of it, and the writer must live
-            outcomes, failures = [], [(future, bug) for _, future in group]
+        self._failure = None
+        self._wait_for_locks(BUSY_SECONDS)
+        self._follower.follow(effects)
         for future, result in outcomes:
             future.set_result(result)
-        for future, failure in failures:
-            future.set_exception(failure)
+        for future, refusal in failures:
+            future.set_exception(refusal)
         return True
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
             # If even this fails, SQLite has rolled back already or will when the next transaction begins.
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error, MemoryError):
                 self._db.execute("ROLLBACK")
+
+    def _wait_for_locks(self, seconds: float) -> None:
+        if seconds != self._patience_seconds:
+            self._db.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+            self._patience_seconds = seconds
+
+    def _note(self, failure: GalleryError) -> None:
+        """Keeps what makes every write fail. A full disk, a lock and want of memory don't: they are told call by
+        call, and pass."""
+        if isinstance(failure, StoreIOError | StoreDamaged):
+            self._failure = str(failure)
+
+    def _try_to_write(self) -> None:
+        """Finds out whether writing works again, though nobody writes."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("UPDATE store SET created = created")
+            self._db.execute("COMMIT")
+            self._failure = None
+        except sqlite3.Error:
+            self._roll_back()
 
     def _checkpoint(self, future: Future[None]) -> None:
         try:
             busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]["busy"]
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             future.set_exception(store_error(error, self._path))
         else:
             if busy:
-                future.set_exception(StoreIOError(self._path, "a reader kept the write-ahead log from being emptied"))
+                future.set_exception(StoreBusy(self._path, "a reader kept the write-ahead log from being emptied"))
             else:
                 future.set_result(None)
 
     @staticmethod
-    def _fail(group: list[_Task], error: GalleryError) -> None:
-        for _, future in group:
-            future.set_exception(error)
+    def _fail(futures: Sequence[Future[Any]], error: BaseException) -> None:
+        for future in futures:
+            with contextlib.suppress(InvalidStateError):  # cancelled just now
+                future.set_exception(error)
+
+
+def _typed(error: Exception) -> Exception:
+    return OutOfMemory("for this write") if isinstance(error, MemoryError) else error

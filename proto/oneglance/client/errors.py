@@ -8,9 +8,9 @@
     +-- AlreadyExistsError          the id is taken
     +-- FailedPreconditionError     another encoder, an encoder that is not loaded, no threshold
     +-- AbortedError                the request id was used before, with other content
-    +-- ResourceExhaustedError      a queue or the disk is full, or the message is too large
+    +-- ResourceExhaustedError      a queue, the memory or the disk is full, or the message is too large
     +-- DeadlineExceededError       no answer within the timeout
-    +-- UnavailableError            no server answers, or it is loading or draining: retry
+    +-- UnavailableError            no server answers, or it can't at the moment (loading, draining, locked): retry
     +-- InternalError               everything else: a bug, or a broken connection
 """
 

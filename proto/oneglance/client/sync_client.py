@@ -236,8 +236,16 @@ class Client:
 
     def list_thresholds(self, gallery_id: str) -> list[ThresholdVersion]:
         """Every threshold that the gallery has had, the newest first."""
-        request = ListThresholdsRequest(gallery_id=gallery_id)
-        return list((self._call(self._galleries.ListThresholds, request)).versions)
+        versions: list[ThresholdVersion] = []
+        token = ""
+        for _ in itertools.count():
+            request = ListThresholdsRequest(gallery_id=gallery_id, page_size=MAX_PAGE_SIZE, page_token=token)
+            page = self._call(self._galleries.ListThresholds, request)
+            versions += page.versions
+            token = page.next_page_token
+            if not token:
+                break
+        return versions
 
     # Subjects
 

@@ -151,7 +151,7 @@ class ListGalleriesRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     page_size: builtins.int
-    """0 means 100; at most 1,000."""
+    """0 means 100; at most 1,000. A page may hold fewer: it ends before 4 MiB."""
     page_token: builtins.str
     """next_page_token of the page before."""
     def __init__(
@@ -432,13 +432,21 @@ class ListThresholdsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     GALLERY_ID_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
+    page_size: builtins.int
+    """0 means 100; at most 1,000. A page may hold fewer: it ends before 4 MiB."""
+    page_token: builtins.str
+    """next_page_token of the page before."""
     def __init__(
         self,
         *,
         gallery_id: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 Global___ListThresholdsRequest: typing_extensions.TypeAlias = ListThresholdsRequest
 
@@ -447,14 +455,18 @@ class ListThresholdsResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     VERSIONS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty on the last page."""
     @property
     def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ThresholdVersion]: ...
     def __init__(
         self,
         *,
         versions: collections.abc.Iterable[Global___ThresholdVersion] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "versions", b"versions"]) -> None: ...
 
 Global___ListThresholdsResponse: typing_extensions.TypeAlias = ListThresholdsResponse
 

@@ -31,8 +31,8 @@ class GalleryServiceStub(object):
     gallery  1 --- n  subject  1 --- n  encoding
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field (ids are 1 to 128 printable characters without
-    control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains,
-    DEADLINE_EXCEEDED.
+    control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains
+    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room or memory, DEADLINE_EXCEEDED.
     """
 
     def __init__(self, channel):
@@ -89,8 +89,8 @@ class GalleryServiceServicer(object):
     gallery  1 --- n  subject  1 --- n  encoding
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field (ids are 1 to 128 printable characters without
-    control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains,
-    DEADLINE_EXCEEDED.
+    control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains
+    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room or memory, DEADLINE_EXCEEDED.
     """
 
     def CreateGallery(self, request, context):
@@ -108,7 +108,7 @@ class GalleryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListGalleries(self, request, context):
-        """All galleries, by id. An empty list is a success.
+        """All galleries, by id, page by page. An empty list is a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,7 +145,7 @@ class GalleryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListThresholds(self, request, context):
-        """Every threshold the gallery has had, the newest first. An empty list is a success.
+        """Every threshold the gallery has had, the newest first, page by page. An empty list is a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,8 +208,8 @@ class GalleryService(object):
     gallery  1 --- n  subject  1 --- n  encoding
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field (ids are 1 to 128 printable characters without
-    control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains,
-    DEADLINE_EXCEEDED.
+    control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains
+    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room or memory, DEADLINE_EXCEEDED.
     """
 
     @staticmethod

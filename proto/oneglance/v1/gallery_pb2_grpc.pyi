@@ -159,8 +159,8 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         gallery  1 --- n  subject  1 --- n  encoding
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field (ids are 1 to 128 printable characters without
-    control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains,
-    DEADLINE_EXCEEDED.
+    control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains
+    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room or memory, DEADLINE_EXCEEDED.
     """
 
     @typing.overload
@@ -242,7 +242,7 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     """NOT_FOUND when there is none of that id."""
 
     ListGalleries: _GalleryServiceListGalleriesType
-    """All galleries, by id. An empty list is a success."""
+    """All galleries, by id, page by page. An empty list is a success."""
 
     DeleteGallery: _GalleryServiceDeleteGalleryType
     """Deletes a gallery with everything in it, for good. NOT_FOUND when there is none of that id."""
@@ -260,7 +260,7 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     """
 
     ListThresholds: _GalleryServiceListThresholdsType
-    """Every threshold the gallery has had, the newest first. An empty list is a success."""
+    """Every threshold the gallery has had, the newest first, page by page. An empty list is a success."""
 
 GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -303,8 +303,8 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         gallery  1 --- n  subject  1 --- n  encoding
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field (ids are 1 to 128 printable characters without
-    control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains,
-    DEADLINE_EXCEEDED.
+    control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains
+    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room or memory, DEADLINE_EXCEEDED.
     """
 
     @abc.abstractmethod
@@ -329,7 +329,7 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         request: oneglance.v1.gallery_pb2.ListGalleriesRequest,
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.ListGalleriesResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.ListGalleriesResponse]]:
-        """All galleries, by id. An empty list is a success."""
+        """All galleries, by id, page by page. An empty list is a success."""
 
     @abc.abstractmethod
     def DeleteGallery(
@@ -372,6 +372,6 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         request: oneglance.v1.gallery_pb2.ListThresholdsRequest,
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.ListThresholdsResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.ListThresholdsResponse]]:
-        """Every threshold the gallery has had, the newest first. An empty list is a success."""
+        """Every threshold the gallery has had, the newest first, page by page. An empty list is a success."""
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

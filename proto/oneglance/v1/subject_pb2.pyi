@@ -303,7 +303,7 @@ class ListSubjectsRequest(google.protobuf.message.Message):
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     page_size: builtins.int
-    """0 means 100; at most 1,000."""
+    """0 means 100; at most 1,000. A page may hold fewer: it ends before 4 MiB."""
     page_token: builtins.str
     """next_page_token of the page before."""
     def __init__(

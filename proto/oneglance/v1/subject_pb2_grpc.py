@@ -31,7 +31,8 @@ class SubjectServiceStub(object):
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery, UNAVAILABLE while
-    the server loads or drains, RESOURCE_EXHAUSTED when the encode queue is full or the disk is, DEADLINE_EXCEEDED.
+    the server loads or drains, another process keeps the store locked or the gallery's index is being rebuilt,
+    RESOURCE_EXHAUSTED when a queue, the memory or the disk is full, DEADLINE_EXCEEDED.
     """
 
     def __init__(self, channel):
@@ -78,7 +79,8 @@ class SubjectServiceServicer(object):
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery, UNAVAILABLE while
-    the server loads or drains, RESOURCE_EXHAUSTED when the encode queue is full or the disk is, DEADLINE_EXCEEDED.
+    the server loads or drains, another process keeps the store locked or the gallery's index is being rebuilt,
+    RESOURCE_EXHAUSTED when a queue, the memory or the disk is full, DEADLINE_EXCEEDED.
     """
 
     def Enroll(self, request, context):
@@ -173,7 +175,8 @@ class SubjectService(object):
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery, UNAVAILABLE while
-    the server loads or drains, RESOURCE_EXHAUSTED when the encode queue is full or the disk is, DEADLINE_EXCEEDED.
+    the server loads or drains, another process keeps the store locked or the gallery's index is being rebuilt,
+    RESOURCE_EXHAUSTED when a queue, the memory or the disk is full, DEADLINE_EXCEEDED.
     """
 
     @staticmethod

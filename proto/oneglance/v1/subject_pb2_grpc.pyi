@@ -127,7 +127,8 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery, UNAVAILABLE while
-    the server loads or drains, RESOURCE_EXHAUSTED when the encode queue is full or the disk is, DEADLINE_EXCEEDED.
+    the server loads or drains, another process keeps the store locked or the gallery's index is being rebuilt,
+    RESOURCE_EXHAUSTED when a queue, the memory or the disk is full, DEADLINE_EXCEEDED.
     """
 
     @typing.overload
@@ -242,7 +243,8 @@ class SubjectServiceServicer(metaclass=abc.ABCMeta):
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery, UNAVAILABLE while
-    the server loads or drains, RESOURCE_EXHAUSTED when the encode queue is full or the disk is, DEADLINE_EXCEEDED.
+    the server loads or drains, another process keeps the store locked or the gallery's index is being rebuilt,
+    RESOURCE_EXHAUSTED when a queue, the memory or the disk is full, DEADLINE_EXCEEDED.
     """
 
     @abc.abstractmethod

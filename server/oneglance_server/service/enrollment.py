@@ -70,6 +70,8 @@ class EnrollmentService:
                 on_existing=request.on_existing,
                 request_id=request.request_id or None,
                 request_digest=request.request_digest,
+                caller=(call.caller, call.patient),
+                patient=call.patient,
             )
         )
         provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)

@@ -12,6 +12,9 @@ from oneglance_server.service.content import Tau, check_id, check_tau
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.thresholds import Thresholds
 
+# A tau as it would apply now, None where the gallery's own was cleared; and its evidence.
+Version = tuple[ThresholdVersion, Tau | None, Calibration | None]
+
 
 @dataclass(frozen=True, slots=True)
 class GalleryState:
@@ -53,8 +56,12 @@ class GalleryService:
 
     async def page(self, call: Call, size: int, after: str | None) -> tuple[Sequence[GalleryState], str | None]:
         """Up to ``size`` galleries, and the id to continue after."""
-        page = await self._reads.run(call, self._store.list_galleries, page_size=size, after=after)
-        return [self._state(gallery) for gallery in page.galleries], page.next_after
+
+        def read() -> tuple[Sequence[GalleryState], str | None]:
+            page = self._store.list_galleries(page_size=size, after=after)
+            return [self._state(gallery) for gallery in page.galleries], page.next_after
+
+        return await self._reads.run(call, read)
 
     async def delete(self, call: Call, gallery_id: str) -> Gallery:
         """The gallery as it was."""
@@ -80,12 +87,16 @@ class GalleryService:
         return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, evidence)))
 
     async def versions(
-        self, call: Call, gallery_id: str
-    ) -> list[tuple[ThresholdVersion, Tau | None, Calibration | None]]:
-        """Every tau the gallery has had, the newest first, as it would apply now; None where its own was cleared."""
+        self, call: Call, gallery_id: str, size: int, after: int | None
+    ) -> tuple[Sequence[Version], int | None]:
+        """Up to ``size`` taus the gallery has had, the newest first, and the version to continue after."""
         gallery = await self._get(call, gallery_id)
-        kept = await self._reads.run(call, self._store.list_thresholds, gallery_id)
-        return [(version, *self._thresholds.of_version(gallery, version)) for version in kept]
+
+        def read() -> tuple[Sequence[Version], int | None]:
+            page = self._store.list_thresholds(gallery_id, page_size=size, after=after)
+            return [(one, *self._thresholds.of_version(gallery, one)) for one in page.versions], page.next_after
+
+        return await self._reads.run(call, read)
 
     async def _get(self, call: Call, gallery_id: str) -> Gallery:
         check_id("gallery_id", gallery_id)

@@ -15,8 +15,10 @@ from oneglance_server.errors import (
     EncoderNotLoaded,
     InvalidRequest,
 )
+from oneglance_server.offload import off_loop
 from oneglance_server.service.calibrating import MAX_CALIBRATION_PROBES, CalibrationProbe
 from oneglance_server.service.content import MAX_DESCRIPTION_CHARACTERS, check_text
+from oneglance_server.service.galleries import Version
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.answers import (
     to_calibration,
@@ -26,7 +28,7 @@ from oneglance_server.servicers.answers import (
     to_timestamp,
 )
 from oneglance_server.servicers.receiving import Incoming, Received
-from oneglance_server.servicers.requests import call_of, content_from, page_from
+from oneglance_server.servicers.requests import call_of, content_from, page_from, version_from
 from oneglance_server.servicers.status import status_of, to_error
 from oneglance_server.servicers.streams import in_order
 
@@ -36,6 +38,7 @@ _FLAWS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 # Not a flaw of one probe: all others would fail likewise.
 _CONCERN_ALL = (CannotCalibrate, EncoderNotLoaded, DetectorNotLoaded)
 _MAX_SKIPPED_LISTED = 1000
+_LISTED_ON_THE_LOOP = 100  # galleries or thresholds: a few milliseconds
 _PROBES_AT_ONCE = 16  # more would only wait, with their pictures in memory
 
 
@@ -57,7 +60,8 @@ class GalleryServicer(GalleryServiceServicer):
     async def ListGalleries(self, request: pb.ListGalleriesRequest, context: Context) -> pb.ListGalleriesResponse:
         galleries = self._gate.services.galleries
         states, after = await galleries.page(call_of(context), *page_from(request.page_size, request.page_token))
-        return pb.ListGalleriesResponse(galleries=map(to_gallery, states), next_page_token=to_page_token(after))
+        listed = await off_loop(lambda: list(map(to_gallery, states)), when=len(states) > _LISTED_ON_THE_LOOP)
+        return pb.ListGalleriesResponse(galleries=listed, next_page_token=to_page_token(after))
 
     async def DeleteGallery(self, request: pb.DeleteGalleryRequest, context: Context) -> pb.DeleteGalleryResponse:
         gone = await self._gate.services.galleries.delete(call_of(context), request.gallery_id)
@@ -126,18 +130,23 @@ class GalleryServicer(GalleryServiceServicer):
         )
 
     async def ListThresholds(self, request: pb.ListThresholdsRequest, context: Context) -> pb.ListThresholdsResponse:
-        versions = await self._gate.services.galleries.versions(call_of(context), request.gallery_id)
+        size, token = page_from(request.page_size, request.page_token)
+        galleries = self._gate.services.galleries
+        versions, after = await galleries.versions(call_of(context), request.gallery_id, size, version_from(token))
+        listed = await off_loop(lambda: list(map(_to_version, versions)), when=len(versions) > _LISTED_ON_THE_LOOP)
         return pb.ListThresholdsResponse(
-            versions=[
-                pb.ThresholdVersion(
-                    version=version.version,
-                    threshold=to_threshold(tau) if tau else None,
-                    calibration=to_calibration(calibration) if calibration else None,
-                    set_time=None if version.since is None else to_timestamp(version.since),
-                )
-                for version, tau, calibration in versions
-            ]
+            versions=listed, next_page_token=to_page_token(None if after is None else str(after))
         )
+
+
+def _to_version(kept: Version) -> pb.ThresholdVersion:
+    version, tau, calibration = kept
+    return pb.ThresholdVersion(
+        version=version.version,
+        threshold=to_threshold(tau) if tau else None,
+        calibration=to_calibration(calibration) if calibration else None,
+        set_time=None if version.since is None else to_timestamp(version.since),
+    )
 
 
 async def _at_most_all(

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,4 +103,17 @@ def page_from(size: int, token: str) -> tuple[int, str | None]:
     try:
         return size, base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except ValueError as error:
-        raise InvalidRequest.field("page_token", "is not one that this server gave") from error
+        raise _forged() from error
+
+
+def version_from(after: str | None) -> int | None:
+    """The version of a threshold to continue after, of what page_from gave. Raises InvalidRequest."""
+    if after is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", after, re.ASCII):
+        raise _forged()
+    return int(after)
+
+
+def _forged() -> InvalidRequest:
+    return InvalidRequest.field("page_token", "is not one that this server gave")

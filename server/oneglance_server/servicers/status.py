@@ -15,13 +15,17 @@ from oneglance_index import (
     GalleryError,
     GalleryExists,
     GalleryNotFound,
+    IndexOutOfStep,
     LimitExceeded,
+    OutOfMemory,
     RequestConflict,
+    StoreBusy,
     StoreClosed,
     StoreError,
     StoreFull,
     SubjectExists,
     SubjectNotFound,
+    WriteQueueFull,
 )
 from oneglance_server.errors import (
     RETRY_AFTER,
@@ -74,6 +78,10 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     DimensionMismatch: (Code.INVALID_ARGUMENT, "ENCODING_INVALID"),
     EncodingInvalid: (Code.INVALID_ARGUMENT, "ENCODING_INVALID"),
     LimitExceeded: (Code.FAILED_PRECONDITION, "LIMIT_EXCEEDED"),
+    OutOfMemory: (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
+    WriteQueueFull: (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
+    IndexOutOfStep: (Code.UNAVAILABLE, "INDEX_REBUILDING"),
+    StoreBusy: (Code.UNAVAILABLE, "STORE_BUSY"),
     StoreFull: (Code.RESOURCE_EXHAUSTED, "STORE_FULL"),
     StoreClosed: (Code.UNAVAILABLE, "NOT_SERVING"),
     StoreError: (Code.INTERNAL, "STORE_FAILED"),
@@ -101,6 +109,8 @@ def to_error(error: BaseException) -> Error:
         return Error(code=Code.INTERNAL.value[0], message="internal error; the server's log has more", reason=reason)
     code, reason = found
     text = "not enough memory for this call now" if isinstance(error, MemoryError) else str(error)
+    if isinstance(error, StoreError):
+        text = error.summary  # without the path
     message = Error(code=code.value[0], message=text, reason=reason)
     if isinstance(error, ServiceError):
         message.field_violations.extend(FieldViolation(field=f, description=text) for f, text in error.fields)

@@ -21,7 +21,7 @@ from oneglance_server.servicers.receiving import Incoming
 from oneglance_server.servicers.requests import call_of, contents_from, page_from
 from oneglance_server.servicers.streams import KeyedLock, in_order
 
-_LISTED_ON_THE_LOOP = 2000  # subjects and encodings: a few milliseconds
+_LISTED_ON_THE_LOOP = 2000  # subjects, labels and encodings: a few milliseconds
 Context = grpc.aio.ServicerContext[Any, Any]
 _ON_EXISTING: dict[int, OnExisting] = {
     pb.ON_EXISTING_UNSPECIFIED: "add",
@@ -63,7 +63,7 @@ class SubjectServicer(SubjectServiceServicer):
     async def ListSubjects(self, request: pb.ListSubjectsRequest, context: Context) -> pb.ListSubjectsResponse:
         size, after = page_from(request.page_size, request.page_token)
         page = await self._gate.services.enrollment.page(call_of(context), request.gallery_id, size, after)
-        listed = sum(1 + len(subject.encodings) for subject in page.subjects)
+        listed = sum(1 + len(subject.labels) + len(subject.encodings) for subject in page.subjects)
         subjects = await off_loop(lambda: list(map(_to_subject, page.subjects)), when=listed > _LISTED_ON_THE_LOOP)
         return pb.ListSubjectsResponse(subjects=subjects, next_page_token=to_page_token(page.next_after))
 

@@ -6,6 +6,6 @@ fails one check: test_conformance.py holds that with a toy store for each.
 """
 
 from tests.index.conformance import errors, galleries, searching, subjects  # noqa: F401  (register their checks)
-from tests.index.conformance.trial import MAX_CANDIDATES, MAX_ENCODINGS, PROMISES, Trial
+from tests.index.conformance.trial import MAX_CANDIDATES, MAX_ENCODINGS, MAX_PAGE_BYTES, PROMISES, Trial
 
-__all__ = ["MAX_CANDIDATES", "MAX_ENCODINGS", "PROMISES", "Trial"]
+__all__ = ["MAX_CANDIDATES", "MAX_ENCODINGS", "MAX_PAGE_BYTES", "PROMISES", "Trial"]

@@ -163,6 +163,7 @@ def nonsense_is_a_value_error(t: Trial) -> None:
         lambda: store.set_threshold("g", -1.0).result(),
         lambda: store.list_subjects("g", page_size=0),
         lambda: store.list_galleries(page_size=0),
+        lambda: store.list_thresholds("g", page_size=0),
         lambda: store.enroll("g", "s", np.empty((0, DIMENSION), np.float32)).result(),
         lambda: store.enroll("g", "", np.ones((1, DIMENSION), np.float32)).result(),
     ):
@@ -183,3 +184,15 @@ def a_closed_store_says_so(t: Trial) -> None:
     ):
         with refused(StoreClosed):
             act()
+
+
+@promise
+def trouble_is_told(t: Trial) -> None:
+    t.create()
+    t.enroll("s", along(2))
+    with refused(EncodingInvalid):
+        t.enroll("u", (np.nan, 0.0, 0.0, 0.0))
+    t.settle()
+    assert t.store.trouble() is None
+    t.store.close(deadline_seconds=0)
+    assert t.store.trouble()

@@ -14,6 +14,7 @@ from oneglance_index import (
     SubjectNotFound,
 )
 from tests.index.conformance.trial import (
+    MAX_PAGE_BYTES,
     PROBE,
     Trial,
     along,
@@ -109,6 +110,46 @@ def paging_holds_while_others_write(t: Trial) -> None:
             t.enroll(f"b{turn}", along(30 + turn))
     assert [name for name in seen if name[0] == "m"] == always
     assert len(seen) == len(set(seen))
+
+
+@promise
+def paging_of_thresholds_holds_while_others_write(t: Trial) -> None:
+    t.create()
+    for threshold in range(7):
+        t.store.set_threshold("g", threshold).result()
+    t.settle()
+    seen: list[int] = []
+    after: int | None = None
+    for _ in range(100):
+        page = t.store.list_thresholds("g", page_size=2, after=after)
+        seen += [one.version for one in page.versions]
+        after = page.next_after
+        if after is None:
+            break
+        t.store.set_threshold("g", 9.0).result()
+    assert seen == [7, 6, 5, 4, 3, 2, 1]
+
+
+@promise
+def pages_are_bounded_in_bytes(t: Trial) -> None:
+    t.create()
+    third, more = "x" * (MAX_PAGE_BYTES // 3), "x" * (MAX_PAGE_BYTES + 1)
+    texts = [third, third, third, third, more, third, more, more]
+    for i, text in enumerate(texts):
+        t.enroll(f"s{i}", along(i + 2), labels={"text": text})
+        t.store.set_threshold("g", i, text).result()
+    t.settle()
+    subjects = [t.store.list_subjects("g")]
+    while subjects[-1].next_after is not None:
+        subjects.append(t.store.list_subjects("g", after=subjects[-1].next_after))
+    thresholds = [t.store.list_thresholds("g")]
+    while thresholds[-1].next_after is not None:
+        thresholds.append(t.store.list_thresholds("g", after=thresholds[-1].next_after))
+    listed = [[len(one.labels["text"]) for one in page.subjects] for page in subjects]
+    kept = [[len(one.calibration or "") for one in page.versions] for page in thresholds]
+    assert all(len(sizes) == 1 or sum(sizes) <= MAX_PAGE_BYTES for sizes in (*listed, *kept))
+    assert [one.id for page in subjects for one in page.subjects] == [f"s{i}" for i in range(len(texts))]
+    assert [one.version for page in thresholds for one in page.versions] == list(range(len(texts), 0, -1))
 
 
 # Galleries, threads.
@@ -207,7 +248,7 @@ def every_threshold_is_kept(t: Trial) -> None:
     for threshold, calibration in given:
         t.store.set_threshold("g", threshold, calibration).result()
     t.settle()
-    kept = t.store.list_thresholds("g")
+    kept = t.thresholds(page_size=3)
     assert [(one.version, one.threshold, one.calibration) for one in reversed(kept)] == [
         (i + 1, *one) for i, one in enumerate(given)
     ]

@@ -166,7 +166,7 @@ def a_deleted_gallery_takes_everything_with_it(t: Trial) -> None:
     t.create()
     gallery = t.store.get_gallery("g")
     assert (gallery.revision, gallery.subjects, gallery.encodings, gallery.active.threshold) == (0, 0, 0, None)
-    assert (t.subjects(), t.store.list_thresholds("g"), t.ask(PROBE, 1).candidates) == ([], (), ((),))
+    assert (t.subjects(), t.thresholds(), t.ask(PROBE, 1).candidates) == ([], [], ((),))
     assert t.store.replay("g", "r", b"") is None
 
 

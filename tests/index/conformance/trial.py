@@ -16,13 +16,14 @@ from oneglance_index import (
     GalleryError,
     GalleryStore,
     Search,
+    ThresholdVersion,
 )
 
 Vectors = NDArray[np.float32]
 
 DIMENSION = 4
 # Stores on trial are opened with these limits.
-MAX_ENCODINGS, MAX_CANDIDATES = 5, 400
+MAX_ENCODINGS, MAX_CANDIDATES, MAX_PAGE_BYTES = 5, 400, 32_000
 PROBE = (1.0, 0.0, 0.0, 0.0)
 
 
@@ -74,6 +75,16 @@ class Trial:
         while True:
             page = self.store.list_subjects("g", page_size=page_size, after=after)
             seen += [subject.id for subject in page.subjects]
+            after = page.next_after
+            if after is None:
+                return seen
+
+    def thresholds(self, page_size: int = 100) -> list[ThresholdVersion]:
+        seen: list[ThresholdVersion] = []
+        after: int | None = None
+        while True:
+            page = self.store.list_thresholds("g", page_size=page_size, after=after)
+            seen += page.versions
             after = page.next_after
             if after is None:
                 return seen

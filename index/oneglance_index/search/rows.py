@@ -1,0 +1,108 @@
+"""The arrays of an index in memory, and the ids of its subjects: both grow without ever losing what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from oneglance_index.records import Integers, Rows, Vectors
+
+
+class RowArrays(NamedTuple):
+    """Room for rows: vectors float32 [c, D], their squared norms float32 [c], the numbers of the encodings and of their
+    subjects int64 [c]."""
+
+    vectors: Vectors
+    norms: Vectors
+    numbers: Integers
+    subjects: Integers
+
+    @classmethod
+    def empty(cls, capacity: int, dimension: int) -> RowArrays:
+        """Raises MemoryError."""
+        return cls(
+            np.empty((capacity, dimension), np.float32),
+            np.empty(capacity, np.float32),
+            np.empty(capacity, np.int64),
+            np.empty(capacity, np.int64),
+        )
+
+    @property
+    def capacity(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(array.nbytes for array in self)
+
+    def copy_from(self, other: RowArrays, rows: int) -> None:
+        """Makes the first `rows` rows those of `other`."""
+        self.vectors[:rows], self.norms[:rows] = other.vectors[:rows], other.norms[:rows]
+        self.numbers[:rows], self.subjects[:rows] = other.numbers[:rows], other.subjects[:rows]
+
+
+# Bounds the copy that FrozenRows.blocks() makes.
+_BLOCK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenRows:
+    """The rows of an ExactIndex at a revision, dead ones included; nobody changes these arrays any more.
+
+    numbers and subjects int64 [n], subjects -1 for a dead row; vectors float32 [n, D].
+    """
+
+    revision: int
+    numbers: Integers
+    subjects: Integers
+    vectors: Vectors
+
+    @property
+    def encodings(self) -> int:
+        return int((self.subjects >= 0).sum())
+
+    def blocks(self) -> Iterator[Rows]:
+        step = max(1, _BLOCK_BYTES // (4 * self.vectors.shape[1]))
+        for start in range(0, len(self.numbers), step):
+            part = slice(start, start + step)
+            live = self.subjects[part] >= 0
+            yield Rows(self.numbers[part][live], self.subjects[part][live], self.vectors[part][live])
+
+
+# Of a shard: it grows by 200 kB at most, where one dict for a large gallery would grow by as much as it holds.
+_SHARD_BITS = 12
+
+
+class SubjectIds:
+    """Subject ids by subject number."""
+
+    def __init__(self, ids: Mapping[int, str]) -> None:
+        self._shards: dict[int, dict[int, str]] = {}
+        self._count = len(ids)
+        for number, subject_id in ids.items():
+            self._shards.setdefault(number >> _SHARD_BITS, {})[number] = subject_id
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> str:
+        return self._shards[number >> _SHARD_BITS][number]
+
+    def add(self, number: int, subject_id: str) -> None:
+        """Adds a subject, or leaves it as it is where it is in."""
+        shard = self._shards.setdefault(number >> _SHARD_BITS, {})
+        before = len(shard)
+        shard[number] = subject_id
+        self._count += len(shard) - before
+
+    def remove(self, number: int) -> None:
+        """Does nothing where there is no such subject."""
+        shard = self._shards.get(number >> _SHARD_BITS, {})
+        if number in shard:
+            del shard[number]
+            self._count -= 1
+            if not shard:
+                del self._shards[number >> _SHARD_BITS]

@@ -1,0 +1,123 @@
+"""The lists, page by page: bounded in count and in bytes, before the rows are in memory.
+
+A page ends before the entry that would make it larger than `max_bytes`; its first entry may be larger by itself. Bytes
+are those of the texts, and an upper bound for the rest of the entry's message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from oneglance_index.errors import SubjectNotFound
+from oneglance_index.records import (
+    Encoding,
+    Gallery,
+    GalleryPage,
+    Subject,
+    SubjectPage,
+    ThresholdPage,
+    ThresholdVersion,
+)
+from oneglance_index.store import queries
+
+T = TypeVar("T")
+
+# Upper bounds of what an entry takes in a message besides its texts.
+_ENTRY_BYTES = 512
+_ENCODING_BYTES = 48
+_LABEL_BYTES = 16
+
+
+def list_galleries(db: sqlite3.Connection, page_size: int, max_bytes: int, after: str | None) -> GalleryPage:
+    page, more = _page(db, queries.GALLERIES_AFTER, (after, after), page_size, max_bytes, _gallery)
+    return GalleryPage(page, page[-1].id if more else None)
+
+
+def list_thresholds(
+    db: sqlite3.Connection, gallery_id: str, page_size: int, max_bytes: int, after: int | None
+) -> ThresholdPage:
+    """The newest first."""
+    statement = (
+        "SELECT version, threshold, calibration, since FROM thresholds"
+        " WHERE generation = ? AND (? IS NULL OR version < ?) ORDER BY version DESC"
+    )
+    generation = queries.place(db, gallery_id).generation
+    page, more = _page(db, statement, (generation, after, after), page_size, max_bytes, _threshold)
+    return ThresholdPage(page, page[-1].version if more else None)
+
+
+def list_subjects(
+    db: sqlite3.Connection, gallery_id: str, page_size: int, max_bytes: int, after: str | None
+) -> SubjectPage:
+    at = queries.place(db, gallery_id)
+    # "" sorts before every id, and no id is empty.
+    statement = "SELECT number, id, labels, created, updated FROM subjects WHERE gallery = ? AND id > ? ORDER BY id"
+    page, more = _page(
+        db, statement, (at.number, after or ""), page_size, max_bytes, lambda row: _subject(db, at.generation, row)
+    )
+    return SubjectPage(page, page[-1].id if more else None)
+
+
+def subject(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> Subject:
+    """Raises GalleryNotFound, SubjectNotFound."""
+    at = queries.place(db, gallery_id)
+    rows = db.execute(
+        "SELECT number, id, labels, created, updated FROM subjects WHERE gallery = ? AND id = ?",
+        (at.number, subject_id),
+    ).fetchall()
+    if not rows:
+        raise SubjectNotFound(gallery_id, subject_id)
+    return _subject(db, at.generation, rows[0])[0]
+
+
+def _page(
+    db: sqlite3.Connection,
+    statement: str,
+    arguments: Sequence[object],
+    page_size: int,
+    max_bytes: int,
+    entry: Callable[[sqlite3.Row], tuple[T, int]],
+) -> tuple[tuple[T, ...], bool]:
+    """The entries of the page, and whether there are more. `entry` makes one of a row, and says its bytes."""
+    page: list[T] = []
+    size = 0
+    # Row by row, never all; closed at the end, so that no read lock outlives the call.
+    with contextlib.closing(db.execute(f"{statement} LIMIT ?", (*arguments, page_size + 1))) as rows:
+        for row in rows:
+            if len(page) == page_size:
+                return tuple(page), True
+            made, its_size = entry(row)
+            size += its_size
+            if page and size > max_bytes:
+                return tuple(page), True
+            page.append(made)
+    return tuple(page), False
+
+
+def _gallery(row: sqlite3.Row) -> tuple[Gallery, int]:
+    gallery = queries.stored_gallery(row).gallery
+    texts = (gallery.id, gallery.description, gallery.active.calibration)
+    return gallery, _ENTRY_BYTES + sum(_bytes(text) for text in texts)
+
+
+def _threshold(row: sqlite3.Row) -> tuple[ThresholdVersion, int]:
+    return ThresholdVersion(**dict(row)), _ENTRY_BYTES + _bytes(row["calibration"])
+
+
+def _subject(db: sqlite3.Connection, generation: int, row: sqlite3.Row) -> tuple[Subject, int]:
+    rows = db.execute(
+        "SELECT number, created FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
+        (row["number"], generation),
+    ).fetchall()
+    encodings = tuple(Encoding(str(one["number"]), one["created"]) for one in rows)
+    labels: dict[str, Any] = json.loads(row["labels"])
+    size = _bytes(row["id"]) + _bytes(row["labels"]) + _LABEL_BYTES * len(labels) + _ENCODING_BYTES * len(encodings)
+    return Subject(row["id"], labels, row["created"], row["updated"], encodings), _ENTRY_BYTES + size
+
+
+def _bytes(text: str | None) -> int:
+    return 0 if text is None else len(text.encode())

@@ -1,0 +1,150 @@
+"""Without memory a load, a search or an enrollment is refused for it, and what is enrolled goes on being searched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from oneglance_index import Found, LocalGalleries, OutOfMemory, Search
+from oneglance_index.search import exact, faiss_calls, flat, rows
+from tests.index import asking
+from tests.waiting import PATIENCE_SECONDS
+
+VECTORS = np.eye(8, dtype=np.float32)
+
+
+@pytest.fixture
+def galleries(tmp_path: Path) -> Iterator[LocalGalleries]:
+    with LocalGalleries.open(tmp_path) as galleries:
+        for gallery_id in ("g", "h"):
+            galleries.create_gallery(gallery_id, encoder_digest="e", dimension=8).result()
+        galleries.enroll("g", "first", VECTORS[:1]).result()
+        yield galleries
+
+
+def full(*_: Any) -> Any:
+    raise MemoryError
+
+
+def test_what_the_index_has_no_room_for_is_not_enrolled(
+    galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = np.repeat(VECTORS[1:2], 1000, axis=0)
+    futures = []
+    with monkeypatch.context() as patched:
+        patched.setattr(rows.RowArrays, "empty", full)
+        for i in range(5):
+            futures.append(galleries.enroll("g", f"many{i}", many))
+        small = galleries.enroll("g", "small", VECTORS[2:3])
+        outcomes = [future.exception() for future in futures]
+        assert small.exception() is None
+        stored = galleries.get_gallery("g")
+        found = asking.nearest(galleries, "g", VECTORS[:3], 10)
+    # There was room for the first two; the third was refused alone.
+    assert [type(error) for error in outcomes] == [type(None), type(None), *[OutOfMemory] * 3]
+    assert (found.subjects, found.encodings) == (stored.subjects, stored.encodings) == (4, 2002)
+    assert [near[0].subject_id for near in found.candidates] == ["first", "many0", "small"]
+    assert galleries.trouble() is None
+    galleries.enroll("g", "many2", many).result()
+    assert asking.nearest(galleries, "g", VECTORS[1:2], 10).encodings == 3002
+
+
+def test_a_gallery_whose_index_cannot_be_made_is_not_created(
+    galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(rows.RowArrays, "empty", full)
+        with pytest.raises(OutOfMemory):
+            galleries.create_gallery("new", encoder_digest="e", dimension=8).result()
+    galleries.create_gallery("new", encoder_digest="e", dimension=8).result()
+
+
+def test_galleries_made_in_one_group_have_room(galleries: LocalGalleries) -> None:
+    galleries.create_gallery("new", encoder_digest="e", dimension=8)
+    galleries.enroll("new", "a", VECTORS[:1])
+    galleries.delete_gallery("new")
+    galleries.create_gallery("new", encoder_digest="e", dimension=8)
+    galleries.enroll("new", "b", VECTORS[:1]).result()
+    assert asking.nearest(galleries, "new", VECTORS[:1], 5).candidates[0][0].subject_id == "b"
+
+
+def test_rows_promised_survive_a_compaction(galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = galleries._opened._opened["g"].index
+    assert isinstance(index, flat.ExactIndex)
+    for i in range(70):
+        galleries.enroll("g", f"s{i}", VECTORS[:1]).result()
+        galleries.delete_subject("g", f"s{i}").result()
+    index.reserve(5000)
+    galleries.compact("g")
+    with monkeypatch.context() as patched:
+        patched.setattr(rows.RowArrays, "empty", full)
+        for i in range(5):
+            galleries.enroll("g", f"many{i}", np.repeat(VECTORS[1:2], 1000, axis=0)).result()
+        assert asking.nearest(galleries, "g", VECTORS[1:2], 10).encodings == 5001
+
+
+@pytest.mark.parametrize("where", ["faiss", "numpy"])
+def test_a_search_without_memory_fails_alone(
+    galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    galleries.enroll("g", "other", VECTORS[1:2]).result()
+    small, large = Search(VECTORS[:1], "e", 1), Search(VECTORS[:6], "e", 1)
+    nearest, measure = faiss_calls.nearest, exact._measure
+
+    def scan(queries: Any, *arguments: Any) -> Any:
+        return nearest(queries, *arguments) if len(queries) < 6 else full()
+
+    def measured(vectors: Any, at: Any, probes: Any) -> Any:
+        return measure(vectors, at, probes) if len(probes) < 6 else full()
+
+    with monkeypatch.context() as patched:
+        if where == "faiss":
+            patched.setattr(faiss_calls, "nearest", scan)
+        else:
+            patched.setattr(exact, "_measure", measured)
+        answers = galleries.search_many("g", [small, large, small])
+        assert [type(answer) for answer in answers] == [Found, OutOfMemory, Found]
+        assert answers[0] == answers[2] == asking.ask(galleries, "g", small)
+        with pytest.raises(OutOfMemory):
+            asking.ask(galleries, "g", large)
+    assert len(asking.ask(galleries, "g", large).candidates) == 6
+
+
+def test_what_cannot_be_loaded_is_named(galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch) -> None:
+    galleries.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(flat.ExactIndex, "load", full)
+        with pytest.raises(OutOfMemory, match="to load gallery 'g': its 1 encodings of dimension 8 take 0 MB"):
+            LocalGalleries.open(galleries.data_dir)
+    LocalGalleries.open(galleries.data_dir).close()  # and is not locked
+
+
+def test_a_thread_that_cannot_be_started_is_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(*_: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Thread.start", no_thread)
+        with pytest.raises(OutOfMemory):
+            LocalGalleries.open(tmp_path / "data")
+    LocalGalleries.open(tmp_path / "data").close()
+
+
+@pytest.mark.parametrize("act", ["enroll", "search", "load"])
+def test_under_a_real_limit(tmp_path: Path, act: str) -> None:
+    """A child process limits its own address space (RLIMIT_AS), and checks what it is told."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.index.memory_child", str(tmp_path), act],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "as promised\n"), done.stderr

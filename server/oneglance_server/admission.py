@@ -7,7 +7,8 @@ takes what fits into a batch.
 
 Turns are those of start-time fair queueing (Goyal et al. 1996): each caller's next item has a start tag, the item with
 the least tag goes first, and its cost is added to the tag of the same caller's next one. So a caller with a thousand
-items delays another's single item by what is being served, not by what waits. Single calls as a whole and streams as a
+items delays another's single item by what is being served, not by what waits; and a caller who asks for less than its
+share goes before those who always ask for more. Single calls as a whole and streams as a
 whole take turns in the same way, each among themselves: however many streams there are, calls get half, and the other
 way round.
 
@@ -36,6 +37,7 @@ from oneglance_server.calls import Call
 from oneglance_server.errors import RETRY_AFTER, DeadlinePassed, Overloaded
 
 _GRAIN_SECONDS = 0.005  # deadlines are looked at no more often than this
+_REMEMBERED = 256  # callers
 _BURST_SECONDS = 0.1  # so long a wait is no overload, unless it lasts
 
 Item = TypeVar("Item")
@@ -73,13 +75,20 @@ class _Line(Generic[Item, Result]):
 
 
 class _Turns(Generic[Item, Result]):
-    """Lines that take turns: all calls, or all streams. ``tag``: the start tag of the first of them."""
+    """Lines that take turns: all calls, or all streams. ``tag``: the start tag of the first of them.
 
-    def __init__(self) -> None:
+    A caller who asked for less than its share has been left behind by the clock, and may come in before it, but for no
+    more than ``credit``.
+    """
+
+    def __init__(self, credit: int) -> None:
+        self._credit = credit
+        self._left: dict[Hashable, int] = {}  # the tags of callers who have nothing waiting
+        self._many = _REMEMBERED  # when it is to be looked through
         self.tag = 0
         self.cost = 0  # of all that waits
         self.lines: dict[Hashable, _Line[Item, Result]] = {}
-        self.clock = 0  # the start tag of who comes now; no line has a lesser one
+        self.clock = 0  # the greatest start tag of what was served
         self._heap: list[tuple[int, int, _Line[Item, Result]]] = []  # by tag, then by who came first
         self._numbers = itertools.count()
 
@@ -87,9 +96,18 @@ class _Turns(Generic[Item, Result]):
         """The line of that caller, old or new."""
         line = self.lines.get(key)
         if line is None:
-            line = self.lines[key] = _Line(key, self.clock, self)
+            line = self.lines[key] = _Line(key, self.tag_of(key), self)
+            self._left.pop(key, None)
             self.queue_up(line)
         return line
+
+    def tag_of(self, key: Hashable) -> int:
+        """The start tag of that caller's next item."""
+        line = self.lines.get(key)
+        if line is not None:
+            return line.tag + line.cost
+        earliest = self.clock - self._credit
+        return max(earliest, self._left.get(key, earliest))
 
     def queue_up(self, line: _Line[Item, Result]) -> None:
         """Let a line wait for its turn; it doesn't."""
@@ -103,10 +121,18 @@ class _Turns(Generic[Item, Result]):
                 return line
             heapq.heappop(self._heap)
             del self.lines[line.key]
-            self.clock = line.tag  # it has no right to a lesser one when it comes back
+            self._remember(line)
         if not self.lines:
             self.clock = 0
+            self._left.clear()
         return None
+
+    def _remember(self, line: _Line[Item, Result]) -> None:
+        self._left[line.key] = line.tag
+        if len(self._left) > self._many:
+            earliest = self.clock - self._credit
+            self._left = {key: tag for key, tag in self._left.items() if tag > earliest}
+            self._many = 2 * len(self._left) + _REMEMBERED
 
     def pop(self) -> None:
         """The head waits for no turn any more."""
@@ -114,7 +140,7 @@ class _Turns(Generic[Item, Result]):
 
     def served(self, line: _Line[Item, Result], cost: int) -> None:
         """The head has had its turn, for an item of this cost."""
-        self.clock = line.tag
+        self.clock = max(self.clock, line.tag)
         line.tag += cost
         heapq.heapreplace(self._heap, (line.tag, next(self._numbers), line))
 
@@ -122,7 +148,7 @@ class _Turns(Generic[Item, Result]):
         """What others have served before an item of this caller, should it queue up now behind own ones of ``cost``,
         and what the caller has waiting already: a close estimate."""
         mine = self.lines.get(key)
-        tag = (mine.tag + mine.cost if mine else self.clock) + cost
+        tag = self.tag_of(key) + cost
         before = mine.cost if mine else 0
         for line in self.lines.values():
             if line is not mine and line.tickets and line.tag <= tag:
@@ -162,7 +188,7 @@ class FairQueue(Generic[Item, Result]):
         self._max_wait = max_wait
         self._full = full or f"the {name} queue is full"
         self._on_change = on_change
-        self._calls, self._streams = _Turns[Item, Result](), _Turns[Item, Result]()
+        self._calls, self._streams = _Turns[Item, Result](round_cost), _Turns[Item, Result](round_cost)
         self._clock = 0  # the start tag of who comes now, calls or streams
         self._standing_since: float | None = None  # since when calls wait all the time
         # One timer for all deadlines. Most who had the one it is set to have long been served when it rings.

@@ -125,7 +125,7 @@ def test_a_crash_while_taking_one_is_harmless(tmp_path: Path, monkeypatch: pytes
     class Crash(BaseException):
         pass
 
-    def boom(*_: object) -> None:
+    def boom(*_: object, **__: object) -> None:
         raise Crash
 
     with monkeypatch.context() as patch:

@@ -202,6 +202,37 @@ async def test_one_call_has_its_turn_however_much_another_waits_for() -> None:
     put(queue, ["large"] * 400, 1, Call(B))  # in turns with the others
 
 
+async def test_who_asks_for_little_is_let_in_and_goes_first() -> None:
+    """However many others want more than there is."""
+    queue = FairQueue[str, None]("test", 2)
+    refused = 0
+    for i in range(200):
+        for greedy in range(8):
+            try:
+                put(queue, ["much"], 1, Call(Caller(f"greedy {greedy}")))
+            except Overloaded:
+                refused += 1
+        if i % 10 == 9:
+            put(queue, ["little"], 1, Call(B))
+            assert order(queue.take(2, alone=True))[0] == "little"
+        else:
+            queue.take(2, alone=True)
+    assert refused > 1000
+    assert queue.cost <= 6
+
+
+async def test_callers_who_left_are_forgotten() -> None:
+    queue = FairQueue[str, None]("test", 2)
+    put(queue, ["stays"] * 5000, 1, patient())
+    for i in range(2000):
+        put(queue, ["comes once"], 1, Call(Caller(str(i))).let_in)
+        put(queue, ["stream comes once"], 1, patient(Caller(str(i))))
+        queue.take(4, alone=True)
+    assert len(queue._streams._left) < 1000
+    assert not queue._calls._left
+    assert len(queue._streams.lines) < 100
+
+
 async def test_half_of_the_turns_are_the_streams_and_count_as_waiting() -> None:
     queue = FairQueue[str, None]("test", 4)
     put(queue, ["s"] * 100, 1, patient())
@@ -223,7 +254,7 @@ async def test_a_burst_may_wait_a_moment_but_not_what_lasts(monkeypatch: pytest.
     queue.take(9, alone=True)  # 2 are left
     now += 0.2
     with pytest.raises(Overloaded):
-        put(queue, ["one"], 1, Call(A))  # they have been waiting all the time
+        put(queue, ["one"], 1, Call(Caller("caller 0")))  # they have been waiting all the time
     queue.take(9, alone=True)
     for i in range(3):
         put(queue, ["one"], 1, Call(Caller(f"caller {i}")))

@@ -94,7 +94,11 @@ class Settings(Frozen, BaseSettings):
         "turns tile by tile.",
     )
     stylize_streams: int = Field(
-        8, ge=1, le=1024, description="StylizeStream calls that may be open at once; beyond it, RESOURCE_EXHAUSTED."
+        8,
+        ge=1,
+        le=1024,
+        description="StylizeStream calls that may be open at once, half of them of one connection; beyond it, one that "
+        "is idle gives way, else RESOURCE_EXHAUSTED.",
     )
     max_stylize_pixels: int = Field(
         25_000_000,

@@ -29,6 +29,7 @@ from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import StartupError
 from oneglance_server.loading import load_models
 from oneglance_server.logs import lines_lost
+from oneglance_server.loop_watch import LoopWatch
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import start_threads
 from oneglance_server.service.services import ReadinessGate
@@ -77,8 +78,10 @@ class Server:
         # Half for calls and half for streams: what streams hold refuses no call, and no flood of calls stops a stream.
         self._call_bytes = ByteBudget(settings.max_inflight_bytes // 2)
         self._stream_bytes = ByteBudget(settings.max_inflight_bytes // 2)
+        self._loop_watch = LoopWatch(self._metrics.loop_lag)
         self._interceptor = CallInterceptor(
             self._metrics,
+            self._loop_watch,
             self._call_bytes,
             self._stream_bytes,
             max_message_bytes=settings.max_message_bytes,
@@ -134,7 +137,7 @@ class Server:
         self._grpc = server
         await server.start()
         self._metrics.watch_log(lines_lost)
-        self._watches.append(asyncio.create_task(self._metrics.watch_loop()))
+        self._watches.append(asyncio.create_task(self._loop_watch.run()))
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")
             try:

@@ -1,6 +1,5 @@
 """Prometheus metrics. docs/operations.md lists them; a test holds the two together."""
 
-import asyncio
 import functools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -45,7 +44,7 @@ class Metrics:
         )
         self._loop_lag = Histogram(
             "oneglance_loop_lag_seconds",
-            "How much later than it asked for a task is woken on the event loop, asked ten times a second",
+            "How much later than it asked for a task is woken on the event loop, asked twenty times a second",
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -60,13 +59,9 @@ class Metrics:
         self._calls_of = functools.cache(self._calls.labels)
         self._decisions_of = functools.cache(self._decisions.labels)
 
-    async def watch_loop(self, every_seconds: float = 0.1) -> None:
-        """Measure the event loop's lag until cancelled: what is heavy on it, all calls wait for."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + every_seconds
-            await asyncio.sleep(every_seconds)
-            self._loop_lag.observe(max(0.0, loop.time() - due))
+    def loop_lag(self, seconds: float) -> None:
+        """See LoopWatch."""
+        self._loop_lag.observe(seconds)
 
     def call(self, method: str, code: str, seconds: float) -> None:
         self._calls_of(method, code).observe(seconds)

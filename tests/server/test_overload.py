@@ -17,6 +17,8 @@ from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
 from oneglance_index.store.mutations import SetThreshold
 from oneglance_server.app import Server
 from oneglance_server.engines.encoder import Encoder
+from oneglance_server.loop_watch import LoopWatch
+from oneglance_server.servicers import interceptor
 from tests.models import pixels_model
 from tests.pictures import picture, png
 from tests.running import measured, server_thread
@@ -201,3 +203,31 @@ def test_a_caller_with_hundreds_of_examples_delays_anothers_single_one_by_a_batc
         assert not many.done()
         held_encoder.open()
         assert len(many.result(PATIENCE_SECONDS)) == 800
+
+
+def test_when_the_loop_is_late_with_many_calls_more_are_refused_unread(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lag = 0.0
+    monkeypatch.setattr(LoopWatch, "lag", property(lambda _: lag))
+    monkeypatch.setattr(interceptor, "_MANY_CALLS", -1)
+    with (
+        server_thread(data_dir=tmp_path, models=models) as server,
+        Client(server.address, retry=False) as client,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        client.create_gallery("g", encoder="pixels")
+        lag = 10.0
+        for call in (client.list_models, lambda: client.enroll("g", "it", bytes(1 << 20))):
+            with pytest.raises(OneglanceError) as caught:
+                call()
+            assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+            assert caught.value.metadata == {"queue": "calls", "retry_after_ms": "200"}
+        counted = {"method": "SubjectService/Enroll", "code": "RESOURCE_EXHAUSTED"}
+        assert measured(server, "oneglance_call_seconds_count", **counted) == 1
+        client.wait_until_serving()  # health is answered
+        for unknown in ("/oneglance.v1.Nothing/Get", "/oneglance.v1.SubjectService/Nothing"):
+            missing = channel.unary_unary(unknown, lambda data: data, None).future(b"", timeout=PATIENCE_SECONDS)
+            assert missing.code() is grpc.StatusCode.UNIMPLEMENTED
+        lag = 0.0
+        assert client.list_models()

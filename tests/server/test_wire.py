@@ -14,6 +14,7 @@ from oneglance.v1.common_pb2 import DATA_TYPE_UINT8, Encoding, Example, Tensor
 from oneglance.v1.face_pb2 import Box, FaceSelector
 from oneglance.v1.identification_pb2 import IdentifyRequest
 from oneglance.v1.subject_pb2 import BulkEnrollRequest, EnrollRequest
+from oneglance_core.manifests import MAX_DIMENSION
 from oneglance_server.app import SERVICES
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.servicers.message_limits import (
@@ -220,3 +221,13 @@ def test_whatever_comes_is_passed_or_refused(data: bytes, at: int, times: int) -
     for of in methods():
         with contextlib.suppress(InvalidRequest):
             request_shape(of).check(mutated)
+
+
+def test_one_picture_is_light_and_many_fields_are_not() -> None:
+    shape = request_shape(IDENTIFY)
+    photo = IdentifyRequest(gallery_id="g", probes=[Example(image=bytes(1 << 20))], max_candidates=5)
+    assert shape.is_light(photo.SerializeToString())
+    assert not shape.is_light(field(2, b"") * 1000)
+    assert not shape.is_light(field(2, field(3, field(1, bytes(4 * (MAX_DIMENSION + 1))))))
+    assert not shape.is_light(field(2, b"\x08" * 2000) * 60)  # each is short, and dense
+    assert not shape.is_light(photo.SerializeToString()[:-1])  # it is cut off

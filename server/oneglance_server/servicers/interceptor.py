@@ -12,7 +12,8 @@ import structlog
 from google.protobuf import descriptor_pool
 
 from oneglance_server.byte_budget import ByteBudget
-from oneglance_server.errors import InvalidRequest, StreamIdle
+from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded, ServiceError, StreamIdle
+from oneglance_server.loop_watch import LoopWatch
 from oneglance_server.metrics import Metrics
 from oneglance_server.servicers.receiving import Incoming, Parser
 from oneglance_server.servicers.requests import call_of
@@ -22,6 +23,9 @@ from oneglance_server.servicers.under_way import CallsUnderWay, draining
 log = structlog.get_logger()
 PREFIX = "/oneglance."
 _OURS = "/oneglance.v1."
+# More calls are under way, and the loop is later than so long: more come than can be looked at.
+_MANY_CALLS, _LATE_SECONDS = 64, 0.1
+_TOO_MANY_CALLS = Overloaded("more calls come than can be looked at", metadata={"queue": "calls", RETRY_AFTER: 200})
 _CHARGED_BYTES = 64 << 10  # smaller answers are not charged
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -43,6 +47,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         metrics: Metrics,
+        loop_watch: LoopWatch,
         call_bytes: ByteBudget,
         stream_bytes: ByteBudget,
         *,
@@ -50,11 +55,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         idle_seconds: float,
     ) -> None:
         self._metrics = metrics
+        self._loop_watch = loop_watch
         self._call_bytes = call_bytes
         self._stream_bytes = stream_bytes
         self._max_message_bytes = max_message_bytes
         self._idle_seconds = idle_seconds
         self._wrapped: dict[str, Any] = {}
+        self._refusals: dict[tuple[str, str], Any] = {}
         self.under_way = CallsUnderWay()
 
     async def intercept_service(
@@ -65,7 +72,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method: str = handler_call_details.method
         if method.startswith(PREFIX):
             if self.under_way.refusing:
-                return self._refused(method.removeprefix(_OURS))
+                return await self._refusal(method, draining(), continuation, handler_call_details)
+            if self._loop_watch.lag > _LATE_SECONDS and len(self.under_way) > _MANY_CALLS:
+                return await self._refusal(method, _TOO_MANY_CALLS, continuation, handler_call_details)
             self.under_way.add()
         wrapped = self._wrapped.get(method)
         if wrapped is None:
@@ -186,17 +195,30 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         with suppress(grpc.aio.InternalError):  # the peer left
             await _abort(context, run.code, error)
 
-    def _refused(self, method: str) -> Any:
-        """Refuses a call of any kind while draining, before its message is there."""
+    async def _refusal(
+        self,
+        method: str,
+        error: ServiceError,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Refuses a call of any kind before its message is there; None for a method that we don't have."""
+        known = self._refusals.get((method, error.reason))
+        if known is not None:
+            return known
+        if await continuation(handler_call_details) is None:
+            return None
+        message = to_error(error)
+        details = trailers(message)
 
         async def refuse(data: AsyncIterator[bytes], context: Context) -> bytes:
-            run = _Run(self._metrics, method)
-            error = draining()
+            run = _Run(self._metrics, method.removeprefix(_OURS))
             run.failed(error)
             run.end()
-            await _abort(context, run.code, error)
+            await context.abort(run.code, message.message, details)
 
-        return grpc.stream_unary_rpc_method_handler(refuse)
+        handler = self._refusals[method, error.reason] = grpc.stream_unary_rpc_method_handler(refuse)
+        return handler
 
 
 class _Run:

@@ -18,6 +18,9 @@ class CallsUnderWay:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     def add(self) -> None:
         """The current task carries out a call, to its end."""
         task = _current_task()

@@ -227,7 +227,7 @@ def test_when_the_loop_is_late_with_many_calls_more_are_refused_unread(
         assert measured(server, "oneglance_call_seconds_count", **counted) == 1
         client.wait_until_serving()  # health is answered
         for unknown in ("/oneglance.v1.Nothing/Get", "/oneglance.v1.SubjectService/Nothing"):
-            missing = channel.unary_unary(unknown, lambda data: data, None).future(b"", timeout=PATIENCE_SECONDS)
+            missing: Any = channel.unary_unary(unknown, lambda data: data, None).future(b"", timeout=PATIENCE_SECONDS)
             assert missing.code() is grpc.StatusCode.UNIMPLEMENTED
         lag = 0.0
         assert client.list_models()

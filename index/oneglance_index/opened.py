@@ -157,20 +157,20 @@ class OpenedGalleries:
         self._upkeep.rebuild(effect.generation, functools.partial(self._rebuild, effect.gallery_id, effect.generation))
 
     def _rebuild(self, gallery_id: str, generation: int) -> None:
-        """Loads the index again, and puts it in its place once it is in step. Called in the upkeep's thread."""
+        """Loads the index again, and puts it in its place once it is in step. Called in the upkeep's thread.
+
+        Raises GalleryNotFound for one that was deleted, which the upkeep is told of by drop().
+        """
         missed: list[Change] = []
         with self._rebuilding:
-            if generation not in self._missed:  # the gallery was deleted
-                return
+            if generation not in self._missed:
+                raise GalleryNotFound(gallery_id)
             self._missed[generation] = missed  # what comes from here on; the rest is in the store
-        try:
-            with self._store.reading() as db:
-                stored = queries.gallery(db, gallery_id)
-                if stored.place.generation != generation:
-                    return
-                index, revision = load_index(db, self._data_dir, stored, self._make_index, self._go_on)
-        except GalleryNotFound:
-            return
+        with self._store.reading() as db:
+            stored = queries.gallery(db, gallery_id)
+            if stored.place.generation != generation:
+                raise GalleryNotFound(gallery_id)
+            index, revision = load_index(db, self._data_dir, stored, self._make_index, self._go_on)
         with self._rebuilding:
             if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
                 raise IndexOutOfStep(gallery_id)

@@ -246,3 +246,16 @@ def test_a_bug_fails_its_group_and_the_writer_lives(galleries: LocalGalleries, m
         future = galleries.enroll("g", "s1", VECTORS[1:2])
         assert isinstance(future.exception(), ZeroDivisionError)
     galleries.enroll("g", "s1", VECTORS[1:2]).result()
+
+
+def test_what_is_committed_is_followed_though_the_patience_cannot_be_set_again(
+    galleries: LocalGalleries, other: sqlite3.Connection
+) -> None:
+    other.execute("BEGIN IMMEDIATE")
+    assert isinstance(galleries.enroll("g", "s1", VECTORS[1:2]).exception(), StoreBusy)
+    other.execute("COMMIT")
+    whole = galleries._store._writer._db
+    galleries._store._writer._db = Failing(whole, "PRAGMA busy_timeout", MemoryError())  # type: ignore[assignment]
+    assert galleries.enroll("g", "s1", VECTORS[1:2]).result().revision == 2
+    galleries._store._writer._db = whole
+    assert galleries.get_gallery("g").subjects == asking.nearest(galleries, "g", VECTORS[:1], 9).subjects == 2

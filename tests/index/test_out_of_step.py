@@ -14,7 +14,7 @@ import pytest
 from oneglance_index import Change, IndexOutOfStep, LocalGalleries, Search
 from oneglance_index import opened as opened_module
 from oneglance_index.search import flat, loading, upkeep
-from oneglance_index.store.mutations import Applied
+from oneglance_index.store.mutations import Applied, Effect
 from tests.index import asking
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -146,6 +146,36 @@ def test_a_gallery_out_of_step_can_be_deleted(galleries: LocalGalleries, rebuild
     galleries.create_gallery("g", encoder_digest="e", dimension=8).result()
     galleries.enroll("g", "new", VECTORS[:1]).result()
     assert asking.nearest(galleries, "g", VECTORS[:1], 5).subjects == 1
+    until(lambda: galleries.trouble() is None)
+
+
+def test_one_deleted_while_it_is_rebuilt_leaves_no_snapshot(
+    galleries: LocalGalleries, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    galleries.snapshot("g")
+    snapshots = galleries.data_dir / "snapshots"
+    assert list(snapshots.iterdir())
+    rebuild, follow = galleries._opened._rebuild, galleries._opened._follow
+    ended = 0
+
+    def counted(gallery_id: str, generation: int) -> None:
+        nonlocal ended
+        try:
+            rebuild(gallery_id, generation)
+        finally:
+            ended += 1
+
+    def late(effect: Effect) -> None:
+        if effect.dropped:  # so that a rebuilding begins and ends while the gallery is gone from the store only
+            before = ended
+            until(lambda: ended > before + 1 or not galleries._upkeep._repairs)
+        follow(effect)
+
+    monkeypatch.setattr(galleries._opened, "_rebuild", counted)
+    monkeypatch.setattr(galleries._opened, "_follow", late)
+    request.getfixturevalue("rebuilding")
+    galleries.delete_gallery("g").result()
+    assert not list(snapshots.iterdir())
     until(lambda: galleries.trouble() is None)
 
 

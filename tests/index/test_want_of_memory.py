@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,40 @@ def test_a_thread_that_cannot_be_started_is_want_of_memory(tmp_path: Path, monke
         with pytest.raises(OutOfMemory):
             LocalGalleries.open(tmp_path / "data")
     LocalGalleries.open(tmp_path / "data").close()
+
+
+def test_what_waits_for_a_search_is_taken_over_step_by_step(
+    galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = galleries._opened._opened["g"].index
+    assert isinstance(index, flat.ExactIndex)
+    monkeypatch.setattr(flat, "_STEP_BYTES", 64 * VECTORS[:1].nbytes)
+    norms = flat.squared_norms
+
+    def few(vectors: Any) -> Any:
+        return norms(vectors) if len(vectors) <= 64 else full()
+
+    monkeypatch.setattr(flat, "squared_norms", few)
+    with index._lock:  # as a search does
+        for i in range(300):
+            galleries.enroll("g", f"s{i}", VECTORS[1:2]).result()
+        galleries.delete_subject("g", "s1").result()
+        galleries.enroll("g", "last", VECTORS[2:3]).result()
+    found = asking.nearest(galleries, "g", VECTORS[1:3], 1)
+    assert [near[0].subject_id for near in found.candidates] == ["s0", "last"]
+    assert found.encodings == galleries.get_gallery("g").encodings == 301
+
+
+def test_an_index_that_grew_keeps_its_former_arrays_no_longer(galleries: LocalGalleries) -> None:
+    index = galleries._opened._opened["g"].index
+    assert isinstance(index, flat.ExactIndex)
+    asking.nearest(galleries, "g", VECTORS[:1], 1)
+    former = weakref.ref(index._held.vectors)
+    for i in range(5):
+        galleries.enroll("g", f"many{i}", np.repeat(VECTORS[1:2], 1000, axis=0)).result()
+    assert index._held.vectors is not former()
+    gc.collect()
+    assert former() is None
 
 
 @pytest.mark.parametrize("act", ["enroll", "search", "load"])

@@ -30,6 +30,8 @@ from oneglance_index.search.scan import CpuScan, Scan
 # apply() tries to work off what is pending from this many rows on, so that a bulk load without searches
 # doesn't leave it all to the first search.
 _PENDING_ROWS = 2048
+# What is pending is copied so much at a time.
+_STEP_BYTES = 4 << 20
 # Dead rows beyond this, or this share of the rows, are worth a compaction.
 _MIN_DEAD_ROWS = 64
 _DEAD_SHARE = 0.01
@@ -229,12 +231,25 @@ class ExactIndex:
                 self._scan.extend(fresh.vectors, fresh.norms, rows)
 
     def _drain(self) -> None:
-        """Works off what is pending. All additions, then all removals: numbers are never used twice, so order
-        between them doesn't matter, and one large block is much cheaper than many small ones."""
+        """Works off what is pending, step by step: the memory that it takes doesn't grow with what waits."""
+        while changes := self._first_pending():
+            self._work_off(changes)
+
+    def _first_pending(self) -> list[Change]:
+        """The first pending changes, with so many vectors at most; a single one may have more."""
+        changes: list[Change] = []
+        size = 0
         with self._pending_lock:
-            changes = list(self._pending)
-        if not changes:
-            return
+            for change in self._pending:
+                size += change.vectors.nbytes
+                if changes and size > _STEP_BYTES:
+                    break
+                changes.append(change)
+        return changes
+
+    def _work_off(self, changes: Sequence[Change]) -> None:
+        """All additions, then all removals: numbers are never used twice, so order between them doesn't matter, and one
+        large block is much cheaper than many small ones."""
         # What can run out of memory comes first, while everything is still pending and can be tried again.
         adding = [change for change in changes if len(change.added)]
         removed = np.concatenate([change.removed for change in changes])
@@ -280,6 +295,8 @@ class ExactIndex:
         if room is None or room.capacity < rows:
             room = self._larger(rows)
         room.copy_from(self._held, self._rows)
+        for scan in (self._scan, self._host):  # else it would keep the former arrays in memory
+            scan.extend(room.vectors, room.norms, scan.rows)
         with self._pending_lock:
             self._held = room
             if self._room is not None and self._room.capacity <= room.capacity:

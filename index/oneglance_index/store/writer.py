@@ -194,12 +194,12 @@ class Writer:
             return True
         self.commits += 1
         self._failure = None
-        self._wait_for_locks(BUSY_SECONDS)
         self._follower.follow(effects)
         for future, result in outcomes:
             future.set_result(result)
         for future, refusal in failures:
             future.set_exception(refusal)
+        self._wait_for_locks(BUSY_SECONDS)  # last, since it may fail
         return True
 
     def _roll_back(self) -> None:

@@ -55,6 +55,7 @@ SERVICES = tuple(
     )
 )
 _READ_THREADS = 4
+_WORK_THREADS = 4  # for what is too long for the event loop
 _NO_LIMIT = 2**31 - 1
 _IDENTITY_AND_GZIP = 1 << grpc.Compression.NoCompression | 1 << grpc.Compression.Gzip
 # Of the drain, this is kept to close the store: a share of it, but not more than so long.
@@ -114,6 +115,7 @@ class Server:
         """Bind the port; ``address`` then says which. Calls are refused with UNAVAILABLE until ``load`` is done."""
         settings = self.settings
         start_threads(self._closer)
+        asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
         server = grpc.aio.server(
             interceptors=[self._interceptor],
             options=_options(settings),
@@ -172,16 +174,19 @@ class Server:
         well = True
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            trouble = store.trouble()
-            if (trouble is None) == well:
-                continue
-            well = trouble is None
-            if well:
-                log.info("the store is well again")
-                await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-            else:
-                log.error("the store has trouble", trouble=trouble)
-                await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+            try:
+                trouble = store.trouble()
+                if (trouble is None) == well:
+                    continue
+                if trouble is None:
+                    log.info("the store is well again")
+                    await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+                else:
+                    log.error("the store has trouble", trouble=trouble)
+                    await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+                well = trouble is None
+            except Exception as error:  # want of memory, say: it looks again
+                log.error("looking at the store failed", exc_info=error)
 
     async def stop(self, drain_seconds: float) -> None:
         """Refuse new calls, let those under way finish, refuse what takes too long; write everything down, close.

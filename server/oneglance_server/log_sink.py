@@ -4,10 +4,12 @@ import io
 import os
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 _MAX_WAITING_CHARACTERS = 4 << 20
+_PAUSE_SECONDS = 0.1  # after an error of ours
 
 
 class LogSink(io.TextIOBase):
@@ -64,18 +66,24 @@ class LogSink(io.TextIOBase):
 
     def _write_forever(self) -> None:
         while True:
+            try:
+                self._write_next()
+            except Exception:  # no memory, say, even to wait for the next text
+                time.sleep(_PAUSE_SECONDS)
+
+    def _write_next(self) -> None:
+        with self._changed:
+            self._writing = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._waiting)
+            text = self._waiting.popleft()
+            self._characters -= len(text)
+            self._writing = True
+        if not self._put(text):
             with self._changed:
-                self._writing = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._waiting)
-                text = self._waiting.popleft()
-                self._characters -= len(text)
-                self._writing = True
-            if not self._put(text):
-                with self._changed:
-                    self.lost += _lines(text)
-            elif text.endswith("\n") and (more := self.lost - self._told) and self._put(self._notice(more)):
-                self._told += more
+                self.lost += _lines(text)
+        elif text.endswith("\n") and (more := self.lost - self._told) and self._put(self._notice(more)):
+            self._told += more
 
     def _put(self, text: str) -> bool:
         """Whether all of it was written."""

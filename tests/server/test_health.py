@@ -15,7 +15,14 @@ SERVING, NOT_SERVING = 1, 2
 
 def test_health_follows_the_store(models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trouble: list[str] = []
-    monkeypatch.setattr(LocalGalleries, "trouble", lambda _: trouble[0] if trouble else None)
+    errors: list[Exception] = []
+
+    def told(_: LocalGalleries) -> str | None:
+        if errors:
+            raise errors.pop()
+        return trouble[0] if trouble else None
+
+    monkeypatch.setattr(LocalGalleries, "trouble", told)
     with (
         server_thread(data_dir=tmp_path, models=models) as server,
         grpc.insecure_channel(server.address) as channel,
@@ -27,6 +34,7 @@ def test_health_follows_the_store(models: tuple[Path, Path], tmp_path: Path, mon
 
         for service in ("", "oneglance.v1.IdentificationService"):
             assert status(service) == SERVING
+        errors.append(MemoryError())  # to look fails once
         trouble.append("its disk is gone")
         until(lambda: status("") == status("oneglance.v1.IdentificationService") == NOT_SERVING)
         trouble.clear()

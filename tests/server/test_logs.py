@@ -114,6 +114,44 @@ def test_what_waits_is_bounded(end_of_pipe: tuple[int, int]) -> None:
             assert pipe.readline() == line
 
 
+def test_an_error_of_its_own_does_not_end_it(end_of_pipe: tuple[int, int]) -> None:
+    reading, writing = end_of_pipe
+    errors: list[Exception] = [MemoryError(), RuntimeError()]
+
+    def notice(lines: int) -> str:
+        if errors:
+            raise errors.pop()
+        return f"lost {lines}\n"
+
+    sink = LogSink(writing, notice)
+    sink.lost = 1
+    for i in range(3):
+        sink.write(f"line {i}\n")
+    until(lambda: not errors)
+    sink.wait_until_written(PATIENCE_SECONDS)
+    assert os.read(reading, 1000) == b"line 0\nline 1\nline 2\nlost 1\n"
+
+
+def test_a_closed_stderr_gets_no_other_files_number(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """As in ``oneglance serve 2>&-``."""
+    flags = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path), "--models", str(models[0]))
+    process = subprocess.Popen(
+        ["bash", "-c", 'exec "$@" 2>&-', "bash", sys.executable, "-m", "oneglance_apps.cli", "serve", *flags],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        assert os.readlink(f"/proc/{process.pid}/fd/2") == os.devnull
+        use(address)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 class Unprintable:
     def __repr__(self) -> str:
         raise RuntimeError("no")

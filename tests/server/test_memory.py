@@ -4,6 +4,7 @@ import io
 import re
 import resource
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,20 @@ def test_in_the_store(step: str, models: tuple[Path, Path], tmp_path: Path, monk
 
 def fail(error: Exception) -> None:
     raise error
+
+
+def test_no_call_needs_a_new_thread(models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def adjust(executor: ThreadPoolExecutor) -> None:
+        if len(executor._threads) < executor._max_workers:
+            raise RuntimeError("can't start new thread")
+
+    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+        client.create_gallery("g", encoder="pixels")
+        with monkeypatch.context() as patched:
+            patched.setattr(ThreadPoolExecutor, "_adjust_thread_count", adjust)
+            client.enroll("g", "it", picture(1), request_id="r")
+            client.enroll("g", "it", picture(1), request_id="r")
+            assert client.identify("g", picture(1)).results[0].subject_id == "it"
 
 
 def test_large_pictures_under_a_tight_limit(models: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -58,6 +59,7 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 1 refused or failed, 2 wrong arguments."""
     given = sys.argv[1:] if arguments is None else arguments
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files and of subjects may be anything
     options = argparse.Namespace(needs="this command needs: pip install 'oneglance[cpu]'")
@@ -75,3 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     return status
+
+
+def _open_standard_streams() -> None:
+    """Those that are closed (``2>&-``): else the next file or connection would get the number, and what is printed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number: this one

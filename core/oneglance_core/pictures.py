@@ -29,6 +29,7 @@ Image.MAX_IMAGE_PIXELS = None
 _FILTERS = {"box": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR}
 _BACKGROUND = (255, 255, 255, 255)
 _STRIP_PIXELS = 1 << 19
+_WEBP_BYTES_A_PIXEL = 18  # to decode one
 Made = TypeVar("Made")
 
 
@@ -163,8 +164,26 @@ def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made
         ZeroDivisionError,
         AttributeError,
     ) as error:
-        # Pillow's plugins raise all of these on damaged files.
+        # Pillow's plugins raise all of these on damaged files, and the one for WebP when it gets no memory, too.
+        pixels = _webp_pixels(data)
+        if pixels <= limits.max_image_pixels:
+            np.empty(_WEBP_BYTES_A_PIXEL * pixels, np.uint8)
         raise PictureError("IMAGE_UNDECODABLE", f"damaged picture: {error}") from error
+
+
+def _webp_pixels(data: bytes) -> int:
+    """Width x height as the header of a WebP states them; 0 where it is none."""
+    kind, header = data[12:16], data[20:30]
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(header) < 10:
+        return 0
+    if kind == b"VP8X":
+        return (int.from_bytes(header[4:7], "little") + 1) * (int.from_bytes(header[7:10], "little") + 1)
+    if kind == b"VP8L":
+        sides = int.from_bytes(header[1:5], "little")
+        return ((sides & 0x3FFF) + 1) * ((sides >> 14 & 0x3FFF) + 1)
+    if kind == b"VP8 ":
+        return (int.from_bytes(header[6:8], "little") & 0x3FFF) * (int.from_bytes(header[8:10], "little") & 0x3FFF)
+    return 0
 
 
 def _draft(picture: Image.Image, mode: str, size: tuple[int, int]) -> None:

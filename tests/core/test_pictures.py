@@ -147,3 +147,29 @@ def test_damage_is_refused_or_decoded_but_never_anything_else(
 def test_any_bytes_are_refused_or_decoded(data: bytes) -> None:
     with contextlib.suppress(PictureError):
         decode(data)
+
+
+@pytest.mark.parametrize("kind", ["lossy", "lossless", "transparent"])
+def test_want_of_memory_is_not_blamed_on_a_webp(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its decoder has one error for both."""
+    buffer = io.BytesIO()
+    picture = Image.new(
+        "RGBA" if kind == "transparent" else "RGB", (120, 70), (1, 2, 3, 100)[: 3 + (kind == "transparent")]
+    )
+    picture.save(buffer, "WEBP", lossless=kind == "lossless")
+    damaged = buffer.getvalue()[:40]
+    limits = PictureLimits(1 << 20, 1 << 20)
+    with pytest.raises(PictureError):
+        decode_photo(damaged, limits)
+    wanted: list[int] = []
+
+    def full(shape: Any, *arguments: Any) -> Any:
+        wanted.append(shape)
+        raise MemoryError
+
+    monkeypatch.setattr(np, "empty", full)
+    with pytest.raises(MemoryError):
+        decode_photo(damaged, limits)
+    with pytest.raises(PictureError):  # larger than is decoded at all
+        decode_photo(damaged, PictureLimits(1 << 20, 120 * 70 - 1))
+    assert wanted == [18 * 120 * 70]

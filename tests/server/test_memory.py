@@ -1,5 +1,6 @@
 """Want of memory is RESOURCE_EXHAUSTED for the call that wanted it; the next one is served."""
 
+import functools
 import io
 import re
 import resource
@@ -13,9 +14,10 @@ import pytest
 from PIL import Image
 
 from oneglance import Client, OneglanceError
-from oneglance_index import LocalGalleries
+from oneglance_index import IndexSettings, LocalGalleries
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.stylizer import Stylizer
+from tests.models import pixels
 from tests.pictures import picture, png
 from tests.running import ServerProcess, server_thread
 from tests.waiting import PATIENCE_SECONDS
@@ -112,3 +114,52 @@ def test_large_pictures_under_a_tight_limit(models: tuple[Path, Path], tmp_path:
             assert outcome(lambda: client.identify("g", buffer.getvalue())) == WANTED
             for _ in range(3):
                 assert outcome(lambda: client.identify("g", picture(1))) == ("OK", "")
+
+
+def test_what_cannot_grow_refuses_the_enrollment_not_the_next_answers(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A gallery of 72 MB, more than malloc has for a thread, under a limit with no room for as much again."""
+    pictures = [picture(i) for i in range(20)]
+    with ServerProcess(tmp_path, models=models[0]) as server:
+        with Client(server.address) as client:
+            encoder = client.create_gallery("large").encoder_digest
+        assert server.terminate()[0] == 0
+    many = np.random.default_rng(0).standard_normal((13, 20_000, 64), dtype=np.float32) + 10
+    with LocalGalleries.open(tmp_path, settings=IndexSettings(max_encodings_per_subject=many.shape[1])) as galleries:
+        for i, one in enumerate(pixels(np.stack(pictures))):
+            galleries.enroll("large", f"s{i}", one[None], encoder_digest=encoder).result()
+        for i, vectors in enumerate(many):
+            galleries.enroll("large", f"far{i}", vectors).result()
+    with (
+        ServerProcess(tmp_path, models=models[0]) as server,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
+    ):
+        client.create_gallery("small")
+
+        def check() -> None:
+            results = client.identify("large", *pictures, max_candidates=1).results
+            assert [result.subject_id for result in results] == [f"s{i}" for i in range(20)]
+            client.wait_until_serving()
+
+        check()
+        size = re.search(r"VmSize:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text())
+        assert size is not None
+        limit = (int(size[1]) << 10) + (16 << 20)
+        resource.prlimit(server.process.pid, resource.RLIMIT_AS, (limit, limit))
+        told: list[tuple[str, str]] = []
+        while told.count(WANTED) < 3:
+            subject_id, examples = f"new{len(told)}", [picture(100 + len(told))] * 32
+            told.append(outcome(functools.partial(client.enroll, "large", subject_id, *examples)))
+            check()
+            client.enroll("small", subject_id, *examples)
+            assert client.identify("small", examples[0]).results[0].subject_id == subject_id
+        assert set(told) <= {WANTED, ("OK", "")}
+        enrolled = told.count(("OK", ""))
+        assert client.get_gallery("large").subject_count == 20 + len(many) + enrolled
+        client.delete_gallery("large")
+        client.create_gallery("large")
+        for i in range(20):
+            client.enroll("large", f"s{i}", *[pictures[i]] * 32)
+        check()
+        assert server.terminate()[0] == 0

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from PIL import Image
 
 from oneglance import Client, OneglanceError
+from oneglance.client.errors import raise_from
 from oneglance_index import IndexSettings, LocalGalleries
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.stylizer import Stylizer
@@ -75,6 +77,23 @@ def test_in_the_store(step: str, models: tuple[Path, Path], tmp_path: Path, monk
         monkeypatch.setattr(LocalGalleries, step, lambda *a, **k: fail(wanting.pop()) if wanting else method(*a, **k))
         assert outcome(calls[step]) == WANTED
         assert outcome(calls[step]) == ("OK", "")
+
+
+def test_in_the_parser(models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has one error for want of memory and for what is no message."""
+    with server_thread(data_dir=tmp_path, models=models) as server, grpc.insecure_channel(server.address) as channel:
+        identify = channel.unary_unary("/oneglance.v1.IdentificationService/Identify")
+
+        def send() -> None:
+            try:
+                identify(b"\x0a\x01\xff", timeout=PATIENCE_SECONDS)  # a text that is not UTF-8
+            except grpc.RpcError as error:
+                raise_from(error)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(np, "empty", lambda *_: fail(MemoryError()))
+            assert outcome(send) == WANTED
+        assert outcome(send) == ("INVALID_ARGUMENT", "MALFORMED")
 
 
 def fail(error: Exception) -> None:

@@ -29,7 +29,7 @@ Image.MAX_IMAGE_PIXELS = None
 _FILTERS = {"box": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR}
 _BACKGROUND = (255, 255, 255, 255)
 _STRIP_PIXELS = 1 << 19
-_WEBP_BYTES_A_PIXEL = 18  # to decode one
+_DECODING_BYTES_A_PIXEL = 18  # at most
 Made = TypeVar("Made")
 
 
@@ -133,6 +133,7 @@ def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made
         raise PictureError("IMAGE_EMPTY", "no bytes")
     if len(data) > limits.max_image_bytes:
         raise PictureError("IMAGE_TOO_LARGE", f"{len(data)} bytes, at most {limits.max_image_bytes}")
+    pixels = _webp_pixels(data)  # its plugin may fail before it says them
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # broken EXIF and the like: the picture decides, not its metadata
@@ -164,10 +165,9 @@ def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made
         ZeroDivisionError,
         AttributeError,
     ) as error:
-        # Pillow's plugins raise all of these on damaged files, and the one for WebP when it gets no memory, too.
-        pixels = _webp_pixels(data)
+        # Pillow's plugins raise all of these on damaged files; those of WebP and JPEG for want of memory, too.
         if pixels <= limits.max_image_pixels:
-            np.empty(_WEBP_BYTES_A_PIXEL * pixels, np.uint8)
+            np.empty(_DECODING_BYTES_A_PIXEL * pixels, np.uint8)
         raise PictureError("IMAGE_UNDECODABLE", f"damaged picture: {error}") from error
 
 

@@ -149,15 +149,15 @@ def test_any_bytes_are_refused_or_decoded(data: bytes) -> None:
         decode(data)
 
 
-@pytest.mark.parametrize("kind", ["lossy", "lossless", "transparent"])
-def test_want_of_memory_is_not_blamed_on_a_webp(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its decoder has one error for both."""
+@pytest.mark.parametrize("kind", ["lossy", "lossless", "transparent", "jpeg"])
+def test_want_of_memory_is_not_blamed_on_a_picture(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some decoders have one error for both."""
     buffer = io.BytesIO()
     picture = Image.new(
         "RGBA" if kind == "transparent" else "RGB", (120, 70), (1, 2, 3, 100)[: 3 + (kind == "transparent")]
     )
-    picture.save(buffer, "WEBP", lossless=kind == "lossless")
-    damaged = buffer.getvalue()[:40]
+    picture.save(buffer, "JPEG" if kind == "jpeg" else "WEBP", lossless=kind == "lossless")
+    damaged = buffer.getvalue()[: -10 if kind == "jpeg" else 40]
     limits = PictureLimits(1 << 20, 1 << 20)
     with pytest.raises(PictureError):
         decode_photo(damaged, limits)

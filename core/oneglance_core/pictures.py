@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from oneglance_core.manifests import InputSpec
+from oneglance_core.picture_structure import flaw
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
@@ -133,6 +134,9 @@ def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made
         raise PictureError("IMAGE_EMPTY", "no bytes")
     if len(data) > limits.max_image_bytes:
         raise PictureError("IMAGE_TOO_LARGE", f"{len(data)} bytes, at most {limits.max_image_bytes}")
+    excess = flaw(data)
+    if excess is not None:
+        raise PictureError("IMAGE_UNDECODABLE", f"not decoded: {excess}")
     pixels = _webp_pixels(data)  # its plugin may fail before it says them
     try:
         with warnings.catch_warnings():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from oneglance_core.distance import squared_norms
 from oneglance_index import Change, IndexOutOfStep, IndexSettings, LocalGalleries, OutOfMemory, Search
 from oneglance_index.search import flat, rows, upkeep
 from tests.index import asking
@@ -40,7 +41,7 @@ class Failures:
 @pytest.fixture
 def failures(monkeypatch: pytest.MonkeyPatch) -> Failures:
     failures = Failures(seed=1)
-    apply, empty, norms = flat.ExactIndex.apply, rows.RowArrays.empty, flat.squared_norms
+    apply, empty = flat.ExactIndex.apply, rows.RowArrays.empty
 
     def applied(index: flat.ExactIndex, change: Change) -> None:
         if failures.strikes(0.01):
@@ -57,7 +58,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Failures:
     def measured(vectors: Any) -> Any:
         if failures.strikes(0.05):
             raise MemoryError
-        return norms(vectors)
+        return squared_norms(vectors)
 
     monkeypatch.setattr(flat.ExactIndex, "apply", applied)
     monkeypatch.setattr(rows.RowArrays, "empty", made)

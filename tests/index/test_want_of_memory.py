@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from oneglance_core.distance import squared_norms
 from oneglance_index import Found, LocalGalleries, OutOfMemory, Search
 from oneglance_index.search import exact, faiss_calls, flat, rows
 from tests.index import asking
@@ -144,10 +145,9 @@ def test_what_waits_for_a_search_is_taken_over_step_by_step(
     index = galleries._opened._opened["g"].index
     assert isinstance(index, flat.ExactIndex)
     monkeypatch.setattr(flat, "_STEP_BYTES", 64 * VECTORS[:1].nbytes)
-    norms = flat.squared_norms
 
     def few(vectors: Any) -> Any:
-        return norms(vectors) if len(vectors) <= 64 else full()
+        return squared_norms(vectors) if len(vectors) <= 64 else full()
 
     monkeypatch.setattr(flat, "squared_norms", few)
     with index._lock:  # as a search does

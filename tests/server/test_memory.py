@@ -82,7 +82,7 @@ def test_in_the_store(step: str, models: tuple[Path, Path], tmp_path: Path, monk
 def test_in_the_parser(models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has one error for want of memory and for what is no message."""
     with server_thread(data_dir=tmp_path, models=models) as server, grpc.insecure_channel(server.address) as channel:
-        identify = channel.unary_unary("/oneglance.v1.IdentificationService/Identify")
+        identify: Any = channel.unary_unary("/oneglance.v1.IdentificationService/Identify")
 
         def send() -> None:
             try:

@@ -1,13 +1,12 @@
 """From the bytes of a picture to arrays: the one way, of the exporter and of the server alike.
 
 What an exporter measures is what a server serves only if both decode and prepare a picture alike, so nobody else opens
-one. Limits hold before decoding. Errors::
+one. Limits hold before decoding (picture_parts.py has those that are no matter of size). Errors::
 
     PictureError        a picture that can't be used; ``reason`` says why
     MemoryError         not enough memory for it now
 """
 
-import io
 import struct
 import warnings
 import zlib
@@ -17,9 +16,10 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from oneglance_core.manifests import InputSpec
+from oneglance_core.picture_parts import PictureFile, TooManyParts, check_before, check_opened
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
@@ -27,6 +27,16 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 Image.MAX_IMAGE_PIXELS = None
 
 _FILTERS = {"box": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR}
+# What turns a picture of that EXIF orientation upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _BACKGROUND = (255, 255, 255, 255)
 _STRIP_PIXELS = 1 << 19
 Made = TypeVar("Made")
@@ -135,16 +145,21 @@ def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # broken EXIF and the like: the picture decides, not its metadata
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            check_before(data)
+            file = PictureFile(data)
+            with Image.open(file, formats=FORMATS) as picture:
                 pixels = picture.width * picture.height
                 if pixels > limits.max_image_pixels:
                     raise PictureError(
                         "IMAGE_TOO_LARGE",
                         f"{picture.width} x {picture.height} pixels, at most {limits.max_image_pixels} in all",
                     )
+                check_opened(picture, file)
                 return make(picture)
     except PictureError:
         raise
+    except TooManyParts as error:
+        raise PictureError("IMAGE_TOO_LARGE", f"takes too long to read: {error}") from error
     except UnidentifiedImageError as error:
         raise PictureError("IMAGE_UNDECODABLE", f"not a picture of a known format ({', '.join(FORMATS)})") from error
     except (
@@ -177,7 +192,10 @@ def _draft(picture: Image.Image, mode: str, size: tuple[int, int]) -> None:
 def _upright(picture: Image.Image) -> Image.Image:
     """Decoded, turned as EXIF says, with 8 bits a sample. No copy is made that isn't needed: it may be large."""
     picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    if turn is not None:  # in place, and without what ImageOps.exif_transpose does: to write all of EXIF anew
+        turned = picture.transpose(turn)
+        picture.im, picture._size = turned.im, turned.size
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         return _to_8_bit(picture)
     return picture

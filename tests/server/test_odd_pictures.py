@@ -64,6 +64,11 @@ def exif_of_megabytes() -> bytes:
     return encoded(PIXELS, exif=b"Exif\x00\x00" + exif + bytes(4 << 20))
 
 
+def thousands_of_segments() -> bytes:
+    data = saved(Image.fromarray(PIXELS), "JPEG")
+    return data[:2] + 50_000 * b"\xff\xfe\x00\x02" + data[2:]
+
+
 # row: (picture, faces found or the reason of the refusal)
 CASES = {
     "one pixel": (encoded(np.zeros((1, 1, 3), np.uint8)), 0),
@@ -79,6 +84,7 @@ CASES = {
     "animated GIF": (animated(), 1),
     "EXIF bomb": (exif_bomb(), 1),
     "EXIF of megabytes": (exif_of_megabytes(), 1),
+    "too many parts": (thousands_of_segments(), "IMAGE_TOO_LARGE"),
     "truncated JPEG": (saved(Image.fromarray(PIXELS), "JPEG")[:600], "IMAGE_UNDECODABLE"),
     "truncated PNG": (GOOD[: len(GOOD) // 2], "IMAGE_UNDECODABLE"),
     "wrong extension": (GOOD, 1),

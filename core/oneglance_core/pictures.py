@@ -192,7 +192,7 @@ def _draft(picture: Image.Image, mode: str, size: tuple[int, int]) -> None:
 def _upright(picture: Image.Image) -> Image.Image:
     """Decoded, turned as EXIF says, with 8 bits a sample. No copy is made that isn't needed: it may be large."""
     picture.load()
-    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     if turn is not None:  # in place, and without what ImageOps.exif_transpose does: to write all of EXIF anew
         turned = picture.transpose(turn)
         picture.im, picture._size = turned.im, turned.size

@@ -1,7 +1,6 @@
 """Of a deleted gallery nothing is kept: otherwise memory grew with the number of galleries there ever were."""
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,7 @@ class Deleting:
 
 async def test_it_is_forgotten_when_its_deletion_succeeds_though_its_caller_left() -> None:
     store, forgotten = Deleting(), asyncio.Event()
-    on_deleted: Callable[[str], None] = lambda _: forgotten.set()
-    galleries = GalleryService(store, None, None, None, on_deleted)  # type: ignore[arg-type]
+    galleries = GalleryService(store, None, None, None, lambda _: forgotten.set())  # type: ignore[arg-type]
     deletion = asyncio.create_task(galleries.delete(CALL, "g"))
     await asyncio.sleep(0)
     deletion.cancel()

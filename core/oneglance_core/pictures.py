@@ -1,12 +1,13 @@
 """From the bytes of a picture to arrays: the one way, of the exporter and of the server alike.
 
 What an exporter measures is what a server serves only if both decode and prepare a picture alike, so nobody else opens
-one. Limits hold before decoding (picture_parts.py has those that are no matter of size). Errors::
+one. Limits hold before decoding. Errors::
 
     PictureError        a picture that can't be used; ``reason`` says why
     MemoryError         not enough memory for it now
 """
 
+import io
 import struct
 import warnings
 import zlib
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from oneglance_core.manifests import InputSpec
-from oneglance_core.picture_parts import PictureFile, TooManyParts, check_before, check_opened
+from oneglance_core.picture_structure import flaw
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
@@ -37,6 +38,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_MAX_SLOW_PIXELS = 1_000_000  # of a picture that Pillow decodes in Python: seconds
 _BACKGROUND = (255, 255, 255, 255)
 _STRIP_PIXELS = 1 << 19
 Made = TypeVar("Made")
@@ -142,24 +144,29 @@ def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made
         raise PictureError("IMAGE_EMPTY", "no bytes")
     if len(data) > limits.max_image_bytes:
         raise PictureError("IMAGE_TOO_LARGE", f"{len(data)} bytes, at most {limits.max_image_bytes}")
+    excess = flaw(data)
+    if excess is not None:
+        raise PictureError("IMAGE_UNDECODABLE", f"not decoded: {excess}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # broken EXIF and the like: the picture decides, not its metadata
-            check_before(data)
-            file = PictureFile(data)
-            with Image.open(file, formats=FORMATS) as picture:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 pixels = picture.width * picture.height
                 if pixels > limits.max_image_pixels:
                     raise PictureError(
                         "IMAGE_TOO_LARGE",
                         f"{picture.width} x {picture.height} pixels, at most {limits.max_image_pixels} in all",
                     )
-                check_opened(picture, file)
+                if pixels > _MAX_SLOW_PIXELS and any(
+                    tile[0] in Image.DECODERS for tile in getattr(picture, "tile", ())
+                ):
+                    raise PictureError(
+                        "IMAGE_TOO_LARGE",
+                        f"{pixels} pixels in an encoding that is slow to read, at most {_MAX_SLOW_PIXELS}",
+                    )
                 return make(picture)
     except PictureError:
         raise
-    except TooManyParts as error:
-        raise PictureError("IMAGE_TOO_LARGE", f"takes too long to read: {error}") from error
     except UnidentifiedImageError as error:
         raise PictureError("IMAGE_UNDECODABLE", f"not a picture of a known format ({', '.join(FORMATS)})") from error
     except (

@@ -126,6 +126,12 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "TOO_MANY",
         "probes[20].image",
     ),
+    "image-of-parts": (
+        lambda c, g, d: c.enroll(g, "s", b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0vpAg\0\0\0\0" * 10_000),
+        "INVALID_ARGUMENT",
+        "IMAGE_UNDECODABLE",
+        "examples[0].image",
+    ),
     "image-blank": (
         lambda c, g, d: c.enroll(g, "s", png(np.full((8, 8), 255, np.uint8))),
         "INVALID_ARGUMENT",

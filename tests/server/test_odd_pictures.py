@@ -64,9 +64,12 @@ def exif_of_megabytes() -> bytes:
     return encoded(PIXELS, exif=b"Exif\x00\x00" + exif + bytes(4 << 20))
 
 
-def thousands_of_segments() -> bytes:
-    data = saved(Image.fromarray(PIXELS), "JPEG")
-    return data[:2] + 50_000 * b"\xff\xfe\x00\x02" + data[2:]
+def run_lengths(side: int) -> bytes:
+    """A BMP of which each row ends after its first pixel."""
+    data = b"\x01\x00\x00\x00" * side + b"\x00\x01"
+    start = 14 + 40 + 1024
+    info = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(data), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + info + bytes(1024) + data
 
 
 # row: (picture, faces found or the reason of the refusal)
@@ -84,7 +87,7 @@ CASES = {
     "animated GIF": (animated(), 1),
     "EXIF bomb": (exif_bomb(), 1),
     "EXIF of megabytes": (exif_of_megabytes(), 1),
-    "too many parts": (thousands_of_segments(), "IMAGE_TOO_LARGE"),
+    "slow encodings": (run_lengths(1001), "IMAGE_TOO_LARGE"),
     "truncated JPEG": (saved(Image.fromarray(PIXELS), "JPEG")[:600], "IMAGE_UNDECODABLE"),
     "truncated PNG": (GOOD[: len(GOOD) // 2], "IMAGE_UNDECODABLE"),
     "wrong extension": (GOOD, 1),

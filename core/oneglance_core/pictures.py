@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from oneglance_core.manifests import InputSpec
 from oneglance_core.picture_structure import flaw
@@ -28,6 +28,17 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 Image.MAX_IMAGE_PIXELS = None
 
 _FILTERS = {"box": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR}
+# What turns a picture of that EXIF orientation upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_MAX_SLOW_PIXELS = 1_000_000  # of a picture that Pillow decodes in Python: seconds
 _BACKGROUND = (255, 255, 255, 255)
 _STRIP_PIXELS = 1 << 19
 _DECODING_BYTES_A_PIXEL = 18  # at most
@@ -148,6 +159,13 @@ def _read(data: bytes, limits: PictureLimits, make: Callable[[Image.Image], Made
                         "IMAGE_TOO_LARGE",
                         f"{picture.width} x {picture.height} pixels, at most {limits.max_image_pixels} in all",
                     )
+                if pixels > _MAX_SLOW_PIXELS and any(
+                    tile[0] in Image.DECODERS for tile in getattr(picture, "tile", ())
+                ):
+                    raise PictureError(
+                        "IMAGE_TOO_LARGE",
+                        f"{pixels} pixels in an encoding that is slow to read, at most {_MAX_SLOW_PIXELS}",
+                    )
                 return make(picture)
     except PictureError:
         raise
@@ -200,7 +218,10 @@ def _draft(picture: Image.Image, mode: str, size: tuple[int, int]) -> None:
 def _upright(picture: Image.Image) -> Image.Image:
     """Decoded, turned as EXIF says, with 8 bits a sample. No copy is made that isn't needed: it may be large."""
     picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    if turn is not None:  # in place, and without what ImageOps.exif_transpose does: to write all of EXIF anew
+        turned = picture.transpose(turn)
+        picture.im, picture._size = turned.im, turned.size
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         return _to_8_bit(picture)
     return picture

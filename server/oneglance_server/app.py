@@ -31,7 +31,7 @@ from oneglance_server.loading import load_models
 from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import LoopWatch
 from oneglance_server.metrics import Metrics
-from oneglance_server.offload import start_threads
+from oneglance_server.offload import Threads, start_threads
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
@@ -56,6 +56,8 @@ SERVICES = tuple(
 )
 _READ_THREADS = 4
 _WORK_THREADS = 4  # for what is too long for the event loop
+_MESSAGE_THREADS = 2
+_MESSAGE_ROUNDS = 8  # they are short: 10 ms
 _NO_LIMIT = 2**31 - 1
 _IDENTITY_AND_GZIP = 1 << grpc.Compression.NoCompression | 1 << grpc.Compression.Gzip
 # Of the drain, this is kept to close the store: a share of it, but not more than so long.
@@ -137,6 +139,13 @@ class Server:
             raise StartupError(f"can't listen on {settings.listen}: is it in use?") from error
         self.address = f"{host}:{port}"
         self._grpc = server
+        self._interceptor.off_loop = Threads(
+            "message",
+            self._pool("message", _MESSAGE_THREADS),
+            workers=_MESSAGE_THREADS,
+            max_wait=_MESSAGE_ROUNDS * settings.max_wait,
+            observer=self._metrics.stage("message"),
+        )
         await server.start()
         self._metrics.watch_log(lines_lost)
         self._watches.append(asyncio.create_task(self._loop_watch.run()))

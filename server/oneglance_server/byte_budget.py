@@ -49,7 +49,7 @@ class ByteBudget:
 
     def give(self, connection: str, size: int) -> None:
         """Give back what was charged."""
-        self._connections[connection].give(size)
+        self._of(connection).give(size)  # of 0 bytes: it may have been dropped meanwhile
         self._all.give(size)
 
     def _of(self, connection: str) -> Limiter:

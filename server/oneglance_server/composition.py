@@ -83,7 +83,12 @@ def make_services(settings: Settings, models: Models, store: GalleryStore, metri
         observer=metrics.stage("search"),
         on_decision=metrics.decision,
     )
-    galleries = GalleryService(store, reads, encoders, thresholds, on_deleted=identification.forget)
+
+    def on_deleted(gallery_id: str) -> None:
+        identification.forget(gallery_id)
+        metrics.forget_gallery(gallery_id)
+
+    galleries = GalleryService(store, reads, encoders, thresholds, on_deleted)
     return Services(
         models=ModelService(models.loaded, encoders, thresholds),
         galleries=galleries,

@@ -57,7 +57,7 @@ class Metrics:
 
         # To look a metric up by its labels takes longer than to count.
         self._calls_of = functools.cache(self._calls.labels)
-        self._decisions_of = functools.cache(self._decisions.labels)
+        self._decided: dict[str, dict[str, Counter]] = {}  # by gallery and decision
 
     def loop_lag(self, seconds: float) -> None:
         """See LoopWatch."""
@@ -68,7 +68,15 @@ class Metrics:
 
     def decision(self, gallery: str, decision: str, count: int) -> None:
         if count:
-            self._decisions_of(gallery, decision).inc(count)
+            counters = self._decided.setdefault(gallery, {})
+            if decision not in counters:
+                counters[decision] = self._decisions.labels(gallery, decision)
+            counters[decision].inc(count)
+
+    def forget_gallery(self, gallery: str) -> None:
+        """It was deleted; without this, every gallery there ever was would be kept and reported."""
+        for decision in self._decided.pop(gallery, ()):
+            self._decisions.remove(gallery, decision)
 
     def stage_took(self, stage: str, seconds: float) -> None:
         """See engines.faces.StageObserver."""

@@ -5,6 +5,7 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from oneglance_server.calls import Call
@@ -63,10 +64,22 @@ def _outcome(work: Callable[[], Any]) -> Any:
         return error
 
 
-async def off_loop(work: Callable[[], T], *, when: bool = True) -> T:
-    """What ``work`` returns, run in a thread ``when`` it takes more than a few milliseconds."""
+# Where the call that the current task carries out does such work, and who calls; see off_loop.
+turns: ContextVar[tuple[Threads, Callable[[], Call]] | None] = ContextVar("turns", default=None)
+
+
+async def off_loop(work: Callable[[], T], *, when: bool = True, cost: int = 8, refuse: bool = False) -> T:
+    """What ``work`` returns, run in a thread ``when`` it takes more than a few milliseconds.
+
+    Within a call, callers take ``turns``: this work holds Python's lock, and in more threads it would only keep the
+    event loop from it. ``cost``: see Threads.run_long. ``refuse``: raise Overloaded when it would have to wait too
+    long; else it waits, for something was done for the call already.
+    """
     if not when:
         return work()
+    if (given := turns.get()) is not None:
+        threads, call = given
+        return await threads.run_long(call() if refuse else call().let_in, cost, work)
     try:
         running = asyncio.get_running_loop().run_in_executor(None, work)
     except RuntimeError as error:  # it was shut down

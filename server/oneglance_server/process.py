@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import NoReturn
@@ -18,6 +19,9 @@ from oneglance_server.settings import Settings
 
 log = structlog.get_logger()
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# After so long another thread may have Python's lock. The event loop takes it anew several times for each call: with
+# Python's own 5 ms, messages that are parsed in threads would delay every call behind them by as many times that.
+_SWITCH_SECONDS = 0.0005
 _LEAST_SECONDS = 1.0  # to close the store, however short the drain
 
 
@@ -30,6 +34,7 @@ def run_until_signalled(settings: Settings, sink: LogSink, on_serving: Callable[
 
     ``on_serving`` is told the address once everything is loaded, in a thread of its own. Only in the main thread.
     """
+    sys.setswitchinterval(_SWITCH_SECONDS)
     asyncio.run(_serve(settings, _Ending(settings.drain_seconds, sink), on_serving))
 
 

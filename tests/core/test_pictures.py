@@ -2,14 +2,16 @@
 
 import contextlib
 import io
+import struct
 import tracemalloc
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from oneglance_core.manifests import InputSpec
 from oneglance_core.pictures import PictureError, PictureLimits, decode_photo, encoder_input
@@ -173,3 +175,47 @@ def test_want_of_memory_is_not_blamed_on_a_picture(kind: str, monkeypatch: pytes
     with pytest.raises(PictureError):  # larger than is decoded at all
         decode_photo(damaged, PictureLimits(1 << 20, 120 * 70 - 1))
     assert wanted == [18 * 120 * 70]
+
+
+def run_lengths(side: int) -> bytes:
+    """A BMP of which each row ends after its first pixel."""
+    data = b"\x01\x00\x00\x00" * side + b"\x00\x01"
+    start = 14 + 40 + 1024
+    info = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(data), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + info + bytes(1024) + data
+
+
+def odd_maximum(side: int) -> bytes:
+    """A PPM whose samples must be scaled."""
+    return b"P6\n%d %d\n254\n" % (side, side) + bytes(3 * side * side)
+
+
+@pytest.mark.parametrize("encode", [run_lengths, odd_maximum])
+def test_what_is_decoded_in_python_is_small(encode: Callable[[int], bytes]) -> None:
+    limits = PictureLimits(max_image_bytes=1 << 24, max_image_pixels=10_000_000)
+    assert decode_photo(encode(100), limits).shape == (100, 100, 3)
+    with pytest.raises(PictureError, match="slow to read") as caught:
+        decode_photo(encode(1001), limits)
+    assert caught.value.reason == "IMAGE_TOO_LARGE"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_all_orientations_are_as_pillow_turns_them(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = save(Image.fromarray(DRAWING), kind, exif=exif)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(decode_photo(data, LIMITS), np.asarray(turned))
+
+
+def test_exif_is_not_written_anew_to_turn_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = save(Image.fromarray(DRAWING), "PNG", exif=exif)
+
+    def write(*_: object, **__: object) -> bytes:
+        raise AssertionError("it takes seconds for millions of numbers")
+
+    monkeypatch.setattr(Image.Exif, "tobytes", write)
+    assert decode_photo(data, LIMITS).shape == (14, 10, 3)

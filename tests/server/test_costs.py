@@ -24,6 +24,7 @@ from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call, Caller
 from oneglance_server.engines.batcher import Batcher
 from oneglance_server.engines.lanes import LARGE_PIXELS, PictureLanes
+from oneglance_server.errors import Overloaded
 from tests.pictures import picture
 from tests.running import measured, server_thread
 from tests.waiting import PATIENCE_SECONDS, reached, until
@@ -85,6 +86,27 @@ async def test_small_pictures_pass_large_ones() -> None:
         work.open()
         assert await slow == ["large"] * 9
         assert await mixed == ["small", "large", "small"]
+
+
+async def test_a_call_that_one_lane_refuses_does_not_wait_for_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Held()
+
+    async def refuse(*_: object, **__: object) -> None:
+        await reached(lambda: bool(work.items))
+        raise Overloaded("full")
+
+    with ThreadPoolExecutor(2) as executor:
+        lanes = PictureLanes[str, str](
+            "test", work, executor, workers=1, max_batch=1, unit=1000, max_wait=1.0, observer=work
+        )
+        monkeypatch.setattr(lanes._large, "submit_settled", refuse)
+        call = asyncio.create_task(lanes.submit_settled(["large", "small"], [LARGE_PIXELS + 1, 1], Call(A)))
+        await reached(lambda: bool(work.items))
+        try:
+            await reached(call.done)
+            assert isinstance(call.exception(), Overloaded)
+        finally:
+            work.open()
 
 
 async def test_scans_of_many_galleries_take_turns_by_caller() -> None:

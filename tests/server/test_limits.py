@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ImageOps
 
 from oneglance import Client, OneglanceError, enroll_request, identify_request
 from oneglance_core.faces.finder import FaceFinder, FaceSearch
@@ -74,7 +73,7 @@ def test_want_of_memory_is_not_blamed_on_the_picture(
     folders = (models[0], make_models(tmp_path / "m"))
     with server_thread(data_dir=tmp_path / "d", models=folders) as server, Client(server.address) as client:
         one = encoded(face_models.photo({(8, 8): 1}))
-        monkeypatch.setattr(ImageOps, "exif_transpose", no_room)
+        monkeypatch.setattr("oneglance_core.pictures._upright", no_room)
         for encoder in ("tiny-faces", "pixels"):
             with pytest.raises(OneglanceError) as caught:
                 client.encode(one, encoder=encoder)

@@ -64,6 +64,14 @@ def exif_of_megabytes() -> bytes:
     return encoded(PIXELS, exif=b"Exif\x00\x00" + exif + bytes(4 << 20))
 
 
+def run_lengths(side: int) -> bytes:
+    """A BMP of which each row ends after its first pixel."""
+    data = b"\x01\x00\x00\x00" * side + b"\x00\x01"
+    start = 14 + 40 + 1024
+    info = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(data), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + info + bytes(1024) + data
+
+
 # row: (picture, faces found or the reason of the refusal)
 CASES = {
     "one pixel": (encoded(np.zeros((1, 1, 3), np.uint8)), 0),
@@ -79,6 +87,7 @@ CASES = {
     "animated GIF": (animated(), 1),
     "EXIF bomb": (exif_bomb(), 1),
     "EXIF of megabytes": (exif_of_megabytes(), 1),
+    "slow encodings": (run_lengths(1001), "IMAGE_TOO_LARGE"),
     "truncated JPEG": (saved(Image.fromarray(PIXELS), "JPEG")[:600], "IMAGE_UNDECODABLE"),
     "truncated PNG": (GOOD[: len(GOOD) // 2], "IMAGE_UNDECODABLE"),
     "wrong extension": (GOOD, 1),

@@ -24,7 +24,14 @@ NEVER_ENCODES = """
 import threading
 from oneglance_server.engines.encoder import Encoder
 encode = Encoder.encode
-Encoder.encode = lambda self, inputs: threading.Event().wait() if inputs.min() == 255 else encode(self, inputs)
+
+def never(self, inputs):
+    if inputs.min() < 255:
+        return encode(self, inputs)
+    open({begun!r}, "w").close()
+    threading.Event().wait()
+
+Encoder.encode = never
 """
 
 
@@ -90,8 +97,10 @@ def test_a_second_one_ends_at_once(second: signal.Signals, models: tuple[Path, P
 
 def test_what_never_ends_is_refused_and_left_behind(models: tuple[Path, Path], tmp_path: Path) -> None:
     """A stream that is not ended, and a batch that hangs in a thread."""
+    begun = tmp_path / "begun"
+    first = NEVER_ENCODES.format(begun=str(begun))
     with (
-        ServerProcess(tmp_path, models=models[0], first=NEVER_ENCODES, drain_seconds=1) as server,
+        ServerProcess(tmp_path / "data", models=models[0], first=first, drain_seconds=1) as server,
         Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         ThreadPoolExecutor(1) as pool,
     ):
@@ -99,6 +108,7 @@ def test_what_never_ends_is_refused_and_left_behind(models: tuple[Path, Path], t
         white = picture(1) * 0 + 255
         with open_stream(client) as answers:
             hanging = pool.submit(client.identify, "g", white)
+            until(begun.exists)
             server.process.send_signal(signal.SIGTERM)
             with pytest.raises(OneglanceError) as unary:
                 hanging.result(PATIENCE_SECONDS)
@@ -109,7 +119,7 @@ def test_what_never_ends_is_refused_and_left_behind(models: tuple[Path, Path], t
     assert (stream.value.code.name, stream.value.reason) == ("UNAVAILABLE", "NOT_SERVING")
     assert "not everything ended in time" in log
     assert server.process.returncode == 0, log  # the store is closed
-    with ServerProcess(tmp_path, models=models[0]) as server, Client(server.address) as client:
+    with ServerProcess(tmp_path / "data", models=models[0]) as server, Client(server.address) as client:
         assert client.get_gallery("g").subject_count == 1
 
 

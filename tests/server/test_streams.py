@@ -214,3 +214,14 @@ def test_a_message_over_the_limit_is_refused_by_the_server(server: Server) -> No
             call(bytes(server.settings.max_message_bytes + 1), timeout=PATIENCE_SECONDS)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "Received message larger" in (caught.value.details() or "")
+
+
+async def test_an_empty_message_is_given_back_though_its_connection_was_dropped_meanwhile() -> None:
+    budget = ByteBudget(1 << 20)
+    account = Account(STREAM, budget)
+    await account.charge_request(0)
+    for i in range(2000):  # connections that hold nothing are forgotten
+        budget.take(f"connection {i}", 1)
+        budget.give(f"connection {i}", 1)
+    account.release_request(0)
+    assert account.under_way == budget.under_way == 0

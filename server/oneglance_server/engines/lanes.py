@@ -61,10 +61,14 @@ class PictureLanes(Generic[Item, Result]):
             return await self._small.submit_settled(items, call, costs=[max(1, n // self._unit) for n in pixels])
         small = [i for i, count in enumerate(pixels) if count <= LARGE_PIXELS]
         costs = [pixels[i] // _LARGE_UNIT for i in large]
-        slow = asyncio.ensure_future(self._large.submit_settled([items[i] for i in large], call, costs=costs))
+        lanes = [
+            asyncio.ensure_future(self._large.submit_settled([items[i] for i in large], call, costs=costs)),
+            asyncio.ensure_future(self.submit_settled([items[i] for i in small], [pixels[i] for i in small], call)),
+        ]
         try:
-            fast = await self.submit_settled([items[i] for i in small], [pixels[i] for i in small], call)
-            outcomes = dict(zip(small, fast, strict=True)) | dict(zip(large, await slow, strict=True))
+            slow, fast = await asyncio.gather(*lanes)  # if one is refused, so is the call, at once
         finally:
-            slow.cancel()
+            for lane in lanes:
+                lane.cancel()
+        outcomes = dict(zip(small, fast, strict=True)) | dict(zip(large, slow, strict=True))
         return [outcomes[i] for i in range(len(items))]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from oneglance_core.manifests import Calibration
@@ -66,9 +67,15 @@ class GalleryService:
     async def delete(self, call: Call, gallery_id: str) -> Gallery:
         """The gallery as it was."""
         check_id("gallery_id", gallery_id)
-        gone = await asyncio.wrap_future(self._store.delete_gallery(gallery_id))
-        self._on_deleted(gallery_id)
-        return gone
+        loop = asyncio.get_running_loop()
+        deleted = self._store.delete_gallery(gallery_id)
+        deleted.add_done_callback(lambda done: loop.call_soon_threadsafe(self._deleted, gallery_id, done))
+        return await asyncio.wrap_future(deleted)
+
+    def _deleted(self, gallery_id: str, done: "Future[Gallery]") -> None:
+        """It is done, whether or not its caller still waits."""
+        if not done.cancelled() and done.exception() is None:
+            self._on_deleted(gallery_id)
 
     async def threshold(self, call: Call, gallery_id: str) -> tuple[Tau, Calibration | None]:
         """The tau in force, and what it was fitted on. Raises ThresholdMissing."""

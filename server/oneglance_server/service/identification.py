@@ -206,6 +206,7 @@ class IdentificationService:
     async def _search(self, call: Call, gallery_id: str, search: Search, encoded: Encoded) -> Found:
         batcher = self._batchers.get(gallery_id)
         if batcher is None:
+            self._gallery(gallery_id)  # it may have been deleted meanwhile: nobody would forget it again
             batcher = self._batchers[gallery_id] = self._new_batcher(
                 functools.partial(self._store.search_many, gallery_id)
             )

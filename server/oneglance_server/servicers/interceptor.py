@@ -1,6 +1,7 @@
 """What every call goes through: bytes to messages and back, status translation, metrics, logging of bugs."""
 
 import asyncio
+import functools
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded, ServiceError, StreamIdle
 from oneglance_server.loop_watch import LoopWatch
 from oneglance_server.metrics import Metrics
+from oneglance_server.offload import Threads, turns
 from oneglance_server.servicers.receiving import Incoming, Parser
 from oneglance_server.servicers.requests import call_of
 from oneglance_server.servicers.status import status_of, to_error, trailers
@@ -42,6 +44,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         max_message_bytes: the largest request.
         idle_seconds: how long a stream may neither send nor have anything under way, and how long it may take its peer
             to read an answer.
+
+    Attributes:
+        off_loop: does what a call has done off the event loop; see offload.off_loop.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._wrapped: dict[str, Any] = {}
         self._refusals: dict[tuple[str, str], Any] = {}
         self.under_way = CallsUnderWay()
+        self.off_loop: Threads | None = None
 
     async def intercept_service(
         self,
@@ -97,6 +103,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
             async def stream(data: AsyncIterator[bytes], context: Context) -> None:
                 run = _Run(self._metrics, method)
+                self._take_turns(context, patient=True)
                 incoming = self._incoming(data, context, parser)
                 try:
                     async with aclosing(handler.stream_stream(incoming, context)) as answers:
@@ -123,6 +130,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
             async def collect(data: AsyncIterator[bytes], context: Context) -> bytes:
                 run = _Run(self._metrics, method)
+                self._take_turns(context, patient=True)
                 try:
                     with self.under_way.ended_by_drain():
                         answer = await handler.stream_unary(self._incoming(data, context, parser), context)
@@ -139,6 +147,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def unary(data: bytes, context: Context) -> bytes:
             run = _Run(self._metrics, method)
+            self._take_turns(context, patient=False)
             connection = context.peer()
             charged = 0
             try:
@@ -161,6 +170,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 run.end()
 
         return grpc.unary_unary_rpc_method_handler(unary)
+
+    def _take_turns(self, context: Context, *, patient: bool) -> None:
+        """What the current task's call does off the loop, it does when it is its caller's turn."""
+        if self.off_loop is not None:
+            turns.set((self.off_loop, functools.partial(call_of, context, patient=patient)))
 
     def _incoming(self, data: AsyncIterator[bytes], context: Context, parser: Parser) -> Incoming[Any]:
         return Incoming(call_of(context, patient=True), data, parser, self._stream_bytes, self._idle_seconds)

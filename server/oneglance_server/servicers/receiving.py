@@ -21,6 +21,7 @@ from oneglance_server.servicers.wire import malformed
 Request = TypeVar("Request", bound=Message)
 _PARSED_ON_THE_LOOP = 16 << 10  # bytes: 3 ms at most, whatever is in them
 _LIGHT_ON_THE_LOOP = 1 << 20  # bytes of few fields, such as one picture: to copy them takes 0.2 ms
+_BYTES_PER_COST = 4096  # take half a millisecond at most
 _GZIP = b"\x1f\x8b\x08"  # no encoded message begins with a byte of wire type 7
 _PARSED_TIMES = 2  # a message takes so many times its bytes
 _GZIP_WINDOW = 31  # zlib's word for: with gzip's header, the largest window
@@ -42,7 +43,8 @@ class Parser:
         return len(data) if data[:3] != _GZIP else len(data) + min(_unpacked_size(data), self._limit)
 
     async def parse(self, data: bytes) -> Any:
-        """The message. Raises InvalidRequest: MESSAGE_TOO_LARGE, TOO_MANY, MALFORMED; MemoryError."""
+        """The message. Raises InvalidRequest: MESSAGE_TOO_LARGE, TOO_MANY, MALFORMED; Overloaded, DeadlinePassed,
+        MemoryError."""
         packed = data[:3] == _GZIP
         size = _unpacked_size(data) if packed else len(data)
         if size > self._limit:
@@ -51,10 +53,13 @@ class Parser:
                 reason="MESSAGE_TOO_LARGE",
                 metadata={"bytes": size, "limit": self._limit},
             )
-        light = not packed and size <= _LIGHT_ON_THE_LOOP and self._shape.is_light(data)
-        if light or size <= _PARSED_ON_THE_LOOP >= len(data):
+        if size <= _PARSED_ON_THE_LOOP >= len(data):
             return self._parsed(data, packed)
-        return await off_loop(functools.partial(self._parsed, data, packed))
+        light = not packed and self._shape.is_light(data)
+        if light and size <= _LIGHT_ON_THE_LOOP:
+            return self._parsed(data, packed)
+        cost = 1 + (size + len(data)) // (_LIGHT_ON_THE_LOOP if light else _BYTES_PER_COST)
+        return await off_loop(functools.partial(self._parsed, data, packed), cost=cost, refuse=True)
 
     def _parsed(self, data: bytes, packed: bool) -> Message:
         if packed:

@@ -27,7 +27,8 @@ from oneglance_server.service.content import (
     check_size,
 )
 
-_READ_ON_THE_LOOP = 16_384  # values of encodings: about 1 ms
+_READ_ON_THE_LOOP = 16_384  # values of encodings: about 1 ms,
+_EXAMPLES_ON_THE_LOOP = 128  # and so many examples less
 _DTYPES = {pb.DATA_TYPE_UINT8: "uint8", pb.DATA_TYPE_FLOAT32: "float32"}
 _SMALL_FACES: dict[int, SmallFaces] = {
     face_pb.SMALL_FACES_UNSPECIFIED: "when-none",
@@ -49,7 +50,7 @@ async def contents_from(examples: Sequence[pb.Example], path: str) -> list[Conte
     values = sum(len(example.encoding.values) for example in examples) if len(examples) > 1 else 0
     return await off_loop(
         lambda: [content_from(example, f"{path}[{i}]") for i, example in enumerate(examples)],
-        when=values > _READ_ON_THE_LOOP,
+        when=values > _READ_ON_THE_LOOP or len(examples) > _EXAMPLES_ON_THE_LOOP,
     )
 
 

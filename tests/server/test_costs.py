@@ -135,6 +135,31 @@ async def test_scans_of_many_galleries_take_turns_by_caller() -> None:
         await reached(lambda: slots.under_way == 0)
 
 
+async def test_a_gallery_has_its_turn_when_it_is_the_turn_of_any_who_waits_for_it() -> None:
+    order: list[str] = []
+    work = Held()
+
+    def run(items: Sequence[str]) -> list[str]:
+        order.extend(items)
+        return work(items)
+
+    with ThreadPoolExecutor(1) as executor:
+        slots = Limiter("search", 1, unit="scans")
+        batchers = [
+            Batcher[str, str]("test", run, executor, workers=1, max_cost=8, max_wait=1.0, observer=work, slots=slots)
+            for _ in range(100)
+        ]
+        many = [asyncio.create_task(one.submit("greedy", Call(A))) for one in batchers]
+        await reached(lambda: bool(order) and slots.waiting == 99)
+        single = asyncio.create_task(batchers[99].submit("light", Call(B)))  # where the greedy one was first
+        await reached(lambda: slots.waiting == 100)
+        work.open()
+        assert await single == "light"
+        assert order.index("light") <= 3
+        assert await asyncio.gather(*many) == ["greedy"] * 100
+        await reached(lambda: slots.under_way == slots.waiting == 0)
+
+
 async def test_who_leaves_while_a_slot_is_asked_for_leaves_nothing() -> None:
     work = Held()
     with ThreadPoolExecutor(1) as executor:

@@ -72,7 +72,7 @@ class Batcher(Generic[Item, Result]):
         self._observer = observer
         self._queue = FairQueue[Item, Result](name, workers * max_cost, max_wait=max_wait, on_change=observer.queue)
         self._woken = False
-        self._asking = False  # for a slot
+        self._asking: set[str] = set()  # in whose names a slot is asked for
         self._seconds: float | None = None  # of a batch and
         self._cost = 0.0  # its cost, on average
         self.step = min(_FIRST_STEP, max_cost)
@@ -128,7 +128,9 @@ class Batcher(Generic[Item, Result]):
         costs: Sequence[int] | None = None,
     ) -> Sequence[Result | BaseException]:
         """As submit_all, with a failed item's exception in place of its result."""
-        tickets = self._queue.put(items, call, rows=rows, costs=costs, busy=self._asking or not self._idle)
+        tickets = self._queue.put(items, call, rows=rows, costs=costs, busy=bool(self._asking) or not self._idle)
+        if self._asking and self._slots is not None:
+            self._ask_for(call, self._slots)
         self._wake()
         return await self._queue.settled(tickets)
 
@@ -145,20 +147,26 @@ class Batcher(Generic[Item, Result]):
                 try:
                     self._slots.take()
                 except Overloaded:
-                    self._asking = True
-                    self._loop.create_task(self._ask(self._slots, call)).add_done_callback(self._asked)
+                    self._ask_for(call, self._slots)
                     return
             self._start_batch()
 
-    async def _ask(self, slots: Limiter, call: Call) -> None:
-        """Wait for a slot, in the name of the caller whose turn it is here."""
-        await slots.acquire(Call(call.caller, admitted=True))
+    def _ask_for(self, call: Call, slots: Limiter) -> None:
+        """Wait for a slot in the name of this caller, too: the batch comes when it is the turn of any of them."""
+        name = call.caller.connection
+        if name not in self._asking:
+            self._asking.add(name)
+            asking = self._loop.create_task(slots.acquire(Call(call.caller, admitted=True)))
+            asking.add_done_callback(functools.partial(self._asked, name, slots))
 
-    def _asked(self, task: "asyncio.Task[None]") -> None:
-        self._asking = False
+    def _asked(self, name: str, slots: Limiter, task: "asyncio.Task[None]") -> None:
+        self._asking.discard(name)
         if task.cancelled() or task.exception() is not None:
             return
-        self._start_batch()
+        if self._idle:
+            self._start_batch()
+        else:
+            slots.give()
         self._start_batches()
 
     def _start_batch(self) -> None:

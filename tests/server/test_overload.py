@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from oneglance import AsyncClient, Client, OneglanceError, encoding, enroll_request, identify_request
 from oneglance.client.requests import example
@@ -17,6 +18,7 @@ from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
 from oneglance_index.store.mutations import SetThreshold
 from oneglance_server.app import Server
 from oneglance_server.engines.encoder import Encoder
+from oneglance_server.errors import Overloaded
 from oneglance_server.loop_watch import LoopWatch
 from oneglance_server.servicers import interceptor
 from tests.models import pixels_model
@@ -231,3 +233,17 @@ def test_when_the_loop_is_late_with_many_calls_more_are_refused_unread(
             assert missing.code() is grpc.StatusCode.UNIMPLEMENTED
         lag = 0.0
         assert client.list_models()
+
+
+def test_of_a_thousand_refusals_one_line_tells() -> None:
+    told = interceptor._Told()
+    with capture_logs() as lines:
+        for _ in range(1000):
+            told.refused("IdentificationService/Identify", Overloaded("the encode queue is full"))
+        assert told._told is not None
+        told._told -= 10.0  # so long ago
+        told.refused("SubjectService/Enroll", Overloaded("the disk is full"))
+    assert [(line["calls"], line["last_method"]) for line in lines] == [
+        (1, "IdentificationService/Identify"),
+        (1000, "SubjectService/Enroll"),
+    ]

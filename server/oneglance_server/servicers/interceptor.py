@@ -28,6 +28,7 @@ _OURS = "/oneglance.v1."
 # More calls are under way, and the loop is later than so long: more come than can be looked at.
 _MANY_CALLS, _LATE_SECONDS = 64, 0.1
 _TOO_MANY_CALLS = Overloaded("more calls come than can be looked at", metadata={"queue": "calls", RETRY_AFTER: 200})
+_TOLD_EVERY_SECONDS = 10.0
 _CHARGED_BYTES = 64 << 10  # smaller answers are not charged
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -67,6 +68,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._idle_seconds = idle_seconds
         self._wrapped: dict[str, Any] = {}
         self._refusals: dict[tuple[str, str], Any] = {}
+        self._told = _Told()
         self.under_way = CallsUnderWay()
         self.off_loop: Threads | None = None
 
@@ -102,7 +104,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
 
             async def stream(data: AsyncIterator[bytes], context: Context) -> None:
-                run = _Run(self._metrics, method)
+                run = _Run(self._metrics, self._told, method)
                 self._take_turns(context, patient=True)
                 incoming = self._incoming(data, context, parser)
                 try:
@@ -129,7 +131,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.request_streaming:
 
             async def collect(data: AsyncIterator[bytes], context: Context) -> bytes:
-                run = _Run(self._metrics, method)
+                run = _Run(self._metrics, self._told, method)
                 self._take_turns(context, patient=True)
                 try:
                     with self.under_way.ended_by_drain():
@@ -146,7 +148,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return grpc.stream_unary_rpc_method_handler(collect)
 
         async def unary(data: bytes, context: Context) -> bytes:
-            run = _Run(self._metrics, method)
+            run = _Run(self._metrics, self._told, method)
             self._take_turns(context, patient=False)
             connection = context.peer()
             charged = 0
@@ -226,7 +228,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         details = trailers(message)
 
         async def refuse(data: AsyncIterator[bytes], context: Context) -> bytes:
-            run = _Run(self._metrics, method.removeprefix(_OURS))
+            run = _Run(self._metrics, self._told, method.removeprefix(_OURS))
             run.failed(error)
             run.end()
             await context.abort(run.code, message.message, details)
@@ -238,9 +240,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 class _Run:
     """One call of ours, from request to answer. ``code``: that of a cancelled call, until it has another."""
 
-    def __init__(self, metrics: Metrics, method: str) -> None:
+    def __init__(self, metrics: Metrics, told: "_Told", method: str) -> None:
         self.code = grpc.StatusCode.CANCELLED
         self._metrics: Metrics | None = metrics
+        self._told = told
         self._method = method
         self._started = time.perf_counter()
 
@@ -251,12 +254,29 @@ class _Run:
             log.error("call failed", method=self._method, exc_info=error)
         else:
             log.debug("call refused", method=self._method, code=self.code.name, error=str(error))
+            if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                self._told.refused(self._method, error)
 
     def end(self) -> None:
         """Measure it. A second time does nothing."""
         if self._metrics is not None:
             self._metrics.call(self._method, self.code.name, time.perf_counter() - self._started)
             self._metrics = None
+
+
+class _Told:
+    """Tells of refusals for want of room, but not of each: there may be thousands a second."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._told: float | None = None
+
+    def refused(self, method: str, error: Exception) -> None:
+        self._calls += 1
+        now = time.monotonic()
+        if self._told is None or now - self._told >= _TOLD_EVERY_SECONDS:
+            log.warning("calls refused for want of room", calls=self._calls, last_method=method, last_error=str(error))
+            self._calls, self._told = 0, now
 
 
 class _Unread(StreamIdle):

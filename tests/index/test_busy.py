@@ -178,6 +178,8 @@ def test_opening_a_locked_store_is_busy(galleries: LocalGalleries) -> None:
         (sqlite3.SQLITE_IOERR, StoreIOError),
         (sqlite3.SQLITE_IOERR_FSYNC, StoreIOError),
         (sqlite3.SQLITE_IOERR_NOMEM, OutOfMemory),
+        (sqlite3.SQLITE_IOERR_SHMMAP, OutOfMemory),
+        (sqlite3.SQLITE_IOERR_MMAP, OutOfMemory),
         (sqlite3.SQLITE_READONLY, StoreIOError),
         (sqlite3.SQLITE_CANTOPEN, StoreIOError),
         (sqlite3.SQLITE_CORRUPT, StoreDamaged),

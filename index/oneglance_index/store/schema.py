@@ -81,11 +81,15 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     return db
 
 
+# Mapping the index of the write-ahead log fails for nothing else on a disk that works.
+_NO_MEMORY = (sqlite3.SQLITE_IOERR_NOMEM, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_MMAP)
+
+
 def store_error(error: sqlite3.Error | MemoryError, path: Path) -> GalleryError:
     """The typed error for one of SQLite's."""
     # sqlite3 errors raised by Python itself carry no code; Python makes a MemoryError of SQLITE_NOMEM.
     code = getattr(error, "sqlite_errorcode", 0)
-    if isinstance(error, MemoryError) or code == sqlite3.SQLITE_IOERR_NOMEM:
+    if isinstance(error, MemoryError) or code in _NO_MEMORY:
         return OutOfMemory("for the store")
     kind = {
         sqlite3.SQLITE_BUSY: StoreBusy,

@@ -62,6 +62,7 @@ _NO_LIMIT = 2**31 - 1
 _IDENTITY_AND_GZIP = 1 << grpc.Compression.NoCompression | 1 << grpc.Compression.Gzip
 # Of the drain, this is kept to close the store: a share of it, but not more than so long.
 _CLOSING_SHARE, _CLOSING_SECONDS = 0.2, 2.0
+_OPTIONAL_SHARE = 0.6  # of what is left then, so much for snapshots, which only make the next start quicker
 _LOOK_SECONDS = 1.0  # between two looks at how the store is
 _TELLING_SECONDS = 0.2  # calls that are ended need as long at most to say so, unless their caller doesn't read
 
@@ -221,7 +222,8 @@ class Server:
         self._gate.close("the server is draining")
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
-        await loop.run_in_executor(self._closer, self._close, max(0.0, end - loop.time()))
+        left = max(0.0, end - loop.time())
+        await loop.run_in_executor(self._closer, self._close, left * _OPTIONAL_SHARE)
         self._closer.shutdown()
 
     def _close(self, seconds: float) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from oneglance_server.errors import Overloaded, StreamIdle
 
-GIVES_WAY_SECONDS = 10.0
+GIVES_WAY_SECONDS = 3.0
 
 
 class StreamSlot:

@@ -15,7 +15,7 @@ way round.
 Who would have to wait too long is refused at once. Before an item is let in we know what will be served before it: of
 every other caller as much as has an earlier turn. That may be at most a full round of batches (``max_wait`` of
 them), or for a large call about twice its own work: with what is under way and the call itself, a call that is let in
-takes at most three times, under any load, what it takes alone in a batch as large. A burst may wait a little longer. A
+takes from then on at most three times what it takes alone in a batch as large. A burst may wait a little longer. A
 call that would be done only after its deadline is refused, too.
 
 Everything here belongs to one event loop.

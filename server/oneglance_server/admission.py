@@ -1,7 +1,7 @@
 """Who may go on now: everything that is limited on this server is limited here.
 
 One kind of queue, ``FairQueue``: items of a cost wait in it, callers take turns by cost, each caller's items stay in
-order, and an item leaves it when its deadline passes or its caller does. Two things serve such a queue: a ``Limiter``
+order, and an item leaves it when its deadline passes or its caller does. Two things serve such a queue: a ``Limiter`` (limiter.py)
 lets items through while the cost of what is under way stays within its capacity, and a batcher (engines/batcher.py)
 takes what fits into a batch.
 
@@ -27,8 +27,7 @@ import itertools
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Generic, TypeVar
@@ -261,14 +260,15 @@ class FairQueue(Generic[Item, Result]):
             return
         cost = sum(costs)
         limit = self._max_wait * max(self.round_cost, 2 * cost - self.round_cost)
-        if deadline is None and self.cost <= limit:
+        now = time.monotonic()
+        due = math.inf if deadline is None or math.isinf(self.pace) else deadline  # nobody is refused for a guess
+        if self.cost <= limit and (due == math.inf or now + (self.cost + cost) * self.pace <= due):
             return
         ahead = self._calls.ahead(key, cost - costs[-1])
         ahead += min(self._streams.cost, ahead + cost)  # they have every second turn
         seconds = ahead * self.pace if ahead else 0.0
-        now = time.monotonic()
         fresh = self._standing_since is None or now - self._standing_since <= _BURST_SECONDS
-        late = deadline is not None and math.isfinite(self.pace) and now + seconds + cost * self.pace > deadline
+        late = due < math.inf and now + (ahead + cost) * self.pace > due
         if late or (ahead > limit and not (fresh and seconds <= _BURST_SECONDS)):
             text = f"{self._full}; it would not be done before its deadline" if late else self._full
             hint = seconds if math.isfinite(seconds) else _BURST_SECONDS
@@ -383,73 +383,3 @@ class FairQueue(Generic[Item, Result]):
 
 
 _tag = itemgetter(0)
-
-
-class Limiter:
-    """Lets items through while the cost of those under way stays within ``capacity``.
-
-    An item larger than that is let through alone. What was let through must be given back.
-
-    Args:
-        name, unit, full: see FairQueue.
-    """
-
-    def __init__(self, name: str, capacity: int, *, unit: str, full: str = "") -> None:
-        self.capacity = capacity
-        self.under_way = 0  # cost
-        self._unit = unit
-        self._full = full or f"the {name} queue is full"
-        self._queue = FairQueue[None, None](name, capacity, full=full)
-
-    @property
-    def waiting(self) -> int:
-        """Cost of what waits to be let through."""
-        return self._queue.cost
-
-    def take(self, cost: int = 1) -> None:
-        """Go through at once, whoever waits; a cost of 0 needs no room. Raises Overloaded when there is none."""
-        if cost and not self._fits(cost):
-            raise Overloaded(self._full, metadata={"queue": self._queue.name, f"max_{self._unit}": self.capacity})
-        self.under_way += cost
-
-    async def acquire(self, call: Call, cost: int = 1) -> None:
-        """Go through: a patient or admitted call when it is its caller's turn and there is room, another at once.
-
-        Raises Overloaded for those that don't wait, DeadlinePassed for the others.
-        """
-        if not (call.patient or call.admitted) or (self._fits(cost) and not self._queue):
-            self.take(cost)
-            return
-        (ticket,) = self._queue.put([None], call, costs=[cost])
-        try:
-            (outcome,) = await self._queue.settled([ticket])
-        except asyncio.CancelledError:
-            # It may have been let through at the very moment; if not, those behind it may fit now.
-            self.give(cost if _let_through(ticket) else 0)
-            raise
-        if outcome is not None:
-            self.give(0)
-            raise outcome
-
-    def give(self, cost: int = 1) -> None:
-        """Give back what was let through."""
-        self.under_way -= cost
-        for ticket in self._queue.take(self.capacity - self.under_way, alone=not self.under_way):
-            self.under_way += ticket.cost
-            ticket.future.set_result(None)
-
-    @asynccontextmanager
-    async def hold(self, call: Call, cost: int = 1) -> AsyncIterator[None]:
-        """``acquire``, and ``give`` when the block ends."""
-        await self.acquire(call, cost)
-        try:
-            yield
-        finally:
-            self.give(cost)
-
-    def _fits(self, cost: int) -> bool:
-        return not self.under_way or self.under_way + cost <= self.capacity
-
-
-def _let_through(ticket: Ticket[None, None]) -> bool:
-    return ticket.future.done() and not ticket.future.cancelled() and ticket.future.exception() is None

@@ -1,7 +1,7 @@
 """How many bytes of requests and answers may be held at once: by all callers together, and by each of them."""
 
-from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call
+from oneglance_server.limiter import Limiter
 
 _KEPT = 1024  # limiters of connections that hold nothing are kept up to so many
 

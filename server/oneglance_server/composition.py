@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.pictures import PictureLimits
 from oneglance_index import GalleryStore
-from oneglance_server.admission import Limiter
 from oneglance_server.engines.faces import FaceCropper
+from oneglance_server.limiter import Limiter
 from oneglance_server.loading import Models, picture_limits
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads

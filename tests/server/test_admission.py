@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oneglance_server.admission import FairQueue, Limiter, Ticket
+from oneglance_server.admission import FairQueue, Ticket
 from oneglance_server.calls import Call, Caller
 from oneglance_server.errors import DeadlinePassed, Overloaded
+from oneglance_server.limiter import Limiter
 from tests.waiting import PATIENCE_SECONDS, loop_turns, reached
 
 A, B = Caller("a"), Caller("b")

@@ -20,11 +20,11 @@ from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
 from oneglance_core.pictures import encoder_input
 from oneglance_index import LocalGalleries
 from oneglance_index.records import Search
-from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call, Caller
 from oneglance_server.engines.batcher import Batcher
 from oneglance_server.engines.lanes import LARGE_PIXELS, PictureLanes
 from oneglance_server.errors import Overloaded
+from oneglance_server.limiter import Limiter
 from tests.pictures import picture
 from tests.running import measured, server_thread
 from tests.waiting import PATIENCE_SECONDS, reached, until

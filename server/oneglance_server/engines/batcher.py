@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, Protocol, TypeVar
 
-from oneglance_server.admission import FairQueue, Limiter, Ticket
+from oneglance_server.admission import FairQueue, Ticket
 from oneglance_server.calls import Call
 from oneglance_server.errors import NotServing, Overloaded
+from oneglance_server.limiter import Limiter
 
 _STEP_SECONDS = 0.3
 _FIRST_STEP = 64  # cost

@@ -11,10 +11,10 @@ from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import squared_l2
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_index import Candidate, Found, Gallery, GalleryStore, Search
-from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
+from oneglance_server.limiter import Limiter
 from oneglance_server.offload import Threads
 from oneglance_server.service.content import (
     MAX_LISTED,

@@ -19,7 +19,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from oneglance_core.pictures import PictureError, PictureLimits, read_header, shrunk
-from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.engines.painting import Painted, Steps
@@ -27,6 +26,7 @@ from oneglance_server.engines.picture_output import OutputFormat, check_sides
 from oneglance_server.engines.steadying import FrameMemory
 from oneglance_server.engines.stylizer import Stylizer
 from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded
+from oneglance_server.limiter import Limiter
 from oneglance_server.offload import off_loop
 from oneglance_server.service.stream_slots import StreamSlot, StreamSlots
 from oneglance_server.service.styles import Order, StyleSettings, Stylizers, check_steadiness

@@ -10,9 +10,9 @@ import grpc
 import structlog
 
 from oneglance.v1.error_pb2 import Error
-from oneglance_server.admission import Limiter
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
+from oneglance_server.limiter import Limiter
 from oneglance_server.servicers.receiving import Account, Received, Request
 from oneglance_server.servicers.status import to_error
 

@@ -1,9 +1,9 @@
 """Who may go on now: everything that is limited on this server is limited here.
 
 One kind of queue, ``FairQueue``: items of a cost wait in it, callers take turns by cost, each caller's items stay in
-order, and an item leaves it when its deadline passes or its caller does. Two things serve such a queue: a ``Limiter`` (limiter.py)
-lets items through while the cost of what is under way stays within its capacity, and a batcher (engines/batcher.py)
-takes what fits into a batch.
+order, and an item leaves it when its deadline passes or its caller does. Two things serve such a queue: a limiter
+(limiter.py) lets items through while the cost of what is under way stays within its capacity, and a batcher
+(engines/batcher.py) takes what fits into a batch.
 
 Turns are those of start-time fair queueing (Goyal et al. 1996): each caller's next item has a start tag, the item with
 the least tag goes first, and its cost is added to the tag of the same caller's next one. So a caller with a thousand

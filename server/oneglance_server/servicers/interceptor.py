@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, NoReturn
@@ -12,9 +13,9 @@ import grpc
 import structlog
 from google.protobuf import descriptor_pool
 
+from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded, ServiceError, StreamIdle
-from oneglance_server.loop_watch import LoopWatch
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, turns
 from oneglance_server.servicers.receiving import Incoming, Parser
@@ -25,8 +26,6 @@ from oneglance_server.servicers.under_way import CallsUnderWay, draining
 log = structlog.get_logger()
 PREFIX = "/oneglance."
 _OURS = "/oneglance.v1."
-# More calls are under way, and the loop is later than so long: more come than can be looked at.
-_MANY_CALLS, _LATE_SECONDS = 64, 0.1
 _TOO_MANY_CALLS = Overloaded("more calls come than can be looked at", metadata={"queue": "calls", RETRY_AFTER: 200})
 _TOLD_EVERY_SECONDS = 10.0
 _CHARGED_BYTES = 64 << 10  # smaller answers are not charged
@@ -53,7 +52,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         metrics: Metrics,
-        loop_watch: LoopWatch,
+        backlog: Backlog,
         call_bytes: ByteBudget,
         stream_bytes: ByteBudget,
         *,
@@ -61,7 +60,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         idle_seconds: float,
     ) -> None:
         self._metrics = metrics
-        self._loop_watch = loop_watch
+        self._backlog = backlog
         self._call_bytes = call_bytes
         self._stream_bytes = stream_bytes
         self._max_message_bytes = max_message_bytes
@@ -69,6 +68,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._wrapped: dict[str, Any] = {}
         self._refusals: dict[tuple[str, str], Any] = {}
         self._told = _Told()
+        self._arrivals = _Arrivals()
         self.under_way = CallsUnderWay()
         self.off_loop: Threads | None = None
 
@@ -78,12 +78,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method: str = handler_call_details.method
+        self._backlog.seen()
         if method.startswith(PREFIX):
             if self.under_way.refusing:
                 return await self._refusal(method, draining(), continuation, handler_call_details)
-            if self._loop_watch.lag > _LATE_SECONDS and len(self.under_way) > _MANY_CALLS:
+            if self._backlog.too_long:
                 return await self._refusal(method, _TOO_MANY_CALLS, continuation, handler_call_details)
             self.under_way.add()
+        return await self._handler(method, continuation, handler_call_details)
+
+    async def _handler(
+        self,
+        method: str,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """None for a method that we don't have."""
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
@@ -152,6 +162,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._take_turns(context, patient=False)
             connection = context.peer()
             charged = 0
+            self._arrivals.add(connection)
             try:
                 size = parser.size(data)
                 self._call_bytes.take(connection, size)
@@ -218,23 +229,61 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Refuses a call of any kind before its message is there; None for a method that we don't have."""
+        """Refuses a call of any kind before its message is there; None for a method that we don't have.
+
+        When there is only too much to do, single calls of connections that call seldom are let in nevertheless.
+        """
         known = self._refusals.get((method, error.reason))
         if known is not None:
             return known
-        if await continuation(handler_call_details) is None:
+        wrapped = await self._handler(method, continuation, handler_call_details)
+        if wrapped is None:
             return None
+        single = None if error is not _TOO_MANY_CALLS else wrapped.unary_unary
         message = to_error(error)
         details = trailers(message)
 
         async def refuse(data: AsyncIterator[bytes], context: Context) -> bytes:
+            connection = context.peer()
+            if single is not None and self._arrivals.few(connection):
+                self.under_way.add()
+                async for request in data:
+                    answer: bytes = await single(request, context)
+                    return answer
+            self._arrivals.add(connection)
             run = _Run(self._metrics, self._told, method.removeprefix(_OURS))
             run.failed(error)
             run.end()
             await context.abort(run.code, message.message, details)
+            return b""  # it isn't reached
 
         handler = self._refusals[method, error.reason] = grpc.stream_unary_rpc_method_handler(refuse)
         return handler
+
+
+class _Arrivals:
+    """How often each connection calls: counted in the present second and the one before."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._before: Counter[str] = Counter()
+        self._now: Counter[str] = Counter()
+        self._all_before = self._all_now = 0
+
+    def add(self, connection: str) -> None:
+        now = time.monotonic()
+        if now - self._since >= 1.0:
+            stale = now - self._since >= 2.0
+            self._before, self._all_before = (Counter(), 0) if stale else (self._now, self._all_now)
+            self._now, self._all_now, self._since = Counter(), 0, now
+        self._now[connection] += 1
+        self._all_now += 1
+
+    def few(self, connection: str) -> bool:
+        """Whether that connection calls at most half as often as the average one."""
+        connections = max(len(self._before), len(self._now))
+        mine = self._before[connection] + self._now[connection]
+        return 2 * mine * connections <= self._all_before + self._all_now
 
 
 class _Run:

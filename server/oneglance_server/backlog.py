@@ -1,78 +1,95 @@
-"""Calls that gRPC holds and that nobody has looked at: it hands over one call for each turn of the event loop."""
+"""How long a call waits until anybody looks at it: gRPC hands over one of each method for some turns of the event loop.
+
+Nothing tells how many it holds. So while calls come, one of our own goes the way of most of them, from a Unix
+socket that only this process's user can open, and is timed.
+"""
 
 import asyncio
-import threading
-from collections.abc import Callable
-from typing import Any
+import contextlib
+import secrets
+import tempfile
+from collections import Counter
+from pathlib import Path
 
 import grpc
-from grpc_channelz.v1.channelz import ChannelzServicer
-from grpc_channelz.v1.channelz_pb2 import GetServerRequest, GetServersRequest
+import structlog
 
-_LOOK_SECONDS = 0.05
-_FEW = 64  # calls may wait, however long they take
-_LONG_SECONDS = 0.1
-_NO_CONTEXT: Any = None  # it is needed for errors only
-_making = threading.Lock()
+log = structlog.get_logger()
+_EVERY_SECONDS = 0.05
+_LONG_SECONDS = 0.25
+_TOKEN = "oneglance-backlog"
 
 
 class Backlog:
-    """How many calls wait for the event loop, and how long a new one would. Belongs to one event loop.
+    """Belongs to one event loop."""
 
-    ``observe``: hears how many there are.
-    """
+    def __init__(self) -> None:
+        self._token = secrets.token_hex()
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._calls: Counter[str] = Counter()
+        self._method = ""  # that is timed
+        self._last = 0.0
+        self._sent: float | None = None
 
-    def __init__(self, observe: Callable[[int], None]) -> None:
-        self.calls = 0
-        self._observe = observe
-        self._held = 0  # calls that were seen and have not ended
-        self._seen = 0  # since the last look
-        self._call_seconds = 0.0
-
-    def seen(self) -> None:
-        """The current task carries out a call, to its end."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._held += 1
-        self._seen += 1
-        self.calls = max(0, self.calls - 1)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, _: object) -> None:
-        self._held -= 1
-
-    async def watch(self, calls: Callable[[], int]) -> None:
-        """Count until cancelled. ``calls``: those the server holds, seen or not; see counting."""
-        loop = asyncio.get_running_loop()
-        looked = loop.time()
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            now = loop.time()
-            self._call_seconds = (now - looked) / max(1, self._seen)
-            looked, self._seen = now, 0
-            self.calls = max(0, calls() - self._held)
-            self._observe(self.calls)
+    def listen(self, server: grpc.aio.Server) -> None:
+        """Before the server starts. Where there is no place for a socket, nothing is timed."""
+        try:
+            self._directory = tempfile.TemporaryDirectory(prefix="oneglance-")
+            server.add_insecure_port(self._socket)
+        except (OSError, RuntimeError) as error:
+            log.warning("how long calls wait unseen can't be measured: more will wait under overload", error=str(error))
+            self.close()
 
     @property
-    def too_long(self) -> bool:
-        """A call that comes now would wait for more than others that come at once, and too long."""
-        return self.calls > _FEW and self.calls * self._call_seconds > _LONG_SECONDS
+    def _socket(self) -> str:
+        assert self._directory is not None
+        return f"unix:{Path(self._directory.name) / 'backlog'}"
 
+    def close(self) -> None:
+        """Once the server has stopped."""
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
 
-def counting(make_server: Callable[[], grpc.aio.Server]) -> tuple[grpc.aio.Server, Callable[[], int]]:
-    """A server and what tells how many calls it holds, made with the option grpc.enable_channelz."""
-    with _making:
-        before = _server_ids()
-        server = make_server()
-        (number,) = _server_ids() - before
-    request = GetServerRequest(server_id=number)
+    def seen(self, call: grpc.HandlerCallDetails) -> bool:
+        """A call is being looked at. Returns whether it is our own, which wants no more."""
+        if self._sent is not None and call.method == self._method and (_TOKEN, self._token) in call.invocation_metadata:
+            self._last = asyncio.get_running_loop().time() - self._sent
+            self._sent = None
+            return True
+        self._calls[call.method] += 1
+        return False
 
-    def calls() -> int:
-        data = ChannelzServicer.GetServer(request, _NO_CONTEXT).server.data
-        return int(data.calls_started - data.calls_succeeded - data.calls_failed)
+    async def watch(self) -> None:
+        """Time calls until cancelled."""
+        if self._directory is None:
+            return
+        loop = asyncio.get_running_loop()
+        async with grpc.aio.insecure_channel(self._socket) as channel:
+            try:
+                while True:
+                    self._calls.clear()
+                    await asyncio.sleep(_EVERY_SECONDS)
+                    method = max(self._calls, key=self._calls.__getitem__, default="")
+                    if method != self._method:
+                        self._method, self._last = method, 0.0
+                    if not method:
+                        continue
+                    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+                    self._sent = loop.time()
+                    with contextlib.suppress(grpc.aio.AioRpcError):  # it has no answer
+                        await call(b"", metadata=((_TOKEN, self._token),))
+                    self._sent = None
+            finally:
+                self._sent = None
 
-    return server, calls
+    def seconds(self, method: str) -> float:
+        """How long the last of our calls waited, or how long the one that still does has."""
+        if method != self._method:
+            return 0.0
+        if self._sent is None:
+            return self._last
+        return max(self._last, asyncio.get_running_loop().time() - self._sent)
 
-
-def _server_ids() -> set[int]:
-    return {server.ref.server_id for server in ChannelzServicer.GetServers(GetServersRequest(), _NO_CONTEXT).server}
+    def too_long(self, method: str) -> bool:
+        return self.seconds(method) > _LONG_SECONDS

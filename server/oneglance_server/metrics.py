@@ -42,7 +42,6 @@ class Metrics:
         self._queues = Gauge(
             "oneglance_queue_rows", "Photos, examples, probes or tiles waiting", ["stage"], registry=self.registry
         )
-        self._backlog = Gauge("oneglance_backlog_calls", "Calls that wait for the event loop", registry=self.registry)
         self._loop_lag = Histogram(
             "oneglance_loop_lag_seconds",
             "How much later than it asked for a task is woken on the event loop, asked twenty times a second",
@@ -59,10 +58,6 @@ class Metrics:
         # To look a metric up by its labels takes longer than to count.
         self._calls_of = functools.cache(self._calls.labels)
         self._decided: dict[str, dict[str, Counter]] = {}  # by gallery and decision
-
-    def backlog(self, calls: int) -> None:
-        """See Backlog."""
-        self._backlog.set(calls)
 
     def loop_lag(self, seconds: float) -> None:
         """See LoopWatch."""

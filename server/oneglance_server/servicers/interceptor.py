@@ -4,7 +4,6 @@ import asyncio
 import functools
 import inspect
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, NoReturn
@@ -19,6 +18,7 @@ from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded, Ser
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, turns
 from oneglance_server.servicers.receiving import Incoming, Parser
+from oneglance_server.servicers.recent_calls import Arrivals, UsualTime
 from oneglance_server.servicers.requests import call_of
 from oneglance_server.servicers.status import status_of, to_error, trailers
 from oneglance_server.servicers.under_way import CallsUnderWay, draining
@@ -26,8 +26,14 @@ from oneglance_server.servicers.under_way import CallsUnderWay, draining
 log = structlog.get_logger()
 PREFIX = "/oneglance."
 _OURS = "/oneglance.v1."
+_TOO_LATE = Overloaded(
+    "more calls come than can be done; it would not be done before its deadline",
+    metadata={"queue": "calls", RETRY_AFTER: 200},
+)
 _TOO_MANY_CALLS = Overloaded("more calls come than can be looked at", metadata={"queue": "calls", RETRY_AFTER: 200})
 _TOLD_EVERY_SECONDS = 10.0
+_WORKED = (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)  # until it was over
+_WAITING_SECONDS = 0.01  # more calls come than can be done at once
 _CHARGED_BYTES = 64 << 10  # smaller answers are not charged
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -68,7 +74,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._wrapped: dict[str, Any] = {}
         self._refusals: dict[tuple[str, str], Any] = {}
         self._told = _Told()
-        self._arrivals = _Arrivals()
+        self._arrivals = Arrivals()
+        self._usual = UsualTime()
         self.under_way = CallsUnderWay()
         self.off_loop: Threads | None = None
 
@@ -78,11 +85,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method: str = handler_call_details.method
-        self._backlog.seen()
+        if self._backlog.seen(handler_call_details):
+            return None
         if method.startswith(PREFIX):
             if self.under_way.refusing:
                 return await self._refusal(method, draining(), continuation, handler_call_details)
-            if self._backlog.too_long:
+            if self._backlog.too_long(method):
                 return await self._refusal(method, _TOO_MANY_CALLS, continuation, handler_call_details)
             self.under_way.add()
         return await self._handler(method, continuation, handler_call_details)
@@ -102,7 +110,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             descriptor = descriptor_pool.Default().FindMethodByName(method[1:].replace("/", "."))
             parser = Parser(descriptor, self._max_message_bytes)
             if method.startswith(PREFIX):
-                wrapped = self._wrap(method.removeprefix(_OURS), handler, parser)
+                wrapped = self._wrap(method, handler, parser)
             else:
                 wrapped = _with_parser(handler, parser)
                 if wrapped is None:
@@ -110,7 +118,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._wrapped[method] = wrapped
         return wrapped
 
-    def _wrap(self, method: str, handler: Any, parser: Parser) -> Any:
+    def _wrap(self, full_method: str, handler: Any, parser: Parser) -> Any:
+        method = full_method.removeprefix(_OURS)
         if handler.response_streaming:
 
             async def stream(data: AsyncIterator[bytes], context: Context) -> None:
@@ -164,6 +173,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             charged = 0
             self._arrivals.add(connection)
             try:
+                remaining = context.time_remaining()
+                if (
+                    remaining is not None
+                    and self._backlog.seconds(full_method) > _WAITING_SECONDS
+                    and remaining < self._usual.seconds(method)
+                ):
+                    raise _TOO_LATE
                 size = parser.size(data)
                 self._call_bytes.take(connection, size)
                 charged = size
@@ -180,6 +196,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 if charged:
                     self._call_bytes.give(connection, charged)
+                if run.code in _WORKED:
+                    self._usual.add(method, run.seconds)
                 run.end()
 
         return grpc.unary_unary_rpc_method_handler(unary)
@@ -261,31 +279,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return handler
 
 
-class _Arrivals:
-    """How often each connection calls: counted in the present second and the one before."""
-
-    def __init__(self) -> None:
-        self._since = 0.0
-        self._before: Counter[str] = Counter()
-        self._now: Counter[str] = Counter()
-        self._all_before = self._all_now = 0
-
-    def add(self, connection: str) -> None:
-        now = time.monotonic()
-        if now - self._since >= 1.0:
-            stale = now - self._since >= 2.0
-            self._before, self._all_before = (Counter(), 0) if stale else (self._now, self._all_now)
-            self._now, self._all_now, self._since = Counter(), 0, now
-        self._now[connection] += 1
-        self._all_now += 1
-
-    def few(self, connection: str) -> bool:
-        """Whether that connection calls at most half as often as the average one."""
-        connections = max(len(self._before), len(self._now))
-        mine = self._before[connection] + self._now[connection]
-        return 2 * mine * connections <= self._all_before + self._all_now
-
-
 class _Run:
     """One call of ours, from request to answer. ``code``: that of a cancelled call, until it has another."""
 
@@ -306,10 +299,15 @@ class _Run:
             if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 self._told.refused(self._method, error)
 
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return time.perf_counter() - self._started
+
     def end(self) -> None:
         """Measure it. A second time does nothing."""
         if self._metrics is not None:
-            self._metrics.call(self._method, self.code.name, time.perf_counter() - self._started)
+            self._metrics.call(self._method, self.code.name, self.seconds)
             self._metrics = None
 
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import secrets
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 import grpc
@@ -16,7 +16,9 @@ import structlog
 
 log = structlog.get_logger()
 _EVERY_SECONDS = 0.05
-_LONG_SECONDS = 0.25
+_LONG_SECONDS, _LONGEST_SECONDS = 0.25, 2.0
+_AT_ONCE = 64  # calls that come at once are no overload, however long this machine takes for them
+_REMEMBERED = 10  # seconds
 _TOKEN = "oneglance-backlog"
 
 
@@ -30,6 +32,9 @@ class Backlog:
         self._method = ""  # that is timed
         self._last = 0.0
         self._sent: float | None = None
+        self._answered = 0  # in the present second
+        self._second = 0
+        self._rates: deque[int] = deque(maxlen=_REMEMBERED)
 
     def listen(self, server: grpc.aio.Server) -> None:
         """Before the server starts. Where there is no place for a socket, nothing is timed."""
@@ -60,6 +65,11 @@ class Backlog:
         self._calls[call.method] += 1
         return False
 
+    def answered(self, method: str) -> None:
+        """A call was carried out."""
+        if method == self._method:
+            self._answered += 1
+
     async def watch(self) -> None:
         """Time calls until cancelled."""
         if self._directory is None:
@@ -73,6 +83,10 @@ class Backlog:
                     method = max(self._calls, key=self._calls.__getitem__, default="")
                     if method != self._method:
                         self._method, self._last = method, 0.0
+                        self._rates.clear()
+                    if int(loop.time()) != self._second:
+                        self._rates.append(self._answered)
+                        self._second, self._answered = int(loop.time()), 0
                     if not method:
                         continue
                     call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
@@ -92,4 +106,9 @@ class Backlog:
         return max(self._last, asyncio.get_running_loop().time() - self._sent)
 
     def too_long(self, method: str) -> bool:
-        return self.seconds(method) > _LONG_SECONDS
+        """A call that comes now would wait for more than a quarter of a second, and for more than 64 others."""
+        seconds = self.seconds(method)
+        if seconds <= _LONG_SECONDS:
+            return False
+        best = max(self._rates, default=0)
+        return seconds > min(_LONGEST_SECONDS, _AT_ONCE / best if best else 0.0)

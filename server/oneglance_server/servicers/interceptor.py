@@ -196,6 +196,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 if charged:
                     self._call_bytes.give(connection, charged)
+                if run.code is grpc.StatusCode.OK:
+                    self._backlog.answered(full_method)
                 if run.code in _WORKED:
                     self._usual.add(method, run.seconds)
                 run.end()

@@ -26,10 +26,10 @@ class Arrivals:
         self._all_now += 1
 
     def few(self, connection: str) -> bool:
-        """Whether that connection calls at most half as often as the average one, or hardly anybody calls."""
+        """Whether that connection calls at most two thirds as often as the average one, or hardly anybody calls."""
         connections = max(len(self._before), len(self._now))
         mine, total = self._before[connection] + self._now[connection], self._all_before + self._all_now
-        return total < _MANY_CALLS or 2 * mine * connections <= total
+        return total < _MANY_CALLS or 3 * mine * connections <= 2 * total
 
 
 class UsualTime:

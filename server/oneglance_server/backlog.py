@@ -1,11 +1,13 @@
 """How long a call waits until anybody looks at it: gRPC hands over one of each method for some turns of the event loop.
 
-Nothing tells how many it holds. So while calls come, one of our own goes the way of most of them, from a Unix
-socket that only this process's user can open, and is timed.
+Nothing tells how many it holds. So while calls come, one of our own goes the way of most of them, from a Unix socket
+that only this process's user can open, and is timed. From that follows the share of calls to refuse, as in PIE
+(RFC 8033): it rises while calls wait longer than they should, or longer and longer, and falls again.
 """
 
 import asyncio
 import contextlib
+import random
 import secrets
 import tempfile
 from collections import Counter, deque
@@ -16,22 +18,24 @@ import structlog
 
 log = structlog.get_logger()
 _EVERY_SECONDS = 0.05
-_LONG_SECONDS, _LONGEST_SECONDS = 0.25, 2.0
+_TOKEN = "oneglance-backlog"
+_WAIT_SECONDS, _LONGEST_SECONDS = 0.15, 2.0
 _AT_ONCE = 64  # calls that come at once are no overload, however long this machine takes for them
 _REMEMBERED = 10  # seconds
-_TOKEN = "oneglance-backlog"
+_PER_SECOND, _PER_CHANGE = 0.25, 0.5  # the share rises by so much for a second too long, and for one longer than before
 
 
 class Backlog:
-    """Belongs to one event loop."""
+    """Belongs to one event loop. ``share``: of the calls of the most frequent method, so many are to be refused."""
 
     def __init__(self) -> None:
         self._token = secrets.token_hex()
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._calls: Counter[str] = Counter()
         self._method = ""  # that is timed
-        self._last = 0.0
+        self._last = self._before = 0.0
         self._sent: float | None = None
+        self.share = 0.0
         self._answered = 0  # in the present second
         self._second = 0
         self._rates: deque[int] = deque(maxlen=_REMEMBERED)
@@ -74,28 +78,47 @@ class Backlog:
         """Time calls until cancelled."""
         if self._directory is None:
             return
-        loop = asyncio.get_running_loop()
         async with grpc.aio.insecure_channel(self._socket) as channel:
             try:
                 while True:
-                    self._calls.clear()
                     await asyncio.sleep(_EVERY_SECONDS)
-                    method = max(self._calls, key=self._calls.__getitem__, default="")
-                    if method != self._method:
-                        self._method, self._last = method, 0.0
-                        self._rates.clear()
-                    if int(loop.time()) != self._second:
-                        self._rates.append(self._answered)
-                        self._second, self._answered = int(loop.time()), 0
-                    if not method:
-                        continue
-                    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
-                    self._sent = loop.time()
-                    with contextlib.suppress(grpc.aio.AioRpcError):  # it has no answer
-                        await call(b"", metadata=((_TOKEN, self._token),))
-                    self._sent = None
+                    self._choose()
+                    if self._method and self._sent is None:
+                        await self._time(channel)
+                    self._learn()
             finally:
                 self._sent = None
+
+    def _choose(self) -> None:
+        """The method that most calls of late were of; a call of ours that still waits is waited for."""
+        if self._sent is None:
+            method = max(self._calls, key=self._calls.__getitem__, default="")
+            self._calls.clear()
+            if method != self._method:
+                self._method, self._last, self._before, self.share, self._answered = method, 0.0, 0.0, 0.0, 0
+                self._rates.clear()
+        second = int(asyncio.get_running_loop().time())
+        if second != self._second:
+            self._rates.append(self._answered)
+            self._second, self._answered = second, 0
+
+    async def _time(self, channel: grpc.aio.Channel) -> None:
+        """Send a call of ours, and give it a while to come."""
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(self._method)
+        self._sent = asyncio.get_running_loop().time()
+        sent = asyncio.ensure_future(self._answer(call))
+        await asyncio.wait([sent], timeout=_EVERY_SECONDS)
+
+    async def _answer(self, call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]") -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError):  # it has no answer
+            await call(b"", metadata=((_TOKEN, self._token),))
+
+    def _learn(self) -> None:
+        wait, best = self.seconds(self._method), max(self._rates, default=0)
+        longest = min(_LONGEST_SECONDS, max(_WAIT_SECONDS, _AT_ONCE / best if best else 0.0))
+        change = _PER_SECOND * (wait - longest) + _PER_CHANGE * (wait - self._before)
+        self.share = min(1.0, max(0.0, self.share + change))
+        self._before = wait
 
     def seconds(self, method: str) -> float:
         """How long the last of our calls waited, or how long the one that still does has."""
@@ -105,10 +128,6 @@ class Backlog:
             return self._last
         return max(self._last, asyncio.get_running_loop().time() - self._sent)
 
-    def too_long(self, method: str) -> bool:
-        """A call that comes now would wait for more than a quarter of a second, and for more than 64 others."""
-        seconds = self.seconds(method)
-        if seconds <= _LONG_SECONDS:
-            return False
-        best = max(self._rates, default=0)
-        return seconds > min(_LONGEST_SECONDS, _AT_ONCE / best if best else 0.0)
+    def too_many(self, method: str) -> bool:
+        """Whether to refuse a call of this method. By chance: of many such calls, the right share."""
+        return method == self._method and self.share > 0 and random.random() < self.share

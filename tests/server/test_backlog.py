@@ -68,12 +68,14 @@ async def test_many_calls_of_a_method_wait_and_others_do_not() -> None:
     async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
         backlog = looking.backlog
         calls = [calling(channel, SLOW)(b"") for _ in range(100)]  # for 2 s
-        await reached(lambda: backlog.too_long(SLOW))
-        assert backlog.seconds(SLOW) > 0.25
+        await reached(lambda: backlog.too_many(SLOW))
+        assert backlog.seconds(SLOW) > 0.15
         assert backlog.seconds(QUICK) == 0.0
+        assert not backlog.too_many(QUICK)
         await calling(channel, QUICK)(b"")
         await asyncio.gather(*calls)
-        await reached(lambda: not backlog.too_long(SLOW))
+        await reached(lambda: backlog.share == 0)
+        assert not backlog.too_many(SLOW)
         assert looking.own
 
 

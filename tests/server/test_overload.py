@@ -211,8 +211,8 @@ def test_a_caller_with_hundreds_of_examples_delays_anothers_single_one_by_a_batc
 def test_when_calls_wait_too_long_unseen_more_are_refused_unread(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waited, often = 0.0, True
-    monkeypatch.setattr(Backlog, "seconds", lambda self, method: waited)
+    too_many, often = False, True
+    monkeypatch.setattr(Backlog, "too_many", lambda self, method: too_many)
     monkeypatch.setattr(Arrivals, "few", lambda self, connection: not often)
     with (
         server_thread(data_dir=tmp_path, models=models) as server,
@@ -220,7 +220,7 @@ def test_when_calls_wait_too_long_unseen_more_are_refused_unread(
         grpc.insecure_channel(server.address) as channel,
     ):
         client.create_gallery("g", encoder="pixels")
-        waited = 10.0
+        too_many = True
         for call in (client.list_models, lambda: client.enroll("g", "it", bytes(1 << 20))):
             with pytest.raises(OneglanceError) as caught:
                 call()
@@ -235,7 +235,7 @@ def test_when_calls_wait_too_long_unseen_more_are_refused_unread(
         often = False
         assert client.list_models()
         client.enroll("g", "it", picture(1))
-        waited, often = 0.0, True
+        too_many, often = False, True
         assert client.list_models()
 
 

@@ -90,7 +90,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if method.startswith(PREFIX):
             if self.under_way.refusing:
                 return await self._refusal(method, draining(), continuation, handler_call_details)
-            if self._backlog.too_long(method):
+            if self._backlog.too_many(method):
                 return await self._refusal(method, _TOO_MANY_CALLS, continuation, handler_call_details)
             self.under_way.add()
         return await self._handler(method, continuation, handler_call_details)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.fusion import Fusion
 from oneglance_core.intervals import interval
 from oneglance_core.manifests import Calibration
 from oneglance_core.measures import (
@@ -49,7 +50,7 @@ class TargetUnreachable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class NonMated:
-    """Probes of strangers. nearest: float64 [n], to the nearest enrolled subject; stranger: int64 [n], whose it is."""
+    """Probes of strangers. nearest: float64 [n], the lowest score of a subject; stranger: int64 [n], whose it is."""
 
     nearest: Distances
     stranger: npt.NDArray[np.int64]
@@ -61,15 +62,22 @@ def strangers_needed(target_fpir: float) -> int:
 
 
 def fit_gallery(
-    non_mated: NonMated, mated: Distances, *, gallery_size: int, target_fpir: float, data: str, note: str = ""
+    non_mated: NonMated,
+    mated: Distances,
+    *,
+    gallery_size: int,
+    fusion: Fusion,
+    target_fpir: float,
+    data: str,
+    note: str = "",
 ) -> Calibration:
     """The largest tau that at most a share ``target_fpir``, in (0, 1), of the non-mated probes reach.
 
-    mated: float64 [m], of ``measures.to_mate``; without any there is no FNIR. gallery_size: subjects enrolled, >= 1.
-    ``data`` and, in the method, ``note`` are kept.
-    ``fmr_curve`` is what FMR would have to be for 1 - (1 - FMR)^K to give the measured FPIR at K = ``gallery_size``,
-    so that the formula is right there and estimates other K from it.
-    Raises TooFewStrangers with fewer than 1 / ``target_fpir`` of them, TargetUnreachable.
+    mated: float64 [m], of ``measures.to_mate``; without any there is no FNIR. gallery_size: subjects enrolled, >= 1,
+    and ``fusion`` the rule by which they were scored. ``data`` and, in the method, ``note`` are kept. ``fmr_curve`` is
+    what FMR would have to be for 1 - (1 - FMR)^K to give the measured FPIR at K = ``gallery_size``, so that the formula
+    is right there and estimates other K from it. Raises TooFewStrangers with fewer than 1 / ``target_fpir`` of them,
+    TargetUnreachable.
     """
     strangers = len(np.unique(non_mated.stranger))
     needed = strangers_needed(target_fpir)
@@ -98,9 +106,10 @@ def fit_gallery(
         mated_probes=len(mated),
         data=data,
         method=(
-            f"searched in the gallery, {gallery_size} subjects enrolled{note}: {len(hits)} probes of {strangers} "
-            f"strangers, {len(mated)} of enrolled subjects; the largest tau that keeps the target on them; "
-            f"interval: {INTERVAL}"
+            f"searched in the gallery, {gallery_size} subjects enrolled{note}, by {fusion}: {len(hits)} probes "
+            f"of {strangers} strangers, {len(mated)} of enrolled subjects; the largest tau that keeps the target on "
+            f"them; interval: {INTERVAL}"
         ),
         fmr_curve=tuple((distance, fmr_for_fpir(rate, gallery_size)) for distance, rate in measured),
+        fusion=fusion,
     )

@@ -21,7 +21,9 @@ def fit(
     nearest: Distances, stranger: npt.NDArray[np.int64] | None = None, target: float = 0.1, size: int = 7
 ) -> Calibration:
     whose = np.arange(len(nearest)) if stranger is None else stranger
-    return fit_gallery(NonMated(nearest, whose), NOBODY, gallery_size=size, target_fpir=target, data="made up")
+    return fit_gallery(
+        NonMated(nearest, whose), NOBODY, gallery_size=size, fusion="nearest", target_fpir=target, data="made up"
+    )
 
 
 def test_at_least_one_stranger_in_reach_of_the_target_is_needed() -> None:
@@ -69,7 +71,9 @@ def test_what_was_measured_is_said() -> None:
     rng = np.random.default_rng(3)
     non_mated = NonMated(rng.uniform(0.5, 1, 60), np.arange(60) % 30)
     mated = np.array([0.1, math.inf, 0.3, 0.9])
-    made = fit_gallery(non_mated, mated, gallery_size=12, target_fpir=0.05, data="made up", note=" (note)")
+    made = fit_gallery(
+        non_mated, mated, gallery_size=12, fusion="mean", target_fpir=0.05, data="made up", note=" (note)"
+    )
     assert (made.gallery_size, made.non_mated_probes, made.mated_probes, made.data) == (12, 60, 4, "made up")
     assert made.fpir == 0.05
     assert made.fnir == 0.5

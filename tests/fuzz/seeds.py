@@ -184,6 +184,7 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/GetThreshold", [galleries.GetThresholdRequest(gallery_id="g")]
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g", tau=0.4)]
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g")]
+    yield "/SetFusion", [galleries.SetFusionRequest(gallery_id="g", fusion=1)]
     yield "/ListThresholds", [galleries.ListThresholdsRequest(gallery_id="g")]
     settings = galleries.CalibrationSettings(gallery_id="g", target_fpir=0.5, data="strangers")
     probes = [stranger(small, "a"), stranger(points[0]), stranger(picture(5)), mate(png(picture(0)), "s0")]

@@ -20,6 +20,7 @@ def digest(client: Client) -> str:
 
 
 def test_identify_equals_brute_force(client: Client, gallery: str, digest: str) -> None:
+    client.set_fusion(gallery, "nearest")
     rng = np.random.default_rng(7)
     subjects, per_subject = 40, 3
     vectors = rng.standard_normal((subjects, per_subject, 64)).astype(np.float32)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
+from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.requests import enroll_request, identify_request, photo
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
@@ -27,14 +28,22 @@ from oneglance_apps.cli.arguments import (
     read_examples,
 )
 from oneglance_apps.cli.commands import Options, argument, command
+from oneglance_core.defaults import FUSION
 from oneglance_core.picture_files import is_picture
 
 EXIT_DIFFERENT = 3
+FUSIONS = [name for name in RULES if name]
 
 
-@command("create an empty gallery", GALLERY, ENCODER, argument("--description", "for people", default=""))
+@command(
+    "create an empty gallery",
+    GALLERY,
+    ENCODER,
+    argument("--description", "for people", default=""),
+    argument("--fusion", f"how a subject's examples become one distance [{FUSION}]", choices=FUSIONS, default=""),
+)
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
-    yield client.create_gallery(o.gallery, encoder=o.encoder, description=o.description)
+    yield client.create_gallery(o.gallery, encoder=o.encoder, description=o.description, fusion=o.fusion)
 
 
 @command("show a gallery: encoder, size, revision, tau", GALLERY)
@@ -64,6 +73,15 @@ def get_threshold(client: Client, o: Options) -> Iterable[Message]:
 )
 def set_threshold(client: Client, o: Options) -> Iterable[Message]:
     yield client.set_threshold(o.gallery, o.tau)
+
+
+@command(
+    "change how a subject's examples become one distance; clears the gallery's own tau",
+    GALLERY,
+    argument("fusion", "the nearest example, their mean, or that with a margin to others", choices=FUSIONS),
+)
+def set_fusion(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_fusion(o.gallery, o.fusion)
 
 
 @command(

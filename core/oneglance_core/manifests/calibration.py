@@ -2,24 +2,26 @@
 
 import hashlib
 import itertools
+from typing import Self
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from oneglance_core.fusion import Fusion
 from oneglance_core.manifests.part import Part, canonical
 
 
 class Calibration(Part):
     """A threshold tau with the evidence for it (ISO/IEC 19795-1 terms).
 
-    tau: squared L2; a subject is a candidate under tau when d <= tau.
+    tau: squared L2; a subject is under tau when its score by the rule ``fusion`` is <= tau. Below 0 by "margin" only.
     target_fpir: the FPIR asked for, at ``gallery_size`` enrolled subjects.
     fpir, fpir_low, fpir_high: measured at tau, with its 95 % interval.
     fnir: share of mated probes whose mate was not the nearest subject under tau; None without mated probes.
     fmr_curve: (distance, share of non-mated pairs at or below it), both rising.
     """
 
-    tau: float = Field(ge=0)
+    tau: float
     target_fpir: float = Field(gt=0, lt=1)
     gallery_size: int = Field(ge=1)
     fpir: float = Field(ge=0, le=1)
@@ -31,11 +33,15 @@ class Calibration(Part):
     data: str
     method: str
     fmr_curve: tuple[tuple[float, float], ...] = ()
+    fusion: Fusion = "nearest"
 
     @property
     def id(self) -> str:
         """12 hex digits that change whenever the calibration does."""
-        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()[:12]
+        content = self.model_dump(mode="json")
+        if self.fusion == "nearest":
+            del content["fusion"]  # as it was before there were other rules, so that ids stay
+        return hashlib.sha256(canonical(content)).hexdigest()[:12]
 
     def fmr(self, tau: float) -> float | None:
         """Share of non-mated pairs at or below ``tau``; None without a curve.
@@ -46,6 +52,12 @@ class Calibration(Part):
             return None
         distance, rate = np.array(self.fmr_curve, dtype=np.float64).T
         return float(np.interp(tau, distance, rate, left=rate[0], right=1.0))
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        if self.tau < 0 and self.fusion != "margin":
+            raise ValueError(f"tau: a threshold on distances is >= 0, got {self.tau}")
+        return self
 
     @field_validator("fmr_curve")
     @classmethod

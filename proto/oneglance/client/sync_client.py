@@ -13,8 +13,10 @@ import grpc
 
 from oneglance.client.errors import UnavailableError, raise_from, retry_after
 from oneglance.client.requests import (
+    FUSIONS,
     SMALL_FACES,
     ExampleLike,
+    FusionName,
     OnExisting,
     PictureFormatName,
     SmallFaces,
@@ -41,6 +43,7 @@ from oneglance.v1.gallery_pb2 import (
     GetThresholdRequest,
     ListGalleriesRequest,
     ListThresholdsRequest,
+    SetFusionRequest,
     SetThresholdRequest,
     ThresholdVersion,
 )
@@ -161,9 +164,16 @@ class Client:
 
     # Galleries
 
-    def create_gallery(self, gallery_id: str, *, encoder: str = "", description: str = "") -> Gallery:
-        """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded)."""
-        request = CreateGalleryRequest(gallery_id=gallery_id, encoder=encoder, description=description)
+    def create_gallery(
+        self, gallery_id: str, *, encoder: str = "", description: str = "", fusion: FusionName = ""
+    ) -> Gallery:
+        """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded).
+
+        fusion: how a subject's encodings become one distance; empty: the server's default.
+        """
+        request = CreateGalleryRequest(
+            gallery_id=gallery_id, encoder=encoder, description=description, fusion=FUSIONS[fusion]
+        )
         return (self._call(self._galleries.CreateGallery, request)).gallery
 
     def get_gallery(self, gallery_id: str) -> Gallery:
@@ -198,6 +208,11 @@ class Client:
         """Give the gallery a tau of its own (squared L2). None: go back to the model's."""
         request = SetThresholdRequest(gallery_id=gallery_id, tau=tau)
         return (self._call(self._galleries.SetThreshold, request)).threshold
+
+    def set_fusion(self, gallery_id: str, fusion: FusionName) -> Gallery:
+        """Change how a subject's encodings become one distance. Clears the gallery's own tau."""
+        request = SetFusionRequest(gallery_id=gallery_id, fusion=FUSIONS[fusion])
+        return (self._call(self._galleries.SetFusion, request)).gallery
 
     def calibrate(
         self,

@@ -38,6 +38,46 @@ DATA_TYPE_UINT8: DataType.ValueType  # 1
 DATA_TYPE_FLOAT32: DataType.ValueType  # 2
 Global___DataType: typing_extensions.TypeAlias = DataType
 
+class _Fusion:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FusionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FUSION_UNSPECIFIED: _Fusion.ValueType  # 0
+    """In CreateGalleryRequest: MEAN."""
+    FUSION_NEAREST: _Fusion.ValueType  # 1
+    """The distance to the nearest of the encodings."""
+    FUSION_MEAN: _Fusion.ValueType  # 2
+    """The distance to the subject's template: the mean of its encodings, as long as they are on average. One encoding is
+    its own template.
+    """
+    FUSION_MARGIN: _Fusion.ValueType  # 3
+    """The distance by MEAN; the score is that less 0.3 times the mean distance of the five other subjects nearest to the
+    probe (of fewer, where there are fewer; a subject alone has its distance). So a subject's score depends on who else
+    is enrolled: to enroll or delete one changes the scores of others. It may be below 0.
+    """
+
+class Fusion(_Fusion, metaclass=_FusionEnumTypeWrapper):
+    """How a subject's encodings become one distance to a probe, and what is compared with tau: the score. It is the distance,
+    but by MARGIN.
+    """
+
+FUSION_UNSPECIFIED: Fusion.ValueType  # 0
+"""In CreateGalleryRequest: MEAN."""
+FUSION_NEAREST: Fusion.ValueType  # 1
+"""The distance to the nearest of the encodings."""
+FUSION_MEAN: Fusion.ValueType  # 2
+"""The distance to the subject's template: the mean of its encodings, as long as they are on average. One encoding is
+its own template.
+"""
+FUSION_MARGIN: Fusion.ValueType  # 3
+"""The distance by MEAN; the score is that less 0.3 times the mean distance of the five other subjects nearest to the
+probe (of fewer, where there are fewer; a subject alone has its distance). So a subject's score depends on who else
+is enrolled: to enroll or delete one changes the scores of others. It may be below 0.
+"""
+Global___Fusion: typing_extensions.TypeAlias = Fusion
+
 class _ThresholdSource:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -167,7 +207,7 @@ Global___Encoding: typing_extensions.TypeAlias = Encoding
 
 @typing.final
 class Threshold(google.protobuf.message.Message):
-    """tau: a subject whose distance d to the probe satisfies d <= tau is "under tau"."""
+    """tau: a subject whose score for the probe is <= tau is "under tau". The score is the distance but by FUSION_MARGIN."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -178,7 +218,7 @@ class Threshold(google.protobuf.message.Message):
     TARGET_FPIR_FIELD_NUMBER: builtins.int
     SET_TIME_FIELD_NUMBER: builtins.int
     tau: builtins.float
-    """Squared L2, >= 0. Unit-norm encodings lie within [0, 4] of each other."""
+    """Squared L2, >= 0 but by FUSION_MARGIN. Unit-norm encodings lie within [0, 4] of each other."""
     source: Global___ThresholdSource.ValueType
     id: builtins.str
     """Names the very value: the calibration's id for MODEL, the version for GALLERY and CALIBRATION (see ListThresholds),
@@ -232,6 +272,7 @@ class Calibration(google.protobuf.message.Message):
     MATED_PROBES_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
     METHOD_FIELD_NUMBER: builtins.int
+    FUSION_FIELD_NUMBER: builtins.int
     id: builtins.str
     """12 hex digits that change whenever the calibration does."""
     tau: builtins.float
@@ -251,6 +292,8 @@ class Calibration(google.protobuf.message.Message):
     """What the probes were, in words."""
     method: builtins.str
     """How it was fitted, in words."""
+    fusion: Global___Fusion.ValueType
+    """The rule whose scores tau was fitted on."""
     def __init__(
         self,
         *,
@@ -266,9 +309,10 @@ class Calibration(google.protobuf.message.Message):
         mated_probes: builtins.int = ...,
         data: builtins.str = ...,
         method: builtins.str = ...,
+        fusion: Global___Fusion.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_fnir", b"_fnir", "fnir", b"fnir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_fnir", b"_fnir", "data", b"data", "fnir", b"fnir", "fpir", b"fpir", "fpir_high", b"fpir_high", "fpir_low", b"fpir_low", "gallery_size", b"gallery_size", "id", b"id", "mated_probes", b"mated_probes", "method", b"method", "non_mated_probes", b"non_mated_probes", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_fnir", b"_fnir", "data", b"data", "fnir", b"fnir", "fpir", b"fpir", "fpir_high", b"fpir_high", "fpir_low", b"fpir_low", "fusion", b"fusion", "gallery_size", b"gallery_size", "id", b"id", "mated_probes", b"mated_probes", "method", b"method", "non_mated_probes", b"non_mated_probes", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_fnir", b"_fnir"]) -> typing.Literal["fnir"] | None: ...
 
 Global___Calibration: typing_extensions.TypeAlias = Calibration
@@ -328,18 +372,24 @@ class Candidate(google.protobuf.message.Message):
     SUBJECT_ID_FIELD_NUMBER: builtins.int
     DISTANCE_FIELD_NUMBER: builtins.int
     ENCODING_ID_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     distance: builtins.float
-    """Squared L2 between the probe and the subject's nearest encoding, >= 0."""
+    """Squared L2 between the probe and the subject, by the gallery's rule of fusion: its nearest encoding, or its template."""
     encoding_id: builtins.str
-    """That encoding."""
+    """The nearest encoding; empty where the rule compares with the template."""
+    score: builtins.float
+    """What is compared with tau, where that is not the distance: by FUSION_MARGIN."""
     def __init__(
         self,
         *,
         subject_id: builtins.str = ...,
         distance: builtins.float = ...,
         encoding_id: builtins.str = ...,
+        score: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["distance", b"distance", "encoding_id", b"encoding_id", "subject_id", b"subject_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_score", b"_score", "score", b"score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "score", b"score", "subject_id", b"subject_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___Candidate: typing_extensions.TypeAlias = Candidate

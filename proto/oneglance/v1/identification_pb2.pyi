@@ -30,7 +30,7 @@ class _DecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     DECISION_UNSPECIFIED: _Decision.ValueType  # 0
     DECISION_IDENTIFIED: _Decision.ValueType  # 1
-    """The nearest subject is under tau."""
+    """The subject with the lowest score, who is the nearest one, is under tau."""
     DECISION_UNKNOWN: _Decision.ValueType  # 2
     """Nobody is."""
 
@@ -38,7 +38,7 @@ class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper): ...
 
 DECISION_UNSPECIFIED: Decision.ValueType  # 0
 DECISION_IDENTIFIED: Decision.ValueType  # 1
-"""The nearest subject is under tau."""
+"""The subject with the lowest score, who is the nearest one, is under tau."""
 DECISION_UNKNOWN: Decision.ValueType  # 2
 """Nobody is."""
 Global___Decision: typing_extensions.TypeAlias = Decision
@@ -58,7 +58,7 @@ class VerifyRequest(google.protobuf.message.Message):
     subject_id: builtins.str
     """An enrolled subject of the gallery."""
     tau: builtins.float
-    """Squared L2, finite, >= 0. Overrides the gallery's and the model's."""
+    """Finite; >= 0 but for a subject by FUSION_MARGIN. Overrides the gallery's and the model's."""
     encoder: builtins.str
     """Name or digest of a loaded model, when no gallery is given. May stay empty when one model is loaded."""
     @property
@@ -97,12 +97,17 @@ class VerifyResponse(google.protobuf.message.Message):
     PROVENANCE_FIELD_NUMBER: builtins.int
     FACE_FIELD_NUMBER: builtins.int
     OTHER_FACE_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
     same: builtins.bool
-    """d <= tau."""
+    """The score is <= tau."""
     distance: builtins.float
-    """Squared L2 to the subject's nearest encoding, or to the other example."""
+    """Squared L2 to the subject, by the gallery's rule of fusion, or to the other example. Two examples in a gallery whose
+    rule is MARGIN are compared with the model's tau.
+    """
     encoding_id: builtins.str
-    """The subject's nearest encoding; empty for two examples."""
+    """The subject's nearest encoding; empty where the rule compares with the template, and for two examples."""
+    score: builtins.float
+    """What is compared with tau, where that is not the distance: for a subject by FUSION_MARGIN."""
     @property
     def threshold(self) -> oneglance.v1.common_pb2.Threshold: ...
     @property
@@ -123,9 +128,11 @@ class VerifyResponse(google.protobuf.message.Message):
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
         face: oneglance.v1.face_pb2.Face | None = ...,
         other_face: oneglance.v1.face_pb2.Face | None = ...,
+        score: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["face", b"face", "other_face", b"other_face", "provenance", b"provenance", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "threshold", b"threshold"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_score", b"_score", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "score", b"score", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___VerifyResponse: typing_extensions.TypeAlias = VerifyResponse
 
@@ -144,7 +151,7 @@ class IdentifyRequest(google.protobuf.message.Message):
     over all probes.
     """
     tau: builtins.float
-    """Squared L2, finite, >= 0. Overrides the gallery's and the model's."""
+    """Finite; >= 0 but by FUSION_MARGIN. Overrides the gallery's and the model's."""
     all_matches: builtins.bool
     """Also list every subject under tau, nearest first."""
     @property

@@ -154,8 +154,9 @@ def check_count(path: str, items: Collection[object], limit: int) -> None:
         raise InvalidRequest.field(path, f"{len(items)} given, at most {limit}", reason="TOO_MANY", limit=limit)
 
 
-def check_tau(path: str, tau: float) -> float:
-    if not math.isfinite(tau) or tau < 0:
+def check_tau(path: str, tau: float, fusion: str) -> float:
+    """``fusion``: the rule whose scores it is compared with."""
+    if not math.isfinite(tau) or (tau < 0 and fusion != "margin"):
         raise InvalidRequest.field(path, f"must be finite and >= 0 (squared L2), got {tau}", reason="TAU_INVALID")
     return tau
 

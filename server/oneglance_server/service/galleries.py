@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from oneglance_core.fusion import Fusion
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryStore, ThresholdVersion
 from oneglance_server.calls import Call
@@ -43,11 +44,15 @@ class GalleryService:
         self._thresholds = thresholds
         self._on_deleted = on_deleted
 
-    async def create(self, call: Call, gallery_id: str, encoder: str, description: str) -> GalleryState:
+    async def create(self, call: Call, gallery_id: str, encoder: str, description: str, fusion: Fusion) -> GalleryState:
         check_id("gallery_id", gallery_id)
         chosen = self._encoders.find("encoder", encoder)
         created = self._store.create_gallery(
-            gallery_id, encoder_digest=chosen.digest, dimension=chosen.dimension, description=description
+            gallery_id,
+            encoder_digest=chosen.digest,
+            dimension=chosen.dimension,
+            description=description,
+            fusion=fusion,
         )
         return self._state(await asyncio.wrap_future(created))
 
@@ -89,9 +94,14 @@ class GalleryService:
         """``tau`` None: clear the gallery's own. ``calibration``: the evidence that ``tau`` comes with."""
         check_id("gallery_id", gallery_id)
         if tau is not None:
-            check_tau("tau", tau)
+            check_tau("tau", tau, self._store.known(gallery_id).active.fusion)
         evidence = None if calibration is None else calibration.model_dump_json()
         return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, evidence)))
+
+    async def set_fusion(self, call: Call, gallery_id: str, fusion: Fusion) -> GalleryState:
+        """Searches go by the rule when it returns. The gallery's own tau is cleared."""
+        check_id("gallery_id", gallery_id)
+        return self._state(await asyncio.wrap_future(self._store.set_fusion(gallery_id, fusion)))
 
     async def versions(
         self, call: Call, gallery_id: str, size: int, after: int | None

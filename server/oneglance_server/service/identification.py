@@ -39,8 +39,11 @@ _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to com
 
 @dataclass(frozen=True, slots=True)
 class Verification:
+    """``score`` is what was compared with ``tau``."""
+
     same: bool
     distance: float
+    score: float
     encoding_id: str
     tau: Tau
     provenance: Provenance
@@ -136,7 +139,7 @@ class IdentificationService:
         for owner, face, nearest, matches, truncated in zip(
             encoded.owners, encoded.faces, found.candidates, found.matches, found.truncated, strict=True
         ):
-            mate = nearest[0].subject_id if nearest and nearest[0].distance <= threshold.value else None
+            mate = nearest[0].subject_id if nearest and nearest[0].score <= threshold.value else None
             answers.append(Identification(owner, face, mate, nearest, matches, truncated))
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
@@ -162,25 +165,31 @@ class IdentificationService:
             encoder_digest=gallery.active.encoder_digest,
         )
         nearest = found.candidates[0][0]
-        return self._verified(
-            gallery_id, nearest.distance, nearest.encoding_id, threshold, _provenance(gallery, encoded, found), encoded
-        )
+        return self._verified(gallery_id, nearest, threshold, _provenance(gallery, encoded, found), encoded)
 
     async def compare(
         self, call: Call, gallery_id: str, encoder: str, probe: Content, other: Content, *, tau: float | None
     ) -> Verification:
-        """Do two examples show the same subject? tau is the request's, the gallery's or the encoder's."""
+        """Do two examples show the same subject? tau is the request's, the gallery's or the encoder's.
+
+        A gallery's that is for scores by margin is none for a distance: then the encoder's applies.
+        """
         if gallery_id:
             gallery = self._gallery(gallery_id)
-            threshold = self._thresholds.of_gallery(gallery, 1, tau)
             space = _space(gallery)
+            if gallery.active.fusion == "margin":
+                threshold = self._thresholds.of_model(space.digest, 1, tau)
+            else:
+                threshold = self._thresholds.of_gallery(gallery, 1, tau)
         else:
             chosen = self._encoders.find("encoder", encoder)
             threshold = self._thresholds.of_model(chosen.digest, 1, tau)
             space = Space(chosen.digest, chosen.dimension)
         encoded = await self._encoding.encode(call, [probe, other], space)
         distance = float(squared_l2(encoded.vectors[0], encoded.vectors[1]))
-        return self._verified(gallery_id, distance, "", threshold, Provenance(space.digest, encoded.provider), encoded)
+        other_example = Candidate("", "", distance, distance)
+        provenance = Provenance(space.digest, encoded.provider)
+        return self._verified(gallery_id, other_example, threshold, provenance, encoded)
 
     async def encode(self, call: Call, encoder: str, examples: Sequence[Content]) -> tuple[Encoded, Provenance]:
         """f(x) of each example. Nothing is stored."""
@@ -220,11 +229,11 @@ class IdentificationService:
         return _together(await batcher.submit_all(steps, call, rows=rows, costs=[count * each for count in rows]))
 
     def _verified(
-        self, gallery_id: str, distance: float, encoding_id: str, tau: Tau, provenance: Provenance, encoded: Encoded
+        self, gallery_id: str, other: Candidate, tau: Tau, provenance: Provenance, encoded: Encoded
     ) -> Verification:
-        same = distance <= tau.value
+        same = other.score <= tau.value
         self._on_decision(gallery_id, "same" if same else "different", 1)
-        return Verification(same, distance, encoding_id, tau, provenance, encoded.faces)
+        return Verification(same, other.distance, other.score, other.encoding_id, tau, provenance, encoded.faces)
 
 
 def _afterwards(call: Call, encoded: Encoded) -> Call:

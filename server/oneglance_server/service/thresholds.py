@@ -32,7 +32,7 @@ class Thresholds:
             version = active.threshold_revision
             fitted = active.calibration if active.calibration_revision == version else None
             return _gallery_tau(active.threshold, version, active.threshold_since, fitted, known, size)
-        return self._model_tau(active.encoder_digest, size, requested, known)
+        return self._model_tau(active.encoder_digest, size, requested, known, active.fusion)
 
     def in_force(self, gallery: Gallery) -> Tau | None:
         """The tau that applies in a gallery at its present size; None where there is none."""
@@ -42,11 +42,11 @@ class Thresholds:
             return None
 
     def of_model(self, digest: str, size: int, requested: float | None = None) -> Tau:
-        """The request's tau, else that of encoder ``digest``: calibrated, or its author's.
+        """The request's tau, else that of encoder ``digest``, for distances: calibrated, or its author's.
 
         Raises ThresholdMissing, InvalidRequest.
         """
-        return self._model_tau(digest, size, requested, self._calibrated.get(digest))
+        return self._model_tau(digest, size, requested, self._calibrated.get(digest), "nearest")
 
     def of_version(self, gallery: Gallery, version: ThresholdVersion) -> tuple[Tau | None, Calibration | None]:
         """An earlier tau of the gallery as it would apply now, None where its own was cleared; and its evidence."""
@@ -61,20 +61,25 @@ class Thresholds:
 
     def evidence(self, gallery: Gallery, tau: Tau) -> Calibration | None:
         """What ``tau`` was fitted on, if it was."""
-        if tau.source == "calibration":
-            known = self._known(gallery)
-        elif tau.source == "model":
-            known = self._calibrated.get(gallery.active.encoder_digest)
-        else:
-            return None
+        if tau.source == "calibration" and gallery.active.calibration is not None:
+            return _ready(gallery.active.calibration).calibration
+        known = self._calibrated.get(gallery.active.encoder_digest) if tau.source == "model" else None
         return known.calibration if known else None
 
-    def _model_tau(self, digest: str, size: int, requested: float | None, known: "_Calibrated | None") -> Tau:
-        """``known``: what gives its FMR."""
+    def _model_tau(
+        self, digest: str, size: int, requested: float | None, known: "_Calibrated | None", fusion: str
+    ) -> Tau:
+        """``known``: what gives its FMR; ``fusion``: the rule whose scores it is for."""
         own = self._calibrated.get(digest)
         target = None
         if requested is not None:
-            value, source, id = check_tau("tau", requested), "request", ""
+            value, source, id = check_tau("tau", requested, fusion), "request", ""
+        elif fusion == "margin":
+            raise ThresholdMissing(
+                "no tau: the request gives none, the gallery has none, and its model's is not for scores by margin; "
+                "calibrate the gallery",
+                metadata={"encoder_digest": digest},
+            )
         elif own is not None:
             value, source, id, target = own.tau, "model", own.id, own.target_fpir
         elif digest in self._recommended:
@@ -87,10 +92,14 @@ class Thresholds:
         return Tau(value, source, id, known.fmr(value) if known else None, size, target)
 
     def _known(self, gallery: Gallery) -> "_Calibrated | None":
-        """What is known of error rates in this gallery: from its own newest calibration, else the model's."""
+        """What is known of error rates in this gallery by its rule of fusion: from its own newest calibration, else the
+        model's, which is for distances."""
+        fusion = gallery.active.fusion
         if gallery.active.calibration is not None:
-            return _ready(gallery.active.calibration)
-        return self._calibrated.get(gallery.active.encoder_digest)
+            own = _ready(gallery.active.calibration)
+            if own.calibration.fusion == fusion:
+                return own
+        return None if fusion == "margin" else self._calibrated.get(gallery.active.encoder_digest)
 
 
 class _Calibrated:

@@ -19,6 +19,7 @@ from oneglance_server.servicers.answers import (
     to_faces,
     to_photo,
     to_provenance,
+    to_score,
     to_threshold,
 )
 from oneglance_server.servicers.encoded import answer, with_part
@@ -52,6 +53,7 @@ class IdentificationServicer(IdentificationServiceServicer):
         return pb.VerifyResponse(
             same=answer.same,
             distance=answer.distance,
+            score=to_score(answer.distance, answer.score),
             encoding_id=answer.encoding_id,
             threshold=to_threshold(answer.tau),
             provenance=to_provenance(answer.provenance),

@@ -9,6 +9,7 @@ import pytest
 from oneglance import Client, OneglanceError, encoding, stranger
 from oneglance.client.requests import FUSIONS
 from oneglance.v1.common_pb2 import FUSION_MARGIN, FUSION_MEAN, FUSION_NEAREST, THRESHOLD_SOURCE_MODEL
+from oneglance.v1.gallery_pb2 import CalibrationProbe, SetFusionRequest
 from oneglance_apps.cli import main
 from oneglance_core.fusion import Fusion
 from oneglance_server.app import Server
@@ -141,13 +142,24 @@ def test_a_tau_for_distances_is_none_for_scores_by_margin(client: Client, digest
     client.delete_gallery("g")
 
 
+def test_a_calibration_for_a_rule_that_was_changed_meanwhile_is_void(client: Client, digest: str, gallery: str) -> None:
+    client.enroll(gallery, "s", encoding(ENROLLED[0, 0], digest))
+
+    def probes() -> Iterator[CalibrationProbe]:
+        for row in unit(20, seed=4):
+            yield stranger(encoding(row, digest))
+        client.set_fusion(gallery, "margin")
+
+    with pytest.raises(OneglanceError) as caught:
+        client.calibrate(gallery, probes(), target_fpir=0.1)
+    assert caught.value.reason == "FUSION_CHANGED"
+
+
 def test_a_new_gallery_goes_by_mean(client: Client, gallery: str) -> None:
     assert client.get_gallery(gallery).fusion == FUSION_MEAN
 
 
 def test_an_unknown_rule_is_refused(client: Client, gallery: str) -> None:
-    from oneglance.v1.gallery_pb2 import SetFusionRequest
-
     for value in (0, 99):
         request = SetFusionRequest(gallery_id=gallery, fusion=value)  # type: ignore[arg-type]
         with pytest.raises(OneglanceError) as caught:

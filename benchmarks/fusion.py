@@ -21,13 +21,14 @@ import numpy.typing as npt
 
 from benchmarks.report import table
 from oneglance_core.distance import pairwise_squared_l2
-from oneglance_core.fusion import FUSIONS, margin_scores, template
-from oneglance_core.measures import Scores, largest_tau_for_rate, to_mate
+from oneglance_core.fusion import FUSIONS
+from oneglance_core.measures import Indices, Scores, largest_tau_for_rate, to_mate
+from oneglance_core.trials import search_fused
 
 EXAMPLES = (1, 2, 3, 5)
 FPIRS = (0.001, 0.01, 0.1)
 RULES = (*FUSIONS, "weighted")
-PROBES = 20_000  # of strangers, about, in a half's galleries together
+PROBES = 5_000  # of strangers, about, in the galleries of a half together
 
 Encodings = npt.NDArray[np.float32]
 
@@ -53,20 +54,11 @@ def weighted(encodings: Encodings) -> Encodings:
     return made
 
 
-def distances(probes: Encodings, enrolled: list[Encodings], rule: str) -> npt.NDArray[np.float64]:
-    """To each subject, float64 [probes, K]."""
-    if rule == "nearest":
-        each = [pairwise_squared_l2(probes, own).min(axis=1) for own in enrolled]
-        return np.stack(each, axis=1)
-    fuse = weighted if rule == "weighted" else template
-    return pairwise_squared_l2(probes, np.stack([fuse(own) for own in enrolled]))
-
-
-def lowest(found: npt.NDArray[np.float64], rule: str) -> npt.NDArray[np.float64]:
-    """The score of the nearest subject, float64 [probes]."""
-    if rule != "margin":
-        return found.min(axis=1)
-    return margin_scores(np.sort(found, axis=1))[:, 0]
+def by_weighted(encodings: Encodings, subjects: list[tuple[Indices, Indices]], strangers: Indices) -> Scores:
+    templates = np.stack([weighted(encodings[examples]) for examples, _ in subjects])
+    mate = np.repeat(np.arange(len(subjects)), [len(others) for _, others in subjects])
+    mated = pairwise_squared_l2(encodings[np.concatenate([others for _, others in subjects])], templates)
+    return Scores(to_mate(mated, mate), pairwise_squared_l2(encodings[strangers], templates).min(axis=1))
 
 
 def galleries(people: People, half: npt.NDArray[np.int64], examples: int, seed: int) -> dict[str, Scores]:
@@ -79,14 +71,11 @@ def galleries(people: People, half: npt.NDArray[np.int64], examples: int, seed: 
         able = [person for person in order if len(people.pictures[person]) > examples]
         inside = able[: len(half) // 2]
         shown = {person: rng.permutation(people.pictures[person]) for person in order}
-        enrolled = [people.encodings[shown[person][:examples]] for person in inside]
-        mated = [people.encodings[shown[person][examples:]] for person in inside]
-        mate = np.repeat(np.arange(len(inside)), [len(own) for own in mated])
-        others = [people.encodings[shown[person]] for person in order if person not in set(inside)]
-        for rule in RULES:
-            own = distances(np.concatenate(mated), enrolled, rule)
-            found = np.where(np.isfinite(to_mate(own, mate)), lowest(own, rule), np.inf)
-            parts[rule].append(Scores(found, lowest(distances(np.concatenate(others), enrolled, rule), rule)))
+        subjects = [(shown[person][:examples], shown[person][examples:]) for person in inside]
+        others = [shown[person] for person in order if person not in set(inside)]
+        for rule, scores in search_fused(people.encodings, subjects, np.concatenate(others)):
+            parts[rule].append(scores)
+        parts["weighted"].append(by_weighted(people.encodings, subjects, np.concatenate(others)))
         strangers += sum(map(len, others))
     return {rule: Scores.pooled(found) for rule, found in parts.items()}
 

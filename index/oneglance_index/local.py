@@ -108,15 +108,18 @@ class LocalGalleries:
         description: str = "",
         kind: str = "flat",
         fusion: str = "nearest",
+        target_fpir: float | None = None,
     ) -> Future[Gallery]:
         if not gallery_id or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
+        if not _is_target(target_fpir):
+            return _failed(ValueError(f"a target lies between 0 and 1, got {target_fpir}"))
         try:
             check_supported(gallery_id, kind, fusion)
         except GenerationUnsupported as error:
             return _failed(error)
         return self._store.write(
-            mutations.CreateGallery(gallery_id, encoder_digest, dimension, description, kind, fusion)
+            mutations.CreateGallery(gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir)
         )
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
@@ -128,6 +131,11 @@ class LocalGalleries:
         if threshold is not None and not math.isfinite(threshold):
             return _failed(ValueError(f"a threshold is a finite number, got {threshold}"))
         return self._store.write(mutations.SetThreshold(gallery_id, threshold, calibration))
+
+    def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
+        if not _is_target(target_fpir):
+            return _failed(ValueError(f"a target lies between 0 and 1, got {target_fpir}"))
+        return self._store.write(mutations.SetTargetFpir(gallery_id, target_fpir))
 
     def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:
         try:
@@ -304,6 +312,10 @@ class LocalGalleries:
 
 # FAISS and the error bound have no trouble with it, and no encoder comes near.
 MAX_DIMENSION = 65_536
+
+
+def _is_target(target_fpir: float | None) -> bool:
+    return target_fpir is None or 0 < target_fpir < 1
 
 
 def _silent(progress: OpenProgress) -> None:

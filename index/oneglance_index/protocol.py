@@ -80,6 +80,7 @@ class GalleryStore(Protocol):
         description: str = "",
         kind: str = "flat",
         fusion: str = "nearest",
+        target_fpir: float | None = None,
     ) -> Future[Gallery]:
         """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
 
@@ -98,6 +99,12 @@ class GalleryStore(Protocol):
 
         `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
         see list_thresholds. The result is the gallery as it is then.
+        """
+
+    def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
+        """Sets the share of strangers, between 0 and 1, that may be let in where the gallery has no τ of its own; None:
+        no target. It is kept and never acted on. The gallery's own τ is cleared. GalleryNotFound. The result is the
+        gallery as it is then.
         """
 
     def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:

@@ -56,8 +56,9 @@ class Gallery:
     """A set of subjects, and the one generation of their encodings that answers searches.
 
     `revision` goes up by one with every committed change of the gallery. `encodings` counts those of the active
-    generation. `target_fpir` is the rate that thresholds are to be fitted for; `policies`, `rights` and `retention`
-    are JSON. These four are kept; nothing sets them or acts on them yet.
+    generation. `target_fpir` is the share of strangers that may be let in where the gallery has no threshold of its
+    own, or None; it is kept here, and never acted on. `policies`, `rights` and `retention` are JSON. These three are
+    kept; nothing sets them or acts on them yet.
     """
 
     id: str

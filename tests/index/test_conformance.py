@@ -221,6 +221,12 @@ class KeepsTheFormerThreshold(ToyStore):
         return kept
 
 
+@breaks("a_target_takes_the_place_of_a_threshold")
+class KeepsTheThresholdBesideTheTarget(ToyStore):
+    def for_target(self, kept: Kept) -> Kept:
+        return kept
+
+
 @breaks("verify_goes_by_the_rule_of_fusion")
 class VerifiesByNearest(ToyStore):
     def verified_by_rule(self, kept: Kept, subject_id: str, probe: Vectors) -> Candidate:

@@ -158,15 +158,16 @@ class ToyStore(GalleryStore):
         description: str = "",
         kind: str = "flat",
         fusion: str = "nearest",
+        target_fpir: float | None = None,
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
-            if not gallery_id or dimension < 1:
+            if not gallery_id or dimension < 1 or not 0 < (target_fpir or 0.5) < 1:
                 raise ValueError
             self.check_new(state, gallery_id, kind)
             self.check_fusion(gallery_id, fusion)
             at = time.time()
             active = Generation(encoder_digest, dimension, kind, fusion, "active", None, 0, None, None, 0, None, at)
-            gallery = Gallery(gallery_id, description, active, None, None, None, None, at, 0, 0, 0)
+            gallery = Gallery(gallery_id, description, active, target_fpir, None, None, None, at, 0, 0, 0)
             return state.put(Kept(gallery)), gallery
 
         return self._write(act)
@@ -211,6 +212,20 @@ class ToyStore(GalleryStore):
             active = replace(active, calibration=calibration, calibration_revision=version)
         gallery = replace(kept.gallery, active=active)
         return replace(kept, gallery=gallery, thresholds=self.history(new, kept.thresholds))
+
+    def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            if target_fpir is not None and not 0 < target_fpir < 1:
+                raise ValueError
+            kept = self.for_target(state.kept(gallery_id))
+            gallery = replace(kept.gallery, target_fpir=target_fpir, revision=kept.gallery.revision + 1)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def for_target(self, kept: Kept) -> Kept:
+        """Its own threshold would hide the target."""
+        return kept if kept.gallery.active.threshold is None else self.with_threshold(kept, None, None)
 
     def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:

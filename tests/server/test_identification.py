@@ -115,6 +115,7 @@ def test_provenance_names_what_answered(client: Client, gallery: str, digest: st
 
 
 def test_deletion_is_in_effect_in_the_next_answer(client: Client, gallery: str) -> None:
+    client.set_fusion(gallery, "nearest")  # which names the encoding
     first = client.enroll(gallery, "it", picture(5), picture(6)).encoding_ids
     client.enroll(gallery, "other", picture(7))
     assert client.identify(gallery, picture(5)).results[0].candidates[0].encoding_id == first[0]

@@ -28,11 +28,12 @@ from oneglance_apps.cli.arguments import (
     read_examples,
 )
 from oneglance_apps.cli.commands import Options, argument, command
-from oneglance_core.defaults import FUSION
+from oneglance_core.defaults import FUSION, TARGET_FPIR, VERIFY_FMR
 from oneglance_core.picture_files import is_picture
 
 EXIT_DIFFERENT = 3
 FUSIONS = [name for name in RULES if name]
+FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR}]", type=float, metavar="RATE")
 
 
 @command(
@@ -41,9 +42,12 @@ FUSIONS = [name for name in RULES if name]
     ENCODER,
     argument("--description", "for people", default=""),
     argument("--fusion", f"how a subject's examples become one distance [{FUSION}]", choices=FUSIONS, default=""),
+    argument("--fpir", f"share of strangers that tau may let in [{TARGET_FPIR}]", type=float, metavar="RATE"),
 )
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
-    yield client.create_gallery(o.gallery, encoder=o.encoder, description=o.description, fusion=o.fusion)
+    yield client.create_gallery(
+        o.gallery, encoder=o.encoder, description=o.description, fusion=o.fusion, target_fpir=o.fpir
+    )
 
 
 @command("show a gallery: encoder, size, revision, tau", GALLERY)
@@ -67,12 +71,13 @@ def get_threshold(client: Client, o: Options) -> Iterable[Message]:
 
 
 @command(
-    "give a gallery a tau of its own, or go back to the model's",
+    "give a gallery a tau of its own, or let it follow the gallery's size",
     GALLERY,
     argument("tau", "squared L2; leave it out to clear", type=float, nargs="?", metavar="TAU"),
+    argument("--fpir", "without TAU: share of strangers that tau may let in", type=float, metavar="RATE"),
 )
 def set_threshold(client: Client, o: Options) -> Iterable[Message]:
-    yield client.set_threshold(o.gallery, o.tau)
+    yield client.set_threshold(o.gallery, o.tau, target_fpir=o.fpir)
 
 
 @command(
@@ -148,13 +153,14 @@ def delete_subject(client: Client, o: Options) -> Iterable[Message]:
     SUBJECT,
     PROBE,
     TAU,
+    FMR,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
 )
 def verify(client: Client, o: Options) -> Iterable[Message]:
     (probe,) = read_examples([o.probe], o)
-    yield _with_status(client.verify(o.gallery, o.subject, probe, tau=o.tau), o)
+    yield _with_status(client.verify(o.gallery, o.subject, probe, tau=o.tau, target_fmr=o.fmr), o)
 
 
 @command(

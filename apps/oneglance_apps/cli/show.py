@@ -65,6 +65,10 @@ def _threshold(threshold: Threshold) -> str:
     text += f" ({threshold.id})" if threshold.id else ""
     if threshold.HasField("expected_fpir"):
         text += f", expected FPIR about {threshold.expected_fpir:.2%}"
+        if threshold.HasField("expected_fpir_high"):
+            text += f" ({threshold.expected_fpir_low:.2%} to {threshold.expected_fpir_high:.2%})"
+    if threshold.HasField("expected_fmr"):
+        text += f", expected FMR about {threshold.expected_fmr:.2%}"
     return text
 
 

@@ -90,14 +90,15 @@ class CreateGallery:
     description: str
     kind: str
     fusion: str
+    target_fpir: float | None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
             raise GalleryExists(self.gallery_id)
         now = time.time()
         number = db.execute(
-            "INSERT INTO galleries (id, description, created) VALUES (?, ?, ?)",
-            (self.gallery_id, self.description, now),
+            "INSERT INTO galleries (id, description, created, target_fpir) VALUES (?, ?, ?, ?)",
+            (self.gallery_id, self.description, now, self.target_fpir),
         ).lastrowid
         db.execute(
             "INSERT INTO generations (gallery, state, encoder_digest, dimension, kind, fusion, created)"
@@ -129,6 +130,21 @@ class SetThreshold:
         if self.threshold is not None and self.threshold < 0 and stored.place.fusion != "margin":
             raise ValueError(f"a threshold on distances is a finite number >= 0, got {self.threshold}")
         _set_threshold(db, stored, self.threshold, self.calibration)
+        return _updated(db, stored)
+
+
+@dataclass(frozen=True, slots=True)
+class SetTargetFpir:
+    """The gallery's own threshold is cleared: it would hide the target."""
+
+    gallery_id: str
+    target_fpir: float | None
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        db.execute("UPDATE galleries SET target_fpir = ? WHERE number = ?", (self.target_fpir, stored.place.number))
+        if stored.gallery.active.threshold is not None:
+            _set_threshold(db, stored, None, None)
         return _updated(db, stored)
 
 

@@ -165,14 +165,25 @@ class AsyncClient:
     # Galleries
 
     async def create_gallery(
-        self, gallery_id: str, *, encoder: str = "", description: str = "", fusion: FusionName = ""
+        self,
+        gallery_id: str,
+        *,
+        encoder: str = "",
+        description: str = "",
+        fusion: FusionName = "",
+        target_fpir: float | None = None,
     ) -> Gallery:
         """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded).
 
         fusion: how a subject's encodings become one distance; empty: the server's default.
+        target_fpir: share of strangers that may be let in, which tau follows; None: the server's default.
         """
         request = CreateGalleryRequest(
-            gallery_id=gallery_id, encoder=encoder, description=description, fusion=FUSIONS[fusion]
+            gallery_id=gallery_id,
+            encoder=encoder,
+            description=description,
+            fusion=FUSIONS[fusion],
+            target_fpir=target_fpir,
         )
         return (await self._call(self._galleries.CreateGallery, request)).gallery
 
@@ -204,9 +215,12 @@ class AsyncClient:
         request = GetThresholdRequest(gallery_id=gallery_id)
         return (await self._call(self._galleries.GetThreshold, request)).threshold
 
-    async def set_threshold(self, gallery_id: str, tau: float | None) -> Threshold:
-        """Give the gallery a tau of its own (squared L2). None: go back to the model's."""
-        request = SetThresholdRequest(gallery_id=gallery_id, tau=tau)
+    async def set_threshold(self, gallery_id: str, tau: float | None, *, target_fpir: float | None = None) -> Threshold:
+        """Give the gallery a tau of its own (squared L2). None: go back to the target's or the model's.
+
+        target_fpir: with tau None, a share of strangers that may be let in, which tau follows.
+        """
+        request = SetThresholdRequest(gallery_id=gallery_id, tau=tau, target_fpir=target_fpir)
         return (await self._call(self._galleries.SetThreshold, request)).threshold
 
     async def set_fusion(self, gallery_id: str, fusion: FusionName) -> Gallery:
@@ -317,10 +331,23 @@ class AsyncClient:
     # Comparison
 
     async def verify(
-        self, gallery_id: str, subject_id: str, probe: ExampleLike, *, tau: float | None = None
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probe: ExampleLike,
+        *,
+        tau: float | None = None,
+        target_fmr: float | None = None,
     ) -> VerifyResponse:
-        """1:1: does the probe show this enrolled subject?"""
-        request = VerifyRequest(gallery_id=gallery_id, subject_id=subject_id, probe=example(probe), tau=tau)
+        """1:1: does the probe show this enrolled subject?
+
+        target_fmr: share of wrong claims that may be accepted, where neither ``tau`` nor the gallery's own applies;
+        None: the
+            server's default.
+        """
+        request = VerifyRequest(
+            gallery_id=gallery_id, subject_id=subject_id, probe=example(probe), tau=tau, target_fmr=target_fmr
+        )
         return await self._call(self._identification.Verify, request)
 
     async def compare(
@@ -331,10 +358,19 @@ class AsyncClient:
         gallery_id: str = "",
         encoder: str = "",
         tau: float | None = None,
+        target_fmr: float | None = None,
     ) -> VerifyResponse:
-        """1:1: do two examples show the same subject? Without ``tau``, the gallery's or else the encoder's applies."""
+        """1:1: do two examples show the same subject? Without ``tau``, the gallery's or else the encoder's applies.
+
+        target_fmr: as in ``verify``.
+        """
         request = VerifyRequest(
-            gallery_id=gallery_id, probe=example(probe), other=example(other), tau=tau, encoder=encoder
+            gallery_id=gallery_id,
+            probe=example(probe),
+            other=example(other),
+            tau=tau,
+            encoder=encoder,
+            target_fmr=target_fmr,
         )
         return await self._call(self._identification.Verify, request)
 

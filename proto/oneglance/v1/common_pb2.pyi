@@ -86,7 +86,9 @@ class _ThresholdSourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     THRESHOLD_SOURCE_UNSPECIFIED: _ThresholdSource.ValueType  # 0
     THRESHOLD_SOURCE_MODEL: _ThresholdSource.ValueType  # 1
-    """Calibrated by the exporter, read from the model's manifest."""
+    """Calibrated by the exporter, read from the model's manifest: a tau for one size; or where the gallery has a target_fpir,
+    one that follows its size, its rule of fusion and its number of examples.
+    """
     THRESHOLD_SOURCE_GALLERY: _ThresholdSource.ValueType  # 2
     """Set on the gallery by hand."""
     THRESHOLD_SOURCE_REQUEST: _ThresholdSource.ValueType  # 3
@@ -100,7 +102,9 @@ class ThresholdSource(_ThresholdSource, metaclass=_ThresholdSourceEnumTypeWrappe
 
 THRESHOLD_SOURCE_UNSPECIFIED: ThresholdSource.ValueType  # 0
 THRESHOLD_SOURCE_MODEL: ThresholdSource.ValueType  # 1
-"""Calibrated by the exporter, read from the model's manifest."""
+"""Calibrated by the exporter, read from the model's manifest: a tau for one size; or where the gallery has a target_fpir,
+one that follows its size, its rule of fusion and its number of examples.
+"""
 THRESHOLD_SOURCE_GALLERY: ThresholdSource.ValueType  # 2
 """Set on the gallery by hand."""
 THRESHOLD_SOURCE_REQUEST: ThresholdSource.ValueType  # 3
@@ -217,20 +221,37 @@ class Threshold(google.protobuf.message.Message):
     EXPECTED_FPIR_FIELD_NUMBER: builtins.int
     TARGET_FPIR_FIELD_NUMBER: builtins.int
     SET_TIME_FIELD_NUMBER: builtins.int
+    EXPECTED_FPIR_LOW_FIELD_NUMBER: builtins.int
+    EXPECTED_FPIR_HIGH_FIELD_NUMBER: builtins.int
+    EXPECTED_FMR_FIELD_NUMBER: builtins.int
+    EXPECTED_FMR_LOW_FIELD_NUMBER: builtins.int
+    EXPECTED_FMR_HIGH_FIELD_NUMBER: builtins.int
     tau: builtins.float
     """Squared L2, >= 0 but by FUSION_MARGIN. Unit-norm encodings lie within [0, 4] of each other."""
     source: Global___ThresholdSource.ValueType
     id: builtins.str
-    """Names the very value: the calibration's id for MODEL, the version for GALLERY and CALIBRATION (see ListThresholds),
-    empty for AUTHOR and REQUEST.
+    """Names the very value: the calibration's id for MODEL, and where tau follows the gallery what was measured of the model,
+    rule of fusion, examples and size that it is for ("5e43a17f0c2d/mean/3x25"); the version for GALLERY and CALIBRATION
+    (see ListThresholds); empty for AUTHOR and REQUEST.
     """
     expected_fpir: builtins.float
-    """Estimate of the share of strangers that would be identified as somebody at the gallery's present size; too high
-    rather than too low when it has grown since the calibration, a little too low when it has shrunk:
-    1 - (1 - FMR(tau))^K. FMR comes from the gallery's latest calibration, else from the model's; absent without either.
+    """Estimate of the share of strangers that would be identified as somebody at the gallery's present size, by its rule of
+    fusion and with as many examples as its subjects have on average. From the gallery's latest calibration it is
+    1 - (1 - FMR(tau))^K: too high rather than too low when the gallery has grown since, a little too low when it has shrunk.
+    Else from what was measured of the model, else from the model's calibration; absent without any. Not in the answer to
+    one claim (1:1).
     """
     target_fpir: builtins.float
-    """The FPIR that tau was fitted to, for MODEL and CALIBRATION."""
+    """The FPIR that tau was fitted to, or follows, for MODEL and CALIBRATION."""
+    expected_fpir_low: builtins.float
+    """The 95 % interval of expected_fpir, as far as the people tell on whom it was measured: people like those. Absent for
+    another tau than that of the gallery's calibration, where this gives the estimate.
+    """
+    expected_fpir_high: builtins.float
+    expected_fmr: builtins.float
+    """In the answer to one claim (1:1): estimate of the share of wrong claims that would be accepted, and its interval."""
+    expected_fmr_low: builtins.float
+    expected_fmr_high: builtins.float
     @property
     def set_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was set, for GALLERY and CALIBRATION."""
@@ -244,11 +265,26 @@ class Threshold(google.protobuf.message.Message):
         expected_fpir: builtins.float | None = ...,
         target_fpir: builtins.float | None = ...,
         set_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        expected_fpir_low: builtins.float | None = ...,
+        expected_fpir_high: builtins.float | None = ...,
+        expected_fmr: builtins.float | None = ...,
+        expected_fmr_low: builtins.float | None = ...,
+        expected_fmr_high: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_expected_fpir", b"_expected_fpir", "_target_fpir", b"_target_fpir", "expected_fpir", b"expected_fpir", "set_time", b"set_time", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_expected_fpir", b"_expected_fpir", "_target_fpir", b"_target_fpir", "expected_fpir", b"expected_fpir", "id", b"id", "set_time", b"set_time", "source", b"source", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_expected_fmr", b"_expected_fmr", "_expected_fmr_high", b"_expected_fmr_high", "_expected_fmr_low", b"_expected_fmr_low", "_expected_fpir", b"_expected_fpir", "_expected_fpir_high", b"_expected_fpir_high", "_expected_fpir_low", b"_expected_fpir_low", "_target_fpir", b"_target_fpir", "expected_fmr", b"expected_fmr", "expected_fmr_high", b"expected_fmr_high", "expected_fmr_low", b"expected_fmr_low", "expected_fpir", b"expected_fpir", "expected_fpir_high", b"expected_fpir_high", "expected_fpir_low", b"expected_fpir_low", "set_time", b"set_time", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_expected_fmr", b"_expected_fmr", "_expected_fmr_high", b"_expected_fmr_high", "_expected_fmr_low", b"_expected_fmr_low", "_expected_fpir", b"_expected_fpir", "_expected_fpir_high", b"_expected_fpir_high", "_expected_fpir_low", b"_expected_fpir_low", "_target_fpir", b"_target_fpir", "expected_fmr", b"expected_fmr", "expected_fmr_high", b"expected_fmr_high", "expected_fmr_low", b"expected_fmr_low", "expected_fpir", b"expected_fpir", "expected_fpir_high", b"expected_fpir_high", "expected_fpir_low", b"expected_fpir_low", "id", b"id", "set_time", b"set_time", "source", b"source", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_fmr", b"_expected_fmr"]) -> typing.Literal["expected_fmr"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_fmr_high", b"_expected_fmr_high"]) -> typing.Literal["expected_fmr_high"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_fmr_low", b"_expected_fmr_low"]) -> typing.Literal["expected_fmr_low"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_expected_fpir", b"_expected_fpir"]) -> typing.Literal["expected_fpir"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_fpir_high", b"_expected_fpir_high"]) -> typing.Literal["expected_fpir_high"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_fpir_low", b"_expected_fpir_low"]) -> typing.Literal["expected_fpir_low"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 

@@ -134,7 +134,8 @@ class GalleryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetThreshold(self, request, context):
-        """Sets the gallery's own threshold, or clears it so that the model's applies again.
+        """Sets the gallery's own threshold; or the target FPIR that tau follows; or, with neither, clears the gallery's own so that
+        the target or the model's applies again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -275,7 +275,9 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     """The threshold that decisions in this gallery use. FAILED_PRECONDITION when neither gallery nor model has one."""
 
     SetThreshold: _GalleryServiceSetThresholdType
-    """Sets the gallery's own threshold, or clears it so that the model's applies again."""
+    """Sets the gallery's own threshold; or the target FPIR that tau follows; or, with neither, clears the gallery's own so that
+    the target or the model's applies again.
+    """
 
     SetFusion: _GalleryServiceSetFusionType
     """Sets the gallery's rule of fusion. Its own threshold, which was for the former rule, is cleared; encodings stay. The
@@ -386,7 +388,9 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         request: oneglance.v1.gallery_pb2.SetThresholdRequest,
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.SetThresholdResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetThresholdResponse]]:
-        """Sets the gallery's own threshold, or clears it so that the model's applies again."""
+        """Sets the gallery's own threshold; or the target FPIR that tau follows; or, with neither, clears the gallery's own so that
+        the target or the model's applies again.
+        """
 
     @abc.abstractmethod
     def SetFusion(

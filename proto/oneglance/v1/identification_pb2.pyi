@@ -53,6 +53,7 @@ class VerifyRequest(google.protobuf.message.Message):
     OTHER_FIELD_NUMBER: builtins.int
     TAU_FIELD_NUMBER: builtins.int
     ENCODER_FIELD_NUMBER: builtins.int
+    TARGET_FMR_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     """Required with subject_id; with `other` it may stay empty, then `encoder` names the model."""
     subject_id: builtins.str
@@ -61,6 +62,10 @@ class VerifyRequest(google.protobuf.message.Message):
     """Finite; >= 0 but for a subject by FUSION_MARGIN. Overrides the gallery's and the model's."""
     encoder: builtins.str
     """Name or digest of a loaded model, when no gallery is given. May stay empty when one model is loaded."""
+    target_fmr: builtins.float
+    """Share of wrong claims that may be accepted, at least 0.000001 and below 1; left out, 0.001. tau is made for it, whatever
+    the gallery's size, unless it is given here or by the gallery, or the model was not measured for that.
+    """
     @property
     def probe(self) -> oneglance.v1.common_pb2.Example: ...
     @property
@@ -76,9 +81,12 @@ class VerifyRequest(google.protobuf.message.Message):
         other: oneglance.v1.common_pb2.Example | None = ...,
         tau: builtins.float | None = ...,
         encoder: builtins.str = ...,
+        target_fmr: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_tau", b"_tau", "claim", b"claim", "other", b"other", "probe", b"probe", "subject_id", b"subject_id", "tau", b"tau"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_tau", b"_tau", "claim", b"claim", "encoder", b"encoder", "gallery_id", b"gallery_id", "other", b"other", "probe", b"probe", "subject_id", b"subject_id", "tau", b"tau"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target_fmr", b"_target_fmr", "_tau", b"_tau", "claim", b"claim", "other", b"other", "probe", b"probe", "subject_id", b"subject_id", "target_fmr", b"target_fmr", "tau", b"tau"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target_fmr", b"_target_fmr", "_tau", b"_tau", "claim", b"claim", "encoder", b"encoder", "gallery_id", b"gallery_id", "other", b"other", "probe", b"probe", "subject_id", b"subject_id", "target_fmr", b"target_fmr", "tau", b"tau"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_target_fmr", b"_target_fmr"]) -> typing.Literal["target_fmr"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_tau", b"_tau"]) -> typing.Literal["tau"] | None: ...
     @typing.overload

@@ -22,6 +22,7 @@ from oneglance_server.service.content import (
     Content,
     Picture,
     check_id,
+    check_rate,
     check_text,
 )
 from oneglance_server.service.galleries import GalleryService, GalleryState
@@ -57,10 +58,7 @@ class CalibrationService:
         check_id("settings.gallery_id", gallery_id)
         check_text("settings.data", data, MAX_DESCRIPTION_CHARACTERS)
         target = TARGET_FPIR if target_fpir is None else target_fpir
-        if not 1 / MAX_CALIBRATION_PROBES <= target < 1:
-            raise InvalidRequest.field(
-                "settings.target_fpir", f"must be at least {1 / MAX_CALIBRATION_PROBES:g} and below 1, got {target:g}"
-            )
+        check_rate("settings.target_fpir", target)
         gallery = (await self._galleries.get(call, gallery_id)).gallery
         if not gallery.subjects:
             raise _empty(gallery_id)

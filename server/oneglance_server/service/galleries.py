@@ -10,7 +10,7 @@ from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryStore, ThresholdVersion
 from oneglance_server.calls import Call
 from oneglance_server.offload import Threads
-from oneglance_server.service.content import Tau, check_id, check_tau
+from oneglance_server.service.content import Tau, check_id, check_rate, check_tau
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.thresholds import Thresholds
 
@@ -44,7 +44,9 @@ class GalleryService:
         self._thresholds = thresholds
         self._on_deleted = on_deleted
 
-    async def create(self, call: Call, gallery_id: str, encoder: str, description: str, fusion: Fusion) -> GalleryState:
+    async def create(
+        self, call: Call, gallery_id: str, encoder: str, description: str, fusion: Fusion, target_fpir: float
+    ) -> GalleryState:
         check_id("gallery_id", gallery_id)
         chosen = self._encoders.find("encoder", encoder)
         created = self._store.create_gallery(
@@ -53,6 +55,7 @@ class GalleryService:
             dimension=chosen.dimension,
             description=description,
             fusion=fusion,
+            target_fpir=check_rate("target_fpir", target_fpir),
         )
         return self._state(await asyncio.wrap_future(created))
 
@@ -85,7 +88,7 @@ class GalleryService:
     async def threshold(self, call: Call, gallery_id: str) -> tuple[Tau, Calibration | None]:
         """The tau in force, and what it was fitted on. Raises ThresholdMissing."""
         gallery = await self._get(call, gallery_id)
-        tau = self._thresholds.of_gallery(gallery, gallery.subjects)
+        tau = self._thresholds.of_gallery(gallery).at(gallery.subjects, gallery.encodings)
         return tau, self._thresholds.evidence(gallery, tau)
 
     async def set_threshold(
@@ -97,6 +100,12 @@ class GalleryService:
             check_tau("tau", tau, self._store.known(gallery_id).active.fusion)
         evidence = None if calibration is None else calibration.model_dump_json()
         return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, evidence)))
+
+    async def set_target_fpir(self, call: Call, gallery_id: str, target_fpir: float) -> GalleryState:
+        """From now on tau follows the gallery's size, if its model was measured. The gallery's own tau is cleared."""
+        check_id("gallery_id", gallery_id)
+        check_rate("target_fpir", target_fpir)
+        return self._state(await asyncio.wrap_future(self._store.set_target_fpir(gallery_id, target_fpir)))
 
     async def set_fusion(self, call: Call, gallery_id: str, fusion: Fusion) -> GalleryState:
         """Searches go by the rule when it returns. The gallery's own tau is cleared."""

@@ -72,7 +72,12 @@ def to_threshold(tau: Tau) -> pb.Threshold:
         tau=tau.value,
         source=_SOURCES[tau.source],
         id=tau.id,
-        expected_fpir=tau.expected_fpir,
+        expected_fpir=tau.fpir.value if tau.fpir else None,
+        expected_fpir_low=tau.fpir.low if tau.fpir else None,
+        expected_fpir_high=tau.fpir.high if tau.fpir else None,
+        expected_fmr=tau.fmr.value if tau.fmr else None,
+        expected_fmr_low=tau.fmr.low if tau.fmr else None,
+        expected_fmr_high=tau.fmr.high if tau.fmr else None,
         target_fpir=tau.target_fpir,
         set_time=None if tau.set_time is None else to_timestamp(tau.set_time),
     )
@@ -127,6 +132,7 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         threshold=to_threshold(state.tau) if state.tau else None,
         encoder_loaded=state.encoder_loaded,
         fusion=to_fusion(gallery.active.fusion),
+        target_fpir=gallery.target_fpir,
     )
 
 

@@ -9,7 +9,7 @@ import grpc
 from oneglance.v1 import gallery_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
-from oneglance_core.defaults import FUSION
+from oneglance_core.defaults import FUSION, TARGET_FPIR
 from oneglance_server.errors import (
     CannotCalibrate,
     DetectorNotLoaded,
@@ -52,7 +52,10 @@ class GalleryServicer(GalleryServiceServicer):
         description = check_text("description", request.description, MAX_DESCRIPTION_CHARACTERS)
         fusion = fusion_from(request.fusion, "fusion", FUSION)
         galleries = self._gate.services.galleries
-        state = await galleries.create(call_of(context), request.gallery_id, request.encoder, description, fusion)
+        target = request.target_fpir if request.HasField("target_fpir") else TARGET_FPIR
+        state = await galleries.create(
+            call_of(context), request.gallery_id, request.encoder, description, fusion, target
+        )
         return pb.CreateGalleryResponse(gallery=to_gallery(state))
 
     async def GetGallery(self, request: pb.GetGalleryRequest, context: Context) -> pb.GetGalleryResponse:
@@ -77,7 +80,13 @@ class GalleryServicer(GalleryServiceServicer):
 
     async def SetThreshold(self, request: pb.SetThresholdRequest, context: Context) -> pb.SetThresholdResponse:
         tau = request.tau if request.HasField("tau") else None
-        state = await self._gate.services.galleries.set_threshold(call_of(context), request.gallery_id, tau)
+        galleries = self._gate.services.galleries
+        if request.HasField("target_fpir"):
+            if tau is not None:
+                raise InvalidRequest.field("target_fpir", "tau is either given or follows a target")
+            state = await galleries.set_target_fpir(call_of(context), request.gallery_id, request.target_fpir)
+        else:
+            state = await galleries.set_threshold(call_of(context), request.gallery_id, tau)
         return pb.SetThresholdResponse(threshold=to_threshold(state.tau) if state.tau else None)
 
     async def SetFusion(self, request: pb.SetFusionRequest, context: Context) -> pb.SetFusionResponse:

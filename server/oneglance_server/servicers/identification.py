@@ -9,6 +9,7 @@ from oneglance.v1 import identification_pb2 as pb
 from oneglance.v1.common_pb2 import Encoding
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceServicer
+from oneglance_core.defaults import VERIFY_FMR
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import MAX_PROBES, Identification, check_count
@@ -40,16 +41,21 @@ class IdentificationServicer(IdentificationServiceServicer):
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
         service = self._gate.services.identification
         tau = request.tau if request.HasField("tau") else None
+        target_fmr = request.target_fmr if request.HasField("target_fmr") else VERIFY_FMR
         call = call_of(context)
         claim = request.WhichOneof("claim")
         if claim is None:
             raise InvalidRequest.field("claim", "give a subject_id or another example", reason="EMPTY")
         probe = content_from(request.probe, "probe")
         if claim == "subject_id":
-            answer = await service.verify(call, request.gallery_id, request.subject_id, probe, tau=tau)
+            answer = await service.verify(
+                call, request.gallery_id, request.subject_id, probe, tau=tau, target_fmr=target_fmr
+            )
         else:
             other = content_from(request.other, "other")
-            answer = await service.compare(call, request.gallery_id, request.encoder, probe, other, tau=tau)
+            answer = await service.compare(
+                call, request.gallery_id, request.encoder, probe, other, tau=tau, target_fmr=target_fmr
+            )
         return pb.VerifyResponse(
             same=answer.same,
             distance=answer.distance,

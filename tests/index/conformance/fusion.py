@@ -111,6 +111,21 @@ def a_rule_of_fusion_can_be_changed(t: Trial) -> None:
 
 
 @promise
+def a_target_takes_the_place_of_a_threshold(t: Trial) -> None:
+    t.store.create_gallery("g", encoder_digest="e", dimension=4, target_fpir=0.1).result()
+    assert t.store.known("g").target_fpir == 0.1
+    for target in (0.02, None):
+        t.store.set_threshold("g", 1.0).result()
+        changed = t.store.set_target_fpir("g", target).result()
+        assert (changed.target_fpir, changed.active.threshold) == (target, None)
+        t.settle()
+        assert t.store.get_gallery("g").target_fpir == t.store.known("g").target_fpir == target
+    for nonsense in (0.0, 1.0, float("nan")):
+        with refused(ValueError):
+            t.store.set_target_fpir("g", nonsense).result()
+
+
+@promise
 def verify_goes_by_the_rule_of_fusion(t: Trial) -> None:
     t.create(fusion="mean")
     for i, vector in enumerate(random_vectors(9, 14)):

@@ -81,13 +81,15 @@ def search_fused(
     mated = encodings[np.concatenate([others for _, others in subjects])]
     mate = np.repeat(np.arange(len(subjects)), [len(others) for _, others in subjects])
     templates = np.stack([template(own) for own in enrolled])
+    everything = np.concatenate(enrolled)
+    starts = np.cumsum([0, *(len(own) for own in enrolled[:-1])])
     for fusion in FUSIONS:
 
         def distances(probes: Encodings, fusion: Fusion = fusion) -> npt.NDArray[np.float64]:
             if has_template(fusion):
                 return pairwise_squared_l2(probes, templates)
-            each = [pairwise_squared_l2(probes, own).min(axis=1) for own in enrolled]
-            return np.stack(each, axis=1).astype(np.float64, copy=False)
+            nearest: Distances = np.minimum.reduceat(pairwise_squared_l2(probes, everything), starts, axis=1)
+            return nearest
 
         own, others = distances(mated), distances(encodings[strangers])
         hit = np.isfinite(to_mate(own, mate))

@@ -81,7 +81,7 @@ def test_strangers_of_other_galleries_are_let_in_as_expected() -> None:
     """Comparisons that are independent, and such that some strangers resemble everybody."""
     rng = np.random.default_rng(0)
 
-    def nearest(strangers: int, size: int) -> np.ndarray:  # type: ignore[type-arg]
+    def nearest(strangers: int, size: int) -> np.ndarray:
         likeness = rng.uniform(0.5, 1.5, (strangers, 1))
         return np.sort((rng.uniform(size=(strangers, size)) * likeness).min(axis=1))
 

@@ -33,6 +33,7 @@ from oneglance_core.picture_files import is_picture
 
 EXIT_DIFFERENT = 3
 FUSIONS = [name for name in RULES if name]
+LEAST_GAP = argument("--least-gap", "how much nearer than the next subject one must be", type=float, metavar="GAP")
 FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR}]", type=float, metavar="RATE")
 
 
@@ -170,13 +171,16 @@ def verify(client: Client, o: Options) -> Iterable[Message]:
     argument("--gallery", "use this gallery's encoder and tau", default=""),
     ENCODER,
     TAU,
+    FMR,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
 )
 def compare(client: Client, o: Options) -> Iterable[Message]:
     probe, other = read_examples([o.probe, o.other], o)
-    yield _with_status(client.compare(probe, other, gallery_id=o.gallery, encoder=o.encoder, tau=o.tau), o)
+    yield _with_status(
+        client.compare(probe, other, gallery_id=o.gallery, encoder=o.encoder, tau=o.tau, target_fmr=o.fmr), o
+    )
 
 
 @command(
@@ -186,6 +190,7 @@ def compare(client: Client, o: Options) -> Iterable[Message]:
     MAX_CANDIDATES,
     TAU,
     ALL_MATCHES,
+    LEAST_GAP,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -197,6 +202,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
         max_candidates=o.max_candidates,
         tau=o.tau,
         all_matches=o.all_matches,
+        least_gap=o.least_gap,
     )
 
 
@@ -207,13 +213,14 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
     MAX_CANDIDATES,
     TAU,
     ALL_MATCHES,
+    LEAST_GAP,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
 )
 def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     requests = (
-        identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches)
+        identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches, o.least_gap)
         for probe in read_examples(o.examples, o)
     )
     for response in client.identify_stream(requests):

@@ -15,6 +15,7 @@ from oneglance.v1.face_pb2 import Face, Photo
 from oneglance.v1.gallery_pb2 import CalibrateResponse, DeleteGalleryResponse, Gallery, ThresholdVersion
 from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
+    UNKNOWN_REASON_AMBIGUOUS,
     EncodeResponse,
     IdentifyResponse,
     IdentifyResult,
@@ -171,6 +172,8 @@ def _identified(r: IdentifyResponse) -> str:
 
 def _result(result: IdentifyResult) -> str:
     decision = result.subject_id if result.decision == DECISION_IDENTIFIED else "unknown"
+    if result.unknown_reason == UNKNOWN_REASON_AMBIGUOUS:
+        decision += f": {result.nearest_subject_id} or {result.next_subject_id}, {distance(result.gap)} apart"
     where = f"  ({_face(result.face)})" if result.HasField("face") else ""
     lines = [f"{decision}{where}", f"  nearest: {_candidates(result.candidates)}"]
     if result.matches:

@@ -342,8 +342,7 @@ class AsyncClient:
         """1:1: does the probe show this enrolled subject?
 
         target_fmr: share of wrong claims that may be accepted, where neither ``tau`` nor the gallery's own applies;
-        None: the
-            server's default.
+            None: the server's default.
         """
         request = VerifyRequest(
             gallery_id=gallery_id, subject_id=subject_id, probe=example(probe), tau=tau, target_fmr=target_fmr
@@ -381,13 +380,14 @@ class AsyncClient:
         max_candidates: int = 0,
         tau: float | None = None,
         all_matches: bool = False,
+        least_gap: float | None = None,
     ) -> IdentifyResponse:
         """1:K: which enrolled subject does each probe show, or a stranger?
 
         ``probe_index`` of a result is the number of its probe. Each probe has one result; a photo for an encoder of
         faces has one per face, or none. ``max_candidates`` 0: the server's default.
         """
-        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches)
+        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches, least_gap)
         return await self._call(self._identification.Identify, request)
 
     async def identify_stream(self, requests: AsyncIterable[IdentifyRequest]) -> AsyncIterator[IdentifyStreamResponse]:

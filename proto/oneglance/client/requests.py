@@ -154,10 +154,12 @@ def identify_request(
     max_candidates: int = 0,
     tau: float | None = None,
     all_matches: bool = False,
+    least_gap: float | None = None,
 ) -> IdentifyRequest:
     """The message of one identification; ``identify_stream`` takes many.
 
     max_candidates: length of the candidate list; 0: the server's default.
+    least_gap: how much nearer than the next subject one must be to be identified; None: it need not be.
     """
     return IdentifyRequest(
         gallery_id=gallery_id,
@@ -165,6 +167,7 @@ def identify_request(
         max_candidates=max_candidates,
         tau=tau,
         all_matches=all_matches,
+        least_gap=least_gap,
     )
 
 

@@ -215,9 +215,7 @@ class Client:
         request = GetThresholdRequest(gallery_id=gallery_id)
         return (self._call(self._galleries.GetThreshold, request)).threshold
 
-    def set_threshold(
-        self, gallery_id: str, tau: float | None, *, target_fpir: float | None = None
-    ) -> Threshold:
+    def set_threshold(self, gallery_id: str, tau: float | None, *, target_fpir: float | None = None) -> Threshold:
         """Give the gallery a tau of its own (squared L2). None: go back to the target's or the model's.
 
         target_fpir: with tau None, a share of strangers that may be let in, which tau follows.
@@ -343,8 +341,8 @@ class Client:
     ) -> VerifyResponse:
         """1:1: does the probe show this enrolled subject?
 
-        target_fmr: share of wrong claims that may be accepted, where neither ``tau`` nor the gallery's own applies; None: the
-            server's default.
+        target_fmr: share of wrong claims that may be accepted, where neither ``tau`` nor the gallery's own applies;
+            None: the server's default.
         """
         request = VerifyRequest(
             gallery_id=gallery_id, subject_id=subject_id, probe=example(probe), tau=tau, target_fmr=target_fmr
@@ -382,13 +380,14 @@ class Client:
         max_candidates: int = 0,
         tau: float | None = None,
         all_matches: bool = False,
+        least_gap: float | None = None,
     ) -> IdentifyResponse:
         """1:K: which enrolled subject does each probe show, or a stranger?
 
         ``probe_index`` of a result is the number of its probe. Each probe has one result; a photo for an encoder of
         faces has one per face, or none. ``max_candidates`` 0: the server's default.
         """
-        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches)
+        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches, least_gap)
         return self._call(self._identification.Identify, request)
 
     def identify_stream(self, requests: Iterable[IdentifyRequest]) -> Iterator[IdentifyStreamResponse]:

@@ -96,7 +96,8 @@ class Provenance:
 class Identification:
     """The answer to one probe, or to one face of it. ``identified`` is the subject's id, or None: unknown.
 
-    ``probe``: position of the probe in the request.
+    ``probe``: position of the probe in the request. ``nearest``: the two subjects with the lowest scores, as far as
+    there are so many. ``ambiguous``: the nearest is under tau, but too near to the next.
     """
 
     probe: int
@@ -105,6 +106,13 @@ class Identification:
     candidates: tuple[Candidate, ...]
     matches: tuple[Candidate, ...]
     matches_truncated: bool
+    nearest: tuple[Candidate, ...]
+    ambiguous: bool
+
+    @property
+    def gap(self) -> float | None:
+        """Between the scores of the nearest two; None where there are no two."""
+        return self.nearest[1].score - self.nearest[0].score if len(self.nearest) > 1 else None
 
 
 def check_id(path: str, value: str) -> str:

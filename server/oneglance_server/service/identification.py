@@ -3,6 +3,7 @@ with the encodings."""
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -114,8 +115,11 @@ class IdentificationService:
         max_candidates: int,
         tau: float | None,
         all_matches: bool,
+        least_gap: float,
     ) -> Identified:
         """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none."""
+        if not (math.isfinite(least_gap) and least_gap >= 0):
+            raise InvalidRequest.field("least_gap", f"must be finite and >= 0, got {least_gap}")
         check_count("probes", probes, MAX_PROBES)
         candidates = check_size("max_candidates", max_candidates, CANDIDATES, MAX_CANDIDATES)
         _check_listed(candidates, len(probes))
@@ -134,7 +138,8 @@ class IdentificationService:
         _check_listed(candidates, len(encoded.owners))
         within = await self._within(call, deciding, gallery_id) if all_matches else None
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
-        search = Search(encoded.vectors, gallery.active.encoder_digest, candidates, within, limit)
+        listed = max(candidates, 2)  # the next subject is looked at, too
+        search = Search(encoded.vectors, gallery.active.encoder_digest, listed, within, limit)
         found = await self._search(call, gallery_id, search, encoded)
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
@@ -143,8 +148,12 @@ class IdentificationService:
         for owner, face, nearest, matches, truncated in zip(
             encoded.owners, encoded.faces, found.candidates, found.matches, found.truncated, strict=True
         ):
-            mate = nearest[0].subject_id if nearest and nearest[0].score <= threshold.value else None
-            answers.append(Identification(owner, face, mate, nearest, matches, truncated))
+            under = bool(nearest) and nearest[0].score <= threshold.value
+            ambiguous = under and len(nearest) > 1 and nearest[1].score - nearest[0].score < least_gap
+            mate = nearest[0].subject_id if under and not ambiguous else None
+            answers.append(
+                Identification(owner, face, mate, nearest[:candidates], matches, truncated, nearest[:2], ambiguous)
+            )
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
         self._on_decision(gallery_id, "unknown", len(answers) - known)

@@ -116,6 +116,7 @@ class IdentificationServicer(IdentificationServiceServicer):
             max_candidates=request.max_candidates,
             tau=request.tau if request.HasField("tau") else None,
             all_matches=request.all_matches,
+            least_gap=request.least_gap,
         )
         return await answer(
             lambda: pb.IdentifyResponse(
@@ -130,6 +131,8 @@ class IdentificationServicer(IdentificationServiceServicer):
 
 def _to_result(answer: Identification) -> pb.IdentifyResult:
     known = answer.identified is not None
+    reason = pb.UNKNOWN_REASON_AMBIGUOUS if answer.ambiguous else pb.UNKNOWN_REASON_NOBODY_NEAR
+    gap = answer.gap
     return pb.IdentifyResult(
         decision=pb.DECISION_IDENTIFIED if known else pb.DECISION_UNKNOWN,
         subject_id=answer.identified or "",
@@ -138,4 +141,8 @@ def _to_result(answer: Identification) -> pb.IdentifyResult:
         matches_truncated=answer.matches_truncated,
         probe_index=answer.probe,
         face=to_face(answer.face),
+        unknown_reason=pb.UNKNOWN_REASON_UNSPECIFIED if known else reason,
+        gap=gap,
+        nearest_subject_id="" if gap is None else answer.nearest[0].subject_id,
+        next_subject_id="" if gap is None else answer.nearest[1].subject_id,
     )

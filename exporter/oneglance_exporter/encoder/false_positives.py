@@ -48,8 +48,8 @@ def false_positives(
         data=data,
         method=(
             f"random galleries (seed {seed}) of {len(members)} subjects, {_FEWEST_GALLERIES} to {_MOST_GALLERIES} for "
-            "each size and number of examples, one probe of each stranger; interval: 95 % Clopper-Pearson, all pictures "
-            "of a person counting as one"
+            "each size and number of examples, one probe of each stranger; interval: 95 % Clopper-Pearson, all "
+            "pictures of a person counting as one"
         ),
         people=len(members),
         levels=LEVELS,

@@ -321,7 +321,8 @@ def test_the_command(client: Client, people: str, tmp_path: Path, capsys: Captur
     )
     assert out.splitlines()[1:] == [
         "skipped: 1 IMAGE_UNDECODABLE",
-        f"in force: tau {made.tau:.4f} from the calibration (1), expected FPIR about 10.00%",
+        f"in force: tau {made.tau:.4f} from the calibration (1), expected FPIR about 10.00% "
+        f"({made.fpir_low:.2%} to {made.fpir_high:.2%})",
     ]
     assert err.startswith(f"skipped {impostors}/broken.jpg: ")
 

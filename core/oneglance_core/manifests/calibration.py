@@ -2,10 +2,9 @@
 
 import hashlib
 import itertools
-from typing import Self
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from oneglance_core.fusion import Fusion
 from oneglance_core.manifests.part import Part, canonical
@@ -21,6 +20,7 @@ class Calibration(Part):
     fmr_curve: (distance, share of non-mated pairs at or below it), both rising.
     """
 
+    fusion: Fusion = "nearest"  # before tau, whose range depends on it
     tau: float
     target_fpir: float = Field(gt=0, lt=1)
     gallery_size: int = Field(ge=1)
@@ -33,7 +33,6 @@ class Calibration(Part):
     data: str
     method: str
     fmr_curve: tuple[tuple[float, float], ...] = ()
-    fusion: Fusion = "nearest"
 
     @property
     def id(self) -> str:
@@ -53,11 +52,12 @@ class Calibration(Part):
         distance, rate = np.array(self.fmr_curve, dtype=np.float64).T
         return float(np.interp(tau, distance, rate, left=rate[0], right=1.0))
 
-    @model_validator(mode="after")
-    def _in_range(self) -> Self:
-        if self.tau < 0 and self.fusion != "margin":
-            raise ValueError(f"tau: a threshold on distances is >= 0, got {self.tau}")
-        return self
+    @field_validator("tau")
+    @classmethod
+    def _in_range(cls, tau: float, info: ValidationInfo) -> float:
+        if tau < 0 and info.data.get("fusion") != "margin":
+            raise ValueError("a threshold on distances is >= 0")
+        return tau
 
     @field_validator("fmr_curve")
     @classmethod

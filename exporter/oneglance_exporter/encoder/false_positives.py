@@ -18,8 +18,8 @@ from oneglance_core.trials import Encodings, search_fused
 EXAMPLES = (1, 2, 3, 5)
 SIZES = (1, 2, 5, 10, 25, 50, 100, 200, 400, 800)
 LEVELS = tuple(float(f"{level:.3g}") for level in np.geomspace(1e-4, 0.9, 32))
-_GALLERIES = 100  # at least, for each size and number of examples,
-_PROBES = 10_000  # and so many of strangers
+_FEWEST_GALLERIES, _MOST_GALLERIES = 100, 400  # for each size and number of examples; within these,
+_PROBES = 10_000  # so many of strangers
 _LEAST_PEOPLE = 4
 _LEAST_STRANGERS = 0.4  # of all people: fewer tell too little of a larger gallery
 _DECIMALS = 5
@@ -47,9 +47,9 @@ def false_positives(
     measured = FalsePositives(
         data=data,
         method=(
-            f"random galleries (seed {seed}) of {len(members)} subjects, at least {_GALLERIES} with {_PROBES:,} "
-            "strangers' probes for each size and number of examples, one probe of each stranger; interval: 95 % "
-            "Clopper-Pearson, all pictures of a person counting as one"
+            f"random galleries (seed {seed}) of {len(members)} subjects, {_FEWEST_GALLERIES} to {_MOST_GALLERIES} for "
+            "each size and number of examples, one probe of each stranger; interval: 95 % Clopper-Pearson, all "
+            "pictures of a person counting as one"
         ),
         people=len(members),
         levels=LEVELS,
@@ -98,7 +98,7 @@ def _pooled(encodings: Encodings, members: list[Indices], examples: int, size: i
     rng = np.random.default_rng((seed, examples, size))
     parts: dict[Fusion, list[Scores]] = {fusion: [] for fusion in FUSIONS}
     probes = galleries = 0
-    while galleries < _GALLERIES or probes < _PROBES:
+    while galleries < _FEWEST_GALLERIES or (probes < _PROBES and galleries < _MOST_GALLERIES):
         shown = [rng.permutation(members[i]) for i in rng.permutation(len(members))]
         able = [own for own in shown if len(own) >= examples][:size]
         enrolled = {id(own) for own in able}

@@ -50,6 +50,11 @@ class Expectation:
     def knows(self, fusion: str) -> bool:
         return any(rule == fusion for rule, _ in self._taus)
 
+    def reach(self, fusion: str) -> tuple[float, float]:
+        """The least and the largest tau that was measured by a rule."""
+        known = [taus for (rule, _), by_size in self._taus.items() if rule == fusion for taus in by_size.values()]
+        return min(float(taus[0]) for taus in known), max(float(taus[-1]) for taus in known)
+
     def _fpir(self, tau: float, fusion: str, examples: float, size: int) -> Rate:
         """Of a gallery of ``size`` subjects, >= 1, with ``examples`` each on average, >= 1, by a rule that it knows."""
         value = self._value(tau, fusion, examples, size)
@@ -62,8 +67,7 @@ class Expectation:
     def _tau(self, target: float, fusion: str, examples: float, size: int) -> float:
         """The largest tau at which the FPIR to expect is at most ``target``; the least that was measured, if none
         is."""
-        known = [taus for (rule, _), by_size in self._taus.items() if rule == fusion for taus in by_size.values()]
-        low, high = min(float(taus[0]) for taus in known), max(float(taus[-1]) for taus in known)
+        low, high = self.reach(fusion)
         target *= 1 + _ROUNDING
         if self._value(high, fusion, examples, size) <= target:
             return high

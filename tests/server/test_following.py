@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from oneglance import Client, OneglanceError
+from oneglance import Client, OneglanceError, stranger
 from oneglance.v1.common_pb2 import (
+    THRESHOLD_SOURCE_CALIBRATION,
     THRESHOLD_SOURCE_GALLERY,
     THRESHOLD_SOURCE_MODEL,
     THRESHOLD_SOURCE_REQUEST,
@@ -16,7 +17,7 @@ from oneglance_core.folder import read_model_folder, write_model_folder
 from oneglance_core.manifests import FalsePositives, Galleries
 from oneglance_index import LocalGalleries
 from tests.models import pixels_model
-from tests.pictures import picture
+from tests.pictures import picture, png
 from tests.running import server_thread
 from tests.waiting import PATIENCE_SECONDS
 
@@ -135,6 +136,17 @@ def test_a_claim_has_a_target_of_its_own_whatever_the_size(client: Client, galle
     with pytest.raises(OneglanceError) as caught:
         client.verify(gallery, "s0", picture(60), target_fmr=1.0)
     assert caught.value.field_violations[0][0] == "target_fmr"
+
+
+def test_a_calibration_with_few_strangers_has_the_model_for_a_prior(client: Client, gallery: str) -> None:
+    for i in range(5):
+        client.enroll(gallery, f"s{i}", picture(i))
+    made = client.calibrate(gallery, (stranger(png(picture(300 + i))) for i in range(10)), target_fpir=0.01)
+    assert (made.calibration.non_mated_probes, made.threshold.source) == (10, THRESHOLD_SOURCE_CALIBRATION)
+    assert made.calibration.fpir <= 0.01
+    assert "beside what 100 people told of the model" in made.calibration.method
+    assert made.threshold.tau >= EXPECTED.tau(0.01, "mean", 1, 5) - 1e-9  # nobody was let in below it
+    assert made.threshold.expected_fpir_low < 0.01 < made.threshold.expected_fpir_high
 
 
 def test_an_empty_gallery_lets_nobody_in(client: Client, gallery: str) -> None:

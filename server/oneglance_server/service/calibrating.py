@@ -160,6 +160,7 @@ class CalibrationRun:
             target_fpir=self._target,
             data=self._data,
             note=f" (up to {largest} while it went on)" if largest > smallest else "",
+            prior=self._galleries.prior(self._gallery),
         )
 
     def _number(self, name: str) -> int:

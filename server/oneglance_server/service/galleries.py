@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from oneglance_core.calibration import Prior
 from oneglance_core.fusion import Fusion
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryStore, ThresholdVersion
@@ -90,6 +91,10 @@ class GalleryService:
         gallery = await self._get(call, gallery_id)
         tau = self._thresholds.of_gallery(gallery).at(gallery.subjects, gallery.encodings)
         return tau, self._thresholds.evidence(gallery, tau)
+
+    def prior(self, gallery: Gallery) -> Prior | None:
+        """What is known of a gallery's FPIR before any stranger came."""
+        return self._thresholds.prior(gallery)
 
     async def set_threshold(
         self, call: Call, gallery_id: str, tau: float | None, calibration: Calibration | None = None

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from oneglance_core.calibration import Prior
 from oneglance_core.expectation import Expectation, Rate
 from oneglance_core.manifests import Calibration
 from oneglance_core.manifests.part import canonical
@@ -92,6 +93,19 @@ class Thresholds:
             own = self._calibration(gallery)
             return Deciding(None, "model", "", active.fusion, own, model, gallery.target_fpir)
         return self._of_model(active.encoder_digest, requested, active.fusion, self._calibration(gallery))
+
+    def prior(self, gallery: Gallery) -> Prior | None:
+        """What the model's measurements say of the gallery at its present size, before any stranger came."""
+        model = self._model(gallery.active.encoder_digest, gallery.active.fusion)
+        if model is None or not gallery.subjects:
+            return None
+        fusion, examples = gallery.active.fusion, max(1.0, round(gallery.encodings / gallery.subjects, 1))
+        expectation, size = model.expectation, gallery.subjects
+        return Prior(
+            lambda tau: expectation.fpir(tau, fusion, examples, size).value,
+            expectation.measured.people,
+            *expectation.reach(fusion),
+        )
 
     def one_to_one(self, gallery: Gallery, requested: float | None, target_fmr: float) -> Deciding:
         """What decides whether a probe is one subject of a gallery: at ``target_fmr`` where tau follows.

@@ -156,7 +156,9 @@ def _fit_few(
         let_in = float((np.bincount(whose, matches(non_mated.nearest, tau)) / pictures).sum())
         return (prior.people * prior.fpir(tau) + let_in) / people
 
-    low, high = prior.least, prior.most
+    # These strangers may be nearer than any that were measured of the model.
+    least = 0.0 if fusion != "margin" else math.nextafter(float(non_mated.nearest.min()), -math.inf)
+    low, high = min(prior.least, least), prior.most
     if fpir(low) > target_fpir:
         raise TargetUnreachable(
             f"even tau {low:.4f}, the least that was measured of the model, lets {fpir(low):.2%} in"
@@ -166,7 +168,9 @@ def _fit_few(
         low, high = (middle, high) if fpir(middle) <= target_fpir else (low, middle)
     found = fpir(low)
     bounds = clopper_pearson(found * people, people)
-    points = np.unique([*np.linspace(prior.least, low, _POINTS), *np.linspace(low, prior.most, _POINTS)]).tolist()
+    points = np.unique(
+        [*np.linspace(min(prior.least, low), low, _POINTS), *np.linspace(low, prior.most, _POINTS)]
+    ).tolist()
     rates = np.maximum.accumulate([fpir(point) for point in points]).tolist()
     curve = tuple((point, fmr_for_fpir(rate, gallery_size)) for point, rate in zip(points, rates, strict=True))
     return Calibration(

@@ -145,7 +145,7 @@ def test_a_calibration_with_few_strangers_has_the_model_for_a_prior(client: Clie
     assert (made.calibration.non_mated_probes, made.threshold.source) == (10, THRESHOLD_SOURCE_CALIBRATION)
     assert made.calibration.fpir <= 0.01
     assert "beside what 100 people told of the model" in made.calibration.method
-    assert made.threshold.tau >= EXPECTED.tau(0.01, "mean", 1, 5) - 1e-9  # nobody was let in below it
+    assert made.threshold.tau < EXPECTED.tau(0.01, "mean", 1, 5)  # several of these would be let in at that
     assert made.threshold.expected_fpir_low < 0.01 < made.threshold.expected_fpir_high
 
 

@@ -26,6 +26,7 @@ from oneglance_index import (
     Gallery,
     GalleryError,
     GalleryStore,
+    Generation,
     IndexSettings,
     LocalGalleries,
     OnExisting,
@@ -673,11 +674,11 @@ class ForgetsClearedThresholds(ToyStore):
 class KnowsTheFirstThreshold(ToyStore):
     def __init__(self, disk: Disk) -> None:
         super().__init__(disk)
-        self.remembered: dict[str, Gallery] = {}
+        self.remembered: dict[str, Generation] = {}
 
     def known(self, gallery_id: str) -> Gallery:
         gallery = super().known(gallery_id)
-        return self.remembered.setdefault(gallery_id, gallery)
+        return replace(gallery, active=self.remembered.setdefault(gallery_id, gallery.active))
 
 
 @breaks("the_threshold_in_force_is_known")

@@ -160,8 +160,8 @@ class GalleryStore(Protocol):
         """The gallery as it is now. Raises GalleryNotFound."""
 
     def known(self, gallery_id: str) -> Gallery:
-        """The gallery from memory: quick, for every request. Its settings, generation and threshold are those of the last
-        write that is done; its revision and sizes may be older. Raises GalleryNotFound, StoreClosed."""
+        """The gallery from memory: quick, for every request. Its settings, generation and threshold are those of the
+        last write that is done; its revision and sizes may be older. Raises GalleryNotFound, StoreClosed."""
 
     def list_galleries(self, *, page_size: int = 100, after: str | None = None) -> GalleryPage:
         """The first `page_size` galleries, in order of id (by code point), whose ids come after `after`.

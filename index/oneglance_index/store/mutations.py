@@ -233,7 +233,7 @@ class Enroll:
         if len(removed):
             db.execute("DELETE FROM encodings WHERE subject = ? AND generation = ?", (subject, generation))
             _log_deletions(db, at, revision, removed)
-        kept = _kept(db, at, subject)
+        kept = _kept(db, at, found if self.on_existing == "add" else None)
         numbers = [
             db.execute(
                 "INSERT INTO encodings (generation, subject, vector, created, revision) VALUES (?, ?, ?, ?, ?)",
@@ -266,9 +266,16 @@ class Enroll:
         return found
 
 
-def _kept(db: sqlite3.Connection, at: queries.Place, subject: int) -> Vectors | None:
-    """The encodings that a subject has now, float32 [k, D], where the rule of fusion has templates; else None."""
-    return queries.subject_vectors(db, at, subject)[1] if has_template(at.fusion) else None
+def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> Vectors | None:
+    """The encodings that a subject has now, float32 [k, D], where the rule of fusion has templates; else None.
+
+    subject: None for one that has none.
+    """
+    if not has_template(at.fusion):
+        return None
+    if subject is None:
+        return np.empty((0, at.dimension), np.float32)
+    return queries.subject_vectors(db, at, subject)[1]
 
 
 def _log_deletions(db: sqlite3.Connection, at: queries.Place, revision: int, numbers: Integers) -> None:

@@ -11,7 +11,8 @@ from oneglance_index.records import FUSIONS, Gallery
 from oneglance_index.search.device import Device
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.kinds import GalleryIndex
-from oneglance_index.search.scan import CpuScan, GpuScan
+from oneglance_index.search.gpu_scan import GpuScan
+from oneglance_index.search.scan import CpuScan
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,9 @@ IndexFactory = Callable[[int, Machine], GalleryIndex]
 def _flat(dimension: int, machine: Machine) -> GalleryIndex:
     device = machine.device
     host = CpuScan(machine.pool, machine.threads)
-    scan = host if device.gpu is None else GpuScan(device.gpu.flat(dimension), device.lock)
-    return ExactIndex(dimension, device.name, scan, host)
+    if device.gpu is None:
+        return ExactIndex(dimension, host)
+    return ExactIndex(dimension, GpuScan(device.gpu, dimension), host if device.cpu_instead else None)
 
 
 KINDS: dict[str, IndexFactory] = {ExactIndex.kind: _flat}
@@ -44,7 +46,7 @@ def check_kind(gallery_id: str, kind: str) -> None:
 
 
 def make_index(gallery: Gallery, machine: Machine) -> GalleryIndex:
-    """An empty index for a gallery's active generation. Raises GenerationUnsupported, DeviceUnavailable."""
+    """An empty index for a gallery's active generation. Raises GenerationUnsupported."""
     generation = gallery.active
     check_kind(gallery.id, generation.kind)
     if generation.fusion not in FUSIONS:

@@ -1,8 +1,8 @@
 """A graphics card that isn't there: what the index asks of CUDA's runtime and of FAISS's GPU functions, over numpy.
 
-It has so many bytes of memory and counts them; its distances are as crude as float32 allows. It is as unforgiving as the
-real thing: FAISS in two threads at once, an address that was given back, or FAISS on a card that is lost end the test, as
-they would end the process (``Aborted``). Any call can be made to fail.
+It has so many bytes of memory and counts them; its distances are as crude as float32 allows. It is as unforgiving as
+the real thing: FAISS in two threads at once, an address that was given back, or FAISS on a card that is lost end the
+test, as they would end the process (``Aborted``). Any call can be made to fail.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ class FakeCard:
 
     Attributes:
         capacity: bytes.
-        calls: how often each function was called.
+        calls: how often each function was called. copied: bytes written to the card.
         most: the most bytes that were in use.
         lost: the error that every call meets from here on; 0 while the card works.
     """
@@ -40,11 +40,12 @@ class FakeCard:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, capacity: int = 1 << 30, count: int = 1) -> None:
         self.capacity = capacity
         self.calls: Counter[str] = Counter()
+        self.copied = 0
         self.most = 0
         self.lost = 0
         self.scratch = 0
         self.device = -1
-        self._memory: dict[int, npt.NDArray[np.uint8]] = {}
+        self._memory: dict[int, npt.NDArray[np.uint8]] = {}  # by address
         self._failing: dict[str, tuple[int, int]] = {}
         self._guard = threading.RLock()
         self._busy = threading.Lock()
@@ -73,7 +74,7 @@ class FakeCard:
                 return self.lost
             if code != OUT_OF_MEMORY:
                 self.lost = code
-            return code
+            return int(code)
 
     def take(self, size: int) -> int:
         """The address of new memory; 0 where there is none left."""
@@ -139,7 +140,7 @@ class FakeCard:
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :wanted]
         _floats(int(args.outDistances), probes, wanted)[:] = np.take_along_axis(distances, nearest, 1)
         labels = (ctypes.c_int64 * (probes * wanted)).from_address(int(args.outIndices))
-        np.frombuffer(labels, np.int64).reshape(probes, wanted)[:] = nearest
+        np.ctypeslib.as_array(labels).reshape(probes, wanted)[:] = nearest
 
 
 class _Arguments:
@@ -207,6 +208,7 @@ class _Runtime:
             return code
         self._card.check(to.value, size.value)
         ctypes.memmove(to.value, source.value, size.value)
+        self._card.copied += size.value
         return 0
 
 
@@ -216,4 +218,4 @@ def _error_string(code: int) -> bytes:
 
 def _floats(address: int, *shape: int) -> npt.NDArray[np.float32]:
     count = int(np.prod(shape))
-    return np.frombuffer((ctypes.c_float * count).from_address(address), np.float32).reshape(shape)
+    return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address)).reshape(shape)

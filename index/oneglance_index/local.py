@@ -88,9 +88,9 @@ class LocalGalleries:
         """Opens a data directory, creating it if need be, and loads every index.
 
         `progress` is called for every gallery and every few thousand encodings; what it raises ends the opening, and
-        leaves the directory as it was. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy, StoreDamaged, StoreTooNew,
-        StoreFull, StoreIOError, OutOfMemory, and GenerationUnsupported where a gallery needs a kind of index or a rule
-        of fusion that isn't there.
+        leaves the directory as it was. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy, StoreDamaged,
+        StoreTooNew, StoreFull, StoreIOError, OutOfMemory, and GenerationUnsupported where a gallery needs a kind of
+        index or a rule of fusion that isn't there.
         """
         settings = settings or IndexSettings()
         with _memory("to open the galleries"):

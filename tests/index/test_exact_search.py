@@ -21,6 +21,7 @@ from oneglance_index.search import flat
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.gpu_scan import GpuScan, open_gpu
 from oneglance_index.search.scan import CpuScan
+from tests.card import needs_card
 from tests.fake_card import FakeCard
 from tests.index.brute_force import Enrolled, distance, nearest
 from tests.waiting import PATIENCE_SECONDS
@@ -46,13 +47,14 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 Make = Callable[[int], ExactIndex]
 
 
-@pytest.fixture(params=["cpu", "fake gpu"], scope="module")
+@pytest.fixture(params=["cpu", "fake gpu", pytest.param("cuda:0", marks=needs_card)], scope="module")
 def make(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> Iterator[Make]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         if request.param == "cpu":
             yield lambda dimension: ExactIndex(dimension, CpuScan(pool, 2))
         else:
-            FakeCard(monkeypatch)
+            if request.param == "fake gpu":
+                FakeCard(monkeypatch)
             gpu = open_gpu("cuda:0", 0, 1 << 20)
             yield lambda dimension: ExactIndex(dimension, GpuScan(gpu, dimension))
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from oneglance_core.distance import squared_norms
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
-from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
+from oneglance_index.records import Candidate, Change, Checksum, Found, Rows, Search
 from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.rows import FrozenRows, RowArrays, SubjectIds
@@ -153,8 +153,10 @@ class ExactIndex:
             self._or_spare(lambda scan: scan.extend(self._held.vectors, self._held.norms, self._rows))
 
     def _or_spare(self, use: Callable[[Scan], T]) -> T:
-        """`use`, given the scan; where its device fails for good, once more with the spare one in its place. The lock is
-        held."""
+        """`use`, given the scan; where its device fails for good, once more with the spare one in its place.
+
+        The lock is held.
+        """
         try:
             return use(self._scan)
         except DeviceLost:

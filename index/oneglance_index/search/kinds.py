@@ -60,8 +60,8 @@ class GalleryIndex(Protocol):
 
     def reserve(self, encodings: int) -> None:
         """Makes room for so many encodings besides those that append() and apply() brought, before they are committed:
-        apply() must then not fail for want of it. Each call is instead of the one before. Raises MemoryError, DeviceLost;
-        must not wait for a search.
+        apply() must then not fail for want of it. Each call is instead of the one before. Raises MemoryError,
+        DeviceLost; must not wait for a search.
         """
 
     def checksum(self) -> Checksum:

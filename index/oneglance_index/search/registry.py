@@ -10,8 +10,8 @@ from oneglance_index.errors import GenerationUnsupported
 from oneglance_index.records import FUSIONS, Gallery
 from oneglance_index.search.device import Device
 from oneglance_index.search.flat import ExactIndex
-from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.gpu_scan import GpuScan
+from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.scan import CpuScan
 
 

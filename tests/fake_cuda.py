@@ -10,6 +10,7 @@ import pytest
 
 from oneglance_core.sessions import onnx_runtime
 from oneglance_core.sessions.onnx_runtime import CPU, CUDA
+from oneglance_server.engines import cuda
 
 LOST = (
     "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Conv node. CUDNN failure 5000: "
@@ -44,6 +45,7 @@ class FakeCuda:
         self.memory: dict[str, dict[str, int]] = {}
         self.open = onnxruntime.InferenceSession
         monkeypatch.setattr(onnx_runtime, "_arenas", set())
+        monkeypatch.setattr(cuda, "driver_trouble", lambda *_: None)
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
         monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
         monkeypatch.setattr(onnxruntime, "OrtArenaCfg", dict)

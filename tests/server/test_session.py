@@ -31,14 +31,19 @@ def encoder_on(device: str, folder: Path = BUNDLED_MODEL, **runtime: Any) -> Enc
     return Encoder(read_model_folder(folder), Runtime(device, 1, 1 << 20, **runtime))
 
 
-@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
-def test_cuda_is_never_replaced_by_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX Runtime falls back without an error when it can't have CUDA. The error says why it can't."""
-    monkeypatch.setattr(onnx_runtime, "load_cuda", lambda: True)
-    monkeypatch.setattr(onnx_runtime, "share_cuda_memory", lambda *_: None)
-    monkeypatch.setattr(cuda, "driver_trouble", lambda *_: "there is no NVIDIA driver")
-    with pytest.raises(StartupError, match=r"cuda:7: .*(not start CUDA|can't load).*: there is no NVIDIA driver"):
+def test_what_cuda_misses_is_told(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "driver_trouble", lambda *_: "the NVIDIA driver is for CUDA 12.4")
+    with pytest.raises(StartupError, match=r"--device cuda:7: the NVIDIA driver is for CUDA 12\.4"):
         encoder_on("cuda:7")
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
+def test_cuda_is_never_replaced_by_the_cpu(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime falls back without an error when it can't have CUDA."""
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fake.open)
+    monkeypatch.setattr(onnx_runtime, "missing_for_cuda", lambda: "libcudnn.so.9: cannot open")
+    with pytest.raises(StartupError, match=r"(could not start CUDA|can't load).*: libcudnn\.so\.9: cannot open"):
+        encoder_on("cuda")
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:0", ""])

@@ -71,9 +71,11 @@ class CudaSession:
         self._prepared: list[_Prepared] = []
         self._preparing = threading.Lock()
         self.lost: str | None = None
+        if not onnx_runtime.load_cuda():
+            raise StartupError(f"--device {device}: this ONNX Runtime has no CUDA; install oneglance[gpu]")
+        if trouble := driver_trouble(ordinal, _LEAST_CUDA):
+            raise StartupError(f"--device {device}: {trouble}")
         try:
-            if not onnx_runtime.load_cuda():
-                raise StartupError(f"--device {device}: this ONNX Runtime has no CUDA; install oneglance[gpu]")
             onnx_runtime.share_cuda_memory(ordinal, memory_bytes)
             self._any = self._open()
             options = session_options(threads)
@@ -161,7 +163,7 @@ class CudaSession:
         return OnnxSession(self._graph, options, [(CUDA, cuda)])
 
     def _cause(self) -> str:
-        cause = driver_trouble(self._ordinal, _LEAST_CUDA) or onnx_runtime.missing_for_cuda()
+        cause = onnx_runtime.missing_for_cuda()
         return f": {cause}" if cause else ""
 
     def _check_placement(self, folder: ModelFolder[Any]) -> None:

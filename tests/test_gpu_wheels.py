@@ -1,7 +1,8 @@
-"""oneglance[gpu] as it is installed, on a machine without a card: it loads, has what we call, and fails closed, with the
-cause.
+"""oneglance[gpu] as it is installed, on a machine without a card: it loads, has what we call, and fails closed with
+the cause.
 
-The wheels take 4 GB, so that these tests run only with ONEGLANCE_GPU_PYTHON, the Python of an environment that has them.
+The wheels take 4 GB, so that these tests run only with ONEGLANCE_GPU_PYTHON, the Python of an environment that has
+them.
 """
 
 import os

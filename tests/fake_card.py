@@ -47,8 +47,7 @@ class FakeCard:
         self.device = -1
         self._memory: dict[int, npt.NDArray[np.uint8]] = {}  # by address
         self._failing: dict[str, tuple[int, int]] = {}
-        self._guard = threading.RLock()
-        self._busy = threading.Lock()
+        self.guard = threading.RLock()
         monkeypatch.setattr(cuda, "load_runtime", lambda: _Runtime(self))
         monkeypatch.setattr(faiss, "get_num_gpus", lambda: count)
         monkeypatch.setattr(faiss, "StandardGpuResources", lambda: _Resources(self), raising=False)
@@ -67,7 +66,7 @@ class FakeCard:
 
     def code(self, call: str) -> int:
         """Counts a call; how it ends."""
-        with self._guard:
+        with self.guard:
             self.calls[call] += 1
             turn, code = self._failing.get(call, (0, 0))
             if self.lost or turn != self.calls[call]:
@@ -78,7 +77,7 @@ class FakeCard:
 
     def take(self, size: int) -> int:
         """The address of new memory; 0 where there is none left."""
-        with self._guard:
+        with self.guard:
             if self.used + size > self.capacity:
                 return 0
             memory = np.full(max(size, 1), 0xFF, np.uint8)  # floats of it are NaN
@@ -87,12 +86,12 @@ class FakeCard:
             return int(memory.ctypes.data)
 
     def give(self, address: int) -> None:
-        with self._guard:
+        with self.guard:
             if self._memory.pop(address, None) is None:
                 raise Aborted("memory given back twice")
 
     def check(self, address: int, size: int) -> None:
-        with self._guard:
+        with self.guard:
             for begin, memory in self._memory.items():
                 if begin <= address and address + size <= begin + memory.nbytes:
                     return
@@ -103,8 +102,8 @@ class FakeCard:
         return _floats(address, *shape)
 
     def _search(self, resources: "_Resources", args: "_Arguments") -> None:
-        if not self._busy.acquire(blocking=False):
-            raise Aborted("FAISS in two threads")
+        if not resources.busy.acquire(blocking=False):
+            raise Aborted("one FAISS in two threads")
         try:
             code = self.code("bfKnn")
             if code == OUT_OF_MEMORY:
@@ -117,12 +116,12 @@ class FakeCard:
                 raise RuntimeError("StandardGpuResources: alloc fail (cudaMalloc error out of memory [2])")
             self._compute(args)
         finally:
-            self._busy.release()
+            resources.busy.release()
 
     def _scratch_for(self, args: "_Arguments") -> int:
         if args.k == -1:
-            return 4 * args.numQueries * args.numVectors
-        return 2 * 4 * args.numQueries * min(args.numVectors, _TILE_COLUMNS)
+            return int(4 * args.numQueries * args.numVectors)
+        return int(2 * 4 * args.numQueries * min(args.numVectors, _TILE_COLUMNS))
 
     def _compute(self, args: "_Arguments") -> None:
         assert args.metric == faiss.METRIC_L2
@@ -155,15 +154,20 @@ class _Resources:
         self._card = card
         self.size = 0
         self._started = False
+        self.busy = threading.Lock()
+
+    def setPinnedMemory(self, size: int) -> None:  # FAISS's name
+        assert size == 0
 
     def setTempMemory(self, size: int) -> None:  # FAISS's name
         self.size = size
 
     def start(self) -> None:
         if not self._started:
-            if self._card.used + self.size > self._card.capacity:
-                raise RuntimeError("StandardGpuResources: alloc fail (cudaMalloc error out of memory [2])")
-            self._card.scratch = self.size
+            with self._card.guard:
+                if self._card.used + self.size > self._card.capacity:
+                    raise RuntimeError("StandardGpuResources: alloc fail (cudaMalloc error out of memory [2])")
+                self._card.scratch += self.size
             self._started = True
 
 

@@ -74,6 +74,7 @@ class LocalGalleries:
                 raise
         except BaseException:
             self._pool.shutdown()
+            device.close()
             raise
 
     @classmethod
@@ -272,6 +273,7 @@ class LocalGalleries:
         self._store.close(until)
         self._opened.clear()
         self._pool.shutdown()
+        self._device.close()
 
     def __enter__(self) -> LocalGalleries:
         return self

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from oneglance_core.distance import squared_norms
 from oneglance_index import Candidate, Change, Found, Search
 from oneglance_index.search import faiss_calls as engine
-from oneglance_index.search import flat
+from oneglance_index.search import flat, gpu_scan
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.gpu_scan import GpuScan, open_gpu
 from oneglance_index.search.scan import CpuScan
@@ -55,6 +55,7 @@ def make(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> Iterator[M
         else:
             if request.param == "fake gpu":
                 FakeCard(monkeypatch)
+                monkeypatch.setattr(gpu_scan, "_LEAST_PART", 100)
             gpu = open_gpu("cuda:0", 0, 1 << 20)
             yield lambda dimension: ExactIndex(dimension, GpuScan(gpu, dimension))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import threading
 from collections.abc import Callable, Iterator
@@ -116,7 +117,7 @@ def test_a_card_without_room_for_all_galleries_is_told_before_loading(card: Fake
         for name in ("g", "h"):
             galleries.create_gallery(name, encoder_digest="e", dimension=DIMENSION).result()
             enroll(galleries, "s", vectors(1, 900), name)
-    card.capacity = SCRATCH + 2 * 64 * 4 * 2 + 1000 * 4 * (DIMENSION + 1)
+    card.capacity = SCRATCH + 50_000
     seen: list[object] = []
     settings = IndexSettings(gpu_temp_memory_bytes=SCRATCH)
     with pytest.raises(OutOfMemory, match=r"on cuda:0: the galleries take 0 MB"):
@@ -154,8 +155,7 @@ def test_many_probes_are_asked_in_portions(card: FakeCard, galleries: LocalGalle
         enroll(galleries, name, of_name)
     searches = card.calls["bfKnn"]
     check(galleries, rows_of(*named), vectors(5, 600), 2)
-    assert card.calls["bfKnn"] - searches >= 3
-    assert card.most < SCRATCH + 2 * 4 * (DIMENSION + 1) * 4096  # nothing beside the scratch memory
+    assert card.calls["bfKnn"] - searches >= 600 // 32
 
 
 def test_compaction(card: FakeCard, galleries: LocalGalleries) -> None:
@@ -227,9 +227,9 @@ def life(galleries: LocalGalleries) -> Iterator[tuple[str, Callable[[], Any]]]:
 
     for name in ("g", "h"):
         yield "create", galleries.create_gallery(name, encoder_digest="e", dimension=DIMENSION).result
-        yield f"enroll {name} a", lambda name=name: enroll(galleries, "a", vectors(1, 30), name)
+        yield f"enroll {name} a", functools.partial(enroll, galleries, "a", vectors(1, 30), name)
         yield f"search {name}", compare(name)
-        yield f"enroll {name} b", lambda name=name: enroll(galleries, "b", vectors(2, 2300), name)
+        yield f"enroll {name} b", functools.partial(enroll, galleries, "b", vectors(2, 2300), name)
         yield f"search {name}", compare(name)
     yield "delete", lambda: galleries.delete_subject("g", "a").result()
     yield "search g", compare("g")

@@ -62,6 +62,7 @@ assert galleries.search_many("g", search)[0].candidates[0][0].subject_id == "s"
 blas, handle, two = ctypes.CDLL("libcublas.so.13"), ctypes.c_void_p(), ctypes.c_float(2)
 assert blas.cublasCreate_v2(ctypes.byref(handle)) == 0
 blas.cublasSscal_v2(handle, 1000, ctypes.byref(two), ctypes.c_void_p(4096), 1)  # writes where nothing is
+ctypes.CDLL("libcudart.so.13").cudaDeviceSynchronize()
 sample = folder.manifest.parity.inputs.unpack()
 for what in (lambda: galleries.search_many("g", search), lambda: encoder.encode(sample)):
     try:

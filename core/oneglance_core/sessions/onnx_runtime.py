@@ -92,6 +92,7 @@ def load_cuda() -> bool:
     if CUDA not in onnxruntime.get_available_providers():
         return False
     onnxruntime.preload_dlls()
+    onnxruntime.set_default_logger_severity(3)  # it warns of every session that it has no other way to CUDA
     return True
 
 

@@ -31,6 +31,10 @@ class Device:
     gpu: Gpu | None = None
     cpu_instead: bool = False
 
+    def close(self) -> None:
+        if self.gpu is not None:
+            self.gpu.close()
+
     def trouble(self) -> str | None:
         """Why searches fail until the next start; None where they don't."""
         lost = self.gpu.card.lost if self.gpu and not self.cpu_instead else None

@@ -119,7 +119,7 @@ def nearest(queries: Vectors, rows: Vectors, norms: Vectors, k: int, by_row: boo
 
 
 class GpuFaiss:
-    """FAISS on one GPU: streams, cuBLAS, and scratch memory of a fixed size. Not safe for two threads.
+    """FAISS on one GPU: streams, cuBLAS, and scratch memory of a fixed size. Each is safe for one thread.
 
     Raises DeviceUnavailable, naming what is missing.
     """
@@ -142,6 +142,7 @@ class GpuFaiss:
         self._ordinal = ordinal
         try:
             self._resources = faiss.StandardGpuResources()
+            self._resources.setPinnedMemory(0)  # 256 MiB of the host's, for its own indexes
             # Before the first search, which allocates it. FAISS caps it at 1.5 GiB itself.
             self._resources.setTempMemory(scratch_bytes)
         except RuntimeError as error:

@@ -1,11 +1,19 @@
-"""GpuScan: the rows a second time, in the memory of a GPU, in chunks that are written in place."""
+"""GpuScan: the rows a second time, in the memory of a GPU, in chunks that are written in place.
+
+FAISS selects the nearest of a tile of rows by one thread block for each probe, so that few probes leave nearly all of
+the card idle. The rows are therefore scanned in parts, each by a FAISS of its own.
+"""
 
 from __future__ import annotations
 
+import functools
+import itertools
+import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,32 +27,57 @@ from oneglance_index.search.scan import merged
 _DOUBLED_BYTES = 256 << 20
 _LEAST_ROWS = 2048
 _ROWS_ALIGNED = 64  # so that the norms begin at an address that suits every kernel
-# FAISS's scratch memory is in proportion to it: at most 2 MiB for each query.
-_QUERIES_AT_ONCE = 256
+# How many parts are scanned at once, and the fewest rows that are worth one.
+LANES = 8
+_LEAST_PART = 16_384
+# What FAISS's scratch memory is in proportion to, in each lane: 2 MiB for each query.
+_QUERIES_AT_ONCE = 32
 
 T = TypeVar("T")
 
 
 class Gpu:
-    """A card and FAISS on it. `lock` is held while FAISS computes: it is safe for one thread only."""
+    """A card, and several FAISS on it, each of which is safe for one thread."""
 
-    def __init__(self, card: Card, faiss: engine.GpuFaiss) -> None:
+    def __init__(self, card: Card, lanes: Sequence[engine.GpuFaiss]) -> None:
         self.card = card
-        self._faiss = faiss
-        self._lock = threading.Lock()
+        self.lanes = len(lanes)
+        self._free: queue.SimpleQueue[engine.GpuFaiss] = queue.SimpleQueue()
+        for lane in lanes:
+            self._free.put(lane)
+        self._pool = ThreadPoolExecutor(len(lanes), "oneglance-gpu")
 
-    def compute(self, call: Callable[[engine.GpuFaiss], T]) -> T:
-        """`call`, given FAISS, when it is its turn. Raises MemoryError, DeviceLost."""
-        with self._lock:
+    def compute(self, calls: Sequence[Callable[[engine.GpuFaiss], T]]) -> list[T]:
+        """Every call, given a FAISS, at the same time as others. Raises MemoryError, DeviceLost."""
+        if len(calls) == 1:
+            return [self._compute(calls[0])]
+        return list(self._pool.map(self._compute, calls))
+
+    def _compute(self, call: Callable[[engine.GpuFaiss], T]) -> T:
+        faiss = self._free.get()
+        try:
             self.card.check()
-            try:
-                return call(self._faiss)
-            except RuntimeError as error:
-                # FAISS ends its message with CUDA's: "(cudaMalloc error out of memory [2])".
-                if "out of memory" in str(error):
-                    raise MemoryError(str(error)) from error
-                self.card.check()
-                raise
+            return call(faiss)
+        except RuntimeError as error:
+            # FAISS ends its message with CUDA's: "(cudaMalloc error out of memory [2])".
+            if "out of memory" in str(error):
+                raise MemoryError(str(error)) from error
+            self.card.check()
+            raise
+        finally:
+            self._free.put(faiss)
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+class _Part(NamedTuple):
+    """`rows` rows on the card from an address on, their norms from another; `first` is the number of the first."""
+
+    vectors: int
+    norms: int
+    rows: int
+    first: int
 
 
 @dataclass(slots=True)
@@ -56,13 +89,14 @@ class _Chunk:
     capacity: int
     rows: int = 0
 
-    @property
-    def vectors(self) -> int:
-        return self.memory.address
-
-    @property
-    def norms(self) -> int:
-        return self.memory.address + 4 * self.dimension * self.capacity
+    def part(self, start: int, stop: int, first: int) -> _Part:
+        """The rows from `start` to `stop`; `first` is the number of the chunk's first row."""
+        return _Part(
+            self.memory.address + 4 * self.dimension * start,
+            self.memory.address + 4 * (self.dimension * self.capacity + start),
+            stop - start,
+            first + start,
+        )
 
     def append(self, vectors: Vectors, norms: Vectors) -> None:
         self.memory.write(4 * self.dimension * self.rows, vectors)
@@ -115,46 +149,50 @@ class GpuScan:
             done += chunk.capacity
 
     def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
-        steps = range(0, len(queries), _QUERIES_AT_ONCE)
-        found = [self._nearest(np.ascontiguousarray(queries[at : at + _QUERIES_AT_ONCE]), k) for at in steps]
-        return np.concatenate([part[0] for part in found]), np.concatenate([part[1] for part in found])
-
-    def _nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
-        parts, start = [], 0
-        for chunk in self._chunks:
-            if chunk.rows:
-                distances, labels = self._in_chunk(chunk, queries, min(k, chunk.rows))
-                parts.append((distances, labels + start))
-                start += chunk.rows
-        return merged(parts, k)
-
-    def _in_chunk(self, chunk: _Chunk, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
-        at = (chunk.vectors, chunk.norms, chunk.rows)
-        if k <= engine.GPU_MAX_K:
-            return self._gpu.compute(lambda faiss: faiss.nearest(queries, *at, k))
-        # More than FAISS's kernels select: all distances come here, probe by probe.
+        at_once = _QUERIES_AT_ONCE if k <= engine.GPU_MAX_K else 1
+        parts = self._parts()
         found = []
-        for i in range(len(queries)):
-            query = queries[i : i + 1]
-            distances = self._gpu.compute(lambda faiss, query=query: faiss.all_distances(query, *at))  # type: ignore[misc]
-            found.append(merged([(distances, np.arange(chunk.rows)[None])], k))
+        for start in range(0, len(queries), at_once):
+            some = np.ascontiguousarray(queries[start : start + at_once])
+            found.append(merged(self._gpu.compute([functools.partial(_nearest, some, k, part) for part in parts]), k))
         return np.concatenate([part[0] for part in found]), np.concatenate([part[1] for part in found])
+
+    def _parts(self) -> list[_Part]:
+        most = max(-(-self.rows // self._gpu.lanes), _LEAST_PART)
+        parts, first = [], 0
+        for chunk in self._chunks:
+            count = -(-chunk.rows // most)
+            cuts = [chunk.rows * i // count for i in range(count + 1)] if count else []
+            parts += [chunk.part(*ends, first) for ends in itertools.pairwise(cuts)]
+            first += chunk.rows
+        return parts
+
+
+def _nearest(queries: Vectors, k: int, part: _Part, faiss: engine.GpuFaiss) -> tuple[Vectors, Integers]:
+    """The k nearest rows of a part, or all; numbers are those of all rows."""
+    at = (part.vectors, part.norms, part.rows)
+    if min(k, part.rows) <= engine.GPU_MAX_K:
+        distances, labels = faiss.nearest(queries, *at, min(k, part.rows))
+    else:  # more than FAISS's kernels select: all distances come here
+        distances = faiss.all_distances(queries, *at)
+        labels = np.broadcast_to(np.arange(part.rows), distances.shape)
+    return merged([(distances, labels + part.first)], k)
 
 
 def bytes_on_card(rows: int, dimension: int) -> int:
     return 4 * (dimension + 1) * rows
 
 
-def open_gpu(device: str, ordinal: int, scratch_bytes: int) -> Gpu:
+def open_gpu(device: str, ordinal: int, scratch_bytes: int, lanes: int = LANES) -> Gpu:
     """Starts CUDA and takes FAISS's scratch memory. Raises DeviceUnavailable, naming what is missing."""
-    faiss = engine.GpuFaiss(device, ordinal, scratch_bytes)
-    gpu = Gpu(Card(device, ordinal), faiss)
+    opened = [engine.GpuFaiss(device, ordinal, scratch_bytes // lanes) for _ in range(lanes)]
+    gpu = Gpu(Card(device, ordinal), opened)
+    trial = GpuScan(gpu, 1)
     try:
-        trial = GpuScan(gpu, 1)
         trial.extend(np.ones((1, 1), np.float32), np.ones(1, np.float32), 1)
-        distances, _ = trial.nearest(np.full((1, 1), 3, np.float32), 1)
+        found = [trial.nearest(np.full((1, 1), 3, np.float32), 1)[0][0, 0] for _ in opened]  # each of them once
     except MemoryError as error:
         raise DeviceUnavailable(device, str(error)) from error
-    if distances[0, 0] != 4:
-        raise DeviceUnavailable(device, f"it computes (3 - 1)^2 = {distances[0, 0]}")
+    if set(found) != {4}:
+        raise DeviceUnavailable(device, f"it computes (3 - 1)^2 = {found}")
     return gpu

@@ -94,7 +94,9 @@ class Stylizer(LoadedModel[StylizerManifest]):
         weights = np.zeros(len(self.manifest.styles), np.float32)
         weights[0] = 1
         for height, width in shapes:
-            self._prepare(*self._asked(np.full((height, width, 3), 128, np.uint8), weights, None, 1.0))
+            # Not one colour: to normalise what has no variance says nothing about exactness.
+            picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            self._prepare(*self._asked(picture, weights, None, 1.0))
 
     def _asked(
         self, image: Pixels, weights: Floats, moments: Floats | None, own: float

@@ -221,7 +221,7 @@ def scan_512(bench: Bench) -> None:
 def parts(bench: Bench) -> None:
     _, _, scan = bench.large
     probes = units(np.random.default_rng(4), 256, 128)
-    for lanes, size in ((1, SCRATCH), (4, SCRATCH), (8, SCRATCH // 4), (8, SCRATCH), (16, SCRATCH), (32, 2 * SCRATCH)):
+    for lanes, size in ((1, SCRATCH), (4, SCRATCH), (8, SCRATCH), (16, SCRATCH), (16, 2 * SCRATCH)):
         free = bench.gpu.card.free_bytes()
         trial = GpuScan(open_gpu("cuda:0", 0, size, lanes), 128)
         trial._chunks = scan._chunks

@@ -82,4 +82,5 @@ def test_a_card_that_fails_is_told_by_index_and_models(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count("DeviceLost:") == 2, ran.stdout + ran.stderr
-    assert "None" not in ran.stdout
+    assert "trouble: None" not in ran.stdout
+    assert "| None" not in ran.stdout

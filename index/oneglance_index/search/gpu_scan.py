@@ -30,18 +30,20 @@ _ROWS_ALIGNED = 64  # so that the norms begin at an address that suits every ker
 # How many parts are scanned at once, and the fewest rows that are worth one.
 LANES = 8
 _LEAST_PART = 16_384
-# What FAISS's scratch memory is in proportion to, in each lane: 2 MiB for each query.
-_QUERIES_AT_ONCE = 32
+_QUERIES_AT_ONCE = 256
+# What FAISS takes of its scratch memory for a query and a row: two distances.
+_SCRATCH_BYTES = 8
 
 T = TypeVar("T")
 
 
 class Gpu:
-    """A card, and several FAISS on it, each of which is safe for one thread."""
+    """A card, and several FAISS on it, each of which is safe for one thread and has so much scratch memory."""
 
-    def __init__(self, card: Card, lanes: Sequence[engine.GpuFaiss]) -> None:
+    def __init__(self, card: Card, lanes: Sequence[engine.GpuFaiss], scratch_bytes: int) -> None:
         self.card = card
         self.lanes = len(lanes)
+        self.scratch_bytes = scratch_bytes
         self._free: queue.SimpleQueue[engine.GpuFaiss] = queue.SimpleQueue()
         for lane in lanes:
             self._free.put(lane)
@@ -150,15 +152,17 @@ class GpuScan:
 
     def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         at_once = _QUERIES_AT_ONCE if k <= engine.GPU_MAX_K else 1
-        parts = self._parts()
         found = []
         for start in range(0, len(queries), at_once):
             some = np.ascontiguousarray(queries[start : start + at_once])
+            parts = self._parts(len(some))
             found.append(merged(self._gpu.compute([functools.partial(_nearest, some, k, part) for part in parts]), k))
         return np.concatenate([part[0] for part in found]), np.concatenate([part[1] for part in found])
 
-    def _parts(self) -> list[_Part]:
+    def _parts(self, queries: int) -> list[_Part]:
+        """As many rows in each as keep every lane busy, but no more than its scratch memory is for."""
         most = max(-(-self.rows // self._gpu.lanes), _LEAST_PART)
+        most = max(1, min(most, self._gpu.scratch_bytes // (_SCRATCH_BYTES * queries)))
         parts, first = [], 0
         for chunk in self._chunks:
             count = -(-chunk.rows // most)
@@ -185,8 +189,9 @@ def bytes_on_card(rows: int, dimension: int) -> int:
 
 def open_gpu(device: str, ordinal: int, scratch_bytes: int, lanes: int = LANES) -> Gpu:
     """Starts CUDA and takes FAISS's scratch memory. Raises DeviceUnavailable, naming what is missing."""
-    opened = [engine.GpuFaiss(device, ordinal, scratch_bytes // lanes) for _ in range(lanes)]
-    gpu = Gpu(Card(device, ordinal), opened)
+    each = scratch_bytes // lanes
+    opened = [engine.GpuFaiss(device, ordinal, each) for _ in range(lanes)]
+    gpu = Gpu(Card(device, ordinal), opened, each)
     trial = GpuScan(gpu, 1)
     try:
         trial.extend(np.ones((1, 1), np.float32), np.ones(1, np.float32), 1)

@@ -28,7 +28,7 @@ _DOUBLED_BYTES = 256 << 20
 _LEAST_ROWS = 2048
 _ROWS_ALIGNED = 64  # so that the norms begin at an address that suits every kernel
 # How many parts are scanned at once, and the fewest rows that are worth one.
-LANES = 8
+LANES = 6
 _LEAST_PART = 16_384
 _QUERIES_AT_ONCE = 256
 # What FAISS takes of its scratch memory for a query and a row: two distances.

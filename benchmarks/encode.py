@@ -187,7 +187,7 @@ def main() -> None:
         for case in CASES:
             folder = folders[case.model]
             encoder = Encoder(read_model_folder(folder), Runtime("cpu", 1, 1))
-            encoder.warm_up((BATCH,))
+            encoder.warm_up(BATCH)
             data_dir = scratch / f"data{len(rows)}"
             with ServerProcess(data_dir, models=folder, encoder_workers=case.workers, log_level="error") as server:
                 ratios, loads, bares = [], [], []

@@ -6,6 +6,7 @@ index is a cache of it. Distances are squared L2 throughout. FAISS is loaded whe
 
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
+    DeviceLost,
     DeviceUnavailable,
     DimensionMismatch,
     EncoderMismatch,
@@ -60,6 +61,7 @@ __all__ = [
     "Candidate",
     "Change",
     "Deleted",
+    "DeviceLost",
     "DeviceUnavailable",
     "DimensionMismatch",
     "EncoderMismatch",

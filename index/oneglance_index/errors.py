@@ -23,7 +23,8 @@
     │   ├── StoreFull          the disk (or a quota) is full
     │   ├── StoreIOError       reading or writing failed otherwise
     │   └── StoreClosed        the store was closed, or is closing
-    └── DeviceUnavailable      the device asked for cannot be used; never answered by another one
+    └── DeviceUnavailable      the device asked for cannot be used
+        └── DeviceLost         the device worked, and fails for good now; only a restart can bring it back
 
 The classes carry fields; the message is made from them, and nobody has to parse it.
 """
@@ -192,3 +193,7 @@ class DeviceUnavailable(GalleryError):
         super().__init__(f"device {device!r} cannot be used: {reason}")
         self.device = device
         self.reason = reason
+
+
+class DeviceLost(DeviceUnavailable):
+    """A GPU whose CUDA context is broken: an error that every later call meets, too."""

@@ -59,6 +59,7 @@ class LocalGalleries:
     def __init__(self, data_dir: Path, device: Device, settings: IndexSettings, progress: Progress) -> None:
         self.data_dir = data_dir
         self.device = device.name
+        self._device = device
         self.settings = settings
         threads = settings.search_threads or engine.cores()
         self._pool = engine.scan_pool(threads)
@@ -74,6 +75,7 @@ class LocalGalleries:
                 raise
         except BaseException:
             self._pool.shutdown()
+            device.close()
             raise
 
     @classmethod
@@ -88,13 +90,13 @@ class LocalGalleries:
         """Opens a data directory, creating it if need be, and loads every index.
 
         `progress` is called for every gallery and every few thousand encodings; what it raises ends the opening, and
-        leaves the directory as it was. Raises DeviceUnavailable, StoreLocked, StoreBusy, StoreDamaged, StoreTooNew,
-        StoreFull, StoreIOError, OutOfMemory, and GenerationUnsupported where a gallery needs a kind of index or a rule
-        of fusion that isn't there.
+        leaves the directory as it was. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy, StoreDamaged,
+        StoreTooNew, StoreFull, StoreIOError, OutOfMemory, and GenerationUnsupported where a gallery needs a kind of
+        index or a rule of fusion that isn't there.
         """
         settings = settings or IndexSettings()
         with _memory("to open the galleries"):
-            opened = open_device(device, settings.gpu_temp_memory_bytes)
+            opened = open_device(device, settings.gpu_temp_memory_bytes, settings.gpu_lost == "cpu")
             return cls(Path(data_dir), opened, settings, progress or _silent)
 
     # Writing.
@@ -196,7 +198,7 @@ class LocalGalleries:
     def trouble(self) -> str | None:
         if self._store.closed:
             return "the store is closed"
-        return self._store.trouble() or self._upkeep.trouble()
+        return self._device.trouble() or self._store.trouble() or self._upkeep.trouble()
 
     # Reading.
 
@@ -302,6 +304,7 @@ class LocalGalleries:
         self._store.close(until)
         self._opened.clear()
         self._pool.shutdown()
+        self._device.close()
 
     def __enter__(self) -> LocalGalleries:
         return self

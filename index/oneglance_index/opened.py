@@ -11,7 +11,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
 from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
+from oneglance_index.search.gpu_scan import bytes_on_card
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.loading import Progress, load_index
 from oneglance_index.search.registry import Machine, make_index
@@ -28,6 +29,7 @@ from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.store import queries
 from oneglance_index.store.database import Store
 from oneglance_index.store.mutations import Effect
+from oneglance_index.store.queries import Stored
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
@@ -77,12 +79,25 @@ class OpenedGalleries:
         self._store, self._upkeep = store, upkeep
         kept: set[Path] = set()
         with store.reading() as db:
+            self._check_card(queries.all_galleries(db))
             for stored in queries.all_galleries(db):
                 index, revision = load_index(db, self._data_dir, stored, self._make_index, progress)
                 self._open(stored.place.generation, stored.gallery, index, revision)
                 if revision >= 0:
                     kept.add(snapshot.path_of(self._data_dir, stored.place.generation, revision))
         snapshot.remove_others(self._data_dir, kept)
+
+    def _check_card(self, galleries: Iterable[Stored]) -> None:
+        """Raises OutOfMemory where a GPU has no room for all of them: before minutes of loading, not after."""
+        gpu = self._machine.device.gpu
+        if gpu is not None:
+            wanted = sum(bytes_on_card(one.gallery.encodings, one.place.dimension) for one in galleries)
+            free = gpu.card.free_bytes()
+            if wanted > free:
+                device = self._machine.device.name
+                raise OutOfMemory(
+                    f"on {device}: the galleries take {wanted / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+                )
 
     def get(self, gallery_id: str) -> Opened | None:
         return self._opened.get(gallery_id)

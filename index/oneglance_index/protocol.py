@@ -144,7 +144,7 @@ class GalleryStore(Protocol):
         a full queue: whoever calls bounds how many of these wait.
 
         GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid, SubjectExists, RequestConflict,
-        LimitExceeded("max_encodings_per_subject"), IndexOutOfStep.
+        LimitExceeded("max_encodings_per_subject"), IndexOutOfStep, DeviceLost.
         """
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
@@ -200,7 +200,7 @@ class GalleryStore(Protocol):
 
         A question that cannot be answered gets its own error in place of an answer: EncoderMismatch,
         DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"), OutOfMemory. What concerns them all is
-        raised: GalleryNotFound, StoreClosed, DeviceUnavailable, OutOfMemory, IndexOutOfStep (it will pass).
+        raised: GalleryNotFound, StoreClosed, DeviceLost, OutOfMemory, IndexOutOfStep (it will pass).
         """
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:

@@ -1,5 +1,7 @@
 """What can be tuned, each default stated once."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from oneglance_core.frozen import Frozen
@@ -21,4 +23,11 @@ class IndexSettings(Frozen):
         100_000, ge=1, description="Enrolled or deleted encodings of a gallery after which its snapshot is renewed."
     )
     search_threads: int = Field(0, ge=0, description="Threads inside one scan; 0 means all cores.")
-    gpu_temp_memory_bytes: int = Field(256 << 20, ge=1 << 20, description="Scratch memory of the index on a GPU.")
+    gpu_temp_memory_bytes: int = Field(
+        640 << 20, ge=1 << 20, le=1536 << 20, description="Scratch memory of the index on a GPU."
+    )
+    gpu_lost: Literal["fail", "cpu"] = Field(
+        "fail",
+        description="When a GPU fails for good: fail, so that health says NOT_SERVING until a restart, or go on on the "
+        "cpu, which every answer then tells.",
+    )

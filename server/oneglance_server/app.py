@@ -28,7 +28,7 @@ from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import StartupError
-from oneglance_server.loading import load_models
+from oneglance_server.loading import Models, load_models
 from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import LoopWatch
 from oneglance_server.metrics import Metrics
@@ -64,7 +64,7 @@ _IDENTITY_AND_GZIP = 1 << grpc.Compression.NoCompression | 1 << grpc.Compression
 # Of the drain, this is kept to close the store: a share of it, but not more than so long.
 _CLOSING_SHARE, _CLOSING_SECONDS = 0.2, 2.0
 _OPTIONAL_SHARE = 0.6  # of what is left then, so much for snapshots, which only make the next start quicker
-_LOOK_SECONDS = 1.0  # between two looks at how the store is
+_LOOK_SECONDS = 1.0  # between two looks at how store and models are
 _TELLING_SECONDS = 0.2  # calls that are ended need as long at most to say so, unless their caller doesn't read
 
 
@@ -171,7 +171,7 @@ class Server:
         pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
         self._gate.open(make_services(settings, models, store, self._metrics, pools, self._backlog.crowded))
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        self._watches.append(asyncio.create_task(self._watch_store(store)))
+        self._watches.append(asyncio.create_task(self._watch(store, models)))
         log.info(
             "serving",
             address=self.address,
@@ -179,24 +179,24 @@ class Server:
             models=[model.manifest.name for model in models.loaded],
         )
 
-    async def _watch_store(self, store: GalleryStore) -> None:
-        """While the store has trouble, health says NOT_SERVING."""
+    async def _watch(self, store: GalleryStore, models: Models) -> None:
+        """While the store or a model has trouble, health says NOT_SERVING."""
         well = True
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
-                trouble = store.trouble()
+                trouble = store.trouble() or models.trouble()
                 if (trouble is None) == well:
                     continue
                 if trouble is None:
-                    log.info("the store is well again")
+                    log.info("all is well again")
                     await self._set_health(health_pb2.HealthCheckResponse.SERVING)
                 else:
-                    log.error("the store has trouble", trouble=trouble)
+                    log.error("calls fail", trouble=trouble)
                     await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
                 well = trouble is None
             except Exception as error:  # want of memory, say: it looks again
-                log.error("looking at the store failed", exc_info=error)
+                log.error("looking at how things are failed", exc_info=error)
 
     async def stop(self, drain_seconds: float) -> None:
         """Refuse new calls, let those under way finish, refuse what takes too long; write everything down, close.
@@ -292,6 +292,7 @@ def _open_galleries(settings: Settings) -> LocalGalleries:
     index = IndexSettings(
         max_encodings_per_subject=settings.max_encodings_per_subject,
         gpu_temp_memory_bytes=settings.gpu_temp_memory_bytes,
+        gpu_lost=settings.gpu_lost,
         search_threads=settings.search_threads,
         snapshot_every_encodings=settings.snapshot_every,
     )

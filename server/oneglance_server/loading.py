@@ -53,6 +53,10 @@ class Models:
     def encoders(self) -> list[Encoder]:
         return self.of(Encoder)
 
+    def trouble(self) -> str | None:
+        """Why one can't be run until the next start, and which; None where all can."""
+        return next((f"{model.manifest.name}: {model.trouble}" for model in self.loaded if model.trouble), None)
+
     @property
     def detector(self) -> Detector | None:
         return next(iter(self.of(Detector)), None)

@@ -32,6 +32,7 @@ BUNDLED_MODEL = Path(__file__).parent / "models" / "glyphs"
 BUNDLED_STYLIZER = Path(__file__).parent / "models" / "stylizer"
 _ADDRESS = Flag(metavar="HOST:PORT")
 _CORES = len(os.sched_getaffinity(0))
+_WORKERS_ON_A_GPU = 2  # one batch is computed while the next one is prepared; more would only make them smaller
 
 
 class Settings(Frozen, BaseSettings):
@@ -53,7 +54,9 @@ class Settings(Frozen, BaseSettings):
         description="cpu, cuda or cuda:N, for encoder and index alike. A device that can't be used is a start-up "
         "error, never replaced by another.",
     )
-    encoder_workers: int = Field(_CORES, ge=1, le=256, description="Encoder batches that run at once. Default: cores.")
+    encoder_workers: int = Field(
+        _CORES, ge=1, le=256, description="Encoder batches that run at once. Default: cores; 2 on a GPU."
+    )
     encoder_threads: int = Field(1, ge=1, le=256, description="Threads inside one encoder batch.")
     photo_workers: int = Field(_CORES, ge=1, le=256, description="Batches of photos looked at at once. Default: cores.")
     max_photo_batch: int = Field(
@@ -134,8 +137,11 @@ class Settings(Frozen, BaseSettings):
     max_encodings_per_subject: int = as_in(IndexSettings, "max_encodings_per_subject")
     snapshot_every: int = as_in(IndexSettings, "snapshot_every_encodings")
     search_threads: int = as_in(IndexSettings, "search_threads")
-    gpu_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Ceiling of the encoder's memory on a GPU.")
+    gpu_memory_bytes: int = Field(
+        4 << 30, ge=1 << 20, description="Ceiling of the memory of all models together on a GPU."
+    )
     gpu_temp_memory_bytes: int = as_in(IndexSettings, "gpu_temp_memory_bytes")
+    gpu_lost: Literal["fail", "cpu"] = as_in(IndexSettings, "gpu_lost")
     stream_window: int = Field(256, ge=1, le=65536, description="Items of one stream that may be under way at once.")
     max_connections: int = Field(
         1024, ge=1, le=1 << 20, description="Connections open at once; more are closed at once."
@@ -183,6 +189,13 @@ class Settings(Frozen, BaseSettings):
         if value and (not host or not port.isdigit() or int(port) > 65535):
             raise ValueError("expected host:port")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_workers_on_a_gpu(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("device", "cpu") == "cpu":
+            return values
+        return {"encoder_workers": _WORKERS_ON_A_GPU, **values}
 
     @model_validator(mode="after")
     def _something_to_serve(self) -> "Settings":

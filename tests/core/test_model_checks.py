@@ -44,6 +44,11 @@ class Stated:
     rounding: float = 0.0
     provider: str = "told"
     compiles_per_shape: bool = False
+    batch_sizes: tuple[int, ...] = ()
+    trouble: str | None = None
+
+    def prepare(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+        pass
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         return [self.answers[name] for name in outputs]

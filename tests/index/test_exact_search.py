@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from oneglance_core.distance import squared_norms
 from oneglance_index import Candidate, Change, Found, Search
 from oneglance_index.search import faiss_calls as engine
-from oneglance_index.search import flat
+from oneglance_index.search import flat, gpu_scan
 from oneglance_index.search.flat import ExactIndex
-from oneglance_index.search.scan import CpuScan, GpuScan
+from oneglance_index.search.gpu_scan import GpuScan, open_gpu
+from oneglance_index.search.scan import CpuScan
+from tests.card import needs_card
+from tests.fake_card import FakeCard
 from tests.index.brute_force import Enrolled, distance, nearest
 from tests.waiting import PATIENCE_SECONDS
 
@@ -35,35 +38,6 @@ def found_by(index: ExactIndex, searches: Sequence[Search]) -> list[Found]:
     return found
 
 
-class FakeGpuFlat:
-    """A flat index that refuses what a GPU's would, and computes as crudely as float32 allows."""
-
-    def __init__(self) -> None:
-        self._rows: list[Vectors] = []
-        self.busy = threading.Lock()
-
-    @property
-    def rows(self) -> int:
-        return sum(map(len, self._rows))
-
-    def add(self, vectors: Vectors) -> None:
-        self._rows.append(vectors.copy())
-
-    def reset(self) -> None:
-        self._rows.clear()
-
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
-        assert self.busy.acquire(blocking=False), "two threads in one GPU index"
-        try:
-            assert 1 <= k <= 2048, "more than a GPU selects"
-            rows = np.concatenate(self._rows)
-            approximate = (rows**2).sum(1) + (queries**2).sum(1)[:, None] - 2 * (queries @ rows.T)
-            labels = np.argsort(approximate, axis=1, kind="stable")[:, :k]
-            return np.take_along_axis(approximate, labels, 1), labels
-        finally:
-            self.busy.release()
-
-
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(2, initializer=engine.use_one_thread) as pool:
@@ -73,14 +47,17 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 Make = Callable[[int], ExactIndex]
 
 
-@pytest.fixture(params=["cpu", "fake gpu"], scope="module")
-def make(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> Make:
-    def make(dimension: int) -> ExactIndex:
-        host = CpuScan(pool, 2)
-        scan = host if request.param == "cpu" else GpuScan(FakeGpuFlat(), threading.Lock())
-        return ExactIndex(dimension, request.param, scan, host)
-
-    return make
+@pytest.fixture(params=["cpu", "fake gpu", pytest.param("cuda:0", marks=needs_card)], scope="module")
+def make(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> Iterator[Make]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if request.param == "cpu":
+            yield lambda dimension: ExactIndex(dimension, CpuScan(pool, 2))
+        else:
+            if request.param == "fake gpu":
+                FakeCard(monkeypatch)
+                monkeypatch.setattr(gpu_scan, "_LEAST_PART", 100)
+            gpu = open_gpu("cuda:0", 0, 1 << 20)
+            yield lambda dimension: ExactIndex(dimension, GpuScan(gpu, dimension))
 
 
 class Gallery:
@@ -188,8 +165,7 @@ def test_a_large_question_is_not_paid_for_by_the_others(pool: ThreadPoolExecutor
             return super().nearest(queries, k)
 
     rng = np.random.default_rng(9)
-    host = Counting(pool, 2)
-    gallery = Gallery(ExactIndex(16, "cpu", host, host))
+    gallery = Gallery(ExactIndex(16, Counting(pool, 2)))
     for i, vector in enumerate(units(rng, 1000, 16)):
         gallery.add(f"s{i}", vector[None])
     searches = [Search(units(rng, 1, 16), "e", k) for k in (3, 900, 5, 7)]
@@ -336,8 +312,7 @@ def test_any_small_numbers(data: st.DataObject) -> None:
     vector = st.lists(st.sampled_from([0.0, 1.0, -1.0, 1e-20, 3e5, 0.1]), min_size=dimension, max_size=dimension)
     enrolled = data.draw(st.lists(st.tuples(st.integers(0, 5), vector), min_size=1, max_size=40))
     with ThreadPoolExecutor(2, initializer=engine.use_one_thread) as pool:
-        host = CpuScan(pool, 2)
-        gallery = Gallery(ExactIndex(dimension, "cpu", host, host))
+        gallery = Gallery(ExactIndex(dimension, CpuScan(pool, 2)))
         for subject, values in enrolled:
             gallery.add(f"s{subject}", np.array([values], np.float32))
         doomed = data.draw(st.lists(st.integers(1, len(enrolled)), unique=True))
@@ -360,7 +335,7 @@ def test_apply_never_waits_for_a_search(make: Make) -> None:
 
     with ThreadPoolExecutor(3, initializer=engine.use_one_thread) as pool:
         host = Slow(pool, 1)
-        gallery = Gallery(ExactIndex(2, "cpu", host, host))
+        gallery = Gallery(ExactIndex(2, host))
         gallery.add("a", np.array([[1, 0]], np.float32))
         search = pool.submit(gallery.index.search, [Search(np.ones((1, 2), np.float32), "e", 5)])
         assert host.started.wait(PATIENCE_SECONDS)

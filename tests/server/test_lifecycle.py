@@ -23,6 +23,7 @@ from oneglance import Client, OneglanceError, encoding
 from oneglance_server.app import Server
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.settings import Settings
+from tests.card import HAS_CARD
 from tests.models import pixels_model
 from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
@@ -62,7 +63,7 @@ def test_a_restart_finds_everything_and_a_second_server_is_locked_out(
 
 def test_cuda_without_a_gpu_is_a_start_up_error(models: tuple[Path, Path], tmp_path: Path) -> None:
     if "CUDAExecutionProvider" in ort.get_available_providers():
-        pytest.skip("this ONNX Runtime may have a GPU")
+        pytest.skip("this ONNX Runtime may have a GPU")  # tests/test_gpu_wheels.py looks at those
     said = serve_and_fail("--device", "cuda", "--models", str(models[0]), "--data-dir", str(tmp_path))
     assert "--device cuda" in said
     assert "oneglance[gpu]" in said
@@ -70,9 +71,8 @@ def test_cuda_without_a_gpu_is_a_start_up_error(models: tuple[Path, Path], tmp_p
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not HAS_CARD, reason="needs an NVIDIA GPU and oneglance[gpu]")
 def test_a_gpu_answers_as_the_cpu_does(models: tuple[Path, Path], tmp_path: Path) -> None:
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        pytest.skip("needs a GPU and oneglance[gpu]")
     answers = []
     for device in ("cpu", "cuda"):
         with (

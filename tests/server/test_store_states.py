@@ -13,7 +13,7 @@ import pytest
 from oneglance import Client, OneglanceError
 from oneglance.v1.gallery_pb2 import ListThresholdsRequest
 from oneglance.v1.subject_pb2 import ListSubjectsRequest
-from oneglance_index import GalleryError, IndexOutOfStep, OutOfMemory, StoreBusy, WriteQueueFull
+from oneglance_index import DeviceLost, GalleryError, IndexOutOfStep, OutOfMemory, StoreBusy, WriteQueueFull
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.store import schema
 from oneglance_server.app import Server
@@ -25,6 +25,7 @@ STATES: dict[str, tuple[GalleryError, str, str]] = {
     "store-busy": (StoreBusy(Path("store")), "UNAVAILABLE", "STORE_BUSY"),
     "memory-full": (OutOfMemory("for this"), "RESOURCE_EXHAUSTED", "QUEUE_FULL"),
     "write-queue-full": (WriteQueueFull(1, 2), "RESOURCE_EXHAUSTED", "QUEUE_FULL"),
+    "device-lost": (DeviceLost("cuda:0", "a secret"), "UNAVAILABLE", "DEVICE_LOST"),
     "index-rebuilding": (IndexOutOfStep("g"), "UNAVAILABLE", "INDEX_REBUILDING"),
 }
 

@@ -1,7 +1,10 @@
 """Graphs run by ONNX Runtime. The only module that opens its sessions."""
 
+import ctypes
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -15,6 +18,10 @@ from oneglance_core.sessions.session import GraphError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+
+# What a session's options may have: SessionOptions.add_session_config_entry(*RECORD_PLACEMENT).
+RECORD_PLACEMENT = ("session.record_ep_graph_assignment_info", "1")
+SHARE_MEMORY = ("session.use_env_allocators", "1")
 
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 _LEVELS = {
@@ -44,24 +51,40 @@ class OnnxSession:
         graph: ONNX bytes.
         options: from ``session_options``.
         providers: as onnxruntime.InferenceSession takes them. It falls back to the CPU without an error when it can't
-            have the first one: look at ``provider``.
+            have the first one: look at ``provider``. A run that fails is never tried again on another one.
     """
 
     rounding = 0.0
     compiles_per_shape = False
+    batch_sizes = ()
+    trouble = None
 
     def __init__(self, graph: bytes, options: Any, providers: Sequence[Any] = (CPU,)) -> None:
         try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=list(providers))
+            self._session = onnxruntime.InferenceSession(graph, options, providers=list(providers), enable_fallback=0)
         except Exception as error:  # ONNX Runtime's own classes have no common base but this
             raise GraphError(f"ONNX Runtime can't load the graph: {error}") from error
         self.inputs = [_spec(node) for node in self._session.get_inputs()]
         self.outputs = [_spec(node) for node in self._session.get_outputs()]
         self.provider: str = self._session.get_providers()[0]
 
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        found: list[npt.NDArray[Any]] = self._session.run(list(outputs), dict(inputs))
+    def prepare(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+        self.run(outputs, inputs)
+
+    def run(
+        self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]], options: Any = None
+    ) -> list[npt.NDArray[Any]]:
+        """``options``: an onnxruntime.RunOptions."""
+        found: list[npt.NDArray[Any]] = self._session.run(list(outputs), dict(inputs), options)
         return found
+
+    def placement(self) -> dict[str, Counter[str]]:
+        """How many operations of each type run on each provider, after optimization; its options must have
+        RECORD_PLACEMENT."""
+        placed: dict[str, Counter[str]] = {}
+        for part in self._session.get_provider_graph_assignment_info():
+            placed.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+        return placed
 
 
 def load_cuda() -> bool:
@@ -69,7 +92,42 @@ def load_cuda() -> bool:
     if CUDA not in onnxruntime.get_available_providers():
         return False
     onnxruntime.preload_dlls()
+    onnxruntime.set_default_logger_severity(3)  # it warns of every session that it has no other way to CUDA
     return True
+
+
+_arenas: set[int] = set()  # cards whose memory the sessions of this process share
+
+
+def share_cuda_memory(ordinal: int, most_bytes: int) -> None:
+    """All sessions of this process with SHARE_MEMORY take their memory on that card from one pool, of ``most_bytes`` at
+    most. The first call decides. Raises what ONNX Runtime raises where the card can't be used."""
+    if ordinal in _arenas:
+        return
+    info = onnxruntime.OrtMemoryInfo(
+        "Cuda", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, ordinal, onnxruntime.OrtMemType.DEFAULT
+    )
+    arena = onnxruntime.OrtArenaCfg({"max_mem": most_bytes, "arena_extend_strategy": 1})  # as much as is asked for
+    onnxruntime.create_and_register_allocator_v2(CUDA, info, {"device_id": str(ordinal)}, arena)
+    _arenas.add(ordinal)
+
+
+def giving_back(ordinal: int) -> Any:
+    """An onnxruntime.RunOptions: after the run, memory of the card that is not in use is given back."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", f"gpu:{ordinal}")
+    return options
+
+
+def missing_for_cuda() -> str | None:
+    """Which library ONNX Runtime can't load for CUDA, in words; None when all can be. It only prints that itself."""
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    try:
+        for name in ("shared", "cuda"):
+            ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def _spec(node: Any) -> TensorSpec:

@@ -46,5 +46,17 @@ class Session(Protocol):
     def compiles_per_shape(self) -> bool:
         """The first run of every new shape costs more than the next ones."""
 
+    @property
+    def batch_sizes(self) -> Sequence[int]:
+        """The sizes of batches that should be prepared, ascending: smaller batches are lengthened to the next one. None
+        where any size is as good."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why every run fails until the next start; None where it doesn't."""
+
+    def prepare(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Makes later runs of these shapes quick, and checks what they give. Raises GraphError, and as run does."""
+
     def run(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """The named ``outputs``, in that order, as arrays of the caller's own. Raises what the engine raises."""

@@ -1,15 +1,13 @@
-"""The one device setting: "cpu", "cuda" or "cuda:N". Opened once per process side, and never replaced by
-another.
-"""
+"""The one device setting: "cpu", "cuda" or "cuda:N". Opened once, when galleries are opened."""
 
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import dataclass
 
 from oneglance_index.errors import DeviceUnavailable
-from oneglance_index.search.faiss_calls import GpuResources, load
+from oneglance_index.search.faiss_calls import load
+from oneglance_index.search.gpu_scan import Gpu, open_gpu
 
 
 def parse_device(device: str) -> int | None:
@@ -26,23 +24,31 @@ def parse_device(device: str) -> int | None:
 class Device:
     """An opened device. `name` is "cpu" or "cuda:N"; `gpu` is None on the CPU.
 
-    `lock` is held during every use of the GPU: its scratch memory and streams are shared by all galleries on
-    it.
+    `cpu_instead`: searches go on on the CPU once the GPU fails for good.
     """
 
     name: str
-    gpu: GpuResources | None
-    lock: threading.Lock
+    gpu: Gpu | None = None
+    cpu_instead: bool = False
+
+    def close(self) -> None:
+        if self.gpu is not None:
+            self.gpu.close()
+
+    def trouble(self) -> str | None:
+        """Why searches fail until the next start; None where they don't."""
+        lost = self.gpu.card.lost if self.gpu and not self.cpu_instead else None
+        return lost and f"{self.name} fails, only a restart can help: {lost}"
 
 
-def open_device(device: str, gpu_temp_memory_bytes: int) -> Device:
+def open_device(device: str, scratch_bytes: int, cpu_instead: bool = False) -> Device:
     """Opens the device, and loads FAISS, or raises DeviceUnavailable naming what is missing."""
     ordinal = parse_device(device)
     try:
         load()
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:  # faiss-gpu looks for CUDA's libraries itself
         raise DeviceUnavailable(device, f"FAISS can't be loaded (the cpu and gpu extras have it): {error}") from error
     if ordinal is None:
-        return Device("cpu", None, threading.Lock())
+        return Device("cpu")
     name = f"cuda:{ordinal}"
-    return Device(name, GpuResources(name, ordinal, gpu_temp_memory_bytes), threading.Lock())
+    return Device(name, open_gpu(name, ordinal, scratch_bytes), cpu_instead)

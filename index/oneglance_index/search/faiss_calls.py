@@ -14,11 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from oneglance_core.cuda_driver import driver_trouble
 from oneglance_index.errors import DeviceUnavailable
 from oneglance_index.records import Integers, Vectors
 
 # The GPU kernels select at most this many neighbours (GPU_MAX_SELECTION_K).
 GPU_MAX_K = 2048
+# Settings that make cuBLAS compute float32 products with less.
+_INEXACT = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION")
+_LEAST_CUDA = 12000  # of the driver, for the CUDA 12 that faiss-gpu is built with
 
 
 @functools.cache
@@ -114,76 +118,69 @@ def nearest(queries: Vectors, rows: Vectors, norms: Vectors, k: int, by_row: boo
     return distances, labels
 
 
-class GpuResources:
-    """FAISS's resources on one GPU: streams, cuBLAS, and scratch memory of a fixed size.
+class GpuFaiss:
+    """FAISS on one GPU: streams, cuBLAS, and scratch memory of a fixed size. Each is safe for one thread.
 
     Raises DeviceUnavailable, naming what is missing.
     """
 
-    def __init__(self, device: str, ordinal: int, temp_memory_bytes: int) -> None:
+    def __init__(self, device: str, ordinal: int, scratch_bytes: int) -> None:
         faiss = load()
         if not hasattr(faiss, "StandardGpuResources"):
             raise DeviceUnavailable(device, "the installed FAISS has no GPU support (faiss-cpu; the gpu extra has)")
-        if os.environ.get("NVIDIA_TF32_OVERRIDE") == "1":
-            # It would round the products to 10 bits behind FAISS's back, and break the error bound.
-            raise DeviceUnavailable(device, "NVIDIA_TF32_OVERRIDE=1 is set, which makes FAISS inexact")
+        for name in _INEXACT:
+            if os.environ.get(name) == "1":
+                # It would round the products behind FAISS's back, and break the error bound.
+                raise DeviceUnavailable(device, f"{name}=1 is set, which makes FAISS inexact")
         visible = faiss.get_num_gpus()
         if visible == 0:
-            raise DeviceUnavailable(device, "FAISS sees no GPU (no card, no driver, or CUDA_VISIBLE_DEVICES is empty)")
+            reason = "FAISS sees no GPU (no card, no driver, or CUDA_VISIBLE_DEVICES is empty)"
+            trouble = driver_trouble(ordinal, _LEAST_CUDA)
+            raise DeviceUnavailable(device, f"{reason}: {trouble}" if trouble else reason)
         if ordinal >= visible:
             raise DeviceUnavailable(device, f"FAISS sees {visible} GPU(s), numbered from 0")
-        self.device = device
         self._ordinal = ordinal
         try:
             self._resources = faiss.StandardGpuResources()
-            # Before the first index, which allocates it. FAISS caps it at 1.5 GiB itself.
-            self._resources.setTempMemory(temp_memory_bytes)
-            self.flat(1)  # starts CUDA now, so that a broken driver is an error at start-up
+            self._resources.setPinnedMemory(0)  # 256 MiB of the host's, for its own indexes
+            # Before the first search, which allocates it. FAISS caps it at 1.5 GiB itself.
+            self._resources.setTempMemory(scratch_bytes)
         except RuntimeError as error:
             raise DeviceUnavailable(device, str(error)) from error
 
-    def flat(self, dimension: int) -> GpuFlat:
-        """An empty index on the GPU. Raises DeviceUnavailable."""
+    def nearest(self, queries: Vectors, rows: int, norms: int, count: int, k: int) -> tuple[Vectors, Integers]:
+        """The k rows nearest to each query, as the function of that name on its matrix path.
+
+        `rows` and `norms` are addresses on the card, of `count` rows and their ||row||^2; 1 <= k <= min(count,
+        GPU_MAX_K). Raises RuntimeError.
+        """
+        distances = np.empty((len(queries), k), np.float32)
+        labels = np.empty((len(queries), k), np.int64)
+        self._call(queries, rows, norms, count, k, distances, labels)
+        # Where it finds less than k distances that are numbers, it fills up with -1: as good as any row.
+        return distances, np.maximum(labels, 0, out=labels)
+
+    def all_distances(self, queries: Vectors, rows: int, norms: int, count: int) -> Vectors:
+        """The distance of every row from each query, float32 [q, count]. Arguments and errors as of nearest()."""
+        distances = np.empty((len(queries), count), np.float32)
+        self._call(queries, rows, norms, count, -1, distances, None)
+        return distances
+
+    def _call(
+        self, queries: Vectors, rows: int, norms: int, count: int, k: int, distances: Vectors, labels: Integers | None
+    ) -> None:
         faiss = load()
-        config = faiss.GpuIndexFlatConfig()
-        config.device = self._ordinal
-        config.useFloat16 = False
-        if hasattr(config, "use_cuvs"):
-            config.use_cuvs = False  # the error bound was worked out for FAISS's own kernels
-        try:
-            return GpuFlat(self.device, faiss.GpuIndexFlatL2(self._resources, dimension, config))
-        except RuntimeError as error:
-            raise DeviceUnavailable(self.device, str(error)) from error
-
-
-class GpuFlat:
-    """A GpuIndexFlatL2. Not safe for two threads, nor are two of them that share resources."""
-
-    def __init__(self, device: str, index: Any) -> None:
-        self._device = device
-        self._index = index
-
-    @property
-    def rows(self) -> int:
-        return int(self._index.ntotal)
-
-    def add(self, vectors: Vectors) -> None:
-        """Raises MemoryError where the GPU has none left, DeviceUnavailable."""
-        try:
-            self._index.add(vectors)
-        except RuntimeError as error:
-            raise self._typed(error) from error
-
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
-        try:
-            distances, labels = self._index.search(queries, k)
-        except RuntimeError as error:
-            raise self._typed(error) from error
-        return distances, labels
-
-    def _typed(self, error: RuntimeError) -> Exception:
-        # FAISS ends its message with CUDA's: "(cudaMalloc error out of memory [2])".
-        return MemoryError(str(error)) if "out of memory" in str(error) else DeviceUnavailable(self._device, str(error))
-
-    def reset(self) -> None:
-        self._index.reset()
+        args = faiss.GpuDistanceParams()
+        args.metric = faiss.METRIC_L2
+        args.dims = queries.shape[1]
+        args.vectorType = args.queryType = faiss.DistanceDataType_F32
+        args.vectors, args.vectorNorms = faiss.cast_integer_to_float_ptr(rows), faiss.cast_integer_to_float_ptr(norms)
+        args.numVectors = count
+        args.queries, args.numQueries = faiss.swig_ptr(queries), len(queries)
+        args.k = k
+        args.outDistances = faiss.swig_ptr(distances)
+        if labels is not None:
+            args.outIndices, args.outIndicesType = faiss.swig_ptr(labels), faiss.IndicesDataType_I64
+        args.device = self._ordinal
+        args.use_cuvs = False  # the error bound was worked out for FAISS's own kernels
+        faiss.bfKnn(self._resources, args)

@@ -11,21 +11,26 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
+from typing import TypeVar
 
 import numpy as np
 
 from oneglance_core.distance import squared_norms
-from oneglance_index.errors import GalleryError, OutOfMemory
-from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
+from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
+from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search
 from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.rows import FrozenRows, RowArrays, SubjectIds
-from oneglance_index.search.scan import CpuScan, Scan
+from oneglance_index.search.scan import Scan
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 # apply() tries to work off what is pending from this many rows on, so that a bulk load without searches
 # doesn't leave it all to the first search.
@@ -38,7 +43,7 @@ _DEAD_SHARE = 0.01
 
 
 class ExactIndex:
-    """`scan` does the searching; `host` is a CpuScan of the same rows for searches too large for `scan`.
+    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good.
 
     With `templates` a row is a subject's template, not an encoding: its number is that of the subject, and so are the
     `added` and `removed` of a Change; a subject's last row takes the place of the one before. freeze() and checksum()
@@ -50,12 +55,11 @@ class ExactIndex:
     kind = "flat"
     exact = True
 
-    def __init__(self, dimension: int, device: str, scan: Scan, host: CpuScan, templates: bool = False) -> None:
+    def __init__(self, dimension: int, scan: Scan, spare: Scan | None = None, *, templates: bool = False) -> None:
         self.dimension = dimension
         self._templates = templates
-        self.device = device
         self._scan = scan
-        self._host = host
+        self._spare = spare
         self._held = RowArrays.empty(0, dimension)
         self._rows = 0
         self._dead = 0
@@ -75,16 +79,22 @@ class ExactIndex:
         self._promised = 0
         self._room: RowArrays | None = None
 
+    @property
+    def device(self) -> str:
+        return self._scan.device
+
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
         self._revision = revision
         self._subject_ids = SubjectIds(subject_ids)
         self._held = RowArrays.empty(capacity, self.dimension)
+        self._reserve(capacity)
 
     def append(self, rows: Rows) -> None:
         with self._lock:
             self._rows, self._max_norm = self._write(rows)
             with self._pending_lock:
                 self._told += len(rows.numbers)
+            self._extend()
 
     def reserve(self, encodings: int) -> None:
         with self._pending_lock:
@@ -92,6 +102,14 @@ class ExactIndex:
             room = self._held.capacity if self._room is None else self._room.capacity
             if self._promised > room:
                 self._room = self._larger(self._promised)
+            self._reserve(self._promised)
+
+    def _reserve(self, rows: int) -> None:
+        try:
+            self._scan.reserve(rows)
+        except DeviceLost:
+            if self._spare is None:  # else the next search goes on with that
+                raise
 
     def _larger(self, rows: int) -> RowArrays:
         """Room for so many rows; where there is memory for it a quarter more, so that it isn't copied too often."""
@@ -126,19 +144,38 @@ class ExactIndex:
         with self._lock:
             try:
                 self._drain()
-                for scan in (self._scan, self._host):
-                    if scan.rows < self._rows:
-                        scan.extend(self._held.vectors, self._held.norms, self._rows)
+                self._extend()
             except MemoryError:
                 raise OutOfMemory("to search what was enrolled last") from None
             try:
-                return list(self._answers(searches))
+                return self._or_spare(lambda _: list(self._answers(searches)))
             except MemoryError:
                 return [self._alone(search) for search in searches]
 
+    def _extend(self) -> None:
+        """The scan has all rows now; the lock is held. MemoryError, DeviceLost."""
+        if self._scan.rows < self._rows:
+            self._or_spare(lambda scan: scan.extend(self._held.vectors, self._held.norms, self._rows))
+
+    def _or_spare(self, use: Callable[[Scan], T]) -> T:
+        """`use`, given the scan; where its device fails for good, once more with the spare one in its place.
+
+        The lock is held.
+        """
+        try:
+            return use(self._scan)
+        except DeviceLost:
+            if self._spare is None:
+                raise
+            log.exception("%s is lost: searches go on on the %s", self.device, self._spare.device)
+            spare, self._spare = self._spare, None
+            spare.extend(self._held.vectors, self._held.norms, self._rows)
+            self._scan = spare
+            return use(spare)
+
     def _alone(self, search: Search) -> Found | GalleryError:
         try:
-            return self._answers([search])[0]
+            return self._or_spare(lambda _: self._answers([search])[0])
         except MemoryError:
             return OutOfMemory("for this search")
 
@@ -153,7 +190,7 @@ class ExactIndex:
             len(self._subject_ids),
         )
         probes = np.concatenate([search.probes for search in searches])
-        ranked = iter(nearest_subjects(table, self._nearest, probes, wanted_by(searches)))
+        ranked = iter(nearest_subjects(table, self._scan.nearest, probes, wanted_by(searches)))
         return [self._found(search, list(itertools.islice(ranked, len(search.probes)))) for search in searches]
 
     def _found(self, search: Search, ranked: Sequence[Ranked]) -> Found:
@@ -172,9 +209,6 @@ class ExactIndex:
             self.kind,
             self.device,
         )
-
-    def _nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
-        return (self._scan if k <= self._scan.max_k else self._host).nearest(queries, k)
 
     def info(self) -> IndexInfo:
         with self._lock:
@@ -198,7 +232,8 @@ class ExactIndex:
         return dead > max(_MIN_DEAD_ROWS, _DEAD_SHARE * self._rows)
 
     def compact(self) -> None:
-        """Forgets dead rows. On the CPU searches wait for moments only; a GPU is loaded anew meanwhile."""
+        """Forgets dead rows. Searches wait for moments only, but on a GPU that has no room for all rows twice the next
+        one brings them there."""
         with self._compacting:
             frozen = self.freeze()
             keep = frozen.subjects >= 0
@@ -210,6 +245,7 @@ class ExactIndex:
             fresh = RowArrays.empty(capacity, self.dimension)
             np.compress(keep, frozen.vectors, axis=0, out=fresh.vectors[:kept])
             fresh.norms[:kept] = squared_norms(fresh.vectors[:kept])
+            scan = self._filled(fresh, kept, capacity)
             with self._lock:
                 self._drain()
                 # What can run out of memory comes first, here too.
@@ -230,10 +266,21 @@ class ExactIndex:
                     self._room = self._larger(promised) if promised > fresh.capacity else None
                     self._held = fresh
                     self._told, self._promised = self._told - gone, promised
+                    self._scan = scan
+                    with contextlib.suppress(MemoryError):  # else the next enrollment asks for it again
+                        scan.reserve(promised)
                 self._rows, self._dead, self._max_norm = rows, dead, largest
-                self._scan.reset()
-                self._host.reset()
-                self._scan.extend(fresh.vectors, fresh.norms, rows)
+
+    def _filled(self, rows: RowArrays, count: int, capacity: int) -> Scan:
+        """A fresh scan with room for so many rows, and the first `count` of these; an empty one where that takes more
+        memory than there is while the other one is in use. DeviceLost."""
+        scan = self._scan.fresh()
+        try:
+            scan.reserve(capacity)
+            scan.extend(rows.vectors, rows.norms, count)
+        except MemoryError:
+            return self._scan.fresh()
+        return scan
 
     def _drain(self) -> None:
         """Works off what is pending, step by step: the memory that it takes doesn't grow with what waits."""
@@ -313,8 +360,7 @@ class ExactIndex:
         if room is None or room.capacity < rows:
             room = self._larger(rows)
         room.copy_from(self._held, self._rows)
-        for scan in (self._scan, self._host):  # else it would keep the former arrays in memory
-            scan.extend(room.vectors, room.norms, scan.rows)
+        self._scan.extend(room.vectors, room.norms, self._scan.rows)  # else it would keep the former arrays in memory
         with self._pending_lock:
             self._held = room
             if self._room is not None and self._room.capacity <= room.capacity:

@@ -34,7 +34,6 @@ class FusedIndex:
 
     def __init__(self, templates: ExactIndex, margin: bool) -> None:
         self.kind = templates.kind
-        self.device = templates.device
         self.dimension = templates.dimension
         self._templates = templates
         self._margin = margin
@@ -44,6 +43,10 @@ class FusedIndex:
         self._checksum = Checksum(0, 0)
         # (revision, encodings at it), for the revision of the last search and all later ones.
         self._sizes = deque([(0, 0)])
+
+    @property
+    def device(self) -> str:
+        return self._templates.device
 
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
         self._templates.load(revision, subject_ids, len(subject_ids))

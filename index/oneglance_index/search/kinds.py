@@ -46,8 +46,11 @@ class GalleryIndex(Protocol):
 
     kind: str
     exact: bool
-    device: str
     dimension: int
+
+    @property
+    def device(self) -> str:
+        """Where searches run now."""
 
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
         """Starts from a known state, before any search: called once, then append() with the rows of that state."""
@@ -58,8 +61,8 @@ class GalleryIndex(Protocol):
 
     def reserve(self, encodings: int) -> None:
         """Makes room for so many encodings besides those that append() and apply() brought, before they are committed:
-        apply() must then not fail for want of it. Each call is instead of the one before. Raises MemoryError; must not
-        wait for a search.
+        apply() must then not fail for want of it. Each call is instead of the one before. Raises MemoryError,
+        DeviceLost; must not wait for a search.
         """
 
     def checksum(self) -> Checksum:

@@ -12,8 +12,9 @@ from oneglance_index.records import Gallery
 from oneglance_index.search.device import Device
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.fused import FusedIndex
+from oneglance_index.search.gpu_scan import GpuScan
 from oneglance_index.search.kinds import GalleryIndex
-from oneglance_index.search.scan import CpuScan, GpuScan
+from oneglance_index.search.scan import CpuScan
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,11 @@ IndexFactory = Callable[[int, Machine, str], GalleryIndex]
 def _flat(dimension: int, machine: Machine, fusion: str) -> GalleryIndex:
     device = machine.device
     host = CpuScan(machine.pool, machine.threads)
-    scan = host if device.gpu is None else GpuScan(device.gpu.flat(dimension), device.lock)
-    index = ExactIndex(dimension, device.name, scan, host, templates=has_template(fusion))
+    if device.gpu is None:
+        index = ExactIndex(dimension, host, templates=has_template(fusion))
+    else:
+        spare = host if device.cpu_instead else None
+        index = ExactIndex(dimension, GpuScan(device.gpu, dimension), spare, templates=has_template(fusion))
     return FusedIndex(index, margin=fusion == "margin") if has_template(fusion) else index
 
 
@@ -49,7 +53,7 @@ def check_supported(gallery_id: str, kind: str, fusion: str) -> None:
 
 
 def make_index(gallery: Gallery, machine: Machine) -> GalleryIndex:
-    """An empty index for a gallery's active generation. Raises GenerationUnsupported, DeviceUnavailable."""
+    """An empty index for a gallery's active generation. Raises GenerationUnsupported."""
     generation = gallery.active
     check_supported(gallery.id, generation.kind, generation.fusion)
     return KINDS[generation.kind](generation.dimension, machine, generation.fusion)

@@ -1,5 +1,5 @@
 """Finding the rows nearest to a batch of probes, approximately: the only code that differs between CPU and
-GPU.
+GPU (gpu_scan.py).
 
 `nearest` proposes rows by FAISS's float32 distances. How far those can be off is bounded in exact.py, which
 computes the real distances; so a scan may take whichever way is fastest.
@@ -23,7 +23,7 @@ the split took 20 to 150 ms for.
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -39,52 +39,61 @@ _WORTH_A_THREAD = 1 << 20
 
 
 class Scan(Protocol):
-    """An append-only set of rows. Calls must not overlap: the index that owns the scan sees to it.
+    """An append-only set of rows, all of one dimension.
 
-    `max_k` is the most neighbours one call gives; `rows` is how many rows are in.
+    Calls must not overlap, but reserve() may be called at any time: the index that owns the scan sees to it. The calls
+    raise MemoryError, and where the device fails DeviceLost.
+
+    `device` is its name; `rows` is how many rows are in.
     """
 
-    max_k: int
+    device: str
 
     @property
     def rows(self) -> int: ...
+
+    def fresh(self) -> Scan:
+        """An empty one, on the same device."""
+
+    def reserve(self, rows: int) -> None:
+        """Makes room for so many rows in all: extend() must then not fail for want of it."""
 
     def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
         """The first `rows` rows of matrix float32 [>= rows, D] are in now, norms float32 [>= rows] their
         ||x||^2.
 
         The rows that were in before haven't changed, though the arrays may be others. The arrays are not
-        copied by every scan, so the caller must not change these rows until reset().
+        copied by every scan, so the caller must not change these rows.
         """
 
     def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         """The k rows nearest to each query float32 [q, D], in any order: squared L2 as FAISS computes it,
-        float32 [q, k], and row numbers, int64 [q, k]; 1 <= k <= min(max_k, rows)."""
-
-    def reset(self) -> None:
-        """No rows are in."""
+        float32 [q, k], and row numbers, int64 [q, k]; 1 <= k <= rows."""
 
 
 class CpuScan:
     """Scans the caller's own arrays; the pool's threads must be engine.use_one_thread ones."""
 
-    max_k = 1 << 62
+    device = "cpu"
 
     def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
         self._pool = pool
         self._threads = threads
-        self.reset()
+        self._matrix = np.empty((0, 1), np.float32)
+        self._norms = np.empty(0, np.float32)
 
     @property
     def rows(self) -> int:
         return len(self._matrix)
 
+    def fresh(self) -> CpuScan:
+        return CpuScan(self._pool, self._threads)
+
+    def reserve(self, rows: int) -> None:
+        pass
+
     def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
         self._matrix, self._norms = matrix[:rows], norms[:rows]
-
-    def reset(self) -> None:
-        self._matrix = np.empty((0, 1), np.float32)
-        self._norms = np.empty(0, np.float32)
 
     def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         by_row = len(queries) <= ROW_PATH_PROBES
@@ -98,48 +107,16 @@ class CpuScan:
             return distances, labels
 
         # Always in the pool: its threads are set to run FAISS single-threaded, the caller's may not be.
-        found = list(self._pool.map(scan, cuts[:-1], cuts[1:]))
-        distances = np.concatenate([part[0] for part in found], axis=1)
-        labels = np.concatenate([part[1] for part in found], axis=1)
-        if distances.shape[1] > k:
-            best = np.argpartition(distances, k - 1, axis=1)[:, :k]
-            distances, labels = np.take_along_axis(distances, best, 1), np.take_along_axis(labels, best, 1)
-        return distances, labels
+        return merged(list(self._pool.map(scan, cuts[:-1], cuts[1:])), k)
 
 
-class FlatOnGpu(Protocol):
-    """What GpuScan needs of engine.GpuFlat."""
-
-    @property
-    def rows(self) -> int: ...
-    def add(self, vectors: Vectors) -> None: ...
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]: ...
-    def reset(self) -> None: ...
-
-
-class GpuScan:
-    """Scans a second copy of the rows, on the GPU. `lock` is the GPU's, shared by all galleries on it."""
-
-    max_k = engine.GPU_MAX_K
-
-    def __init__(self, flat: FlatOnGpu, lock: threading.Lock) -> None:
-        self._flat = flat
-        self._lock = lock
-
-    @property
-    def rows(self) -> int:
-        return self._flat.rows
-
-    def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
-        # From what the GPU says it has: a former call may have failed half-way.
-        if self.rows < rows:
-            with self._lock:
-                self._flat.add(matrix[self.rows : rows])
-
-    def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
-        with self._lock:
-            return self._flat.search(queries, k)
-
-    def reset(self) -> None:
-        with self._lock:
-            self._flat.reset()
+def merged(parts: Sequence[tuple[Vectors, Integers]], k: int) -> tuple[Vectors, Integers]:
+    """The k nearest of what was found in several parts of the rows: distances and row numbers [q, any] of each."""
+    distances, labels = parts[0]
+    if len(parts) > 1:
+        distances = np.concatenate([part[0] for part in parts], axis=1)
+        labels = np.concatenate([part[1] for part in parts], axis=1)
+    if distances.shape[1] > k:
+        best = np.argpartition(distances, k - 1, axis=1)[:, :k]
+        distances, labels = np.take_along_axis(distances, best, 1), np.take_along_axis(labels, best, 1)
+    return distances, labels

@@ -1,6 +1,5 @@
 """f: the Siamese encoder."""
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -29,9 +28,10 @@ class Encoder(LoadedModel[EncoderManifest]):
             settings.encoder_engine,
             settings.encoder_workers,
             "--encoder-engine",
+            settings.gpu_lost,
         )
         encoder = cls(folder, runtime)
-        encoder.warm_up((1, settings.max_batch))
+        encoder.warm_up(settings.max_batch)
         return encoder
 
     @property
@@ -45,11 +45,14 @@ class Encoder(LoadedModel[EncoderManifest]):
 
     def encode(self, inputs: npt.NDArray[Any]) -> Encodings:
         """``inputs``: dtype [N, *shape] as the manifest declares, N >= 1. Returns float32 [N, D]."""
-        outputs: Encodings = self._run([self.manifest.output.name], {self.manifest.input.name: inputs})[0]
+        outputs: Encodings = self._run(*self._asked(inputs))[0]
         return outputs
 
-    def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        """Run once per batch size, so that no caller pays for the first."""
-        sample = self.manifest.parity.inputs.unpack()[:1]
-        for size in batch_sizes:
-            self.encode(np.repeat(sample, size, axis=0))
+    def warm_up(self, max_batch: int) -> None:
+        """Run once per size of a batch that matters, so that no caller pays for the first."""
+        sample = self.manifest.parity.inputs.unpack()
+        for size in sorted({1, *(size for size in self._session.batch_sizes if size < max_batch), max_batch}):
+            self._prepare(*self._asked(sample[np.arange(size) % len(sample)]))
+
+    def _asked(self, inputs: npt.NDArray[Any]) -> tuple[list[str], dict[str, npt.NDArray[Any]]]:
+        return [self.manifest.output.name], {self.manifest.input.name: inputs}

@@ -9,6 +9,7 @@ from oneglance_core.folder import ModelFolder
 from oneglance_core.manifests import ModelManifest
 from oneglance_core.sessions.checks import Compare, check_graph, check_parity
 from oneglance_core.sessions.session import GraphError
+from oneglance_index import DeviceLost
 from oneglance_server.engines.session import Runtime, open_session, run_session
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import Settings
@@ -37,18 +38,37 @@ class LoadedModel(Generic[M]):
         self.manifest: M = folder.manifest
         self.digest: str = folder.digest
         self._session = open_session(folder, runtime, keep_memory=self.keep_memory)
-        self.execution_provider: str = self._session.provider
         try:
             check_graph(self._session, self.manifest)
             check_parity(self._session, self.manifest, self.coarse)
         except GraphError as error:
             raise StartupError(f"{folder.path}: {error}") from error
 
+    @property
+    def execution_provider(self) -> str:
+        """What really runs the model now."""
+        return self._session.provider
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the model can't be run until the next start; None where it can."""
+        return self._session.trouble
+
     @classmethod
     def load(cls, folder: ModelFolder[M], settings: Settings) -> Self:
         """As the settings say, checked and warmed up. Raises as the constructor does."""
-        return cls(folder, Runtime(settings.device, settings.encoder_threads, settings.gpu_memory_bytes))
+        runtime = Runtime(
+            settings.device, settings.encoder_threads, settings.gpu_memory_bytes, gpu_lost=settings.gpu_lost
+        )
+        return cls(folder, runtime)
 
     def _run(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """As Session.run. Raises MemoryError when there isn't enough now."""
         return run_session(self._session, outputs, inputs)
+
+    def _prepare(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+        """As Session.prepare, but raises StartupError."""
+        try:
+            self._session.prepare(outputs, inputs)
+        except (GraphError, DeviceLost) as error:
+            raise StartupError(f"{self.manifest.name}: {error}") from error

@@ -39,6 +39,8 @@ class OpenVinoSession:
     """
 
     compiles_per_shape = True
+    batch_sizes = ()
+    trouble = None
 
     def __init__(
         self, folder: ModelFolder[Any], *, bf16: bool, threads: int, runs_at_once: int,
@@ -72,6 +74,9 @@ class OpenVinoSession:
         self.rounding = BF16_TOLERANCE if bf16 else 0.0
         self._numbers = {name: i for i, port in enumerate(self._compiled.outputs) for name in port.get_names()}
         self._requests = threading.local()
+
+    def prepare(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+        self.run(outputs, inputs)
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         request = getattr(self._requests, "request", None)

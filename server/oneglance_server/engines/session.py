@@ -7,14 +7,14 @@ from typing import Any
 import numpy.typing as npt
 
 from oneglance_core.folder import ModelFolder
-from oneglance_core.sessions.onnx_runtime import CPU, CUDA, OnnxSession, load_cuda, session_options
+from oneglance_core.sessions.onnx_runtime import OnnxSession, session_options
 from oneglance_core.sessions.session import GraphError, Session
 from oneglance_index import DeviceUnavailable, parse_device
+from oneglance_server.engines.cuda import CudaSession
+from oneglance_server.engines.failures import wants_memory
 from oneglance_server.engines.openvino import OpenVinoSession
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import Engine
-
-_WANT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Runtime:
 
     device: ``cpu`` or ``cuda[:N]``; never replaced by another one.
     threads: inside one run.
-    gpu_memory_bytes: ceiling of ONNX Runtime's arena on a GPU.
+    gpu_memory_bytes: the most that all models together take on a GPU. gpu_lost: as in IndexSettings.
     engine: never replaced by another one either. runs_at_once: what OpenVINO is prepared for.
     flag: the setting that chose the engine, for people.
     """
@@ -34,6 +34,7 @@ class Runtime:
     engine: Engine = "onnxruntime"
     runs_at_once: int = 1
     flag: str = "--encoder-engine"
+    gpu_lost: str = "fail"
 
 
 def open_session(folder: ModelFolder[Any], runtime: Runtime, *, keep_memory: bool = True) -> Session:
@@ -54,37 +55,29 @@ def open_session(folder: ModelFolder[Any], runtime: Runtime, *, keep_memory: boo
     )
 
 
-def _open_onnx(folder: ModelFolder[Any], runtime: Runtime, keep_memory: bool) -> OnnxSession:
+def _open_onnx(folder: ModelFolder[Any], runtime: Runtime, keep_memory: bool) -> Session:
     device = runtime.device
     try:
         ordinal = parse_device(device)
     except DeviceUnavailable as error:
         raise StartupError(str(error)) from error
+    if ordinal is not None:
+        return CudaSession(
+            folder,
+            device,
+            ordinal,
+            threads=runtime.threads,
+            memory_bytes=runtime.gpu_memory_bytes,
+            cpu_instead=runtime.gpu_lost == "cpu",
+        )
     options = session_options(runtime.threads)
-    options.log_severity_level = 3  # why CUDA can't start is only printed
     options.enable_cpu_mem_arena = keep_memory
     # Idle threads that spin would take the core that decodes pictures and answers calls.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    wanted: list[Any] = [CPU]
-    if ordinal is not None:
-        if not load_cuda():
-            raise StartupError(f"--device {device}: this ONNX Runtime has no CUDA; install oneglance[gpu]")
-        cuda = {
-            "device_id": ordinal,
-            "gpu_mem_limit": runtime.gpu_memory_bytes,
-            "arena_extend_strategy": "kSameAsRequested",
-            "cudnn_conv_algo_search": "HEURISTIC",
-            "use_tf32": 0,
-        }
-        wanted = [(CUDA, cuda)]
     try:
-        session = OnnxSession(folder.model, options, wanted)
+        return OnnxSession(folder.model, options)
     except GraphError as error:
-        raise StartupError(f"{folder.path}: on {device}: {error}") from error
-    if ordinal is not None and session.provider != CUDA:
-        # ONNX Runtime lists CUDA and falls back without an error when it can't run.
-        raise StartupError(f"--device {device}: ONNX Runtime could not start CUDA and would run on the CPU instead")
-    return session
+        raise StartupError(f"{folder.path}: {error}") from error
 
 
 def run_session(
@@ -94,6 +87,6 @@ def run_session(
     try:
         return session.run(outputs, inputs)
     except Exception as error:
-        if any(words in str(error) for words in _WANT_OF_MEMORY):
+        if wants_memory(error):
             raise MemoryError(str(error)) from error
         raise

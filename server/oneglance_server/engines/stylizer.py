@@ -65,6 +65,7 @@ class Stylizer(LoadedModel[StylizerManifest]):
             settings.stylizer_engine,
             settings.stylize_workers,
             "--stylizer-engine",
+            settings.gpu_lost,
         )
         stylizer = cls(folder, runtime)
         stylizer.warm_up([(grid.least, grid.least), (grid.tile, grid.tile)])
@@ -79,14 +80,7 @@ class Stylizer(LoadedModel[StylizerManifest]):
         float32 [H, W, 3] in [0, 255], and the moments that were used, [M, 2]. Raises ArithmeticError when they aren't
         finite, MemoryError when there isn't enough now.
         """
-        given = np.zeros((self.manifest.moments, 2), np.float32) if moments is None else moments
-        inputs: dict[str, npt.NDArray[Any]] = {
-            "image": image[np.newaxis],
-            "weights": weights[np.newaxis],
-            "moments": given[np.newaxis],
-            "own": np.array([1.0 if moments is None else own], np.float32),
-        }
-        pictures, all_used = self._run(["stylized", "used"], inputs)
+        pictures, all_used = self._run(*self._asked(image, weights, moments, own))
         stylized: Floats = pictures[0]
         used: Floats = all_used[0]
         if not (np.isfinite(used).all() and math.isfinite(float(stylized.max()) - float(stylized.min()))):
@@ -100,4 +94,17 @@ class Stylizer(LoadedModel[StylizerManifest]):
         weights = np.zeros(len(self.manifest.styles), np.float32)
         weights[0] = 1
         for height, width in shapes:
-            self.run(np.full((height, width, 3), 128, np.uint8), weights)
+            # Not one colour: to normalise what has no variance says nothing about exactness.
+            picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            self._prepare(*self._asked(picture, weights, None, 1.0))
+
+    def _asked(
+        self, image: Pixels, weights: Floats, moments: Floats | None, own: float
+    ) -> tuple[list[str], dict[str, npt.NDArray[Any]]]:
+        given = np.zeros((self.manifest.moments, 2), np.float32) if moments is None else moments
+        return ["stylized", "used"], {
+            "image": image[np.newaxis],
+            "weights": weights[np.newaxis],
+            "moments": given[np.newaxis],
+            "own": np.array([1.0 if moments is None else own], np.float32),
+        }

@@ -8,6 +8,7 @@ from google.rpc.status_pb2 import Status
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance_core.faces.finder import Photo
 from oneglance_index import (
+    DeviceLost,
     DimensionMismatch,
     EncoderMismatch,
     EncodingInvalid,
@@ -85,6 +86,7 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     StoreFull: (Code.RESOURCE_EXHAUSTED, "STORE_FULL"),
     StoreClosed: (Code.UNAVAILABLE, "NOT_SERVING"),
     StoreError: (Code.INTERNAL, "STORE_FAILED"),
+    DeviceLost: (Code.UNAVAILABLE, "DEVICE_LOST"),
     MemoryError: (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
 }
 
@@ -111,6 +113,8 @@ def to_error(error: BaseException) -> Error:
     text = "not enough memory for this call now" if isinstance(error, MemoryError) else str(error)
     if isinstance(error, StoreError):
         text = error.summary  # without the path
+    if isinstance(error, DeviceLost):
+        text = "the GPU fails; the server must be restarted"
     message = Error(code=code.value[0], message=text, reason=reason)
     if isinstance(error, ServiceError):
         message.field_violations.extend(FieldViolation(field=f, description=text) for f, text in error.fields)

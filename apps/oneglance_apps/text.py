@@ -1,6 +1,7 @@
 """Numbers and facts of answers as text, the same in every app."""
 
-from oneglance.v1.common_pb2 import Provenance, Threshold, ThresholdSource
+from oneglance.v1.common_pb2 import Breach, Provenance, Threshold, ThresholdSource
+from oneglance.v1.face_pb2 import QualityPolicy
 from oneglance.v1.model_pb2 import Model
 
 
@@ -12,6 +13,18 @@ def counted(number: int, noun: str) -> str:
 def distance(value: float) -> str:
     """A squared L2 distance or a tau, with four decimals: ``0.2540``."""
     return f"{value:.4f}"
+
+
+def breach(found: Breach) -> str:
+    """``sharpness 1.2, at least 3``."""
+    below = found.HasField("least") and not found.value >= found.least
+    bound = f"at least {found.least:g}" if below else f"at most {found.most:g}"
+    return f"{found.figure} {found.value:.3g}, {bound}"
+
+
+def policy_name(policy: QualityPolicy.ValueType) -> str:
+    """``off``, ``standard`` or ``strict``; ``unspecified`` of a server that knows no policies."""
+    return QualityPolicy.Name(policy).removeprefix("QUALITY_POLICY_").lower()
 
 
 def short_digest(digest: str) -> str:

@@ -99,7 +99,14 @@ class LocalGalleries:
     # Writing.
 
     def create_gallery(
-        self, gallery_id: str, *, encoder_digest: str, dimension: int, description: str = "", kind: str = "flat"
+        self,
+        gallery_id: str,
+        *,
+        encoder_digest: str,
+        dimension: int,
+        description: str = "",
+        kind: str = "flat",
+        quality: str | None = None,
     ) -> Future[Gallery]:
         if not gallery_id or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
@@ -107,7 +114,9 @@ class LocalGalleries:
             check_kind(gallery_id, kind)
         except GenerationUnsupported as error:
             return _failed(error)
-        return self._store.write(mutations.CreateGallery(gallery_id, encoder_digest, dimension, description, kind))
+        return self._store.write(
+            mutations.CreateGallery(gallery_id, encoder_digest, dimension, description, kind, quality)
+        )
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
         return self._store.write(mutations.DeleteGallery(gallery_id))
@@ -118,6 +127,9 @@ class LocalGalleries:
         if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
             return _failed(ValueError(f"a threshold is a finite number >= 0, got {threshold}"))
         return self._store.write(mutations.SetThreshold(gallery_id, threshold, calibration))
+
+    def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
+        return self._store.write(mutations.SetQuality(gallery_id, quality))
 
     def enroll(
         self,

@@ -70,12 +70,21 @@ class GalleryStore(Protocol):
     # Writing.
 
     def create_gallery(
-        self, gallery_id: str, *, encoder_digest: str, dimension: int, description: str = "", kind: str = "flat"
+        self,
+        gallery_id: str,
+        *,
+        encoder_digest: str,
+        dimension: int,
+        description: str = "",
+        kind: str = "flat",
+        quality: str | None = None,
     ) -> Future[Gallery]:
         """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
 
-        `kind` is the kind of index that searches it. GalleryExists, GenerationUnsupported (no such kind here). The id
-        of a deleted gallery is free again; the new gallery begins at revision 0.
+        `kind` is the kind of index that searches it. `quality` is as in set_quality.
+
+        GalleryExists, GenerationUnsupported (no such kind here). The id of a deleted gallery is free again; the new
+        gallery begins at revision 0.
         """
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
@@ -89,6 +98,10 @@ class GalleryStore(Protocol):
         `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
         see list_thresholds. The result is the gallery as it is then.
         """
+
+    def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
+        """Sets the name of the active generation's quality policy, kept as it is and never looked into; None: none.
+        GalleryNotFound. The result is the gallery as it is then."""
 
     def enroll(
         self,

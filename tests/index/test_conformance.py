@@ -633,6 +633,12 @@ class TakesThresholdZeroForNone(ToyStore):
         return super().set_threshold(gallery_id, threshold or None, calibration)
 
 
+@breaks("the_quality_policy_is_known")
+class KeepsTheFirstQuality(ToyStore):
+    def with_quality(self, gallery: Gallery, quality: str | None) -> Gallery:
+        return super().with_quality(gallery, gallery.active.quality or quality)
+
+
 @breaks("what_is_done_survives_a_restart")
 class ForgetsDescriptions(ToyStore):
     def load(self, state: State) -> State:

@@ -149,14 +149,23 @@ class ToyStore(GalleryStore):
     # Writing.
 
     def create_gallery(
-        self, gallery_id: str, *, encoder_digest: str, dimension: int, description: str = "", kind: str = "flat"
+        self,
+        gallery_id: str,
+        *,
+        encoder_digest: str,
+        dimension: int,
+        description: str = "",
+        kind: str = "flat",
+        quality: str | None = None,
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             if not gallery_id or dimension < 1:
                 raise ValueError
             self.check_new(state, gallery_id, kind)
             at = time.time()
-            active = Generation(encoder_digest, dimension, kind, "nearest", "active", None, 0, None, None, 0, None, at)
+            active = Generation(
+                encoder_digest, dimension, kind, "nearest", "active", None, 0, None, None, 0, quality, at
+            )
             gallery = Gallery(gallery_id, description, active, None, None, None, None, at, 0, 0, 0)
             return state.put(Kept(gallery)), gallery
 
@@ -194,6 +203,17 @@ class ToyStore(GalleryStore):
         return self._write(act)
 
     step_of_threshold = 1
+
+    def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept = state.kept(gallery_id)
+            gallery = self.with_quality(kept.gallery, quality)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def with_quality(self, gallery: Gallery, quality: str | None) -> Gallery:
+        return replace(gallery, active=replace(gallery.active, quality=quality), revision=gallery.revision + 1)
 
     def history(self, new: ThresholdVersion, earlier: tuple[ThresholdVersion, ...]) -> tuple[ThresholdVersion, ...]:
         return (new, *earlier)

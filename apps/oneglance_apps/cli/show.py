@@ -8,7 +8,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from oneglance.client.errors import OneglanceError
-from oneglance.v1.common_pb2 import Calibration, Candidate, Provenance, Threshold
+from oneglance.v1.common_pb2 import Breach, Calibration, Candidate, Provenance, Threshold
 from oneglance.v1.detection_pb2 import DetectFacesResponse
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Face, Photo
@@ -31,7 +31,7 @@ from oneglance.v1.subject_pb2 import (
     Subject,
 )
 from oneglance_apps.picture_formats import format_name
-from oneglance_apps.text import distance, index_name, joined, model_name, short_digest, source_name
+from oneglance_apps.text import breach, distance, index_name, joined, model_name, policy_name, short_digest, source_name
 
 
 def as_json(message: Message) -> str:
@@ -55,6 +55,7 @@ def error_message(error: OneglanceError) -> Error:
         field_violations=[FieldViolation(field=field, description=text) for field, text in error.field_violations],
         metadata=error.metadata,
         photo=error.photo,
+        breaches=error.breaches,
     )
 
 
@@ -108,7 +109,8 @@ def _gallery(g: Gallery) -> str:
     loaded = "" if g.encoder_loaded else " (not loaded)"
     return (
         f"{g.id}: {g.subject_count} subjects, {g.encoding_count} encodings of {g.dimension}, revision {g.revision}, "
-        f"encoder {short_digest(g.encoder_digest)}{loaded}, {_threshold(g.threshold)}"
+        f"encoder {short_digest(g.encoder_digest)}{loaded}, {_threshold(g.threshold)}, "
+        f"quality policy {policy_name(g.quality_policy)}"
     )
 
 
@@ -121,12 +123,21 @@ def _enrolled(r: EnrollResponse) -> str:
     how = "already answered" if r.replayed else "new subject" if r.created else "known subject"
     faces = "".join(f"\n  {_face(face)}" for face in r.faces)
     revision = r.provenance.gallery_revision
-    return f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}"
+    return (
+        f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}"
+        f"{_breaches(r.breaches)}"
+    )
 
 
 def _verified(r: VerifyResponse) -> str:
     sign = "<=" if r.same else ">"
-    return f"{'same' if r.same else 'different'}: d {distance(r.distance)} {sign} {_threshold(r.threshold)}"
+    decision = f"{'same' if r.same else 'different'}: d {distance(r.distance)} {sign} {_threshold(r.threshold)}"
+    return decision + _breaches(r.breaches)
+
+
+def _breaches(found: Iterable[Breach]) -> str:
+    """A line each."""
+    return "".join(f"\n  doubtful: {one.field}: {breach(one)}" for one in found)
 
 
 def _face(face: Face) -> str:
@@ -156,6 +167,8 @@ def _identified(r: IdentifyResponse) -> str:
         lines.extend(map(_result, found))
         if probe in r.photos and r.photos[probe].faces_truncated:
             lines.append("  and more faces, not looked at")
+        elif probe in r.photos and found:
+            lines.append(f"  faces below {r.photos[probe].smallest_face:.0f} pixels were not looked for")
     return "\n".join([*lines, f"  {_threshold(r.threshold)}", f"  {_provenance(r.provenance)}"])
 
 
@@ -165,7 +178,7 @@ def _result(result: IdentifyResult) -> str:
     lines = [f"{decision}{where}", f"  nearest: {_candidates(result.candidates)}"]
     if result.matches:
         lines.append(f"  under tau: {_candidates(result.matches)}{' and more' if result.matches_truncated else ''}")
-    return "\n".join(lines)
+    return "\n".join(lines) + _breaches(result.breaches)
 
 
 def _model(m: Model) -> str:
@@ -181,10 +194,11 @@ def _model(m: Model) -> str:
 
 
 def _encodings(r: EncodeResponse) -> str:
-    return "\n".join(
+    rows = "\n".join(
         f"{short_digest(e.encoder_digest)} [{len(e.values)}]: {' '.join(f'{v:+.3f}' for v in e.values[:6])} ..."
         for e in r.encodings
     )
+    return rows + _breaches(r.breaches)
 
 
 def _style(s: Style) -> str:

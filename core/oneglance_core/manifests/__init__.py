@@ -8,6 +8,7 @@ from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
 from oneglance_core.manifests.detector import DetectorManifest
 from oneglance_core.manifests.encoder import LEAST_CHIP, MAX_DIMENSION, EncoderManifest, InputSpec, OutputSpec
 from oneglance_core.manifests.landmarks import LANDMARKS, Alignment, LandmarksManifest
+from oneglance_core.manifests.made_for import FigureRange, MadeFor
 from oneglance_core.manifests.model import FORMAT, NAME_PATTERN, ModelManifest
 from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
@@ -34,8 +35,10 @@ __all__ = [
     "Calibration",
     "DetectorManifest",
     "EncoderManifest",
+    "FigureRange",
     "InputSpec",
     "LandmarksManifest",
+    "MadeFor",
     "ModelFolderError",
     "ModelManifest",
     "NamedParity",

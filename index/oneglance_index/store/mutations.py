@@ -86,6 +86,7 @@ class CreateGallery:
     dimension: int
     description: str
     kind: str
+    quality: str | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
@@ -96,9 +97,9 @@ class CreateGallery:
             (self.gallery_id, self.description, now),
         ).lastrowid
         db.execute(
-            "INSERT INTO generations (gallery, state, encoder_digest, dimension, kind, fusion, created)"
-            " VALUES (?, 'active', ?, ?, ?, ?, ?)",
-            (number, self.encoder_digest, self.dimension, self.kind, FUSIONS[0], now),
+            "INSERT INTO generations (gallery, state, encoder_digest, dimension, kind, fusion, quality, created)"
+            " VALUES (?, 'active', ?, ?, ?, ?, ?, ?)",
+            (number, self.encoder_digest, self.dimension, self.kind, FUSIONS[0], self.quality, now),
         )
         stored = queries.gallery(db, self.gallery_id)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
@@ -131,9 +132,26 @@ class SetThreshold:
             "INSERT INTO thresholds (generation, version, threshold, calibration, since) VALUES (?, ?, ?, ?, ?)",
             (stored.place.generation, version, self.threshold, self.calibration, time.time()),
         )
-        change = _unchanged(_bump(db, stored.place.number), stored.place.dimension)
-        updated = queries.gallery(db, self.gallery_id).gallery
-        return Applied(updated, Effect(stored.place.generation, self.gallery_id, change, updated=updated))
+        return _updated(db, stored)
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuality:
+    gallery_id: str
+    quality: str | None
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        db.execute("UPDATE generations SET quality = ? WHERE number = ?", (self.quality, stored.place.generation))
+        return _updated(db, stored)
+
+
+def _updated(db: sqlite3.Connection, stored: queries.Stored) -> Applied[Gallery]:
+    """The gallery's own settings changed: one more revision."""
+    place = stored.place
+    change = _unchanged(_bump(db, place.number), place.dimension)
+    updated = queries.gallery(db, place.gallery_id).gallery
+    return Applied(updated, Effect(place.generation, place.gallery_id, change, updated=updated))
 
 
 @dataclass(frozen=True, slots=True)

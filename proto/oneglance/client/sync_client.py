@@ -13,10 +13,12 @@ import grpc
 
 from oneglance.client.errors import UnavailableError, raise_from, retry_after
 from oneglance.client.requests import (
+    QUALITY_POLICIES,
     SMALL_FACES,
     ExampleLike,
     OnExisting,
     PictureFormatName,
+    QualityPolicy,
     SmallFaces,
     enroll_request,
     example,
@@ -41,6 +43,7 @@ from oneglance.v1.gallery_pb2 import (
     GetThresholdRequest,
     ListGalleriesRequest,
     ListThresholdsRequest,
+    SetQualityPolicyRequest,
     SetThresholdRequest,
     ThresholdVersion,
 )
@@ -161,9 +164,24 @@ class Client:
 
     # Galleries
 
-    def create_gallery(self, gallery_id: str, *, encoder: str = "", description: str = "") -> Gallery:
-        """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded)."""
-        request = CreateGalleryRequest(gallery_id=gallery_id, encoder=encoder, description=description)
+    def create_gallery(
+        self,
+        gallery_id: str,
+        *,
+        encoder: str = "",
+        description: str = "",
+        quality_policy: QualityPolicy = "",
+    ) -> Gallery:
+        """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded).
+
+        quality_policy: what it demands of faces; empty: the server's default.
+        """
+        request = CreateGalleryRequest(
+            gallery_id=gallery_id,
+            encoder=encoder,
+            description=description,
+            quality_policy=QUALITY_POLICIES[quality_policy],
+        )
         return (self._call(self._galleries.CreateGallery, request)).gallery
 
     def get_gallery(self, gallery_id: str) -> Gallery:
@@ -198,6 +216,11 @@ class Client:
         """Give the gallery a tau of its own (squared L2). None: go back to the model's."""
         request = SetThresholdRequest(gallery_id=gallery_id, tau=tau)
         return (self._call(self._galleries.SetThreshold, request)).threshold
+
+    def set_quality_policy(self, gallery_id: str, policy: QualityPolicy) -> Gallery:
+        """Set what the gallery demands of faces from now on. What is enrolled stays."""
+        request = SetQualityPolicyRequest(gallery_id=gallery_id, quality_policy=QUALITY_POLICIES[policy])
+        return (self._call(self._galleries.SetQualityPolicy, request)).gallery
 
     def calibrate(
         self,
@@ -257,9 +280,13 @@ class Client:
         labels: Mapping[str, str] | None = None,
         on_existing: OnExisting = "add",
         request_id: str = "",
+        accept_breaches: bool = False,
     ) -> EnrollResponse:
-        """Enroll a subject from one or several examples. It is on disk when the call returns."""
-        request = enroll_request(gallery_id, subject_id, examples, labels, on_existing, request_id)
+        """Enroll a subject from one or several examples. It is on disk when the call returns.
+
+        accept_breaches: also examples outside the limits of the gallery's quality policy or of the encoder's input.
+        """
+        request = enroll_request(gallery_id, subject_id, examples, labels, on_existing, request_id, accept_breaches)
         return self._call(self._subjects.Enroll, request)
 
     def bulk_enroll(self, items: Iterable[EnrollRequest]) -> Iterator[BulkEnrollResponse]:
@@ -357,7 +384,7 @@ class Client:
 
     # Faces
 
-    def detect_faces(self, *photos: ExampleLike, small_faces: SmallFaces = "when-none") -> DetectFacesResponse:
+    def detect_faces(self, *photos: ExampleLike, small_faces: SmallFaces = "") -> DetectFacesResponse:
         """The faces of each photo (path or bytes), with landmarks and quality."""
         images = [picture_bytes(photo) for photo in photos]
         request = DetectFacesRequest(images=images, small_faces=SMALL_FACES[small_faces])

@@ -11,6 +11,7 @@ import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import oneglance.v1.common_pb2
 import oneglance.v1.error_pb2
+import oneglance.v1.face_pb2
 import sys
 import typing
 
@@ -35,6 +36,7 @@ class Gallery(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     THRESHOLD_FIELD_NUMBER: builtins.int
     ENCODER_LOADED_FIELD_NUMBER: builtins.int
+    QUALITY_POLICY_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -47,6 +49,8 @@ class Gallery(google.protobuf.message.Message):
     """Grows by one with every change."""
     encoder_loaded: builtins.bool
     """False when the encoder is not among the loaded models: only encodings can then be enrolled or compared."""
+    quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType
+    """Never UNSPECIFIED. OFF in galleries made before there were policies."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -66,9 +70,10 @@ class Gallery(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         threshold: oneglance.v1.common_pb2.Threshold | None = ...,
         encoder_loaded: builtins.bool = ...,
+        quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "description", b"description", "dimension", b"dimension", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "id", b"id", "revision", b"revision", "subject_count", b"subject_count", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "description", b"description", "dimension", b"dimension", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "id", b"id", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "threshold", b"threshold"]) -> None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
 
@@ -79,19 +84,23 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     GALLERY_ID_FIELD_NUMBER: builtins.int
     ENCODER_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
+    QUALITY_POLICY_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     encoder: builtins.str
     """Name or digest of a loaded model. May stay empty when one model is loaded."""
     description: builtins.str
     """At most 1,000 characters."""
+    quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType
+    """UNSPECIFIED: STANDARD."""
     def __init__(
         self,
         *,
         gallery_id: builtins.str = ...,
         encoder: builtins.str = ...,
         description: builtins.str = ...,
+        quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["description", b"description", "encoder", b"encoder", "gallery_id", b"gallery_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["description", b"description", "encoder", b"encoder", "gallery_id", b"gallery_id", "quality_policy", b"quality_policy"]) -> None: ...
 
 Global___CreateGalleryRequest: typing_extensions.TypeAlias = CreateGalleryRequest
 
@@ -291,6 +300,42 @@ class SetThresholdResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["threshold", b"threshold"]) -> None: ...
 
 Global___SetThresholdResponse: typing_extensions.TypeAlias = SetThresholdResponse
+
+@typing.final
+class SetQualityPolicyRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    QUALITY_POLICY_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType
+    """Required."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "quality_policy", b"quality_policy"]) -> None: ...
+
+Global___SetQualityPolicyRequest: typing_extensions.TypeAlias = SetQualityPolicyRequest
+
+@typing.final
+class SetQualityPolicyResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___SetQualityPolicyResponse: typing_extensions.TypeAlias = SetQualityPolicyResponse
 
 @typing.final
 class CalibrateRequest(google.protobuf.message.Message):

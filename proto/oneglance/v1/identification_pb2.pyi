@@ -97,6 +97,7 @@ class VerifyResponse(google.protobuf.message.Message):
     PROVENANCE_FIELD_NUMBER: builtins.int
     FACE_FIELD_NUMBER: builtins.int
     OTHER_FACE_FIELD_NUMBER: builtins.int
+    BREACHES_FIELD_NUMBER: builtins.int
     same: builtins.bool
     """d <= tau."""
     distance: builtins.float
@@ -113,6 +114,10 @@ class VerifyResponse(google.protobuf.message.Message):
 
     @property
     def other_face(self) -> oneglance.v1.face_pb2.Face: ...
+    @property
+    def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
+        """Of both examples."""
+
     def __init__(
         self,
         *,
@@ -123,9 +128,10 @@ class VerifyResponse(google.protobuf.message.Message):
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
         face: oneglance.v1.face_pb2.Face | None = ...,
         other_face: oneglance.v1.face_pb2.Face | None = ...,
+        breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["face", b"face", "other_face", b"other_face", "provenance", b"provenance", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["breaches", b"breaches", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "threshold", b"threshold"]) -> None: ...
 
 Global___VerifyResponse: typing_extensions.TypeAlias = VerifyResponse
 
@@ -230,6 +236,7 @@ class IdentifyResult(google.protobuf.message.Message):
     MATCHES_TRUNCATED_FIELD_NUMBER: builtins.int
     PROBE_INDEX_FIELD_NUMBER: builtins.int
     FACE_FIELD_NUMBER: builtins.int
+    BREACHES_FIELD_NUMBER: builtins.int
     decision: Global___Decision.ValueType
     subject_id: builtins.str
     """The identified subject; empty when UNKNOWN."""
@@ -249,6 +256,10 @@ class IdentifyResult(google.protobuf.message.Message):
     def face(self) -> oneglance.v1.face_pb2.Face:
         """The face, when the probe is a photo."""
 
+    @property
+    def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
+        """What is outside the limits of the gallery's quality policy or of the encoder's input: the decision is doubtful."""
+
     def __init__(
         self,
         *,
@@ -259,9 +270,10 @@ class IdentifyResult(google.protobuf.message.Message):
         matches_truncated: builtins.bool = ...,
         probe_index: builtins.int = ...,
         face: oneglance.v1.face_pb2.Face | None = ...,
+        breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["face", b"face"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "decision", b"decision", "face", b"face", "matches", b"matches", "matches_truncated", b"matches_truncated", "probe_index", b"probe_index", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["breaches", b"breaches", "candidates", b"candidates", "decision", b"decision", "face", b"face", "matches", b"matches", "matches_truncated", b"matches_truncated", "probe_index", b"probe_index", "subject_id", b"subject_id"]) -> None: ...
 
 Global___IdentifyResult: typing_extensions.TypeAlias = IdentifyResult
 
@@ -337,6 +349,7 @@ class EncodeResponse(google.protobuf.message.Message):
     ENCODINGS_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
     FACES_FIELD_NUMBER: builtins.int
+    BREACHES_FIELD_NUMBER: builtins.int
     @property
     def encodings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Encoding]:
         """The i-th encoding belongs to the i-th example."""
@@ -347,14 +360,19 @@ class EncodeResponse(google.protobuf.message.Message):
     def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.face_pb2.Face]:
         """The face behind each encoding when all came from photos; otherwise empty."""
 
+    @property
+    def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
+        """What is outside the limits of the encoder's input."""
+
     def __init__(
         self,
         *,
         encodings: collections.abc.Iterable[oneglance.v1.common_pb2.Encoding] | None = ...,
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
         faces: collections.abc.Iterable[oneglance.v1.face_pb2.Face] | None = ...,
+        breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["encodings", b"encodings", "faces", b"faces", "provenance", b"provenance"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["breaches", b"breaches", "encodings", b"encodings", "faces", b"faces", "provenance", b"provenance"]) -> None: ...
 
 Global___EncodeResponse: typing_extensions.TypeAlias = EncodeResponse

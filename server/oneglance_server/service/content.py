@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import Face
+from oneglance_core.limits import Breach
 from oneglance_core.measures import expected_fpir
 from oneglance_index import Candidate
 from oneglance_server.errors import InvalidRequest
@@ -59,6 +60,14 @@ class ClientEncoding:
 
 
 Content = Picture | Tensor | ClientEncoding
+
+
+@dataclass(frozen=True, slots=True)
+class Breached:
+    """A breach, and the example that has it: ``path`` is where it stands in the request, as "probes[3].image"."""
+
+    path: str
+    breach: Breach
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,7 @@ class Identification:
     candidates: tuple[Candidate, ...]
     matches: tuple[Candidate, ...]
     matches_truncated: bool
+    breaches: tuple[Breached, ...] = ()
 
 
 def check_id(path: str, value: str) -> str:

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryStore, ThresholdVersion
 from oneglance_server.calls import Call
 from oneglance_server.offload import Threads
+from oneglance_server.service.breaches import policy_of
 from oneglance_server.service.content import Tau, check_id, check_tau
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.thresholds import Thresholds
@@ -19,11 +21,12 @@ Version = tuple[ThresholdVersion, Tau | None, Calibration | None]
 
 @dataclass(frozen=True, slots=True)
 class GalleryState:
-    """A gallery, the tau in force in it, and whether its encoder is loaded."""
+    """A gallery, the tau in force in it, whether its encoder is loaded, and its quality policy."""
 
     gallery: Gallery
     tau: Tau | None
     encoder_loaded: bool
+    quality_policy: QualityPolicy
 
 
 class GalleryService:
@@ -43,11 +46,17 @@ class GalleryService:
         self._thresholds = thresholds
         self._on_deleted = on_deleted
 
-    async def create(self, call: Call, gallery_id: str, encoder: str, description: str) -> GalleryState:
+    async def create(
+        self, call: Call, gallery_id: str, encoder: str, description: str, quality_policy: QualityPolicy
+    ) -> GalleryState:
         check_id("gallery_id", gallery_id)
         chosen = self._encoders.find("encoder", encoder)
         created = self._store.create_gallery(
-            gallery_id, encoder_digest=chosen.digest, dimension=chosen.dimension, description=description
+            gallery_id,
+            encoder_digest=chosen.digest,
+            dimension=chosen.dimension,
+            description=description,
+            quality=quality_policy,
         )
         return self._state(await asyncio.wrap_future(created))
 
@@ -93,6 +102,10 @@ class GalleryService:
         evidence = None if calibration is None else calibration.model_dump_json()
         return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, evidence)))
 
+    async def set_quality_policy(self, call: Call, gallery_id: str, policy: QualityPolicy) -> GalleryState:
+        check_id("gallery_id", gallery_id)
+        return self._state(await asyncio.wrap_future(self._store.set_quality(gallery_id, policy)))
+
     async def versions(
         self, call: Call, gallery_id: str, size: int, after: int | None
     ) -> tuple[Sequence[Version], int | None]:
@@ -111,4 +124,4 @@ class GalleryService:
 
     def _state(self, gallery: Gallery) -> GalleryState:
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None
-        return GalleryState(gallery, self._thresholds.in_force(gallery), loaded)
+        return GalleryState(gallery, self._thresholds.in_force(gallery), loaded, policy_of(gallery))

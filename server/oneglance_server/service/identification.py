@@ -10,16 +10,19 @@ from dataclasses import dataclass, replace
 from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import squared_l2
 from oneglance_core.faces.finder import Face, Photo
+from oneglance_core.faces.quality import DEFAULT_POLICY
 from oneglance_index import Candidate, Found, Gallery, GalleryStore, Search
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.limiter import Limiter
 from oneglance_server.offload import Threads
+from oneglance_server.service.breaches import breaches_of, policy_of
 from oneglance_server.service.content import (
     MAX_LISTED,
     MAX_MATCHES,
     MAX_PROBES,
+    Breached,
     ClientEncoding,
     Content,
     Identification,
@@ -45,6 +48,7 @@ class Verification:
     tau: Tau
     provenance: Provenance
     faces: Sequence[Face | None]
+    breaches: Sequence[Breached]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +137,12 @@ class IdentificationService:
         search = Search(encoded.vectors, gallery.active.encoder_digest, candidates, within, limit)
         found = await self._search(call, gallery_id, search, encoded)
         answers = []
-        for owner, face, nearest, matches, truncated in zip(
-            encoded.owners, encoded.faces, found.candidates, found.matches, found.truncated, strict=True
+        breached = breaches_of(probes, encoded, policy_of(gallery))
+        for owner, face, broken, nearest, matches, truncated in zip(
+            encoded.owners, encoded.faces, breached, found.candidates, found.matches, found.truncated, strict=True
         ):
             mate = nearest[0].subject_id if nearest and nearest[0].distance <= threshold.value else None
-            answers.append(Identification(owner, face, mate, nearest, matches, truncated))
+            answers.append(Identification(owner, face, mate, nearest, matches, truncated, broken))
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
         self._on_decision(gallery_id, "unknown", len(answers) - known)
@@ -162,9 +167,10 @@ class IdentificationService:
             encoder_digest=gallery.active.encoder_digest,
         )
         nearest = found.candidates[0][0]
-        return self._verified(
-            gallery_id, nearest.distance, nearest.encoding_id, threshold, _provenance(gallery, encoded, found), encoded
-        )
+        provenance = _provenance(gallery, encoded, found)
+        (breached,) = breaches_of([probe], encoded, policy_of(gallery))
+        same = self._decide(gallery_id, nearest.distance, threshold)
+        return Verification(same, nearest.distance, nearest.encoding_id, threshold, provenance, encoded.faces, breached)
 
     async def compare(
         self, call: Call, gallery_id: str, encoder: str, probe: Content, other: Content, *, tau: float | None
@@ -173,24 +179,30 @@ class IdentificationService:
         if gallery_id:
             gallery = self._gallery(gallery_id)
             threshold = self._thresholds.of_gallery(gallery, 1, tau)
-            space = _space(gallery)
+            space, policy = _space(gallery), policy_of(gallery)
         else:
             chosen = self._encoders.find("encoder", encoder)
             threshold = self._thresholds.of_model(chosen.digest, 1, tau)
-            space = Space(chosen.digest, chosen.dimension)
+            space, policy = Space(chosen.digest, chosen.dimension), DEFAULT_POLICY
         encoded = await self._encoding.encode(call, [probe, other], space)
         distance = float(squared_l2(encoded.vectors[0], encoded.vectors[1]))
-        return self._verified(gallery_id, distance, "", threshold, Provenance(space.digest, encoded.provider), encoded)
+        breached = tuple(itertools.chain(*breaches_of([probe, other], encoded, policy)))
+        same = self._decide(gallery_id, distance, threshold)
+        provenance = Provenance(space.digest, encoded.provider)
+        return Verification(same, distance, "", threshold, provenance, encoded.faces, breached)
 
-    async def encode(self, call: Call, encoder: str, examples: Sequence[Content]) -> tuple[Encoded, Provenance]:
-        """f(x) of each example. Nothing is stored."""
+    async def encode(
+        self, call: Call, encoder: str, examples: Sequence[Content]
+    ) -> tuple[Encoded, Provenance, Sequence[Breached]]:
+        """f(x) of each example, and what of the encoder's inputs is outside the limits. Nothing is stored."""
         check_count("examples", examples, MAX_PROBES)
         chosen = self._encoders.find("encoder", encoder)
         for content in examples:
             if isinstance(content, ClientEncoding):
                 raise InvalidRequest.field(content.path, "is an encoding already")
         encoded = await self._encoding.encode(call, examples, Space(chosen.digest, chosen.dimension))
-        return encoded, Provenance(chosen.digest, encoded.provider)
+        breached = itertools.chain(*breaches_of(examples, encoded, "off"))
+        return encoded, Provenance(chosen.digest, encoded.provider), tuple(breached)
 
     async def nearest(self, call: Call, gallery_id: str, probe: Content) -> tuple[Candidate | None, int]:
         """The nearest subject to one probe, and how many it was compared with. No decision, and none is counted."""
@@ -219,12 +231,10 @@ class IdentificationService:
         rows = [len(step.probes) for step in steps]
         return _together(await batcher.submit_all(steps, call, rows=rows, costs=[count * each for count in rows]))
 
-    def _verified(
-        self, gallery_id: str, distance: float, encoding_id: str, tau: Tau, provenance: Provenance, encoded: Encoded
-    ) -> Verification:
+    def _decide(self, gallery_id: str, distance: float, tau: Tau) -> bool:
         same = distance <= tau.value
         self._on_decision(gallery_id, "same" if same else "different", 1)
-        return Verification(same, distance, encoding_id, tau, provenance, encoded.faces)
+        return same
 
 
 def _afterwards(call: Call, encoded: Encoded) -> Call:

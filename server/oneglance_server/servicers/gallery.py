@@ -9,6 +9,7 @@ import grpc
 from oneglance.v1 import gallery_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
+from oneglance_core.faces.quality import DEFAULT_POLICY
 from oneglance_server.errors import (
     CannotCalibrate,
     DetectorNotLoaded,
@@ -28,7 +29,7 @@ from oneglance_server.servicers.answers import (
     to_timestamp,
 )
 from oneglance_server.servicers.receiving import Incoming, Received
-from oneglance_server.servicers.requests import call_of, content_from, page_from, version_from
+from oneglance_server.servicers.requests import call_of, content_from, page_from, policy_from, version_from
 from oneglance_server.servicers.status import status_of, to_error
 from oneglance_server.servicers.streams import in_order
 
@@ -50,7 +51,9 @@ class GalleryServicer(GalleryServiceServicer):
     async def CreateGallery(self, request: pb.CreateGalleryRequest, context: Context) -> pb.CreateGalleryResponse:
         description = check_text("description", request.description, MAX_DESCRIPTION_CHARACTERS)
         galleries = self._gate.services.galleries
-        state = await galleries.create(call_of(context), request.gallery_id, request.encoder, description)
+        given = request.quality_policy
+        policy = policy_from(given, "quality_policy") if given else DEFAULT_POLICY
+        state = await galleries.create(call_of(context), request.gallery_id, request.encoder, description, policy)
         return pb.CreateGalleryResponse(gallery=to_gallery(state))
 
     async def GetGallery(self, request: pb.GetGalleryRequest, context: Context) -> pb.GetGalleryResponse:
@@ -77,6 +80,14 @@ class GalleryServicer(GalleryServiceServicer):
         tau = request.tau if request.HasField("tau") else None
         state = await self._gate.services.galleries.set_threshold(call_of(context), request.gallery_id, tau)
         return pb.SetThresholdResponse(threshold=to_threshold(state.tau) if state.tau else None)
+
+    async def SetQualityPolicy(
+        self, request: pb.SetQualityPolicyRequest, context: Context
+    ) -> pb.SetQualityPolicyResponse:
+        policy = policy_from(request.quality_policy, "quality_policy")
+        galleries = self._gate.services.galleries
+        state = await galleries.set_quality_policy(call_of(context), request.gallery_id, policy)
+        return pb.SetQualityPolicyResponse(gallery=to_gallery(state))
 
     async def Calibrate(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[pb.CalibrateRequest], context: Context

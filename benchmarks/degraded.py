@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from benchmarks.faces import Photos, read_photos
+from oneglance_core.faces.chips import gray
 from oneglance_core.faces.crops import CropRequest, FaceChoice, FaceCrops, crop_faces
 from oneglance_core.faces.finder import ChipSpec, Face, FaceFinder, FaceSearch
 from oneglance_core.faces.quality import Quality
@@ -112,7 +113,7 @@ class Finder:
                 lambda inputs: locate.run(["points"], inputs)[0],
                 FaceSearch(min_face=least),
             )
-            for least in (10, 40)
+            for least in (10, 20, 40)
         }
         self.encode = encoder_of(encoder.model, 1)
 
@@ -138,8 +139,9 @@ def around(photo: Pixels, face: Face) -> Pixels:
 def measure(
     finder: Finder, sets: list[Photos], photos: int, tell: Callable[[str], None]
 ) -> dict[str, npt.NDArray[Any]]:
-    """By name: series and step, person, encodings float32 [N, D] (NaN: no face found) and figures float64 [N, F]."""
-    series, steps, people, encodings, figures = [], [], [], [], []
+    """By name: series and step, person, encodings float32 [N, D] (NaN: no face found), figures float64 [N, F], and gray
+    chips uint8 [N, 150, 150]."""
+    series, steps, people, encodings, figures, chips = [], [], [], [], [], []
     rng = np.random.default_rng(0)
     for one in sets:
         pictures = one.pixels()
@@ -165,6 +167,7 @@ def measure(
                         quality = got.photo.faces[0].quality if got else None
                         encodings.append(finder.encode(got.chips[:1])[0] if got else np.full(128, np.nan))
                         figures.append(list(asdict(quality).values()) if quality else [np.nan] * len(FIGURES))
+                        chips.append(gray(got.chips[0]) if got else np.zeros((150, 150), np.uint8))
             tell(f"{one.name}/{name}")
     return {
         "series": np.array(series),
@@ -172,6 +175,7 @@ def measure(
         "people": np.array(people),
         "encodings": np.array(encodings, np.float32),
         "figures": np.array(figures),
+        "chips": np.array(chips),
     }
 
 

@@ -16,7 +16,7 @@ def input_figures(picture: npt.NDArray[np.uint8]) -> dict[FigureName, float]:
     """The figures of an image input uint8 [H, W, C], C = 1 gray or 3 rgb; all in [0, 1].
 
     light, dark, middle: the shares of pixels with a gray level of at least LIGHT, below DARK, and between; they sum to
-    1. contrast: standard deviation of the gray levels / 255. detail: mean difference of neighbouring pixels / 255.
+    1. deviation: standard deviation of the gray levels / 255. detail: mean difference of neighbouring pixels / 255.
     colour: mean difference of the largest and the smallest of r, g and b / 255.
     """
     gray = picture[..., 0] if picture.shape[2] == 1 else (picture.sum(axis=2, dtype=np.uint16) // 3).astype(np.uint8)
@@ -31,7 +31,7 @@ def input_figures(picture: npt.NDArray[np.uint8]) -> dict[FigureName, float]:
         "light": light,
         "dark": dark,
         "middle": max(0.0, 1 - light - dark),
-        "contrast": float(share @ (levels - mean) ** 2) ** 0.5 / 255,
+        "deviation": float(share @ (levels - mean) ** 2) ** 0.5 / 255,
         "detail": float(down.sum(dtype=np.int64) + across.sum(dtype=np.int64)) / steps / 255,
         "colour": float((picture.max(axis=2) - picture.min(axis=2)).mean()) / 255 if picture.shape[2] > 1 else 0.0,
     }

@@ -18,17 +18,17 @@ def test_shares_are_of_light_dark_and_middle_pixels() -> None:
     assert (found["light"], found["dark"], found["middle"]) == (3 / 8, 2 / 8, 3 / 8)
 
 
-def test_a_flat_picture_has_no_contrast_and_no_detail() -> None:
+def test_a_flat_picture_deviates_in_nothing() -> None:
     found = input_figures(np.full((9, 7, 3), 77, np.uint8))
-    assert (found["contrast"], found["detail"], found["colour"]) == (0, 0, 0)
+    assert (found["deviation"], found["detail"], found["colour"]) == (0, 0, 0)
 
 
-def test_contrast_and_detail_against_numpy() -> None:
+def test_deviation_and_detail_against_numpy() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (20, 31, 1), dtype=np.uint8)
     levels = picture[..., 0].astype(np.float64)
     steps = np.concatenate([np.abs(np.diff(levels, axis=0)).ravel(), np.abs(np.diff(levels, axis=1)).ravel()])
     found = input_figures(picture)
-    assert found["contrast"] == pytest.approx(levels.std() / 255)
+    assert found["deviation"] == pytest.approx(levels.std() / 255)
     assert found["detail"] == pytest.approx(steps.mean() / 255)
 
 

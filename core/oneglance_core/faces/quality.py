@@ -42,8 +42,9 @@ class Quality:
     """The fields of FaceQuality in oneglance/v1/face.proto.
 
     eye_distance: between the centres of the eyes, in pixels of the photo.
-    sharpness: standard deviation of the Laplacian of the gray chip, in levels of 0 to 255.
-    brightness: mean gray level, 0 to 1. contrast: standard deviation of the gray levels, 0 to 0.5.
+    sharpness, brightness, contrast: of the middle of the chip, half its height and width: the face, without what is
+        around it or beyond the photo's edge. sharpness: standard deviation of the Laplacian of the gray levels, which
+        are 0 to 255. brightness: mean gray level, 0 to 1. contrast: standard deviation of the gray levels, 0 to 0.5.
     roll_degrees: -180 to 180; 0: upright, positive: rotated clockwise.
     alignment_error: root mean square distance of the landmarks from the places that the alignment gives them, as a
         share of ``eye_distance``; about 0.04 for a face that looks at the camera. Infinite if the eyes coincide.
@@ -60,11 +61,12 @@ class Quality:
 def quality(
     chip: npt.NDArray[np.uint8], points: npt.ArrayLike, template: Sequence[tuple[float, float]] | npt.ArrayLike
 ) -> Quality:
-    """Measure a chip uint8 [H, W, 3], H and W at least 3.
+    """Measure a chip uint8 [H, W, 3], H and W at least 8.
 
     points: the five ``dlib-5`` landmarks, [5, 2], (x, y) in the photo. template: their places in the chip.
     """
-    levels = gray(chip).astype(np.float32)
+    top, left = (side // 4 for side in chip.shape[:2])
+    levels = gray(chip[top : chip.shape[0] - top, left : chip.shape[1] - left]).astype(np.float32)
     inner = levels[1:-1, 1:-1]
     laplacian = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * inner
     found, places = np.asarray(points, np.float64), np.asarray(template, np.float64)

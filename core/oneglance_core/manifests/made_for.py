@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from oneglance_core.limits import Limit
 from oneglance_core.manifests.part import Part
 
-FigureName = Literal["light", "dark", "middle", "contrast", "detail", "colour"]
+FigureName = Literal["light", "dark", "middle", "deviation", "detail", "colour"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

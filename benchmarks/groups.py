@@ -3,7 +3,7 @@
     python -m benchmarks.groups MODELS DATA... [--photos 20]
 
 Faces are cut out of DATA with their surroundings, brought to sizes from 20 to 200 pixels, and laid on a canvas of
-1280 x 960 without touching. ``mixed``: all sizes in one photo; ``near``: one size in a photo. The photos of DATA
+960 x 720 without touching. ``mixed``: all sizes in one photo; ``near``: one size in a photo. The photos of DATA
 themselves are the portraits, whose cost must not grow. One thread, in this process: decode and search, no encoding.
 """
 
@@ -18,10 +18,10 @@ from PIL import Image
 from benchmarks.degraded import Finder
 from benchmarks.faces import read_photos
 from benchmarks.report import table
-from oneglance_core.faces.finder import Box, SmallFaces
+from oneglance_core.faces.finder import Box, Photo, SmallFaces, search_again
 
 Pixels = npt.NDArray[np.uint8]
-CANVAS = 960, 1280
+CANVAS = 720, 960
 SIZES = (20, 28, 40, 57, 80, 113, 160, 200)
 SETTINGS: tuple[tuple[str, SmallFaces, int], ...] = (
     ("never", "never", 40),
@@ -71,6 +71,13 @@ def compose(
     return canvas, faces
 
 
+def search(finder: Finder, photo: Pixels, small_faces: SmallFaces, min_face: int) -> tuple[Photo, float]:
+    """What is found, and the seconds of processor time it took."""
+    began = time.process_time()
+    (seen,) = finder.finders[min_face].find([photo], [small_faces])
+    return seen, time.process_time() - began
+
+
 def overlap(a: Box, b: Box) -> float:
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
@@ -94,19 +101,24 @@ def main() -> None:
     portraits = [singles[i] for i in rng.permutation(len(singles))[: options.photos]]
     rows: dict[str, list[tuple[object, ...]]] = {"mixed": [], "near": []}
     costs: list[tuple[object, ...]] = []
-    for name, small_faces, min_face in SETTINGS:
-        found: dict[tuple[str, float], list[bool]] = {}
-        seconds: dict[str, list[float]] = {}
-        for kind, photo, faces in [*groups, *(("portrait", photo, []) for photo in portraits)]:
-            began = time.process_time()
-            (seen,) = finder.finders[min_face].find([photo], [small_faces])
-            seconds.setdefault(kind, []).append(time.process_time() - began)
+    found: dict[tuple[str, str, float], list[bool]] = {}
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for kind, photo, faces in [*groups, *(("portrait", photo, []) for photo in portraits)]:
+        once, took = search(finder, photo, "never", 40)
+        twice = {least: search(finder, photo, "always", least) for least in {least for _, _, least in SETTINGS}}
+        for name, small_faces, least in SETTINGS:
+            widths = [face.box[2] for face in once.faces]
+            again = search_again(small_faces, widths, min(photo.shape[:2]))
+            seen, cost = twice[least] if again else (once, took)
+            seconds.setdefault((name, kind), []).append(cost)
             for size, box in faces:
                 hit = any(overlap(face.box, box) >= OVERLAP for face in seen.faces)
-                found.setdefault((kind, size), []).append(hit)
+                found.setdefault((name, kind, size), []).append(hit)
+    for name, _, _ in SETTINGS:
         for kind, listed in rows.items():
-            listed.append((name, *(f"{np.mean(found[kind, size]):.0%}" for size in SIZES)))
-        costs.append((name, *(f"{1000 * np.median(seconds[kind]):.0f}" for kind in ("portrait", "mixed", "near"))))
+            listed.append((name, *(f"{np.mean(found[name, kind, size]):.0%}" for size in SIZES)))
+        kinds = ("portrait", "mixed", "near")
+        costs.append((name, *(f"{1000 * np.median(seconds[name, kind]):.0f}" for kind in kinds)))
     header = ("small_faces", *(f"{size} px" for size in SIZES))
     table(f"Faces found, {options.photos} photos of 16 faces, two of each size", header, rows["mixed"])
     table("Faces found, photos of six faces of one size", header, rows["near"])

@@ -112,7 +112,7 @@ class FaceFinder:
             again = [
                 j
                 for j, i in enumerate(members)
-                if levels and _search_again(small_faces[i], found[j], min(height, width))
+                if levels and search_again(small_faces[i], [_to_box(one)[2] for one in found[j]], min(height, width))
             ]
             more = search([stack[j] for j in again], self._score, self._detector, scale=second, levels=levels)
             for j, extra in zip(again, more, strict=True):
@@ -154,12 +154,13 @@ class FaceFinder:
         return Photo(width, height, tuple(faces[:limit]), smallest, len(faces) > limit)
 
 
-def _search_again(when: SmallFaces, found: Sequence[Detection], side: int) -> bool:
-    """``side``: the photo's shorter one."""
+def search_again(when: SmallFaces, widths: Sequence[float], side: int) -> bool:
+    """Whether to make the second search. ``widths``: of the faces that the first one found; ``side``: the photo's
+    shorter one."""
     if when == "when-none":
-        return not found
+        return not widths
     if when == "when-wide":
-        return all(_to_box(one)[2] < PORTRAIT * side for one in found)
+        return all(width < PORTRAIT * side for width in widths)
     return when == "always"
 
 

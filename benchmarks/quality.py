@@ -121,7 +121,7 @@ def value_of(probes: Probes, figure: str) -> Array:
 def chosen(
     probes: Probes, figure: str, end: str, series: tuple[str, ...], policy: QualityPolicy
 ) -> tuple[float, float]:
-    """Where hits have fallen to KEPT of those of good photos; and the value that has GOOD_OUTSIDE of these beyond it."""
+    """Where hits have fallen to KEPT of those of good photos; and the value with GOOD_OUTSIDE of these beyond it."""
     clean = probes.of(("clean",)) & probes.found
     known = np.array([step <= UNTIL.get(name, np.inf) for name, step in zip(probes.series, probes.steps, strict=True)])
     some = (probes.of(series) & known & probes.found) | clean

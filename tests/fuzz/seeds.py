@@ -14,6 +14,7 @@ from PIL import Image
 from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request, photo
 from oneglance.client.requests import example, mate, stranger, stream_settings, stylize_settings
 from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2
+from oneglance.v1.face_pb2 import QUALITY_POLICY_OFF
 from tests import face_models
 from tests.fuzz.values import World
 from tests.models import pixels_model, signal_model
@@ -184,6 +185,7 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/GetThreshold", [galleries.GetThresholdRequest(gallery_id="g")]
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g", tau=0.4)]
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g")]
+    yield "/SetQualityPolicy", [galleries.SetQualityPolicyRequest(gallery_id="g", quality_policy=QUALITY_POLICY_OFF)]
     yield "/ListThresholds", [galleries.ListThresholdsRequest(gallery_id="g")]
     settings = galleries.CalibrationSettings(gallery_id="g", target_fpir=0.5, data="strangers")
     probes = [stranger(small, "a"), stranger(points[0]), stranger(picture(5)), mate(png(picture(0)), "s0")]

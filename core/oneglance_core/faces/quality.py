@@ -19,20 +19,20 @@ DEFAULT_POLICY: QualityPolicy = "standard"  # of a new gallery
 LIMITS: dict[QualityPolicy, tuple[Limit, ...]] = {
     "off": (),
     "standard": (
-        Limit("eye_distance", least=8),
+        Limit("eye_distance", least=8.8),
         Limit("sharpness", least=1.9),
-        Limit("brightness", least=0.05, most=0.88),
+        Limit("brightness", least=0.05, most=0.94),
         Limit("contrast", least=0.011),
         Limit("roll_degrees", least=-65, most=65),
-        Limit("alignment_error", most=0.15),
+        Limit("alignment_error", most=0.14),
     ),
     "strict": (
         Limit("eye_distance", least=15),
-        Limit("sharpness", least=3.3),
-        Limit("brightness", least=0.09, most=0.84),
-        Limit("contrast", least=0.022),
-        Limit("roll_degrees", least=-32, most=32),
-        Limit("alignment_error", most=0.085),
+        Limit("sharpness", least=5.6),
+        Limit("brightness", least=0.08, most=0.84),
+        Limit("contrast", least=0.023),
+        Limit("roll_degrees", least=-60, most=60),
+        Limit("alignment_error", most=0.08),
     ),
 }
 

@@ -622,7 +622,11 @@ class KnowsTheFirstThreshold(ToyStore):
 
     def known(self, gallery_id: str) -> Gallery:
         gallery = super().known(gallery_id)
-        return self.remembered.setdefault(gallery_id, gallery)
+        first = self.remembered.setdefault(gallery_id, gallery).active
+        return replace(
+            gallery,
+            active=replace(gallery.active, threshold=first.threshold, threshold_revision=first.threshold_revision),
+        )
 
 
 @breaks("the_threshold_in_force_is_known")

@@ -173,7 +173,7 @@ def photos(models: Path, data: Path, scratch: Path, side: Side) -> Iterator[tupl
         ServerProcess(Path(name), log=log, checkout=side.checkout, models=models, log_level="error") as server,
     ):
         with Client(server.address, timeout_seconds=120) as client:
-            client.create_gallery("people")
+            client.create_gallery("people", quality_policy="off")
             for number, person in enumerate(given.people):
                 client.enroll("people", person, photo(given.data[list(given.person).index(number)], "largest"))
         requests = tuple(

@@ -1,6 +1,7 @@
 """Numbers and facts of answers as text, the same in every app."""
 
-from oneglance.v1.common_pb2 import Candidate, Fusion, Provenance, Threshold, ThresholdSource
+from oneglance.v1.common_pb2 import Breach, Candidate, Fusion, Provenance, Threshold, ThresholdSource
+from oneglance.v1.face_pb2 import QualityPolicy
 from oneglance.v1.model_pb2 import Model
 
 
@@ -22,6 +23,18 @@ def fusion_name(fusion: Fusion.ValueType) -> str:
 def score(candidate: Candidate) -> float:
     """What is compared with tau: the distance, unless the answer has another score."""
     return candidate.score if candidate.HasField("score") else candidate.distance
+
+
+def breach(found: Breach) -> str:
+    """``sharpness 1.2, at least 3``."""
+    below = found.HasField("least") and not found.value >= found.least
+    bound = f"at least {found.least:g}" if below else f"at most {found.most:g}"
+    return f"{found.figure} {found.value:.3g}, {bound}"
+
+
+def policy_name(policy: QualityPolicy.ValueType) -> str:
+    """``off``, ``standard`` or ``strict``; ``unspecified`` of a server that knows no policies."""
+    return QualityPolicy.Name(policy).removeprefix("QUALITY_POLICY_").lower()
 
 
 def short_digest(digest: str) -> str:

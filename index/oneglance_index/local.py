@@ -111,6 +111,7 @@ class LocalGalleries:
         kind: str = "flat",
         fusion: str = "nearest",
         target_fpir: float | None = None,
+        quality: str | None = None,
     ) -> Future[Gallery]:
         if not gallery_id or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
@@ -121,7 +122,9 @@ class LocalGalleries:
         except GenerationUnsupported as error:
             return _failed(error)
         return self._store.write(
-            mutations.CreateGallery(gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir)
+            mutations.CreateGallery(
+                gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir, quality
+            )
         )
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
@@ -145,6 +148,9 @@ class LocalGalleries:
         except GenerationUnsupported as error:
             return _failed(error)
         return self._opened.once_in_step(gallery_id, self._store.write(mutations.SetFusion(gallery_id, fusion)))
+
+    def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
+        return self._store.write(mutations.SetQuality(gallery_id, quality))
 
     def enroll(
         self,

@@ -81,11 +81,13 @@ class GalleryStore(Protocol):
         kind: str = "flat",
         fusion: str = "nearest",
         target_fpir: float | None = None,
+        quality: str | None = None,
     ) -> Future[Gallery]:
         """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
 
-        `kind` is the kind of index that searches it, `fusion` its rule of fusion. GalleryExists, GenerationUnsupported
-        (no such kind or rule here). The id of a deleted gallery is free again; the new gallery begins at revision 0.
+        `kind` is the kind of index that searches it, `fusion` its rule of fusion; `quality` is as in set_quality.
+        GalleryExists, GenerationUnsupported (no such kind or rule here). The id of a deleted gallery is free again; the
+        new gallery begins at revision 0.
         """
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
@@ -114,6 +116,10 @@ class GalleryStore(Protocol):
         The future is done once searches go by the new rule. They may raise IndexOutOfStep before, as enrollments do.
         GalleryNotFound, GenerationUnsupported (no such rule). The result is the gallery as it is then.
         """
+
+    def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
+        """Sets the name of the active generation's quality policy, kept as it is and never looked into; None: none.
+        GalleryNotFound. The result is the gallery as it is then."""
 
     def enroll(
         self,

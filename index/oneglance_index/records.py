@@ -34,7 +34,7 @@ class Generation:
     `calibration` is the newest evidence that came with any of these thresholds, in whatever form the caller
     gave it, or None; it belongs to the one in force when `calibration_revision` equals `threshold_revision`.
 
-    `quality` is for limits below which a face is not compared, JSON. It is kept; nothing sets it or acts on it yet.
+    `quality` is the name of its quality policy, or None; it is kept as it is, and never looked into here.
     """
 
     encoder_digest: str

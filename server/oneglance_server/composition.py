@@ -67,6 +67,7 @@ def make_services(
         headers,
         limits,
         settings.max_call_pixels,
+        settings.unfit_inputs != "ignore",
         pools.new("encode", 2 * settings.encoder_workers),
         workers=settings.encoder_workers,
         max_batch=settings.max_batch,
@@ -101,7 +102,7 @@ def make_services(
     return Services(
         models=ModelService(models.loaded, encoders, thresholds),
         galleries=galleries,
-        enrollment=EnrollmentService(store, reads, encoding),
+        enrollment=EnrollmentService(store, reads, encoding, settings.unfit_inputs == "refuse"),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
         calibration=CalibrationService(store, reads, galleries, identification),

@@ -38,10 +38,12 @@ class ServiceError(Exception):
         fields: (path in the request, description) pairs.
         metadata: values that belong to the reason.
         photo: what was seen of a photo that is refused for its faces, a core Photo.
+        breaches: the figures that an example is refused for, as service/breaches.py has them.
     """
 
     reason = "INTERNAL"
     photo: object | None = None
+    breaches: tuple[object, ...] = ()
 
     def __init__(
         self,

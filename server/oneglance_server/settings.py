@@ -78,6 +78,11 @@ class Settings(Frozen, BaseSettings):
     max_image_bytes: int = Field(16 << 20, ge=1, description="Largest encoded picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height, before decoding.")
     max_call_pixels: int = Field(1_000_000_000, ge=1, description="The same of all pictures of one call together.")
+    unfit_inputs: Literal["refuse", "tell", "ignore"] = Field(
+        "refuse",
+        description="Pictures and tensors that are not of the kind that the encoder's manifest says it is made for: "
+        "refuse them at enrollment and tell of them in other answers; only tell; or do not look.",
+    )
     min_face: int = as_in(FaceSearch, "min_face")
     search_pixels: int = as_in(FaceSearch, "search_pixels")
     max_faces: int = as_in(FaceSearch, "max_faces")

@@ -31,6 +31,8 @@ from oneglance_apps.landscape import landscape, png
 from oneglance_apps.server_process import ServerProcess, ServerProcessError
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
+from tests import face_models
+from tests.face_models import WINDOW
 from tests.style_models import STYLES, style_model
 from tests.waiting import PATIENCE_SECONDS
 
@@ -350,8 +352,8 @@ def test_drawings_of_the_generator_on_the_page(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(run, "TIMED_CALLS", 20)
     told = io.StringIO()
     models = (BUNDLED_MODEL, style_model(tmp_path / "tints"))
-    settings = DemoSettings(out=tmp_path / "page.html", subjects=12, strangers=6)
-    results = run.run_demo(settings, StepPrinter(told), models)
+    settings = DemoSettings(out=tmp_path / "page.html", subjects=12, strangers=6, models=models)
+    results = run.run_demo(settings, StepPrinter(told))
     figures = results.identification.figures
     assert (len(figures.mated), len(figures.non_mated)) == (48, 24)
     assert at_threshold(figures.mated, figures.non_mated, figures.tau) == figures.decided
@@ -360,7 +362,8 @@ def test_drawings_of_the_generator_on_the_page(tmp_path: Path, monkeypatch: pyte
     assert results.deletion.before.candidates[0].subject_id == results.deletion.subject_id
     assert len(results.deletion.after.candidates) == 11
     assert results.durability.acknowledged >= 20
-    assert results.command == "oneglance demo --subjects 12 --strangers 6 --seed 0 --fpir 0.05"
+    loaded = f"--models {BUNDLED_MODEL}:{tmp_path / 'tints'}"
+    assert results.command == f"oneglance demo {loaded} --subjects 12 --strangers 6 --seed 0 --fpir 0.05"
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "12 characters" in page.text
     # A landscape in every style, before and after, and what it took.
@@ -384,8 +387,8 @@ def test_the_threshold_is_set_by_other_strangers(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(run, "VERIFIED_PAIRS", 5)
     monkeypatch.setattr(run, "TIMED_CALLS", 5)
     told = io.StringIO()
-    settings = DemoSettings(out=tmp_path / "page.html", subjects=20, strangers=25, fpir=0.1)
-    results = run.run_demo(settings, StepPrinter(told), (BUNDLED_MODEL,))
+    settings = DemoSettings(out=tmp_path / "page.html", subjects=20, strangers=25, fpir=0.1, models=(BUNDLED_MODEL,))
+    results = run.run_demo(settings, StepPrinter(told))
     fit = results.threshold_fit
     assert fit is not None
     assert (fit.fpir.count, fit.fpir.total) == (10, 100)
@@ -399,6 +402,50 @@ def test_the_threshold_is_set_by_other_strangers(tmp_path: Path, monkeypatch: py
     assert "styles" not in page.ids
 
 
+def _people(root: Path, people: int, photos: int) -> Path:
+    """Photos of tiny faces (tests/face_models.py), a folder for each person."""
+    for person in range(people):
+        (root / f"p{person}").mkdir(parents=True)
+        for i in range(photos):
+            pixels = face_models.photo({(16 * i, 24): person}, side=WINDOW)
+            (root / f"p{person}" / f"{i}.png").write_bytes(face_models.encoded(pixels))
+    return root
+
+
+def test_the_encoder_that_the_pictures_are_for_is_used_and_a_tau_not_fitted_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("ACKNOWLEDGED", 5), ("VERIFIED_PAIRS", 5), ("TIMED_CALLS", 5)):
+        monkeypatch.setattr(run, name, value)
+    monkeypatch.setattr("oneglance_apps.demo.timed_calls.ACCEPT_BREACHES", True)  # the tiny faces are too small
+    models = (BUNDLED_MODEL, *sorted(face_models.face_models(tmp_path / "m").iterdir()))
+    told = io.StringIO()
+    settings = DemoSettings(images=_people(tmp_path / "people", 6, 3), out=tmp_path / "page.html", models=models)
+    results = run.run_demo(settings, StepPrinter(told))
+    assert results.model.name == "tiny-faces"
+    assert "4 of 4 pictures looked at are of the kind that it is made for" in told.getvalue()
+    assert results.identification.figures.rank_one.value == 1
+    assert results.threshold_fit is None
+    assert "NOT FITTED: there are fewer than 100 pictures of strangers" in told.getvalue()
+    assert "τ was not fitted to these pictures" in Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
+    # The same models, and drawings.
+    results = run.run_demo(
+        DemoSettings(images=folder, out=tmp_path / "page.html", models=models), StepPrinter(io.StringIO())
+    )
+    assert results.model.name == "glyphs"
+
+
+def test_pictures_that_no_encoder_is_made_for_are_refused_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, page = _people(tmp_path / "people", 4, 2), tmp_path / "page.html"
+    assert main(["demo", "--images", str(photos), "--models", str(BUNDLED_MODEL), "--out", str(page)]) == 1
+    told = capsys.readouterr().err
+    assert "glyphs: 0 of 3 fit; for one, light 0, at least 0.61" in told
+    assert "oneglance-exporter import dlib-faces --out models/faces" in told
+    assert not page.exists()
+
+
 def test_of_ones_own_pictures_the_largest_that_can_be_read_is_stylized(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,8 +457,8 @@ def test_of_ones_own_pictures_the_largest_that_can_be_read_is_stylized(
     first, second = picture_candidates(read_folder(folder, 200, 100, 0))[:2]
     assert (first.caption, second.caption) == ("group/b/no.jpg", "group/a/large.png")
     models = (BUNDLED_MODEL, style_model(tmp_path / "tints", styles=2))
-    settings = DemoSettings(images=folder, out=tmp_path / "page.html")
-    stylization = run.run_demo(settings, StepPrinter(io.StringIO()), models).stylization
+    settings = DemoSettings(images=folder, out=tmp_path / "page.html", models=models)
+    stylization = run.run_demo(settings, StepPrinter(io.StringIO())).stylization
     assert stylization is not None
     assert stylization.before.caption == "group/a/large.png"
     assert (len(stylization.paintings), stylization.width, stylization.height) == (2, 160, 120)

@@ -8,9 +8,12 @@ import pytest
 
 from oneglance_core.folder import ModelFolder, read_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
+from oneglance_core.input_figures import input_figures
+from oneglance_core.limits import breaches
 from oneglance_core.manifests import EncoderManifest, Parity
 from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.evaluate import evaluate
+from oneglance_exporter.encoder.made_for import made_for as measured
 from oneglance_exporter.encoder.network import INPUT
 from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.errors import ExportError
@@ -52,6 +55,19 @@ def test_its_manifest_tells_how_it_was_made_and_under_which_licence(bundled: Mod
     # Paths are as a user would write them, not of the machine it was made on.
     text = (MODEL / "manifest.json").read_text()
     assert not any(place in text for place in ("/tmp", "/home", "/root", "/work"))
+
+
+def test_its_manifest_tells_what_it_is_made_for(bundled: ModelFolder[EncoderManifest], data_folder: Path) -> None:
+    made_for = bundled.manifest.made_for
+    assert made_for is not None
+    assert "Omniglot" in made_for.data
+    drawings = [one.drawings[0][..., None] for one in alphabet(3, 20, 1)]
+    assert not [broken for one in drawings for broken in breaches(input_figures(one), made_for.limits)]
+    sources = [data_folder / "omniglot" / f"images_background_small{i}.zip" for i in (1, 2)]
+    if not all(source.is_file() for source in sources):
+        pytest.skip(f"no {sources[0]}; set ONEGLANCE_DATA to the folder that holds omniglot/")
+    pictures = read_pictures(sources, bundled.manifest.input)
+    assert measured(pictures.images, made_for.data) == made_for  # to the digit
 
 
 def test_its_threshold_comes_from_the_validation_alphabets(bundled: ModelFolder[EncoderManifest]) -> None:

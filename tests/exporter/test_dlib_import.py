@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oneglance_core.folder import MODEL_FILE, read_any_model_folder
-from oneglance_core.manifests import Calibration, ModelFolderError
+from oneglance_core.manifests import Calibration, MadeFor, ModelFolderError
 from oneglance_exporter import cli
 from oneglance_exporter.errors import ExporterError, SettingsError, WeightsError
 from oneglance_exporter.imports import dat_networks as nets
@@ -540,6 +540,7 @@ def test_a_calibration_beside_the_recipe_becomes_the_threshold(
     manifest = read_any_model_folder(tmp_path / "faces" / "encoder").manifest
     assert manifest.threshold == calibration
     assert manifest.author_threshold.tau == 0.36
+    assert manifest.made_for == MadeFor.model_validate_json(dlib_faces.MADE_FOR_FILE.read_bytes())
 
 
 def test_what_stands_in_the_way_stays(weights: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from oneglance_exporter.cli import main
 from oneglance_exporter.data import read_pictures
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.export import check_graph, parity_inputs
+from oneglance_exporter.encoder.made_for import made_for
 from oneglance_exporter.encoder.network import INPUT, Encoder, encode
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import DataError, ExportError
@@ -73,6 +75,35 @@ def test_the_exported_folder_keeps_the_contract(model: Path, drawings_zip: Path)
     graph = onnx.load_model_from_string(folder.model)
     assert not any(t.external_data for t in graph.graph.initializer)
     assert str(PROJECT).encode() not in folder.model
+
+
+def test_the_exported_folder_tells_what_the_drawings_of_the_training_look_like(model: Path, drawings_zip: Path) -> None:
+    found = read_model_folder(model).manifest.made_for
+    assert found == made_for(read_pictures([drawings_zip], INPUT).images, drawings_zip.name)
+
+
+def test_measure_input_writes_the_ranges_and_keeps_the_digest(
+    model: Path, heldout_zip: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    assert cli("measure-input", "--model", folder, "--data", heldout_zip, "--described", "others") == 0
+    after = read_model_folder(folder).manifest
+    assert after.made_for == made_for(read_pictures([heldout_zip], INPUT).images, "others")
+    assert after.digest == read_model_folder(model).digest
+    told = capsys.readouterr().out
+    for one in after.made_for.figures if after.made_for else ():
+        assert f"{one.low:.4f} to {one.high:.4f}; limits {one.least:.4f} to {one.most:.4f}" in told
+
+
+def test_limits_are_the_range_widened_and_stay_shares() -> None:
+    paper = np.full((2, 10, 10, 1), 255, np.uint8)
+    paper[0, :3] = 0  # three of ten rows are ink
+    paper[1, :1] = 0
+    found = {one.figure: one for one in made_for(paper, "two").figures}
+    light, dark, detail = found["light"], found["dark"], found["detail"]
+    assert (light.low, light.high, light.least, light.most) == (0.7, 0.9, 0.5, 1.0)
+    assert (dark.low, dark.high, dark.least, dark.most) == (0.1, 0.3, 0.0, 0.5)
+    assert (detail.low, detail.least, detail.most) == (0.0556, 0.0278, 0.1112)  # 10 steps of 180, twice the same
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])

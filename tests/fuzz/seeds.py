@@ -22,6 +22,7 @@ from oneglance.v1 import (
     stylization_pb2,
     subject_pb2,
 )
+from oneglance.v1.face_pb2 import QUALITY_POLICY_OFF
 from tests import face_models
 from tests.fuzz.values import World
 from tests.models import pixels_model, signal_model
@@ -89,7 +90,7 @@ def restore(client: Client) -> dict[str, str]:
         if present.get(gallery) != digests[gallery]:
             if gallery in present:
                 client.delete_gallery(gallery)
-            client.create_gallery(gallery, encoder=encoder)
+            client.create_gallery(gallery, encoder=encoder, quality_policy="off")
     for i, subject in enumerate(SUBJECTS):
         try:
             if len(client.get_subject("g", subject).encodings) > 20:
@@ -196,6 +197,7 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g")]
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g", target_fpir=0.02)]
     yield "/SetFusion", [galleries.SetFusionRequest(gallery_id="g", fusion=common_pb2.FUSION_NEAREST)]
+    yield "/SetQualityPolicy", [galleries.SetQualityPolicyRequest(gallery_id="g", quality_policy=QUALITY_POLICY_OFF)]
     yield "/ListThresholds", [galleries.ListThresholdsRequest(gallery_id="g")]
     settings = galleries.CalibrationSettings(gallery_id="g", target_fpir=0.5, data="strangers")
     probes = [stranger(small, "a"), stranger(points[0]), stranger(picture(5)), mate(png(picture(0)), "s0")]

@@ -678,7 +678,11 @@ class KnowsTheFirstThreshold(ToyStore):
 
     def known(self, gallery_id: str) -> Gallery:
         gallery = super().known(gallery_id)
-        return replace(gallery, active=self.remembered.setdefault(gallery_id, gallery.active))
+        first = self.remembered.setdefault(gallery_id, gallery.active)
+        return replace(
+            gallery,
+            active=replace(gallery.active, threshold=first.threshold, threshold_revision=first.threshold_revision),
+        )
 
 
 @breaks("the_threshold_in_force_is_known")
@@ -687,6 +691,12 @@ class TakesThresholdZeroForNone(ToyStore):
         self, gallery_id: str, threshold: float | None, calibration: str | None = None
     ) -> Future[Gallery]:
         return super().set_threshold(gallery_id, threshold or None, calibration)
+
+
+@breaks("the_quality_policy_is_known")
+class KeepsTheFirstQuality(ToyStore):
+    def with_quality(self, gallery: Gallery, quality: str | None) -> Gallery:
+        return super().with_quality(gallery, gallery.active.quality or quality)
 
 
 @breaks("what_is_done_survives_a_restart")

@@ -159,6 +159,7 @@ class ToyStore(GalleryStore):
         kind: str = "flat",
         fusion: str = "nearest",
         target_fpir: float | None = None,
+        quality: str | None = None,
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             if not gallery_id or dimension < 1 or not 0 < (target_fpir or 0.5) < 1:
@@ -166,7 +167,7 @@ class ToyStore(GalleryStore):
             self.check_new(state, gallery_id, kind)
             self.check_fusion(gallery_id, fusion)
             at = time.time()
-            active = Generation(encoder_digest, dimension, kind, fusion, "active", None, 0, None, None, 0, None, at)
+            active = Generation(encoder_digest, dimension, kind, fusion, "active", None, 0, None, None, 0, quality, at)
             gallery = Gallery(gallery_id, description, active, target_fpir, None, None, None, at, 0, 0, 0)
             return state.put(Kept(gallery)), gallery
 
@@ -244,6 +245,17 @@ class ToyStore(GalleryStore):
         return kept if kept.gallery.active.threshold is None else self.with_threshold(kept, None, None)
 
     step_of_threshold = 1
+
+    def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept = state.kept(gallery_id)
+            gallery = self.with_quality(kept.gallery, quality)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def with_quality(self, gallery: Gallery, quality: str | None) -> Gallery:
+        return replace(gallery, active=replace(gallery.active, quality=quality), revision=gallery.revision + 1)
 
     def history(self, new: ThresholdVersion, earlier: tuple[ThresholdVersion, ...]) -> tuple[ThresholdVersion, ...]:
         return (new, *earlier)

@@ -44,6 +44,7 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         "Galleries": lambda: (client.create_gallery("x", encoder="pixels"), client.delete_gallery("x")),
         "ListGalleries": lambda: list(client.list_galleries()),
         "SetThreshold": lambda: client.set_threshold("g", 0.25),
+        "SetQualityPolicy": lambda: client.set_quality_policy("g", "off"),
         "ListThresholds": lambda: client.list_thresholds("g"),
         "ListModels": client.list_models,
         "Stylize": lambda: client.stylize(PAINTED, "ember"),

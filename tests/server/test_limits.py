@@ -49,7 +49,7 @@ def test_a_crowd_of_crowds_is_refused_before_it_is_encoded(tmp_path: Path) -> No
         server_thread(data_dir=tmp_path / "d", models=models, max_faces=4096, search_pixels=2 << 20) as server,
         Client(server.address) as client,
     ):
-        client.create_gallery("g")
+        client.create_gallery("g", quality_policy="off")
         faces = len(client.detect_faces(crowd, small_faces="never").photos[0].faces)
         assert faces == len(places)
         with pytest.raises(OneglanceError) as caught:
@@ -103,7 +103,7 @@ def test_in_a_stream_a_photo_without_the_face_meant_has_no_result(tmp_path: Path
 
     models = (make_models(tmp_path / "m"),)
     with server_thread(data_dir=tmp_path / "d", models=models) as server, Client(server.address) as client:
-        client.create_gallery("g")
+        client.create_gallery("g", quality_policy="off")
         one, nobody = encoded(face_models.photo({(8, 8): 1})), encoded(face_models.photo({}))
         client.enroll("g", "ada", one)
         answer = client.identify("g", photo(one, "largest"), photo(nobody, "largest"), photo(one, (100, 80, 4, 4)))

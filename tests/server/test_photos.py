@@ -49,7 +49,7 @@ def client(server: Server) -> Iterator[Client]:
 def gallery(client: Client, request: pytest.FixtureRequest) -> Iterator[str]:
     """Ada and Bob, each enrolled from one photo."""
     name = request.node.name[:100]
-    client.create_gallery(name)
+    client.create_gallery(name, quality_policy="off")  # the tiny faces are too small for any other
     client.enroll(name, "ada", one(ADA))
     client.enroll(name, "bob", one(BOB, (40, 8)))
     yield name
@@ -85,7 +85,7 @@ def test_a_group_photo_is_answered_face_by_face(client: Client, gallery: str) ->
     assert set(answer.photos) == {0, 1, 2}
     assert (answer.photos[2].width, answer.photos[2].height) == (128, 96)
     assert answer.photos[2].smallest_face == pytest.approx(10)  # the second search was made, too
-    assert answer.photos[0].smallest_face == WINDOW
+    assert answer.photos[0].smallest_face == pytest.approx(10)  # Bob's face is too small for a portrait
 
 
 def test_a_photo_without_faces_alone_is_no_error_in_identify(client: Client, gallery: str) -> None:
@@ -144,6 +144,37 @@ def test_an_aligned_face_and_an_encoding_are_taken_as_they_are(client: Client, g
     ).same
 
 
+def wide_view(side: int) -> bytes:
+    """Bob with a face of ``side`` pixels in a photo 96 pixels high, and Ada far behind him."""
+    pixels = face_models.photo({(24, 40): ADA}, size=(96, 192), side=10)
+    pixels[16 : 16 + side, 80 : 80 + side] = face_models.photo({(0, 0): BOB}, size=(side, side), side=side)
+    return encoded(pixels)
+
+
+@pytest.mark.parametrize(("side", "faces"), [(WINDOW, 2), (2 * WINDOW, 1)])
+def test_every_face_of_a_wide_view_is_answered_and_only_the_portrait_of_a_portrait(
+    client: Client, gallery: str, side: int, faces: int
+) -> None:
+    # 16 of 96 pixels are less than 0.3, 32 are more.
+    answer = client.identify(gallery, wide_view(side))
+    assert [r.candidates[0].subject_id for r in answer.results] == ["bob", "ada"][:faces]
+    assert answer.photos[0].smallest_face == pytest.approx(10 if faces == 2 else WINDOW)  # says what it didn't look for
+    assert len(client.detect_faces(wide_view(side)).photos[0].faces) == faces
+    assert len(client.detect_faces(wide_view(side), small_faces="when-wide").photos[0].faces) == faces
+    assert len(client.detect_faces(wide_view(side), small_faces="when-none").photos[0].faces) == 1
+    assert len(client.detect_faces(wide_view(side), small_faces="always").photos[0].faces) == 2
+
+
+def test_where_one_face_is_needed_small_ones_behind_it_are_not_looked_for(client: Client, gallery: str) -> None:
+    assert client.verify(gallery, "bob", wide_view(WINDOW)).same
+    with pytest.raises(OneglanceError) as caught:
+        client.verify(gallery, "bob", photo(wide_view(WINDOW), small_faces="when-wide"))
+    assert caught.value.reason == "FACES_SEVERAL"
+    assert client.verify(
+        gallery, "ada", photo(wide_view(WINDOW), (24, 40, 10, 10)), tau=0.5
+    ).same  # a box may hold a small one
+
+
 def test_small_faces_are_found_in_the_enlarged_photo(client: Client) -> None:
     tiny = encoded(face_models.photo({(20, 30): ADA}, size=(96, 128), side=10))
     found = client.detect_faces(tiny, NOBODY).photos
@@ -153,7 +184,7 @@ def test_small_faces_are_found_in_the_enlarged_photo(client: Client) -> None:
     assert not client.detect_faces(tiny, small_faces="never").photos[0].faces
     both = face_models.photo({(20, 30): ADA}, size=(96, 128), side=10)
     both[48 : 48 + WINDOW, 64 : 64 + WINDOW] = face_models.photo({(0, 0): BOB}, size=(WINDOW, WINDOW))
-    assert len(client.detect_faces(encoded(both)).photos[0].faces) == 1
+    assert len(client.detect_faces(encoded(both), small_faces="when-none").photos[0].faces) == 1
     assert len(client.detect_faces(encoded(both), small_faces="always").photos[0].faces) == 2
 
 
@@ -233,7 +264,7 @@ def test_a_large_photo_is_searched_shrunk_and_says_so(tmp_path: Path) -> None:
 def test_without_a_detector_only_aligned_faces_are_taken(tmp_path: Path) -> None:
     folder = make_models(tmp_path / "m")
     with server_thread(data_dir=tmp_path / "d", models=(folder / "encoder",)) as s, Client(s.address) as client:
-        client.create_gallery("g")
+        client.create_gallery("g", quality_policy="off")
         for call in (lambda: client.enroll("g", "ada", one(ADA)), lambda: client.detect_faces(one(ADA))):
             with pytest.raises(OneglanceError) as caught:
                 call()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneglance import Client, encoding, enroll_request, mate, photo, stranger
+from oneglance import Client, OneglanceError, encoding, enroll_request, mate, photo, stranger
 from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_CALIBRATION, THRESHOLD_SOURCE_MODEL
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED
+from oneglance_core.glyphs import alphabet
 from tests.running import server_thread
 
 Photos = dict[str, list[bytes]]
@@ -74,6 +75,35 @@ def test_a_small_face_is_found_in_the_enlarged_photo(client: Client, lfw: Photos
     (face,) = seen.faces
     assert 200 < face.box.x + face.box.width / 2 < 325
     assert face.quality.sharpness > 0
+
+
+def test_a_smear_is_not_enrolled_in_silence(client: Client, lfw: Photos) -> None:
+    """A photo of a face of 12 pixels, enlarged again: the detector finds it, the encoder can't tell who it is."""
+    client.create_gallery("smears")
+    sharp = Image.open(io.BytesIO(next(iter(lfw.values()))[0]))
+    share = 12 / 96  # its face is some 96 pixels wide
+    tiny = sharp.resize((round(250 * share), round(250 * share)), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    tiny.resize((250, 250), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    with pytest.raises(OneglanceError) as caught:
+        client.enroll("smears", "nobody", photo(buffer.getvalue(), "largest"))
+    error = caught.value
+    assert error.reason == "QUALITY_TOO_LOW"
+    broken = {one.figure: one for one in error.breaches}
+    assert broken["sharpness"].value < broken["sharpness"].least == pytest.approx(1.9)
+    told = client.enroll("smears", "nobody", photo(buffer.getvalue(), "largest"), accept_breaches=True).breaches
+    assert {one.figure for one in told} == set(broken)
+
+
+def test_drawings_are_no_aligned_faces(client: Client) -> None:
+    ink = next(iter(alphabet(5, 1, 1, 150))).drawings[0]
+    buffer = io.BytesIO()
+    Image.fromarray(ink).save(buffer, "PNG")
+    client.create_gallery("no drawings")
+    with pytest.raises(OneglanceError) as caught:
+        client.enroll("no drawings", "alef", photo(buffer.getvalue(), "aligned"))
+    assert caught.value.reason == "INPUT_UNFIT"
+    assert {"light", "middle"} <= {one.figure for one in caught.value.breaches}
 
 
 def test_the_server_and_dlib_give_the_same_encodings_for_the_same_chip(client: Client, lfw: Photos) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from oneglance.client.requests import SMALL_FACES, ExampleLike, FaceChoice, encoding, photo
+from oneglance.client.requests import QUALITY_POLICIES, SMALL_FACES, ExampleLike, FaceChoice, encoding, photo
 from oneglance_apps.cli.commands import Options, argument
 from oneglance_core.defaults import CANDIDATES
 
@@ -45,9 +45,22 @@ FACE = argument(
 )
 SMALL_FACES_OPTION = argument(
     "--small-faces",
-    "search the enlarged photo, too: when-none (the first search found no face), always, never [when-none]",
-    choices=list(SMALL_FACES),
-    default="when-none",
+    "search the enlarged photo, too: when-none (the first search found no face), when-wide (it found none that fills a "
+    "fifth of the photo), always, never [when-wide for every face and for a box, else when-none]",
+    choices=list(filter(None, SMALL_FACES)),
+    default="",
+)
+QUALITY_POLICY = argument(
+    "--quality-policy",
+    "what the gallery demands of faces: one that falls short is refused at enrollment, and told of at a probe "
+    "[standard]",
+    choices=list(filter(None, QUALITY_POLICIES)),
+    default="",
+)
+ACCEPT_BREACHES = argument(
+    "--accept-breaches",
+    "enroll what the gallery's quality policy, or the encoder's kind of input, would refuse",
+    action="store_true",
 )
 ALL_MATCHES = argument("--all-matches", "also list every subject under tau", action="store_true")
 

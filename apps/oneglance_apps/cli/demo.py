@@ -13,10 +13,13 @@ pictures and every figure.
 Without --images the subjects are characters of invented alphabets, drawn by
 simulated writers. With --images they are yours: DIR/SUBJECT/*.png (or jpg, webp,
 bmp, gif, tiff, pnm), or one level deeper, DIR/GROUP/SUBJECT/*. The first picture
-of each is enrolled, the others are probes; a third of the subjects are strangers.
+of each is enrolled, the others are probes; a third of the subjects are strangers. Of the
+encoders in --models the one that such pictures are made for is used; when none is, the
+demo says so and ends. The bundled one is made for drawings, dark on light.
 
 The gallery's threshold is fitted on half of the strangers, to let in the share of
-them given by --fpir; its error rates are measured on the other half.
+them given by --fpir; its error rates are measured on the other half. With fewer than
+100 pictures to fit it on, it stays the model's, and the demo says so.
 """
 
 

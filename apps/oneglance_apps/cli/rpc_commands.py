@@ -7,12 +7,13 @@ import numpy as np
 from google.protobuf.message import Message
 
 from oneglance.client.requests import FUSIONS as RULES
-from oneglance.client.requests import enroll_request, identify_request, photo
+from oneglance.client.requests import QUALITY_POLICIES, enroll_request, identify_request, photo
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
 from oneglance.v1.identification_pb2 import EncodeResponse, VerifyResponse
 from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_apps.cli.arguments import (
+    ACCEPT_BREACHES,
     ALL_MATCHES,
     ENCODER,
     ENCODER_DIGEST,
@@ -22,6 +23,7 @@ from oneglance_apps.cli.arguments import (
     MAX_CANDIDATES,
     OTHER_PROBE,
     PROBE,
+    QUALITY_POLICY,
     SMALL_FACES_OPTION,
     SUBJECT,
     TAU,
@@ -44,10 +46,16 @@ FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR
     argument("--description", "for people", default=""),
     argument("--fusion", f"how a subject's examples become one distance [{FUSION}]", choices=FUSIONS, default=""),
     argument("--fpir", f"share of strangers that tau may let in [{TARGET_FPIR}]", type=float, metavar="RATE"),
+    QUALITY_POLICY,
 )
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
     yield client.create_gallery(
-        o.gallery, encoder=o.encoder, description=o.description, fusion=o.fusion, target_fpir=o.fpir
+        o.gallery,
+        encoder=o.encoder,
+        description=o.description,
+        fusion=o.fusion,
+        target_fpir=o.fpir,
+        quality_policy=o.quality_policy,
     )
 
 
@@ -91,6 +99,15 @@ def set_fusion(client: Client, o: Options) -> Iterable[Message]:
 
 
 @command(
+    "set what a gallery demands of faces from now on",
+    GALLERY,
+    argument("policy", "the quality policy", choices=list(filter(None, QUALITY_POLICIES))),
+)
+def set_quality_policy(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_quality_policy(o.gallery, o.policy)
+
+
+@command(
     "enroll a subject from one example, or several",
     GALLERY,
     SUBJECT,
@@ -98,6 +115,7 @@ def set_fusion(client: Client, o: Options) -> Iterable[Message]:
     argument("--label", "may be repeated", action="append", default=[], metavar="KEY=VALUE"),
     argument("--on-existing", "when enrolled already [add]", choices=["add", "replace", "fail"], default="add"),
     argument("--request-id", "makes a retry safe", default="", metavar="ID"),
+    ACCEPT_BREACHES,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -111,6 +129,7 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
         labels=labels,
         on_existing=o.on_existing,
         request_id=o.request_id,
+        accept_breaches=o.accept_breaches,
     )
 
 
@@ -118,6 +137,7 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
     "enroll a folder of pictures over one stream",
     GALLERY,
     argument("folder", "SUBJECT/*.png (all of a subject's examples) or SUBJECT.png", type=Path, metavar="DIR"),
+    ACCEPT_BREACHES,
     FACE,
     SMALL_FACES_OPTION,
 )
@@ -281,12 +301,17 @@ def _with_status(answer: VerifyResponse, o: Options) -> VerifyResponse:
 
 def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
     """A request for each subject of a folder."""
+
+    def request(subject: str, pictures: list[Path]) -> EnrollRequest:
+        examples = [photo(path, o.face, o.small_faces) for path in pictures]
+        return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches)
+
     if not o.folder.is_dir():
         raise FileNotFoundError(f"{o.folder}: not a folder")
     for entry in sorted(o.folder.iterdir()):
         if entry.is_dir():
             pictures = sorted(p for p in entry.iterdir() if is_picture(p))
             if pictures:
-                yield enroll_request(o.gallery, entry.name, [photo(p, o.face, o.small_faces) for p in pictures])
+                yield request(entry.name, pictures)
         elif is_picture(entry):
-            yield enroll_request(o.gallery, entry.stem, [photo(entry, o.face, o.small_faces)])
+            yield request(entry.stem, [entry])

@@ -8,7 +8,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from oneglance.client.errors import OneglanceError
-from oneglance.v1.common_pb2 import Calibration, Candidate, Provenance, Threshold
+from oneglance.v1.common_pb2 import Breach, Calibration, Candidate, Provenance, Threshold
 from oneglance.v1.detection_pb2 import DetectFacesResponse
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Face, Photo
@@ -32,7 +32,17 @@ from oneglance.v1.subject_pb2 import (
     Subject,
 )
 from oneglance_apps.picture_formats import format_name
-from oneglance_apps.text import distance, fusion_name, index_name, joined, model_name, short_digest, source_name
+from oneglance_apps.text import (
+    breach,
+    distance,
+    fusion_name,
+    index_name,
+    joined,
+    model_name,
+    policy_name,
+    short_digest,
+    source_name,
+)
 
 
 def as_json(message: Message) -> str:
@@ -56,6 +66,7 @@ def error_message(error: OneglanceError) -> Error:
         field_violations=[FieldViolation(field=field, description=text) for field, text in error.field_violations],
         metadata=error.metadata,
         photo=error.photo,
+        breaches=error.breaches,
     )
 
 
@@ -119,7 +130,8 @@ def _gallery(g: Gallery) -> str:
     loaded = "" if g.encoder_loaded else " (not loaded)"
     return (
         f"{g.id}: {g.subject_count} subjects, {g.encoding_count} encodings of {g.dimension}, revision {g.revision}, "
-        f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}, {_threshold(g.threshold)}"
+        f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}, {_threshold(g.threshold)}, "
+        f"quality policy {policy_name(g.quality_policy)}"
     )
 
 
@@ -132,12 +144,21 @@ def _enrolled(r: EnrollResponse) -> str:
     how = "already answered" if r.replayed else "new subject" if r.created else "known subject"
     faces = "".join(f"\n  {_face(face)}" for face in r.faces)
     revision = r.provenance.gallery_revision
-    return f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}"
+    return (
+        f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}"
+        f"{_breaches(r.breaches)}"
+    )
 
 
 def _verified(r: VerifyResponse) -> str:
     sign = "<=" if r.same else ">"
-    return f"{'same' if r.same else 'different'}: d {_measured(r)} {sign} {_threshold(r.threshold)}"
+    decision = f"{'same' if r.same else 'different'}: d {_measured(r)} {sign} {_threshold(r.threshold)}"
+    return decision + _breaches(r.breaches)
+
+
+def _breaches(found: Iterable[Breach]) -> str:
+    """A line each."""
+    return "".join(f"\n  doubtful: {one.field}: {breach(one)}" for one in found)
 
 
 def _face(face: Face) -> str:
@@ -167,6 +188,8 @@ def _identified(r: IdentifyResponse) -> str:
         lines.extend(map(_result, found))
         if probe in r.photos and r.photos[probe].faces_truncated:
             lines.append("  and more faces, not looked at")
+        elif probe in r.photos and found:
+            lines.append(f"  faces below {r.photos[probe].smallest_face:.0f} pixels were not looked for")
     return "\n".join([*lines, f"  {_threshold(r.threshold)}", f"  {_provenance(r.provenance)}"])
 
 
@@ -178,7 +201,7 @@ def _result(result: IdentifyResult) -> str:
     lines = [f"{decision}{where}", f"  nearest: {_candidates(result.candidates)}"]
     if result.matches:
         lines.append(f"  under tau: {_candidates(result.matches)}{' and more' if result.matches_truncated else ''}")
-    return "\n".join(lines)
+    return "\n".join(lines) + _breaches(result.breaches)
 
 
 def _model(m: Model) -> str:
@@ -194,10 +217,11 @@ def _model(m: Model) -> str:
 
 
 def _encodings(r: EncodeResponse) -> str:
-    return "\n".join(
+    rows = "\n".join(
         f"{short_digest(e.encoder_digest)} [{len(e.values)}]: {' '.join(f'{v:+.3f}' for v in e.values[:6])} ..."
         for e in r.encodings
     )
+    return rows + _breaches(r.breaches)
 
 
 def _style(s: Style) -> str:

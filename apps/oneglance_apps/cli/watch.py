@@ -69,7 +69,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     command.add_argument(
         "--small-faces",
-        choices=["never", "when-none", "always"],
+        choices=["never", "when-none", "when-wide", "always"],
         default=WatchSettings.small_faces,
         help="search for faces below the detector's window, too; slow on every empty frame [%(default)s]",
     )

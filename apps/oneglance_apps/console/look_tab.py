@@ -11,7 +11,7 @@ from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyRespons
 from oneglance_apps.console.elements import draw_box, draw_candidate, draw_entry, draw_thumb
 from oneglance_apps.console.page_state import TOO_LARGE, PageState
 from oneglance_apps.console.wording import expected_fpir_text, quality_text, source_text
-from oneglance_apps.text import counted, distance, score, short_digest
+from oneglance_apps.text import breach, counted, distance, policy_name, score, short_digest
 
 CANDIDATES = 3
 
@@ -87,6 +87,7 @@ class LookTab:
                         self.name = ui.input("name").props("outlined dense")
                         self.labels = ui.input("labels").props('outlined dense placeholder="key=value, key=value"')
                         ui.button("Enroll", on_click=self._enroll).props("unelevated no-caps")
+                    self.accept = ui.switch("even if the quality is too low").props("dense")
                 self.refusal = ui.label().classes("refusal")
                 self.basis = ui.element("dl").classes("basis")
 
@@ -118,7 +119,7 @@ class LookTab:
 
     def _example(self, picture: bytes, face: Face | None = None) -> Example:
         box = (face.box.x, face.box.y, face.box.width, face.box.height) if face else None
-        return self._state.example(picture, box, "always" if self.small_faces.value else "when-none")
+        return self._state.example(picture, box, "always" if self.small_faces.value else "")
 
     def render(self, answer: IdentifyResponse | None = None) -> None:
         self.summary.text = self._summary(answer)
@@ -140,6 +141,8 @@ class LookTab:
                 draw_entry(
                     "gallery", f"revision {provenance.gallery_revision}, {counted(provenance.gallery_size, 'subject')}"
                 )
+                if self._state.gallery:
+                    draw_entry("quality policy", policy_name(self._state.gallery.quality_policy))
 
     def _summary(self, answer: IdentifyResponse | None) -> str:
         if self._state.gallery is None:
@@ -159,6 +162,8 @@ class LookTab:
             text = f"{counted(len(self.results), 'face')}: {known} identified, {len(self.results) - known} unknown."
         if answer.photos.get(0, Photo()).faces_truncated:
             text += " More faces were found than the server answers for."
+        if 0 in answer.photos:
+            text += f" Faces below {answer.photos[0].smallest_face:.0f} pixels were not looked for."
         if self._state.tau is None:
             text += " There is no τ yet, so nobody can be identified: set one under Threshold."
         return text
@@ -188,6 +193,8 @@ class LookTab:
                         ui.label("Nobody is enrolled." if shown.answer else "Choose it to enroll it.").classes("soft")
                     if shown.face:
                         ui.label(quality_text(shown.face)).classes("soft")
+                    for broken in shown.answer.breaches if shown.answer else ():
+                        ui.label(f"Doubtful: {breach(broken)}").classes("soft")
         self._render_choice()
 
     def _choose(self, number: int) -> None:
@@ -217,6 +224,7 @@ class LookTab:
                     self.name.value.strip(),
                     self._example(self.picture, face),
                     labels=_labels(self.labels.value),
+                    accept_breaches=self.accept.value,
                 )
         except OneglanceError as error:
             if error.photo is not None and error.photo.faces and self._state.is_shown(gallery):

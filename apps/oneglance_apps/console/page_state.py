@@ -70,7 +70,7 @@ class PageState:
     def tau(self) -> float | None:
         return self.gallery.threshold.tau if self.gallery and self.gallery.HasField("threshold") else None
 
-    def example(self, picture: bytes, face: FaceChoice = None, small_faces: SmallFaces = "when-none") -> Example:
+    def example(self, picture: bytes, face: FaceChoice = None, small_faces: SmallFaces = "") -> Example:
         """A picture for the gallery's encoder. ``face`` and ``small_faces`` apply if the encoder takes photos."""
         return photo(picture, face, small_faces) if self.takes_photos else Example(image=picture)
 

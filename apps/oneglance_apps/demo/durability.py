@@ -66,7 +66,7 @@ class _WriteLog:
             subject_id, picture = f"late-{number:05d}", self.pictures[number % len(self.pictures)]
             self.asked[subject_id] = picture
             try:
-                client.enroll(GALLERY, subject_id, picture.read())
+                client.enroll(GALLERY, subject_id, picture.example(), accept_breaches=True)
             except OneglanceError:
                 return
             self.acknowledged.append(subject_id)
@@ -136,7 +136,7 @@ def _searchable(client: Client, enrolled: dict[str, Picture]) -> int:
     found = 0
     for start in range(0, len(names), _BATCH):
         batch = names[start : start + _BATCH]
-        probes = [enrolled[name].read() for name in batch]
+        probes = [enrolled[name].example() for name in batch]
         answer = client.identify(GALLERY, *probes, tau=_SAME_PICTURE, all_matches=True, max_candidates=1)
         for name, result in zip(batch, answer.results, strict=True):
             found += any(match.subject_id == name for match in result.matches)

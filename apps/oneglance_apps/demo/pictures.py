@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from oneglance import photo
+from oneglance.v1.common_pb2 import Example
 from oneglance_core.pictures import PictureLimits, decode_layers
 
 THUMBNAIL_PIXELS = 105  # the size of Omniglot's drawings, which are shown unchanged
-_LIMITS = PictureLimits(max_image_bytes=1 << 30, max_image_pixels=1 << 27)
+LIMITS = PictureLimits(max_image_bytes=1 << 30, max_image_pixels=1 << 27)
 _GRAYS = 16  # enough for pen strokes with soft edges
 
 
@@ -23,6 +25,10 @@ class Picture:
 
     source: bytes | Path
     caption: str
+
+    def example(self) -> Example:
+        """The picture as it is enrolled and probed with; of a photo, its largest face."""
+        return photo(self.read(), "largest")
 
     def read(self) -> bytes:
         """The encoded picture, as it is sent to the server."""
@@ -64,7 +70,7 @@ def _data_uri(picture: Picture) -> str:
 
 def _shrunk(data: bytes, max_side: int) -> Image.Image:
     """RGB, upright, transparency on white, at most ``max_side`` pixels a side."""
-    return Image.fromarray(decode_layers(data, _LIMITS, max_side=max_side).pixels)
+    return Image.fromarray(decode_layers(data, LIMITS, max_side=max_side).pixels)
 
 
 def _png(picture: Image.Image) -> bytes:

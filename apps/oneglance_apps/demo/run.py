@@ -17,6 +17,7 @@ from oneglance_apps.demo.drawings import draw_collection
 from oneglance_apps.demo.durability import kill_while_enrolling
 from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.folder import read_folder
+from oneglance_apps.demo.model_choice import choose_encoder
 from oneglance_apps.demo.page import write_page
 from oneglance_apps.demo.results import Deletion, DemoResults
 from oneglance_apps.demo.settings import DemoSettings
@@ -25,17 +26,15 @@ from oneglance_apps.demo.styles import picture_candidates, stylize_all
 from oneglance_apps.demo.timed_calls import GALLERY, Enrollment, Identification, Probe
 from oneglance_apps.server_process import ServerProcess
 from oneglance_apps.signals import exit_on_signals
-from oneglance_apps.text import counted, is_encoder, model_name
+from oneglance_apps.text import counted, model_name
 
 TIMED_CALLS = 100
 VERIFIED_PAIRS = 200  # of each kind
 ACKNOWLEDGED = 150  # enrollments before the kill, at least
 
 
-def run_demo(settings: DemoSettings, printer: StepPrinter, models: tuple[Path, ...] = ()) -> DemoResults:
+def run_demo(settings: DemoSettings, printer: StepPrinter) -> DemoResults:
     """Run the demo, write the page, and return the results.
-
-    models: model folders of the server; without any it loads the bundled models.
 
     However it ends, it leaves only the page and ``keep_data``. Raises DemoError, ServerProcessError, OneglanceError,
     OSError.
@@ -47,7 +46,7 @@ def run_demo(settings: DemoSettings, printer: StepPrinter, models: tuple[Path, .
         printer.title(f"oneglance {version('oneglance')}: seen once, known after.")
         collection = _collect(settings, printer)
         data_dir = settings.keep_data or scratch / "data"
-        server = stack.enter_context(ServerProcess(data_dir, scratch / "server.log", models))
+        server = stack.enter_context(ServerProcess(data_dir, scratch / "server.log", settings.models))
         results = _serve_and_measure(settings, collection, server, printer)
         printer.step("Stop the server and write the page")
         server.stop()
@@ -86,24 +85,26 @@ def _serve_and_measure(
     start_seconds = server.start()
     printer.say(f"serving on {server.address} after {start_seconds:.1f} s, process {server.pid}")
     with server.client() as client:
-        model = next(model for model in client.list_models() if is_encoder(model))
-        printer.say(f"encoder {model_name(model)} on {model.execution_provider}, D = {model.dimension}")
-        manifest = json.loads(client.describe_model(model.name).manifest_json)
-        client.create_gallery(GALLERY, description="oneglance demo")
+        model, why = choose_encoder(client, [subject.enrolled_from for subject in collection.subjects])
+        printer.say(f"encoder {model_name(model)} on {model.execution_provider}, D = {model.dimension}\n{why}")
+        manifest = json.loads(client.describe_model(model.digest).manifest_json)
+        client.create_gallery(GALLERY, encoder=model.digest, description="oneglance demo")
 
         printer.step(f"Enroll every {collection.noun} once")
         enrollment = timed_calls.enroll_all(client, collection.subjects, partial(printer.progress, "enrolled"))
         printer.say(terminal_text.enrollment(enrollment, collection.picture_noun))
 
         threshold_fit = None
+        printer.step("Fit the threshold on strangers who are not used again")
         if collection.calibration_strangers:
-            printer.step("Fit the threshold on strangers who are not used again")
             progress = partial(printer.progress, "measured")
             threshold_fit = timed_calls.fit_threshold(client, collection.calibration_strangers, settings.fpir, progress)
             printer.say(terminal_text.threshold_fit(threshold_fit, manifest))
+        else:
+            printer.say(terminal_text.threshold_not_fitted(client.get_threshold(GALLERY)))
 
         printer.step("Identify: which enrolled subject is it, or a stranger?")
-        identification = _identify(client, collection, enrollment, printer)
+        identification = _identify(client, collection, enrollment, settings.fpir, printer)
         enrolled = len(enrollment.subjects)
         probes = [outcome.probe for outcome in identification.outcomes]
         times = timed_calls.latencies(client, probes[:TIMED_CALLS], TIMED_CALLS, partial(printer.progress, "timed"))
@@ -153,7 +154,9 @@ def _serve_and_measure(
     )
 
 
-def _identify(client: Client, collection: Collection, enrollment: Enrollment, printer: StepPrinter) -> Identification:
+def _identify(
+    client: Client, collection: Collection, enrollment: Enrollment, fpir: float, printer: StepPrinter
+) -> Identification:
     enrolled = set(enrollment.subjects)
     probes: list[Probe] = [
         (probe, subject.id, subject.id) for subject, probe in collection.mated() if subject in enrolled
@@ -165,7 +168,7 @@ def _identify(client: Client, collection: Collection, enrollment: Enrollment, pr
     figures = identification.figures
     if not figures.mated or not figures.non_mated:
         raise DemoError("the server refused all probes of a kind:\n" + "\n".join(identification.refused[:5]))
-    printer.say(terminal_text.identification(identification, len(enrolled)))
+    printer.say(terminal_text.identification(identification, len(enrolled), fpir))
     return identification
 
 

@@ -2,9 +2,9 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from oneglance_core.flags import Flag
 from oneglance_core.frozen import Frozen
@@ -13,6 +13,10 @@ from oneglance_core.frozen import Frozen
 class DemoSettings(Frozen):
     images: Annotated[Path | None, Flag(metavar="DIR", default="characters are drawn")] = Field(
         None, description="your own pictures, a folder per subject"
+    )
+    models: Annotated[tuple[Path, ...], Flag(separator=":", default="the bundled models")] = Field(
+        (),
+        description="model folders of the server, or folders of them, colon-separated; the encoder that fits is used",
     )
     out: Annotated[Path, Flag(metavar="FILE")] = Field(Path("oneglance-demo.html"), description="the page to write")
     subjects: int = Field(200, ge=1, description="subjects to enroll, at most")
@@ -25,11 +29,17 @@ class DemoSettings(Frozen):
         None, description="keep the server's data in this new folder"
     )
 
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
     @property
     def command(self) -> str:
         """The command line that repeats this run."""
         words: list[object] = ["oneglance", "demo"]
         words += ["--images", self.images] if self.images else []
+        words += ["--models", ":".join(map(str, self.models))] if self.models else []
         words += ["--subjects", self.subjects, "--strangers", self.strangers, "--seed", self.seed]
         words += ["--fpir", self.fpir]
         return shlex.join(map(str, words))

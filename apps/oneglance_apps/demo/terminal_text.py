@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oneglance.v1.common_pb2 import Threshold
-from oneglance_apps.demo.collection import Collection
+from oneglance_apps.demo.collection import MIN_CALIBRATION_PROBES, Collection
 from oneglance_apps.demo.durability import Durability
 from oneglance_apps.demo.measure import Outcome, percentile
 from oneglance_apps.demo.rate_text import interval, of, percent, rate
@@ -42,14 +42,25 @@ def threshold_fit(fit: ThresholdFit, manifest: Mapping[str, Any]) -> str:
     return text + (f"\n(the model's own is {distance(own['tau'])}, calibrated on other data)" if own else "")
 
 
-def identification(i: Identification, enrolled: int) -> str:
+def threshold_not_fitted(in_force: Threshold) -> str:
+    return (
+        f"NOT FITTED: there are fewer than {MIN_CALIBRATION_PROBES} pictures of strangers to fit it on. "
+        f"{threshold(in_force).capitalize()} is used,\n"
+        "which was set on other data: here it may let in far more strangers than asked for, or far fewer"
+    )
+
+
+def identification(i: Identification, enrolled: int, asked_fpir: float) -> str:
+    """``asked_fpir``: the share of strangers to let in that was asked for."""
     figures = i.figures
     decided = figures.decided
+    too_many = decided.fpir.interval[0] > asked_fpir
+    more = f"; MORE than the {percent(asked_fpir)} asked for" if too_many else ""
     lines = [
         f"{counted(len(i.outcomes), 'probe')} against {enrolled:,} enrolled in {i.seconds:.1f} s{_refusals(i.refused)}",
         f"rank-1: the mate is nearest for {rate(figures.rank_one)}",
         f"at {threshold(i.threshold)}:",
-        f"  strangers let in (FPIR)      {rate(decided.fpir)}, 95 % interval {interval(decided.fpir)}",
+        f"  strangers let in (FPIR)      {rate(decided.fpir)}, 95 % interval {interval(decided.fpir)}{more}",
         f"  known not identified (FNIR)  {rate(decided.fnir)}, {figures.mistaken.count} as another subject",
     ]
     for target, point in figures.at_fpirs.items():

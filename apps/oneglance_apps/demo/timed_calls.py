@@ -18,6 +18,7 @@ from oneglance_core.measures import matches, tau_for_rate
 
 GALLERY = "demo"
 WARM_UP_CALLS = 5
+ACCEPT_BREACHES = False  # a picture that is not good enough is told of as refused
 
 Progress = Callable[[int, int], None]
 Probe = tuple[Picture, str, str | None]
@@ -65,7 +66,10 @@ class Verification:
 
 def enroll_all(client: Client, subjects: Sequence[Subject], progress: Progress) -> Enrollment:
     """Enroll every subject from its picture, over one stream. Raises DemoError if the server refuses all."""
-    requests = [enroll_request(GALLERY, subject.id, [subject.enrolled_from.read()]) for subject in subjects]
+    requests = [
+        enroll_request(GALLERY, subject.id, [subject.enrolled_from.example()], accept_breaches=ACCEPT_BREACHES)
+        for subject in subjects
+    ]
     taken: list[Subject] = []
     refused: list[str] = []
     begun = monotonic()
@@ -83,7 +87,7 @@ def enroll_all(client: Client, subjects: Sequence[Subject], progress: Progress) 
 def identify_all(client: Client, probes: Sequence[Probe], enrolled: int, progress: Progress) -> Identification:
     """Identify every probe, over one stream, with distances to all ``enrolled`` subjects (the nearest 1,000)."""
     depth = min(enrolled, MAX_CANDIDATES)
-    requests = (identify_request(GALLERY, [probe.read()], depth) for probe, _, _ in probes)
+    requests = (identify_request(GALLERY, [probe.example()], depth) for probe, _, _ in probes)
     outcomes: list[Outcome] = []
     refused: list[str] = []
     threshold, provenance = Threshold(), Provenance()
@@ -91,6 +95,8 @@ def identify_all(client: Client, probes: Sequence[Probe], enrolled: int, progres
     for probe, answer in zip(probes, client.identify_stream(requests), strict=True):
         if answer.HasField("error"):
             refused.append(f"{probe[0].caption}: {answer.error.message}")
+        elif not answer.response.results:
+            refused.append(f"{probe[0].caption}: no face is found")
         else:
             outcomes.append(_outcome(probe, answer.response.results[0]))
             threshold, provenance = answer.response.threshold, answer.response.provenance
@@ -124,13 +130,13 @@ def fit_threshold(
 
 def identify_one(client: Client, probe: Probe, enrolled: int) -> Outcome:
     """Identify one probe, with distances to all ``enrolled`` subjects (the nearest 1,000)."""
-    answer = client.identify(GALLERY, probe[0].read(), max_candidates=min(max(1, enrolled), MAX_CANDIDATES))
+    answer = client.identify(GALLERY, probe[0].example(), max_candidates=min(max(1, enrolled), MAX_CANDIDATES))
     return _outcome(probe, answer.results[0])
 
 
 def latencies(client: Client, probes: Iterable[Picture], calls: int, progress: Progress) -> list[float]:
     """Milliseconds of each of ``calls`` Identify calls, one at a time, after a warm-up."""
-    pictures = [probe.read() for probe in probes]
+    pictures = [probe.example() for probe in probes]
     taken: list[float] = []
     for i in range(WARM_UP_CALLS + calls):
         picture = pictures[i % len(pictures)]
@@ -157,7 +163,7 @@ def verify_pairs(
     same: list[bool] = []
     tau = 0.0
     for i, (outcome, claim) in enumerate(claims, 1):
-        answer = client.verify(GALLERY, claim, outcome.probe.read())
+        answer = client.verify(GALLERY, claim, outcome.probe.example())
         same.append(answer.same)
         tau = answer.threshold.tau
         progress(i, len(claims))

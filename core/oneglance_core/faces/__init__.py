@@ -5,7 +5,8 @@
     crops       the whole way in one call: decode, find, choose which face is meant, align
     finder      find the faces of a photo in two searches, and the landmarks of each
     detection   one search: a pyramid of the photo, and the detector network over it
-    chips       cut an aligned face out of a photo, and measure its quality
+    chips       cut an aligned face out of a photo
+    quality     figures that tell how good an aligned face is
 
 The caller runs the networks, and passes them in as functions.
 """

@@ -26,11 +26,12 @@ class FaceChoice:
     which: ``unset`` (up to the call), ``only``, ``all``, ``largest``, ``box`` (the one that overlaps ``box`` most) or
         ``aligned`` (the picture is a chip already).
     box: (x, y, width, height) in photo pixels.
+    small_faces: None: up to the call.
     """
 
     which: Literal["unset", "only", "all", "largest", "box", "aligned"] = "unset"
     box: Box | None = None
-    small_faces: SmallFaces = "when-none"
+    small_faces: SmallFaces | None = None
 
 
 class FaceError(ValueError):
@@ -95,7 +96,7 @@ def _crop(
         return {}
     outcomes: dict[int, CropOutcome] = {}
     with stage("detect"):
-        found = finder.find(list(decoded.values()), [requests[i].choice.small_faces for i in decoded])
+        found = finder.find(list(decoded.values()), [requests[i].choice.small_faces or "when-none" for i in decoded])
     chosen: dict[int, Photo] = {}
     for i, photo in zip(decoded, found, strict=True):
         try:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from oneglance_core.faces.chips import Quality, cut_chip, gray, quality
+from oneglance_core.faces.chips import cut_chip, gray
 from oneglance_core.faces.detection import Detection, Score, canvas_pixels, search, suppress
+from oneglance_core.faces.quality import Quality, quality
 from oneglance_core.flags import Flag
 from oneglance_core.frozen import Frozen
 from oneglance_core.manifests import Alignment, DetectorManifest
@@ -19,11 +20,15 @@ Pixels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float32]
 Run = Callable[[Mapping[str, npt.NDArray[Any]]], Points]
 Box = tuple[float, float, float, float]
-SmallFaces = Literal["when-none", "always", "never"]
+SmallFaces = Literal["when-none", "always", "never", "when-wide"]
 
 # Landmarks are found from two boxes near the detected one, and averaged: the mean varies less than the landmarks of one
 # box, which change with every pixel of the box. Each: (x, y) shift in box widths, and scale.
 _TRIES = ((0.05, 0.05, 0.97), (-0.05, -0.05, 1.03))
+
+# "when-wide": a photo whose largest face is at least this share of its shorter side is a portrait, not a wide view in
+# which more people may stand farther off. Chosen by ``python -m benchmarks.groups``.
+PORTRAIT = 0.3
 
 _CANVAS_PIXELS = 16  # maximum for each of search_pixels; the second search of an ordinary photo needs 13
 
@@ -92,7 +97,8 @@ class FaceFinder:
     def find(self, photos: Sequence[Pixels], small_faces: Sequence[SmallFaces]) -> list[Photo]:
         """The faces of each photo uint8 [H, W, 3], without landmarks.
 
-        small_faces: for each photo, when to search the enlarged photo, too.
+        small_faces: for each photo, when to search the enlarged photo, too: "when-none": the first search found no
+        face; "when-wide": it found none of PORTRAIT of the photo's shorter side or more.
         """
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, pixels in enumerate(photos):
@@ -106,7 +112,7 @@ class FaceFinder:
             again = [
                 j
                 for j, i in enumerate(members)
-                if levels and (small_faces[i] == "always" or (small_faces[i] == "when-none" and not found[j]))
+                if levels and search_again(small_faces[i], [_to_box(one)[2] for one in found[j]], min(height, width))
             ]
             more = search([stack[j] for j in again], self._score, self._detector, scale=second, levels=levels)
             for j, extra in zip(again, more, strict=True):
@@ -148,12 +154,22 @@ class FaceFinder:
         return Photo(width, height, tuple(faces[:limit]), smallest, len(faces) > limit)
 
 
+def search_again(when: SmallFaces, widths: Sequence[float], side: int) -> bool:
+    """Whether to make the second search. ``widths``: of the faces that the first one found; ``side``: the photo's
+    shorter one."""
+    if when == "when-none":
+        return not widths
+    if when == "when-wide":
+        return all(width < PORTRAIT * side for width in widths)
+    return when == "always"
+
+
 def cut(pixels: Pixels, photo: Photo, chip: ChipSpec) -> tuple[Photo, Pixels]:
     """The photo with the quality of its faces, and their chips, uint8 [F, height, width, 3]."""
     faces, chips = [], np.empty((len(photo.faces), chip.height, chip.width, 3), np.uint8)
     for i, face in enumerate(photo.faces):
         chips[i] = cut_chip(pixels, face.points, chip.alignment.template, chip.height, chip.width)
-        faces.append(replace(face, quality=quality(chips[i], face.points)))
+        faces.append(replace(face, quality=quality(chips[i], face.points, chip.alignment.template)))
     return replace(photo, faces=tuple(faces)), chips
 
 

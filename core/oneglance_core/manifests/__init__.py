@@ -9,6 +9,7 @@ from oneglance_core.manifests.detector import DetectorManifest
 from oneglance_core.manifests.encoder import LEAST_CHIP, MAX_DIMENSION, EncoderManifest, InputSpec, OutputSpec
 from oneglance_core.manifests.false_positives import Evidence, FalsePositives, Galleries
 from oneglance_core.manifests.landmarks import LANDMARKS, Alignment, LandmarksManifest
+from oneglance_core.manifests.made_for import FigureRange, MadeFor
 from oneglance_core.manifests.model import FORMAT, NAME_PATTERN, ModelManifest
 from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
@@ -37,9 +38,11 @@ __all__ = [
     "EncoderManifest",
     "Evidence",
     "FalsePositives",
+    "FigureRange",
     "Galleries",
     "InputSpec",
     "LandmarksManifest",
+    "MadeFor",
     "ModelFolderError",
     "ModelManifest",
     "NamedParity",

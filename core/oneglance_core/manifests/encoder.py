@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
 from oneglance_core.manifests.false_positives import FalsePositives
 from oneglance_core.manifests.landmarks import Alignment
+from oneglance_core.manifests.made_for import MadeFor
 from oneglance_core.manifests.model import ModelManifest
 from oneglance_core.manifests.parity import Parity, Vectors
 from oneglance_core.manifests.part import Part
@@ -56,7 +57,8 @@ class EncoderManifest(ModelManifest):
     """``manifest.json`` of an encoder: f(x).
 
     With ``alignment``, x is a face chip, rgb and at least 8 x 8, and photos can be given. ``threshold`` is a tau for
-    one size of a gallery; ``false_positives`` tell those for others.
+    one size of a gallery; ``false_positives`` tell those for others. ``made_for``: what its images look like; None:
+    nobody measured it.
     """
 
     other_outputs: ClassVar[bool] = True  # ``output`` names one of them
@@ -69,7 +71,14 @@ class EncoderManifest(ModelManifest):
     threshold: Calibration | None = None
     author_threshold: AuthorThreshold | None = None
     false_positives: FalsePositives | None = None
+    made_for: MadeFor | None = None
     parity: Parity
+
+    @model_validator(mode="after")
+    def _images(self) -> Self:
+        if self.made_for is not None and self.input.kind != "image":
+            raise ValueError(f"made_for: tells of images; this encoder takes a {self.input.kind}")
+        return self
 
     @model_validator(mode="after")
     def _chips(self) -> Self:

@@ -1,4 +1,5 @@
-"""``encode``, ``calibrate`` and ``evaluate``: an encoder on labelled pictures. Parse, call one function, print."""
+"""``encode``, ``calibrate``, ``evaluate`` and ``measure-input``: an encoder on labelled pictures. Parse, call one
+function, print."""
 
 import argparse
 import io
@@ -8,12 +9,12 @@ from pathlib import Path
 
 from oneglance_core.flags import add_flags, given_values
 from oneglance_core.folder import write_model_folder
-from oneglance_exporter.cli.pictures import add_pictures, encoded
+from oneglance_exporter.cli.pictures import add_pictures, described, encoded, encoder_and_pictures
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """``encode``, ``calibrate`` and ``evaluate``."""
+    """``encode``, ``calibrate``, ``evaluate`` and ``measure-input``."""
     encode = commands.add_parser(
         "encode",
         help="write the encodings of pictures, as calibrate, evaluate and the server see them",
@@ -36,6 +37,18 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_flags(evaluate, EvaluateSettings)
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(run_command=_evaluate)
+
+    measure = commands.add_parser(
+        "measure-input",
+        help="write into the manifest what the pictures that an encoder is made for look like",
+        description="Measure the pictures that an encoder was trained on, or others of their kind, and write the\n"
+        "range of each figure and the limits drawn about it into the manifest. The server refuses\n"
+        "pictures outside. ``export encoder`` does it by itself, on the pictures of the training.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_pictures(measure, "pictures of the kind that the encoder is made for, SUBJECT/picture")
+    measure.add_argument("--described", metavar="TEXT", help="the data in words, for the manifest")
+    measure.set_defaults(run_command=_measure_input)
 
 
 def _encode(options: argparse.Namespace, arguments: list[str]) -> None:
@@ -61,8 +74,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
 
     settings = CalibrateSettings(**given_values(options, CalibrateSettings))
     folder, pictures, encodings = encoded(options)
-    described = options.described or ", ".join(Path(path).name for path in options.data)
-    calibration, fit = calibrate(encodings, pictures, described, settings)
+    calibration, fit = calibrate(encodings, pictures, described(options), settings)
     training = {
         **folder.manifest.training,
         "calibration_command": shlex.join(["oneglance-exporter", *arguments]),
@@ -71,7 +83,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
         [next(path for path in options.data if file.startswith(f"{Path(path)}: ")) for file in pictures.files]
     )
     sets = {Path(path).name: np.flatnonzero(sources == path) for path in options.data}
-    measured = false_positives(encodings, pictures.subject_of, described, sets, settings.fpir, settings.seed)
+    measured = false_positives(encodings, pictures.subject_of, described(options), sets, settings.fpir, settings.seed)
     manifest = folder.manifest.model_copy(
         update={"threshold": calibration, "false_positives": measured, "training": training}
     )
@@ -84,6 +96,17 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
     for rate in (0.001, 0.01, 0.03, 0.1, 0.3):
         point = det_point(fit.scores, tau_for_rate(fit.scores.non_mated, rate))
         print(f"  FPIR {point.fpir:7.2%}  FNIR {point.fnir:7.2%}  tau {point.tau:.4f}")
+
+
+def _measure_input(options: argparse.Namespace, arguments: list[str]) -> None:
+    from oneglance_exporter.encoder.made_for import made_for
+
+    folder, pictures = encoder_and_pictures(options, least=1)
+    found = made_for(pictures.images, described(options))
+    write_model_folder(options.model, folder.manifest.model_copy(update={"made_for": found}), folder.model)
+    print(f"{options.model}: {found.pictures} pictures")
+    for one in found.figures:
+        print(f"  {one.figure:8}  {one.low:.4f} to {one.high:.4f}; limits {one.least:.4f} to {one.most:.4f}")
 
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:

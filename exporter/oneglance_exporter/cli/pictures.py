@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oneglance_core.folder import ModelFolder, read_model_folder
@@ -27,6 +28,11 @@ def add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
     parser.add_argument(
         "--threads", type=within(int, least=1), default=1, metavar="N", help="of ONNX Runtime [%(default)s]"
     )
+
+
+def described(options: argparse.Namespace) -> str:
+    """``--data`` in words: what ``--described`` says, else the names."""
+    return options.described or ", ".join(Path(path).name for path in options.data)
 
 
 def encoded(options: argparse.Namespace, least: int = 2) -> "tuple[ModelFolder[EncoderManifest], Pictures, Encodings]":

@@ -1,7 +1,7 @@
 """The checkpoint of an encoder's training."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from oneglance_exporter.encoder.network import Encoder
 from oneglance_exporter.encoder.settings import TrainSettings
@@ -10,7 +10,11 @@ from oneglance_exporter.training.checkpoint import Checkpoint
 
 @dataclass
 class EncoderCheckpoint(Checkpoint):
-    """An encoder's training between two steps. validation_error: the latest, in [0, 1]; None before the first."""
+    """An encoder's training between two steps.
+
+    validation_error: the latest, in [0, 1]; None before the first. made_for: the MadeFor of the training pictures, as
+    JSON values; None in a checkpoint that was made without.
+    """
 
     FORMAT: ClassVar[str] = "oneglance-run/1"
     SETTINGS: ClassVar[type[TrainSettings]] = TrainSettings
@@ -20,6 +24,7 @@ class EncoderCheckpoint(Checkpoint):
 
     settings: TrainSettings
     validation_error: float | None = None
+    made_for: dict[str, Any] | None = None
 
     def encoder(self) -> Encoder:
         """The averaged network, in eval mode."""

@@ -13,7 +13,7 @@ import torch
 
 from oneglance_core.folder import check_replaceable, write_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_core.manifests import EncoderManifest, OutputSpec, Parity
+from oneglance_core.manifests import EncoderManifest, MadeFor, OutputSpec, Parity
 from oneglance_core.sessions.checks import apart
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.network import INPUT, INPUT_SIZE, Encoder, encode
@@ -48,6 +48,7 @@ def export(run: Path, out: Path, name: str, description: str = "", license: str 
         input=INPUT,
         output=OutputSpec(dimension=state.settings.dimension, unit_norm=True),
         training=provenance(state, model),
+        made_for=MadeFor.model_validate(state.made_for) if state.made_for else None,
         parity=Parity.pack(inputs, encode(model, inputs), TOLERANCE),
         model_sha256="0" * 64,  # write_model_folder sets both from the graph
         model_bytes=1,

@@ -13,6 +13,7 @@ from oneglance_exporter.data import Pictures, read_pictures
 from oneglance_exporter.encoder.batches import Batches
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.loss import TripletLoss
+from oneglance_exporter.encoder.made_for import made_for
 from oneglance_exporter.encoder.network import INPUT, Encoder, encode
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.encoder.trials import one_shot_trials
@@ -65,8 +66,11 @@ class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):
     def __init__(self, checkpoint: EncoderCheckpoint) -> None:
         super().__init__(checkpoint)
         settings = checkpoint.settings
+        pictures = read_pictures(settings.data, INPUT)
+        described = ", ".join(Path(path).name for path in settings.data)
+        checkpoint.made_for = made_for(pictures.images, described).model_dump(mode="json")
         self.batches = Batches(
-            read_pictures(settings.data, INPUT),
+            pictures,
             settings.classes_per_batch,
             settings.examples_per_class,
             settings.procedural,

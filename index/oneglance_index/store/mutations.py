@@ -91,6 +91,7 @@ class CreateGallery:
     kind: str
     fusion: str
     target_fpir: float | None
+    quality: str | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
@@ -101,9 +102,9 @@ class CreateGallery:
             (self.gallery_id, self.description, now, self.target_fpir),
         ).lastrowid
         db.execute(
-            "INSERT INTO generations (gallery, state, encoder_digest, dimension, kind, fusion, created)"
-            " VALUES (?, 'active', ?, ?, ?, ?, ?)",
-            (number, self.encoder_digest, self.dimension, self.kind, self.fusion, now),
+            "INSERT INTO generations (gallery, state, encoder_digest, dimension, kind, fusion, quality, created)"
+            " VALUES (?, 'active', ?, ?, ?, ?, ?, ?)",
+            (number, self.encoder_digest, self.dimension, self.kind, self.fusion, self.quality, now),
         )
         stored = queries.gallery(db, self.gallery_id)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
@@ -169,6 +170,17 @@ class SetFusion:
         applied = _updated(db, stored)
         assert applied.effect is not None
         return replace(applied, effect=replace(applied.effect, remade=True))
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuality:
+    gallery_id: str
+    quality: str | None
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        db.execute("UPDATE generations SET quality = ? WHERE number = ?", (self.quality, stored.place.generation))
+        return _updated(db, stored)
 
 
 def _set_threshold(

@@ -12,7 +12,7 @@ import sqlite3
 SCHEMA_VERSION = 3
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
-# `threshold_revision` is the newest version in `thresholds`. `quality` is JSON.
+# `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy.
 GENERATIONS = """
 CREATE TABLE generations (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

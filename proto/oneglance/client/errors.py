@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from oneglance.v1.common_pb2 import Breach
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.face_pb2 import Photo
 
@@ -36,6 +37,7 @@ class OneglanceError(Exception):
         field_violations: (field path, description) pairs.
         metadata: values that belong to the reason.
         photo: the faces of a photo that has none, or several where one is needed; else None.
+        breaches: figures of an example that is refused for being outside their limits.
     """
 
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
@@ -49,6 +51,7 @@ class OneglanceError(Exception):
         field_violations: Sequence[tuple[str, str]] = (),
         metadata: Mapping[str, str] | None = None,
         photo: Photo | None = None,
+        breaches: Sequence[Breach] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -57,6 +60,7 @@ class OneglanceError(Exception):
         self.field_violations = tuple(field_violations)
         self.metadata = dict(metadata or {})
         self.photo = photo
+        self.breaches = tuple(breaches)
 
     def __str__(self) -> str:
         reason = f" [{self.reason}]" if self.reason else ""
@@ -114,6 +118,7 @@ def from_error(error: Error) -> OneglanceError:
         field_violations=[(v.field, v.description) for v in error.field_violations],
         metadata=error.metadata,
         photo=error.photo if error.HasField("photo") else None,
+        breaches=error.breaches,
     )
 
 

@@ -20,9 +20,15 @@ from oneglance.v1.common_pb2 import (
     Tensor,
 )
 from oneglance.v1.face_pb2 import (
+    QUALITY_POLICY_OFF,
+    QUALITY_POLICY_STANDARD,
+    QUALITY_POLICY_STRICT,
+    QUALITY_POLICY_UNSPECIFIED,
     SMALL_FACES_ALWAYS,
     SMALL_FACES_NEVER,
+    SMALL_FACES_UNSPECIFIED,
     SMALL_FACES_WHEN_NONE,
+    SMALL_FACES_WHEN_WIDE,
     Box,
     FaceSelector,
 )
@@ -56,8 +62,21 @@ _ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": 
 FusionName = Literal["", "nearest", "mean", "margin"]
 FUSIONS = {"": FUSION_UNSPECIFIED, "nearest": FUSION_NEAREST, "mean": FUSION_MEAN, "margin": FUSION_MARGIN}
 
-SmallFaces = Literal["when-none", "always", "never"]
-SMALL_FACES = {"when-none": SMALL_FACES_WHEN_NONE, "always": SMALL_FACES_ALWAYS, "never": SMALL_FACES_NEVER}
+SmallFaces = Literal["", "when-none", "when-wide", "always", "never"]
+SMALL_FACES = {
+    "": SMALL_FACES_UNSPECIFIED,
+    "when-none": SMALL_FACES_WHEN_NONE,
+    "when-wide": SMALL_FACES_WHEN_WIDE,
+    "always": SMALL_FACES_ALWAYS,
+    "never": SMALL_FACES_NEVER,
+}
+QualityPolicy = Literal["", "off", "standard", "strict"]
+QUALITY_POLICIES = {
+    "": QUALITY_POLICY_UNSPECIFIED,
+    "off": QUALITY_POLICY_OFF,
+    "standard": QUALITY_POLICY_STANDARD,
+    "strict": QUALITY_POLICY_STRICT,
+}
 PictureFormatName = Literal["", "png", "jpeg", "webp"]
 _FORMATS = {
     "": PICTURE_FORMAT_UNSPECIFIED,
@@ -69,14 +88,14 @@ FaceChoice = Literal["largest", "aligned"] | tuple[float, float, float, float] |
 """Which face of a photo; ``photo`` explains the values."""
 
 
-def photo(
-    content: str | os.PathLike[str] | bytes, face: FaceChoice = None, small_faces: SmallFaces = "when-none"
-) -> Example:
+def photo(content: str | os.PathLike[str] | bytes, face: FaceChoice = None, small_faces: SmallFaces = "") -> Example:
     """A photo for an encoder of faces.
 
     face: which face to take: ``"largest"``; a box (x, y, width, height) in pixels: the face that overlaps it most;
         ``"aligned"``: the picture is an aligned face already; None: the only face, or in ``identify`` every face.
-    small_faces: when to search the enlarged photo, too.
+    small_faces: when to search the enlarged photo, too. ``when-none``: the first search found no face; ``when-wide``:
+        it found none as wide as 0.3 of the photo's shorter side; empty: ``when-wide`` for every face and for a box,
+        else ``when-none``.
     """
     selector = FaceSelector(small_faces=SMALL_FACES[small_faces])
     if face == "largest":
@@ -136,8 +155,12 @@ def enroll_request(
     labels: Mapping[str, str] | None = None,
     on_existing: OnExisting = "add",
     request_id: str = "",
+    accept_breaches: bool = False,
 ) -> EnrollRequest:
-    """The message of one enrollment; ``bulk_enroll`` takes many."""
+    """The message of one enrollment; ``bulk_enroll`` takes many.
+
+    accept_breaches: enroll examples outside the limits of the gallery's quality policy or of the encoder's input, too.
+    """
     return EnrollRequest(
         gallery_id=gallery_id,
         subject_id=subject_id,
@@ -145,6 +168,7 @@ def enroll_request(
         labels=labels,
         on_existing=_ON_EXISTING[on_existing],
         request_id=request_id,
+        accept_breaches=accept_breaches,
     )
 
 

@@ -14,11 +14,13 @@ import grpc
 from oneglance.client.errors import UnavailableError, raise_from, retry_after
 from oneglance.client.requests import (
     FUSIONS,
+    QUALITY_POLICIES,
     SMALL_FACES,
     ExampleLike,
     FusionName,
     OnExisting,
     PictureFormatName,
+    QualityPolicy,
     SmallFaces,
     enroll_request,
     example,
@@ -44,6 +46,7 @@ from oneglance.v1.gallery_pb2 import (
     ListGalleriesRequest,
     ListThresholdsRequest,
     SetFusionRequest,
+    SetQualityPolicyRequest,
     SetThresholdRequest,
     ThresholdVersion,
 )
@@ -172,11 +175,13 @@ class Client:
         description: str = "",
         fusion: FusionName = "",
         target_fpir: float | None = None,
+        quality_policy: QualityPolicy = "",
     ) -> Gallery:
         """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded).
 
         fusion: how a subject's encodings become one distance; empty: the server's default.
         target_fpir: share of strangers that may be let in, which tau follows; None: the server's default.
+        quality_policy: what it demands of faces; empty: the server's default.
         """
         request = CreateGalleryRequest(
             gallery_id=gallery_id,
@@ -184,6 +189,7 @@ class Client:
             description=description,
             fusion=FUSIONS[fusion],
             target_fpir=target_fpir,
+            quality_policy=QUALITY_POLICIES[quality_policy],
         )
         return (self._call(self._galleries.CreateGallery, request)).gallery
 
@@ -227,6 +233,11 @@ class Client:
         """Change how a subject's encodings become one distance. Clears the gallery's own tau."""
         request = SetFusionRequest(gallery_id=gallery_id, fusion=FUSIONS[fusion])
         return (self._call(self._galleries.SetFusion, request)).gallery
+
+    def set_quality_policy(self, gallery_id: str, policy: QualityPolicy) -> Gallery:
+        """Set what the gallery demands of faces from now on. What is enrolled stays."""
+        request = SetQualityPolicyRequest(gallery_id=gallery_id, quality_policy=QUALITY_POLICIES[policy])
+        return (self._call(self._galleries.SetQualityPolicy, request)).gallery
 
     def calibrate(
         self,
@@ -286,9 +297,13 @@ class Client:
         labels: Mapping[str, str] | None = None,
         on_existing: OnExisting = "add",
         request_id: str = "",
+        accept_breaches: bool = False,
     ) -> EnrollResponse:
-        """Enroll a subject from one or several examples. It is on disk when the call returns."""
-        request = enroll_request(gallery_id, subject_id, examples, labels, on_existing, request_id)
+        """Enroll a subject from one or several examples. It is on disk when the call returns.
+
+        accept_breaches: also examples outside the limits of the gallery's quality policy or of the encoder's input.
+        """
+        request = enroll_request(gallery_id, subject_id, examples, labels, on_existing, request_id, accept_breaches)
         return self._call(self._subjects.Enroll, request)
 
     def bulk_enroll(self, items: Iterable[EnrollRequest]) -> Iterator[BulkEnrollResponse]:
@@ -408,7 +423,7 @@ class Client:
 
     # Faces
 
-    def detect_faces(self, *photos: ExampleLike, small_faces: SmallFaces = "when-none") -> DetectFacesResponse:
+    def detect_faces(self, *photos: ExampleLike, small_faces: SmallFaces = "") -> DetectFacesResponse:
         """The faces of each photo (path or bytes), with landmarks and quality."""
         images = [picture_bytes(photo) for photo in photos]
         request = DetectFacesRequest(images=images, small_faces=SMALL_FACES[small_faces])

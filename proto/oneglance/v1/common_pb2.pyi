@@ -429,3 +429,42 @@ class Candidate(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___Candidate: typing_extensions.TypeAlias = Candidate
+
+@typing.final
+class Breach(google.protobuf.message.Message):
+    """A figure of an example that is outside its limit: of a face's quality (FaceQuality, by the gallery's QualityPolicy),
+    or of an encoder's input (Model.input_limits).
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    FIGURE_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    LEAST_FIELD_NUMBER: builtins.int
+    MOST_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    """Path of the example in the request: `probes[2].image`."""
+    figure: builtins.str
+    """Name of the figure: a field of FaceQuality, or a figure of Model.input_limits."""
+    value: builtins.float
+    least: builtins.float
+    """What was asked for: at least, at most, or both."""
+    most: builtins.float
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        figure: builtins.str = ...,
+        value: builtins.float = ...,
+        least: builtins.float | None = ...,
+        most: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_least", b"_least", "_most", b"_most", "least", b"least", "most", b"most"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_least", b"_least", "_most", b"_most", "field", b"field", "figure", b"figure", "least", b"least", "most", b"most", "value", b"value"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_least", b"_least"]) -> typing.Literal["least"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_most", b"_most"]) -> typing.Literal["most"] | None: ...
+
+Global___Breach: typing_extensions.TypeAlias = Breach

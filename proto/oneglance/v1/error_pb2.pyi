@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import oneglance.v1.common_pb2
 import oneglance.v1.face_pb2
 import sys
 import typing
@@ -52,6 +53,7 @@ class Error(google.protobuf.message.Message):
     FIELD_VIOLATIONS_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
     PHOTO_FIELD_NUMBER: builtins.int
+    BREACHES_FIELD_NUMBER: builtins.int
     code: builtins.int
     """google.rpc.Code, the same as the gRPC status."""
     message: builtins.str
@@ -68,6 +70,10 @@ class Error(google.protobuf.message.Message):
     def photo(self) -> oneglance.v1.face_pb2.Photo:
         """Of a photo with no face or several where one is needed: what was seen, at most 32 faces of it."""
 
+    @property
+    def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
+        """With QUALITY_TOO_LOW and INPUT_UNFIT: the figures outside their limits."""
+
     def __init__(
         self,
         *,
@@ -77,9 +83,10 @@ class Error(google.protobuf.message.Message):
         field_violations: collections.abc.Iterable[Global___FieldViolation] | None = ...,
         metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         photo: oneglance.v1.face_pb2.Photo | None = ...,
+        breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["photo", b"photo"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "field_violations", b"field_violations", "message", b"message", "metadata", b"metadata", "photo", b"photo", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["breaches", b"breaches", "code", b"code", "field_violations", b"field_violations", "message", b"message", "metadata", b"metadata", "photo", b"photo", "reason", b"reason"]) -> None: ...
 
 Global___Error: typing_extensions.TypeAlias = Error
 

@@ -19,6 +19,36 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _QualityPolicy:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _QualityPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_QualityPolicy.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    QUALITY_POLICY_UNSPECIFIED: _QualityPolicy.ValueType  # 0
+    """In CreateGalleryRequest: STANDARD."""
+    QUALITY_POLICY_OFF: _QualityPolicy.ValueType  # 1
+    """No limits."""
+    QUALITY_POLICY_STANDARD: _QualityPolicy.ValueType  # 2
+    """Faces beyond these limits are often missed."""
+    QUALITY_POLICY_STRICT: _QualityPolicy.ValueType  # 3
+    """Faces beyond these limits are missed more often than good ones."""
+
+class QualityPolicy(_QualityPolicy, metaclass=_QualityPolicyEnumTypeWrapper):
+    """What a gallery demands of the faces in photos. Each policy is a limit on some figures of FaceQuality (docs/faces.md
+    lists them). A face outside is refused at enrollment, and told of in the answer at a probe (Breach).
+    """
+
+QUALITY_POLICY_UNSPECIFIED: QualityPolicy.ValueType  # 0
+"""In CreateGalleryRequest: STANDARD."""
+QUALITY_POLICY_OFF: QualityPolicy.ValueType  # 1
+"""No limits."""
+QUALITY_POLICY_STANDARD: QualityPolicy.ValueType  # 2
+"""Faces beyond these limits are often missed."""
+QUALITY_POLICY_STRICT: QualityPolicy.ValueType  # 3
+"""Faces beyond these limits are missed more often than good ones."""
+Global___QualityPolicy: typing_extensions.TypeAlias = QualityPolicy
+
 class _SmallFaces:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -26,21 +56,29 @@ class _SmallFaces:
 class _SmallFacesEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SmallFaces.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     SMALL_FACES_UNSPECIFIED: _SmallFaces.ValueType  # 0
-    """WHEN_NONE."""
+    """WHEN_WIDE where every face is wanted (in Identify of a photo that does not say which face, and in DetectFaces) and
+    for the face in a box. Elsewhere WHEN_NONE.
+    """
     SMALL_FACES_WHEN_NONE: _SmallFaces.ValueType  # 1
     """Only when the first search found no face."""
     SMALL_FACES_ALWAYS: _SmallFaces.ValueType  # 2
     SMALL_FACES_NEVER: _SmallFaces.ValueType  # 3
+    SMALL_FACES_WHEN_WIDE: _SmallFaces.ValueType  # 4
+    """Unless the first search found a face at least as wide as 0.3 of the photo's shorter side: a portrait."""
 
 class SmallFaces(_SmallFaces, metaclass=_SmallFacesEnumTypeWrapper):
     """Whether to make the second, slower search of the enlarged photo, for faces smaller than the detector's window."""
 
 SMALL_FACES_UNSPECIFIED: SmallFaces.ValueType  # 0
-"""WHEN_NONE."""
+"""WHEN_WIDE where every face is wanted (in Identify of a photo that does not say which face, and in DetectFaces) and
+for the face in a box. Elsewhere WHEN_NONE.
+"""
 SMALL_FACES_WHEN_NONE: SmallFaces.ValueType  # 1
 """Only when the first search found no face."""
 SMALL_FACES_ALWAYS: SmallFaces.ValueType  # 2
 SMALL_FACES_NEVER: SmallFaces.ValueType  # 3
+SMALL_FACES_WHEN_WIDE: SmallFaces.ValueType  # 4
+"""Unless the first search found a face at least as wide as 0.3 of the photo's shorter side: a portrait."""
 Global___SmallFaces: typing_extensions.TypeAlias = SmallFaces
 
 @typing.final
@@ -130,7 +168,7 @@ Global___Face: typing_extensions.TypeAlias = Face
 
 @typing.final
 class FaceQuality(google.protobuf.message.Message):
-    """What can be seen of a face's quality in the aligned face. Evidence for the caller; nothing is refused for it."""
+    """What can be seen of a face's quality in the aligned face. A gallery's QualityPolicy sets limits on it."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -138,14 +176,24 @@ class FaceQuality(google.protobuf.message.Message):
     BRIGHTNESS_FIELD_NUMBER: builtins.int
     CONTRAST_FIELD_NUMBER: builtins.int
     ROLL_DEGREES_FIELD_NUMBER: builtins.int
+    EYE_DISTANCE_FIELD_NUMBER: builtins.int
+    ALIGNMENT_ERROR_FIELD_NUMBER: builtins.int
     sharpness: builtins.float
-    """Standard deviation of the Laplacian of the aligned, gray face, 0 to 255 levels: below about 5 it is blurred."""
+    """The first three are of the middle of the aligned face, half its height and width.
+    Standard deviation of the Laplacian of the gray levels, 0 to 255.
+    """
     brightness: builtins.float
     """Mean gray level, 0 to 1."""
     contrast: builtins.float
-    """Standard deviation of the gray levels, 0 to 0.5: below about 0.08 it is flat."""
+    """Standard deviation of the gray levels, 0 to 0.5."""
     roll_degrees: builtins.float
     """How far the head leans, -180 to 180; 0 is upright, positive leans clockwise."""
+    eye_distance: builtins.float
+    """Between the centres of the eyes, in pixels of the photo."""
+    alignment_error: builtins.float
+    """Root mean square distance of the landmarks from where the alignment puts them, as a share of eye_distance: about
+    0.04 for a face that looks at the camera.
+    """
     def __init__(
         self,
         *,
@@ -153,8 +201,10 @@ class FaceQuality(google.protobuf.message.Message):
         brightness: builtins.float = ...,
         contrast: builtins.float = ...,
         roll_degrees: builtins.float = ...,
+        eye_distance: builtins.float = ...,
+        alignment_error: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["brightness", b"brightness", "contrast", b"contrast", "roll_degrees", b"roll_degrees", "sharpness", b"sharpness"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alignment_error", b"alignment_error", "brightness", b"brightness", "contrast", b"contrast", "eye_distance", b"eye_distance", "roll_degrees", b"roll_degrees", "sharpness", b"sharpness"]) -> None: ...
 
 Global___FaceQuality: typing_extensions.TypeAlias = FaceQuality
 
@@ -210,7 +260,7 @@ class Photo(google.protobuf.message.Message):
     width: builtins.int
     height: builtins.int
     smallest_face: builtins.float
-    """Side of the smallest face that was searched for."""
+    """Side of the smallest face that was searched for: smaller ones were not looked for."""
     faces_truncated: builtins.bool
     """More were found than the server's max_faces."""
     @property

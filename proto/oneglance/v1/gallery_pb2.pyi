@@ -11,6 +11,7 @@ import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import oneglance.v1.common_pb2
 import oneglance.v1.error_pb2
+import oneglance.v1.face_pb2
 import sys
 import typing
 
@@ -37,6 +38,7 @@ class Gallery(google.protobuf.message.Message):
     ENCODER_LOADED_FIELD_NUMBER: builtins.int
     FUSION_FIELD_NUMBER: builtins.int
     TARGET_FPIR_FIELD_NUMBER: builtins.int
+    QUALITY_POLICY_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -55,6 +57,8 @@ class Gallery(google.protobuf.message.Message):
     """Without a threshold of its own, tau follows the gallery's size so that the FPIR to expect is this, if its model was
     measured for that. Absent in galleries made before tau could follow: the model's one tau applies.
     """
+    quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType
+    """Never UNSPECIFIED. OFF in galleries made before there were policies."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -76,9 +80,10 @@ class Gallery(google.protobuf.message.Message):
         encoder_loaded: builtins.bool = ...,
         fusion: oneglance.v1.common_pb2.Fusion.ValueType = ...,
         target_fpir: builtins.float | None = ...,
+        quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "description", b"description", "dimension", b"dimension", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "description", b"description", "dimension", b"dimension", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -92,6 +97,7 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     DESCRIPTION_FIELD_NUMBER: builtins.int
     FUSION_FIELD_NUMBER: builtins.int
     TARGET_FPIR_FIELD_NUMBER: builtins.int
+    QUALITY_POLICY_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     encoder: builtins.str
     """Name or digest of a loaded model. May stay empty when one model is loaded."""
@@ -101,6 +107,8 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     """UNSPECIFIED: MEAN."""
     target_fpir: builtins.float
     """Share of strangers that may be let in, at least 0.000001 and below 1; left out, 0.01."""
+    quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType
+    """UNSPECIFIED: STANDARD."""
     def __init__(
         self,
         *,
@@ -109,9 +117,10 @@ class CreateGalleryRequest(google.protobuf.message.Message):
         description: builtins.str = ...,
         fusion: oneglance.v1.common_pb2.Fusion.ValueType = ...,
         target_fpir: builtins.float | None = ...,
+        quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "description", b"description", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "target_fpir", b"target_fpir"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "description", b"description", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___CreateGalleryRequest: typing_extensions.TypeAlias = CreateGalleryRequest
@@ -355,6 +364,42 @@ class SetFusionResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
 
 Global___SetFusionResponse: typing_extensions.TypeAlias = SetFusionResponse
+
+@typing.final
+class SetQualityPolicyRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    QUALITY_POLICY_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType
+    """Required."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "quality_policy", b"quality_policy"]) -> None: ...
+
+Global___SetQualityPolicyRequest: typing_extensions.TypeAlias = SetQualityPolicyRequest
+
+@typing.final
+class SetQualityPolicyResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___SetQualityPolicyResponse: typing_extensions.TypeAlias = SetQualityPolicyResponse
 
 @typing.final
 class CalibrateRequest(google.protobuf.message.Message):

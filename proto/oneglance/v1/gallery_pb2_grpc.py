@@ -81,6 +81,11 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateResponse.FromString,
                 _registered_method=True)
+        self.SetQualityPolicy = channel.unary_unary(
+                '/oneglance.v1.GalleryService/SetQualityPolicy',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyResponse.FromString,
+                _registered_method=True)
         self.ListThresholds = channel.unary_unary(
                 '/oneglance.v1.GalleryService/ListThresholds',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.SerializeToString,
@@ -158,6 +163,13 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetQualityPolicy(self, request, context):
+        """Sets what the gallery demands of faces from now on. What is enrolled stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListThresholds(self, request, context):
         """Every threshold the gallery has had, the newest first, page by page. An empty list is a success.
         """
@@ -207,6 +219,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.Calibrate,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateResponse.SerializeToString,
+            ),
+            'SetQualityPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQualityPolicy,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyResponse.SerializeToString,
             ),
             'ListThresholds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListThresholds,
@@ -437,6 +454,33 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/Calibrate',
             oneglance_dot_v1_dot_gallery__pb2.CalibrateRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.CalibrateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQualityPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/SetQualityPolicy',
+            oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

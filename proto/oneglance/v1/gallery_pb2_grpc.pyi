@@ -153,6 +153,22 @@ _GalleryServiceCalibrateType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceSetQualityPolicyType = typing_extensions.TypeVar(
+    '_GalleryServiceSetQualityPolicyType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
+        oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
+        oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
+        oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
+    ],
+)
+
 _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     '_GalleryServiceListThresholdsType',
     grpc.UnaryUnaryMultiCallable[
@@ -169,7 +185,7 @@ _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceListThresholdsType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetQualityPolicyType, _GalleryServiceListThresholdsType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -214,6 +230,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.CalibrateResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
+            oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
@@ -254,6 +274,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.CalibrateResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
+            oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
@@ -290,6 +314,9 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     threshold applies from the answer on, unless dry_run. FAILED_PRECONDITION with too few strangers for the target.
     """
 
+    SetQualityPolicy: _GalleryServiceSetQualityPolicyType
+    """Sets what the gallery demands of faces from now on. What is enrolled stays."""
+
     ListThresholds: _GalleryServiceListThresholdsType
     """Every threshold the gallery has had, the newest first, page by page. An empty list is a success."""
 
@@ -325,6 +352,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.StreamUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CalibrateRequest,
         oneglance.v1.gallery_pb2.CalibrateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
+        oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListThresholdsRequest,
@@ -412,6 +443,14 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         not enrolled. The settings come first, then the probes. A probe that can't be used is skipped and reported. The
         threshold applies from the answer on, unless dry_run. FAILED_PRECONDITION with too few strangers for the target.
         """
+
+    @abc.abstractmethod
+    def SetQualityPolicy(
+        self,
+        request: oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.SetQualityPolicyResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetQualityPolicyResponse]]:
+        """Sets what the gallery demands of faces from now on. What is enrolled stays."""
 
     @abc.abstractmethod
     def ListThresholds(

@@ -134,6 +134,7 @@ class VerifyResponse(google.protobuf.message.Message):
     FACE_FIELD_NUMBER: builtins.int
     OTHER_FACE_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
+    BREACHES_FIELD_NUMBER: builtins.int
     same: builtins.bool
     """The score is <= tau."""
     distance: builtins.float
@@ -154,6 +155,10 @@ class VerifyResponse(google.protobuf.message.Message):
 
     @property
     def other_face(self) -> oneglance.v1.face_pb2.Face: ...
+    @property
+    def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
+        """Of both examples."""
+
     def __init__(
         self,
         *,
@@ -165,9 +170,10 @@ class VerifyResponse(google.protobuf.message.Message):
         face: oneglance.v1.face_pb2.Face | None = ...,
         other_face: oneglance.v1.face_pb2.Face | None = ...,
         score: builtins.float | None = ...,
+        breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_score", b"_score", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "score", b"score", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_score", b"_score", "breaches", b"breaches", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___VerifyResponse: typing_extensions.TypeAlias = VerifyResponse
@@ -286,6 +292,7 @@ class IdentifyResult(google.protobuf.message.Message):
     GAP_FIELD_NUMBER: builtins.int
     NEAREST_SUBJECT_ID_FIELD_NUMBER: builtins.int
     NEXT_SUBJECT_ID_FIELD_NUMBER: builtins.int
+    BREACHES_FIELD_NUMBER: builtins.int
     decision: Global___Decision.ValueType
     subject_id: builtins.str
     """The identified subject; empty when UNKNOWN."""
@@ -311,6 +318,10 @@ class IdentifyResult(google.protobuf.message.Message):
     def face(self) -> oneglance.v1.face_pb2.Face:
         """The face, when the probe is a photo."""
 
+    @property
+    def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
+        """What is outside the limits of the gallery's quality policy or of the encoder's input: the decision is doubtful."""
+
     def __init__(
         self,
         *,
@@ -325,9 +336,10 @@ class IdentifyResult(google.protobuf.message.Message):
         gap: builtins.float | None = ...,
         nearest_subject_id: builtins.str = ...,
         next_subject_id: builtins.str = ...,
+        breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_gap", b"_gap", "face", b"face", "gap", b"gap"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_gap", b"_gap", "candidates", b"candidates", "decision", b"decision", "face", b"face", "gap", b"gap", "matches", b"matches", "matches_truncated", b"matches_truncated", "nearest_subject_id", b"nearest_subject_id", "next_subject_id", b"next_subject_id", "probe_index", b"probe_index", "subject_id", b"subject_id", "unknown_reason", b"unknown_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_gap", b"_gap", "breaches", b"breaches", "candidates", b"candidates", "decision", b"decision", "face", b"face", "gap", b"gap", "matches", b"matches", "matches_truncated", b"matches_truncated", "nearest_subject_id", b"nearest_subject_id", "next_subject_id", b"next_subject_id", "probe_index", b"probe_index", "subject_id", b"subject_id", "unknown_reason", b"unknown_reason"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_gap", b"_gap"]) -> typing.Literal["gap"] | None: ...
 
 Global___IdentifyResult: typing_extensions.TypeAlias = IdentifyResult
@@ -404,6 +416,7 @@ class EncodeResponse(google.protobuf.message.Message):
     ENCODINGS_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
     FACES_FIELD_NUMBER: builtins.int
+    BREACHES_FIELD_NUMBER: builtins.int
     @property
     def encodings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Encoding]:
         """The i-th encoding belongs to the i-th example."""
@@ -414,14 +427,19 @@ class EncodeResponse(google.protobuf.message.Message):
     def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.face_pb2.Face]:
         """The face behind each encoding when all came from photos; otherwise empty."""
 
+    @property
+    def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
+        """What is outside the limits of the encoder's input."""
+
     def __init__(
         self,
         *,
         encodings: collections.abc.Iterable[oneglance.v1.common_pb2.Encoding] | None = ...,
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
         faces: collections.abc.Iterable[oneglance.v1.face_pb2.Face] | None = ...,
+        breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["encodings", b"encodings", "faces", b"faces", "provenance", b"provenance"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["breaches", b"breaches", "encodings", b"encodings", "faces", b"faces", "provenance", b"provenance"]) -> None: ...
 
 Global___EncodeResponse: typing_extensions.TypeAlias = EncodeResponse

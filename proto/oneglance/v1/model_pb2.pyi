@@ -35,6 +35,7 @@ class Model(google.protobuf.message.Message):
     LICENSE_FIELD_NUMBER: builtins.int
     KIND_FIELD_NUMBER: builtins.int
     TAKES_PHOTOS_FIELD_NUMBER: builtins.int
+    INPUT_LIMITS_FIELD_NUMBER: builtins.int
     name: builtins.str
     digest: builtins.str
     """SHA-256 over the graph and its input and output contract, 64 hex digits. Galleries are bound to it."""
@@ -59,6 +60,12 @@ class Model(google.protobuf.message.Message):
     def threshold(self) -> oneglance.v1.common_pb2.Threshold:
         """The calibrated threshold; absent when the model was not calibrated."""
 
+    @property
+    def input_limits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___InputLimit]:
+        """What pictures that an encoder is made for look like: limits on figures of its input. Empty when nobody measured
+        them. They hold for pictures and tensors given as they are, not for faces found in photos.
+        """
+
     def __init__(
         self,
         *,
@@ -74,11 +81,35 @@ class Model(google.protobuf.message.Message):
         license: builtins.str = ...,
         kind: builtins.str = ...,
         takes_photos: builtins.bool = ...,
+        input_limits: collections.abc.Iterable[Global___InputLimit] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["input", b"input", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["description", b"description", "digest", b"digest", "dimension", b"dimension", "execution_provider", b"execution_provider", "input", b"input", "kind", b"kind", "license", b"license", "metric", b"metric", "name", b"name", "takes_photos", b"takes_photos", "threshold", b"threshold", "unit_norm", b"unit_norm"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["description", b"description", "digest", b"digest", "dimension", b"dimension", "execution_provider", b"execution_provider", "input", b"input", "input_limits", b"input_limits", "kind", b"kind", "license", b"license", "metric", b"metric", "name", b"name", "takes_photos", b"takes_photos", "threshold", b"threshold", "unit_norm", b"unit_norm"]) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
+
+@typing.final
+class InputLimit(google.protobuf.message.Message):
+    """A limit on a figure of an encoder's input; docs/model-folder.md tells what the figures are."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIGURE_FIELD_NUMBER: builtins.int
+    LEAST_FIELD_NUMBER: builtins.int
+    MOST_FIELD_NUMBER: builtins.int
+    figure: builtins.str
+    least: builtins.float
+    most: builtins.float
+    def __init__(
+        self,
+        *,
+        figure: builtins.str = ...,
+        least: builtins.float = ...,
+        most: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["figure", b"figure", "least", b"least", "most", b"most"]) -> None: ...
+
+Global___InputLimit: typing_extensions.TypeAlias = InputLimit
 
 @typing.final
 class ModelInput(google.protobuf.message.Message):

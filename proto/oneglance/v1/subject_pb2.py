@@ -28,7 +28,7 @@ from oneglance.v1 import error_pb2 as oneglance_dot_v1_dot_error__pb2
 from oneglance.v1 import face_pb2 as oneglance_dot_v1_dot_face__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoneglance/v1/subject.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19oneglance/v1/common.proto\x1a\x18oneglance/v1/error.proto\x1a\x17oneglance/v1/face.proto\"\x8a\x02\n\x07Subject\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\x06labels\x18\x02 \x03(\x0b\x32!.oneglance.v1.Subject.LabelsEntry\x12/\n\tencodings\x18\x03 \x03(\x0b\x32\x1c.oneglance.v1.EncodingRecord\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"M\n\x0e\x45ncodingRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8b\x02\n\rEnrollRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\'\n\x08\x65xamples\x18\x03 \x03(\x0b\x32\x15.oneglance.v1.Example\x12\x37\n\x06labels\x18\x04 \x03(\x0b\x32\'.oneglance.v1.EnrollRequest.LabelsEntry\x12-\n\x0bon_existing\x18\x05 \x01(\x0e\x32\x18.oneglance.v1.OnExisting\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xae\x01\n\x0e\x45nrollResponse\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65ncoding_ids\x18\x02 \x03(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12,\n\nprovenance\x18\x05 \x01(\x0b\x32\x18.oneglance.v1.Provenance\x12!\n\x05\x66\x61\x63\x65s\x18\x06 \x03(\x0b\x32\x12.oneglance.v1.Face\">\n\x11\x42ulkEnrollRequest\x12)\n\x04item\x18\x01 \x01(\x0b\x32\x1b.oneglance.v1.EnrollRequest\"\x86\x01\n\x12\x42ulkEnrollResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x30\n\x08\x65nrolled\x18\x02 \x01(\x0b\x32\x1c.oneglance.v1.EnrollResponseH\x00\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.oneglance.v1.ErrorH\x00\x42\t\n\x07outcome\";\n\x11GetSubjectRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\"<\n\x12GetSubjectResponse\x12&\n\x07subject\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Subject\"P\n\x13ListSubjectsRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x14ListSubjectsResponse\x12\'\n\x08subjects\x18\x01 \x03(\x0b\x32\x15.oneglance.v1.Subject\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x15\x44\x65leteEncodingRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x13\n\x0b\x65ncoding_id\x18\x03 \x01(\t\"K\n\x16\x44\x65leteEncodingResponse\x12\x17\n\x0fsubject_deleted\x18\x01 \x01(\x08\x12\x18\n\x10gallery_revision\x18\x02 \x01(\x03\">\n\x14\x44\x65leteSubjectRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\"L\n\x15\x44\x65leteSubjectResponse\x12\x19\n\x11\x64\x65leted_encodings\x18\x01 \x01(\x03\x12\x18\n\x10gallery_revision\x18\x02 \x01(\x03*m\n\nOnExisting\x12\x1b\n\x17ON_EXISTING_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_EXISTING_ADD\x10\x01\x12\x17\n\x13ON_EXISTING_REPLACE\x10\x02\x12\x14\n\x10ON_EXISTING_FAIL\x10\x03\x32\x89\x04\n\x0eSubjectService\x12\x43\n\x06\x45nroll\x12\x1b.oneglance.v1.EnrollRequest\x1a\x1c.oneglance.v1.EnrollResponse\x12S\n\nBulkEnroll\x12\x1f.oneglance.v1.BulkEnrollRequest\x1a .oneglance.v1.BulkEnrollResponse(\x01\x30\x01\x12O\n\nGetSubject\x12\x1f.oneglance.v1.GetSubjectRequest\x1a .oneglance.v1.GetSubjectResponse\x12U\n\x0cListSubjects\x12!.oneglance.v1.ListSubjectsRequest\x1a\".oneglance.v1.ListSubjectsResponse\x12[\n\x0e\x44\x65leteEncoding\x12#.oneglance.v1.DeleteEncodingRequest\x1a$.oneglance.v1.DeleteEncodingResponse\x12X\n\rDeleteSubject\x12\".oneglance.v1.DeleteSubjectRequest\x1a#.oneglance.v1.DeleteSubjectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoneglance/v1/subject.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19oneglance/v1/common.proto\x1a\x18oneglance/v1/error.proto\x1a\x17oneglance/v1/face.proto\"\x8a\x02\n\x07Subject\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\x06labels\x18\x02 \x03(\x0b\x32!.oneglance.v1.Subject.LabelsEntry\x12/\n\tencodings\x18\x03 \x03(\x0b\x32\x1c.oneglance.v1.EncodingRecord\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"M\n\x0e\x45ncodingRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x02\n\rEnrollRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\'\n\x08\x65xamples\x18\x03 \x03(\x0b\x32\x15.oneglance.v1.Example\x12\x37\n\x06labels\x18\x04 \x03(\x0b\x32\'.oneglance.v1.EnrollRequest.LabelsEntry\x12-\n\x0bon_existing\x18\x05 \x01(\x0e\x32\x18.oneglance.v1.OnExisting\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x17\n\x0f\x61\x63\x63\x65pt_breaches\x18\x1e \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd6\x01\n\x0e\x45nrollResponse\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65ncoding_ids\x18\x02 \x03(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12,\n\nprovenance\x18\x05 \x01(\x0b\x32\x18.oneglance.v1.Provenance\x12!\n\x05\x66\x61\x63\x65s\x18\x06 \x03(\x0b\x32\x12.oneglance.v1.Face\x12&\n\x08\x62reaches\x18\x1e \x03(\x0b\x32\x14.oneglance.v1.Breach\">\n\x11\x42ulkEnrollRequest\x12)\n\x04item\x18\x01 \x01(\x0b\x32\x1b.oneglance.v1.EnrollRequest\"\x86\x01\n\x12\x42ulkEnrollResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x30\n\x08\x65nrolled\x18\x02 \x01(\x0b\x32\x1c.oneglance.v1.EnrollResponseH\x00\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.oneglance.v1.ErrorH\x00\x42\t\n\x07outcome\";\n\x11GetSubjectRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\"<\n\x12GetSubjectResponse\x12&\n\x07subject\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Subject\"P\n\x13ListSubjectsRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x14ListSubjectsResponse\x12\'\n\x08subjects\x18\x01 \x03(\x0b\x32\x15.oneglance.v1.Subject\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x15\x44\x65leteEncodingRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x13\n\x0b\x65ncoding_id\x18\x03 \x01(\t\"K\n\x16\x44\x65leteEncodingResponse\x12\x17\n\x0fsubject_deleted\x18\x01 \x01(\x08\x12\x18\n\x10gallery_revision\x18\x02 \x01(\x03\">\n\x14\x44\x65leteSubjectRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\"L\n\x15\x44\x65leteSubjectResponse\x12\x19\n\x11\x64\x65leted_encodings\x18\x01 \x01(\x03\x12\x18\n\x10gallery_revision\x18\x02 \x01(\x03*m\n\nOnExisting\x12\x1b\n\x17ON_EXISTING_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_EXISTING_ADD\x10\x01\x12\x17\n\x13ON_EXISTING_REPLACE\x10\x02\x12\x14\n\x10ON_EXISTING_FAIL\x10\x03\x32\x89\x04\n\x0eSubjectService\x12\x43\n\x06\x45nroll\x12\x1b.oneglance.v1.EnrollRequest\x1a\x1c.oneglance.v1.EnrollResponse\x12S\n\nBulkEnroll\x12\x1f.oneglance.v1.BulkEnrollRequest\x1a .oneglance.v1.BulkEnrollResponse(\x01\x30\x01\x12O\n\nGetSubject\x12\x1f.oneglance.v1.GetSubjectRequest\x1a .oneglance.v1.GetSubjectResponse\x12U\n\x0cListSubjects\x12!.oneglance.v1.ListSubjectsRequest\x1a\".oneglance.v1.ListSubjectsResponse\x12[\n\x0e\x44\x65leteEncoding\x12#.oneglance.v1.DeleteEncodingRequest\x1a$.oneglance.v1.DeleteEncodingResponse\x12X\n\rDeleteSubject\x12\".oneglance.v1.DeleteSubjectRequest\x1a#.oneglance.v1.DeleteSubjectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,8 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBJECT_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_ENROLLREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_ENROLLREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_ONEXISTING']._serialized_start=1751
-  _globals['_ONEXISTING']._serialized_end=1860
+  _globals['_ONEXISTING']._serialized_start=1816
+  _globals['_ONEXISTING']._serialized_end=1925
   _globals['_SUBJECT']._serialized_start=156
   _globals['_SUBJECT']._serialized_end=422
   _globals['_SUBJECT_LABELSENTRY']._serialized_start=377
@@ -48,31 +48,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODINGRECORD']._serialized_start=424
   _globals['_ENCODINGRECORD']._serialized_end=501
   _globals['_ENROLLREQUEST']._serialized_start=504
-  _globals['_ENROLLREQUEST']._serialized_end=771
+  _globals['_ENROLLREQUEST']._serialized_end=796
   _globals['_ENROLLREQUEST_LABELSENTRY']._serialized_start=377
   _globals['_ENROLLREQUEST_LABELSENTRY']._serialized_end=422
-  _globals['_ENROLLRESPONSE']._serialized_start=774
-  _globals['_ENROLLRESPONSE']._serialized_end=948
-  _globals['_BULKENROLLREQUEST']._serialized_start=950
-  _globals['_BULKENROLLREQUEST']._serialized_end=1012
-  _globals['_BULKENROLLRESPONSE']._serialized_start=1015
-  _globals['_BULKENROLLRESPONSE']._serialized_end=1149
-  _globals['_GETSUBJECTREQUEST']._serialized_start=1151
-  _globals['_GETSUBJECTREQUEST']._serialized_end=1210
-  _globals['_GETSUBJECTRESPONSE']._serialized_start=1212
-  _globals['_GETSUBJECTRESPONSE']._serialized_end=1272
-  _globals['_LISTSUBJECTSREQUEST']._serialized_start=1274
-  _globals['_LISTSUBJECTSREQUEST']._serialized_end=1354
-  _globals['_LISTSUBJECTSRESPONSE']._serialized_start=1356
-  _globals['_LISTSUBJECTSRESPONSE']._serialized_end=1444
-  _globals['_DELETEENCODINGREQUEST']._serialized_start=1446
-  _globals['_DELETEENCODINGREQUEST']._serialized_end=1530
-  _globals['_DELETEENCODINGRESPONSE']._serialized_start=1532
-  _globals['_DELETEENCODINGRESPONSE']._serialized_end=1607
-  _globals['_DELETESUBJECTREQUEST']._serialized_start=1609
-  _globals['_DELETESUBJECTREQUEST']._serialized_end=1671
-  _globals['_DELETESUBJECTRESPONSE']._serialized_start=1673
-  _globals['_DELETESUBJECTRESPONSE']._serialized_end=1749
-  _globals['_SUBJECTSERVICE']._serialized_start=1863
-  _globals['_SUBJECTSERVICE']._serialized_end=2384
+  _globals['_ENROLLRESPONSE']._serialized_start=799
+  _globals['_ENROLLRESPONSE']._serialized_end=1013
+  _globals['_BULKENROLLREQUEST']._serialized_start=1015
+  _globals['_BULKENROLLREQUEST']._serialized_end=1077
+  _globals['_BULKENROLLRESPONSE']._serialized_start=1080
+  _globals['_BULKENROLLRESPONSE']._serialized_end=1214
+  _globals['_GETSUBJECTREQUEST']._serialized_start=1216
+  _globals['_GETSUBJECTREQUEST']._serialized_end=1275
+  _globals['_GETSUBJECTRESPONSE']._serialized_start=1277
+  _globals['_GETSUBJECTRESPONSE']._serialized_end=1337
+  _globals['_LISTSUBJECTSREQUEST']._serialized_start=1339
+  _globals['_LISTSUBJECTSREQUEST']._serialized_end=1419
+  _globals['_LISTSUBJECTSRESPONSE']._serialized_start=1421
+  _globals['_LISTSUBJECTSRESPONSE']._serialized_end=1509
+  _globals['_DELETEENCODINGREQUEST']._serialized_start=1511
+  _globals['_DELETEENCODINGREQUEST']._serialized_end=1595
+  _globals['_DELETEENCODINGRESPONSE']._serialized_start=1597
+  _globals['_DELETEENCODINGRESPONSE']._serialized_end=1672
+  _globals['_DELETESUBJECTREQUEST']._serialized_start=1674
+  _globals['_DELETESUBJECTREQUEST']._serialized_end=1736
+  _globals['_DELETESUBJECTRESPONSE']._serialized_start=1738
+  _globals['_DELETESUBJECTRESPONSE']._serialized_end=1814
+  _globals['_SUBJECTSERVICE']._serialized_start=1928
+  _globals['_SUBJECTSERVICE']._serialized_end=2449
 # @@protoc_insertion_point(module_scope)

@@ -147,12 +147,17 @@ class EnrollRequest(google.protobuf.message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     ON_EXISTING_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    ACCEPT_BREACHES_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     subject_id: builtins.str
     on_existing: Global___OnExisting.ValueType
     request_id: builtins.str
     """Makes a retry safe: the same id with the same content gets the first answer again, for 24 hours. At most 128
     characters.
+    """
+    accept_breaches: builtins.bool
+    """Enroll examples outside the limits of the gallery's quality policy or of the encoder's input, too, instead of
+    refusing them. The answer tells of the breaches.
     """
     @property
     def examples(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Example]:
@@ -171,8 +176,9 @@ class EnrollRequest(google.protobuf.message.Message):
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         on_existing: Global___OnExisting.ValueType = ...,
         request_id: builtins.str = ...,
+        accept_breaches: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["examples", b"examples", "gallery_id", b"gallery_id", "labels", b"labels", "on_existing", b"on_existing", "request_id", b"request_id", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accept_breaches", b"accept_breaches", "examples", b"examples", "gallery_id", b"gallery_id", "labels", b"labels", "on_existing", b"on_existing", "request_id", b"request_id", "subject_id", b"subject_id"]) -> None: ...
 
 Global___EnrollRequest: typing_extensions.TypeAlias = EnrollRequest
 
@@ -186,6 +192,7 @@ class EnrollResponse(google.protobuf.message.Message):
     REPLAYED_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
     FACES_FIELD_NUMBER: builtins.int
+    BREACHES_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     created: builtins.bool
     """False when the subject was enrolled before."""
@@ -201,6 +208,10 @@ class EnrollResponse(google.protobuf.message.Message):
     def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.face_pb2.Face]:
         """The face behind each encoding when all came from photos; otherwise empty, and empty in a replayed answer."""
 
+    @property
+    def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
+        """With accept_breaches: what else would have been refused for. Empty in a replayed answer."""
+
     def __init__(
         self,
         *,
@@ -210,9 +221,10 @@ class EnrollResponse(google.protobuf.message.Message):
         replayed: builtins.bool = ...,
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
         faces: collections.abc.Iterable[oneglance.v1.face_pb2.Face] | None = ...,
+        breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created", b"created", "encoding_ids", b"encoding_ids", "faces", b"faces", "provenance", b"provenance", "replayed", b"replayed", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["breaches", b"breaches", "created", b"created", "encoding_ids", b"encoding_ids", "faces", b"faces", "provenance", b"provenance", "replayed", b"replayed", "subject_id", b"subject_id"]) -> None: ...
 
 Global___EnrollResponse: typing_extensions.TypeAlias = EnrollResponse
 

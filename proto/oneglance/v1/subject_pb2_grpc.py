@@ -86,7 +86,8 @@ class SubjectServiceServicer(object):
     def Enroll(self, request, context):
         """Enrolls one subject from one or several examples. All of them are stored, or none.
         ALREADY_EXISTS with on_existing = FAIL; FAILED_PRECONDITION when pictures come and the gallery's encoder is not
-        loaded, or encodings of another encoder do; ABORTED when the request id was used with other content.
+        loaded, or encodings of another encoder do; INVALID_ARGUMENT for an example outside the limits of the gallery's
+        quality policy or of the encoder's input, unless accept_breaches; ABORTED when the request id was used with other content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

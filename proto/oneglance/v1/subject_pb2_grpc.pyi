@@ -190,7 +190,8 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
     Enroll: _SubjectServiceEnrollType
     """Enrolls one subject from one or several examples. All of them are stored, or none.
     ALREADY_EXISTS with on_existing = FAIL; FAILED_PRECONDITION when pictures come and the gallery's encoder is not
-    loaded, or encodings of another encoder do; ABORTED when the request id was used with other content.
+    loaded, or encodings of another encoder do; INVALID_ARGUMENT for an example outside the limits of the gallery's
+    quality policy or of the encoder's input, unless accept_breaches; ABORTED when the request id was used with other content.
     """
 
     BulkEnroll: _SubjectServiceBulkEnrollType
@@ -255,7 +256,8 @@ class SubjectServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[oneglance.v1.subject_pb2.EnrollResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.EnrollResponse]]:
         """Enrolls one subject from one or several examples. All of them are stored, or none.
         ALREADY_EXISTS with on_existing = FAIL; FAILED_PRECONDITION when pictures come and the gallery's encoder is not
-        loaded, or encodings of another encoder do; ABORTED when the request id was used with other content.
+        loaded, or encodings of another encoder do; INVALID_ARGUMENT for an example outside the limits of the gallery's
+        quality policy or of the encoder's input, unless accept_breaches; ABORTED when the request id was used with other content.
         """
 
     @abc.abstractmethod

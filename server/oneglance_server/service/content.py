@@ -10,6 +10,7 @@ import numpy.typing as npt
 from oneglance_core.expectation import Rate
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import Face
+from oneglance_core.limits import Breach
 from oneglance_index import Candidate
 from oneglance_server.errors import InvalidRequest
 
@@ -63,6 +64,14 @@ Content = Picture | Tensor | ClientEncoding
 
 
 @dataclass(frozen=True, slots=True)
+class Breached:
+    """A breach, and the example that has it: ``path`` is where it stands in the request, as "probes[3].image"."""
+
+    path: str
+    breach: Breach
+
+
+@dataclass(frozen=True, slots=True)
 class Tau:
     """The threshold that applied. ``source``: "model", "author", "gallery", "calibration" or "request".
 
@@ -108,6 +117,7 @@ class Identification:
     matches_truncated: bool
     nearest: tuple[Candidate, ...]
     ambiguous: bool
+    breaches: tuple[Breached, ...] = ()
 
     @property
     def gap(self) -> float | None:

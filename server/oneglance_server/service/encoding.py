@@ -14,6 +14,8 @@ import numpy.typing as npt
 from oneglance_core.distance import usable_encodings
 from oneglance_core.faces.crops import CropRequest, FaceCrops, FaceError
 from oneglance_core.faces.finder import Face, Photo
+from oneglance_core.input_figures import input_figures
+from oneglance_core.limits import Breach, breaches
 from oneglance_core.pictures import PictureError, PictureLimits, encoder_input, read_header
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import BatchObserver
@@ -34,6 +36,7 @@ _HEADER_BYTES = 1 << 16  # of a picture; to look through them for its header tak
 _NO_ENCODING = "the encoder gives it no usable encoding"
 
 CropLanes = PictureLanes[CropRequest, FaceCrops]
+Breaches = tuple[Breach, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,14 @@ class _Chip:
 
     path: str
     pixels: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """An encoding float32 [D], and the limits of the encoder's manifest that its input breaks."""
+
+    vector: Vectors
+    breaches: Breaches
 
 
 _Input = Picture | Tensor | _Chip
@@ -53,13 +64,15 @@ class Encoded:
 
     ``owners[i]`` is the position of the content that vector i comes from, never falling: each content once, except that
     a photo of which every face was wanted gives one vector per face, or none. ``faces[i]`` is the face behind vector i,
-    None when it isn't from a photo. ``photos``: what was seen of each photo, by its content's position.
+    None when it isn't from a photo. ``breaches[i]``: what of the encoder's input i is outside its limits; never of a
+    face from a photo. ``photos``: what was seen of each photo, by its content's position.
     """
 
     vectors: Vectors
     provider: str
     owners: Sequence[int]
     faces: Sequence[Face | None]
+    breaches: Sequence[Breaches]
     photos: Mapping[int, Photo]
 
 
@@ -67,7 +80,8 @@ class Encoding:
     """Encodes contents: every encoder behind coalescing batchers of its own, the face finder behind those for all.
 
     ``crops``: None when no face finder is loaded. ``headers``: where the headers of pictures are read.
-    ``max_pixels``: of all pictures of one call. ``executor``: has twice as many threads as ``workers``. Belongs to one
+    ``max_pixels``: of all pictures of one call. ``check_inputs``: whether to look for breaches.
+    ``executor``: has twice as many threads as ``workers``. Belongs to one
     event loop.
     """
 
@@ -78,6 +92,7 @@ class Encoding:
         headers: Threads,
         limits: PictureLimits,
         max_pixels: int,
+        check_inputs: bool,
         executor: Executor,
         *,
         workers: int,
@@ -93,9 +108,9 @@ class Encoding:
         self._encoders = {
             encoder.digest: (
                 encoder,
-                PictureLanes[_Input, Vectors](
+                PictureLanes[_Input, _Output](
                     "encode",
-                    _runner(encoder, limits),
+                    _runner(encoder, limits, check_inputs),
                     executor,
                     workers=workers,
                     max_batch=max_batch,
@@ -119,7 +134,8 @@ class Encoding:
         encoder, lanes = self._encoders.get(space.digest, (None, None))
         given, photos = await off_loop(lambda: make_plan(contents, space, encoder, faces), when=_is_heavy(contents))
         if len(given) == len(contents):
-            return Encoded(given, CLIENT, range(len(contents)), (None,) * len(contents), {})
+            count = len(contents)
+            return Encoded(given, CLIENT, range(count), (None,) * count, ((),) * count, {})
         pixels = await self._pixels(call, contents)
         crops = await self._crop_all(call, contents, photos, pixels) if photos else {}
         if crops:
@@ -129,10 +145,15 @@ class Encoding:
         encoded = iter(_all(await lanes.submit_settled(inputs, counts, call)) if lanes and inputs else ())
         rest = iter(given)
         vectors = np.empty((len(owners), space.dimension), dtype=np.float32)
+        breaches: list[Breaches] = [()] * len(owners)
         for row, owner in enumerate(owners):
-            vectors[row] = next(rest if isinstance(contents[owner], ClientEncoding) else encoded)
+            if isinstance(contents[owner], ClientEncoding):
+                vectors[row] = next(rest)
+            else:
+                output = next(encoded)
+                vectors[row], breaches[row] = output.vector, output.breaches
         provider = encoder.execution_provider if encoder and inputs else ""
-        return Encoded(vectors, provider, owners, found, {i: one.photo for i, one in crops.items()})
+        return Encoded(vectors, provider, owners, found, breaches, {i: one.photo for i, one in crops.items()})
 
     async def crop(
         self, call: Call, requests: Sequence[CropRequest], paths: Sequence[str], pixels: Sequence[int] | None = None
@@ -241,7 +262,7 @@ def _pixels_of(picture: bytes, limits: PictureLimits) -> int:
     return header.width * header.height
 
 
-def _all(outcomes: Sequence[Vectors | BaseException]) -> Iterator[Vectors]:
+def _all(outcomes: Sequence[_Output | BaseException]) -> Iterator[_Output]:
     """Raises the first that is an exception."""
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
@@ -263,9 +284,18 @@ def _usable(outcome: FaceCrops | BaseException, path: str) -> FaceCrops:
     return outcome
 
 
-def _runner(encoder: Encoder, limits: PictureLimits) -> Callable[[Sequence[_Input]], Sequence[Vectors | Exception]]:
+def _runner(
+    encoder: Encoder, limits: PictureLimits, check_inputs: bool
+) -> Callable[[Sequence[_Input]], Sequence[_Output | Exception]]:
     """What encodes a batch of inputs, off the event loop."""
     spec = encoder.manifest.input
+    made_for = encoder.manifest.made_for
+    input_limits = made_for.limits if made_for is not None and check_inputs else ()
+
+    def breaches_in(content: _Input, prepared: npt.NDArray[Any]) -> Breaches:
+        if not input_limits or isinstance(content, _Chip):
+            return ()
+        return breaches(input_figures(prepared), input_limits)
 
     def prepare(content: _Input) -> npt.NDArray[Any]:
         if isinstance(content, _Chip):
@@ -274,24 +304,26 @@ def _runner(encoder: Encoder, limits: PictureLimits) -> Callable[[Sequence[_Inpu
             return np.frombuffer(content.data, np.dtype(content.dtype).newbyteorder("<")).reshape(content.shape)
         return encoder_input(content.data, spec, limits)
 
-    def run(contents: Sequence[_Input]) -> Sequence[Vectors | Exception]:
+    def run(contents: Sequence[_Input]) -> Sequence[_Output | Exception]:
         inputs = np.empty((len(contents), *spec.shape), dtype=spec.dtype)
-        results: list[Vectors | Exception] = []
-        good: list[int] = []
+        results: list[_Output | Exception] = []
+        good: list[tuple[int, Breaches]] = []
         for i, content in enumerate(contents):
             try:
                 inputs[len(good)] = prepare(content)
-                good.append(i)
-                results.append(inputs)  # replaced below
+                good.append((i, breaches_in(content, inputs[len(good)])))
+                results.append(_Output(inputs, ()))  # replaced below
             except PictureError as error:
                 results.append(InvalidRequest.field(content.path, str(error), reason=error.reason))
             except MemoryError:
                 results.append(Overloaded.for_want_of_memory("pictures"))
         if good:
             outputs = encoder.encode(inputs[: len(good)])
-            for i, output, fine in zip(good, outputs, usable_encodings(outputs), strict=True):
+            for (i, found), output, fine in zip(good, outputs, usable_encodings(outputs), strict=True):
                 results[i] = (
-                    output if fine else InvalidRequest.field(contents[i].path, _NO_ENCODING, reason="NO_ENCODING")
+                    _Output(output, found)
+                    if fine
+                    else InvalidRequest.field(contents[i].path, _NO_ENCODING, reason="NO_ENCODING")
                 )
         return results
 

@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from oneglance_core.faces.finder import Face
 from oneglance_index import Deleted, Enrolled, GalleryStore, OnExisting, Subject, SubjectPage
 from oneglance_server.calls import Call
 from oneglance_server.errors import DeadlinePassed
 from oneglance_server.offload import Threads
+from oneglance_server.service.breaches import breaches_of, policy_of, refuse
 from oneglance_server.service.content import (
     MAX_EXAMPLES_PER_ENROLL,
+    Breached,
     Content,
     Provenance,
     check_count,
@@ -23,7 +26,10 @@ from oneglance_server.service.plan import Space
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """A request to enroll one subject. ``request_digest`` identifies its content, for safe retries."""
+    """A request to enroll one subject. ``request_digest`` identifies its content, for safe retries.
+
+    accept_breaches: enroll examples outside the limits, too, and tell of them.
+    """
 
     gallery_id: str
     subject_id: str
@@ -32,32 +38,52 @@ class Enrollment:
     on_existing: OnExisting
     request_id: str
     request_digest: bytes
+    accept_breaches: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentAnswer:
+    """What was stored; which face of each photo was taken; and what is outside the limits, but was accepted."""
+
+    enrolled: Enrolled
+    provenance: Provenance
+    faces: Sequence[Face | None] = ()
+    breaches: Sequence[Breached] = ()
 
 
 class EnrollmentService:
-    def __init__(self, store: GalleryStore, reads: Threads, encoding: Encoding) -> None:
+    """``refuse_unfit``: examples outside the limits of the encoder's input are refused, not only told of."""
+
+    def __init__(self, store: GalleryStore, reads: Threads, encoding: Encoding, refuse_unfit: bool) -> None:
         self._store = store
         self._reads = reads
         self._encoding = encoding
+        self._refuse_unfit = refuse_unfit
 
-    async def enroll(self, call: Call, request: Enrollment) -> tuple[Enrolled, Provenance, Sequence[Face | None]]:
+    async def enroll(self, call: Call, request: Enrollment) -> EnrollmentAnswer:
         """Store all of a subject's new encodings, or none. Durable and in effect when it returns.
 
-        Also says which face of each photo was taken.
+        Raises InvalidRequest for an example outside the limits, unless it is to be accepted.
         """
         check_id("subject_id", request.subject_id)
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
         # Labels left out are kept, unless everything is to be replaced.
         labels = check_labels(request.labels) if request.labels or request.on_existing == "replace" else None
-        active = self._store.known(check_id("gallery_id", request.gallery_id)).active
+        gallery = self._store.known(check_id("gallery_id", request.gallery_id))
+        active = gallery.active
         if request.request_id:
             check_id("request_id", request.request_id)
             earlier = await self._reads.run(
                 call, self._store.replay, request.gallery_id, request.request_id, request.request_digest
             )
             if earlier is not None:
-                return earlier, Provenance(active.encoder_digest, "", gallery_revision=earlier.revision), ()
+                return EnrollmentAnswer(
+                    earlier, Provenance(active.encoder_digest, "", gallery_revision=earlier.revision)
+                )
         encoded = await self._encoding.encode(call, request.contents, Space(active.encoder_digest, active.dimension))
+        breached = breaches_of(request.contents, encoded, policy_of(gallery))
+        if not request.accept_breaches:
+            refuse(breached, unfit=self._refuse_unfit)
         if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
             raise DeadlinePassed("the deadline passed before anything was stored")
         enrolled = await asyncio.wrap_future(
@@ -75,7 +101,7 @@ class EnrollmentService:
             )
         )
         provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
-        return enrolled, provenance, encoded.faces
+        return EnrollmentAnswer(enrolled, provenance, encoded.faces, tuple(chain.from_iterable(breached)))
 
     async def get(self, call: Call, gallery_id: str, subject_id: str) -> Subject:
         check_id("gallery_id", gallery_id)

@@ -6,11 +6,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from oneglance_core.calibration import Prior
+from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.fusion import Fusion
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryStore, ThresholdVersion
 from oneglance_server.calls import Call
 from oneglance_server.offload import Threads
+from oneglance_server.service.breaches import policy_of
 from oneglance_server.service.content import Tau, check_id, check_rate, check_tau
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.thresholds import Thresholds
@@ -21,11 +23,12 @@ Version = tuple[ThresholdVersion, Tau | None, Calibration | None]
 
 @dataclass(frozen=True, slots=True)
 class GalleryState:
-    """A gallery, the tau in force in it, and whether its encoder is loaded."""
+    """A gallery, the tau in force in it, whether its encoder is loaded, and its quality policy."""
 
     gallery: Gallery
     tau: Tau | None
     encoder_loaded: bool
+    quality_policy: QualityPolicy
 
 
 class GalleryService:
@@ -46,7 +49,14 @@ class GalleryService:
         self._on_deleted = on_deleted
 
     async def create(
-        self, call: Call, gallery_id: str, encoder: str, description: str, fusion: Fusion, target_fpir: float
+        self,
+        call: Call,
+        gallery_id: str,
+        encoder: str,
+        description: str,
+        fusion: Fusion,
+        target_fpir: float,
+        quality_policy: QualityPolicy,
     ) -> GalleryState:
         check_id("gallery_id", gallery_id)
         chosen = self._encoders.find("encoder", encoder)
@@ -57,6 +67,7 @@ class GalleryService:
             description=description,
             fusion=fusion,
             target_fpir=check_rate("target_fpir", target_fpir),
+            quality=quality_policy,
         )
         return self._state(await asyncio.wrap_future(created))
 
@@ -117,6 +128,10 @@ class GalleryService:
         check_id("gallery_id", gallery_id)
         return self._state(await asyncio.wrap_future(self._store.set_fusion(gallery_id, fusion)))
 
+    async def set_quality_policy(self, call: Call, gallery_id: str, policy: QualityPolicy) -> GalleryState:
+        check_id("gallery_id", gallery_id)
+        return self._state(await asyncio.wrap_future(self._store.set_quality(gallery_id, policy)))
+
     async def versions(
         self, call: Call, gallery_id: str, size: int, after: int | None
     ) -> tuple[Sequence[Version], int | None]:
@@ -135,4 +150,4 @@ class GalleryService:
 
     def _state(self, gallery: Gallery) -> GalleryState:
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None
-        return GalleryState(gallery, self._thresholds.in_force(gallery), loaded)
+        return GalleryState(gallery, self._thresholds.in_force(gallery), loaded, policy_of(gallery))

@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import squared_l2
 from oneglance_core.faces.finder import Face, Photo
+from oneglance_core.faces.quality import DEFAULT_POLICY
 from oneglance_index import Candidate, Found, Gallery, GalleryStore, Search
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.limiter import Limiter
 from oneglance_server.offload import Threads
+from oneglance_server.service.breaches import breaches_of, policy_of
 from oneglance_server.service.content import (
     MAX_LISTED,
     MAX_MATCHES,
     MAX_PROBES,
+    Breached,
     ClientEncoding,
     Content,
     Identification,
@@ -50,6 +53,7 @@ class Verification:
     tau: Tau
     provenance: Provenance
     faces: Sequence[Face | None]
+    breaches: Sequence[Breached]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +151,17 @@ class IdentificationService:
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
             threshold = replace(threshold, value=within)
         answers = []
-        for owner, face, nearest, matches, truncated in zip(
-            encoded.owners, encoded.faces, found.candidates, found.matches, found.truncated, strict=True
+        breached = breaches_of(probes, encoded, policy_of(gallery))
+        for owner, face, broken, nearest, matches, truncated in zip(
+            encoded.owners, encoded.faces, breached, found.candidates, found.matches, found.truncated, strict=True
         ):
             under = bool(nearest) and nearest[0].score <= threshold.value
             ambiguous = under and len(nearest) > 1 and nearest[1].score - nearest[0].score < least_gap
             mate = nearest[0].subject_id if under and not ambiguous else None
             answers.append(
-                Identification(owner, face, mate, nearest[:candidates], matches, truncated, nearest[:2], ambiguous)
+                Identification(
+                    owner, face, mate, nearest[:candidates], matches, truncated, nearest[:2], ambiguous, broken
+                )
             )
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
@@ -179,7 +186,9 @@ class IdentificationService:
         )
         nearest = found.candidates[0][0]
         threshold = deciding.at(found.subjects, found.encodings)
-        return self._verified(gallery_id, nearest, threshold, _provenance(gallery, encoded, found), encoded)
+        provenance = _provenance(gallery, encoded, found)
+        (breached,) = breaches_of([probe], encoded, policy_of(gallery))
+        return self._verified(gallery_id, nearest, threshold, provenance, encoded, breached)
 
     async def compare(
         self,
@@ -199,7 +208,7 @@ class IdentificationService:
         check_rate("target_fmr", target_fmr)
         if gallery_id:
             gallery = self._gallery(gallery_id)
-            space = _space(gallery)
+            space, policy = _space(gallery), policy_of(gallery)
             if gallery.active.fusion == "margin":
                 deciding = self._thresholds.of_pair(space.digest, tau, target_fmr)
             else:
@@ -207,22 +216,26 @@ class IdentificationService:
         else:
             chosen = self._encoders.find("encoder", encoder)
             deciding = self._thresholds.of_pair(chosen.digest, tau, target_fmr)
-            space = Space(chosen.digest, chosen.dimension)
+            space, policy = Space(chosen.digest, chosen.dimension), DEFAULT_POLICY
         encoded = await self._encoding.encode(call, [probe, other], space)
         distance = float(squared_l2(encoded.vectors[0], encoded.vectors[1]))
+        breached = tuple(itertools.chain(*breaches_of([probe, other], encoded, policy)))
         other_example = Candidate("", "", distance, distance)
         provenance = Provenance(space.digest, encoded.provider)
-        return self._verified(gallery_id, other_example, deciding.at(1, 1), provenance, encoded)
+        return self._verified(gallery_id, other_example, deciding.at(1, 1), provenance, encoded, breached)
 
-    async def encode(self, call: Call, encoder: str, examples: Sequence[Content]) -> tuple[Encoded, Provenance]:
-        """f(x) of each example. Nothing is stored."""
+    async def encode(
+        self, call: Call, encoder: str, examples: Sequence[Content]
+    ) -> tuple[Encoded, Provenance, Sequence[Breached]]:
+        """f(x) of each example, and what of the encoder's inputs is outside the limits. Nothing is stored."""
         check_count("examples", examples, MAX_PROBES)
         chosen = self._encoders.find("encoder", encoder)
         for content in examples:
             if isinstance(content, ClientEncoding):
                 raise InvalidRequest.field(content.path, "is an encoding already")
         encoded = await self._encoding.encode(call, examples, Space(chosen.digest, chosen.dimension))
-        return encoded, Provenance(chosen.digest, encoded.provider)
+        breached = itertools.chain(*breaches_of(examples, encoded, "off"))
+        return encoded, Provenance(chosen.digest, encoded.provider), tuple(breached)
 
     async def nearest(self, call: Call, gallery_id: str, probe: Content) -> tuple[Candidate | None, int]:
         """The nearest subject to one probe, and how many it was compared with. No decision, and none is counted."""
@@ -259,11 +272,19 @@ class IdentificationService:
         return _together(await batcher.submit_all(steps, call, rows=rows, costs=[count * each for count in rows]))
 
     def _verified(
-        self, gallery_id: str, other: Candidate, tau: Tau, provenance: Provenance, encoded: Encoded
+        self,
+        gallery_id: str,
+        other: Candidate,
+        tau: Tau,
+        provenance: Provenance,
+        encoded: Encoded,
+        breaches: tuple[Breached, ...],
     ) -> Verification:
         same = other.score <= tau.value
         self._on_decision(gallery_id, "same" if same else "different", 1)
-        return Verification(same, other.distance, other.score, other.encoding_id, tau, provenance, encoded.faces)
+        return Verification(
+            same, other.distance, other.score, other.encoding_id, tau, provenance, encoded.faces, breaches
+        )
 
 
 def _afterwards(call: Call, encoded: Encoded) -> Call:

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.faces.crops import CropRequest
-from oneglance_core.faces.finder import ChipSpec
+from oneglance_core.faces.crops import CropRequest, FaceChoice
+from oneglance_core.faces.finder import ChipSpec, SmallFaces
 from oneglance_index import EncodingInvalid, check_encodings
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import EncoderNotLoaded, ForeignEncoding, InvalidRequest, ServiceError
@@ -61,12 +61,24 @@ def make_plan(
                     content.path, f"this encoder takes a {encoder.manifest.input.kind}: send a tensor"
                 )
             elif encoder.takes_photos and content.face.which != "aligned":
-                choice = content.face if content.face.which != "unset" else replace(content.face, which=faces)
-                photos[i] = CropRequest(content.data, choice, chip_of(encoder), face_required=faces == "only")
+                photos[i] = CropRequest(
+                    content.data, _resolved(content.face, faces), chip_of(encoder), face_required=faces == "only"
+                )
     except ServiceError:
         _vectors(given, space)  # should one of those before be bad, it is the first to tell of
         raise
     return _vectors(given, space), photos
+
+
+def _resolved(choice: FaceChoice, faces: Literal["all", "only"]) -> FaceChoice:
+    """What a photo says of its face, and the call of what it leaves open."""
+    which = faces if choice.which == "unset" else choice.which
+    return replace(choice, which=which, small_faces=choice.small_faces or default_small_faces(which))
+
+
+def default_small_faces(which: str) -> SmallFaces:
+    """Small faces are looked for where every face is wanted, or that in a box, which may be a small one."""
+    return "when-wide" if which in ("all", "box") else "when-none"
 
 
 def chip_of(encoder: Encoder) -> ChipSpec | None:

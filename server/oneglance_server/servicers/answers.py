@@ -1,7 +1,7 @@
 """Plain values to messages: what answers are made of."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -9,9 +9,10 @@ from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
 from oneglance_core.faces.finder import Face, Photo
+from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.manifests import Calibration
 from oneglance_index import Candidate
-from oneglance_server.service.content import Provenance, Tau
+from oneglance_server.service.content import Breached, Provenance, Tau
 from oneglance_server.service.galleries import GalleryState
 
 _SOURCES = {
@@ -20,6 +21,11 @@ _SOURCES = {
     "request": pb.THRESHOLD_SOURCE_REQUEST,
     "calibration": pb.THRESHOLD_SOURCE_CALIBRATION,
     "author": pb.THRESHOLD_SOURCE_AUTHOR,
+}
+_POLICIES: dict[QualityPolicy, face_pb.QualityPolicy.ValueType] = {
+    "off": face_pb.QUALITY_POLICY_OFF,
+    "standard": face_pb.QUALITY_POLICY_STANDARD,
+    "strict": face_pb.QUALITY_POLICY_STRICT,
 }
 
 
@@ -37,6 +43,8 @@ def to_face(face: Face | None) -> face_pb.Face | None:
             brightness=quality.brightness,
             contrast=quality.contrast,
             roll_degrees=quality.roll_degrees,
+            eye_distance=quality.eye_distance,
+            alignment_error=quality.alignment_error,
         )
         if quality
         else None,
@@ -59,6 +67,19 @@ def to_photo(photo: Photo, *, with_faces: bool = True, limit: int | None = None)
         smallest_face=photo.smallest_face,
         faces_truncated=photo.truncated or (with_faces and len(faces) < len(photo.faces)),
     )
+
+
+def to_breaches(found: Iterable[Breached]) -> list[pb.Breach]:
+    return [
+        pb.Breach(
+            field=one.path,
+            figure=one.breach.limit.figure,
+            value=one.breach.value,
+            least=one.breach.limit.least,
+            most=one.breach.limit.most,
+        )
+        for one in found
+    ]
 
 
 def to_timestamp(seconds: float) -> Timestamp:
@@ -133,6 +154,7 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         encoder_loaded=state.encoder_loaded,
         fusion=to_fusion(gallery.active.fusion),
         target_fpir=gallery.target_fpir,
+        quality_policy=_POLICIES[state.quality_policy],
     )
 
 

@@ -10,6 +10,7 @@ from oneglance.v1 import gallery_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
 from oneglance_core.defaults import FUSION, TARGET_FPIR
+from oneglance_core.faces.quality import DEFAULT_POLICY
 from oneglance_server.errors import (
     CannotCalibrate,
     DetectorNotLoaded,
@@ -29,7 +30,14 @@ from oneglance_server.servicers.answers import (
     to_timestamp,
 )
 from oneglance_server.servicers.receiving import Incoming, Received
-from oneglance_server.servicers.requests import call_of, content_from, fusion_from, page_from, version_from
+from oneglance_server.servicers.requests import (
+    call_of,
+    content_from,
+    fusion_from,
+    page_from,
+    policy_from,
+    version_from,
+)
 from oneglance_server.servicers.status import status_of, to_error
 from oneglance_server.servicers.streams import in_order
 
@@ -53,8 +61,10 @@ class GalleryServicer(GalleryServiceServicer):
         fusion = fusion_from(request.fusion, "fusion", FUSION)
         galleries = self._gate.services.galleries
         target = request.target_fpir if request.HasField("target_fpir") else TARGET_FPIR
+        given = request.quality_policy
+        policy = policy_from(given, "quality_policy") if given else DEFAULT_POLICY
         state = await galleries.create(
-            call_of(context), request.gallery_id, request.encoder, description, fusion, target
+            call_of(context), request.gallery_id, request.encoder, description, fusion, target, policy
         )
         return pb.CreateGalleryResponse(gallery=to_gallery(state))
 
@@ -93,6 +103,14 @@ class GalleryServicer(GalleryServiceServicer):
         fusion = fusion_from(request.fusion, "fusion")
         state = await self._gate.services.galleries.set_fusion(call_of(context), request.gallery_id, fusion)
         return pb.SetFusionResponse(gallery=to_gallery(state))
+
+    async def SetQualityPolicy(
+        self, request: pb.SetQualityPolicyRequest, context: Context
+    ) -> pb.SetQualityPolicyResponse:
+        policy = policy_from(request.quality_policy, "quality_policy")
+        galleries = self._gate.services.galleries
+        state = await galleries.set_quality_policy(call_of(context), request.gallery_id, policy)
+        return pb.SetQualityPolicyResponse(gallery=to_gallery(state))
 
     async def Calibrate(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[pb.CalibrateRequest], context: Context

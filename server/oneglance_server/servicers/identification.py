@@ -15,6 +15,7 @@ from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import MAX_PROBES, Identification, check_count
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.answers import (
+    to_breaches,
     to_candidate,
     to_face,
     to_faces,
@@ -65,6 +66,7 @@ class IdentificationServicer(IdentificationServiceServicer):
             provenance=to_provenance(answer.provenance),
             face=to_face(answer.faces[0]),
             other_face=to_face(answer.faces[1]) if len(answer.faces) > 1 else None,
+            breaches=to_breaches(answer.breaches),
         )
 
     async def Identify(  # type: ignore[override]
@@ -95,13 +97,14 @@ class IdentificationServicer(IdentificationServiceServicer):
         service = self._gate.services.identification
         check_count("examples", request.examples, MAX_PROBES)
         contents = await contents_from(request.examples, "examples")
-        encoded, provenance = await service.encode(call_of(context), request.encoder, contents)
+        encoded, provenance, breached = await service.encode(call_of(context), request.encoder, contents)
         digest = provenance.encoder_digest
         return await answer(
             lambda: pb.EncodeResponse(
                 encodings=[Encoding(values=row, encoder_digest=digest) for row in encoded.vectors.tolist()],
                 provenance=to_provenance(provenance),
                 faces=to_faces(encoded.faces),
+                breaches=to_breaches(breached),
             ),
             large=encoded.vectors.size > _VALUES_ON_THE_LOOP,
         )
@@ -145,4 +148,5 @@ def _to_result(answer: Identification) -> pb.IdentifyResult:
         gap=gap,
         nearest_subject_id="" if gap is None else answer.nearest[0].subject_id,
         next_subject_id="" if gap is None else answer.nearest[1].subject_id,
+        breaches=to_breaches(answer.breaches),
     )

@@ -62,4 +62,9 @@ def _encoder_part(encoder: Encoder, tau: Tau | None) -> pb.Model:
         metric=manifest.metric,
         threshold=to_threshold(tau) if tau else None,
         takes_photos=encoder.takes_photos,
+        input_limits=[
+            pb.InputLimit(figure=one.figure, least=one.least, most=one.most) for one in manifest.made_for.figures
+        ]
+        if manifest.made_for
+        else (),
     )

@@ -16,6 +16,7 @@ from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1.face_pb2 import FaceSelector
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import SmallFaces
+from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.fusion import Fusion
 from oneglance_server.calls import Call, caller_at
 from oneglance_server.errors import InvalidRequest
@@ -36,11 +37,17 @@ _FUSIONS: dict[int, Fusion] = {
     pb.FUSION_MEAN: "mean",
     pb.FUSION_MARGIN: "margin",
 }
-_SMALL_FACES: dict[int, SmallFaces] = {
-    face_pb.SMALL_FACES_UNSPECIFIED: "when-none",
+_SMALL_FACES: dict[int, SmallFaces | None] = {
+    face_pb.SMALL_FACES_UNSPECIFIED: None,
     face_pb.SMALL_FACES_WHEN_NONE: "when-none",
     face_pb.SMALL_FACES_ALWAYS: "always",
     face_pb.SMALL_FACES_NEVER: "never",
+    face_pb.SMALL_FACES_WHEN_WIDE: "when-wide",
+}
+_POLICIES: dict[int, QualityPolicy] = {
+    face_pb.QUALITY_POLICY_OFF: "off",
+    face_pb.QUALITY_POLICY_STANDARD: "standard",
+    face_pb.QUALITY_POLICY_STRICT: "strict",
 }
 
 
@@ -95,10 +102,18 @@ def choice_from(selector: FaceSelector, path: str) -> FaceChoice:
     return FaceChoice("unset", None, small_faces)
 
 
-def small_faces_from(value: int, path: str) -> SmallFaces:
-    found = _SMALL_FACES.get(value)
-    if found is None:
+def small_faces_from(value: int, path: str) -> SmallFaces | None:
+    """None: up to the call. Raises InvalidRequest for a value this version doesn't know."""
+    if value not in _SMALL_FACES:
         raise InvalidRequest.field(path, f"unknown value {value}")
+    return _SMALL_FACES[value]
+
+
+def policy_from(value: int, path: str) -> QualityPolicy:
+    """Raises InvalidRequest for UNSPECIFIED, and a value this version doesn't know."""
+    found = _POLICIES.get(value)
+    if found is None:
+        raise InvalidRequest.field(path, f"must be OFF, STANDARD or STRICT, got {value}")
     return found
 
 

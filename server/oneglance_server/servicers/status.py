@@ -45,7 +45,8 @@ from oneglance_server.errors import (
     StylizerNotLoaded,
     ThresholdMissing,
 )
-from oneglance_server.servicers.answers import to_photo
+from oneglance_server.service.content import Breached
+from oneglance_server.servicers.answers import to_breaches, to_photo
 
 DOMAIN = "oneglance"
 MAX_FACES_IN_ERROR = 32  # trailing metadata has a limit of 8 or 16 kB in most gRPC libraries
@@ -121,6 +122,7 @@ def to_error(error: BaseException) -> Error:
         message.metadata.update(error.metadata)
         if isinstance(error.photo, Photo):
             message.photo.CopyFrom(to_photo(error.photo, limit=MAX_FACES_IN_ERROR))
+        message.breaches.extend(to_breaches(one for one in error.breaches if isinstance(one, Breached)))
     elif isinstance(error, MemoryError):
         message.metadata["queue"] = "memory"
     elif isinstance(error, GalleryError):

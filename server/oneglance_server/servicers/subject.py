@@ -16,7 +16,7 @@ from oneglance_server.offload import off_loop
 from oneglance_server.service.content import MAX_EXAMPLES_PER_ENROLL, check_count
 from oneglance_server.service.enrollment import Enrollment
 from oneglance_server.service.services import ReadinessGate
-from oneglance_server.servicers.answers import to_faces, to_page_token, to_provenance, to_timestamp
+from oneglance_server.servicers.answers import to_breaches, to_faces, to_page_token, to_provenance, to_timestamp
 from oneglance_server.servicers.receiving import Incoming
 from oneglance_server.servicers.requests import call_of, contents_from, page_from
 from oneglance_server.servicers.streams import KeyedLock, in_order
@@ -84,6 +84,7 @@ class SubjectServicer(SubjectServiceServicer):
         on_existing = _ON_EXISTING.get(request.on_existing)
         if on_existing is None:
             raise InvalidRequest.field("on_existing", f"unknown value {request.on_existing}")
+        accept_breaches = request.accept_breaches  # before content_digest takes the request apart
         enrollment = Enrollment(
             gallery_id=request.gallery_id,
             subject_id=request.subject_id,
@@ -92,15 +93,18 @@ class SubjectServicer(SubjectServiceServicer):
             on_existing=on_existing,
             request_id=request.request_id,
             request_digest=await off_loop(lambda: content_digest(request)) if request.request_id else b"",
+            accept_breaches=accept_breaches,
         )
-        enrolled, provenance, faces = await self._gate.services.enrollment.enroll(call, enrollment)
+        answer = await self._gate.services.enrollment.enroll(call, enrollment)
+        enrolled = answer.enrolled
         return pb.EnrollResponse(
             subject_id=enrolled.subject_id,
             encoding_ids=enrolled.encoding_ids,
             created=enrolled.created,
             replayed=enrolled.replayed,
-            provenance=to_provenance(provenance),
-            faces=to_faces(faces),
+            provenance=to_provenance(answer.provenance),
+            faces=to_faces(answer.faces),
+            breaches=to_breaches(answer.breaches),
         )
 
 

@@ -269,6 +269,20 @@ def the_threshold_in_force_is_known(t: Trial) -> None:
     assert t.store.known("g").active.threshold_revision == 4
 
 
+@promise
+def the_quality_policy_is_known(t: Trial) -> None:
+    t.create()
+    t.store.create_gallery("h", encoder_digest="e", dimension=2, quality="strict").result()
+    t.settle()
+    for store_says in (t.store.get_gallery, t.store.known):
+        assert (store_says("g").active.quality, store_says("h").active.quality) == (None, "strict")
+    for quality in ("off", "a word of no meaning", None):
+        before = t.store.get_gallery("g").revision
+        after = t.store.set_quality("g", quality).result()
+        for gallery in (after, t.store.get_gallery("g"), t.store.known("g")):
+            assert (gallery.active.quality, gallery.revision) == (quality, before + 1)
+
+
 # Durability.
 
 

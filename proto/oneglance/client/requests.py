@@ -57,15 +57,20 @@ FaceChoice = Literal["largest", "aligned"] | tuple[float, float, float, float] |
 
 
 def photo(
-    content: str | os.PathLike[str] | bytes, face: FaceChoice = None, small_faces: SmallFaces = "when-none"
+    content: str | os.PathLike[str] | bytes,
+    face: FaceChoice = None,
+    small_faces: SmallFaces = "when-none",
+    *,
+    upright_only: bool = False,
 ) -> Example:
     """A photo for an encoder of faces.
 
     face: which face to take: ``"largest"``; a box (x, y, width, height) in pixels: the face that overlaps it most;
         ``"aligned"``: the picture is an aligned face already; None: the only face, or in ``identify`` every face.
     small_faces: when to search the enlarged photo, too.
+    upright_only: don't search the photo turned when it shows no upright face as it is.
     """
-    selector = FaceSelector(small_faces=SMALL_FACES[small_faces])
+    selector = FaceSelector(small_faces=SMALL_FACES[small_faces], upright_only=upright_only)
     if face == "largest":
         selector.largest = True
     elif face == "aligned":

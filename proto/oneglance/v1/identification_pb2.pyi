@@ -33,6 +33,10 @@ class _DecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """The nearest subject is under tau."""
     DECISION_UNKNOWN: _Decision.ValueType  # 2
     """Nobody is."""
+    DECISION_NOT_COMPARED: _Decision.ValueType  # 3
+    """The face is not upright and aligned (Face.uprightness), in none of the photo's four turns: it was compared with
+    nobody, and has no candidates.
+    """
 
 class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper): ...
 
@@ -41,6 +45,10 @@ DECISION_IDENTIFIED: Decision.ValueType  # 1
 """The nearest subject is under tau."""
 DECISION_UNKNOWN: Decision.ValueType  # 2
 """Nobody is."""
+DECISION_NOT_COMPARED: Decision.ValueType  # 3
+"""The face is not upright and aligned (Face.uprightness), in none of the photo's four turns: it was compared with
+nobody, and has no candidates.
+"""
 Global___Decision: typing_extensions.TypeAlias = Decision
 
 @typing.final
@@ -232,7 +240,7 @@ class IdentifyResult(google.protobuf.message.Message):
     FACE_FIELD_NUMBER: builtins.int
     decision: Global___Decision.ValueType
     subject_id: builtins.str
-    """The identified subject; empty when UNKNOWN."""
+    """The identified subject; else empty."""
     matches_truncated: builtins.bool
     """More than that were under tau."""
     probe_index: builtins.int

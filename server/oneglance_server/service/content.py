@@ -102,7 +102,8 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """The answer to one probe, or to one face of it. ``identified`` is the subject's id, or None: unknown.
+    """The answer to one probe, or to one face of it. ``identified`` is the subject's id, or None: unknown, or a face
+    that can't be compared.
 
     ``probe``: position of the probe in the request.
     """
@@ -113,6 +114,10 @@ class Identification:
     candidates: tuple[Candidate, ...]
     matches: tuple[Candidate, ...]
     matches_truncated: bool
+
+    @property
+    def compared(self) -> bool:
+        return self.face is None or self.face.comparable
 
 
 def check_id(path: str, value: str) -> str:

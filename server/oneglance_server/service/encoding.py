@@ -52,8 +52,9 @@ class Encoded:
     """``vectors`` float32 [n, D]; ``provider`` ran the encoder, or "client" when nothing had to be encoded.
 
     ``owners[i]`` is the position of the content that vector i comes from, never falling: each content once, except that
-    a photo of which every face was wanted gives one vector per face, or none. ``faces[i]`` is the face behind vector i,
-    None when it isn't from a photo. ``photos``: what was seen of each photo, by its content's position.
+    a photo of which every face was wanted gives one vector per comparable face, or none. ``faces[i]`` is the face
+    behind vector i, None when it isn't from a photo. ``photos``: what was seen of each photo, by its content's
+    position; faces that aren't comparable are in it, too.
     """
 
     vectors: Vectors
@@ -220,7 +221,7 @@ def _inputs(
     for i, content in enumerate(contents):
         if i in crops:
             owners += [i] * len(crops[i].chips)
-            faces += crops[i].photo.faces
+            faces += crops[i].photo.comparable
             inputs += [_Chip(content.path, chip) for chip in crops[i].chips]
         else:
             owners.append(i)

@@ -120,10 +120,15 @@ class IdentificationServicer(IdentificationServiceServicer):
         )
 
 
+def _decision(answer: Identification) -> pb.Decision.ValueType:
+    if not answer.compared:
+        return pb.DECISION_NOT_COMPARED
+    return pb.DECISION_UNKNOWN if answer.identified is None else pb.DECISION_IDENTIFIED
+
+
 def _to_result(answer: Identification) -> pb.IdentifyResult:
-    known = answer.identified is not None
     return pb.IdentifyResult(
-        decision=pb.DECISION_IDENTIFIED if known else pb.DECISION_UNKNOWN,
+        decision=_decision(answer),
         subject_id=answer.identified or "",
         candidates=map(to_candidate, answer.candidates),
         matches=map(to_candidate, answer.matches),

@@ -8,16 +8,19 @@ face is *aligned* when its landmarks lie where those of the upright photo do, tu
 """
 
 import argparse
+import hashlib
 import io
+import pickle
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.patches
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -27,7 +30,7 @@ from benchmarks.report import table
 from oneglance_core.distance import pairwise_squared_l2
 from oneglance_core.faces.chips import cut_chip
 from oneglance_core.faces.crops import CropRequest, FaceChoice, FaceCrops, FaceError, crop_faces
-from oneglance_core.faces.finder import ChipSpec
+from oneglance_core.faces.finder import ChipSpec, FaceFinder, Photo, SmallFaces
 from oneglance_core.folder import read_model_folder
 from oneglance_core.intervals import clopper_pearson
 from oneglance_core.pictures import decode_photo
@@ -41,21 +44,50 @@ from matplotlib import pyplot as plt
 Pixels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 
+WINDOW = 80.0  # of the detector, pixels
 TAUS = (0.2525, 0.36)
 MISPLACED = 0.3  # mean distance of the landmarks from where they belong, in distances of the eyes
 ORIENTATION = {1: 6, 2: 3, 3: 8}  # EXIF, by quarters that the stored picture is turned counterclockwise
 GOOD, JUNK, CALM = "#2f6f8f", "#b3412e", "#cbd2d9"
 
 
+class Remembering(FaceFinder):
+    """A finder that searches each picture once, and keeps what it found in a file."""
+
+    def __init__(self, finder: FaceFinder, file: Path | None) -> None:
+        self._finder, self._file = finder, file
+        self._known: dict[str, Photo] = pickle.loads(file.read_bytes()) if file and file.is_file() else {}
+
+    def find(self, photos: Sequence[Pixels], small_faces: Sequence[SmallFaces]) -> list[Photo]:
+        found = []
+        for pixels, small in zip(photos, small_faces, strict=True):
+            key = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+            if key not in self._known:
+                (self._known[key],) = self._finder.find([pixels], ["when-none"])
+            photo = self._known[key]
+            # The enlarged photo is searched when the first search has found nothing.
+            first_only = small == "never" and photo.smallest_face < WINDOW - 1
+            found.append(replace(photo, faces=(), smallest_face=WINDOW) if first_only else photo)
+        return found
+
+    def locate(self, photos: Sequence[Pixels], found: Sequence[Photo]) -> list[Photo]:
+        return self._finder.locate(photos, found)
+
+    def save(self) -> None:
+        if self._file:
+            self._file.write_bytes(pickle.dumps(self._known))
+
+
 class Pipeline:
     """The models in one thread, with the check or without it."""
 
-    def __init__(self, models: Path) -> None:
+    def __init__(self, models: Path, remembered: Path | None = None, *, remember: bool = False) -> None:
         encoder = read_model_folder(models / "encoder")
         assert encoder.manifest.alignment is not None
         self.spec = ChipSpec(encoder.manifest.alignment, *encoder.manifest.input.shape[:2])
         self.encode = encoder_of(encoder.model, 1)
-        self.finder = read_finder(models, 1)
+        finder = read_finder(models, 1)
+        self.finder = Remembering(finder, remembered) if remember else finder
         check = read_check(models, 1)
         if check is None:
             raise SystemExit(f"{models}: no uprightness check in it")
@@ -91,11 +123,15 @@ class Shot:
     after: Seen
 
 
-def stored(pixels: Pixels, orientation: int = 1) -> bytes:
+def stored(pixels: Pixels, orientation: int | None = None) -> bytes:
+    """A file without loss; ``orientation``: what its EXIF says."""
     buffer = io.BytesIO()
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1, exif=exif)
+    if orientation is None:
+        Image.fromarray(pixels).save(buffer, "BMP")
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1, exif=exif)
     return buffer.getvalue()
 
 
@@ -110,7 +146,7 @@ def shots(pipeline: Pipeline, photos: Photos) -> Iterator[Shot]:
                 found = pipeline.crop(photo, checked=False)
                 if quarters == 0 and isinstance(found, FaceCrops):
                     place = np.array(found.photo.faces[0].points)
-                where = None if place is None else turned(place, *upright.shape[:2], quarters)
+                where = None if place is None else turned(place, upright.shape[0], upright.shape[1], quarters)
                 before = seen(pipeline, found, where)
                 if isinstance(found, FaceCrops):
                     (judged,) = pipeline.check.judge([decode_photo(photo, LIMITS)], [found.photo])
@@ -223,7 +259,7 @@ def draw(found: dict[str, list[Shot]], out: Path) -> None:
     axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
     axis.set_xlim(0, 1)
     axis.spines[["top", "right"]].set_visible(False)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in (GOOD, CALM, JUNK)]
+    handles = [matplotlib.patches.Rectangle((0, 0), 1, 1, color=color) for color in (GOOD, CALM, JUNK)]
     names = ["set upright", "refused", "junk accepted"]
     axis.legend(handles, names, ncols=3, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
     figure.savefig(out, metadata={"Date": None})
@@ -282,36 +318,46 @@ def main() -> None:
     parser.add_argument("models", type=Path, metavar="MODELS")
     parser.add_argument("data", type=Path, nargs="+", metavar="DATA")
     parser.add_argument("--out", type=Path, default=Path("docs/turned.svg"), metavar="FILE.svg")
+    parser.add_argument("--remember", type=Path, metavar="FILE", help="keeps what the detector found for the next run")
     parser.add_argument("--what", default="outcomes,costs", help="[%(default)s]")
     options = parser.parse_args()
-    pipeline = Pipeline(options.models)
     sets = {path.stem: read_photos(path) for path in options.data}
     if "costs" in options.what:
-        some = [pixels for photos in list(sets.values())[-1:] for pixels in photos.pixels()[::5][:20]]
-        table("An upright photo, stage by stage, one thread", ("stage", "ms", "share"), stages(pipeline, some))
-        header = ("photo", "ms without the check", "with it", "", "with upright_only", "")
-        table("A photo, from its bytes to its chip, one thread", header, whole(pipeline, some))
+        print_costs(Pipeline(options.models), list(sets.values())[-1])
     if "outcomes" in options.what:
-        found = {name: list(shots(pipeline, photos)) for name, photos in sets.items()}
-        header = (
-            "photos", "check", "n", "aligned", "junk accepted", "refused: no face", "refused: not upright",
-            f"false identities at {TAUS[0]}", f"at {TAUS[1]}",
-        )  # fmt: skip
-        rows = []
-        for name, of in found.items():
-            for what, some_shots in (
-                ("upright", [shot for shot in of if not shot.quarters]),
-                ("turned", [shot for shot in of if shot.quarters]),
-            ):
-                rows.append(row(f"{name}, {what}", "without", [(shot.person, shot.before) for shot in some_shots]))
-                rows.append(row(f"{name}, {what}", "with", [(shot.person, shot.after) for shot in some_shots]))
-        table("Photos in four turns, and mirrored, without EXIF", header, rows)
-        if len(found) > 1:
-            header = ("photos", "encodings in the cohort", "limit that refuses 1 % of faces", "junk caught")
-            table("Instead of the check: a cohort of junk encodings", header, cohort_rows(found))
-        equal = [exif_kept(photos) for photos in sets.values()]
-        print(f"\nwith EXIF: {sum(e for e, _ in equal)} of {sum(n for _, n in equal)} are decoded upright")
-        draw(found, options.out)
+        print_outcomes(Pipeline(options.models, options.remember, remember=True), sets, options.out)
+
+
+def print_costs(pipeline: Pipeline, photos: Photos) -> None:
+    some = photos.pixels()[::5][:20]
+    table("An upright photo, stage by stage, one thread", ("stage", "ms", "share"), stages(pipeline, some))
+    header = ("photo", "ms without the check", "with it", "", "with upright_only", "")
+    table("A photo, from its bytes to its chip, one thread", header, whole(pipeline, some))
+
+
+def print_outcomes(pipeline: Pipeline, sets: dict[str, Photos], out: Path) -> None:
+    found = {name: list(shots(pipeline, photos)) for name, photos in sets.items()}
+    if isinstance(pipeline.finder, Remembering):
+        pipeline.finder.save()
+    rows = []
+    for name, of in found.items():
+        for what, some in (
+            ("upright", [shot for shot in of if not shot.quarters]),
+            ("turned", [shot for shot in of if shot.quarters]),
+        ):
+            rows.append(row(f"{name}, {what}", "without", [(shot.person, shot.before) for shot in some]))
+            rows.append(row(f"{name}, {what}", "with", [(shot.person, shot.after) for shot in some]))
+    outcomes = (
+        "photos", "check", "n", "aligned", "junk accepted", "refused: no face", "refused: not upright",
+        f"false identities at {TAUS[0]}", f"at {TAUS[1]}",
+    )  # fmt: skip
+    table("Photos in four turns, and mirrored, without EXIF", outcomes, rows)
+    if len(found) > 1:
+        cohort = ("photos", "encodings in the cohort", "limit that refuses 1 % of faces", "junk caught")
+        table("Instead of the check: a cohort of junk encodings", cohort, cohort_rows(found))
+    equal = [exif_kept(photos) for photos in sets.values()]
+    print(f"\nwith EXIF: {sum(e for e, _ in equal)} of {sum(n for _, n in equal)} are decoded upright")
+    draw(found, out)
 
 
 if __name__ == "__main__":

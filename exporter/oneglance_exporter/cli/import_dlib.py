@@ -29,7 +29,7 @@ def add_parser(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     dlib.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="gets detector, landmarks, uprightness, encoder"
+        "--out", required=True, type=Path, metavar="DIR", help="gets detector, landmarks, encoder, uprightness"
     )
     dlib.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of the .dat files [that of the installed package]"

@@ -108,7 +108,7 @@ class Imported:
 
 
 def import_dlib_faces(out: Path, weights: Path | None = None) -> list[Imported]:
-    """Write detector, landmarks, uprightness and encoder in ``out``; model folders of these names are replaced.
+    """Write detector, landmarks, encoder and uprightness in ``out``; model folders of these names are replaced.
 
     weights: the folder with the three .dat files; without it, that of the installed package. What is written depends
     on the weights, on the package's version, and on SOURCE_DATE_EPOCH, and on nothing else.
@@ -122,7 +122,7 @@ def import_dlib_faces(out: Path, weights: Path | None = None) -> list[Imported]:
     created = _created()
     folder, package = (weights, None) if weights is not None else installed_weights()
     check = read_any_model_folder(UPRIGHTNESS_FOLDER).of(UprightnessManifest)
-    made: list[tuple[str, Made, bytes]] = [("uprightness", check.manifest, check.model)]
+    made: list[tuple[str, Made, bytes]] = []
     for name, file, make in (
         ("detector", DETECTOR, _detector),
         ("landmarks", LANDMARKS, _landmarks),
@@ -138,6 +138,7 @@ def import_dlib_faces(out: Path, weights: Path | None = None) -> list[Imported]:
             "model_bytes": 1,
         }
         made.append((name, *make(data, common)))
+    made.append(("uprightness", check.manifest.model_copy(update={"created": created}), check.model))
     folders = [read_any_model_folder(write_model_folder(out / name, manifest, graph)) for name, manifest, graph in made]
     return [Imported(folder.path, folder.manifest, len(folder.model)) for folder in folders]
 

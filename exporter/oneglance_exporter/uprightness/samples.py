@@ -68,21 +68,22 @@ class Samples:
             counts[0], counts[4] = counts[0] + counts[4], 0
         turned, upside_down, shifted, scaled, junk, drawn = counts
         chips = [
-            self._of_faces(draw, good, *_aligned(draw, good)),
-            self._of_faces(draw, turned, *_turned(draw, turned)),
-            self._of_faces(draw, upside_down, *_upside_down(draw, upside_down)),
-            self._of_faces(draw, shifted, *_shifted(draw, shifted)),
-            self._of_faces(draw, scaled, *_scaled(draw, scaled)),
-            _chips(draw, _pick(draw, self._junk, junk), *_aligned(draw, junk)),
-            _chips(draw, _pick(draw, self._drawings, drawn), *_anyhow(draw, drawn)),
-            torch.full((bad - sum(counts), 1, SIDE, SIDE), 128.0),
+            _chips(draw, _pick(draw, canvases, count), *placed(draw, count))
+            for canvases, placed, count in (
+                (self._good, _aligned, good),
+                (self._good, _turned, turned),
+                (self._good, _upside_down, upside_down),
+                (self._good, _shifted, shifted),
+                (self._good, _scaled, scaled),
+                (self._junk, _aligned, junk),
+                (self._drawings, _anyhow, drawn),
+            )
+            if count
         ]
+        chips.append(torch.full((bad - sum(counts), 1, SIDE, SIDE), 128.0))
         labels = torch.zeros(self._batch)
         labels[:good] = 1
         return _seen(draw, torch.cat(chips)), labels
-
-    def _of_faces(self, draw: torch.Generator, count: int, turn: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return _chips(draw, _pick(draw, self._good, count), turn, scale, shift)
 
 
 def _pick(draw: torch.Generator, canvases: Tensor, count: int) -> Tensor:

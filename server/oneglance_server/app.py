@@ -23,6 +23,7 @@ from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_index import Gallery, GalleryError, GalleryStore, IndexSettings, LocalGalleries, OpenProgress
+from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
@@ -82,10 +83,10 @@ class Server:
         # Half for calls and half for streams: what streams hold refuses no call, and no flood of calls stops a stream.
         self._call_bytes = ByteBudget(settings.max_inflight_bytes // 2)
         self._stream_bytes = ByteBudget(settings.max_inflight_bytes // 2)
-        self._loop_watch = LoopWatch(self._metrics.loop_lag)
+        self._backlog = Backlog()
         self._interceptor = CallInterceptor(
             self._metrics,
-            self._loop_watch,
+            self._backlog,
             self._call_bytes,
             self._stream_bytes,
             max_message_bytes=settings.max_message_bytes,
@@ -119,10 +120,7 @@ class Server:
         settings = self.settings
         start_threads(self._closer)
         asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
-        server = grpc.aio.server(
-            interceptors=[self._interceptor],
-            options=_options(settings),
-        )
+        server = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
         gate, window = self._gate, settings.stream_window
         add_GalleryServiceServicer_to_server(GalleryServicer(gate, window), server)
         add_SubjectServiceServicer_to_server(SubjectServicer(gate, window), server)
@@ -135,6 +133,7 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         host = settings.listen.rpartition(":")[0]
         try:
+            self._backlog.listen(server)
             port = server.add_insecure_port(settings.listen)
         except RuntimeError as error:
             raise StartupError(f"can't listen on {settings.listen}: is it in use?") from error
@@ -149,7 +148,8 @@ class Server:
         )
         await server.start()
         self._metrics.watch_log(lines_lost)
-        self._watches.append(asyncio.create_task(self._loop_watch.run()))
+        self._watches.append(asyncio.create_task(LoopWatch(self._metrics.loop_lag).run()))
+        self._watches.append(asyncio.create_task(self._backlog.watch()))
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")
             try:
@@ -219,6 +219,7 @@ class Server:
             calls.end()
             await calls.idle(_TELLING_SECONDS)
             await self._grpc.stop(0)
+            self._backlog.close()
         self._gate.close("the server is draining")
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)

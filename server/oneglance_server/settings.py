@@ -141,7 +141,7 @@ class Settings(Frozen, BaseSettings):
         1024, ge=1, le=1 << 20, description="Connections open at once; more are closed at once."
     )
     max_calls_per_connection: int = Field(
-        1024, ge=1, le=1 << 20, description="Calls and streams of one connection at once; its client holds more back."
+        256, ge=1, le=1 << 20, description="Calls and streams of one connection at once; its client holds more back."
     )
     connection_idle_seconds: float = Field(
         600.0, gt=0, le=1e6, description="After so long without a call, a connection is closed; clients open another."

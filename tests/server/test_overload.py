@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from oneglance.v1.identification_pb2 import EncodeRequest
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
 from oneglance_index.store.mutations import SetThreshold
 from oneglance_server.app import Server
+from oneglance_server.backlog import Backlog
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import Overloaded
-from oneglance_server.loop_watch import LoopWatch
 from oneglance_server.servicers import interceptor
+from oneglance_server.servicers.recent_calls import Arrivals, UsualTime
 from tests.models import pixels_model
 from tests.pictures import picture, png
 from tests.running import measured, server_thread
@@ -206,19 +208,19 @@ def test_a_caller_with_hundreds_of_examples_delays_anothers_single_one_by_a_batc
         assert len(many.result(PATIENCE_SECONDS)) == 800
 
 
-def test_when_the_loop_is_late_with_many_calls_more_are_refused_unread(
+def test_when_calls_wait_too_long_unseen_more_are_refused_unread(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lag = 0.0
-    monkeypatch.setattr(LoopWatch, "lag", property(lambda _: lag))
-    monkeypatch.setattr(interceptor, "_MANY_CALLS", -1)
+    too_many, often = False, True
+    monkeypatch.setattr(Backlog, "too_many", lambda self, method: too_many)
+    monkeypatch.setattr(Arrivals, "few", lambda self, connection: not often)
     with (
         server_thread(data_dir=tmp_path, models=models) as server,
         Client(server.address, retry=False) as client,
         grpc.insecure_channel(server.address) as channel,
     ):
         client.create_gallery("g", encoder="pixels")
-        lag = 10.0
+        too_many = True
         for call in (client.list_models, lambda: client.enroll("g", "it", bytes(1 << 20))):
             with pytest.raises(OneglanceError) as caught:
                 call()
@@ -230,8 +232,70 @@ def test_when_the_loop_is_late_with_many_calls_more_are_refused_unread(
         for unknown in ("/oneglance.v1.Nothing/Get", "/oneglance.v1.SubjectService/Nothing"):
             missing: Any = channel.unary_unary(unknown, lambda data: data, None).future(b"", timeout=PATIENCE_SECONDS)
             assert missing.code() is grpc.StatusCode.UNIMPLEMENTED
-        lag = 0.0
+        often = False
         assert client.list_models()
+        client.enroll("g", "it", picture(1))
+        too_many, often = False, True
+        assert client.list_models()
+
+
+def test_a_call_that_is_late_while_others_wait_is_refused_before_it_is_read(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, usual = 1.0, 1e6
+    monkeypatch.setattr(Backlog, "seconds", lambda self, method: waited)
+    monkeypatch.setattr(UsualTime, "seconds", lambda self, method: usual)
+    with server_thread(data_dir=tmp_path, models=models) as server:
+        with Client(server.address, retry=False) as client:
+            with pytest.raises(OneglanceError) as caught:
+                client.list_models()
+            assert (caught.value.code.name, caught.value.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+            waited = 0.0
+            assert client.list_models()
+            waited, usual = 1.0, 0.0
+            assert client.list_models()
+        usual = 1e6
+        with grpc.insecure_channel(server.address) as channel:  # who has no deadline is never late
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                "/oneglance.v1.ModelService/ListModels"
+            )
+            assert call(b"")
+
+
+def test_connections_that_call_seldom_are_told_from_those_that_call_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    arrivals = Arrivals()
+    for _ in range(63):
+        arrivals.add("busy")
+    assert arrivals.few("busy")  # nobody calls often
+    arrivals.add("seldom")
+    assert not arrivals.few("busy")
+    assert arrivals.few("seldom")
+    assert arrivals.few("new")
+    now = 101.0
+    arrivals.add("seldom")
+    assert not arrivals.few("busy")
+    assert arrivals.few("seldom")
+    now = 103.5  # nobody called for two seconds
+    arrivals.add("seldom")
+    assert arrivals.few("busy")
+    assert arrivals.few("seldom")
+
+
+def test_the_usual_time_of_calls_is_known_from_fifty_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    usual = UsualTime()
+    assert usual.seconds("A") == 0.0
+    for seconds in range(49):
+        usual.add("A", float(seconds))
+    assert usual.seconds("A") == 0.0
+    usual.add("A", 49.0)
+    assert usual.seconds("A") == 37.0
+    assert usual.seconds("B") == 0.0
+    now = 101.5
+    assert usual.seconds("A") == 0.0
 
 
 def test_of_a_thousand_refusals_one_line_tells(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,13 @@ import grpc
 import structlog
 from google.protobuf import descriptor_pool
 
+from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded, ServiceError, StreamIdle
-from oneglance_server.loop_watch import LoopWatch
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, turns
 from oneglance_server.servicers.receiving import Incoming, Parser
+from oneglance_server.servicers.recent_calls import Arrivals, UsualTime
 from oneglance_server.servicers.requests import call_of
 from oneglance_server.servicers.status import status_of, to_error, trailers
 from oneglance_server.servicers.under_way import CallsUnderWay, draining
@@ -25,10 +26,14 @@ from oneglance_server.servicers.under_way import CallsUnderWay, draining
 log = structlog.get_logger()
 PREFIX = "/oneglance."
 _OURS = "/oneglance.v1."
-# More calls are under way, and the loop is later than so long: more come than can be looked at.
-_MANY_CALLS, _LATE_SECONDS = 64, 0.1
+_TOO_LATE = Overloaded(
+    "more calls come than can be done; it would not be done before its deadline",
+    metadata={"queue": "calls", RETRY_AFTER: 200},
+)
 _TOO_MANY_CALLS = Overloaded("more calls come than can be looked at", metadata={"queue": "calls", RETRY_AFTER: 200})
 _TOLD_EVERY_SECONDS = 10.0
+_WORKED = (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)  # until it was over
+_WAITING_SECONDS = 0.01  # more calls come than can be done at once
 _CHARGED_BYTES = 64 << 10  # smaller answers are not charged
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -53,7 +58,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         metrics: Metrics,
-        loop_watch: LoopWatch,
+        backlog: Backlog,
         call_bytes: ByteBudget,
         stream_bytes: ByteBudget,
         *,
@@ -61,7 +66,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         idle_seconds: float,
     ) -> None:
         self._metrics = metrics
-        self._loop_watch = loop_watch
+        self._backlog = backlog
         self._call_bytes = call_bytes
         self._stream_bytes = stream_bytes
         self._max_message_bytes = max_message_bytes
@@ -69,6 +74,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._wrapped: dict[str, Any] = {}
         self._refusals: dict[tuple[str, str], Any] = {}
         self._told = _Told()
+        self._arrivals = Arrivals()
+        self._usual = UsualTime()
         self.under_way = CallsUnderWay()
         self.off_loop: Threads | None = None
 
@@ -78,12 +85,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method: str = handler_call_details.method
+        if self._backlog.seen(handler_call_details):
+            return None
         if method.startswith(PREFIX):
             if self.under_way.refusing:
                 return await self._refusal(method, draining(), continuation, handler_call_details)
-            if self._loop_watch.lag > _LATE_SECONDS and len(self.under_way) > _MANY_CALLS:
+            if self._backlog.too_many(method):
                 return await self._refusal(method, _TOO_MANY_CALLS, continuation, handler_call_details)
             self.under_way.add()
+        return await self._handler(method, continuation, handler_call_details)
+
+    async def _handler(
+        self,
+        method: str,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """None for a method that we don't have."""
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
@@ -92,7 +110,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             descriptor = descriptor_pool.Default().FindMethodByName(method[1:].replace("/", "."))
             parser = Parser(descriptor, self._max_message_bytes)
             if method.startswith(PREFIX):
-                wrapped = self._wrap(method.removeprefix(_OURS), handler, parser)
+                wrapped = self._wrap(method, handler, parser)
             else:
                 wrapped = _with_parser(handler, parser)
                 if wrapped is None:
@@ -100,7 +118,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._wrapped[method] = wrapped
         return wrapped
 
-    def _wrap(self, method: str, handler: Any, parser: Parser) -> Any:
+    def _wrap(self, full_method: str, handler: Any, parser: Parser) -> Any:
+        method = full_method.removeprefix(_OURS)
         if handler.response_streaming:
 
             async def stream(data: AsyncIterator[bytes], context: Context) -> None:
@@ -152,7 +171,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._take_turns(context, patient=False)
             connection = context.peer()
             charged = 0
+            self._arrivals.add(connection)
             try:
+                remaining = context.time_remaining()
+                if (
+                    remaining is not None
+                    and self._backlog.seconds(full_method) > _WAITING_SECONDS
+                    and remaining < self._usual.seconds(method)
+                ):
+                    raise _TOO_LATE
                 size = parser.size(data)
                 self._call_bytes.take(connection, size)
                 charged = size
@@ -169,6 +196,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 if charged:
                     self._call_bytes.give(connection, charged)
+                if run.code is grpc.StatusCode.OK:
+                    self._backlog.answered(full_method)
+                if run.code in _WORKED:
+                    self._usual.add(method, run.seconds)
                 run.end()
 
         return grpc.unary_unary_rpc_method_handler(unary)
@@ -218,20 +249,33 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Refuses a call of any kind before its message is there; None for a method that we don't have."""
+        """Refuses a call of any kind before its message is there; None for a method that we don't have.
+
+        When there is only too much to do, single calls of connections that call seldom are let in nevertheless.
+        """
         known = self._refusals.get((method, error.reason))
         if known is not None:
             return known
-        if await continuation(handler_call_details) is None:
+        wrapped = await self._handler(method, continuation, handler_call_details)
+        if wrapped is None:
             return None
+        single = None if error is not _TOO_MANY_CALLS else wrapped.unary_unary
         message = to_error(error)
         details = trailers(message)
 
         async def refuse(data: AsyncIterator[bytes], context: Context) -> bytes:
+            connection = context.peer()
+            if single is not None and self._arrivals.few(connection):
+                self.under_way.add()
+                async for request in data:
+                    answer: bytes = await single(request, context)
+                    return answer
+            self._arrivals.add(connection)
             run = _Run(self._metrics, self._told, method.removeprefix(_OURS))
             run.failed(error)
             run.end()
             await context.abort(run.code, message.message, details)
+            return b""  # it isn't reached
 
         handler = self._refusals[method, error.reason] = grpc.stream_unary_rpc_method_handler(refuse)
         return handler
@@ -257,10 +301,15 @@ class _Run:
             if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 self._told.refused(self._method, error)
 
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return time.perf_counter() - self._started
+
     def end(self) -> None:
         """Measure it. A second time does nothing."""
         if self._metrics is not None:
-            self._metrics.call(self._method, self.code.name, time.perf_counter() - self._started)
+            self._metrics.call(self._method, self.code.name, self.seconds)
             self._metrics = None
 
 

@@ -1,0 +1,133 @@
+"""How long a call waits until anybody looks at it: gRPC hands over one of each method for some turns of the event loop.
+
+Nothing tells how many it holds. So while calls come, one of our own goes the way of most of them, from a Unix socket
+that only this process's user can open, and is timed. From that follows the share of calls to refuse, as in PIE
+(RFC 8033): it rises while calls wait longer than they should, or longer and longer, and falls again.
+"""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import tempfile
+from collections import Counter, deque
+from pathlib import Path
+
+import grpc
+import structlog
+
+log = structlog.get_logger()
+_EVERY_SECONDS = 0.05
+_TOKEN = "oneglance-backlog"
+_WAIT_SECONDS, _LONGEST_SECONDS = 0.15, 2.0
+_AT_ONCE = 64  # calls that come at once are no overload, however long this machine takes for them
+_REMEMBERED = 10  # seconds
+_PER_SECOND, _PER_CHANGE = 0.25, 0.5  # the share rises by so much for a second too long, and for one longer than before
+
+
+class Backlog:
+    """Belongs to one event loop. ``share``: of the calls of the most frequent method, so many are to be refused."""
+
+    def __init__(self) -> None:
+        self._token = secrets.token_hex()
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._calls: Counter[str] = Counter()
+        self._method = ""  # that is timed
+        self._last = self._before = 0.0
+        self._sent: float | None = None
+        self.share = 0.0
+        self._answered = 0  # in the present second
+        self._second = 0
+        self._rates: deque[int] = deque(maxlen=_REMEMBERED)
+
+    def listen(self, server: grpc.aio.Server) -> None:
+        """Before the server starts. Where there is no place for a socket, nothing is timed."""
+        try:
+            self._directory = tempfile.TemporaryDirectory(prefix="oneglance-")
+            server.add_insecure_port(self._socket)
+        except (OSError, RuntimeError) as error:
+            log.warning("how long calls wait unseen can't be measured: more will wait under overload", error=str(error))
+            self.close()
+
+    @property
+    def _socket(self) -> str:
+        assert self._directory is not None
+        return f"unix:{Path(self._directory.name) / 'backlog'}"
+
+    def close(self) -> None:
+        """Once the server has stopped."""
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
+
+    def seen(self, call: grpc.HandlerCallDetails) -> bool:
+        """A call is being looked at. Returns whether it is our own, which wants no more."""
+        if self._sent is not None and call.method == self._method and (_TOKEN, self._token) in call.invocation_metadata:
+            self._last = asyncio.get_running_loop().time() - self._sent
+            self._sent = None
+            return True
+        self._calls[call.method] += 1
+        return False
+
+    def answered(self, method: str) -> None:
+        """A call was carried out."""
+        if method == self._method:
+            self._answered += 1
+
+    async def watch(self) -> None:
+        """Time calls until cancelled."""
+        if self._directory is None:
+            return
+        async with grpc.aio.insecure_channel(self._socket) as channel:
+            try:
+                while True:
+                    await asyncio.sleep(_EVERY_SECONDS)
+                    self._choose()
+                    if self._method and self._sent is None:
+                        await self._time(channel)
+                    self._learn()
+            finally:
+                self._sent = None
+
+    def _choose(self) -> None:
+        """The method that most calls of late were of; a call of ours that still waits is waited for."""
+        if self._sent is None:
+            method = max(self._calls, key=self._calls.__getitem__, default="")
+            self._calls.clear()
+            if method != self._method:
+                self._method, self._last, self._before, self.share, self._answered = method, 0.0, 0.0, 0.0, 0
+                self._rates.clear()
+        second = int(asyncio.get_running_loop().time())
+        if second != self._second:
+            self._rates.append(self._answered)
+            self._second, self._answered = second, 0
+
+    async def _time(self, channel: grpc.aio.Channel) -> None:
+        """Send a call of ours, and give it a while to come."""
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(self._method)
+        self._sent = asyncio.get_running_loop().time()
+        sent = asyncio.ensure_future(self._answer(call))
+        await asyncio.wait([sent], timeout=_EVERY_SECONDS)
+
+    async def _answer(self, call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]") -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError):  # it has no answer
+            await call(b"", metadata=((_TOKEN, self._token),))
+
+    def _learn(self) -> None:
+        wait, best = self.seconds(self._method), max(self._rates, default=0)
+        longest = min(_LONGEST_SECONDS, max(_WAIT_SECONDS, _AT_ONCE / best if best else 0.0))
+        change = _PER_SECOND * (wait - longest) + _PER_CHANGE * (wait - self._before)
+        self.share = min(1.0, max(0.0, self.share + change))
+        self._before = wait
+
+    def seconds(self, method: str) -> float:
+        """How long the last of our calls waited, or how long the one that still does has."""
+        if method != self._method:
+            return 0.0
+        if self._sent is None:
+            return self._last
+        return max(self._last, asyncio.get_running_loop().time() - self._sent)
+
+    def too_many(self, method: str) -> bool:
+        """Whether to refuse a call of this method. By chance: of many such calls, the right share."""
+        return method == self._method and self.share > 0 and random.random() < self.share

@@ -157,7 +157,7 @@ class Encoding:
             paths = [contents[i].path for i in some]
             counts = [pixels[path] for path in paths]
             crops |= zip(some, await self.crop(call, [photos[i] for i in some], paths, counts), strict=True)
-            faces = sum(len(one.chips) for one in crops.values())
+            faces = sum(len(one.photo.faces) for one in crops.values())
             if faces > MAX_FACES:
                 raise InvalidRequest.field(
                     example_of(contents[some[-1]]),

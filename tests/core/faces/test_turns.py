@@ -23,5 +23,6 @@ def test_a_box_follows_its_pixels(degrees: int) -> None:
     photo = np.zeros((5, 7), bool)
     photo[1:3, 2:6] = True
     rows, columns = np.nonzero(np.rot90(photo, -degrees // 90))
-    expected = columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1
-    assert turn_box((2, 1, 4, 2), 7, 5, degrees) == expected
+    x, y, width, height = turn_box((2, 1, 4, 2), 7, 5, degrees)
+    assert (x, y) == (columns.min(), rows.min())
+    assert (width, height) == (np.ptp(columns) + 1, np.ptp(rows) + 1)

@@ -169,7 +169,7 @@ class Server:
         store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings)
         self._metrics.watch_galleries(lambda: _all_galleries(store))
         pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
-        self._gate.open(make_services(settings, models, store, self._metrics, pools))
+        self._gate.open(make_services(settings, models, store, self._metrics, pools, self._backlog.crowded))
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._watches.append(asyncio.create_task(self._watch_store(store)))
         log.info(

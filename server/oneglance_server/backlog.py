@@ -1,13 +1,11 @@
 """How long a call waits until anybody looks at it: gRPC hands over one of each method for some turns of the event loop.
 
 Nothing tells how many it holds. So while calls come, one of our own goes the way of most of them, from a Unix socket
-that only this process's user can open, and is timed. From that follows the share of calls to refuse, as in PIE
-(RFC 8033): it rises while calls wait longer than they should, or longer and longer, and falls again.
+that only this process's user can open, and is timed.
 """
 
 import asyncio
 import contextlib
-import random
 import secrets
 import tempfile
 from collections import Counter, deque
@@ -19,23 +17,23 @@ import structlog
 log = structlog.get_logger()
 _EVERY_SECONDS = 0.05
 _TOKEN = "oneglance-backlog"
-_WAIT_SECONDS, _LONGEST_SECONDS = 0.15, 2.0
-_AT_ONCE = 64  # calls that come at once are no overload, however long this machine takes for them
+_WAIT_SECONDS, _LONGEST_SECONDS = 0.25, 2.0
+_CROWDED_SECONDS = 0.003
+_AT_ONCE = 128  # calls that come at once are no overload, however long this machine takes for them
+_BUSY_CALLS = 64
 _REMEMBERED = 10  # seconds
-_PER_SECOND, _PER_CHANGE = 0.25, 0.5  # the share rises by so much for a second too long, and for one longer than before
 
 
 class Backlog:
-    """Belongs to one event loop. ``share``: of the calls of the most frequent method, so many are to be refused."""
+    """Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._token = secrets.token_hex()
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._calls: Counter[str] = Counter()
         self._method = ""  # that is timed
-        self._last = self._before = 0.0
+        self._last = 0.0
         self._sent: float | None = None
-        self.share = 0.0
         self._answered = 0  # in the present second
         self._second = 0
         self._rates: deque[int] = deque(maxlen=_REMEMBERED)
@@ -85,7 +83,6 @@ class Backlog:
                     self._choose()
                     if self._method and self._sent is None:
                         await self._time(channel)
-                    self._learn()
             finally:
                 self._sent = None
 
@@ -95,7 +92,7 @@ class Backlog:
             method = max(self._calls, key=self._calls.__getitem__, default="")
             self._calls.clear()
             if method != self._method:
-                self._method, self._last, self._before, self.share, self._answered = method, 0.0, 0.0, 0.0, 0
+                self._method, self._last, self._answered = method, 0.0, 0
                 self._rates.clear()
         second = int(asyncio.get_running_loop().time())
         if second != self._second:
@@ -113,13 +110,6 @@ class Backlog:
         with contextlib.suppress(grpc.aio.AioRpcError):  # it has no answer
             await call(b"", metadata=((_TOKEN, self._token),))
 
-    def _learn(self) -> None:
-        wait, best = self.seconds(self._method), max(self._rates, default=0)
-        longest = min(_LONGEST_SECONDS, max(_WAIT_SECONDS, _AT_ONCE / best if best else 0.0))
-        change = _PER_SECOND * (wait - longest) + _PER_CHANGE * (wait - self._before)
-        self.share = min(1.0, max(0.0, self.share + change))
-        self._before = wait
-
     def seconds(self, method: str) -> float:
         """How long the last of our calls waited, or how long the one that still does has."""
         if method != self._method:
@@ -128,6 +118,19 @@ class Backlog:
             return self._last
         return max(self._last, asyncio.get_running_loop().time() - self._sent)
 
-    def too_many(self, method: str) -> bool:
-        """Whether to refuse a call of this method. By chance: of many such calls, the right share."""
-        return method == self._method and self.share > 0 and random.random() < self.share
+    def crowded(self) -> bool:
+        """Whether calls wait."""
+        return self.seconds(self._method) > _CROWDED_SECONDS
+
+    def too_long(self, method: str, under_way: int) -> bool:
+        """Whether a call of this method is one too many while so many are under way.
+
+        None is while calls wait for no more than a quarter of a second, or than 128 others. Beyond that as many may be
+        under way as keep the machine busy, and fewer the longer others wait: to refuse those takes time, too.
+        """
+        seconds = self.seconds(method)
+        if seconds <= _WAIT_SECONDS:
+            return False
+        best = max(self._rates, default=0)
+        long = min(_LONGEST_SECONDS, max(_WAIT_SECONDS, _AT_ONCE / best if best else 0.0))
+        return seconds > long and under_way >= _BUSY_CALLS * (long / seconds) ** 2

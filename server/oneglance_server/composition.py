@@ -42,8 +42,15 @@ class Pools:
     new: Callable[[str, int], ThreadPoolExecutor]
 
 
-def make_services(settings: Settings, models: Models, store: GalleryStore, metrics: Metrics, pools: Pools) -> Services:
-    """Belongs to the event loop it is called on."""
+def make_services(
+    settings: Settings,
+    models: Models,
+    store: GalleryStore,
+    metrics: Metrics,
+    pools: Pools,
+    crowded: Callable[[], bool],
+) -> Services:
+    """Belongs to the event loop it is called on. ``crowded``: see engines.batcher.Batcher."""
     limits = picture_limits(settings)
     cropper = _cropper(settings, models, limits, metrics)
     max_wait = settings.max_wait
@@ -65,6 +72,7 @@ def make_services(settings: Settings, models: Models, store: GalleryStore, metri
         max_batch=settings.max_batch,
         max_wait=max_wait,
         observer=metrics.stage("encode"),
+        crowded=crowded,
     )
     reads = Threads("read", pools.read, workers=pools.read_threads, max_wait=max_wait, observer=metrics.stage("read"))
     encoders, thresholds = Encoders(models.encoders), Thresholds(models.encoders)
@@ -81,6 +89,7 @@ def make_services(settings: Settings, models: Models, store: GalleryStore, metri
         max_batch=settings.max_search_batch,
         max_wait=max_wait,
         observer=metrics.stage("search"),
+        crowded=crowded,
         on_decision=metrics.decision,
     )
 

@@ -22,7 +22,12 @@ PER_CHANNEL = 100  # cases, then a new connection
 RESTORE_EVERY = 200  # cases
 _SLOW_LISTED = 10
 _DEAD = 100  # calls that were not taken: the server has ended, or is deaf
-_MAY_BE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.UNAVAILABLE)
+_MAY_BE = (
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.UNAVAILABLE,
+)
 _NEVER = ("INTERNAL", "UNKNOWN", "UNAVAILABLE", "UNIMPLEMENTED", "DATA_LOSS")
 _ENDED_EARLY = "Internal error from Core"  # what our side of gRPC says when a stream ended while it was sending
 _NOT_OFFERED = "/grpc.health.v1.Health/List"
@@ -157,7 +162,7 @@ def _restore(address: str) -> None:
     with Client(address, timeout_seconds=PATIENCE_SECONDS) as client:
         try:
             restore(client)
-        except OneglanceError as error:  # a case deleted it meanwhile, or ended the server
+        except OneglanceError as error:  # a case deleted or made it anew meanwhile, or ended the server
             if error.code not in _MAY_BE:
                 raise
 

@@ -73,13 +73,15 @@ PICTURES = (
 
 
 def restore(client: Client) -> dict[str, str]:
-    """Make the galleries and subjects that are gone; the galleries' encoder digests."""
-    digests = {}
+    """Make the galleries and subjects that are gone, or are another encoder's; the galleries' encoder digests."""
+    loaded = {model.name: model.digest for model in client.list_models()}
+    digests = {gallery: loaded[encoder] for gallery, encoder in GALLERIES.items()}
+    present = {gallery.id: gallery.encoder_digest for gallery in client.list_galleries()}
     for gallery, encoder in GALLERIES.items():
-        try:
-            digests[gallery] = client.get_gallery(gallery).encoder_digest
-        except OneglanceError:
-            digests[gallery] = client.create_gallery(gallery, encoder=encoder).encoder_digest
+        if present.get(gallery) != digests[gallery]:
+            if gallery in present:
+                client.delete_gallery(gallery)
+            client.create_gallery(gallery, encoder=encoder)
     for i, subject in enumerate(SUBJECTS):
         try:
             if len(client.get_subject("g", subject).encodings) > 20:

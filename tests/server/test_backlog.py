@@ -68,14 +68,15 @@ async def test_many_calls_of_a_method_wait_and_others_do_not() -> None:
     async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
         backlog = looking.backlog
         calls = [calling(channel, SLOW)(b"") for _ in range(100)]  # for 2 s
-        await reached(lambda: backlog.too_many(SLOW))
-        assert backlog.seconds(SLOW) > 0.15
+        await reached(lambda: backlog.too_long(SLOW, 64))
+        assert backlog.seconds(SLOW) > 0.25
+        assert not backlog.too_long(SLOW, 0)  # nothing under way: there is time for one more
+        await reached(lambda: backlog.too_long(SLOW, 48))  # the longer they wait, the fewer
         assert backlog.seconds(QUICK) == 0.0
-        assert not backlog.too_many(QUICK)
+        assert not backlog.too_long(QUICK, 64)
         await calling(channel, QUICK)(b"")
         await asyncio.gather(*calls)
-        await reached(lambda: backlog.share == 0)
-        assert not backlog.too_many(SLOW)
+        await reached(lambda: not backlog.too_long(SLOW, 64))
         assert looking.own
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oneglance_server.calls import Call, Caller
+from oneglance_server.engines import batcher as batcher_module
 from oneglance_server.engines.batcher import Batcher
 from oneglance_server.errors import DeadlinePassed, NotServing, Overloaded
 from tests.waiting import PATIENCE_SECONDS, loop_turns, reached
@@ -47,7 +48,9 @@ class Recorder:
         self.waiting += change
 
 
-def make(recorder: Recorder, *, workers: int = 1, max_batch: int = 8, max_wait: float = 2.0) -> Batcher[int, int]:
+def make(
+    recorder: Recorder, *, workers: int = 1, max_batch: int = 8, max_wait: float = 2.0, crowded: bool = False
+) -> Batcher[int, int]:
     return Batcher(
         "test",
         recorder.run,
@@ -56,6 +59,7 @@ def make(recorder: Recorder, *, workers: int = 1, max_batch: int = 8, max_wait: 
         max_cost=max_batch,
         max_wait=max_wait,
         observer=recorder,
+        crowded=lambda: crowded,
     )
 
 
@@ -64,6 +68,27 @@ async def test_items_of_one_turn_share_a_batch_and_order_is_kept() -> None:
     batcher = make(recorder)
     assert await asyncio.gather(*(batcher.submit(i, ONE) for i in range(5))) == [0, 2, 4, 6, 8]
     assert recorder.batches == [[0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(("crowded", "shared"), [(False, False), (True, True)])
+async def test_while_calls_wait_unseen_a_batch_waits_for_what_comes_in_the_next_turns(
+    monkeypatch: pytest.MonkeyPatch, crowded: bool, shared: bool
+) -> None:
+    monkeypatch.setattr(batcher_module, "_GATHER_SECONDS", 1e6)
+    monkeypatch.setattr(batcher_module, "_GATHER_STEP_SECONDS", 0.0)
+    recorder = Recorder()
+    batcher = make(recorder, crowded=crowded)
+    waiting = []
+    for i in range(6):
+        waiting.append(asyncio.ensure_future(batcher.submit(i, ONE)))
+        await loop_turns(1)
+    assert await asyncio.gather(*waiting) == [0, 2, 4, 6, 8, 10]
+    assert (recorder.batches == [[0, 1, 2, 3, 4, 5]]) is shared
+
+
+async def test_a_batch_waits_no_longer_than_others_come() -> None:
+    recorder = Recorder()
+    assert await make(recorder, crowded=True).submit(1, ONE) == 2
 
 
 async def test_what_comes_while_a_batch_runs_forms_the_next_one() -> None:

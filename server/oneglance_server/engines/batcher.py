@@ -2,8 +2,9 @@
 
 A worker that is free takes everything that waits, up to a full batch, and nobody waits for a batch to fill: at low
 load a batch holds one item and costs no extra time, at high load batches grow by themselves (the "natural" batching
-of group commit). Items that arrive in the same turn of the event loop share a batch. Who comes first is up to
-admission.FairQueue.
+of group commit). Items that arrive in the same turn of the event loop share a batch. When more calls come than the
+event loop can look at, a batch waits some milliseconds for them: meanwhile the loop looks at little else. Who comes
+first is up to admission.FairQueue.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from oneglance_server.limiter import Limiter
 _STEP_SECONDS = 0.3
 _FIRST_STEP = 64  # cost
 _LEAST_STEP = 32  # less isn't worth a batch
+_GATHER_SECONDS, _GATHER_STEP_SECONDS, _GATHERED_ROWS = 0.03, 0.005, 64
 _NEWS = 0.2  # the weight of the newest batch in an average
 
 Item = TypeVar("Item")
@@ -45,6 +47,7 @@ class Batcher(Generic[Item, Result]):
         max_cost: a batch takes whole items up to this cost; one larger item runs alone.
         max_wait: see admission.FairQueue.
         slots: lets batches through, of this batcher and of others that compute with the same thing.
+        crowded: whether calls wait that the event loop hasn't looked at.
 
     A batch is a step: between two of them others have their turn. Items of a cost above 1 are parts of large calls, or
     large themselves; ``step`` says how much of them a batch should take from one caller, so that it takes about
@@ -64,12 +67,14 @@ class Batcher(Generic[Item, Result]):
         max_wait: float,
         observer: BatchObserver,
         slots: Limiter | None = None,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._run = run
         self._executor = executor
         self._workers = self._idle = workers
         self._max_cost = max_cost
         self._slots = slots
+        self._crowded = crowded
         self._observer = observer
         self._queue = FairQueue[Item, Result](name, workers * max_cost, max_wait=max_wait, on_change=observer.queue)
         self._woken = False
@@ -139,7 +144,14 @@ class Batcher(Generic[Item, Result]):
         # One turn later, so that everything submitted in this turn shares a batch.
         if not self._woken and self._idle:
             self._woken = True
-            self._loop.call_soon(self._start_batches)
+            self._loop.call_soon(self._gather, -1, self._loop.time() + _GATHER_SECONDS)
+
+    def _gather(self, rows: int, end: float) -> None:
+        """Start batches, once no more comes while others wait unseen. ``rows``: that waited before."""
+        if rows < self._queue.rows < _GATHERED_ROWS and self._crowded() and self._loop.time() < end:
+            self._loop.call_later(_GATHER_STEP_SECONDS, self._gather, self._queue.rows, end)
+        else:
+            self._start_batches()
 
     def _start_batches(self) -> None:
         self._woken = False

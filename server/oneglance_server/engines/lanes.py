@@ -41,10 +41,18 @@ class PictureLanes(Generic[Item, Result]):
         unit: int,
         max_wait: float,
         observer: BatchObserver,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._unit = unit
         self._small = Batcher[Item, Result](
-            name, run, executor, workers=workers, max_cost=max_batch, max_wait=max_wait, observer=observer
+            name,
+            run,
+            executor,
+            workers=workers,
+            max_cost=max_batch,
+            max_wait=max_wait,
+            observer=observer,
+            crowded=crowded,
         )
         self._large = Batcher[Item, Result](
             name, run, executor, workers=workers, max_cost=_LARGE_BATCH, max_wait=max_wait, observer=observer

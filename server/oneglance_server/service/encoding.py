@@ -85,6 +85,7 @@ class Encoding:
         max_batch: int,
         max_wait: float,
         observer: BatchObserver,
+        crowded: Callable[[], bool],
     ) -> None:
         self._crops = crops
         self._headers = headers
@@ -102,6 +103,7 @@ class Encoding:
                     unit=_PIXELS_PER_ENCODING,
                     max_wait=max_wait,
                     observer=observer,
+                    crowded=crowded,
                 ),
             )
             for encoder in encoders

@@ -78,6 +78,7 @@ class IdentificationService:
         max_batch: int,
         max_wait: float,
         observer: BatchObserver,
+        crowded: Callable[[], bool],
         on_decision: Callable[[str, str, int], None],
     ) -> None:
         self._store = store
@@ -96,6 +97,7 @@ class IdentificationService:
             max_wait=max_wait,
             observer=observer,
             slots=scans,
+            crowded=crowded,
         )
 
     def forget(self, gallery_id: str) -> None:

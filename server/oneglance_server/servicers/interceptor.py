@@ -75,6 +75,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._refusals: dict[tuple[str, str], Any] = {}
         self._told = _Told()
         self._arrivals = Arrivals()
+        self._singles = 0  # calls under way
         self._usual = UsualTime()
         self.under_way = CallsUnderWay()
         self.off_loop: Threads | None = None
@@ -90,7 +91,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if method.startswith(PREFIX):
             if self.under_way.refusing:
                 return await self._refusal(method, draining(), continuation, handler_call_details)
-            if self._backlog.too_many(method):
+            if self._backlog.too_long(method, self._singles):
                 return await self._refusal(method, _TOO_MANY_CALLS, continuation, handler_call_details)
             self.under_way.add()
         return await self._handler(method, continuation, handler_call_details)
@@ -171,6 +172,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._take_turns(context, patient=False)
             connection = context.peer()
             charged = 0
+            self._singles += 1
             self._arrivals.add(connection)
             try:
                 remaining = context.time_remaining()
@@ -196,6 +198,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 if charged:
                     self._call_bytes.give(connection, charged)
+                self._singles -= 1
                 if run.code is grpc.StatusCode.OK:
                     self._backlog.answered(full_method)
                 if run.code in _WORKED:

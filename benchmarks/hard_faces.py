@@ -146,7 +146,8 @@ def rolled(points: Points, degrees: float) -> Points:
     turn = complex(math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
     middle = points.mean(axis=0)
     away = (points - middle) @ (1, 1j) * turn
-    return np.stack([away.real, away.imag], axis=1) + middle
+    placed: Points = np.stack([away.real, away.imag], axis=1) + middle
+    return placed
 
 
 if __name__ == "__main__":

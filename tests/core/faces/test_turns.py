@@ -24,5 +24,5 @@ def test_a_box_follows_its_pixels(degrees: int) -> None:
     photo[1:3, 2:6] = True
     rows, columns = np.nonzero(np.rot90(photo, -degrees // 90))
     x, y, width, height = turn_box((2, 1, 4, 2), 7, 5, degrees)
-    assert (x, y) == (columns.min(), rows.min())
-    assert (width, height) == (np.ptp(columns) + 1, np.ptp(rows) + 1)
+    assert (x, y) == (float(columns.min()), float(rows.min()))
+    assert (width, height) == (float(np.ptp(columns)) + 1, float(np.ptp(rows)) + 1)

@@ -6,8 +6,8 @@ large gallery) and, with --face-models and --photos, a photo (one subject for ea
 First, for each server in turns, medians of three rounds: idle latency, one call at a time; capacity, a closed loop of
 many, that of the server that does more counting for both. Then calls come from two processes at random moments (open
 loop, Poisson), whether earlier ones are answered or not; a call's time runs from when it was due. Accepted: answered
-OK. A bystander makes a single call ten times a second from another connection. With deadlines, each call's is five
-times the idle p99. --before measures another checkout's server, too, in turns.
+OK. A bystander makes single calls from another connection, ten a second or a fiftieth of capacity. With deadlines, each
+call's is five times the idle p99. --before measures another checkout's server, too, in turns.
 
 Client and server share the machine, so the load is sent by hand-made HTTP/2 (benchmarks.raw_traffic), at a fraction of
 what a gRPC client costs; of refusals it tells only whether an error of ours came with them ("typed"). "offered/s" is
@@ -117,7 +117,8 @@ def measure(
         Flow(f"load{i}", IDENTIFY, work.requests, per_second=rate, deadline_seconds=deadline, connections=CONNECTIONS)
         for i in range(GENERATORS)
     ]
-    single = Flow("single", IDENTIFY, work.requests[:1], per_second=10, even=True, deadline_seconds=30)
+    bystander_rate = min(10.0, idle.capacity / 50)  # one who asks for little
+    single = Flow("single", IDENTIFY, work.requests[:1], per_second=bystander_rate, even=True, deadline_seconds=30)
     together = meeting(GENERATORS + 1)
     with ExitStack() as stack:
         bystander = stack.enter_context(Apart(send, server.address, [single]))

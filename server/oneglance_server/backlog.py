@@ -17,7 +17,9 @@ import structlog
 log = structlog.get_logger()
 _EVERY_SECONDS = 0.05
 _TOKEN = "oneglance-backlog"
-_WAIT_SECONDS, _LONGEST_SECONDS = 0.25, 2.0
+_WAIT_SECONDS, _LONGEST_SECONDS = 0.25, 8.0
+_PATIENCE_SHARE = 0.25
+_NEWS = 0.05  # the weight of the newest call in an average
 _CROWDED_SECONDS = 0.003
 _AT_ONCE = 128  # calls that come at once are no overload, however long this machine takes for them
 _BUSY_CALLS = 64
@@ -34,6 +36,7 @@ class Backlog:
         self._method = ""  # that is timed
         self._last = 0.0
         self._sent: float | None = None
+        self._patience = _LONGEST_SECONDS  # of callers, on average
         self._answered = 0  # in the present second
         self._second = 0
         self._rates: deque[int] = deque(maxlen=_REMEMBERED)
@@ -66,6 +69,12 @@ class Backlog:
             return True
         self._calls[call.method] += 1
         return False
+
+    def will_wait(self, method: str, seconds: float | None) -> None:
+        """The caller of a call that was let in will wait so long for it; None: for ever."""
+        if method == self._method:
+            patience = min(_LONGEST_SECONDS, seconds + self._last) if seconds is not None else _LONGEST_SECONDS
+            self._patience += _NEWS * (patience - self._patience)
 
     def answered(self, method: str) -> None:
         """A call was carried out."""
@@ -125,12 +134,13 @@ class Backlog:
     def too_long(self, method: str, under_way: int) -> bool:
         """Whether a call of this method is one too many while so many are under way.
 
-        None is while calls wait for no more than a quarter of a second, or than 128 others. Beyond that as many may be
-        under way as keep the machine busy, and fewer the longer others wait: to refuse those takes time, too.
+        None is while calls wait for no more than a quarter of a second, or than 128 others, and a quarter of what their
+        callers will wait. Beyond that as many may be under way as keep the machine busy, and fewer the longer others
+        wait: to refuse those takes time, too.
         """
         seconds = self.seconds(method)
-        if seconds <= _WAIT_SECONDS:
+        if not seconds:
             return False
         best = max(self._rates, default=0)
-        long = min(_LONGEST_SECONDS, max(_WAIT_SECONDS, _AT_ONCE / best if best else 0.0))
+        long = min(_PATIENCE_SHARE * self._patience, max(_WAIT_SECONDS, _AT_ONCE / best if best else 0.0))
         return seconds > long and under_way >= _BUSY_CALLS * (long / seconds) ** 2

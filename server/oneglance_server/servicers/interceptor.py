@@ -176,6 +176,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._arrivals.add(connection)
             try:
                 remaining = context.time_remaining()
+                self._backlog.will_wait(full_method, remaining)
                 if (
                     remaining is not None
                     and self._backlog.seconds(full_method) > _WAITING_SECONDS

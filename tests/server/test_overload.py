@@ -283,16 +283,16 @@ def test_connections_that_call_seldom_are_told_from_those_that_call_often(monkey
     assert arrivals.few("seldom")
 
 
-def test_the_usual_time_of_calls_is_known_from_fifty_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_usual_time_of_calls_is_known_from_a_dozen_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     usual = UsualTime()
     assert usual.seconds("A") == 0.0
-    for seconds in range(49):
+    for seconds in range(11):
         usual.add("A", float(seconds))
     assert usual.seconds("A") == 0.0
-    usual.add("A", 49.0)
-    assert usual.seconds("A") == 37.0
+    usual.add("A", 11.0)
+    assert usual.seconds("A") == 9.0
     assert usual.seconds("B") == 0.0
     now = 101.5
     assert usual.seconds("A") == 0.0

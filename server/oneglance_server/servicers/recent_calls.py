@@ -4,7 +4,7 @@ import time
 from collections import Counter, deque
 
 _MANY_CALLS = 64  # in one or two seconds
-_ENOUGH_CALLS, _RECENT_SECONDS = 50, 1.0
+_ENOUGH_CALLS, _RECENT_SECONDS = 12, 1.0
 
 
 class Arrivals:
@@ -33,7 +33,7 @@ class Arrivals:
 
 
 class UsualTime:
-    """How long three of four calls of a method took at most, of the last 50 within a second, seconds.
+    """How long three of four calls of a method took at most, of the last 12 within a second, seconds.
 
     Those that were given up count, too, with what they had taken until then.
     """

@@ -1,6 +1,6 @@
 """Numbers and facts of answers as text, the same in every app."""
 
-from oneglance.v1.common_pb2 import Provenance, Threshold, ThresholdSource
+from oneglance.v1.common_pb2 import Candidate, Fusion, Provenance, Threshold, ThresholdSource
 from oneglance.v1.model_pb2 import Model
 
 
@@ -12,6 +12,16 @@ def counted(number: int, noun: str) -> str:
 def distance(value: float) -> str:
     """A squared L2 distance or a tau, with four decimals: ``0.2540``."""
     return f"{value:.4f}"
+
+
+def fusion_name(fusion: Fusion.ValueType) -> str:
+    """``nearest``, ``mean`` or ``margin``; servers older than the field have no other than the first."""
+    return Fusion.Name(fusion).removeprefix("FUSION_").lower() if fusion else "nearest"
+
+
+def score(candidate: Candidate) -> float:
+    """What is compared with tau: the distance, unless the answer has another score."""
+    return candidate.score if candidate.HasField("score") else candidate.distance
 
 
 def short_digest(digest: str) -> str:

@@ -3,9 +3,13 @@
 Those that the Python client needs stand in ``oneglance.defaults``: it imports nothing from here.
 """
 
+from typing import Final
+
 CONSOLE_ADDRESS = "127.0.0.1:8080"
 CANDIDATES = 5  # length of a candidate list
 MAX_CANDIDATES = 1000
+FUSION: Final = "mean"  # the rule of fusion of a new gallery, of oneglance_core.fusion
+VERIFY_FMR = 0.001  # share of wrong claims that Verify accepts where tau follows
 TARGET_FPIR = 0.01  # share of strangers that a calibrated tau lets in
 PICTURE_QUALITY = 90  # of stylized JPEG and WebP, 1 to 100
 STEADINESS = 0.8  # share of what rests that a stylized frame keeps from the one before, [0, 1)

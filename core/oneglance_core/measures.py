@@ -9,9 +9,9 @@ when both are of one subject. A distance matches when it is at or below tau.
     FNMR    share of mated pairs that do not match                miss_rate of their distances
     rank-1  share of mated probes whose nearest subject is the mate, whatever tau
 
-Distances are squared L2, float64 [n], >= 0. Infinity says that there is none that could match: nobody is enrolled,
-somebody else is nearer than the mate, or no face was found. It matches at no tau.
-Whatever is measured on nothing, or on NaN, raises ValueError.
+Distances are squared L2, float64 [n], >= 0; what is said of them holds for scores (``fusion``), too, which may be below
+0. Infinity says that there is none that could match: nobody is enrolled, somebody else is nearer than the mate, or no
+face was found. It matches at no tau. Whatever is measured on nothing, or on NaN, raises ValueError.
 """
 
 import math
@@ -100,11 +100,14 @@ def tau_for_rate(distances: npt.ArrayLike, rate: float) -> float:
 
     As large as that allows but for a margin: half way between the two distances around it. 0 when even the smallest
     distance is one too many and is 0 itself: then more than ``rate`` match. The largest distance when all may match.
+    Just below the smallest score when that is one too many and below 0.
     """
     ordered, allowed = _ordered(distances, rate)
     if allowed >= len(ordered):
         return float(ordered[-1])
     first_out = float(ordered[allowed])
+    if first_out < 0 and first_out == ordered[0]:
+        return math.nextafter(first_out, -math.inf)
     if math.isinf(first_out):  # no distance there that could be half way
         return _largest_below(ordered, first_out)
     last_in = _largest_below(ordered, first_out)

@@ -3,12 +3,14 @@
 Encodings are float32 [N, D], row i for picture i. Distances are squared L2, as ``measures`` takes them.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.distance import pairwise_squared_l2, squared_l2
+from oneglance_core.fusion import FUSIONS, MARGIN_OTHERS, Fusion, has_template, margin_scores, template
 from oneglance_core.measures import Distances, Indices, Scores, to_mate
 
 Encodings = npt.NDArray[np.float32]
@@ -66,6 +68,41 @@ def search(encodings: Encodings, split: OpenSet) -> Scores:
         mated=to_mate(pairwise_squared_l2(encodings[split.mated], gallery), split.mate),
         non_mated=pairwise_squared_l2(encodings[split.strangers], gallery).min(axis=1),
     )
+
+
+def search_fused(
+    encodings: Encodings, subjects: Sequence[tuple[Indices, Indices]], strangers: Indices
+) -> Iterator[tuple[Fusion, Scores]]:
+    """Search all probes among subjects with several examples each, by every rule of fusion.
+
+    subjects: of each, int64 [n] the pictures that are enrolled, and int64 [m] others of it, mated probes.
+    """
+    enrolled = [encodings[examples] for examples, _ in subjects]
+    mated = encodings[np.concatenate([others for _, others in subjects])]
+    mate = np.repeat(np.arange(len(subjects)), [len(others) for _, others in subjects])
+    templates = np.stack([template(own) for own in enrolled])
+    everything = np.concatenate(enrolled)
+    starts = np.cumsum([0, *(len(own) for own in enrolled[:-1])])
+    for fusion in FUSIONS:
+
+        def distances(probes: Encodings, fusion: Fusion = fusion) -> npt.NDArray[np.float64]:
+            if has_template(fusion):
+                return pairwise_squared_l2(probes, templates)
+            nearest: Distances = np.minimum.reduceat(pairwise_squared_l2(probes, everything), starts, axis=1)
+            return nearest
+
+        own, others = distances(mated), distances(encodings[strangers])
+        hit = np.isfinite(to_mate(own, mate))
+        yield fusion, Scores(np.where(hit, lowest_scores(own, fusion), np.inf), lowest_scores(others, fusion))
+
+
+def lowest_scores(distances: npt.NDArray[np.float64], fusion: str) -> Distances:
+    """Of probes with distances float64 [P, K] to all subjects, the score of the nearest one, float64 [P]."""
+    if fusion != "margin":
+        lowest: Distances = distances.min(axis=1)
+        return lowest
+    nearest = min(distances.shape[1], MARGIN_OTHERS + 1)
+    return margin_scores(np.sort(np.partition(distances, nearest - 1, axis=1)[:, :nearest], axis=1))[:, 0]
 
 
 def pair_distances(encodings: Encodings, subject_of: Indices) -> tuple[Distances, Distances]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from oneglance_core.fusion import MARGIN_OTHERS
 from oneglance_index import verifying
 from oneglance_index.errors import (
     GalleryError,
@@ -44,7 +45,7 @@ from oneglance_index.search.device import Device, open_device
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.loading import Progress
 from oneglance_index.search.questions import check_searches
-from oneglance_index.search.registry import Machine, check_kind
+from oneglance_index.search.registry import Machine, check_supported
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import mutations, pages, queries
@@ -99,15 +100,27 @@ class LocalGalleries:
     # Writing.
 
     def create_gallery(
-        self, gallery_id: str, *, encoder_digest: str, dimension: int, description: str = "", kind: str = "flat"
+        self,
+        gallery_id: str,
+        *,
+        encoder_digest: str,
+        dimension: int,
+        description: str = "",
+        kind: str = "flat",
+        fusion: str = "nearest",
+        target_fpir: float | None = None,
     ) -> Future[Gallery]:
         if not gallery_id or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
+        if not _is_target(target_fpir):
+            return _failed(ValueError(f"a target lies between 0 and 1, got {target_fpir}"))
         try:
-            check_kind(gallery_id, kind)
+            check_supported(gallery_id, kind, fusion)
         except GenerationUnsupported as error:
             return _failed(error)
-        return self._store.write(mutations.CreateGallery(gallery_id, encoder_digest, dimension, description, kind))
+        return self._store.write(
+            mutations.CreateGallery(gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir)
+        )
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
         return self._store.write(mutations.DeleteGallery(gallery_id))
@@ -115,9 +128,21 @@ class LocalGalleries:
     def set_threshold(
         self, gallery_id: str, threshold: float | None, calibration: str | None = None
     ) -> Future[Gallery]:
-        if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
-            return _failed(ValueError(f"a threshold is a finite number >= 0, got {threshold}"))
+        if threshold is not None and not math.isfinite(threshold):
+            return _failed(ValueError(f"a threshold is a finite number, got {threshold}"))
         return self._store.write(mutations.SetThreshold(gallery_id, threshold, calibration))
+
+    def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
+        if not _is_target(target_fpir):
+            return _failed(ValueError(f"a target lies between 0 and 1, got {target_fpir}"))
+        return self._store.write(mutations.SetTargetFpir(gallery_id, target_fpir))
+
+    def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:
+        try:
+            check_supported(gallery_id, "flat", fusion)
+        except GenerationUnsupported as error:
+            return _failed(error)
+        return self._opened.once_in_step(gallery_id, self._store.write(mutations.SetFusion(gallery_id, fusion)))
 
     def enroll(
         self,
@@ -224,7 +249,13 @@ class LocalGalleries:
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         with self._store.reading() as db:
-            return verifying.verify(db, gallery_id, subject_id, probes, encoder_digest)
+            return verifying.verify(db, gallery_id, subject_id, probes, encoder_digest, self._others)
+
+    def _others(self, gallery_id: str, probes: Vectors) -> Found:
+        (found,) = self._find(gallery_id).in_step().search([Search(probes, "", MARGIN_OTHERS + 1)])
+        if isinstance(found, GalleryError):
+            raise found
+        return found
 
     def index_info(self, gallery_id: str) -> IndexInfo:
         """The index that answers searches, as it stands. Raises GalleryNotFound, IndexOutOfStep, OutOfMemory."""
@@ -281,6 +312,10 @@ class LocalGalleries:
 
 # FAISS and the error bound have no trouble with it, and no encoder comes near.
 MAX_DIMENSION = 65_536
+
+
+def _is_target(target_fpir: float | None) -> bool:
+    return target_fpir is None or 0 < target_fpir < 1
 
 
 def _silent(progress: OpenProgress) -> None:

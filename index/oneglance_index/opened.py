@@ -7,10 +7,12 @@ the background, and takes no enrollments meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,6 +66,8 @@ class OpenedGalleries:
         # Guards what an index that is being rebuilt missed, by generation, and the changes of _opened.
         self._rebuilding = threading.Lock()
         self._missed: dict[int, list[Change]] = {}
+        # Who waits for an index that is being rebuilt, by generation.
+        self._awaited: dict[int, list[Callable[[Exception | None], None]]] = {}
 
     def load(self, store: Store, upkeep: Upkeep, progress: Progress) -> None:
         """Opens every gallery that the store holds, and removes the snapshots that are of no use.
@@ -85,6 +89,40 @@ class OpenedGalleries:
 
     def clear(self) -> None:
         self._opened.clear()
+        with self._rebuilding:
+            awaited = list(self._awaited)
+        for generation in awaited:
+            self._tell(generation, StoreClosed(self._data_dir))
+
+    def once_in_step(self, gallery_id: str, written: Future[Gallery]) -> Future[Gallery]:
+        """The result of a write, once the gallery's index answers again.
+
+        Fails with GalleryNotFound or StoreClosed where the gallery goes, or the store is closed, before that.
+        """
+        result: Future[Gallery] = Future()
+
+        def follow(done: Future[Gallery]) -> None:
+            error = done.exception()
+            opened = self._opened.get(gallery_id)
+            if error is not None:
+                _settle(result, error, None)
+                return
+            with self._rebuilding:
+                if opened is not None and opened.generation in self._missed:
+                    settle = functools.partial(_settle, result, gallery=done.result())
+                    self._awaited.setdefault(opened.generation, []).append(settle)
+                    return
+            _settle(result, None, done.result())
+
+        written.add_done_callback(follow)
+        return result
+
+    def _tell(self, generation: int, error: Exception | None) -> None:
+        """Whoever waits for this index: it is in step, or never will be."""
+        with self._rebuilding:
+            awaited = self._awaited.pop(generation, [])
+        for settle in awaited:
+            settle(error)
 
     # Following the writer, in its thread.
 
@@ -125,6 +163,13 @@ class OpenedGalleries:
                 del self._opened[effect.gallery_id]
                 self._missed.pop(effect.generation, None)
             self._upkeep.drop(effect.generation)
+            self._tell(effect.generation, GalleryNotFound(effect.gallery_id))
+        elif effect.remade:
+            assert effect.updated is not None
+            with self._rebuilding:
+                self._opened[effect.gallery_id] = replace(self._opened[effect.gallery_id], gallery=effect.updated)
+            self._upkeep.drop(effect.generation)
+            self._give_up(effect)
         elif effect.change is not None:
             with self._rebuilding:
                 opened = self._opened[effect.gallery_id]
@@ -180,7 +225,16 @@ class OpenedGalleries:
             self._upkeep.add(generation, index, revision)
             self._opened[gallery_id] = replace(self._opened[gallery_id], index=index)
             del self._missed[generation]
+        self._tell(generation, None)
 
     def _go_on(self, progress: OpenProgress) -> None:
         if self._upkeep.closing():
             raise StoreClosed(self._data_dir)
+
+
+def _settle(result: Future[Gallery], error: BaseException | None, gallery: Gallery | None) -> None:
+    with contextlib.suppress(InvalidStateError):  # cancelled
+        if error is not None:
+            result.set_exception(error)
+        elif gallery is not None:
+            result.set_result(gallery)

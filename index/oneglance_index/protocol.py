@@ -17,11 +17,13 @@ that concern all methods:
 - A gallery's `revision` goes up by one with every write that changes the gallery, and never down.
 - A subject or an encoding that was deleted is in no later answer, and doesn't come back, not even after a crash.
 - Distances are squared L2, as float64 computes them from the float32 values, rounded to float32. A subject's distance
-  is given by the fusion rule of the gallery's active generation; "nearest", the only one now: that of its nearest
-  encoding. One subject has one place in an answer, however many encodings it has.
+  and score are given by the rule of fusion of the gallery's active generation (oneglance_core.fusion): by "nearest" the
+  distance of its nearest encoding, by "mean" and "margin" that of its template. A template follows from the subject's
+  present encodings alone, oldest first, in whatever order they came and went. One subject has one place in an answer,
+  however many encodings it has.
 
-What is to come has its place: a filter of a search is a field of Search, a rule of fusion a field of Generation;
-renaming a gallery, and moving one to another encoder, are writing methods beside these.
+What is to come has its place: a filter of a search is a field of Search; renaming a gallery, and moving one to another
+encoder, are writing methods beside these.
 """
 
 from __future__ import annotations
@@ -70,12 +72,20 @@ class GalleryStore(Protocol):
     # Writing.
 
     def create_gallery(
-        self, gallery_id: str, *, encoder_digest: str, dimension: int, description: str = "", kind: str = "flat"
+        self,
+        gallery_id: str,
+        *,
+        encoder_digest: str,
+        dimension: int,
+        description: str = "",
+        kind: str = "flat",
+        fusion: str = "nearest",
+        target_fpir: float | None = None,
     ) -> Future[Gallery]:
         """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
 
-        `kind` is the kind of index that searches it. GalleryExists, GenerationUnsupported (no such kind here). The id
-        of a deleted gallery is free again; the new gallery begins at revision 0.
+        `kind` is the kind of index that searches it, `fusion` its rule of fusion. GalleryExists, GenerationUnsupported
+        (no such kind or rule here). The id of a deleted gallery is free again; the new gallery begins at revision 0.
         """
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
@@ -84,10 +94,25 @@ class GalleryStore(Protocol):
     def set_threshold(
         self, gallery_id: str, threshold: float | None, calibration: str | None = None
     ) -> Future[Gallery]:
-        """Sets the gallery's own τ, a squared L2 distance >= 0, or None to have none. GalleryNotFound.
+        """Sets the gallery's own τ, which scores are compared with, or None to have none. Finite, and by any rule of
+        fusion but "margin" >= 0. GalleryNotFound.
 
         `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
         see list_thresholds. The result is the gallery as it is then.
+        """
+
+    def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
+        """Sets the share of strangers, between 0 and 1, that may be let in where the gallery has no τ of its own; None:
+        no target. It is kept and never acted on. The gallery's own τ is cleared. GalleryNotFound. The result is the
+        gallery as it is then.
+        """
+
+    def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:
+        """Sets the rule of fusion. The gallery's own τ, which was for the former rule, is cleared. Nothing happens
+        where the rule is this one already.
+
+        The future is done once searches go by the new rule. They may raise IndexOutOfStep before, as enrollments do.
+        GalleryNotFound, GenerationUnsupported (no such rule). The result is the gallery as it is then.
         """
 
     def enroll(
@@ -135,8 +160,8 @@ class GalleryStore(Protocol):
         """The gallery as it is now. Raises GalleryNotFound."""
 
     def known(self, gallery_id: str) -> Gallery:
-        """The gallery from memory: quick, for every request. Its generation and threshold are those of the last write
-        that is done; its revision and sizes may be older. Raises GalleryNotFound, StoreClosed."""
+        """The gallery from memory: quick, for every request. Its settings, generation and threshold are those of the
+        last write that is done; its revision and sizes may be older. Raises GalleryNotFound, StoreClosed."""
 
     def list_galleries(self, *, page_size: int = 100, after: str | None = None) -> GalleryPage:
         """The first `page_size` galleries, in order of id (by code point), whose ids come after `after`.
@@ -167,9 +192,11 @@ class GalleryStore(Protocol):
         """Answers several callers' questions, the i-th by the i-th, each as if it had been asked alone; all of them
         from one revision of the gallery.
 
-        A match is a subject at a distance <= `within`. A store whose answer says `exact` gives the subjects that are
-        nearest, ordered by distance, equal ones by the number of their nearest encoding, oldest first. Any other may
-        miss subjects, but states true distances in ascending order.
+        A match is a subject with a score <= `within`. A store whose answer says `exact` gives the subjects that are
+        nearest, ordered by distance, equal ones by the number of their nearest encoding, oldest first, or where the
+        rule of fusion has templates, by which subject was enrolled first. Any other may miss subjects, but states true
+        distances in ascending order. By "margin" scores depend on the other subjects that are there: to enroll or
+        delete one changes the scores of others.
 
         A question that cannot be answered gets its own error in place of an answer: EncoderMismatch,
         DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"), OutOfMemory. What concerns them all is
@@ -177,7 +204,9 @@ class GalleryStore(Protocol):
         """
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
-        """How far each probe float32 [q, D] is from one subject: one candidate per probe, with its nearest encoding.
+        """How far each probe float32 [q, D] is from one subject: one candidate per probe, by the gallery's rule of
+        fusion.
 
-        Always exact. Raises GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
+        Always exact. By "margin" the others are those of the revision it states, or of a later one. Raises
+        GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
         """

@@ -18,8 +18,6 @@ Vectors = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 OnExisting = Literal["add", "replace", "fail"]
-# The rules of fusion that this version has; a new gallery gets the first.
-FUSIONS = ("nearest",)
 GenerationState = Literal["filling", "active", "retired"]
 
 
@@ -27,9 +25,9 @@ GenerationState = Literal["filling", "active", "retired"]
 class Generation:
     """The encodings of a gallery's subjects that one encoder made, and the rules by which they are compared.
 
-    `kind` is the kind of index that searches them. `fusion` says how the distances to a subject's encodings become
-    the subject's distance: "nearest" takes the smallest. `state` is "active" for the generation that answers searches;
-    a move to another encoder will know "filling" and "retired" ones.
+    `kind` is the kind of index that searches them. `fusion` is the rule by which a subject's encodings become one
+    distance and one score, of oneglance_core.fusion. `state` is "active" for the generation that answers searches; a
+    move to another encoder will know "filling" and "retired" ones.
 
     `threshold` is the gallery's own τ, or None where the encoder's applies; `threshold_revision` counts how
     often it was set, starting from 0, and `threshold_since` says when it was (None: never, or before that was kept).
@@ -58,8 +56,9 @@ class Gallery:
     """A set of subjects, and the one generation of their encodings that answers searches.
 
     `revision` goes up by one with every committed change of the gallery. `encodings` counts those of the active
-    generation. `target_fpir` is the rate that thresholds are to be fitted for; `policies`, `rights` and `retention`
-    are JSON. These four are kept; nothing sets them or acts on them yet.
+    generation. `target_fpir` is the share of strangers that may be let in where the gallery has no threshold of its
+    own, or None; it is kept here, and never acted on. `policies`, `rights` and `retention` are JSON. These three are
+    kept; nothing sets them or acts on them yet.
     """
 
     id: str
@@ -156,20 +155,25 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One subject near a probe: its nearest encoding, and the squared L2 distance to it."""
+    """One subject near a probe: its squared L2 distance by the gallery's rule of fusion, and what is compared with τ.
+
+    `encoding_id` is its nearest encoding; "" where the rule compares with the mean of them. `score` is the distance,
+    but by "margin".
+    """
 
     subject_id: str
     encoding_id: str
     distance: float
+    score: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
     """One caller's question to a gallery: who is near its probes, float32 [q, D], made by encoder `encoder_digest`?
 
-    Asks for the `candidates` nearest subjects of each probe (0: none). With `within`, a squared L2 distance >= 0, it
-    also asks for every subject whose distance is at most that, but for no more than the nearest `limit` of each probe.
-    Raises ValueError for a question that asks for nothing.
+    Asks for the `candidates` nearest subjects of each probe (0: none). With `within` it also asks for every subject
+    whose score is at most that, but for no more than the nearest `limit` of each probe. Raises ValueError for a
+    question that asks for nothing.
     """
 
     probes: Vectors
@@ -185,18 +189,19 @@ class Search:
             return
         if self.candidates < 0 or self.limit < 1:
             raise ValueError(f"at least 1 match must be asked for, got {self.limit} and {self.candidates} candidates")
-        if not (math.isfinite(self.within) and self.within >= 0):
-            raise ValueError(f"a threshold is a finite number >= 0, got {self.within}")
+        if not math.isfinite(self.within):
+            raise ValueError(f"a threshold is a finite number, got {self.within}")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The answer to one Search. The i-th tuple answers the i-th probe, nearest first.
 
-    No subject appears twice in a tuple; equal distances are ordered by encoding number, oldest first. `matches[i]` is
-    () where no `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through.
-    `exact` is whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as
-    it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search.
+    No subject appears twice in a tuple; equal distances are ordered by the number of the nearest encoding, oldest
+    first, or where a rule compares with the mean, by when the subject was enrolled. `matches[i]` is () where no
+    `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through. `exact` is
+    whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as it was
+    searched: candidates and matches are of one revision. `kind` and `device` are what did the search.
     """
 
     candidates: tuple[tuple[Candidate, ...], ...]
@@ -228,9 +233,10 @@ class OpenProgress:
 class Change:
     """One committed revision of a gallery, as its index must apply it.
 
-    `added` and `removed` are encoding numbers, both ascending, int64 [n] and [m]; the added encodings belong
-    to one subject, vectors float32 [n, D]. `removed_subject` is the number of a subject that is gone, or
-    None.
+    `added` and `removed` are encoding numbers, both ascending, int64 [n] and [m], all of one subject; vectors
+    float32 [n, D] are those of the added ones. `removed_subject` is the number of a subject that is gone, or None.
+    `kept`, float32 [k, D], oldest first, are the encodings that the subject had and still has; None where the
+    generation's rule of fusion has no templates.
     """
 
     revision: int
@@ -240,6 +246,7 @@ class Change:
     subject_id: str
     removed: Integers
     removed_subject: int | None = None
+    kept: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+
+import numpy as np
 
 from oneglance_core.distance import squared_l2
+from oneglance_core.fusion import margin_scores, template
 from oneglance_index.encodings import check_encodings
-from oneglance_index.errors import EncoderMismatch
-from oneglance_index.records import Candidate, Found, Vectors
+from oneglance_index.errors import EncoderMismatch, SubjectNotFound
+from oneglance_index.records import Candidate, Found, Integers, Vectors
 from oneglance_index.store import queries
+
+# Finds the subjects nearest to each probe of a gallery: one more than "margin" counts as others.
+Nearest = Callable[[str, Vectors], Found]
 
 
 def verify(
-    db: sqlite3.Connection, gallery_id: str, subject_id: str, probes: Vectors, encoder_digest: str | None
+    db: sqlite3.Connection,
+    gallery_id: str,
+    subject_id: str,
+    probes: Vectors,
+    encoder_digest: str | None,
+    nearest: Nearest,
 ) -> Found:
     """As GalleryStore.verify()."""
     stored = queries.gallery(db, gallery_id)
     gallery = stored.gallery
     if encoder_digest not in (None, gallery.active.encoder_digest):
         raise EncoderMismatch(gallery_id, gallery.active.encoder_digest, encoder_digest or "")
-    numbers, vectors = queries.subject_vectors(db, stored.place, subject_id)
+    subject = queries.find_subject(db, stored.place.number, subject_id)
+    if subject is None:
+        raise SubjectNotFound(gallery_id, subject_id)
+    numbers, vectors = queries.subject_vectors(db, stored.place, subject)
     checked = check_encodings(probes, gallery.active.dimension)
-    nearest = []
-    for probe in checked:
-        distances = squared_l2(vectors, probe)
-        best = int(distances.argmin())  # the first, that is the oldest, of equals
-        nearest.append((Candidate(subject_id, str(numbers[best]), float(distances[best])),))
+    if gallery.active.fusion == "nearest":
+        own = [_nearest_of(subject_id, numbers, vectors, probe) for probe in checked]
+    else:
+        distances = squared_l2(template(vectors), checked)
+        own = [Candidate(subject_id, "", distance, distance) for distance in distances.tolist()]
+    if gallery.active.fusion == "margin":
+        others = nearest(gallery_id, checked).candidates
+        own = [_by_margin(one, near) for one, near in zip(own, others, strict=True)]
     return Found(
-        tuple(nearest),
-        ((),) * len(nearest),
-        (False,) * len(nearest),
+        tuple((one,) for one in own),
+        ((),) * len(own),
+        (False,) * len(own),
         gallery.revision,
         gallery.subjects,
         gallery.encodings,
@@ -37,3 +55,19 @@ def verify(
         "store",
         "cpu",
     )
+
+
+def _nearest_of(subject_id: str, numbers: Integers, vectors: Vectors, probe: Vectors) -> Candidate:
+    distances = squared_l2(vectors, probe)
+    best = int(distances.argmin())  # the first, that is the oldest, of equals
+    distance = float(distances[best])
+    return Candidate(subject_id, str(numbers[best]), distance, distance)
+
+
+def _by_margin(own: Candidate, nearest: tuple[Candidate, ...]) -> Candidate:
+    """With the score among these subjects, the nearest of its gallery."""
+    ranked = [one.distance for one in nearest if one.subject_id != own.subject_id]
+    place = int(np.searchsorted(ranked, own.distance))
+    ranked.insert(place, own.distance)
+    score = margin_scores(np.array(ranked, np.float32))[place]
+    return Candidate(own.subject_id, own.encoding_id, own.distance, float(score))

@@ -219,7 +219,6 @@ class Server:
             calls.end()
             await calls.idle(_TELLING_SECONDS)
             await self._grpc.stop(0)
-            self._backlog.close()
         self._gate.close("the server is draining")
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -1,15 +1,13 @@
 """How long a call waits until anybody looks at it: gRPC hands over one of each method for some turns of the event loop.
 
-Nothing tells how many it holds. So while calls come, one of our own goes the way of most of them, from a Unix socket
-that only this process's user can open, and is timed.
+Nothing tells how many it holds. So while calls come, one of our own goes the way of most of them, through a socket of
+its own, and is timed.
 """
 
 import asyncio
 import contextlib
 import secrets
-import tempfile
 from collections import Counter, deque
-from pathlib import Path
 
 import grpc
 import structlog
@@ -26,12 +24,22 @@ _BUSY_CALLS = 64
 _REMEMBERED = 10  # seconds
 
 
+def is_own_socket(peer: str) -> bool:
+    """Whether a call of this peer, as gRPC names it, came through a Backlog's socket; we listen on no other such."""
+    return peer.startswith("unix:")
+
+
 class Backlog:
-    """Belongs to one event loop."""
+    """Belongs to one event loop.
+
+    Its socket has a name, but no file (Linux). Any process of this machine may find it: what else comes from there is
+    to be refused, see is_own_socket.
+    """
 
     def __init__(self) -> None:
         self._token = secrets.token_hex()
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._socket = f"unix-abstract:oneglance-{secrets.token_hex(16)}"
+        self._listening = False
         self._calls: Counter[str] = Counter()
         self._method = ""  # that is timed
         self._last = 0.0
@@ -42,24 +50,12 @@ class Backlog:
         self._rates: deque[int] = deque(maxlen=_REMEMBERED)
 
     def listen(self, server: grpc.aio.Server) -> None:
-        """Before the server starts. Where there is no place for a socket, nothing is timed."""
+        """Before the server starts. Where there are no such sockets, nothing is timed."""
         try:
-            self._directory = tempfile.TemporaryDirectory(prefix="oneglance-")
             server.add_insecure_port(self._socket)
-        except (OSError, RuntimeError) as error:
+            self._listening = True
+        except RuntimeError as error:
             log.warning("how long calls wait unseen can't be measured: more will wait under overload", error=str(error))
-            self.close()
-
-    @property
-    def _socket(self) -> str:
-        assert self._directory is not None
-        return f"unix:{Path(self._directory.name) / 'backlog'}"
-
-    def close(self) -> None:
-        """Once the server has stopped."""
-        if self._directory is not None:
-            self._directory.cleanup()
-            self._directory = None
 
     def seen(self, call: grpc.HandlerCallDetails) -> bool:
         """A call is being looked at. Returns whether it is our own, which wants no more."""
@@ -83,7 +79,7 @@ class Backlog:
 
     async def watch(self) -> None:
         """Time calls until cancelled."""
-        if self._directory is None:
+        if not self._listening:
             return
         async with grpc.aio.insecure_channel(self._socket) as channel:
             try:
@@ -112,12 +108,14 @@ class Backlog:
         """Send a call of ours, and give it a while to come."""
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(self._method)
         self._sent = asyncio.get_running_loop().time()
-        sent = asyncio.ensure_future(self._answer(call))
+        sent = asyncio.ensure_future(self._answer(call, self._sent))
         await asyncio.wait([sent], timeout=_EVERY_SECONDS)
 
-    async def _answer(self, call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]") -> None:
+    async def _answer(self, call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]", sent: float) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):  # it has no answer
             await call(b"", metadata=((_TOKEN, self._token),))
+        if self._sent == sent:  # it never came
+            self._sent, self._last = None, 0.0
 
     def seconds(self, method: str) -> float:
         """How long the last of our calls waited, or how long the one that still does has."""

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oneglance_core.calibration import NonMated, TargetUnreachable, TooFewStrangers, fit_gallery, strangers_needed
+from oneglance_core.calibration import (
+    NonMated,
+    Prior,
+    TargetUnreachable,
+    TooFewStrangers,
+    fit_gallery,
+    strangers_needed,
+)
 from oneglance_core.manifests import Calibration
 from oneglance_core.measures import Distances
 
@@ -21,7 +28,9 @@ def fit(
     nearest: Distances, stranger: npt.NDArray[np.int64] | None = None, target: float = 0.1, size: int = 7
 ) -> Calibration:
     whose = np.arange(len(nearest)) if stranger is None else stranger
-    return fit_gallery(NonMated(nearest, whose), NOBODY, gallery_size=size, target_fpir=target, data="made up")
+    return fit_gallery(
+        NonMated(nearest, whose), NOBODY, gallery_size=size, fusion="nearest", target_fpir=target, data="made up"
+    )
 
 
 def test_at_least_one_stranger_in_reach_of_the_target_is_needed() -> None:
@@ -36,6 +45,42 @@ def test_at_least_one_stranger_in_reach_of_the_target_is_needed() -> None:
         fit(rng.uniform(size=1000), np.arange(1000) % 99, target=0.01)
     with pytest.raises(TooFewStrangers, match="got 0"):
         fit(np.empty(0))
+
+
+def test_few_strangers_are_evidence_beside_a_prior() -> None:
+    prior = Prior(lambda tau: min(1.0, max(0.0, tau)), people=60, least=0.0, most=1.0)  # distances uniform in [0, 1]
+
+    def with_prior(nearest: Distances, stranger: npt.NDArray[np.int64]) -> Calibration:
+        return fit_gallery(
+            NonMated(nearest, stranger),
+            NOBODY,
+            gallery_size=7,
+            fusion="mean",
+            target_fpir=0.05,
+            data="made up",
+            prior=prior,
+        )
+
+    far, near = np.full(15, 0.9), np.full(15, 0.01)
+    alone = np.arange(15)
+    assert with_prior(far, alone).tau == pytest.approx(0.05 * 75 / 60)  # they let tau rise,
+    assert with_prior(near, alone).tau == pytest.approx(0.01, abs=1e-6)  # or fall: all of them are too many
+    some = np.where(alone < 1, 0.01, 0.9)
+    made = with_prior(some, alone)
+    assert made.tau == pytest.approx((0.05 * 75 - 1) / 60)
+    assert made.fpir == pytest.approx(0.05)
+    assert made.non_mated_probes == 15
+    assert made.fpir_low < 0.05 < made.fpir_high
+    assert "15 strangers" in made.method
+    rate = made.fmr(made.tau)
+    assert rate is not None
+    assert 1 - (1 - rate) ** 7 == pytest.approx(0.05)
+    # Many pictures of one stranger count as one.
+    assert with_prior(np.repeat(some, 9), np.repeat(alone, 9)).tau == pytest.approx(made.tau)
+    with pytest.raises(TooFewStrangers, match="got 0"):
+        with_prior(np.empty(0), np.empty(0, np.int64))
+    enough = np.linspace(0, 1, 20)
+    assert with_prior(enough, np.arange(20)).tau == fit(enough, target=0.05).tau
 
 
 def test_strangers_that_are_enrolled_after_all_are_noticed() -> None:
@@ -69,7 +114,9 @@ def test_what_was_measured_is_said() -> None:
     rng = np.random.default_rng(3)
     non_mated = NonMated(rng.uniform(0.5, 1, 60), np.arange(60) % 30)
     mated = np.array([0.1, math.inf, 0.3, 0.9])
-    made = fit_gallery(non_mated, mated, gallery_size=12, target_fpir=0.05, data="made up", note=" (note)")
+    made = fit_gallery(
+        non_mated, mated, gallery_size=12, fusion="mean", target_fpir=0.05, data="made up", note=" (note)"
+    )
     assert (made.gallery_size, made.non_mated_probes, made.mated_probes, made.data) == (12, 60, 4, "made up")
     assert made.fpir == 0.05
     assert made.fnir == 0.5

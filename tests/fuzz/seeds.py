@@ -13,7 +13,15 @@ from PIL import Image
 
 from oneglance import Client, OneglanceError, encoding, enroll_request, identify_request, photo
 from oneglance.client.requests import example, mate, stranger, stream_settings, stylize_settings
-from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2
+from oneglance.v1 import (
+    common_pb2,
+    detection_pb2,
+    gallery_pb2,
+    identification_pb2,
+    model_pb2,
+    stylization_pb2,
+    subject_pb2,
+)
 from tests import face_models
 from tests.fuzz.values import World
 from tests.models import pixels_model, signal_model
@@ -186,6 +194,8 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/GetThreshold", [galleries.GetThresholdRequest(gallery_id="g")]
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g", tau=0.4)]
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g")]
+    yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g", target_fpir=0.02)]
+    yield "/SetFusion", [galleries.SetFusionRequest(gallery_id="g", fusion=common_pb2.FUSION_NEAREST)]
     yield "/ListThresholds", [galleries.ListThresholdsRequest(gallery_id="g")]
     settings = galleries.CalibrationSettings(gallery_id="g", target_fpir=0.5, data="strangers")
     probes = [stranger(small, "a"), stranger(points[0]), stranger(picture(5)), mate(png(picture(0)), "s0")]

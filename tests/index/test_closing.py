@@ -103,8 +103,10 @@ def test_a_snapshot_under_way_is_given_up_when_time_is_over(tmp_path: Path) -> N
         galleries.enroll("g0", "more", VECTORS[:1]).result()
         path = snapshot.path_of(tmp_path, 1, 3)
         index = galleries._opened._opened["g0"].in_step()
+        frozen = index.freeze()
+        assert frozen is not None
         with pytest.raises(snapshot.SnapshotAbandoned):
-            snapshot.write(path, index.freeze(), 4, lambda: True)
+            snapshot.write(path, frozen, 4, lambda: True)
         assert list((tmp_path / "snapshots").iterdir()) == [former]
 
 

@@ -26,6 +26,7 @@ from oneglance_index import (
     Gallery,
     GalleryError,
     GalleryStore,
+    Generation,
     IndexSettings,
     LocalGalleries,
     OnExisting,
@@ -121,14 +122,14 @@ class KeepsTheFarthestMatches(ToyStore):
 @breaks("candidates_come_nearest_first")
 class FarthestFirst(ToyStore):
     def listed(self, near: Sequence[Candidate], limit: int) -> tuple[Candidate, ...]:
-        return tuple(sorted(near[:limit], key=lambda one: (-one.distance, int(one.encoding_id))))
+        return tuple(sorted(near[:limit], key=lambda one: (-one.distance, int(one.encoding_id or 0))))
 
 
 @breaks("candidates_come_nearest_first")
 class MatchesByAge(ToyStore):
     def answer(self, kept: Kept, search: Search) -> Found:
         found = super().answer(kept, search)
-        by_age = (sorted(one, key=lambda match: int(match.encoding_id)) for one in found.matches)
+        by_age = (sorted(one, key=lambda match: int(match.encoding_id or 0)) for one in found.matches)
         return replace(found, matches=tuple(map(tuple, by_age)))
 
 
@@ -176,6 +177,61 @@ class VerifiesTheFirstEncoding(ToyStore):
     def verified(self, subject_id: str, member: Member, probe: Vectors) -> Candidate:
         first = next(iter(member.encodings.items()))
         return super().verified(subject_id, replace(member, encodings=dict([first])), probe)
+
+
+@breaks("by_mean_a_subject_is_as_near_as_its_template")
+class MeanNotStretched(ToyStore):
+    def stretched(self, mean: NDArray[np.float64], length: float) -> NDArray[np.float64]:
+        return mean
+
+
+@breaks("a_template_follows_from_the_present_encodings")
+class TemplateOfAllThereEverWere(ToyStore):
+    def load(self, state: State) -> State:
+        self.most: dict[tuple[str, float], Member] = {}
+        return state
+
+    def template(self, name: str, member: Member) -> Vectors:
+        most = self.most.setdefault((name, member.created), member)
+        if len(member.encodings) > len(most.encodings):
+            most = self.most[name, member.created] = member
+        return super().template(name, most)
+
+
+@breaks("by_margin_other_subjects_count_against_one")
+class AllOthersCount(ToyStore):
+    def counted(self, others: list[float]) -> list[float]:
+        return others
+
+
+@breaks("by_margin_a_match_has_a_score_of_at_most_within")
+class MatchesByDistance(ToyStore):
+    def compared(self, one: Candidate) -> float:
+        return one.distance
+
+
+@breaks("an_exact_store_orders_tied_templates_by_the_age_of_the_subject")
+class TiedTemplatesByName(ToyStore):
+    def by_age(self, distances: Mapping[str, float]) -> list[str]:
+        return sorted(distances, key=lambda name: (distances[name], name))
+
+
+@breaks("a_rule_of_fusion_can_be_changed")
+class KeepsTheFormerThreshold(ToyStore):
+    def without_threshold(self, kept: Kept) -> Kept:
+        return kept
+
+
+@breaks("a_target_takes_the_place_of_a_threshold")
+class KeepsTheThresholdBesideTheTarget(ToyStore):
+    def for_target(self, kept: Kept) -> Kept:
+        return kept
+
+
+@breaks("verify_goes_by_the_rule_of_fusion")
+class VerifiesByNearest(ToyStore):
+    def verified_by_rule(self, kept: Kept, subject_id: str, probe: Vectors) -> Candidate:
+        return self.verified(subject_id, kept.subjects[subject_id], probe)
 
 
 Encodings = Mapping[int, tuple[Encoding, Vectors]]
@@ -618,11 +674,11 @@ class ForgetsClearedThresholds(ToyStore):
 class KnowsTheFirstThreshold(ToyStore):
     def __init__(self, disk: Disk) -> None:
         super().__init__(disk)
-        self.remembered: dict[str, Gallery] = {}
+        self.remembered: dict[str, Generation] = {}
 
     def known(self, gallery_id: str) -> Gallery:
         gallery = super().known(gallery_id)
-        return self.remembered.setdefault(gallery_id, gallery)
+        return replace(gallery, active=self.remembered.setdefault(gallery_id, gallery.active))
 
 
 @breaks("the_threshold_in_force_is_known")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from oneglance_core.fusion import FUSIONS
 from oneglance_index import (
+    Candidate,
     EncodingNotFound,
     LocalGalleries,
     OnExisting,
@@ -22,7 +26,7 @@ from oneglance_index import (
     SubjectNotFound,
 )
 from tests.index import asking
-from tests.index.brute_force import nearest
+from tests.index.brute_force import by_template, nearest
 
 DIMENSION = 3
 SUBJECTS = st.sampled_from([f"s{i}" for i in range(6)])
@@ -32,11 +36,12 @@ VECTORS = st.lists(VECTOR, min_size=1, max_size=4)
 
 
 class GalleryMachine(RuleBasedStateMachine):
-    @initialize()
-    def start(self) -> None:
+    @initialize(fusion=st.sampled_from(FUSIONS))
+    def start(self, fusion: str) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.galleries = LocalGalleries.open(self.folder)
-        self.galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
+        self.galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION, fusion=fusion).result()
+        self.fusion = fusion
         self.model: dict[str, dict[int, Any]] = {}
         self.requests: dict[str, tuple[bytes, tuple[str, ...]]] = {}
         self.threshold: float | None = None
@@ -117,6 +122,17 @@ class GalleryMachine(RuleBasedStateMachine):
         self.revision += 1
         self.galleries.set_threshold("g", threshold, calibration).result()
 
+    @rule(fusion=st.sampled_from(FUSIONS))
+    def set_fusion(self, fusion: str) -> None:
+        self.galleries.set_fusion("g", fusion).result()
+        if fusion == self.fusion:
+            return
+        self.fusion = fusion
+        self.revision += 1
+        if self.threshold is not None:
+            self.threshold = None
+            self.thresholds.append((None, None))
+
     @rule()
     def compact(self) -> None:
         self.galleries.compact()
@@ -146,11 +162,15 @@ class GalleryMachine(RuleBasedStateMachine):
         seen: list[OpenProgress] = []
         self.galleries = LocalGalleries.open(self.folder, progress=seen.append)
         assert (seen[-1].source == "snapshot") == (bool(snapshots) and harm == "none")
+        assert self.fusion == "nearest" or not list(self.folder.glob("snapshots/*.snap"))
 
     @rule(probe=VECTOR, k=st.integers(1, 8))
     def search(self, probe: list[float], k: int) -> None:
         vector = np.array([probe], np.float32)
         rows = [(s, n, v) for s, held in self.model.items() for n, v in held.items()]
+        if self.fusion != "nearest":
+            self.search_templates(rows, vector, k)
+            return
         found = asking.nearest(self.galleries, "g", vector, k).candidates[0]
         assert [(c.subject_id, c.encoding_id, c.distance) for c in found] == nearest(rows, vector[0], k)
         if self.threshold is not None:
@@ -159,6 +179,23 @@ class GalleryMachine(RuleBasedStateMachine):
             found = within.matches[0]
             assert [(c.subject_id, c.encoding_id, c.distance) for c in found] == expected[:k]
             assert within.truncated[0] == (len(expected) > k)
+
+    def search_templates(self, rows: list[tuple[str, int, Any]], probe: Any, k: int) -> None:
+        def same(found: Sequence[Candidate], expected: Sequence[tuple[str, float, float]]) -> None:
+            assert [(c.subject_id, c.distance) for c in found] == [one[:2] for one in expected]
+            assert [c.score for c in found] == pytest.approx([one[2] for one in expected], rel=1e-9, abs=1e-12)
+
+        ranked = by_template(rows, probe[0], self.fusion)
+        same(asking.nearest(self.galleries, "g", probe, k).candidates[0], ranked[:k])
+        for _, _, score in ranked[:2]:
+            within = score + 1e-6  # between scores: how the last digits are rounded is not at stake
+            expected = by_template(rows, probe[0], self.fusion, within)
+            found = asking.matches(self.galleries, "g", probe, within, k)
+            same(found.matches[0], expected[:k])
+            assert found.truncated[0] == (len(expected) > k)
+        for subject, own, score in ranked:
+            (verified,) = self.galleries.verify("g", subject, probe).candidates[0]
+            same([verified], [(subject, own, score)])
 
     @invariant()
     def agrees(self) -> None:
@@ -171,6 +208,7 @@ class GalleryMachine(RuleBasedStateMachine):
         assert (info.subjects, info.encodings) == (len(self.model), encodings)
         assert gallery.revision == info.revision == self.revision
         assert gallery.active.threshold == self.threshold
+        assert gallery.active.fusion == self.fusion
         assert gallery.active.threshold_revision == len(self.thresholds)
         kept = self.galleries.list_thresholds("g", page_size=1000).versions
         assert [(v.threshold, v.calibration) for v in reversed(kept)] == self.thresholds

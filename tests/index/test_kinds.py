@@ -70,7 +70,7 @@ class FewIndex:
     device = "cpu"
     most_at_once = 0
 
-    def __init__(self, dimension: int, machine: Machine) -> None:
+    def __init__(self, dimension: int, machine: Machine, fusion: str) -> None:
         self.dimension = dimension
         self.rows: dict[int, Row] = {}
         self.ids: dict[int, str] = {}
@@ -102,8 +102,9 @@ class FewIndex:
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         def answer(probe: Vectors, k: int) -> tuple[Candidate, ...]:
             near = [
-                Candidate(self.ids[row.subject], str(n), float(squared_l2(row.vector, probe)))
+                Candidate(self.ids[row.subject], str(n), distance, distance)
                 for n, row in self.rows.items()
+                for distance in [float(squared_l2(row.vector, probe))]
             ]
             return tuple(sorted(near, key=lambda one: one.distance)[:k])
 
@@ -191,11 +192,11 @@ def test_a_fusion_rule_that_is_not_there_is_named(tmp_path: Path) -> None:
     with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
     with sqlite3.connect(tmp_path / "store.sqlite3") as db:
-        db.execute("UPDATE generations SET fusion = 'mean'")
+        db.execute("UPDATE generations SET fusion = 'median'")
     db.close()
     with pytest.raises(GenerationUnsupported) as caught:
         LocalGalleries.open(tmp_path)
-    assert (caught.value.what, caught.value.got) == ("rule of fusion", "mean")
+    assert (caught.value.what, caught.value.got) == ("rule of fusion", "median")
 
 
 def test_a_gallery_has_one_active_generation(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_l2
+from oneglance_core.fusion import FUSIONS
 from oneglance_index import (
     Candidate,
     Deleted,
@@ -149,15 +150,24 @@ class ToyStore(GalleryStore):
     # Writing.
 
     def create_gallery(
-        self, gallery_id: str, *, encoder_digest: str, dimension: int, description: str = "", kind: str = "flat"
+        self,
+        gallery_id: str,
+        *,
+        encoder_digest: str,
+        dimension: int,
+        description: str = "",
+        kind: str = "flat",
+        fusion: str = "nearest",
+        target_fpir: float | None = None,
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
-            if not gallery_id or dimension < 1:
+            if not gallery_id or dimension < 1 or not 0 < (target_fpir or 0.5) < 1:
                 raise ValueError
             self.check_new(state, gallery_id, kind)
+            self.check_fusion(gallery_id, fusion)
             at = time.time()
-            active = Generation(encoder_digest, dimension, kind, "nearest", "active", None, 0, None, None, 0, None, at)
-            gallery = Gallery(gallery_id, description, active, None, None, None, None, at, 0, 0, 0)
+            active = Generation(encoder_digest, dimension, kind, fusion, "active", None, 0, None, None, 0, None, at)
+            gallery = Gallery(gallery_id, description, active, target_fpir, None, None, None, at, 0, 0, 0)
             return state.put(Kept(gallery)), gallery
 
         return self._write(act)
@@ -167,6 +177,10 @@ class ToyStore(GalleryStore):
             raise GenerationUnsupported(gallery_id, "kind of index", kind, ("flat",))
         if gallery_id in state.galleries:
             raise GalleryExists(gallery_id)
+
+    def check_fusion(self, gallery_id: str, fusion: str) -> None:
+        if fusion not in FUSIONS:
+            raise GenerationUnsupported(gallery_id, "rule of fusion", fusion, FUSIONS)
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
@@ -180,18 +194,54 @@ class ToyStore(GalleryStore):
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             kept = state.kept(gallery_id)
-            if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
+            least = -math.inf if kept.gallery.active.fusion == "margin" else 0
+            if threshold is not None and not (math.isfinite(threshold) and threshold >= least):
                 raise ValueError
-            active = kept.gallery.active
-            version = active.threshold_revision + 1
-            new = ThresholdVersion(version, threshold, calibration, time.time())
-            active = replace(active, threshold=threshold, threshold_revision=version, threshold_since=new.since)
-            if calibration is not None:
-                active = replace(active, calibration=calibration, calibration_revision=version)
-            gallery = replace(kept.gallery, active=active, revision=kept.gallery.revision + self.step_of_threshold)
-            return state.put(replace(kept, gallery=gallery, thresholds=self.history(new, kept.thresholds))), gallery
+            kept = self.with_threshold(kept, threshold, calibration)
+            gallery = replace(kept.gallery, revision=kept.gallery.revision + self.step_of_threshold)
+            return state.put(replace(kept, gallery=gallery)), gallery
 
         return self._write(act)
+
+    def with_threshold(self, kept: Kept, threshold: float | None, calibration: str | None) -> Kept:
+        active = kept.gallery.active
+        version = active.threshold_revision + 1
+        new = ThresholdVersion(version, threshold, calibration, time.time())
+        active = replace(active, threshold=threshold, threshold_revision=version, threshold_since=new.since)
+        if calibration is not None:
+            active = replace(active, calibration=calibration, calibration_revision=version)
+        gallery = replace(kept.gallery, active=active)
+        return replace(kept, gallery=gallery, thresholds=self.history(new, kept.thresholds))
+
+    def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            if target_fpir is not None and not 0 < target_fpir < 1:
+                raise ValueError
+            kept = self.for_target(state.kept(gallery_id))
+            gallery = replace(kept.gallery, target_fpir=target_fpir, revision=kept.gallery.revision + 1)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def for_target(self, kept: Kept) -> Kept:
+        """Its own threshold would hide the target."""
+        return kept if kept.gallery.active.threshold is None else self.with_threshold(kept, None, None)
+
+    def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            self.check_fusion(gallery_id, fusion)
+            kept = state.kept(gallery_id)
+            if kept.gallery.active.fusion == fusion:
+                return state, kept.gallery
+            kept = self.without_threshold(kept)
+            active = replace(kept.gallery.active, fusion=fusion)
+            gallery = replace(kept.gallery, active=active, revision=kept.gallery.revision + 1)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def without_threshold(self, kept: Kept) -> Kept:
+        return kept if kept.gallery.active.threshold is None else self.with_threshold(kept, None, None)
 
     step_of_threshold = 1
 
@@ -402,7 +452,7 @@ class ToyStore(GalleryStore):
             raise LimitExceeded("max_candidates", MAX_CANDIDATES, most)
         ranked = [self.ranked(kept, probe) for probe in check_encodings(search.probes, gallery.active.dimension)]
         matches = [
-            [one for one in near if search.within is not None and self.matches(one.distance, search.within)]
+            [one for one in near if search.within is not None and self.matches(self.compared(one), search.within)]
             for near in ranked
         ]
         return Found(
@@ -419,6 +469,8 @@ class ToyStore(GalleryStore):
 
     def ranked(self, kept: Kept, probe: Vectors) -> list[Candidate]:
         """All subjects, nearest first."""
+        if kept.gallery.active.fusion != "nearest":
+            return self.ranked_by_template(kept, probe)
         near = [
             one
             for name, member in kept.subjects.items()
@@ -426,6 +478,46 @@ class ToyStore(GalleryStore):
             for one in self.places(name, member, probe)
         ]
         return sorted(near, key=self.place)
+
+    def ranked_by_template(self, kept: Kept, probe: Vectors) -> list[Candidate]:
+        distances = {
+            name: float(squared_l2(self.template(name, member), probe)) for name, member in kept.subjects.items()
+        }
+        ranked = self.by_age(distances)
+        return [
+            Candidate(
+                name, "", distances[name], self.score(list(distances.values()), distances[name], kept.gallery.active)
+            )
+            for name in ranked
+        ]
+
+    def by_age(self, distances: Mapping[str, float]) -> list[str]:
+        """Nearest first; `distances` has the oldest subject first."""
+        return sorted(distances, key=lambda name: distances[name])
+
+    def template(self, name: str, member: Member) -> Vectors:
+        vectors = np.stack([vector for _, vector in member.encodings.values()]).astype(np.float64)
+        if len(vectors) == 1:
+            only: Vectors = vectors[0].astype(np.float32)
+            return only
+        return self.stretched(vectors.mean(axis=0), float(np.linalg.norm(vectors, axis=1).mean())).astype(np.float32)
+
+    def stretched(self, mean: NDArray[np.float64], length: float) -> NDArray[np.float64]:
+        own = np.linalg.norm(mean)
+        return mean * (length / own) if own > 1e-6 * length else mean
+
+    def score(self, distances: list[float], own: float, active: Generation) -> float:
+        if active.fusion != "margin" or len(distances) == 1:
+            return own
+        others = sorted(distances)
+        others.remove(own)
+        return own - 0.3 * float(np.mean(self.counted(others)))
+
+    def counted(self, others: list[float]) -> list[float]:
+        return others[:5]
+
+    def compared(self, one: Candidate) -> float:
+        return one.score
 
     def places(self, name: str, member: Member, probe: Vectors) -> list[Candidate]:
         """The candidates that a subject gives."""
@@ -435,7 +527,7 @@ class ToyStore(GalleryStore):
         vectors = np.stack([vector for _, vector in member.encodings.values()])
         distances = self.distances(vectors, probe)
         best = int(distances.argmin())
-        return Candidate(name, str(list(member.encodings)[best]), float(distances[best]))
+        return Candidate(name, str(list(member.encodings)[best]), float(distances[best]), float(distances[best]))
 
     def distances(self, vectors: Vectors, probe: Vectors) -> Vectors:
         return squared_l2(vectors, probe)
@@ -454,13 +546,19 @@ class ToyStore(GalleryStore):
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         state = self.now()
-        member, gallery = state.member(gallery_id, subject_id), state.kept(gallery_id).gallery
+        state.member(gallery_id, subject_id)
+        gallery = state.kept(gallery_id).gallery
         self.check_encoder(gallery_id, gallery.active, encoder_digest)
         checked = check_encodings(probes, gallery.active.dimension)
-        found = tuple((self.verified(subject_id, member, probe),) for probe in checked)
+        found = tuple((self.verified_by_rule(state.kept(gallery_id), subject_id, probe),) for probe in checked)
         none: tuple[tuple[Candidate, ...], ...] = ((),) * len(found)
         no = (False,) * len(found)
         return Found(found, none, no, gallery.revision, gallery.subjects, gallery.encodings, True, "toy", "cpu")
+
+    def verified_by_rule(self, kept: Kept, subject_id: str, probe: Vectors) -> Candidate:
+        if kept.gallery.active.fusion == "nearest":
+            return self.verified(subject_id, kept.subjects[subject_id], probe)
+        return next(one for one in self.ranked_by_template(kept, probe) if one.subject_id == subject_id)
 
     def verified(self, subject_id: str, member: Member, probe: Vectors) -> Candidate:
         return ToyStore.nearest(self, subject_id, member, probe)

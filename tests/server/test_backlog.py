@@ -1,7 +1,7 @@
 """The wait of calls that gRPC holds is known, though nothing tells how many they are."""
 
 import asyncio
-import tempfile
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,13 @@ from typing import Any
 import grpc
 import pytest
 
+from oneglance.v1.model_pb2 import ListModelsRequest
+from oneglance.v1.model_pb2_grpc import ModelServiceStub
+from oneglance.v1.stylization_pb2_grpc import StylizationServiceStub
+from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
+from oneglance_server.app import Server
 from oneglance_server.backlog import Backlog
+from oneglance_server.settings import Settings
 from tests.waiting import reached
 
 SLOW, QUICK = "/tests.Calls/Slow", "/tests.Calls/Quick"
@@ -57,7 +63,6 @@ async def watched_server() -> AsyncIterator[tuple[Looking, str]]:
         watching.cancel()
         await asyncio.wait([watching])
         await server.stop(None)
-        looking.backlog.close()
 
 
 def calling(channel: grpc.aio.Channel, method: str) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
@@ -87,19 +92,33 @@ async def test_nobody_elses_call_is_taken_for_our_own() -> None:
         assert await asyncio.gather(*calls) == [b"x"] * 100
 
 
-async def test_its_socket_is_for_this_user_only_and_goes_with_the_server() -> None:
-    async with watched_server() as (looking, _):
-        assert looking.backlog._directory is not None
-        directory = Path(looking.backlog._directory.name)
-        assert directory.stat().st_mode & 0o777 == 0o700
-        assert (directory / "backlog").is_socket()
-    assert not directory.exists()
+async def test_a_call_of_ours_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
+        monkeypatch.setattr(looking.backlog, "_socket", "unix-abstract:nobody listens here")
+        backlog = looking.backlog
+        watching = asyncio.create_task(backlog.watch())
+        for _ in range(3):
+            await asyncio.gather(*[calling(channel, QUICK)(b"") for _ in range(20)])
+            await reached(lambda: backlog._sent is None)
+        assert not backlog.too_long(QUICK, 64)
+        watching.cancel()
 
 
-async def test_a_server_without_a_place_for_a_socket_times_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+async def test_nothing_else_comes_through_its_socket(models: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = Settings(listen="127.0.0.1:0", data_dir=tmp_path, models=models)
+    async with Server(settings) as server, grpc.aio.insecure_channel(server._backlog._socket) as channel:
+        for call in (
+            ModelServiceStub(channel).ListModels(ListModelsRequest()),
+            SubjectServiceStub(channel).BulkEnroll(iter(())),
+            StylizationServiceStub(channel).StylizeStream(iter(())),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await (call.read() if hasattr(call, "read") else call)
+            assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_server_without_such_sockets_times_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda *_: "x" * 200)  # no socket has so long a name
     async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
         await asyncio.gather(*[calling(channel, QUICK)(b"") for _ in range(20)])
         assert not looking.own

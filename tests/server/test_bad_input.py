@@ -19,7 +19,7 @@ from oneglance import Client, OneglanceError, encoding, enroll_request, identify
 from oneglance.client.errors import from_error, raise_from
 from oneglance.client.requests import mate, stranger
 from oneglance.v1.common_pb2 import DATA_TYPE_FLOAT32, Encoding, Example, Tensor
-from oneglance.v1.gallery_pb2 import CalibrateRequest, CalibrationSettings, ListGalleriesRequest
+from oneglance.v1.gallery_pb2 import CalibrateRequest, CalibrationSettings, ListGalleriesRequest, SetFusionRequest
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceStub
 from oneglance.v1.identification_pb2 import IdentifyRequest
 from oneglance.v1.subject_pb2 import EnrollRequest
@@ -336,6 +336,12 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
     ),
     "tau-nan": (lambda c, g, d: c.identify(g, GOOD, tau=float("nan")), "INVALID_ARGUMENT", "TAU_INVALID", "tau"),
     "tau-negative": (lambda c, g, d: c.set_threshold(g, -0.1), "INVALID_ARGUMENT", "TAU_INVALID", "tau"),
+    "fusion-unknown": (
+        lambda c, g, d: c._call(c._galleries.SetFusion, SetFusionRequest(gallery_id=g)),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "fusion",
+    ),
     "tau-infinite": (lambda c, g, d: c.set_threshold(g, float("inf")), "INVALID_ARGUMENT", "TAU_INVALID", "tau"),
     "tau-missing": (
         lambda c, g, d: c.compare(np.ones((6, 2), np.float32), np.ones((6, 2), np.float32), encoder="signal"),
@@ -490,6 +496,7 @@ ELSEWHERE = {
     "encoder-not-loaded": ("FAILED_PRECONDITION", "ENCODER_NOT_LOADED"),  # test_lifecycle.py
     "limit-encodings": ("FAILED_PRECONDITION", "LIMIT_EXCEEDED"),  # test_lifecycle.py
     "loading": ("UNAVAILABLE", "NOT_SERVING"),  # test_lifecycle.py
+    "calibrate-fusion-changed": ("FAILED_PRECONDITION", "FUSION_CHANGED"),  # test_fusion.py
     "disk-full": ("RESOURCE_EXHAUSTED", "STORE_FULL"),  # test_lifecycle.py
     **{slug: (code, reason) for slug, (_, code, reason) in STATES.items()},  # test_store_states.py
 }

@@ -9,7 +9,12 @@ from oneglance.v1.common_pb2 import (
     THRESHOLD_SOURCE_MODEL,
     THRESHOLD_SOURCE_REQUEST,
 )
-from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_UNKNOWN
+from oneglance.v1.identification_pb2 import (
+    DECISION_IDENTIFIED,
+    DECISION_UNKNOWN,
+    UNKNOWN_REASON_AMBIGUOUS,
+    UNKNOWN_REASON_NOBODY_NEAR,
+)
 from tests.models import pixels
 from tests.pictures import picture, png
 
@@ -20,6 +25,7 @@ def digest(client: Client) -> str:
 
 
 def test_identify_equals_brute_force(client: Client, gallery: str, digest: str) -> None:
+    client.set_fusion(gallery, "nearest")
     rng = np.random.default_rng(7)
     subjects, per_subject = 40, 3
     vectors = rng.standard_normal((subjects, per_subject, 64)).astype(np.float32)
@@ -84,6 +90,35 @@ def test_tau_decides_inclusively_and_says_where_it_came_from(client: Client, gal
     assert client.get_threshold(gallery).tau == 0.5
 
 
+def test_the_gap_to_the_next_subject_is_said_and_can_be_asked_for(client: Client, gallery: str) -> None:
+    alone = client.identify(gallery, picture(5), tau=4.0).results[0]
+    assert (alone.unknown_reason, alone.HasField("gap")) == (UNKNOWN_REASON_NOBODY_NEAR, False)
+    client.enroll(gallery, "it", picture(5))
+    alone = client.identify(gallery, picture(5), least_gap=1.0).results[0]
+    assert (alone.subject_id, alone.unknown_reason, alone.HasField("gap")) == ("it", 0, False)
+    client.enroll(gallery, "other", picture(6))
+    for most in (1, 2):
+        plain = client.identify(gallery, picture(7), tau=4.0, max_candidates=most).results[0]
+        assert len(plain.candidates) == most
+        assert (plain.nearest_subject_id, plain.unknown_reason) == (plain.subject_id, 0)
+        assert {plain.nearest_subject_id, plain.next_subject_id} == {"it", "other"}
+    near, following = plain.candidates
+    assert plain.gap == following.distance - near.distance > 0
+    enough = client.identify(gallery, picture(7), tau=4.0, least_gap=plain.gap).results[0]
+    assert enough.subject_id == near.subject_id
+    wanted = float(np.nextafter(plain.gap, 9))
+    doubtful = client.identify(gallery, picture(7), tau=4.0, least_gap=wanted, max_candidates=1).results[0]
+    assert (doubtful.decision, doubtful.subject_id) == (DECISION_UNKNOWN, "")
+    assert doubtful.unknown_reason == UNKNOWN_REASON_AMBIGUOUS
+    assert (doubtful.nearest_subject_id, doubtful.next_subject_id) == (near.subject_id, following.subject_id)
+    stranger = client.identify(gallery, picture(7), tau=0.0, least_gap=wanted).results[0]
+    assert stranger.unknown_reason == UNKNOWN_REASON_NOBODY_NEAR
+    for bad in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(OneglanceError) as caught:
+            client.identify(gallery, picture(7), least_gap=bad)
+        assert caught.value.field_violations[0][0] == "least_gap"
+
+
 def test_expected_fpir_follows_the_size_of_the_gallery(client: Client, gallery: str) -> None:
     for i in range(3):
         client.enroll(gallery, f"s{i}", picture(i))
@@ -114,6 +149,7 @@ def test_provenance_names_what_answered(client: Client, gallery: str, digest: st
 
 
 def test_deletion_is_in_effect_in_the_next_answer(client: Client, gallery: str) -> None:
+    client.set_fusion(gallery, "nearest")  # which names the encoding
     first = client.enroll(gallery, "it", picture(5), picture(6)).encoding_ids
     client.enroll(gallery, "other", picture(7))
     assert client.identify(gallery, picture(5)).results[0].candidates[0].encoding_id == first[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
+from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.requests import enroll_request, identify_request, photo
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
@@ -28,14 +29,27 @@ from oneglance_apps.cli.arguments import (
     read_examples,
 )
 from oneglance_apps.cli.commands import Options, argument, command
+from oneglance_core.defaults import FUSION, TARGET_FPIR, VERIFY_FMR
 from oneglance_core.picture_files import is_picture
 
 EXIT_DIFFERENT = 3
+FUSIONS = [name for name in RULES if name]
+LEAST_GAP = argument("--least-gap", "how much nearer than the next subject one must be", type=float, metavar="GAP")
+FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR}]", type=float, metavar="RATE")
 
 
-@command("create an empty gallery", GALLERY, ENCODER, argument("--description", "for people", default=""))
+@command(
+    "create an empty gallery",
+    GALLERY,
+    ENCODER,
+    argument("--description", "for people", default=""),
+    argument("--fusion", f"how a subject's examples become one distance [{FUSION}]", choices=FUSIONS, default=""),
+    argument("--fpir", f"share of strangers that tau may let in [{TARGET_FPIR}]", type=float, metavar="RATE"),
+)
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
-    yield client.create_gallery(o.gallery, encoder=o.encoder, description=o.description)
+    yield client.create_gallery(
+        o.gallery, encoder=o.encoder, description=o.description, fusion=o.fusion, target_fpir=o.fpir
+    )
 
 
 @command("show a gallery: encoder, size, revision, tau", GALLERY)
@@ -59,12 +73,22 @@ def get_threshold(client: Client, o: Options) -> Iterable[Message]:
 
 
 @command(
-    "give a gallery a tau of its own, or go back to the model's",
+    "give a gallery a tau of its own, or let it follow the gallery's size",
     GALLERY,
     argument("tau", "squared L2; leave it out to clear", type=float, nargs="?", metavar="TAU"),
+    argument("--fpir", "without TAU: share of strangers that tau may let in", type=float, metavar="RATE"),
 )
 def set_threshold(client: Client, o: Options) -> Iterable[Message]:
-    yield client.set_threshold(o.gallery, o.tau)
+    yield client.set_threshold(o.gallery, o.tau, target_fpir=o.fpir)
+
+
+@command(
+    "change how a subject's examples become one distance; clears the gallery's own tau",
+    GALLERY,
+    argument("fusion", "the nearest example, their mean, or that with a margin to others", choices=FUSIONS),
+)
+def set_fusion(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_fusion(o.gallery, o.fusion)
 
 
 @command(
@@ -133,6 +157,7 @@ def delete_subject(client: Client, o: Options) -> Iterable[Message]:
     SUBJECT,
     PROBE,
     TAU,
+    FMR,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -140,7 +165,7 @@ def delete_subject(client: Client, o: Options) -> Iterable[Message]:
 )
 def verify(client: Client, o: Options) -> Iterable[Message]:
     (probe,) = read_examples([o.probe], o)
-    yield _with_status(client.verify(o.gallery, o.subject, probe, tau=o.tau), o)
+    yield _with_status(client.verify(o.gallery, o.subject, probe, tau=o.tau, target_fmr=o.fmr), o)
 
 
 @command(
@@ -150,6 +175,7 @@ def verify(client: Client, o: Options) -> Iterable[Message]:
     argument("--gallery", "use this gallery's encoder and tau", default=""),
     ENCODER,
     TAU,
+    FMR,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -157,7 +183,9 @@ def verify(client: Client, o: Options) -> Iterable[Message]:
 )
 def compare(client: Client, o: Options) -> Iterable[Message]:
     probe, other = read_examples([o.probe, o.other], o)
-    yield _with_status(client.compare(probe, other, gallery_id=o.gallery, encoder=o.encoder, tau=o.tau), o)
+    yield _with_status(
+        client.compare(probe, other, gallery_id=o.gallery, encoder=o.encoder, tau=o.tau, target_fmr=o.fmr), o
+    )
 
 
 @command(
@@ -167,6 +195,7 @@ def compare(client: Client, o: Options) -> Iterable[Message]:
     MAX_CANDIDATES,
     TAU,
     ALL_MATCHES,
+    LEAST_GAP,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -179,6 +208,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
         max_candidates=o.max_candidates,
         tau=o.tau,
         all_matches=o.all_matches,
+        least_gap=o.least_gap,
     )
 
 
@@ -189,6 +219,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
     MAX_CANDIDATES,
     TAU,
     ALL_MATCHES,
+    LEAST_GAP,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -196,7 +227,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
 )
 def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     requests = (
-        identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches)
+        identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches, o.least_gap)
         for probe in read_examples(o.examples, o)
     )
     for response in client.identify_stream(requests):

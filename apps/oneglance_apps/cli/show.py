@@ -16,6 +16,7 @@ from oneglance.v1.gallery_pb2 import CalibrateResponse, DeleteGalleryResponse, G
 from oneglance.v1.identification_pb2 import (
     DECISION_NOT_COMPARED,
     DECISION_UNKNOWN,
+    UNKNOWN_REASON_AMBIGUOUS,
     EncodeResponse,
     IdentifyResponse,
     IdentifyResult,
@@ -32,7 +33,7 @@ from oneglance.v1.subject_pb2 import (
     Subject,
 )
 from oneglance_apps.picture_formats import format_name
-from oneglance_apps.text import distance, index_name, joined, model_name, short_digest, source_name
+from oneglance_apps.text import distance, fusion_name, index_name, joined, model_name, short_digest, source_name
 
 
 def as_json(message: Message) -> str:
@@ -66,6 +67,10 @@ def _threshold(threshold: Threshold) -> str:
     text += f" ({threshold.id})" if threshold.id else ""
     if threshold.HasField("expected_fpir"):
         text += f", expected FPIR about {threshold.expected_fpir:.2%}"
+        if threshold.HasField("expected_fpir_high"):
+            text += f" ({threshold.expected_fpir_low:.2%} to {threshold.expected_fpir_high:.2%})"
+    if threshold.HasField("expected_fmr"):
+        text += f", expected FMR about {threshold.expected_fmr:.2%}"
     return text
 
 
@@ -95,7 +100,13 @@ def _threshold_version(v: ThresholdVersion) -> str:
 
 
 def _candidates(candidates: Iterable[Candidate]) -> str:
-    return "  ".join(f"{c.subject_id} {distance(c.distance)}" for c in candidates) or "nobody enrolled"
+    return "  ".join(f"{c.subject_id} {_measured(c)}" for c in candidates) or "nobody enrolled"
+
+
+def _measured(found: Candidate | VerifyResponse) -> str:
+    """The distance, and the score where that is what was compared with tau."""
+    scored = f" (score {distance(found.score)})" if found.HasField("score") else ""
+    return distance(found.distance) + scored
 
 
 def _provenance(p: Provenance) -> str:
@@ -109,7 +120,7 @@ def _gallery(g: Gallery) -> str:
     loaded = "" if g.encoder_loaded else " (not loaded)"
     return (
         f"{g.id}: {g.subject_count} subjects, {g.encoding_count} encodings of {g.dimension}, revision {g.revision}, "
-        f"encoder {short_digest(g.encoder_digest)}{loaded}, {_threshold(g.threshold)}"
+        f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}, {_threshold(g.threshold)}"
     )
 
 
@@ -127,7 +138,7 @@ def _enrolled(r: EnrollResponse) -> str:
 
 def _verified(r: VerifyResponse) -> str:
     sign = "<=" if r.same else ">"
-    return f"{'same' if r.same else 'different'}: d {distance(r.distance)} {sign} {_threshold(r.threshold)}"
+    return f"{'same' if r.same else 'different'}: d {_measured(r)} {sign} {_threshold(r.threshold)}"
 
 
 def _face(face: Face) -> str:
@@ -170,6 +181,8 @@ _DECISIONS = {DECISION_UNKNOWN: "unknown", DECISION_NOT_COMPARED: "not compared"
 
 def _result(result: IdentifyResult) -> str:
     decision = _DECISIONS.get(result.decision, result.subject_id)
+    if result.unknown_reason == UNKNOWN_REASON_AMBIGUOUS:
+        decision += f": {result.nearest_subject_id} or {result.next_subject_id}, {distance(result.gap)} apart"
     where = f"  ({_face(result.face)})" if result.HasField("face") else ""
     lines = [f"{decision}{where}"]
     if result.decision != DECISION_NOT_COMPARED:

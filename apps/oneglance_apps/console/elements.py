@@ -4,7 +4,7 @@ from nicegui import ui
 
 from oneglance.v1.common_pb2 import Candidate
 from oneglance.v1.face_pb2 import Face, Photo
-from oneglance_apps.text import distance
+from oneglance_apps.text import distance, score
 
 
 def draw_box(face: Face, photo: Photo, caption: str, state: str) -> ui.element:
@@ -36,16 +36,17 @@ def draw_thumb(face: Face, photo: Photo) -> None:
 
 
 def draw_candidate(candidate: Candidate, tau: float | None, scale: float) -> None:
-    """A subject and its distance, as a bar (full at ``scale``) with a mark at tau."""
-    under = tau is not None and candidate.distance <= tau
+    """A subject and what is compared with tau, as a bar (full at ``scale``) with a mark at tau."""
+    compared = score(candidate)
+    under = tau is not None and compared <= tau
     with ui.element("div").classes("candidate under" if under else "candidate"):
         with ui.element("p"):
             ui.label(candidate.subject_id)
-            ui.label(distance(candidate.distance)).classes("distance")
+            ui.label(distance(compared)).classes("distance")
         with ui.element("div").classes("bar"):
-            ui.element("i").style(f"width:{min(100, 100 * candidate.distance / scale):.1f}%")
+            ui.element("i").style(f"width:{min(100, max(0, 100 * compared / scale)):.1f}%")
             if tau is not None:
-                ui.element("s").style(f"left:{min(100, 100 * tau / scale):.1f}%")
+                ui.element("s").style(f"left:{min(100, max(0, 100 * tau / scale)):.1f}%")
 
 
 def draw_row(tag: str, *cells: str) -> list[ui.element]:

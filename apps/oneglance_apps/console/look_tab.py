@@ -11,7 +11,7 @@ from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_CO
 from oneglance_apps.console.elements import draw_box, draw_candidate, draw_entry, draw_thumb
 from oneglance_apps.console.page_state import TOO_LARGE, PageState
 from oneglance_apps.console.wording import expected_fpir_text, quality_text, source_text
-from oneglance_apps.text import counted, distance, short_digest
+from oneglance_apps.text import counted, distance, score, short_digest
 
 CANDIDATES = 3
 
@@ -46,7 +46,7 @@ class FaceResult:
         if self.nearest is None:
             return who
         nearest = "" if self.identified else f"{self.nearest.subject_id} "
-        return f"{who} · {nearest}{self.nearest.distance:.3f}"
+        return f"{who} · {nearest}{score(self.nearest):.3f}"
 
 
 class LookTab:
@@ -175,8 +175,8 @@ class LookTab:
     def _render_faces(self, photo: Photo | None) -> None:
         self.boxes.clear()
         self.cards.clear()
-        distances = [c.distance for shown in self.results if shown.answer for c in shown.answer.candidates]
-        scale = max(2 * (self._state.tau or 0), 1.05 * max(distances, default=0), 1e-9)
+        scores = [score(c) for shown in self.results if shown.answer for c in shown.answer.candidates]
+        scale = max(2 * (self._state.tau or 0), 1.05 * max(scores, default=0), 1e-9)
         if photo:
             self.boxes.style(f"aspect-ratio: {photo.width}/{photo.height}")
         for number, shown in enumerate(self.results):

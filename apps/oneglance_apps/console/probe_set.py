@@ -10,7 +10,7 @@ from oneglance.client.errors import NotFoundError
 from oneglance.client.requests import mate, stranger
 from oneglance.v1.common_pb2 import Candidate, Encoding
 from oneglance.v1.gallery_pb2 import CalibrationProbe, Gallery
-from oneglance_apps.text import counted
+from oneglance_apps.text import counted, score
 
 PROBES_PER_CALL = 256
 SHOWN_REASONS = 5
@@ -21,14 +21,15 @@ class Probe:
     """One encoded picture; the picture itself is not kept.
 
     person: whom it shows: the subject's id of a mated probe, the folder's name of a stranger, or "".
-    nearest, distance: the nearest subject and the squared L2 to it; infinite before ``search`` and in an empty gallery.
+    nearest, score: the nearest subject and its score, as tau is compared with; infinite before ``search`` and in an
+    empty gallery.
     """
 
     encoding: Encoding
     person: str
     mated: bool
     nearest: str = ""
-    distance: float = math.inf
+    score: float = math.inf
 
 
 class ProbeSet:
@@ -69,7 +70,7 @@ class ProbeSet:
             answer = await api.identify(gallery.id, *(probe.encoding for probe in part), max_candidates=1, tau=0.0)
             found += (result.candidates[0] if result.candidates else None for result in answer.results)
         for probe, nearest in zip(kept, found, strict=True):
-            probe.nearest, probe.distance = (nearest.subject_id, nearest.distance) if nearest else ("", math.inf)
+            probe.nearest, probe.score = (nearest.subject_id, score(nearest)) if nearest else ("", math.inf)
         if left_out:
             self.leave_out(f"no subject of that name is enrolled: {', '.join(sorted(absent))}", len(left_out))
         # More probes may have been added meanwhile; they are searched when all have come.
@@ -77,13 +78,13 @@ class ProbeSet:
         if len(self.probes) == len(kept):
             self.searched_revision = gallery.revision
 
-    def stranger_distances(self) -> list[float]:
-        """Squared L2 from each stranger's probe to the nearest subject."""
-        return [probe.distance for probe in self.probes if not probe.mated]
+    def stranger_scores(self) -> list[float]:
+        """Of each stranger's probe, the score of the nearest subject."""
+        return [probe.score for probe in self.probes if not probe.mated]
 
-    def mate_distances(self) -> list[float]:
-        """Squared L2 from each mated probe to its mate; infinite where another subject is nearer."""
-        return [p.distance if p.nearest == p.person else math.inf for p in self.probes if p.mated]
+    def mate_scores(self) -> list[float]:
+        """Of each mated probe, the score of its mate; infinite where another subject is nearer."""
+        return [p.score if p.nearest == p.person else math.inf for p in self.probes if p.mated]
 
     def stranger_count(self) -> int:
         """How many people the strangers' probes show; a probe without a name shows a person of its own."""

@@ -22,7 +22,7 @@ from oneglance_apps.console.wording import (
     source_text,
     utc,
 )
-from oneglance_apps.text import counted, distance
+from oneglance_apps.text import counted, distance, fusion_name
 from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.measures import DetPoint, Scores, det_curve
 
@@ -103,7 +103,8 @@ class ThresholdTab:
         else:
             self.tau_value.text = f"τ {distance(threshold.tau)}"
             expected = expected_fpir_text(threshold, gallery.subject_count)
-            self.tau_words.text = f"{source_text(threshold)}; expected FPIR: {expected}"
+            rule = fusion_name(gallery.fusion)
+            self.tau_words.text = f"{source_text(threshold)}; expected FPIR: {expected}; examples fused by {rule}"
         calibrated_rates: MeasuredRates | None = None
         with self._state.errors_shown_in(self.tau_refusal):
             versions = await self._state.api.list_thresholds(gallery.id)
@@ -202,7 +203,7 @@ class ThresholdTab:
     def _draw_measured(self, gallery: Gallery, calibrated_rates: MeasuredRates | None) -> None:
         """Rates at the threshold in force, and curves: of the probes; without them the rates of the calibration."""
         probes = self._probes if self._probes.searched_revision == gallery.revision else ProbeSet()
-        strangers, mates = probes.stranger_distances(), probes.mate_distances()
+        strangers, mates = probes.stranger_scores(), probes.mate_scores()
         self.measured.text = (probes.summary() if probes else "") + self._probes.left_out_summary()
         tau = self._state.tau
         self.charts.clear()

@@ -35,7 +35,10 @@ def source_text(threshold: Threshold) -> str:
 def expected_fpir_text(threshold: Threshold, size: int) -> str:
     if not threshold.HasField("expected_fpir"):
         return "not known; nothing was calibrated"
-    return f"about {percent(threshold.expected_fpir)} with {counted(size, 'subject')}"
+    text = f"about {percent(threshold.expected_fpir)} with {counted(size, 'subject')}"
+    if not threshold.HasField("expected_fpir_high"):
+        return text
+    return f"{text} (95 %: {percent(threshold.expected_fpir_low)} to {percent(threshold.expected_fpir_high)})"
 
 
 def fpir_text(calibration: Calibration) -> str:

@@ -7,6 +7,7 @@ from oneglance_core.manifests.arrays import MAX_ARRAY_BYTES, Array
 from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
 from oneglance_core.manifests.detector import DetectorManifest
 from oneglance_core.manifests.encoder import LEAST_CHIP, MAX_DIMENSION, EncoderManifest, InputSpec, OutputSpec
+from oneglance_core.manifests.false_positives import Evidence, FalsePositives, Galleries
 from oneglance_core.manifests.landmarks import LANDMARKS, Alignment, LandmarksManifest
 from oneglance_core.manifests.model import FORMAT, NAME_PATTERN, ModelManifest
 from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
@@ -41,6 +42,9 @@ __all__ = [
     "Calibration",
     "DetectorManifest",
     "EncoderManifest",
+    "Evidence",
+    "FalsePositives",
+    "Galleries",
     "InputSpec",
     "LandmarksManifest",
     "ModelFolderError",

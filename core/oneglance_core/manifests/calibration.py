@@ -4,22 +4,24 @@ import hashlib
 import itertools
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
+from oneglance_core.fusion import Fusion
 from oneglance_core.manifests.part import Part, canonical
 
 
 class Calibration(Part):
     """A threshold tau with the evidence for it (ISO/IEC 19795-1 terms).
 
-    tau: squared L2; a subject is a candidate under tau when d <= tau.
+    tau: squared L2; a subject is under tau when its score by the rule ``fusion`` is <= tau. Below 0 by "margin" only.
     target_fpir: the FPIR asked for, at ``gallery_size`` enrolled subjects.
     fpir, fpir_low, fpir_high: measured at tau, with its 95 % interval.
     fnir: share of mated probes whose mate was not the nearest subject under tau; None without mated probes.
     fmr_curve: (distance, share of non-mated pairs at or below it), both rising.
     """
 
-    tau: float = Field(ge=0)
+    fusion: Fusion = "nearest"  # before tau, whose range depends on it
+    tau: float
     target_fpir: float = Field(gt=0, lt=1)
     gallery_size: int = Field(ge=1)
     fpir: float = Field(ge=0, le=1)
@@ -35,7 +37,10 @@ class Calibration(Part):
     @property
     def id(self) -> str:
         """12 hex digits that change whenever the calibration does."""
-        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()[:12]
+        content = self.model_dump(mode="json")
+        if self.fusion == "nearest":
+            del content["fusion"]  # as it was before there were other rules, so that ids stay
+        return hashlib.sha256(canonical(content)).hexdigest()[:12]
 
     def fmr(self, tau: float) -> float | None:
         """Share of non-mated pairs at or below ``tau``; None without a curve.
@@ -46,6 +51,13 @@ class Calibration(Part):
             return None
         distance, rate = np.array(self.fmr_curve, dtype=np.float64).T
         return float(np.interp(tau, distance, rate, left=rate[0], right=1.0))
+
+    @field_validator("tau")
+    @classmethod
+    def _in_range(cls, tau: float, info: ValidationInfo) -> float:
+        if tau < 0 and info.data.get("fusion") != "margin":
+            raise ValueError("a threshold on distances is >= 0")
+        return tau
 
     @field_validator("fmr_curve")
     @classmethod

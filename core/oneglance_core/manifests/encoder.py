@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
+from oneglance_core.manifests.false_positives import FalsePositives
 from oneglance_core.manifests.landmarks import Alignment
 from oneglance_core.manifests.model import ModelManifest
 from oneglance_core.manifests.parity import Parity, Vectors
@@ -54,7 +55,8 @@ class OutputSpec(Part):
 class EncoderManifest(ModelManifest):
     """``manifest.json`` of an encoder: f(x).
 
-    With ``alignment``, x is a face chip, rgb and at least 8 x 8, and photos can be given.
+    With ``alignment``, x is a face chip, rgb and at least 8 x 8, and photos can be given. ``threshold`` is a tau for
+    one size of a gallery; ``false_positives`` tell those for others.
     """
 
     other_outputs: ClassVar[bool] = True  # ``output`` names one of them
@@ -66,6 +68,7 @@ class EncoderManifest(ModelManifest):
     alignment: Alignment | None = None
     threshold: Calibration | None = None
     author_threshold: AuthorThreshold | None = None
+    false_positives: FalsePositives | None = None
     parity: Parity
 
     @model_validator(mode="after")

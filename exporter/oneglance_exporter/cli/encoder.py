@@ -53,8 +53,11 @@ def _encode(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
+    import numpy as np
+
     from oneglance_core.measures import det_point, tau_for_rate
     from oneglance_exporter.encoder.calibrate import calibrate
+    from oneglance_exporter.encoder.false_positives import false_positives
 
     settings = CalibrateSettings(**given_values(options, CalibrateSettings))
     folder, pictures, encodings = encoded(options)
@@ -64,7 +67,14 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
         **folder.manifest.training,
         "calibration_command": shlex.join(["oneglance-exporter", *arguments]),
     }
-    manifest = folder.manifest.model_copy(update={"threshold": calibration, "training": training})
+    sources = np.array(
+        [next(path for path in options.data if file.startswith(f"{Path(path)}: ")) for file in pictures.files]
+    )
+    sets = {Path(path).name: np.flatnonzero(sources == path) for path in options.data}
+    measured = false_positives(encodings, pictures.subject_of, described, sets, settings.fpir, settings.seed)
+    manifest = folder.manifest.model_copy(
+        update={"threshold": calibration, "false_positives": measured, "training": training}
+    )
     write_model_folder(options.model, manifest, folder.model)
     print(
         f"tau {calibration.tau:.4f} at {calibration.gallery_size} enrolled: "

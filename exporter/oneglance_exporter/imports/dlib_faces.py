@@ -25,6 +25,7 @@ from oneglance_core.manifests import (
     Calibration,
     DetectorManifest,
     EncoderManifest,
+    FalsePositives,
     InputSpec,
     LandmarksManifest,
     NamedParity,
@@ -44,6 +45,7 @@ from oneglance_exporter.runtime import check_model
 LICENSE = "CC0-1.0 (public domain), Davis E. King"
 RECIPE_DATE = "2026-11-22T00:00:00+00:00"  # of these modules: the folders' ``created``, unless SOURCE_DATE_EPOCH is set
 PADDING = 0.25  # of a chip, as a share of the face: what the network was trained on
+FALSE_POSITIVES_FILE = Path(__file__).with_name("dlib_false_positives.json")  # and this
 CALIBRATION_FILE = Path(__file__).with_name("dlib_calibration.json")  # what `calibrate` found, if it has been run
 UPRIGHTNESS_FOLDER = Path(__file__).parents[1] / "models" / "uprightness"
 
@@ -232,12 +234,19 @@ def _encoder(data: bytes, common: dict[str, Any]) -> tuple[EncoderManifest, byte
         output=OutputSpec(dimension=encodings.shape[1], unit_norm=False),
         alignment=dlib_alignment(net.rows, PADDING),
         threshold=_calibration(),
+        false_positives=_false_positives(),
         author_threshold=AuthorThreshold(tau=0.36, source="dlib's published 0.6 on the L2 distance, squared"),
         parity=Parity.pack(chips, encodings.round(_DECIMALS), _TOLERANCE),
         **common,
     )
     check_model(graph, manifest)
     return manifest, graph
+
+
+def _false_positives() -> FalsePositives | None:
+    if not FALSE_POSITIVES_FILE.is_file():
+        return None
+    return FalsePositives.model_validate_json(FALSE_POSITIVES_FILE.read_bytes())
 
 
 def _calibration() -> Calibration | None:

@@ -43,8 +43,8 @@ _MEASURE_VALUES_AT_ONCE = 1 << 22
 
 
 class Table(NamedTuple):
-    """The rows of an index: vectors float32 [n, D], encoding numbers int64 [n] ascending, subject numbers
-    int64 [n] with -1 for a dead row; `max_norm` is at least the largest ||x||; `live_subjects` counts the
+    """The rows of an index: vectors float32 [n, D], numbers int64 [n] by which equal distances are ordered, subject
+    numbers int64 [n] with -1 for a dead row; `max_norm` is at least the largest ||x||; `live_subjects` counts the
     distinct ones."""
 
     vectors: Vectors
@@ -77,7 +77,8 @@ def wanted_by(searches: Sequence[Search]) -> Wanted:
     ranged = [search.within is not None for search in searches]
     return Wanted(
         np.repeat([search.candidates for search in searches], probes),
-        np.repeat([-np.inf if search.within is None else search.within for search in searches], probes),
+        # No distance is below 0; a threshold on scores may be.
+        np.repeat([-np.inf if search.within is None else max(search.within, 0.0) for search in searches], probes),
         # One more than the limit, to see whether it cut something off.
         np.repeat([(search.limit + 1) * asked for search, asked in zip(searches, ranged, strict=True)], probes),
     )

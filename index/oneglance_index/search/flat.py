@@ -40,14 +40,19 @@ _DEAD_SHARE = 0.01
 class ExactIndex:
     """`scan` does the searching; `host` is a CpuScan of the same rows for searches too large for `scan`.
 
+    With `templates` a row is a subject's template, not an encoding: its number is that of the subject, and so are the
+    `added` and `removed` of a Change; a subject's last row takes the place of the one before. freeze() and checksum()
+    are of no use then.
+
     Safe for any thread: one search at a time, and apply() never waits for it.
     """
 
     kind = "flat"
     exact = True
 
-    def __init__(self, dimension: int, device: str, scan: Scan, host: CpuScan) -> None:
+    def __init__(self, dimension: int, device: str, scan: Scan, host: CpuScan, templates: bool = False) -> None:
         self.dimension = dimension
+        self._templates = templates
         self.device = device
         self._scan = scan
         self._host = host
@@ -153,7 +158,7 @@ class ExactIndex:
 
     def _found(self, search: Search, ranked: Sequence[Ranked]) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
-        near = [_candidates(found, self._subject_ids) for found in ranked]
+        near = [_candidates(found, self._subject_ids, self._templates) for found in ranked]
         within = -np.inf if search.within is None else search.within
         counts = [bisect_right(found, within, key=_distance) for found in near]
         return Found(
@@ -252,7 +257,6 @@ class ExactIndex:
         large block is much cheaper than many small ones."""
         # What can run out of memory comes first, while everything is still pending and can be tried again.
         adding = [change for change in changes if len(change.added)]
-        removed = np.concatenate([change.removed for change in changes])
         for change in adding:
             self._subject_ids.add(change.subject, change.subject_id)
         end, largest = self._rows, self._max_norm
@@ -264,7 +268,7 @@ class ExactIndex:
                     np.concatenate([change.vectors for change in adding]),
                 )
             )
-        gone = np.searchsorted(self._held.numbers[:end], removed)
+        gone = self._gone(changes, end)
         self._held.subjects[gone] = -1
         with self._pending_lock:
             for change in changes:
@@ -277,6 +281,20 @@ class ExactIndex:
             if change.removed_subject is not None:
                 self._subject_ids.remove(change.removed_subject)
         self._revision = changes[-1].revision
+
+    def _gone(self, changes: Sequence[Change], end: int) -> Integers:
+        """The rows among the first `end` that die by these changes."""
+        removed = np.concatenate([change.removed for change in changes])
+        if not self._templates:
+            return np.searchsorted(self._held.numbers[:end], removed)
+        rows = np.flatnonzero(np.isin(self._held.subjects[:end], removed)) if len(removed) else removed
+        subjects = self._held.subjects[rows]
+        removed_subjects = [change.removed_subject for change in changes if change.removed_subject is not None]
+        # The last row of each subject lives on, unless the subject is gone.
+        lasts = len(rows) - 1 - np.unique(subjects[::-1], return_index=True)[1]
+        lives = np.zeros(len(rows), np.bool_)
+        lives[lasts] = True
+        return rows[~lives | np.isin(subjects, removed_subjects)]
 
     def _write(self, new: Rows) -> tuple[int, float]:
         """Writes rows behind those that are in, where they don't count yet. Returns what `_rows` and `_max_norm` are
@@ -306,8 +324,9 @@ class ExactIndex:
 _distance = attrgetter("distance")
 
 
-def _candidates(found: Ranked, ids: SubjectIds) -> tuple[Candidate, ...]:
+def _candidates(found: Ranked, ids: SubjectIds, templates: bool) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
-        Candidate(ids[subject], str(number), distance) for subject, number, distance in zip(*columns, strict=True)
+        Candidate(ids[subject], "" if templates else str(number), distance, distance)
+        for subject, number, distance in zip(*columns, strict=True)
     )

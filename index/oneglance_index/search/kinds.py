@@ -53,7 +53,8 @@ class GalleryIndex(Protocol):
         """Starts from a known state, before any search: called once, then append() with the rows of that state."""
 
     def append(self, rows: Rows) -> None:
-        """Adds a block of encodings, whose numbers are above all there are."""
+        """Adds a block of encodings, whose numbers are above all there are; where the rule of fusion has templates, all
+        encodings of some subjects instead, one subject after the other."""
 
     def reserve(self, encodings: int) -> None:
         """Makes room for so many encodings besides those that append() and apply() brought, before they are committed:
@@ -76,8 +77,9 @@ class GalleryIndex(Protocol):
 
     def info(self) -> IndexInfo: ...
 
-    def freeze(self) -> Frozen:
-        """The present encodings; searches and changes go on meanwhile."""
+    def freeze(self) -> Frozen | None:
+        """The present encodings; searches and changes go on meanwhile. None where there are no snapshots: where the
+        rule of fusion has templates."""
 
     def wants_compaction(self) -> bool:
         """Whether deleted encodings have left enough behind to be worth compact()."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oneglance_core.fusion import has_template
 from oneglance_index.errors import OutOfMemory, StoreDamaged
 from oneglance_index.records import Gallery, OpenProgress, Rows
 from oneglance_index.search import snapshot
@@ -56,7 +57,7 @@ def _load(
     subject_ids = queries.subject_ids(db, stored.place.number)
     reason = ""
     record = queries.snapshot_record(db, stored.place.generation)
-    if record is not None:
+    if record is not None and not has_template(stored.place.fusion):
         loader = _Loader(db, stored, make(gallery), subject_ids, progress, "snapshot", "")
         try:
             loader.add_snapshot(snapshot.path_of(data_dir, stored.place.generation, record.revision), record)
@@ -68,7 +69,7 @@ def _load(
             reason = str(error)
     source = "store" if gallery.encodings else "empty"
     loader = _Loader(db, stored, make(gallery), subject_ids, progress, source, reason)
-    loader.add_since(-1)
+    loader.add_all()
     if loader.index.checksum() != checksum:
         raise StoreDamaged(data_dir, f"the encodings of gallery {gallery.id!r} contradict their index")
     return loader.index, -1
@@ -109,6 +110,15 @@ class _Loader:
         """The encodings that came into the store after a revision, -1: all."""
         self._report()
         for rows in queries.encodings_since(self._db, self._stored.place, revision, _BLOCK_ROWS):
+            self._add(rows)
+
+    def add_all(self) -> None:
+        """All encodings that the store holds."""
+        if not has_template(self._stored.place.fusion):
+            self.add_since(-1)
+            return
+        self._report()
+        for rows in queries.encodings_by_subject(self._db, self._stored.place, _BLOCK_ROWS):
             self._add(rows)
 
     def _add(self, rows: Rows) -> None:

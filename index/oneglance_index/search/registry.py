@@ -6,10 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from oneglance_core.fusion import FUSIONS, has_template
 from oneglance_index.errors import GenerationUnsupported
-from oneglance_index.records import FUSIONS, Gallery
+from oneglance_index.records import Gallery
 from oneglance_index.search.device import Device
 from oneglance_index.search.flat import ExactIndex
+from oneglance_index.search.fused import FusedIndex
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.scan import CpuScan, GpuScan
 
@@ -23,30 +25,31 @@ class Machine:
     device: Device
 
 
-# Makes an empty index for encodings of this dimension.
-IndexFactory = Callable[[int, Machine], GalleryIndex]
+# Makes an empty index for encodings of this dimension, and this rule of fusion.
+IndexFactory = Callable[[int, Machine, str], GalleryIndex]
 
 
-def _flat(dimension: int, machine: Machine) -> GalleryIndex:
+def _flat(dimension: int, machine: Machine, fusion: str) -> GalleryIndex:
     device = machine.device
     host = CpuScan(machine.pool, machine.threads)
     scan = host if device.gpu is None else GpuScan(device.gpu.flat(dimension), device.lock)
-    return ExactIndex(dimension, device.name, scan, host)
+    index = ExactIndex(dimension, device.name, scan, host, templates=has_template(fusion))
+    return FusedIndex(index, margin=fusion == "margin") if has_template(fusion) else index
 
 
 KINDS: dict[str, IndexFactory] = {ExactIndex.kind: _flat}
 
 
-def check_kind(gallery_id: str, kind: str) -> None:
-    """Raises GenerationUnsupported for a kind of index that isn't registered."""
+def check_supported(gallery_id: str, kind: str, fusion: str) -> None:
+    """Raises GenerationUnsupported for a kind of index that isn't registered, or a rule of fusion that there isn't."""
     if kind not in KINDS:
         raise GenerationUnsupported(gallery_id, "kind of index", kind, tuple(KINDS))
+    if fusion not in FUSIONS:
+        raise GenerationUnsupported(gallery_id, "rule of fusion", fusion, FUSIONS)
 
 
 def make_index(gallery: Gallery, machine: Machine) -> GalleryIndex:
     """An empty index for a gallery's active generation. Raises GenerationUnsupported, DeviceUnavailable."""
     generation = gallery.active
-    check_kind(gallery.id, generation.kind)
-    if generation.fusion not in FUSIONS:
-        raise GenerationUnsupported(gallery.id, "rule of fusion", generation.fusion, FUSIONS)
-    return KINDS[generation.kind](generation.dimension, machine)
+    check_supported(gallery.id, generation.kind, generation.fusion)
+    return KINDS[generation.kind](generation.dimension, machine, generation.fusion)

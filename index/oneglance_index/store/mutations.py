@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from oneglance_core.fusion import has_template
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
     EncoderMismatch,
@@ -24,7 +25,7 @@ from oneglance_index.errors import (
     SubjectExists,
     SubjectNotFound,
 )
-from oneglance_index.records import FUSIONS, Change, Deleted, Enrolled, Gallery, Integers, OnExisting, Vectors
+from oneglance_index.records import Change, Deleted, Enrolled, Gallery, Integers, OnExisting, Vectors
 from oneglance_index.store import queries
 from oneglance_index.store.queries import SnapshotRecord
 
@@ -37,7 +38,8 @@ NOTHING_REMOVED: Integers = np.empty(0, np.int64)
 class Effect:
     """What a committed mutation means for the index of a generation: to make it, to change it, or to drop it.
 
-    `updated` is the gallery after its own settings changed.
+    `updated` is the gallery after its own settings changed; `remade` says that its rule of fusion did, so that the
+    index is made anew from the store.
     """
 
     generation: int
@@ -45,6 +47,7 @@ class Effect:
     change: Change | None = None
     created: Gallery | None = None
     updated: Gallery | None = None
+    remade: bool = False
     dropped: bool = False
 
 
@@ -86,19 +89,21 @@ class CreateGallery:
     dimension: int
     description: str
     kind: str
+    fusion: str
+    target_fpir: float | None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
             raise GalleryExists(self.gallery_id)
         now = time.time()
         number = db.execute(
-            "INSERT INTO galleries (id, description, created) VALUES (?, ?, ?)",
-            (self.gallery_id, self.description, now),
+            "INSERT INTO galleries (id, description, created, target_fpir) VALUES (?, ?, ?, ?)",
+            (self.gallery_id, self.description, now, self.target_fpir),
         ).lastrowid
         db.execute(
             "INSERT INTO generations (gallery, state, encoder_digest, dimension, kind, fusion, created)"
             " VALUES (?, 'active', ?, ?, ?, ?, ?)",
-            (number, self.encoder_digest, self.dimension, self.kind, FUSIONS[0], now),
+            (number, self.encoder_digest, self.dimension, self.kind, self.fusion, now),
         )
         stored = queries.gallery(db, self.gallery_id)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
@@ -122,18 +127,70 @@ class SetThreshold:
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
-        version = stored.gallery.active.threshold_revision + 1
-        db.execute(
-            "UPDATE generations SET threshold = ?, threshold_revision = ? WHERE number = ?",
-            (self.threshold, version, stored.place.generation),
-        )
-        db.execute(
-            "INSERT INTO thresholds (generation, version, threshold, calibration, since) VALUES (?, ?, ?, ?, ?)",
-            (stored.place.generation, version, self.threshold, self.calibration, time.time()),
-        )
-        change = _unchanged(_bump(db, stored.place.number), stored.place.dimension)
-        updated = queries.gallery(db, self.gallery_id).gallery
-        return Applied(updated, Effect(stored.place.generation, self.gallery_id, change, updated=updated))
+        if self.threshold is not None and self.threshold < 0 and stored.place.fusion != "margin":
+            raise ValueError(f"a threshold on distances is a finite number >= 0, got {self.threshold}")
+        _set_threshold(db, stored, self.threshold, self.calibration)
+        return _updated(db, stored)
+
+
+@dataclass(frozen=True, slots=True)
+class SetTargetFpir:
+    """The gallery's own threshold is cleared: it would hide the target."""
+
+    gallery_id: str
+    target_fpir: float | None
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        db.execute("UPDATE galleries SET target_fpir = ? WHERE number = ?", (self.target_fpir, stored.place.number))
+        if stored.gallery.active.threshold is not None:
+            _set_threshold(db, stored, None, None)
+        return _updated(db, stored)
+
+
+@dataclass(frozen=True, slots=True)
+class SetFusion:
+    """The gallery's own threshold is cleared: it was for scores by the former rule."""
+
+    gallery_id: str
+    fusion: str
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        if stored.place.fusion == self.fusion:
+            return Applied(stored.gallery)
+        generation = stored.place.generation
+        db.execute("UPDATE generations SET fusion = ? WHERE number = ?", (self.fusion, generation))
+        # Where a rule has templates nothing is logged for snapshots, and none is taken.
+        db.execute("DELETE FROM snapshots WHERE generation = ?", (generation,))
+        db.execute("DELETE FROM deletions WHERE generation = ?", (generation,))
+        if stored.gallery.active.threshold is not None:
+            _set_threshold(db, stored, None, None)
+        applied = _updated(db, stored)
+        assert applied.effect is not None
+        return replace(applied, effect=replace(applied.effect, remade=True))
+
+
+def _set_threshold(
+    db: sqlite3.Connection, stored: queries.Stored, threshold: float | None, calibration: str | None
+) -> None:
+    version, generation = stored.gallery.active.threshold_revision + 1, stored.place.generation
+    db.execute(
+        "UPDATE generations SET threshold = ?, threshold_revision = ? WHERE number = ?",
+        (threshold, version, generation),
+    )
+    db.execute(
+        "INSERT INTO thresholds (generation, version, threshold, calibration, since) VALUES (?, ?, ?, ?, ?)",
+        (generation, version, threshold, calibration, time.time()),
+    )
+
+
+def _updated(db: sqlite3.Connection, stored: queries.Stored) -> Applied[Gallery]:
+    """The gallery's own settings changed: one more revision."""
+    place = stored.place
+    change = _unchanged(_bump(db, place.number), place.dimension)
+    updated = queries.gallery(db, place.gallery_id).gallery
+    return Applied(updated, Effect(place.generation, place.gallery_id, change, updated=updated))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +232,8 @@ class Enroll:
         subject = self._write_subject(db, gallery, found, now)
         if len(removed):
             db.execute("DELETE FROM encodings WHERE subject = ? AND generation = ?", (subject, generation))
-            _log_deletions(db, generation, revision, removed)
+            _log_deletions(db, at, revision, removed)
+        kept = _kept(db, at, found if self.on_existing == "add" else None)
         numbers = [
             db.execute(
                 "INSERT INTO encodings (generation, subject, vector, created, revision) VALUES (?, ?, ?, ?, ?)",
@@ -189,7 +247,7 @@ class Enroll:
                 "INSERT INTO requests (gallery, id, digest, response, created) VALUES (?, ?, ?, ?, ?)",
                 (gallery, self.request_id, self.request_digest, queries.dump_response(enrolled), now),
             )
-        change = Change(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed)
+        change = Change(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed, kept=kept)
         return Applied(enrolled, Effect(generation, self.gallery_id, change))
 
     def _write_subject(self, db: sqlite3.Connection, gallery: int, found: int | None, now: float) -> int:
@@ -208,10 +266,25 @@ class Enroll:
         return found
 
 
-def _log_deletions(db: sqlite3.Connection, generation: int, revision: int, numbers: Integers) -> None:
+def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> Vectors | None:
+    """The encodings that a subject has now, float32 [k, D], where the rule of fusion has templates; else None.
+
+    subject: None for one that has none.
+    """
+    if not has_template(at.fusion):
+        return None
+    if subject is None:
+        return np.empty((0, at.dimension), np.float32)
+    return queries.subject_vectors(db, at, subject)[1]
+
+
+def _log_deletions(db: sqlite3.Connection, at: queries.Place, revision: int, numbers: Integers) -> None:
+    """For snapshots; there are none where the rule of fusion has templates."""
+    if has_template(at.fusion):
+        return
     db.executemany(
         "INSERT INTO deletions (generation, revision, encoding) VALUES (?, ?, ?)",
-        ((generation, revision, int(number)) for number in numbers),
+        ((at.generation, revision, int(number)) for number in numbers),
     )
 
 
@@ -240,11 +313,14 @@ class DeleteEncodings:
         else:
             db.execute("DELETE FROM encodings WHERE number = ?", (int(removed[0]),))
             db.execute("UPDATE subjects SET updated = ? WHERE number = ?", (time.time(), subject))
-        _log_deletions(db, at.generation, revision, removed)
+        _log_deletions(db, at, revision, removed)
         change = _unchanged(
             revision,
             at.dimension,
+            subject=subject,
+            subject_id=self.subject_id,
             removed=removed,
+            kept=_kept(db, at, subject),
             removed_subject=subject if last else None,
         )
         return Applied(Deleted(len(removed), last, revision), Effect(at.generation, self.gallery_id, change))

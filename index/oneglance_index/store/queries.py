@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oneglance_index.errors import GalleryNotFound, RequestConflict, SubjectNotFound
+from oneglance_index.errors import GalleryNotFound, RequestConflict
 from oneglance_index.records import (
     Checksum,
     Enrolled,
@@ -49,6 +49,7 @@ class Place:
     generation: int
     encoder_digest: str
     dimension: int
+    fusion: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,13 @@ def stored_gallery(row: sqlite3.Row) -> Stored:
 
 
 def _place(row: sqlite3.Row) -> Place:
-    return Place(row["id"], row["number"], row["generation"], row["encoder_digest"], row["dimension"])
+    return Place(row["id"], row["number"], row["generation"], row["encoder_digest"], row["dimension"], row["fusion"])
 
 
 def place(db: sqlite3.Connection, gallery_id: str) -> Place:
     """Raises GalleryNotFound."""
     rows = db.execute(
-        "SELECT g.id, g.number, a.number AS generation, a.encoder_digest, a.dimension"
+        "SELECT g.id, g.number, a.number AS generation, a.encoder_digest, a.dimension, a.fusion"
         " FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active' WHERE g.id = ?",
         (gallery_id,),
     ).fetchall()
@@ -138,11 +139,8 @@ def encoding_numbers(db: sqlite3.Connection, generation: int, subject: int) -> I
     return _integers(rows, "number")
 
 
-def subject_vectors(db: sqlite3.Connection, at: Place, subject_id: str) -> tuple[Integers, Vectors]:
-    """A subject's encodings, oldest first: numbers int64 [n], vectors float32 [n, D]. Raises SubjectNotFound."""
-    subject = find_subject(db, at.number, subject_id)
-    if subject is None:
-        raise SubjectNotFound(at.gallery_id, subject_id)
+def subject_vectors(db: sqlite3.Connection, at: Place, subject: int) -> tuple[Integers, Vectors]:
+    """A subject's encodings, oldest first: numbers int64 [n], vectors float32 [n, D]."""
     rows = db.execute(
         "SELECT number, vector FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
         (subject, at.generation),
@@ -179,18 +177,52 @@ def dump_response(enrolled: Enrolled) -> str:
 def encodings_since(db: sqlite3.Connection, at: Place, revision: int, block: int) -> Iterator[Rows]:
     """The encodings that came after a revision (-1: all), in blocks of at most `block` rows."""
     # Numbers and revisions rise together, so this order is the index's order and the order of numbers.
-    cursor = db.execute(
-        "SELECT number, subject, vector FROM encodings WHERE generation = ? AND revision > ? ORDER BY revision, number",
-        (at.generation, revision),
+    return _in_blocks(
+        db.execute(
+            "SELECT number, subject, vector FROM encodings WHERE generation = ? AND revision > ?"
+            " ORDER BY revision, number",
+            (at.generation, revision),
+        ),
+        at.dimension,
+        block,
     )
+
+
+def encodings_by_subject(db: sqlite3.Connection, at: Place, block: int) -> Iterator[Rows]:
+    """All encodings, those of one subject together, oldest first, in blocks of about `block` rows: none ends within a
+    subject."""
+    # CROSS JOIN: in this order. Else all vectors are sorted.
+    cursor = db.execute(
+        "SELECT e.number, e.subject, e.vector"
+        " FROM subjects AS s CROSS JOIN encodings AS e INDEXED BY encodings_by_subject"
+        " ON e.subject = s.number AND e.generation = ? WHERE s.gallery = ? ORDER BY s.number, e.number",
+        (at.generation, at.number),
+    )
+    left: Rows | None = None  # the encodings of the last subject so far: more of it may come
+    for rows in _in_blocks(cursor, at.dimension, block):
+        if left is not None:
+            rows = _together([left, rows])
+        start = int(np.searchsorted(rows.subjects, rows.subjects[-1]))
+        left = Rows(rows.numbers[start:], rows.subjects[start:], rows.vectors[start:])
+        if start:
+            yield Rows(rows.numbers[:start], rows.subjects[:start], rows.vectors[:start])
+    if left is not None:
+        yield left
+
+
+def _in_blocks(cursor: sqlite3.Cursor, dimension: int, block: int) -> Iterator[Rows]:
     some = min(block, _ROWS_AT_ONCE)
     fetches = iter(lambda: cursor.fetchmany(some), [])
-    while parts := [_rows(rows, at.dimension) for rows in itertools.islice(fetches, block // some)]:
-        yield Rows(
-            np.concatenate([part.numbers for part in parts]),
-            np.concatenate([part.subjects for part in parts]),
-            np.concatenate([part.vectors for part in parts]),
-        )
+    while parts := [_rows(rows, dimension) for rows in itertools.islice(fetches, block // some)]:
+        yield _together(parts)
+
+
+def _together(parts: Sequence[Rows]) -> Rows:
+    return Rows(
+        np.concatenate([part.numbers for part in parts]),
+        np.concatenate([part.subjects for part in parts]),
+        np.concatenate([part.vectors for part in parts]),
+    )
 
 
 def _rows(rows: list[sqlite3.Row], dimension: int) -> Rows:

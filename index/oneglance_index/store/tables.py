@@ -61,7 +61,7 @@ CREATE TABLE snapshots (
     bytes INTEGER NOT NULL
 ) STRICT;
 """
-# `policies`, `rights` and `retention` are JSON. Nothing acts on them yet, nor on `target_fpir`. `encodings` counts
+# `policies`, `rights` and `retention` are JSON. Nothing acts on them yet. `encodings` counts
 # those of the active generation. `requests` makes enrolling idempotent.
 TABLES = f"""
 CREATE TABLE store (id TEXT NOT NULL, created REAL NOT NULL) STRICT;

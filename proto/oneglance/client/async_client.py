@@ -13,8 +13,10 @@ import grpc
 
 from oneglance.client.errors import UnavailableError, raise_from, retry_after
 from oneglance.client.requests import (
+    FUSIONS,
     SMALL_FACES,
     ExampleLike,
+    FusionName,
     OnExisting,
     PictureFormatName,
     SmallFaces,
@@ -41,6 +43,7 @@ from oneglance.v1.gallery_pb2 import (
     GetThresholdRequest,
     ListGalleriesRequest,
     ListThresholdsRequest,
+    SetFusionRequest,
     SetThresholdRequest,
     ThresholdVersion,
 )
@@ -161,9 +164,27 @@ class AsyncClient:
 
     # Galleries
 
-    async def create_gallery(self, gallery_id: str, *, encoder: str = "", description: str = "") -> Gallery:
-        """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded)."""
-        request = CreateGalleryRequest(gallery_id=gallery_id, encoder=encoder, description=description)
+    async def create_gallery(
+        self,
+        gallery_id: str,
+        *,
+        encoder: str = "",
+        description: str = "",
+        fusion: FusionName = "",
+        target_fpir: float | None = None,
+    ) -> Gallery:
+        """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded).
+
+        fusion: how a subject's encodings become one distance; empty: the server's default.
+        target_fpir: share of strangers that may be let in, which tau follows; None: the server's default.
+        """
+        request = CreateGalleryRequest(
+            gallery_id=gallery_id,
+            encoder=encoder,
+            description=description,
+            fusion=FUSIONS[fusion],
+            target_fpir=target_fpir,
+        )
         return (await self._call(self._galleries.CreateGallery, request)).gallery
 
     async def get_gallery(self, gallery_id: str) -> Gallery:
@@ -194,10 +215,18 @@ class AsyncClient:
         request = GetThresholdRequest(gallery_id=gallery_id)
         return (await self._call(self._galleries.GetThreshold, request)).threshold
 
-    async def set_threshold(self, gallery_id: str, tau: float | None) -> Threshold:
-        """Give the gallery a tau of its own (squared L2). None: go back to the model's."""
-        request = SetThresholdRequest(gallery_id=gallery_id, tau=tau)
+    async def set_threshold(self, gallery_id: str, tau: float | None, *, target_fpir: float | None = None) -> Threshold:
+        """Give the gallery a tau of its own (squared L2). None: go back to the target's or the model's.
+
+        target_fpir: with tau None, a share of strangers that may be let in, which tau follows.
+        """
+        request = SetThresholdRequest(gallery_id=gallery_id, tau=tau, target_fpir=target_fpir)
         return (await self._call(self._galleries.SetThreshold, request)).threshold
+
+    async def set_fusion(self, gallery_id: str, fusion: FusionName) -> Gallery:
+        """Change how a subject's encodings become one distance. Clears the gallery's own tau."""
+        request = SetFusionRequest(gallery_id=gallery_id, fusion=FUSIONS[fusion])
+        return (await self._call(self._galleries.SetFusion, request)).gallery
 
     async def calibrate(
         self,
@@ -302,10 +331,22 @@ class AsyncClient:
     # Comparison
 
     async def verify(
-        self, gallery_id: str, subject_id: str, probe: ExampleLike, *, tau: float | None = None
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probe: ExampleLike,
+        *,
+        tau: float | None = None,
+        target_fmr: float | None = None,
     ) -> VerifyResponse:
-        """1:1: does the probe show this enrolled subject?"""
-        request = VerifyRequest(gallery_id=gallery_id, subject_id=subject_id, probe=example(probe), tau=tau)
+        """1:1: does the probe show this enrolled subject?
+
+        target_fmr: share of wrong claims that may be accepted, where neither ``tau`` nor the gallery's own applies;
+            None: the server's default.
+        """
+        request = VerifyRequest(
+            gallery_id=gallery_id, subject_id=subject_id, probe=example(probe), tau=tau, target_fmr=target_fmr
+        )
         return await self._call(self._identification.Verify, request)
 
     async def compare(
@@ -316,10 +357,19 @@ class AsyncClient:
         gallery_id: str = "",
         encoder: str = "",
         tau: float | None = None,
+        target_fmr: float | None = None,
     ) -> VerifyResponse:
-        """1:1: do two examples show the same subject? Without ``tau``, the gallery's or else the encoder's applies."""
+        """1:1: do two examples show the same subject? Without ``tau``, the gallery's or else the encoder's applies.
+
+        target_fmr: as in ``verify``.
+        """
         request = VerifyRequest(
-            gallery_id=gallery_id, probe=example(probe), other=example(other), tau=tau, encoder=encoder
+            gallery_id=gallery_id,
+            probe=example(probe),
+            other=example(other),
+            tau=tau,
+            encoder=encoder,
+            target_fmr=target_fmr,
         )
         return await self._call(self._identification.Verify, request)
 
@@ -330,13 +380,14 @@ class AsyncClient:
         max_candidates: int = 0,
         tau: float | None = None,
         all_matches: bool = False,
+        least_gap: float | None = None,
     ) -> IdentifyResponse:
         """1:K: which enrolled subject does each probe show, or a stranger?
 
         ``probe_index`` of a result is the number of its probe. Each probe has one result; a photo for an encoder of
         faces has one per face, or none. ``max_candidates`` 0: the server's default.
         """
-        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches)
+        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches, least_gap)
         return await self._call(self._identification.Identify, request)
 
     async def identify_stream(self, requests: AsyncIterable[IdentifyRequest]) -> AsyncIterator[IdentifyStreamResponse]:

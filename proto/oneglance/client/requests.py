@@ -8,7 +8,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from oneglance.v1.common_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, Encoding, Example, Tensor
+from oneglance.v1.common_pb2 import (
+    DATA_TYPE_FLOAT32,
+    DATA_TYPE_UINT8,
+    FUSION_MARGIN,
+    FUSION_MEAN,
+    FUSION_NEAREST,
+    FUSION_UNSPECIFIED,
+    Encoding,
+    Example,
+    Tensor,
+)
 from oneglance.v1.face_pb2 import (
     SMALL_FACES_ALWAYS,
     SMALL_FACES_NEVER,
@@ -42,6 +52,9 @@ ExampleLike = str | os.PathLike[str] | bytes | npt.NDArray[Any] | Encoding | Exa
 
 OnExisting = Literal["add", "replace", "fail"]
 _ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL}
+
+FusionName = Literal["", "nearest", "mean", "margin"]
+FUSIONS = {"": FUSION_UNSPECIFIED, "nearest": FUSION_NEAREST, "mean": FUSION_MEAN, "margin": FUSION_MARGIN}
 
 SmallFaces = Literal["when-none", "always", "never"]
 SMALL_FACES = {"when-none": SMALL_FACES_WHEN_NONE, "always": SMALL_FACES_ALWAYS, "never": SMALL_FACES_NEVER}
@@ -146,10 +159,12 @@ def identify_request(
     max_candidates: int = 0,
     tau: float | None = None,
     all_matches: bool = False,
+    least_gap: float | None = None,
 ) -> IdentifyRequest:
     """The message of one identification; ``identify_stream`` takes many.
 
     max_candidates: length of the candidate list; 0: the server's default.
+    least_gap: how much nearer than the next subject one must be to be identified; None: it need not be.
     """
     return IdentifyRequest(
         gallery_id=gallery_id,
@@ -157,6 +172,7 @@ def identify_request(
         max_candidates=max_candidates,
         tau=tau,
         all_matches=all_matches,
+        least_gap=least_gap,
     )
 
 

@@ -38,6 +38,46 @@ DATA_TYPE_UINT8: DataType.ValueType  # 1
 DATA_TYPE_FLOAT32: DataType.ValueType  # 2
 Global___DataType: typing_extensions.TypeAlias = DataType
 
+class _Fusion:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FusionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FUSION_UNSPECIFIED: _Fusion.ValueType  # 0
+    """In CreateGalleryRequest: MEAN."""
+    FUSION_NEAREST: _Fusion.ValueType  # 1
+    """The distance to the nearest of the encodings."""
+    FUSION_MEAN: _Fusion.ValueType  # 2
+    """The distance to the subject's template: the mean of its encodings, as long as they are on average. One encoding is
+    its own template.
+    """
+    FUSION_MARGIN: _Fusion.ValueType  # 3
+    """The distance by MEAN; the score is that less 0.3 times the mean distance of the five other subjects nearest to the
+    probe (of fewer, where there are fewer; a subject alone has its distance). So a subject's score depends on who else
+    is enrolled: to enroll or delete one changes the scores of others. It may be below 0.
+    """
+
+class Fusion(_Fusion, metaclass=_FusionEnumTypeWrapper):
+    """How a subject's encodings become one distance to a probe, and what is compared with tau: the score. It is the distance,
+    but by MARGIN.
+    """
+
+FUSION_UNSPECIFIED: Fusion.ValueType  # 0
+"""In CreateGalleryRequest: MEAN."""
+FUSION_NEAREST: Fusion.ValueType  # 1
+"""The distance to the nearest of the encodings."""
+FUSION_MEAN: Fusion.ValueType  # 2
+"""The distance to the subject's template: the mean of its encodings, as long as they are on average. One encoding is
+its own template.
+"""
+FUSION_MARGIN: Fusion.ValueType  # 3
+"""The distance by MEAN; the score is that less 0.3 times the mean distance of the five other subjects nearest to the
+probe (of fewer, where there are fewer; a subject alone has its distance). So a subject's score depends on who else
+is enrolled: to enroll or delete one changes the scores of others. It may be below 0.
+"""
+Global___Fusion: typing_extensions.TypeAlias = Fusion
+
 class _ThresholdSource:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -46,7 +86,9 @@ class _ThresholdSourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     THRESHOLD_SOURCE_UNSPECIFIED: _ThresholdSource.ValueType  # 0
     THRESHOLD_SOURCE_MODEL: _ThresholdSource.ValueType  # 1
-    """Calibrated by the exporter, read from the model's manifest."""
+    """Calibrated by the exporter, read from the model's manifest: a tau for one size; or where the gallery has a target_fpir,
+    one that follows its size, its rule of fusion and its number of examples.
+    """
     THRESHOLD_SOURCE_GALLERY: _ThresholdSource.ValueType  # 2
     """Set on the gallery by hand."""
     THRESHOLD_SOURCE_REQUEST: _ThresholdSource.ValueType  # 3
@@ -60,7 +102,9 @@ class ThresholdSource(_ThresholdSource, metaclass=_ThresholdSourceEnumTypeWrappe
 
 THRESHOLD_SOURCE_UNSPECIFIED: ThresholdSource.ValueType  # 0
 THRESHOLD_SOURCE_MODEL: ThresholdSource.ValueType  # 1
-"""Calibrated by the exporter, read from the model's manifest."""
+"""Calibrated by the exporter, read from the model's manifest: a tau for one size; or where the gallery has a target_fpir,
+one that follows its size, its rule of fusion and its number of examples.
+"""
 THRESHOLD_SOURCE_GALLERY: ThresholdSource.ValueType  # 2
 """Set on the gallery by hand."""
 THRESHOLD_SOURCE_REQUEST: ThresholdSource.ValueType  # 3
@@ -167,7 +211,7 @@ Global___Encoding: typing_extensions.TypeAlias = Encoding
 
 @typing.final
 class Threshold(google.protobuf.message.Message):
-    """tau: a subject whose distance d to the probe satisfies d <= tau is "under tau"."""
+    """tau: a subject whose score for the probe is <= tau is "under tau". The score is the distance but by FUSION_MARGIN."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -177,20 +221,37 @@ class Threshold(google.protobuf.message.Message):
     EXPECTED_FPIR_FIELD_NUMBER: builtins.int
     TARGET_FPIR_FIELD_NUMBER: builtins.int
     SET_TIME_FIELD_NUMBER: builtins.int
+    EXPECTED_FPIR_LOW_FIELD_NUMBER: builtins.int
+    EXPECTED_FPIR_HIGH_FIELD_NUMBER: builtins.int
+    EXPECTED_FMR_FIELD_NUMBER: builtins.int
+    EXPECTED_FMR_LOW_FIELD_NUMBER: builtins.int
+    EXPECTED_FMR_HIGH_FIELD_NUMBER: builtins.int
     tau: builtins.float
-    """Squared L2, >= 0. Unit-norm encodings lie within [0, 4] of each other."""
+    """Squared L2, >= 0 but by FUSION_MARGIN. Unit-norm encodings lie within [0, 4] of each other."""
     source: Global___ThresholdSource.ValueType
     id: builtins.str
-    """Names the very value: the calibration's id for MODEL, the version for GALLERY and CALIBRATION (see ListThresholds),
-    empty for AUTHOR and REQUEST.
+    """Names the very value: the calibration's id for MODEL, and where tau follows the gallery what was measured of the model,
+    rule of fusion, examples and size that it is for ("5e43a17f0c2d/mean/3x25"); the version for GALLERY and CALIBRATION
+    (see ListThresholds); empty for AUTHOR and REQUEST.
     """
     expected_fpir: builtins.float
-    """Estimate of the share of strangers that would be identified as somebody at the gallery's present size; too high
-    rather than too low when it has grown since the calibration, a little too low when it has shrunk:
-    1 - (1 - FMR(tau))^K. FMR comes from the gallery's latest calibration, else from the model's; absent without either.
+    """Estimate of the share of strangers that would be identified as somebody at the gallery's present size, by its rule of
+    fusion and with as many examples as its subjects have on average. From the gallery's latest calibration it is
+    1 - (1 - FMR(tau))^K: too high rather than too low when the gallery has grown since, a little too low when it has shrunk.
+    Else from what was measured of the model, else from the model's calibration; absent without any. Not in the answer to
+    one claim (1:1).
     """
     target_fpir: builtins.float
-    """The FPIR that tau was fitted to, for MODEL and CALIBRATION."""
+    """The FPIR that tau was fitted to, or follows, for MODEL and CALIBRATION."""
+    expected_fpir_low: builtins.float
+    """The 95 % interval of expected_fpir, as far as the people tell on whom it was measured: people like those. Absent for
+    another tau than that of the gallery's calibration, where this gives the estimate.
+    """
+    expected_fpir_high: builtins.float
+    expected_fmr: builtins.float
+    """In the answer to one claim (1:1): estimate of the share of wrong claims that would be accepted, and its interval."""
+    expected_fmr_low: builtins.float
+    expected_fmr_high: builtins.float
     @property
     def set_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was set, for GALLERY and CALIBRATION."""
@@ -204,11 +265,26 @@ class Threshold(google.protobuf.message.Message):
         expected_fpir: builtins.float | None = ...,
         target_fpir: builtins.float | None = ...,
         set_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        expected_fpir_low: builtins.float | None = ...,
+        expected_fpir_high: builtins.float | None = ...,
+        expected_fmr: builtins.float | None = ...,
+        expected_fmr_low: builtins.float | None = ...,
+        expected_fmr_high: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_expected_fpir", b"_expected_fpir", "_target_fpir", b"_target_fpir", "expected_fpir", b"expected_fpir", "set_time", b"set_time", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_expected_fpir", b"_expected_fpir", "_target_fpir", b"_target_fpir", "expected_fpir", b"expected_fpir", "id", b"id", "set_time", b"set_time", "source", b"source", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_expected_fmr", b"_expected_fmr", "_expected_fmr_high", b"_expected_fmr_high", "_expected_fmr_low", b"_expected_fmr_low", "_expected_fpir", b"_expected_fpir", "_expected_fpir_high", b"_expected_fpir_high", "_expected_fpir_low", b"_expected_fpir_low", "_target_fpir", b"_target_fpir", "expected_fmr", b"expected_fmr", "expected_fmr_high", b"expected_fmr_high", "expected_fmr_low", b"expected_fmr_low", "expected_fpir", b"expected_fpir", "expected_fpir_high", b"expected_fpir_high", "expected_fpir_low", b"expected_fpir_low", "set_time", b"set_time", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_expected_fmr", b"_expected_fmr", "_expected_fmr_high", b"_expected_fmr_high", "_expected_fmr_low", b"_expected_fmr_low", "_expected_fpir", b"_expected_fpir", "_expected_fpir_high", b"_expected_fpir_high", "_expected_fpir_low", b"_expected_fpir_low", "_target_fpir", b"_target_fpir", "expected_fmr", b"expected_fmr", "expected_fmr_high", b"expected_fmr_high", "expected_fmr_low", b"expected_fmr_low", "expected_fpir", b"expected_fpir", "expected_fpir_high", b"expected_fpir_high", "expected_fpir_low", b"expected_fpir_low", "id", b"id", "set_time", b"set_time", "source", b"source", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_fmr", b"_expected_fmr"]) -> typing.Literal["expected_fmr"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_fmr_high", b"_expected_fmr_high"]) -> typing.Literal["expected_fmr_high"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_fmr_low", b"_expected_fmr_low"]) -> typing.Literal["expected_fmr_low"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_expected_fpir", b"_expected_fpir"]) -> typing.Literal["expected_fpir"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_fpir_high", b"_expected_fpir_high"]) -> typing.Literal["expected_fpir_high"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_fpir_low", b"_expected_fpir_low"]) -> typing.Literal["expected_fpir_low"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
@@ -232,6 +308,7 @@ class Calibration(google.protobuf.message.Message):
     MATED_PROBES_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
     METHOD_FIELD_NUMBER: builtins.int
+    FUSION_FIELD_NUMBER: builtins.int
     id: builtins.str
     """12 hex digits that change whenever the calibration does."""
     tau: builtins.float
@@ -251,6 +328,8 @@ class Calibration(google.protobuf.message.Message):
     """What the probes were, in words."""
     method: builtins.str
     """How it was fitted, in words."""
+    fusion: Global___Fusion.ValueType
+    """The rule whose scores tau was fitted on."""
     def __init__(
         self,
         *,
@@ -266,9 +345,10 @@ class Calibration(google.protobuf.message.Message):
         mated_probes: builtins.int = ...,
         data: builtins.str = ...,
         method: builtins.str = ...,
+        fusion: Global___Fusion.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_fnir", b"_fnir", "fnir", b"fnir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_fnir", b"_fnir", "data", b"data", "fnir", b"fnir", "fpir", b"fpir", "fpir_high", b"fpir_high", "fpir_low", b"fpir_low", "gallery_size", b"gallery_size", "id", b"id", "mated_probes", b"mated_probes", "method", b"method", "non_mated_probes", b"non_mated_probes", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_fnir", b"_fnir", "data", b"data", "fnir", b"fnir", "fpir", b"fpir", "fpir_high", b"fpir_high", "fpir_low", b"fpir_low", "fusion", b"fusion", "gallery_size", b"gallery_size", "id", b"id", "mated_probes", b"mated_probes", "method", b"method", "non_mated_probes", b"non_mated_probes", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_fnir", b"_fnir"]) -> typing.Literal["fnir"] | None: ...
 
 Global___Calibration: typing_extensions.TypeAlias = Calibration
@@ -328,18 +408,24 @@ class Candidate(google.protobuf.message.Message):
     SUBJECT_ID_FIELD_NUMBER: builtins.int
     DISTANCE_FIELD_NUMBER: builtins.int
     ENCODING_ID_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     distance: builtins.float
-    """Squared L2 between the probe and the subject's nearest encoding, >= 0."""
+    """Squared L2 between the probe and the subject, by the gallery's rule of fusion: its nearest encoding, or its template."""
     encoding_id: builtins.str
-    """That encoding."""
+    """The nearest encoding; empty where the rule compares with the template."""
+    score: builtins.float
+    """What is compared with tau, where that is not the distance: by FUSION_MARGIN."""
     def __init__(
         self,
         *,
         subject_id: builtins.str = ...,
         distance: builtins.float = ...,
         encoding_id: builtins.str = ...,
+        score: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["distance", b"distance", "encoding_id", b"encoding_id", "subject_id", b"subject_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_score", b"_score", "score", b"score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "score", b"score", "subject_id", b"subject_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___Candidate: typing_extensions.TypeAlias = Candidate

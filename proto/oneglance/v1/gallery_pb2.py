@@ -27,7 +27,7 @@ from oneglance.v1 import common_pb2 as oneglance_dot_v1_dot_common__pb2
 from oneglance.v1 import error_pb2 as oneglance_dot_v1_dot_error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoneglance/v1/gallery.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19oneglance/v1/common.proto\x1a\x18oneglance/v1/error.proto\"\x8b\x02\n\x07Gallery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x16\n\x0e\x65ncoder_digest\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x15\n\rsubject_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x65ncoding_count\x18\x06 \x01(\x03\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tthreshold\x18\t \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12\x16\n\x0e\x65ncoder_loaded\x18\n \x01(\x08\"P\n\x14\x43reateGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"?\n\x15\x43reateGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\'\n\x11GetGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"<\n\x12GetGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"=\n\x14ListGalleriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x15ListGalleriesResponse\x12(\n\tgalleries\x18\x01 \x03(\x0b\x32\x15.oneglance.v1.Gallery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x14\x44\x65leteGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"1\n\x15\x44\x65leteGalleryResponse\x12\x18\n\x10\x64\x65leted_subjects\x18\x01 \x01(\x03\")\n\x13GetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"r\n\x14GetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x02 \x01(\x0b\x32\x19.oneglance.v1.Calibration\"C\n\x13SetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x10\n\x03tau\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x06\n\x04_tau\"B\n\x14SetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\"\x82\x01\n\x10\x43\x61librateRequest\x12\x35\n\x08settings\x18\x01 \x01(\x0b\x32!.oneglance.v1.CalibrationSettingsH\x00\x12/\n\x05probe\x18\x02 \x01(\x0b\x32\x1e.oneglance.v1.CalibrationProbeH\x00\x42\x06\n\x04item\"r\n\x13\x43\x61librationSettings\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x18\n\x0btarget_fpir\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\tB\x0e\n\x0c_target_fpir\"Z\n\x10\x43\x61librationProbe\x12&\n\x07\x65xample\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Example\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\r\n\x05mated\x18\x03 \x01(\x08\"\xb3\x01\n\x11\x43\x61librateResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x02 \x01(\x0b\x32\x19.oneglance.v1.Calibration\x12+\n\x07skipped\x18\x03 \x03(\x0b\x32\x1a.oneglance.v1.SkippedProbe\x12\x15\n\rskipped_count\x18\x04 \x01(\x03\"A\n\x0cSkippedProbe\x12\r\n\x05index\x18\x01 \x01(\x03\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x13.oneglance.v1.Error\"R\n\x15ListThresholdsRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x16ListThresholdsResponse\x12\x30\n\x08versions\x18\x01 \x03(\x0b\x32\x1e.oneglance.v1.ThresholdVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\x10ThresholdVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12*\n\tthreshold\x18\x02 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x03 \x01(\x0b\x32\x19.oneglance.v1.Calibration\x12,\n\x08set_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xca\x05\n\x0eGalleryService\x12X\n\rCreateGallery\x12\".oneglance.v1.CreateGalleryRequest\x1a#.oneglance.v1.CreateGalleryResponse\x12O\n\nGetGallery\x12\x1f.oneglance.v1.GetGalleryRequest\x1a .oneglance.v1.GetGalleryResponse\x12X\n\rListGalleries\x12\".oneglance.v1.ListGalleriesRequest\x1a#.oneglance.v1.ListGalleriesResponse\x12X\n\rDeleteGallery\x12\".oneglance.v1.DeleteGalleryRequest\x1a#.oneglance.v1.DeleteGalleryResponse\x12U\n\x0cGetThreshold\x12!.oneglance.v1.GetThresholdRequest\x1a\".oneglance.v1.GetThresholdResponse\x12U\n\x0cSetThreshold\x12!.oneglance.v1.SetThresholdRequest\x1a\".oneglance.v1.SetThresholdResponse\x12N\n\tCalibrate\x12\x1e.oneglance.v1.CalibrateRequest\x1a\x1f.oneglance.v1.CalibrateResponse(\x01\x12[\n\x0eListThresholds\x12#.oneglance.v1.ListThresholdsRequest\x1a$.oneglance.v1.ListThresholdsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoneglance/v1/gallery.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19oneglance/v1/common.proto\x1a\x18oneglance/v1/error.proto\"\xdb\x02\n\x07Gallery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x16\n\x0e\x65ncoder_digest\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x15\n\rsubject_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x65ncoding_count\x18\x06 \x01(\x03\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tthreshold\x18\t \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12\x16\n\x0e\x65ncoder_loaded\x18\n \x01(\x08\x12$\n\x06\x66usion\x18\x0b \x01(\x0e\x32\x14.oneglance.v1.Fusion\x12\x18\n\x0btarget_fpir\x18\x0c \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_target_fpir\"\xa0\x01\n\x14\x43reateGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12$\n\x06\x66usion\x18\x04 \x01(\x0e\x32\x14.oneglance.v1.Fusion\x12\x18\n\x0btarget_fpir\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_target_fpir\"?\n\x15\x43reateGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\'\n\x11GetGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"<\n\x12GetGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"=\n\x14ListGalleriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x15ListGalleriesResponse\x12(\n\tgalleries\x18\x01 \x03(\x0b\x32\x15.oneglance.v1.Gallery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x14\x44\x65leteGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"1\n\x15\x44\x65leteGalleryResponse\x12\x18\n\x10\x64\x65leted_subjects\x18\x01 \x01(\x03\")\n\x13GetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"r\n\x14GetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x02 \x01(\x0b\x32\x19.oneglance.v1.Calibration\"m\n\x13SetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x10\n\x03tau\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0btarget_fpir\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_tauB\x0e\n\x0c_target_fpir\"B\n\x14SetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\"L\n\x10SetFusionRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12$\n\x06\x66usion\x18\x02 \x01(\x0e\x32\x14.oneglance.v1.Fusion\";\n\x11SetFusionResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\x82\x01\n\x10\x43\x61librateRequest\x12\x35\n\x08settings\x18\x01 \x01(\x0b\x32!.oneglance.v1.CalibrationSettingsH\x00\x12/\n\x05probe\x18\x02 \x01(\x0b\x32\x1e.oneglance.v1.CalibrationProbeH\x00\x42\x06\n\x04item\"r\n\x13\x43\x61librationSettings\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x18\n\x0btarget_fpir\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\tB\x0e\n\x0c_target_fpir\"Z\n\x10\x43\x61librationProbe\x12&\n\x07\x65xample\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Example\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\r\n\x05mated\x18\x03 \x01(\x08\"\xb3\x01\n\x11\x43\x61librateResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x02 \x01(\x0b\x32\x19.oneglance.v1.Calibration\x12+\n\x07skipped\x18\x03 \x03(\x0b\x32\x1a.oneglance.v1.SkippedProbe\x12\x15\n\rskipped_count\x18\x04 \x01(\x03\"A\n\x0cSkippedProbe\x12\r\n\x05index\x18\x01 \x01(\x03\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x13.oneglance.v1.Error\"R\n\x15ListThresholdsRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x16ListThresholdsResponse\x12\x30\n\x08versions\x18\x01 \x03(\x0b\x32\x1e.oneglance.v1.ThresholdVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\x10ThresholdVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12*\n\tthreshold\x18\x02 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x03 \x01(\x0b\x32\x19.oneglance.v1.Calibration\x12,\n\x08set_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x98\x06\n\x0eGalleryService\x12X\n\rCreateGallery\x12\".oneglance.v1.CreateGalleryRequest\x1a#.oneglance.v1.CreateGalleryResponse\x12O\n\nGetGallery\x12\x1f.oneglance.v1.GetGalleryRequest\x1a .oneglance.v1.GetGalleryResponse\x12X\n\rListGalleries\x12\".oneglance.v1.ListGalleriesRequest\x1a#.oneglance.v1.ListGalleriesResponse\x12X\n\rDeleteGallery\x12\".oneglance.v1.DeleteGalleryRequest\x1a#.oneglance.v1.DeleteGalleryResponse\x12U\n\x0cGetThreshold\x12!.oneglance.v1.GetThresholdRequest\x1a\".oneglance.v1.GetThresholdResponse\x12U\n\x0cSetThreshold\x12!.oneglance.v1.SetThresholdRequest\x1a\".oneglance.v1.SetThresholdResponse\x12L\n\tSetFusion\x12\x1e.oneglance.v1.SetFusionRequest\x1a\x1f.oneglance.v1.SetFusionResponse\x12N\n\tCalibrate\x12\x1e.oneglance.v1.CalibrateRequest\x1a\x1f.oneglance.v1.CalibrateResponse(\x01\x12[\n\x0eListThresholds\x12#.oneglance.v1.ListThresholdsRequest\x1a$.oneglance.v1.ListThresholdsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,47 +35,51 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'oneglance.v1.gallery_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GALLERY']._serialized_start=131
-  _globals['_GALLERY']._serialized_end=398
-  _globals['_CREATEGALLERYREQUEST']._serialized_start=400
-  _globals['_CREATEGALLERYREQUEST']._serialized_end=480
-  _globals['_CREATEGALLERYRESPONSE']._serialized_start=482
-  _globals['_CREATEGALLERYRESPONSE']._serialized_end=545
-  _globals['_GETGALLERYREQUEST']._serialized_start=547
-  _globals['_GETGALLERYREQUEST']._serialized_end=586
-  _globals['_GETGALLERYRESPONSE']._serialized_start=588
-  _globals['_GETGALLERYRESPONSE']._serialized_end=648
-  _globals['_LISTGALLERIESREQUEST']._serialized_start=650
-  _globals['_LISTGALLERIESREQUEST']._serialized_end=711
-  _globals['_LISTGALLERIESRESPONSE']._serialized_start=713
-  _globals['_LISTGALLERIESRESPONSE']._serialized_end=803
-  _globals['_DELETEGALLERYREQUEST']._serialized_start=805
-  _globals['_DELETEGALLERYREQUEST']._serialized_end=847
-  _globals['_DELETEGALLERYRESPONSE']._serialized_start=849
-  _globals['_DELETEGALLERYRESPONSE']._serialized_end=898
-  _globals['_GETTHRESHOLDREQUEST']._serialized_start=900
-  _globals['_GETTHRESHOLDREQUEST']._serialized_end=941
-  _globals['_GETTHRESHOLDRESPONSE']._serialized_start=943
-  _globals['_GETTHRESHOLDRESPONSE']._serialized_end=1057
-  _globals['_SETTHRESHOLDREQUEST']._serialized_start=1059
-  _globals['_SETTHRESHOLDREQUEST']._serialized_end=1126
-  _globals['_SETTHRESHOLDRESPONSE']._serialized_start=1128
-  _globals['_SETTHRESHOLDRESPONSE']._serialized_end=1194
-  _globals['_CALIBRATEREQUEST']._serialized_start=1197
-  _globals['_CALIBRATEREQUEST']._serialized_end=1327
-  _globals['_CALIBRATIONSETTINGS']._serialized_start=1329
-  _globals['_CALIBRATIONSETTINGS']._serialized_end=1443
-  _globals['_CALIBRATIONPROBE']._serialized_start=1445
-  _globals['_CALIBRATIONPROBE']._serialized_end=1535
-  _globals['_CALIBRATERESPONSE']._serialized_start=1538
-  _globals['_CALIBRATERESPONSE']._serialized_end=1717
-  _globals['_SKIPPEDPROBE']._serialized_start=1719
-  _globals['_SKIPPEDPROBE']._serialized_end=1784
-  _globals['_LISTTHRESHOLDSREQUEST']._serialized_start=1786
-  _globals['_LISTTHRESHOLDSREQUEST']._serialized_end=1868
-  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_start=1870
-  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_end=1969
-  _globals['_THRESHOLDVERSION']._serialized_start=1972
-  _globals['_THRESHOLDVERSION']._serialized_end=2145
-  _globals['_GALLERYSERVICE']._serialized_start=2148
-  _globals['_GALLERYSERVICE']._serialized_end=2862
+  _globals['_GALLERY']._serialized_end=478
+  _globals['_CREATEGALLERYREQUEST']._serialized_start=481
+  _globals['_CREATEGALLERYREQUEST']._serialized_end=641
+  _globals['_CREATEGALLERYRESPONSE']._serialized_start=643
+  _globals['_CREATEGALLERYRESPONSE']._serialized_end=706
+  _globals['_GETGALLERYREQUEST']._serialized_start=708
+  _globals['_GETGALLERYREQUEST']._serialized_end=747
+  _globals['_GETGALLERYRESPONSE']._serialized_start=749
+  _globals['_GETGALLERYRESPONSE']._serialized_end=809
+  _globals['_LISTGALLERIESREQUEST']._serialized_start=811
+  _globals['_LISTGALLERIESREQUEST']._serialized_end=872
+  _globals['_LISTGALLERIESRESPONSE']._serialized_start=874
+  _globals['_LISTGALLERIESRESPONSE']._serialized_end=964
+  _globals['_DELETEGALLERYREQUEST']._serialized_start=966
+  _globals['_DELETEGALLERYREQUEST']._serialized_end=1008
+  _globals['_DELETEGALLERYRESPONSE']._serialized_start=1010
+  _globals['_DELETEGALLERYRESPONSE']._serialized_end=1059
+  _globals['_GETTHRESHOLDREQUEST']._serialized_start=1061
+  _globals['_GETTHRESHOLDREQUEST']._serialized_end=1102
+  _globals['_GETTHRESHOLDRESPONSE']._serialized_start=1104
+  _globals['_GETTHRESHOLDRESPONSE']._serialized_end=1218
+  _globals['_SETTHRESHOLDREQUEST']._serialized_start=1220
+  _globals['_SETTHRESHOLDREQUEST']._serialized_end=1329
+  _globals['_SETTHRESHOLDRESPONSE']._serialized_start=1331
+  _globals['_SETTHRESHOLDRESPONSE']._serialized_end=1397
+  _globals['_SETFUSIONREQUEST']._serialized_start=1399
+  _globals['_SETFUSIONREQUEST']._serialized_end=1475
+  _globals['_SETFUSIONRESPONSE']._serialized_start=1477
+  _globals['_SETFUSIONRESPONSE']._serialized_end=1536
+  _globals['_CALIBRATEREQUEST']._serialized_start=1539
+  _globals['_CALIBRATEREQUEST']._serialized_end=1669
+  _globals['_CALIBRATIONSETTINGS']._serialized_start=1671
+  _globals['_CALIBRATIONSETTINGS']._serialized_end=1785
+  _globals['_CALIBRATIONPROBE']._serialized_start=1787
+  _globals['_CALIBRATIONPROBE']._serialized_end=1877
+  _globals['_CALIBRATERESPONSE']._serialized_start=1880
+  _globals['_CALIBRATERESPONSE']._serialized_end=2059
+  _globals['_SKIPPEDPROBE']._serialized_start=2061
+  _globals['_SKIPPEDPROBE']._serialized_end=2126
+  _globals['_LISTTHRESHOLDSREQUEST']._serialized_start=2128
+  _globals['_LISTTHRESHOLDSREQUEST']._serialized_end=2210
+  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_start=2212
+  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_end=2311
+  _globals['_THRESHOLDVERSION']._serialized_start=2314
+  _globals['_THRESHOLDVERSION']._serialized_end=2487
+  _globals['_GALLERYSERVICE']._serialized_start=2490
+  _globals['_GALLERYSERVICE']._serialized_end=3282
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,8 @@ class Gallery(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     THRESHOLD_FIELD_NUMBER: builtins.int
     ENCODER_LOADED_FIELD_NUMBER: builtins.int
+    FUSION_FIELD_NUMBER: builtins.int
+    TARGET_FPIR_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -47,6 +49,12 @@ class Gallery(google.protobuf.message.Message):
     """Grows by one with every change."""
     encoder_loaded: builtins.bool
     """False when the encoder is not among the loaded models: only encodings can then be enrolled or compared."""
+    fusion: oneglance.v1.common_pb2.Fusion.ValueType
+    """Never UNSPECIFIED. NEAREST in galleries made before there were others."""
+    target_fpir: builtins.float
+    """Without a threshold of its own, tau follows the gallery's size so that the FPIR to expect is this, if its model was
+    measured for that. Absent in galleries made before tau could follow: the model's one tau applies.
+    """
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -66,9 +74,12 @@ class Gallery(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         threshold: oneglance.v1.common_pb2.Threshold | None = ...,
         encoder_loaded: builtins.bool = ...,
+        fusion: oneglance.v1.common_pb2.Fusion.ValueType = ...,
+        target_fpir: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "description", b"description", "dimension", b"dimension", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "id", b"id", "revision", b"revision", "subject_count", b"subject_count", "threshold", b"threshold"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "description", b"description", "dimension", b"dimension", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
 
@@ -79,19 +90,29 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     GALLERY_ID_FIELD_NUMBER: builtins.int
     ENCODER_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
+    FUSION_FIELD_NUMBER: builtins.int
+    TARGET_FPIR_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     encoder: builtins.str
     """Name or digest of a loaded model. May stay empty when one model is loaded."""
     description: builtins.str
     """At most 1,000 characters."""
+    fusion: oneglance.v1.common_pb2.Fusion.ValueType
+    """UNSPECIFIED: MEAN."""
+    target_fpir: builtins.float
+    """Share of strangers that may be let in, at least 0.000001 and below 1; left out, 0.01."""
     def __init__(
         self,
         *,
         gallery_id: builtins.str = ...,
         encoder: builtins.str = ...,
         description: builtins.str = ...,
+        fusion: oneglance.v1.common_pb2.Fusion.ValueType = ...,
+        target_fpir: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["description", b"description", "encoder", b"encoder", "gallery_id", b"gallery_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "description", b"description", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "target_fpir", b"target_fpir"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___CreateGalleryRequest: typing_extensions.TypeAlias = CreateGalleryRequest
 
@@ -258,17 +279,24 @@ class SetThresholdRequest(google.protobuf.message.Message):
 
     GALLERY_ID_FIELD_NUMBER: builtins.int
     TAU_FIELD_NUMBER: builtins.int
+    TARGET_FPIR_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     tau: builtins.float
-    """Squared L2, finite, >= 0. Absent clears the gallery's own."""
+    """Finite; >= 0 but by FUSION_MARGIN. Absent clears the gallery's own."""
+    target_fpir: builtins.float
+    """Without tau: see Gallery.target_fpir. At least 0.000001 and below 1."""
     def __init__(
         self,
         *,
         gallery_id: builtins.str = ...,
         tau: builtins.float | None = ...,
+        target_fpir: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_tau", b"_tau", "tau", b"tau"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_tau", b"_tau", "gallery_id", b"gallery_id", "tau", b"tau"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "_tau", b"_tau", "target_fpir", b"target_fpir", "tau", b"tau"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "_tau", b"_tau", "gallery_id", b"gallery_id", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_tau", b"_tau"]) -> typing.Literal["tau"] | None: ...
 
 Global___SetThresholdRequest: typing_extensions.TypeAlias = SetThresholdRequest
@@ -291,6 +319,42 @@ class SetThresholdResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["threshold", b"threshold"]) -> None: ...
 
 Global___SetThresholdResponse: typing_extensions.TypeAlias = SetThresholdResponse
+
+@typing.final
+class SetFusionRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    FUSION_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    fusion: oneglance.v1.common_pb2.Fusion.ValueType
+    """Required."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        fusion: oneglance.v1.common_pb2.Fusion.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fusion", b"fusion", "gallery_id", b"gallery_id"]) -> None: ...
+
+Global___SetFusionRequest: typing_extensions.TypeAlias = SetFusionRequest
+
+@typing.final
+class SetFusionResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___SetFusionResponse: typing_extensions.TypeAlias = SetFusionResponse
 
 @typing.final
 class CalibrateRequest(google.protobuf.message.Message):

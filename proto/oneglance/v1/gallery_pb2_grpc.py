@@ -71,6 +71,11 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetThresholdRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetThresholdResponse.FromString,
                 _registered_method=True)
+        self.SetFusion = channel.unary_unary(
+                '/oneglance.v1.GalleryService/SetFusion',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetFusionRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetFusionResponse.FromString,
+                _registered_method=True)
         self.Calibrate = channel.stream_unary(
                 '/oneglance.v1.GalleryService/Calibrate',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateRequest.SerializeToString,
@@ -129,7 +134,16 @@ class GalleryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetThreshold(self, request, context):
-        """Sets the gallery's own threshold, or clears it so that the model's applies again.
+        """Sets the gallery's own threshold; or the target FPIR that tau follows; or, with neither, clears the gallery's own so that
+        the target or the model's applies again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetFusion(self, request, context):
+        """Sets the gallery's rule of fusion. Its own threshold, which was for the former rule, is cleared; encodings stay. The
+        index is made anew: until that is done, and this answers, searches and enrollments may be UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,6 +197,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.SetThreshold,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetThresholdRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetThresholdResponse.SerializeToString,
+            ),
+            'SetFusion': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetFusion,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetFusionRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetFusionResponse.SerializeToString,
             ),
             'Calibrate': grpc.stream_unary_rpc_method_handler(
                     servicer.Calibrate,
@@ -364,6 +383,33 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/SetThreshold',
             oneglance_dot_v1_dot_gallery__pb2.SetThresholdRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.SetThresholdResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetFusion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/SetFusion',
+            oneglance_dot_v1_dot_gallery__pb2.SetFusionRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.SetFusionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -121,6 +121,22 @@ _GalleryServiceSetThresholdType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceSetFusionType = typing_extensions.TypeVar(
+    '_GalleryServiceSetFusionType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetFusionRequest,
+        oneglance.v1.gallery_pb2.SetFusionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetFusionRequest,
+        oneglance.v1.gallery_pb2.SetFusionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetFusionRequest,
+        oneglance.v1.gallery_pb2.SetFusionResponse,
+    ],
+)
+
 _GalleryServiceCalibrateType = typing_extensions.TypeVar(
     '_GalleryServiceCalibrateType',
     grpc.StreamUnaryMultiCallable[
@@ -153,7 +169,7 @@ _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceCalibrateType, _GalleryServiceListThresholdsType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceListThresholdsType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -188,6 +204,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.SetThresholdRequest,
             oneglance.v1.gallery_pb2.SetThresholdResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetFusionRequest,
+            oneglance.v1.gallery_pb2.SetFusionResponse,
         ],
         grpc.StreamUnaryMultiCallable[
             oneglance.v1.gallery_pb2.CalibrateRequest,
@@ -225,6 +245,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetThresholdRequest,
             oneglance.v1.gallery_pb2.SetThresholdResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetFusionRequest,
+            oneglance.v1.gallery_pb2.SetFusionResponse,
+        ],
         grpc.aio.StreamUnaryMultiCallable[
             oneglance.v1.gallery_pb2.CalibrateRequest,
             oneglance.v1.gallery_pb2.CalibrateResponse,
@@ -251,7 +275,14 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     """The threshold that decisions in this gallery use. FAILED_PRECONDITION when neither gallery nor model has one."""
 
     SetThreshold: _GalleryServiceSetThresholdType
-    """Sets the gallery's own threshold, or clears it so that the model's applies again."""
+    """Sets the gallery's own threshold; or the target FPIR that tau follows; or, with neither, clears the gallery's own so that
+    the target or the model's applies again.
+    """
+
+    SetFusion: _GalleryServiceSetFusionType
+    """Sets the gallery's rule of fusion. Its own threshold, which was for the former rule, is cleared; encodings stay. The
+    index is made anew: until that is done, and this answers, searches and enrollments may be UNAVAILABLE.
+    """
 
     Calibrate: _GalleryServiceCalibrateType
     """Fits the gallery's threshold to a target FPIR, at the gallery's present size, on probes of strangers: people who are
@@ -286,6 +317,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetThresholdRequest,
         oneglance.v1.gallery_pb2.SetThresholdResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetFusionRequest,
+        oneglance.v1.gallery_pb2.SetFusionResponse,
     ],
     grpc.aio.StreamUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CalibrateRequest,
@@ -353,7 +388,19 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         request: oneglance.v1.gallery_pb2.SetThresholdRequest,
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.SetThresholdResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetThresholdResponse]]:
-        """Sets the gallery's own threshold, or clears it so that the model's applies again."""
+        """Sets the gallery's own threshold; or the target FPIR that tau follows; or, with neither, clears the gallery's own so that
+        the target or the model's applies again.
+        """
+
+    @abc.abstractmethod
+    def SetFusion(
+        self,
+        request: oneglance.v1.gallery_pb2.SetFusionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.SetFusionResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetFusionResponse]]:
+        """Sets the gallery's rule of fusion. Its own threshold, which was for the former rule, is cleared; encodings stay. The
+        index is made anew: until that is done, and this answers, searches and enrollments may be UNAVAILABLE.
+        """
 
     @abc.abstractmethod
     def Calibrate(

@@ -30,7 +30,7 @@ class _DecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     DECISION_UNSPECIFIED: _Decision.ValueType  # 0
     DECISION_IDENTIFIED: _Decision.ValueType  # 1
-    """The nearest subject is under tau."""
+    """The subject with the lowest score, who is the nearest one, is under tau."""
     DECISION_UNKNOWN: _Decision.ValueType  # 2
     """Nobody is."""
     DECISION_NOT_COMPARED: _Decision.ValueType  # 3
@@ -42,7 +42,7 @@ class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper): ...
 
 DECISION_UNSPECIFIED: Decision.ValueType  # 0
 DECISION_IDENTIFIED: Decision.ValueType  # 1
-"""The nearest subject is under tau."""
+"""The subject with the lowest score, who is the nearest one, is under tau."""
 DECISION_UNKNOWN: Decision.ValueType  # 2
 """Nobody is."""
 DECISION_NOT_COMPARED: Decision.ValueType  # 3
@@ -50,6 +50,34 @@ DECISION_NOT_COMPARED: Decision.ValueType  # 3
 nobody, and has no candidates.
 """
 Global___Decision: typing_extensions.TypeAlias = Decision
+
+class _UnknownReason:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _UnknownReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_UnknownReason.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    UNKNOWN_REASON_UNSPECIFIED: _UnknownReason.ValueType  # 0
+    """Somebody is, or the face was not compared."""
+    UNKNOWN_REASON_NOBODY_NEAR: _UnknownReason.ValueType  # 1
+    """No subject is under tau."""
+    UNKNOWN_REASON_AMBIGUOUS: _UnknownReason.ValueType  # 2
+    """The nearest subject is under tau, but the next one is nearer to it than least_gap. nearest_subject_id and
+    next_subject_id name both.
+    """
+
+class UnknownReason(_UnknownReason, metaclass=_UnknownReasonEnumTypeWrapper):
+    """Why nobody is identified."""
+
+UNKNOWN_REASON_UNSPECIFIED: UnknownReason.ValueType  # 0
+"""Somebody is, or the face was not compared."""
+UNKNOWN_REASON_NOBODY_NEAR: UnknownReason.ValueType  # 1
+"""No subject is under tau."""
+UNKNOWN_REASON_AMBIGUOUS: UnknownReason.ValueType  # 2
+"""The nearest subject is under tau, but the next one is nearer to it than least_gap. nearest_subject_id and
+next_subject_id name both.
+"""
+Global___UnknownReason: typing_extensions.TypeAlias = UnknownReason
 
 @typing.final
 class VerifyRequest(google.protobuf.message.Message):
@@ -61,14 +89,19 @@ class VerifyRequest(google.protobuf.message.Message):
     OTHER_FIELD_NUMBER: builtins.int
     TAU_FIELD_NUMBER: builtins.int
     ENCODER_FIELD_NUMBER: builtins.int
+    TARGET_FMR_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     """Required with subject_id; with `other` it may stay empty, then `encoder` names the model."""
     subject_id: builtins.str
     """An enrolled subject of the gallery."""
     tau: builtins.float
-    """Squared L2, finite, >= 0. Overrides the gallery's and the model's."""
+    """Finite; >= 0 but for a subject by FUSION_MARGIN. Overrides the gallery's and the model's."""
     encoder: builtins.str
     """Name or digest of a loaded model, when no gallery is given. May stay empty when one model is loaded."""
+    target_fmr: builtins.float
+    """Share of wrong claims that may be accepted, at least 0.000001 and below 1; left out, 0.001. tau is made for it, whatever
+    the gallery's size, unless it is given here or by the gallery, or the model was not measured for that.
+    """
     @property
     def probe(self) -> oneglance.v1.common_pb2.Example: ...
     @property
@@ -84,9 +117,12 @@ class VerifyRequest(google.protobuf.message.Message):
         other: oneglance.v1.common_pb2.Example | None = ...,
         tau: builtins.float | None = ...,
         encoder: builtins.str = ...,
+        target_fmr: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_tau", b"_tau", "claim", b"claim", "other", b"other", "probe", b"probe", "subject_id", b"subject_id", "tau", b"tau"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_tau", b"_tau", "claim", b"claim", "encoder", b"encoder", "gallery_id", b"gallery_id", "other", b"other", "probe", b"probe", "subject_id", b"subject_id", "tau", b"tau"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target_fmr", b"_target_fmr", "_tau", b"_tau", "claim", b"claim", "other", b"other", "probe", b"probe", "subject_id", b"subject_id", "target_fmr", b"target_fmr", "tau", b"tau"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target_fmr", b"_target_fmr", "_tau", b"_tau", "claim", b"claim", "encoder", b"encoder", "gallery_id", b"gallery_id", "other", b"other", "probe", b"probe", "subject_id", b"subject_id", "target_fmr", b"target_fmr", "tau", b"tau"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_target_fmr", b"_target_fmr"]) -> typing.Literal["target_fmr"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_tau", b"_tau"]) -> typing.Literal["tau"] | None: ...
     @typing.overload
@@ -105,12 +141,17 @@ class VerifyResponse(google.protobuf.message.Message):
     PROVENANCE_FIELD_NUMBER: builtins.int
     FACE_FIELD_NUMBER: builtins.int
     OTHER_FACE_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
     same: builtins.bool
-    """d <= tau."""
+    """The score is <= tau."""
     distance: builtins.float
-    """Squared L2 to the subject's nearest encoding, or to the other example."""
+    """Squared L2 to the subject, by the gallery's rule of fusion, or to the other example. Two examples in a gallery whose
+    rule is MARGIN are compared with the model's tau.
+    """
     encoding_id: builtins.str
-    """The subject's nearest encoding; empty for two examples."""
+    """The subject's nearest encoding; empty where the rule compares with the template, and for two examples."""
+    score: builtins.float
+    """What is compared with tau, where that is not the distance: for a subject by FUSION_MARGIN."""
     @property
     def threshold(self) -> oneglance.v1.common_pb2.Threshold: ...
     @property
@@ -131,9 +172,11 @@ class VerifyResponse(google.protobuf.message.Message):
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
         face: oneglance.v1.face_pb2.Face | None = ...,
         other_face: oneglance.v1.face_pb2.Face | None = ...,
+        score: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["face", b"face", "other_face", b"other_face", "provenance", b"provenance", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "threshold", b"threshold"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_score", b"_score", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "score", b"score", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___VerifyResponse: typing_extensions.TypeAlias = VerifyResponse
 
@@ -146,15 +189,20 @@ class IdentifyRequest(google.protobuf.message.Message):
     MAX_CANDIDATES_FIELD_NUMBER: builtins.int
     TAU_FIELD_NUMBER: builtins.int
     ALL_MATCHES_FIELD_NUMBER: builtins.int
+    LEAST_GAP_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     max_candidates: builtins.int
     """Length of the candidate list: nearest subjects whatever tau. 0 means 5; at most 1,000, and at most 50,000
     over all probes.
     """
     tau: builtins.float
-    """Squared L2, finite, >= 0. Overrides the gallery's and the model's."""
+    """Finite; >= 0 but by FUSION_MARGIN. Overrides the gallery's and the model's."""
     all_matches: builtins.bool
     """Also list every subject under tau, nearest first."""
+    least_gap: builtins.float
+    """Finite, >= 0. A subject is identified only if the score of the next one is at least this much above its own; else the
+    answer is UNKNOWN, for AMBIGUOUS. Left out, 0: the nearest is identified, whoever else is near.
+    """
     @property
     def probes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Example]:
         """1 to 1,024."""
@@ -167,9 +215,13 @@ class IdentifyRequest(google.protobuf.message.Message):
         max_candidates: builtins.int = ...,
         tau: builtins.float | None = ...,
         all_matches: builtins.bool = ...,
+        least_gap: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_tau", b"_tau", "tau", b"tau"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_tau", b"_tau", "all_matches", b"all_matches", "gallery_id", b"gallery_id", "max_candidates", b"max_candidates", "probes", b"probes", "tau", b"tau"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "least_gap", b"least_gap", "tau", b"tau"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "all_matches", b"all_matches", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "max_candidates", b"max_candidates", "probes", b"probes", "tau", b"tau"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_least_gap", b"_least_gap"]) -> typing.Literal["least_gap"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_tau", b"_tau"]) -> typing.Literal["tau"] | None: ...
 
 Global___IdentifyRequest: typing_extensions.TypeAlias = IdentifyRequest
@@ -238,6 +290,10 @@ class IdentifyResult(google.protobuf.message.Message):
     MATCHES_TRUNCATED_FIELD_NUMBER: builtins.int
     PROBE_INDEX_FIELD_NUMBER: builtins.int
     FACE_FIELD_NUMBER: builtins.int
+    UNKNOWN_REASON_FIELD_NUMBER: builtins.int
+    GAP_FIELD_NUMBER: builtins.int
+    NEAREST_SUBJECT_ID_FIELD_NUMBER: builtins.int
+    NEXT_SUBJECT_ID_FIELD_NUMBER: builtins.int
     decision: Global___Decision.ValueType
     subject_id: builtins.str
     """The identified subject; else empty."""
@@ -245,6 +301,12 @@ class IdentifyResult(google.protobuf.message.Message):
     """More than that were under tau."""
     probe_index: builtins.int
     """Position of the probe in the request."""
+    unknown_reason: Global___UnknownReason.ValueType
+    gap: builtins.float
+    """By how much the score of the next subject is above that of the nearest, >= 0; absent with fewer than two subjects."""
+    nearest_subject_id: builtins.str
+    """The two that the gap lies between, whatever max_candidates is; empty where there is none."""
+    next_subject_id: builtins.str
     @property
     def candidates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Candidate]:
         """Nearest subjects first, each once, whatever tau: evidence, not a decision."""
@@ -267,9 +329,14 @@ class IdentifyResult(google.protobuf.message.Message):
         matches_truncated: builtins.bool = ...,
         probe_index: builtins.int = ...,
         face: oneglance.v1.face_pb2.Face | None = ...,
+        unknown_reason: Global___UnknownReason.ValueType = ...,
+        gap: builtins.float | None = ...,
+        nearest_subject_id: builtins.str = ...,
+        next_subject_id: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["face", b"face"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "decision", b"decision", "face", b"face", "matches", b"matches", "matches_truncated", b"matches_truncated", "probe_index", b"probe_index", "subject_id", b"subject_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_gap", b"_gap", "face", b"face", "gap", b"gap"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_gap", b"_gap", "candidates", b"candidates", "decision", b"decision", "face", b"face", "gap", b"gap", "matches", b"matches", "matches_truncated", b"matches_truncated", "nearest_subject_id", b"nearest_subject_id", "next_subject_id", b"next_subject_id", "probe_index", b"probe_index", "subject_id", b"subject_id", "unknown_reason", b"unknown_reason"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_gap", b"_gap"]) -> typing.Literal["gap"] | None: ...
 
 Global___IdentifyResult: typing_extensions.TypeAlias = IdentifyResult
 

@@ -28,8 +28,8 @@ if _version_not_supported:
 class IdentificationServiceStub(object):
     """Comparison: is it that subject (1:1), which subject is it (1:K), or nobody we know (open set)?
 
-    d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau. tau comes from the request, else from the gallery, else from
-    the model; every answer says which.
+    d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau, or with FUSION_MARGIN when the score is. tau comes from the
+    request, else from the gallery, else from the model; every answer says which. The model's is no tau for FUSION_MARGIN.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery or model,
     FAILED_PRECONDITION for encodings of another encoder, an encoder that is not loaded, or a missing tau,
@@ -67,8 +67,8 @@ class IdentificationServiceStub(object):
 class IdentificationServiceServicer(object):
     """Comparison: is it that subject (1:1), which subject is it (1:K), or nobody we know (open set)?
 
-    d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau. tau comes from the request, else from the gallery, else from
-    the model; every answer says which.
+    d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau, or with FUSION_MARGIN when the score is. tau comes from the
+    request, else from the gallery, else from the model; every answer says which. The model's is no tau for FUSION_MARGIN.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery or model,
     FAILED_PRECONDITION for encodings of another encoder, an encoder that is not loaded, or a missing tau,
@@ -138,8 +138,8 @@ def add_IdentificationServiceServicer_to_server(servicer, server):
 class IdentificationService(object):
     """Comparison: is it that subject (1:1), which subject is it (1:K), or nobody we know (open set)?
 
-    d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau. tau comes from the request, else from the gallery, else from
-    the model; every answer says which.
+    d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau, or with FUSION_MARGIN when the score is. tau comes from the
+    request, else from the gallery, else from the model; every answer says which. The model's is no tau for FUSION_MARGIN.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery or model,
     FAILED_PRECONDITION for encodings of another encoder, an encoder that is not loaded, or a missing tau,

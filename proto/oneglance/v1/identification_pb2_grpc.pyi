@@ -92,8 +92,8 @@ _IdentificationServiceEncodeType = typing_extensions.TypeVar(
 class IdentificationServiceStub(typing.Generic[_IdentificationServiceVerifyType, _IdentificationServiceIdentifyType, _IdentificationServiceIdentifyStreamType, _IdentificationServiceEncodeType]):
     """Comparison: is it that subject (1:1), which subject is it (1:K), or nobody we know (open set)?
 
-    d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau. tau comes from the request, else from the gallery, else from
-    the model; every answer says which.
+    d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau, or with FUSION_MARGIN when the score is. tau comes from the
+    request, else from the gallery, else from the model; every answer says which. The model's is no tau for FUSION_MARGIN.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery or model,
     FAILED_PRECONDITION for encodings of another encoder, an encoder that is not loaded, or a missing tau,
@@ -176,8 +176,8 @@ IdentificationServiceAsyncStub: typing_extensions.TypeAlias = IdentificationServ
 class IdentificationServiceServicer(metaclass=abc.ABCMeta):
     """Comparison: is it that subject (1:1), which subject is it (1:K), or nobody we know (open set)?
 
-    d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau. tau comes from the request, else from the gallery, else from
-    the model; every answer says which.
+    d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau, or with FUSION_MARGIN when the score is. tau comes from the
+    request, else from the gallery, else from the model; every answer says which. The model's is no tau for FUSION_MARGIN.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery or model,
     FAILED_PRECONDITION for encodings of another encoder, an encoder that is not loaded, or a missing tau,

@@ -4,11 +4,13 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
 from oneglance_core.calibration import NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
 from oneglance_core.defaults import TARGET_FPIR
+from oneglance_core.fusion import Fusion
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryNotFound, GalleryStore
 from oneglance_server.calls import Call
@@ -20,6 +22,7 @@ from oneglance_server.service.content import (
     Content,
     Picture,
     check_id,
+    check_rate,
     check_text,
 )
 from oneglance_server.service.galleries import GalleryService, GalleryState
@@ -55,10 +58,7 @@ class CalibrationService:
         check_id("settings.gallery_id", gallery_id)
         check_text("settings.data", data, MAX_DESCRIPTION_CHARACTERS)
         target = TARGET_FPIR if target_fpir is None else target_fpir
-        if not 1 / MAX_CALIBRATION_PROBES <= target < 1:
-            raise InvalidRequest.field(
-                "settings.target_fpir", f"must be at least {1 / MAX_CALIBRATION_PROBES:g} and below 1, got {target:g}"
-            )
+        check_rate("settings.target_fpir", target)
         gallery = (await self._galleries.get(call, gallery_id)).gallery
         if not gallery.subjects:
             raise _empty(gallery_id)
@@ -114,9 +114,9 @@ class CalibrationRun:
             raise _empty(self._gallery.id)
         self._sizes.add(size)
         if probe.mated:
-            self._mated.append(found.distance if found.subject_id == probe.subject else math.inf)
+            self._mated.append(found.score if found.subject_id == probe.subject else math.inf)
         else:
-            self._non_mated.append(found.distance)
+            self._non_mated.append(found.score)
             self._stranger.append(self._number(probe.subject))
 
     async def finish(self, *, dry_run: bool, skipped: Sequence[str] = ()) -> tuple[GalleryState, Calibration]:
@@ -142,6 +142,8 @@ class CalibrationRun:
         state = await self._galleries.get(self._call, self._gallery.id)
         if state.gallery.created != self._gallery.created:  # another one of the same name
             raise GalleryNotFound(self._gallery.id)
+        if state.gallery.active.fusion != self._gallery.active.fusion:
+            raise CannotCalibrate("the gallery's rule of fusion was changed meanwhile", reason="FUSION_CHANGED")
         if not dry_run:
             state = await self._galleries.set_threshold(self._call, self._gallery.id, calibration.tau, calibration)
         return state, calibration
@@ -154,9 +156,11 @@ class CalibrationRun:
             NonMated(np.array(self._non_mated, np.float64), np.array(self._stranger, np.int64)),
             np.array(self._mated, np.float64),
             gallery_size=smallest,
+            fusion=cast(Fusion, self._gallery.active.fusion),
             target_fpir=self._target,
             data=self._data,
             note=f" (up to {largest} while it went on)" if largest > smallest else "",
+            prior=self._galleries.prior(self._gallery),
         )
 
     def _number(self, name: str) -> int:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.expectation import Rate
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import Face
-from oneglance_core.measures import expected_fpir
 from oneglance_index import Candidate
 from oneglance_server.errors import InvalidRequest
 
@@ -24,6 +24,7 @@ MAX_AXES = 8  # of a tensor
 MAX_FACES = 2048  # of all photos of one call
 MAX_MATCHES = 10_000
 MAX_LISTED = 50_000  # candidates, or matches, in one answer
+LEAST_RATE = 1e-6  # that a threshold can be asked for
 ANY_FACE = FaceChoice()
 
 
@@ -65,26 +66,17 @@ Content = Picture | Tensor | ClientEncoding
 class Tau:
     """The threshold that applied. ``source``: "model", "author", "gallery", "calibration" or "request".
 
-    ``fmr``: the false match rate at it, by the gallery's newest calibration or else the model's, or None without
-    either; ``size``: how many subjects a probe was compared with. ``target_fpir``: what it was fitted to;
-    ``set_time``: when the gallery was given it, seconds since the epoch.
+    ``fpir``: what to expect of a gallery of the present size, where that is known; ``fmr``: of one claimed identity.
+    ``target_fpir``: what it was fitted to; ``set_time``: when the gallery was given it, seconds since the epoch.
     """
 
     value: float
     source: str
     id: str
-    fmr: float | None
-    size: int
+    fpir: Rate | None
+    fmr: Rate | None
     target_fpir: float | None = None
     set_time: float | None = None
-
-    def at_size(self, size: int) -> "Tau":
-        return Tau(self.value, self.source, self.id, self.fmr, size, self.target_fpir, self.set_time)
-
-    @property
-    def expected_fpir(self) -> float | None:
-        """At ``size``; None without an FMR."""
-        return None if self.fmr is None else expected_fpir(self.fmr, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +97,8 @@ class Identification:
     """The answer to one probe, or to one face of it. ``identified`` is the subject's id, or None: unknown, or a face
     that can't be compared.
 
-    ``probe``: position of the probe in the request.
+    ``probe``: position of the probe in the request. ``nearest``: the two subjects with the lowest scores, as far as
+    there are so many. ``ambiguous``: the nearest is under tau, but too near to the next.
     """
 
     probe: int
@@ -114,6 +107,13 @@ class Identification:
     candidates: tuple[Candidate, ...]
     matches: tuple[Candidate, ...]
     matches_truncated: bool
+    nearest: tuple[Candidate, ...]
+    ambiguous: bool
+
+    @property
+    def gap(self) -> float | None:
+        """Between the scores of the nearest two; None where there are no two."""
+        return self.nearest[1].score - self.nearest[0].score if len(self.nearest) > 1 else None
 
     @property
     def compared(self) -> bool:
@@ -159,10 +159,18 @@ def check_count(path: str, items: Collection[object], limit: int) -> None:
         raise InvalidRequest.field(path, f"{len(items)} given, at most {limit}", reason="TOO_MANY", limit=limit)
 
 
-def check_tau(path: str, tau: float) -> float:
-    if not math.isfinite(tau) or tau < 0:
+def check_tau(path: str, tau: float, fusion: str) -> float:
+    """``fusion``: the rule whose scores it is compared with."""
+    if not math.isfinite(tau) or (tau < 0 and fusion != "margin"):
         raise InvalidRequest.field(path, f"must be finite and >= 0 (squared L2), got {tau}", reason="TAU_INVALID")
     return tau
+
+
+def check_rate(path: str, rate: float) -> float:
+    """Raises InvalidRequest outside 0.000001 to 1."""
+    if not LEAST_RATE <= rate < 1:
+        raise InvalidRequest.field(path, f"must be at least {LEAST_RATE:g} and below 1, got {rate:g}")
+    return rate
 
 
 def check_size(path: str, value: int, default: int, limit: int) -> int:

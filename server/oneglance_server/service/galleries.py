@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from oneglance_core.calibration import Prior
+from oneglance_core.fusion import Fusion
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryStore, ThresholdVersion
 from oneglance_server.calls import Call
 from oneglance_server.offload import Threads
-from oneglance_server.service.content import Tau, check_id, check_tau
+from oneglance_server.service.content import Tau, check_id, check_rate, check_tau
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.thresholds import Thresholds
 
@@ -43,11 +45,18 @@ class GalleryService:
         self._thresholds = thresholds
         self._on_deleted = on_deleted
 
-    async def create(self, call: Call, gallery_id: str, encoder: str, description: str) -> GalleryState:
+    async def create(
+        self, call: Call, gallery_id: str, encoder: str, description: str, fusion: Fusion, target_fpir: float
+    ) -> GalleryState:
         check_id("gallery_id", gallery_id)
         chosen = self._encoders.find("encoder", encoder)
         created = self._store.create_gallery(
-            gallery_id, encoder_digest=chosen.digest, dimension=chosen.dimension, description=description
+            gallery_id,
+            encoder_digest=chosen.digest,
+            dimension=chosen.dimension,
+            description=description,
+            fusion=fusion,
+            target_fpir=check_rate("target_fpir", target_fpir),
         )
         return self._state(await asyncio.wrap_future(created))
 
@@ -80,8 +89,12 @@ class GalleryService:
     async def threshold(self, call: Call, gallery_id: str) -> tuple[Tau, Calibration | None]:
         """The tau in force, and what it was fitted on. Raises ThresholdMissing."""
         gallery = await self._get(call, gallery_id)
-        tau = self._thresholds.of_gallery(gallery, gallery.subjects)
+        tau = self._thresholds.of_gallery(gallery).at(gallery.subjects, gallery.encodings)
         return tau, self._thresholds.evidence(gallery, tau)
+
+    def prior(self, gallery: Gallery) -> Prior | None:
+        """What is known of a gallery's FPIR before any stranger came."""
+        return self._thresholds.prior(gallery)
 
     async def set_threshold(
         self, call: Call, gallery_id: str, tau: float | None, calibration: Calibration | None = None
@@ -89,9 +102,20 @@ class GalleryService:
         """``tau`` None: clear the gallery's own. ``calibration``: the evidence that ``tau`` comes with."""
         check_id("gallery_id", gallery_id)
         if tau is not None:
-            check_tau("tau", tau)
+            check_tau("tau", tau, self._store.known(gallery_id).active.fusion)
         evidence = None if calibration is None else calibration.model_dump_json()
         return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, evidence)))
+
+    async def set_target_fpir(self, call: Call, gallery_id: str, target_fpir: float) -> GalleryState:
+        """From now on tau follows the gallery's size, if its model was measured. The gallery's own tau is cleared."""
+        check_id("gallery_id", gallery_id)
+        check_rate("target_fpir", target_fpir)
+        return self._state(await asyncio.wrap_future(self._store.set_target_fpir(gallery_id, target_fpir)))
+
+    async def set_fusion(self, call: Call, gallery_id: str, fusion: Fusion) -> GalleryState:
+        """Searches go by the rule when it returns. The gallery's own tau is cleared."""
+        check_id("gallery_id", gallery_id)
+        return self._state(await asyncio.wrap_future(self._store.set_fusion(gallery_id, fusion)))
 
     async def versions(
         self, call: Call, gallery_id: str, size: int, after: int | None

@@ -3,6 +3,7 @@ with the encodings."""
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -27,20 +28,24 @@ from oneglance_server.service.content import (
     Tau,
     check_count,
     check_id,
+    check_rate,
     check_size,
 )
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CLIENT, Encoded, Encoding
 from oneglance_server.service.plan import Space
-from oneglance_server.service.thresholds import Thresholds
+from oneglance_server.service.thresholds import Deciding, Thresholds
 
 _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to compare
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
+    """``score`` is what was compared with ``tau``."""
+
     same: bool
     distance: float
+    score: float
     encoding_id: str
     tau: Tau
     provenance: Provenance
@@ -113,14 +118,17 @@ class IdentificationService:
         max_candidates: int,
         tau: float | None,
         all_matches: bool,
+        least_gap: float,
     ) -> Identified:
         """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none. A face that
         isn't comparable has an answer without candidates."""
+        if not (math.isfinite(least_gap) and least_gap >= 0):
+            raise InvalidRequest.field("least_gap", f"must be finite and >= 0, got {least_gap}")
         check_count("probes", probes, MAX_PROBES)
         candidates = check_size("max_candidates", max_candidates, CANDIDATES, MAX_CANDIDATES)
         _check_listed(candidates, len(probes))
         gallery = self._gallery(gallery_id)
-        threshold = self._thresholds.of_gallery(gallery, 0, tau)  # its size is known only after the search
+        deciding = self._thresholds.of_gallery(gallery, tau)
         encoded = await self._encoding.encode(call, probes, _space(gallery), faces="all")
         if not encoded.owners:
             gallery = await self._reads.run(call, self._store.get_gallery, gallery_id)
@@ -132,35 +140,41 @@ class IdentificationService:
             )
             refused = _with_refused([], encoded.photos)
             self._on_decision(gallery_id, "not_compared", len(refused))
-            return Identified(refused, threshold.at_size(gallery.subjects), nothing, encoded.photos)
+            return Identified(refused, deciding.at(gallery.subjects, gallery.encodings), nothing, encoded.photos)
         _check_listed(candidates, len(encoded.owners))
-        within = threshold.value if all_matches else None
+        within = await self._within(call, deciding, gallery_id) if all_matches else None
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
-        search = Search(encoded.vectors, gallery.active.encoder_digest, candidates, within, limit)
+        listed = max(candidates, 2)  # the next subject is looked at, too
+        search = Search(encoded.vectors, gallery.active.encoder_digest, listed, within, limit)
         found = await self._search(call, gallery_id, search, encoded)
+        threshold = deciding.at(found.subjects, found.encodings)
+        if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
+            threshold = replace(threshold, value=within)
         answers = []
         for owner, face, nearest, matches, truncated in zip(
             encoded.owners, encoded.faces, found.candidates, found.matches, found.truncated, strict=True
         ):
-            mate = nearest[0].subject_id if nearest and nearest[0].distance <= threshold.value else None
-            answers.append(Identification(owner, face, mate, nearest, matches, truncated))
+            under = bool(nearest) and nearest[0].score <= threshold.value
+            ambiguous = under and len(nearest) > 1 and nearest[1].score - nearest[0].score < least_gap
+            mate = nearest[0].subject_id if under and not ambiguous else None
+            answers.append(
+                Identification(owner, face, mate, nearest[:candidates], matches, truncated, nearest[:2], ambiguous)
+            )
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
         self._on_decision(gallery_id, "unknown", len(answers) - known)
         compared = len(answers)
         answers = _with_refused(answers, encoded.photos)
         self._on_decision(gallery_id, "not_compared", len(answers) - compared)
-        return Identified(
-            answers, threshold.at_size(found.subjects), _provenance(gallery, encoded, found), encoded.photos
-        )
+        return Identified(answers, threshold, _provenance(gallery, encoded, found), encoded.photos)
 
     async def verify(
-        self, call: Call, gallery_id: str, subject_id: str, probe: Content, *, tau: float | None
+        self, call: Call, gallery_id: str, subject_id: str, probe: Content, *, tau: float | None, target_fmr: float
     ) -> Verification:
         """Is the probe this enrolled subject?"""
         check_id("subject_id", subject_id)
         gallery = self._gallery(gallery_id)
-        threshold = self._thresholds.of_gallery(gallery, 1, tau)  # one claimed identity: K = 1
+        deciding = self._thresholds.one_to_one(gallery, tau, check_rate("target_fmr", target_fmr))
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
         found = await self._reads.run(
             _afterwards(call, encoded),
@@ -171,25 +185,41 @@ class IdentificationService:
             encoder_digest=gallery.active.encoder_digest,
         )
         nearest = found.candidates[0][0]
-        return self._verified(
-            gallery_id, nearest.distance, nearest.encoding_id, threshold, _provenance(gallery, encoded, found), encoded
-        )
+        threshold = deciding.at(found.subjects, found.encodings)
+        return self._verified(gallery_id, nearest, threshold, _provenance(gallery, encoded, found), encoded)
 
     async def compare(
-        self, call: Call, gallery_id: str, encoder: str, probe: Content, other: Content, *, tau: float | None
+        self,
+        call: Call,
+        gallery_id: str,
+        encoder: str,
+        probe: Content,
+        other: Content,
+        *,
+        tau: float | None,
+        target_fmr: float,
     ) -> Verification:
-        """Do two examples show the same subject? tau is the request's, the gallery's or the encoder's."""
+        """Do two examples show the same subject? tau is the request's, the gallery's or the encoder's.
+
+        A gallery's that is for scores by margin is none for a distance: then the encoder's applies.
+        """
+        check_rate("target_fmr", target_fmr)
         if gallery_id:
             gallery = self._gallery(gallery_id)
-            threshold = self._thresholds.of_gallery(gallery, 1, tau)
             space = _space(gallery)
+            if gallery.active.fusion == "margin":
+                deciding = self._thresholds.of_pair(space.digest, tau, target_fmr)
+            else:
+                deciding = self._thresholds.one_to_one(gallery, tau, target_fmr)
         else:
             chosen = self._encoders.find("encoder", encoder)
-            threshold = self._thresholds.of_model(chosen.digest, 1, tau)
+            deciding = self._thresholds.of_pair(chosen.digest, tau, target_fmr)
             space = Space(chosen.digest, chosen.dimension)
         encoded = await self._encoding.encode(call, [probe, other], space)
         distance = float(squared_l2(encoded.vectors[0], encoded.vectors[1]))
-        return self._verified(gallery_id, distance, "", threshold, Provenance(space.digest, encoded.provider), encoded)
+        other_example = Candidate("", "", distance, distance)
+        provenance = Provenance(space.digest, encoded.provider)
+        return self._verified(gallery_id, other_example, deciding.at(1, 1), provenance, encoded)
 
     async def encode(self, call: Call, encoder: str, examples: Sequence[Content]) -> tuple[Encoded, Provenance]:
         """f(x) of each example. Nothing is stored."""
@@ -207,6 +237,13 @@ class IdentificationService:
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
         found = await self._search(call, gallery_id, Search(encoded.vectors, gallery.active.encoder_digest, 1), encoded)
         return (found.candidates[0][0] if found.candidates[0] else None), found.subjects
+
+    async def _within(self, call: Call, deciding: Deciding, gallery_id: str) -> float:
+        """Up to which score subjects match: tau, before the search."""
+        if deciding.value is not None:
+            return deciding.value
+        gallery = await self._reads.run(call, self._store.get_gallery, gallery_id)
+        return deciding.at(gallery.subjects, gallery.encodings).value
 
     def _gallery(self, gallery_id: str) -> Gallery:
         """Its encoder, dimension and own tau, from memory; sizes and revision may be old. Raises GalleryNotFound."""
@@ -229,11 +266,11 @@ class IdentificationService:
         return _together(await batcher.submit_all(steps, call, rows=rows, costs=[count * each for count in rows]))
 
     def _verified(
-        self, gallery_id: str, distance: float, encoding_id: str, tau: Tau, provenance: Provenance, encoded: Encoded
+        self, gallery_id: str, other: Candidate, tau: Tau, provenance: Provenance, encoded: Encoded
     ) -> Verification:
-        same = distance <= tau.value
+        same = other.score <= tau.value
         self._on_decision(gallery_id, "same" if same else "different", 1)
-        return Verification(same, distance, encoding_id, tau, provenance, encoded.faces)
+        return Verification(same, other.distance, other.score, other.encoding_id, tau, provenance, encoded.faces)
 
 
 def _with_refused(answers: Sequence[Identification], photos: Mapping[int, Photo]) -> list[Identification]:
@@ -248,7 +285,9 @@ def _with_refused(answers: Sequence[Identification], photos: Mapping[int, Photo]
             result.extend(given)
             continue
         for face in photos[probe].faces:
-            result.append(next(given) if face.comparable else Identification(probe, face, None, (), (), False))
+            result.append(
+                next(given) if face.comparable else Identification(probe, face, None, (), (), False, (), False)
+            )
     return result
 
 

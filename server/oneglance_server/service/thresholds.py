@@ -1,13 +1,67 @@
-"""Which tau applies: the request's, else the gallery's, else the model's, else its author's."""
+"""Which tau applies: the request's, else the gallery's, else one that follows the gallery's size and keeps the FPIR it
+asks for, else the model's, else its author's."""
 
+import bisect
 import functools
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+from oneglance_core.calibration import Prior
+from oneglance_core.expectation import Expectation, Rate
 from oneglance_core.manifests import Calibration
+from oneglance_core.manifests.part import canonical
+from oneglance_core.measures import expected_fpir, fmr_for_fpir
 from oneglance_index import Gallery, ThresholdVersion
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import ThresholdMissing
 from oneglance_server.service.content import Tau, check_tau
+
+# Sizes at which a tau that follows the gallery moves: it is made for the next of them, so that it seldom moves.
+_DIGITS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+_SIZES = sorted({round(digit * 10**power) for digit in _DIGITS for power in range(10)} | {4, 7, 9})
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """What decides in a gallery, before its size is known: ``at`` gives the tau. See Tau for the fields.
+
+    value: None where tau follows the gallery's size and examples, so that the FPIR to expect is ``target``.
+    own: a calibration on strangers, which tells the FPIR to expect; else ``model`` does, what was measured of the
+    model. one_to_one: Verify: FMR in place of FPIR, at any size.
+    """
+
+    value: float | None
+    source: str
+    id: str
+    fusion: str
+    own: "_Calibrated | None"
+    model: "_Measured | None"
+    target: float | None = None
+    set_time: float | None = None
+    one_to_one: bool = False
+
+    def at(self, subjects: int, encodings: int) -> Tau:
+        """The tau for a gallery of so many subjects with so many encodings together."""
+        size = 1 if self.one_to_one else subjects
+        examples = max(1.0, round(encodings / subjects, 1)) if subjects else 1.0
+        value, id = self.value, self.id
+        if value is None:
+            assert self.model is not None
+            assert self.target is not None
+            step, each = _SIZES[bisect.bisect_left(_SIZES, max(size, 1))], round(examples)
+            value = self.model.expectation.tau(self.target, self.fusion, each, step)
+            id = f"{self.model.id}/{self.fusion}/{each}x{step}"
+        rate = self._rate(value, size, examples)
+        fpir, fmr = (None, rate) if self.one_to_one else (rate, None)
+        return Tau(value, self.source, id, fpir, fmr, None if self.one_to_one else self.target, self.set_time)
+
+    def _rate(self, value: float, size: int, examples: float) -> Rate | None:
+        if self.own is not None:
+            return self.own.rate(value, size)
+        if self.model is None:
+            return None
+        return self.model.expectation.fpir(value, self.fusion, examples, size) if size else Rate(0, 0, 0)
 
 
 class Thresholds:
@@ -21,62 +75,112 @@ class Thresholds:
         self._recommended = {
             digest: manifest.author_threshold.tau for digest, manifest in manifests.items() if manifest.author_threshold
         }
+        self._measured = {
+            digest: _Measured(Expectation(manifest.false_positives))
+            for digest, manifest in manifests.items()
+            if manifest.false_positives
+        }
 
-    def of_gallery(self, gallery: Gallery, size: int, requested: float | None = None) -> Tau:
-        """The tau that applies in a gallery. ``size``: subjects enrolled, for the expected FPIR.
-
-        Raises ThresholdMissing, InvalidRequest.
-        """
-        known, active = self._known(gallery), gallery.active
+    def of_gallery(self, gallery: Gallery, requested: float | None = None) -> Deciding:
+        """What decides in a gallery. Raises ThresholdMissing, InvalidRequest."""
+        active = gallery.active
         if requested is None and active.threshold is not None:
             version = active.threshold_revision
             fitted = active.calibration if active.calibration_revision == version else None
-            return _gallery_tau(active.threshold, version, active.threshold_since, fitted, known, size)
-        return self._model_tau(active.encoder_digest, size, requested, known)
+            return self._own(gallery, active.threshold, version, active.threshold_since, fitted)
+        model = self._model(active.encoder_digest, active.fusion)
+        if requested is None and gallery.target_fpir is not None and model is not None:
+            own = self._calibration(gallery)
+            return Deciding(None, "model", "", active.fusion, own, model, gallery.target_fpir)
+        return self._of_model(active.encoder_digest, requested, active.fusion, self._calibration(gallery))
+
+    def prior(self, gallery: Gallery) -> Prior | None:
+        """What the model's measurements say of the gallery at its present size, before any stranger came."""
+        model = self._model(gallery.active.encoder_digest, gallery.active.fusion)
+        if model is None or not gallery.subjects:
+            return None
+        fusion, examples = gallery.active.fusion, max(1.0, round(gallery.encodings / gallery.subjects, 1))
+        expectation, size = model.expectation, gallery.subjects
+        return Prior(
+            lambda tau: expectation.fpir(tau, fusion, examples, size).value,
+            expectation.measured.people,
+            *expectation.reach(fusion),
+        )
+
+    def one_to_one(self, gallery: Gallery, requested: float | None, target_fmr: float) -> Deciding:
+        """What decides whether a probe is one subject of a gallery: at ``target_fmr`` where tau follows.
+
+        Raises ThresholdMissing, InvalidRequest.
+        """
+        found = self.of_gallery(gallery, requested)
+        return replace(found, one_to_one=True, target=target_fmr if found.value is None else found.target)
+
+    def of_pair(self, digest: str, requested: float | None, target_fmr: float) -> Deciding:
+        """What decides whether two examples show one subject: the request's tau, else one for ``target_fmr`` where
+        encoder ``digest`` was measured, else the encoder's or its author's.
+
+        Raises ThresholdMissing, InvalidRequest.
+        """
+        model = self._model(digest, "nearest")
+        if requested is None and model is not None:
+            return Deciding(None, "model", "", "nearest", None, model, target_fmr, one_to_one=True)
+        return replace(self._of_model(digest, requested, "nearest", None), one_to_one=True)
 
     def in_force(self, gallery: Gallery) -> Tau | None:
         """The tau that applies in a gallery at its present size; None where there is none."""
         try:
-            return self.of_gallery(gallery, gallery.subjects)
+            return self.of_gallery(gallery).at(gallery.subjects, gallery.encodings)
         except ThresholdMissing:
             return None
 
-    def of_model(self, digest: str, size: int, requested: float | None = None) -> Tau:
-        """The request's tau, else that of encoder ``digest``: calibrated, or its author's.
-
-        Raises ThresholdMissing, InvalidRequest.
-        """
-        return self._model_tau(digest, size, requested, self._calibrated.get(digest))
+    def of_model(self, digest: str, size: int) -> Tau:
+        """That of encoder ``digest``, for distances: calibrated, or its author's. Raises ThresholdMissing."""
+        return self._of_model(digest, None, "nearest", None).at(size, size)
 
     def of_version(self, gallery: Gallery, version: ThresholdVersion) -> tuple[Tau | None, Calibration | None]:
         """An earlier tau of the gallery as it would apply now, None where its own was cleared; and its evidence."""
         calibration = _ready(version.calibration).calibration if version.calibration else None
         if version.threshold is None:
             return None, calibration
-        known = self._known(gallery)
-        tau = _gallery_tau(
-            version.threshold, version.version, version.since, version.calibration, known, gallery.subjects
-        )
-        return tau, calibration
+        found = self._own(gallery, version.threshold, version.version, version.since, version.calibration)
+        return found.at(gallery.subjects, gallery.encodings), calibration
 
     def evidence(self, gallery: Gallery, tau: Tau) -> Calibration | None:
-        """What ``tau`` was fitted on, if it was."""
-        if tau.source == "calibration":
-            known = self._known(gallery)
-        elif tau.source == "model":
-            known = self._calibrated.get(gallery.active.encoder_digest)
-        else:
-            return None
-        return known.calibration if known else None
+        """What ``tau`` was fitted on, if it was fitted once."""
+        if tau.source == "calibration" and gallery.active.calibration is not None:
+            return _ready(gallery.active.calibration).calibration
+        known = self._calibrated.get(gallery.active.encoder_digest) if tau.source == "model" else None
+        return known.calibration if known is not None and known.id == tau.id else None
 
-    def _model_tau(self, digest: str, size: int, requested: float | None, known: "_Calibrated | None") -> Tau:
-        """``known``: what gives its FMR."""
-        own = self._calibrated.get(digest)
-        target = None
+    def _own(
+        self, gallery: Gallery, value: float, version: int, since: float | None, calibration: str | None
+    ) -> Deciding:
+        """``calibration``: what this very tau of the gallery came from."""
+        active = gallery.active
+        return Deciding(
+            value,
+            "gallery" if calibration is None else "calibration",
+            str(version),
+            active.fusion,
+            self._calibration(gallery) or self._calibration_of(active.encoder_digest, active.fusion),
+            self._model(active.encoder_digest, active.fusion),
+            None if calibration is None else _ready(calibration).target_fpir,
+            since,
+        )
+
+    def _of_model(self, digest: str, requested: float | None, fusion: str, own: "_Calibrated | None") -> Deciding:
+        """``own``: the gallery's newest calibration; ``fusion``: the rule whose scores it is for."""
+        calibrated, target = self._calibrated.get(digest), None
         if requested is not None:
-            value, source, id = check_tau("tau", requested), "request", ""
-        elif own is not None:
-            value, source, id, target = own.tau, "model", own.id, own.target_fpir
+            value, source, id = check_tau("tau", requested, fusion), "request", ""
+        elif fusion == "margin":
+            raise ThresholdMissing(
+                "no tau: the request gives none, the gallery has none, and its model's is not for scores by margin; "
+                "calibrate the gallery",
+                metadata={"encoder_digest": digest},
+            )
+        elif calibrated is not None:
+            value, source, id, target = calibrated.tau, "model", calibrated.id, calibrated.target_fpir
         elif digest in self._recommended:
             value, source, id = self._recommended[digest], "author", ""
         else:
@@ -84,13 +188,25 @@ class Thresholds:
                 "no tau: the request gives none, the gallery has none, and its model is not calibrated or not loaded",
                 metadata={"encoder_digest": digest},
             )
-        return Tau(value, source, id, known.fmr(value) if known else None, size, target)
+        known = own or self._calibration_of(digest, fusion)
+        return Deciding(value, source, id, fusion, known, self._model(digest, fusion), target)
 
-    def _known(self, gallery: Gallery) -> "_Calibrated | None":
-        """What is known of error rates in this gallery: from its own newest calibration, else the model's."""
-        if gallery.active.calibration is not None:
-            return _ready(gallery.active.calibration)
-        return self._calibrated.get(gallery.active.encoder_digest)
+    def _calibration(self, gallery: Gallery) -> "_Calibrated | None":
+        """The gallery's own newest calibration, if it is for its rule of fusion."""
+        if gallery.active.calibration is None:
+            return None
+        own = _ready(gallery.active.calibration)
+        return own if own.calibration.fusion == gallery.active.fusion else None
+
+    def _calibration_of(self, digest: str, fusion: str) -> "_Calibrated | None":
+        """The model's own, where nothing better was measured of it. It is for distances."""
+        if fusion == "margin" or digest in self._measured:
+            return None
+        return self._calibrated.get(digest)
+
+    def _model(self, digest: str, fusion: str) -> "_Measured | None":
+        measured = self._measured.get(digest)
+        return measured if measured is not None and measured.expectation.knows(fusion) else None
 
 
 class _Calibrated:
@@ -103,22 +219,33 @@ class _Calibrated:
         self.target_fpir = calibration.target_fpir
         self.fmr = functools.lru_cache(maxsize=1024)(calibration.fmr)
 
+    def rate(self, tau: float, size: int) -> Rate | None:
+        """The FPIR to expect at a size, as if comparisons were independent; its interval at the fitted tau only."""
+        fmr = self.fmr(tau)
+        if fmr is None:
+            return None
+        value = expected_fpir(fmr, size)
+        if tau != self.tau:
+            return Rate(value, None, None)
+        low, high = (
+            expected_fpir(fmr_for_fpir(rate, self.calibration.gallery_size), size)
+            for rate in (self.calibration.fpir_low, self.calibration.fpir_high)
+        )
+        return Rate(value, min(low, value), max(high, value))
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What was measured of a model at many sizes, and 12 hex digits that name it."""
+
+    expectation: Expectation
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        content = canonical(self.expectation.measured.model_dump(mode="json"))
+        object.__setattr__(self, "id", hashlib.sha256(content).hexdigest()[:12])
+
 
 @functools.lru_cache(maxsize=1024)
 def _ready(calibration: str) -> _Calibrated:
     return _Calibrated(Calibration.model_validate_json(calibration))
-
-
-def _gallery_tau(
-    value: float, version: int, since: float | None, calibration: str | None, known: _Calibrated | None, size: int
-) -> Tau:
-    """``calibration``: what this very tau came from; ``known``: what gives its FMR."""
-    return Tau(
-        value,
-        "gallery" if calibration is None else "calibration",
-        str(version),
-        known.fmr(value) if known else None,
-        size,
-        None if calibration is None else _ready(calibration).target_fpir,
-        since,
-    )

@@ -78,14 +78,29 @@ def to_threshold(tau: Tau) -> pb.Threshold:
         tau=tau.value,
         source=_SOURCES[tau.source],
         id=tau.id,
-        expected_fpir=tau.expected_fpir,
+        expected_fpir=tau.fpir.value if tau.fpir else None,
+        expected_fpir_low=tau.fpir.low if tau.fpir else None,
+        expected_fpir_high=tau.fpir.high if tau.fpir else None,
+        expected_fmr=tau.fmr.value if tau.fmr else None,
+        expected_fmr_low=tau.fmr.low if tau.fmr else None,
+        expected_fmr_high=tau.fmr.high if tau.fmr else None,
         target_fpir=tau.target_fpir,
         set_time=None if tau.set_time is None else to_timestamp(tau.set_time),
     )
 
 
 def to_calibration(calibration: Calibration) -> pb.Calibration:
-    return pb.Calibration(id=calibration.id, **calibration.model_dump(exclude={"fmr_curve"}))
+    fields = calibration.model_dump(exclude={"fmr_curve", "fusion"})
+    return pb.Calibration(id=calibration.id, fusion=to_fusion(calibration.fusion), **fields)
+
+
+def to_fusion(fusion: str) -> pb.Fusion.ValueType:
+    return pb.Fusion.Value(f"FUSION_{fusion.upper()}")
+
+
+def to_score(distance: float, score: float) -> float | None:
+    """None where it is the distance."""
+    return None if score == distance else score
 
 
 def to_provenance(provenance: Provenance) -> pb.Provenance:
@@ -101,7 +116,12 @@ def to_provenance(provenance: Provenance) -> pb.Provenance:
 
 
 def to_candidate(candidate: Candidate) -> pb.Candidate:
-    return pb.Candidate(subject_id=candidate.subject_id, distance=candidate.distance, encoding_id=candidate.encoding_id)
+    return pb.Candidate(
+        subject_id=candidate.subject_id,
+        distance=candidate.distance,
+        encoding_id=candidate.encoding_id,
+        score=to_score(candidate.distance, candidate.score),
+    )
 
 
 def to_gallery(state: GalleryState) -> GalleryMessage:
@@ -117,6 +137,8 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         create_time=to_timestamp(gallery.created),
         threshold=to_threshold(state.tau) if state.tau else None,
         encoder_loaded=state.encoder_loaded,
+        fusion=to_fusion(gallery.active.fusion),
+        target_fpir=gallery.target_fpir,
     )
 
 

@@ -9,6 +9,7 @@ import grpc
 from oneglance.v1 import gallery_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
+from oneglance_core.defaults import FUSION, TARGET_FPIR
 from oneglance_server.errors import (
     CannotCalibrate,
     DetectorNotLoaded,
@@ -28,7 +29,7 @@ from oneglance_server.servicers.answers import (
     to_timestamp,
 )
 from oneglance_server.servicers.receiving import Incoming, Received
-from oneglance_server.servicers.requests import call_of, content_from, page_from, version_from
+from oneglance_server.servicers.requests import call_of, content_from, fusion_from, page_from, version_from
 from oneglance_server.servicers.status import status_of, to_error
 from oneglance_server.servicers.streams import in_order
 
@@ -49,8 +50,12 @@ class GalleryServicer(GalleryServiceServicer):
 
     async def CreateGallery(self, request: pb.CreateGalleryRequest, context: Context) -> pb.CreateGalleryResponse:
         description = check_text("description", request.description, MAX_DESCRIPTION_CHARACTERS)
+        fusion = fusion_from(request.fusion, "fusion", FUSION)
         galleries = self._gate.services.galleries
-        state = await galleries.create(call_of(context), request.gallery_id, request.encoder, description)
+        target = request.target_fpir if request.HasField("target_fpir") else TARGET_FPIR
+        state = await galleries.create(
+            call_of(context), request.gallery_id, request.encoder, description, fusion, target
+        )
         return pb.CreateGalleryResponse(gallery=to_gallery(state))
 
     async def GetGallery(self, request: pb.GetGalleryRequest, context: Context) -> pb.GetGalleryResponse:
@@ -75,8 +80,19 @@ class GalleryServicer(GalleryServiceServicer):
 
     async def SetThreshold(self, request: pb.SetThresholdRequest, context: Context) -> pb.SetThresholdResponse:
         tau = request.tau if request.HasField("tau") else None
-        state = await self._gate.services.galleries.set_threshold(call_of(context), request.gallery_id, tau)
+        galleries = self._gate.services.galleries
+        if request.HasField("target_fpir"):
+            if tau is not None:
+                raise InvalidRequest.field("target_fpir", "tau is either given or follows a target")
+            state = await galleries.set_target_fpir(call_of(context), request.gallery_id, request.target_fpir)
+        else:
+            state = await galleries.set_threshold(call_of(context), request.gallery_id, tau)
         return pb.SetThresholdResponse(threshold=to_threshold(state.tau) if state.tau else None)
+
+    async def SetFusion(self, request: pb.SetFusionRequest, context: Context) -> pb.SetFusionResponse:
+        fusion = fusion_from(request.fusion, "fusion")
+        state = await self._gate.services.galleries.set_fusion(call_of(context), request.gallery_id, fusion)
+        return pb.SetFusionResponse(gallery=to_gallery(state))
 
     async def Calibrate(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[pb.CalibrateRequest], context: Context

@@ -9,6 +9,7 @@ from oneglance.v1 import identification_pb2 as pb
 from oneglance.v1.common_pb2 import Encoding
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceServicer
+from oneglance_core.defaults import VERIFY_FMR
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.service.content import MAX_PROBES, Identification, check_count
@@ -19,6 +20,7 @@ from oneglance_server.servicers.answers import (
     to_faces,
     to_photo,
     to_provenance,
+    to_score,
     to_threshold,
 )
 from oneglance_server.servicers.encoded import answer, with_part
@@ -39,19 +41,25 @@ class IdentificationServicer(IdentificationServiceServicer):
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
         service = self._gate.services.identification
         tau = request.tau if request.HasField("tau") else None
+        target_fmr = request.target_fmr if request.HasField("target_fmr") else VERIFY_FMR
         call = call_of(context)
         claim = request.WhichOneof("claim")
         if claim is None:
             raise InvalidRequest.field("claim", "give a subject_id or another example", reason="EMPTY")
         probe = content_from(request.probe, "probe")
         if claim == "subject_id":
-            answer = await service.verify(call, request.gallery_id, request.subject_id, probe, tau=tau)
+            answer = await service.verify(
+                call, request.gallery_id, request.subject_id, probe, tau=tau, target_fmr=target_fmr
+            )
         else:
             other = content_from(request.other, "other")
-            answer = await service.compare(call, request.gallery_id, request.encoder, probe, other, tau=tau)
+            answer = await service.compare(
+                call, request.gallery_id, request.encoder, probe, other, tau=tau, target_fmr=target_fmr
+            )
         return pb.VerifyResponse(
             same=answer.same,
             distance=answer.distance,
+            score=to_score(answer.distance, answer.score),
             encoding_id=answer.encoding_id,
             threshold=to_threshold(answer.tau),
             provenance=to_provenance(answer.provenance),
@@ -108,6 +116,7 @@ class IdentificationServicer(IdentificationServiceServicer):
             max_candidates=request.max_candidates,
             tau=request.tau if request.HasField("tau") else None,
             all_matches=request.all_matches,
+            least_gap=request.least_gap,
         )
         return await answer(
             lambda: pb.IdentifyResponse(
@@ -127,6 +136,9 @@ def _decision(answer: Identification) -> pb.Decision.ValueType:
 
 
 def _to_result(answer: Identification) -> pb.IdentifyResult:
+    decided = answer.identified is not None or not answer.compared
+    reason = pb.UNKNOWN_REASON_AMBIGUOUS if answer.ambiguous else pb.UNKNOWN_REASON_NOBODY_NEAR
+    gap = answer.gap
     return pb.IdentifyResult(
         decision=_decision(answer),
         subject_id=answer.identified or "",
@@ -135,4 +147,8 @@ def _to_result(answer: Identification) -> pb.IdentifyResult:
         matches_truncated=answer.matches_truncated,
         probe_index=answer.probe,
         face=to_face(answer.face),
+        unknown_reason=pb.UNKNOWN_REASON_UNSPECIFIED if decided else reason,
+        gap=gap,
+        nearest_subject_id="" if gap is None else answer.nearest[0].subject_id,
+        next_subject_id="" if gap is None else answer.nearest[1].subject_id,
     )

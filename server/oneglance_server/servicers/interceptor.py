@@ -12,7 +12,7 @@ import grpc
 import structlog
 from google.protobuf import descriptor_pool
 
-from oneglance_server.backlog import Backlog
+from oneglance_server.backlog import Backlog, is_own_socket
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded, ServiceError, StreamIdle
 from oneglance_server.metrics import Metrics
@@ -124,6 +124,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
 
             async def stream(data: AsyncIterator[bytes], context: Context) -> None:
+                await _refuse_own_socket(context)
                 run = _Run(self._metrics, self._told, method)
                 self._take_turns(context, patient=True)
                 incoming = self._incoming(data, context, parser)
@@ -151,6 +152,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.request_streaming:
 
             async def collect(data: AsyncIterator[bytes], context: Context) -> bytes:
+                await _refuse_own_socket(context)
                 run = _Run(self._metrics, self._told, method)
                 self._take_turns(context, patient=True)
                 try:
@@ -168,6 +170,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return grpc.stream_unary_rpc_method_handler(collect)
 
         async def unary(data: bytes, context: Context) -> bytes:
+            await _refuse_own_socket(context)
             run = _Run(self._metrics, self._told, method)
             self._take_turns(context, patient=False)
             connection = context.peer()
@@ -334,6 +337,11 @@ class _Told:
 
 class _Unread(StreamIdle):
     """The peer doesn't read."""
+
+
+async def _refuse_own_socket(context: Context) -> None:
+    if is_own_socket(context.peer()):
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this socket is the server's own")
 
 
 def _give_when_over(budget: ByteBudget, size: int, context: Context) -> None:

@@ -16,6 +16,7 @@ from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1.face_pb2 import FaceSelector
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import SmallFaces
+from oneglance_core.fusion import Fusion
 from oneglance_server.calls import Call, caller_at
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
@@ -30,6 +31,11 @@ from oneglance_server.service.content import (
 _READ_ON_THE_LOOP = 16_384  # values of encodings: about 1 ms,
 _EXAMPLES_ON_THE_LOOP = 128  # and so many examples less
 _DTYPES = {pb.DATA_TYPE_UINT8: "uint8", pb.DATA_TYPE_FLOAT32: "float32"}
+_FUSIONS: dict[int, Fusion] = {
+    pb.FUSION_NEAREST: "nearest",
+    pb.FUSION_MEAN: "mean",
+    pb.FUSION_MARGIN: "margin",
+}
 _SMALL_FACES: dict[int, SmallFaces] = {
     face_pb.SMALL_FACES_UNSPECIFIED: "when-none",
     face_pb.SMALL_FACES_WHEN_NONE: "when-none",
@@ -93,6 +99,14 @@ def small_faces_from(value: int, path: str) -> SmallFaces:
     found = _SMALL_FACES.get(value)
     if found is None:
         raise InvalidRequest.field(path, f"unknown value {value}")
+    return found
+
+
+def fusion_from(value: int, path: str, unspecified: Fusion | None = None) -> Fusion:
+    """A rule of fusion; ``unspecified`` where the request has none, if that may be. Raises InvalidRequest."""
+    found = _FUSIONS.get(value, unspecified if value == pb.FUSION_UNSPECIFIED else None)
+    if found is None:
+        raise InvalidRequest.field(path, f"unknown value {value}" if value else "is required")
     return found
 
 

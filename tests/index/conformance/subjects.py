@@ -37,7 +37,7 @@ def a_subject_is_as_near_as_its_nearest_encoding(t: Trial) -> None:
     t.create()
     ids = t.enroll("s", along(7), along(3), along(6)).encoding_ids
     t.settle()
-    assert t.nearest(PROBE) == Candidate("s", ids[1], 4.0)
+    assert t.nearest(PROBE) == Candidate("s", ids[1], 4.0, 4.0)
 
 
 @promise
@@ -47,7 +47,7 @@ def verify_measures_the_nearest_encoding_of_one_subject(t: Trial) -> None:
     t.enroll("nearer", along(2))
     t.settle()
     found = t.store.verify("g", "s", np.array([PROBE, along(6)], np.float32))
-    assert found.candidates == ((Candidate("s", ids[1], 4.0),), (Candidate("s", ids[2], 0.0),))
+    assert found.candidates == ((Candidate("s", ids[1], 4.0, 4.0),), (Candidate("s", ids[2], 0.0, 0.0),))
 
 
 @promise

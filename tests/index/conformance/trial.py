@@ -46,8 +46,10 @@ class Trial:
         self.store.close()
         self.store = self._open()
 
-    def create(self, gallery_id: str = "g") -> None:
-        self.store.create_gallery(gallery_id, encoder_digest="e", dimension=DIMENSION, description="d").result()
+    def create(self, gallery_id: str = "g", fusion: str = "nearest") -> None:
+        self.store.create_gallery(
+            gallery_id, encoder_digest="e", dimension=DIMENSION, description="d", fusion=fusion
+        ).result()
 
     def enroll(self, subject: str, *vectors: Sequence[float] | Vectors, **how: Any) -> Enrolled:
         return self.store.enroll("g", subject, np.array(vectors, np.float32), **how).result()

@@ -1,0 +1,200 @@
+"""FusedIndex: probes are compared with one template for each subject, made of all its encodings.
+
+The templates are rows of an ExactIndex, which finds the nearest exactly; the encodings themselves are not in memory.
+When a subject's encodings change, the store says which it has then, and a new template takes the place of the old. So a
+template follows from the encodings that the store holds, in their order, and from nothing else.
+
+The rule "margin" ranks as "mean" does, and then scores each subject against the others that are nearest to the probe.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from oneglance_core.fusion import MARGIN_OTHERS, farthest_margin_match, margin_scores, template
+from oneglance_index.errors import GalleryError
+from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
+from oneglance_index.search.flat import ExactIndex
+from oneglance_index.search.kinds import IndexInfo
+
+NONE: Integers = np.empty(0, np.int64)
+
+
+class FusedIndex:
+    """`templates` must be an ExactIndex of templates; `margin` says that scores are by that rule. Safe for any
+    thread."""
+
+    exact = True
+
+    def __init__(self, templates: ExactIndex, margin: bool) -> None:
+        self.kind = templates.kind
+        self.device = templates.device
+        self.dimension = templates.dimension
+        self._templates = templates
+        self._margin = margin
+        self._searching = threading.Lock()
+        # Guards what is below, for moments. The checksum is of the encodings that the templates are made of.
+        self._lock = threading.Lock()
+        self._checksum = Checksum(0, 0)
+        # (revision, encodings at it), for the revision of the last search and all later ones.
+        self._sizes = deque([(0, 0)])
+
+    def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
+        self._templates.load(revision, subject_ids, len(subject_ids))
+        self._sizes = deque([(revision, 0)])
+
+    def append(self, rows: Rows) -> None:
+        """All encodings of some subjects, ordered by the subjects' numbers."""
+        subjects, starts, counts = np.unique(rows.subjects, return_index=True, return_counts=True)
+        made = rows.vectors[starts]
+        for i in np.flatnonzero(counts > 1):
+            made[i] = template(rows.vectors[starts[i] : starts[i] + counts[i]])
+        self._templates.append(Rows(subjects, subjects, made))
+        with self._lock:
+            revision, encodings = self._sizes.pop()
+            self._sizes.append((revision, encodings + len(rows.numbers)))
+            self._checksum = _with(self._checksum, rows.numbers, NONE)
+
+    def reserve(self, encodings: int) -> None:
+        self._templates.reserve(encodings)  # more than the templates: one for each change
+
+    def checksum(self) -> Checksum:
+        with self._lock:
+            return self._checksum
+
+    def apply(self, change: Change) -> None:
+        with self._lock:
+            self._checksum = _with(self._checksum, change.added, change.removed)
+            self._sizes.append((change.revision, self._checksum.encodings))
+        self._templates.apply(_of_template(change))
+
+    def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        with self._searching:
+            answers = self._by_margin(searches) if self._margin else self._templates.search(searches)
+            return [self._sized(one) if isinstance(one, Found) else one for one in answers]
+
+    def _sized(self, found: Found) -> Found:
+        """With the number of encodings at its revision."""
+        with self._lock:
+            while len(self._sizes) > 1 and self._sizes[1][0] <= found.revision:
+                self._sizes.popleft()
+            return replace(found, encodings=self._sizes[0][1])
+
+    def _by_margin(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        """First the nearest subjects, which tell how far a match may be; then, where matches are asked for, those too.
+
+        All answers are of the last search. Where the gallery changed meanwhile so that matches may be farther, again.
+        """
+        nearest = [
+            replace(search, candidates=max(search.candidates, MARGIN_OTHERS + 1), within=None, limit=0)
+            for search in searches
+        ]
+        found = self._templates.search(nearest)
+        if all(search.within is None for search in searches):
+            return [_scored(*each) for each in zip(searches, found, strict=True)]
+        reaches = [_reaches(*each) for each in zip(searches, found, strict=True)]
+        while True:
+            asked = [
+                replace(search, probes=search.probes[i : i + 1], within=max(reach, 0.0), limit=wanted.limit + 1)
+                if wanted.within is not None
+                else replace(search, probes=search.probes[i : i + 1])
+                for wanted, search, of_probes in zip(searches, nearest, reaches, strict=True)
+                for i, reach in enumerate(of_probes)
+            ]
+            parts = iter(self._templates.search(asked))
+            found = [_joined([next(parts) for _ in of_probes]) for of_probes in reaches]
+            needed = [_reaches(*each) for each in zip(searches, found, strict=True)]
+            if all(new <= old for pair in zip(needed, reaches, strict=True) for new, old in zip(*pair, strict=True)):
+                return [_scored(*each) for each in zip(searches, found, strict=True)]
+            reaches = needed
+
+    def info(self) -> IndexInfo:
+        with self._lock:
+            encodings = self._checksum.encodings
+        return replace(self._templates.info(), encodings=encodings)
+
+    def freeze(self) -> None:
+        """Templates follow from the store's encodings: there is nothing to take a snapshot of."""
+
+    def wants_compaction(self) -> bool:
+        return self._templates.wants_compaction()
+
+    def compact(self) -> None:
+        self._templates.compact()
+
+
+def _with(checksum: Checksum, added: Integers, removed: Integers) -> Checksum:
+    return Checksum(
+        checksum.encodings + len(added) - len(removed), checksum.total + int(added.sum()) - int(removed.sum())
+    )
+
+
+def _of_template(change: Change) -> Change:
+    """The change of the subject's template that a change of its encodings makes."""
+    subject = np.array([change.subject], np.int64)
+    if change.removed_subject is not None:
+        return replace(change, removed=np.array([change.removed_subject], np.int64))
+    if not len(change.added) and not len(change.removed):
+        return change
+    assert change.kept is not None
+    made = template(np.concatenate([change.kept, change.vectors]))
+    new = not len(change.kept) and not len(change.removed)
+    return replace(change, added=subject, vectors=made[None], removed=NONE if new else subject, kept=None)
+
+
+def _joined(parts: Sequence[Found | GalleryError]) -> Found | GalleryError:
+    """The answers to the probes of one search, of one revision, as one; or the first error."""
+    found = []
+    for part in parts:
+        if isinstance(part, GalleryError):
+            return part
+        found.append(part)
+    return replace(
+        found[0],
+        candidates=tuple(one.candidates[0] for one in found),
+        matches=tuple(one.matches[0] for one in found),
+        truncated=tuple(one.truncated[0] for one in found),
+    )
+
+
+def _reaches(search: Search, found: Found | GalleryError) -> list[float]:
+    """For each probe a distance beyond which nobody matches; `found` has its nearest subjects."""
+    if search.within is None or isinstance(found, GalleryError):
+        return [-math.inf] * len(search.probes)
+    return [farthest_margin_match(_distances(near), search.within) for near in found.candidates]
+
+
+def _scored(search: Search, found: Found | GalleryError) -> Found | GalleryError:
+    """What was searched for, of what was found: each with its score."""
+    if isinstance(found, GalleryError):
+        return found
+    candidates: list[tuple[Candidate, ...]] = []
+    matches: list[tuple[Candidate, ...]] = []
+    truncated: list[bool] = []
+    for near, within in zip(found.candidates, found.matches, strict=True):
+        candidates.append(_with_scores(near, near)[: search.candidates])
+        if search.within is None:
+            matches.append(())
+            truncated.append(False)
+            continue
+        scored = tuple(one for one in _with_scores(within, near) if one.score <= search.within)
+        matches.append(scored[: search.limit])
+        truncated.append(len(scored) > search.limit)
+    return replace(found, candidates=tuple(candidates), matches=tuple(matches), truncated=tuple(truncated))
+
+
+def _with_scores(ranked: Sequence[Candidate], nearest: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The first subjects in order of distance, of whom `nearest` has those that count as others."""
+    longer = ranked if len(ranked) > len(nearest) else nearest
+    scores = margin_scores(_distances(longer)).tolist()
+    return tuple(replace(one, score=score) for one, score in zip(ranked, scores, strict=False))
+
+
+def _distances(ranked: Sequence[Candidate]) -> Vectors:
+    return np.array([one.distance for one in ranked], np.float32)

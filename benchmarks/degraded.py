@@ -122,7 +122,7 @@ class Finder:
         file = io.BytesIO()
         Image.fromarray(photo).save(file, "BMP")
         request = CropRequest(file.getvalue(), FaceChoice("largest"), self.chip, face_required=False)
-        (found,) = crop_faces(self.finders[min_face], [request], LIMITS, lambda stage: nullcontext())
+        (found,) = crop_faces(self.finders[min_face], None, [request], LIMITS, lambda stage: nullcontext())
         if isinstance(found, Exception):
             raise found
         return found if len(found.chips) else None

@@ -18,7 +18,8 @@ from PIL import Image
 from benchmarks.degraded import Finder
 from benchmarks.faces import read_photos
 from benchmarks.report import table
-from oneglance_core.faces.finder import Box, Photo, SmallFaces, search_again
+from oneglance_core.faces.finder import Photo, SmallFaces, search_again
+from oneglance_core.faces.turns import Box
 
 Pixels = npt.NDArray[np.uint8]
 CANVAS = 720, 960

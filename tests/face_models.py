@@ -5,7 +5,7 @@ What they find and encode can be told by hand, so the photo pipeline is tested w
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from oneglance_core.manifests import (
     NamedParity,
     OutputSpec,
     Parity,
+    UprightnessManifest,
 )
 from tests.models import calibration
 
@@ -43,7 +44,11 @@ def colours(person: int) -> npt.NDArray[np.uint8]:
 
 
 def photo(
-    people: dict[tuple[int, int], int], *, size: tuple[int, int] = (96, 128), side: int = WINDOW
+    people: dict[tuple[int, int], int],
+    *,
+    size: tuple[int, int] = (96, 128),
+    side: int = WINDOW,
+    looks: Callable[[int], npt.NDArray[np.uint8]] = colours,
 ) -> npt.NDArray[np.uint8]:
     """A photo uint8 [H, W, 3] of ``size`` (H, W): each person's square of ``side`` pixels with its top left at (x, y).
 
@@ -51,7 +56,7 @@ def photo(
     """
     pixels = np.full((*size, 3), (90, 90, 0), np.uint8)
     for (x, y), person in people.items():
-        pixels[y : y + side, x : x + side] = colours(person).repeat(side // 2, axis=0).repeat(side // 2, axis=1)
+        pixels[y : y + side, x : x + side] = looks(person).repeat(side // 2, axis=0).repeat(side // 2, axis=1)
     return pixels
 
 
@@ -62,10 +67,20 @@ def encoded(pixels: npt.NDArray[np.uint8], format: str = "PNG", **options: objec
     return buffer.getvalue()
 
 
-def face_models(folder: Path, *, tau: float | None = 0.05) -> Path:
-    """A folder of the three model folders: ``tiny-detector``, ``tiny-landmarks``, ``tiny-faces``."""
+def upright_look(person: int) -> npt.NDArray[np.uint8]:
+    """Looks that tell a turned face from an upright one: uint8 [2, 2, 3], green above and none below."""
+    looks = colours(person)
+    looks[..., 1] = [[255, 255], [0, 0]]
+    return looks
+
+
+def face_models(folder: Path, *, tau: float | None = 0.05, check: bool = False) -> Path:
+    """A folder of model folders: ``tiny-detector``, ``tiny-landmarks``, ``tiny-faces``, with ``check``
+    ``tiny-uprightness``."""
     _detector(folder / "detector")
     _landmarks(folder / "landmarks")
+    if check:
+        _uprightness(folder / "uprightness")
     _encoder(folder / "encoder", tau)
     return folder
 
@@ -187,6 +202,50 @@ def _landmarks(folder: Path) -> None:
             },
             outputs={"points": Array.pack(points)},
             tolerance=1e-4,
+        ),
+        model_sha256="0" * 64,
+        model_bytes=1,
+    )
+    write_model_folder(folder, manifest, model)
+
+
+def _uprightness(folder: Path) -> None:
+    """0.5 plus half of how much more green there is above than below, 0.6 being enough."""
+    constants: dict[str, Any] = {
+        "green": np.array([1], np.int64),
+        "axes": np.array([1, 2, 3], np.int64),
+        "scale": np.array(CHIP / 2 * CHIP * 2 * 255, np.float32),
+        "half": np.array(0.5, np.float32),
+        "sign": np.repeat(np.array([1, -1], np.float32), CHIP // 2)[:, None, None],
+    }
+    nodes = [
+        helper.make_node("Cast", ["chips"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["x", "green"], ["g"], axis=3),
+        helper.make_node("Mul", ["g", "sign"], ["signed"]),
+        helper.make_node("ReduceSum", ["signed", "axes"], ["sum"], keepdims=0),
+        helper.make_node("Div", ["sum", "scale"], ["more"]),
+        helper.make_node("Add", ["more", "half"], ["scores"]),
+    ]
+    model = _model(
+        nodes,
+        constants,
+        {"chips": (TensorProto.UINT8, ["N", CHIP, CHIP, 3])},
+        {"scores": (TensorProto.FLOAT, ["N"])},
+    )
+    chips = np.zeros((2, CHIP, CHIP, 3), np.uint8)
+    chips[0, : CHIP // 2, :, 1] = 255
+    manifest = UprightnessManifest(
+        name="tiny-uprightness",
+        created=CREATED,
+        license="CC0-1.0",
+        height=CHIP,
+        width=CHIP,
+        alignment=Alignment(landmarks="dlib-5", template=TEMPLATE),
+        threshold=0.6,
+        parity=NamedParity(
+            inputs={"chips": Array.pack(chips)},
+            outputs={"scores": Array.pack(np.array([1.0, 0.5]))},
+            tolerance=1e-5,
         ),
         model_sha256="0" * 64,
         model_bytes=1,

@@ -85,6 +85,7 @@ def test_the_wheel_holds_the_packages_their_types_and_the_bundled_model(wheel: P
     assert "oneglance/v1/subject_pb2_grpc.pyi" in names
     for model in ("glyphs", "stylizer") if BUNDLED_STYLIZER.exists() else ("glyphs",):
         assert {f"oneglance_server/models/{model}/{file}" for file in ("model.onnx", "manifest.json")} <= names
+    assert {f"oneglance_exporter/models/uprightness/{file}" for file in ("model.onnx", "manifest.json")} <= names
     assert not [n for n in names if n.split("/")[0] in ("tests", "benchmarks", "proto", "docs")]
 
 

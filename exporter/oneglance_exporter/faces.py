@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from oneglance_core.faces.crops import CropRequest, FaceChoice, crop_faces
 from oneglance_core.faces.finder import ChipSpec, FaceFinder
+from oneglance_core.faces.uprightness import UprightnessCheck
 from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder
-from oneglance_core.manifests import DetectorManifest, EncoderManifest
+from oneglance_core.manifests import DetectorManifest, EncoderManifest, UprightnessManifest
 from oneglance_exporter.data import LIMITS, LeftOut, Pictures, read_brought
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.runtime import session_of
@@ -27,18 +28,20 @@ def read_faces(
 ) -> tuple[Pictures, LeftOut]:
     """The aligned faces of the photos in ``paths``; how many photos show none, and who then had fewer than ``least``.
 
-    finders: a folder with the detector's and the landmarks' model folders; None: those beside the encoder's.
+    finders: a folder with the detector's and the landmarks' model folders; None: those beside the encoder's. An
+    uprightness check among them is applied.
     Raises SettingsError when it hasn't both, DataError as read_brought does.
     """
     alignment = encoder.manifest.alignment
     if alignment is None:
         raise SettingsError(f"{encoder.path}: not an encoder of faces")
     chip = ChipSpec(alignment, *encoder.manifest.input.shape[:2])
-    finder = _finder(Path(finders) if finders else encoder.path.resolve().parent, threads)
+    folder = Path(finders) if finders else encoder.path.resolve().parent
+    finder, check = read_finder(folder, threads), read_check(folder, threads)
 
     def bring(content: bytes) -> npt.NDArray[np.uint8] | None:
         request = CropRequest(content, FaceChoice("largest"), chip, face_required=False)
-        (outcome,) = crop_faces(finder, [request], LIMITS, lambda stage: nullcontext())
+        (outcome,) = crop_faces(finder, check, [request], LIMITS, lambda stage: nullcontext())
         if isinstance(outcome, Exception):
             raise outcome
         return outcome.chips[0] if len(outcome.chips) else None
@@ -46,7 +49,24 @@ def read_faces(
     return read_brought(paths, bring, least)
 
 
-def _finder(folder: Path, threads: int) -> FaceFinder:
+def read_check(folder: Path, threads: int) -> UprightnessCheck | None:
+    """The uprightness check in ``folder``; None without one. Raises SettingsError for several."""
+    models = [read_any_model_folder(path) for path in model_folders(folder)]
+    checks = [model.of(UprightnessManifest) for model in models if model.manifest.kind == "uprightness"]
+    if len(checks) > 1:
+        raise SettingsError(f"{folder}: more than one uprightness check")
+    if not checks:
+        return None
+    session = session_of(checks[0].model, threads)
+
+    def score(chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return session.run(["scores"], {"chips": chips})[0]
+
+    return UprightnessCheck(score, checks[0].manifest)
+
+
+def read_finder(folder: Path, threads: int) -> FaceFinder:
+    """The detector and the landmark finder in ``folder``. Raises SettingsError unless there is one of each."""
     models = [read_any_model_folder(path) for path in model_folders(folder)]
     detectors = [model for model in models if model.manifest.kind == "detector"]
     landmarks = [model for model in models if model.manifest.kind == "landmarks"]

@@ -135,7 +135,7 @@ def _cropper(settings: Settings, models: Models, limits: PictureLimits, metrics:
     if models.detector is None or models.landmarks is None:
         return None
     search = FaceSearch(min_face=settings.min_face, search_pixels=settings.search_pixels, max_faces=settings.max_faces)
-    return FaceCropper(models.detector, models.landmarks, limits, search, metrics.stage_took)
+    return FaceCropper(models.detector, models.landmarks, models.uprightness, limits, search, metrics.stage_took)
 
 
 def _crops(settings: Settings, cropper: FaceCropper, metrics: Metrics, pools: Pools) -> CropLanes:

@@ -16,10 +16,11 @@ from oneglance_core.manifests import (
     ModelFolderError,
     ModelManifest,
     StylizerManifest,
+    UprightnessManifest,
 )
 from oneglance_core.pictures import PictureLimits
 from oneglance_server.engines.encoder import Encoder
-from oneglance_server.engines.faces import Detector, Landmarks
+from oneglance_server.engines.faces import Detector, Landmarks, Uprightness
 from oneglance_server.engines.loaded_model import LoadedModel
 from oneglance_server.engines.painting import Painter
 from oneglance_server.engines.stylizer import Stylizer, grid_of
@@ -34,6 +35,7 @@ ENGINES: dict[type[ModelManifest], type[LoadedModel[Any]]] = {
     EncoderManifest: Encoder,
     DetectorManifest: Detector,
     LandmarksManifest: Landmarks,
+    UprightnessManifest: Uprightness,
     StylizerManifest: Stylizer,
 }
 
@@ -65,6 +67,10 @@ class Models:
     def landmarks(self) -> Landmarks | None:
         return next(iter(self.of(Landmarks)), None)
 
+    @property
+    def uprightness(self) -> Uprightness | None:
+        return next(iter(self.of(Uprightness)), None)
+
 
 def load_models(settings: Settings, stylize_pool: Executor) -> Models:
     """Every model of the settings, checked and warmed up. Raises StartupError.
@@ -82,6 +88,8 @@ def load_models(settings: Settings, stylize_pool: Executor) -> Models:
     models = Models(tuple(loaded), tuple(painters))
     if any(encoder.takes_photos for encoder in models.encoders) and not (models.detector and models.landmarks):
         log.warning("an encoder of faces, but no detector with landmarks: photos can't be searched, only aligned faces")
+    elif models.detector and not models.uprightness:
+        log.warning("a face detector, but no uprightness check: whatever it finds is taken for an upright face")
     return models
 
 

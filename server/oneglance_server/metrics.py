@@ -34,7 +34,7 @@ class Metrics:
         )
         self._stages = Histogram(
             "oneglance_stage_seconds",
-            "Time of one batch in a stage of the photo pipeline: decode, detect, align; of one tile: stylize",
+            "Time of one batch in a stage of the photo pipeline: decode, detect, align, turn; of one tile: stylize",
             ["stage"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -50,7 +50,7 @@ class Metrics:
         )
         self._decisions = Counter(
             "oneglance_decisions",
-            "Decisions made: identified, unknown, same, different",
+            "Decisions made: identified, unknown, same, different; faces that are not upright: not_compared",
             ["gallery", "decision"],
             registry=self.registry,
         )

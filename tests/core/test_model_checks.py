@@ -20,7 +20,7 @@ from tests.models import pixels_model, signal_model
 from tests.style_models import style_model
 
 Arrays = dict[str, npt.NDArray[Any]]
-MODELS = ("pixels", "signal", "faces", "detector", "landmarks", "tints", "counter")
+MODELS = ("pixels", "signal", "faces", "detector", "landmarks", "uprightness", "tints", "counter")
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,14 @@ class Stated:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     root = tmp_path_factory.mktemp("models")
-    faces = face_models(root)
+    faces = face_models(root, check=True)
     folders = {
         "pixels": pixels_model(root / "pixels"),
         "signal": signal_model(root / "signal"),
         "faces": faces / "encoder",
         "detector": faces / "detector",
         "landmarks": faces / "landmarks",
+        "uprightness": faces / "uprightness",
         "tints": style_model(root / "tints"),
         "counter": counter_model(root / "counter"),
     }

@@ -468,9 +468,10 @@ def imported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines[:3]] == [str(out / n) for n in ("detector", "landmarks", "encoder")]
-    assert all(read_any_model_folder(line.split(":")[0]).digest[:12] in line for line in lines[:3])
-    assert "CC0" in lines[3]
+    names = ("detector", "landmarks", "encoder", "uprightness")
+    assert [line.split(":")[0] for line in lines[:4]] == [str(out / name) for name in names]
+    assert all(read_any_model_folder(line.split(":")[0]).digest[:12] in line for line in lines[:4])
+    assert "CC0" in lines[4]
     return out
 
 
@@ -509,7 +510,7 @@ def test_two_imports_are_equal_to_the_byte_but_for_a_date_that_is_asked_for(
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     assert cli.main(command) == 0
     files = sorted(path.relative_to(imported) for path in imported.rglob("*") if path.is_file())
-    assert len(files) == 6
+    assert len(files) == 8
     for file in files:
         again = (tmp_path / file).read_bytes()
         if file.suffix == ".json":

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from oneglance import Client, OneglanceError, encoding, enroll_request, mate, photo, stranger
 from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_CALIBRATION, THRESHOLD_SOURCE_MODEL
-from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED
+from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_COMPARED
 from oneglance_core.glyphs import alphabet
 from tests.running import server_thread
 
@@ -139,3 +140,49 @@ def test_calibrating_on_photos_moves_tau_and_every_answer_says_so(client: Client
     assert found.threshold.source == THRESHOLD_SOURCE_CALIBRATION
     assert found.threshold.tau == pytest.approx(answer.calibration.tau)
     assert found.threshold.expected_fpir == pytest.approx(answer.calibration.fpir, abs=1e-9)
+
+
+def picture(pixels: npt.NDArray[np.uint8], orientation: int = 1) -> bytes:
+    """A file without loss; ``orientation``: what its EXIF says."""
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", exif=exif)
+    return buffer.getvalue()
+
+
+def test_turned_photos_are_set_upright_and_nobody_is_mistaken(client: Client, lfw: Photos) -> None:
+    """A photo of each of ten people, turned three ways with and without EXIF, enrolled and as probe."""
+    client.create_gallery("turned")
+    rotated = {1: 6, 2: 3, 3: 8}  # EXIF's orientation, by quarters counterclockwise
+    for i, name in enumerate(lfw):
+        pixels = np.asarray(Image.open(io.BytesIO(lfw[name][0])))
+        quarters = i % 3 + 1
+        client.enroll("turned", name, photo(picture(np.rot90(pixels, quarters)), "largest"))
+        for probe, turn in (
+            (picture(pixels), 0),
+            (picture(np.rot90(pixels, quarters)), 90 * quarters),
+            (picture(np.rot90(pixels, quarters), rotated[quarters]), 0),
+        ):
+            answer = client.identify("turned", photo(probe, "largest"))
+            assert answer.photos[0].turn_degrees == turn
+            assert [result.subject_id for result in answer.results] == [name]
+            assert answer.results[0].candidates[0].distance < 1e-6
+
+
+def test_what_is_found_in_a_turned_photo_is_refused_when_it_must_not_be_turned(client: Client, lfw: Photos) -> None:
+    """The detector finds faces in 63 of LFW's 100 photos turned by 90 degrees: none of those may pass."""
+    client.create_gallery("junk")
+    reasons = []
+    for name in lfw:
+        pixels = np.asarray(Image.open(io.BytesIO(lfw[name][0])))
+        for quarters in (1, 2, 3):
+            junk = photo(picture(np.rot90(pixels, quarters)), "largest", upright_only=True)
+            with pytest.raises(OneglanceError) as caught:
+                client.enroll("junk", name, junk)
+            reasons.append(caught.value.reason)
+            for result in client.identify("five", junk).results:
+                assert result.decision == DECISION_NOT_COMPARED
+                assert not result.candidates
+    assert set(reasons) == {"FACE_NOT_FOUND", "FACE_NOT_UPRIGHT"}
+    assert client.get_gallery("junk").subject_count == 0

@@ -62,6 +62,11 @@ ACCEPT_BREACHES = argument(
     "enroll what the gallery's quality policy, or the encoder's kind of input, would refuse",
     action="store_true",
 )
+UPRIGHT_ONLY = argument(
+    "--upright-only",
+    "don't search a photo turned when it shows no upright face as it is",
+    action="store_true",
+)
 ALL_MATCHES = argument("--all-matches", "also list every subject under tau", action="store_true")
 
 
@@ -70,7 +75,7 @@ def read_examples(files: Iterable[str], o: Options) -> Iterator[ExampleLike]:
     encoder_digest = getattr(o, "encoder_digest", None)
     for file in files:
         if not file.endswith(".npy"):
-            yield photo(file, o.face, o.small_faces)
+            yield photo(file, o.face, o.small_faces, upright_only=o.upright_only)
         elif encoder_digest is None:
             yield np.load(file, allow_pickle=False)
         else:

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from oneglance.client.requests import mate, photo, stranger
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import CalibrationProbe
-from oneglance_apps.cli.arguments import FACE, GALLERY, SMALL_FACES_OPTION
+from oneglance_apps.cli.arguments import FACE, GALLERY, SMALL_FACES_OPTION, UPRIGHT_ONLY
 from oneglance_apps.cli.commands import Argument, Options, argument, command
 from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.picture_files import is_picture
@@ -44,6 +44,7 @@ from oneglance_core.ranges import within
         },
     ),
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def calibrate(client: Client, o: Options) -> Iterable[Message]:
     pictures = _people(o.impostors, loose=True)
@@ -54,7 +55,7 @@ def calibrate(client: Client, o: Options) -> Iterable[Message]:
         total = len(pictures) + len(mated)
         for i, (path, name) in enumerate([*pictures, *mated]):
             progress.show(i, total, f"{i} of {total} pictures sent")
-            example = photo(path, o.face, o.small_faces)
+            example = photo(path, o.face, o.small_faces, upright_only=o.upright_only)
             yield stranger(example, name) if i < len(pictures) else mate(example, name)
         progress.show(total, total, f"{total} of {total} pictures sent")
 

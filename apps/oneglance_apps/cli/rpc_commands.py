@@ -27,6 +27,7 @@ from oneglance_apps.cli.arguments import (
     SMALL_FACES_OPTION,
     SUBJECT,
     TAU,
+    UPRIGHT_ONLY,
     read_examples,
 )
 from oneglance_apps.cli.commands import Options, argument, command
@@ -119,6 +120,7 @@ def set_quality_policy(client: Client, o: Options) -> Iterable[Message]:
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def enroll(client: Client, o: Options) -> Iterable[Message]:
     labels = dict(label.partition("=")[::2] for label in o.label)
@@ -140,6 +142,7 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
     ACCEPT_BREACHES,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def bulk_enroll(client: Client, o: Options) -> Iterable[Message]:
     for response in client.bulk_enroll(_folder_requests(o)):
@@ -178,6 +181,7 @@ def delete_subject(client: Client, o: Options) -> Iterable[Message]:
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def verify(client: Client, o: Options) -> Iterable[Message]:
     (probe,) = read_examples([o.probe], o)
@@ -195,6 +199,7 @@ def verify(client: Client, o: Options) -> Iterable[Message]:
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def compare(client: Client, o: Options) -> Iterable[Message]:
     probe, other = read_examples([o.probe, o.other], o)
@@ -214,6 +219,7 @@ def compare(client: Client, o: Options) -> Iterable[Message]:
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def identify(client: Client, o: Options) -> Iterable[Message]:
     yield client.identify(
@@ -237,6 +243,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     requests = (
@@ -255,6 +262,7 @@ def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     ENCODER,
     FACE,
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
     argument("--out", "save the encodings there, float32 [N, D]", type=Path, metavar="FILE.npy"),
 )
 def encode(client: Client, o: Options) -> Iterable[Message]:
@@ -268,9 +276,10 @@ def encode(client: Client, o: Options) -> Iterable[Message]:
     "find the faces of photos, with landmarks and quality; nothing is stored",
     argument("photos", "a photo", metavar="FILE", nargs="+"),
     SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
 )
 def detect_faces(client: Client, o: Options) -> Iterable[Message]:
-    yield client.detect_faces(*o.photos, small_faces=o.small_faces)
+    yield client.detect_faces(*o.photos, small_faces=o.small_faces, upright_only=o.upright_only)
 
 
 @command("list the models the server has loaded")
@@ -303,7 +312,7 @@ def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
     """A request for each subject of a folder."""
 
     def request(subject: str, pictures: list[Path]) -> EnrollRequest:
-        examples = [photo(path, o.face, o.small_faces) for path in pictures]
+        examples = [photo(path, o.face, o.small_faces, upright_only=o.upright_only) for path in pictures]
         return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches)
 
     if not o.folder.is_dir():

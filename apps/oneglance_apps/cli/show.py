@@ -14,7 +14,8 @@ from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Face, Photo
 from oneglance.v1.gallery_pb2 import CalibrateResponse, DeleteGalleryResponse, Gallery, ThresholdVersion
 from oneglance.v1.identification_pb2 import (
-    DECISION_IDENTIFIED,
+    DECISION_NOT_COMPARED,
+    DECISION_UNKNOWN,
     UNKNOWN_REASON_AMBIGUOUS,
     EncodeResponse,
     IdentifyResponse,
@@ -164,6 +165,8 @@ def _breaches(found: Iterable[Breach]) -> str:
 def _face(face: Face) -> str:
     box = face.box
     text = f"face {box.width:.0f} x {box.height:.0f} at ({box.x:.0f}, {box.y:.0f}), score {face.score:.2f}"
+    if face.HasField("uprightness") and not face.uprightness.upright:
+        text += f", not upright and aligned ({face.uprightness.score:.3f})"
     if face.HasField("quality"):
         text += f", sharpness {face.quality.sharpness:.1f}, roll {face.quality.roll_degrees:+.0f} degrees"
     return text
@@ -173,6 +176,7 @@ def _photo(photo: Photo) -> str:
     if not photo.faces:
         return f"no face in {photo.width} x {photo.height}; searched from {photo.smallest_face:.0f} pixels"
     more = " and more" if photo.faces_truncated else ""
+    more += f", the photo turned by {photo.turn_degrees} degrees" if photo.turn_degrees else ""
     return f"faces: {len(photo.faces)}{more}" + "".join(f"\n  {_face(face)}" for face in photo.faces)
 
 
@@ -190,15 +194,22 @@ def _identified(r: IdentifyResponse) -> str:
             lines.append("  and more faces, not looked at")
         elif probe in r.photos and found:
             lines.append(f"  faces below {r.photos[probe].smallest_face:.0f} pixels were not looked for")
+        if probe in r.photos and (turn := r.photos[probe].turn_degrees):
+            lines.append(f"  the photo was turned by {turn} degrees")
     return "\n".join([*lines, f"  {_threshold(r.threshold)}", f"  {_provenance(r.provenance)}"])
 
 
+_DECISIONS = {DECISION_UNKNOWN: "unknown", DECISION_NOT_COMPARED: "not compared"}
+
+
 def _result(result: IdentifyResult) -> str:
-    decision = result.subject_id if result.decision == DECISION_IDENTIFIED else "unknown"
+    decision = _DECISIONS.get(result.decision, result.subject_id)
     if result.unknown_reason == UNKNOWN_REASON_AMBIGUOUS:
         decision += f": {result.nearest_subject_id} or {result.next_subject_id}, {distance(result.gap)} apart"
     where = f"  ({_face(result.face)})" if result.HasField("face") else ""
-    lines = [f"{decision}{where}", f"  nearest: {_candidates(result.candidates)}"]
+    lines = [f"{decision}{where}"]
+    if result.decision != DECISION_NOT_COMPARED:
+        lines.append(f"  nearest: {_candidates(result.candidates)}")
     if result.matches:
         lines.append(f"  under tau: {_candidates(result.matches)}{' and more' if result.matches_truncated else ''}")
     return "\n".join(lines) + _breaches(result.breaches)

@@ -74,6 +74,11 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="search for faces below the detector's window, too; slow on every empty frame [%(default)s]",
     )
     command.add_argument(
+        "--turned",
+        action="store_true",
+        help="search frames without an upright face in their other three turns, too; slow on every empty frame",
+    )
+    command.add_argument(
         "--confirm",
         type=within(int, least=1),
         default=AppearanceRules.confirm,
@@ -139,6 +144,7 @@ async def _watch(o: argparse.Namespace) -> int:
         tau=o.tau,
         max_side=o.max_side,
         small_faces=o.small_faces,
+        turned=o.turned,
         rules=AppearanceRules(o.confirm, o.unknown_after, o.gone),
     )
     failure = ""

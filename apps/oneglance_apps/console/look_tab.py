@@ -7,7 +7,7 @@ from nicegui import ui
 from oneglance.client.errors import OneglanceError
 from oneglance.v1.common_pb2 import Candidate, Example
 from oneglance.v1.face_pb2 import Face, Photo
-from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResponse, IdentifyResult
+from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_COMPARED, IdentifyResponse, IdentifyResult
 from oneglance_apps.console.elements import draw_box, draw_candidate, draw_entry, draw_thumb
 from oneglance_apps.console.page_state import TOO_LARGE, PageState
 from oneglance_apps.console.wording import expected_fpir_text, quality_text, source_text
@@ -31,11 +31,17 @@ class FaceResult:
         return self.answer is not None and self.answer.decision == DECISION_IDENTIFIED
 
     @property
+    def compared(self) -> bool:
+        return self.answer is None or self.answer.decision != DECISION_NOT_COMPARED
+
+    @property
     def nearest(self) -> Candidate | None:
         return self.answer.candidates[0] if self.answer and self.answer.candidates else None
 
     @property
     def caption(self) -> str:
+        if not self.compared:
+            return "not upright"
         who = "face" if self.answer is None else self.answer.subject_id if self.identified else "unknown"
         if self.nearest is None:
             return who
@@ -159,7 +165,10 @@ class LookTab:
         if self.results[0].face is None:
             text = "Identified." if known else "Unknown."
         else:
-            text = f"{counted(len(self.results), 'face')}: {known} identified, {len(self.results) - known} unknown."
+            compared = sum(result.compared for result in self.results)
+            text = f"{counted(len(self.results), 'face')}: {known} identified, {compared - known} unknown."
+            if compared < len(self.results):
+                text += f" {len(self.results) - compared} not upright, and not compared."
         if answer.photos.get(0, Photo()).faces_truncated:
             text += " More faces were found than the server answers for."
         if 0 in answer.photos:

@@ -25,10 +25,12 @@ class WatchSettings:
 
     tau: threshold, squared L2; None: the gallery's.
     max_side: frames are sent with at most so many pixels on the longer side.
+    turned: a frame without an upright face is searched in its other three turns, too.
     """
 
     gallery: str
     tau: float | None = None
     max_side: int = 1280
     small_faces: SmallFaces = "never"
+    turned: bool = False
     rules: AppearanceRules = field(default_factory=AppearanceRules)

@@ -12,8 +12,10 @@ import grpc
 from oneglance.client.async_client import AsyncClient
 from oneglance.client.errors import InternalError, UnavailableError, from_error
 from oneglance.client.requests import identify_request, photo
+from oneglance.v1.common_pb2 import Example
 from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
+    DECISION_NOT_COMPARED,
     IdentifyRequest,
     IdentifyResult,
     IdentifyStreamResponse,
@@ -187,10 +189,13 @@ class Watcher:
                 self._unanswered.append((frame.moment, encoded))
                 if len(self._unanswered) == 1:
                     self._await_answer()
-                probe = photo(encoded.data, small_faces=settings.small_faces) if self._takes_photos else encoded.data
+                probe = self._photo(encoded.data) if self._takes_photos else encoded.data
                 requests.put_nowait(identify_request(settings.gallery, [probe], max_candidates=1, tau=settings.tau))
         finally:
             requests.put_nowait(None)
+
+    def _photo(self, data: bytes) -> Example:
+        return photo(data, small_faces=self._settings.small_faces, upright_only=not self._settings.turned)
 
     def _receive(self, answer: IdentifyStreamResponse) -> None:
         moment, encoded = self._unanswered.popleft()
@@ -204,7 +209,8 @@ class Watcher:
             self._count_refusal(str(error))
             return
         self.counts.answered += 1
-        faces = [_observation(result, encoded) for result in answer.response.results]
+        compared = [result for result in answer.response.results if result.decision != DECISION_NOT_COMPARED]
+        faces = [_observation(result, encoded) for result in compared]
         self.counts.faces += len(faces)
         threshold = answer.response.threshold
         self._announce(self._appearances.see(moment, faces, threshold.tau if threshold.source else None))

@@ -8,11 +8,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.faces.finder import Box, ChipSpec, Face, FaceFinder, Photo, SmallFaces, cut
+from oneglance_core.faces.finder import ChipSpec, Face, FaceFinder, Photo, SmallFaces, cut
+from oneglance_core.faces.turns import Box
+from oneglance_core.faces.uprightness import UprightnessCheck, search_turned
 from oneglance_core.pictures import PictureError, PictureLimits, decode_photo
 
 Pixels = npt.NDArray[np.uint8]
-# Entered while a stage runs: ``decode``, ``detect`` or ``align``.
+# Entered while a stage runs: ``decode``, ``detect``, ``align`` or ``turn``.
 Stage = Callable[[str], AbstractContextManager[None]]
 
 # Photos of one call are held decoded up to this many pixels together, larger ones one by one.
@@ -27,15 +29,20 @@ class FaceChoice:
         ``aligned`` (the picture is a chip already).
     box: (x, y, width, height) in photo pixels.
     small_faces: None: up to the call.
+    upright_only: a photo without an upright face is not searched turned.
     """
 
     which: Literal["unset", "only", "all", "largest", "box", "aligned"] = "unset"
     box: Box | None = None
     small_faces: SmallFaces | None = None
+    upright_only: bool = False
 
 
 class FaceError(ValueError):
-    """A photo without the face that is needed. ``reason``: FACE_NOT_FOUND or FACES_SEVERAL (docs/errors.md)."""
+    """A photo without the face that is needed.
+
+    ``reason``: FACE_NOT_FOUND, FACES_SEVERAL or FACE_NOT_UPRIGHT (docs/errors.md).
+    """
 
     def __init__(self, reason: str, message: str, photo: Photo) -> None:
         super().__init__(message)
@@ -47,7 +54,8 @@ class FaceError(ValueError):
 class CropRequest:
     """The bytes of a photo, and what is wanted of it. Without ``chip`` no face is aligned.
 
-    face_required: a photo without the face that is meant is a FaceError; else it has no face.
+    face_required: a photo without the face that is meant, or in which that one isn't upright, is a FaceError; else it
+        has no face, or one that isn't comparable. A photo of which all faces are meant may have any.
     quality_only: chips are cut to judge the faces' quality, and dropped.
     """
 
@@ -60,7 +68,7 @@ class CropRequest:
 
 @dataclass(frozen=True, slots=True)
 class FaceCrops:
-    """The photo with its chosen faces, and their chips uint8 [F, height, width, 3] in the same order."""
+    """The photo with its chosen faces, and the chips of its comparable ones uint8 [F, height, width, 3], in order."""
 
     photo: Photo
     chips: Pixels = field(repr=False)
@@ -70,9 +78,13 @@ CropOutcome = FaceCrops | PictureError | FaceError | MemoryError
 
 
 def crop_faces(
-    finder: FaceFinder, requests: Sequence[CropRequest], limits: PictureLimits, stage: Stage
+    finder: FaceFinder,
+    check: UprightnessCheck | None,
+    requests: Sequence[CropRequest],
+    limits: PictureLimits,
+    stage: Stage,
 ) -> list[CropOutcome]:
-    """The i-th outcome is of the i-th photo: its faces, or why there are none."""
+    """The i-th outcome is of the i-th photo: its faces, or why there are none. Without ``check`` every face counts."""
     outcomes: dict[int, CropOutcome] = {}
     decoded: dict[int, Pixels] = {}
     for i, request in enumerate(requests):
@@ -82,14 +94,18 @@ def crop_faces(
         except (PictureError, MemoryError) as error:
             outcomes[i] = error
         if sum(pixels.shape[0] * pixels.shape[1] for pixels in decoded.values()) > _PIXELS_AT_ONCE:
-            outcomes |= _crop(finder, decoded, requests, stage)
+            outcomes |= _crop(finder, check, decoded, requests, stage)
             decoded = {}
-    outcomes |= _crop(finder, decoded, requests, stage)
+    outcomes |= _crop(finder, check, decoded, requests, stage)
     return [outcomes[i] for i in range(len(requests))]
 
 
 def _crop(
-    finder: FaceFinder, decoded: dict[int, Pixels], requests: Sequence[CropRequest], stage: Stage
+    finder: FaceFinder,
+    check: UprightnessCheck | None,
+    decoded: dict[int, Pixels],
+    requests: Sequence[CropRequest],
+    stage: Stage,
 ) -> dict[int, CropOutcome]:
     """The outcomes of some photos, by their position."""
     if not decoded:
@@ -97,20 +113,54 @@ def _crop(
     outcomes: dict[int, CropOutcome] = {}
     with stage("detect"):
         found = finder.find(list(decoded.values()), [requests[i].choice.small_faces or "when-none" for i in decoded])
+    if check is not None:
+        found = _checked(finder, check, decoded, found, requests, stage)
     chosen: dict[int, Photo] = {}
     for i, photo in zip(decoded, found, strict=True):
         try:
-            chosen[i] = replace(photo, faces=choose(photo, requests[i].choice))
+            faces = choose(photo, requests[i].choice)
+            if requests[i].face_required and requests[i].choice.which != "all":
+                _require_upright(faces, photo)
+            chosen[i] = replace(photo, faces=faces)
         except FaceError as error:
             if requests[i].face_required:
                 outcomes[i] = error
             else:
                 chosen[i] = replace(photo, faces=())
     with stage("align"):
-        located = finder.locate([decoded[i] for i in chosen], list(chosen.values()))
+        located = list(chosen.values())
+        if check is None:
+            located = finder.locate([decoded[i] for i in chosen], located)
         for i, photo in zip(chosen, located, strict=True):
             outcomes[i] = _aligned(decoded[i], photo, requests[i])
     return outcomes
+
+
+def _checked(
+    finder: FaceFinder,
+    check: UprightnessCheck,
+    decoded: dict[int, Pixels],
+    found: Sequence[Photo],
+    requests: Sequence[CropRequest],
+    stage: Stage,
+) -> list[Photo]:
+    """``found``, located and judged; of a photo in which no face is upright, what its turned copies show."""
+    photos, choices = list(decoded.values()), [requests[i].choice for i in decoded]
+    with stage("align"):
+        judged = check.judge(photos, finder.locate(photos, found))
+    again = [j for j, photo in enumerate(judged) if not photo.comparable and not choices[j].upright_only]
+    if again:
+        with stage("turn"):
+            turned = search_turned(
+                finder,
+                check,
+                [photos[j] for j in again],
+                [judged[j] for j in again],
+                [choices[j].small_faces or "when-none" for j in again],
+            )
+        for j, photo in zip(again, turned, strict=True):
+            judged[j] = photo
+    return judged
 
 
 def _aligned(pixels: Pixels, photo: Photo, request: CropRequest) -> FaceCrops:
@@ -118,11 +168,11 @@ def _aligned(pixels: Pixels, photo: Photo, request: CropRequest) -> FaceCrops:
     if request.chip is None:
         return FaceCrops(photo, none)
     judged, chips = cut(pixels, photo, request.chip)
-    return FaceCrops(judged, none if request.quality_only else chips)
+    return FaceCrops(judged, none if request.quality_only else chips[[face.comparable for face in photo.faces]])
 
 
 def choose(photo: Photo, choice: FaceChoice) -> tuple[Face, ...]:
-    """The faces that ``choice`` means. Raises FaceError when there is none, or not the only one."""
+    """The faces that ``choice`` means, comparable or not. Raises FaceError when there is none, or not the only one."""
     if choice.which == "all":
         return photo.faces
     if not photo.faces:
@@ -133,7 +183,7 @@ def choose(photo: Photo, choice: FaceChoice) -> tuple[Face, ...]:
             photo,
         )
     if choice.which == "largest":
-        return photo.faces[:1]
+        return photo.comparable[:1] or photo.faces[:1]
     if choice.which == "box" and choice.box is not None:
         overlaps = [_overlap(face.box, choice.box) for face in photo.faces]
         best = max(range(len(overlaps)), key=overlaps.__getitem__)
@@ -143,6 +193,18 @@ def choose(photo: Photo, choice: FaceChoice) -> tuple[Face, ...]:
     if len(photo.faces) > 1:
         raise FaceError("FACES_SEVERAL", f"{_listed(photo)}; say which is meant", photo)
     return photo.faces
+
+
+def _require_upright(faces: Sequence[Face], photo: Photo) -> None:
+    """Raise FaceError for a face that the check refuses."""
+    for face in faces:
+        if not face.comparable and (found := face.uprightness):
+            raise FaceError(
+                "FACE_NOT_UPRIGHT",
+                f"{_listed(photo)}; the one meant is not upright and aligned: {found.score:.3f}, at least "
+                f"{found.threshold:g}",
+                photo,
+            )
 
 
 def _listed(photo: Photo) -> str:

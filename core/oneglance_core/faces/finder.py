@@ -12,6 +12,7 @@ from pydantic import Field
 from oneglance_core.faces.chips import cut_chip, gray
 from oneglance_core.faces.detection import Detection, Score, canvas_pixels, search, suppress
 from oneglance_core.faces.quality import Quality, quality
+from oneglance_core.faces.turns import Box, turn_points
 from oneglance_core.flags import Flag
 from oneglance_core.frozen import Frozen
 from oneglance_core.manifests import Alignment, DetectorManifest
@@ -19,7 +20,6 @@ from oneglance_core.manifests import Alignment, DetectorManifest
 Pixels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float32]
 Run = Callable[[Mapping[str, npt.NDArray[Any]]], Points]
-Box = tuple[float, float, float, float]
 SmallFaces = Literal["when-none", "always", "never", "when-wide"]
 
 # Landmarks are found from two boxes near the detected one, and averaged: the mean varies less than the landmarks of one
@@ -49,17 +49,35 @@ class FaceSearch(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
+class Uprightness:
+    """How much a chip looks like an upright, aligned face, in [0, 1], and what the check asks for."""
+
+    score: float
+    threshold: float
+
+    @property
+    def enough(self) -> bool:
+        return self.score >= self.threshold
+
+
+@dataclass(frozen=True, slots=True)
 class Face:
     """A face of a photo, in its pixels.
 
     box: (x, y, width, height). points: (x, y) of each landmark; empty before ``locate``.
-    quality: None before ``cut``.
+    quality: None before ``cut``. uprightness: None unless it was checked.
     """
 
     box: Box
     score: float
     points: tuple[tuple[float, float], ...] = ()
     quality: Quality | None = None
+    uprightness: Uprightness | None = None
+
+    @property
+    def comparable(self) -> bool:
+        """It may be enrolled and compared: the check, if there is one, takes it for an upright, aligned face."""
+        return self.uprightness is None or self.uprightness.enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +85,7 @@ class Photo:
     """The faces of a photo, the largest first.
 
     smallest_face: side of the smallest face that was searched for, in pixels. truncated: there were more faces.
+    turn_degrees: 0, 90, 180 or 270: how far the photo was turned clockwise to find them.
     """
 
     width: int
@@ -74,6 +93,11 @@ class Photo:
     faces: tuple[Face, ...]
     smallest_face: float
     truncated: bool
+    turn_degrees: int = 0
+
+    @property
+    def comparable(self) -> tuple[Face, ...]:
+        return tuple(face for face in self.faces if face.comparable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +191,11 @@ def search_again(when: SmallFaces, widths: Sequence[float], side: int) -> bool:
 def cut(pixels: Pixels, photo: Photo, chip: ChipSpec) -> tuple[Photo, Pixels]:
     """The photo with the quality of its faces, and their chips, uint8 [F, height, width, 3]."""
     faces, chips = [], np.empty((len(photo.faces), chip.height, chip.width, 3), np.uint8)
+    upright = np.rot90(pixels, -photo.turn_degrees // 90)  # a view
     for i, face in enumerate(photo.faces):
-        chips[i] = cut_chip(pixels, face.points, chip.alignment.template, chip.height, chip.width)
-        faces.append(replace(face, quality=quality(chips[i], face.points, chip.alignment.template)))
+        points = turn_points(face.points, photo.width, photo.height, photo.turn_degrees)
+        chips[i] = cut_chip(upright, points, chip.alignment.template, chip.height, chip.width)
+        faces.append(replace(face, quality=quality(chips[i], points, chip.alignment.template)))
     return replace(photo, faces=tuple(faces)), chips
 
 

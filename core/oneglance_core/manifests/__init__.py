@@ -15,9 +15,16 @@ from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, 
 from oneglance_core.manifests.part import ModelFolderError
 from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StylizerManifest
 from oneglance_core.manifests.tensor import TensorSpec
+from oneglance_core.manifests.uprightness import UprightnessEvidence, UprightnessManifest
 
 # The registry: a model folder may hold any of these.
-KINDS: tuple[type[ModelManifest], ...] = (EncoderManifest, DetectorManifest, LandmarksManifest, StylizerManifest)
+KINDS: tuple[type[ModelManifest], ...] = (
+    EncoderManifest,
+    DetectorManifest,
+    LandmarksManifest,
+    UprightnessManifest,
+    StylizerManifest,
+)
 
 __all__ = [
     "FORMAT",
@@ -51,5 +58,7 @@ __all__ = [
     "Style",
     "StylizerManifest",
     "TensorSpec",
+    "UprightnessEvidence",
+    "UprightnessManifest",
     "Vectors",
 ]

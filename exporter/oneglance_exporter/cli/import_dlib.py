@@ -22,12 +22,15 @@ def add_parser(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     dlib = sources.add_parser(
         "dlib-faces",
         help="dlib's pretrained faces: detector, landmarks, encoder",
-        description="Write dlib's pretrained face detector, landmark finder and encoder as three model folders.\n"
+        description="Write dlib's pretrained face detector, landmark finder and encoder as model folders, and beside\n"
+        "them the check that what was found is an upright, aligned face.\n"
         "Takes seconds; neither dlib nor torch is needed.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    dlib.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets detector, landmarks and encoder")
+    dlib.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="gets detector, landmarks, encoder, uprightness"
+    )
     dlib.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of the .dat files [that of the installed package]"
     )

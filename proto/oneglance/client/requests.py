@@ -88,7 +88,13 @@ FaceChoice = Literal["largest", "aligned"] | tuple[float, float, float, float] |
 """Which face of a photo; ``photo`` explains the values."""
 
 
-def photo(content: str | os.PathLike[str] | bytes, face: FaceChoice = None, small_faces: SmallFaces = "") -> Example:
+def photo(
+    content: str | os.PathLike[str] | bytes,
+    face: FaceChoice = None,
+    small_faces: SmallFaces = "",
+    *,
+    upright_only: bool = False,
+) -> Example:
     """A photo for an encoder of faces.
 
     face: which face to take: ``"largest"``; a box (x, y, width, height) in pixels: the face that overlaps it most;
@@ -96,8 +102,9 @@ def photo(content: str | os.PathLike[str] | bytes, face: FaceChoice = None, smal
     small_faces: when to search the enlarged photo, too. ``when-none``: the first search found no face; ``when-wide``:
         it found none as wide as 0.3 of the photo's shorter side; empty: ``when-wide`` for every face and for a box,
         else ``when-none``.
+    upright_only: don't search the photo turned when it shows no upright face as it is.
     """
-    selector = FaceSelector(small_faces=SMALL_FACES[small_faces])
+    selector = FaceSelector(small_faces=SMALL_FACES[small_faces], upright_only=upright_only)
     if face == "largest":
         selector.largest = True
     elif face == "aligned":

@@ -423,10 +423,12 @@ class Client:
 
     # Faces
 
-    def detect_faces(self, *photos: ExampleLike, small_faces: SmallFaces = "") -> DetectFacesResponse:
-        """The faces of each photo (path or bytes), with landmarks and quality."""
+    def detect_faces(
+        self, *photos: ExampleLike, small_faces: SmallFaces = "", upright_only: bool = False
+    ) -> DetectFacesResponse:
+        """The faces of each photo (path or bytes), with landmarks, quality, and whether they are upright."""
         images = [picture_bytes(photo) for photo in photos]
-        request = DetectFacesRequest(images=images, small_faces=SMALL_FACES[small_faces])
+        request = DetectFacesRequest(images=images, small_faces=SMALL_FACES[small_faces], upright_only=upright_only)
         return self._call(self._detection.DetectFaces, request)
 
     # Stylization

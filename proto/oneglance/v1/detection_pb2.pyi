@@ -25,7 +25,10 @@ class DetectFacesRequest(google.protobuf.message.Message):
 
     IMAGES_FIELD_NUMBER: builtins.int
     SMALL_FACES_FIELD_NUMBER: builtins.int
+    UPRIGHT_ONLY_FIELD_NUMBER: builtins.int
     small_faces: oneglance.v1.face_pb2.SmallFaces.ValueType
+    upright_only: builtins.bool
+    """As FaceSelector.upright_only."""
     @property
     def images(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """1 to 64 encoded pictures, as in Example.image."""
@@ -35,8 +38,9 @@ class DetectFacesRequest(google.protobuf.message.Message):
         *,
         images: collections.abc.Iterable[builtins.bytes] | None = ...,
         small_faces: oneglance.v1.face_pb2.SmallFaces.ValueType = ...,
+        upright_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["images", b"images", "small_faces", b"small_faces"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["images", b"images", "small_faces", b"small_faces", "upright_only", b"upright_only"]) -> None: ...
 
 Global___DetectFacesRequest: typing_extensions.TypeAlias = DetectFacesRequest
 

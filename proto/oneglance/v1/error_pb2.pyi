@@ -68,7 +68,7 @@ class Error(google.protobuf.message.Message):
 
     @property
     def photo(self) -> oneglance.v1.face_pb2.Photo:
-        """Of a photo with no face or several where one is needed: what was seen, at most 32 faces of it."""
+        """Of a photo with no face, several, or one that isn't upright where one is needed: what was seen, at most 32 faces of it."""
 
     @property
     def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:

@@ -139,6 +139,7 @@ class Face(google.protobuf.message.Message):
     SCORE_FIELD_NUMBER: builtins.int
     LANDMARKS_FIELD_NUMBER: builtins.int
     QUALITY_FIELD_NUMBER: builtins.int
+    UPRIGHTNESS_FIELD_NUMBER: builtins.int
     score: builtins.float
     """The detector's score, > 0; the higher the surer."""
     @property
@@ -153,6 +154,10 @@ class Face(google.protobuf.message.Message):
     def quality(self) -> Global___FaceQuality:
         """Absent when no encoder of faces is loaded, and in errors."""
 
+    @property
+    def uprightness(self) -> Global___Uprightness:
+        """Absent when no uprightness check is loaded."""
+
     def __init__(
         self,
         *,
@@ -160,11 +165,40 @@ class Face(google.protobuf.message.Message):
         score: builtins.float = ...,
         landmarks: collections.abc.Iterable[Global___Point] | None = ...,
         quality: Global___FaceQuality | None = ...,
+        uprightness: Global___Uprightness | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["box", b"box", "quality", b"quality"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["box", b"box", "landmarks", b"landmarks", "quality", b"quality", "score", b"score"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["box", b"box", "quality", b"quality", "uprightness", b"uprightness"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["box", b"box", "landmarks", b"landmarks", "quality", b"quality", "score", b"score", "uprightness", b"uprightness"]) -> None: ...
 
 Global___Face: typing_extensions.TypeAlias = Face
+
+@typing.final
+class Uprightness(google.protobuf.message.Message):
+    """Whether what was found is an upright, aligned face. One that isn't is neither enrolled nor compared: encodings of
+    such finds resemble each other more than those of one person do.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: builtins.int
+    THRESHOLD_FIELD_NUMBER: builtins.int
+    UPRIGHT_FIELD_NUMBER: builtins.int
+    score: builtins.float
+    """0 to 1: how much the aligned face looks like one."""
+    threshold: builtins.float
+    """Of the check that is loaded."""
+    upright: builtins.bool
+    """score >= threshold."""
+    def __init__(
+        self,
+        *,
+        score: builtins.float = ...,
+        threshold: builtins.float = ...,
+        upright: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["score", b"score", "threshold", b"threshold", "upright", b"upright"]) -> None: ...
+
+Global___Uprightness: typing_extensions.TypeAlias = Uprightness
 
 @typing.final
 class FaceQuality(google.protobuf.message.Message):
@@ -221,6 +255,7 @@ class FaceSelector(google.protobuf.message.Message):
     BOX_FIELD_NUMBER: builtins.int
     ALIGNED_FIELD_NUMBER: builtins.int
     SMALL_FACES_FIELD_NUMBER: builtins.int
+    UPRIGHT_ONLY_FIELD_NUMBER: builtins.int
     largest: builtins.bool
     """Must be true. The face with the largest box."""
     aligned: builtins.bool
@@ -228,6 +263,10 @@ class FaceSelector(google.protobuf.message.Message):
     size.
     """
     small_faces: Global___SmallFaces.ValueType
+    upright_only: builtins.bool
+    """Don't search the photo in its other three turns when it shows no upright face as it is. For photos known to be
+    upright, such as a camera's frames: most of them show nobody, and then the three searches cost as much again.
+    """
     @property
     def box(self) -> Global___Box:
         """The face that overlaps this box most."""
@@ -239,9 +278,10 @@ class FaceSelector(google.protobuf.message.Message):
         box: Global___Box | None = ...,
         aligned: builtins.bool = ...,
         small_faces: Global___SmallFaces.ValueType = ...,
+        upright_only: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["aligned", b"aligned", "box", b"box", "largest", b"largest", "which", b"which"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["aligned", b"aligned", "box", b"box", "largest", b"largest", "small_faces", b"small_faces", "which", b"which"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["aligned", b"aligned", "box", b"box", "largest", b"largest", "small_faces", b"small_faces", "upright_only", b"upright_only", "which", b"which"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["which", b"which"]) -> typing.Literal["largest", "box", "aligned"] | None: ...
 
 Global___FaceSelector: typing_extensions.TypeAlias = FaceSelector
@@ -257,12 +297,17 @@ class Photo(google.protobuf.message.Message):
     FACES_FIELD_NUMBER: builtins.int
     SMALLEST_FACE_FIELD_NUMBER: builtins.int
     FACES_TRUNCATED_FIELD_NUMBER: builtins.int
+    TURN_DEGREES_FIELD_NUMBER: builtins.int
     width: builtins.int
     height: builtins.int
     smallest_face: builtins.float
     """Side of the smallest face that was searched for: smaller ones were not looked for."""
     faces_truncated: builtins.bool
     """More were found than the server's max_faces."""
+    turn_degrees: builtins.int
+    """0, 90, 180 or 270: how far the photo was turned clockwise to set its faces upright. Boxes and landmarks are in
+    pixels of the photo that came in; roll_degrees is what is left after the turn.
+    """
     @property
     def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Face]:
         """Faces found, the largest first; in Identify, left to the results."""
@@ -275,7 +320,8 @@ class Photo(google.protobuf.message.Message):
         faces: collections.abc.Iterable[Global___Face] | None = ...,
         smallest_face: builtins.float = ...,
         faces_truncated: builtins.bool = ...,
+        turn_degrees: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["faces", b"faces", "faces_truncated", b"faces_truncated", "height", b"height", "smallest_face", b"smallest_face", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["faces", b"faces", "faces_truncated", b"faces_truncated", "height", b"height", "smallest_face", b"smallest_face", "turn_degrees", b"turn_degrees", "width", b"width"]) -> None: ...
 
 Global___Photo: typing_extensions.TypeAlias = Photo

@@ -33,6 +33,10 @@ class _DecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """The subject with the lowest score, who is the nearest one, is under tau."""
     DECISION_UNKNOWN: _Decision.ValueType  # 2
     """Nobody is."""
+    DECISION_NOT_COMPARED: _Decision.ValueType  # 3
+    """The face is not upright and aligned (Face.uprightness), in none of the photo's four turns: it was compared with
+    nobody, and has no candidates.
+    """
 
 class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper): ...
 
@@ -41,6 +45,10 @@ DECISION_IDENTIFIED: Decision.ValueType  # 1
 """The subject with the lowest score, who is the nearest one, is under tau."""
 DECISION_UNKNOWN: Decision.ValueType  # 2
 """Nobody is."""
+DECISION_NOT_COMPARED: Decision.ValueType  # 3
+"""The face is not upright and aligned (Face.uprightness), in none of the photo's four turns: it was compared with
+nobody, and has no candidates.
+"""
 Global___Decision: typing_extensions.TypeAlias = Decision
 
 class _UnknownReason:
@@ -50,7 +58,7 @@ class _UnknownReason:
 class _UnknownReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_UnknownReason.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     UNKNOWN_REASON_UNSPECIFIED: _UnknownReason.ValueType  # 0
-    """Somebody is."""
+    """Somebody is, or the face was not compared."""
     UNKNOWN_REASON_NOBODY_NEAR: _UnknownReason.ValueType  # 1
     """No subject is under tau."""
     UNKNOWN_REASON_AMBIGUOUS: _UnknownReason.ValueType  # 2
@@ -62,7 +70,7 @@ class UnknownReason(_UnknownReason, metaclass=_UnknownReasonEnumTypeWrapper):
     """Why nobody is identified."""
 
 UNKNOWN_REASON_UNSPECIFIED: UnknownReason.ValueType  # 0
-"""Somebody is."""
+"""Somebody is, or the face was not compared."""
 UNKNOWN_REASON_NOBODY_NEAR: UnknownReason.ValueType  # 1
 """No subject is under tau."""
 UNKNOWN_REASON_AMBIGUOUS: UnknownReason.ValueType  # 2
@@ -295,7 +303,7 @@ class IdentifyResult(google.protobuf.message.Message):
     BREACHES_FIELD_NUMBER: builtins.int
     decision: Global___Decision.ValueType
     subject_id: builtins.str
-    """The identified subject; empty when UNKNOWN."""
+    """The identified subject; else empty."""
     matches_truncated: builtins.bool
     """More than that were under tau."""
     probe_index: builtins.int

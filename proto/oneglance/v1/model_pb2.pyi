@@ -49,8 +49,8 @@ class Model(google.protobuf.message.Message):
     """The ONNX Runtime execution provider that really runs it."""
     license: builtins.str
     kind: builtins.str
-    """"encoder", "detector" (finds faces), "landmarks" (finds their points) or "stylizer" (StylizationService.ListStyles
-    has its styles). The fields about encodings are set for an encoder only.
+    """"encoder", "detector" (finds faces), "landmarks" (finds their points), "uprightness" (checks that they are upright)
+    or "stylizer" (StylizationService.ListStyles has its styles). The fields about encodings are set for an encoder only.
     """
     takes_photos: builtins.bool
     """True for an encoder of faces: pictures are photos, faces are found and aligned first."""

@@ -1,4 +1,4 @@
-"""The two models that find a face and its landmarks, and the server's face finder, which crops by them."""
+"""The models that find faces, their landmarks, and whether they are upright; the server's cropper, which runs them."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from oneglance_core.faces.crops import CropOutcome, CropRequest, crop_faces
 from oneglance_core.faces.finder import FaceFinder, FaceSearch
-from oneglance_core.manifests import DetectorManifest, LandmarksManifest
+from oneglance_core.faces.uprightness import UprightnessCheck
+from oneglance_core.manifests import DetectorManifest, LandmarksManifest, UprightnessManifest
 from oneglance_core.pictures import PictureLimits
 from oneglance_server.engines.loaded_model import LoadedModel
 
@@ -40,19 +41,34 @@ class Landmarks(LoadedModel[LandmarksManifest]):
         return self._run(["points"], inputs)[0]
 
 
+class Uprightness(LoadedModel[UprightnessManifest]):
+    """A check that a face is upright and aligned; see UprightnessManifest for its graph."""
+
+    title = "uprightness check"
+    single = True
+
+    def score(self, chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """uint8 [N, H, W, 3] -> float32 [N]."""
+        return self._run(["scores"], {"chips": chips})[0]
+
+
 class StageObserver(Protocol):
-    """Hears how long a stage took: ``decode``, ``detect`` or ``align``."""
+    """Hears how long a stage took: ``decode``, ``detect``, ``align`` or ``turn``."""
 
     def __call__(self, stage: str, seconds: float, /) -> None: ...
 
 
 class FaceCropper:
-    """Finds, chooses and aligns faces with the loaded models. Thread-safe."""
+    """Finds, checks, chooses and aligns faces with the loaded models. Thread-safe.
+
+    uprightness: None where no check is loaded; every face counts as upright then.
+    """
 
     def __init__(
         self,
         detector: Detector,
         landmarks: Landmarks,
+        uprightness: Uprightness | None,
         limits: PictureLimits,
         search: FaceSearch,
         on_stage: StageObserver,
@@ -61,11 +77,12 @@ class FaceCropper:
         self.landmarks = landmarks
         self._limits = limits
         self._finder = FaceFinder(detector.score, detector.manifest, landmarks.points, search)
+        self._check = UprightnessCheck(uprightness.score, uprightness.manifest) if uprightness else None
         self._on_stage = on_stage
 
     def crop(self, requests: Sequence[CropRequest]) -> list[CropOutcome]:
         """The i-th outcome is of the i-th photo: see core's crop_faces."""
-        return crop_faces(self._finder, requests, self._limits, self._stage)
+        return crop_faces(self._finder, self._check, requests, self._limits, self._stage)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

@@ -103,7 +103,8 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """The answer to one probe, or to one face of it. ``identified`` is the subject's id, or None: unknown.
+    """The answer to one probe, or to one face of it. ``identified`` is the subject's id, or None: unknown, or a face
+    that can't be compared.
 
     ``probe``: position of the probe in the request. ``nearest``: the two subjects with the lowest scores, as far as
     there are so many. ``ambiguous``: the nearest is under tau, but too near to the next.
@@ -123,6 +124,10 @@ class Identification:
     def gap(self) -> float | None:
         """Between the scores of the nearest two; None where there are no two."""
         return self.nearest[1].score - self.nearest[0].score if len(self.nearest) > 1 else None
+
+    @property
+    def compared(self) -> bool:
+        return self.face is None or self.face.comparable
 
 
 def check_id(path: str, value: str) -> str:

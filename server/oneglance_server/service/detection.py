@@ -31,12 +31,15 @@ class DetectionService:
         # Quality is judged on the aligned face, as the first encoder of faces wants it.
         self._chip = next((chip for encoder in encoders.all() if (chip := chip_of(encoder))), None)
 
-    async def detect(self, call: Call, images: Sequence[bytes], small_faces: SmallFaces | None) -> Detected:
+    async def detect(
+        self, call: Call, images: Sequence[bytes], small_faces: SmallFaces | None, *, upright_only: bool
+    ) -> Detected:
         """The faces of each photo. Nothing is stored. Raises as Encoding.crop does."""
         check_count("images", images, MAX_PHOTOS)
         if self._cropper is None:
             raise detector_missing()
-        every = FaceChoice("all", small_faces=small_faces or default_small_faces("all"))
+        which = small_faces or default_small_faces("all")
+        every = FaceChoice("all", small_faces=which, upright_only=upright_only)
         requests = [CropRequest(image, every, self._chip, quality_only=True) for image in images]
         crops = await self._encoding.crop(call, requests, [f"images[{i}]" for i in range(len(images))])
         return Detected([one.photo for one in crops], self._cropper.detector, self._cropper.landmarks)

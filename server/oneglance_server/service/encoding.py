@@ -63,9 +63,10 @@ class Encoded:
     """``vectors`` float32 [n, D]; ``provider`` ran the encoder, or "client" when nothing had to be encoded.
 
     ``owners[i]`` is the position of the content that vector i comes from, never falling: each content once, except that
-    a photo of which every face was wanted gives one vector per face, or none. ``faces[i]`` is the face behind vector i,
-    None when it isn't from a photo. ``breaches[i]``: what of the encoder's input i is outside its limits; never of a
-    face from a photo. ``photos``: what was seen of each photo, by its content's position.
+    a photo of which every face was wanted gives one vector per comparable face, or none. ``faces[i]`` is the face
+    behind vector i, None when it isn't from a photo. ``breaches[i]``: what of the encoder's input i is outside its
+    limits; never of a face from a photo. ``photos``: what was seen of each photo, by its content's position; faces that
+    aren't comparable are in it, too.
     """
 
     vectors: Vectors
@@ -179,7 +180,7 @@ class Encoding:
             paths = [contents[i].path for i in some]
             counts = [pixels[path] for path in paths]
             crops |= zip(some, await self.crop(call, [photos[i] for i in some], paths, counts), strict=True)
-            faces = sum(len(one.chips) for one in crops.values())
+            faces = sum(len(one.photo.faces) for one in crops.values())
             if faces > MAX_FACES:
                 raise InvalidRequest.field(
                     example_of(contents[some[-1]]),
@@ -243,7 +244,7 @@ def _inputs(
     for i, content in enumerate(contents):
         if i in crops:
             owners += [i] * len(crops[i].chips)
-            faces += crops[i].photo.faces
+            faces += crops[i].photo.comparable
             inputs += [_Chip(content.path, chip) for chip in crops[i].chips]
         else:
             owners.append(i)

@@ -70,7 +70,8 @@ class IdentificationService:
     """Compares probes with galleries. Concurrent requests to one gallery share a scan, and a request of many probes is
     answered in steps; ``scans`` lets scans of all galleries through, in turns by caller.
 
-    ``on_decision(gallery_id, decision)`` hears every decision: "identified", "unknown", "same", "different".
+    ``on_decision(gallery_id, decision)`` hears every decision: "identified", "unknown", "same", "different",
+    "not_compared".
     """
 
     def __init__(
@@ -123,7 +124,8 @@ class IdentificationService:
         all_matches: bool,
         least_gap: float,
     ) -> Identified:
-        """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none."""
+        """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none. A face that
+        isn't comparable has an answer without candidates."""
         if not (math.isfinite(least_gap) and least_gap >= 0):
             raise InvalidRequest.field("least_gap", f"must be finite and >= 0, got {least_gap}")
         check_count("probes", probes, MAX_PROBES)
@@ -140,7 +142,9 @@ class IdentificationService:
                 gallery_revision=gallery.revision,
                 gallery_size=gallery.subjects,
             )
-            return Identified((), deciding.at(gallery.subjects, gallery.encodings), nothing, encoded.photos)
+            refused = _with_refused([], encoded.photos)
+            self._on_decision(gallery_id, "not_compared", len(refused))
+            return Identified(refused, deciding.at(gallery.subjects, gallery.encodings), nothing, encoded.photos)
         _check_listed(candidates, len(encoded.owners))
         within = await self._within(call, deciding, gallery_id) if all_matches else None
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
@@ -166,6 +170,9 @@ class IdentificationService:
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)
         self._on_decision(gallery_id, "unknown", len(answers) - known)
+        compared = len(answers)
+        answers = _with_refused(answers, encoded.photos)
+        self._on_decision(gallery_id, "not_compared", len(answers) - compared)
         return Identified(answers, threshold, _provenance(gallery, encoded, found), encoded.photos)
 
     async def verify(
@@ -285,6 +292,24 @@ class IdentificationService:
         return Verification(
             same, other.distance, other.score, other.encoding_id, tau, provenance, encoded.faces, breaches
         )
+
+
+def _with_refused(answers: Sequence[Identification], photos: Mapping[int, Photo]) -> list[Identification]:
+    """``answers``, and those for the faces that were not compared, each in its face's place."""
+    if all(len(photo.comparable) == len(photo.faces) for photo in photos.values()):
+        return list(answers)
+    by_probe = {probe: list(group) for probe, group in itertools.groupby(answers, key=lambda one: one.probe)}
+    result: list[Identification] = []
+    for probe in sorted(by_probe.keys() | photos.keys()):
+        given = iter(by_probe.get(probe, ()))
+        if probe not in photos:
+            result.extend(given)
+            continue
+        for face in photos[probe].faces:
+            result.append(
+                next(given) if face.comparable else Identification(probe, face, None, (), (), False, (), False)
+            )
+    return result
 
 
 def _afterwards(call: Call, encoded: Encoded) -> Call:

@@ -33,7 +33,7 @@ def to_face(face: Face | None) -> face_pb.Face | None:
     if face is None:
         return None
     x, y, width, height = face.box
-    quality = face.quality
+    quality, uprightness = face.quality, face.uprightness
     return face_pb.Face(
         box=face_pb.Box(x=x, y=y, width=width, height=height),
         score=face.score,
@@ -47,6 +47,11 @@ def to_face(face: Face | None) -> face_pb.Face | None:
             alignment_error=quality.alignment_error,
         )
         if quality
+        else None,
+        uprightness=face_pb.Uprightness(
+            score=uprightness.score, threshold=uprightness.threshold, upright=uprightness.enough
+        )
+        if uprightness
         else None,
     )
 
@@ -66,6 +71,7 @@ def to_photo(photo: Photo, *, with_faces: bool = True, limit: int | None = None)
         faces=[message for face in faces if (message := to_face(face))],
         smallest_face=photo.smallest_face,
         faces_truncated=photo.truncated or (with_faces and len(faces) < len(photo.faces)),
+        turn_degrees=photo.turn_degrees,
     )
 
 

@@ -24,7 +24,7 @@ class DetectionServicer(DetectionServiceServicer):
     ) -> pb.DetectFacesResponse | bytes:
         service = self._gate.services.detection
         small_faces = small_faces_from(request.small_faces, "small_faces")
-        found = await service.detect(call_of(context), request.images, small_faces)
+        found = await service.detect(call_of(context), request.images, small_faces, upright_only=request.upright_only)
         return await answer(
             lambda: pb.DetectFacesResponse(
                 photos=map(to_photo, found.photos),

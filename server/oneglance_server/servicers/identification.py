@@ -132,19 +132,25 @@ class IdentificationServicer(IdentificationServiceServicer):
         )
 
 
+def _decision(answer: Identification) -> pb.Decision.ValueType:
+    if not answer.compared:
+        return pb.DECISION_NOT_COMPARED
+    return pb.DECISION_UNKNOWN if answer.identified is None else pb.DECISION_IDENTIFIED
+
+
 def _to_result(answer: Identification) -> pb.IdentifyResult:
-    known = answer.identified is not None
+    decided = answer.identified is not None or not answer.compared
     reason = pb.UNKNOWN_REASON_AMBIGUOUS if answer.ambiguous else pb.UNKNOWN_REASON_NOBODY_NEAR
     gap = answer.gap
     return pb.IdentifyResult(
-        decision=pb.DECISION_IDENTIFIED if known else pb.DECISION_UNKNOWN,
+        decision=_decision(answer),
         subject_id=answer.identified or "",
         candidates=map(to_candidate, answer.candidates),
         matches=map(to_candidate, answer.matches),
         matches_truncated=answer.matches_truncated,
         probe_index=answer.probe,
         face=to_face(answer.face),
-        unknown_reason=pb.UNKNOWN_REASON_UNSPECIFIED if known else reason,
+        unknown_reason=pb.UNKNOWN_REASON_UNSPECIFIED if decided else reason,
         gap=gap,
         nearest_subject_id="" if gap is None else answer.nearest[0].subject_id,
         next_subject_id="" if gap is None else answer.nearest[1].subject_id,

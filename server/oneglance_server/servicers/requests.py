@@ -92,14 +92,14 @@ def choice_from(selector: FaceSelector, path: str) -> FaceChoice:
         box = (selector.box.x, selector.box.y, selector.box.width, selector.box.height)
         if not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
             raise InvalidRequest.field(f"{path}.box", "needs finite numbers, width and height above 0")
-        return FaceChoice("box", box, small_faces)
+        return FaceChoice("box", box, small_faces, selector.upright_only)
     if which == "largest" and selector.largest:
-        return FaceChoice("largest", None, small_faces)
+        return FaceChoice("largest", None, small_faces, selector.upright_only)
     if which == "aligned" and selector.aligned:
         return FaceChoice("aligned")
     if which is not None:
         raise InvalidRequest.field(f"{path}.{which}", "must be true when it is given")
-    return FaceChoice("unset", None, small_faces)
+    return FaceChoice("unset", None, small_faces, selector.upright_only)
 
 
 def small_faces_from(value: int, path: str) -> SmallFaces | None:

@@ -1,0 +1,1 @@
+"""Train the check that a chip shows an upright, aligned face."""

@@ -8,8 +8,8 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 demo: .venv/.cpu  ## the main job, end to end, on a real server
 	$(BIN)/oneglance demo
 
-test: .venv/.dev  ## every test
-	$(BIN)/pytest
+test: .venv/.dev  ## every test, on all processors
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: .venv/.dev  ## style, types, generated code, the contract
 	$(BIN)/ruff check .

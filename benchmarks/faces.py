@@ -154,7 +154,7 @@ def check_decisions(client: Client, photos: Photos, encodings: npt.NDArray[np.fl
             agree.append(not results)
             continue
         nearest = photos.people[int(pairwise_squared_l2(encodings[i : i + 1], encodings[first]).argmin())]
-        agree.append(results[0].candidates[0].subject_id == nearest)
+        agree.append(bool(results[0].candidates) and results[0].candidates[0].subject_id == nearest)
     return float(np.mean(agree))
 
 

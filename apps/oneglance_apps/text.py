@@ -20,6 +20,11 @@ def fusion_name(fusion: Fusion.ValueType) -> str:
     return Fusion.Name(fusion).removeprefix("FUSION_").lower() if fusion else "nearest"
 
 
+def nobody_under(fusion: Fusion.ValueType) -> float:
+    """A tau that nobody is under, by that rule of fusion: scores by margin may be below 0."""
+    return -1e9 if fusion == Fusion.FUSION_MARGIN else 0.0
+
+
 def score(candidate: Candidate) -> float:
     """What is compared with tau: the distance, unless the answer has another score."""
     return candidate.score if candidate.HasField("score") else candidate.distance

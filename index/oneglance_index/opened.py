@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
+from oneglance_core.fusion import has_template
+from oneglance_index.errors import DeviceLost, GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
 from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
 from oneglance_index.search.gpu_scan import bytes_on_card
@@ -91,7 +92,7 @@ class OpenedGalleries:
         """Raises OutOfMemory where a GPU has no room for all of them: before minutes of loading, not after."""
         gpu = self._machine.device.gpu
         if gpu is not None:
-            wanted = sum(bytes_on_card(one.gallery.encodings, one.place.dimension) for one in galleries)
+            wanted = sum(bytes_on_card(_rows_in(one), one.place.dimension) for one in galleries)
             free = gpu.card.free_bytes()
             if wanted > free:
                 device = self._machine.device.name
@@ -147,19 +148,28 @@ class OpenedGalleries:
 
     def prepare(self, effect: Effect) -> None:
         """Makes the room that following this effect takes. Raises OutOfMemory, IndexOutOfStep for more encodings of a
-        gallery that is being rebuilt, and what making an index raises."""
+        gallery that is being rebuilt, and what making an index raises.
+
+        A deletion of an encoding is refused, too, where the rule of fusion makes a template of those that are left.
+        """
         try:
             if effect.created is not None:
                 self._made[effect.generation] = self._make_index(effect.created)
             elif effect.change is not None and len(effect.change.added):
-                if not self._added:
-                    np.empty(_FOLLOWING_BYTES, np.uint8)
-                added = self._added.get(effect.generation, 0) + len(effect.change.added)
-                index = self._made.get(effect.generation) or self._opened[effect.gallery_id].in_step()
-                index.reserve(added)
-                self._added[effect.generation] = added
+                self._reserve(effect, _rows_of(effect.change))
+            elif effect.change is not None and _rows_of(effect.change):
+                with contextlib.suppress(DeviceLost, IndexOutOfStep):  # what is deleted need not wait for these
+                    self._reserve(effect, _rows_of(effect.change))
         except MemoryError:
             raise OutOfMemory(f"for more in gallery {effect.gallery_id!r}") from None
+
+    def _reserve(self, effect: Effect, rows: int) -> None:
+        if not self._added:
+            np.empty(_FOLLOWING_BYTES, np.uint8)
+        added = self._added.get(effect.generation, 0) + rows
+        index = self._made.get(effect.generation) or self._opened[effect.gallery_id].in_step()
+        index.reserve(added)
+        self._added[effect.generation] = added
 
     def follow(self, effects: Sequence[Effect]) -> None:
         """Brings the indexes up to what was committed, in the order of the commits."""
@@ -245,6 +255,18 @@ class OpenedGalleries:
     def _go_on(self, progress: OpenProgress) -> None:
         if self._upkeep.closing():
             raise StoreClosed(self._data_dir)
+
+
+def _rows_in(stored: Stored) -> int:
+    """Rows that its index holds."""
+    return stored.gallery.subjects if has_template(stored.place.fusion) else stored.gallery.encodings
+
+
+def _rows_of(change: Change) -> int:
+    """Rows that following a change adds to the index."""
+    if change.removed_subject is not None:
+        return 0
+    return len(change.added) if change.kept is None else 1
 
 
 def _settle(result: Future[Gallery], error: BaseException | None, gallery: Gallery | None) -> None:

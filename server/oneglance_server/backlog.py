@@ -85,11 +85,19 @@ class Backlog:
             try:
                 while True:
                     await asyncio.sleep(_EVERY_SECONDS)
-                    self._choose()
-                    if self._method and self._sent is None:
-                        await self._time(channel)
+                    try:
+                        self._choose()
+                        if self._method and self._sent is None:
+                            await self._time(channel)
+                    except Exception as error:  # want of memory, say: it looks again
+                        self._forget()
+                        log.error("calls that wait could not be timed", exc_info=error)
             finally:
-                self._sent = None
+                self._forget()
+
+    def _forget(self) -> None:
+        """Nothing waits, as far as is known."""
+        self._method, self._last, self._sent = "", 0.0, None
 
     def _choose(self) -> None:
         """The method that most calls of late were of; a call of ours that still waits is waited for."""

@@ -29,6 +29,7 @@ _MAY_BE = (
     grpc.StatusCode.UNAVAILABLE,
 )
 _NEVER = ("INTERNAL", "UNKNOWN", "UNAVAILABLE", "UNIMPLEMENTED", "DATA_LOSS")
+_REBUILDING = "INDEX_REBUILDING"
 _ENDED_EARLY = "Internal error from Core"  # what our side of gRPC says when a stream ended while it was sending
 _NOT_OFFERED = "/grpc.health.v1.Health/List"
 _METHODS = methods()
@@ -122,6 +123,8 @@ async def run(channel: grpc.aio.Channel, case: Case) -> Outcome:
         for key, value in error.trailing_metadata() or ():
             if key == ERROR_KEY and isinstance(value, bytes):
                 reason = Error.FromString(value).reason
+        if reason == _REBUILDING:  # another message changed the gallery's rule of fusion
+            code = reason
     except asyncio.CancelledError:
         if not call.cancelled():
             raise

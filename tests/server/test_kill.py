@@ -108,7 +108,7 @@ def test_what_was_acknowledged_survives_kill_9(models: tuple[Path, Path], tmp_pa
         with ServerProcess(tmp_path, models=models[0], snapshot_every=40, log_level="error") as server:
             with Client(server.address) as client:
                 if round_number == 0:
-                    client.create_gallery("g")
+                    client.create_gallery("g", fusion="nearest")
                 digest = client.get_gallery("g").encoder_digest
                 stored = {subject.id: len(subject.encodings) for subject in client.list_subjects("g")}
                 for writer in writers:

@@ -142,7 +142,7 @@ def test_what_cannot_grow_refuses_the_enrollment_not_the_next_answers(
     pictures = [picture(i) for i in range(20)]
     with ServerProcess(tmp_path, models=models[0]) as server:
         with Client(server.address) as client:
-            encoder = client.create_gallery("large").encoder_digest
+            encoder = client.create_gallery("large", fusion="nearest").encoder_digest
         assert server.terminate()[0] == 0
     many = np.random.default_rng(0).standard_normal((13, 20_000, 64), dtype=np.float32) + 10
     with LocalGalleries.open(tmp_path, settings=IndexSettings(max_encodings_per_subject=many.shape[1])) as galleries:
@@ -154,7 +154,7 @@ def test_what_cannot_grow_refuses_the_enrollment_not_the_next_answers(
         ServerProcess(tmp_path, models=models[0]) as server,
         Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
     ):
-        client.create_gallery("small")
+        client.create_gallery("small", fusion="nearest")
 
         def check() -> None:
             results = client.identify("large", *pictures, max_candidates=1).results
@@ -181,7 +181,7 @@ def test_what_cannot_grow_refuses_the_enrollment_not_the_next_answers(
         resource.prlimit(server.process.pid, resource.RLIMIT_AS, (limit + (16 << 20), hard))
         client.delete_gallery("large")
         resource.prlimit(server.process.pid, resource.RLIMIT_AS, (limit, hard))
-        client.create_gallery("large")
+        client.create_gallery("large", fusion="nearest")
         for i in range(20):
             client.enroll("large", f"s{i}", *[pictures[i]] * 32)
         check()

@@ -27,7 +27,7 @@ def test_metrics(models: tuple[Path, Path], tmp_path: Path) -> None:
         server_thread(data_dir=tmp_path, models=models, metrics=address) as server,
         Client(server.address) as client,
     ):
-        client.create_gallery("g", encoder="pixels")
+        client.create_gallery("g", encoder="pixels", fusion="nearest")
         client.enroll("g", "it", picture(5), picture(6))
         client.identify("g", picture(5), picture(5))
         client.identify("g", picture(5), tau=0)

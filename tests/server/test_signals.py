@@ -52,6 +52,14 @@ def open_stream(client: Client) -> Iterator[Iterator[object]]:
         end.set()
 
 
+@pytest.fixture(autouse=True)
+def not_under_nohup() -> Iterator[None]:
+    """Servers inherit what this process does about SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def refusal(client: Client) -> tuple[str, str] | None:
     """(code, reason) of what refuses a call, if anything does."""
     try:

@@ -45,8 +45,8 @@ FACE = argument(
 )
 SMALL_FACES_OPTION = argument(
     "--small-faces",
-    "search the enlarged photo, too: when-none (the first search found no face), when-wide (it found none that fills a "
-    "fifth of the photo), always, never [when-wide for every face and for a box, else when-none]",
+    "search the enlarged photo, too: when-none (the first search found no face), when-wide (it found none as "
+    "wide as 0.3 of the photo's shorter side), always, never [when-wide for every face and for a box, else when-none]",
     choices=list(filter(None, SMALL_FACES)),
     default="",
 )

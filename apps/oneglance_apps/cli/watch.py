@@ -51,7 +51,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="deadline of the first calls [%(default)g]",
     )
     command.add_argument(
-        "--tau", type=within(float, least=0), help="threshold, squared L2 [the gallery's, else the model's]"
+        "--tau", type=within(float), help="threshold, squared L2 or a score by margin [the gallery's, else the model's]"
     )
     command.add_argument(
         "--fps",

@@ -11,7 +11,7 @@ from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_CO
 from oneglance_apps.console.elements import draw_box, draw_candidate, draw_entry, draw_thumb
 from oneglance_apps.console.page_state import TOO_LARGE, PageState
 from oneglance_apps.console.wording import expected_fpir_text, quality_text, source_text
-from oneglance_apps.text import breach, counted, distance, policy_name, score, short_digest
+from oneglance_apps.text import breach, counted, distance, nobody_under, policy_name, score, short_digest
 
 CANDIDATES = 3
 
@@ -115,7 +115,7 @@ class LookTab:
                     gallery.id,
                     self._example(picture),
                     max_candidates=CANDIDATES,
-                    tau=None if self._state.tau is not None else 0.0,
+                    tau=None if self._state.tau is not None else nobody_under(gallery.fusion),
                 )
         if picture is not self.picture or (gallery and not self._state.is_shown(gallery)):
             return  # another photo or gallery was chosen meanwhile
@@ -198,7 +198,7 @@ class LookTab:
                     ui.label(shown.caption.partition(" · ")[0]).classes("decision")
                     for candidate in shown.answer.candidates if shown.answer else ():
                         draw_candidate(candidate, self._state.tau, scale)
-                    if shown.nearest is None:
+                    if shown.compared and shown.nearest is None:
                         ui.label("Nobody is enrolled." if shown.answer else "Choose it to enroll it.").classes("soft")
                     if shown.face:
                         ui.label(quality_text(shown.face)).classes("soft")

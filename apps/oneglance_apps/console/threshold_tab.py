@@ -143,7 +143,7 @@ class ThresholdTab:
                 return calibration.fpir, calibration.fnir if calibration.HasField("fnir") else None
         if threshold.source == THRESHOLD_SOURCE_MODEL and self._state.encoder:
             manifest = json.loads((await self._state.api.describe_model(self._state.encoder.digest)).manifest_json)
-            if fitted := manifest.get("threshold"):
+            if (fitted := manifest.get("threshold")) and fitted["tau"] == threshold.tau:
                 return fitted["fpir"], fitted["fnir"]
         return None
 

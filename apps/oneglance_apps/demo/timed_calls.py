@@ -8,7 +8,7 @@ import numpy as np
 
 from oneglance import Client, enroll_request, identify_request
 from oneglance.v1.common_pb2 import Provenance, Threshold
-from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, IdentifyResult
+from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_COMPARED, IdentifyResult
 from oneglance_apps.demo.collection import Stranger, Subject
 from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.measure import Candidate, Figures, Outcome, Share, share
@@ -97,6 +97,8 @@ def identify_all(client: Client, probes: Sequence[Probe], enrolled: int, progres
             refused.append(f"{probe[0].caption}: {answer.error.message}")
         elif not answer.response.results:
             refused.append(f"{probe[0].caption}: no face is found")
+        elif answer.response.results[0].decision == DECISION_NOT_COMPARED:
+            refused.append(f"{probe[0].caption}: no upright face is found")
         else:
             outcomes.append(_outcome(probe, answer.response.results[0]))
             threshold, provenance = answer.response.threshold, answer.response.provenance

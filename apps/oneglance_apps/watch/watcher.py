@@ -23,6 +23,7 @@ from oneglance.v1.identification_pb2 import (
 from oneglance_apps.frames.frame import EncodedFrame
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.frames.sources import Source
+from oneglance_apps.text import score
 from oneglance_apps.watch.appearances import Appearances
 from oneglance_apps.watch.events import Event
 from oneglance_apps.watch.frame_reader import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, FrameReader
@@ -252,6 +253,6 @@ def _observation(result: IdentifyResult, encoded: EncodedFrame) -> Observation:
     return Observation(
         subject_id=result.subject_id if result.decision == DECISION_IDENTIFIED else None,
         nearest=nearest.subject_id if nearest else None,
-        distance=nearest.distance if nearest else None,
+        distance=score(nearest) if nearest else None,
         box=box,
     )

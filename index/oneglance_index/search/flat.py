@@ -267,7 +267,7 @@ class ExactIndex:
                     self._held = fresh
                     self._told, self._promised = self._told - gone, promised
                     self._scan = scan
-                    with contextlib.suppress(MemoryError):  # else the next enrollment asks for it again
+                    with contextlib.suppress(MemoryError, DeviceLost):  # the next enrollment meets it again
                         scan.reserve(promised)
                 self._rows, self._dead, self._max_norm = rows, dead, largest
 

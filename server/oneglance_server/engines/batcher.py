@@ -143,15 +143,18 @@ class Batcher(Generic[Item, Result]):
     def _wake(self) -> None:
         # One turn later, so that everything submitted in this turn shares a batch.
         if not self._woken and self._idle:
-            self._woken = True
             self._loop.call_soon(self._gather, -1, self._loop.time() + _GATHER_SECONDS)
+            self._woken = True
 
     def _gather(self, rows: int, end: float) -> None:
         """Start batches, once no more comes while others wait unseen. ``rows``: that waited before."""
-        if rows < self._queue.rows < _GATHERED_ROWS and self._crowded() and self._loop.time() < end:
-            self._loop.call_later(_GATHER_STEP_SECONDS, self._gather, self._queue.rows, end)
-        else:
-            self._start_batches()
+        try:
+            if rows < self._queue.rows < _GATHERED_ROWS and self._crowded() and self._loop.time() < end:
+                self._loop.call_later(_GATHER_STEP_SECONDS, self._gather, self._queue.rows, end)
+                return
+        except MemoryError:  # then at once
+            pass
+        self._start_batches()
 
     def _start_batches(self) -> None:
         self._woken = False

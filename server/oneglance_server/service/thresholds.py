@@ -43,16 +43,22 @@ class Deciding:
 
     def at(self, subjects: int, encodings: int) -> Tau:
         """The tau for a gallery of so many subjects with so many encodings together."""
-        size = 1 if self.one_to_one else subjects
+        alone = self.one_to_one and self.fusion != "margin"  # by margin the others count against a claim, too
+        size = 1 if alone else subjects
         examples = max(1.0, round(encodings / subjects, 1)) if subjects else 1.0
         value, id = self.value, self.id
         if value is None:
             assert self.model is not None
             assert self.target is not None
             step, each = _SIZES[bisect.bisect_left(_SIZES, max(size, 1))], round(examples)
-            value = self.model.expectation.tau(self.target, self.fusion, each, step)
+            # That one of so many is accepted is likelier than that the claimed one is.
+            target = expected_fpir(self.target, step) if self.one_to_one else self.target
+            value = self.model.expectation.tau(target, self.fusion, each, step)
             id = f"{self.model.id}/{self.fusion}/{each}x{step}"
         rate = self._rate(value, size, examples)
+        if rate is not None and self.one_to_one and size > 1:
+            low, high = (None if each is None else fmr_for_fpir(each, size) for each in (rate.low, rate.high))
+            rate = Rate(fmr_for_fpir(rate.value, size), low, high)
         fpir, fmr = (None, rate) if self.one_to_one else (rate, None)
         return Tau(value, self.source, id, fpir, fmr, None if self.one_to_one else self.target, self.set_time)
 

@@ -67,7 +67,9 @@ def test_a_dropped_photo_shows_every_face_with_name_and_distance(page: Any, fake
     expect(page.locator(".box.known")).to_have_text(f"ruth · {distance:.3f}")
     expect(page.locator(".box.unknown")).to_contain_text("unknown · ")
     expect(page.locator(".box.unknown")).to_contain_text("2.000")
-    expect(page.locator(".summary")).to_have_text("2 faces: 1 identified, 1 unknown.")
+    expect(page.locator(".summary")).to_have_text(
+        "2 faces: 1 identified, 1 unknown. Faces below 12 pixels were not looked for."
+    )
     expect(page.locator(".card.known .decision")).to_have_text("ruth")
     basis = page.locator(".basis")
     for words in ("0.3600, recommended by the model's author", "colour-faces fafafafafafa", "revision 2, 2 subjects"):

@@ -130,10 +130,10 @@ def served_encodings(client: Client, photos: Photos) -> npt.NDArray[np.float64]:
     rows = []
     for data in photos.data:
         try:
-            (one,) = client.encode(photo(data, "largest"))
+            (one,) = client.encode(photo(data, "largest")).encodings
             rows.append(np.array(one.values))
         except Exception as error:
-            if getattr(error, "reason", "") != "FACE_NOT_FOUND":
+            if getattr(error, "reason", "") not in ("FACE_NOT_FOUND", "FACE_NOT_UPRIGHT"):
                 raise
             rows.append(np.full(128, np.nan))
     return np.array(rows)

@@ -124,7 +124,7 @@ def test_every_format_and_mode_through_every_filter(
 ) -> None:  # fmt: skip
     found = measured(folders[color, resize], pictures, tmp_path / "encodings.npz")
     assert set(found) == set(FILES)  # nothing is left out in silence
-    served = client.encode(*FILES.values(), encoder=f"{color}-{resize}")
+    served = client.encode(*FILES.values(), encoder=f"{color}-{resize}").encodings
     for name, encoding in zip(FILES, served, strict=True):
         np.testing.assert_array_equal(found[name], np.array(encoding.values, np.float32), err_msg=name)
 
@@ -153,6 +153,6 @@ def test_faces_of_photos_are_found_and_aligned_alike(tmp_path: Path) -> None:
         Client(server.address) as connected,
     ):
         examples = [photo(content, face="largest") for content in photos.values()]
-        served = connected.encode(*examples)
+        served = connected.encode(*examples).encodings
     for name, encoding in zip(photos, served, strict=True):
         np.testing.assert_array_equal(found[name], np.array(encoding.values, np.float32), err_msg=name)

@@ -30,7 +30,7 @@ from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import StartupError
 from oneglance_server.loading import Models, load_models
 from oneglance_server.logs import lines_lost
-from oneglance_server.loop_watch import LoopWatch
+from oneglance_server.loop_watch import watch_loop
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
 from oneglance_server.service.services import ReadinessGate
@@ -148,7 +148,7 @@ class Server:
         )
         await server.start()
         self._metrics.watch_log(lines_lost)
-        self._watches.append(asyncio.create_task(LoopWatch(self._metrics.loop_lag).run()))
+        self._watches.append(asyncio.create_task(watch_loop(self._metrics.loop_lag)))
         self._watches.append(asyncio.create_task(self._backlog.watch()))
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")

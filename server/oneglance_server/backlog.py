@@ -16,7 +16,7 @@ log = structlog.get_logger()
 _EVERY_SECONDS = 0.05
 _TOKEN = "oneglance-backlog"
 _WAIT_SECONDS, _LONGEST_SECONDS = 0.25, 8.0
-_PATIENCE_SHARE = 0.25
+_PATIENCE_SHARE, _LEAST_WAIT_SECONDS = 0.25, 0.03  # no caller brings it lower for others by short deadlines
 _NEWS = 0.05  # the weight of the newest call in an average
 _CROWDED_SECONDS = 0.003
 _AT_ONCE = 128  # calls that come at once are no overload, however long this machine takes for them
@@ -57,13 +57,15 @@ class Backlog:
         except RuntimeError as error:
             log.warning("how long calls wait unseen can't be measured: more will wait under overload", error=str(error))
 
-    def seen(self, call: grpc.HandlerCallDetails) -> bool:
-        """A call is being looked at. Returns whether it is our own, which wants no more."""
+    def seen(self, call: grpc.HandlerCallDetails, ours: bool) -> bool:
+        """A call is being looked at; ``ours``: of a method whose calls may be refused. Returns whether the call is the
+        one of our own, which wants no more."""
         if self._sent is not None and call.method == self._method and (_TOKEN, self._token) in call.invocation_metadata:
             self._last = asyncio.get_running_loop().time() - self._sent
             self._sent = None
             return True
-        self._calls[call.method] += 1
+        if ours:
+            self._calls[call.method] += 1
         return False
 
     def will_wait(self, method: str, seconds: float | None) -> None:
@@ -140,13 +142,14 @@ class Backlog:
     def too_long(self, method: str, under_way: int) -> bool:
         """Whether a call of this method is one too many while so many are under way.
 
-        None is while calls wait for no more than a quarter of a second, or than 128 others, and a quarter of what their
-        callers will wait. Beyond that as many may be under way as keep the machine busy, and fewer the longer others
-        wait: to refuse those takes time, too.
+        None is while calls wait for no more than a quarter of a second, or than 128 others, and a quarter of what
+        their callers will wait; 30 ms are never too long. Beyond that as many may be under way as keep the machine
+        busy, and fewer the longer others wait: to refuse those takes time, too.
         """
         seconds = self.seconds(method)
-        if not seconds:
+        if seconds <= _LEAST_WAIT_SECONDS:
             return False
         best = max(self._rates, default=0)
         long = min(_PATIENCE_SHARE * self._patience, max(_WAIT_SECONDS, _AT_ONCE / best if best else 0.0))
+        long = max(long, _LEAST_WAIT_SECONDS)
         return seconds > long and under_way >= _BUSY_CALLS * (long / seconds) ** 2

@@ -60,7 +60,7 @@ class Metrics:
         self._decided: dict[str, dict[str, Counter]] = {}  # by gallery and decision
 
     def loop_lag(self, seconds: float) -> None:
-        """See LoopWatch."""
+        """See watch_loop."""
         self._loop_lag.observe(seconds)
 
     def call(self, method: str, code: str, seconds: float) -> None:

@@ -64,7 +64,7 @@ async def test_the_async_client_does_it_all(address: str, tmp_path: Path) -> Non
         assert (await client.compare(file, picture(3))).distance == pytest.approx(0, abs=1e-6)
         assert (await client.set_threshold("async", 0.1)).tau == 0.1
         assert (await client.get_threshold("async")).tau == 0.1
-        (point,) = await client.encode(file)
+        (point,) = (await client.encode(file)).encodings
         await client.enroll("async", "s3", point, on_existing="replace")
         subject = await client.get_subject("async", "s3")
         assert (await client.delete_encoding("async", "s3", subject.encodings[0].id)).subject_deleted

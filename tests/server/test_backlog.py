@@ -29,7 +29,7 @@ class Looking(grpc.aio.ServerInterceptor):
         self.own = 0
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        if self.backlog.seen(handler_call_details):
+        if self.backlog.seen(handler_call_details, ours=True):
             self.own += 1
             return None
         return await continuation(handler_call_details)
@@ -121,4 +121,26 @@ async def test_a_server_without_such_sockets_times_nothing(monkeypatch: pytest.M
     monkeypatch.setattr(secrets, "token_hex", lambda *_: "x" * 200)  # no socket has so long a name
     async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
         await asyncio.gather(*[calling(channel, QUICK)(b"") for _ in range(20)])
+        assert not looking.own
+
+
+async def test_short_deadlines_of_some_do_not_refuse_others() -> None:
+    backlog = Backlog()
+    backlog._method = SLOW
+    for _ in range(1000):
+        backlog.will_wait(SLOW, 0.001)
+    backlog._last = 0.02  # a busy machine, but no overload
+    assert not backlog.too_long(SLOW, 10_000)
+    backlog._last = 0.06
+    assert backlog.too_long(SLOW, 64)
+    for _ in range(1000):
+        backlog.will_wait(SLOW, None)
+    assert not backlog.too_long(SLOW, 64)
+
+
+async def test_calls_that_are_never_refused_are_not_timed() -> None:
+    async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
+        seen = looking.backlog.seen
+        looking.backlog.seen = lambda call, ours: seen(call, ours=False)  # type: ignore[method-assign]
+        await asyncio.gather(*[calling(channel, SLOW)(b"") for _ in range(20)])
         assert not looking.own

@@ -57,7 +57,7 @@ def test_pictures_tensors_and_encodings_are_the_same_probe(client: Client, galle
     client.enroll(gallery, "it", png(drawing))
     client.enroll(gallery, "other", png(picture(6)))
     vector = pixels(drawing[np.newaxis])[0]
-    assert client.encode(png(drawing), encoder="pixels")[0].values == pytest.approx(vector, abs=1e-6)
+    assert client.encode(png(drawing), encoder="pixels").encodings[0].values == pytest.approx(vector, abs=1e-6)
     answer = client.identify(gallery, png(drawing), drawing, encoding(vector, digest))
     assert [r.subject_id for r in answer.results] == ["it"] * 3
     assert [r.candidates[0].distance for r in answer.results] == pytest.approx([0] * 3, abs=1e-6)

@@ -207,7 +207,7 @@ def test_a_gallery_outlives_its_encoder(models: tuple[Path, Path], tmp_path: Pat
         client.create_gallery("g", encoder="pixels")
         client.enroll("g", "it", picture(5))
         digest = client.get_gallery("g").encoder_digest
-        point = client.encode(picture(5), encoder="pixels")[0]
+        point = client.encode(picture(5), encoder="pixels").encodings[0]
     with server_thread(data_dir=tmp_path, models=models[1:]) as server, Client(server.address) as client:
         gallery = client.get_gallery("g")
         assert not gallery.encoder_loaded

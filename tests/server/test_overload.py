@@ -92,9 +92,9 @@ def test_a_full_queue_refuses_calls_and_holds_streams_back(
         third = pool.submit(client.encode, *probes, encoder="pixels")
         until(lambda: queued(server) == 800 + 256 + 800)
         held_encoder.open()
-        assert len(first.result(PATIENCE_SECONDS)) == 1
-        assert len(second.result(PATIENCE_SECONDS)) == 800
-        assert len(third.result(PATIENCE_SECONDS)) == 800
+        assert len(first.result(PATIENCE_SECONDS).encodings) == 1
+        assert len(second.result(PATIENCE_SECONDS).encodings) == 800
+        assert len(third.result(PATIENCE_SECONDS).encodings) == 800
         assert all(answer.HasField("enrolled") for answer in stream.result(PATIENCE_SECONDS))
         assert client.get_gallery("g").subject_count == 600
 
@@ -205,7 +205,7 @@ def test_a_caller_with_hundreds_of_examples_delays_anothers_single_one_by_a_batc
         assert len(single.result(PATIENCE_SECONDS).encodings) == 1
         assert not many.done()
         held_encoder.open()
-        assert len(many.result(PATIENCE_SECONDS)) == 800
+        assert len(many.result(PATIENCE_SECONDS).encodings) == 800
 
 
 def test_when_calls_wait_too_long_unseen_more_are_refused_unread(
@@ -244,7 +244,7 @@ def test_a_call_that_is_late_while_others_wait_is_refused_before_it_is_read(
 ) -> None:
     waited, usual = 1.0, 1e6
     monkeypatch.setattr(Backlog, "seconds", lambda self, method: waited)
-    monkeypatch.setattr(UsualTime, "seconds", lambda self, method: usual)
+    monkeypatch.setattr(UsualTime, "seconds", lambda self, kind: usual)
     with server_thread(data_dir=tmp_path, models=models) as server:
         with Client(server.address, retry=False) as client:
             with pytest.raises(OneglanceError) as caught:

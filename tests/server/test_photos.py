@@ -133,7 +133,7 @@ def test_the_caller_can_say_which_face(client: Client, gallery: str) -> None:
 
 
 def test_an_aligned_face_and_an_encoding_are_taken_as_they_are(client: Client, gallery: str) -> None:
-    (values,) = client.encode(one(ADA))
+    (values,) = client.encode(one(ADA)).encodings
     assert client.identify(gallery, values).results[0].subject_id == "ada"
     chip = np.asarray(Image.open(io.BytesIO(one(ADA))))[24 : 24 + WINDOW, 16 : 16 + WINDOW]
     result = client.identify(gallery, photo(encoded(chip), "aligned"), tau=0.5).results[0]

@@ -113,7 +113,7 @@ def test_the_server_and_dlib_give_the_same_encodings_for_the_same_chip(client: C
 
     network = dlib.face_recognition_model_v1(str(installed_weights()[0] / ENCODER.name))
     pixels = [np.asarray(Image.open(io.BytesIO(photos[0])).resize((150, 150))) for photos in list(lfw.values())[:3]]
-    served = client.encode(*pixels)
+    served = client.encode(*pixels).encodings
     for chip, ours in zip(pixels, served, strict=True):
         assert np.abs(np.array(ours.values) - np.array(network.compute_face_descriptor(chip))).max() <= 1e-5
 
@@ -123,7 +123,7 @@ def test_calibrating_on_photos_moves_tau_and_every_answer_says_so(client: Client
     client.create_gallery("calibrated")
     digest = client.get_gallery("calibrated").encoder_digest
     for name in names[:3]:
-        (one,) = client.encode(photo(lfw[name][0], "largest"))
+        (one,) = client.encode(photo(lfw[name][0], "largest")).encodings
         client.enroll("calibrated", name, encoding(one.values, digest))
     probes = [stranger(data, name) for name in names[3:8] for data in lfw[name][:2]]
     probes += [mate(lfw[name][1], name) for name in names[:3]]

@@ -10,7 +10,7 @@ from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.requests import QUALITY_POLICIES, enroll_request, identify_request, photo
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
-from oneglance.v1.identification_pb2 import EncodeResponse, VerifyResponse
+from oneglance.v1.identification_pb2 import VerifyResponse
 from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_apps.cli.arguments import (
     ACCEPT_BREACHES,
@@ -266,10 +266,10 @@ def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     argument("--out", "save the encodings there, float32 [N, D]", type=Path, metavar="FILE.npy"),
 )
 def encode(client: Client, o: Options) -> Iterable[Message]:
-    encodings = client.encode(*read_examples(o.examples, o), encoder=o.encoder)
+    response = client.encode(*read_examples(o.examples, o), encoder=o.encoder)
     if o.out:
-        np.save(o.out, np.array([e.values for e in encodings], dtype=np.float32))
-    yield EncodeResponse(encodings=encodings)
+        np.save(o.out, np.array([e.values for e in response.encodings], dtype=np.float32))
+    yield response
 
 
 @command(

@@ -180,7 +180,7 @@ class ThresholdTab:
         else:
             example = self._state.example(picture, "largest")
             try:
-                (encoding,) = await self._state.api.encode(example, encoder=gallery.encoder_digest)
+                (encoding,) = (await self._state.api.encode(example, encoder=gallery.encoder_digest)).encodings
             except OneglanceError as error:
                 self._probes.leave_out(self._state.error_text(error))
             else:

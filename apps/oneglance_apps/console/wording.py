@@ -15,7 +15,7 @@ from oneglance.v1.gallery_pb2 import CalibrateResponse
 from oneglance_apps.text import counted, distance
 
 SOURCES = {
-    THRESHOLD_SOURCE_MODEL: "calibrated with the model",
+    THRESHOLD_SOURCE_MODEL: "from what was measured of the model",
     THRESHOLD_SOURCE_GALLERY: "set by hand on this gallery",
     THRESHOLD_SOURCE_CALIBRATION: "calibrated on this gallery",
     THRESHOLD_SOURCE_AUTHOR: "recommended by the model's author, without evidence",

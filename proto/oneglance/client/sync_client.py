@@ -30,7 +30,7 @@ from oneglance.client.requests import (
 )
 from oneglance.client.requests import picture as picture_bytes
 from oneglance.defaults import MAX_MESSAGE_BYTES, MAX_PAGE_SIZE, SERVER_ADDRESS
-from oneglance.v1.common_pb2 import Encoding, Threshold
+from oneglance.v1.common_pb2 import Threshold
 from oneglance.v1.detection_pb2 import DetectFacesRequest, DetectFacesResponse
 from oneglance.v1.detection_pb2_grpc import DetectionServiceStub
 from oneglance.v1.gallery_pb2 import (
@@ -53,6 +53,7 @@ from oneglance.v1.gallery_pb2 import (
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceStub
 from oneglance.v1.identification_pb2 import (
     EncodeRequest,
+    EncodeResponse,
     IdentifyRequest,
     IdentifyResponse,
     IdentifyStreamRequest,
@@ -415,11 +416,10 @@ class Client:
         for response in self._stream(self._identification.IdentifyStream, messages()):
             yield response
 
-    def encode(self, *examples: ExampleLike, encoder: str = "") -> list[Encoding]:
-        """The encoding f(x) of each example: ``values`` float32 [D]. Nothing is stored."""
+    def encode(self, *examples: ExampleLike, encoder: str = "") -> EncodeResponse:
+        """The encoding f(x) of each example: ``encodings`` with ``values`` float32 [D]. Nothing is stored."""
         request = EncodeRequest(examples=map(example, examples), encoder=encoder)
-        response = self._call(self._identification.Encode, request)
-        return list(response.encodings)
+        return self._call(self._identification.Encode, request)
 
     # Faces
 

@@ -86,7 +86,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method: str = handler_call_details.method
-        if self._backlog.seen(handler_call_details):
+        if self._backlog.seen(handler_call_details, ours=method.startswith(PREFIX) and method in self._wrapped):
             return None
         if method.startswith(PREFIX):
             if self.under_way.refusing:
@@ -183,7 +183,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 if (
                     remaining is not None
                     and self._backlog.seconds(full_method) > _WAITING_SECONDS
-                    and remaining < self._usual.seconds(method)
+                    and remaining < self._usual.seconds((method, connection))
                 ):
                     raise _TOO_LATE
                 size = parser.size(data)
@@ -206,7 +206,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 if run.code is grpc.StatusCode.OK:
                     self._backlog.answered(full_method)
                 if run.code in _WORKED:
-                    self._usual.add(method, run.seconds)
+                    self._usual.add((method, connection), run.seconds)
                 run.end()
 
         return grpc.unary_unary_rpc_method_handler(unary)

@@ -1,10 +1,12 @@
 """What calls were like of late: who calls how often, and how long they take."""
 
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable
 
 _MANY_CALLS = 64  # in one or two seconds
 _ENOUGH_CALLS, _RECENT_SECONDS = 12, 1.0
+_REMEMBERED_KINDS = 4096
 
 
 class Arrivals:
@@ -33,21 +35,25 @@ class Arrivals:
 
 
 class UsualTime:
-    """How long three of four calls of a method took at most, of the last 12 within a second, seconds.
+    """How long three of four calls of a kind took at most, of the last 12 within a second, seconds.
 
-    Those that were given up count, too, with what they had taken until then.
+    Those that were given up count, too, with what they had taken until then. A kind is a method and a connection:
+    nobody's heavy calls say how long another's take.
     """
 
     def __init__(self) -> None:
-        self._took: dict[str, deque[tuple[float, float]]] = {}  # when, and how long
+        self._took: OrderedDict[Hashable, deque[tuple[float, float]]] = OrderedDict()  # when, and how long
 
-    def add(self, method: str, seconds: float) -> None:
-        took = self._took.setdefault(method, deque(maxlen=_ENOUGH_CALLS))
+    def add(self, kind: Hashable, seconds: float) -> None:
+        took = self._took.setdefault(kind, deque(maxlen=_ENOUGH_CALLS))
         took.append((time.monotonic(), seconds))
+        self._took.move_to_end(kind)
+        if len(self._took) > _REMEMBERED_KINDS:
+            self._took.popitem(last=False)
 
-    def seconds(self, method: str) -> float:
+    def seconds(self, kind: Hashable) -> float:
         """0 when there were too few to tell: those who call seldom may wait for what takes long."""
-        took = self._took.get(method)
+        took = self._took.get(kind)
         if took is None or len(took) < _ENOUGH_CALLS or time.monotonic() - took[0][0] > _RECENT_SECONDS:
             return 0.0
         return sorted(seconds for _, seconds in took)[_ENOUGH_CALLS * 3 // 4]

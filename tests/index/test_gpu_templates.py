@@ -8,6 +8,8 @@ import pytest
 from oneglance_index import Found, IndexSettings, LocalGalleries, Search
 from oneglance_index.errors import OutOfMemory
 from oneglance_index.records import OnExisting
+from oneglance_index.search.flat import ExactIndex
+from oneglance_index.search.gpu_scan import GpuScan
 from tests.fake_card import FakeCard
 
 D = 8
@@ -133,3 +135,38 @@ def test_a_card_needs_room_for_templates_not_for_examples(monkeypatch: pytest.Mo
     with opened(tmp_path, "cuda:0") as store:
         (found,) = store.search_many("g", [Search(rng.standard_normal((1, 128)).astype(np.float32), "e", 1)])
         assert isinstance(found, Found)
+
+
+@pytest.mark.parametrize("fusion", ["nearest", "mean"])
+def test_a_card_lost_while_an_index_is_compacted_leaves_it_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fusion: str
+) -> None:
+    FakeCard(monkeypatch, capacity=64 << 20)
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((300, D)).astype(np.float32)
+    settings = IndexSettings(gpu_temp_memory_bytes=1 << 20, gpu_lost="cpu")
+    with LocalGalleries.open(tmp_path, device="cuda:0", settings=settings) as store:
+        store.create_gallery("g", encoder_digest="e", dimension=D, fusion=fusion).result()
+        for i, vector in enumerate(vectors):
+            store.enroll("g", f"s{i}", vector[None]).result()
+        store.search_many("g", [Search(vectors[:1], "e", 1)])
+        monkeypatch.setattr(ExactIndex, "wants_compaction", lambda self: False)  # we say when
+        for i in range(200):
+            store.delete_subject("g", f"s{i}").result()
+        asked = 0
+
+        def reserve(scan: GpuScan, rows: int) -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                raise MemoryError  # the copy finds no room,
+            raise scan._gpu.card.give_up("an illegal memory access")  # and then the card is lost
+
+        monkeypatch.setattr(GpuScan, "reserve", reserve)
+        store.compact("g")
+        assert asked == 2
+        (found,) = store.search_many("g", [Search(vectors, "e", 1)])
+        assert isinstance(found, Found)
+        assert found.device == "cpu"
+        assert [near[0].subject_id for near in found.candidates[200:]] == [f"s{i}" for i in range(200, 300)]
+        assert {near[0].subject_id for near in found.candidates} <= {f"s{i}" for i in range(200, 300)}

@@ -15,6 +15,7 @@ from oneglance.v1.common_pb2 import (
 from oneglance_core.expectation import Expectation
 from oneglance_core.folder import read_model_folder, write_model_folder
 from oneglance_core.manifests import FalsePositives, Galleries
+from oneglance_core.measures import expected_fpir
 from oneglance_index import LocalGalleries
 from tests.models import pixels_model
 from tests.pictures import picture, png
@@ -136,6 +137,17 @@ def test_a_claim_has_a_target_of_its_own_whatever_the_size(client: Client, galle
     with pytest.raises(OneglanceError) as caught:
         client.verify(gallery, "s0", picture(60), target_fmr=1.0)
     assert caught.value.field_violations[0][0] == "target_fmr"
+
+
+def test_by_margin_a_claim_is_held_against_those_who_are_there(client: Client, gallery: str) -> None:
+    """The others lower a wrong claim's score, too: tau for a gallery of one would let more of them in."""
+    client.set_fusion(gallery, "margin")
+    for i in range(5):
+        client.enroll(gallery, f"s{i}", picture(i))
+    claim = client.verify(gallery, "s0", picture(60), target_fmr=0.01).threshold
+    assert claim.tau == pytest.approx(EXPECTED.tau(expected_fpir(0.01, 5), "margin", 1, 5))
+    assert claim.expected_fmr == pytest.approx(0.01)
+    assert not claim.HasField("expected_fpir")
 
 
 def test_a_calibration_with_few_strangers_has_the_model_for_a_prior(client: Client, gallery: str) -> None:

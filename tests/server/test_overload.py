@@ -20,7 +20,7 @@ from oneglance_server.app import Server
 from oneglance_server.backlog import Backlog
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import Overloaded
-from oneglance_server.servicers import interceptor
+from oneglance_server.servicers import run
 from oneglance_server.servicers.recent_calls import Arrivals, UsualTime
 from tests.models import pixels_model
 from tests.pictures import picture, png
@@ -300,8 +300,8 @@ def test_the_usual_time_of_calls_is_known_from_a_dozen_within_a_second(monkeypat
 
 def test_of_a_thousand_refusals_one_line_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[dict[str, Any]] = []
-    monkeypatch.setattr(interceptor.log, "warning", lambda event, **values: lines.append(values), raising=False)
-    told = interceptor._Told()
+    monkeypatch.setattr(run.log, "warning", lambda event, **values: lines.append(values), raising=False)
+    told = run.Told()
     for _ in range(1000):
         told.refused("IdentificationService/Identify", Overloaded("the encode queue is full"))
     assert told._told is not None

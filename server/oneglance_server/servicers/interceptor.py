@@ -1,15 +1,13 @@
-"""What every call goes through: bytes to messages and back, status translation, metrics, logging of bugs."""
+"""What every call goes through: bytes to messages and back, refusals, status translation."""
 
 import asyncio
 import functools
 import inspect
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, NoReturn
 
 import grpc
-import structlog
 from google.protobuf import descriptor_pool
 
 from oneglance_server.backlog import Backlog, is_own_socket
@@ -20,10 +18,10 @@ from oneglance_server.offload import Threads, turns
 from oneglance_server.servicers.receiving import Incoming, Parser
 from oneglance_server.servicers.recent_calls import Arrivals, UsualTime
 from oneglance_server.servicers.requests import call_of
-from oneglance_server.servicers.status import status_of, to_error, trailers
+from oneglance_server.servicers.run import Run, Told
+from oneglance_server.servicers.status import to_error, trailers
 from oneglance_server.servicers.under_way import CallsUnderWay, draining
 
-log = structlog.get_logger()
 PREFIX = "/oneglance."
 _OURS = "/oneglance.v1."
 _TOO_LATE = Overloaded(
@@ -31,7 +29,6 @@ _TOO_LATE = Overloaded(
     metadata={"queue": "calls", RETRY_AFTER: 200},
 )
 _TOO_MANY_CALLS = Overloaded("more calls come than can be looked at", metadata={"queue": "calls", RETRY_AFTER: 200})
-_TOLD_EVERY_SECONDS = 10.0
 _WORKED = (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)  # until it was over
 _WAITING_SECONDS = 0.01  # more calls come than can be done at once
 _CHARGED_BYTES = 64 << 10  # smaller answers are not charged
@@ -73,7 +70,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._idle_seconds = idle_seconds
         self._wrapped: dict[str, Any] = {}
         self._refusals: dict[tuple[str, str], Any] = {}
-        self._told = _Told()
+        self._told = Told()
         self._arrivals = Arrivals()
         self._singles = 0  # calls under way
         self._usual = UsualTime()
@@ -125,7 +122,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
             async def stream(data: AsyncIterator[bytes], context: Context) -> None:
                 await _refuse_own_socket(context)
-                run = _Run(self._metrics, self._told, method)
+                run = Run(self._metrics, self._told, method)
                 self._take_turns(context, patient=True)
                 incoming = self._incoming(data, context, parser)
                 try:
@@ -153,7 +150,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
             async def collect(data: AsyncIterator[bytes], context: Context) -> bytes:
                 await _refuse_own_socket(context)
-                run = _Run(self._metrics, self._told, method)
+                run = Run(self._metrics, self._told, method)
                 self._take_turns(context, patient=True)
                 try:
                     with self.under_way.ended_by_drain():
@@ -171,7 +168,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def unary(data: bytes, context: Context) -> bytes:
             await _refuse_own_socket(context)
-            run = _Run(self._metrics, self._told, method)
+            run = Run(self._metrics, self._told, method)
             self._take_turns(context, patient=False)
             connection = context.peer()
             charged = 0
@@ -242,7 +239,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             _give_when_over(self._stream_bytes, len(answer), context)
             raise _Unread(f"an answer was not read for {self._idle_seconds:g} seconds") from error
 
-    async def _abort_unread(self, run: "_Run", context: Context, error: Exception) -> None:
+    async def _abort_unread(self, run: Run, context: Context, error: Exception) -> None:
         """End a call whose peer may not even read that it is over: until it does or leaves, only gRPC knows of it."""
         run.end()
         self.under_way.leave()
@@ -278,7 +275,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     answer: bytes = await single(request, context)
                     return answer
             self._arrivals.add(connection)
-            run = _Run(self._metrics, self._told, method.removeprefix(_OURS))
+            run = Run(self._metrics, self._told, method.removeprefix(_OURS))
             run.failed(error)
             run.end()
             await context.abort(run.code, message.message, details)
@@ -286,53 +283,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         handler = self._refusals[method, error.reason] = grpc.stream_unary_rpc_method_handler(refuse)
         return handler
-
-
-class _Run:
-    """One call of ours, from request to answer. ``code``: that of a cancelled call, until it has another."""
-
-    def __init__(self, metrics: Metrics, told: "_Told", method: str) -> None:
-        self.code = grpc.StatusCode.CANCELLED
-        self._metrics: Metrics | None = metrics
-        self._told = told
-        self._method = method
-        self._started = time.perf_counter()
-
-    def failed(self, error: Exception) -> None:
-        found = status_of(error)
-        self.code = found[0] if found else grpc.StatusCode.INTERNAL
-        if self.code is grpc.StatusCode.INTERNAL:
-            log.error("call failed", method=self._method, exc_info=error)
-        else:
-            log.debug("call refused", method=self._method, code=self.code.name, error=str(error))
-            if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                self._told.refused(self._method, error)
-
-    @property
-    def seconds(self) -> float:
-        """So far."""
-        return time.perf_counter() - self._started
-
-    def end(self) -> None:
-        """Measure it. A second time does nothing."""
-        if self._metrics is not None:
-            self._metrics.call(self._method, self.code.name, self.seconds)
-            self._metrics = None
-
-
-class _Told:
-    """Tells of refusals for want of room, but not of each: there may be thousands a second."""
-
-    def __init__(self) -> None:
-        self._calls = 0
-        self._told: float | None = None
-
-    def refused(self, method: str, error: Exception) -> None:
-        self._calls += 1
-        now = time.monotonic()
-        if self._told is None or now - self._told >= _TOLD_EVERY_SECONDS:
-            log.warning("calls refused for want of room", calls=self._calls, last_method=method, last_error=str(error))
-            self._calls, self._told = 0, now
 
 
 class _Unread(StreamIdle):

@@ -18,6 +18,8 @@
     ├── StoreError             the durable store cannot do it; nothing was acknowledged
     │   ├── StoreBusy          another process keeps the database locked; try again
     │   ├── StoreLocked        another process has this data directory open
+    │   ├── StoreMissing       the database is gone or older, though its snapshots or its log are there
+    │   ├── StoreGone          the data directory was removed or replaced while it was open
     │   ├── StoreDamaged       the database file is not one, or is broken
     │   ├── StoreTooNew        a later version wrote this data directory
     │   ├── StoreFull          the disk (or a quota) is full
@@ -164,6 +166,14 @@ class StoreBusy(StoreError):
 
 class StoreLocked(StoreError):
     summary = "another process has this data directory open"
+
+
+class StoreMissing(StoreError):
+    summary = "the database is missing"
+
+
+class StoreGone(StoreError):
+    summary = "the data directory was removed or replaced while it was open"
 
 
 class StoreDamaged(StoreError):

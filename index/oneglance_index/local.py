@@ -50,6 +50,7 @@ from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import mutations, pages, queries
 from oneglance_index.store.database import Store
+from oneglance_index.store.requests import RequestMemory
 from oneglance_index.store.writer import MUTATION_BYTES
 
 
@@ -61,6 +62,9 @@ class LocalGalleries:
         self.device = device.name
         self._device = device
         self.settings = settings
+        self._request_memory = RequestMemory(
+            settings.request_ttl_seconds, settings.min_requests_kept, settings.max_requests_kept
+        )
         threads = settings.search_threads or engine.cores()
         self._pool = engine.scan_pool(threads)
         try:
@@ -90,9 +94,9 @@ class LocalGalleries:
         """Opens a data directory, creating it if need be, and loads every index.
 
         `progress` is called for every gallery and every few thousand encodings; what it raises ends the opening, and
-        leaves the directory as it was. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy, StoreDamaged,
-        StoreTooNew, StoreFull, StoreIOError, OutOfMemory, and GenerationUnsupported where a gallery needs a kind of
-        index or a rule of fusion that isn't there.
+        leaves the directory as it was. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy, StoreMissing,
+        StoreDamaged, StoreTooNew, StoreFull, StoreIOError (also where the store can't be written), OutOfMemory, and
+        GenerationUnsupported where a gallery needs a kind of index or a rule of fusion that isn't there.
         """
         settings = settings or IndexSettings()
         with _memory("to open the galleries"):
@@ -113,7 +117,7 @@ class LocalGalleries:
         target_fpir: float | None = None,
         quality: str | None = None,
     ) -> Future[Gallery]:
-        if not gallery_id or not 1 <= dimension <= MAX_DIMENSION:
+        if not gallery_id or gallery_id.startswith("\0") or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
         if not _is_target(target_fpir):
             return _failed(ValueError(f"a target lies between 0 and 1, got {target_fpir}"))
@@ -185,7 +189,7 @@ class LocalGalleries:
                 encoder_digest,
                 None if labels is None else dict(labels),
                 *(on_existing, request_id, request_digest),
-                *(self.settings.max_encodings_per_subject, self.settings.request_ttl_seconds),
+                *(self.settings.max_encodings_per_subject, self._request_memory),
             ),
             caller,
             array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
@@ -235,9 +239,8 @@ class LocalGalleries:
             return pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after)
 
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
-        oldest = mutations.oldest_request(self.settings.request_ttl_seconds)
         with self._store.reading() as db:
-            return queries.find_request(db, queries.place(db, gallery_id), request_id, request_digest, oldest)
+            return queries.find_request(db, queries.place(db, gallery_id), request_id, request_digest)
 
     # Searching.
 

@@ -75,18 +75,24 @@ class OpenedGalleries:
     def load(self, store: Store, upkeep: Upkeep, progress: Progress) -> None:
         """Opens every gallery that the store holds, and removes the snapshots that are of no use.
 
-        Raises StoreDamaged, DeviceUnavailable, GenerationUnsupported, OutOfMemory, and what `progress` raises.
+        Raises StoreDamaged, StoreMissing, DeviceUnavailable, GenerationUnsupported, OutOfMemory, and what `progress`
+        raises.
         """
         self._store, self._upkeep = store, upkeep
         kept: set[Path] = set()
         with store.reading() as db:
-            self._check_card(queries.all_galleries(db))
-            for stored in queries.all_galleries(db):
+            queries.check_galleries(db)
+            galleries = queries.all_galleries(db)
+            revisions = {stored.place.generation: stored.gallery.revision for stored in galleries}
+            snapshot.check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
+            self._check_card(galleries)
+            for stored in galleries:
                 index, revision = load_index(db, self._data_dir, stored, self._make_index, progress)
                 self._open(stored.place.generation, stored.gallery, index, revision)
                 if revision >= 0:
                     kept.add(snapshot.path_of(self._data_dir, stored.place.generation, revision))
         snapshot.remove_others(self._data_dir, kept)
+        upkeep.purge()
 
     def _check_card(self, galleries: Iterable[Stored]) -> None:
         """Raises OutOfMemory where a GPU has no room for all of them: before minutes of loading, not after."""
@@ -188,6 +194,7 @@ class OpenedGalleries:
                 del self._opened[effect.gallery_id]
                 self._missed.pop(effect.generation, None)
             self._upkeep.drop(effect.generation)
+            self._upkeep.purge()
             self._tell(effect.generation, GalleryNotFound(effect.gallery_id))
         elif effect.remade:
             assert effect.updated is not None

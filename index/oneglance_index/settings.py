@@ -18,7 +18,15 @@ class IndexSettings(Frozen):
     max_queued_bytes: int = Field(
         256 << 20, ge=1, description="Bytes of writes that may wait; a single larger one may wait alone."
     )
-    request_ttl_seconds: float = Field(24 * 3600.0, ge=0, description="How long the ids of requests are remembered.")
+    request_ttl_seconds: float = Field(
+        24 * 3600.0, ge=0, description="How long the ids of requests are remembered, by the wall clock."
+    )
+    min_requests_kept: int = Field(
+        10_000, ge=0, description="Ids of requests that are remembered however old they are: the last ones."
+    )
+    max_requests_kept: int = Field(
+        1_000_000, ge=1, description="Ids of requests of one gallery that are remembered at most, however young."
+    )
     snapshot_every_encodings: int = Field(
         100_000, ge=1, description="Enrolled or deleted encodings of a gallery after which its snapshot is renewed."
     )

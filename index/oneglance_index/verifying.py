@@ -34,7 +34,7 @@ def verify(
     subject = queries.find_subject(db, stored.place.number, subject_id)
     if subject is None:
         raise SubjectNotFound(gallery_id, subject_id)
-    numbers, vectors = queries.subject_vectors(db, stored.place, subject)
+    numbers, vectors = queries.subject_vectors(db, stored.place, subject.number, subject.encodings)
     checked = check_encodings(probes, gallery.active.dimension)
     if gallery.active.fusion == "nearest":
         own = [_nearest_of(subject_id, numbers, vectors, probe) for probe in checked]

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from oneglance_core.fusion import has_template
-from oneglance_index.errors import OutOfMemory, StoreDamaged
+from oneglance_index.errors import OutOfMemory
 from oneglance_index.records import Gallery, OpenProgress, Rows
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import queries
 from oneglance_index.store.queries import SnapshotRecord, Stored
+from oneglance_index.store.seals import damaged, gallery_total
 
 _BLOCK_ROWS = 16_384
 
@@ -49,12 +50,14 @@ def _load(
     db: sqlite3.Connection, data_dir: Path, stored: Stored, make: MakeIndex, progress: Progress
 ) -> tuple[GalleryIndex, int]:
     gallery = stored.gallery
+    if gallery_total(db, stored.place.number) != stored.place.total:
+        raise damaged(db, f"gallery {gallery.id!r} doesn't have the rows that it counts: `oneglance check` says which")
     checksum = queries.checksum(db, stored.place.generation)
     if checksum.encodings != gallery.encodings:
-        raise StoreDamaged(
-            data_dir, f"gallery {gallery.id!r} counts {gallery.encodings} encodings, holds {checksum.encodings}"
-        )
+        raise damaged(db, f"gallery {gallery.id!r} counts {gallery.encodings} encodings, holds {checksum.encodings}")
     subject_ids = queries.subject_ids(db, stored.place.number)
+    if len(subject_ids) != gallery.subjects:
+        raise damaged(db, f"gallery {gallery.id!r} counts {gallery.subjects} subjects, holds {len(subject_ids)}")
     reason = ""
     record = queries.snapshot_record(db, stored.place.generation)
     if record is not None and not has_template(stored.place.fusion):
@@ -71,7 +74,7 @@ def _load(
     loader = _Loader(db, stored, make(gallery), subject_ids, progress, source, reason)
     loader.add_all()
     if loader.index.checksum() != checksum:
-        raise StoreDamaged(data_dir, f"the encodings of gallery {gallery.id!r} contradict their index")
+        raise damaged(db, f"the encodings of gallery {gallery.id!r} contradict their index")
     return loader.index, -1
 
 
@@ -94,6 +97,7 @@ class _Loader:
         self._progress = progress
         self._source = (source, reason)
         self._done = 0
+        self._subjects = subject_ids.keys()
         index.load(stored.gallery.revision, subject_ids, stored.gallery.encodings)
 
     def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
@@ -122,6 +126,9 @@ class _Loader:
             self._add(rows)
 
     def _add(self, rows: Rows) -> None:
+        if not self._subjects >= set(rows.subjects.tolist()):
+            detail = "there are encodings of a subject that isn't there"
+            raise SnapshotUnusable(detail) if self._source[0] == "snapshot" else damaged(self._db, detail)
         self.index.append(rows)
         self._done += len(rows.numbers)
         self._report()

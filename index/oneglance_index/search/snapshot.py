@@ -14,7 +14,7 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.files import replacing
-from oneglance_index.errors import StoreFull, StoreIOError
+from oneglance_index.errors import StoreFull, StoreIOError, StoreMissing
 from oneglance_index.records import Rows
 from oneglance_index.search.kinds import Frozen
+from oneglance_index.store.directory import (
+    DATABASE_NAME,
+    HOW_TO_RESTORE,
+    SNAPSHOT_SUFFIX,
+    SNAPSHOTS_NAME,
+    snapshot_files,
+)
 from oneglance_index.store.queries import SnapshotRecord
 
-DIRECTORY = "snapshots"
 _MAGIC = b"oneglance snapshot 1\n"
 _HEADER = struct.Struct("<21sxxxQQQ")  # magic, revision, encodings, dimension
 _BLOCK_BYTES = 8 << 20
@@ -42,7 +48,7 @@ class SnapshotAbandoned(Exception):
 
 
 def path_of(data_dir: Path, generation: int, revision: int) -> Path:
-    return data_dir / DIRECTORY / f"{generation}-{revision}.snap"
+    return data_dir / SNAPSHOTS_NAME / f"{generation}-{revision}{SNAPSHOT_SUFFIX}"
 
 
 def write(path: Path, frozen: Frozen, dimension: int, late: Callable[[], bool]) -> SnapshotRecord:
@@ -135,9 +141,27 @@ def _read_header(file: io.BufferedReader, record: SnapshotRecord, dimension: int
     return header, int(encodings)
 
 
+def check_none_is_later(data_dir: Path, last_generation: int, revisions: Mapping[int, int]) -> None:
+    """Raises StoreMissing for a snapshot that the store can't have made yet: of a generation above the last one, or of
+    a revision above the one that its generation has now, by `revisions`.
+
+    The store is then an older one, or another, and the file may hold what is nowhere else.
+    """
+    for path in snapshot_files(data_dir):
+        generation, _, revision = path.stem.partition("-")
+        if not (generation.isascii() and generation.isdecimal() and revision.isascii() and revision.isdecimal()):
+            continue
+        number = int(generation)
+        if number > last_generation or (number in revisions and int(revision) > revisions[number]):
+            raise StoreMissing(
+                data_dir / DATABASE_NAME,
+                f"this one is older than {SNAPSHOTS_NAME}/{path.name}, which it hasn't made: {HOW_TO_RESTORE}",
+            )
+
+
 def remove_others(data_dir: Path, keep: set[Path]) -> None:
     """Removes the files in the snapshot folder that are not in `keep`; what can't be removed stays."""
     with contextlib.suppress(OSError):
-        for path in (data_dir / DIRECTORY).iterdir():
+        for path in (data_dir / SNAPSHOTS_NAME).iterdir():
             if path not in keep:
                 path.unlink()

@@ -1,21 +1,24 @@
 """The thread that looks after indexes in the background: it compacts them, takes their snapshots, and has those that
-missed a write rebuilt."""
+missed a write rebuilt. A second one deletes what deleted galleries left behind, slice by slice."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from oneglance_index.errors import StoreGone
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.snapshot import SnapshotAbandoned
 from oneglance_index.store.database import Store
-from oneglance_index.store.mutations import VouchForSnapshot
+from oneglance_index.store.mutations import Applied, Mutation, VouchForSnapshot
+from oneglance_index.store.purging import GiveSpaceBack, PurgeSlice
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,26 @@ log = logging.getLogger(__name__)
 _RETRY_SECONDS = 60.0
 # A gallery whose index is to be rebuilt answers no search: the first tries follow each other sooner.
 _FIRST_RETRY_SECONDS = 1.0
+
+
+# A slice of a purge keeps the writer so long, about, before others have their turn.
+_SLICE_SECONDS = 0.008
+_FIRST_SLICE = 64
+
+
+@dataclass(slots=True)
+class Timed:
+    """A mutation, and how long it took."""
+
+    mutation: Mutation[bool]
+    seconds: float = 0.0
+
+    def run(self, db: sqlite3.Connection) -> Applied[bool]:
+        begun = time.perf_counter()
+        try:
+            return self.mutation.run(db)
+        finally:
+            self.seconds = time.perf_counter() - begun
 
 
 @dataclass(slots=True)
@@ -73,6 +96,37 @@ class Upkeep:
         self._until: float | None = None
         self._thread = threading.Thread(target=self._loop, name="oneglance-upkeep", daemon=True)
         self._thread.start()
+        self._purge_due = threading.Event()
+        self._purger = threading.Thread(target=self._purge_loop, name="oneglance-purge", daemon=True)
+        self._purger.start()
+
+    def purge(self) -> None:
+        """A gallery was deleted, now or before the last stop: its rows are to go."""
+        self._purge_due.set()
+
+    def _purge_loop(self) -> None:
+        while True:
+            self._purge_due.wait()
+            self._purge_due.clear()
+            if self._closing.is_set():
+                return
+            try:
+                self._work_off(PurgeSlice)
+                self._work_off(GiveSpaceBack)
+            except Exception as error:  # a full disk, say: what is deleted stays deleted, and is in no answer
+                log.warning("purging deleted galleries failed: %s", error)
+                if self._closing.wait(_RETRY_SECONDS):
+                    return
+                self._purge_due.set()
+
+    def _work_off(self, kind: Callable[[int], Mutation[bool]]) -> None:
+        """Slices of a size that takes the writer about _SLICE_SECONDS, until there is no more to do."""
+        size = _FIRST_SLICE
+        more = True
+        while more and not self._closing.is_set():
+            timed = Timed(kind(size))
+            more = self._store.write(timed, self, patient=True).result()
+            size = max(1, min(2 * size, int(size * _SLICE_SECONDS / max(timed.seconds, 1e-6))))
 
     def add(self, generation: int, index: GalleryIndex, snapshot_revision: int) -> None:
         with self._lock:
@@ -122,7 +176,7 @@ class Upkeep:
             with kept.working:
                 kept.index.compact()
                 self._snapshot(number, kept)
-        self._store.checkpoint().result()
+        self._store.checkpoint(self._closing)
 
     def close(self, until: float | None) -> None:
         """Stops the thread, and takes snapshots of what changed while there is time: to `until`, a time of
@@ -130,7 +184,9 @@ class Upkeep:
         self._until = until
         self._closing.set()
         self._due.set()
+        self._purge_due.set()
         self._thread.join()
+        self._purger.join()
         for number, kept in self._chosen(None):
             if self._late():
                 return
@@ -190,7 +246,7 @@ class Upkeep:
                     kept.index.compact()
                 self._snapshot(number, kept)
             if compact:  # so that what was deleted leaves the disk too
-                self._store.checkpoint().result()
+                self._store.checkpoint(self._closing)
         except SnapshotAbandoned:
             log.info("no time for a snapshot of generation number %d", number)
         except Exception as error:  # whatever it is: the others are to be looked after, too
@@ -205,6 +261,7 @@ class Upkeep:
             return
         if frozen.revision == kept.snapshot_revision:
             return
+        self._store.check_in_place()
         path = snapshot.path_of(self._data_dir, number, frozen.revision)
         record = snapshot.write(path, frozen, kept.index.dimension, self._late)
         if not self._store.write(VouchForSnapshot(number, record), self, patient=True).result():
@@ -221,5 +278,6 @@ class Upkeep:
 
     def _unlink(self, generation: int, revision: int) -> None:
         # A file that stays is removed when the store is opened next.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreGone):
+            self._store.check_in_place()
             snapshot.path_of(self._data_dir, generation, revision).unlink(missing_ok=True)

@@ -6,25 +6,34 @@ Everything else in this package is a cache of it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import queue
 import sqlite3
+import threading
+import time
 from collections.abc import Hashable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 from oneglance_core.files import sync_folder
-from oneglance_index.errors import StoreClosed, StoreIOError, StoreLocked
+from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
+from oneglance_index.store.directory import (
+    DATABASE_NAME,
+    OpenFiles,
+    check_before_opening,
+    check_writable,
+    lock_directory,
+    open_files,
+)
 from oneglance_index.store.mutations import Mutation
-from oneglance_index.store.schema import DATABASE_NAME, connect_reader, connect_writer, store_error
+from oneglance_index.store.schema import BUSY_SECONDS, connect_reader, connect_writer, store_error
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
 
 T = TypeVar("T")
 
-LOCK_NAME = "lock"
-
+# Between two tries to empty the write-ahead log, while a reader is in the way.
+_CHECKPOINT_SECONDS = 0.02
 
 class Store:
     """Opens (and if need be creates) the store in `data_dir`. Raises StoreError.
@@ -34,20 +43,22 @@ class Store:
 
     def __init__(self, data_dir: Path, follower: Follower, max_queued_bytes: int) -> None:
         self.path = data_dir / DATABASE_NAME
-        self._lock = _lock_directory(data_dir)
+        self._lock = lock_directory(data_dir)
         try:
+            check_before_opening(self.path)
+            check_writable(data_dir)
             db = connect_writer(self.path)
             try:
                 sync_folder(data_dir)
-                self.id = str(db.execute("SELECT id FROM store").fetchall()[0]["id"])
-            except (sqlite3.Error, MemoryError) as error:
+                self._files = OpenFiles(open_files(self.path))
+            except OSError as error:
                 db.close()
-                raise store_error(error, self.path) from error
+                raise StoreIOError(data_dir, str(error)) from error
         except BaseException:
             os.close(self._lock)
             raise
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
-        self._writer = Writer(db, self.path, follower, max_queued_bytes)
+        self._writer = Writer(db, self.path, self._files, follower, max_queued_bytes)
         self._open = True
 
     @property
@@ -66,9 +77,19 @@ class Store:
         unless `patient`."""
         return self._writer.submit(mutation, caller, size, patient)
 
-    def checkpoint(self) -> Future[None]:
-        """Empties the write-ahead log into the database, with all that is done so far."""
-        return self._writer.checkpoint()
+    def checkpoint(self, ending: threading.Event) -> None:
+        """Empties the write-ahead log into the database, with all that is done so far.
+
+        Where a reader is in the way it waits here, while writes go on, for BUSY_SECONDS or until `ending` is set.
+        Raises StoreError.
+        """
+        give_up = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return self._writer.checkpoint().result()
+            except StoreBusy:
+                if time.monotonic() >= give_up or ending.wait(_CHECKPOINT_SECONDS):
+                    raise
 
     def finish(self, until: float | None = None) -> None:
         """Returns when all that is queued now is done, or at `until`, a time of time.monotonic()."""
@@ -76,7 +97,15 @@ class Store:
 
     def trouble(self) -> str | None:
         """Why nothing can be written now; None where all is well."""
+        try:
+            self.check_in_place()
+        except StoreError as error:
+            return str(error)
         return self._writer.trouble()
+
+    def check_in_place(self) -> None:
+        """Raises StoreGone where the files in the data directory aren't those that are open."""
+        self._files.check()
 
     @property
     def closed(self) -> bool:
@@ -87,6 +116,7 @@ class Store:
         """A read-only connection that sees one state of the store throughout. Raises StoreError, OutOfMemory."""
         if not self._open:
             raise StoreClosed(self.path)
+        self.check_in_place()
         try:
             db = self._readers.get_nowait()
         except queue.Empty:
@@ -118,21 +148,3 @@ class Store:
                 self._readers.get_nowait().close()
         self._writer.close(until)
         os.close(self._lock)
-
-
-def _lock_directory(data_dir: Path) -> int:
-    """Takes the directory for this process; the lock ends with the descriptor, or with the process."""
-    path = data_dir / LOCK_NAME
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreIOError(data_dir, str(error)) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            raise StoreLocked(path) from None
-        raise StoreIOError(path, str(error)) from error
-    return descriptor

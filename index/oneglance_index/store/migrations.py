@@ -2,17 +2,33 @@
 
 Version 1 kept of each gallery's thresholds only the one in force. Version 2 kept them all. Both knew one encoder for
 each gallery, whose encodings were the gallery's own; version 3 has generations in between. The first generation of a
-gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are.
+gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 seals
+its rows.
+
+A file of version 1 may have version 2's table already, when an upgrade of it was not one transaction: what the table
+has is kept, and what it lacks is added. Any other table of a later version is refused, and named.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
-from oneglance_index.store.tables import DELETIONS, GENERATIONS, SNAPSHOTS, THRESHOLDS, run_all
+from oneglance_index.errors import StoreDamaged
+from oneglance_index.store.sealing import seal_all
+from oneglance_index.store.tables import (
+    DELETIONS,
+    GENERATIONS,
+    INDEXES_OF_SEALS,
+    REQUESTS,
+    SCHEMA_VERSION,
+    SNAPSHOTS,
+    THRESHOLDS,
+    run_all,
+)
 
 _THRESHOLDS_OF_2 = """
-CREATE TABLE thresholds (
+CREATE TABLE IF NOT EXISTS thresholds (
     gallery INTEGER NOT NULL REFERENCES galleries (number) ON DELETE CASCADE,
     version INTEGER NOT NULL,
     threshold REAL,
@@ -20,7 +36,7 @@ CREATE TABLE thresholds (
     since REAL,
     PRIMARY KEY (gallery, version)
 ) STRICT;
-INSERT INTO thresholds (gallery, version, threshold)
+INSERT OR IGNORE INTO thresholds (gallery, version, threshold)
     SELECT number, threshold_revision, threshold FROM galleries WHERE threshold_revision > 0;
 """
 _GENERATIONS_OF_3 = f"""
@@ -65,8 +81,63 @@ DROP TABLE former_snapshots;
 """
 
 
-def migrate(db: sqlite3.Connection, version: int) -> None:
-    """Brings the tables from `version`, at least 1, to the present ones, in the transaction that is open."""
+_SEALS_OF_NEW_TABLES = """
+ALTER TABLE generations ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE thresholds ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
+"""
+_SEALS_OF_4 = f"""
+ALTER TABLE store ADD COLUMN galleries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE store ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE store ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE galleries ADD COLUMN sealed_rows INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE galleries ADD COLUMN sealed_digest INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE galleries ADD COLUMN root INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE galleries ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE subjects ADD COLUMN encodings INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE subjects ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE encodings ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE requests RENAME TO former_requests;
+DROP INDEX IF EXISTS requests_by_age;
+{REQUESTS}
+INSERT INTO requests (gallery, id, digest, response, created)
+    SELECT gallery, id, digest, response, created FROM former_requests ORDER BY created;
+DROP TABLE former_requests;
+DROP INDEX encodings_by_revision;
+"""
+
+# The tables that each version added, and those that exist in the middle of an upgrade.
+_ADDED = {
+    2: ("thresholds",),
+    3: ("generations", "former_thresholds", "former_deletions", "former_snapshots"),
+    4: ("former_requests",),
+}
+_COLUMNS_OF_2 = ("gallery", "version", "threshold", "calibration", "since")
+
+
+def migrate(db: sqlite3.Connection, version: int, path: Path) -> None:
+    """Brings the tables from `version`, at least 1, to the present ones, in the transaction that is open.
+
+    Raises StoreDamaged for tables that this version of the schema can't have.
+    """
+    _check_tables(db, version, path)
     if version == 1:
         run_all(db, _THRESHOLDS_OF_2)
-    run_all(db, _GENERATIONS_OF_3)
+    if version < 3:
+        run_all(db, _GENERATIONS_OF_3)  # which makes these tables as they are now
+    else:
+        run_all(db, _SEALS_OF_NEW_TABLES)
+    run_all(db, _SEALS_OF_4)
+    seal_all(db)
+    run_all(db, INDEXES_OF_SEALS)
+
+
+def _check_tables(db: sqlite3.Connection, version: int, path: Path) -> None:
+    there = {row["name"] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+    for later in range(version + 1, SCHEMA_VERSION + 1):
+        for name in there.intersection(_ADDED[later]):
+            columns = tuple(row["name"] for row in db.execute(f"PRAGMA table_info({name})").fetchall())
+            if (version, name) != (1, "thresholds") or columns != _COLUMNS_OF_2:
+                raise StoreDamaged(
+                    path, f"it is of schema {version}, but has the table {name!r} of schema {later}: restore a backup"
+                )

@@ -27,7 +27,10 @@ from oneglance_index.errors import (
 )
 from oneglance_index.records import Change, Deleted, Enrolled, Gallery, Integers, OnExisting, Vectors
 from oneglance_index.store import queries
-from oneglance_index.store.queries import SnapshotRecord
+from oneglance_index.store.ledger import Ledger, bury_gallery, insert_gallery, next_number, update_gallery
+from oneglance_index.store.queries import Place, SnapshotRecord, StoredSubject
+from oneglance_index.store.requests import RequestMemory
+from oneglance_index.store.seals import ENCODINGS, GALLERIES, GENERATIONS, NO_ROWS, SUBJECTS, THRESHOLDS
 
 T = TypeVar("T")
 
@@ -61,21 +64,6 @@ class Mutation(Protocol[T]):
     def run(self, db: sqlite3.Connection) -> Applied[T]: ...
 
 
-def oldest_request(ttl_seconds: float) -> float:
-    """When a request must have been made at the earliest to be remembered, seconds since the epoch."""
-    return time.time() - ttl_seconds
-
-
-def _bump(db: sqlite3.Connection, gallery: int, subjects: int = 0, encodings: int = 0) -> int:
-    """Counts one more revision, and by how much the gallery grew. Returns the new revision."""
-    row = db.execute(
-        "UPDATE galleries SET revision = revision + 1, subjects = subjects + ?, encodings = encodings + ?"
-        " WHERE number = ? RETURNING revision",
-        (subjects, encodings, gallery),
-    ).fetchall()[0]
-    return int(row["revision"])
-
-
 def _unchanged(revision: int, dimension: int, **fields: object) -> Change:
     """A change that adds and removes nothing, with some fields replaced."""
     empty = Change(revision, NOTHING_REMOVED, np.empty((0, dimension), np.float32), 0, "", NOTHING_REMOVED)
@@ -97,26 +85,31 @@ class CreateGallery:
         if queries.find_gallery(db, self.gallery_id) is not None:
             raise GalleryExists(self.gallery_id)
         now = time.time()
-        number = db.execute(
-            "INSERT INTO galleries (id, description, created, target_fpir) VALUES (?, ?, ?, ?)",
-            (self.gallery_id, self.description, now, self.target_fpir),
-        ).lastrowid
-        db.execute(
-            "INSERT INTO generations (gallery, state, encoder_digest, dimension, kind, fusion, quality, created)"
-            " VALUES (?, 'active', ?, ?, ?, ?, ?, ?)",
-            (number, self.encoder_digest, self.dimension, self.kind, self.fusion, self.quality, now),
+        number, generation = next_number(db, GALLERIES), next_number(db, GENERATIONS)
+        insert_gallery(db, (number, now, self.gallery_id, self.description, self.target_fpir, None, None, None))
+        before = Place(
+            *(self.gallery_id, number, generation, self.encoder_digest, self.dimension, self.fusion),
+            *(-1, 0, 0, NO_ROWS),
         )
+        ledger = Ledger(db, before)
+        row = (generation, number, self.dimension, 0, now)
+        ledger.insert(
+            GENERATIONS, (*row, "active", self.encoder_digest, self.kind, self.fusion, self.quality, None)
+        )
+        ledger.close()
         stored = queries.gallery(db, self.gallery_id)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteGallery:
+    """The gallery is in no answer from here on, and its id is free; its rows go slice by slice (purging.py)."""
+
     gallery_id: str
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
-        db.execute("DELETE FROM galleries WHERE number = ?", (stored.place.number,))
+        bury_gallery(db, stored)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, dropped=True))
 
 
@@ -130,8 +123,7 @@ class SetThreshold:
         stored = queries.gallery(db, self.gallery_id)
         if self.threshold is not None and self.threshold < 0 and stored.place.fusion != "margin":
             raise ValueError(f"a threshold on distances is a finite number >= 0, got {self.threshold}")
-        _set_threshold(db, stored, self.threshold, self.calibration)
-        return _updated(db, stored)
+        return _changed(db, stored, _NewThreshold(self.threshold, self.calibration))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +135,8 @@ class SetTargetFpir:
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
-        db.execute("UPDATE galleries SET target_fpir = ? WHERE number = ?", (self.target_fpir, stored.place.number))
-        if stored.gallery.active.threshold is not None:
-            _set_threshold(db, stored, None, None)
-        return _updated(db, stored)
+        update_gallery(db, stored.gallery_row, target_fpir=self.target_fpir)
+        return _changed(db, stored, _cleared(stored))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +151,10 @@ class SetFusion:
         if stored.place.fusion == self.fusion:
             return Applied(stored.gallery)
         generation = stored.place.generation
-        db.execute("UPDATE generations SET fusion = ? WHERE number = ?", (self.fusion, generation))
         # Where a rule has templates nothing is logged for snapshots, and none is taken.
         db.execute("DELETE FROM snapshots WHERE generation = ?", (generation,))
         db.execute("DELETE FROM deletions WHERE generation = ?", (generation,))
-        if stored.gallery.active.threshold is not None:
-            _set_threshold(db, stored, None, None)
-        applied = _updated(db, stored)
+        applied = _changed(db, stored, _cleared(stored), fusion=self.fusion)
         assert applied.effect is not None
         return replace(applied, effect=replace(applied.effect, remade=True))
 
@@ -179,30 +166,35 @@ class SetQuality:
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
-        db.execute("UPDATE generations SET quality = ? WHERE number = ?", (self.quality, stored.place.generation))
-        return _updated(db, stored)
+        return _changed(db, stored, quality=self.quality)
 
 
-def _set_threshold(
-    db: sqlite3.Connection, stored: queries.Stored, threshold: float | None, calibration: str | None
-) -> None:
-    version, generation = stored.gallery.active.threshold_revision + 1, stored.place.generation
-    db.execute(
-        "UPDATE generations SET threshold = ?, threshold_revision = ? WHERE number = ?",
-        (threshold, version, generation),
-    )
-    db.execute(
-        "INSERT INTO thresholds (generation, version, threshold, calibration, since) VALUES (?, ?, ?, ?, ?)",
-        (generation, version, threshold, calibration, time.time()),
-    )
+@dataclass(frozen=True, slots=True)
+class _NewThreshold:
+    threshold: float | None
+    calibration: str | None
 
 
-def _updated(db: sqlite3.Connection, stored: queries.Stored) -> Applied[Gallery]:
-    """The gallery's own settings changed: one more revision."""
+def _changed(
+    db: sqlite3.Connection, stored: queries.Stored, new: _NewThreshold | None = None, **columns: object
+) -> Applied[Gallery]:
+    """The gallery has a new threshold, or other `columns` of its generation change: one more revision."""
     place = stored.place
-    change = _unchanged(_bump(db, place.number), place.dimension)
+    ledger = Ledger(db, place)
+    if new is not None:
+        version = stored.gallery.active.threshold_revision + 1
+        ledger.insert(THRESHOLDS, (place.generation, version, new.threshold, new.calibration, time.time()))
+        columns = {**columns, "threshold": new.threshold, "threshold_revision": version}
+    if columns:
+        ledger.update(GENERATIONS, stored.generation_row, **columns)
+    change = _unchanged(ledger.close(), place.dimension)
     updated = queries.gallery(db, place.gallery_id).gallery
     return Applied(updated, Effect(place.generation, place.gallery_id, change, updated=updated))
+
+
+def _cleared(stored: queries.Stored) -> _NewThreshold | None:
+    """No threshold of its own, where it has one."""
+    return None if stored.gallery.active.threshold is None else _NewThreshold(None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +208,7 @@ class Enroll:
     request_id: str | None
     request_digest: bytes
     max_encodings: int
-    request_ttl_seconds: float
+    request_memory: RequestMemory
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
         at = queries.place(db, self.gallery_id)
@@ -225,11 +217,9 @@ class Enroll:
             raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
         now = time.time()
         if self.request_id is not None:
-            oldest = oldest_request(self.request_ttl_seconds)
-            answered = queries.find_request(db, at, self.request_id, self.request_digest, oldest)
+            answered = queries.find_request(db, at, self.request_id, self.request_digest)
             if answered is not None:
                 return Applied(answered)
-            db.execute("DELETE FROM requests WHERE created < ?", (oldest,))
         vectors = check_encodings(self.encodings, at.dimension)
         found = queries.find_subject(db, gallery, self.subject_id)
         if found is not None and self.on_existing == "fail":
@@ -240,57 +230,47 @@ class Enroll:
         if total > self.max_encodings:
             raise LimitExceeded("max_encodings_per_subject", self.max_encodings, total)
 
-        revision = _bump(db, gallery, subjects=found is None, encodings=len(vectors) - len(removed))
-        subject = self._write_subject(db, gallery, found, now)
+        ledger = Ledger(db, at)
+        subject = self._write_subject(db, ledger, at, found, now, total)
         if len(removed):
-            db.execute("DELETE FROM encodings WHERE subject = ? AND generation = ?", (subject, generation))
-            _log_deletions(db, at, revision, removed)
-        kept = _kept(db, at, found if self.on_existing == "add" else None)
-        numbers = [
-            db.execute(
-                "INSERT INTO encodings (generation, subject, vector, created, revision) VALUES (?, ?, ?, ?, ?)",
-                (generation, subject, vector.astype("<f4", copy=False).tobytes(), now, revision),
-            ).lastrowid
-            for vector in vectors
-        ]
-        enrolled = Enrolled(self.subject_id, tuple(map(str, numbers)), found is None, False, revision)
+            ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (subject, generation))
+            _log_deletions(db, at, ledger.revision, removed)
+        kept = _kept(db, at, subject, total - len(vectors))
+        first = next_number(db, ENCODINGS)
+        numbers = range(first, first + len(vectors))
+        for number, vector in zip(numbers, vectors, strict=True):
+            content = vector.astype("<f4", copy=False).tobytes()
+            ledger.insert(ENCODINGS, (number, generation, subject, ledger.revision, now, content))
+        enrolled = Enrolled(self.subject_id, tuple(map(str, numbers)), found is None, False, ledger.revision)
         if self.request_id is not None:
-            db.execute(
-                "INSERT INTO requests (gallery, id, digest, response, created) VALUES (?, ?, ?, ?, ?)",
-                (gallery, self.request_id, self.request_digest, queries.dump_response(enrolled), now),
-            )
+            self.request_memory.remember(db, ledger, self.request_id, self.request_digest, enrolled, now)
+        revision = ledger.close(subjects=found is None, encodings=len(vectors) - len(removed))
         change = Change(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed, kept=kept)
         return Applied(enrolled, Effect(generation, self.gallery_id, change))
 
-    def _write_subject(self, db: sqlite3.Connection, gallery: int, found: int | None, now: float) -> int:
+    def _write_subject(
+        self, db: sqlite3.Connection, ledger: Ledger, at: Place, found: StoredSubject | None, now: float, total: int
+    ) -> int:
+        """Its number. `total`: the encodings that it will have."""
         labels = None if self.labels is None else json.dumps(dict(self.labels), ensure_ascii=False)
         if found is None:
-            subject = db.execute(
-                "INSERT INTO subjects (gallery, id, labels, created, updated) VALUES (?, ?, ?, ?, ?)",
-                (gallery, self.subject_id, labels or "{}", now, now),
-            ).lastrowid
-            assert subject is not None
-            return subject
-        db.execute(
-            "UPDATE subjects SET updated = ?, labels = coalesce(?, labels) WHERE number = ?",
-            (now, labels, found),
-        )
-        return found
+            number = next_number(db, SUBJECTS)
+            ledger.insert(SUBJECTS, (number, at.number, total, now, now, self.subject_id, labels or "{}"))
+            return number
+        changed = {"updated": now, "encodings": total, "labels": found.labels if labels is None else labels}
+        ledger.update(SUBJECTS, found, **changed)
+        return found.number
 
 
-def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> Vectors | None:
-    """The encodings that a subject has now, float32 [k, D], where the rule of fusion has templates; else None.
-
-    subject: None for one that has none.
-    """
+def _kept(db: sqlite3.Connection, at: Place, subject: int, count: int) -> Vectors | None:
+    """The `count` encodings that a subject has now, float32 [k, D], where the rule of fusion has templates; else
+    None."""
     if not has_template(at.fusion):
         return None
-    if subject is None:
-        return np.empty((0, at.dimension), np.float32)
-    return queries.subject_vectors(db, at, subject)[1]
+    return queries.subject_vectors(db, at, subject, count)[1]
 
 
-def _log_deletions(db: sqlite3.Connection, at: queries.Place, revision: int, numbers: Integers) -> None:
+def _log_deletions(db: sqlite3.Connection, at: Place, revision: int, numbers: Integers) -> None:
     """For snapshots; there are none where the rule of fusion has templates."""
     if has_template(at.fusion):
         return
@@ -318,24 +298,25 @@ class DeleteEncodings:
         removed = held if self.encoding_id is None else held[held.astype(str) == self.encoding_id]
         if self.encoding_id is not None and not len(removed):
             raise EncodingNotFound(self.gallery_id, self.subject_id, self.encoding_id)
-        last = len(removed) == len(held)
-        revision = _bump(db, at.number, subjects=-last, encodings=-len(removed))
-        if last:
-            db.execute("DELETE FROM subjects WHERE number = ?", (subject,))
+        left = len(held) - len(removed)
+        ledger = Ledger(db, at)
+        if left:
+            ledger.remove(ENCODINGS, "number = ?", (int(removed[0]),))
+            ledger.update(SUBJECTS, subject, updated=time.time(), encodings=left)
         else:
-            db.execute("DELETE FROM encodings WHERE number = ?", (int(removed[0]),))
-            db.execute("UPDATE subjects SET updated = ? WHERE number = ?", (time.time(), subject))
-        _log_deletions(db, at, revision, removed)
+            ledger.remove_subject(subject.number)
+        _log_deletions(db, at, ledger.revision, removed)
+        revision = ledger.close(subjects=-(not left), encodings=-len(removed))
         change = _unchanged(
             revision,
             at.dimension,
-            subject=subject,
+            subject=subject.number,
             subject_id=self.subject_id,
             removed=removed,
-            kept=_kept(db, at, subject),
-            removed_subject=subject if last else None,
+            kept=_kept(db, at, subject.number, left),
+            removed_subject=None if left else subject.number,
         )
-        return Applied(Deleted(len(removed), last, revision), Effect(at.generation, self.gallery_id, change))
+        return Applied(Deleted(len(removed), not left, revision), Effect(at.generation, self.gallery_id, change))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from oneglance_index.records import (
     ThresholdVersion,
 )
 from oneglance_index.store import queries
+from oneglance_index.store.seals import SUBJECTS, THRESHOLDS
 
 T = TypeVar("T")
 
@@ -33,7 +34,9 @@ _LABEL_BYTES = 16
 
 
 def list_galleries(db: sqlite3.Connection, page_size: int, max_bytes: int, after: str | None) -> GalleryPage:
-    page, more = _page(db, queries.GALLERIES_AFTER, (after, after), page_size, max_bytes, _gallery)
+    page, more = _page(
+        db, queries.GALLERIES_AFTER, (after, after), page_size, max_bytes, lambda row: _gallery(db, row)
+    )
     return GalleryPage(page, page[-1].id if more else None)
 
 
@@ -42,11 +45,11 @@ def list_thresholds(
 ) -> ThresholdPage:
     """The newest first."""
     statement = (
-        "SELECT version, threshold, calibration, since FROM thresholds"
+        f"SELECT {THRESHOLDS.columns} FROM thresholds"
         " WHERE generation = ? AND (? IS NULL OR version < ?) ORDER BY version DESC"
     )
     generation = queries.place(db, gallery_id).generation
-    page, more = _page(db, statement, (generation, after, after), page_size, max_bytes, _threshold)
+    page, more = _page(db, statement, (generation, after, after), page_size, max_bytes, lambda row: _threshold(db, row))
     return ThresholdPage(page, page[-1].version if more else None)
 
 
@@ -55,7 +58,7 @@ def list_subjects(
 ) -> SubjectPage:
     at = queries.place(db, gallery_id)
     # "" sorts before every id, and no id is empty.
-    statement = "SELECT number, id, labels, created, updated FROM subjects WHERE gallery = ? AND id > ? ORDER BY id"
+    statement = f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ? AND id > ? ORDER BY id"
     page, more = _page(
         db, statement, (at.number, after or ""), page_size, max_bytes, lambda row: _subject(db, at.generation, row)
     )
@@ -65,13 +68,10 @@ def list_subjects(
 def subject(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> Subject:
     """Raises GalleryNotFound, SubjectNotFound."""
     at = queries.place(db, gallery_id)
-    rows = db.execute(
-        "SELECT number, id, labels, created, updated FROM subjects WHERE gallery = ? AND id = ?",
-        (at.number, subject_id),
-    ).fetchall()
-    if not rows:
+    found = queries.find_subject(db, at.number, subject_id)
+    if found is None:
         raise SubjectNotFound(gallery_id, subject_id)
-    return _subject(db, at.generation, rows[0])[0]
+    return _subject(db, at.generation, found)[0]
 
 
 def _page(
@@ -98,25 +98,26 @@ def _page(
     return tuple(page), False
 
 
-def _gallery(row: sqlite3.Row) -> tuple[Gallery, int]:
-    gallery = queries.stored_gallery(row).gallery
+def _gallery(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[Gallery, int]:
+    gallery = queries.stored_gallery(db, row).gallery
     texts = (gallery.id, gallery.description, gallery.active.calibration)
     return gallery, _ENTRY_BYTES + sum(_bytes(text) for text in texts)
 
 
-def _threshold(row: sqlite3.Row) -> tuple[ThresholdVersion, int]:
-    return ThresholdVersion(**dict(row)), _ENTRY_BYTES + _bytes(row["calibration"])
+def _threshold(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[ThresholdVersion, int]:
+    THRESHOLDS.check(db, tuple(row))
+    version = ThresholdVersion(row["version"], row["threshold"], row["calibration"], row["since"])
+    return version, _ENTRY_BYTES + _bytes(row["calibration"])
 
 
-def _subject(db: sqlite3.Connection, generation: int, row: sqlite3.Row) -> tuple[Subject, int]:
-    rows = db.execute(
-        "SELECT number, created FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
-        (row["number"], generation),
-    ).fetchall()
-    encodings = tuple(Encoding(str(one["number"]), one["created"]) for one in rows)
-    labels: dict[str, Any] = json.loads(row["labels"])
-    size = _bytes(row["id"]) + _bytes(row["labels"]) + _LABEL_BYTES * len(labels) + _ENCODING_BYTES * len(encodings)
-    return Subject(row["id"], labels, row["created"], row["updated"], encodings), _ENTRY_BYTES + size
+def _subject(db: sqlite3.Connection, generation: int, row: Sequence[Any]) -> tuple[Subject, int]:
+    stored = queries.StoredSubject(*row)
+    SUBJECTS.check(db, stored)
+    rows = queries.subject_encodings(db, generation, stored.number, stored.encodings)
+    encodings = tuple(Encoding(str(one.number), one.created) for one in rows)
+    labels: dict[str, Any] = json.loads(stored.labels)
+    size = _bytes(stored.id) + _bytes(stored.labels) + _LABEL_BYTES * len(labels) + _ENCODING_BYTES * len(encodings)
+    return Subject(stored.id, labels, stored.created, stored.updated, encodings), _ENTRY_BYTES + size
 
 
 def _bytes(text: str | None) -> int:

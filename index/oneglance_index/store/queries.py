@@ -1,12 +1,17 @@
-"""What can be read: plain functions over one SQLite connection, shared by the readers and the writer."""
+"""What can be read: plain functions over one SQLite connection, shared by the readers and the writer.
+
+Rows are believed if their seals are right (seals.py).
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
 import sqlite3
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -20,21 +25,30 @@ from oneglance_index.records import (
     Rows,
     Vectors,
 )
+from oneglance_index.store.seals import (
+    ENCODINGS,
+    GALLERIES,
+    GENERATIONS,
+    MODULUS,
+    REQUESTS,
+    SUBJECTS,
+    THRESHOLDS,
+    Total,
+    damaged,
+    of_seals,
+    root_seal,
+    store_seal,
+)
 
+# The id of a deleted gallery begins with it: others have no control characters.
+TOMBSTONE = "\0"
 # More at once are slower: they leave the processor's cache before they are used.
 _ROWS_AT_ONCE = 512
-_GALLERY = """
+_GALLERY = f"""
     SELECT
-        g.number, g.id, g.description, g.target_fpir, g.policies, g.rights, g.retention, g.created,
-        g.revision, g.subjects, g.encodings,
-        a.number AS generation, a.encoder_digest, a.dimension, a.kind, a.fusion, a.state, a.quality,
-        a.created AS generation_created, a.threshold, a.threshold_revision,
-        (SELECT since FROM thresholds WHERE generation = a.number AND version = a.threshold_revision)
-            AS threshold_since,
-        (SELECT calibration FROM thresholds WHERE generation = a.number AND calibration IS NOT NULL
-            ORDER BY version DESC LIMIT 1) AS calibration,
-        coalesce((SELECT max(version) FROM thresholds WHERE generation = a.number AND calibration IS NOT NULL), 0)
-            AS calibration_revision
+        {", ".join(f"g.{name}" for name in GALLERIES.columns.split(", "))},
+        g.revision, g.subjects, g.encodings, g.sealed_rows, g.sealed_digest, g.root,
+        {", ".join(f"a.{name} AS a_{name}" for name in GENERATIONS.columns.split(", "))}
     FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active'
 """
 GALLERIES_AFTER = f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id"
@@ -42,7 +56,8 @@ GALLERIES_AFTER = f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a gallery is in this store: its number, that of its active generation, and what encodings this takes."""
+    """Where a gallery is in this store: its number, that of its active generation, and what encodings this takes; and
+    its revision, its sizes, and what it knows of its sealed rows."""
 
     gallery_id: str
     number: int
@@ -50,31 +65,59 @@ class Place:
     encoder_digest: str
     dimension: int
     fusion: str
+    revision: int
+    subjects: int
+    encodings: int
+    total: Total
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A gallery, and where it is."""
+    """A gallery, where it is, and the rows of `galleries` and `generations` that it is made of."""
 
     place: Place
     gallery: Gallery
+    gallery_row: tuple[Any, ...]
+    generation_row: tuple[Any, ...]
 
 
-def stored_gallery(row: sqlite3.Row) -> Stored:
-    """Of a row that _GALLERY gives."""
+class StoredSubject(NamedTuple):
+    """A row of `subjects`. `encodings` counts those of the active generation."""
+
+    number: int
+    gallery: int
+    encodings: int
+    created: float
+    updated: float
+    id: str
+    labels: str
+    seal: int
+
+
+def stored_gallery(db: sqlite3.Connection, row: sqlite3.Row) -> Stored:
+    """Of a row that _GALLERY gives. Raises StoreDamaged."""
+    gallery_row = GALLERIES.row(row)
+    generation_row = tuple(row[f"a_{name}"] for name in GENERATIONS.columns.split(", "))
+    GALLERIES.check(db, gallery_row)
+    GENERATIONS.check(db, generation_row)
+    at = _place(
+        db, row, row["a_number"], encoder_digest=row["a_encoder_digest"], dimension=row["a_dimension"], fusion=row["a_fusion"]
+    )
+    own = _threshold(db, at.generation, row["a_threshold_revision"])
+    calibrated = _newest_calibrated(db, at.generation)
     generation = Generation(
-        encoder_digest=row["encoder_digest"],
-        dimension=row["dimension"],
-        kind=row["kind"],
-        fusion=row["fusion"],
-        state=row["state"],
-        threshold=row["threshold"],
-        threshold_revision=row["threshold_revision"],
-        threshold_since=row["threshold_since"],
-        calibration=row["calibration"],
-        calibration_revision=row["calibration_revision"],
-        quality=row["quality"],
-        created=row["generation_created"],
+        encoder_digest=at.encoder_digest,
+        dimension=at.dimension,
+        kind=row["a_kind"],
+        fusion=at.fusion,
+        state=row["a_state"],
+        threshold=row["a_threshold"],
+        threshold_revision=row["a_threshold_revision"],
+        threshold_since=own["since"] if own else None,
+        calibration=calibrated["calibration"] if calibrated else None,
+        calibration_revision=calibrated["version"] if calibrated else 0,
+        quality=row["a_quality"],
+        created=row["a_created"],
     )
     gallery = Gallery(
         id=row["id"],
@@ -85,33 +128,112 @@ def stored_gallery(row: sqlite3.Row) -> Stored:
         rights=row["rights"],
         retention=row["retention"],
         created=row["created"],
-        revision=row["revision"],
-        subjects=row["subjects"],
-        encodings=row["encodings"],
+        revision=at.revision,
+        subjects=at.subjects,
+        encodings=at.encodings,
     )
-    return Stored(_place(row), gallery)
+    return Stored(at, gallery, gallery_row, generation_row)
 
 
-def _place(row: sqlite3.Row) -> Place:
-    return Place(row["id"], row["number"], row["generation"], row["encoder_digest"], row["dimension"], row["fusion"])
+def _threshold(db: sqlite3.Connection, generation: int, version: int) -> sqlite3.Row | None:
+    """None for version 0. Raises StoreDamaged."""
+    if version == 0:
+        return None
+    rows = db.execute(
+        f"SELECT {THRESHOLDS.columns} FROM thresholds WHERE generation = ? AND version = ?", (generation, version)
+    ).fetchall()
+    if not rows:
+        raise damaged(db, f"threshold {version} of generation {generation} is missing")
+    THRESHOLDS.check(db, tuple(rows[0]))
+    return cast(sqlite3.Row, rows[0])
+
+
+def _newest_calibrated(db: sqlite3.Connection, generation: int) -> sqlite3.Row | None:
+    """Raises StoreDamaged."""
+    rows = db.execute(
+        f"SELECT {THRESHOLDS.columns} FROM thresholds WHERE generation = ? AND calibration IS NOT NULL"
+        " ORDER BY version DESC LIMIT 1",
+        (generation,),
+    ).fetchall()
+    if not rows:
+        return None
+    THRESHOLDS.check(db, tuple(rows[0]))
+    return cast(sqlite3.Row, rows[0])
+
+
+def _place(
+    db: sqlite3.Connection, row: sqlite3.Row, generation: int, *, encoder_digest: str, dimension: int, fusion: str
+) -> Place:
+    """Of a row that has a gallery's number, id, revision and so on. Raises StoreDamaged."""
+    number, revision, subjects, encodings = row["number"], row["revision"], row["subjects"], row["encodings"]
+    try:
+        total = Total(row["sealed_rows"], row["sealed_digest"] % MODULUS)
+        sound = root_seal(number, revision, subjects, encodings, total) == row["root"]
+    except (struct.error, TypeError):
+        sound = False
+    if not sound:
+        raise damaged(db, f"what gallery number {number} knows of its rows was changed")
+    return Place(row["id"], number, generation, encoder_digest, dimension, fusion, revision, subjects, encodings, total)
 
 
 def place(db: sqlite3.Connection, gallery_id: str) -> Place:
-    """Raises GalleryNotFound."""
+    """Raises GalleryNotFound, StoreDamaged."""
     rows = db.execute(
-        "SELECT g.id, g.number, a.number AS generation, a.encoder_digest, a.dimension, a.fusion"
+        "SELECT g.id, g.number, g.revision, g.subjects, g.encodings, g.sealed_rows, g.sealed_digest, g.root,"
+        " a.number AS generation, a.encoder_digest, a.dimension, a.fusion"
         " FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active' WHERE g.id = ?",
         (gallery_id,),
     ).fetchall()
     if not rows:
         raise GalleryNotFound(gallery_id)
-    return _place(rows[0])
+    row = rows[0]
+    return _place(
+        db, row, row["generation"],
+        encoder_digest=row["encoder_digest"], dimension=row["dimension"], fusion=row["fusion"],
+    )
+
+
+class StoreRow(NamedTuple):
+    """The one row of `store`; `galleries`: how many there are, and the digest of their rows."""
+
+    id: str
+    created: float
+    galleries: Total
+
+
+def check_store(db: sqlite3.Connection) -> StoreRow:
+    """Raises StoreDamaged."""
+    rows = db.execute("SELECT id, created, galleries, digest, seal FROM store").fetchall()
+    try:
+        store_id, created, count, digest, seal = rows[0]
+        total = Total(count, digest % MODULUS)
+        sound = len(rows) == 1 and store_seal(store_id, created, total) == seal
+    except (struct.error, TypeError, AttributeError, IndexError):
+        sound = False
+    if not sound:
+        raise damaged(db, "what the store knows of its galleries was changed")
+    return StoreRow(store_id, created, total)
+
+
+def check_galleries(db: sqlite3.Connection) -> None:
+    """That the store has the galleries that it knows of, each with one active generation unless it is deleted.
+    Raises StoreDamaged."""
+    rows = db.execute(
+        f"SELECT {GALLERIES.columns}, (SELECT COUNT(*) FROM generations WHERE gallery = galleries.number AND state = 'active')"
+        " AS active FROM galleries"
+    ).fetchall()
+    for row in rows:
+        GALLERIES.check(db, GALLERIES.row(row))
+        if row["active"] != (not row["id"].startswith(TOMBSTONE)):
+            raise damaged(db, f"gallery number {row['number']} has {row['active']} active generations")
+    if of_seals(row["seal"] for row in rows) != check_store(db).galleries:
+        raise damaged(db, "it doesn't have the galleries that it counts")
 
 
 def find_gallery(db: sqlite3.Connection, gallery_id: str) -> Stored | None:
     # fetchall, here and below: it steps the statement to its end, so that no read lock outlives the call.
     rows = db.execute(f"{_GALLERY} WHERE g.id = ?", (gallery_id,)).fetchall()
-    return stored_gallery(rows[0]) if rows else None
+    return stored_gallery(db, rows[0]) if rows else None
 
 
 def gallery(db: sqlite3.Connection, gallery_id: str) -> Stored:
@@ -123,39 +245,85 @@ def gallery(db: sqlite3.Connection, gallery_id: str) -> Stored:
 
 
 def all_galleries(db: sqlite3.Connection) -> list[Stored]:
-    return [stored_gallery(row) for row in db.execute(f"{_GALLERY} ORDER BY g.number").fetchall()]
+    return [stored_gallery(db, row) for row in db.execute(f"{_GALLERY} ORDER BY g.number").fetchall()]
 
 
-def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> int | None:
-    rows = db.execute("SELECT number FROM subjects WHERE gallery = ? AND id = ?", (gallery, subject_id)).fetchall()
-    return int(rows[0]["number"]) if rows else None
+def last_generation(db: sqlite3.Connection) -> int:
+    """The highest number that a generation ever had, 0 before the first."""
+    rows = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'generations'").fetchall()
+    return int(rows[0]["seq"]) if rows else 0
 
 
-def encoding_numbers(db: sqlite3.Connection, generation: int, subject: int) -> Integers:
-    """The numbers of a subject's encodings, ascending, int64 [n]."""
+class StoredEncoding(NamedTuple):
+    """A row of `encodings`."""
+
+    number: int
+    generation: int
+    subject: int
+    revision: int
+    created: float
+    vector: bytes
+    seal: int
+
+
+def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> StoredSubject | None:
+    """Raises StoreDamaged."""
     rows = db.execute(
-        "SELECT number FROM encodings WHERE subject = ? AND generation = ? ORDER BY number", (subject, generation)
-    ).fetchall()
-    return _integers(rows, "number")
-
-
-def subject_vectors(db: sqlite3.Connection, at: Place, subject: int) -> tuple[Integers, Vectors]:
-    """A subject's encodings, oldest first: numbers int64 [n], vectors float32 [n, D]."""
-    rows = db.execute(
-        "SELECT number, vector FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
-        (subject, at.generation),
-    ).fetchall()
-    return _integers(rows, "number"), _vectors([row["vector"] for row in rows], at.dimension)
-
-
-def find_request(db: sqlite3.Connection, at: Place, request_id: str, digest: bytes, oldest: float) -> Enrolled | None:
-    """The answer that a request of this id got since `oldest`, marked as replayed. Raises RequestConflict."""
-    rows = db.execute(
-        "SELECT digest, response FROM requests WHERE gallery = ? AND id = ? AND created >= ?",
-        (at.number, request_id, oldest),
+        f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ? AND id = ?", (gallery, subject_id)
     ).fetchall()
     if not rows:
         return None
+    subject = StoredSubject(*rows[0])
+    SUBJECTS.check(db, subject)
+    return subject
+
+
+def encoding_numbers(db: sqlite3.Connection, generation: int, subject: StoredSubject) -> Integers:
+    """The numbers of a subject's encodings, ascending, int64 [n]. Raises StoreDamaged."""
+    rows = db.execute(
+        "SELECT number FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
+        (subject.number, generation),
+    ).fetchall()
+    _check_count(db, subject.number, subject.encodings, len(rows))
+    return _integers(rows, "number")
+
+
+def subject_encodings(
+    db: sqlite3.Connection, generation: int, subject: int, count: int
+) -> list[StoredEncoding]:
+    """The rows of a subject's encodings, of which there are `count`, oldest first. Raises StoreDamaged."""
+    cursor = db.execute(
+        f"SELECT {ENCODINGS.columns} FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
+        (subject, generation),
+    )
+    rows = [StoredEncoding(*row) for row in cursor.fetchall()]
+    _check_count(db, subject, count, len(rows))
+    for row in rows:
+        ENCODINGS.check(db, row)
+    return rows
+
+
+def subject_vectors(db: sqlite3.Connection, at: Place, subject: int, count: int) -> tuple[Integers, Vectors]:
+    """A subject's encodings, of which there are `count`, oldest first: numbers int64 [n], vectors float32 [n, D].
+    Raises StoreDamaged."""
+    rows = subject_encodings(db, at.generation, subject, count)
+    numbers = np.array([row.number for row in rows], np.int64)
+    return numbers, _vectors(db, [row.vector for row in rows], at.dimension)
+
+
+def _check_count(db: sqlite3.Connection, subject: int, count: int, found: int) -> None:
+    if found != count:
+        raise damaged(db, f"subject number {subject} has {count} encodings, found {found}")
+
+
+def find_request(db: sqlite3.Connection, at: Place, request_id: str, digest: bytes) -> Enrolled | None:
+    """The answer that a request of this id got, marked as replayed. Raises RequestConflict, StoreDamaged."""
+    rows = db.execute(
+        f"SELECT {REQUESTS.columns} FROM requests WHERE gallery = ? AND id = ?", (at.number, request_id)
+    ).fetchall()
+    if not rows:
+        return None
+    REQUESTS.check(db, tuple(rows[0]))
     if rows[0]["digest"] != digest:
         raise RequestConflict(at.gallery_id, request_id)
     answer = json.loads(rows[0]["response"])
@@ -175,11 +343,12 @@ def dump_response(enrolled: Enrolled) -> str:
 
 
 def encodings_since(db: sqlite3.Connection, at: Place, revision: int, block: int) -> Iterator[Rows]:
-    """The encodings that came after a revision (-1: all), in blocks of at most `block` rows."""
+    """The encodings that came after a revision (-1: all), in blocks of at most `block` rows. Raises StoreDamaged."""
     # Numbers and revisions rise together, so this order is the index's order and the order of numbers.
     return _in_blocks(
+        db,
         db.execute(
-            "SELECT number, subject, vector FROM encodings WHERE generation = ? AND revision > ?"
+            f"SELECT {ENCODINGS.columns} FROM encodings WHERE generation = ? AND revision > ?"
             " ORDER BY revision, number",
             (at.generation, revision),
         ),
@@ -190,16 +359,17 @@ def encodings_since(db: sqlite3.Connection, at: Place, revision: int, block: int
 
 def encodings_by_subject(db: sqlite3.Connection, at: Place, block: int) -> Iterator[Rows]:
     """All encodings, those of one subject together, oldest first, in blocks of about `block` rows: none ends within a
-    subject."""
+    subject. Raises StoreDamaged."""
     # CROSS JOIN: in this order. Else all vectors are sorted.
+    columns = ", ".join(f"e.{name}" for name in ENCODINGS.columns.split(", "))
     cursor = db.execute(
-        "SELECT e.number, e.subject, e.vector"
+        f"SELECT {columns}"
         " FROM subjects AS s CROSS JOIN encodings AS e INDEXED BY encodings_by_subject"
         " ON e.subject = s.number AND e.generation = ? WHERE s.gallery = ? ORDER BY s.number, e.number",
         (at.generation, at.number),
     )
     left: Rows | None = None  # the encodings of the last subject so far: more of it may come
-    for rows in _in_blocks(cursor, at.dimension, block):
+    for rows in _in_blocks(db, cursor, at.dimension, block):
         if left is not None:
             rows = _together([left, rows])
         start = int(np.searchsorted(rows.subjects, rows.subjects[-1]))
@@ -210,10 +380,11 @@ def encodings_by_subject(db: sqlite3.Connection, at: Place, block: int) -> Itera
         yield left
 
 
-def _in_blocks(cursor: sqlite3.Cursor, dimension: int, block: int) -> Iterator[Rows]:
+def _in_blocks(db: sqlite3.Connection, cursor: sqlite3.Cursor, dimension: int, block: int) -> Iterator[Rows]:
+    cursor.row_factory = None
     some = min(block, _ROWS_AT_ONCE)
     fetches = iter(lambda: cursor.fetchmany(some), [])
-    while parts := [_rows(rows, dimension) for rows in itertools.islice(fetches, block // some)]:
+    while parts := [_rows(db, rows, dimension) for rows in itertools.islice(fetches, block // some)]:
         yield _together(parts)
 
 
@@ -225,11 +396,12 @@ def _together(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def _rows(rows: list[sqlite3.Row], dimension: int) -> Rows:
+def _rows(db: sqlite3.Connection, rows: list[tuple[Any, ...]], dimension: int) -> Rows:
+    for row in rows:
+        ENCODINGS.check(db, row)
     # By column, not by row: quicker for many.
-    columns = dict(zip(rows[0].keys(), zip(*rows, strict=True), strict=True))
-    numbers, subjects = np.array(columns["number"], np.int64), np.array(columns["subject"], np.int64)
-    return Rows(numbers, subjects, _vectors(columns["vector"], dimension))
+    numbers, _, subjects, _, _, vectors, _ = zip(*rows, strict=True)
+    return Rows(np.array(numbers, np.int64), np.array(subjects, np.int64), _vectors(db, vectors, dimension))
 
 
 def deletions_since(db: sqlite3.Connection, generation: int, revision: int) -> Integers:
@@ -250,9 +422,15 @@ def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
 
 
 def subject_ids(db: sqlite3.Connection, gallery: int) -> dict[int, str]:
+    """Raises StoreDamaged."""
     # One by one: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
-    rows = db.execute("SELECT number, id FROM subjects WHERE gallery = ?", (gallery,))
-    return {row["number"]: row["id"] for row in rows}
+    cursor = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ?", (gallery,))
+    cursor.row_factory = None
+    ids = {}
+    for row in cursor:
+        SUBJECTS.check(db, row)
+        ids[row[0]] = row[5]
+    return ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,5 +451,8 @@ def _integers(rows: list[sqlite3.Row], column: str) -> Integers:
     return np.array([row[column] for row in rows], np.int64)
 
 
-def _vectors(blobs: Sequence[bytes], dimension: int) -> Vectors:
-    return np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), dimension).astype(np.float32, copy=False)
+def _vectors(db: sqlite3.Connection, blobs: Sequence[bytes], dimension: int) -> Vectors:
+    joined = b"".join(blobs)
+    if len(joined) != 4 * dimension * len(blobs):
+        raise damaged(db, f"an encoding that isn't of dimension {dimension}")
+    return np.frombuffer(joined, "<f4").reshape(len(blobs), dimension).astype(np.float32, copy=False)

@@ -1,6 +1,6 @@
 """The SQLite database: its tables, how a connection is set up, and what SQLite's errors mean to us.
 
-One file, `store.sqlite3`, per data directory. Write-ahead log with synchronous=FULL: a commit has been
+One file per data directory. Write-ahead log with synchronous=FULL: a commit has been
 fsynced. secure_delete: deleted content is overwritten with zeros, not left in free pages. Rows are read by the names
 of their columns.
 """
@@ -21,10 +21,11 @@ from oneglance_index.errors import (
     StoreIOError,
     StoreTooNew,
 )
+from oneglance_index.store.directory import check_new
 from oneglance_index.store.migrations import migrate
+from oneglance_index.store.seals import NO_ROWS, store_seal
 from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
 
-DATABASE_NAME = "store.sqlite3"
 # How long a statement waits for the lock of another process, or a checkpoint for a reader.
 BUSY_SECONDS = 2.0
 
@@ -44,6 +45,10 @@ def connect_writer(path: Path) -> sqlite3.Connection:
                 raise StoreTooNew(path, f"schema {version}, this version reads up to {SCHEMA_VERSION}")
             if version == 0 and db.execute("SELECT 1 FROM sqlite_master").fetchall():
                 raise StoreDamaged(path, "not a oneglance store")
+            if version == 0:
+                check_new(path)
+            if version == 0:
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only a file without tables takes it
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
@@ -54,9 +59,10 @@ def connect_writer(path: Path) -> sqlite3.Connection:
                 if version == 0:
                     _create(db)
                 else:
-                    migrate(db, version)
+                    migrate(db, version, path)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 db.execute("COMMIT")
+            _check_writable(db, path)
         except BaseException:
             db.close()
             raise
@@ -65,9 +71,32 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     return db
 
 
+# Changes nothing, but is written.
+TOUCH = "UPDATE store SET created = created"
+
+
+def _check_writable(db: sqlite3.Connection, path: Path) -> None:
+    """Raises StoreIOError where no write would be taken, now or later. A full disk and a lock pass."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(TOUCH)
+        db.execute("COMMIT")
+    except sqlite3.Error as error:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        failure = store_error(error, path)
+        if isinstance(failure, StoreFull | StoreBusy):
+            return
+        if isinstance(failure, StoreIOError):
+            raise StoreIOError(path, f"it can't be written ({error}): whose is it, and how is it mounted?") from error
+        raise failure from error
+
+
 def _create(db: sqlite3.Connection) -> None:
     run_all(db, TABLES)
-    db.execute("INSERT INTO store (id, created) VALUES (?, ?)", (uuid.uuid4().hex, time.time()))
+    store_id, created = uuid.uuid4().hex, time.time()
+    seal = store_seal(store_id, created, NO_ROWS)
+    db.execute("INSERT INTO store (id, created, seal) VALUES (?, ?, ?)", (store_id, created, seal))
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
@@ -89,6 +118,8 @@ def store_error(error: sqlite3.Error | MemoryError, path: Path) -> GalleryError:
     """The typed error for one of SQLite's."""
     # sqlite3 errors raised by Python itself carry no code; Python makes a MemoryError of SQLITE_NOMEM.
     code = getattr(error, "sqlite_errorcode", 0)
+    if not code and str(error).startswith("Could not decode"):
+        return StoreDamaged(path, "a text that isn't UTF-8")
     if isinstance(error, MemoryError) or code in _NO_MEMORY:
         return OutOfMemory("for the store")
     kind = {

@@ -1,15 +1,15 @@
-"""The tables of the database, version 3 of the schema.
+"""The tables of the database, version 4 of the schema.
 
 A gallery holds subjects; each of its generations holds encodings of them, and what belongs to those: thresholds, the
 snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the highest one is
-gone; encoding ids rest on it.
+gone; encoding ids rest on it. A `seal` says whether a row is what was written (seals.py).
 """
 
 from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
 # `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy.
@@ -25,7 +25,8 @@ CREATE TABLE generations (
     quality TEXT,
     threshold REAL,
     threshold_revision INTEGER NOT NULL DEFAULT 0,
-    created REAL NOT NULL
+    created REAL NOT NULL,
+    seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX generations_by_gallery ON generations (gallery);
 CREATE UNIQUE INDEX one_active_generation ON generations (gallery) WHERE state = 'active';
@@ -39,6 +40,7 @@ CREATE TABLE thresholds (
     threshold REAL,
     calibration TEXT,
     since REAL,
+    seal INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (generation, version)
 ) STRICT;
 CREATE INDEX calibrated_thresholds ON thresholds (generation, version) WHERE calibration IS NOT NULL;
@@ -61,10 +63,37 @@ CREATE TABLE snapshots (
     bytes INTEGER NOT NULL
 ) STRICT;
 """
-# `policies`, `rights` and `retention` are JSON. Nothing acts on them yet. `encodings` counts
-# those of the active generation. `requests` makes enrolling idempotent.
+# What makes enrolling idempotent: the answers that requests got, by the ids that they came with.
+REQUESTS = """
+CREATE TABLE requests (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    gallery INTEGER NOT NULL REFERENCES galleries (number) ON DELETE CASCADE,
+    id TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    response TEXT NOT NULL,
+    created REAL NOT NULL,
+    seal INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (gallery, id)
+) STRICT;
+"""
+# What adding up the seals of a gallery reads.
+INDEXES_OF_SEALS = """
+CREATE INDEX encodings_by_revision ON encodings (generation, revision, number, seal);
+CREATE INDEX subjects_by_number ON subjects (gallery, number, seal);
+CREATE INDEX requests_by_number ON requests (gallery, number, seal);
+"""
+# `galleries` and `digest`: how many galleries there are, and the digest of their rows.
+# `policies`, `rights` and `retention` are JSON. Nothing acts on them yet. `encodings` of a gallery, and of a subject,
+# counts those of the active generation. `sealed_rows`, `sealed_digest`: what a gallery knows of its rows; `root` seals
+# them, and its revision and sizes. A gallery without an active generation is deleted; its rows are going.
 TABLES = f"""
-CREATE TABLE store (id TEXT NOT NULL, created REAL NOT NULL) STRICT;
+CREATE TABLE store (
+    id TEXT NOT NULL,
+    created REAL NOT NULL,
+    galleries INTEGER NOT NULL DEFAULT 0,
+    digest INTEGER NOT NULL DEFAULT 0,
+    seal INTEGER NOT NULL DEFAULT 0
+) STRICT;
 CREATE TABLE galleries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -76,7 +105,11 @@ CREATE TABLE galleries (
     target_fpir REAL,
     policies TEXT,
     rights TEXT,
-    retention TEXT
+    retention TEXT,
+    sealed_rows INTEGER NOT NULL DEFAULT 0,
+    sealed_digest INTEGER NOT NULL DEFAULT 0,
+    root INTEGER NOT NULL DEFAULT 0,
+    seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 {GENERATIONS}
 CREATE TABLE subjects (
@@ -86,6 +119,8 @@ CREATE TABLE subjects (
     labels TEXT NOT NULL,
     created REAL NOT NULL,
     updated REAL NOT NULL,
+    encodings INTEGER NOT NULL DEFAULT 0,
+    seal INTEGER NOT NULL DEFAULT 0,
     UNIQUE (gallery, id)
 ) STRICT;
 CREATE TABLE encodings (
@@ -94,20 +129,11 @@ CREATE TABLE encodings (
     subject INTEGER NOT NULL REFERENCES subjects (number) ON DELETE CASCADE,
     vector BLOB NOT NULL,
     created REAL NOT NULL,
-    revision INTEGER NOT NULL
+    revision INTEGER NOT NULL,
+    seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX encodings_by_subject ON encodings (subject);
-CREATE INDEX encodings_by_revision ON encodings (generation, revision);
-CREATE TABLE requests (
-    gallery INTEGER NOT NULL REFERENCES galleries (number) ON DELETE CASCADE,
-    id TEXT NOT NULL,
-    digest BLOB NOT NULL,
-    response TEXT NOT NULL,
-    created REAL NOT NULL,
-    PRIMARY KEY (gallery, id)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX requests_by_age ON requests (created);
-{DELETIONS}{SNAPSHOTS}{THRESHOLDS}"""
+{REQUESTS}{DELETIONS}{SNAPSHOTS}{THRESHOLDS}{INDEXES_OF_SEALS}"""
 
 
 def run_all(db: sqlite3.Connection, statements: str) -> None:

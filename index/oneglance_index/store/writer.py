@@ -9,6 +9,9 @@ itself fails inside a group, which may take the transaction down with it, the gr
 again one by one, so that one that is too large for the disk doesn't fail its neighbours; only a lock of another process
 fails them all at once. When a COMMIT fails, every mutation of that transaction fails and none is told to the indexes.
 The writer lives on in each case.
+
+Where the files that it writes to aren't in the data directory any more (StoreGone), nothing is begun, and what was
+committed meanwhile fails, too: it may be in no file that anybody will ever open.
 """
 
 from __future__ import annotations
@@ -22,9 +25,18 @@ from concurrent.futures import Future, InvalidStateError, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from oneglance_index.errors import GalleryError, OutOfMemory, StoreBusy, StoreClosed, StoreDamaged, StoreIOError
+from oneglance_index.errors import (
+    GalleryError,
+    OutOfMemory,
+    StoreBusy,
+    StoreClosed,
+    StoreDamaged,
+    StoreGone,
+    StoreIOError,
+)
+from oneglance_index.store.directory import OpenFiles
 from oneglance_index.store.mutations import Effect, Mutation
-from oneglance_index.store.schema import BUSY_SECONDS, store_error
+from oneglance_index.store.schema import BUSY_SECONDS, TOUCH, store_error
 from oneglance_index.store.write_queue import Job, WriteQueue
 
 T = TypeVar("T")
@@ -55,11 +67,14 @@ _Task = tuple[Mutation[Any], Future[Any]]
 
 
 class Writer:
-    """Owns `db`, a connection in autocommit mode, until close()."""
+    """Owns `db`, a connection in autocommit mode, until close(). `files` are those that it writes to."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path, follower: Follower, max_queued_bytes: int) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, path: Path, files: OpenFiles, follower: Follower, max_queued_bytes: int
+    ) -> None:
         self._db = db
         self._path = path
+        self._files = files
         self._follower = follower
         self._queue = WriteQueue(path, max_queued_bytes)
         self._closed = False
@@ -91,7 +106,7 @@ class Writer:
     def checkpoint(self) -> Future[None]:
         """Moves the write-ahead log into the database and empties it, with all that was committed so far.
 
-        The future fails with StoreBusy if a reader was in the way for BUSY_SECONDS.
+        The future fails with StoreBusy if a reader is in the way: the writer waits for none.
         """
         return self._submit(None, self, 0, patient=True)
 
@@ -140,6 +155,11 @@ class Writer:
 
     def _work(self, group: list[Job]) -> None:
         jobs = [job for job in group if job.future.set_running_or_notify_cancel()]
+        try:
+            self._files.check()
+        except StoreGone as error:
+            self._fail([job.future for job in jobs], error)
+            return
         tasks = [(job.mutation, job.future) for job in jobs if job.mutation is not None]
         if tasks and not self._transact(tasks):
             for one in tasks:
@@ -195,6 +215,11 @@ class Writer:
         self.commits += 1
         self._failure = None
         self._follower.follow(effects)
+        try:
+            self._files.check()
+        except StoreGone as error:
+            self._fail([future for future, _ in outcomes], error)
+            outcomes.clear()
         for future, result in outcomes:
             future.set_result(result)
         for future, refusal in failures:
@@ -223,15 +248,18 @@ class Writer:
         """Finds out whether writing works again, though nobody writes."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("UPDATE store SET created = created")
+            self._db.execute(TOUCH)
             self._db.execute("COMMIT")
             self._failure = None
         except sqlite3.Error:
             self._roll_back()
 
     def _checkpoint(self, future: Future[None]) -> None:
+        patience = self._patience_seconds
         try:
+            self._wait_for_locks(0)
             busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]["busy"]
+            self._wait_for_locks(patience)
         except (sqlite3.Error, MemoryError) as error:
             future.set_exception(store_error(error, self._path))
         else:

@@ -1,0 +1,114 @@
+"""A data directory: one process takes it, what it must hold before a store is opened, and whether it still is there.
+
+A store that is gone, beside files that only a store can have made, is never taken for a new one: these files may be
+the last copy. Files that are removed or replaced while they are open go on taking writes that nobody will ever read;
+so their identity is compared before anything is acknowledged.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from oneglance_index.errors import StoreGone, StoreIOError, StoreLocked, StoreMissing
+
+LOCK_NAME = "lock"
+DATABASE_NAME = "store.sqlite3"
+SNAPSHOTS_NAME = "snapshots"
+SNAPSHOT_SUFFIX = ".snap"
+
+HOW_TO_RESTORE = (
+    "put a backup in its place with `oneglance restore`; to begin anew instead, move these files elsewhere first"
+)
+
+
+def lock_directory(data_dir: Path) -> int:
+    """Takes the directory for this process, making it if need be; the lock ends with the descriptor, or with the
+    process. Raises StoreLocked, StoreIOError."""
+    path = data_dir / LOCK_NAME
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreIOError(data_dir, str(error)) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise StoreLocked(path) from None
+        raise StoreIOError(path, str(error)) from error
+    return descriptor
+
+
+def snapshot_files(data_dir: Path) -> list[Path]:
+    """The files of snapshots in a data directory, by name. Raises StoreIOError."""
+    try:
+        return sorted((data_dir / SNAPSHOTS_NAME).glob(f"*{SNAPSHOT_SUFFIX}"))
+    except OSError as error:
+        raise StoreIOError(data_dir / SNAPSHOTS_NAME, str(error)) from error
+
+
+def check_before_opening(path: Path) -> None:
+    """Call it before SQLite sees the database `path`: SQLite makes one where there is none, and throws away the log of
+    an empty one. Raises StoreMissing, StoreIOError."""
+    try:
+        if path.exists() and path.stat().st_size:
+            return
+        log = log_of(path)
+        if log.exists() and log.stat().st_size:
+            raise StoreMissing(path, f"but {log.name} is there: {HOW_TO_RESTORE}")
+    except OSError as error:
+        raise StoreIOError(path, str(error)) from error
+    check_new(path)
+
+
+def check_new(path: Path) -> None:
+    """The database `path` holds nothing. Raises StoreMissing where there are snapshots, StoreIOError."""
+    found = snapshot_files(path.parent)
+    if found:
+        raise StoreMissing(path, f"but {SNAPSHOTS_NAME}/{found[0].name} is there: {HOW_TO_RESTORE}")
+
+
+def check_writable(data_dir: Path) -> None:
+    """Snapshots can be made and removed, if there are any. Raises StoreIOError."""
+    folder = data_dir / SNAPSHOTS_NAME
+    if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreIOError(folder, "nothing can be written there: whose is it, and how is it mounted?")
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log of the database `path`."""
+    return path.with_name(path.name + "-wal")
+
+
+def open_files(path: Path) -> tuple[Path, ...]:
+    """What stays in place while the database `path` is open: the database, its log, that log's index, and the lock."""
+    return path, log_of(path), path.with_name(path.name + "-shm"), path.with_name(LOCK_NAME)
+
+
+class OpenFiles:
+    """The files that a store keeps open; check() says whether they still are what their names stand for. Thread-safe.
+
+    Raises OSError for one that isn't there.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._identities = {path: _identity(path) for path in paths}
+
+    def check(self) -> None:
+        """Raises StoreGone. Takes microseconds."""
+        for path, identity in self._identities.items():
+            try:
+                same = _identity(path) == identity
+            except OSError:
+                same = False
+            if not same:
+                raise StoreGone(path)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino

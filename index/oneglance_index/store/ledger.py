@@ -1,0 +1,140 @@
+"""Writing sealed rows: what a mutation does to a gallery's rows, and what the gallery then knows of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from oneglance_index.store.queries import TOMBSTONE, Place, Stored, check_store
+from oneglance_index.store.seals import (
+    GALLERIES,
+    GENERATIONS,
+    NO_ROWS,
+    OF_SUBJECTS,
+    SUBJECTS,
+    TOTAL,
+    Sealed,
+    Total,
+    of_seals,
+    root_seal,
+    signed,
+    store_seal,
+    total_of,
+)
+
+
+class Ledger:
+    """One mutation's changes of a gallery's rows. Nothing is right before close().
+
+    `at` is where the gallery is, read in this transaction.
+    """
+
+    def __init__(self, db: sqlite3.Connection, at: Place) -> None:
+        self._db = db
+        self.at = at
+        self._total = at.total
+        self.revision = at.revision + 1  # that close() gives the gallery
+
+    def insert(self, table: Sealed, values: Sequence[Any]) -> None:
+        """`values`: as Sealed.seal() takes them."""
+        self._total = self._total.plus(of_seals([insert(self._db, table, values)]))
+
+    def update(self, table: Sealed, row: Sequence[Any], **changes: Any) -> None:
+        """`row`: as it is now, its seal included."""
+        seal = update(self._db, table, row, **changes)
+        self._total = self._total.minus(of_seals([row[-1]])).plus(of_seals([seal]))
+
+    def remove(self, table: Sealed, condition: str, arguments: Sequence[Any]) -> None:
+        """Deletes the rows of an SQL condition; no other sealed rows may go with them."""
+        self._subtract(table, condition, arguments)
+        self._db.execute(f"DELETE FROM {table.name} WHERE {condition}", arguments)
+
+    def remove_subject(self, subject: int) -> None:
+        """Deletes a subject, and all rows of it."""
+        for table in OF_SUBJECTS:
+            self._subtract(table, "subject = ?", (subject,))
+        self.remove(SUBJECTS, "number = ?", (subject,))
+
+    def _subtract(self, table: Sealed, condition: str, arguments: Sequence[Any]) -> None:
+        rows = self._db.execute(f"SELECT {TOTAL} FROM {table.name} WHERE {condition}", arguments).fetchall()
+        self._total = self._total.minus(total_of(rows[0]))
+
+    def close(self, subjects: int = 0, encodings: int = 0) -> int:
+        """The gallery has one more revision, and so many more subjects and encodings. Returns the revision."""
+        at = self.at
+        write_root(self._db, at.number, self.revision, at.subjects + subjects, at.encodings + encodings, self._total)
+        return self.revision
+
+
+def insert(db: sqlite3.Connection, table: Sealed, values: Sequence[Any]) -> int:
+    """Returns the row's seal. For a gallery's rows use Ledger."""
+    seal = table.seal(values)
+    db.execute(table.insertion, (*values, seal))
+    return seal
+
+
+def update(db: sqlite3.Connection, table: Sealed, row: Sequence[Any], **changes: Any) -> int:
+    """Writes a row anew, some columns changed. Returns its new seal. For a gallery's rows use Ledger."""
+    names = (*table.fixed, *table.others)
+    before = dict(zip(names, row, strict=False))
+    seal = table.seal([changes.get(name, before[name]) for name in names])
+    written = {**changes, "seal": seal}
+    db.execute(
+        f"UPDATE {table.name} SET {', '.join(f'{name} = ?' for name in written)}"
+        f" WHERE {' AND '.join(f'{name} = ?' for name in table.key)}",
+        (*written.values(), *(before[name] for name in table.key)),
+    )
+    return seal
+
+
+def write_root(
+    db: sqlite3.Connection, gallery: int, revision: int, subjects: int, encodings: int, total: Total
+) -> None:
+    """What a gallery knows of its rows."""
+    root = root_seal(gallery, revision, subjects, encodings, total)
+    db.execute(
+        "UPDATE galleries SET revision = ?, subjects = ?, encodings = ?, sealed_rows = ?, sealed_digest = ?, root = ?"
+        " WHERE number = ?",
+        (revision, subjects, encodings, total.rows, signed(total.digest), root, gallery),
+    )
+
+
+def insert_gallery(db: sqlite3.Connection, values: Sequence[Any]) -> None:
+    """`values`: as GALLERIES.seal() takes them. A Ledger must then write what the gallery knows of its rows."""
+    _count_galleries(db, NO_ROWS, of_seals([insert(db, GALLERIES, values)]))
+
+
+def update_gallery(db: sqlite3.Connection, row: Sequence[Any], **changes: Any) -> None:
+    """`row`: as it is now, its seal included."""
+    _count_galleries(db, of_seals([row[-1]]), of_seals([update(db, GALLERIES, row, **changes)]))
+
+
+def bury_gallery(db: sqlite3.Connection, stored: Stored) -> None:
+    """A gallery without an active generation is in no answer. Its id is free, and its rows may go one after the
+    other."""
+    nothing = {"description": "", "target_fpir": None, "policies": None, "rights": None, "retention": None}
+    update_gallery(db, stored.gallery_row, id=f"{TOMBSTONE}{stored.place.number}", **nothing)
+    ledger = Ledger(db, stored.place)
+    ledger.update(GENERATIONS, stored.generation_row, state="retired")
+    ledger.close()
+
+
+def delete_gallery(db: sqlite3.Connection, row: Sequence[Any]) -> None:
+    _count_galleries(db, of_seals([row[-1]]), NO_ROWS)
+    db.execute("DELETE FROM galleries WHERE number = ?", (row[0],))
+
+
+def _count_galleries(db: sqlite3.Connection, gone: Total, come: Total) -> None:
+    store = check_store(db)
+    total = store.galleries.minus(gone).plus(come)
+    db.execute(
+        "UPDATE store SET galleries = ?, digest = ?, seal = ?",
+        (total.rows, signed(total.digest), store_seal(store.id, store.created, total)),
+    )
+
+
+def next_number(db: sqlite3.Connection, table: Sealed) -> int:
+    """The number for the next row: above all that there ever were."""
+    rows = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table.name,)).fetchall()
+    return int(rows[0]["seq"]) + 1 if rows else 1

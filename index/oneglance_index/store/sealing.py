@@ -1,0 +1,101 @@
+"""Sealing the rows of a database of an earlier version, which had no seals: once, when it is brought up to date.
+
+What can be seen to be wrong without seals is not sealed: it is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from oneglance_core.distance import usable_encodings
+from oneglance_index.store.seals import (
+    ENCODINGS,
+    SEALED,
+    Sealed,
+    damaged,
+    gallery_total,
+    of_seals,
+    root_seal,
+    signed,
+    store_seal,
+)
+
+_ROWS_AT_ONCE = 4096
+
+
+def seal_all(db: sqlite3.Connection) -> None:
+    """Gives every row its seal, in the transaction that is open. Raises StoreDamaged."""
+    _check_contents(db)
+    db.execute("UPDATE subjects SET encodings = (SELECT COUNT(*) FROM encodings WHERE subject = subjects.number)")
+    for table in SEALED:
+        _seal_table(db, table)
+    galleries = db.execute("SELECT number, revision, subjects, encodings, seal FROM galleries").fetchall()
+    for row in galleries:
+        total = gallery_total(db, row["number"])
+        root = root_seal(row["number"], row["revision"], row["subjects"], row["encodings"], total)
+        db.execute(
+            "UPDATE galleries SET sealed_rows = ?, sealed_digest = ?, root = ? WHERE number = ?",
+            (total.rows, signed(total.digest), root, row["number"]),
+        )
+    of_galleries = of_seals(row["seal"] for row in galleries)
+    for store in db.execute("SELECT id, created FROM store").fetchall():
+        db.execute(
+            "UPDATE store SET galleries = ?, digest = ?, seal = ?",
+            (of_galleries.rows, signed(of_galleries.digest), store_seal(store["id"], store["created"], of_galleries)),
+        )
+
+
+def _seal_table(db: sqlite3.Connection, table: Sealed) -> None:
+    condition = " AND ".join(f"{column} = ?" for column in table.key)
+    update = f"UPDATE {table.name} SET seal = ? WHERE {condition}"
+    names = (*table.fixed, *table.others)
+    places = [names.index(column) for column in table.key]
+    for rows in _blocks(db, table):
+        db.executemany(update, ((table.seal(row[:-1]), *(row[place] for place in places)) for row in rows))
+
+
+def _blocks(db: sqlite3.Connection, table: Sealed) -> Iterator[list[tuple[Any, ...]]]:
+    """All rows, in order of rowid, while they are being updated."""
+    last = -1
+    while True:
+        cursor = db.execute(
+            f"SELECT rowid, {table.columns} FROM {table.name} WHERE rowid > ? ORDER BY rowid LIMIT ?",
+            (last, _ROWS_AT_ONCE),
+        )
+        cursor.row_factory = None
+        rows = cursor.fetchall()
+        if not rows:
+            return
+        last = rows[-1][0]
+        yield [row[1:] for row in rows]
+
+
+def _check_contents(db: sqlite3.Connection) -> None:
+    """What a gallery says of itself, and what an encoding must be. Raises StoreDamaged."""
+    for broken in islice(db.execute("PRAGMA foreign_key_check"), 1):
+        raise damaged(db, f"row {broken['rowid']} of {broken['table']} belongs to nothing")
+    wrong = db.execute(
+        "SELECT g.number AS number FROM galleries AS g WHERE"
+        " (SELECT COUNT(*) FROM generations WHERE gallery = g.number AND state = 'active') != 1"
+        " OR g.subjects != (SELECT COUNT(*) FROM subjects WHERE gallery = g.number)"
+        " OR g.encodings != (SELECT COUNT(*) FROM encodings AS e JOIN generations AS a"
+        "  ON a.number = e.generation AND a.state = 'active' WHERE a.gallery = g.number)"
+    ).fetchall()
+    for row in wrong:
+        raise damaged(db, f"gallery number {row['number']} doesn't hold what it counts")
+    strays = db.execute(
+        "SELECT e.number FROM encodings AS e LEFT JOIN subjects AS s ON s.number = e.subject"
+        " LEFT JOIN generations AS a ON a.number = e.generation"
+        " WHERE s.gallery IS NOT a.gallery OR a.gallery IS NULL OR length(e.vector) != 4 * a.dimension LIMIT 1"
+    ).fetchall()
+    for row in strays:
+        raise damaged(db, f"encoding {row['number']} is of the wrong size, or belongs to nothing")
+    for rows in _blocks(db, ENCODINGS):
+        for number, vector in ((row[0], row[5]) for row in rows):
+            if not usable_encodings(np.frombuffer(vector, "<f4")[None]).all():
+                raise damaged(db, f"encoding {number} has no usable distance")

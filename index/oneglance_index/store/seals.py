@@ -1,0 +1,209 @@
+"""Every row says itself whether it is what was written: its seal. And every gallery knows which rows it has.
+
+A seal is 64 bits of BLAKE2b over all other columns of a row and the name of its table. Rows name each other by
+numbers, which never change and are never used twice, so that a row can't stand in for another one. A gallery keeps how
+many sealed rows it has, and their digest: the sum of their seals, modulo 2^64, whatever their order. Both change in the
+transaction that changes the rows. So a row that was edited shows when it is read; one that was dropped, doubled, or put
+back to what it was before shows when the store is opened. The store keeps the same of its galleries.
+
+SEALED is the one list of tables that this holds for. A new table gets a column `seal INTEGER NOT NULL DEFAULT 0`, an
+entry there, and is written through Ledger (ledger.py). Tables that can be made anew from others are not sealed: the log
+of deletions, and the rows that vouch for snapshots.
+
+The hash has no key: it tells damage and careless edits, not a forger who knows this file. With a key it would: _hash()
+is the one place where that enters.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from oneglance_index.errors import StoreDamaged
+
+MODULUS = 1 << 64
+_LENGTH = struct.Struct("<Bq")
+_REAL = struct.Struct("<Bd")
+
+
+class Total(NamedTuple):
+    """How many rows, and the sum of their seals, in [0, 2^64)."""
+
+    rows: int
+    digest: int
+
+    def plus(self, other: Total) -> Total:
+        return Total(self.rows + other.rows, (self.digest + other.digest) % MODULUS)
+
+    def minus(self, other: Total) -> Total:
+        return Total(self.rows - other.rows, (self.digest - other.digest) % MODULUS)
+
+
+NO_ROWS = Total(0, 0)
+
+
+def of_seals(seals: Iterable[int]) -> Total:
+    listed = list(seals)
+    return Total(len(listed), sum(listed) % MODULUS)
+
+
+def signed(digest: int) -> int:
+    """As SQLite keeps it, whose integers have a sign."""
+    return digest - MODULUS if digest >= MODULUS // 2 else digest
+
+
+# What an SQL aggregate over rows gives: their number, and two sums that can't overflow.
+TOTAL = "COUNT(*), COALESCE(SUM(seal & 4294967295), 0), COALESCE(SUM(seal >> 32), 0)"
+
+
+def total_of(values: Sequence[Any]) -> Total:
+    """Of what TOTAL gives."""
+    rows, low, high = values
+    return Total(rows, (low + (high << 32)) % MODULUS)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A table whose rows are sealed.
+
+    `fixed` are the columns that always hold a number, in the order of `layout`, their formats for struct; `others` hold
+    text, bytes, a real number, or nothing. `owner` says by which column a row belongs to its gallery: "gallery",
+    "generation", or "" for the galleries themselves. `key` identifies a row.
+    """
+
+    name: str
+    owner: str
+    layout: str
+    fixed: tuple[str, ...]
+    others: tuple[str, ...]
+    key: tuple[str, ...] = ("number",)
+    columns: str = field(init=False)
+    insertion: str = field(init=False, repr=False)
+    _pack: Any = field(init=False, repr=False, compare=False)
+    _person: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = (*self.fixed, *self.others, "seal")
+        object.__setattr__(self, "columns", ", ".join(names))
+        places = ", ".join("?" * len(names))
+        object.__setattr__(self, "insertion", f"INSERT INTO {self.name} ({self.columns}) VALUES ({places})")
+        object.__setattr__(self, "_pack", struct.Struct("<" + self.layout).pack)
+        object.__setattr__(self, "_person", self.name.encode())
+
+    def seal(self, values: Sequence[Any]) -> int:
+        """Of a row: its values in the order of `columns`, without the seal."""
+        count = len(self.fixed)
+        parts = [self._pack(*values[:count])]
+        for value in values[count:]:
+            if value is None:
+                parts.append(b"\0")
+            elif isinstance(value, str):
+                content = value.encode()
+                parts += (_LENGTH.pack(1, len(content)), content)
+            elif isinstance(value, bytes):
+                parts += (_LENGTH.pack(2, len(value)), value)
+            else:
+                parts.append(_REAL.pack(3, value))
+        return _hash(self._person, b"".join(parts))
+
+    def is_sound(self, row: Sequence[Any]) -> bool:
+        """Whether a row, its values in the order of `columns`, has its seal."""
+        try:
+            return self.seal(row[:-1]) == row[-1]
+        except (struct.error, TypeError, ValueError, OverflowError):  # values of another type
+            return False
+
+    def check(self, db: sqlite3.Connection, row: Sequence[Any]) -> None:
+        """Raises StoreDamaged."""
+        if not self.is_sound(row):
+            raise damaged(db, f"row {self.named(row)} was changed")
+
+    def named(self, row: Sequence[Any]) -> str:
+        """For people: which row it is."""
+        names = (*self.fixed, *self.others)
+        return f"{'/'.join(str(row[names.index(column)]) for column in self.key)} of {self.name}"
+
+    def row(self, row: sqlite3.Row) -> tuple[Any, ...]:
+        """The values, in the order of `columns`, of a row that has them under these names."""
+        return tuple(row[column] for column in (*self.fixed, *self.others, "seal"))
+
+
+GALLERIES = Sealed(
+    "galleries",
+    "",
+    "qd",
+    ("number", "created"),
+    ("id", "description", "target_fpir", "policies", "rights", "retention"),
+)
+GENERATIONS = Sealed(
+    "generations",
+    "gallery",
+    "qqqqd",
+    ("number", "gallery", "dimension", "threshold_revision", "created"),
+    ("state", "encoder_digest", "kind", "fusion", "quality", "threshold"),
+)
+THRESHOLDS = Sealed(
+    "thresholds",
+    "generation",
+    "qq",
+    ("generation", "version"),
+    ("threshold", "calibration", "since"),
+    ("generation", "version"),
+)
+SUBJECTS = Sealed(
+    "subjects", "gallery", "qqqdd", ("number", "gallery", "encodings", "created", "updated"), ("id", "labels")
+)
+ENCODINGS = Sealed(
+    "encodings", "generation", "qqqqd", ("number", "generation", "subject", "revision", "created"), ("vector",)
+)
+REQUESTS = Sealed("requests", "gallery", "qqd", ("number", "gallery", "created"), ("id", "digest", "response"))
+
+SEALED = (GALLERIES, GENERATIONS, THRESHOLDS, SUBJECTS, ENCODINGS, REQUESTS)
+# Those whose rows a gallery counts.
+COUNTED = tuple(table for table in SEALED if table.owner)
+# Those whose rows go with a subject.
+OF_SUBJECTS = tuple(table for table in SEALED if "subject" in table.fixed)
+
+_ROOT = struct.Struct("<qqqqqq")
+_STORE = struct.Struct("<qqd")
+
+
+def root_seal(number: int, revision: int, subjects: int, encodings: int, total: Total) -> int:
+    """The seal of what a gallery knows of its rows."""
+    return _hash(b"root", _ROOT.pack(number, revision, subjects, encodings, total.rows, signed(total.digest)))
+
+
+def store_seal(store_id: str, created: float, galleries: Total) -> int:
+    """The seal of the one row of `store`."""
+    packed = _STORE.pack(galleries.rows, signed(galleries.digest), created)
+    return _hash(b"store", packed + store_id.encode())
+
+
+def _hash(person: bytes, content: bytes) -> int:
+    return int.from_bytes(blake2b(content, digest_size=8, person=person).digest(), "little", signed=True)
+
+
+def rows_of_gallery(table: Sealed) -> str:
+    """An SQL condition, with the gallery's number as its parameter."""
+    if table.owner == "gallery":
+        return "gallery = ?"
+    return f"{table.owner} IN (SELECT number FROM generations WHERE gallery = ?)"
+
+
+def gallery_total(db: sqlite3.Connection, gallery: int) -> Total:
+    """Of all sealed rows that the gallery has, as the tables hold them."""
+    total = NO_ROWS
+    for table in COUNTED:
+        rows = db.execute(f"SELECT {TOTAL} FROM {table.name} WHERE {rows_of_gallery(table)}", (gallery,)).fetchall()
+        total = total.plus(total_of(rows[0]))
+    return total
+
+
+def damaged(db: sqlite3.Connection, detail: str) -> StoreDamaged:
+    files = [row["file"] for row in db.execute("PRAGMA database_list").fetchall() if row["name"] == "main"]
+    return StoreDamaged(Path(files[0]), detail)

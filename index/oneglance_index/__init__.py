@@ -57,8 +57,12 @@ from oneglance_index.records import (
 from oneglance_index.search.device import parse_device
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.settings import IndexSettings
+from oneglance_index.store.backup import back_up, restore
+from oneglance_index.store.checking import check_file
+from oneglance_index.store.directory import DATABASE_NAME
 
 __all__ = [
+    "DATABASE_NAME",
     "MAX_DIMENSION",
     "Candidate",
     "Change",
@@ -107,6 +111,9 @@ __all__ = [
     "ThresholdPage",
     "ThresholdVersion",
     "WriteQueueFull",
+    "back_up",
     "check_encodings",
+    "check_file",
     "parse_device",
+    "restore",
 ]

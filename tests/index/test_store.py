@@ -221,7 +221,7 @@ def test_requests_are_idempotent(galleries: LocalGalleries) -> None:
 
 
 def test_requests_are_forgotten(tmp_path: Path) -> None:
-    with LocalGalleries.open(tmp_path, settings=IndexSettings(request_ttl_seconds=0)) as galleries:
+    with LocalGalleries.open(tmp_path, settings=IndexSettings(request_ttl_seconds=0, min_requests_kept=0)) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for digest in (b"1", b"2"):
             enrolled = galleries.enroll("g", "s", vectors(1), request_id="r", request_digest=digest).result()

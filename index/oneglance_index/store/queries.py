@@ -193,6 +193,18 @@ def place(db: sqlite3.Connection, gallery_id: str) -> Place:
     )
 
 
+def knowledge_of(db: sqlite3.Connection, gallery: int) -> Total | None:
+    """What a gallery of this number knows of its rows; None for one that is deleted. Raises StoreDamaged."""
+    rows = db.execute(
+        "SELECT id, number, revision, subjects, encodings, sealed_rows, sealed_digest, root FROM galleries"
+        " WHERE number = ?",
+        (gallery,),
+    ).fetchall()
+    if str(rows[0]["id"]).startswith(TOMBSTONE):
+        return None
+    return _place(db, rows[0], 0, encoder_digest="", dimension=0, fusion="").total
+
+
 class StoreRow(NamedTuple):
     """The one row of `store`; `galleries`: how many there are, and the digest of their rows."""
 
@@ -216,8 +228,8 @@ def check_store(db: sqlite3.Connection) -> StoreRow:
 
 
 def check_galleries(db: sqlite3.Connection) -> None:
-    """That the store has the galleries that it knows of, each with one active generation unless it is deleted.
-    Raises StoreDamaged."""
+    """That the store has the galleries that it knows of, each with one active generation unless it is deleted, and
+    that all rows but those of subjects and encodings are sound. Raises StoreDamaged."""
     rows = db.execute(
         f"SELECT {GALLERIES.columns}, (SELECT COUNT(*) FROM generations WHERE gallery = galleries.number AND state = 'active')"
         " AS active FROM galleries"
@@ -228,6 +240,12 @@ def check_galleries(db: sqlite3.Connection) -> None:
             raise damaged(db, f"gallery number {row['number']} has {row['active']} active generations")
     if of_seals(row["seal"] for row in rows) != check_store(db).galleries:
         raise damaged(db, "it doesn't have the galleries that it counts")
+    # Those that are looked for by what they hold: one that was changed would not be found, and not be missed.
+    for table in (GENERATIONS, THRESHOLDS, REQUESTS):
+        cursor = db.execute(f"SELECT {table.columns} FROM {table.name}")
+        cursor.row_factory = None
+        for row in cursor:
+            table.check(db, row)
 
 
 def find_gallery(db: sqlite3.Connection, gallery_id: str) -> Stored | None:

@@ -1,0 +1,87 @@
+"""``oneglance check``, ``backup`` and ``restore``: what keeps the galleries of a data directory, without a server."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+Options = argparse.Namespace
+
+CHECK = """\
+Read everything in a data directory, or in a backup, and say what is lost: rows that
+were changed, dropped, doubled, or put back to what they were. Nothing is written, and
+a server may go on with it meanwhile. Exit status: 0 all is there, 1 something is lost.
+"""
+BACKUP = """\
+Write the galleries of a data directory to one file, as they are at one moment, and
+check it. A server may go on writing meanwhile. The file is in place once it is whole,
+and on the disk; until then a former one of that name stays. It holds biometric data:
+keep it as carefully as the directory.
+"""
+RESTORE = """\
+Put a backup into a data directory, after a check. No server may have the directory
+open. What is there is moved to a folder of it, former-1 or the next: remove that
+once it is not needed any more.
+"""
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    directory = ("data_dir", "DIR", "the data directory")
+    _add(commands, "check", "say what is lost in a data directory", CHECK, _check, ("data", "DIR", "or a backup's file"))
+    _add(commands, "backup", "copy the galleries to a file, while a server runs", BACKUP, _backup,
+         directory, ("file", "FILE", "where to"))  # fmt: skip
+    _add(commands, "restore", "put a backup into a data directory", RESTORE, _restore,
+         ("file", "FILE", "of oneglance backup"), directory)  # fmt: skip
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    summary: str,
+    description: str,
+    work: Callable[[Options], int],
+    *arguments: tuple[str, str, str],
+) -> None:
+    command = commands.add_parser(
+        name, help=summary, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for destination, metavar, text in arguments:
+        command.add_argument(destination, metavar=metavar, type=Path, help=text)
+    command.set_defaults(run=lambda options: _run(name, work, options))
+
+
+def _run(name: str, work: Callable[[Options], int], options: Options) -> int:
+    from oneglance_server.errors import StartupError
+
+    try:
+        return work(options)
+    except StartupError as error:
+        print(f"oneglance {name}: {error}", file=sys.stderr)
+        return 1
+
+
+def _check(options: Options) -> int:
+    from oneglance_server.keeping import check
+
+    lost = 0
+    for line in check(options.data):
+        print(line, flush=True)
+        lost += 1
+    print(f"{options.data}: {f'{lost} faults' if lost else 'all is there'}")
+    return 1 if lost else 0
+
+
+def _backup(options: Options) -> int:
+    from oneglance_server.keeping import backup
+
+    backup(options.data_dir, options.file)
+    print(f"{options.file}: {options.file.stat().st_size:,} bytes, checked")
+    return 0
+
+
+def _restore(options: Options) -> int:
+    from oneglance_server.keeping import restore_backup
+
+    former = restore_backup(options.file, options.data_dir)
+    print(f"{options.data_dir}: restored" + (f"; what was there is in {former}" if former else ""))
+    return 0

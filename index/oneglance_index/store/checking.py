@@ -1,0 +1,148 @@
+"""Reading all that a store holds, and saying what is lost. Nothing is written; a server may go on writing meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from oneglance_index.errors import StoreDamaged, StoreError, StoreMissing, StoreTooNew
+from oneglance_index.store import queries
+from oneglance_index.store.schema import connect_reader, store_error
+from oneglance_index.store.seals import COUNTED, NO_ROWS, SEALED, Sealed, Total, of_seals, rows_of_gallery
+from oneglance_index.store.tables import SCHEMA_VERSION
+
+_ROWS_AT_ONCE = 512
+
+
+def check_file(path: Path) -> Iterator[str]:
+    """What is wrong with the database `path`, a line each; nothing where it is whole.
+
+    Raises StoreMissing, StoreTooNew, StoreBusy, StoreIOError, and StoreDamaged for one that can't be read at all, or of
+    a former schema, which has no seals.
+    """
+    with reading_file(path) as db:
+        yield from _check(db)
+
+
+@contextlib.contextmanager
+def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
+    """A read-only connection to the database of the present schema, that sees one state throughout. Raises StoreError,
+    OutOfMemory."""
+    if not path.is_file() or not path.stat().st_size:
+        raise StoreMissing(path)
+    db = connect_reader(path)
+    try:
+        version = int(db.execute("PRAGMA user_version").fetchall()[0]["user_version"])
+        if version > SCHEMA_VERSION:
+            raise StoreTooNew(path, f"schema {version}, this version reads up to {SCHEMA_VERSION}")
+        if version < SCHEMA_VERSION:
+            raise StoreDamaged(path, f"schema {version} has no seals: open it with `oneglance serve` first")
+        db.execute("BEGIN")
+        yield db
+    except (sqlite3.Error, MemoryError) as error:
+        raise store_error(error, path) from error
+    finally:
+        db.close()
+
+
+def _check(db: sqlite3.Connection) -> Iterator[str]:
+    for row in db.execute("PRAGMA integrity_check(100)").fetchall():
+        if row[0] != "ok":
+            yield f"the file: {row[0]}"
+    with _told() as complaints:
+        queries.check_galleries(db)
+    yield from complaints
+    for table in SEALED:
+        yield from _check_rows(db, table)
+    try:
+        galleries = db.execute("SELECT number FROM galleries").fetchall()
+    except sqlite3.Error as error:
+        yield f"the galleries can't be read: {error}"
+        return
+    for row in galleries:
+        yield from _check_gallery(db, int(row["number"]))
+
+
+def _check_rows(db: sqlite3.Connection, table: Sealed) -> Iterator[str]:
+    try:
+        cursor = db.execute(f"SELECT {table.columns} FROM {table.name} NOT INDEXED")
+        cursor.row_factory = None
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            for row in rows:
+                if not table.is_sound(row):
+                    yield f"row {table.named(row)} was changed{_whose(db, table, row)}"
+    except sqlite3.Error as error:
+        yield f"rows of {table.name} can't be read: {error}"
+
+
+def _whose(db: sqlite3.Connection, table: Sealed, row: tuple[object, ...]) -> str:
+    """Which subject, or gallery, of its ids, if they can still be read."""
+    values = dict(zip((*table.fixed, *table.others), row, strict=False))
+    with contextlib.suppress(sqlite3.Error):
+        subject = values["number"] if table.name == "subjects" else values.get("subject")
+        if subject is not None:
+            found = db.execute(
+                "SELECT g.id AS gallery, s.id AS subject FROM subjects AS s JOIN galleries AS g ON g.number = s.gallery"
+                " WHERE s.number = ?",
+                (subject,),
+            ).fetchall()
+            return f": of subject {found[0]['subject']!r} in gallery {found[0]['gallery']!r}" if found else ""
+        if "gallery" in values:
+            found = db.execute("SELECT id FROM galleries WHERE number = ?", (values["gallery"],)).fetchall()
+            return f": of gallery {found[0]['id']!r}" if found else ""
+    return ""
+
+
+def _check_gallery(db: sqlite3.Connection, number: int) -> Iterator[str]:
+    """What it knows of its rows, and what they know of each other; not of one that is deleted."""
+    with _told() as complaints:
+        known = queries.knowledge_of(db, number)
+        if known is None:
+            return
+        held = NO_ROWS
+        for table in COUNTED:
+            condition = rows_of_gallery(table)
+            seals = db.execute(f"SELECT seal FROM {table.name} NOT INDEXED WHERE {condition}", (number,))
+            held = held.plus(of_seals(row["seal"] for row in seals))
+        if held != known:
+            complaints.append(f"gallery number {number}: {_difference(known, held)}")
+        counts = db.execute(
+            "SELECT s.id AS id, s.encodings AS known, COUNT(e.number) AS held FROM subjects AS s"
+            " LEFT JOIN encodings AS e ON e.subject = s.number"
+            " WHERE s.gallery = ? GROUP BY s.number HAVING COUNT(e.number) != s.encodings",
+            (number,),
+        )
+        complaints += [
+            f"subject {row['id']!r} of gallery number {number} has {row['known']} encodings, found {row['held']}"
+            for row in counts
+        ]
+        orphans = db.execute(
+            "SELECT e.number AS number FROM encodings AS e LEFT JOIN subjects AS s ON s.number = e.subject"
+            f" WHERE e.{rows_of_gallery(queries.ENCODINGS)} AND s.number IS NULL",
+            (number,),
+        )
+        complaints += [f"encoding {row['number']} belongs to no subject" for row in orphans]
+    yield from complaints
+
+
+def _difference(known: Total, held: Total) -> str:
+    missing = known.rows - held.rows
+    if missing > 0:
+        return f"{missing} of its {known.rows} rows are missing"
+    if missing < 0:
+        return f"{-missing} rows beyond its {known.rows}"
+    return f"of its {known.rows} rows some are older than they should be, or changed"
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[list[str]]:
+    """A list of complaints, to which what is raised in the block is added."""
+    complaints: list[str] = []
+    try:
+        yield complaints
+    except StoreError as error:
+        complaints.append(error.detail)
+    except sqlite3.Error as error:
+        complaints.append(f"it can't be read: {error}")

@@ -1,0 +1,36 @@
+"""What can be done with a data directory without serving it: check it, back it up, restore it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from oneglance_index import DATABASE_NAME, GalleryError, back_up, check_file, restore
+from oneglance_server.errors import StartupError
+
+
+def check(data: Path) -> Iterator[str]:
+    """What is wrong with a data directory, or a backup, a line each. Raises StartupError for one that can't be read."""
+    try:
+        yield from check_file(_database(data))
+    except GalleryError as error:
+        raise StartupError(str(error)) from error
+
+
+def backup(data_dir: Path, target: Path) -> None:
+    """A server may have the directory open, and write. Raises StartupError."""
+    try:
+        back_up(_database(data_dir), target)
+    except GalleryError as error:
+        raise StartupError(str(error)) from error
+
+
+def restore_backup(source: Path, data_dir: Path) -> Path | None:
+    """Where what was there before is now; None where nothing was. No server may have the directory open. Raises
+    StartupError."""
+    try:
+        return restore(source, data_dir)
+    except GalleryError as error:
+        raise StartupError(str(error)) from error
+
+
+def _database(data: Path) -> Path:
+    return data / DATABASE_NAME if data.is_dir() else data

@@ -1,0 +1,48 @@
+"""Request ids: how many are remembered, and how long, whatever the clock does."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oneglance_index import IndexSettings, LocalGalleries
+
+VECTOR = np.ones((1, 4), np.float32)
+
+
+def enrolled(galleries: LocalGalleries, request_id: str) -> bool:
+    """Whether it was new."""
+    return not galleries.enroll("g", "s", VECTOR, request_id=request_id).result().replayed
+
+
+@pytest.mark.parametrize("jump", [-1e9, 0.0, 1e9])
+def test_the_last_ones_are_remembered_whatever_the_clock_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    clock = time.time
+    with LocalGalleries.open(tmp_path, settings=IndexSettings(min_requests_kept=5)) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        assert all(enrolled(galleries, f"a{i}") for i in range(8))
+        monkeypatch.setattr(time, "time", lambda: clock() + jump)
+        assert enrolled(galleries, "b")
+        assert not any(enrolled(galleries, f"a{i}") for i in range(4, 8))
+        assert not enrolled(galleries, "b")
+        if jump > 0:
+            assert enrolled(galleries, "a0")  # it is old by the clock, and not among the last 5
+
+
+def test_there_are_never_more_than_the_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = time.time
+    settings = IndexSettings(min_requests_kept=0, max_requests_kept=5)
+    with LocalGalleries.open(tmp_path, settings=settings) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for i in range(20):
+            monkeypatch.setattr(time, "time", lambda i=i: clock() - 1e6 * i)  # each younger than the one before, it says
+            assert enrolled(galleries, f"a{i}")
+        assert not enrolled(galleries, "a16")
+        assert enrolled(galleries, "a10")
+        with galleries._store.reading() as db:
+            assert db.execute("SELECT COUNT(*) AS n FROM requests").fetchall()[0]["n"] == 5

@@ -240,7 +240,8 @@ class LocalGalleries:
 
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         with self._store.reading() as db:
-            return queries.find_request(db, queries.place(db, gallery_id), request_id, request_digest)
+            place = queries.place(db, gallery_id)
+            return self._request_memory.find(db, place, request_id, request_digest, time.time())
 
     # Searching.
 

@@ -81,7 +81,7 @@ class OpenedGalleries:
         self._store, self._upkeep = store, upkeep
         kept: set[Path] = set()
         with store.reading() as db:
-            queries.check_galleries(db)
+            deleted = queries.check_galleries(db)
             galleries = queries.all_galleries(db)
             revisions = {stored.place.generation: stored.gallery.revision for stored in galleries}
             snapshot.check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
@@ -92,7 +92,8 @@ class OpenedGalleries:
                 if revision >= 0:
                     kept.add(snapshot.path_of(self._data_dir, stored.place.generation, revision))
         snapshot.remove_others(self._data_dir, kept)
-        upkeep.purge()
+        if deleted:
+            upkeep.purge()
 
     def _check_card(self, galleries: Iterable[Stored]) -> None:
         """Raises OutOfMemory where a GPU has no room for all of them: before minutes of loading, not after."""

@@ -115,9 +115,11 @@ def test_a_log_without_its_store_is_not_thrown_away(tmp_path: Path, harm: Callab
 
 # As another user, who may read it all: a directory of root's, or a file system mounted read-only.
 AS_ANOTHER = """
-import os, sys
+import os, sys, tempfile
 from pathlib import Path
 from oneglance_index import LocalGalleries, StoreIOError
+with tempfile.TemporaryDirectory() as folder:  # all is imported then: another user may not see where that is
+    LocalGalleries.open(Path(folder)).close()
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oneglance_index.errors import StoreGone
+from oneglance_index.errors import StoreClosed, StoreGone
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.snapshot import SnapshotAbandoned
@@ -97,8 +97,8 @@ class Upkeep:
         self._thread = threading.Thread(target=self._loop, name="oneglance-upkeep", daemon=True)
         self._thread.start()
         self._purge_due = threading.Event()
-        self._purger = threading.Thread(target=self._purge_loop, name="oneglance-purge", daemon=True)
-        self._purger.start()
+        # Nobody waits for it: it ends with the slice under way, or when the store is closed.
+        threading.Thread(target=self._purge_loop, name="oneglance-purge", daemon=True).start()
 
     def purge(self) -> None:
         """A gallery was deleted, now or before the last stop: its rows are to go."""
@@ -113,6 +113,8 @@ class Upkeep:
             try:
                 self._work_off(PurgeSlice)
                 self._work_off(GiveSpaceBack)
+            except StoreClosed:
+                return
             except Exception as error:  # a full disk, say: what is deleted stays deleted, and is in no answer
                 log.warning("purging deleted galleries failed: %s", error)
                 if self._closing.wait(_RETRY_SECONDS):
@@ -186,7 +188,6 @@ class Upkeep:
         self._due.set()
         self._purge_due.set()
         self._thread.join()
-        self._purger.join()
         for number, kept in self._chosen(None):
             if self._late():
                 return

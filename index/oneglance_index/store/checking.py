@@ -9,7 +9,7 @@ from pathlib import Path
 
 from oneglance_index.errors import StoreDamaged, StoreError, StoreMissing, StoreTooNew
 from oneglance_index.store import queries
-from oneglance_index.store.schema import connect_reader, store_error
+from oneglance_index.store.schema import FAILURES, connect_reader, store_error
 from oneglance_index.store.seals import COUNTED, NO_ROWS, SEALED, Sealed, Total, of_seals, rows_of_gallery
 from oneglance_index.store.tables import SCHEMA_VERSION
 
@@ -41,7 +41,7 @@ def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
             raise StoreDamaged(path, f"schema {version} has no seals: open it with `oneglance serve` first")
         db.execute("BEGIN")
         yield db
-    except (sqlite3.Error, MemoryError) as error:
+    except FAILURES as error:
         raise store_error(error, path) from error
     finally:
         db.close()

@@ -27,7 +27,7 @@ from oneglance_index.store.directory import (
     open_files,
 )
 from oneglance_index.store.mutations import Mutation
-from oneglance_index.store.schema import BUSY_SECONDS, connect_reader, connect_writer, store_error
+from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Store:
         try:
             db.execute("BEGIN")
             yield db
-        except (sqlite3.Error, MemoryError) as error:
+        except FAILURES as error:
             raise store_error(error, self.path) from error
         finally:
             if db.in_transaction:

@@ -217,7 +217,7 @@ class Enroll:
             raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
         now = time.time()
         if self.request_id is not None:
-            answered = queries.find_request(db, at, self.request_id, self.request_digest)
+            answered = self.request_memory.find(db, at, self.request_id, self.request_digest, now)
             if answered is not None:
                 return Applied(answered)
         vectors = check_encodings(self.encodings, at.dimension)

@@ -6,19 +6,17 @@ Rows are believed if their seals are right (seals.py).
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from oneglance_index.errors import GalleryNotFound, RequestConflict
+from oneglance_index.errors import GalleryNotFound
 from oneglance_index.records import (
     Checksum,
-    Enrolled,
     Gallery,
     Generation,
     Integers,
@@ -33,6 +31,7 @@ from oneglance_index.store.seals import (
     REQUESTS,
     SUBJECTS,
     THRESHOLDS,
+    Sealed,
     Total,
     damaged,
     of_seals,
@@ -227,25 +226,41 @@ def check_store(db: sqlite3.Connection) -> StoreRow:
     return StoreRow(store_id, created, total)
 
 
-def check_galleries(db: sqlite3.Connection) -> None:
+def check_galleries(db: sqlite3.Connection) -> bool:
     """That the store has the galleries that it knows of, each with one active generation unless it is deleted, and
-    that all rows but those of subjects and encodings are sound. Raises StoreDamaged."""
+    that all rows but those of subjects and encodings are sound. Returns whether rows of deleted galleries are left.
+    Raises StoreDamaged."""
     rows = db.execute(
         f"SELECT {GALLERIES.columns}, (SELECT COUNT(*) FROM generations WHERE gallery = galleries.number AND state = 'active')"
         " AS active FROM galleries"
     ).fetchall()
     for row in rows:
         GALLERIES.check(db, GALLERIES.row(row))
-        if row["active"] != (not row["id"].startswith(TOMBSTONE)):
+        if row["active"] != (not row["id"].startswith(TOMBSTONE)):  # a text: the row is sound
             raise damaged(db, f"gallery number {row['number']} has {row['active']} active generations")
     if of_seals(row["seal"] for row in rows) != check_store(db).galleries:
         raise damaged(db, "it doesn't have the galleries that it counts")
     # Those that are looked for by what they hold: one that was changed would not be found, and not be missed.
-    for table in (GENERATIONS, THRESHOLDS, REQUESTS):
-        cursor = db.execute(f"SELECT {table.columns} FROM {table.name}")
-        cursor.row_factory = None
-        for row in cursor:
+    for table in (GENERATIONS, THRESHOLDS):
+        for row in _all_rows(db, table):
             table.check(db, row)
+    requests: dict[int, dict[int, str]] = {row["number"]: {} for row in rows}
+    for row in _all_rows(db, REQUESTS):
+        REQUESTS.check(db, row)
+        requests.setdefault(row[1], {})[row[0]] = row[3]
+    for gallery, ids in requests.items():
+        _check_index(db, "requests", gallery, ids)
+    for name in ("galleries", "generations", "thresholds", "snapshots"):
+        for row in db.execute(f"PRAGMA integrity_check({name})").fetchall():
+            if row[0] != "ok":
+                raise damaged(db, row[0])
+    return any(row["id"].startswith(TOMBSTONE) for row in rows)
+
+
+def _all_rows(db: sqlite3.Connection, table: Sealed) -> sqlite3.Cursor:
+    cursor = db.execute(f"SELECT {table.columns} FROM {table.name} NOT INDEXED")
+    cursor.row_factory = None
+    return cursor
 
 
 def find_gallery(db: sqlite3.Connection, gallery_id: str) -> Stored | None:
@@ -334,32 +349,6 @@ def _check_count(db: sqlite3.Connection, subject: int, count: int, found: int) -
         raise damaged(db, f"subject number {subject} has {count} encodings, found {found}")
 
 
-def find_request(db: sqlite3.Connection, at: Place, request_id: str, digest: bytes) -> Enrolled | None:
-    """The answer that a request of this id got, marked as replayed. Raises RequestConflict, StoreDamaged."""
-    rows = db.execute(
-        f"SELECT {REQUESTS.columns} FROM requests WHERE gallery = ? AND id = ?", (at.number, request_id)
-    ).fetchall()
-    if not rows:
-        return None
-    REQUESTS.check(db, tuple(rows[0]))
-    if rows[0]["digest"] != digest:
-        raise RequestConflict(at.gallery_id, request_id)
-    answer = json.loads(rows[0]["response"])
-    return Enrolled(answer["subject_id"], tuple(answer["encoding_ids"]), answer["created"], True, answer["revision"])
-
-
-def dump_response(enrolled: Enrolled) -> str:
-    return json.dumps(
-        {
-            "subject_id": enrolled.subject_id,
-            "encoding_ids": enrolled.encoding_ids,
-            "created": enrolled.created,
-            "revision": enrolled.revision,
-        },
-        ensure_ascii=False,
-    )
-
-
 def encodings_since(db: sqlite3.Connection, at: Place, revision: int, block: int) -> Iterator[Rows]:
     """The encodings that came after a revision (-1: all), in blocks of at most `block` rows. Raises StoreDamaged."""
     # Numbers and revisions rise together, so this order is the index's order and the order of numbers.
@@ -440,15 +429,35 @@ def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
 
 
 def subject_ids(db: sqlite3.Connection, gallery: int) -> dict[int, str]:
-    """Raises StoreDamaged."""
+    """The ids of a gallery's subjects by their numbers. Raises StoreDamaged where a row isn't sound, or isn't found by
+    its id."""
     # One by one: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
-    cursor = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ?", (gallery,))
+    cursor = db.execute(
+        f"SELECT {SUBJECTS.columns} FROM subjects INDEXED BY subjects_by_number WHERE gallery = ? ORDER BY number",
+        (gallery,),
+    )
     cursor.row_factory = None
     ids = {}
     for row in cursor:
         SUBJECTS.check(db, row)
         ids[row[0]] = row[5]
+    _check_index(db, "subjects", gallery, ids)
     return ids
+
+
+def _check_index(db: sqlite3.Connection, table: str, gallery: int, ids: Mapping[int, str]) -> None:
+    """That the rows of a gallery are found by their ids: `ids` by number. Raises StoreDamaged."""
+    cursor = db.execute(
+        f"SELECT number, id FROM {table} INDEXED BY sqlite_autoindex_{table}_1 WHERE gallery = ? ORDER BY id", (gallery,)
+    )
+    cursor.row_factory = None
+    last, count = "", 0
+    for number, name in cursor:
+        if name < last or ids.get(number) != name:
+            raise damaged(db, f"the index of {table} by id is wrong at row {number}")
+        last, count = name, count + 1
+    if count != len(ids):
+        raise damaged(db, f"the index of {table} by id has {count} rows of {len(ids)}")
 
 
 @dataclass(frozen=True, slots=True)

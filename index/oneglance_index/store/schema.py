@@ -28,6 +28,8 @@ from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
 
 # How long a statement waits for the lock of another process, or a checkpoint for a reader.
 BUSY_SECONDS = 2.0
+# What SQLite's calls raise. It tells of a text in the file that isn't UTF-8 by an error of its own, or of Python's.
+FAILURES = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
@@ -66,7 +68,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         except BaseException:
             db.close()
             raise
-    except (sqlite3.Error, MemoryError) as error:
+    except FAILURES as error:
         raise store_error(error, path) from error
     return db
 
@@ -105,7 +107,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA query_only = ON")
-    except (sqlite3.Error, MemoryError) as error:
+    except FAILURES as error:
         raise store_error(error, path) from error
     return db
 
@@ -114,11 +116,11 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 _NO_MEMORY = (sqlite3.SQLITE_IOERR_NOMEM, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_MMAP)
 
 
-def store_error(error: sqlite3.Error | MemoryError, path: Path) -> GalleryError:
-    """The typed error for one of SQLite's."""
+def store_error(error: BaseException, path: Path) -> GalleryError:
+    """The typed error for one of FAILURES."""
     # sqlite3 errors raised by Python itself carry no code; Python makes a MemoryError of SQLITE_NOMEM.
     code = getattr(error, "sqlite_errorcode", 0)
-    if not code and str(error).startswith("Could not decode"):
+    if isinstance(error, UnicodeDecodeError) or (not code and str(error).startswith("Could not decode")):
         return StoreDamaged(path, "a text that isn't UTF-8")
     if isinstance(error, MemoryError) or code in _NO_MEMORY:
         return OutOfMemory("for the store")

@@ -36,7 +36,7 @@ from oneglance_index.errors import (
 )
 from oneglance_index.store.directory import OpenFiles
 from oneglance_index.store.mutations import Effect, Mutation
-from oneglance_index.store.schema import BUSY_SECONDS, TOUCH, store_error
+from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, TOUCH, store_error
 from oneglance_index.store.write_queue import Job, WriteQueue
 
 T = TypeVar("T")
@@ -182,7 +182,7 @@ class Writer:
                     applied = mutation.run(self._db)
                     if applied.effect is not None:
                         self._follower.prepare(applied.effect)
-                except sqlite3.Error:
+                except (sqlite3.Error, UnicodeDecodeError):
                     raise
                 except Exception as error:  # the caller's, whatever it is: the writer must live
                     if not self._db.in_transaction:  # SQLite ran out of memory, and undid all
@@ -194,7 +194,7 @@ class Writer:
                     if applied.effect is not None:
                         effects.append(applied.effect)
                 self._db.execute("RELEASE mutation")
-        except (sqlite3.Error, MemoryError) as error:
+        except FAILURES as error:
             self._roll_back()
             failure = store_error(error, self._path)
             if isinstance(failure, StoreBusy):
@@ -206,7 +206,7 @@ class Writer:
             return True
         try:
             self._db.execute("COMMIT")
-        except (sqlite3.Error, MemoryError) as error:
+        except FAILURES as error:
             self._roll_back()
             failure = store_error(error, self._path)
             self._note(failure)
@@ -260,7 +260,7 @@ class Writer:
             self._wait_for_locks(0)
             busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]["busy"]
             self._wait_for_locks(patience)
-        except (sqlite3.Error, MemoryError) as error:
+        except FAILURES as error:
             future.set_exception(store_error(error, self._path))
         else:
             if busy:

@@ -69,7 +69,10 @@ def ask(galleries: LocalGalleries) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"thresholds {name}", lambda name=name: galleries.list_thresholds(name)
         yield f"subjects {name}", lambda name=name: galleries.list_subjects(name)
         yield f"search {name}", lambda name=name: galleries.search_many(name, [Search(probes, "e", 5, 9.0, 50)])
-        yield f"known {name}", lambda name=name: asdict(galleries.known(name)) | {"revision": 0, "subjects": 0, "encodings": 0}
+        yield (
+            f"known {name}",
+            lambda name=name: asdict(galleries.known(name)) | {"revision": 0, "subjects": 0, "encodings": 0},
+        )
         for subject in ("s0", "sss2", "ss1", "late", "s3"):
             yield f"subject {name} {subject}", lambda n=name, s=subject: galleries.get_subject(n, s)
             yield f"verify {name} {subject}", lambda n=name, s=subject: galleries.verify(n, s, probes)
@@ -103,7 +106,16 @@ class Mutations:
                 name: [column[1] for column in db.execute(f"PRAGMA table_info({name})")] for (name,) in names
             }
         db.close()
-        self.kinds = (self.bytes, self.page, self.cut, self.snapshot, *(self.edit,) * 3, self.delete, self.double, self.back)
+        self.kinds = (
+            self.bytes,
+            self.page,
+            self.cut,
+            self.snapshot,
+            *(self.edit,) * 3,
+            self.delete,
+            self.double,
+            self.back,
+        )
 
     def bytes(self, data_dir: Path, rng: random.Random) -> None:
         self._change_bytes(data_dir / "store.sqlite3", rng)

@@ -178,9 +178,7 @@ def replaced(data_dir: Path) -> None:
     ],
     ids=["removed", "replaced", "moved", "store", "log", "index", "lock", "copied"],
 )
-def test_a_directory_that_goes_while_it_is_open_takes_no_writes(
-    tmp_path: Path, harm: Callable[[Path], object]
-) -> None:
+def test_a_directory_that_goes_while_it_is_open_takes_no_writes(tmp_path: Path, harm: Callable[[Path], object]) -> None:
     data_dir = tmp_path / "data"
     with LocalGalleries.open(data_dir) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()

@@ -27,6 +27,10 @@ from oneglance_index import (
 from oneglance_index.records import Change, Checksum, Rows
 from oneglance_index.search import faiss_calls
 from oneglance_index.search.registry import KINDS, Machine
+from oneglance_index.store import queries
+from oneglance_index.store.ledger import Ledger
+from oneglance_index.store.mutations import Applied
+from oneglance_index.store.seals import GENERATIONS
 from tests.index import asking
 
 Vectors = NDArray[np.float32]
@@ -188,12 +192,21 @@ def test_a_kind_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         LocalGalleries.open(tmp_path).close()
 
 
+class Median:
+    """Gives gallery "g" the rule of fusion of a later version."""
+
+    def run(self, db: sqlite3.Connection) -> Applied[None]:
+        stored = queries.gallery(db, "g")
+        ledger = Ledger(db, stored.place)
+        ledger.update(GENERATIONS, stored.generation_row, fusion="median")
+        ledger.close()
+        return Applied(None)
+
+
 def test_a_fusion_rule_that_is_not_there_is_named(tmp_path: Path) -> None:
     with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
-    with sqlite3.connect(tmp_path / "store.sqlite3") as db:
-        db.execute("UPDATE generations SET fusion = 'median'")
-    db.close()
+        galleries._store.write(Median()).result()
     with pytest.raises(GenerationUnsupported) as caught:
         LocalGalleries.open(tmp_path)
     assert (caught.value.what, caught.value.got) == ("rule of fusion", "median")

@@ -149,5 +149,3 @@ def test_mutated_stores_give_no_wrong_answer(seed: int) -> None:
     findings = mutated_stores.fuzz(150, seed)
     assert findings.bad == []
     assert sum(findings.counts.values()) == 150
-
-

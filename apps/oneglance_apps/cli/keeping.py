@@ -27,7 +27,7 @@ once it is not needed any more.
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     directory = ("data_dir", "DIR", "the data directory")
-    _add(commands, "check", "say what is lost in a data directory", CHECK, _check, ("data", "DIR", "or a backup's file"))
+    _add(commands, "check", "say what is lost in a data directory", CHECK, _check, ("data", "DIR", "or a backup"))
     _add(commands, "backup", "copy the galleries to a file, while a server runs", BACKUP, _backup,
          directory, ("file", "FILE", "where to"))  # fmt: skip
     _add(commands, "restore", "put a backup into a data directory", RESTORE, _restore,

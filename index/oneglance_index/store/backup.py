@@ -17,8 +17,8 @@ _TOLD = 5
 def back_up(path: Path, target: Path) -> None:
     """Writes the database `path`, as it is at one moment, to the file `target`; others may write meanwhile.
 
-    `target` is replaced once the copy is whole and on the disk, else it stays as it was. Raises StoreError, OutOfMemory,
-    StoreDamaged where the copy isn't sound.
+    `target` is replaced once the copy is whole and on the disk, else it stays as it was. Raises StoreError,
+    OutOfMemory; StoreDamaged where the copy isn't sound.
     """
     try:
         with replacing(target) as fresh:

@@ -35,6 +35,7 @@ T = TypeVar("T")
 # Between two tries to empty the write-ahead log, while a reader is in the way.
 _CHECKPOINT_SECONDS = 0.02
 
+
 class Store:
     """Opens (and if need be creates) the store in `data_dir`. Raises StoreError.
 

@@ -10,6 +10,7 @@ from oneglance_index.store.queries import TOMBSTONE, Place, Stored, check_store
 from oneglance_index.store.seals import (
     GALLERIES,
     GENERATIONS,
+    MODULUS,
     NO_ROWS,
     OF_SUBJECTS,
     SUBJECTS,
@@ -33,17 +34,17 @@ class Ledger:
     def __init__(self, db: sqlite3.Connection, at: Place) -> None:
         self._db = db
         self.at = at
-        self._total = at.total
+        self._rows, self._digest = at.total
         self.revision = at.revision + 1  # that close() gives the gallery
 
     def insert(self, table: Sealed, values: Sequence[Any]) -> None:
         """`values`: as Sealed.seal() takes them."""
-        self._total = self._total.plus(of_seals([insert(self._db, table, values)]))
+        self._rows += 1
+        self._digest += insert(self._db, table, values)
 
     def update(self, table: Sealed, row: Sequence[Any], **changes: Any) -> None:
         """`row`: as it is now, its seal included."""
-        seal = update(self._db, table, row, **changes)
-        self._total = self._total.minus(of_seals([row[-1]])).plus(of_seals([seal]))
+        self._digest += update(self._db, table, row, **changes) - row[-1]
 
     def remove(self, table: Sealed, condition: str, arguments: Sequence[Any]) -> None:
         """Deletes the rows of an SQL condition; no other sealed rows may go with them."""
@@ -58,12 +59,14 @@ class Ledger:
 
     def _subtract(self, table: Sealed, condition: str, arguments: Sequence[Any]) -> None:
         rows = self._db.execute(f"SELECT {TOTAL} FROM {table.name} WHERE {condition}", arguments).fetchall()
-        self._total = self._total.minus(total_of(rows[0]))
+        gone = total_of(rows[0])
+        self._rows -= gone.rows
+        self._digest -= gone.digest
 
     def close(self, subjects: int = 0, encodings: int = 0) -> int:
         """The gallery has one more revision, and so many more subjects and encodings. Returns the revision."""
-        at = self.at
-        write_root(self._db, at.number, self.revision, at.subjects + subjects, at.encodings + encodings, self._total)
+        at, total = self.at, Total(self._rows, self._digest % MODULUS)
+        write_root(self._db, at.number, self.revision, at.subjects + subjects, at.encodings + encodings, total)
         return self.revision
 
 

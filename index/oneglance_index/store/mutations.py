@@ -93,9 +93,7 @@ class CreateGallery:
         )
         ledger = Ledger(db, before)
         row = (generation, number, self.dimension, 0, now)
-        ledger.insert(
-            GENERATIONS, (*row, "active", self.encoder_digest, self.kind, self.fusion, self.quality, None)
-        )
+        ledger.insert(GENERATIONS, (*row, "active", self.encoder_digest, self.kind, self.fusion, self.quality, None))
         ledger.close()
         stored = queries.gallery(db, self.gallery_id)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
@@ -236,7 +234,7 @@ class Enroll:
             ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (subject, generation))
             _log_deletions(db, at, ledger.revision, removed)
         kept = _kept(db, at, subject, total - len(vectors))
-        first = next_number(db, ENCODINGS)
+        first = at.last_encoding + 1
         numbers = range(first, first + len(vectors))
         for number, vector in zip(numbers, vectors, strict=True):
             content = vector.astype("<f4", copy=False).tobytes()
@@ -254,7 +252,7 @@ class Enroll:
         """Its number. `total`: the encodings that it will have."""
         labels = None if self.labels is None else json.dumps(dict(self.labels), ensure_ascii=False)
         if found is None:
-            number = next_number(db, SUBJECTS)
+            number = at.last_subject + 1
             ledger.insert(SUBJECTS, (number, at.number, total, now, now, self.subject_id, labels or "{}"))
             return number
         changed = {"updated": now, "encodings": total, "labels": found.labels if labels is None else labels}

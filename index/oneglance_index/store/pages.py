@@ -34,9 +34,7 @@ _LABEL_BYTES = 16
 
 
 def list_galleries(db: sqlite3.Connection, page_size: int, max_bytes: int, after: str | None) -> GalleryPage:
-    page, more = _page(
-        db, queries.GALLERIES_AFTER, (after, after), page_size, max_bytes, lambda row: _gallery(db, row)
-    )
+    page, more = _page(db, queries.GALLERIES_AFTER, (after, after), page_size, max_bytes, lambda row: _gallery(db, row))
     return GalleryPage(page, page[-1].id if more else None)
 
 

@@ -56,7 +56,8 @@ GALLERIES_AFTER = f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id"
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a gallery is in this store: its number, that of its active generation, and what encodings this takes; and
-    its revision, its sizes, and what it knows of its sealed rows."""
+    its revision, its sizes, and what it knows of its sealed rows. `last_subject` and `last_encoding` are the highest
+    numbers that the store ever gave; known only where place() read it."""
 
     gallery_id: str
     number: int
@@ -68,6 +69,8 @@ class Place:
     subjects: int
     encodings: int
     total: Total
+    last_subject: int = 0
+    last_encoding: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,11 @@ def stored_gallery(db: sqlite3.Connection, row: sqlite3.Row) -> Stored:
     generation_row = tuple(row[f"a_{name}"] for name in GENERATIONS.columns.split(", "))
     GALLERIES.check(db, gallery_row)
     GENERATIONS.check(db, generation_row)
-    at = _place(
-        db, row, row["a_number"], encoder_digest=row["a_encoder_digest"], dimension=row["a_dimension"], fusion=row["a_fusion"]
+    known = [row[name] for name in ("revision", "subjects", "encodings", "sealed_rows", "sealed_digest", "root")]
+    total = _known_total(db, row["number"], known)
+    at = Place(
+        *(row["id"], row["number"], row["a_number"], row["a_encoder_digest"], row["a_dimension"], row["a_fusion"]),
+        *(*known[:3], total),
     )
     own = _threshold(db, at.generation, row["a_threshold_revision"])
     calibrated = _newest_calibrated(db, at.generation)
@@ -160,36 +166,35 @@ def _newest_calibrated(db: sqlite3.Connection, generation: int) -> sqlite3.Row |
     return cast(sqlite3.Row, rows[0])
 
 
-def _place(
-    db: sqlite3.Connection, row: sqlite3.Row, generation: int, *, encoder_digest: str, dimension: int, fusion: str
-) -> Place:
-    """Of a row that has a gallery's number, id, revision and so on. Raises StoreDamaged."""
-    number, revision, subjects, encodings = row["number"], row["revision"], row["subjects"], row["encodings"]
+def _known_total(db: sqlite3.Connection, number: int, known: Sequence[Any]) -> Total:
+    """What a gallery knows of its rows: `known` are its revision, subjects, encodings, sealed_rows, sealed_digest and
+    root. Raises StoreDamaged."""
+    revision, subjects, encodings, rows, digest, root = known
     try:
-        total = Total(row["sealed_rows"], row["sealed_digest"] % MODULUS)
-        sound = root_seal(number, revision, subjects, encodings, total) == row["root"]
+        total = Total(rows, digest % MODULUS)
+        if root_seal(number, revision, subjects, encodings, total) == root:
+            return total
     except (struct.error, TypeError):
-        sound = False
-    if not sound:
-        raise damaged(db, f"what gallery number {number} knows of its rows was changed")
-    return Place(row["id"], number, generation, encoder_digest, dimension, fusion, revision, subjects, encodings, total)
+        pass
+    raise damaged(db, f"what gallery number {number} knows of its rows was changed")
 
 
 def place(db: sqlite3.Connection, gallery_id: str) -> Place:
     """Raises GalleryNotFound, StoreDamaged."""
     rows = db.execute(
         "SELECT g.id, g.number, g.revision, g.subjects, g.encodings, g.sealed_rows, g.sealed_digest, g.root,"
-        " a.number AS generation, a.encoder_digest, a.dimension, a.fusion"
+        " a.number, a.encoder_digest, a.dimension, a.fusion,"
+        " (SELECT seq FROM sqlite_sequence WHERE name = 'subjects'),"
+        " (SELECT seq FROM sqlite_sequence WHERE name = 'encodings')"
         " FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active' WHERE g.id = ?",
         (gallery_id,),
     ).fetchall()
     if not rows:
         raise GalleryNotFound(gallery_id)
-    row = rows[0]
-    return _place(
-        db, row, row["generation"],
-        encoder_digest=row["encoder_digest"], dimension=row["dimension"], fusion=row["fusion"],
-    )
+    name, number, *known, generation, encoder, dimension, fusion, subject, encoding = rows[0]
+    total = _known_total(db, number, known)
+    sizes = (*known[:3], total, subject or 0, encoding or 0)
+    return Place(name, number, generation, encoder, dimension, fusion, *sizes)
 
 
 def knowledge_of(db: sqlite3.Connection, gallery: int) -> Total | None:
@@ -201,7 +206,7 @@ def knowledge_of(db: sqlite3.Connection, gallery: int) -> Total | None:
     ).fetchall()
     if str(rows[0]["id"]).startswith(TOMBSTONE):
         return None
-    return _place(db, rows[0], 0, encoder_digest="", dimension=0, fusion="").total
+    return _known_total(db, gallery, tuple(rows[0])[2:])
 
 
 class StoreRow(NamedTuple):
@@ -321,9 +326,7 @@ def encoding_numbers(db: sqlite3.Connection, generation: int, subject: StoredSub
     return _integers(rows, "number")
 
 
-def subject_encodings(
-    db: sqlite3.Connection, generation: int, subject: int, count: int
-) -> list[StoredEncoding]:
+def subject_encodings(db: sqlite3.Connection, generation: int, subject: int, count: int) -> list[StoredEncoding]:
     """The rows of a subject's encodings, of which there are `count`, oldest first. Raises StoreDamaged."""
     cursor = db.execute(
         f"SELECT {ENCODINGS.columns} FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
@@ -448,7 +451,8 @@ def subject_ids(db: sqlite3.Connection, gallery: int) -> dict[int, str]:
 def _check_index(db: sqlite3.Connection, table: str, gallery: int, ids: Mapping[int, str]) -> None:
     """That the rows of a gallery are found by their ids: `ids` by number. Raises StoreDamaged."""
     cursor = db.execute(
-        f"SELECT number, id FROM {table} INDEXED BY sqlite_autoindex_{table}_1 WHERE gallery = ? ORDER BY id", (gallery,)
+        f"SELECT number, id FROM {table} INDEXED BY sqlite_autoindex_{table}_1 WHERE gallery = ? ORDER BY id",
+        (gallery,),
     )
     cursor.row_factory = None
     last, count = "", 0

@@ -45,7 +45,9 @@ class RequestMemory:
         if row["digest"] != digest:
             raise RequestConflict(at.gallery_id, request_id)
         answer = json.loads(row["response"])
-        return Enrolled(answer["subject_id"], tuple(answer["encoding_ids"]), answer["created"], True, answer["revision"])
+        return Enrolled(
+            answer["subject_id"], tuple(answer["encoding_ids"]), answer["created"], True, answer["revision"]
+        )
 
     def remember(
         self, db: sqlite3.Connection, ledger: Ledger, request_id: str, digest: bytes, answer: Enrolled, now: float

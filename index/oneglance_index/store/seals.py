@@ -98,18 +98,17 @@ class Sealed:
     def seal(self, values: Sequence[Any]) -> int:
         """Of a row: its values in the order of `columns`, without the seal."""
         count = len(self.fixed)
-        parts = [self._pack(*values[:count])]
+        packed: bytes = self._pack(*values[:count])
         for value in values[count:]:
-            if value is None:
-                parts.append(b"\0")
-            elif isinstance(value, str):
+            kind = type(value)
+            if kind is bytes:
+                packed += _LENGTH.pack(2, len(value)) + value
+            elif kind is str:
                 content = value.encode()
-                parts += (_LENGTH.pack(1, len(content)), content)
-            elif isinstance(value, bytes):
-                parts += (_LENGTH.pack(2, len(value)), value)
+                packed += _LENGTH.pack(1, len(content)) + content
             else:
-                parts.append(_REAL.pack(3, value))
-        return _hash(self._person, b"".join(parts))
+                packed += b"\0" if value is None else _REAL.pack(3, value)
+        return _hash(self._person, packed)
 
     def is_sound(self, row: Sequence[Any]) -> bool:
         """Whether a row, its values in the order of `columns`, has its seal."""

@@ -3,8 +3,8 @@
     python -m tests.mutated_stores --count 20000 --seed 1
 
 makes one data directory, and of it that many mutated ones: bytes of the database or of a snapshot changed, pages zeroed
-or swapped, files cut off; rows edited, deleted, doubled, or put back to what they were. Each is opened and asked for all
-that it holds. It must say what the whole one says, or refuse with a GalleryError. The case of a number depends on the
+or swapped, files cut off; rows edited, deleted, doubled, or put back to what they were. Each is opened and asked for
+all that it holds. It must say what the whole one says, or refuse with a GalleryError. The case of a number depends on the
 seed only: --only NUMBER runs it alone.
 """
 
@@ -71,7 +71,7 @@ def ask(galleries: LocalGalleries) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"search {name}", lambda name=name: galleries.search_many(name, [Search(probes, "e", 5, 9.0, 50)])
         yield (
             f"known {name}",
-            lambda name=name: asdict(galleries.known(name)) | {"revision": 0, "subjects": 0, "encodings": 0},
+            lambda name=name: asdict(galleries.known(name)) | _SIZES,
         )
         for subject in ("s0", "sss2", "ss1", "late", "s3"):
             yield f"subject {name} {subject}", lambda n=name, s=subject: galleries.get_subject(n, s)
@@ -79,6 +79,9 @@ def ask(galleries: LocalGalleries) -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"replay {name} {subject}", lambda n=name, s=subject: galleries.replay(n, s, b"1")
 
 
+# Of a gallery from memory; they may be older.
+_SIZES = {"revision": 0, "subjects": 0, "encodings": 0}
+# What a lookup says of somebody who isn't there.
 _CALM = ("SubjectNotFound", "GalleryNotFound")
 
 

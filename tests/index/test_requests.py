@@ -40,9 +40,7 @@ def test_there_are_never_more_than_the_most(tmp_path: Path, monkeypatch: pytest.
     with LocalGalleries.open(tmp_path, settings=settings) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for i in range(20):
-            monkeypatch.setattr(
-                time, "time", lambda i=i: clock() - 1e6 * i
-            )  # each younger than the one before, it says
+            monkeypatch.setattr(time, "time", lambda i=i: clock() - 1e6 * i)  # each older than the one before
             assert enrolled(galleries, f"a{i}")
         assert not enrolled(galleries, "a16")
         assert enrolled(galleries, "a10")

@@ -8,21 +8,35 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from oneglance import Client, OneglanceError
 from oneglance.v1.gallery_pb2 import ListThresholdsRequest
 from oneglance.v1.subject_pb2 import ListSubjectsRequest
-from oneglance_index import DeviceLost, GalleryError, IndexOutOfStep, OutOfMemory, StoreBusy, WriteQueueFull
+from oneglance_index import (
+    DeviceLost,
+    GalleryError,
+    IndexOutOfStep,
+    OutOfMemory,
+    StoreBusy,
+    StoreDamaged,
+    StoreGone,
+    WriteQueueFull,
+)
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.store import schema
 from oneglance_server.app import Server
 from oneglance_server.servicers.requests import version_from
 from tests.pictures import picture
 from tests.running import server_thread
+from tests.waiting import until
 
 STATES: dict[str, tuple[GalleryError, str, str]] = {
     "store-busy": (StoreBusy(Path("store")), "UNAVAILABLE", "STORE_BUSY"),
+    "store-gone": (StoreGone(Path("store")), "UNAVAILABLE", "STORE_GONE"),
+    "store-damaged": (StoreDamaged(Path("store"), "row 3"), "DATA_LOSS", "STORE_DAMAGED"),
     "memory-full": (OutOfMemory("for this"), "RESOURCE_EXHAUSTED", "QUEUE_FULL"),
     "write-queue-full": (WriteQueueFull(1, 2), "RESOURCE_EXHAUSTED", "QUEUE_FULL"),
     "device-lost": (DeviceLost("cuda:0", "a secret"), "UNAVAILABLE", "DEVICE_LOST"),
@@ -126,3 +140,18 @@ def test_a_forged_token_of_thresholds_is_refused(client: Client, token: str) -> 
 
 def test_versions_of_tokens() -> None:
     assert (version_from(None), version_from("12")) == (None, 12)
+
+
+def test_a_directory_that_is_removed_ends_serving(server: Server, client: Client, tmp_path: Path) -> None:
+    client.enroll("g", "s", picture(0))
+    (tmp_path / "store.sqlite3").rename(tmp_path / "elsewhere")
+    with pytest.raises(OneglanceError) as caught:
+        client.enroll("g", "t", picture(1))
+    assert (caught.value.code.name, caught.value.reason) == ("UNAVAILABLE", "STORE_GONE")
+    assert str(tmp_path) not in str(caught.value)
+    with grpc.insecure_channel(server.address) as channel:
+        check = getattr(health_pb2_grpc.HealthStub(channel), "Check")  # noqa: B009 - its stubs lack it
+        until(lambda: check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING)
+        (tmp_path / "elsewhere").rename(tmp_path / "store.sqlite3")
+        until(lambda: check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING)
+    client.enroll("g", "t", picture(1))

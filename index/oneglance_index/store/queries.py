@@ -236,8 +236,8 @@ def check_galleries(db: sqlite3.Connection) -> bool:
     that all rows but those of subjects and encodings are sound. Returns whether rows of deleted galleries are left.
     Raises StoreDamaged."""
     rows = db.execute(
-        f"SELECT {GALLERIES.columns}, (SELECT COUNT(*) FROM generations WHERE gallery = galleries.number AND state = 'active')"
-        " AS active FROM galleries"
+        f"SELECT {GALLERIES.columns}, (SELECT COUNT(*) FROM generations"
+        " WHERE gallery = galleries.number AND state = 'active') AS active FROM galleries"
     ).fetchall()
     for row in rows:
         GALLERIES.check(db, GALLERIES.row(row))

@@ -118,6 +118,8 @@ def to_error(error: BaseException) -> Error:
     text = "not enough memory for this call now" if isinstance(error, MemoryError) else str(error)
     if isinstance(error, StoreError):
         text = error.summary  # without the path
+        if isinstance(error, StoreDamaged) and error.detail:
+            text += f" ({error.detail})"
     if isinstance(error, DeviceLost):
         text = "the GPU fails; the server must be restarted"
     message = Error(code=code.value[0], message=text, reason=reason)

@@ -4,8 +4,8 @@
 
 makes one data directory, and of it that many mutated ones: bytes of the database or of a snapshot changed, pages zeroed
 or swapped, files cut off; rows edited, deleted, doubled, or put back to what they were. Each is opened and asked for
-all that it holds. It must say what the whole one says, or refuse with a GalleryError. The case of a number depends on the
-seed only: --only NUMBER runs it alone.
+all that it holds. It must say what the whole one says, or refuse with a GalleryError. The case of a number depends on
+the seed only: --only NUMBER runs it alone.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def make(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("with_snapshot", [True, False])
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) -> None:
     thresholds = 1 if version == 1 else 2  # version 1 was made with one
     data_dir = tmp_path / "data"
@@ -175,7 +175,7 @@ def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
         assert galleries.get_gallery("people").revision == 8 + thresholds
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_an_old_store_gets_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
     shutil.copytree(GOLDEN / f"v{version}", tmp_path / "old")
     LocalGalleries.open(tmp_path / "old").close()

@@ -113,7 +113,7 @@ class Sealed:
     def is_sound(self, row: Sequence[Any]) -> bool:
         """Whether a row, its values in the order of `columns`, has its seal."""
         try:
-            return self.seal(row[:-1]) == row[-1]
+            return bool(self.seal(row[:-1]) == row[-1])
         except (struct.error, TypeError, ValueError, OverflowError):  # values of another type
             return False
 

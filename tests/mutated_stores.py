@@ -19,6 +19,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +64,21 @@ def make(data_dir: Path, former: Path) -> None:
 def ask(galleries: LocalGalleries) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Every question, by a name."""
     probes = np.concatenate([vectors_of(name) for name in ("s0", "sss2", "late", "nobody", "ss1")])
-    yield "galleries", lambda: galleries.list_galleries()
+    yield "galleries", galleries.list_galleries
     for name in GALLERIES:
-        yield f"gallery {name}", lambda name=name: galleries.get_gallery(name)
-        yield f"thresholds {name}", lambda name=name: galleries.list_thresholds(name)
-        yield f"subjects {name}", lambda name=name: galleries.list_subjects(name)
-        yield f"search {name}", lambda name=name: galleries.search_many(name, [Search(probes, "e", 5, 9.0, 50)])
-        yield (
-            f"known {name}",
-            lambda name=name: asdict(galleries.known(name)) | _SIZES,
-        )
+        yield f"gallery {name}", partial(galleries.get_gallery, name)
+        yield f"thresholds {name}", partial(galleries.list_thresholds, name)
+        yield f"subjects {name}", partial(galleries.list_subjects, name)
+        yield f"search {name}", partial(galleries.search_many, name, [Search(probes, "e", 5, 9.0, 50)])
+        yield f"known {name}", partial(_known, galleries, name)
         for subject in ("s0", "sss2", "ss1", "late", "s3"):
-            yield f"subject {name} {subject}", lambda n=name, s=subject: galleries.get_subject(n, s)
-            yield f"verify {name} {subject}", lambda n=name, s=subject: galleries.verify(n, s, probes)
-            yield f"replay {name} {subject}", lambda n=name, s=subject: galleries.replay(n, s, b"1")
+            yield f"subject {name} {subject}", partial(galleries.get_subject, name, subject)
+            yield f"verify {name} {subject}", partial(galleries.verify, name, subject, probes)
+            yield f"replay {name} {subject}", partial(galleries.replay, name, subject, b"1")
+
+
+def _known(galleries: LocalGalleries, name: str) -> dict[str, Any]:
+    return asdict(galleries.known(name)) | _SIZES
 
 
 # Of a gallery from memory; they may be older.

@@ -10,7 +10,7 @@ from pathlib import Path
 from oneglance_index.errors import StoreDamaged, StoreError, StoreMissing, StoreTooNew
 from oneglance_index.store import queries
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
-from oneglance_index.store.seals import COUNTED, NO_ROWS, SEALED, Sealed, Total, of_seals, rows_of_gallery
+from oneglance_index.store.seals import COUNTED, ENCODINGS, NO_ROWS, SEALED, Sealed, Total, of_seals, rows_of_gallery
 from oneglance_index.store.tables import SCHEMA_VERSION
 
 _ROWS_AT_ONCE = 512
@@ -120,7 +120,7 @@ def _check_gallery(db: sqlite3.Connection, number: int) -> Iterator[str]:
         ]
         orphans = db.execute(
             "SELECT e.number AS number FROM encodings AS e LEFT JOIN subjects AS s ON s.number = e.subject"
-            f" WHERE e.{rows_of_gallery(queries.ENCODINGS)} AND s.number IS NULL",
+            f" WHERE e.{rows_of_gallery(ENCODINGS)} AND s.number IS NULL",
             (number,),
         )
         complaints += [f"encoding {row['number']} belongs to no subject" for row in orphans]

@@ -30,8 +30,8 @@ _FIRST_RETRY_SECONDS = 1.0
 
 
 # A slice of a purge keeps the writer so long, about, before others have their turn.
-_SLICE_SECONDS = 0.008
-_FIRST_SLICE = 64
+_SLICE_SECONDS = 0.004
+_FIRST_SLICE, _LARGEST_SLICE = 64, 512
 
 
 @dataclass(slots=True)
@@ -128,7 +128,8 @@ class Upkeep:
         while more and not self._closing.is_set():
             timed = Timed(kind(size))
             more = self._store.write(timed, self, patient=True).result()
-            size = max(1, min(2 * size, int(size * _SLICE_SECONDS / max(timed.seconds, 1e-6))))
+            fitting = int(size * _SLICE_SECONDS / max(timed.seconds, 1e-6))
+            size = max(1, min(2 * size, fitting, _LARGEST_SLICE))
 
     def add(self, generation: int, index: GalleryIndex, snapshot_revision: int) -> None:
         with self._lock:

@@ -34,6 +34,9 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
     assert rpcs <= set(have)
     assert set(have) - rpcs == {
         "serve",
+        "check",
+        "backup",
+        "restore",
         "demo",
         "compare",
         "health",

@@ -45,6 +45,7 @@ class Pools:
 def make_services(
     settings: Settings,
     models: Models,
+    thresholds: Thresholds,
     store: GalleryStore,
     metrics: Metrics,
     pools: Pools,
@@ -76,7 +77,7 @@ def make_services(
         crowded=crowded,
     )
     reads = Threads("read", pools.read, workers=pools.read_threads, max_wait=max_wait, observer=metrics.stage("read"))
-    encoders, thresholds = Encoders(models.encoders), Thresholds(models.encoders)
+    encoders = Encoders(models.encoders)
     # One thread per GPU: FAISS's GPU resources are not safe for two.
     scans = _SCANS_AT_ONCE if settings.device == "cpu" else 1
     identification = IdentificationService(

@@ -22,6 +22,7 @@ from oneglance_index.errors import GalleryError
 from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.kinds import IndexInfo
+from oneglance_index.search.rows import FrozenRows
 
 NONE: Integers = np.empty(0, np.int64)
 
@@ -38,10 +39,9 @@ class FusedIndex:
         self._templates = templates
         self._margin = margin
         self._searching = threading.Lock()
-        # Guards what is below, for moments. The checksum is of the encodings that the templates are made of.
+        # Guards what is below, for moments: (revision, encodings at it), for the revision of the last search and all
+        # later ones.
         self._lock = threading.Lock()
-        self._checksum = Checksum(0, 0)
-        # (revision, encodings at it), for the revision of the last search and all later ones.
         self._sizes = deque([(0, 0)])
 
     @property
@@ -50,7 +50,10 @@ class FusedIndex:
 
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
         self._templates.load(revision, subject_ids, len(subject_ids))
-        self._sizes = deque([(revision, 0)])
+        self._sizes = deque([(revision, capacity)])
+
+    def append_frozen(self, rows: Rows) -> None:
+        self._templates.append(rows)
 
     def append(self, rows: Rows) -> None:
         """All encodings of some subjects, ordered by the subjects' numbers."""
@@ -58,23 +61,22 @@ class FusedIndex:
         made = rows.vectors[starts]
         for i in np.flatnonzero(counts > 1):
             made[i] = template(rows.vectors[starts[i] : starts[i] + counts[i]])
-        self._templates.append(Rows(subjects, subjects, made))
-        with self._lock:
-            revision, encodings = self._sizes.pop()
-            self._sizes.append((revision, encodings + len(rows.numbers)))
-            self._checksum = _with(self._checksum, rows.numbers, NONE)
+        totals = np.add.reduceat(rows.numbers, starts) if len(starts) else rows.numbers
+        self._templates.append(Rows(totals, subjects, made))
 
     def reserve(self, encodings: int) -> None:
         self._templates.reserve(encodings)  # more than the templates: one for each change
 
     def checksum(self) -> Checksum:
+        """How many encodings it was told of, and the sum of the numbers of those that its templates are made of."""
         with self._lock:
-            return self._checksum
+            encodings = self._sizes[-1][1]
+        return Checksum(encodings, self._templates.checksum().total)
 
     def apply(self, change: Change) -> None:
         with self._lock:
-            self._checksum = _with(self._checksum, change.added, change.removed)
-            self._sizes.append((change.revision, self._checksum.encodings))
+            encodings = self._sizes[-1][1] + len(change.added) - len(change.removed)
+            self._sizes.append((change.revision, encodings))
         self._templates.apply(_of_template(change))
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
@@ -119,23 +121,18 @@ class FusedIndex:
 
     def info(self) -> IndexInfo:
         with self._lock:
-            encodings = self._checksum.encodings
+            encodings = self._sizes[-1][1]
         return replace(self._templates.info(), encodings=encodings)
 
-    def freeze(self) -> None:
-        """Templates follow from the store's encodings: there is nothing to take a snapshot of."""
+    def freeze(self) -> FrozenRows:
+        """The templates, each with the sum of the numbers of its encodings."""
+        return self._templates.freeze()
 
     def wants_compaction(self) -> bool:
         return self._templates.wants_compaction()
 
     def compact(self) -> None:
         self._templates.compact()
-
-
-def _with(checksum: Checksum, added: Integers, removed: Integers) -> Checksum:
-    return Checksum(
-        checksum.encodings + len(added) - len(removed), checksum.total + int(added.sum()) - int(removed.sum())
-    )
 
 
 def _of_template(change: Change) -> Change:
@@ -146,9 +143,11 @@ def _of_template(change: Change) -> Change:
     if not len(change.added) and not len(change.removed):
         return change
     assert change.kept is not None
-    made = template(np.concatenate([change.kept, change.vectors]))
-    new = not len(change.kept) and not len(change.removed)
-    return replace(change, added=subject, vectors=made[None], removed=NONE if new else subject, kept=None)
+    numbers, vectors = change.kept
+    made = template(np.concatenate([vectors, change.vectors]))
+    total = np.array([int(numbers.sum()) + int(change.added.sum())], np.int64)
+    new = not len(numbers) and not len(change.removed)
+    return replace(change, added=total, vectors=made[None], removed=NONE if new else subject, kept=None)
 
 
 def _joined(parts: Sequence[Found | GalleryError]) -> Found | GalleryError:

@@ -253,8 +253,8 @@ class Change:
 
     `added` and `removed` are encoding numbers, both ascending, int64 [n] and [m], all of one subject; vectors
     float32 [n, D] are those of the added ones. `removed_subject` is the number of a subject that is gone, or None.
-    `kept`, numbers int64 [k] and vectors float32 [k, D], oldest first, are the encodings that the subject had and still
-    has; None where the generation's rule of fusion has no templates.
+    `kept`, float32 [k, D], oldest first, are the encodings that the subject had and still has; None where the
+    generation's rule of fusion has no templates.
     """
 
     revision: int
@@ -264,7 +264,7 @@ class Change:
     subject_id: str
     removed: Integers
     removed_subject: int | None = None
-    kept: tuple[Integers, Vectors] | None = None
+    kept: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,6 @@ class Row:
 class FrozenFew:
     revision: int
     rows: dict[int, Row]
-    templates: bool = False
 
     @property
     def encodings(self) -> int:
@@ -84,9 +83,6 @@ class FewIndex:
         type(self).most_at_once = max(self.most_at_once, len(rows.numbers))
         for number, subject, vector in zip(rows.numbers, rows.subjects, rows.vectors, strict=True):
             self.rows[int(number)] = Row(int(subject), vector.copy())
-
-    def append_frozen(self, rows: Rows) -> None:
-        self.append(rows)
 
     def reserve(self, encodings: int) -> None:
         pass

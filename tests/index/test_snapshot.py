@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import sqlite3
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from oneglance_index import Found, IndexSettings, LocalGalleries, OpenProgress, StoreFull
+from oneglance_index import IndexSettings, LocalGalleries, OpenProgress, StoreFull
 from tests.index import asking
 from tests.waiting import until
 
@@ -25,9 +23,9 @@ def vectors(n: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((n, 4), dtype=np.float32)
 
 
-def fill(data_dir: Path, seed: int = 0, fusion: str = "nearest") -> None:
+def fill(data_dir: Path, seed: int = 0) -> None:
     with LocalGalleries.open(data_dir) as galleries:
-        galleries.create_gallery("g", encoder_digest="e", dimension=4, fusion=fusion).result()
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         for i in range(30):
             galleries.enroll("g", f"s{i}", vectors(2, seed + i))
         galleries.delete_subject("g", "s3").result()
@@ -58,67 +56,6 @@ def test_a_snapshot_is_used_and_catches_up(tmp_path: Path) -> None:
     galleries, progress = opened(tmp_path)
     assert progress.source == "snapshot"
     assert asking.nearest(galleries, "g", PROBES, 40) == expected
-    galleries.close()
-
-
-@pytest.mark.parametrize("fusion", ["mean", "margin"])
-def test_a_snapshot_of_templates_is_used_and_catches_up(tmp_path: Path, fusion: str) -> None:
-    fill(tmp_path, fusion=fusion)
-    before = asking_once(tmp_path)
-    galleries, progress = opened(tmp_path)
-    assert (progress.source, progress.reason) == ("snapshot", "")
-    assert asking.nearest(galleries, "g", PROBES, 40) == before
-    assert galleries.index_info("g").encodings == galleries.get_gallery("g").encodings == 58
-    galleries.enroll("g", "new", vectors(3, 99)).result()
-    galleries.enroll("g", "s4", vectors(1, 97)).result()
-    galleries.enroll("g", "s5", vectors(1, 98), on_existing="replace").result()
-    galleries.delete_subject("g", "s6").result()
-    galleries.delete_encoding("g", "s7", galleries.get_subject("g", "s7").encodings[0].id).result()
-    expected = asking.nearest(galleries, "g", PROBES, 40)
-    crash(galleries)
-    galleries, progress = opened(tmp_path)
-    assert progress.source == "snapshot"
-    assert asking.nearest(galleries, "g", PROBES, 40) == expected
-    assert galleries.index_info("g").encodings == galleries.get_gallery("g").encodings
-    galleries.close()
-    shutil.rmtree(tmp_path / "snapshots")
-    galleries, progress = opened(tmp_path)
-    assert progress.source == "store"
-    assert asking.nearest(galleries, "g", PROBES, 40) == expected
-    galleries.close()
-
-
-def asking_once(data_dir: Path) -> Found:
-    """What an index answers that is made from the store, the snapshot aside."""
-    away = data_dir / "away"
-    (data_dir / "snapshots").rename(away)
-    galleries, progress = opened(data_dir)
-    assert progress.source == "store"
-    found = asking.nearest(galleries, "g", PROBES, 40)
-    crash(galleries)
-    shutil.rmtree(data_dir / "snapshots", ignore_errors=True)
-    away.rename(data_dir / "snapshots")
-    return found
-
-
-@pytest.mark.parametrize(
-    ("statement", "reason"),
-    [
-        ("DELETE FROM deletions", "don't add up"),  # so the template of s8 is one of two encodings still
-        ("UPDATE generations SET fusion = 'nearest'", "header doesn't fit"),  # and templates are no encodings
-    ],
-)
-def test_templates_that_are_not_what_the_store_has_are_not_used(tmp_path: Path, statement: str, reason: str) -> None:
-    fill(tmp_path, fusion="mean")
-    galleries, progress = opened(tmp_path)
-    assert progress.source == "snapshot"
-    galleries.delete_encoding("g", "s8", galleries.get_subject("g", "s8").encodings[0].id).result()
-    crash(galleries)
-    with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite3")) as db, db:
-        db.execute(statement)
-    galleries, progress = opened(tmp_path)
-    assert progress.source == "store"
-    assert reason in progress.reason
     galleries.close()
 
 

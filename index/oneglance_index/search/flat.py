@@ -45,8 +45,9 @@ _DEAD_SHARE = 0.01
 class ExactIndex:
     """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good.
 
-    With `templates` a row is a subject's template, not an encoding: its number, and the `added` of a Change, is the sum
-    of the numbers of its encodings; `removed` holds the subject's, whose last row takes the place of the one before.
+    With `templates` a row is a subject's template, not an encoding: its number is that of the subject, and so are the
+    `added` and `removed` of a Change; a subject's last row takes the place of the one before. freeze() and checksum()
+    are of no use then.
 
     Safe for any thread: one search at a time, and apply() never waits for it.
     """
@@ -94,9 +95,6 @@ class ExactIndex:
             with self._pending_lock:
                 self._told += len(rows.numbers)
             self._extend()
-
-    def append_frozen(self, rows: Rows) -> None:
-        self.append(rows)
 
     def reserve(self, encodings: int) -> None:
         with self._pending_lock:
@@ -186,7 +184,7 @@ class ExactIndex:
         rows = slice(0, self._rows)
         table = Table(
             self._held.vectors[rows],
-            self._held.subjects[rows] if self._templates else self._held.numbers[rows],
+            self._held.numbers[rows],
             self._held.subjects[rows],
             self._max_norm,
             len(self._subject_ids),
@@ -227,8 +225,7 @@ class ExactIndex:
             self._drain()
             # Rows are append-only and compaction makes new arrays, so views of the others stay as they are.
             held, rows = self._held, slice(0, self._rows)
-            subjects = held.subjects[rows].copy()
-            return FrozenRows(self._revision, held.numbers[rows], subjects, held.vectors[rows], self._templates)
+            return FrozenRows(self._revision, held.numbers[rows], held.subjects[rows].copy(), held.vectors[rows])
 
     def wants_compaction(self) -> bool:
         dead = self._dead + self._pending_removals

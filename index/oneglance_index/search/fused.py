@@ -22,7 +22,6 @@ from oneglance_index.errors import GalleryError
 from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.kinds import IndexInfo
-from oneglance_index.search.rows import FrozenRows
 
 NONE: Integers = np.empty(0, np.int64)
 
@@ -39,9 +38,10 @@ class FusedIndex:
         self._templates = templates
         self._margin = margin
         self._searching = threading.Lock()
-        # Guards what is below, for moments: (revision, encodings at it), for the revision of the last search and all
-        # later ones.
+        # Guards what is below, for moments. The checksum is of the encodings that the templates are made of.
         self._lock = threading.Lock()
+        self._checksum = Checksum(0, 0)
+        # (revision, encodings at it), for the revision of the last search and all later ones.
         self._sizes = deque([(0, 0)])
 
     @property
@@ -50,10 +50,7 @@ class FusedIndex:
 
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
         self._templates.load(revision, subject_ids, len(subject_ids))
-        self._sizes = deque([(revision, capacity)])
-
-    def append_frozen(self, rows: Rows) -> None:
-        self._templates.append(rows)
+        self._sizes = deque([(revision, 0)])
 
     def append(self, rows: Rows) -> None:
         """All encodings of some subjects, ordered by the subjects' numbers."""
@@ -61,22 +58,23 @@ class FusedIndex:
         made = rows.vectors[starts]
         for i in np.flatnonzero(counts > 1):
             made[i] = template(rows.vectors[starts[i] : starts[i] + counts[i]])
-        totals = np.add.reduceat(rows.numbers, starts) if len(starts) else rows.numbers
-        self._templates.append(Rows(totals, subjects, made))
+        self._templates.append(Rows(subjects, subjects, made))
+        with self._lock:
+            revision, encodings = self._sizes.pop()
+            self._sizes.append((revision, encodings + len(rows.numbers)))
+            self._checksum = _with(self._checksum, rows.numbers, NONE)
 
     def reserve(self, encodings: int) -> None:
         self._templates.reserve(encodings)  # more than the templates: one for each change
 
     def checksum(self) -> Checksum:
-        """How many encodings it was told of, and the sum of the numbers of those that its templates are made of."""
         with self._lock:
-            encodings = self._sizes[-1][1]
-        return Checksum(encodings, self._templates.checksum().total)
+            return self._checksum
 
     def apply(self, change: Change) -> None:
         with self._lock:
-            encodings = self._sizes[-1][1] + len(change.added) - len(change.removed)
-            self._sizes.append((change.revision, encodings))
+            self._checksum = _with(self._checksum, change.added, change.removed)
+            self._sizes.append((change.revision, self._checksum.encodings))
         self._templates.apply(_of_template(change))
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
@@ -121,18 +119,23 @@ class FusedIndex:
 
     def info(self) -> IndexInfo:
         with self._lock:
-            encodings = self._sizes[-1][1]
+            encodings = self._checksum.encodings
         return replace(self._templates.info(), encodings=encodings)
 
-    def freeze(self) -> FrozenRows:
-        """The templates, each with the sum of the numbers of its encodings."""
-        return self._templates.freeze()
+    def freeze(self) -> None:
+        """Templates follow from the store's encodings: there is nothing to take a snapshot of."""
 
     def wants_compaction(self) -> bool:
         return self._templates.wants_compaction()
 
     def compact(self) -> None:
         self._templates.compact()
+
+
+def _with(checksum: Checksum, added: Integers, removed: Integers) -> Checksum:
+    return Checksum(
+        checksum.encodings + len(added) - len(removed), checksum.total + int(added.sum()) - int(removed.sum())
+    )
 
 
 def _of_template(change: Change) -> Change:
@@ -143,11 +146,9 @@ def _of_template(change: Change) -> Change:
     if not len(change.added) and not len(change.removed):
         return change
     assert change.kept is not None
-    numbers, vectors = change.kept
-    made = template(np.concatenate([vectors, change.vectors]))
-    total = np.array([int(numbers.sum()) + int(change.added.sum())], np.int64)
-    new = not len(numbers) and not len(change.removed)
-    return replace(change, added=total, vectors=made[None], removed=NONE if new else subject, kept=None)
+    made = template(np.concatenate([change.kept, change.vectors]))
+    new = not len(change.kept) and not len(change.removed)
+    return replace(change, added=subject, vectors=made[None], removed=NONE if new else subject, kept=None)
 
 
 def _joined(parts: Sequence[Found | GalleryError]) -> Found | GalleryError:

@@ -25,20 +25,16 @@ class IndexInfo:
 
 
 class Frozen(Protocol):
-    """The rows that an index holds at a revision, for a snapshot: encodings, in order of number, or `templates`, one of
-    each subject, in any order, whose number is the sum of those of its encodings. Later changes of the index don't
-    show."""
+    """The encodings that an index holds at a revision, for a snapshot. Later changes of the index don't show."""
 
     @property
     def revision(self) -> int: ...
     @property
-    def templates(self) -> bool: ...
-    @property
     def encodings(self) -> int:
-        """How many rows there are."""
+        """How many there are."""
 
     def blocks(self) -> Iterator[Rows]:
-        """All of them, in blocks small enough for memory."""
+        """All of them, in order of number, in blocks small enough for memory."""
 
 
 class GalleryIndex(Protocol):
@@ -57,15 +53,11 @@ class GalleryIndex(Protocol):
         """Where searches run now."""
 
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
-        """Starts from a known state of `capacity` encodings, before any search: called once, then append() and
-        append_frozen() with the rows of that state."""
+        """Starts from a known state, before any search: called once, then append() with the rows of that state."""
 
     def append(self, rows: Rows) -> None:
         """Adds a block of encodings, whose numbers are above all there are; where the rule of fusion has templates, all
         encodings of some subjects instead, one subject after the other."""
-
-    def append_frozen(self, rows: Rows) -> None:
-        """Adds a block of rows that freeze() gave; append() may follow."""
 
     def reserve(self, encodings: int) -> None:
         """Makes room for so many encodings besides those that append() and apply() brought, before they are committed:
@@ -88,8 +80,9 @@ class GalleryIndex(Protocol):
 
     def info(self) -> IndexInfo: ...
 
-    def freeze(self) -> Frozen:
-        """The present rows; searches and changes go on meanwhile."""
+    def freeze(self) -> Frozen | None:
+        """The present encodings; searches and changes go on meanwhile. None where there are no snapshots: where the
+        rule of fusion has templates."""
 
     def wants_compaction(self) -> bool:
         """Whether deleted encodings have left enough behind to be worth compact()."""

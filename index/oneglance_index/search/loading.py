@@ -5,7 +5,7 @@ store.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +57,11 @@ def _load(
     subject_ids = queries.subject_ids(db, stored.place.number)
     reason = ""
     record = queries.snapshot_record(db, stored.place.generation)
-    if record is not None:
+    if record is not None and not has_template(stored.place.fusion):
         loader = _Loader(db, stored, make(gallery), subject_ids, progress, "snapshot", "")
         try:
             loader.add_snapshot(snapshot.path_of(data_dir, stored.place.generation, record.revision), record)
+            loader.add_since(record.revision)
             if loader.index.checksum() == checksum:
                 return loader.index, record.revision
             reason = "the snapshot and what came since don't add up to the store"
@@ -96,45 +97,35 @@ class _Loader:
         index.load(stored.gallery.revision, subject_ids, stored.gallery.encodings)
 
     def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
-        """The snapshot and what came since. Raises SnapshotUnusable."""
-        place, revision = self._stored.place, record.revision
-        templates = has_template(place.fusion)
-        gone = (
-            queries.templates_since(self._db, place, revision)
-            if templates
-            else queries.deletions_since(self._db, place.generation, revision)
-        )
+        """The encodings of the snapshot that weren't deleted since. Raises SnapshotUnusable."""
+        deleted = queries.deletions_since(self._db, self._stored.place.generation, record.revision)
         # Whether the file is whole shows at its end. Until then it may hold any numbers, and squares that overflow.
         with np.errstate(all="ignore"):
-            for rows in snapshot.read(path, record, place.dimension, templates):
-                keep = ~np.isin(rows.subjects if templates else rows.numbers, gone)
-                kept = rows if keep.all() else Rows(rows.numbers[keep], rows.subjects[keep], rows.vectors[keep])
-                self.index.append_frozen(kept)
-                self._report(len(kept.numbers))
-        self._add(
-            queries.encodings_of(self._db, place, gone, _BLOCK_ROWS)
-            if templates
-            else queries.encodings_since(self._db, place, revision, _BLOCK_ROWS)
-        )
-        self._report(self._stored.gallery.encodings - self._done)
+            for rows in snapshot.read(path, record, self._stored.place.dimension):
+                keep = ~np.isin(rows.numbers, deleted)
+                whole = keep.all()
+                self._add(rows if whole else Rows(rows.numbers[keep], rows.subjects[keep], rows.vectors[keep]))
+
+    def add_since(self, revision: int) -> None:
+        """The encodings that came into the store after a revision, -1: all."""
+        self._report()
+        for rows in queries.encodings_since(self._db, self._stored.place, revision, _BLOCK_ROWS):
+            self._add(rows)
 
     def add_all(self) -> None:
         """All encodings that the store holds."""
-        place = self._stored.place
-        by_subject = has_template(place.fusion)
-        self._add(
-            queries.encodings_by_subject(self._db, place, _BLOCK_ROWS)
-            if by_subject
-            else queries.encodings_since(self._db, place, -1, _BLOCK_ROWS)
-        )
+        if not has_template(self._stored.place.fusion):
+            self.add_since(-1)
+            return
+        self._report()
+        for rows in queries.encodings_by_subject(self._db, self._stored.place, _BLOCK_ROWS):
+            self._add(rows)
 
-    def _add(self, blocks: Iterator[Rows]) -> None:
-        self._report(0)
-        for rows in blocks:
-            self.index.append(rows)
-            self._report(len(rows.numbers))
+    def _add(self, rows: Rows) -> None:
+        self.index.append(rows)
+        self._done += len(rows.numbers)
+        self._report()
 
-    def _report(self, rows: int) -> None:
+    def _report(self) -> None:
         gallery = self._stored.gallery
-        self._done += rows
         self._progress(OpenProgress(gallery.id, self._done, gallery.encodings, *self._source))

@@ -52,14 +52,13 @@ _BLOCK_BYTES = 8 << 20
 class FrozenRows:
     """The rows of an ExactIndex at a revision, dead ones included; nobody changes these arrays any more.
 
-    numbers and subjects int64 [n], subjects -1 for a dead row; vectors float32 [n, D]. `templates`: see ExactIndex.
+    numbers and subjects int64 [n], subjects -1 for a dead row; vectors float32 [n, D].
     """
 
     revision: int
     numbers: Integers
     subjects: Integers
     vectors: Vectors
-    templates: bool = False
 
     @property
     def encodings(self) -> int:

@@ -1,6 +1,6 @@
-"""Snapshots: an index's rows in a file, so that opening needn't read all encodings from the database.
+"""Snapshots: an index's encodings in a file, so that opening needn't read all of them from the database.
 
-`snapshots/<generation number>-<revision>.snap` holds a header, the rows' numbers, subject numbers, and vectors. It is
+`snapshots/<generation number>-<revision>.snap` holds a header, encoding numbers, subject numbers, and vectors. It is
 written and read in blocks. A file is believed only if the store vouches for it: the store holds the sha256 of exactly
 these bytes. So a missing, truncated, altered, outdated or foreign file is never used, and a crash at any
 moment leaves either the former vouched-for file or the new one (files no row vouches for are removed when the
@@ -28,8 +28,7 @@ from oneglance_index.search.kinds import Frozen
 from oneglance_index.store.queries import SnapshotRecord
 
 DIRECTORY = "snapshots"
-# What the rows are: encodings, or templates.
-_MAGIC = {False: b"oneglance snapshot 1\n", True: b"oneglance template 1\n"}
+_MAGIC = b"oneglance snapshot 1\n"
 _HEADER = struct.Struct("<21sxxxQQQ")  # magic, revision, encodings, dimension
 _BLOCK_BYTES = 8 << 20
 
@@ -66,7 +65,7 @@ def write(path: Path, frozen: Frozen, dimension: int, late: Callable[[], bool]) 
 
 def _write_blocks(file: io.BufferedRandom, frozen: Frozen, dimension: int, late: Callable[[], bool]) -> None:
     columns = _Columns(frozen.encodings, dimension)
-    file.write(_HEADER.pack(_MAGIC[frozen.templates], frozen.revision, frozen.encodings, dimension))
+    file.write(_HEADER.pack(_MAGIC, frozen.revision, frozen.encodings, dimension))
     start = 0
     for rows in frozen.blocks():
         if late():
@@ -92,15 +91,15 @@ class _Columns:
         return self._starts[column] + encoding * self._widths[column]
 
 
-def read(path: Path, record: SnapshotRecord, dimension: int, templates: bool) -> Iterator[Rows]:
-    """The rows of the snapshot that the store vouches for, in blocks; `templates` says what they must be.
+def read(path: Path, record: SnapshotRecord, dimension: int) -> Iterator[Rows]:
+    """The encodings of the snapshot that the store vouches for, in blocks.
 
     Raises SnapshotUnusable with the reason, perhaps after the last block only: what was given out until then must not
     be used. So exactly the bytes that were given out have been checked, and the file is read once.
     """
     try:
         with path.open("rb") as file:
-            header, encodings = _read_header(file, record, dimension, templates)
+            header, encodings = _read_header(file, record, dimension)
             digest = hashlib.sha256(header)
 
             def column(of: int, *shape: int) -> NDArray[Any]:
@@ -121,10 +120,8 @@ def read(path: Path, record: SnapshotRecord, dimension: int, templates: bool) ->
         raise SnapshotUnusable(f"reading failed: {error}") from error
 
 
-def _read_header(
-    file: io.BufferedReader, record: SnapshotRecord, dimension: int, templates: bool
-) -> tuple[bytes, int]:
-    """The header, and how many rows the file holds: what the file's real size allows."""
+def _read_header(file: io.BufferedReader, record: SnapshotRecord, dimension: int) -> tuple[bytes, int]:
+    """The header, and how many encodings the file holds: what the file's real size allows."""
     size = os.fstat(file.fileno()).st_size
     if size != record.size:
         raise SnapshotUnusable(f"the file has {size} bytes, not {record.size}")
@@ -132,7 +129,7 @@ def _read_header(
     if len(header) < _HEADER.size:
         raise SnapshotUnusable("the file is shorter than a header")
     magic, revision, encodings, width = _HEADER.unpack(header)
-    fits = (magic, revision, width) == (_MAGIC[templates], record.revision, dimension)
+    fits = (magic, revision, width) == (_MAGIC, record.revision, dimension)
     if not fits or size != _Columns(encodings, dimension).size:
         raise SnapshotUnusable("the header doesn't fit the gallery")
     return header, int(encodings)

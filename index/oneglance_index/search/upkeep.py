@@ -200,6 +200,9 @@ class Upkeep:
     def _snapshot(self, number: int, kept: _Kept) -> None:
         changed = kept.changed_encodings
         frozen = kept.index.freeze()
+        if frozen is None:
+            kept.changed_encodings -= changed
+            return
         if frozen.revision == kept.snapshot_revision:
             return
         path = snapshot.path_of(self._data_dir, number, frozen.revision)

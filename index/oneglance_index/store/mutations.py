@@ -163,7 +163,7 @@ class SetFusion:
             return Applied(stored.gallery)
         generation = stored.place.generation
         db.execute("UPDATE generations SET fusion = ? WHERE number = ?", (self.fusion, generation))
-        # The snapshot that there is may hold other rows, and the log may be of others.
+        # Where a rule has templates nothing is logged for snapshots, and none is taken.
         db.execute("DELETE FROM snapshots WHERE generation = ?", (generation,))
         db.execute("DELETE FROM deletions WHERE generation = ?", (generation,))
         if stored.gallery.active.threshold is not None or stored.gallery.active.followed is not None:
@@ -252,7 +252,7 @@ class Enroll:
         subject = self._write_subject(db, gallery, found, now)
         if len(removed):
             db.execute("DELETE FROM encodings WHERE subject = ? AND generation = ?", (subject, generation))
-            _log_deletions(db, at, revision, subject, removed)
+            _log_deletions(db, at, revision, removed)
         kept = _kept(db, at, found if self.on_existing == "add" else None)
         numbers = [
             db.execute(
@@ -286,23 +286,22 @@ class Enroll:
         return found
 
 
-def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> tuple[Integers, Vectors] | None:
-    """The encodings that a subject has now, as Change.kept, where the rule of fusion has templates; else None.
+def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> Vectors | None:
+    """The encodings that a subject has now, float32 [k, D], where the rule of fusion has templates; else None.
 
     subject: None for one that has none.
     """
     if not has_template(at.fusion):
         return None
     if subject is None:
-        return NOTHING_REMOVED, np.empty((0, at.dimension), np.float32)
-    return queries.subject_vectors(db, at, subject)
+        return np.empty((0, at.dimension), np.float32)
+    return queries.subject_vectors(db, at, subject)[1]
 
 
-def _log_deletions(db: sqlite3.Connection, at: queries.Place, revision: int, subject: int, numbers: Integers) -> None:
-    """For snapshots: which of their rows are not what they were. Where the rule of fusion has templates, that of the
-    subject is."""
+def _log_deletions(db: sqlite3.Connection, at: queries.Place, revision: int, numbers: Integers) -> None:
+    """For snapshots; there are none where the rule of fusion has templates."""
     if has_template(at.fusion):
-        numbers = np.array([subject], np.int64)
+        return
     db.executemany(
         "INSERT INTO deletions (generation, revision, encoding) VALUES (?, ?, ?)",
         ((at.generation, revision, int(number)) for number in numbers),
@@ -334,7 +333,7 @@ class DeleteEncodings:
         else:
             db.execute("DELETE FROM encodings WHERE number = ?", (int(removed[0]),))
             db.execute("UPDATE subjects SET updated = ? WHERE number = ?", (time.time(), subject))
-        _log_deletions(db, at, revision, subject, removed)
+        _log_deletions(db, at, revision, removed)
         change = _unchanged(
             revision,
             at.dimension,

@@ -196,40 +196,15 @@ def encodings_since(db: sqlite3.Connection, at: Place, revision: int, block: int
 def encodings_by_subject(db: sqlite3.Connection, at: Place, block: int) -> Iterator[Rows]:
     """All encodings, those of one subject together, oldest first, in blocks of about `block` rows: none ends within a
     subject."""
-    return _by_subject(
-        db,
-        f"{_ENCODINGS_OF} subjects AS s {_ENCODINGS_BY_SUBJECT} WHERE s.gallery = ? ORDER BY s.number, e.number",
+    # CROSS JOIN: in this order. Else all vectors are sorted.
+    cursor = db.execute(
+        "SELECT e.number, e.subject, e.vector"
+        " FROM subjects AS s CROSS JOIN encodings AS e INDEXED BY encodings_by_subject"
+        " ON e.subject = s.number AND e.generation = ? WHERE s.gallery = ? ORDER BY s.number, e.number",
         (at.generation, at.number),
-        at.dimension,
-        block,
     )
-
-
-def encodings_of(db: sqlite3.Connection, at: Place, subjects: Integers, block: int) -> Iterator[Rows]:
-    """The encodings of these subjects, as encodings_by_subject gives them; of one that is gone, none."""
-    return _by_subject(
-        db,
-        f"{_ENCODINGS_OF} (SELECT value AS number FROM json_each(?)) AS s {_ENCODINGS_BY_SUBJECT}"
-        " ORDER BY s.number, e.number",
-        (json.dumps(np.sort(subjects).tolist()), at.generation),
-        at.dimension,
-        block,
-    )
-
-
-# CROSS JOIN: in this order. Else all vectors are sorted.
-_ENCODINGS_OF = "SELECT e.number, e.subject, e.vector FROM"
-_ENCODINGS_BY_SUBJECT = (
-    "CROSS JOIN encodings AS e INDEXED BY encodings_by_subject ON e.subject = s.number AND e.generation = ?"
-)
-
-
-def _by_subject(
-    db: sqlite3.Connection, statement: str, arguments: Sequence[object], dimension: int, block: int
-) -> Iterator[Rows]:
-    cursor = db.execute(statement, arguments)
     left: Rows | None = None  # the encodings of the last subject so far: more of it may come
-    for rows in _in_blocks(cursor, dimension, block):
+    for rows in _in_blocks(cursor, at.dimension, block):
         if left is not None:
             rows = _together([left, rows])
         start = int(np.searchsorted(rows.subjects, rows.subjects[-1]))
@@ -238,16 +213,6 @@ def _by_subject(
             yield Rows(rows.numbers[:start], rows.subjects[:start], rows.vectors[:start])
     if left is not None:
         yield left
-
-
-def templates_since(db: sqlite3.Connection, at: Place, revision: int) -> Integers:
-    """The numbers of subjects whose encodings changed after a revision, int64 [n]; some may be gone."""
-    rows = db.execute(
-        "SELECT encoding AS subject FROM deletions WHERE generation = ? AND revision > ?"
-        " UNION SELECT subject FROM encodings WHERE generation = ? AND revision > ?",
-        (at.generation, revision, at.generation, revision),
-    ).fetchall()
-    return _integers(rows, "subject")
 
 
 def _in_blocks(cursor: sqlite3.Cursor, dimension: int, block: int) -> Iterator[Rows]:

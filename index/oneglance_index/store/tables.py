@@ -48,8 +48,7 @@ CREATE TABLE thresholds (
 ) STRICT;
 CREATE INDEX calibrated_thresholds ON thresholds (generation, version) WHERE calibration IS NOT NULL;
 """
-# The log that lets a snapshot catch up: the numbers of encodings that are gone, or, where the rule of fusion has
-# templates, of subjects that lost any. Its revisions, as all others, are the gallery's.
+# The log that lets a snapshot catch up. Its revisions, as all others, are the gallery's.
 DELETIONS = """
 CREATE TABLE deletions (
     generation INTEGER NOT NULL REFERENCES generations (number) ON DELETE CASCADE,

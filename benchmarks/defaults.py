@@ -158,7 +158,9 @@ def main() -> None:
                 )
                 if other is not None:
                     theirs = other.tau(ASKED, "mean", examples, total // 2)
-                    held_out.append((*head, f"{theirs:.3f}", f"{scores.fpir(theirs):.2%}", f"{scores.fnir(theirs):.2%}"))
+                    held_out.append(
+                        (*head, f"{theirs:.3f}", f"{scores.fpir(theirs):.2%}", f"{scores.fnir(theirs):.2%}")
+                    )
                 rates = [f"{scores.fnir(largest_tau_for_rate(scores.non_mated, rate)):.2%}" for rate in FRONTIER]
                 frontier.append((*head, *rates))
     head = "data", "enrolled", "photos each"

@@ -198,7 +198,9 @@ def main() -> None:
                 within = [inside for cell in some for inside in cell.within]
                 shares = share_of(within), share_of([near(cell) for cell in some])
                 by_size.append((name, size, len(some), *shares, f"{np.median(ratios):.2f}"))
-    title = f"FPIR expected and measured on other people, {options.share:.0%} for the curve, {options.halvings} halvings"
+    title = (
+        f"FPIR expected and measured on other people, {options.share:.0%} for the curve, {options.halvings} halvings"
+    )
     table(
         title,
         ("data", "rule", "cells", "in the interval", "within 1.5 times", *(f"asked {t:.1%}" for t in TARGETS)),

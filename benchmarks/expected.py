@@ -36,7 +36,7 @@ from matplotlib import pyplot as plt
 
 TARGETS = (0.005, 0.01, 0.05, 0.2)
 SIZES = (5, 10, 25, 50, 100, 138, 200, 277)
-GALLERIES = 40
+GALLERIES = 20
 BY_ALPHABET = 25  # generated characters
 DRAWINGS = 6
 FEWEST = 10  # false positives that a cell must have to be judged
@@ -165,18 +165,7 @@ def share_of(found: list[bool]) -> str:
     return f"{np.mean(found):.0%}" if found else "-"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="*", metavar="FILE.npz")
-    parser.add_argument("--drawn", type=int, default=0, metavar="N")
-    parser.add_argument("--share", type=float, default=0.5, help="of the people, for the curve [%(default)s]")
-    parser.add_argument("--halvings", type=int, default=5, metavar="N")
-    parser.add_argument("--out", type=Path, metavar="FILE.svg")
-    options = parser.parse_args()
-    cells: dict[Key, Cell] = {}
-    for people in [*map(read, options.data), *([drawn(options.drawn)] if options.drawn else [])]:
-        for seed in range(options.halvings):
-            measure(people, options.share, seed, cells)
+def tell(cells: dict[Key, Cell], share: float, halvings: int) -> None:
     names = sorted({key[0] for key in cells})
     by_rule, by_size = [], []
     for name in names:
@@ -198,9 +187,7 @@ def main() -> None:
                 within = [inside for cell in some for inside in cell.within]
                 shares = share_of(within), share_of([near(cell) for cell in some])
                 by_size.append((name, size, len(some), *shares, f"{np.median(ratios):.2f}"))
-    title = (
-        f"FPIR expected and measured on other people, {options.share:.0%} for the curve, {options.halvings} halvings"
-    )
+    title = f"FPIR expected and measured on other people, {share:.0%} for the curve, {halvings} halvings"
     table(
         title,
         ("data", "rule", "cells", "in the interval", "within 1.5 times", *(f"asked {t:.1%}" for t in TARGETS)),
@@ -211,6 +198,21 @@ def main() -> None:
         ("data", "enrolled", "cells", "in the interval", "within 1.5 times", "measured / expected, median"),
         by_size,
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="*", metavar="FILE.npz")
+    parser.add_argument("--drawn", type=int, default=0, metavar="N")
+    parser.add_argument("--share", type=float, default=0.5, help="of the people, for the curve [%(default)s]")
+    parser.add_argument("--halvings", type=int, default=5, metavar="N")
+    parser.add_argument("--out", type=Path, metavar="FILE.svg")
+    options = parser.parse_args()
+    cells: dict[Key, Cell] = {}
+    for people in [*map(read, options.data), *([drawn(options.drawn)] if options.drawn else [])]:
+        for seed in range(options.halvings):
+            measure(people, options.share, seed, cells)
+    tell(cells, options.share, options.halvings)
     if options.out:
         draw(cells, options.out)
 

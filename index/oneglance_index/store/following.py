@@ -110,10 +110,9 @@ def _read(db: sqlite3.Connection, generation: int) -> Followable | None:
         return None
     row = rows[0]
     followed = None if row["followed"] is None else Followed(row["threshold"], row["followed"])
-    return Followable(*(row[name] for name in _COLUMNS), followed)
-
-
-_COLUMNS = ("encoder_digest", "fusion", "target_fpir", "subjects", "encodings")
+    return Followable(
+        row["encoder_digest"], row["fusion"], row["target_fpir"], row["subjects"], row["encodings"], followed
+    )
 
 
 def _record(db: sqlite3.Connection, generation: int, found: Followable, made: Followed) -> bool:

@@ -49,7 +49,7 @@ class People:
 
     @property
     def found(self) -> npt.NDArray[np.bool_]:
-        missing: npt.NDArray[np.bool_] = np.isnan(self.encodings).any(axis=1)
+        missing: npt.NDArray[np.bool_] = np.isnan(self.encodings.sum(axis=1))
         return ~missing
 
 

@@ -140,8 +140,8 @@ def draw(cells: dict[Key, Cell], out: Path) -> None:
             beside = np.array([key[3] for key in own]) * (1 + 0.06 * (at - 1))
             by_size.plot(beside, measured / expected, "o", **look)
         rates.set(xscale="log", yscale="log", xlim=(2e-3, 0.5), ylim=(1e-3, 1), title=fusion, xlabel="FPIR expected")
-        by_size.set(xscale="log", yscale="log", ylim=(0.3, 3), xlabel="subjects enrolled")
-        by_size.set_xticks(SIZES, [str(size) for size in SIZES])
+        by_size.set(xscale="log", yscale="log", xlim=(4, 350), ylim=(0.3, 3), xlabel="subjects enrolled")
+        by_size.set_xticks(SIZES, ["" if size in (138, 200) else str(size) for size in SIZES])
         by_size.set_yticks((0.5, 1 / 1.5, 1, 1.5, 2), ("1/2", "1/1.5", "1", "1.5", "2"))
         by_size.minorticks_off()
         for axis in (rates, by_size):
@@ -167,11 +167,11 @@ def share_of(found: list[bool]) -> str:
 
 def tell(cells: dict[Key, Cell], share: float, halvings: int) -> None:
     names = sorted({key[0] for key in cells})
-    by_rule, by_size = [], []
+    by_rule, by_size, by_target = [], [], []
     for name in names:
         for fusion in FUSIONS:
             own = judged(cells, name, fusion)
-            by_target = [
+            rates = [
                 f"{np.mean([m for key, cell in own.items() if key[4] == target for m in cell.measured]):.2%}"
                 if any(key[4] == target for key in own)
                 else "-"
@@ -179,7 +179,12 @@ def tell(cells: dict[Key, Cell], share: float, halvings: int) -> None:
             ]
             within = [inside for cell in own.values() for inside in cell.within]
             shares = share_of(within), share_of([near(cell) for cell in own.values()])
-            by_rule.append((name, fusion, len(own), *shares, *by_target))
+            by_rule.append((name, fusion, len(own), *shares, *rates))
+        for target in TARGETS:
+            some = [c for fusion in FUSIONS for key, c in judged(cells, name, fusion).items() if key[4] == target]
+            if some:
+                within = [inside for cell in some for inside in cell.within]
+                by_target.append((name, f"{target:.1%}", len(some), share_of(within), share_of(list(map(near, some)))))
         for size in SIZES:
             some = [c for fusion in FUSIONS for key, c in judged(cells, name, fusion).items() if key[3] == size]
             if some:
@@ -193,6 +198,7 @@ def tell(cells: dict[Key, Cell], share: float, halvings: int) -> None:
         ("data", "rule", "cells", "in the interval", "within 1.5 times", *(f"asked {t:.1%}" for t in TARGETS)),
         by_rule,
     )
+    table(f"{title}: by FPIR", ("data", "asked", "cells", "in the interval", "within 1.5 times"), by_target)
     table(
         f"{title}: by size",
         ("data", "enrolled", "cells", "in the interval", "within 1.5 times", "measured / expected, median"),

@@ -148,11 +148,11 @@ class LocalGalleries:
         return self._store.write(mutations.DeleteGallery(gallery_id))
 
     def set_threshold(
-        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
     ) -> Future[Gallery]:
         if threshold is not None and not math.isfinite(threshold):
             return _failed(ValueError(f"a threshold is a finite number, got {threshold}"))
-        return self._write(mutations.SetThreshold(gallery_id, threshold, calibration))
+        return self._write(mutations.SetThreshold(gallery_id, threshold, calibration, of))
 
     def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
         if not _is_target(target_fpir):

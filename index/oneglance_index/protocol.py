@@ -94,12 +94,13 @@ class GalleryStore(Protocol):
         """Deletes a gallery with all its subjects; the result is the gallery as it was. GalleryNotFound."""
 
     def set_threshold(
-        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
     ) -> Future[Gallery]:
         """Sets the gallery's own τ, which scores are compared with, or None to have none. Finite, and by any rule of
         fusion but "margin" >= 0. GalleryNotFound.
 
-        `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
+        `of`: the gallery that it was made for. When it is another one by then GalleryNotFound, when its rule of fusion
+        is another one FusionChanged. `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
         see list_thresholds. The result is the gallery as it is then.
         """
 

@@ -20,7 +20,9 @@ from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
     EncoderMismatch,
     EncodingNotFound,
+    FusionChanged,
     GalleryExists,
+    GalleryNotFound,
     LimitExceeded,
     SubjectExists,
     SubjectNotFound,
@@ -125,9 +127,15 @@ class SetThreshold:
     gallery_id: str
     threshold: float | None
     calibration: str | None
+    of: Gallery | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
+        if self.of is not None:
+            if stored.gallery.created != self.of.created:  # another one of the same name
+                raise GalleryNotFound(self.gallery_id)
+            if stored.gallery.active.fusion != self.of.active.fusion:
+                raise FusionChanged(self.gallery_id, self.of.active.fusion, stored.gallery.active.fusion)
         if self.threshold is not None and self.threshold < 0 and stored.place.fusion != "margin":
             raise ValueError(f"a threshold on distances is a finite number >= 0, got {self.threshold}")
         _set_threshold(db, stored, self.threshold, self.calibration)

@@ -218,7 +218,7 @@ def _video(client: Client, choice: StyleChoice, source: Path, out: Path, o: Opti
     if o.format:
         raise ValueError(f"--format is of pictures; {out} is a video")
     check_out(out, source, overwrite=o.overwrite)
-    from oneglance_apps.frames.sources import SourceError
+    from oneglance_apps.frames.source_error import SourceError
     from oneglance_apps.repaint.video import repaint_video
 
     begun = time.monotonic()

@@ -12,7 +12,8 @@ import av
 from oneglance.client.errors import from_error
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
-from oneglance_apps.frames.sources import SourceError, VideoSource
+from oneglance_apps.frames.source_error import SourceError
+from oneglance_apps.frames.video import VideoSource
 from oneglance_apps.picture_formats import FRAME_QUALITY
 from oneglance_apps.repaint.files import VIDEO_CONTAINERS
 from oneglance_apps.repaint.style_choice import StyleChoice
@@ -20,7 +21,6 @@ from oneglance_apps.repaint.video_writer import VideoWriter
 from oneglance_core.files import replacing
 
 NO_MAX_SIDE = 65_535  # the largest side of a JPEG
-EVERY_FRAME = 1e6  # frames a second: more than any video has
 
 
 @dataclass
@@ -60,7 +60,7 @@ def repaint_video(
     Raises SourceError when no frame can be read, OneglanceError for the first frame that the server refuses, and
     OSError.
     """
-    video = VideoSource(str(source), EVERY_FRAME, live=False)
+    video = VideoSource(str(source), live=False)
     video.open()
     result = VideoResult()
     times: deque[tuple[float, float, Fraction]] = deque()

@@ -35,14 +35,17 @@ class SystemClock:
 
 
 async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of ``work``; after ``seconds`` it is cancelled, and TimeoutError raised."""
+    """The result of ``work``; after ``seconds`` it is cancelled, and TimeoutError raised, or what it raises then."""
     task = asyncio.ensure_future(work)
     alarm = asyncio.ensure_future(clock.sleep(max(0.0, seconds)))
     try:
         await asyncio.wait((task, alarm), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise TimeoutError
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+            if task.cancelled():
+                raise TimeoutError
+        return task.result()
     finally:
         alarm.cancel()
         if not task.done():

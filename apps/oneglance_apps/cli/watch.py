@@ -197,7 +197,7 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
         "--delivery",
         choices=["at-most-once", "at-least-once"],
         default=DeliveryRules.delivery,
-        help="at-most-once: an event that may have arrived is not sent again; at-least-once: it is sent until it is "
+        help="at-most-once: what may have arrived is not sent again; at-least-once: an event is sent until it is "
         "taken, or too old [%(default)s]",
     )
     seconds = within(float, above=0)
@@ -206,7 +206,7 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
         type=seconds,
         default=DeliveryRules.identified_seconds,
         metavar="SECONDS",
-        help="`identified`, `present` and `accompanied` that are older are not sent, but told as `expired` [%(default)g]",
+        help="`identified`, `present` and `accompanied` that are older are not sent; `expired` is told [%(default)g]",
     )
     outputs.add_argument(
         "--max-age-other",

@@ -1,6 +1,6 @@
 """Which frames are looked at, when more come than are wanted."""
 
-EARLY = 0.5  # of the time between two frames
+EARLY = 0.85  # of the time between two frames
 
 
 class FilePace:
@@ -22,7 +22,7 @@ class FilePace:
 class LivePace:
     """At most ``fps`` frames per second on average, of a live source.
 
-    A camera of just that rate loses none: its frames may come early, up to half the time between two of them. (If each
+    A camera of just that rate loses none: its frames may come early, by up to 0.85 of the time between two. (If each
     were due a fixed time after the last, a frame that is early by a millisecond would be skipped: every second one.)
     """
 

@@ -166,10 +166,9 @@ class VideoSource:
                 f"{self.name}: broken off, only {end:.1f} s{whole} could be read: {missing:,} bytes are missing",
                 "damaged",
             )
-        start = container.start_time or 0
         told = [(read.end_of(stream), _seconds(stream.start_time, stream) or 0.0, _seconds(stream.duration, stream))]
         if container.duration is not None and _is_of(container, LONG_FORMATS):
-            told.append((read.end, start / av.time_base, container.duration / av.time_base))
+            told.append((read.end, 0.0, container.duration / av.time_base))  # Matroska's counts from 0 whatever the start
         for read_to, begin, length in told:
             if length is not None and read_to is not None and read_to < begin + length - MISSING_SECONDS:
                 raise SourceError(

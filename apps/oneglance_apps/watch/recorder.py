@@ -96,9 +96,9 @@ class Recorder:
                 output=output,
             )
 
-    def _now(self, kind: type[Record], **fields: Any) -> None:
+    def _now(self, record: type[Record], **fields: Any) -> None:
         now = self._clock.now()
-        self._record(kind, now, self._clock.wall() if self.live else None, now - self._started, **fields)
+        self._record(record, now, self._clock.wall() if self.live else None, now - self._started, **fields)
 
     def _record(self, record: Any, taken: float, time: datetime | None, seconds: float, **fields: Any) -> None:
         made: Record = record(

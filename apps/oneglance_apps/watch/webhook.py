@@ -1,6 +1,8 @@
 """An output that posts each event to a URL, as JSON."""
 
 import asyncio
+import base64
+import os
 import re
 from urllib.parse import quote, unquote, urlsplit
 
@@ -13,7 +15,6 @@ from oneglance_apps.watch.outbox import NoAnswer, NotReached, NotTaken, Refused
 from oneglance_apps.watch.records import Record
 
 TRIED_AGAIN = (408, 425, 429)  # and every 5xx
-HEADERS = {"Content-Type": "application/json", "User-Agent": "oneglance-watch"}
 
 
 def check_url(url: str) -> str:
@@ -47,11 +48,10 @@ class Webhook:
         parts = urlsplit(check_url(url))
         self.name = redacted(url)
         self._url = yarl.URL(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(), encoded=True)
-        self._auth = (
-            aiohttp.BasicAuth(unquote(parts.username), unquote(parts.password or ""), encoding="utf-8")
-            if parts.username is not None
-            else None
-        )
+        self._headers = {"Content-Type": "application/json", "User-Agent": "oneglance-watch"}
+        if parts.username is not None:
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
         # Requests to this machine must not go through the environment's proxy.
         self._trust_env = parts.hostname not in LOOPBACK
         self._session: aiohttp.ClientSession | None = None
@@ -84,7 +84,7 @@ class Webhook:
         limits = aiohttp.ClientTimeout(total=None, connect=left)
         try:
             async with self._connected().post(
-                self._url, data=body, headers=HEADERS, auth=self._auth, allow_redirects=False, timeout=limits
+                self._url, data=body, headers=self._headers, allow_redirects=False, timeout=limits
             ) as answer:
                 return answer.status
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -95,10 +95,10 @@ class Webhook:
     async def _ask(self, left: float) -> None:
         limits = aiohttp.ClientTimeout(total=left)
         try:
-            async with self._connected().head(
-                self._url, headers=HEADERS, auth=self._auth, allow_redirects=False, timeout=limits
-            ):
+            async with self._connected().head(self._url, headers=self._headers, allow_redirects=False, timeout=limits):
                 self._hung = False
+        except asyncio.CancelledError:  # the outbox waits no longer, and nothing was sent
+            raise NotReached("it does not answer") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:  # OSError: TimeoutError, too
             raise NotReached(f"it does not answer: {_words(error)}") from error
 
@@ -117,4 +117,5 @@ def _words(error: Exception) -> str:
         return "no connection in time" if isinstance(error, aiohttp.ConnectionTimeoutError) else "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
-    return str(getattr(error, "strerror", None) or type(error).__name__)
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else type(error).__name__

@@ -29,6 +29,10 @@ class ManualClock:
         """Without waking anybody."""
         self._now += seconds
 
+    def sleeping_for(self, seconds: float) -> bool:
+        """Whether somebody sleeps who wakes within so many seconds."""
+        return any(when <= self._now + seconds and not wake.done() for when, wake in self._sleeping)
+
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)

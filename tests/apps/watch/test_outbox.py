@@ -26,7 +26,7 @@ AGAIN = DeliveryRules("at-least-once")
 
 
 class Door:
-    """An output: keeps what arrives with its time, and answers after ``answers_in`` seconds with ``problems`` in turn."""
+    """An output: keeps what arrives with its time; answers after ``answers_in`` seconds with ``problems`` in turn."""
 
     name = "door"
 

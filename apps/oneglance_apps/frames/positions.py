@@ -19,6 +19,7 @@ class Positions:
         self._may_step = may_step
         self._shift = 0.0
         self._last: float | None = None
+        self._stepped_at: float | None = None  # timestamp of the frame before, if the clock seemed to have stepped then
 
     def of(self, at: float | None) -> float:
         """The position of the next frame. ``at``: its timestamp in seconds."""
@@ -30,7 +31,11 @@ class Positions:
             position = at - self._start + self._shift
             if self._last is not None and self._has_stepped(position - self._last):
                 position = self._last + self._step
-                self._shift = position - (at - self._start)
+                if self._stepped_at is not None and 0 <= at - self._stepped_at < LONGEST_GAP_SECONDS:
+                    self._shift = position - (at - self._start)
+                self._stepped_at = at
+            else:
+                self._stepped_at = None
         self._last = position
         return position
 

@@ -168,7 +168,7 @@ class VideoSource:
             )
         told = [(read.end_of(stream), _seconds(stream.start_time, stream) or 0.0, _seconds(stream.duration, stream))]
         if container.duration is not None and _is_of(container, LONG_FORMATS):
-            told.append((read.end, 0.0, container.duration / av.time_base))  # Matroska's counts from 0 whatever the start
+            told.append((read.end, 0.0, container.duration / av.time_base))  # Matroska counts from 0
         for read_to, begin, length in told:
             if length is not None and read_to is not None and read_to < begin + length - MISSING_SECONDS:
                 raise SourceError(

@@ -1,4 +1,4 @@
-"""Whether a file ends where its container says: Matroska, MP4 and AVI state the sizes of their parts."""
+"""Whether a file ends where its container says: Matroska, MP4, AVI and MPEG-TS have parts of known size."""
 
 import struct
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import BinaryIO
 
 _EBML = bytes.fromhex("1a45dfa3")
 _SEGMENT = bytes.fromhex("18538067")
+TS_PACKET = 188
+_TS_SYNC = 0x47
 _MP4_BOXES = (
     b"ftyp",
     b"moov",
@@ -26,17 +28,24 @@ def missing_bytes(path: Path) -> int:
     """How many bytes the file is shorter than its container says; 0 when it is whole, or doesn't say."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(12).ljust(12, b"\0")
         file.seek(0)
         if head[:4] == _EBML:
             end = _end_of_matroska(file)
         elif head[:4] == b"RIFF":
             end = _end_of_riff(file, size)
+        elif head[0] == _TS_SYNC and size > TS_PACKET and _byte(file, TS_PACKET) == _TS_SYNC:
+            end = -(-size // TS_PACKET) * TS_PACKET
         elif head[4:8] in _MP4_BOXES:
             end = _end_of_mp4(file, size)
         else:
             return 0
     return max(0, end - size)
+
+
+def _byte(file: BinaryIO, at: int) -> int:
+    file.seek(at)
+    return file.read(1)[0]
 
 
 def _end_of_matroska(file: BinaryIO) -> int:
@@ -93,7 +102,7 @@ def _end_of_mp4(file: BinaryIO, size: int) -> int:
             if len(head) < 16:
                 return at + 16
             length = struct.unpack(">Q", head[8:])[0]
-        if length < 8:
-            return size  # not a box
+        if length < 8 or not head[4:8].isalnum():
+            return size  # not a box: damaged, which shows elsewhere
         at += length
     return at

@@ -60,7 +60,8 @@ def test_a_clock_that_steps_does_not_move_the_position() -> None:
     assert positions([0.0, 0.1, 3600.2, 3600.3], may_step=True) == [0.0, 0.1, 0.2, 0.3]
     assert positions([0.0, 0.1, 3600.2, 3600.3]) == [0.0, 0.1, 3600.2, 3600.3]  # a clock that doesn't: a long gap
     assert positions([90_000.0, 90_000.1], may_step=True) == [0.0, 0.1]  # the start that is told is another clock's
-    assert positions([0.0, None, 0.05, 0.3]) == [0.0, 0.1, 0.2, 0.45]
+    assert positions([0.0, None, 0.05, 0.3]) == [0.0, 0.1, 0.2, 0.3]
+    assert positions([0.0, 0.1, 1.3, 0.2, 1.45, 0.3, 1.6]) == [0.0, 0.1, 1.3, 1.4, 1.45, 1.55, 1.6]  # damaged
 
 
 def test_a_frame_that_was_held_up_keeps_its_time() -> None:

@@ -5,11 +5,13 @@ import asyncio
 import shlex
 import signal
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from oneglance_apps.cli.commands import Options, add_server_option
 from oneglance_apps.frames.region import WHOLE, region
+from oneglance_apps.limits import NO_LIVENESS
 from oneglance_apps.watch.settings import AppearanceRules, DeliveryRules, WatchSettings
 from oneglance_core.progress import Progress
 from oneglance_core.ranges import within
@@ -18,15 +20,11 @@ if TYPE_CHECKING:
     from oneglance_apps.watch.outbox import Output
     from oneglance_apps.watch.session import Session
 
-NO_LIVENESS = """\
-It knows faces, not people: there is no liveness check. A photo or a screen that
-is held up before the camera is taken for the person. What opens a door needs a
-second factor: a badge, a code, somebody who looks."""
 DESCRIPTION = f"""\
 Watch cameras or videos: send their frames to a server, identify the faces in
 GALLERY, and print one line per appearance (not per frame): who it is, or unknown.
 
-{NO_LIVENESS}
+{textwrap.fill(NO_LIVENESS, 78)}
 
 SOURCE is a video file, a folder of pictures (in the order of their names), the
 number of a camera (0 is /dev/video0), or a URL (rtsp, http, ...). A file is
@@ -329,6 +327,8 @@ async def _watch(o: Options) -> int:
         except OSError as error:
             note(f"--metrics: {error.strerror}")
             return 2
+        if any(one.watcher.source.live for one in session.watched):
+            note(NO_LIVENESS)
         running = asyncio.create_task(session.run())
 
         def stop() -> None:

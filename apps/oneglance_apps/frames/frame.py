@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+from av.video.reformatter import ColorPrimaries, ColorTrc
 from PIL import Image
 
 from oneglance.defaults import MAX_MESSAGE_BYTES
@@ -15,6 +16,7 @@ from oneglance_core.pictures import PictureError, PictureLimits, decode_photo, r
 
 MAX_UNCHANGED_BYTES = 8 << 20  # larger picture files are encoded again
 MAX_FILE_BYTES = MAX_MESSAGE_BYTES - (4 << 20)  # of a picture file, in one message
+HDR_CURVES = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 _LIMITS = PictureLimits(max_image_bytes=MAX_FILE_BYTES, max_image_pixels=1 << 27)
 
 
@@ -52,13 +54,20 @@ class Frame:
         """
         if isinstance(self.content, Path):
             return _encoded_file(self.content, max_side, region)
-        image = Image.fromarray(self.content.to_ndarray(format="rgb24"))
+        image = Image.fromarray(_standard_colours(self.content).to_ndarray(format="rgb24"))
         if turns := round(self.content.rotation / 90) % 4:
             image = image.transpose(
                 (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns - 1]
             )
         stretch = (1.0, self.aspect) if turns % 2 else (self.aspect, 1.0)
         return _shrunk(image, max_side, stretch, region)
+
+
+def _standard_colours(image: av.VideoFrame) -> av.VideoFrame:
+    """HDR (PQ, HLG) and wide colours as BT.709. What is brighter than white on paper, 203 cd/m2, becomes white."""
+    if image.color_trc in HDR_CURVES or image.color_primaries == ColorPrimaries.BT2020:
+        return image.reformat(format="rgb24", dst_color_trc=ColorTrc.BT709, dst_color_primaries=ColorPrimaries.BT709)
+    return image
 
 
 def _encoded_file(path: Path, max_side: int, region: Region) -> EncodedFrame:

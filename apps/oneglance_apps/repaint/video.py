@@ -28,8 +28,9 @@ class VideoResult:
     """What was written.
 
     seconds: time of the last frame. last_answer: the server's answer to it, without the picture.
-    sound: whether the sound was copied; None when the source has none.
-    damaged: packets of the source that could not be decoded.
+    sound: whether all its sound was copied; None when the source has none.
+    left: other tracks that are not in the output, in words.
+    damaged: packets of the source that could not be decoded; missing: frames that are not there.
     broken: why the source ended early, a message; the frames before that are written.
     """
 
@@ -39,7 +40,9 @@ class VideoResult:
     height: int = 0
     last_answer: StylizedPicture | None = None
     sound: bool | None = None
+    left: tuple[str, ...] = ()
     damaged: int = 0
+    missing: int = 0
     broken: str = ""
 
 
@@ -98,10 +101,13 @@ def repaint_video(
                 if not result.frames:
                     raise
                 result.broken = str(error)
-            result.sound = writer.end()
+            if others := writer.end():
+                result.sound, result.left = others.has_sound, tuple(others.left)
     except av.FFmpegError as error:
-        raise OSError(f"{out}: can't be written: {error.strerror}") from error
+        failed = OSError(f"{out}: can't be written: {error.strerror}")
+        failed.errno = error.errno
+        raise failed from error
     finally:
         answers.close()  # ends the call, which stops reading the source
-    result.damaged = video.damaged
+    result.damaged, result.missing = video.damaged, video.missing
     return result

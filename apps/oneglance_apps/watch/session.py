@@ -83,6 +83,9 @@ class Session:
         except (SourceError, OneglanceError) as error:
             one.failure = str(error)
             self.note(one.failure)
+            if not one.watcher.source.live or len(self.watched) == 1:
+                return  # a file is no camera; and of one source the exit status tells it
+            one.recorder.live = True
             if isinstance(error, SourceError):
                 one.recorder.camera(CameraChange("camera_lost", error.reason, str(error), 0.0))
             else:

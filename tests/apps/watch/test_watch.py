@@ -197,7 +197,7 @@ def test_ctrl_c_ends_a_camera_with_a_summary(server: Server) -> None:
             first = process.stdout.readline()
             process.send_signal(signal.SIGINT)
             rest, said = process.communicate(timeout=PATIENCE_SECONDS)
-        assert "identified  ann" in first
+        assert first.split()[2:4] == ["identified", "ann"]
         assert (rest, process.returncode) == ("", 0)
         assert "1 identified, 0 unknown" in said
         assert "Traceback" not in said

@@ -208,9 +208,7 @@ async def test_a_camera_that_stops_is_lost_and_comes_back(picture: Path) -> None
     await gate.end()
 
 
-async def test_a_wrong_password_after_a_restart_is_told_as_such(
-    picture: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_wrong_password_after_a_restart_is_told_as_such(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame_reader, "FIRST_PAUSE_SECONDS", 0.01)
     gate = opened(picture)
     await gate.frame()

@@ -35,7 +35,8 @@ class Mqtt:
         except ValueError:  # its message would show parts of the URL
             raise ValueError(f"{self.name}: not an MQTT URL") from None
         topic = unquote(parts.path.strip("/"))
-        if parts.scheme not in PORTS or not parts.hostname or not topic or set(topic) & set("+#\0"):
+        usable = parts.scheme in PORTS and parts.hostname and topic and not parts.query and not parts.fragment
+        if not usable or set(topic) & set("+#\0"):
             raise ValueError(f"{self.name}: not an MQTT URL; mqtt://HOST/TOPIC is one")
         self._topic = topic
         self._quality = 1 if delivery == "at-least-once" else 0

@@ -19,7 +19,7 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 LAUNCH = (
-    "( appsrc name=pictures is-live=true do-timestamp=true format=time caps=video/x-h264,stream-format=byte-stream,"
+    "( appsrc name=pictures is-live=true format=time caps=video/x-h264,stream-format=byte-stream,"
     "alignment=au ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
 
@@ -34,8 +34,11 @@ def main() -> None:
         at += 4 + length
     Gst.init(None)
     sources = []
+    first = 0  # number of the picture at which the stream's clock is 0
 
     def configure(_: object, media: object) -> None:
+        nonlocal first
+        first = show.shown + 1
         sources[:] = [media.get_element().get_by_name("pictures")]
 
     def show() -> bool:
@@ -43,7 +46,9 @@ def main() -> None:
         if sources and show.shown < number < len(units):
             # After a stall the pictures of that time come, as from a real camera's buffer; at most two seconds of them.
             for i in range(max(show.shown + 1, number - 2 * int(float(fps))), number + 1):
-                sources[0].emit("push-buffer", Gst.Buffer.new_wrapped(units[i]))
+                buffer = Gst.Buffer.new_wrapped(units[i])
+                buffer.pts = buffer.dts = max(0, i - first) * Gst.SECOND // int(float(fps))
+                sources[0].emit("push-buffer", buffer)
         show.shown = max(show.shown, number)
         return True
 

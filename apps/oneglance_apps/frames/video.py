@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import av
 from av.container import InputContainer
@@ -24,6 +24,7 @@ from oneglance_apps.text import counted
 from oneglance_apps.urls import redacted
 
 MISSING_SECONDS = 1.0  # a file that ends this much before its stated length is reported as broken off
+CLOCK_STEPS: int = cast(Any, Flags.ts_discont).value  # of formats whose clock may step
 USUAL_FPS = 25  # of a video that doesn't say
 # Live formats whose timestamps are those of the camera. Others, motion JPEG over HTTP for one, have none, and FFmpeg
 # makes them up.
@@ -128,7 +129,7 @@ class VideoSource:
     def _file(self, container: InputContainer, stream: VideoStream) -> Iterator[Frame]:
         step = 1 / float(stream.average_rate or USUAL_FPS)
         start = None if container.start_time is None else max(0.0, container.start_time / av.time_base)
-        positions = Positions(start, step, may_step=bool(container.format.flags & Flags.ts_discont.value))
+        positions = Positions(start, step, may_step=bool(container.format.flags & CLOCK_STEPS))
         gaps = Gaps(step, long_ones_count=not _is_of(container, INDEXED_FORMATS))
         aspect = float(stream.sample_aspect_ratio or 1)
         decoding = _Decoding(self, container, stream)
@@ -212,7 +213,7 @@ class _Decoding:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         source = self._source
-        packets = self._container.demux(self._stream) if source.live else self._container.demux()
+        packets: Iterator[Any] = self._container.demux(self._stream) if source.live else self._container.demux()
         timeout = source._network.read_seconds if source._is_url else None
         while True:
             begun = source._clock.now()
@@ -238,7 +239,7 @@ class _Decoding:
                     source.damaged += image.is_corrupt and not packet.is_corrupt
                     yield image
 
-    def _note_end(self, packet: av.Packet) -> None:
+    def _note_end(self, packet: av.Packet[Any]) -> None:
         begin = packet.pts if packet.pts is not None else packet.dts
         if begin is None or packet.time_base is None:
             return

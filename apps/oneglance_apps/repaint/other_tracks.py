@@ -101,7 +101,7 @@ def _kept(metadata: dict[str, str], but: tuple[str, ...]) -> dict[str, str]:
 
 
 def _words(stream: Any) -> str:
-    """``subtitle subrip (eng)``, ``audio aac``, ``attachment``."""
+    """``subtitle srt (eng)``, ``audio aac``, ``attachment``."""
     codec = stream.codec_context.name if stream.codec_context else ""
     language = stream.metadata.get("language", "")
     return " ".join(filter(None, (stream.type, codec, f"({language})" if language else "")))

@@ -85,7 +85,8 @@ class VideoWriter:
             format=self._format,
             options={} if self._format == "matroska" else {"movflags": "+faststart"},
         )
-        stream = self._stream = container.add_stream(CODEC, rate=others.frame_rate, options={"crf": CRF})
+        stream: Any = container.add_stream(CODEC, rate=others.frame_rate, options={"crf": CRF})
+        self._stream = stream
         stream.height, stream.width = (side + side % 2 for side in pixels.shape[:2])
         stream.pix_fmt = "yuv420p"
         context: Any = stream.codec_context

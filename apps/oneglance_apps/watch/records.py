@@ -76,7 +76,7 @@ class Frames(_Model):
 
 
 class _Event(_Model):
-    version: Literal[1] = SCHEMA_VERSION
+    version: Literal[1] = 1
     """Of this schema."""
     id: str
     """Of this event: the same whenever, and wherever, it is sent."""

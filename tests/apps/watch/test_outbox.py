@@ -1,7 +1,7 @@
 """Delivery with a lifetime: in time, once, or not at all; on a clock that the test moves."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -205,8 +205,8 @@ async def test_trouble_is_told_once_and_its_end_too(clock: ManualClock) -> None:
     ]
 
 
-async def finished(clock: ManualClock, work: Callable[[], object], seconds: float) -> None:
-    task = asyncio.ensure_future(work())  # type: ignore[arg-type]
+async def finished(clock: ManualClock, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    task = asyncio.ensure_future(work())
     await clock.advance(seconds)
     assert task.done()
     task.result()

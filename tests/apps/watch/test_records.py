@@ -135,7 +135,7 @@ def test_lines_are_aligned() -> None:
 
 def test_a_record_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="extra"):
-        AppearanceRecord(**appearance().model_dump(), more=1)
+        AppearanceRecord.model_validate(appearance().model_dump() | {"more": 1})
 
 
 if __name__ == "__main__":

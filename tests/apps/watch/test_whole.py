@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-from av.video.stream import VideoStream
 
 from oneglance_apps.frames.frame import Frame
 from oneglance_apps.frames.source_error import SourceError
@@ -17,7 +16,7 @@ from oneglance_apps.frames.whole import missing_bytes
 from tests.apps.watch.videos import Picture, level, write_video
 
 FRAMES = 100  # 4 seconds
-KINDS = {
+KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mkv": ("a.mkv", "libx264", {}),
     "mp4": ("a.mp4", "libx264", {"movflags": "faststart"}),
     "fragmented mp4": ("f.mp4", "libx264", {"movflags": "frag_keyframe+empty_moov"}),
@@ -111,7 +110,7 @@ def test_sound_that_goes_on_is_no_reason_and_pictures_that_begin_later_have_late
 
 def write_sound_and_pictures(path: Path, *, sound_seconds: float, first_picture: float, count: int) -> None:
     with av.open(str(path), "w") as container:
-        stream = cast(VideoStream, container.add_stream("mpeg4", rate=25))
+        stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         sound: Any = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         packets = []

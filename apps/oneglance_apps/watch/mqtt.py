@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import ssl
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
@@ -40,7 +41,7 @@ class Mqtt:
             raise ValueError(f"{self.name}: not an MQTT URL; mqtt://HOST/TOPIC is one")
         self._topic = topic
         self._quality = 1 if delivery == "at-least-once" else 0
-        self._options = {
+        self._options: dict[str, Any] = {
             "hostname": parts.hostname,
             "port": port or PORTS[parts.scheme],
             "username": unquote(parts.username) if parts.username else None,
@@ -52,7 +53,7 @@ class Mqtt:
 
     async def send(self, record: Record, left: float) -> None:
         client = await self._connected(left)
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = cast(Any, Properties)(PacketTypes.PUBLISH)
         properties.MessageExpiryInterval = min(math.ceil(left), 0xFFFFFFFF)
         properties.ContentType = "application/json"
         try:

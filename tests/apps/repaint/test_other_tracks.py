@@ -79,17 +79,18 @@ def written(source: Path, out: Path) -> OtherTracks:
     return others
 
 
+def spans(container: Any) -> list[tuple[float, float]]:
+    """Begin and end of each chapter, in seconds."""
+    return [(float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"])) for c in container.chapters()]
+
+
 def test_everything_goes_into_matroska(film: Path, tmp_path: Path) -> None:
     others = written(film, tmp_path / "out.mkv")
     assert (others.left, others.has_sound) == ([], True)
     with av.open(str(film)) as before, av.open(str(tmp_path / "out.mkv")) as after:
         assert after.metadata["title"] == "The Gate"
         assert [chapter["metadata"]["title"] for chapter in after.chapters()] == ["Coming", "Going"]
-        spans = [
-            [(float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"])) for c in of.chapters()]
-            for of in (before, after)
-        ]  # type: ignore[operator]
-        assert spans[0] == spans[1]
+        assert spans(before) == spans(after) == [(0.0, 1.0), (1.0, 2.0)]
         kinds = [(s.type, s.metadata.get("language")) for s in after.streams]
         assert kinds == [("video", None), ("audio", "eng"), ("audio", "fra"), ("subtitle", "deu")]
         packets: dict[int, list[tuple[float, bytes]]] = {}

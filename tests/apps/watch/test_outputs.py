@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,7 +117,8 @@ async def test_events_are_published_with_their_lifetime(broker: str, delivery: D
     message = got["gate/1/identified"]
     assert json.loads(message.payload)["id"] == "e1"
     assert message.qos == (1 if delivery == "at-least-once" else 0)
-    assert 0 < message.properties.MessageExpiryInterval <= PATIENCE_SECONDS
+    properties: Any = message.properties
+    assert 0 < properties.MessageExpiryInterval <= PATIENCE_SECONDS
     assert outbox.counts.delivered == 2
 
 

@@ -12,7 +12,15 @@ from oneglance_apps.watch.events import Event, InView
 from oneglance_apps.watch.outbox import Letter
 from oneglance_apps.watch.record_text import as_text
 from oneglance_apps.watch.recorder import Recorder
-from oneglance_apps.watch.records import SCHEMA_VERSION, AppearanceRecord, Frames, Latency, json_schema
+from oneglance_apps.watch.records import (
+    SCHEMA_VERSION,
+    AppearanceRecord,
+    ExpiredRecord,
+    Frames,
+    Latency,
+    Record,
+    json_schema,
+)
 from oneglance_apps.watch.settings import DeliveryRules
 from oneglance_apps.watch.track import Box
 from tests.apps.watch.letters import appearance, heartbeat
@@ -103,15 +111,18 @@ def test_all_kinds_keep_the_schema_and_have_a_line_for_people(clock: ManualClock
     live.heartbeat(LATENCY, FRAMES, camera=True, server=False)
     live.expired(letters[0], "http://door/")
     live.expired(letters[1], "http://door/")  # only those about appearances are told
-    kinds = [letter.record.kind for letter in letters]
+    records: list[Record] = [letter.record for letter in letters]
+    kinds = [record.kind for record in records]
     assert kinds == ["identified", "camera_lost", "server_back", "behind", "heartbeat", "expired"]
     schema = json_schema()
-    for letter in letters:
-        found = json.loads(letter.record.model_dump_json())
+    for record in records:
+        found = json.loads(record.model_dump_json())
         definition = schema["$defs"][schema["discriminator"]["mapping"][found["kind"]].rpartition("/")[2]]
         assert set(found) == set(definition["properties"])
-        assert letter.record.kind in as_text(letter.record)
-    assert letters[-1].record.event == letters[0].record.id  # type: ignore[union-attr]
+        assert record.kind in as_text(record)
+    expired = letters[-1].record
+    assert isinstance(expired, ExpiredRecord)
+    assert expired.event == letters[0].record.id
     assert [letter.expires_at for letter in letters] == [2.0, 60, 60, 60, 60, 60]
 
 

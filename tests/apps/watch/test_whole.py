@@ -1,5 +1,6 @@
 """A file that is cut or damaged is never complete, whatever its container; one that is whole always is."""
 
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -9,10 +10,12 @@ import av
 import numpy as np
 import pytest
 
+from oneglance_apps.clock import SystemClock
 from oneglance_apps.frames.frame import Frame
 from oneglance_apps.frames.source_error import SourceError
 from oneglance_apps.frames.video import VideoSource
 from oneglance_apps.frames.whole import missing_bytes
+from oneglance_apps.watch.frame_reader import FrameReader
 from tests.apps.watch.videos import Picture, level, write_video
 
 FRAMES = 100  # 4 seconds
@@ -38,9 +41,7 @@ def pictures() -> Iterator[Picture]:
 @pytest.fixture(scope="module", params=KINDS)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     name, codec, options = KINDS[request.param]
-    return write_video(
-        tmp_path_factory.mktemp("whole") / name, pictures(), codec=codec, **cast(dict[str, str], options)
-    )
+    return write_video(tmp_path_factory.mktemp("whole") / name, pictures(), codec=codec, **options)
 
 
 def read(path: Path) -> tuple[list[Frame], str, VideoSource]:
@@ -157,3 +158,26 @@ def test_a_recording_without_an_end_is_read_as_it_is(tmp_path: Path) -> None:
 def test_anything_can_be_asked_for_its_end(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
     assert 0 <= missing_bytes(tmp_path / "a") <= 188
+
+
+@pytest.mark.parametrize("fps", [1.0, 4.9, 10.0, 24.0, 25.0, 1000.0])
+@pytest.mark.parametrize("cut", [False, True])
+async def test_frames_of_a_file_add_up_at_every_rate(whole: Path, fps: float, cut: bool) -> None:
+    """Read = skipped + given, exactly; none is dropped."""
+    path = whole
+    if cut:
+        path = whole.with_stem("part")
+        path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    source = VideoSource(str(path), live=False)
+    reader = FrameReader(source, fps, print, SystemClock())
+    await reader.open()
+    given: list[Frame] = []
+    with pytest.raises(SourceError) if cut else contextlib.nullcontext():
+        while frame := await reader.next():
+            given.append(frame)
+    counts = reader.counts
+    assert counts.read == counts.skipped + counts.given
+    assert (counts.dropped, counts.waiting, counts.given) == (0, 0, len(given))
+    if not cut:
+        assert counts.read == FRAMES
+        assert counts.given == (FRAMES if fps >= 25 else len({int(i / 25 * fps + 1e-6) for i in range(FRAMES)}))

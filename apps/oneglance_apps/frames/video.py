@@ -239,7 +239,7 @@ class _Decoding:
                     source.damaged += image.is_corrupt and not packet.is_corrupt
                     yield image
 
-    def _note_end(self, packet: av.Packet[Any]) -> None:
+    def _note_end(self, packet: "av.Packet[Any]") -> None:
         begin = packet.pts if packet.pts is not None else packet.dts
         if begin is None or packet.time_base is None:
             return

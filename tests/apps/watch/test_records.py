@@ -128,7 +128,7 @@ def test_all_kinds_keep_the_schema_and_have_a_line_for_people(clock: ManualClock
 
 def test_lines_are_aligned() -> None:
     unknown: dict[str, Any] = {"kind": "unknown", "subject_id": None, "distance": None, "tau": None}
-    records = [
+    records: list[Record] = [
         appearance(),
         appearance(seconds=12345.6, picture="x.png", subject_id="bartholomew"),
         appearance(**unknown, seconds=0.0, follows="ann"),

@@ -291,6 +291,7 @@ def _settings(o: Options) -> WatchSettings:
 async def _watch(o: Options) -> int:
     from oneglance.client.async_client import AsyncClient
     from oneglance_apps.cli import watch_text
+    from oneglance_apps.cli.printer import Printer
     from oneglance_apps.clock import SystemClock
     from oneglance_apps.frames.sources import source_from
     from oneglance_apps.frames.video import NetworkSettings
@@ -305,14 +306,21 @@ async def _watch(o: Options) -> int:
 
     def show(letter: Letter) -> None:
         if o.json:
-            progress.say(letter.record.model_dump_json())
+            printer.put(letter.record.model_dump_json())
         elif letter.record.kind != "heartbeat":
-            progress.say(as_text(letter.record))
+            printer.put(as_text(letter.record))
+
+    def stop_unread() -> None:
+        nonlocal unread
+        unread = True
+        loop.call_soon_threadsafe(session.stop)
 
     clock = SystemClock()
     rules = DeliveryRules(o.delivery, o.max_age, o.max_age_other, o.answer_timeout)
     network = NetworkSettings(o.connect_timeout, o.read_timeout, o.rtsp_transport)
-    interrupted = False
+    interrupted = unread = False
+    loop = asyncio.get_running_loop()
+    printer = Printer(progress.say, stop_unread)
     async with AsyncClient(o.server, timeout_seconds=o.timeout) as client:
         session = Session(client, _settings(o), rules, clock, note, show, leave=o.leave, heartbeat_seconds=o.heartbeat)
         try:
@@ -341,7 +349,6 @@ async def _watch(o: Options) -> int:
             session.stop()
             loop.call_later(STOP_SECONDS, running.cancel)
 
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # under nohup
@@ -357,6 +364,7 @@ async def _watch(o: Options) -> int:
             pass
         finally:
             await session.close(DELIVER_SECONDS)
+            await asyncio.to_thread(printer.close, DELIVER_SECONDS)
             stop_serving()
     failed = failures(session.watched)
     for one in session.watched:
@@ -370,7 +378,9 @@ async def _watch(o: Options) -> int:
         note(watch_text.output_summary(outbox))
     if interrupted and not all(one.watcher.source.live for one in session.watched):
         return 130
-    return 1 if failed else 0
+    if printer.lost:
+        note(f"{printer.lost} events were not printed")
+    return 1 if failed or unread else 0
 
 
 def _serve_metrics(session: "Session", address: tuple[str, int] | None) -> Callable[[], None]:

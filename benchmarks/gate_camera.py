@@ -11,6 +11,7 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import gi
 
@@ -33,26 +34,27 @@ def main() -> None:
         units.append(data[at + 4 : at + 4 + length])
         at += 4 + length
     Gst.init(None)
-    sources = []
+    sources: list[Any] = []
+    shown = -1
     first = 0  # number of the picture at which the stream's clock is 0
 
-    def configure(_: object, media: object) -> None:
+    def configure(_: object, media: Any) -> None:
         nonlocal first
-        first = show.shown + 1
+        first = shown + 1
         sources[:] = [media.get_element().get_by_name("pictures")]
 
     def show() -> bool:
+        nonlocal shown
         number = int((time.time() - float(begin)) * float(fps))
-        if sources and show.shown < number < len(units):
+        if sources and shown < number < len(units):
             # After a stall the pictures of that time come, as from a real camera's buffer; at most two seconds of them.
-            for i in range(max(show.shown + 1, number - 2 * int(float(fps))), number + 1):
+            for i in range(max(shown + 1, number - 2 * int(float(fps))), number + 1):
                 buffer = Gst.Buffer.new_wrapped(units[i])
                 buffer.pts = buffer.dts = max(0, i - first) * Gst.SECOND // int(float(fps))
                 sources[0].emit("push-buffer", buffer)
-        show.shown = max(show.shown, number)
+        shown = max(shown, number)
         return True
 
-    show.shown = -1
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(port)

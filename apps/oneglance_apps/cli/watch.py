@@ -300,6 +300,7 @@ async def _watch(o: Options) -> int:
     from oneglance_apps.watch.session import Session, failures
 
     progress = Progress()
+    interrupted = unread = False
 
     def note(message: str) -> None:
         progress.say(f"oneglance watch: {message}", error=True)
@@ -318,7 +319,6 @@ async def _watch(o: Options) -> int:
     clock = SystemClock()
     rules = DeliveryRules(o.delivery, o.max_age, o.max_age_other, o.answer_timeout)
     network = NetworkSettings(o.connect_timeout, o.read_timeout, o.rtsp_transport)
-    interrupted = unread = False
     loop = asyncio.get_running_loop()
     printer = Printer(progress.say, stop_unread)
     async with AsyncClient(o.server, timeout_seconds=o.timeout) as client:

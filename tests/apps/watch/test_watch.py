@@ -78,6 +78,19 @@ def test_pictures_shown_for_a_second_each_give_one_event_each(server: Server, tm
     assert "75 frames: 15 answered, 60 skipped, 0 dropped; 15 faces, 3 identified, 0 unknown" in said
 
 
+def test_several_sources_in_one_process_and_one_that_fails_ends_no_other(
+    server: Server, tmp_path: Path, capsys: Capture
+) -> None:
+    ann, bea = show(tmp_path / "a.mp4", PEOPLE["ann"]), show(tmp_path / "b.mp4", PEOPLE["bea"])
+    found, said = watched(server, capsys, "people", str(ann), str(bea))
+    assert {(e["source"], e["subject_id"]) for e in found} == {(str(ann), "ann"), (str(bea), "bea")}
+    assert f"{ann}: 25 frames: 5 answered, 20 skipped, 0 dropped" in said
+    found, said = watched(server, capsys, "people", str(ann), str(tmp_path / "missing.mp4"), status=1)
+    assert [e["subject_id"] for e in found] == ["ann"]
+    assert "missing.mp4: there is no such file" in said
+    watched(server, capsys, "people", str(ann), str(ann), status=2)
+
+
 def test_a_stranger_is_unknown_and_everybody_leaves(server: Server, tmp_path: Path, capsys: Capture) -> None:
     video = show(tmp_path / "gate.mp4", STRANGER, PEOPLE["bea"], each=50)
     found, _ = watched(server, capsys, "people", str(video), "--leave", "--gone", "0.5", "--unknown-after", "1.4")

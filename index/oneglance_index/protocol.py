@@ -100,8 +100,8 @@ class GalleryStore(Protocol):
         fusion but "margin" >= 0. GalleryNotFound.
 
         `of`: the gallery that it was made for. When it is another one by then GalleryNotFound, when its rule of fusion
-        is another one FusionChanged. `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
-        see list_thresholds. The result is the gallery as it is then.
+        is another one FusionChanged. `calibration` is the evidence for it, kept as it is and never looked into. Earlier
+        thresholds are kept, too: see list_thresholds. The result is the gallery as it is then.
         """
 
     def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:

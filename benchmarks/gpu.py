@@ -34,8 +34,9 @@ from oneglance_core.manifests import EncoderManifest
 from oneglance_index import Found, GalleryError, IndexSettings, LocalGalleries, Search
 from oneglance_index.records import Rows
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.cuda import Memory
 from oneglance_index.search.flat import ExactIndex
-from oneglance_index.search.gpu_scan import Gpu, GpuScan, bytes_on_card, open_gpu
+from oneglance_index.search.gpu_scan import Gpu, GpuScan, open_gpu
 from oneglance_index.search.scan import CpuScan, Scan
 from oneglance_server.engines.cuda import BATCH_SIZES, CudaSession
 from oneglance_server.engines.encoder import Encoder
@@ -145,7 +146,7 @@ def parity(bench: Bench) -> None:
         opened = time.perf_counter() - begun
         vectors = folder.manifest.vectors()
         names = list(vectors.outputs)
-        reference = session._cpu
+        reference = session._reference
         is_encoder = isinstance(folder.manifest, EncoderManifest)
         for size in BATCH_SIZES if is_encoder else (0,):
             inputs = {
@@ -328,7 +329,7 @@ def filling(bench: Bench) -> None:
     size = card.free_bytes()
     while size > 1 << 20:
         try:
-            taken.append(card.allocate(size))
+            taken.append(Memory(card, size))
         except MemoryError:
             size //= 2
     try:
@@ -390,7 +391,7 @@ class RoomyIndex:
 
 def cuda_session(path: Path) -> CudaSession:
     folder = read_any_model_folder(path)
-    return CudaSession(folder, "cuda", 0, threads=4, memory_bytes=MODEL_BYTES, cpu_instead=False)
+    return CudaSession(folder, "cuda", 0, threads=4, memory_bytes=MODEL_BYTES)
 
 
 def cpu_scan(bench: Bench) -> Scan:
@@ -420,7 +421,7 @@ def report_scan(what: str, scan: Scan, matrix: Vectors, predicted: dict[int, str
         raise Wrong(f"{what}: a row is not nearest to itself")
     for count, expected in predicted.items():
         took = ms(functools.partial(scan.nearest, probes[:count], K))
-        floor = bytes_on_card(len(matrix), matrix.shape[1]) / 3.35e12 * 1e3
+        floor = matrix.nbytes / (2 if scan.rounding else 1) / 3.35e12 * 1e3
         say(f"{what}, {count} probes, k = {K}", f"{took:.2f} ms", f"{expected}; reading alone {floor:.1f} on an H100")
 
 

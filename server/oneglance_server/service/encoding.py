@@ -24,7 +24,7 @@ from oneglance_server.engines.lanes import PictureLanes
 from oneglance_server.errors import DetectorNotLoaded, InvalidRequest, Overloaded
 from oneglance_server.offload import Threads, off_loop
 from oneglance_server.service.content import MAX_FACES, ClientEncoding, Content, Picture, Tensor
-from oneglance_server.service.plan import Space, Vectors, example_of, make_plan
+from oneglance_server.service.plan import Space, Vectors, encoder_missing, example_of, make_plan
 
 CLIENT = "client"
 _PHOTOS_AT_ONCE = 16  # of one call, before its faces are counted
@@ -123,6 +123,14 @@ class Encoding:
             )
             for encoder in encoders
         }
+
+    def check_loaded(self, contents: Sequence[Content], space: Space) -> None:
+        """Raises EncoderNotLoaded where one of the contents takes the encoder, and it isn't there: nothing else that is
+        missing then, such as its tau, is worth telling."""
+        if space.digest not in self._encoders:
+            for content in contents:
+                if not isinstance(content, ClientEncoding):
+                    raise encoder_missing(content, space)
 
     async def encode(
         self, call: Call, contents: Sequence[Content], space: Space, *, faces: Literal["all", "only"] = "only"

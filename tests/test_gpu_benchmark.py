@@ -17,6 +17,7 @@ def card(monkeypatch: pytest.MonkeyPatch, models: tuple[Path, Path], tints: Path
     monkeypatch.setattr(gpu, "REPEATS", 1)
     monkeypatch.setattr(gpu, "FULL_ROWS", 200_000)
     monkeypatch.setattr(gpu, "GALLERIES", 3)
+    monkeypatch.setattr(gpu, "SIZES", ("60x40",))
     monkeypatch.setattr(gpu, "BUNDLED", (models[0], tints))
     return FakeCard(monkeypatch, capacity=1 << 30)
 

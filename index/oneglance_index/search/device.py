@@ -33,7 +33,7 @@ class Device:
 
     def close(self) -> None:
         if self.gpu is not None:
-            self.gpu.close()
+            self.gpu.pool.shutdown()
 
     def trouble(self) -> str | None:
         """Why searches fail until the next start; None where they don't."""

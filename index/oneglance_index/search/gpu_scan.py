@@ -81,7 +81,7 @@ class _Chunk:
         """The rows from `start` on."""
         if self._half:
             halves = as_halves(vectors)
-            norms = squared_norms(halves.astype(np.float32))
+            norms = squared_norms(halves.astype(np.float32)).astype(np.float32)
             self._memory.write(self._vector_bytes * start, halves)
         else:
             self._memory.write(self._vector_bytes * start, vectors)
@@ -175,7 +175,7 @@ def open_gpu(device: str, ordinal: int, scratch_bytes: int, lanes: int = LANES, 
     trial = GpuScan(gpu, 1)
     try:
         trial.extend(np.ones((1, 1), np.float32), np.ones(1, np.float32), 1)
-        found = {float(trial.nearest(np.full((1, 1), 3, np.float32), 1)[0][0, 0]) for _ in opened}  # each of them once
+        found = {round(trial.nearest(np.full((1, 1), 3, np.float32), 1)[0].item(), 3) for _ in opened}  # each once
     except MemoryError as error:
         raise DeviceUnavailable(device, str(error)) from error
     if found != {4}:

@@ -67,6 +67,7 @@ def make_services(
         limits,
         settings.max_call_pixels,
         settings.unfit_inputs != "ignore",
+        cropper.check if cropper else None,
         pools.new("encode", 2 * settings.encoder_workers),
         workers=settings.encoder_workers,
         max_batch=settings.max_batch,

@@ -110,12 +110,12 @@ class FaceCropper:
         self.landmarks = landmarks
         self._limits = limits
         self._finder = FaceFinder(detector.score, detector.manifest, landmarks.points, search)
-        self._check = UprightnessCheck(uprightness.score, uprightness.manifest) if uprightness else None
+        self.check = UprightnessCheck(uprightness.score, uprightness.manifest) if uprightness else None
         self._on_stage = on_stage
 
     def crop(self, requests: Sequence[CropRequest]) -> list[CropOutcome]:
         """The i-th outcome is of the i-th photo: see core's crop_faces."""
-        return crop_faces(self._finder, self._check, requests, self._limits, self._stage)
+        return crop_faces(self._finder, self.check, requests, self._limits, self._stage)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

@@ -1,8 +1,8 @@
 """How much code only a GPU runs: less than 300 lines.
 
-A line counts when no run on the CPU gets there: it stands in the body of a function that is for a card alone. What every
-machine runs at import (imports, constants, `def` and `class`), docstrings, comments and blank lines don't count; a
-statement that is wrapped counts with each of its lines.
+A line counts when no run on the CPU gets there: it stands in the body of a function that is for a card alone. What
+every machine runs at import (imports, constants, `def` and `class`), docstrings, comments and blank lines don't count;
+a statement that is wrapped counts with each of its lines.
 """
 
 import ast
@@ -53,9 +53,7 @@ def code_lines(source: str) -> set[int]:
     """The numbers of the lines that are more than blank or a comment."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     nothing = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    return {
-        line for token in tokens if token.type not in nothing for line in range(token.start[0], token.end[0] + 1)
-    }
+    return {line for token in tokens if token.type not in nothing for line in range(token.start[0], token.end[0] + 1)}
 
 
 def test_less_than_300_lines_are_for_a_card_alone() -> None:

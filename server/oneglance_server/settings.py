@@ -82,9 +82,9 @@ class Settings(Frozen, BaseSettings):
     max_call_pixels: int = Field(1_000_000_000, ge=1, description="The same of all pictures of one call together.")
     prepared_sizes: Annotated[tuple[str, ...], NoDecode, Flag(separator=",", metavar="WIDTHxHEIGHT")] = Field(
         (),
-        description="Sizes of photos and frames that come often, as 1920x1080: face detector and stylizers are prepared "
-        "for them before the server serves, where the first run of a size costs more (a GPU, OpenVINO). Others are "
-        "prepared when they come.",
+        description="Sizes of photos and frames that come often, as 1920x1080: face detector and stylizers are "
+        "prepared for them before the server serves, where the first run of a size costs more (a GPU, OpenVINO). Others "
+        "are prepared when they come.",
     )
     unfit_inputs: Literal["refuse", "tell", "ignore"] = Field(
         "refuse",

@@ -1,4 +1,4 @@
-"""Rows in half precision: the proven bound holds, so that answers are those of float32; and they take half the memory."""
+"""Rows in half precision: the proven bound holds, so that answers are those of float32; and half the memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gallery whose encoder isn't loaded: whatever takes the encoder is told so, and nothing about thresholds before it."""
+"""A gallery whose encoder isn't loaded: whatever takes the encoder is told so, and nothing about thresholds first."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -126,7 +126,7 @@ def test_sizes_of_pictures_that_are_named_have_plans_of_their_own(fake: FakeCuda
     weights = np.eye(len(stylizer.manifest.styles), dtype=np.float32)[0]
     grid = grid_of(stylizer.manifest, sizes)
     wanted = {shape for size in ((60, 100), (200, 300)) for shape in grid.shapes(*size)}
-    assert len(wanted) > 2
+    assert len(wanted) >= 2
     prepared = shapes_of(fake, 1)
     assert {(1, *shape, 3) for shape in wanted} <= set().union(*prepared)
     before = list(fake.sessions[0].shapes)

@@ -25,8 +25,9 @@ LEAST_FIT = 0.5  # share of them that must be of the encoder's kind
 def choose_encoder(client: Client, pictures: Sequence[Picture]) -> tuple[Model, str]:
     """The encoder that most of ``pictures`` are made for, and how that was told, in words.
 
-    An encoder of faces takes photos with an upright face in them; any other, pictures within the limits of its manifest. One
-    whose manifest has no limits is taken if no other fits. Raises DemoError, with what to do, if none fits.
+    An encoder of faces takes photos with an upright face in them; any other, pictures within the limits of its
+    manifest. One whose manifest has no limits is taken if no other fits. Raises DemoError, with what to do, if none
+    fits.
     """
     some = pictures[:: max(1, len(pictures) // SAMPLE)][:SAMPLE]
     models = [model for model in client.list_models() if is_encoder(model)]

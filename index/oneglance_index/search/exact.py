@@ -28,14 +28,14 @@ the triangle inequality
 
 A product of two float16 values is exact in float32. They are summed by tensor cores, which cut off where float32 would
 round, and do so after every few products (Fasi, Higham, Mikaitis, Pranesh: Numerical behavior of NVIDIA tensor cores,
-2021): u = 2^-22 covers it. FAISS sums ||q'||^2 of squares that it rounds to float16: that is off by h ||q'||^2 + 2^-25 D at
-most. So for FAISS's d
+2021): u = 2^-22 covers it. FAISS sums ||q'||^2 of squares that it rounds to float16: that is off by
+h ||q'||^2 + 2^-25 D at most. So for FAISS's d
 
     |FAISS's d - d'|  <=  (gamma + h) (||x'|| + ||q'||)^2 + 2^-25 D
 
-and when sqrt(F - that) - e > sqrt(c), no row that was left out has d <= c. Squares of more than HALF_MOST have no float16:
-such values are cut down to it, which keeps everything finite, and where a probe or a row that matters could have one, all
-rows are fetched.
+and when sqrt(F - that) - e > sqrt(c), no row that was left out has d <= c. Squares of more than HALF_MOST have no
+float16: such values are cut down to it, which keeps everything finite, and where a probe or a row that matters could
+have one, all rows are fetched.
 """
 
 from __future__ import annotations

@@ -147,9 +147,7 @@ class GpuFaiss:
         except RuntimeError as error:
             raise DeviceUnavailable(device, str(error)) from error
 
-    def nearest(
-        self, queries: Vectors | Halves, rows: int, norms: int, count: int, k: int
-    ) -> tuple[Vectors, Integers]:
+    def nearest(self, queries: Vectors | Halves, rows: int, norms: int, count: int, k: int) -> tuple[Vectors, Integers]:
         """The k rows nearest to each query, as the function of that name on its matrix path.
 
         `rows` and `norms` are addresses on the card, of `count` rows, of the queries' type, and their ||row||^2

@@ -60,9 +60,7 @@ class CudaSession:
     batch_sizes = BATCH_SIZES
     provider = CUDA
 
-    def __init__(
-        self, folder: ModelFolder[Any], device: str, ordinal: int, *, threads: int, memory_bytes: int
-    ) -> None:
+    def __init__(self, folder: ModelFolder[Any], device: str, ordinal: int, *, threads: int, memory_bytes: int) -> None:
         self._folder, self._device, self._ordinal, self._threads = folder, device, ordinal, threads
         self._vectors = folder.manifest.vectors()
         self._prepared: list[_Prepared] = []
@@ -91,8 +89,8 @@ class CudaSession:
         """Opens a session for these shapes, runs it, and compares its answers with the CPU's. Raises GraphError."""
         with self._preparing:
             session = self._open()
-            answers = zip(outputs, self._run(session, outputs, inputs), self._reference.run(outputs, inputs), strict=True)
-            for name, got, wanted in answers:
+            answers, expected = self._run(session, outputs, inputs), self._reference.run(outputs, inputs)
+            for name, got, wanted in zip(outputs, answers, expected, strict=True):
                 if wrong := apart(got, wanted, self._vectors.tolerance):
                     shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in inputs.items())
                     raise GraphError(f"not on {self._device} what it is on the CPU, for {shapes}: {name}: {wrong}")
@@ -138,7 +136,9 @@ class CudaSession:
         placed = self._any.placement()
         on_cpu = sum((placed[provider] for provider in placed if provider != CUDA), Counter[str]())
         if heavy := sorted(_HEAVY.intersection(on_cpu)):
-            raise StartupError(f"{self._folder.path}: on {self._device} ONNX Runtime leaves {', '.join(heavy)} to the CPU")
+            raise StartupError(
+                f"{self._folder.path}: on {self._device} ONNX Runtime leaves {', '.join(heavy)} to the CPU"
+            )
         if on_cpu:
             name = self._folder.manifest.name
             log.info("operations left to the CPU", model=name, device=self._device, operations=dict(on_cpu))

@@ -83,8 +83,8 @@ class Settings(Frozen, BaseSettings):
     prepared_sizes: Annotated[tuple[str, ...], NoDecode, Flag(separator=",", metavar="WIDTHxHEIGHT")] = Field(
         (),
         description="Sizes of photos and frames that come often, as 1920x1080: face detector and stylizers are "
-        "prepared for them before the server serves, where the first run of a size costs more (a GPU, OpenVINO). Others "
-        "are prepared when they come.",
+        "prepared for them before the server serves, where the first run of a size costs more (a GPU, OpenVINO). "
+        "Others are prepared when they come.",
     )
     unfit_inputs: Literal["refuse", "tell", "ignore"] = Field(
         "refuse",

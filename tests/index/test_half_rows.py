@@ -62,8 +62,9 @@ def test_float32_would_rule_rows_out() -> None:
     probe = rows[0] + np.float32(0.01)
     cuts = squared_l2(rows, probe).astype(np.float64)
     norms = np.full(len(rows), np.sqrt(squared_norms(probe[None])[0]))
+    numbers = np.arange(len(rows))
     floors = [
-        _floors(as_faiss(rows, probe, 1.0), norms, cuts, Table(rows, *[np.arange(2000)] * 2, 9.0, 2000, rounding))
+        _floors(as_faiss(rows, probe, 1.0), norms, cuts, Table(rows, numbers, numbers, 9.0, 2000, rounding))
         for rounding in (0.0, HALF_ROUNDING)
     ]
     assert (floors[0] > cuts).any()
@@ -72,7 +73,7 @@ def test_float32_would_rule_rows_out() -> None:
 
 
 def opened(path: Path, device: str, rows: str = "float32") -> LocalGalleries:
-    settings = IndexSettings(gpu_temp_memory_bytes=1 << 20, gpu_rows=rows)  # type: ignore[arg-type]
+    settings = IndexSettings(gpu_temp_memory_bytes=1 << 20, gpu_rows=rows)
     return LocalGalleries.open(path, device=device, settings=settings)
 
 

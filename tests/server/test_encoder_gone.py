@@ -10,11 +10,12 @@ from oneglance.client.errors import from_error
 from oneglance.client.requests import enroll_request, identify_request, mate, stranger
 from oneglance.v1.common_pb2 import Encoding
 from oneglance.v1.error_pb2 import Error
+from oneglance_core.fusion import Fusion
 from tests.pictures import picture
 from tests.running import server_thread
 
 PROBE = picture(5)
-GALLERIES = ("nearest", "mean", "margin")
+GALLERIES: tuple[Fusion, ...] = ("nearest", "mean", "margin")
 
 
 @pytest.fixture(scope="module")

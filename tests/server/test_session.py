@@ -136,6 +136,10 @@ def test_sizes_of_pictures_that_are_named_have_plans_of_their_own(fake: FakeCuda
     assert fake.sessions[0].shapes == before
 
 
+def no_points(inputs: object) -> npt.NDArray[np.float32]:
+    return np.empty((0, 5, 2), np.float32)
+
+
 def test_a_detector_is_prepared_for_the_photos_that_are_named(fake: FakeCuda, face_folder: Path) -> None:
     """Each canvas, of photos as they are and turned, is compared with the CPU before the server serves."""
     folder = read_any_model_folder(face_folder / "detector").of(DetectorManifest)
@@ -152,7 +156,7 @@ def test_a_detector_is_prepared_for_the_photos_that_are_named(fake: FakeCuda, fa
     before = list(fake.sessions[0].shapes)
     photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     for turned in (photo, np.rot90(photo)):
-        finder = FaceFinder(detector.score, detector.manifest, lambda inputs: np.empty((0, 5, 2)), face_search(chosen))
+        finder = FaceFinder(detector.score, detector.manifest, no_points, face_search(chosen))
         finder.find([turned], ["always"])
     assert shapes_of(fake, 1) == prepared
     assert fake.sessions[0].shapes == before
@@ -164,7 +168,7 @@ def test_a_detector_is_prepared_for_the_photos_that_are_named(fake: FakeCuda, fa
 @pytest.mark.parametrize("sizes", ["12", "0x3", "3x", "1x1,a", "1x1 2x2", "-1x3"])
 def test_other_sizes_are_refused(sizes: str) -> None:
     with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
-        Settings(prepared_sizes=sizes)  # type: ignore[arg-type]  # as a flag or the environment gives them
+        Settings.model_validate({"prepared_sizes": sizes})
 
 
 def test_a_check_of_faces_has_a_plan_for_every_size_of_a_batch(fake: FakeCuda, face_folder: Path) -> None:

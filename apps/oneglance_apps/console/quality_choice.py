@@ -4,9 +4,8 @@ from collections.abc import Awaitable, Callable
 
 from nicegui import ui
 
-from oneglance.client.requests import QualityPolicy
 from oneglance_apps.console.elements import draw_row
-from oneglance_core.faces.quality import DEFAULT_POLICY, LIMITS, POLICIES
+from oneglance_core.faces.quality import DEFAULT_POLICY, LIMITS, POLICIES, QualityPolicy
 from oneglance_core.limits import Limit
 
 FIGURES = {

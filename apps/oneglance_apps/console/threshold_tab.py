@@ -7,7 +7,6 @@ import numpy as np
 from nicegui import ui
 
 from oneglance.client.errors import OneglanceError
-from oneglance.client.requests import QualityPolicy
 from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_MODEL
 from oneglance.v1.gallery_pb2 import Gallery, ThresholdVersion
 from oneglance_apps.console.charts import det_options, rate_options
@@ -26,6 +25,7 @@ from oneglance_apps.console.wording import (
 )
 from oneglance_apps.text import counted, distance, fusion_name, policy_name
 from oneglance_core.defaults import TARGET_FPIR
+from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.measures import DetPoint, Scores, det_curve
 
 UNMEASURED_FLOOR = 1e-4  # lowest rate of the DET chart when there are no probes

@@ -113,7 +113,8 @@ class LocalGalleries:
         """
         settings = settings or IndexSettings()
         with _memory("to open the galleries"):
-            opened = open_device(device, settings.gpu_temp_memory_bytes, settings.gpu_lost == "cpu")
+            lost, half = settings.gpu_lost == "cpu", settings.gpu_rows == "float16"
+            opened = open_device(device, settings.gpu_temp_memory_bytes, lost, half)
             return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule)
 
     # Writing.

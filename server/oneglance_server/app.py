@@ -297,6 +297,7 @@ def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGallerie
     index = IndexSettings(
         max_encodings_per_subject=settings.max_encodings_per_subject,
         gpu_temp_memory_bytes=settings.gpu_temp_memory_bytes,
+        gpu_rows=settings.gpu_rows,
         gpu_lost=settings.gpu_lost,
         search_threads=settings.search_threads,
         snapshot_every_encodings=settings.snapshot_every,

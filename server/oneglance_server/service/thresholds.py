@@ -70,6 +70,7 @@ class Thresholds:
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         manifests = {encoder.digest: encoder.manifest for encoder in encoders}
+        self._loaded = frozenset(manifests)
         self._calibrated = {
             digest: _Calibrated(manifest.threshold) for digest, manifest in manifests.items() if manifest.threshold
         }
@@ -213,8 +214,9 @@ class Thresholds:
         elif digest in self._recommended:
             value, source, id = self._recommended[digest], "author", ""
         else:
+            why = "not calibrated" if digest in self._loaded else "not loaded here"
             raise ThresholdMissing(
-                "no tau: the request gives none, the gallery has none, and its model is not calibrated or not loaded",
+                f"no tau: the request gives none, the gallery has none, and its model is {why}",
                 metadata={"encoder_digest": digest},
             )
         known = own or self._calibration_of(digest, fusion)

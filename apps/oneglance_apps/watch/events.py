@@ -20,6 +20,8 @@ class Event:
     moment, box: of the frame that decided it; for "left", of the last frame in which the face was seen.
     subject_id: the identified subject; None: unknown.
     nearest, distance: the nearest subject and the squared L2 to it: the smallest of the frames so far that agree.
+    rival: of an unknown, the next subject, where the nearest is under tau, but not nearer than the next one by the
+        least gap.
     tau: the threshold of the last answer; None when there is none.
     frames: in how many the face was seen so far.
     duration: seconds from the first to the last of them.
@@ -35,12 +37,14 @@ class Event:
     box: Box | None
     frames: int
     duration: float
+    rival: str | None = None
 
 
 def as_record(event: Event, gallery: str, source: str) -> dict[str, Any]:
     """The event in JSON's types. Every event has every key (docs/watch.md)."""
     unknown = event.subject_id is None and event.nearest is not None
     box = event.box
+    reason = "ambiguous" if event.rival is not None else "nobody_near"
     return {
         "kind": event.kind,
         "gallery": gallery,
@@ -54,6 +58,8 @@ def as_record(event: Event, gallery: str, source: str) -> dict[str, Any]:
         "distance": event.distance,
         "tau": event.tau,
         "nearest": {"subject_id": event.nearest, "distance": event.distance} if unknown else None,
+        "unknown_reason": reason if event.subject_id is None else None,
+        "rival": event.rival,
         "box": {"x": box.x, "y": box.y, "width": box.width, "height": box.height} if box else None,
         "frames": event.frames,
         "duration": round(event.duration, 3),
@@ -75,7 +81,7 @@ def as_text(event: Event) -> str:
     if event.tau is not None:
         words.append(f"tau {distance(event.tau)}")
     if event.subject_id is None and event.nearest:
-        words.append(f"nearest {event.nearest}")
+        words.append(f"{event.nearest} or {event.rival}" if event.rival else f"nearest {event.nearest}")
     if event.kind == "left":
         words.append(f"after {event.duration:.1f} s in {event.frames} frames")
     if event.box:

@@ -35,12 +35,14 @@ class Observation:
     subject_id: the identified subject; None: unknown.
     nearest, distance: the nearest subject whatever tau, and the squared L2 to it; None when nobody is enrolled.
     box: None when the whole frame was the probe.
+    rival: of an unknown face that could be the nearest subject or the next one, the next one; else None.
     """
 
     subject_id: str | None
     nearest: str | None
     distance: float | None
     box: Box | None
+    rival: str | None = None
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Track:
     announced: the subject that was announced. announced_unknown: whether "unknown" was announced.
     identified_at: seconds of the last frame in which it was identified.
     unknown_since, unknown_frames: first time and number of the latest frames in a row in which it was unknown.
-    best: per subject (None: unknown) the smallest distance so far, and the nearest subject then.
+    best: per subject (None: unknown) the observation with the smallest distance so far.
     """
 
     id: int
@@ -67,7 +69,7 @@ class Track:
     announced_unknown: bool = False
     unknown_since: float | None = None
     unknown_frames: int = 0
-    best: dict[str | None, tuple[float, str | None]] = field(default_factory=dict)
+    best: dict[str | None, Observation] = field(default_factory=dict)
 
     @property
     def candidate(self) -> str | None:

@@ -16,6 +16,7 @@ from oneglance.v1.common_pb2 import Example
 from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
     DECISION_NOT_COMPARED,
+    UNKNOWN_REASON_AMBIGUOUS,
     IdentifyRequest,
     IdentifyResult,
     IdentifyStreamResponse,
@@ -255,4 +256,5 @@ def _observation(result: IdentifyResult, encoded: EncodedFrame) -> Observation:
         nearest=nearest.subject_id if nearest else None,
         distance=score(nearest) if nearest else None,
         box=box,
+        rival=result.next_subject_id if result.unknown_reason == UNKNOWN_REASON_AMBIGUOUS else None,
     )

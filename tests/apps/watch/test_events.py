@@ -41,12 +41,23 @@ def test_every_event_has_every_field() -> None:
         "distance": 0.12345,
         "tau": 0.254,
         "nearest": None,
+        "unknown_reason": None,
+        "rival": None,
         "box": {"x": 10, "y": 20.5, "width": 96, "height": 96},
         "frames": 2,
         "duration": 0.2,
     }
     assert stranger["nearest"] == {"subject_id": "ann", "distance": 0.12345}
+    assert (stranger["unknown_reason"], stranger["rival"]) == ("nobody_near", None)
     assert stranger["time"] == "2026-01-02T00:00:00.000+00:00"
+
+
+def test_of_an_ambiguous_face_both_names_are_told() -> None:
+    twins = replace(STRANGER, rival="bea")
+    record = as_record(twins, "people", "gate.mp4")
+    assert (record["subject_id"], record["unknown_reason"]) == (None, "ambiguous")
+    assert (record["nearest"]["subject_id"], record["rival"]) == ("ann", "bea")
+    assert "  ann or bea  " in as_text(twins)
 
 
 def test_lines_are_aligned() -> None:

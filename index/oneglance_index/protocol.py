@@ -88,8 +88,8 @@ class GalleryStore(Protocol):
         """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
 
         `kind` is the kind of index that searches it, `fusion` its rule of fusion; `quality` is as in set_quality,
-        `least_gap` as in set_least_gap. GalleryExists, GenerationUnsupported (no such kind or rule here). The id of a deleted gallery is free again; the
-        new gallery begins at revision 0.
+        `least_gap` as in set_least_gap. GalleryExists, GenerationUnsupported (no such kind or rule here). The id of a
+        deleted gallery is free again; the new gallery begins at revision 0.
         """
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:

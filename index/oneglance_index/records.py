@@ -34,9 +34,10 @@ class Generation:
     `calibration` is the newest evidence that came with any of these thresholds, in whatever form the caller
     gave it, or None; it belongs to the one in force when `calibration_revision` equals `threshold_revision`.
 
-    `quality` is the name of its quality policy, or None; it is kept as it is, and never looked into here. `least_gap` is
-    how far the scores of the two nearest subjects must be apart for one of them to be identified, >= 0; it is kept here,
-    and never acted on.
+    `quality` is the name of its quality policy, or None; it is kept as it is, and never looked into here.
+
+    `least_gap` is how far the scores of the two nearest subjects must be apart for one of them to be identified, >= 0;
+    it is kept here, and never acted on.
     """
 
     encoder_digest: str

@@ -14,7 +14,8 @@ _DECIMALS = 5
 
 
 def mate_scores(encodings: Encodings, subject_of: Indices, data: str, seed: int = 0) -> MateScores | None:
-    """Of pictures, float32 [N, D], of subjects that the encoder was not trained on; None where too few have more than one.
+    """Of pictures, float32 [N, D], of subjects that the encoder was not trained on; None where too few have more
+    than one.
 
     The galleries and probes are those that false_positives measures.
     """

@@ -32,24 +32,24 @@ from oneglance_server.service.thresholds import Thresholds, size_step
 _EVERY = 10  # probes of a region, after which it is judged
 _ALARM = math.log(1 / FALSE_ALARM)
 _STREAMS = 1024  # that are known at a time
-_CALIBRATE = "Look at recent pictures; calibrate the gallery on strangers of today (Calibrate)."
+_CALIBRATE = "Look at recent pictures, and calibrate the gallery on strangers of today (Calibrate)."
 _ADVICE: dict[tuple[Of, bool], str] = {
     ("strangers", True): (
-        "Strangers are nearer to the gallery than those it was calibrated on: more of them are let in than "
-        f"expected_fpir says. Other people, another camera, worse pictures or another encoder build do that. {_CALIBRATE}"
+        "Strangers are nearer to the gallery than those it was calibrated on: more of them are let in than expected_fpir "
+        f"says. Other people, another camera, worse pictures or another encoder build do that. {_CALIBRATE}"
     ),
     ("strangers", False): (
         "Strangers are farther from the gallery than those it was calibrated on: fewer of them are let in than "
         f"expected_fpir says, and tau could be larger. {_CALIBRATE}"
     ),
     ("mates", True): (
-        "Subjects are nearer to their own examples than was measured of the model: fewer are missed. Do the pictures that "
-        "were enrolled come again as probes?"
+        "Subjects are nearer to their own examples than was measured of the model: fewer of them are missed. Do the "
+        "pictures that were enrolled come again as probes?"
     ),
     ("mates", False): (
-        "Subjects are farther from their own examples than was measured of the model: more of them are missed. Blur, bad "
-        "light, another camera than at enrollment, age or another encoder build do that. Look at the camera, and enroll "
-        "examples that it took."
+        "Subjects are farther from their own examples than was measured of the model: more of them are missed. Blur, "
+        "bad light, another camera than at enrollment, age or another encoder build do that. Look at the camera, and "
+        "enroll examples that it took."
     ),
 }
 
@@ -87,7 +87,8 @@ class _Count:
 
 @dataclass(slots=True)
 class _Watch:
-    """A gallery's counts, by ``active`` and a size from ``least`` to ``most``. ``rests_on``: what they are held against."""
+    """A gallery's counts, while it is ``active`` and has ``least`` to ``most`` subjects. ``rests_on``: what they are held
+    against."""
 
     active: Generation
     rests_on: tuple[object, ...]
@@ -100,8 +101,8 @@ class _Watch:
 class DriftWatches:
     """Belongs to one event loop; ``of`` may be called from any thread.
 
-    ``mates``: by digest of an encoder. ``on_drift(gallery_id, of, suspected)`` hears of every gallery that is watched, and
-    of every change.
+    ``mates``: by digest of an encoder. ``on_drift(gallery_id, of, suspected)`` hears of every gallery that is watched,
+    and of every change.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Photos of several people: nobody is in one photo twice.
 
 Each face asks for one subject only, its nearest: nobody is named by elimination, because another face has the subject
-that looks more like it. So the faces that ask for the same subject settle it among themselves, and to give it to the one
-with the lowest score is both greedy and optimal: of all assignments that name as many faces, it has the least sum of
-scores. The option only takes names away, so it lets no more strangers in.
+that looks more like it. So the faces that ask for the same subject settle it among themselves, and to give it to the
+one with the lowest score is both greedy and optimal: of all assignments that name as many faces, it has the least sum
+of scores. The option only takes names away, so it lets no more strangers in.
 """
 
 from collections.abc import Sequence

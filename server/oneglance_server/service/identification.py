@@ -264,8 +264,8 @@ class IdentificationService:
         return (found.candidates[0][0] if found.candidates[0] else None), found.subjects
 
     async def search(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
-        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder. No decision, and none is
-        counted."""
+        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder. No decision, and none
+        is counted."""
         return await self._search(call, gallery.id, Search(vectors, gallery.active.encoder_digest, candidates))
 
     async def _within(self, call: Call, deciding: Deciding, gallery_id: str) -> float:

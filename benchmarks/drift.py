@@ -96,7 +96,7 @@ class Measured:
 
         def see(scores: npt.NDArray[np.float64]) -> dict[str, str]:
             near = tuple((Candidate("s", "", score, score),) for score in scores.tolist())
-            watches.saw(CALL, gallery, Found(near, (), (), 0, size, size, True, "flat", "cpu"))
+            watches.saw(CALL, gallery, Found(near, (), (), 0, size, size, True, "flat", "cpu"), len(near))
             return {one.of: one.advice or one.state for one in watches.of(gallery)}
 
         return see

@@ -35,8 +35,9 @@ _STREAMS = 1024  # that are known at a time
 _CALIBRATE = "Look at recent pictures, and calibrate the gallery on strangers of today (Calibrate)."
 _ADVICE: dict[tuple[Of, bool], str] = {
     ("strangers", True): (
-        "Strangers are nearer to the gallery than those it was calibrated on: more of them are let in than expected_fpir "
-        f"says. Other people, another camera, worse pictures or another encoder build do that. {_CALIBRATE}"
+        "Strangers are nearer to the gallery than those it was calibrated on: more of them are let in than "
+        "expected_fpir says. Other people, another camera, worse pictures or another encoder build do that. "
+        f"{_CALIBRATE}"
     ),
     ("strangers", False): (
         "Strangers are farther from the gallery than those it was calibrated on: fewer of them are let in than "
@@ -87,8 +88,9 @@ class _Count:
 
 @dataclass(slots=True)
 class _Watch:
-    """A gallery's counts, while it is ``active`` and has ``least`` to ``most`` subjects. ``rests_on``: what they are held
-    against."""
+    """A gallery's counts, while it is ``active`` and has ``least`` to ``most`` subjects. ``rests_on``: what they are
+    held against.
+    """
 
     active: Generation
     rests_on: tuple[object, ...]
@@ -120,8 +122,8 @@ class DriftWatches:
         self._last: OrderedDict[tuple[str, str], set[str]] = OrderedDict()
         self._log = structlog.get_logger()
 
-    def saw(self, call: Call, gallery: Gallery, found: Found) -> None:
-        """Counts what a search found, once for each probe.
+    def saw(self, call: Call, gallery: Gallery, found: Found, probes: int) -> None:
+        """Counts what a search found, once for each face of a message's ``probes``.
 
         A stream's message of one probe is taken for a frame of a video, which shows who was in the frame before: faces
         whose nearest subject was nearest in that one, too, don't count again.
@@ -130,7 +132,7 @@ class DriftWatches:
             return
         watch = self._watch(gallery, found)
         nearest = [near[0] for near in found.candidates if near]
-        if call.patient:
+        if call.patient and probes == 1:
             nearest = self._new_in_frame((call.caller.connection, gallery.id), nearest)
         for count in watch.counts:
             self._add(gallery.id, count, [one.score for one in nearest])
@@ -227,13 +229,8 @@ class DriftWatches:
             if count.since is None:
                 count.since = self._clock()
                 self._on_drift(gallery_id, region.of, True)
-            self._log.warning(
-                "drift suspected",
-                gallery=gallery_id,
-                of=region.of,
-                probes=count.seen,
-                advice=_ADVICE[region.of, count.nearer],
-            )
+                advice = _ADVICE[region.of, count.nearer]
+                self._log.warning("drift suspected", gallery=gallery_id, of=region.of, probes=count.seen, advice=advice)
             count.begin(region)
         elif count.seen >= WINDOW:
             if count.since is not None:

@@ -160,7 +160,7 @@ class IdentificationService:
         listed = max(candidates, 2)  # the next subject is looked at, too
         search = Search(encoded.vectors, gallery.active.encoder_digest, listed, within, limit)
         found = await self._search(_afterwards(call, encoded), gallery_id, search)
-        self._drift.saw(call, gallery, found)
+        self._drift.saw(call, gallery, found, len(probes))
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
             threshold = replace(threshold, value=within)

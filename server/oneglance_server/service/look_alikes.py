@@ -20,7 +20,7 @@ _VECTORS_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True)
 class LookAlikes:
-    """Two subjects, ``subject_id`` the first by id, how far they are from each other, and which encodings are nearest."""
+    """Two subjects, ``subject_id`` the first by id, how far they are apart, and which encodings are nearest."""
 
     subject_id: str
     other_subject_id: str

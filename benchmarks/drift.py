@@ -2,7 +2,7 @@
 
     oneglance-exporter encode --model MODEL --data DATA --out DATA.npz
     python -m benchmarks.degraded MODELS DATA --out worse.npz
-    python -m benchmarks.drift DATA.npz ... [--degraded worse.npz] [--build NAME=FOLDER]... [--halvings 10]
+    python -m benchmarks.drift DATA.npz ... [--degraded worse.npz]... [--build NAME=FOLDER]... [--halvings 10]
 
 The people of all files are split in two halves, at random, several times over. What is measured on one half is what the
 alarm goes by; of the other half, half are enrolled from one picture each. Probes are drawn at random with replacement,
@@ -66,15 +66,19 @@ def read(paths: Sequence[Path]) -> People:
     return People(np.concatenate(parts), np.concatenate(names))
 
 
-def read_degraded(path: Path) -> dict[tuple[str, float], People]:
-    with np.load(path) as file:
-        found = ~np.isnan(file["encodings"]).any(axis=1)
-        keys = list(zip(file["series"].tolist(), file["steps"].tolist(), strict=True))
-        return {
-            key: People(file["encodings"][rows], file["people"][rows])
-            for key in dict.fromkeys(keys)
-            if len(rows := np.flatnonzero(found & np.array([one == key for one in keys])))
-        }
+def read_degraded(paths: Sequence[Path]) -> dict[tuple[str, float], People]:
+    """By series and step, of all files; pictures in which no face was found are left out."""
+    files = [np.load(path) for path in paths]
+    series, steps, encodings, people = (
+        np.concatenate([file[name] for file in files]) for name in ("series", "steps", "encodings", "people")
+    )
+    found = ~np.isnan(encodings).any(axis=1)
+    keys = dict.fromkeys(zip(series.tolist(), steps.tolist(), strict=True))
+    return {
+        key: People(encodings[rows], people[rows])
+        for key in keys
+        if len(rows := np.flatnonzero(found & (series == key[0]) & (steps == key[1])))
+    }
 
 
 class Measured:
@@ -145,7 +149,7 @@ def cost(measured: Measured) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+", metavar="FILE.npz")
-    parser.add_argument("--degraded", type=Path, metavar="FILE.npz")
+    parser.add_argument("--degraded", action="append", type=Path, default=[], metavar="FILE.npz")
     parser.add_argument("--build", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--halvings", type=int, default=10, metavar="N")
     options = parser.parse_args()
@@ -170,8 +174,9 @@ def main() -> None:
                 own = one_each(people.of(np.unique(bad.names).tolist()), rng)
                 found.setdefault(f"{series} {step:g}", []).append(alarms(measured, own, bad, worse_strange, rng))
         for name, build in builds.items():
-            case = found.setdefault(f"probes by build {name}", [])
-            case.append(alarms(measured, enrolled, build.of(inside), build.of(outside), rng))
+            found.setdefault(f"probes by build {name}", []).append(
+                alarms(measured, enrolled, build.of(inside), build.of(outside), rng)
+            )
         for noise in NOISES:
             found.setdefault(f"noise of {noise:g}", []).append(alarms(measured, enrolled, known, strange, rng, noise))
     files = sorted({name.partition("/")[0] for name in people.names.tolist()})

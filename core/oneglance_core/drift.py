@@ -63,7 +63,11 @@ def region_of_strangers(taus: Sequence[float] | Array, rates: Sequence[float] | 
 
 
 def region_of_mates(
-    scores: Sequence[float], shares: Sequence[float], people: int, taus: Sequence[float] | Array, rates: Array
+    scores: Sequence[float],
+    shares: Sequence[float],
+    people: int,
+    taus: Sequence[float] | Array,
+    rates: Sequence[float] | Array,
 ) -> Region | None:
     """By the score that each share of the mated probes is at or below, both rising, measured on so many people.
 

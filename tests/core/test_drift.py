@@ -30,7 +30,7 @@ def strangers(people: int = 1000) -> Region:
     return region
 
 
-def bins(region: Region, scores: np.ndarray) -> list[int]:  # type: ignore[type-arg]
+def bins(region: Region, scores: np.ndarray) -> list[int]:
     inside = scores[(scores > region.edges[0]) & (scores <= region.edges[-1])]
     return [int(((inside > low) & (inside <= high)).sum()) for low, high in itertools.pairwise(region.edges)]
 

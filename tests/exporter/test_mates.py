@@ -9,7 +9,7 @@ from oneglance_exporter.encoder.false_positives import EXAMPLES, members_of, poo
 from oneglance_exporter.encoder.mates import SHARES, SIZES, mate_scores
 
 
-def people(count: int, pictures: int, noise: float = 0.3) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def people(count: int, pictures: int, noise: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
     """Encodings float32 [N, 8] of unit norm, and whose they are."""
     rng = np.random.default_rng(0)
     centres = np.repeat(rng.standard_normal((count, 8)), pictures, axis=0)

@@ -16,6 +16,7 @@ from oneglance.v1.gallery_pb2 import (
     DRIFT_STATE_NONE,
     DRIFT_STATE_NOT_WATCHED,
     DRIFT_STATE_SUSPECTED,
+    DriftOf,
     DriftWatch,
 )
 from oneglance_apps.cli import main
@@ -106,7 +107,7 @@ def watches(client: Client, gallery: str) -> dict[int, DriftWatch]:
 
 
 def as_calibrated(kind: str, count: int, seed: int = 0) -> list[float]:
-    low, high = (FAR_FROM, MOST) if kind == "strangers" else (0.0, NEAR_TO * 0.99)
+    low, high = (FAR_FROM * 1.05, MOST) if kind == "strangers" else (0.0, NEAR_TO * 0.95)
     found: list[float] = np.random.default_rng(seed).uniform(low, high, count).tolist()
     return found
 
@@ -140,7 +141,7 @@ def test_others_do_and_it_is_said_what_to_do(
     server: Server,
     capsys: pytest.CaptureFixture[str],
     kind: str,
-    of: "DriftWatch.OfType",
+    of: DriftOf.ValueType,
     low: float,
     high: float,
     says: str,

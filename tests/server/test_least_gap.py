@@ -67,7 +67,7 @@ def test_what_is_no_gap_is_refused(client: Client) -> None:
             lambda: client.create_gallery("another", encoder="pixels", least_gap=bad),  # noqa: B023
         ):
             with pytest.raises(OneglanceError) as caught:
-                act()
+                act()  # type: ignore[no-untyped-call]
             assert caught.value.field_violations[0][0] == "least_gap"
     with pytest.raises(Exception, match="least_gap: is required"):
         client._galleries.SetLeastGap(SetLeastGapRequest(gallery_id="refuses"))

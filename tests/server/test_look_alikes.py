@@ -19,7 +19,7 @@ from tests.running import server_thread
 TAU = 0.5  # of the model
 DIMENSION = 64
 Pair = tuple[str, str, float]
-People = dict[str, np.ndarray]  # type: ignore[type-arg]  # float32 [n, 64] by subject
+People = dict[str, np.ndarray]  # float32 [n, 64] by subject
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ people come to what was measured on all other files. The server's own watch coun
 """
 
 import argparse
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from benchmarks.report import table
 from oneglance_core.distance import pairwise_squared_l2
@@ -153,6 +155,7 @@ def main() -> None:
     parser.add_argument("--build", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--halvings", type=int, default=10, metavar="N")
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     people = read(options.data)
     worse = read_degraded(options.degraded) if options.degraded else {}
     builds = {

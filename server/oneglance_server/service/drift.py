@@ -29,6 +29,8 @@ from oneglance_index import Candidate, Found, Gallery, Generation
 from oneglance_server.calls import Call
 from oneglance_server.service.thresholds import Thresholds, size_step
 
+log = structlog.get_logger()
+
 _EVERY = 10  # probes of a region, after which it is judged
 _ALARM = math.log(1 / FALSE_ALARM)
 _STREAMS = 1024  # that are known at a time
@@ -120,7 +122,6 @@ class DriftWatches:
         self._clock = clock
         self._watches: dict[str, _Watch] = {}
         self._last: OrderedDict[tuple[str, str], set[str]] = OrderedDict()
-        self._log = structlog.get_logger()
 
     def saw(self, call: Call, gallery: Gallery, found: Found, probes: int) -> None:
         """Counts what a search found, once for each face of a message's ``probes``.
@@ -230,13 +231,13 @@ class DriftWatches:
                 count.since = self._clock()
                 self._on_drift(gallery_id, region.of, True)
                 advice = _ADVICE[region.of, count.nearer]
-                self._log.warning("drift suspected", gallery=gallery_id, of=region.of, probes=count.seen, advice=advice)
+                log.warning("drift suspected", gallery=gallery_id, of=region.of, probes=count.seen, advice=advice)
             count.begin(region)
         elif count.seen >= WINDOW:
             if count.since is not None:
                 count.since = None
                 self._on_drift(gallery_id, region.of, False)
-                self._log.info("drift no longer suspected", gallery=gallery_id, of=region.of, probes=count.seen)
+                log.info("drift no longer suspected", gallery=gallery_id, of=region.of, probes=count.seen)
             count.begin(region)
 
 

@@ -115,13 +115,14 @@ def nearer(counts: Sequence[int], region: Region) -> bool:
 def _likeliest(counts: Sequence[int], lows: Sequence[float], highs: Sequence[float]) -> list[float]:
     """The distribution within the bounds that makes the counts likeliest: each count times one factor, clipped."""
     total = sum(counts)
+    seen = [count / total for count in counts]
+    if all(low <= share <= high for low, share, high in zip(lows, seen, highs, strict=True)):
+        return seen
 
     def clipped(factor: float) -> list[float]:
-        return [
-            min(max(factor * count / total, low), high) for count, low, high in zip(counts, lows, highs, strict=True)
-        ]
+        return [min(max(factor * share, low), high) for low, share, high in zip(lows, seen, highs, strict=True)]
 
-    low, high = 0.0, max(high * total / count for count, high in zip(counts, highs, strict=True) if count)
+    low, high = 0.0, max(high / share for share, high in zip(seen, highs, strict=True) if share)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if sum(clipped(middle)) < 1 else (low, middle)

@@ -190,8 +190,9 @@ def main() -> None:
             rng = np.random.default_rng(seed)
             inside, outside = halves(people.of(own_names), rng)
             enrolled = one_each(people.of(inside), rng)
-            case = found.setdefault(f"people of {file}, measured on the others", [])
-            case.append(alarms(others, enrolled, people.of(inside), people.of(outside), rng))
+            found.setdefault(f"people of {file}, measured on the others", []).append(
+                alarms(others, enrolled, people.of(inside), people.of(outside), rng)
+            )
     rows = []
     for case, runs in found.items():
         cells: list[object] = [case]

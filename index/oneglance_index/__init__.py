@@ -40,6 +40,7 @@ from oneglance_index.records import (
     Deleted,
     Encoding,
     Enrolled,
+    Followed,
     Found,
     Gallery,
     GalleryPage,
@@ -57,6 +58,7 @@ from oneglance_index.records import (
 from oneglance_index.search.device import parse_device
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.settings import IndexSettings
+from oneglance_index.store.following import Followable, TauRule
 
 __all__ = [
     "MAX_DIMENSION",
@@ -71,6 +73,8 @@ __all__ = [
     "EncodingInvalid",
     "EncodingNotFound",
     "Enrolled",
+    "Followable",
+    "Followed",
     "Found",
     "Gallery",
     "GalleryError",
@@ -104,6 +108,7 @@ __all__ = [
     "SubjectExists",
     "SubjectNotFound",
     "SubjectPage",
+    "TauRule",
     "ThresholdPage",
     "ThresholdVersion",
     "WriteQueueFull",

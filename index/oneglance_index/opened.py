@@ -103,6 +103,9 @@ class OpenedGalleries:
     def get(self, gallery_id: str) -> Opened | None:
         return self._opened.get(gallery_id)
 
+    def galleries(self) -> list[Gallery]:
+        return [opened.gallery for opened in self._opened.values()]
+
     def clear(self) -> None:
         self._opened.clear()
         with self._rebuilding:

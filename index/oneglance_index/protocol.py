@@ -107,8 +107,9 @@ class GalleryStore(Protocol):
 
     def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
         """Sets the share of strangers, between 0 and 1, that may be let in where the gallery has no τ of its own; None:
-        no target. It is kept and never acted on. The gallery's own τ is cleared. GalleryNotFound. The result is the
-        gallery as it is then.
+        no target. The gallery's own τ is cleared. Where the store was given a TauRule, the τ that follows is made anew:
+        here, and in every write after which the rule says another one; each is a version of list_thresholds.
+        GalleryNotFound. The result is the gallery as it is then.
         """
 
     def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:

@@ -47,6 +47,7 @@ class Pools:
 def make_services(
     settings: Settings,
     models: Models,
+    thresholds: Thresholds,
     store: GalleryStore,
     metrics: Metrics,
     pools: Pools,
@@ -78,7 +79,7 @@ def make_services(
         crowded=crowded,
     )
     reads = Threads("read", pools.read, workers=pools.read_threads, max_wait=max_wait, observer=metrics.stage("read"))
-    encoders, thresholds = Encoders(models.encoders), Thresholds(models.encoders)
+    encoders = Encoders(models.encoders)
     mates = {one.digest: one.manifest.mates for one in models.encoders if one.manifest.mates}
     drift = DriftWatches(thresholds, mates, metrics.drift)
     # One thread per GPU: FAISS's GPU resources are not safe for two.

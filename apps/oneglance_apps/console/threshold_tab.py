@@ -121,7 +121,7 @@ class ThresholdTab:
     def _draw_versions(self, versions: list[ThresholdVersion]) -> None:
         self.versions.clear()
         with self.versions:
-            draw_row("th", "", "τ", "where from", "FPIR measured", "FNIR", "set")
+            draw_row("th", "", "τ", "where from", "enrolled", "FPIR measured", "FNIR", "set")
             for version in versions:
                 calibration = version.calibration if version.HasField("calibration") else None
                 draw_row(
@@ -129,6 +129,7 @@ class ThresholdTab:
                     str(version.version),
                     distance(version.threshold.tau) if version.HasField("threshold") else "cleared",
                     SOURCES.get(version.threshold.source, ""),
+                    str(version.subject_count) if version.HasField("subject_count") else "",
                     fpir_text(calibration) if calibration else "",
                     percent(calibration.fnir) if calibration and calibration.HasField("fnir") else "",
                     utc(version.set_time),

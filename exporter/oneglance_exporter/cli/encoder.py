@@ -86,15 +86,24 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
     sets = {Path(path).name: np.flatnonzero(sources == path) for path in options.data}
     measured = false_positives(encodings, pictures.subject_of, described(options), sets, settings.fpir, settings.seed)
     mates = mate_scores(encodings, pictures.subject_of, described(options), settings.seed)
+    if len(sets) > 1:  # no single FNIR stands for all: `measured` tells it for each
+        calibration = calibration.model_copy(update={"fnir": None, "mated_probes": 0})
     manifest = folder.manifest.model_copy(
         update={"threshold": calibration, "false_positives": measured, "mates": mates, "training": training}
     )
     write_model_folder(options.model, manifest, folder.model)
     print(
         f"tau {calibration.tau:.4f} at {calibration.gallery_size} enrolled: "
-        f"FPIR {calibration.fpir:.2%} ({calibration.fpir_low:.2%} to {calibration.fpir_high:.2%}), "
-        f"FNIR {calibration.fnir:.2%}"
+        f"FPIR {calibration.fpir:.2%} ({calibration.fpir_low:.2%} to {calibration.fpir_high:.2%})"
     )
+    if measured is not None:
+        for one in measured.evidence:
+            print(
+                f"  {one.data}, {one.gallery_size} enrolled from {one.examples} each, by {one.fusion}: "
+                f"FPIR {one.fpir:.2%}, FNIR {one.fnir:.2%} at tau {one.tau:.4f}"
+            )
+    if len(sets) > 1:
+        return
     for rate in (0.001, 0.01, 0.03, 0.1, 0.3):
         point = det_point(fit.scores, tau_for_rate(fit.scores.non_mated, rate))
         print(f"  FPIR {point.fpir:7.2%}  FNIR {point.fnir:7.2%}  tau {point.tau:.4f}")

@@ -145,8 +145,9 @@ class SetTargetFpir:
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
+        active = stored.gallery.active
         db.execute("UPDATE galleries SET target_fpir = ? WHERE number = ?", (self.target_fpir, stored.place.number))
-        if stored.gallery.active.threshold is not None:
+        if active.threshold is not None or (self.target_fpir is None and active.followed is not None):
             _set_threshold(db, stored, None, None)
         return _updated(db, stored)
 
@@ -167,7 +168,7 @@ class SetFusion:
         # Where a rule has templates nothing is logged for snapshots, and none is taken.
         db.execute("DELETE FROM snapshots WHERE generation = ?", (generation,))
         db.execute("DELETE FROM deletions WHERE generation = ?", (generation,))
-        if stored.gallery.active.threshold is not None:
+        if stored.gallery.active.threshold is not None or stored.gallery.active.followed is not None:
             _set_threshold(db, stored, None, None)
         applied = _updated(db, stored)
         assert applied.effect is not None
@@ -199,21 +200,28 @@ class SetLeastGap:
 def _set_threshold(
     db: sqlite3.Connection, stored: queries.Stored, threshold: float | None, calibration: str | None
 ) -> None:
-    version, generation = stored.gallery.active.threshold_revision + 1, stored.place.generation
+    gallery, generation = stored.gallery, stored.place.generation
+    version = gallery.active.threshold_revision + 1
     db.execute(
         "UPDATE generations SET threshold = ?, threshold_revision = ? WHERE number = ?",
         (threshold, version, generation),
     )
     db.execute(
-        "INSERT INTO thresholds (generation, version, threshold, calibration, since) VALUES (?, ?, ?, ?, ?)",
-        (generation, version, threshold, calibration, time.time()),
+        "INSERT INTO thresholds (generation, version, threshold, calibration, since, subjects, encodings)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (generation, version, threshold, calibration, time.time(), gallery.subjects, gallery.encodings),
     )
+
+
+def count_revision(db: sqlite3.Connection, at: queries.Place) -> Change:
+    """One more revision, in which no encodings come or go."""
+    return _unchanged(_bump(db, at.number), at.dimension)
 
 
 def _updated(db: sqlite3.Connection, stored: queries.Stored) -> Applied[Gallery]:
     """The gallery's own settings changed: one more revision."""
     place = stored.place
-    change = _unchanged(_bump(db, place.number), place.dimension)
+    change = count_revision(db, place)
     updated = queries.gallery(db, place.gallery_id).gallery
     return Applied(updated, Effect(place.generation, place.gallery_id, change, updated=updated))
 

@@ -33,7 +33,8 @@ CREATE INDEX generations_by_gallery ON generations (gallery);
 CREATE UNIQUE INDEX one_active_generation ON generations (gallery) WHERE state = 'active';
 """
 # Every threshold that a generation has had: `version` is its threshold_revision when it was set, `since` is NULL where
-# version 1 of the schema didn't keep the time.
+# version 1 of the schema didn't keep the time. `followed` and `target_fpir` are NULL for a generation's own, `subjects`
+# and `encodings`, the gallery's size at that moment, where versions before 4 didn't keep it.
 THRESHOLDS = """
 CREATE TABLE thresholds (
     generation INTEGER NOT NULL REFERENCES generations (number) ON DELETE CASCADE,
@@ -41,6 +42,10 @@ CREATE TABLE thresholds (
     threshold REAL,
     calibration TEXT,
     since REAL,
+    followed TEXT,
+    target_fpir REAL,
+    subjects INTEGER,
+    encodings INTEGER,
     PRIMARY KEY (generation, version)
 ) STRICT;
 CREATE INDEX calibrated_thresholds ON thresholds (generation, version) WHERE calibration IS NOT NULL;

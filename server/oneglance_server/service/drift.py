@@ -27,7 +27,8 @@ from oneglance_core.drift import (
 from oneglance_core.manifests import MateScores
 from oneglance_index import Candidate, Found, Gallery, Generation
 from oneglance_server.calls import Call
-from oneglance_server.service.thresholds import Thresholds, size_step
+from oneglance_server.service.following import size_step
+from oneglance_server.service.thresholds import Thresholds
 
 log = structlog.get_logger()
 

@@ -2,6 +2,7 @@
 
 from oneglance.v1.common_pb2 import Breach, Candidate, Fusion, Provenance, Threshold, ThresholdSource
 from oneglance.v1.face_pb2 import QualityPolicy
+from oneglance.v1.gallery_pb2 import DriftState
 from oneglance.v1.model_pb2 import Model
 
 
@@ -40,6 +41,11 @@ def breach(found: Breach) -> str:
 def policy_name(policy: QualityPolicy.ValueType) -> str:
     """``off``, ``standard`` or ``strict``; ``unspecified`` of a server that knows no policies."""
     return QualityPolicy.Name(policy).removeprefix("QUALITY_POLICY_").lower()
+
+
+def drift_name(state: DriftState.ValueType) -> str:
+    """``not watched``, ``none`` or ``suspected``; ``unspecified`` of a server that watches nothing."""
+    return DriftState.Name(state).removeprefix("DRIFT_STATE_").lower().replace("_", " ")
 
 
 def short_digest(digest: str) -> str:

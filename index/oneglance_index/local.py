@@ -33,6 +33,7 @@ from oneglance_index.records import (
     Found,
     Gallery,
     GalleryPage,
+    LikenessPage,
     OnExisting,
     OpenProgress,
     Search,
@@ -130,18 +131,21 @@ class LocalGalleries:
         fusion: str = "nearest",
         target_fpir: float | None = None,
         quality: str | None = None,
+        least_gap: float = 0.0,
     ) -> Future[Gallery]:
         if not gallery_id or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
         if not _is_target(target_fpir):
             return _failed(ValueError(f"a target lies between 0 and 1, got {target_fpir}"))
+        if not _is_gap(least_gap):
+            return _failed(ValueError(f"a gap is finite and >= 0, got {least_gap}"))
         try:
             check_supported(gallery_id, kind, fusion)
         except GenerationUnsupported as error:
             return _failed(error)
         return self._write(
             mutations.CreateGallery(
-                gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir, quality
+                gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir, quality, least_gap
             )
         )
 
@@ -169,6 +173,11 @@ class LocalGalleries:
 
     def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
         return self._store.write(mutations.SetQuality(gallery_id, quality))
+
+    def set_least_gap(self, gallery_id: str, least_gap: float) -> Future[Gallery]:
+        if not _is_gap(least_gap):
+            return _failed(ValueError(f"a gap is finite and >= 0, got {least_gap}"))
+        return self._store.write(mutations.SetLeastGap(gallery_id, least_gap))
 
     def enroll(
         self,
@@ -279,6 +288,11 @@ class LocalGalleries:
         with self._store.reading() as db:
             return pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after)
 
+    def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
+        _check_page_size(page_size)
+        with self._store.reading() as db:
+            return pages.list_likenesses(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         oldest = mutations.oldest_request(self.settings.request_ttl_seconds)
         with self._store.reading() as db:
@@ -370,6 +384,10 @@ MAX_DIMENSION = 65_536
 
 def _is_target(target_fpir: float | None) -> bool:
     return target_fpir is None or 0 < target_fpir < 1
+
+
+def _is_gap(least_gap: float) -> bool:
+    return math.isfinite(least_gap) and least_gap >= 0
 
 
 def _silent(progress: OpenProgress) -> None:

@@ -39,6 +39,7 @@ from oneglance_index.records import (
     Found,
     Gallery,
     GalleryPage,
+    LikenessPage,
     OnExisting,
     Search,
     Subject,
@@ -82,12 +83,13 @@ class GalleryStore(Protocol):
         fusion: str = "nearest",
         target_fpir: float | None = None,
         quality: str | None = None,
+        least_gap: float = 0.0,
     ) -> Future[Gallery]:
         """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
 
-        `kind` is the kind of index that searches it, `fusion` its rule of fusion; `quality` is as in set_quality.
-        GalleryExists, GenerationUnsupported (no such kind or rule here). The id of a deleted gallery is free again; the
-        new gallery begins at revision 0.
+        `kind` is the kind of index that searches it, `fusion` its rule of fusion; `quality` is as in set_quality,
+        `least_gap` as in set_least_gap. GalleryExists, GenerationUnsupported (no such kind or rule here). The id of a
+        deleted gallery is free again; the new gallery begins at revision 0.
         """
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
@@ -121,6 +123,10 @@ class GalleryStore(Protocol):
 
     def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
         """Sets the name of the active generation's quality policy, kept as it is and never looked into; None: none.
+        GalleryNotFound. The result is the gallery as it is then."""
+
+    def set_least_gap(self, gallery_id: str, least_gap: float) -> Future[Gallery]:
+        """Sets the active generation's least gap between scores, finite and >= 0, kept as it is and never acted on.
         GalleryNotFound. The result is the gallery as it is then."""
 
     def enroll(
@@ -187,6 +193,10 @@ class GalleryStore(Protocol):
 
     def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
         """The first `page_size` subjects whose ids come after `after`; pages as list_galleries. GalleryNotFound."""
+
+    def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
+        """The vectors of the first `page_size` subjects whose ids come after `after`; pages as list_galleries.
+        GalleryNotFound."""
 
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         """The answer that this enroll request was given before, so that its image needn't be encoded again; else None.

@@ -46,6 +46,9 @@ class Generation:
     size (see TauRule); else None.
 
     `quality` is the name of its quality policy, or None; it is kept as it is, and never looked into here.
+
+    `least_gap` is how far the scores of the two nearest subjects must be apart for one of them to be identified, >= 0;
+    it is kept here, and never acted on.
     """
 
     encoder_digest: str
@@ -60,6 +63,7 @@ class Generation:
     calibration_revision: int
     quality: str | None
     created: float
+    least_gap: float = 0.0
     followed: Followed | None = None
 
 
@@ -160,6 +164,26 @@ class ThresholdPage:
 
     versions: tuple[ThresholdVersion, ...]
     next_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What a subject looks like to its gallery: the vectors that searches compare probes with.
+
+    By the rule "nearest" its encodings, oldest first, and their ids; else its template, and no ids. float32 [n, D].
+    """
+
+    subject_id: str
+    encoding_ids: tuple[str, ...]
+    vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class LikenessPage:
+    """Subjects in order of id. `next_after` continues after this page; None: it was the last."""
+
+    subjects: tuple[Likeness, ...]
+    next_after: str | None
 
 
 @dataclass(frozen=True, slots=True)

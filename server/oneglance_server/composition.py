@@ -13,11 +13,13 @@ from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
+from oneglance_server.service.drift import DriftWatches
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CropLanes, Encoding
 from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
+from oneglance_server.service.look_alikes import LookAlikeService
 from oneglance_server.service.models import ModelService
 from oneglance_server.service.services import Services
 from oneglance_server.service.styles import Stylizers
@@ -78,6 +80,8 @@ def make_services(
     )
     reads = Threads("read", pools.read, workers=pools.read_threads, max_wait=max_wait, observer=metrics.stage("read"))
     encoders = Encoders(models.encoders)
+    mates = {one.digest: one.manifest.mates for one in models.encoders if one.manifest.mates}
+    drift = DriftWatches(thresholds, mates, metrics.drift)
     # One thread per GPU: FAISS's GPU resources are not safe for two.
     scans = _SCANS_AT_ONCE if settings.device == "cpu" else 1
     identification = IdentificationService(
@@ -86,6 +90,7 @@ def make_services(
         encoders,
         encoding,
         thresholds,
+        drift,
         pools.new("search", scans),
         scans=Limiter("search", scans, unit="scans"),
         max_batch=settings.max_search_batch,
@@ -97,15 +102,17 @@ def make_services(
 
     def on_deleted(gallery_id: str) -> None:
         identification.forget(gallery_id)
+        drift.forget(gallery_id)
         metrics.forget_gallery(gallery_id)
 
-    galleries = GalleryService(store, reads, encoders, thresholds, on_deleted)
+    galleries = GalleryService(store, reads, encoders, thresholds, drift, on_deleted)
     return Services(
         models=ModelService(models.loaded, encoders, thresholds),
         galleries=galleries,
         enrollment=EnrollmentService(store, reads, encoding, settings.unfit_inputs == "refuse"),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
+        look_alikes=LookAlikeService(store, reads, identification, thresholds),
         calibration=CalibrationService(store, reads, galleries, identification),
         stylization=_stylization(settings, models, limits, metrics, pools),
     )

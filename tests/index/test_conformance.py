@@ -28,6 +28,7 @@ from oneglance_index import (
     GalleryStore,
     Generation,
     IndexSettings,
+    Likeness,
     LocalGalleries,
     OnExisting,
     Search,
@@ -697,6 +698,25 @@ class TakesThresholdZeroForNone(ToyStore):
 class KeepsTheFirstQuality(ToyStore):
     def with_quality(self, gallery: Gallery, quality: str | None) -> Gallery:
         return super().with_quality(gallery, gallery.active.quality or quality)
+
+
+@breaks("the_least_gap_is_known")
+class KeepsTheLargestGap(ToyStore):
+    def with_least_gap(self, gallery: Gallery, least_gap: float) -> Gallery:
+        return super().with_least_gap(gallery, max(least_gap, gallery.active.least_gap))
+
+
+@breaks("what_subjects_look_like_is_listed")
+class ListsTheFirstEncodingAlone(ToyStore):
+    def likeness(self, active: Generation, name: str, member: Member) -> Likeness:
+        found = super().likeness(active, name, member)
+        return replace(found, encoding_ids=found.encoding_ids[:1], vectors=found.vectors[:1])
+
+
+@breaks("what_subjects_look_like_is_listed")
+class ListsEncodingsForTemplates(ToyStore):
+    def likeness(self, active: Generation, name: str, member: Member) -> Likeness:
+        return super().likeness(replace(active, fusion="nearest"), name, member)
 
 
 @breaks("what_is_done_survives_a_restart")

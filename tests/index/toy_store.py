@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_l2
-from oneglance_core.fusion import FUSIONS
+from oneglance_core.fusion import FUSIONS, template
 from oneglance_index import (
     Candidate,
     Deleted,
@@ -38,6 +38,8 @@ from oneglance_index import (
     GalleryStore,
     Generation,
     GenerationUnsupported,
+    Likeness,
+    LikenessPage,
     LimitExceeded,
     OnExisting,
     RequestConflict,
@@ -161,14 +163,18 @@ class ToyStore(GalleryStore):
         fusion: str = "nearest",
         target_fpir: float | None = None,
         quality: str | None = None,
+        least_gap: float = 0.0,
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             if not gallery_id or dimension < 1 or not 0 < (target_fpir or 0.5) < 1:
                 raise ValueError
+            self.check_gap(least_gap)
             self.check_new(state, gallery_id, kind)
             self.check_fusion(gallery_id, fusion)
             at = time.time()
-            active = Generation(encoder_digest, dimension, kind, fusion, "active", None, 0, None, None, 0, quality, at)
+            active = Generation(
+                encoder_digest, dimension, kind, fusion, "active", None, 0, None, None, 0, quality, at, least_gap
+            )
             gallery = Gallery(gallery_id, description, active, target_fpir, None, None, None, at, 0, 0, 0)
             return state.put(Kept(gallery)), gallery
 
@@ -261,6 +267,22 @@ class ToyStore(GalleryStore):
 
     def with_quality(self, gallery: Gallery, quality: str | None) -> Gallery:
         return replace(gallery, active=replace(gallery.active, quality=quality), revision=gallery.revision + 1)
+
+    def set_least_gap(self, gallery_id: str, least_gap: float) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            self.check_gap(least_gap)
+            kept = state.kept(gallery_id)
+            gallery = self.with_least_gap(kept.gallery, least_gap)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def check_gap(self, least_gap: float) -> None:
+        if not (math.isfinite(least_gap) and least_gap >= 0):
+            raise ValueError
+
+    def with_least_gap(self, gallery: Gallery, least_gap: float) -> Gallery:
+        return replace(gallery, active=replace(gallery.active, least_gap=least_gap), revision=gallery.revision + 1)
 
     def history(self, new: ThresholdVersion, earlier: tuple[ThresholdVersion, ...]) -> tuple[ThresholdVersion, ...]:
         return (new, *earlier)
@@ -419,6 +441,19 @@ class ToyStore(GalleryStore):
         if fitting < len(ids):
             ids, next_after = ids[:fitting], ids[fitting - 1]
         return SubjectPage(tuple(self._subject(one, subjects[one]) for one in ids), next_after)
+
+    def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
+        kept = self.now().kept(gallery_id)
+        self.check_page_size(page_size)
+        ids = sorted(one for one in kept.subjects if after is None or one > after)
+        listed = tuple(self.likeness(kept.gallery.active, one, kept.subjects[one]) for one in ids[:page_size])
+        return LikenessPage(listed, ids[page_size - 1] if len(ids) > page_size else None)
+
+    def likeness(self, active: Generation, name: str, member: Member) -> Likeness:
+        vectors = np.stack([vector for _, vector in member.encodings.values()])
+        if active.fusion == "nearest":
+            return Likeness(name, tuple(map(str, member.encodings)), vectors)
+        return Likeness(name, (), template(vectors)[None])
 
     def fitting(self, sizes: Sequence[int]) -> int:
         """How many entries of these sizes fit into a page: one in any case."""

@@ -247,6 +247,26 @@ async def test_of_a_call_whose_caller_leaves_no_more_than_a_step_is_done(
             assert held_scans.probes[1:] == [1]
 
 
+async def test_of_a_list_of_look_alikes_whose_caller_leaves_no_more_than_a_step_is_done(
+    models: tuple[Path, Path], tmp_path: Path, held_scans: HeldScans
+) -> None:
+    with server_thread(data_dir=tmp_path, models=models) as server:
+        async with AsyncClient(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
+            digest = (await client.create_gallery("g", encoder="pixels")).encoder_digest
+            for i in range(4):
+                rows = [encoding(np.eye(64)[j] + np.eye(64)[i], digest) for j in range(64)]
+                await client.enroll("g", f"s{i}", *rows)
+            await client.set_fusion("g", "nearest")
+            call = asyncio.create_task(client.list_look_alikes("g", 0.0))
+            await reached(lambda: len(held_scans.probes) == 1)
+            assert held_scans.probes[0] < 256
+            call.cancel()
+            await reached(lambda: measured(server, "oneglance_queue_rows", stage="search") == 0)
+            held_scans.let_through(1000)
+            await client.identify("g", encoding(np.eye(64)[0], digest))
+            assert held_scans.probes[1:] == [1]
+
+
 def test_a_call_of_large_pictures_holds_nobody_up(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

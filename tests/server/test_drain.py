@@ -45,6 +45,8 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         "ListGalleries": lambda: list(client.list_galleries()),
         "SetThreshold": lambda: client.set_threshold("g", 0.25),
         "SetQualityPolicy": lambda: client.set_quality_policy("g", "off"),
+        "SetLeastGap": lambda: client.set_least_gap("g", 0.0),
+        "ListLookAlikes": lambda: client.list_look_alikes("g", 0.1),
         "ListThresholds": lambda: client.list_thresholds("g"),
         "ListModels": client.list_models,
         "Stylize": lambda: client.stylize(PAINTED, "ember"),

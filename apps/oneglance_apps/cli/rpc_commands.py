@@ -36,7 +36,13 @@ from oneglance_core.picture_files import is_picture
 
 EXIT_DIFFERENT = 3
 FUSIONS = [name for name in RULES if name]
-LEAST_GAP = argument("--least-gap", "how much nearer than the next subject one must be", type=float, metavar="GAP")
+_GAP = "how much nearer than the next subject one must be to be identified"
+LEAST_GAP = argument("--least-gap", f"{_GAP} [the gallery's]", type=float, metavar="GAP")
+ONE_FACE_EACH = argument(
+    "--one-face-each",
+    "identify a subject in one face of a photo at most, and tell of the conflicts",
+    action="store_true",
+)
 FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR}]", type=float, metavar="RATE")
 
 
@@ -48,6 +54,7 @@ FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR
     argument("--fusion", f"how a subject's examples become one distance [{FUSION}]", choices=FUSIONS, default=""),
     argument("--fpir", f"share of strangers that tau may let in [{TARGET_FPIR}]", type=float, metavar="RATE"),
     QUALITY_POLICY,
+    argument("--least-gap", f"{_GAP} [0]", type=float, default=0.0, metavar="GAP"),
 )
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
     yield client.create_gallery(
@@ -57,6 +64,7 @@ def create_gallery(client: Client, o: Options) -> Iterable[Message]:
         fusion=o.fusion,
         target_fpir=o.fpir,
         quality_policy=o.quality_policy,
+        least_gap=o.least_gap,
     )
 
 
@@ -106,6 +114,24 @@ def set_fusion(client: Client, o: Options) -> Iterable[Message]:
 )
 def set_quality_policy(client: Client, o: Options) -> Iterable[Message]:
     yield client.set_quality_policy(o.gallery, o.policy)
+
+
+@command(
+    "set how much nearer than the next subject one must be to be identified from now on",
+    GALLERY,
+    argument("gap", "0: it need not be", type=float, metavar="GAP"),
+)
+def set_least_gap(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_least_gap(o.gallery, o.gap)
+
+
+@command(
+    "list pairs of subjects that look like each other, the nearest first",
+    GALLERY,
+    argument("--within", "squared L2 [the gallery's tau]", type=float, metavar="DISTANCE"),
+)
+def list_look_alikes(client: Client, o: Options) -> Iterable[Message]:
+    yield client.list_look_alikes(o.gallery, o.within)
 
 
 @command(
@@ -216,6 +242,7 @@ def compare(client: Client, o: Options) -> Iterable[Message]:
     TAU,
     ALL_MATCHES,
     LEAST_GAP,
+    ONE_FACE_EACH,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -229,6 +256,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
         tau=o.tau,
         all_matches=o.all_matches,
         least_gap=o.least_gap,
+        one_face_each=o.one_face_each,
     )
 
 
@@ -240,6 +268,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
     TAU,
     ALL_MATCHES,
     LEAST_GAP,
+    ONE_FACE_EACH,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -247,7 +276,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
 )
 def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     requests = (
-        identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches, o.least_gap)
+        identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches, o.least_gap, o.one_face_each)
         for probe in read_examples(o.examples, o)
     )
     for response in client.identify_stream(requests):

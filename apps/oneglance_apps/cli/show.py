@@ -12,7 +12,14 @@ from oneglance.v1.common_pb2 import Breach, Calibration, Candidate, Provenance, 
 from oneglance.v1.detection_pb2 import DetectFacesResponse
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Face, Photo
-from oneglance.v1.gallery_pb2 import CalibrateResponse, DeleteGalleryResponse, Gallery, ThresholdVersion
+from oneglance.v1.gallery_pb2 import (
+    DRIFT_STATE_SUSPECTED,
+    CalibrateResponse,
+    DeleteGalleryResponse,
+    DriftWatch,
+    Gallery,
+    ThresholdVersion,
+)
 from oneglance.v1.identification_pb2 import (
     DECISION_NOT_COMPARED,
     DECISION_UNKNOWN,
@@ -21,6 +28,7 @@ from oneglance.v1.identification_pb2 import (
     IdentifyResponse,
     IdentifyResult,
     IdentifyStreamResponse,
+    ListLookAlikesResponse,
     VerifyResponse,
 )
 from oneglance.v1.model_pb2 import DescribeModelResponse, Model
@@ -36,6 +44,7 @@ from oneglance_apps.picture_formats import format_name
 from oneglance_apps.text import (
     breach,
     distance,
+    drift_name,
     fusion_name,
     index_name,
     joined,
@@ -134,11 +143,23 @@ def _provenance(p: Provenance) -> str:
 
 def _gallery(g: Gallery) -> str:
     loaded = "" if g.encoder_loaded else " (not loaded)"
+    gap = f", least gap {distance(g.least_gap)}" if g.least_gap else ""
+    drift = "".join(f"\n  drift suspected since {one.since.ToJsonString()}: {one.advice}" for one in _suspected(g))
     return (
         f"{g.id}: {g.subject_count} subjects, {g.encoding_count} encodings of {g.dimension}, revision {g.revision}, "
         f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}, {_threshold(g.threshold)}, "
-        f"quality policy {policy_name(g.quality_policy)}"
+        f"quality policy {policy_name(g.quality_policy)}{gap}, drift: {drift_name(g.drift.state)}{drift}"
     )
+
+
+def _suspected(g: Gallery) -> list[DriftWatch]:
+    return [one for one in g.drift.watches if one.state == DRIFT_STATE_SUSPECTED]
+
+
+def _look_alikes(r: ListLookAlikesResponse) -> str:
+    lines = [f"{pair.subject_id}  {pair.other_subject_id}  {distance(pair.distance)}" for pair in r.pairs]
+    lines += [f"  {name} has more look-alikes than were looked at" for name in r.truncated_subject_ids]
+    return "\n".join([*lines, f"pairs within {distance(r.within)}: {len(r.pairs)}", f"  {_provenance(r.provenance)}"])
 
 
 def _subject(s: Subject) -> str:
@@ -211,6 +232,8 @@ def _result(result: IdentifyResult) -> str:
     decision = _DECISIONS.get(result.decision, result.subject_id)
     if result.unknown_reason == UNKNOWN_REASON_AMBIGUOUS:
         decision += f": {result.nearest_subject_id} or {result.next_subject_id}, {distance(result.gap)} apart"
+    if result.HasField("taken"):
+        decision += f": another face is nearer to {result.taken.subject_id} (result {result.taken.result_index + 1})"
     where = f"  ({_face(result.face)})" if result.HasField("face") else ""
     lines = [f"{decision}{where}"]
     if result.decision != DECISION_NOT_COMPARED:
@@ -268,6 +291,7 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     DeleteSubjectResponse: lambda r: f"deleted, encodings: {r.deleted_encodings}, revision {r.gallery_revision}",
     VerifyResponse: _verified,
     IdentifyResponse: _identified,
+    ListLookAlikesResponse: _look_alikes,
     IdentifyStreamResponse: lambda r: _item(r, "response"),
     EncodeResponse: _encodings,
     DetectFacesResponse: lambda r: "\n".join(map(_photo, r.photos)),

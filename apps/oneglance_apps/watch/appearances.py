@@ -141,8 +141,9 @@ class Appearances:
         track.frames += 1
         track.recent.append(face.subject_id)
         if face.distance is not None:
-            known = track.best.get(face.subject_id, (math.inf, None))
-            track.best[face.subject_id] = min(known, (face.distance, face.nearest), key=lambda pair: pair[0])
+            known = track.best.get(face.subject_id)
+            if known is None or known.distance is None or face.distance < known.distance:
+                track.best[face.subject_id] = face
         if face.subject_id:
             track.identified_at, track.unknown_since = moment.seconds, None
             track.unknown_frames = track.clear_frames = track.frontal_frames = 0
@@ -225,14 +226,15 @@ class Appearances:
         ]
 
     def _event(self, kind: EventKind, track: Track) -> Event:
-        distance, nearest = track.best.get(track.announced, (None, None))
+        best = track.best.get(track.announced)
         return Event(
             kind=kind,
             appearance=track.id,
             moment=track.last,
             subject_id=track.announced,
-            nearest=nearest,
-            distance=distance,
+            nearest=best.nearest if best else None,
+            rival=best.rival if best else None,
+            distance=best.distance if best else None,
             tau=self._tau,
             box=track.box,
             frames=track.frames,

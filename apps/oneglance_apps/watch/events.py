@@ -35,6 +35,7 @@ class Event:
     frames: in how many the face was seen so far.
     duration: seconds from the first to the last of them.
     follows: the subject who was identified in the same place just before; None: nobody was.
+    rival: of an unknown face that could be the nearest subject or the next one, the next one; else None.
     """
 
     kind: EventKind
@@ -49,3 +50,4 @@ class Event:
     duration: float
     view: InView = field(default_factory=InView)
     follows: str | None = None
+    rival: str | None = None

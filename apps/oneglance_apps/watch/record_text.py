@@ -42,7 +42,8 @@ def _appearance(record: AppearanceRecord) -> list[str]:
     if record.tau is not None:
         words.append(f"tau {distance(record.tau)}")
     if record.nearest:
-        words.append(f"nearest {record.nearest.subject_id}")
+        name = record.nearest.subject_id
+        words.append(f"{name} or {record.rival}" if record.rival else f"nearest {name}")
     if record.kind == "left":
         words.append(f"after {record.duration:.1f} s in {record.frames} frames")
     if record.follows:

@@ -62,6 +62,8 @@ class Recorder:
             frames=event.frames,
             duration=round(event.duration, 3),
             view=View(**vars(event.view)),
+            unknown_reason=None if event.subject_id else "ambiguous" if event.rival else "nobody_near",
+            rival=event.rival,
             follows=event.follows,
         )
 

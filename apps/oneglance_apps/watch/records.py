@@ -118,6 +118,11 @@ class AppearanceRecord(_Event):
     duration: float
     """Seconds from the first to the last of them."""
     view: View
+    unknown_reason: Literal["nobody_near", "ambiguous"] | None
+    """Why nobody is identified. Ambiguous: the nearest subject is under tau, but not nearer than the next one by the
+    gallery's least gap."""
+    rival: str | None
+    """Of somebody ambiguous: the next subject."""
     follows: str | None
     """Of somebody unknown: the subject who was last identified in the same place, within ``--gone`` seconds."""
 

@@ -36,6 +36,7 @@ class Observation:
     nearest, distance: the nearest subject whatever tau, and the squared L2 to it; None when nobody is enrolled.
     box: None when the whole frame was the probe.
     clear: it is inside the limits of the gallery's quality policy. frontal: and looks at the camera.
+    rival: of an unknown face that could be the nearest subject or the next one, the next one; else None.
     """
 
     subject_id: str | None
@@ -44,6 +45,7 @@ class Observation:
     box: Box | None
     clear: bool = True
     frontal: bool = False
+    rival: str | None = None
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Track:
     clear_frames: how many of those were clear. frontal_frames: number of the latest clear ones from the front, in a
     row.
     follows: the subject who was identified in its place just before it came.
-    best: per subject (None: unknown) the smallest distance so far, and the nearest subject then.
+    best: per subject (None: unknown) the observation with the smallest distance so far.
     """
 
     id: int
@@ -81,7 +83,7 @@ class Track:
     clear_frames: int = 0
     frontal_frames: int = 0
     follows: str | None = None
-    best: dict[str | None, tuple[float, str | None]] = field(default_factory=dict)
+    best: dict[str | None, Observation] = field(default_factory=dict)
 
     @property
     def candidate(self) -> str | None:

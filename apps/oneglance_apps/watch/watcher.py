@@ -15,6 +15,7 @@ from oneglance.v1.common_pb2 import Example
 from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
     DECISION_NOT_COMPARED,
+    UNKNOWN_REASON_AMBIGUOUS,
     IdentifyRequest,
     IdentifyResult,
     IdentifyStreamResponse,
@@ -346,4 +347,5 @@ def _observation(result: IdentifyResult, encoded: EncodedFrame) -> Observation:
         box=box,
         clear=clear,
         frontal=clear and 0 < error <= FRONTAL_ALIGNMENT_ERROR,
+        rival=result.next_subject_id if result.unknown_reason == UNKNOWN_REASON_AMBIGUOUS else None,
     )

@@ -8,6 +8,7 @@ from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
 from oneglance_core.manifests.false_positives import FalsePositives
 from oneglance_core.manifests.landmarks import Alignment
 from oneglance_core.manifests.made_for import MadeFor
+from oneglance_core.manifests.mates import MateScores
 from oneglance_core.manifests.model import ModelManifest
 from oneglance_core.manifests.parity import Parity, Vectors
 from oneglance_core.manifests.part import Part
@@ -57,8 +58,8 @@ class EncoderManifest(ModelManifest):
     """``manifest.json`` of an encoder: f(x).
 
     With ``alignment``, x is a face chip, rgb and at least 8 x 8, and photos can be given. ``threshold`` is a tau for
-    one size of a gallery; ``false_positives`` tell those for others. ``made_for``: what its images look like; None:
-    nobody measured it.
+    one size of a gallery; ``false_positives`` tell those for others; ``mates`` tell how far subjects' own probes are.
+    ``made_for``: what its images look like; None: nobody measured it.
     """
 
     other_outputs: ClassVar[bool] = True  # ``output`` names one of them
@@ -71,6 +72,7 @@ class EncoderManifest(ModelManifest):
     threshold: Calibration | None = None
     author_threshold: AuthorThreshold | None = None
     false_positives: FalsePositives | None = None
+    mates: MateScores | None = None
     made_for: MadeFor | None = None
     parity: Parity
 

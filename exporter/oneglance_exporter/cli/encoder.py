@@ -71,6 +71,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_core.measures import det_point, tau_for_rate
     from oneglance_exporter.encoder.calibrate import calibrate
     from oneglance_exporter.encoder.false_positives import false_positives
+    from oneglance_exporter.encoder.mates import mate_scores
 
     settings = CalibrateSettings(**given_values(options, CalibrateSettings))
     folder, pictures, encodings = encoded(options)
@@ -84,10 +85,11 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
     )
     sets = {Path(path).name: np.flatnonzero(sources == path) for path in options.data}
     measured = false_positives(encodings, pictures.subject_of, described(options), sets, settings.fpir, settings.seed)
+    mates = mate_scores(encodings, pictures.subject_of, described(options), settings.seed)
     if len(sets) > 1:  # no single FNIR stands for all: `measured` tells it for each
         calibration = calibration.model_copy(update={"fnir": None, "mated_probes": 0})
     manifest = folder.manifest.model_copy(
-        update={"threshold": calibration, "false_positives": measured, "training": training}
+        update={"threshold": calibration, "false_positives": measured, "mates": mates, "training": training}
     )
     write_model_folder(options.model, manifest, folder.model)
     print(

@@ -3,7 +3,7 @@
 Version 1 kept of each gallery's thresholds only the one in force. Version 2 kept them all. Both knew one encoder for
 each gallery, whose encodings were the gallery's own; version 3 has generations in between. The first generation of a
 gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 knows
-thresholds that follow a gallery's size.
+thresholds that follow a gallery's size, and a least gap of each generation.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ ALTER TABLE thresholds ADD COLUMN followed TEXT;
 ALTER TABLE thresholds ADD COLUMN target_fpir REAL;
 ALTER TABLE thresholds ADD COLUMN subjects INTEGER;
 ALTER TABLE thresholds ADD COLUMN encodings INTEGER;
+ALTER TABLE generations ADD COLUMN least_gap REAL NOT NULL DEFAULT 0;
 """
 
 

@@ -94,6 +94,7 @@ class CreateGallery:
     fusion: str
     target_fpir: float | None
     quality: str | None = None
+    least_gap: float = 0.0
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
@@ -104,9 +105,10 @@ class CreateGallery:
             (self.gallery_id, self.description, now, self.target_fpir),
         ).lastrowid
         db.execute(
-            "INSERT INTO generations (gallery, state, encoder_digest, dimension, kind, fusion, quality, created)"
-            " VALUES (?, 'active', ?, ?, ?, ?, ?, ?)",
-            (number, self.encoder_digest, self.dimension, self.kind, self.fusion, self.quality, now),
+            "INSERT INTO generations"
+            " (gallery, state, encoder_digest, dimension, kind, fusion, quality, created, least_gap)"
+            " VALUES (?, 'active', ?, ?, ?, ?, ?, ?, ?)",
+            (number, self.encoder_digest, self.dimension, self.kind, self.fusion, self.quality, now, self.least_gap),
         )
         stored = queries.gallery(db, self.gallery_id)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
@@ -189,6 +191,17 @@ class SetQuality:
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
         db.execute("UPDATE generations SET quality = ? WHERE number = ?", (self.quality, stored.place.generation))
+        return _updated(db, stored)
+
+
+@dataclass(frozen=True, slots=True)
+class SetLeastGap:
+    gallery_id: str
+    least_gap: float
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        db.execute("UPDATE generations SET least_gap = ? WHERE number = ?", (self.least_gap, stored.place.generation))
         return _updated(db, stored)
 
 

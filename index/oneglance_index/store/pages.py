@@ -12,11 +12,14 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from oneglance_core.fusion import has_template, template
 from oneglance_index.errors import SubjectNotFound
 from oneglance_index.records import (
     Encoding,
     Gallery,
     GalleryPage,
+    Likeness,
+    LikenessPage,
     Subject,
     SubjectPage,
     ThresholdPage,
@@ -60,6 +63,17 @@ def list_subjects(
         db, statement, (at.number, after or ""), page_size, max_bytes, lambda row: _subject(db, at.generation, row)
     )
     return SubjectPage(page, page[-1].id if more else None)
+
+
+def list_likenesses(
+    db: sqlite3.Connection, gallery_id: str, page_size: int, max_bytes: int, after: str | None
+) -> LikenessPage:
+    at = queries.place(db, gallery_id)
+    statement = "SELECT number, id FROM subjects WHERE gallery = ? AND id > ? ORDER BY id"
+    page, more = _page(
+        db, statement, (at.number, after or ""), page_size, max_bytes, lambda row: _likeness(db, at, row)
+    )
+    return LikenessPage(page, page[-1].subject_id if more else None)
 
 
 def subject(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> Subject:
@@ -117,6 +131,15 @@ def _subject(db: sqlite3.Connection, generation: int, row: sqlite3.Row) -> tuple
     labels: dict[str, Any] = json.loads(row["labels"])
     size = _bytes(row["id"]) + _bytes(row["labels"]) + _LABEL_BYTES * len(labels) + _ENCODING_BYTES * len(encodings)
     return Subject(row["id"], labels, row["created"], row["updated"], encodings), _ENTRY_BYTES + size
+
+
+def _likeness(db: sqlite3.Connection, at: queries.Place, row: sqlite3.Row) -> tuple[Likeness, int]:
+    numbers, vectors = queries.subject_vectors(db, at, row["number"])
+    if has_template(at.fusion):
+        likeness = Likeness(row["id"], (), template(vectors)[None])
+    else:
+        likeness = Likeness(row["id"], tuple(map(str, numbers.tolist())), vectors)
+    return likeness, _ENTRY_BYTES + likeness.vectors.nbytes
 
 
 def _bytes(text: str | None) -> int:

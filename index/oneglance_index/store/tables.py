@@ -12,7 +12,8 @@ import sqlite3
 SCHEMA_VERSION = 4
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
-# `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy.
+# `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy,
+# `least_gap` is how far two scores must be apart.
 GENERATIONS = """
 CREATE TABLE generations (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -25,7 +26,8 @@ CREATE TABLE generations (
     quality TEXT,
     threshold REAL,
     threshold_revision INTEGER NOT NULL DEFAULT 0,
-    created REAL NOT NULL
+    created REAL NOT NULL,
+    least_gap REAL NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX generations_by_gallery ON generations (gallery);
 CREATE UNIQUE INDEX one_active_generation ON generations (gallery) WHERE state = 'active';

@@ -46,6 +46,7 @@ from oneglance.v1.gallery_pb2 import (
     ListGalleriesRequest,
     ListThresholdsRequest,
     SetFusionRequest,
+    SetLeastGapRequest,
     SetQualityPolicyRequest,
     SetThresholdRequest,
     ThresholdVersion,
@@ -58,6 +59,8 @@ from oneglance.v1.identification_pb2 import (
     IdentifyResponse,
     IdentifyStreamRequest,
     IdentifyStreamResponse,
+    ListLookAlikesRequest,
+    ListLookAlikesResponse,
     VerifyRequest,
     VerifyResponse,
 )
@@ -177,12 +180,14 @@ class AsyncClient:
         fusion: FusionName = "",
         target_fpir: float | None = None,
         quality_policy: QualityPolicy = "",
+        least_gap: float = 0.0,
     ) -> Gallery:
         """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded).
 
         fusion: how a subject's encodings become one distance; empty: the server's default.
         target_fpir: share of strangers that may be let in, which tau follows; None: the server's default.
         quality_policy: what it demands of faces; empty: the server's default.
+        least_gap: how much nearer than the next subject one must be to be identified.
         """
         request = CreateGalleryRequest(
             gallery_id=gallery_id,
@@ -191,6 +196,7 @@ class AsyncClient:
             fusion=FUSIONS[fusion],
             target_fpir=target_fpir,
             quality_policy=QUALITY_POLICIES[quality_policy],
+            least_gap=least_gap,
         )
         return (await self._call(self._galleries.CreateGallery, request)).gallery
 
@@ -239,6 +245,11 @@ class AsyncClient:
         """Set what the gallery demands of faces from now on. What is enrolled stays."""
         request = SetQualityPolicyRequest(gallery_id=gallery_id, quality_policy=QUALITY_POLICIES[policy])
         return (await self._call(self._galleries.SetQualityPolicy, request)).gallery
+
+    async def set_least_gap(self, gallery_id: str, least_gap: float) -> Gallery:
+        """Set how much nearer than the next subject one must be to be identified; 0: it need not be."""
+        request = SetLeastGapRequest(gallery_id=gallery_id, least_gap=least_gap)
+        return (await self._call(self._galleries.SetLeastGap, request)).gallery
 
     async def calibrate(
         self,
@@ -397,13 +408,15 @@ class AsyncClient:
         tau: float | None = None,
         all_matches: bool = False,
         least_gap: float | None = None,
+        one_face_each: bool = False,
     ) -> IdentifyResponse:
         """1:K: which enrolled subject does each probe show, or a stranger?
 
         ``probe_index`` of a result is the number of its probe. Each probe has one result; a photo for an encoder of
         faces has one per face, or none. ``max_candidates`` 0: the server's default.
+        ``identify_request`` tells of the others.
         """
-        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches, least_gap)
+        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches, least_gap, one_face_each)
         return await self._call(self._identification.Identify, request)
 
     async def identify_stream(self, requests: AsyncIterable[IdentifyRequest]) -> AsyncIterator[IdentifyStreamResponse]:
@@ -415,6 +428,27 @@ class AsyncClient:
 
         async for response in self._stream(self._identification.IdentifyStream, messages()):
             yield response
+
+    async def list_look_alikes(self, gallery_id: str, within: float | None = None) -> ListLookAlikesResponse:
+        """All pairs of subjects that look like each other, the nearest first, as one page.
+
+        within: squared L2; None: the gallery's tau, as it is at the first of the calls that this takes.
+        """
+        request = ListLookAlikesRequest(gallery_id=gallery_id, within=within, page_size=MAX_PAGE_SIZE)
+        found = await self._call(self._identification.ListLookAlikes, request)
+        while found.next_page_token:
+            request = ListLookAlikesRequest(
+                gallery_id=gallery_id,
+                within=found.within,
+                page_size=MAX_PAGE_SIZE,
+                page_token=found.next_page_token,
+            )
+            page = await self._call(self._identification.ListLookAlikes, request)
+            found.pairs.extend(page.pairs)
+            found.truncated_subject_ids.extend(page.truncated_subject_ids)
+            found.next_page_token = page.next_page_token
+        found.pairs.sort(key=lambda pair: (pair.distance, pair.subject_id, pair.other_subject_id))
+        return found
 
     async def encode(self, *examples: ExampleLike, encoder: str = "") -> EncodeResponse:
         """The encoding f(x) of each example: ``encodings`` with ``values`` float32 [D]. Nothing is stored."""

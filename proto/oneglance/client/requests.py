@@ -186,11 +186,13 @@ def identify_request(
     tau: float | None = None,
     all_matches: bool = False,
     least_gap: float | None = None,
+    one_face_each: bool = False,
 ) -> IdentifyRequest:
     """The message of one identification; ``identify_stream`` takes many.
 
     max_candidates: length of the candidate list; 0: the server's default.
-    least_gap: how much nearer than the next subject one must be to be identified; None: it need not be.
+    least_gap: how much nearer than the next subject one must be to be identified; None: as the gallery asks for.
+    one_face_each: identify a subject in one face of a photo at most.
     """
     return IdentifyRequest(
         gallery_id=gallery_id,
@@ -199,6 +201,7 @@ def identify_request(
         tau=tau,
         all_matches=all_matches,
         least_gap=least_gap,
+        one_face_each=one_face_each,
     )
 
 

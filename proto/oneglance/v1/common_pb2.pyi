@@ -439,7 +439,8 @@ Global___Candidate: typing_extensions.TypeAlias = Candidate
 @typing.final
 class Breach(google.protobuf.message.Message):
     """A figure of an example that is outside its limit: of a face's quality (FaceQuality, by the gallery's QualityPolicy),
-    or of an encoder's input (Model.input_limits).
+    or of an encoder's input (Model.input_limits); or the `uprightness` of a picture or tensor that is said to be an aligned
+    face.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -452,7 +453,7 @@ class Breach(google.protobuf.message.Message):
     field: builtins.str
     """Path of the example in the request: `probes[2].image`."""
     figure: builtins.str
-    """Name of the figure: a field of FaceQuality, or a figure of Model.input_limits."""
+    """Name of the figure: a field of FaceQuality, a figure of Model.input_limits, or `uprightness`."""
     value: builtins.float
     least: builtins.float
     """What was asked for: at least, at most, or both."""

@@ -109,7 +109,8 @@ class Identification:
     that can't be compared.
 
     ``probe``: position of the probe in the request. ``nearest``: the two subjects with the lowest scores, as far as
-    there are so many. ``ambiguous``: the nearest is under tau, but too near to the next.
+    there are so many. ``ambiguous``: the nearest is under tau, but too near to the next. ``taken_by``: position in the
+    answer of the face that has the nearest subject instead; None: nobody has.
     """
 
     probe: int
@@ -121,6 +122,7 @@ class Identification:
     nearest: tuple[Candidate, ...]
     ambiguous: bool
     breaches: tuple[Breached, ...] = ()
+    taken_by: int | None = None
 
     @property
     def gap(self) -> float | None:
@@ -183,6 +185,13 @@ def check_rate(path: str, rate: float) -> float:
     if not LEAST_RATE <= rate < 1:
         raise InvalidRequest.field(path, f"must be at least {LEAST_RATE:g} and below 1, got {rate:g}")
     return rate
+
+
+def check_gap(path: str, gap: float) -> float:
+    """A least gap between scores. Raises InvalidRequest unless it is finite and >= 0."""
+    if not (math.isfinite(gap) and gap >= 0):
+        raise InvalidRequest.field(path, f"must be finite and >= 0, got {gap}")
+    return gap
 
 
 def check_size(path: str, value: int, default: int, limit: int) -> int:

@@ -79,3 +79,9 @@ def moved(
 def examples_of(subjects: int, encodings: int) -> float:
     """Of each subject on average, at least 1."""
     return max(1.0, round(encodings / subjects, 1)) if subjects else 1.0
+
+
+def size_step(subjects: int) -> tuple[int, int]:
+    """The least and the largest size, >= 1, for which a tau that follows is the same as for so many subjects."""
+    at = bisect.bisect_left(_SIZES, max(subjects, 1))
+    return (_SIZES[at - 1] + 1 if at else 1), _SIZES[at]

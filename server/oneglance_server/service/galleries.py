@@ -13,7 +13,8 @@ from oneglance_index import Gallery, GalleryStore, ThresholdVersion
 from oneglance_server.calls import Call
 from oneglance_server.offload import Threads
 from oneglance_server.service.breaches import policy_of
-from oneglance_server.service.content import Tau, check_id, check_rate, check_tau
+from oneglance_server.service.content import Tau, check_gap, check_id, check_rate, check_tau
+from oneglance_server.service.drift import DriftFound, DriftWatches
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.thresholds import Thresholds
 
@@ -23,12 +24,14 @@ Version = tuple[ThresholdVersion, Tau | None, Calibration | None]
 
 @dataclass(frozen=True, slots=True)
 class GalleryState:
-    """A gallery, the tau in force in it, whether its encoder is loaded, and its quality policy."""
+    """A gallery, the tau in force in it, whether its encoder is loaded, its quality policy, and whether its probes have
+    drifted."""
 
     gallery: Gallery
     tau: Tau | None
     encoder_loaded: bool
     quality_policy: QualityPolicy
+    drift: Sequence[DriftFound]
 
 
 class GalleryService:
@@ -40,12 +43,14 @@ class GalleryService:
         reads: Threads,
         encoders: Encoders,
         thresholds: Thresholds,
+        drift: DriftWatches,
         on_deleted: Callable[[str], None],
     ) -> None:
         self._store = store
         self._reads = reads
         self._encoders = encoders
         self._thresholds = thresholds
+        self._drift = drift
         self._on_deleted = on_deleted
 
     async def create(
@@ -57,6 +62,7 @@ class GalleryService:
         fusion: Fusion,
         target_fpir: float,
         quality_policy: QualityPolicy,
+        least_gap: float,
     ) -> GalleryState:
         check_id("gallery_id", gallery_id)
         chosen = self._encoders.find("encoder", encoder)
@@ -68,6 +74,7 @@ class GalleryService:
             fusion=fusion,
             target_fpir=check_rate("target_fpir", target_fpir),
             quality=quality_policy,
+            least_gap=check_gap("least_gap", least_gap),
         )
         return self._state(await asyncio.wrap_future(created))
 
@@ -136,6 +143,11 @@ class GalleryService:
         check_id("gallery_id", gallery_id)
         return self._state(await asyncio.wrap_future(self._store.set_quality(gallery_id, policy)))
 
+    async def set_least_gap(self, call: Call, gallery_id: str, least_gap: float) -> GalleryState:
+        check_id("gallery_id", gallery_id)
+        check_gap("least_gap", least_gap)
+        return self._state(await asyncio.wrap_future(self._store.set_least_gap(gallery_id, least_gap)))
+
     async def versions(
         self, call: Call, gallery_id: str, size: int, after: int | None
     ) -> tuple[Sequence[Version], int | None]:
@@ -154,4 +166,5 @@ class GalleryService:
 
     def _state(self, gallery: Gallery) -> GalleryState:
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None
-        return GalleryState(gallery, self._thresholds.in_force(gallery), loaded, policy_of(gallery))
+        tau, drift = self._thresholds.in_force(gallery), self._drift.of(gallery)
+        return GalleryState(gallery, tau, loaded, policy_of(gallery), drift)

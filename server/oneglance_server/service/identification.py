@@ -3,13 +3,12 @@ with the encodings."""
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
-from oneglance_core.distance import squared_l2
+from oneglance_core.distance import Vectors, squared_l2
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import DEFAULT_POLICY
 from oneglance_index import Candidate, Found, Gallery, GalleryStore, Search
@@ -30,12 +29,15 @@ from oneglance_server.service.content import (
     Provenance,
     Tau,
     check_count,
+    check_gap,
     check_id,
     check_rate,
     check_size,
 )
+from oneglance_server.service.drift import DriftWatches
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CLIENT, Encoded, Encoding
+from oneglance_server.service.group_photos import each_in_one_face
 from oneglance_server.service.plan import Space
 from oneglance_server.service.thresholds import Deciding, Thresholds
 
@@ -81,6 +83,7 @@ class IdentificationService:
         encoders: Encoders,
         encoding: Encoding,
         thresholds: Thresholds,
+        drift: DriftWatches,
         executor: Executor,
         *,
         scans: Limiter,
@@ -95,6 +98,7 @@ class IdentificationService:
         self._encoders = encoders
         self._encoding = encoding
         self._thresholds = thresholds
+        self._drift = drift
         self._on_decision = on_decision
         self._batchers: dict[str, Batcher[Search, Found]] = {}
         self._new_batcher = functools.partial(
@@ -122,18 +126,23 @@ class IdentificationService:
         max_candidates: int,
         tau: float | None,
         all_matches: bool,
-        least_gap: float,
+        least_gap: float | None,
+        one_face_each: bool,
     ) -> Identified:
         """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none. A face that
-        isn't comparable has an answer without candidates."""
-        if not (math.isfinite(least_gap) and least_gap >= 0):
-            raise InvalidRequest.field("least_gap", f"must be finite and >= 0, got {least_gap}")
+        isn't comparable has an answer without candidates.
+
+        ``least_gap`` None: the gallery's. ``one_face_each``: see group_photos.
+        """
+        if least_gap is not None:
+            check_gap("least_gap", least_gap)
         check_count("probes", probes, MAX_PROBES)
         candidates = check_size("max_candidates", max_candidates, CANDIDATES, MAX_CANDIDATES)
         _check_listed(candidates, len(probes))
         gallery = self._gallery(gallery_id)
         self._encoding.check_loaded(probes, _space(gallery))
         deciding = self._thresholds.of_gallery(gallery, tau)
+        least_gap = gallery.active.least_gap if least_gap is None else least_gap
         encoded = await self._encoding.encode(call, probes, _space(gallery), faces="all")
         if not encoded.owners:
             gallery = await self._reads.run(call, self._store.get_gallery, gallery_id)
@@ -151,7 +160,8 @@ class IdentificationService:
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
         listed = max(candidates, 2)  # the next subject is looked at, too
         search = Search(encoded.vectors, gallery.active.encoder_digest, listed, within, limit)
-        found = await self._search(call, gallery_id, search, encoded)
+        found = await self._search(_afterwards(call, encoded), gallery_id, search)
+        self._drift.saw(call, gallery, found, len(probes))
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
             threshold = replace(threshold, value=within)
@@ -168,11 +178,13 @@ class IdentificationService:
                     owner, face, mate, nearest[:candidates], matches, truncated, nearest[:2], ambiguous, broken
                 )
             )
-        known = sum(answer.identified is not None for answer in answers)
-        self._on_decision(gallery_id, "identified", known)
-        self._on_decision(gallery_id, "unknown", len(answers) - known)
         compared = len(answers)
         answers = _with_refused(answers, encoded.photos)
+        if one_face_each:
+            answers = each_in_one_face(answers)
+        known = sum(answer.identified is not None for answer in answers)
+        self._on_decision(gallery_id, "identified", known)
+        self._on_decision(gallery_id, "unknown", compared - known)
         self._on_decision(gallery_id, "not_compared", len(answers) - compared)
         return Identified(answers, threshold, _provenance(gallery, encoded, found), encoded.photos)
 
@@ -251,8 +263,13 @@ class IdentificationService:
         """The nearest subject to one probe, and how many it was compared with. No decision, and none is counted."""
         gallery = self._gallery(gallery_id)
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
-        found = await self._search(call, gallery_id, Search(encoded.vectors, gallery.active.encoder_digest, 1), encoded)
+        found = await self.search(_afterwards(call, encoded), gallery, encoded.vectors, 1)
         return (found.candidates[0][0] if found.candidates[0] else None), found.subjects
+
+    async def search(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
+        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder. No decision, and none
+        is counted."""
+        return await self._search(call, gallery.id, Search(vectors, gallery.active.encoder_digest, candidates))
 
     async def _within(self, call: Call, deciding: Deciding, gallery_id: str) -> float:
         """Up to which score subjects match: tau, before the search."""
@@ -265,14 +282,13 @@ class IdentificationService:
         """Its encoder, dimension and own tau, from memory; sizes and revision may be old. Raises GalleryNotFound."""
         return self._store.known(check_id("gallery_id", gallery_id))
 
-    async def _search(self, call: Call, gallery_id: str, search: Search, encoded: Encoded) -> Found:
+    async def _search(self, call: Call, gallery_id: str, search: Search) -> Found:
         batcher = self._batchers.get(gallery_id)
         if batcher is None:
             self._gallery(gallery_id)  # it may have been deleted meanwhile: nobody would forget it again
             batcher = self._batchers[gallery_id] = self._new_batcher(
                 functools.partial(self._store.search_many, gallery_id)
             )
-        call = _afterwards(call, encoded)
         each = 1 + search.candidates // _CANDIDATES_PER_PROBE
         size = max(1, batcher.step // each)
         steps = [

@@ -5,6 +5,8 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from oneglance_core.calibration import Prior
 from oneglance_core.expectation import Expectation, Rate
 from oneglance_core.manifests import Calibration
@@ -14,6 +16,8 @@ from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import ThresholdMissing
 from oneglance_server.service.content import Tau, check_tau
 from oneglance_server.service.following import MadeFor, Measured, examples_of, moved
+
+_POINTS = 60  # of a curve, between the least and the largest tau that was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,15 @@ class Deciding:
         return self.model.expectation.fpir(value, self.fusion, examples, size) if size else Rate(0, 0, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """What share of strangers has a score of at most each tau, both rising, as so many people told it."""
+
+    taus: Sequence[float]
+    rates: Sequence[float]
+    people: int
+
+
 class Thresholds:
     """The thresholds of the loaded encoders, and how those of a gallery or a request take their place."""
 
@@ -110,6 +123,33 @@ class Thresholds:
             lambda tau: expectation.fpir(tau, fusion, examples, size).value,
             expectation.measured.people,
             *expectation.reach(fusion),
+        )
+
+    def strangers(self, gallery: Gallery, subjects: int, encodings: int) -> Strangers | None:
+        """The scores to expect of strangers in a gallery of this size, >= 1: by its own calibration, else by what was
+        measured of the model, else by the model's calibration; None where nothing was measured."""
+        known = self._strangers_of(gallery)
+        if isinstance(known, Measured):
+            fusion, examples = gallery.active.fusion, max(1.0, round(encodings / subjects, 1))
+            taus = np.linspace(*known.expectation.reach(fusion), _POINTS).tolist()
+            rates = [known.expectation.fpir(tau, fusion, examples, subjects).value for tau in taus]
+            return Strangers(taus, rates, known.expectation.measured.people)
+        if known is None or not known.calibration.fmr_curve:
+            return None
+        taus = [tau for tau, _ in known.calibration.fmr_curve]
+        rates = [expected_fpir(rate, subjects) for _, rate in known.calibration.fmr_curve]
+        return Strangers(taus, rates, known.calibration.non_mated_probes)
+
+    def knows_strangers(self, gallery: Gallery) -> bool:
+        """Whether ``strangers`` has anything to go by."""
+        return self._strangers_of(gallery) is not None
+
+    def _strangers_of(self, gallery: Gallery) -> "_Calibrated | Measured | None":
+        active = gallery.active
+        return (
+            self._calibration(gallery)
+            or self._model(active.encoder_digest, active.fusion)
+            or self._calibration_of(active.encoder_digest, active.fusion)
         )
 
     def one_to_one(self, gallery: Gallery, requested: float | None, target_fmr: float) -> Deciding:

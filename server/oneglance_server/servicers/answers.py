@@ -7,12 +7,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
+from oneglance.v1 import gallery_pb2 as gallery_pb
+from oneglance.v1.gallery_pb2 import Drift, DriftWatch
 from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.manifests import Calibration
 from oneglance_index import Candidate
 from oneglance_server.service.content import Breached, Provenance, Tau
+from oneglance_server.service.drift import DriftFound
 from oneglance_server.service.galleries import GalleryState
 
 _SOURCES = {
@@ -27,6 +30,13 @@ _POLICIES: dict[QualityPolicy, face_pb.QualityPolicy.ValueType] = {
     "standard": face_pb.QUALITY_POLICY_STANDARD,
     "strict": face_pb.QUALITY_POLICY_STRICT,
 }
+
+_DRIFT_STATES = {
+    "not_watched": gallery_pb.DRIFT_STATE_NOT_WATCHED,
+    "none": gallery_pb.DRIFT_STATE_NONE,
+    "suspected": gallery_pb.DRIFT_STATE_SUSPECTED,
+}
+_DRIFT_OF = {"strangers": gallery_pb.DRIFT_OF_STRANGERS, "mates": gallery_pb.DRIFT_OF_MATES}
 
 
 def to_face(face: Face | None) -> face_pb.Face | None:
@@ -162,6 +172,25 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         fusion=to_fusion(gallery.active.fusion),
         target_fpir=gallery.target_fpir,
         quality_policy=_POLICIES[state.quality_policy],
+        least_gap=gallery.active.least_gap,
+        drift=to_drift(state.drift),
+    )
+
+
+def to_drift(found: Sequence[DriftFound]) -> Drift:
+    states = [_DRIFT_STATES[one.state] for one in found]
+    return Drift(
+        state=max(states),
+        watches=[
+            DriftWatch(
+                of=_DRIFT_OF[one.of],
+                state=_DRIFT_STATES[one.state],
+                probes=one.probes,
+                since=None if one.since is None else to_timestamp(one.since),
+                advice=one.advice,
+            )
+            for one in found
+        ],
     )
 
 

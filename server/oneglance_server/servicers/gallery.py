@@ -64,7 +64,14 @@ class GalleryServicer(GalleryServiceServicer):
         given = request.quality_policy
         policy = policy_from(given, "quality_policy") if given else DEFAULT_POLICY
         state = await galleries.create(
-            call_of(context), request.gallery_id, request.encoder, description, fusion, target, policy
+            call_of(context),
+            request.gallery_id,
+            request.encoder,
+            description,
+            fusion,
+            target,
+            policy,
+            request.least_gap,
         )
         return pb.CreateGalleryResponse(gallery=to_gallery(state))
 
@@ -111,6 +118,13 @@ class GalleryServicer(GalleryServiceServicer):
         galleries = self._gate.services.galleries
         state = await galleries.set_quality_policy(call_of(context), request.gallery_id, policy)
         return pb.SetQualityPolicyResponse(gallery=to_gallery(state))
+
+    async def SetLeastGap(self, request: pb.SetLeastGapRequest, context: Context) -> pb.SetLeastGapResponse:
+        if not request.HasField("least_gap"):
+            raise InvalidRequest.field("least_gap", "is required", reason="EMPTY")
+        galleries = self._gate.services.galleries
+        state = await galleries.set_least_gap(call_of(context), request.gallery_id, request.least_gap)
+        return pb.SetLeastGapResponse(gallery=to_gallery(state))
 
     async def Calibrate(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[pb.CalibrateRequest], context: Context

@@ -30,6 +30,8 @@ def appearance(**fields: Any) -> AppearanceRecord:
         "frames": 2,
         "duration": 0.2,
         "view": ALONE,
+        "unknown_reason": None,
+        "rival": None,
         "follows": None,
     }
     return AppearanceRecord(**usual | fields)

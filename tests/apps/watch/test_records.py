@@ -1,6 +1,7 @@
 """The schema of events: documented, versioned, and kept by every event."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,21 @@ def test_an_event_about_an_appearance_has_every_field(clock: ManualClock) -> Non
         "frames": 2,
         "duration": 0.2,
         "view": {"faces": 3, "identified": 1, "unknown": 1, "unclear": 1, "nearest_other": 1.5},
+        "unknown_reason": None,
+        "rival": None,
         "follows": None,
     }
+
+
+def test_of_an_ambiguous_face_both_names_are_told(clock: ManualClock) -> None:
+    letters: list[Letter] = []
+    recorder(clock, letters).appearance(replace(ANN, kind="unknown", subject_id=None, rival="bea"), taken=0.0)
+    (letter,) = letters
+    assert isinstance(letter.record, AppearanceRecord)
+    assert letter.record.nearest is not None
+    assert (letter.record.subject_id, letter.record.unknown_reason) == (None, "ambiguous")
+    assert (letter.record.nearest.subject_id, letter.record.rival) == ("ann", "bea")
+    assert "  ann or bea  " in "".join(as_text(letter.record))
 
 
 def test_an_event_of_a_camera_is_as_old_as_its_frame_whatever_the_time_of_day(clock: ManualClock) -> None:

@@ -65,6 +65,20 @@ def names(found: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
     return [(event["kind"], event["subject_id"]) for event in found]
 
 
+def test_who_could_be_either_of_two_is_unknown_with_both_names(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    with Client(server.address) as client:
+        client.create_gallery("twins", least_gap=0.01)
+        for name in ("ann", "bea"):
+            client.enroll("twins", name, png(picture(PEOPLE["ann"])))
+    video = show(tmp_path / "gate.mp4", PEOPLE["ann"], each=75)
+    found, _ = watched(server, capsys, "twins", str(video))
+    assert names(found) == [("unknown", None)]
+    (event,) = found
+    assert event["unknown_reason"] == "ambiguous"
+    assert (event["nearest"]["subject_id"], event["rival"]) == ("ann", "bea")
+    assert event["distance"] < event["tau"]
+
+
 def test_pictures_shown_for_a_second_each_give_one_event_each(server: Server, tmp_path: Path, capsys: Capture) -> None:
     video = show(tmp_path / "gate.mp4", *PEOPLE.values())
     found, said = watched(server, capsys, "people", str(video))

@@ -6,6 +6,11 @@
     ├── SubjectNotFound        the gallery holds no subject of this id
     ├── SubjectExists          enroll with on_existing="fail" met an enrolled subject
     ├── EncodingNotFound       the subject holds no encoding of this id
+    ├── NegativeNotFound       the subject holds no negative of this id
+    ├── NegativeEnrolled       the negative is enrolled as an encoding of the subject
+    ├── DoubtfulEnrollment     an enrollment that is to be refused when it is doubtful
+    │   ├── LikeAnother        an example is near another subject
+    │   └── UnlikeOwn          an example is far from the others of its subject
     ├── RequestConflict        this request id was used before, with other content
     ├── EncoderMismatch        encodings of another encoder than the gallery's
     ├── DimensionMismatch      vectors of another dimension than the gallery's
@@ -31,7 +36,10 @@ The classes carry fields; the message is made from them, and nobody has to parse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from oneglance_index.records import Doubt
 
 
 class GalleryError(Exception):
@@ -70,6 +78,59 @@ class EncodingNotFound(GalleryError):
         self.gallery_id = gallery_id
         self.subject_id = subject_id
         self.encoding_id = encoding_id
+
+
+class NegativeNotFound(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str, negative_id: str) -> None:
+        super().__init__(f"subject {subject_id!r} in gallery {gallery_id!r} has no negative {negative_id!r}")
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+        self.negative_id = negative_id
+
+
+class NegativeEnrolled(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str, encoding_id: str) -> None:
+        super().__init__(
+            f"this very example is enrolled as subject {subject_id!r} in gallery {gallery_id!r}:"
+            f" delete its encoding {encoding_id!r} instead"
+        )
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+        self.encoding_id = encoding_id
+
+
+class DoubtfulEnrollment(GalleryError):
+    """`doubts` are all there are of this enrollment, `subject_id` is whom it was for; the rest is of the doubt that the
+    class is named for, the gravest of that kind: `other_subject_id` (LikeAnother only), `distance`, `distance_limit`."""
+
+    def __init__(self, gallery_id: str, subject_id: str, text: str, gravest: Doubt, doubts: Sequence[Doubt]) -> None:
+        super().__init__(f"not enrolled in gallery {gallery_id!r}: {text}")
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+        self.distance = gravest.distance
+        self.distance_limit = gravest.limit
+        self.doubts = tuple(doubts)
+
+
+class LikeAnother(DoubtfulEnrollment):
+    def __init__(self, gallery_id: str, subject_id: str, doubts: Sequence[Doubt]) -> None:
+        one = min((doubt for doubt in doubts if doubt.kind == "like_another"), key=lambda doubt: doubt.distance)
+        text = (
+            f"example {one.example + 1} of {subject_id!r} is {one.distance:.4f} from subject {one.subject_id!r}, which"
+            f" is within {one.limit:.4f}: the same person under two names, or a look-alike"
+        )
+        super().__init__(gallery_id, subject_id, text, one, doubts)
+        self.other_subject_id = one.subject_id
+
+
+class UnlikeOwn(DoubtfulEnrollment):
+    def __init__(self, gallery_id: str, subject_id: str, doubts: Sequence[Doubt]) -> None:
+        one = max((doubt for doubt in doubts if doubt.kind == "unlike_own"), key=lambda doubt: doubt.distance)
+        text = (
+            f"example {one.example + 1} is {one.distance:.4f} from the nearest other one of {subject_id!r}, which is"
+            f" beyond {one.limit:.4f}: two people under one name?"
+        )
+        super().__init__(gallery_id, subject_id, text, one, doubts)
 
 
 class RequestConflict(GalleryError):

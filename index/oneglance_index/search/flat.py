@@ -15,7 +15,7 @@ import logging
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import TypeVar
 
@@ -43,11 +43,12 @@ _DEAD_SHARE = 0.01
 
 
 class ExactIndex:
-    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good.
+    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good. `ordered` says that
+    rows come in the order of their numbers.
 
     With `templates` a row is a subject's template, not an encoding: its number is that of the subject, and so are the
-    `added` and `removed` of a Change; a subject's last row takes the place of the one before. freeze() and checksum()
-    are of no use then.
+    `added` and `removed` of a Change; a subject's last row takes the place of the one before. To a search that asks
+    `singly` the number is told as `encoding_id`. freeze() and checksum() are of no use then.
 
     Safe for any thread: one search at a time, and apply() never waits for it.
     """
@@ -55,8 +56,17 @@ class ExactIndex:
     kind = "flat"
     exact = True
 
-    def __init__(self, dimension: int, scan: Scan, spare: Scan | None = None, *, templates: bool = False) -> None:
+    def __init__(
+        self,
+        dimension: int,
+        scan: Scan,
+        spare: Scan | None = None,
+        *,
+        templates: bool = False,
+        ordered: bool = True,
+    ) -> None:
         self.dimension = dimension
+        self._ordered = ordered
         self._templates = templates
         self._scan = scan
         self._spare = spare
@@ -89,8 +99,11 @@ class ExactIndex:
         self._held = RowArrays.empty(capacity, self.dimension)
         self._reserve(capacity)
 
-    def append(self, rows: Rows) -> None:
+    def append(self, rows: Rows, subject_ids: Mapping[int, str] | None = None) -> None:
+        """`subject_ids`: of subjects that load() wasn't told of."""
         with self._lock:
+            for number, subject_id in (subject_ids or {}).items():
+                self._subject_ids.add(number, subject_id)
             self._rows, self._max_norm = self._write(rows)
             with self._pending_lock:
                 self._told += len(rows.numbers)
@@ -195,7 +208,8 @@ class ExactIndex:
 
     def _found(self, search: Search, ranked: Sequence[Ranked]) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
-        near = [_candidates(found, self._subject_ids, self._templates) for found in ranked]
+        numbered = search.singly or not self._templates
+        near = [_candidates(found, self._subject_ids, numbered) for found in ranked]
         within = -np.inf if search.within is None else search.within
         counts = [bisect_right(found, within, key=_distance) for found in near]
         return Found(
@@ -209,6 +223,11 @@ class ExactIndex:
             self.kind,
             self.device,
         )
+
+    def subject_id(self, number: int) -> str:
+        """Of a subject that load() or append() told."""
+        with self._lock:
+            return self._subject_ids[number]
 
     def info(self) -> IndexInfo:
         with self._lock:
@@ -332,8 +351,10 @@ class ExactIndex:
     def _gone(self, changes: Sequence[Change], end: int) -> Integers:
         """The rows among the first `end` that die by these changes."""
         removed = np.concatenate([change.removed for change in changes])
-        if not self._templates:
+        if not self._templates and self._ordered:
             return np.searchsorted(self._held.numbers[:end], removed)
+        if not self._templates:
+            return np.flatnonzero(np.isin(self._held.numbers[:end], removed)) if len(removed) else removed
         rows = np.flatnonzero(np.isin(self._held.subjects[:end], removed)) if len(removed) else removed
         subjects = self._held.subjects[rows]
         removed_subjects = [change.removed_subject for change in changes if change.removed_subject is not None]
@@ -370,9 +391,9 @@ class ExactIndex:
 _distance = attrgetter("distance")
 
 
-def _candidates(found: Ranked, ids: SubjectIds, templates: bool) -> tuple[Candidate, ...]:
+def _candidates(found: Ranked, ids: SubjectIds, numbered: bool) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
-        Candidate(ids[subject], "" if templates else str(number), distance, distance)
+        Candidate(ids[subject], str(number) if numbered else "", distance, distance)
         for subject, number, distance in zip(*columns, strict=True)
     )

@@ -2,14 +2,15 @@
 
 Version 1 kept of each gallery's thresholds only the one in force. Version 2 kept them all. Both knew one encoder for
 each gallery, whose encodings were the gallery's own; version 3 has generations in between. The first generation of a
-gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are.
+gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 keeps
+negatives, and of each generation what is done about doubtful enrollments.
 """
 
 from __future__ import annotations
 
 import sqlite3
 
-from oneglance_index.store.tables import DELETIONS, GENERATIONS, SNAPSHOTS, THRESHOLDS, run_all
+from oneglance_index.store.tables import DELETIONS, GENERATIONS, NEGATIVES, SNAPSHOTS, THRESHOLDS, run_all
 
 _THRESHOLDS_OF_2 = """
 CREATE TABLE thresholds (
@@ -63,10 +64,18 @@ INSERT INTO snapshots (generation, revision, sha256, bytes)
     SELECT gallery, revision, sha256, bytes FROM former_snapshots;
 DROP TABLE former_snapshots;
 """
+# Earlier versions get the generations of 4 at once.
+_GENERATIONS_OF_4 = """
+ALTER TABLE generations ADD COLUMN doubt TEXT;
+"""
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
     """Brings the tables from `version`, at least 1, to the present ones, in the transaction that is open."""
     if version == 1:
         run_all(db, _THRESHOLDS_OF_2)
-    run_all(db, _GENERATIONS_OF_3)
+    if version < 3:
+        run_all(db, _GENERATIONS_OF_3)
+    else:
+        run_all(db, _GENERATIONS_OF_4)
+    run_all(db, NEGATIVES)

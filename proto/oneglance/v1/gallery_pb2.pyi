@@ -39,6 +39,8 @@ class Gallery(google.protobuf.message.Message):
     FUSION_FIELD_NUMBER: builtins.int
     TARGET_FPIR_FIELD_NUMBER: builtins.int
     QUALITY_POLICY_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
+    NEGATIVE_COUNT_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -59,6 +61,10 @@ class Gallery(google.protobuf.message.Message):
     """
     quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType
     """Never UNSPECIFIED. OFF in galleries made before there were policies."""
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """Never UNSPECIFIED. OFF in galleries made before there were such policies."""
+    negative_count: builtins.int
+    """Negatives of its subjects (SubjectService.AddNegative)."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -81,9 +87,11 @@ class Gallery(google.protobuf.message.Message):
         fusion: oneglance.v1.common_pb2.Fusion.ValueType = ...,
         target_fpir: builtins.float | None = ...,
         quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
+        negative_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "description", b"description", "dimension", b"dimension", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -98,6 +106,7 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     FUSION_FIELD_NUMBER: builtins.int
     TARGET_FPIR_FIELD_NUMBER: builtins.int
     QUALITY_POLICY_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     encoder: builtins.str
     """Name or digest of a loaded model. May stay empty when one model is loaded."""
@@ -109,6 +118,8 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     """Share of strangers that may be let in, at least 0.000001 and below 1; left out, 0.01."""
     quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType
     """UNSPECIFIED: STANDARD."""
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """UNSPECIFIED: FLAG."""
     def __init__(
         self,
         *,
@@ -118,9 +129,10 @@ class CreateGalleryRequest(google.protobuf.message.Message):
         fusion: oneglance.v1.common_pb2.Fusion.ValueType = ...,
         target_fpir: builtins.float | None = ...,
         quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "description", b"description", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "description", b"description", "doubt_policy", b"doubt_policy", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___CreateGalleryRequest: typing_extensions.TypeAlias = CreateGalleryRequest
@@ -400,6 +412,42 @@ class SetQualityPolicyResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
 
 Global___SetQualityPolicyResponse: typing_extensions.TypeAlias = SetQualityPolicyResponse
+
+@typing.final
+class SetDoubtPolicyRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """Required."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["doubt_policy", b"doubt_policy", "gallery_id", b"gallery_id"]) -> None: ...
+
+Global___SetDoubtPolicyRequest: typing_extensions.TypeAlias = SetDoubtPolicyRequest
+
+@typing.final
+class SetDoubtPolicyResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___SetDoubtPolicyResponse: typing_extensions.TypeAlias = SetDoubtPolicyResponse
 
 @typing.final
 class CalibrateRequest(google.protobuf.message.Message):

@@ -86,6 +86,11 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyResponse.FromString,
                 _registered_method=True)
+        self.SetDoubtPolicy = channel.unary_unary(
+                '/oneglance.v1.GalleryService/SetDoubtPolicy',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyResponse.FromString,
+                _registered_method=True)
         self.ListThresholds = channel.unary_unary(
                 '/oneglance.v1.GalleryService/ListThresholds',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.SerializeToString,
@@ -170,6 +175,13 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetDoubtPolicy(self, request, context):
+        """Sets what is done about doubtful enrollments from now on. What is enrolled stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListThresholds(self, request, context):
         """Every threshold the gallery has had, the newest first, page by page. An empty list is a success.
         """
@@ -224,6 +236,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.SetQualityPolicy,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyResponse.SerializeToString,
+            ),
+            'SetDoubtPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDoubtPolicy,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyResponse.SerializeToString,
             ),
             'ListThresholds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListThresholds,
@@ -481,6 +498,33 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/SetQualityPolicy',
             oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDoubtPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/SetDoubtPolicy',
+            oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

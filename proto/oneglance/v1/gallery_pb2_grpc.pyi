@@ -169,6 +169,22 @@ _GalleryServiceSetQualityPolicyType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceSetDoubtPolicyType = typing_extensions.TypeVar(
+    '_GalleryServiceSetDoubtPolicyType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+    ],
+)
+
 _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     '_GalleryServiceListThresholdsType',
     grpc.UnaryUnaryMultiCallable[
@@ -185,7 +201,7 @@ _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetQualityPolicyType, _GalleryServiceListThresholdsType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -234,6 +250,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+            oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
@@ -278,6 +298,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+            oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
@@ -316,6 +340,9 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
 
     SetQualityPolicy: _GalleryServiceSetQualityPolicyType
     """Sets what the gallery demands of faces from now on. What is enrolled stays."""
+
+    SetDoubtPolicy: _GalleryServiceSetDoubtPolicyType
+    """Sets what is done about doubtful enrollments from now on. What is enrolled stays."""
 
     ListThresholds: _GalleryServiceListThresholdsType
     """Every threshold the gallery has had, the newest first, page by page. An empty list is a success."""
@@ -356,6 +383,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
         oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListThresholdsRequest,
@@ -451,6 +482,14 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.SetQualityPolicyResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetQualityPolicyResponse]]:
         """Sets what the gallery demands of faces from now on. What is enrolled stays."""
+
+    @abc.abstractmethod
+    def SetDoubtPolicy(
+        self,
+        request: oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.SetDoubtPolicyResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetDoubtPolicyResponse]]:
+        """Sets what is done about doubtful enrollments from now on. What is enrolled stays."""
 
     @abc.abstractmethod
     def ListThresholds(

@@ -107,7 +107,8 @@ class Identification:
     that can't be compared.
 
     ``probe``: position of the probe in the request. ``nearest``: the two subjects with the lowest scores, as far as
-    there are so many. ``ambiguous``: the nearest is under tau, but too near to the next.
+    there are so many, of those whom the probe can be given. ``ambiguous``: the nearest is under tau, but too near to
+    the next. ``withheld``: all who are under tau have a negative that is nearer.
     """
 
     probe: int
@@ -119,6 +120,7 @@ class Identification:
     nearest: tuple[Candidate, ...]
     ambiguous: bool
     breaches: tuple[Breached, ...] = ()
+    withheld: bool = False
 
     @property
     def gap(self) -> float | None:

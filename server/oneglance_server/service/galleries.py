@@ -14,6 +14,7 @@ from oneglance_server.calls import Call
 from oneglance_server.offload import Threads
 from oneglance_server.service.breaches import policy_of
 from oneglance_server.service.content import Tau, check_id, check_rate, check_tau
+from oneglance_server.service.doubts import DoubtPolicy, doubt_policy_of
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.thresholds import Thresholds
 
@@ -23,12 +24,13 @@ Version = tuple[ThresholdVersion, Tau | None, Calibration | None]
 
 @dataclass(frozen=True, slots=True)
 class GalleryState:
-    """A gallery, the tau in force in it, whether its encoder is loaded, and its quality policy."""
+    """A gallery, the tau in force in it, whether its encoder is loaded, and its policies."""
 
     gallery: Gallery
     tau: Tau | None
     encoder_loaded: bool
     quality_policy: QualityPolicy
+    doubt_policy: DoubtPolicy
 
 
 class GalleryService:
@@ -57,6 +59,7 @@ class GalleryService:
         fusion: Fusion,
         target_fpir: float,
         quality_policy: QualityPolicy,
+        doubt_policy: DoubtPolicy,
     ) -> GalleryState:
         check_id("gallery_id", gallery_id)
         chosen = self._encoders.find("encoder", encoder)
@@ -68,6 +71,7 @@ class GalleryService:
             fusion=fusion,
             target_fpir=check_rate("target_fpir", target_fpir),
             quality=quality_policy,
+            doubt=doubt_policy,
         )
         return self._state(await asyncio.wrap_future(created))
 
@@ -132,6 +136,10 @@ class GalleryService:
         check_id("gallery_id", gallery_id)
         return self._state(await asyncio.wrap_future(self._store.set_quality(gallery_id, policy)))
 
+    async def set_doubt_policy(self, call: Call, gallery_id: str, policy: DoubtPolicy) -> GalleryState:
+        check_id("gallery_id", gallery_id)
+        return self._state(await asyncio.wrap_future(self._store.set_doubt(gallery_id, policy)))
+
     async def versions(
         self, call: Call, gallery_id: str, size: int, after: int | None
     ) -> tuple[Sequence[Version], int | None]:
@@ -150,4 +158,5 @@ class GalleryService:
 
     def _state(self, gallery: Gallery) -> GalleryState:
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None
-        return GalleryState(gallery, self._thresholds.in_force(gallery), loaded, policy_of(gallery))
+        policies = policy_of(gallery), doubt_policy_of(gallery)
+        return GalleryState(gallery, self._thresholds.in_force(gallery), loaded, *policies)

@@ -21,6 +21,8 @@ from oneglance_server.service.content import Tau, check_tau
 _DIGITS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 _SIZES = sorted({round(digit * 10**power) for digit in _DIGITS for power in range(10)} | {4, 7, 9})
 
+_ACCEPTED_OF_DOUBTFUL = 0.05  # share of wrong claims that are not seen to be unlike the subject
+
 
 @dataclass(frozen=True, slots=True)
 class Deciding:
@@ -131,6 +133,27 @@ class Thresholds:
         if requested is None and model is not None:
             return Deciding(None, "model", "", "nearest", None, model, target_fmr, one_to_one=True)
         return replace(self._of_model(digest, requested, "nearest", None), one_to_one=True)
+
+    def doubt_limits(self, gallery: Gallery, subjects: int, encodings: int) -> tuple[float | None, float | None]:
+        """(at most how far from another subject, beyond what distance from its own others) an example to enroll is
+        doubtful, by single encodings; None where there is no tau. For a gallery of so many subjects and encodings.
+
+        The first is the gallery's tau, if it is one for distances that was set; else that of the rule ``nearest``. The
+        second is the tau at which one in 20 wrong claims is accepted, where the model was measured; else the first.
+        """
+        active = gallery.active
+        own = None if active.fusion == "margin" else active.threshold
+        try:
+            like = self.of_gallery(replace(gallery, active=replace(active, fusion="nearest", threshold=own)))
+        except ThresholdMissing:
+            like_another = None
+        else:
+            like_another = like.at(subjects, encodings).value
+        model = self._model(active.encoder_digest, "nearest")
+        if model is None:
+            return like_another, like_another
+        far = model.expectation.tau(_ACCEPTED_OF_DOUBTFUL, "nearest", 1, 1)
+        return like_another, far if like_another is None else max(far, like_another)
 
     def in_force(self, gallery: Gallery) -> Tau | None:
         """The tau that applies in a gallery at its present size; None where there is none."""

@@ -19,6 +19,7 @@ from oneglance_server.servicers.answers import (
     to_candidate,
     to_face,
     to_faces,
+    to_negative,
     to_photo,
     to_provenance,
     to_score,
@@ -67,6 +68,7 @@ class IdentificationServicer(IdentificationServiceServicer):
             face=to_face(answer.faces[0]),
             other_face=to_face(answer.faces[1]) if len(answer.faces) > 1 else None,
             breaches=to_breaches(answer.breaches),
+            negative=to_negative(answer.negative),
         )
 
     async def Identify(  # type: ignore[override]
@@ -141,6 +143,7 @@ def _decision(answer: Identification) -> pb.Decision.ValueType:
 def _to_result(answer: Identification) -> pb.IdentifyResult:
     decided = answer.identified is not None or not answer.compared
     reason = pb.UNKNOWN_REASON_AMBIGUOUS if answer.ambiguous else pb.UNKNOWN_REASON_NOBODY_NEAR
+    reason = pb.UNKNOWN_REASON_NEGATIVE if answer.withheld else reason
     gap = answer.gap
     return pb.IdentifyResult(
         decision=_decision(answer),

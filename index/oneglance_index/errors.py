@@ -11,6 +11,7 @@
     ├── DoubtfulEnrollment     an enrollment that is to be refused when it is doubtful
     │   ├── LikeAnother        an example is near another subject
     │   └── UnlikeOwn          an example is far from the others of its subject
+    ├── NeighbourGone          a neighbour that an enrollment names was deleted since it was found; search again
     ├── RequestConflict        this request id was used before, with other content
     ├── EncoderMismatch        encodings of another encoder than the gallery's
     ├── DimensionMismatch      vectors of another dimension than the gallery's
@@ -131,6 +132,12 @@ class UnlikeOwn(DoubtfulEnrollment):
             f" beyond {one.limit:.4f}: two people under one name?"
         )
         super().__init__(gallery_id, subject_id, text, one, doubts)
+
+
+class NeighbourGone(GalleryError):
+    def __init__(self, gallery_id: str) -> None:
+        super().__init__(f"a neighbour found in gallery {gallery_id!r} is gone: search again")
+        self.gallery_id = gallery_id
 
 
 class RequestConflict(GalleryError):

@@ -163,7 +163,8 @@ class GalleryStore(Protocol):
         equally near subjects any may be named.
 
         GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid, SubjectExists, RequestConflict,
-        LimitExceeded("max_encodings_per_subject"), LikeAnother, UnlikeOwn, IndexOutOfStep, DeviceLost.
+        LimitExceeded("max_encodings_per_subject"), LikeAnother, UnlikeOwn, NeighbourGone, IndexOutOfStep,
+        DeviceLost.
         """
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:

@@ -22,8 +22,11 @@ from numpy.typing import NDArray
 from oneglance_core.distance import squared_l2
 from oneglance_core.fusion import FUSIONS
 from oneglance_index import (
+    AddedNegative,
     Candidate,
     Deleted,
+    Doubt,
+    Doubting,
     EncoderMismatch,
     Encoding,
     EncodingNotFound,
@@ -37,7 +40,13 @@ from oneglance_index import (
     GalleryStore,
     Generation,
     GenerationUnsupported,
+    LikeAnother,
     LimitExceeded,
+    NearerNegative,
+    Negative,
+    NegativeEnrolled,
+    NegativeNotFound,
+    Neighbour,
     OnExisting,
     RequestConflict,
     Search,
@@ -48,9 +57,10 @@ from oneglance_index import (
     SubjectPage,
     ThresholdPage,
     ThresholdVersion,
+    UnlikeOwn,
     check_encodings,
 )
-from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_PAGE_BYTES
+from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_NEGATIVES, MAX_PAGE_BYTES
 
 T = TypeVar("T")
 Vectors = NDArray[np.float32]
@@ -64,6 +74,10 @@ class Member:
     created: float
     updated: float
     encodings: Mapping[int, tuple[Encoding, Vectors]] = field(default_factory=dict)
+    negatives: Mapping[int, tuple[Negative, Vectors]] = field(default_factory=dict)
+
+    def vectors(self) -> Vectors:
+        return np.stack([vector for _, vector in self.encodings.values()])
 
 
 @dataclass(frozen=True)
@@ -160,6 +174,7 @@ class ToyStore(GalleryStore):
         fusion: str = "nearest",
         target_fpir: float | None = None,
         quality: str | None = None,
+        doubt: str | None = None,
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             if not gallery_id or dimension < 1 or not 0 < (target_fpir or 0.5) < 1:
@@ -168,6 +183,7 @@ class ToyStore(GalleryStore):
             self.check_fusion(gallery_id, fusion)
             at = time.time()
             active = Generation(encoder_digest, dimension, kind, fusion, "active", None, 0, None, None, 0, quality, at)
+            active = replace(active, doubt=doubt)
             gallery = Gallery(gallery_id, description, active, target_fpir, None, None, None, at, 0, 0, 0)
             return state.put(Kept(gallery)), gallery
 
@@ -257,6 +273,17 @@ class ToyStore(GalleryStore):
     def with_quality(self, gallery: Gallery, quality: str | None) -> Gallery:
         return replace(gallery, active=replace(gallery.active, quality=quality), revision=gallery.revision + 1)
 
+    def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept = state.kept(gallery_id)
+            gallery = self.with_doubt(kept.gallery, doubt)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def with_doubt(self, gallery: Gallery, doubt: str | None) -> Gallery:
+        return replace(gallery, active=replace(gallery.active, doubt=doubt), revision=gallery.revision + 1)
+
     def history(self, new: ThresholdVersion, earlier: tuple[ThresholdVersion, ...]) -> tuple[ThresholdVersion, ...]:
         return (new, *earlier)
 
@@ -273,6 +300,7 @@ class ToyStore(GalleryStore):
         request_digest: bytes = b"",
         caller: Hashable = None,
         patient: bool = False,
+        doubting: Doubting | None = None,
     ) -> Future[Enrolled]:
         vectors = self.taken(encodings)
 
@@ -288,6 +316,10 @@ class ToyStore(GalleryStore):
             old = kept.subjects.get(subject_id)
             if old is not None and on_existing == "fail":
                 self.fail_existing(gallery_id, subject_id)
+            neighbour, doubts = None, ()
+            if doubting is not None:
+                own = [] if old is None or on_existing == "replace" else list(old.vectors())
+                neighbour, doubts = self.doubted(kept, doubting, subject_id, checked, own)
             at = time.time()
             begun = old or Member({}, at, at)
             new = {
@@ -299,16 +331,63 @@ class ToyStore(GalleryStore):
                 begun.created,
                 at,
                 self.joined(begun.encodings, new, on_existing),
+                self.kept_negatives(begun.negatives),
             )
             if len(member.encodings) > MAX_ENCODINGS:
                 raise LimitExceeded("max_encodings_per_subject", MAX_ENCODINGS, len(member.encodings))
             after = self.changed(kept, {**kept.subjects, subject_id: member})
-            enrolled = Enrolled(subject_id, tuple(map(str, new)), old is None, False, after.gallery.revision)
+            ids, now = tuple(map(str, new)), after.gallery.revision
+            enrolled = Enrolled(subject_id, ids, old is None, False, now, neighbour, doubts)
             if request_id is not None:
                 after = replace(after, requests={**kept.requests, request_id: (request_digest, enrolled)})
             return replace(state.put(after), next_number=state.next_number + len(new)), enrolled
 
         return self._write(act)
+
+    def kept_negatives(self, old: Mapping[int, tuple[Negative, Vectors]]) -> Mapping[int, tuple[Negative, Vectors]]:
+        """Those that stay when a subject is enrolled again."""
+        return old
+
+    def doubted(
+        self, kept: Kept, doubting: Doubting, subject_id: str, vectors: Vectors, own: list[Vectors]
+    ) -> tuple[Neighbour | None, tuple[Doubt, ...]]:
+        """Compares all, and so needs no neighbours that were found before."""
+        near, doubts = [], []
+        for example, vector in enumerate(vectors):
+            found = [
+                Neighbour(example, name, float(distance))
+                for name, member in self.others(kept, subject_id).items()
+                for distance in squared_l2(self.compared_with(name, member), vector)
+            ]
+            near += found and [min(found, key=lambda one: one.distance)]
+        if doubting.like_another is not None:
+            doubts += [
+                Doubt("like_another", one.example, one.subject_id, one.distance, doubting.like_another)
+                for one in near
+                if self.is_like(one.distance, doubting.like_another)
+            ]
+        for example, vector in enumerate(vectors):
+            others = [*own, *self.beside(vectors, example)]
+            distance = min((float(squared_l2(one, vector)) for one in others), default=-1.0)
+            if doubting.unlike_own is not None and distance > doubting.unlike_own:
+                doubts.append(Doubt("unlike_own", example, subject_id, distance, doubting.unlike_own))
+        if doubting.refuse and doubts:
+            kind = LikeAnother if doubts[0].kind == "like_another" else UnlikeOwn
+            raise kind(kept.gallery.id, subject_id, doubts)
+        return min(near, key=lambda one: one.distance, default=None), tuple(doubts)
+
+    def others(self, kept: Kept, subject_id: str) -> Mapping[str, Member]:
+        return {name: member for name, member in kept.subjects.items() if name != subject_id}
+
+    def compared_with(self, name: str, member: Member) -> Vectors:
+        return member.vectors()
+
+    def is_like(self, distance: float, limit: float) -> bool:
+        return distance <= limit
+
+    def beside(self, vectors: Vectors, example: int) -> list[Vectors]:
+        """The other examples of the same enrollment."""
+        return [vector for i, vector in enumerate(vectors) if i != example]
 
     def taken(self, encodings: Vectors) -> Vectors:
         return encodings.copy()
@@ -348,7 +427,14 @@ class ToyStore(GalleryStore):
     def changed(self, kept: Kept, subjects: Mapping[str, Member]) -> Kept:
         """The gallery with these subjects, one revision on."""
         encodings = sum(len(member.encodings) for member in subjects.values())
-        gallery = replace(kept.gallery, revision=kept.gallery.revision + 1, subjects=len(subjects), encodings=encodings)
+        negatives = sum(len(member.negatives) for member in subjects.values())
+        gallery = replace(
+            kept.gallery,
+            revision=kept.gallery.revision + 1,
+            subjects=len(subjects),
+            encodings=encodings,
+            negatives=negatives,
+        )
         return replace(kept, gallery=gallery, subjects=subjects)
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
@@ -375,6 +461,49 @@ class ToyStore(GalleryStore):
             kept = state.kept(gallery_id)
             after = self.changed(kept, {name: one for name, one in kept.subjects.items() if name != subject_id})
             return state.put(after), Deleted(len(gone.encodings), True, after.gallery.revision)
+
+        return self._write(act)
+
+    def add_negative(
+        self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None
+    ) -> Future[AddedNegative]:
+        def act(state: State) -> tuple[State, AddedNegative]:
+            kept = state.kept(gallery_id)
+            self.check_encoder(gallery_id, kept.gallery.active, encoder_digest)
+            member = state.member(gallery_id, subject_id)
+            (vector,) = self.checked(np.array(encoding, np.float32)[None], kept.gallery.active.dimension)
+            for number, (_, other) in member.negatives.items():
+                if self.is_same(other, vector):
+                    return state, AddedNegative(str(number), False, kept.gallery.revision)
+            self.check_negative(gallery_id, subject_id, member, vector)
+            number = state.next_number
+            new = {number: (Negative(str(number), time.time()), vector)}
+            member = replace(member, negatives={**member.negatives, **new})
+            after = self.changed(kept, {**kept.subjects, subject_id: member})
+            added = AddedNegative(str(number), True, after.gallery.revision)
+            return replace(state.put(after), next_number=number + 1), added
+
+        return self._write(act)
+
+    def is_same(self, one: Vectors, other: Vectors) -> bool:
+        return bool((one == other).all())
+
+    def check_negative(self, gallery_id: str, subject_id: str, member: Member, vector: Vectors) -> None:
+        for number, (_, own) in member.encodings.items():
+            if squared_l2(own, vector) == 0:
+                raise NegativeEnrolled(gallery_id, subject_id, str(number))
+        if len(member.negatives) >= MAX_NEGATIVES:
+            raise LimitExceeded("max_negatives_per_subject", MAX_NEGATIVES, len(member.negatives) + 1)
+
+    def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            member = state.member(gallery_id, subject_id)
+            left = {n: one for n, one in member.negatives.items() if str(n) != negative_id}
+            if len(left) == len(member.negatives):
+                raise NegativeNotFound(gallery_id, subject_id, negative_id)
+            kept = state.kept(gallery_id)
+            after = self.changed(kept, {**kept.subjects, subject_id: replace(member, negatives=left)})
+            return state.put(after), after.gallery
 
         return self._write(act)
 
@@ -405,7 +534,8 @@ class ToyStore(GalleryStore):
 
     def _subject(self, subject_id: str, member: Member) -> Subject:
         encodings = tuple(encoding for encoding, _ in member.encodings.values())
-        return Subject(subject_id, member.labels, member.created, member.updated, encodings)
+        negatives = tuple(negative for negative, _ in member.negatives.values())
+        return Subject(subject_id, member.labels, member.created, member.updated, encodings, negatives)
 
     def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
         subjects = self.now().kept(gallery_id).subjects
@@ -462,13 +592,17 @@ class ToyStore(GalleryStore):
         most = max(search.candidates, search.limit)
         if most > MAX_CANDIDATES:
             raise LimitExceeded("max_candidates", MAX_CANDIDATES, most)
-        ranked = [self.ranked(kept, probe) for probe in check_encodings(search.probes, gallery.active.dimension)]
+        probes = check_encodings(search.probes, gallery.active.dimension)
+        if search.singly:
+            ranked = [self.ranked_singly(kept, probe) for probe in probes]
+        else:
+            ranked = [self.marked(kept, self.ranked(kept, probe), probe) for probe in probes]
         matches = [
             [one for one in near if search.within is not None and self.matches(self.compared(one), search.within)]
-            for near in ranked
+            for near in map(self.given, ranked)
         ]
         return Found(
-            tuple(self.listed(near, search.candidates) for near in ranked),
+            tuple(self.candidates(near, search.candidates) for near in ranked),
             tuple(self.listed(near, search.limit) for near in matches),
             tuple(self.truncated(len(near), search) for near in matches),
             gallery.revision,
@@ -478,6 +612,38 @@ class ToyStore(GalleryStore):
             "toy",
             "cpu",
         )
+
+    def candidates(self, near: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
+        """To the last of so many that have no nearer negative."""
+        ends = [end for end, one in enumerate(near) if one.negative is None]
+        return self.listed(near, ends[count - 1] + 1 if 0 < count <= len(ends) else len(near) if count else 0)
+
+    def given(self, near: Sequence[Candidate]) -> list[Candidate]:
+        return [one for one in near if one.negative is None]
+
+    def marked(self, kept: Kept, ranked: Sequence[Candidate], probe: Vectors) -> list[Candidate]:
+        return [self.mark(kept.subjects[one.subject_id], one, probe) for one in ranked]
+
+    def mark(self, member: Member, one: Candidate, probe: Vectors) -> Candidate:
+        """With the nearest negative, if it is nearer than every encoding."""
+        own = self.reach(member, one, probe)
+        found = [
+            NearerNegative(str(number), float(squared_l2(vector, probe)))
+            for number, (_, vector) in member.negatives.items()
+        ]
+        nearest = min(found, key=lambda negative: negative.distance, default=None)
+        blocks = nearest is not None and self.nearer(nearest.distance, own)
+        return replace(one, negative=nearest) if blocks else one
+
+    def reach(self, member: Member, one: Candidate, probe: Vectors) -> float:
+        return float(squared_l2(member.vectors(), probe).min())
+
+    def nearer(self, negative: float, own: float) -> bool:
+        return negative < own
+
+    def ranked_singly(self, kept: Kept, probe: Vectors) -> list[Candidate]:
+        near = [ToyStore.nearest(self, name, member, probe) for name, member in kept.subjects.items()]
+        return sorted(near, key=lambda one: one.distance)
 
     def ranked(self, kept: Kept, probe: Vectors) -> list[Candidate]:
         """All subjects, nearest first."""
@@ -568,9 +734,14 @@ class ToyStore(GalleryStore):
         return Found(found, none, no, gallery.revision, gallery.subjects, gallery.encodings, True, "toy", "cpu")
 
     def verified_by_rule(self, kept: Kept, subject_id: str, probe: Vectors) -> Candidate:
+        member = kept.subjects[subject_id]
         if kept.gallery.active.fusion == "nearest":
-            return self.verified(subject_id, kept.subjects[subject_id], probe)
-        return next(one for one in self.ranked_by_template(kept, probe) if one.subject_id == subject_id)
+            return self.verified_mark(member, self.verified(subject_id, member, probe), probe)
+        one = next(one for one in self.ranked_by_template(kept, probe) if one.subject_id == subject_id)
+        return self.verified_mark(member, one, probe)
+
+    def verified_mark(self, member: Member, one: Candidate, probe: Vectors) -> Candidate:
+        return ToyStore.mark(self, member, one, probe)
 
     def verified(self, subject_id: str, member: Member, probe: Vectors) -> Candidate:
         return ToyStore.nearest(self, subject_id, member, probe)

@@ -23,7 +23,7 @@ from oneglance.v1.identification_pb2 import (
 from oneglance_apps.frames.frame import EncodedFrame
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.frames.sources import Source
-from oneglance_apps.text import score
+from oneglance_apps.text import nearest_given, score
 from oneglance_apps.watch.appearances import Appearances
 from oneglance_apps.watch.events import Event
 from oneglance_apps.watch.frame_reader import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, FrameReader
@@ -249,7 +249,7 @@ def _observation(result: IdentifyResult, encoded: EncodedFrame) -> Observation:
         found = result.face.box
         x, y = encoded.scale_x, encoded.scale_y
         box = Box(found.x * x, found.y * y, max(found.width * x, 1e-3), max(found.height * y, 1e-3))
-    nearest = result.candidates[0] if result.candidates else None
+    nearest = nearest_given(result.candidates)
     return Observation(
         subject_id=result.subject_id if result.decision == DECISION_IDENTIFIED else None,
         nearest=nearest.subject_id if nearest else None,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from oneglance_core.distance import squared_l2
-from oneglance_index.errors import LikeAnother, UnlikeOwn
+from oneglance_index.errors import LikeAnother, NeighbourGone, UnlikeOwn
 from oneglance_index.records import Doubt, Doubting, Neighbour, Vectors
 from oneglance_index.store import queries
 
@@ -33,7 +33,8 @@ def doubt(
     """The nearest other subject, and what is doubtful about enrolling `vectors`, float32 [n, D], which are not in yet.
 
     `subject` is the number of subject `subject_id`, `kept` that of the subject whose encodings stay, None: there is
-    none. `revision` is the one that the enrollment makes. Raises LikeAnother, UnlikeOwn where doubts are to be refused.
+    none. `revision` is the one that the enrollment makes. Raises LikeAnother, UnlikeOwn where doubts are to be refused,
+    NeighbourGone.
     """
     neighbours = _neighbours(db, at, doubting, subject, vectors, revision)
     doubts = [
@@ -57,10 +58,12 @@ def doubt(
 def _neighbours(
     db: sqlite3.Connection, at: queries.Place, doubting: Doubting, subject: int | None, vectors: Vectors, revision: int
 ) -> Sequence[Neighbour]:
-    """The neighbours of the examples that have one, in their order."""
+    """The neighbours of the examples that have one, in their order. Raises NeighbourGone."""
     found, since = list(doubting.neighbours), doubting.revision
     if since >= revision:  # the gallery was deleted and made anew
-        found, since = [None] * len(vectors), -1
+        raise NeighbourGone(at.gallery_id)
+    if since < revision - 1:
+        _check_present(db, at, vectors, doubting.neighbours)
     nearest = [np.inf if one is None else one.distance for one in found]
     newer: dict[int, int] = {}
     for rows in queries.encodings_since(db, at, since, _BLOCK_ROWS):
@@ -75,6 +78,18 @@ def _neighbours(
     for example, number in newer.items():
         found[example] = Neighbour(example, queries.subject_id(db, number), nearest[example])
     return [one for one in found if one is not None]
+
+
+def _check_present(
+    db: sqlite3.Connection, at: queries.Place, vectors: Vectors, neighbours: Sequence[Neighbour | None]
+) -> None:
+    """Raises NeighbourGone where one was found by an encoding that was deleted since."""
+    for one in neighbours:
+        if one is not None:
+            number = queries.find_subject(db, at.number, one.subject_id)
+            held = None if number is None else queries.subject_vectors(db, at, number)[1]
+            if held is None or one.distance not in squared_l2(held, vectors[one.example]).tolist():
+                raise NeighbourGone(at.gallery_id)
 
 
 def _from_own(vectors: Vectors, own: Vectors) -> Sequence[float | None]:

@@ -77,7 +77,7 @@ class Error(google.protobuf.message.Message):
 
     @property
     def doubts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Doubt]:
-        """With LIKE_ANOTHER and UNLIKE_OWN: all that is doubtful about the enrollment."""
+        """With LIKE_ANOTHER and UNLIKE_OWN: what is doubtful about the enrollment, the first 8."""
 
     def __init__(
         self,

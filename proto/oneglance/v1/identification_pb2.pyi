@@ -330,7 +330,9 @@ class IdentifyResult(google.protobuf.message.Message):
     next_subject_id: builtins.str
     @property
     def candidates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Candidate]:
-        """Nearest subjects first, each once, whatever tau and negatives: evidence, not a decision."""
+        """Nearest subjects first, each once, whatever tau and negatives: evidence, not a decision. Longer than max_candidates where
+        the first without a nearer negative comes later: it ends with that.
+        """
 
     @property
     def matches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Candidate]:

@@ -13,6 +13,7 @@ from oneglance_index import (
     Enrolled,
     Gallery,
     GalleryStore,
+    NeighbourGone,
     OnExisting,
     Search,
     Subject,
@@ -121,24 +122,29 @@ class EnrollmentService:
         breached = breaches_of(request.contents, encoded, policy_of(gallery))
         if not request.accept_breaches:
             refuse(breached, unfit=self._refuse_unfit)
-        doubts = await self._doubting(call, gallery, request, encoded)
-        if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
-            raise DeadlinePassed("the deadline passed before anything was stored")
-        enrolled = await asyncio.wrap_future(
-            self._store.enroll(
-                request.gallery_id,
-                request.subject_id,
-                encoded.vectors,
-                encoder_digest=active.encoder_digest,
-                labels=labels,
-                on_existing=request.on_existing,
-                request_id=request.request_id or None,
-                request_digest=request.request_digest,
-                caller=(call.caller, call.patient),
-                patient=call.patient,
-                doubting=doubts,
-            )
-        )
+        while True:
+            doubts = await self._doubting(call, gallery, request, encoded)
+            if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
+                raise DeadlinePassed("the deadline passed before anything was stored")
+            try:
+                enrolled = await asyncio.wrap_future(
+                    self._store.enroll(
+                        request.gallery_id,
+                        request.subject_id,
+                        encoded.vectors,
+                        encoder_digest=active.encoder_digest,
+                        labels=labels,
+                        on_existing=request.on_existing,
+                        request_id=request.request_id or None,
+                        request_digest=request.request_digest,
+                        caller=(call.caller, call.patient),
+                        patient=call.patient,
+                        doubting=doubts,
+                    )
+                )
+                break
+            except NeighbourGone:  # deleted at this very moment
+                continue
         provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
         return EnrollmentAnswer(enrolled, provenance, encoded.faces, tuple(chain.from_iterable(breached)))
 

@@ -166,10 +166,10 @@ class IdentificationService:
             ambiguous = under and len(given) > 1 and given[1].score - given[0].score < least_gap
             withheld = not under and any(one.score <= threshold.value for one in nearest)
             mate = given[0].subject_id if under and not ambiguous else None
+            # To the first who can be given at least.
+            shown = nearest[: max(candidates, nearest.index(given[0]) + 1)] if given else nearest[:candidates]
             answers.append(
-                Identification(
-                    owner, face, mate, nearest[:candidates], matches, truncated, given, ambiguous, broken, withheld
-                )
+                Identification(owner, face, mate, shown, matches, truncated, given, ambiguous, broken, withheld)
             )
         known = sum(answer.identified is not None for answer in answers)
         self._on_decision(gallery_id, "identified", known)

@@ -55,6 +55,7 @@ from oneglance_server.servicers.answers import to_breaches, to_doubts, to_photo
 
 DOMAIN = "oneglance"
 MAX_FACES_IN_ERROR = 32  # trailing metadata has a limit of 8 or 16 kB in most gRPC libraries
+MAX_DOUBTS_IN_ERROR = 8
 ERROR_KEY = "oneglance-error-bin"
 STATUS_KEY = "grpc-status-details-bin"
 
@@ -141,7 +142,7 @@ def to_error(error: BaseException) -> Error:
         fields = {name: getattr(error, name) for name in _PUBLIC_FIELDS if hasattr(error, name)}
         message.metadata.update({name: str(value) for name, value in fields.items()})
         if isinstance(error, DoubtfulEnrollment):
-            message.doubts.extend(to_doubts(error.doubts))
+            message.doubts.extend(to_doubts(error.doubts[:MAX_DOUBTS_IN_ERROR]))
     return message
 
 

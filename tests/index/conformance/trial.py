@@ -23,7 +23,7 @@ Vectors = NDArray[np.float32]
 
 DIMENSION = 4
 # Stores on trial are opened with these limits.
-MAX_ENCODINGS, MAX_CANDIDATES, MAX_PAGE_BYTES = 5, 400, 32_000
+MAX_ENCODINGS, MAX_NEGATIVES, MAX_CANDIDATES, MAX_PAGE_BYTES = 5, 4, 400, 32_000
 PROBE = (1.0, 0.0, 0.0, 0.0)
 
 

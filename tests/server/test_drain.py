@@ -45,6 +45,8 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         "ListGalleries": lambda: list(client.list_galleries()),
         "SetThreshold": lambda: client.set_threshold("g", 0.25),
         "SetQualityPolicy": lambda: client.set_quality_policy("g", "off"),
+        "SetDoubtPolicy": lambda: client.set_doubt_policy("g", "flag"),
+        "Negatives": lambda: client.delete_negative("g", "it", client.add_negative("g", "it", other).negative_id),
         "ListThresholds": lambda: client.list_thresholds("g"),
         "ListModels": client.list_models,
         "Stylize": lambda: client.stylize(PAINTED, "ember"),

@@ -56,8 +56,8 @@ def breach(found: Breach) -> str:
 
 
 def neighbour(found: Neighbour) -> str:
-    """``nearest other subject: ada, 0.4512``."""
-    return f"nearest other subject: {found.subject_id}, {distance(found.distance)}"
+    """``ada, 0.4512``: the nearest other subject."""
+    return f"{found.subject_id}, {distance(found.distance)}"
 
 
 def doubt(found: Doubt) -> str:

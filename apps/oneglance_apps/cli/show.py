@@ -158,7 +158,7 @@ def _enrolled(r: EnrollResponse) -> str:
     how = "already answered" if r.replayed else "new subject" if r.created else "known subject"
     faces = "".join(f"\n  {_face(face)}" for face in r.faces)
     revision = r.provenance.gallery_revision
-    others = f"\n  {neighbour(r.nearest_other)}" if r.HasField("nearest_other") else ""
+    others = f"\n  nearest other subject: {neighbour(r.nearest_other)}" if r.HasField("nearest_other") else ""
     doubts = "".join(f"\n  doubtful: {doubt(one)}" for one in r.doubts)
     return (
         f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}{others}"

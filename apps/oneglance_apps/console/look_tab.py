@@ -262,7 +262,7 @@ class LookTab:
             return
         ui.notify(f"{answer.subject_id}: {'enrolled' if answer.created else 'one more encoding'}", type="positive")
         if answer.HasField("nearest_other"):
-            ui.notify(neighbour(answer.nearest_other).capitalize())
+            ui.notify(f"Nearest other subject: {neighbour(answer.nearest_other)}")
         for one in answer.doubts:
             ui.notify(f"Doubtful: {doubt(one)}", type="warning", close_button="OK", timeout=0)
         self.name.value = self.labels.value = ""

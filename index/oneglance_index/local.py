@@ -277,9 +277,7 @@ class LocalGalleries:
     ) -> Sequence[Found | GalleryError]:
         if not opened.having_negatives:
             return index.search(searches)
-        return negatives.search(
-            index.search, searches, opened.gallery.id, opened.having_negatives, self._store.reading
-        )
+        return negatives.search(index.search, searches, opened.gallery.id, opened.having_negatives, self._store.reading)
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         with self._store.reading() as db:

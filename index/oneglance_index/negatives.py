@@ -127,13 +127,9 @@ def _cut(search: Search, found: Found | GalleryError) -> Found | GalleryError:
         return found
     candidates = tuple(_up_to(near, search.candidates) for near in found.candidates)
     matches = [tuple(one for one in near if one.negative is None) for near in found.matches]
-    truncated = tuple(
-        more or len(near) > search.limit for near, more in zip(matches, found.truncated, strict=True)
-    )
+    truncated = tuple(more or len(near) > search.limit for near, more in zip(matches, found.truncated, strict=True))
     limit = search.limit
-    return replace(
-        found, candidates=candidates, matches=tuple(near[:limit] for near in matches), truncated=truncated
-    )
+    return replace(found, candidates=candidates, matches=tuple(near[:limit] for near in matches), truncated=truncated)
 
 
 def _given(near: Iterable[Candidate]) -> int:

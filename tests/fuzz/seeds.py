@@ -201,7 +201,10 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g", target_fpir=0.02)]
     yield "/SetFusion", [galleries.SetFusionRequest(gallery_id="g", fusion=common_pb2.FUSION_NEAREST)]
     yield "/SetQualityPolicy", [galleries.SetQualityPolicyRequest(gallery_id="g", quality_policy=QUALITY_POLICY_OFF)]
-    yield "/SetDoubtPolicy", [galleries.SetDoubtPolicyRequest(gallery_id="g", doubt_policy=common_pb2.DOUBT_POLICY_FLAG)]
+    yield (
+        "/SetDoubtPolicy",
+        [galleries.SetDoubtPolicyRequest(gallery_id="g", doubt_policy=common_pb2.DOUBT_POLICY_FLAG)],
+    )
     yield "/ListThresholds", [galleries.ListThresholdsRequest(gallery_id="g")]
     settings = galleries.CalibrationSettings(gallery_id="g", target_fpir=0.5, data="strangers")
     probes = [stranger(small, "a"), stranger(points[0]), stranger(picture(5)), mate(png(picture(0)), "s0")]

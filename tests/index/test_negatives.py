@@ -67,7 +67,9 @@ def change(galleries: LocalGalleries, model: Model, what: str, subject: str, giv
     own, negatives = model.encodings.get(subject, {}), model.negatives.get(subject, {})
     if what in ("enroll", "replace"):
         points = [vector(point) for point in given]  # type: ignore[attr-defined]
-        enrolled = galleries.enroll("g", subject, np.stack(points), on_existing="add" if what == "enroll" else "replace")
+        enrolled = galleries.enroll(
+            "g", subject, np.stack(points), on_existing="add" if what == "enroll" else "replace"
+        )
         kept = own if what == "enroll" else {}
         model.encodings[subject] = {**kept, **dict(zip(enrolled.result().encoding_ids, points, strict=True))}
     elif what == "negative" and own:

@@ -68,9 +68,7 @@ def enroll_everything_and_replay(client: Client, gallery: str, digest: str) -> o
 
 def enroll_two_people(client: Client, gallery: str, digest: str) -> object:
     one, other = np.eye(64)[:2]
-    return client.enroll(
-        gallery, "two people", encoding(one, digest), encoding(other, digest), doubt_policy="refuse"
-    )
+    return client.enroll(gallery, "two people", encoding(one, digest), encoding(other, digest), doubt_policy="refuse")
 
 
 def calibrate(client: Client, *requests: CalibrateRequest) -> object:

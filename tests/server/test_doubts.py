@@ -64,9 +64,7 @@ def test_the_same_picture_under_two_names_is_told(client: Client, gallery: str, 
     answer = client.enroll(gallery, "b", picture(9), picture(2))
     assert answer.nearest_other == Neighbour(subject_id="a", distance=0.0, field="examples[1]")
     like = [one for one in answer.doubts if one.kind == DOUBT_KIND_LIKE_ANOTHER and one.distance == 0]
-    assert like == [
-        Doubt(kind=DOUBT_KIND_LIKE_ANOTHER, field="examples[1]", subject_id="a", distance=0.0, limit=TAU)
-    ]
+    assert like == [Doubt(kind=DOUBT_KIND_LIKE_ANOTHER, field="examples[1]", subject_id="a", distance=0.0, limit=TAU)]
 
 
 def test_a_refusal_names_subject_and_distance_and_stores_nothing(client: Client, gallery: str, at: Make) -> None:
@@ -110,7 +108,9 @@ def test_two_people_under_one_name(client: Client, gallery: str, at: Make) -> No
 
 
 @pytest.mark.parametrize("fusion", ["nearest", "mean", "margin"])
-def test_off_is_not_looked_at_unless_the_request_asks(client: Client, gallery: str, at: Make, fusion: FusionName) -> None:
+def test_off_is_not_looked_at_unless_the_request_asks(
+    client: Client, gallery: str, at: Make, fusion: FusionName
+) -> None:
     client.set_fusion(gallery, fusion)
     client.set_doubt_policy(gallery, "off")
     client.enroll(gallery, "a", at(1), at(9))
@@ -182,7 +182,9 @@ def test_the_cli_tells_and_refuses(
     assert "nearest other subject: a, 0.0000" in text
     assert "doubtful: examples[0] is 0.0000 from a (within 0.5000)" in text
     assert "LIKE_ANOTHER" in run("enroll", gallery, "c", str(file), "--on-doubt", "refuse", status=1)
-    answer = json.loads(run("enroll", gallery, "c", str(file), "--json", "--on-doubt", "refuse", status=1).splitlines()[0])
+    answer = json.loads(
+        run("enroll", gallery, "c", str(file), "--json", "--on-doubt", "refuse", status=1).splitlines()[0]
+    )
     assert answer["doubts"][0]["subject_id"] in ("a", "b")
     assert "doubt policy refuse" in run("set-doubt-policy", gallery, "refuse")
     assert "LIKE_ANOTHER" in run("enroll", gallery, "c", str(file), status=1)

@@ -201,9 +201,7 @@ def add_negative(client: Client, o: Options) -> Iterable[Message]:
     yield client.add_negative(o.gallery, o.subject, example)
 
 
-@command(
-    "delete one negative of a subject", GALLERY, SUBJECT, argument("negative", "negative id", metavar="NEGATIVE")
-)
+@command("delete one negative of a subject", GALLERY, SUBJECT, argument("negative", "negative id", metavar="NEGATIVE"))
 def delete_negative(client: Client, o: Options) -> Iterable[Message]:
     yield client.delete_negative(o.gallery, o.subject, o.negative)
 
@@ -350,9 +348,7 @@ def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
 
     def request(subject: str, pictures: list[Path]) -> EnrollRequest:
         examples = [photo(path, o.face, o.small_faces, upright_only=o.upright_only) for path in pictures]
-        return enroll_request(
-            o.gallery, subject, examples, accept_breaches=o.accept_breaches, doubt_policy=o.on_doubt
-        )
+        return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches, doubt_policy=o.on_doubt)
 
     if not o.folder.is_dir():
         raise FileNotFoundError(f"{o.folder}: not a folder")

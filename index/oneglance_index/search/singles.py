@@ -60,9 +60,7 @@ class Singles:
         if len(change.kept) + len(change.added) > 1:
             added = np.concatenate([change.kept_numbers, change.added])
             vectors = np.concatenate([change.kept, change.vectors])
-            self._rows.apply(
-                replace(change, added=added, vectors=vectors, removed=NONE, kept=None, kept_numbers=None)
-            )
+            self._rows.apply(replace(change, added=added, vectors=vectors, removed=NONE, kept=None, kept_numbers=None))
             self._several.add(change.subject)
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
@@ -116,9 +114,7 @@ def _merged(alone: Sequence[Candidate], several: Sequence[Candidate]) -> tuple[C
     return tuple(best.values())
 
 
-def _whole(
-    search: Search, asked: Search, templates: Found | GalleryError, joined: Found | GalleryError
-) -> bool:
+def _whole(search: Search, asked: Search, templates: Found | GalleryError, joined: Found | GalleryError) -> bool:
     """Whether no template that wasn't looked at can be among the nearest."""
     if isinstance(templates, GalleryError) or isinstance(joined, GalleryError):
         return True

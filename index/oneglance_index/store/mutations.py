@@ -318,9 +318,7 @@ class Enroll:
         return found
 
 
-def _kept(
-    db: sqlite3.Connection, at: queries.Place, subject: int | None
-) -> tuple[Integers | None, Vectors | None]:
+def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> tuple[Integers | None, Vectors | None]:
     """The encodings that a subject has now, numbers int64 [k] and vectors float32 [k, D], where the rule of fusion has
     templates; else None.
 

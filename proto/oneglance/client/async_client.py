@@ -364,8 +364,10 @@ class AsyncClient:
         request = DeleteSubjectRequest(gallery_id=gallery_id, subject_id=subject_id)
         return await self._call(self._subjects.DeleteSubject, request)
 
-    async def add_negative(self, gallery_id: str, subject_id: str, example_of_another: ExampleLike) -> AddNegativeResponse:
-        """"Not this person": whatever is nearer to this example than to the subject is not given the subject."""
+    async def add_negative(
+        self, gallery_id: str, subject_id: str, example_of_another: ExampleLike
+    ) -> AddNegativeResponse:
+        """ "Not this person": whatever is nearer to this example than to the subject is not given the subject."""
         request = AddNegativeRequest(gallery_id=gallery_id, subject_id=subject_id, example=example(example_of_another))
         return await self._call(self._subjects.AddNegative, request)
 

@@ -14,7 +14,9 @@ def doubt_policy_of(gallery: Gallery) -> DoubtPolicy:
     return next((policy for policy in DOUBT_POLICIES if policy == gallery.active.doubt), "off")
 
 
-def doubting(found: Found, subject_id: str, like_another: float | None, unlike_own: float | None, *, refuse: bool) -> Doubting:
+def doubting(
+    found: Found, subject_id: str, like_another: float | None, unlike_own: float | None, *, refuse: bool
+) -> Doubting:
     """How to doubt the enrollment of ``subject_id`` by examples whose nearest two subjects, singly, are ``found``."""
     neighbours = tuple(
         next((Neighbour(i, one.subject_id, one.distance) for one in near if one.subject_id != subject_id), None)

@@ -148,9 +148,7 @@ class EnrollmentService:
         provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
         return EnrollmentAnswer(enrolled, provenance, encoded.faces, tuple(chain.from_iterable(breached)))
 
-    async def _doubting(
-        self, call: Call, gallery: Gallery, request: Enrollment, encoded: Encoded
-    ) -> Doubting | None:
+    async def _doubting(self, call: Call, gallery: Gallery, request: Enrollment, encoded: Encoded) -> Doubting | None:
         policy = request.doubt_policy or doubt_policy_of(gallery)
         if policy == "off":
             return None
@@ -186,9 +184,7 @@ class EnrollmentService:
         active = self._store.known(check_id("gallery_id", gallery_id)).active
         encoded = await self._encoding.encode(call, [content], Space(active.encoder_digest, active.dimension))
         added = await asyncio.wrap_future(
-            self._store.add_negative(
-                gallery_id, subject_id, encoded.vectors[0], encoder_digest=active.encoder_digest
-            )
+            self._store.add_negative(gallery_id, subject_id, encoded.vectors[0], encoder_digest=active.encoder_digest)
         )
         provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=added.revision)
         return NegativeAnswer(added, provenance, encoded.faces[0])

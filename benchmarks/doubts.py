@@ -1,4 +1,4 @@
-"""How often an enrollment is doubted rightly and wrongly, at the limits that the server sets, on people not used for them.
+"""How often an enrollment is doubted rightly and wrongly, at the server's limits, on people not used for them.
 
     oneglance-exporter encode --model MODEL --data DATA --out people.npz
     python -m benchmarks.doubts people.npz ... [--halvings 5]
@@ -62,7 +62,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+", metavar="FILE.npz")
     parser.add_argument("--halvings", type=int, default=20, metavar="N")
     options = parser.parse_args()
-    likes, unlikes = [], []
+    likes: list[tuple[object, ...]] = []
+    unlikes: list[tuple[object, ...]] = []
     for path in options.data:
         for examples in EXAMPLES:
             halves = [measure(path, seed, examples) for seed in range(options.halvings)]

@@ -101,8 +101,8 @@ class NegativeEnrolled(GalleryError):
 
 
 class DoubtfulEnrollment(GalleryError):
-    """`doubts` are all there are of this enrollment, `subject_id` is whom it was for; the rest is of the doubt that the
-    class is named for, the gravest of that kind: `other_subject_id` (LikeAnother only), `distance`, `distance_limit`."""
+    """`doubts` are all of this enrollment, `subject_id` is whom it was for. `other_subject_id` (of LikeAnother),
+    `distance` and `distance_limit` are of the gravest doubt of the kind that the class is named for."""
 
     def __init__(self, gallery_id: str, subject_id: str, text: str, gravest: Doubt, doubts: Sequence[Doubt]) -> None:
         super().__init__(f"not enrolled in gallery {gallery_id!r}: {text}")

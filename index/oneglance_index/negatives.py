@@ -1,7 +1,7 @@
 """Negatives: a probe that is nearer to one of a subject's negatives than to the subject is not given that subject.
 
-Nearer means: to the nearest of the negatives than to the nearest of the subject's encodings, by squared L2, whatever the
-rule of fusion; as near is not nearer. The encodings are read from the store, for the candidates that have negatives
+Nearer means: to the nearest of the negatives than to the nearest of the subject's encodings, by squared L2, whatever
+the rule of fusion; as near is not nearer. The encodings are read from the store, for the candidates that have negatives
 only: they are those of the revision that was searched, or of a later one.
 """
 
@@ -27,7 +27,7 @@ _Subject = tuple[Vectors, Integers, Vectors]  # encodings; numbers of negatives,
 
 
 def nearer_negative(own: Vectors, numbers: Integers, negatives: Vectors, probe: Vectors) -> NearerNegative | None:
-    """Of a subject with the encodings `own`, float32 [n, D], and the negatives [m, D] with these numbers, oldest first."""
+    """Of a subject with encodings `own`, float32 [n, D], and negatives [m, D] of these numbers, oldest first."""
     if not len(negatives):
         return None
     distances = squared_l2(negatives, probe)

@@ -19,9 +19,9 @@ that concern all methods:
 - Distances are squared L2, as float64 computes them from the float32 values, rounded to float32. A subject's distance
   and score are given by the rule of fusion of the gallery's active generation (oneglance_core.fusion): by "nearest" the
   distance of its nearest encoding, by "mean" and "margin" that of its template. By any rule, a probe that is nearer to
-  one of a subject's negatives than to each of its encodings is told of that (Candidate.negative). A template follows from the subject's
-  present encodings alone, oldest first, in whatever order they came and went. One subject has one place in an answer,
-  however many encodings it has.
+  one of a subject's negatives than to each of its encodings is told of that (Candidate.negative). A template follows
+  from the subject's present encodings alone, oldest first, in whatever order they came and went. One subject has one
+  place in an answer, however many encodings it has.
 
 What is to come has its place: a filter of a search is a field of Search; renaming a gallery, and moving one to another
 encoder, are writing methods beside these.
@@ -90,8 +90,8 @@ class GalleryStore(Protocol):
         """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
 
         `kind` is the kind of index that searches it, `fusion` its rule of fusion; `quality` is as in set_quality,
-        `doubt` as in set_doubt. GalleryExists, GenerationUnsupported (no such kind or rule here). The id of a deleted gallery is free again; the
-        new gallery begins at revision 0.
+        `doubt` as in set_doubt. GalleryExists, GenerationUnsupported (no such kind or rule here). The id of a deleted
+        gallery is free again; the new gallery begins at revision 0.
         """
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
@@ -244,6 +244,6 @@ class GalleryStore(Protocol):
         """How far each probe float32 [q, D] is from one subject: one candidate per probe, by the gallery's rule of
         fusion.
 
-        Always exact, negatives included. By "margin" the others are those of the revision it states, or of a later one. Raises
-        GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
+        Always exact, negatives included. By "margin" the others are those of the revision it states, or of a later one.
+        Raises GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
         """

@@ -35,8 +35,8 @@ class Generation:
     `calibration` is the newest evidence that came with any of these thresholds, in whatever form the caller
     gave it, or None; it belongs to the one in force when `calibration_revision` equals `threshold_revision`.
 
-    `quality` is the name of its quality policy, or None; it is kept as it is, and never looked into here. So is `doubt`,
-    what is done about doubtful enrollments.
+    `quality` is the name of its quality policy, or None; it is kept as it is, and never looked into here. So is
+    `doubt`, what is done about doubtful enrollments.
     """
 
     encoder_digest: str
@@ -59,9 +59,9 @@ class Gallery:
     """A set of subjects, and the one generation of their encodings that answers searches.
 
     `revision` goes up by one with every committed change of the gallery. `encodings` and `negatives` count those of the
-    active generation. `target_fpir` is the share of strangers that may be let in where the gallery has no threshold of its
-    own, or None; it is kept here, and never acted on. `policies`, `rights` and `retention` are JSON. These three are
-    kept; nothing sets them or acts on them yet.
+    active generation. `target_fpir` is the share of strangers that may be let in where the gallery has no threshold of
+    its own, or None; it is kept here, and never acted on. `policies`, `rights` and `retention` are JSON. These three
+    are kept; nothing sets them or acts on them yet.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Negatives and searches by single encodings against brute force, by every rule, through any changes; and on the disk."""
+"""Negatives, and searches by single encodings, against brute force: by every rule, through any changes, on the disk."""
 
 from __future__ import annotations
 

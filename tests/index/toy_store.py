@@ -316,7 +316,8 @@ class ToyStore(GalleryStore):
             old = kept.subjects.get(subject_id)
             if old is not None and on_existing == "fail":
                 self.fail_existing(gallery_id, subject_id)
-            neighbour, doubts = None, ()
+            neighbour: Neighbour | None = None
+            doubts: tuple[Doubt, ...] = ()
             if doubting is not None:
                 own = [] if old is None or on_existing == "replace" else list(old.vectors())
                 neighbour, doubts = self.doubted(kept, doubting, subject_id, checked, own)

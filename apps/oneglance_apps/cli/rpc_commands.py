@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
-from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.requests import DOUBT_POLICIES, QUALITY_POLICIES, enroll_request, identify_request, photo
+from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
 from oneglance.v1.identification_pb2 import VerifyResponse

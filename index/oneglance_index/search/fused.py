@@ -1,7 +1,8 @@
 """FusedIndex: probes are compared with one template for each subject, made of all its encodings.
 
-The templates are rows of an ExactIndex, which finds the nearest exactly. The encodings themselves are in memory only for
-subjects that have several (singles.py), to be searched one by one.
+The templates are rows of an ExactIndex, which finds the nearest exactly. The encodings themselves are in memory for
+subjects that have several only (singles.py), to be searched one by one.
+
 When a subject's encodings change, the store says which it has then, and a new template takes the place of the old. So a
 template follows from the encodings that the store holds, in their order, and from nothing else.
 

@@ -1,7 +1,7 @@
 """What is doubtful about an enrollment, judged in the transaction that carries it out.
 
 The nearest other subjects were searched before, as of a revision. What came since is compared here, encoding by
-encoding: so of two callers who enroll one person under two names at the same moment, the later one is told of the other.
+encoding: so of two callers who enroll one person under two names at the same moment, the later is told of the other.
 Every distance is that of two single encodings, whatever the gallery's rule of fusion.
 """
 

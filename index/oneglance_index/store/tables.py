@@ -1,8 +1,8 @@
 """The tables of the database, version 4 of the schema.
 
 A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
-thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the highest one is
-gone; encoding ids rest on it.
+thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
+highest one is gone; encoding ids rest on it.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def enroll_request(
     """The message of one enrollment; ``bulk_enroll`` takes many.
 
     accept_breaches: enroll examples outside the limits of the gallery's quality policy or of the encoder's input, too.
-    doubt_policy: what is done if it is doubtful: like another subject, or unlike the subject's own; empty: the gallery's.
+    doubt_policy: what is done if it is doubtful: like another subject, or unlike its own; empty: the gallery's.
     """
     return EnrollRequest(
         gallery_id=gallery_id,

@@ -364,8 +364,10 @@ class Client:
         request = DeleteSubjectRequest(gallery_id=gallery_id, subject_id=subject_id)
         return self._call(self._subjects.DeleteSubject, request)
 
-    def add_negative(self, gallery_id: str, subject_id: str, example_of_another: ExampleLike) -> AddNegativeResponse:
-        """"Not this person": whatever is nearer to this example than to the subject is not given the subject."""
+    def add_negative(
+        self, gallery_id: str, subject_id: str, example_of_another: ExampleLike
+    ) -> AddNegativeResponse:
+        """ "Not this person": whatever is nearer to this example than to the subject is not given the subject."""
         request = AddNegativeRequest(gallery_id=gallery_id, subject_id=subject_id, example=example(example_of_another))
         return self._call(self._subjects.AddNegative, request)
 

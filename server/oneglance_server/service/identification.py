@@ -44,8 +44,8 @@ _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to com
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """``score`` is what was compared with ``tau``. ``negative``: one of the subject that is nearer, so that it isn't the
-    same."""
+    """``score`` is what was compared with ``tau``. ``negative``: one of the subject that is nearer, so that it isn't
+    the same."""
 
     same: bool
     distance: float
@@ -296,8 +296,15 @@ class IdentificationService:
         same = other.score <= tau.value and other.negative is None
         self._on_decision(gallery_id, "same" if same else "different", 1)
         return Verification(
-            *(same, other.distance, other.score, other.encoding_id),
-            *(tau, provenance, encoded.faces, breaches, other.negative),
+            same,
+            other.distance,
+            other.score,
+            other.encoding_id,
+            tau,
+            provenance,
+            encoded.faces,
+            breaches,
+            other.negative,
         )
 
 

@@ -89,13 +89,11 @@ def an_example_like_another_subject_is_doubtful(t: Trial) -> None:
         assert told.doubts == ((Doubt("like_another", 1, "a", 4.0, limit),) if doubtful else ())
         t.store.delete_subject("g", "new").result()
     before = t.store.get_gallery("g")
-    try:
+    with refused(LikeAnother) as told_of:
         t.enroll("new", *examples, doubting=doubting(t, "new", examples, like_another=4.0, refuse=True))
-    except LikeAnother as error:
-        assert (error.other_subject_id, error.distance, error.distance_limit) == ("a", 4.0, 4.0)
-        assert error.doubts == (Doubt("like_another", 1, "a", 4.0, 4.0),)
-    else:
-        raise AssertionError("it is refused")
+    (error,) = told_of
+    assert (error.other_subject_id, error.distance, error.distance_limit) == ("a", 4.0, 4.0)
+    assert error.doubts == (Doubt("like_another", 1, "a", 4.0, 4.0),)
     assert t.store.get_gallery("g") == before
     # Its own encodings make nobody a look-alike.
     assert t.enroll("a", along(2), doubting=doubting(t, "a", examples[:1], like_another=4.0)).doubts == ()
@@ -133,9 +131,11 @@ def a_replayed_enrollment_tells_the_same_doubts(t: Trial) -> None:
     asked = doubting(t, "b", examples, like_another=5.0)
     first = t.enroll("b", *examples, request_id="r", doubting=asked)
     t.settle()
-    assert first.doubts and first.nearest_other == Neighbour(0, "a", 4.0)
+    assert first.doubts
+    assert first.nearest_other == Neighbour(0, "a", 4.0)
     again = t.store.replay("g", "r", b"")
-    assert again is not None and (again.nearest_other, again.doubts) == (first.nearest_other, first.doubts)
+    assert again is not None
+    assert (again.nearest_other, again.doubts) == (first.nearest_other, first.doubts)
 
 
 @promise

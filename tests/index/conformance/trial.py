@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,7 @@ class Trial:
                 return seen
 
 
+E = TypeVar("E", bound=Exception)
 Check = Callable[[Trial], None]
 PROMISES: dict[str, Check] = {}
 
@@ -102,10 +103,13 @@ def promise(check: Check) -> Check:
 
 
 @contextlib.contextmanager
-def refused(error: type[Exception]) -> Iterator[None]:
+def refused(error: type[E]) -> Iterator[list[E]]:
+    """Gives a list that has the error in it afterwards."""
+    told: list[E] = []
     try:
-        yield
-    except error:
+        yield told
+    except error as expected:
+        told.append(expected)
         return
     except Exception as other:
         raise AssertionError(f"expected {error.__name__}, got {other!r}") from other

@@ -378,7 +378,7 @@ class ToyStore(GalleryStore):
         return min(near, key=lambda one: one.distance, default=None), tuple(doubts)
 
     def others(self, kept: Kept, subject_id: str) -> Mapping[str, Member]:
-        return {name: member for name, member in kept.subjects.items() if name != subject_id}
+        return {name: member for name, member in kept.subjects.items() if name != subject_id and member.encodings}
 
     def compared_with(self, name: str, member: Member) -> Vectors:
         return member.vectors()
@@ -643,8 +643,15 @@ class ToyStore(GalleryStore):
         return negative < own
 
     def ranked_singly(self, kept: Kept, probe: Vectors) -> list[Candidate]:
-        near = [ToyStore.nearest(self, name, member, probe) for name, member in kept.subjects.items()]
-        return sorted(near, key=lambda one: one.distance)
+        distances = {
+            name: float(squared_l2(member.vectors(), probe).min())
+            for name, member in kept.subjects.items()
+            if member.encodings
+        }
+        return [
+            Candidate(name, "", distances[name], distances[name])
+            for name in sorted(distances, key=lambda name: distances[name])
+        ]
 
     def ranked(self, kept: Kept, probe: Vectors) -> list[Candidate]:
         """All subjects, nearest first."""
@@ -729,17 +736,18 @@ class ToyStore(GalleryStore):
         gallery = state.kept(gallery_id).gallery
         self.check_encoder(gallery_id, gallery.active, encoder_digest)
         checked = check_encodings(probes, gallery.active.dimension)
-        found = tuple((self.verified_by_rule(state.kept(gallery_id), subject_id, probe),) for probe in checked)
+        kept, member = state.kept(gallery_id), state.member(gallery_id, subject_id)
+        found = tuple(
+            (self.verified_mark(member, self.verified_by_rule(kept, subject_id, probe), probe),) for probe in checked
+        )
         none: tuple[tuple[Candidate, ...], ...] = ((),) * len(found)
         no = (False,) * len(found)
         return Found(found, none, no, gallery.revision, gallery.subjects, gallery.encodings, True, "toy", "cpu")
 
     def verified_by_rule(self, kept: Kept, subject_id: str, probe: Vectors) -> Candidate:
-        member = kept.subjects[subject_id]
         if kept.gallery.active.fusion == "nearest":
-            return self.verified_mark(member, self.verified(subject_id, member, probe), probe)
-        one = next(one for one in self.ranked_by_template(kept, probe) if one.subject_id == subject_id)
-        return self.verified_mark(member, one, probe)
+            return self.verified(subject_id, kept.subjects[subject_id], probe)
+        return next(one for one in self.ranked_by_template(kept, probe) if one.subject_id == subject_id)
 
     def verified_mark(self, member: Member, one: Candidate, probe: Vectors) -> Candidate:
         return ToyStore.mark(self, member, one, probe)

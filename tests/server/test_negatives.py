@@ -141,11 +141,12 @@ def test_what_cannot_be_is_refused(client: Client, gallery: str, at: Make) -> No
 def test_strangers_who_are_kept_out_by_a_negative_calibrate_as_such(client: Client, gallery: str, at: Make) -> None:
     client.enroll(gallery, "s", at(2))
     client.enroll(gallery, "t", at(20))
-    probes = [stranger(at(2.5)), *(stranger(at(9 + x / 10)) for x in range(19)), mate(at(2.1), "s")]
+    strangers = (2.5, 2.6, *(9 + x / 10 for x in range(18)))  # of whom one is let in
+    probes = [*(stranger(at(x)) for x in strangers), mate(at(2.1), "s")]
     before = client.calibrate(gallery, iter(probes), target_fpir=0.05, dry_run=True)
-    client.add_negative(gallery, "s", at(2.5))
+    client.add_negative(gallery, "s", at(2.55))
     after = client.calibrate(gallery, iter(probes), target_fpir=0.05, dry_run=True)
-    assert before.calibration.tau < 0.25 < after.calibration.tau
+    assert before.calibration.tau < 0.37 < after.calibration.tau
 
 
 def test_they_are_there_after_a_restart(models: tuple[Path, Path], tmp_path: Path) -> None:

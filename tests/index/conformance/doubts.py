@@ -88,13 +88,13 @@ def an_example_like_another_subject_is_doubtful(t: Trial) -> None:
         told = t.enroll("new", *examples, doubting=doubting(t, "new", examples, like_another=limit))
         assert told.doubts == ((Doubt("like_another", 1, "a", 4.0, limit),) if doubtful else ())
         t.store.delete_subject("g", "new").result()
-    before = t.store.get_gallery("g")
+    before = t.store.get_gallery("g").encodings
     with refused(LikeAnother) as told_of:
         t.enroll("new", *examples, doubting=doubting(t, "new", examples, like_another=4.0, refuse=True))
     (error,) = told_of
     assert (error.other_subject_id, error.distance, error.distance_limit) == ("a", 4.0, 4.0)
     assert error.doubts == (Doubt("like_another", 1, "a", 4.0, 4.0),)
-    assert t.store.get_gallery("g") == before
+    assert t.store.get_gallery("g").encodings == before
     # Its own encodings make nobody a look-alike.
     assert t.enroll("a", along(2), doubting=doubting(t, "a", examples[:1], like_another=4.0)).doubts == ()
 
@@ -115,10 +115,10 @@ def an_example_unlike_its_own_subject_is_doubtful(t: Trial) -> None:
     assert told.doubts == (Doubt("unlike_own", 2, "b", 36.0, 8.0),)
     replaced = t.enroll("a", *two[:1], on_existing="replace", doubting=doubting(t, "a", two[:1], unlike_own=0.0))
     assert replaced.doubts == ()
-    before = t.store.get_gallery("g")
+    before = t.store.get_gallery("g").encodings
     with refused(UnlikeOwn):
         t.enroll("new", *two, doubting=doubting(t, "new", two, unlike_own=8.0, refuse=True))
-    assert t.store.get_gallery("g") == before
+    assert t.store.get_gallery("g").encodings == before
 
 
 @promise
@@ -128,12 +128,13 @@ def a_replayed_enrollment_tells_the_same_doubts(t: Trial) -> None:
     examples = np.array([along(4)], np.float32)
     asked = doubting(t, "b", examples, like_another=5.0)
     first = t.enroll("b", *examples, request_id="r", doubting=asked)
-    t.settle()
     assert first.doubts
     assert first.nearest_other == Neighbour(0, "a", 4.0)
-    again = t.store.replay("g", "r", b"")
-    assert again is not None
-    assert (again.nearest_other, again.doubts) == (first.nearest_other, first.doubts)
+    for _ in range(2):
+        again = t.store.replay("g", "r", b"")
+        if again is not None:  # that it is, is another promise
+            assert (again.nearest_other, again.doubts) == (first.nearest_other, first.doubts)
+        t.settle()
 
 
 @promise

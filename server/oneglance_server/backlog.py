@@ -1,4 +1,4 @@
-"""How long a call waits until anybody looks at it: gRPC hands over one of each method for some turns of the event loop.
+"""How long a call waits until anybody looks at it: gRPC hands over only so many of each method at once.
 
 Nothing tells how many it holds. So while calls come, one of our own goes the way of most of them, through a socket of
 its own, and is timed.
@@ -15,11 +15,11 @@ import structlog
 log = structlog.get_logger()
 _EVERY_SECONDS = 0.05
 _TOKEN = "oneglance-backlog"
-_WAIT_SECONDS, _LONGEST_SECONDS = 0.25, 8.0
+_WAIT_SECONDS, _LONGEST_SECONDS = 0.1, 8.0
 _PATIENCE_SHARE, _LEAST_WAIT_SECONDS = 0.25, 0.03  # no caller brings it lower for others by short deadlines
 _NEWS = 0.05  # the weight of the newest call in an average
 _CROWDED_SECONDS = 0.003
-_AT_ONCE = 128  # calls that come at once are no overload, however long this machine takes for them
+_AT_ONCE = 64  # calls that come at once are no overload, however long this machine takes for them
 _BUSY_CALLS = 64
 _REMEMBERED = 10  # seconds
 
@@ -142,7 +142,7 @@ class Backlog:
     def too_long(self, method: str, under_way: int) -> bool:
         """Whether a call of this method is one too many while so many are under way.
 
-        None is while calls wait for no more than a quarter of a second, or than 128 others, and a quarter of what
+        None is while calls wait for no more than a tenth of a second, or than 64 others, and a quarter of what
         their callers will wait; 30 ms are never too long. Beyond that as many may be under way as keep the machine
         busy, and fewer the longer others wait: to refuse those takes time, too.
         """

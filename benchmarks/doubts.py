@@ -75,10 +75,16 @@ def main() -> None:
                 for accepted in ACCEPTED
             ]
             unlikes.append((path.stem, examples, *shares))
-    header = ("data", "examples of each", "new people doubted", "known people under a new name doubted")
-    table(f"Like another subject, {options.halvings} halvings, target {TARGET:.0%}", header, likes)
-    header = ("data", "examples of the subject", *(f"{accepted:.0%} of wrong claims accepted" for accepted in ACCEPTED))
-    table("Unlike its own subject: right examples doubted / wrong ones doubted", header, unlikes)
+    table(
+        f"Like another subject, {options.halvings} halvings, target {TARGET:.0%}",
+        ("data", "examples of each", "new people doubted", "known people under a new name doubted"),
+        likes,
+    )
+    table(
+        "Unlike its own subject: right examples doubted / wrong ones doubted",
+        ("data", "examples of the subject", *(f"{accepted:.0%} of wrong claims accepted" for accepted in ACCEPTED)),
+        unlikes,
+    )
 
 
 if __name__ == "__main__":

@@ -89,11 +89,12 @@ def an_example_like_another_subject_is_doubtful(t: Trial) -> None:
         assert told.doubts == ((Doubt("like_another", 1, "a", 4.0, limit),) if doubtful else ())
         t.store.delete_subject("g", "new").result()
     before = t.store.get_gallery("g").encodings
+    one = examples[1:]
     with refused(LikeAnother) as told_of:
-        t.enroll("new", *examples, doubting=doubting(t, "new", examples, like_another=4.0, refuse=True))
+        t.enroll("new", *one, doubting=doubting(t, "new", one, like_another=4.0, refuse=True))
     (error,) = told_of
     assert (error.other_subject_id, error.distance, error.distance_limit) == ("a", 4.0, 4.0)
-    assert error.doubts == (Doubt("like_another", 1, "a", 4.0, 4.0),)
+    assert error.doubts == (Doubt("like_another", 0, "a", 4.0, 4.0),)
     assert t.store.get_gallery("g").encodings == before
     # Its own encodings make nobody a look-alike.
     assert t.enroll("a", along(2), doubting=doubting(t, "a", examples[:1], like_another=4.0)).doubts == ()
@@ -116,8 +117,9 @@ def an_example_unlike_its_own_subject_is_doubtful(t: Trial) -> None:
     replaced = t.enroll("a", *two[:1], on_existing="replace", doubting=doubting(t, "a", two[:1], unlike_own=0.0))
     assert replaced.doubts == ()
     before = t.store.get_gallery("g").encodings
+    far = np.array([along(90)], np.float32)
     with refused(UnlikeOwn):
-        t.enroll("new", *two, doubting=doubting(t, "new", two, unlike_own=8.0, refuse=True))
+        t.enroll("b", *far, doubting=doubting(t, "b", far, unlike_own=8.0, refuse=True))
     assert t.store.get_gallery("g").encodings == before
 
 

@@ -15,7 +15,9 @@ import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 log = structlog.get_logger()
+NEEDED = ("_schedule_rpc_coro", "_handle_rpc", "_ServicerContext")
 _AT_ONCE = 16
+_LEAVES_SECONDS = 0.1  # a caller whose deadline has passed: then gRPC may cancel its call, and it won't see that
 
 
 class MethodServer:
@@ -33,8 +35,15 @@ class MethodServer:
         self.methods |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
 
-def accept_more(server: grpc.aio.Server, methods: dict[str, Any], interceptor: grpc.aio.ServerInterceptor) -> bool:
+def accept_more(
+    server: grpc.aio.Server,
+    methods: dict[str, Any],
+    interceptor: grpc.aio.ServerInterceptor,
+    expired: Callable[[str], None],
+) -> bool:
     """Ask for more calls of these methods at once, until the server stops; whether this gRPC can be asked.
+
+    ``expired`` is told the method of each call whose deadline has passed: it is dropped unread.
 
     ``server`` has started, with these methods and this interceptor alone. Call it on the server's event loop.
     """
@@ -44,7 +53,7 @@ def accept_more(server: grpc.aio.Server, methods: dict[str, Any], interceptor: g
         request: Callable[[bytes], Any] = core._request_registered_call
         running: Callable[[], bool] = core.is_running
         resolver = cygrpc._MethodResolver([], methods)
-        handle, schedule = cygrpc._handle_rpc, cygrpc._schedule_rpc_coro
+        schedule, handle, context = (getattr(cygrpc, name) for name in NEEDED)
         if handle.__code__.co_argcount != 6 or schedule.__code__.co_argcount != 4:
             raise AttributeError("another form of gRPC's handling of a call")
     except (AttributeError, TypeError) as error:
@@ -66,6 +75,11 @@ def accept_more(server: grpc.aio.Server, methods: dict[str, Any], interceptor: g
                 if not running():  # the server stops
                     return
                 continue
+            left = context(call, None, None, loop).time_remaining()
+            if left is not None and left <= 0:
+                expired(method)
+                loop.call_later(_LEAVES_SECONDS, _forget, call)
+                continue
             serving = handle(method, resolver, (interceptor,), call, loop, False)
             start(schedule(serving, call, loop, method))
 
@@ -73,3 +87,7 @@ def accept_more(server: grpc.aio.Server, methods: dict[str, Any], interceptor: g
         for _ in range(_AT_ONCE):
             start(take(method))
     return True
+
+
+def _forget(call: Any) -> None:
+    """Whoever held it last ends it."""

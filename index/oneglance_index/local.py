@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from oneglance_core.fusion import MARGIN_OTHERS
-from oneglance_index import verifying
+from oneglance_index import negatives, verifying
 from oneglance_index.errors import (
     GalleryError,
     GalleryNotFound,
@@ -28,7 +28,9 @@ from oneglance_index.errors import (
 )
 from oneglance_index.opened import Opened, OpenedGalleries
 from oneglance_index.records import (
+    AddedNegative,
     Deleted,
+    Doubting,
     Enrolled,
     Found,
     Gallery,
@@ -44,7 +46,7 @@ from oneglance_index.records import (
 )
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.device import Device, open_device
-from oneglance_index.search.kinds import IndexInfo
+from oneglance_index.search.kinds import GalleryIndex, IndexInfo
 from oneglance_index.search.loading import Progress
 from oneglance_index.search.questions import check_searches
 from oneglance_index.search.registry import Machine, check_supported
@@ -132,6 +134,7 @@ class LocalGalleries:
         target_fpir: float | None = None,
         quality: str | None = None,
         least_gap: float = 0.0,
+        doubt: str | None = None,
     ) -> Future[Gallery]:
         if not gallery_id or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
@@ -145,7 +148,8 @@ class LocalGalleries:
             return _failed(error)
         return self._write(
             mutations.CreateGallery(
-                gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir, quality, least_gap
+                *(gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir),
+                *(quality, least_gap, doubt),
             )
         )
 
@@ -179,6 +183,9 @@ class LocalGalleries:
             return _failed(ValueError(f"a gap is finite and >= 0, got {least_gap}"))
         return self._store.write(mutations.SetLeastGap(gallery_id, least_gap))
 
+    def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
+        return self._store.write(mutations.SetDoubt(gallery_id, doubt))
+
     def enroll(
         self,
         gallery_id: str,
@@ -192,16 +199,14 @@ class LocalGalleries:
         request_digest: bytes = b"",
         caller: Hashable = None,
         patient: bool = False,
+        doubting: Doubting | None = None,
     ) -> Future[Enrolled]:
         if not subject_id or on_existing not in ("add", "replace", "fail"):
             return _failed(ValueError("enroll needs a subject id, and add, replace or fail"))
         try:
-            with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
-                array = np.array(encodings, np.float32, ndmin=1)  # a copy: the caller may reuse its buffer
-        except (TypeError, ValueError) as error:
+            array = _copied(encodings)
+        except (TypeError, ValueError, OutOfMemory) as error:
             return _failed(error)
-        except MemoryError:
-            return _failed(OutOfMemory("for these encodings"))
         if array.shape[0] == 0:
             return _failed(ValueError("enroll needs at least one encoding"))
         return self._write(
@@ -212,7 +217,7 @@ class LocalGalleries:
                 encoder_digest,
                 None if labels is None else dict(labels),
                 *(on_existing, request_id, request_digest),
-                *(self.settings.max_encodings_per_subject, self.settings.request_ttl_seconds),
+                *(self.settings.max_encodings_per_subject, self.settings.request_ttl_seconds, doubting),
             ),
             caller=caller,
             size=array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
@@ -251,6 +256,19 @@ class LocalGalleries:
             error = done.exception()
             if error is not None:
                 log.warning("gallery %r: its threshold could not follow its size: %s", gallery_id, error)
+
+    def add_negative(
+        self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None
+    ) -> Future[AddedNegative]:
+        try:
+            array = _copied(encoding)
+        except (TypeError, ValueError, OutOfMemory) as error:
+            return _failed(error)
+        most = self.settings.max_negatives_per_subject
+        return self._store.write(mutations.AddNegative(gallery_id, subject_id, array, encoder_digest, most))
+
+    def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> Future[Gallery]:
+        return self._store.write(mutations.DeleteNegative(gallery_id, subject_id, negative_id))
 
     def queued_writes(self) -> int:
         return self._store.queued()
@@ -307,12 +325,19 @@ class LocalGalleries:
             checked = check_searches(opened.gallery, self.settings.max_candidates, searches)
             sound = [search for search in checked if isinstance(search, Search)]
             try:
-                found = iter(index.search(sound) if sound else ())
+                found = iter(self._answers(opened, index, sound) if sound else ())
             except RuntimeError:
                 if self._store.closed:  # meanwhile, and with it the pool
                     raise StoreClosed(self.data_dir) from None
                 raise
             return [next(found) if isinstance(search, Search) else search for search in checked]
+
+    def _answers(
+        self, opened: Opened, index: GalleryIndex, searches: Sequence[Search]
+    ) -> Sequence[Found | GalleryError]:
+        if not opened.having_negatives:
+            return index.search(searches)
+        return negatives.search(index.search, searches, opened.gallery.id, opened.having_negatives, self._store.reading)
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         with self._store.reading() as db:
@@ -380,6 +405,12 @@ class LocalGalleries:
 
 # FAISS and the error bound have no trouble with it, and no encoder comes near.
 MAX_DIMENSION = 65_536
+
+
+def _copied(encodings: Vectors) -> Vectors:
+    """As float32 with one axis at least: the caller may reuse its buffer. Raises TypeError, ValueError, OutOfMemory."""
+    with _memory("for these encodings"), np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+        return np.array(encodings, np.float32, ndmin=1)
 
 
 def _is_target(target_fpir: float | None) -> bool:

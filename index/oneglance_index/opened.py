@@ -22,7 +22,6 @@ from oneglance_core.fusion import has_template
 from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
 from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
-from oneglance_index.search.fused import adds_template
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.loading import Progress, load_index
 from oneglance_index.search.registry import Machine, make_index
@@ -40,11 +39,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A gallery, the number of its active generation, and that generation's index; None while it is out of step."""
+    """A gallery, the number of its active generation, and that generation's index; None while it is out of step.
+    `having_negatives`: the ids of the subjects that have some."""
 
     generation: int
     gallery: Gallery
     index: GalleryIndex | None
+    having_negatives: frozenset[str] = frozenset()
 
     def in_step(self) -> GalleryIndex:
         """Raises IndexOutOfStep."""
@@ -83,7 +84,8 @@ class OpenedGalleries:
             self._check_card(queries.all_galleries(db))
             for stored in queries.all_galleries(db):
                 index, revision = load_index(db, self._data_dir, stored, self._make_index, progress)
-                self._open(stored.place.generation, stored.gallery, index, revision)
+                having = queries.subjects_with_negatives(db, stored.place)
+                self._open(stored.place.generation, stored.gallery, index, revision, having)
                 if revision >= 0:
                     kept.add(snapshot.path_of(self._data_dir, stored.place.generation, revision))
         snapshot.remove_others(self._data_dir, kept)
@@ -196,8 +198,10 @@ class OpenedGalleries:
         elif effect.change is not None:
             with self._rebuilding:
                 opened = self._opened[effect.gallery_id]
-                if effect.updated is not None:
-                    self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated)
+                having = _having_negatives(opened.having_negatives, effect)
+                if effect.updated is not None or having is not opened.having_negatives:
+                    updated = effect.updated or opened.gallery
+                    self._opened[effect.gallery_id] = replace(opened, gallery=updated, having_negatives=having)
                 if opened.index is None:
                     self._missed[effect.generation].append(effect.change)
                     return
@@ -207,8 +211,15 @@ class OpenedGalleries:
     def _make_index(self, gallery: Gallery) -> GalleryIndex:
         return make_index(gallery, self._machine)
 
-    def _open(self, generation: int, gallery: Gallery, index: GalleryIndex, snapshot_revision: int) -> None:
-        self._opened[gallery.id] = Opened(generation, gallery, index)
+    def _open(
+        self,
+        generation: int,
+        gallery: Gallery,
+        index: GalleryIndex,
+        snapshot_revision: int,
+        having_negatives: frozenset[str] = frozenset(),
+    ) -> None:
+        self._opened[gallery.id] = Opened(generation, gallery, index, having_negatives)
         self._upkeep.add(generation, index, snapshot_revision)
 
     # Rebuilding.
@@ -221,7 +232,8 @@ class OpenedGalleries:
             return
         with self._rebuilding:
             self._missed[effect.generation] = []
-            self._opened[effect.gallery_id] = Opened(effect.generation, gallery, None)
+            having = opened.having_negatives if opened else frozenset()
+            self._opened[effect.gallery_id] = Opened(effect.generation, gallery, None, having)
         self._upkeep.rebuild(effect.generation, functools.partial(self._rebuild, effect.gallery_id, effect.generation))
 
     def _rebuild(self, gallery_id: str, generation: int) -> None:
@@ -261,8 +273,20 @@ def _rows_in(stored: Stored) -> int:
 
 
 def _rows_of(change: Change) -> int:
-    """Rows that following a change adds to the index."""
-    return len(change.added) if change.kept is None else int(adds_template(change))
+    """Rows that following a change adds to the index, at most."""
+    if change.removed_subject is not None:
+        return 0
+    return len(change.added) + (change.kept is not None and len(change.added) > 0)
+
+
+def _having_negatives(former: frozenset[str], effect: Effect) -> frozenset[str]:
+    """The subjects that have negatives after a change; the same object where they are the same."""
+    if effect.negatives is not None:
+        subject_id, some = effect.negatives
+        return former | {subject_id} if some else former - {subject_id}
+    if effect.change is not None and effect.change.removed_subject is not None and effect.change.subject_id in former:
+        return former - {effect.change.subject_id}
+    return former
 
 
 def _settle(result: Future[Gallery], error: BaseException | None, gallery: Gallery | None) -> None:

@@ -11,6 +11,7 @@ class IndexSettings(Frozen):
     """Raises pydantic's ValidationError, a ValueError, for values out of range."""
 
     max_encodings_per_subject: int = Field(1000, ge=1, description="Encodings one subject may have.")
+    max_negatives_per_subject: int = Field(64, ge=1, description="Negatives one subject may have.")
     max_candidates: int = Field(10_000, ge=1, description="Candidates that one probe may ask for.")
     max_page_bytes: int = Field(
         4 << 20, ge=1, description="Bytes of one page of a list, as a message; a single larger entry is a page, too."

@@ -109,7 +109,9 @@ def make_services(
     return Services(
         models=ModelService(models.loaded, encoders, thresholds),
         galleries=galleries,
-        enrollment=EnrollmentService(store, reads, encoding, settings.unfit_inputs == "refuse"),
+        enrollment=EnrollmentService(
+            store, reads, encoding, thresholds, identification, settings.unfit_inputs == "refuse"
+        ),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
         look_alikes=LookAlikeService(store, reads, identification, thresholds),

@@ -47,6 +47,8 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         "SetQualityPolicy": lambda: client.set_quality_policy("g", "off"),
         "SetLeastGap": lambda: client.set_least_gap("g", 0.0),
         "ListLookAlikes": lambda: client.list_look_alikes("g", 0.1),
+        "SetDoubtPolicy": lambda: client.set_doubt_policy("g", "flag"),
+        "Negatives": lambda: client.delete_negative("g", "it", client.add_negative("g", "it", other).negative_id),
         "ListThresholds": lambda: client.list_thresholds("g"),
         "ListModels": client.list_models,
         "Stylize": lambda: client.stylize(PAINTED, "ember"),

@@ -1,13 +1,17 @@
 """A tau that follows the gallery, through a real server whose model was measured."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from oneglance import Client, OneglanceError, stranger
 from oneglance.v1.common_pb2 import (
+    DOUBT_KIND_LIKE_ANOTHER,
+    DOUBT_KIND_UNLIKE_OWN,
     THRESHOLD_SOURCE_CALIBRATION,
     THRESHOLD_SOURCE_GALLERY,
     THRESHOLD_SOURCE_MODEL,
@@ -292,3 +296,26 @@ def test_a_gallery_made_before_keeps_its_rule_and_tau(model: Path, tmp_path: Pat
         assert client.verify("old", "s", picture(1)).threshold.tau == 0.5
         assert not client.get_gallery("old").HasField("target_fpir")
         assert client.set_threshold("old", None, target_fpir=0.01).tau != 0.5
+
+
+def test_what_is_doubtful_follows_too(client: Client, gallery: str) -> None:
+    """By single encodings, whatever the rule of fusion: the tau of `nearest`, and that of 5 % of wrong claims."""
+    same = picture(1)
+    client.enroll(gallery, "a", same, picture(2), picture(3))
+    for i in range(3):
+        client.enroll(gallery, f"s{i}", picture(i + 10))
+    for fusion in ("mean", "margin", "nearest"):
+        client.set_fusion(gallery, fusion)
+        doubts = client.enroll(gallery, f"b {fusion}", same).doubts
+        (doubt,) = doubts
+        assert (doubt.kind, doubt.distance) == (DOUBT_KIND_LIKE_ANOTHER, 0)
+        gallery_now = client.get_gallery(gallery)
+        size, encodings = gallery_now.subject_count - 1, gallery_now.encoding_count - 1
+        expected = EXPECTED.tau(0.01, "nearest", math.ceil(encodings / size - 0.25), size)
+        assert doubt.limit == pytest.approx(expected)
+    white_left, white_right = np.full((8, 8, 1), 255, np.uint8), np.full((8, 8, 1), 255, np.uint8)
+    white_left[:, :4] = white_right[:, 4:] = 0
+    far = client.enroll(gallery, "two", white_left, white_right).doubts
+    assert [one.limit for one in far if one.kind == DOUBT_KIND_UNLIKE_OWN] == [
+        pytest.approx(EXPECTED.tau(0.05, "nearest", 1, 1))
+    ] * 2

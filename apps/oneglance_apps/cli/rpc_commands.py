@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
+from oneglance.client.requests import DOUBT_POLICIES, QUALITY_POLICIES, enroll_request, identify_request, photo
 from oneglance.client.requests import FUSIONS as RULES
-from oneglance.client.requests import QUALITY_POLICIES, enroll_request, identify_request, photo
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
 from oneglance.v1.identification_pb2 import VerifyResponse
@@ -21,6 +21,7 @@ from oneglance_apps.cli.arguments import (
     FACE,
     GALLERY,
     MAX_CANDIDATES,
+    ON_DOUBT,
     OTHER_PROBE,
     PROBE,
     QUALITY_POLICY,
@@ -55,6 +56,7 @@ FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR
     argument("--fpir", f"share of strangers that tau may let in [{TARGET_FPIR}]", type=float, metavar="RATE"),
     QUALITY_POLICY,
     argument("--least-gap", f"{_GAP} [0]", type=float, default=0.0, metavar="GAP"),
+    ON_DOUBT,
 )
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
     yield client.create_gallery(
@@ -65,6 +67,7 @@ def create_gallery(client: Client, o: Options) -> Iterable[Message]:
         target_fpir=o.fpir,
         quality_policy=o.quality_policy,
         least_gap=o.least_gap,
+        doubt_policy=o.on_doubt,
     )
 
 
@@ -135,6 +138,15 @@ def list_look_alikes(client: Client, o: Options) -> Iterable[Message]:
 
 
 @command(
+    "set what is done about doubtful enrollments from now on",
+    GALLERY,
+    argument("policy", "the doubt policy", choices=list(filter(None, DOUBT_POLICIES))),
+)
+def set_doubt_policy(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_doubt_policy(o.gallery, o.policy)
+
+
+@command(
     "enroll a subject from one example, or several",
     GALLERY,
     SUBJECT,
@@ -143,6 +155,7 @@ def list_look_alikes(client: Client, o: Options) -> Iterable[Message]:
     argument("--on-existing", "when enrolled already [add]", choices=["add", "replace", "fail"], default="add"),
     argument("--request-id", "makes a retry safe", default="", metavar="ID"),
     ACCEPT_BREACHES,
+    ON_DOUBT,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -158,6 +171,7 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
         on_existing=o.on_existing,
         request_id=o.request_id,
         accept_breaches=o.accept_breaches,
+        doubt_policy=o.on_doubt,
     )
 
 
@@ -166,6 +180,7 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
     GALLERY,
     argument("folder", "SUBJECT/*.png (all of a subject's examples) or SUBJECT.png", type=Path, metavar="DIR"),
     ACCEPT_BREACHES,
+    ON_DOUBT,
     FACE,
     SMALL_FACES_OPTION,
     UPRIGHT_ONLY,
@@ -195,6 +210,26 @@ def delete_encoding(client: Client, o: Options) -> Iterable[Message]:
 @command("delete a subject and all its encodings", GALLERY, SUBJECT)
 def delete_subject(client: Client, o: Options) -> Iterable[Message]:
     yield client.delete_subject(o.gallery, o.subject)
+
+
+@command(
+    '"not this person": what is nearer to this example than to the subject is not given the subject',
+    GALLERY,
+    SUBJECT,
+    PROBE,
+    ENCODER_DIGEST,
+    FACE,
+    SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
+)
+def add_negative(client: Client, o: Options) -> Iterable[Message]:
+    (example,) = read_examples([o.probe], o)
+    yield client.add_negative(o.gallery, o.subject, example)
+
+
+@command("delete one negative of a subject", GALLERY, SUBJECT, argument("negative", "negative id", metavar="NEGATIVE"))
+def delete_negative(client: Client, o: Options) -> Iterable[Message]:
+    yield client.delete_negative(o.gallery, o.subject, o.negative)
 
 
 @command(
@@ -342,7 +377,7 @@ def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
 
     def request(subject: str, pictures: list[Path]) -> EnrollRequest:
         examples = [photo(path, o.face, o.small_faces, upright_only=o.upright_only) for path in pictures]
-        return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches)
+        return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches, doubt_policy=o.on_doubt)
 
     if not o.folder.is_dir():
         raise FileNotFoundError(f"{o.folder}: not a folder")

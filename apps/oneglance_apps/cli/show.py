@@ -24,6 +24,7 @@ from oneglance.v1.identification_pb2 import (
     DECISION_NOT_COMPARED,
     DECISION_UNKNOWN,
     UNKNOWN_REASON_AMBIGUOUS,
+    UNKNOWN_REASON_NEGATIVE,
     EncodeResponse,
     IdentifyResponse,
     IdentifyResult,
@@ -34,8 +35,10 @@ from oneglance.v1.identification_pb2 import (
 from oneglance.v1.model_pb2 import DescribeModelResponse, Model
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance.v1.subject_pb2 import (
+    AddNegativeResponse,
     BulkEnrollResponse,
     DeleteEncodingResponse,
+    DeleteNegativeResponse,
     DeleteSubjectResponse,
     EnrollResponse,
     Subject,
@@ -44,11 +47,14 @@ from oneglance_apps.picture_formats import format_name
 from oneglance_apps.text import (
     breach,
     distance,
+    doubt,
+    doubt_policy_name,
     drift_name,
     fusion_name,
     index_name,
     joined,
     model_name,
+    neighbour,
     policy_name,
     short_digest,
     source_name,
@@ -77,6 +83,7 @@ def error_message(error: OneglanceError) -> Error:
         metadata=error.metadata,
         photo=error.photo,
         breaches=error.breaches,
+        doubts=error.doubts,
     )
 
 
@@ -125,7 +132,12 @@ def _threshold_version(v: ThresholdVersion) -> str:
 
 
 def _candidates(candidates: Iterable[Candidate]) -> str:
-    return "  ".join(f"{c.subject_id} {_measured(c)}" for c in candidates) or "nobody enrolled"
+    return "  ".join(f"{c.subject_id} {_measured(c)}{_nearer(c)}" for c in candidates) or "nobody enrolled"
+
+
+def _nearer(found: Candidate | VerifyResponse) -> str:
+    """That a negative is nearer, if one is."""
+    return f" (not: {distance(found.negative.distance)} from a negative)" if found.HasField("negative") else ""
 
 
 def _measured(found: Candidate | VerifyResponse) -> str:
@@ -143,12 +155,14 @@ def _provenance(p: Provenance) -> str:
 
 def _gallery(g: Gallery) -> str:
     loaded = "" if g.encoder_loaded else " (not loaded)"
+    negatives = f", {g.negative_count} negatives" if g.negative_count else ""
     gap = f", least gap {distance(g.least_gap)}" if g.least_gap else ""
     drift = "".join(f"\n  drift suspected since {one.since.ToJsonString()}: {one.advice}" for one in _suspected(g))
     return (
         f"{g.id}: {g.subject_count} subjects, {g.encoding_count} encodings of {g.dimension}, revision {g.revision}, "
         f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}, {_threshold(g.threshold)}, "
-        f"quality policy {policy_name(g.quality_policy)}{gap}, drift: {drift_name(g.drift.state)}{drift}"
+        f"quality policy {policy_name(g.quality_policy)}, doubt policy {doubt_policy_name(g.doubt_policy)}"
+        f"{gap}{negatives}, drift: {drift_name(g.drift.state)}{drift}"
     )
 
 
@@ -164,23 +178,27 @@ def _look_alikes(r: ListLookAlikesResponse) -> str:
 
 def _subject(s: Subject) -> str:
     labels = "".join(f" {key}={value}" for key, value in sorted(s.labels.items()))
-    return f"{s.id}: encodings {', '.join(e.id for e in s.encodings)}{labels}"
+    negatives = f", negatives {', '.join(n.id for n in s.negatives)}" if s.negatives else ""
+    return f"{s.id}: encodings {', '.join(e.id for e in s.encodings)}{negatives}{labels}"
 
 
 def _enrolled(r: EnrollResponse) -> str:
     how = "already answered" if r.replayed else "new subject" if r.created else "known subject"
     faces = "".join(f"\n  {_face(face)}" for face in r.faces)
     revision = r.provenance.gallery_revision
+    others = f"\n  nearest other subject: {neighbour(r.nearest_other)}" if r.HasField("nearest_other") else ""
+    doubts = "".join(f"\n  doubtful: {doubt(one)}" for one in r.doubts)
     return (
-        f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}"
-        f"{_breaches(r.breaches)}"
+        f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}{others}"
+        f"{_breaches(r.breaches)}{doubts}"
     )
 
 
 def _verified(r: VerifyResponse) -> str:
-    sign = "<=" if r.same else ">"
+    compared = r.score if r.HasField("score") else r.distance
+    sign = "<=" if compared <= r.threshold.tau else ">"
     decision = f"{'same' if r.same else 'different'}: d {_measured(r)} {sign} {_threshold(r.threshold)}"
-    return decision + _breaches(r.breaches)
+    return decision + _nearer(r) + _breaches(r.breaches)
 
 
 def _breaches(found: Iterable[Breach]) -> str:
@@ -234,6 +252,8 @@ def _result(result: IdentifyResult) -> str:
         decision += f": {result.nearest_subject_id} or {result.next_subject_id}, {distance(result.gap)} apart"
     if result.HasField("taken"):
         decision += f": another face is nearer to {result.taken.subject_id} (result {result.taken.result_index + 1})"
+    if result.unknown_reason == UNKNOWN_REASON_NEGATIVE:
+        decision += ": whoever is near has a negative that is nearer"
     where = f"  ({_face(result.face)})" if result.HasField("face") else ""
     lines = [f"{decision}{where}"]
     if result.decision != DECISION_NOT_COMPARED:
@@ -289,6 +309,8 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     Subject: _subject,
     DeleteEncodingResponse: lambda r: "deleted" + (", the subject with it" if r.subject_deleted else ""),
     DeleteSubjectResponse: lambda r: f"deleted, encodings: {r.deleted_encodings}, revision {r.gallery_revision}",
+    AddNegativeResponse: lambda r: f"negative {r.negative_id}, revision {r.provenance.gallery_revision}",
+    DeleteNegativeResponse: lambda r: f"deleted, revision {r.gallery_revision}",
     VerifyResponse: _verified,
     IdentifyResponse: _identified,
     ListLookAlikesResponse: _look_alikes,

@@ -24,7 +24,7 @@ from oneglance_apps.clock import Clock, SystemClock
 from oneglance_apps.frames.frame import EncodedFrame
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.frames.sources import Source
-from oneglance_apps.text import score
+from oneglance_apps.text import nearest_given, score
 from oneglance_apps.watch.appearances import Appearances
 from oneglance_apps.watch.camera_state import CameraState
 from oneglance_apps.watch.events import Event
@@ -339,7 +339,7 @@ def _observation(result: IdentifyResult, encoded: EncodedFrame) -> Observation:
         )
     clear = not result.breaches
     error = result.face.quality.alignment_error
-    nearest = result.candidates[0] if result.candidates else None
+    nearest = nearest_given(result.candidates)
     return Observation(
         subject_id=result.subject_id if result.decision == DECISION_IDENTIFIED else None,
         nearest=nearest.subject_id if nearest else None,

@@ -15,7 +15,7 @@ import logging
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import TypeVar
 
@@ -43,10 +43,12 @@ _DEAD_SHARE = 0.01
 
 
 class ExactIndex:
-    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good.
+    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good. `ordered` says that
+    rows come in the order of their numbers.
 
     With `templates` a row is a subject's template, not an encoding: its number is that of the subject, and so are the
-    `added` and `removed` of a Change; one that is in both gets a new value. freeze() and checksum() are of no use then.
+    `added` and `removed` of a Change; one that is in both gets a new value. To a search that asks `singly` the number
+    is told as `encoding_id`. freeze() and checksum() are of no use then.
 
     Safe for any thread: one search at a time, and apply() never waits for it.
     """
@@ -54,8 +56,17 @@ class ExactIndex:
     kind = "flat"
     exact = True
 
-    def __init__(self, dimension: int, scan: Scan, spare: Scan | None = None, *, templates: bool = False) -> None:
+    def __init__(
+        self,
+        dimension: int,
+        scan: Scan,
+        spare: Scan | None = None,
+        *,
+        templates: bool = False,
+        ordered: bool = True,
+    ) -> None:
         self.dimension = dimension
+        self._ordered = ordered
         self._templates = templates
         self._scan = scan
         self._spare = spare
@@ -91,8 +102,11 @@ class ExactIndex:
         self._held = RowArrays.empty(capacity, self.dimension)
         self._reserve(capacity)
 
-    def append(self, rows: Rows) -> None:
+    def append(self, rows: Rows, subject_ids: Mapping[int, str] | None = None) -> None:
+        """`subject_ids`: of subjects that load() wasn't told of."""
         with self._lock:
+            for number, subject_id in (subject_ids or {}).items():
+                self._subject_ids.add(number, subject_id)
             self._rows, self._max_norm = self._write(rows)
             with self._pending_lock:
                 self._told += len(rows.numbers)
@@ -202,7 +216,8 @@ class ExactIndex:
 
     def _found(self, search: Search, ranked: Sequence[Ranked]) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
-        near = [_candidates(found, self._subject_ids, self._templates) for found in ranked]
+        numbered = search.singly or not self._templates
+        near = [_candidates(found, self._subject_ids, numbered) for found in ranked]
         within = -np.inf if search.within is None else search.within
         counts = [bisect_right(found, within, key=_distance) for found in near]
         return Found(
@@ -216,6 +231,11 @@ class ExactIndex:
             self.kind,
             self.device,
         )
+
+    def subject_id(self, number: int) -> str:
+        """Of a subject that load() or append() told."""
+        with self._lock:
+            return self._subject_ids[number]
 
     def info(self) -> IndexInfo:
         with self._lock:
@@ -337,7 +357,11 @@ class ExactIndex:
             )
         numbers = self._held.numbers[:end]
         removing = [change.removed for change in changes if not _in_place(change)]
-        gone = np.searchsorted(numbers, np.concatenate([*removing, np.empty(0, np.int64)]))
+        removed = np.concatenate([*removing, np.empty(0, np.int64)])
+        if self._ordered or not len(removed):
+            gone = np.searchsorted(numbers, removed)
+        else:
+            gone = np.flatnonzero(np.isin(numbers, removed))
         # The last new value of each subject counts.
         rewriting = list({change.subject: change for change in changes if _in_place(change)}.values())
         if rewriting:
@@ -395,9 +419,9 @@ def _in_place(change: Change) -> bool:
 _distance = attrgetter("distance")
 
 
-def _candidates(found: Ranked, ids: SubjectIds, templates: bool) -> tuple[Candidate, ...]:
+def _candidates(found: Ranked, ids: SubjectIds, numbered: bool) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
-        Candidate(ids[subject], "" if templates else str(number), distance, distance)
+        Candidate(ids[subject], str(number) if numbered else "", distance, distance)
         for subject, number, distance in zip(*columns, strict=True)
     )

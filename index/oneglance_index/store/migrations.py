@@ -3,14 +3,15 @@
 Version 1 kept of each gallery's thresholds only the one in force. Version 2 kept them all. Both knew one encoder for
 each gallery, whose encodings were the gallery's own; version 3 has generations in between. The first generation of a
 gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 knows
-thresholds that follow a gallery's size, and a least gap of each generation.
+thresholds that follow a gallery's size, a least gap of each generation and what is done about doubtful enrollments, and
+negatives.
 """
 
 from __future__ import annotations
 
 import sqlite3
 
-from oneglance_index.store.tables import DELETIONS, GENERATIONS, SNAPSHOTS, THRESHOLDS, run_all
+from oneglance_index.store.tables import DELETIONS, GENERATIONS, NEGATIVES, SNAPSHOTS, THRESHOLDS, run_all
 
 _THRESHOLDS_OF_2 = """
 CREATE TABLE thresholds (
@@ -71,6 +72,7 @@ ALTER TABLE thresholds ADD COLUMN target_fpir REAL;
 ALTER TABLE thresholds ADD COLUMN subjects INTEGER;
 ALTER TABLE thresholds ADD COLUMN encodings INTEGER;
 ALTER TABLE generations ADD COLUMN least_gap REAL NOT NULL DEFAULT 0;
+ALTER TABLE generations ADD COLUMN doubt TEXT;
 """
 
 
@@ -82,3 +84,4 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
         run_all(db, _GENERATIONS_OF_3)
     else:
         run_all(db, _COLUMNS_OF_4)
+    run_all(db, NEGATIVES)

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from oneglance_core.distance import squared_l2
 from oneglance_core.fusion import has_template
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
@@ -24,11 +25,26 @@ from oneglance_index.errors import (
     GalleryExists,
     GalleryNotFound,
     LimitExceeded,
+    NegativeEnrolled,
+    NegativeNotFound,
     SubjectExists,
     SubjectNotFound,
 )
-from oneglance_index.records import Change, Deleted, Enrolled, Gallery, Integers, OnExisting, Vectors
+from oneglance_index.records import (
+    AddedNegative,
+    Change,
+    Deleted,
+    Doubt,
+    Doubting,
+    Enrolled,
+    Gallery,
+    Integers,
+    Neighbour,
+    OnExisting,
+    Vectors,
+)
 from oneglance_index.store import queries
+from oneglance_index.store.doubting import doubt
 from oneglance_index.store.queries import SnapshotRecord
 
 T = TypeVar("T")
@@ -41,7 +57,7 @@ class Effect:
     """What a committed mutation means for the index of a generation: to make it, to change it, or to drop it.
 
     `updated` is the gallery after its own settings changed; `remade` says that its rule of fusion did, so that the
-    index is made anew from the store.
+    index is made anew from the store. `negatives` is a subject whose negatives changed, and whether it has any now.
     """
 
     generation: int
@@ -51,6 +67,7 @@ class Effect:
     updated: Gallery | None = None
     remade: bool = False
     dropped: bool = False
+    negatives: tuple[str, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +112,7 @@ class CreateGallery:
     target_fpir: float | None
     quality: str | None = None
     least_gap: float = 0.0
+    doubt: str | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
@@ -106,9 +124,12 @@ class CreateGallery:
         ).lastrowid
         db.execute(
             "INSERT INTO generations"
-            " (gallery, state, encoder_digest, dimension, kind, fusion, quality, created, least_gap)"
-            " VALUES (?, 'active', ?, ?, ?, ?, ?, ?, ?)",
-            (number, self.encoder_digest, self.dimension, self.kind, self.fusion, self.quality, now, self.least_gap),
+            " (gallery, state, encoder_digest, dimension, kind, fusion, quality, created, least_gap, doubt)"
+            " VALUES (?, 'active', ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(number, self.encoder_digest, self.dimension, self.kind, self.fusion, self.quality, now),
+                *(self.least_gap, self.doubt),
+            ),
         )
         stored = queries.gallery(db, self.gallery_id)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
@@ -205,6 +226,17 @@ class SetLeastGap:
         return _updated(db, stored)
 
 
+@dataclass(frozen=True, slots=True)
+class SetDoubt:
+    gallery_id: str
+    doubt: str | None
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        db.execute("UPDATE generations SET doubt = ? WHERE number = ?", (self.doubt, stored.place.generation))
+        return _updated(db, stored)
+
+
 def _set_threshold(
     db: sqlite3.Connection, stored: queries.Stored, threshold: float | None, calibration: str | None
 ) -> None:
@@ -246,6 +278,7 @@ class Enroll:
     request_digest: bytes
     max_encodings: int
     request_ttl_seconds: float
+    doubting: Doubting | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
         at = queries.place(db, self.gallery_id)
@@ -270,11 +303,16 @@ class Enroll:
             raise LimitExceeded("max_encodings_per_subject", self.max_encodings, total)
 
         revision = _bump(db, gallery, subjects=found is None, encodings=len(vectors) - len(removed))
+        nearest_other: Neighbour | None = None
+        doubts: tuple[Doubt, ...] = ()
+        if self.doubting is not None:
+            kept_from = found if self.on_existing == "add" else None
+            nearest_other, doubts = doubt(db, at, self.doubting, self.subject_id, found, kept_from, vectors, revision)
         subject = self._write_subject(db, gallery, found, now)
         if len(removed):
             db.execute("DELETE FROM encodings WHERE subject = ? AND generation = ?", (subject, generation))
             _log_deletions(db, at, revision, removed)
-        kept = _kept(db, at, found if self.on_existing == "add" else None)
+        kept_numbers, kept = _kept(db, at, found if self.on_existing == "add" else None)
         numbers = [
             db.execute(
                 "INSERT INTO encodings (generation, subject, vector, created, revision) VALUES (?, ?, ?, ?, ?)",
@@ -282,13 +320,18 @@ class Enroll:
             ).lastrowid
             for vector in vectors
         ]
-        enrolled = Enrolled(self.subject_id, tuple(map(str, numbers)), found is None, False, revision)
+        ids = tuple(map(str, numbers))
+        enrolled = Enrolled(self.subject_id, ids, found is None, False, revision, nearest_other, doubts)
         if self.request_id is not None:
             db.execute(
                 "INSERT INTO requests (gallery, id, digest, response, created) VALUES (?, ?, ?, ?, ?)",
                 (gallery, self.request_id, self.request_digest, queries.dump_response(enrolled), now),
             )
-        change = Change(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed, kept=kept)
+        change = Change(
+            *(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed),
+            kept=kept,
+            kept_numbers=kept_numbers,
+        )
         return Applied(enrolled, Effect(generation, self.gallery_id, change))
 
     def _write_subject(self, db: sqlite3.Connection, gallery: int, found: int | None, now: float) -> int:
@@ -307,16 +350,17 @@ class Enroll:
         return found
 
 
-def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> Vectors | None:
-    """The encodings that a subject has now, float32 [k, D], where the rule of fusion has templates; else None.
+def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> tuple[Integers | None, Vectors | None]:
+    """The encodings that a subject has now, numbers int64 [k] and vectors float32 [k, D], where the rule of fusion has
+    templates; else None.
 
     subject: None for one that has none.
     """
     if not has_template(at.fusion):
-        return None
+        return None, None
     if subject is None:
-        return np.empty((0, at.dimension), np.float32)
-    return queries.subject_vectors(db, at, subject)[1]
+        return NOTHING_REMOVED, np.empty((0, at.dimension), np.float32)
+    return queries.subject_vectors(db, at, subject)
 
 
 def _log_deletions(db: sqlite3.Connection, at: queries.Place, revision: int, numbers: Integers) -> None:
@@ -355,16 +399,77 @@ class DeleteEncodings:
             db.execute("DELETE FROM encodings WHERE number = ?", (int(removed[0]),))
             db.execute("UPDATE subjects SET updated = ? WHERE number = ?", (time.time(), subject))
         _log_deletions(db, at, revision, removed)
+        kept_numbers, kept = _kept(db, at, subject)
         change = _unchanged(
             revision,
             at.dimension,
             subject=subject,
             subject_id=self.subject_id,
             removed=removed,
-            kept=_kept(db, at, subject),
+            kept=kept,
+            kept_numbers=kept_numbers,
             removed_subject=subject if last else None,
         )
         return Applied(Deleted(len(removed), last, revision), Effect(at.generation, self.gallery_id, change))
+
+
+@dataclass(frozen=True, slots=True)
+class AddNegative:
+    gallery_id: str
+    subject_id: str
+    vector: Vectors
+    encoder_digest: str | None
+    max_negatives: int
+
+    def run(self, db: sqlite3.Connection) -> Applied[AddedNegative]:
+        stored = queries.gallery(db, self.gallery_id)
+        at = stored.place
+        if self.encoder_digest not in (None, at.encoder_digest):
+            raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
+        subject = queries.find_subject(db, at.number, self.subject_id)
+        if subject is None:
+            raise SubjectNotFound(self.gallery_id, self.subject_id)
+        (vector,) = check_encodings(self.vector[None], at.dimension)
+        numbers, negatives = queries.negative_vectors(db, at, subject)
+        same = numbers[(negatives == vector).all(axis=1)]
+        if len(same):
+            return Applied(AddedNegative(str(same[0]), False, stored.gallery.revision))
+        encodings, vectors = queries.subject_vectors(db, at, subject)
+        enrolled = encodings[squared_l2(vectors, vector) == 0]
+        if len(enrolled):
+            raise NegativeEnrolled(self.gallery_id, self.subject_id, str(enrolled[0]))
+        if len(numbers) >= self.max_negatives:
+            raise LimitExceeded("max_negatives_per_subject", self.max_negatives, len(numbers) + 1)
+        number = db.execute(
+            "INSERT INTO negatives (generation, subject, vector, created) VALUES (?, ?, ?, ?)",
+            (at.generation, subject, vector.astype("<f4", copy=False).tobytes(), time.time()),
+        ).lastrowid
+        applied = _updated(db, stored)
+        effect = replace(applied.effect, negatives=(self.subject_id, True)) if applied.effect else None
+        return Applied(AddedNegative(str(number), True, applied.result.revision), effect)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteNegative:
+    """The result is the gallery as it is then."""
+
+    gallery_id: str
+    subject_id: str
+    negative_id: str
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        subject = queries.find_subject(db, stored.place.number, self.subject_id)
+        if subject is None:
+            raise SubjectNotFound(self.gallery_id, self.subject_id)
+        numbers, _ = queries.negative_vectors(db, stored.place, subject)
+        gone = numbers[numbers.astype(str) == self.negative_id]  # as text, as DeleteEncodings does
+        if not len(gone):
+            raise NegativeNotFound(self.gallery_id, self.subject_id, self.negative_id)
+        db.execute("DELETE FROM negatives WHERE number = ?", (int(gone[0]),))
+        applied = _updated(db, stored)
+        effect = replace(applied.effect, negatives=(self.subject_id, len(numbers) > 1)) if applied.effect else None
+        return Applied(applied.result, effect)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from oneglance_index.records import (
     GalleryPage,
     Likeness,
     LikenessPage,
+    Negative,
     Subject,
     SubjectPage,
     ThresholdPage,
@@ -128,9 +129,15 @@ def _subject(db: sqlite3.Connection, generation: int, row: sqlite3.Row) -> tuple
         (row["number"], generation),
     ).fetchall()
     encodings = tuple(Encoding(str(one["number"]), one["created"]) for one in rows)
+    rows = db.execute(
+        "SELECT number, created FROM negatives WHERE subject = ? AND generation = ? ORDER BY number",
+        (row["number"], generation),
+    ).fetchall()
+    negatives = tuple(Negative(str(one["number"]), one["created"]) for one in rows)
     labels: dict[str, Any] = json.loads(row["labels"])
-    size = _bytes(row["id"]) + _bytes(row["labels"]) + _LABEL_BYTES * len(labels) + _ENCODING_BYTES * len(encodings)
-    return Subject(row["id"], labels, row["created"], row["updated"], encodings), _ENTRY_BYTES + size
+    size = _bytes(row["id"]) + _bytes(row["labels"]) + _LABEL_BYTES * len(labels)
+    size += _ENCODING_BYTES * (len(encodings) + len(negatives))
+    return Subject(row["id"], labels, row["created"], row["updated"], encodings, negatives), _ENTRY_BYTES + size
 
 
 def _likeness(db: sqlite3.Connection, at: queries.Place, row: sqlite3.Row) -> tuple[Likeness, int]:

@@ -6,18 +6,20 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from oneglance_index.errors import GalleryNotFound, RequestConflict
 from oneglance_index.records import (
     Checksum,
+    Doubt,
     Enrolled,
     Followed,
     Gallery,
     Generation,
     Integers,
+    Neighbour,
     Rows,
     Vectors,
 )
@@ -29,6 +31,7 @@ _GALLERY = """
         g.number, g.id, g.description, g.target_fpir, g.policies, g.rights, g.retention, g.created,
         g.revision, g.subjects, g.encodings,
         a.number AS generation, a.encoder_digest, a.dimension, a.kind, a.fusion, a.state, a.quality, a.least_gap,
+        a.doubt,
         a.created AS generation_created, a.threshold, a.threshold_revision,
         (SELECT since FROM thresholds WHERE generation = a.number AND version = a.threshold_revision)
             AS threshold_since,
@@ -38,7 +41,8 @@ _GALLERY = """
         (SELECT calibration FROM thresholds WHERE generation = a.number AND calibration IS NOT NULL
             ORDER BY version DESC LIMIT 1) AS calibration,
         coalesce((SELECT max(version) FROM thresholds WHERE generation = a.number AND calibration IS NOT NULL), 0)
-            AS calibration_revision
+            AS calibration_revision,
+        (SELECT count(*) FROM negatives WHERE generation = a.number) AS negatives
     FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active'
 """
 GALLERIES_AFTER = f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id"
@@ -81,6 +85,7 @@ def stored_gallery(row: sqlite3.Row) -> Stored:
         created=row["generation_created"],
         least_gap=row["least_gap"],
         followed=None if row["followed"] is None else Followed(row["newest_threshold"], row["followed"]),
+        doubt=row["doubt"],
     )
     gallery = Gallery(
         id=row["id"],
@@ -94,6 +99,7 @@ def stored_gallery(row: sqlite3.Row) -> Stored:
         revision=row["revision"],
         subjects=row["subjects"],
         encodings=row["encodings"],
+        negatives=row["negatives"],
     )
     return Stored(_place(row), gallery)
 
@@ -154,6 +160,29 @@ def subject_vectors(db: sqlite3.Connection, at: Place, subject: int) -> tuple[In
     return _integers(rows, "number"), _vectors([row["vector"] for row in rows], at.dimension)
 
 
+def negative_vectors(db: sqlite3.Connection, at: Place, subject: int) -> tuple[Integers, Vectors]:
+    """A subject's negatives, oldest first: numbers int64 [n], vectors float32 [n, D]."""
+    rows = db.execute(
+        "SELECT number, vector FROM negatives WHERE subject = ? AND generation = ? ORDER BY number",
+        (subject, at.generation),
+    ).fetchall()
+    return _integers(rows, "number"), _vectors([row["vector"] for row in rows], at.dimension)
+
+
+def subjects_with_negatives(db: sqlite3.Connection, at: Place) -> frozenset[str]:
+    """Their ids."""
+    rows = db.execute(
+        "SELECT DISTINCT s.id FROM negatives AS n JOIN subjects AS s ON s.number = n.subject WHERE n.generation = ?",
+        (at.generation,),
+    ).fetchall()
+    return frozenset(row["id"] for row in rows)
+
+
+def subject_id(db: sqlite3.Connection, subject: int) -> str:
+    """Of a subject that there is."""
+    return str(db.execute("SELECT id FROM subjects WHERE number = ?", (subject,)).fetchall()[0]["id"])
+
+
 def find_request(db: sqlite3.Connection, at: Place, request_id: str, digest: bytes, oldest: float) -> Enrolled | None:
     """The answer that a request of this id got since `oldest`, marked as replayed. Raises RequestConflict."""
     rows = db.execute(
@@ -165,7 +194,16 @@ def find_request(db: sqlite3.Connection, at: Place, request_id: str, digest: byt
     if rows[0]["digest"] != digest:
         raise RequestConflict(at.gallery_id, request_id)
     answer = json.loads(rows[0]["response"])
-    return Enrolled(answer["subject_id"], tuple(answer["encoding_ids"]), answer["created"], True, answer["revision"])
+    nearest = answer.get("nearest_other")  # stores of earlier versions didn't keep it
+    return Enrolled(
+        answer["subject_id"],
+        tuple(answer["encoding_ids"]),
+        answer["created"],
+        True,
+        answer["revision"],
+        None if nearest is None else Neighbour(**nearest),
+        tuple(Doubt(**doubt) for doubt in answer.get("doubts", ())),
+    )
 
 
 def dump_response(enrolled: Enrolled) -> str:
@@ -175,6 +213,8 @@ def dump_response(enrolled: Enrolled) -> str:
             "encoding_ids": enrolled.encoding_ids,
             "created": enrolled.created,
             "revision": enrolled.revision,
+            "nearest_other": None if enrolled.nearest_other is None else asdict(enrolled.nearest_other),
+            "doubts": list(map(asdict, enrolled.doubts)),
         },
         ensure_ascii=False,
     )

@@ -1,8 +1,8 @@
 """The tables of the database, version 4 of the schema.
 
-A gallery holds subjects; each of its generations holds encodings of them, and what belongs to those: thresholds, the
-snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the highest one is
-gone; encoding ids rest on it.
+A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
+thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
+highest one is gone; encoding ids rest on it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sqlite3
 SCHEMA_VERSION = 4
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
-# `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy,
-# `least_gap` is how far two scores must be apart.
+# `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy, `least_gap` is how far
+# two scores must be apart, `doubt` what is done about doubtful enrollments.
 GENERATIONS = """
 CREATE TABLE generations (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -27,7 +27,8 @@ CREATE TABLE generations (
     threshold REAL,
     threshold_revision INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL,
-    least_gap REAL NOT NULL DEFAULT 0
+    least_gap REAL NOT NULL DEFAULT 0,
+    doubt TEXT
 ) STRICT;
 CREATE INDEX generations_by_gallery ON generations (gallery);
 CREATE UNIQUE INDEX one_active_generation ON generations (gallery) WHERE state = 'active';
@@ -67,6 +68,18 @@ CREATE TABLE snapshots (
     sha256 TEXT NOT NULL,
     bytes INTEGER NOT NULL
 ) STRICT;
+"""
+# Encodings of what a subject is not, made by the generation's encoder.
+NEGATIVES = """
+CREATE TABLE negatives (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    generation INTEGER NOT NULL,
+    subject INTEGER NOT NULL REFERENCES subjects (number) ON DELETE CASCADE,
+    vector BLOB NOT NULL,
+    created REAL NOT NULL
+) STRICT;
+CREATE INDEX negatives_by_subject ON negatives (subject);
+CREATE INDEX negatives_by_generation ON negatives (generation);
 """
 # `policies`, `rights` and `retention` are JSON. Nothing acts on them yet. `encodings` counts
 # those of the active generation. `requests` makes enrolling idempotent.
@@ -114,7 +127,7 @@ CREATE TABLE requests (
     PRIMARY KEY (gallery, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX requests_by_age ON requests (created);
-{DELETIONS}{SNAPSHOTS}{THRESHOLDS}"""
+{NEGATIVES}{DELETIONS}{SNAPSHOTS}{THRESHOLDS}"""
 
 
 def run_all(db: sqlite3.Connection, statements: str) -> None:

@@ -13,9 +13,11 @@ import grpc
 
 from oneglance.client.errors import UnavailableError, raise_from, retry_after
 from oneglance.client.requests import (
+    DOUBT_POLICIES,
     FUSIONS,
     QUALITY_POLICIES,
     SMALL_FACES,
+    DoubtPolicy,
     ExampleLike,
     FusionName,
     OnExisting,
@@ -45,6 +47,7 @@ from oneglance.v1.gallery_pb2 import (
     GetThresholdRequest,
     ListGalleriesRequest,
     ListThresholdsRequest,
+    SetDoubtPolicyRequest,
     SetFusionRequest,
     SetLeastGapRequest,
     SetQualityPolicyRequest,
@@ -78,10 +81,14 @@ from oneglance.v1.stylization_pb2 import (
 )
 from oneglance.v1.stylization_pb2_grpc import StylizationServiceStub
 from oneglance.v1.subject_pb2 import (
+    AddNegativeRequest,
+    AddNegativeResponse,
     BulkEnrollRequest,
     BulkEnrollResponse,
     DeleteEncodingRequest,
     DeleteEncodingResponse,
+    DeleteNegativeRequest,
+    DeleteNegativeResponse,
     DeleteSubjectRequest,
     DeleteSubjectResponse,
     EnrollRequest,
@@ -181,6 +188,7 @@ class AsyncClient:
         target_fpir: float | None = None,
         quality_policy: QualityPolicy = "",
         least_gap: float = 0.0,
+        doubt_policy: DoubtPolicy = "",
     ) -> Gallery:
         """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded).
 
@@ -188,6 +196,7 @@ class AsyncClient:
         target_fpir: share of strangers that may be let in, which tau follows; None: the server's default.
         quality_policy: what it demands of faces; empty: the server's default.
         least_gap: how much nearer than the next subject one must be to be identified.
+        doubt_policy: what is done about doubtful enrollments; empty: the server's default.
         """
         request = CreateGalleryRequest(
             gallery_id=gallery_id,
@@ -197,6 +206,7 @@ class AsyncClient:
             target_fpir=target_fpir,
             quality_policy=QUALITY_POLICIES[quality_policy],
             least_gap=least_gap,
+            doubt_policy=DOUBT_POLICIES[doubt_policy],
         )
         return (await self._call(self._galleries.CreateGallery, request)).gallery
 
@@ -250,6 +260,11 @@ class AsyncClient:
         """Set how much nearer than the next subject one must be to be identified; 0: it need not be."""
         request = SetLeastGapRequest(gallery_id=gallery_id, least_gap=least_gap)
         return (await self._call(self._galleries.SetLeastGap, request)).gallery
+
+    async def set_doubt_policy(self, gallery_id: str, policy: DoubtPolicy) -> Gallery:
+        """Set what is done about doubtful enrollments from now on. What is enrolled stays."""
+        request = SetDoubtPolicyRequest(gallery_id=gallery_id, doubt_policy=DOUBT_POLICIES[policy])
+        return (await self._call(self._galleries.SetDoubtPolicy, request)).gallery
 
     async def calibrate(
         self,
@@ -310,12 +325,17 @@ class AsyncClient:
         on_existing: OnExisting = "add",
         request_id: str = "",
         accept_breaches: bool = False,
+        doubt_policy: DoubtPolicy = "",
     ) -> EnrollResponse:
         """Enroll a subject from one or several examples. It is on disk when the call returns.
 
         accept_breaches: also examples outside the limits of the gallery's quality policy or of the encoder's input.
+        doubt_policy: what is done if it is doubtful: like another subject, or unlike the subject's own; empty: the
+            gallery's.
         """
-        request = enroll_request(gallery_id, subject_id, examples, labels, on_existing, request_id, accept_breaches)
+        request = enroll_request(
+            gallery_id, subject_id, examples, labels, on_existing, request_id, accept_breaches, doubt_policy
+        )
         return await self._call(self._subjects.Enroll, request)
 
     async def bulk_enroll(self, items: AsyncIterable[EnrollRequest]) -> AsyncIterator[BulkEnrollResponse]:
@@ -354,6 +374,18 @@ class AsyncClient:
         """Delete a subject and all its encodings. Done, and on disk, when the call returns."""
         request = DeleteSubjectRequest(gallery_id=gallery_id, subject_id=subject_id)
         return await self._call(self._subjects.DeleteSubject, request)
+
+    async def add_negative(
+        self, gallery_id: str, subject_id: str, example_of_another: ExampleLike
+    ) -> AddNegativeResponse:
+        """ "Not this person": whatever is nearer to this example than to the subject is not given the subject."""
+        request = AddNegativeRequest(gallery_id=gallery_id, subject_id=subject_id, example=example(example_of_another))
+        return await self._call(self._subjects.AddNegative, request)
+
+    async def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> DeleteNegativeResponse:
+        """Delete one negative of a subject; ``get_subject`` lists them."""
+        request = DeleteNegativeRequest(gallery_id=gallery_id, subject_id=subject_id, negative_id=negative_id)
+        return await self._call(self._subjects.DeleteNegative, request)
 
     # Comparison
 

@@ -11,6 +11,10 @@ import numpy.typing as npt
 from oneglance.v1.common_pb2 import (
     DATA_TYPE_FLOAT32,
     DATA_TYPE_UINT8,
+    DOUBT_POLICY_FLAG,
+    DOUBT_POLICY_OFF,
+    DOUBT_POLICY_REFUSE,
+    DOUBT_POLICY_UNSPECIFIED,
     FUSION_MARGIN,
     FUSION_MEAN,
     FUSION_NEAREST,
@@ -76,6 +80,13 @@ QUALITY_POLICIES = {
     "off": QUALITY_POLICY_OFF,
     "standard": QUALITY_POLICY_STANDARD,
     "strict": QUALITY_POLICY_STRICT,
+}
+DoubtPolicy = Literal["", "off", "flag", "refuse"]
+DOUBT_POLICIES = {
+    "": DOUBT_POLICY_UNSPECIFIED,
+    "off": DOUBT_POLICY_OFF,
+    "flag": DOUBT_POLICY_FLAG,
+    "refuse": DOUBT_POLICY_REFUSE,
 }
 PictureFormatName = Literal["", "png", "jpeg", "webp"]
 _FORMATS = {
@@ -163,10 +174,12 @@ def enroll_request(
     on_existing: OnExisting = "add",
     request_id: str = "",
     accept_breaches: bool = False,
+    doubt_policy: DoubtPolicy = "",
 ) -> EnrollRequest:
     """The message of one enrollment; ``bulk_enroll`` takes many.
 
     accept_breaches: enroll examples outside the limits of the gallery's quality policy or of the encoder's input, too.
+    doubt_policy: what is done if it is doubtful: like another subject, or unlike its own; empty: the gallery's.
     """
     return EnrollRequest(
         gallery_id=gallery_id,
@@ -176,6 +189,7 @@ def enroll_request(
         on_existing=_ON_EXISTING[on_existing],
         request_id=request_id,
         accept_breaches=accept_breaches,
+        doubt_policy=DOUBT_POLICIES[doubt_policy],
     )
 
 

@@ -88,6 +88,8 @@ class Gallery(google.protobuf.message.Message):
     QUALITY_POLICY_FIELD_NUMBER: builtins.int
     LEAST_GAP_FIELD_NUMBER: builtins.int
     DRIFT_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
+    NEGATIVE_COUNT_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -110,6 +112,10 @@ class Gallery(google.protobuf.message.Message):
     """Never UNSPECIFIED. OFF in galleries made before there were policies."""
     least_gap: builtins.float
     """What IdentifyRequest.least_gap is where a request has none; 0: none is asked for."""
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """Never UNSPECIFIED. OFF in galleries made before there were such policies."""
+    negative_count: builtins.int
+    """Negatives of its subjects (SubjectService.AddNegative)."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -138,9 +144,11 @@ class Gallery(google.protobuf.message.Message):
         quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
         least_gap: builtins.float = ...,
         drift: Global___Drift | None = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
+        negative_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "drift", b"drift", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "description", b"description", "dimension", b"dimension", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -156,6 +164,7 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     TARGET_FPIR_FIELD_NUMBER: builtins.int
     QUALITY_POLICY_FIELD_NUMBER: builtins.int
     LEAST_GAP_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     encoder: builtins.str
     """Name or digest of a loaded model. May stay empty when one model is loaded."""
@@ -169,6 +178,8 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     """UNSPECIFIED: STANDARD."""
     least_gap: builtins.float
     """See Gallery.least_gap. Finite, >= 0."""
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """UNSPECIFIED: FLAG."""
     def __init__(
         self,
         *,
@@ -179,9 +190,10 @@ class CreateGalleryRequest(google.protobuf.message.Message):
         target_fpir: builtins.float | None = ...,
         quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
         least_gap: builtins.float = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "description", b"description", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "description", b"description", "doubt_policy", b"doubt_policy", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___CreateGalleryRequest: typing_extensions.TypeAlias = CreateGalleryRequest
@@ -499,6 +511,42 @@ class SetLeastGapResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
 
 Global___SetLeastGapResponse: typing_extensions.TypeAlias = SetLeastGapResponse
+
+@typing.final
+class SetDoubtPolicyRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """Required."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["doubt_policy", b"doubt_policy", "gallery_id", b"gallery_id"]) -> None: ...
+
+Global___SetDoubtPolicyRequest: typing_extensions.TypeAlias = SetDoubtPolicyRequest
+
+@typing.final
+class SetDoubtPolicyResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___SetDoubtPolicyResponse: typing_extensions.TypeAlias = SetDoubtPolicyResponse
 
 @typing.final
 class CalibrateRequest(google.protobuf.message.Message):

@@ -185,6 +185,22 @@ _GalleryServiceSetLeastGapType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceSetDoubtPolicyType = typing_extensions.TypeVar(
+    '_GalleryServiceSetDoubtPolicyType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+    ],
+)
+
 _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     '_GalleryServiceListThresholdsType',
     grpc.UnaryUnaryMultiCallable[
@@ -201,7 +217,7 @@ _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceListThresholdsType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -254,6 +270,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetLeastGapResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+            oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
@@ -302,6 +322,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetLeastGapResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+            oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
@@ -343,6 +367,9 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
 
     SetLeastGap: _GalleryServiceSetLeastGapType
     """Sets by how much nearer than the next subject one must be to be identified from now on."""
+
+    SetDoubtPolicy: _GalleryServiceSetDoubtPolicyType
+    """Sets what is done about doubtful enrollments from now on. What is enrolled stays."""
 
     ListThresholds: _GalleryServiceListThresholdsType
     """Every threshold the gallery has had, the newest first, page by page: those that were set, and each move of one that
@@ -389,6 +416,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetLeastGapRequest,
         oneglance.v1.gallery_pb2.SetLeastGapResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListThresholdsRequest,
@@ -492,6 +523,14 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.SetLeastGapResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetLeastGapResponse]]:
         """Sets by how much nearer than the next subject one must be to be identified from now on."""
+
+    @abc.abstractmethod
+    def SetDoubtPolicy(
+        self,
+        request: oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.SetDoubtPolicyResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetDoubtPolicyResponse]]:
+        """Sets what is done about doubtful enrollments from now on. What is enrolled stays."""
 
     @abc.abstractmethod
     def ListThresholds(

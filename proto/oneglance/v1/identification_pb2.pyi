@@ -30,7 +30,9 @@ class _DecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     DECISION_UNSPECIFIED: _Decision.ValueType  # 0
     DECISION_IDENTIFIED: _Decision.ValueType  # 1
-    """The subject with the lowest score, who is the nearest one, is under tau."""
+    """The subject with the lowest score, who is the nearest one, is under tau. Subjects with a negative that the probe is
+    nearer to (Candidate.negative) don't count, here and below.
+    """
     DECISION_UNKNOWN: _Decision.ValueType  # 2
     """Nobody is."""
     DECISION_NOT_COMPARED: _Decision.ValueType  # 3
@@ -42,7 +44,9 @@ class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper): ...
 
 DECISION_UNSPECIFIED: Decision.ValueType  # 0
 DECISION_IDENTIFIED: Decision.ValueType  # 1
-"""The subject with the lowest score, who is the nearest one, is under tau."""
+"""The subject with the lowest score, who is the nearest one, is under tau. Subjects with a negative that the probe is
+nearer to (Candidate.negative) don't count, here and below.
+"""
 DECISION_UNKNOWN: Decision.ValueType  # 2
 """Nobody is."""
 DECISION_NOT_COMPARED: Decision.ValueType  # 3
@@ -69,6 +73,8 @@ class _UnknownReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     """With one_face_each: the nearest subject is under tau, but another face of the photo has a lower score for it. `taken`
     names the subject and that face.
     """
+    UNKNOWN_REASON_NEGATIVE: _UnknownReason.ValueType  # 20
+    """Every subject under tau has a negative that the probe is nearer to (Candidate.negative)."""
 
 class UnknownReason(_UnknownReason, metaclass=_UnknownReasonEnumTypeWrapper):
     """Why nobody is identified."""
@@ -85,6 +91,8 @@ UNKNOWN_REASON_TAKEN: UnknownReason.ValueType  # 10
 """With one_face_each: the nearest subject is under tau, but another face of the photo has a lower score for it. `taken`
 names the subject and that face.
 """
+UNKNOWN_REASON_NEGATIVE: UnknownReason.ValueType  # 20
+"""Every subject under tau has a negative that the probe is nearer to (Candidate.negative)."""
 Global___UnknownReason: typing_extensions.TypeAlias = UnknownReason
 
 @typing.final
@@ -151,8 +159,9 @@ class VerifyResponse(google.protobuf.message.Message):
     OTHER_FACE_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     BREACHES_FIELD_NUMBER: builtins.int
+    NEGATIVE_FIELD_NUMBER: builtins.int
     same: builtins.bool
-    """The score is <= tau."""
+    """The score is <= tau, and `negative` is absent."""
     distance: builtins.float
     """Squared L2 to the subject, by the gallery's rule of fusion, or to the other example. Two examples in a gallery whose
     rule is MARGIN are compared with the model's tau.
@@ -175,6 +184,10 @@ class VerifyResponse(google.protobuf.message.Message):
     def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
         """Of both examples."""
 
+    @property
+    def negative(self) -> oneglance.v1.common_pb2.NearerNegative:
+        """The probe is nearer to this negative of the subject than to the subject: the answer is no, whatever the score."""
+
     def __init__(
         self,
         *,
@@ -187,9 +200,10 @@ class VerifyResponse(google.protobuf.message.Message):
         other_face: oneglance.v1.face_pb2.Face | None = ...,
         score: builtins.float | None = ...,
         breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
+        negative: oneglance.v1.common_pb2.NearerNegative | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_score", b"_score", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "score", b"score", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_score", b"_score", "breaches", b"breaches", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_score", b"_score", "face", b"face", "negative", b"negative", "other_face", b"other_face", "provenance", b"provenance", "score", b"score", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_score", b"_score", "breaches", b"breaches", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "negative", b"negative", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___VerifyResponse: typing_extensions.TypeAlias = VerifyResponse
@@ -332,7 +346,9 @@ class IdentifyResult(google.protobuf.message.Message):
     next_subject_id: builtins.str
     @property
     def candidates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Candidate]:
-        """Nearest subjects first, each once, whatever tau: evidence, not a decision."""
+        """Nearest subjects first, each once, whatever tau and negatives: evidence, not a decision. Longer than max_candidates where
+        the first without a nearer negative comes later: it ends with that.
+        """
 
     @property
     def matches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Candidate]:

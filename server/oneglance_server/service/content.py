@@ -109,8 +109,9 @@ class Identification:
     that can't be compared.
 
     ``probe``: position of the probe in the request. ``nearest``: the two subjects with the lowest scores, as far as
-    there are so many. ``ambiguous``: the nearest is under tau, but too near to the next. ``taken_by``: position in the
-    answer of the face that has the nearest subject instead; None: nobody has.
+    there are so many, of those whom the probe can be given. ``ambiguous``: the nearest is under tau, but too near to
+    the next. ``taken_by``: position in the answer of the face that has the nearest subject instead; None: nobody has.
+    ``withheld``: all who are under tau have a negative that is nearer.
     """
 
     probe: int
@@ -123,6 +124,7 @@ class Identification:
     ambiguous: bool
     breaches: tuple[Breached, ...] = ()
     taken_by: int | None = None
+    withheld: bool = False
 
     @property
     def gap(self) -> float | None:

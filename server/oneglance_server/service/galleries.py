@@ -14,6 +14,7 @@ from oneglance_server.calls import Call
 from oneglance_server.offload import Threads
 from oneglance_server.service.breaches import policy_of
 from oneglance_server.service.content import Tau, check_gap, check_id, check_rate, check_tau
+from oneglance_server.service.doubts import DoubtPolicy, doubt_policy_of
 from oneglance_server.service.drift import DriftFound, DriftWatches
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.thresholds import Thresholds
@@ -24,13 +25,14 @@ Version = tuple[ThresholdVersion, Tau | None, Calibration | None]
 
 @dataclass(frozen=True, slots=True)
 class GalleryState:
-    """A gallery, the tau in force in it, whether its encoder is loaded, its quality policy, and whether its probes have
+    """A gallery, the tau in force in it, whether its encoder is loaded, its policies, and whether its probes have
     drifted."""
 
     gallery: Gallery
     tau: Tau | None
     encoder_loaded: bool
     quality_policy: QualityPolicy
+    doubt_policy: DoubtPolicy
     drift: Sequence[DriftFound]
 
 
@@ -63,6 +65,7 @@ class GalleryService:
         target_fpir: float,
         quality_policy: QualityPolicy,
         least_gap: float,
+        doubt_policy: DoubtPolicy,
     ) -> GalleryState:
         check_id("gallery_id", gallery_id)
         chosen = self._encoders.find("encoder", encoder)
@@ -75,6 +78,7 @@ class GalleryService:
             target_fpir=check_rate("target_fpir", target_fpir),
             quality=quality_policy,
             least_gap=check_gap("least_gap", least_gap),
+            doubt=doubt_policy,
         )
         return self._state(await asyncio.wrap_future(created))
 
@@ -148,6 +152,10 @@ class GalleryService:
         check_gap("least_gap", least_gap)
         return self._state(await asyncio.wrap_future(self._store.set_least_gap(gallery_id, least_gap)))
 
+    async def set_doubt_policy(self, call: Call, gallery_id: str, policy: DoubtPolicy) -> GalleryState:
+        check_id("gallery_id", gallery_id)
+        return self._state(await asyncio.wrap_future(self._store.set_doubt(gallery_id, policy)))
+
     async def versions(
         self, call: Call, gallery_id: str, size: int, after: int | None
     ) -> tuple[Sequence[Version], int | None]:
@@ -167,4 +175,4 @@ class GalleryService:
     def _state(self, gallery: Gallery) -> GalleryState:
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None
         tau, drift = self._thresholds.in_force(gallery), self._drift.of(gallery)
-        return GalleryState(gallery, tau, loaded, policy_of(gallery), drift)
+        return GalleryState(gallery, tau, loaded, policy_of(gallery), doubt_policy_of(gallery), drift)

@@ -3,7 +3,7 @@ with the encodings."""
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import Vectors, squared_l2
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import DEFAULT_POLICY
-from oneglance_index import Candidate, Found, Gallery, GalleryStore, Search
+from oneglance_index import Candidate, Found, Gallery, GalleryStore, NearerNegative, Search
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
@@ -46,7 +46,8 @@ _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to com
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """``score`` is what was compared with ``tau``."""
+    """``score`` is what was compared with ``tau``. ``negative``: one of the subject that is nearer, so that it isn't
+    the same."""
 
     same: bool
     distance: float
@@ -56,6 +57,7 @@ class Verification:
     provenance: Provenance
     faces: Sequence[Face | None]
     breaches: Sequence[Breached]
+    negative: NearerNegative | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class IdentificationService:
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
         listed = max(candidates, 2)  # the next subject is looked at, too
         search = Search(encoded.vectors, gallery.active.encoder_digest, listed, within, limit)
-        found = await self._search(_afterwards(call, encoded), gallery_id, search)
+        found = await self.search(call, gallery_id, search, encoded)
         self._drift.saw(call, gallery, found, len(probes))
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
@@ -170,12 +172,16 @@ class IdentificationService:
         for owner, face, broken, nearest, matches, truncated in zip(
             encoded.owners, encoded.faces, breached, found.candidates, found.matches, found.truncated, strict=True
         ):
-            under = bool(nearest) and nearest[0].score <= threshold.value
-            ambiguous = under and len(nearest) > 1 and nearest[1].score - nearest[0].score < least_gap
-            mate = nearest[0].subject_id if under and not ambiguous else None
+            given = tuple(itertools.islice(_without_negatives(nearest), 2))
+            under = bool(given) and given[0].score <= threshold.value
+            ambiguous = under and len(given) > 1 and given[1].score - given[0].score < least_gap
+            withheld = not under and any(one.score <= threshold.value for one in nearest)
+            mate = given[0].subject_id if under and not ambiguous else None
+            # To the first who can be given at least.
+            shown = nearest[: max(candidates, nearest.index(given[0]) + 1)] if given else nearest[:candidates]
             answers.append(
                 Identification(
-                    owner, face, mate, nearest[:candidates], matches, truncated, nearest[:2], ambiguous, broken
+                    *(owner, face, mate, shown, matches, truncated, given, ambiguous, broken), withheld=withheld
                 )
             )
         compared = len(answers)
@@ -260,13 +266,14 @@ class IdentificationService:
         return encoded, Provenance(chosen.digest, encoded.provider), tuple(breached)
 
     async def nearest(self, call: Call, gallery_id: str, probe: Content) -> tuple[Candidate | None, int]:
-        """The nearest subject to one probe, and how many it was compared with. No decision, and none is counted."""
+        """The nearest subject that one probe can be given, and how many it was compared with. No decision, and none is
+        counted."""
         gallery = self._gallery(gallery_id)
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
-        found = await self.search(_afterwards(call, encoded), gallery, encoded.vectors, 1)
-        return (found.candidates[0][0] if found.candidates[0] else None), found.subjects
+        found = await self.search(call, gallery_id, Search(encoded.vectors, gallery.active.encoder_digest, 1), encoded)
+        return next(_without_negatives(found.candidates[0]), None), found.subjects
 
-    async def search(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
+    async def nearest_to(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
         """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder. No decision, and none
         is counted."""
         return await self._search(call, gallery.id, Search(vectors, gallery.active.encoder_digest, candidates))
@@ -281,6 +288,10 @@ class IdentificationService:
     def _gallery(self, gallery_id: str) -> Gallery:
         """Its encoder, dimension and own tau, from memory; sizes and revision may be old. Raises GalleryNotFound."""
         return self._store.known(check_id("gallery_id", gallery_id))
+
+    async def search(self, call: Call, gallery_id: str, search: Search, encoded: Encoded) -> Found:
+        """The answer to a search for what was ``encoded`` for this call; concurrent ones share a scan."""
+        return await self._search(_afterwards(call, encoded), gallery_id, search)
 
     async def _search(self, call: Call, gallery_id: str, search: Search) -> Found:
         batcher = self._batchers.get(gallery_id)
@@ -306,11 +317,24 @@ class IdentificationService:
         encoded: Encoded,
         breaches: tuple[Breached, ...],
     ) -> Verification:
-        same = other.score <= tau.value
+        same = other.score <= tau.value and other.negative is None
         self._on_decision(gallery_id, "same" if same else "different", 1)
         return Verification(
-            same, other.distance, other.score, other.encoding_id, tau, provenance, encoded.faces, breaches
+            same,
+            other.distance,
+            other.score,
+            other.encoding_id,
+            tau,
+            provenance,
+            encoded.faces,
+            breaches,
+            other.negative,
         )
+
+
+def _without_negatives(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+    """The subjects that the probe can be given."""
+    return (one for one in candidates if one.negative is None)
 
 
 def _with_refused(answers: Sequence[Identification], photos: Mapping[int, Photo]) -> list[Identification]:

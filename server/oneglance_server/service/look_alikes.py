@@ -88,11 +88,11 @@ class LookAlikeService:
     ) -> tuple[Found, list[list[Sequence[Candidate]]]]:
         """Of each vector of each subject the candidates, all within the limit and some more; and a Found."""
         vectors = np.concatenate([one.vectors for one in subjects])
-        found = await self._identification.search(call, gallery, vectors, _FIRST)
+        found = await self._identification.nearest_to(call, gallery, vectors, _FIRST)
         near: list[Sequence[Candidate]] = list(found.candidates)
         many = [i for i, one in enumerate(near) if len(one) == _FIRST and one[-1].distance <= limit]
         if many:
-            again = await self._identification.search(call.let_in, gallery, vectors[many], MAX_CANDIDATES)
+            again = await self._identification.nearest_to(call.let_in, gallery, vectors[many], MAX_CANDIDATES)
             for i, more in zip(many, again.candidates, strict=True):
                 near[i] = more
         rows = iter(near)

@@ -19,6 +19,8 @@ from oneglance_server.service.following import MadeFor, Measured, examples_of, m
 
 _POINTS = 60  # of a curve, between the least and the largest tau that was measured
 
+_ACCEPTED_OF_DOUBTFUL = 0.05  # share of wrong claims that are not seen to be unlike the subject
+
 
 @dataclass(frozen=True, slots=True)
 class Deciding:
@@ -182,6 +184,29 @@ class Thresholds:
         if model is None:
             return None
         return moved(model, found.fusion, found.target_fpir, found.subjects, found.encodings, found.followed)
+
+    def doubt_limits(self, gallery: Gallery, subjects: int, encodings: int) -> tuple[float | None, float | None]:
+        """(at most how far from another subject, beyond what distance from its own others) an example to enroll is
+        doubtful, by single encodings; None where there is no tau. For a gallery of so many subjects and encodings.
+
+        The first is the gallery's tau, if it is one for distances that was set; else that of the rule ``nearest``. The
+        second is the tau at which one in 20 wrong claims is accepted, where the model was measured; else the first.
+        """
+        active = gallery.active
+        own = None if active.fusion == "margin" else active.threshold
+        try:
+            like = self.of_gallery(
+                replace(gallery, active=replace(active, fusion="nearest", threshold=own, followed=None))
+            )
+        except ThresholdMissing:
+            like_another = None
+        else:
+            like_another = like.at(subjects, encodings).value
+        model = self._model(active.encoder_digest, "nearest")
+        if model is None:
+            return like_another, like_another
+        far = model.expectation.tau(_ACCEPTED_OF_DOUBTFUL, "nearest", 1, 1)
+        return like_another, far if like_another is None else max(far, like_another)
 
     def in_force(self, gallery: Gallery) -> Tau | None:
         """The tau that applies in a gallery at its present size; None where there is none."""

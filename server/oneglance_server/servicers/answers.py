@@ -13,8 +13,9 @@ from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.manifests import Calibration
-from oneglance_index import Candidate
+from oneglance_index import Candidate, Doubt, DoubtKind, NearerNegative, Neighbour
 from oneglance_server.service.content import Breached, Provenance, Tau
+from oneglance_server.service.doubts import DoubtPolicy
 from oneglance_server.service.drift import DriftFound
 from oneglance_server.service.galleries import GalleryState
 
@@ -29,6 +30,15 @@ _POLICIES: dict[QualityPolicy, face_pb.QualityPolicy.ValueType] = {
     "off": face_pb.QUALITY_POLICY_OFF,
     "standard": face_pb.QUALITY_POLICY_STANDARD,
     "strict": face_pb.QUALITY_POLICY_STRICT,
+}
+_DOUBT_POLICIES: dict[DoubtPolicy, pb.DoubtPolicy.ValueType] = {
+    "off": pb.DOUBT_POLICY_OFF,
+    "flag": pb.DOUBT_POLICY_FLAG,
+    "refuse": pb.DOUBT_POLICY_REFUSE,
+}
+_DOUBTS: dict[DoubtKind, pb.DoubtKind.ValueType] = {
+    "like_another": pb.DOUBT_KIND_LIKE_ANOTHER,
+    "unlike_own": pb.DOUBT_KIND_UNLIKE_OWN,
 }
 
 _DRIFT_STATES = {
@@ -98,6 +108,33 @@ def to_breaches(found: Iterable[Breached]) -> list[pb.Breach]:
     ]
 
 
+def to_doubts(found: Iterable[Doubt]) -> list[pb.Doubt]:
+    return [
+        pb.Doubt(
+            kind=_DOUBTS[one.kind],
+            field=_example(one.example),
+            subject_id=one.subject_id,
+            distance=one.distance,
+            limit=one.limit,
+        )
+        for one in found
+    ]
+
+
+def to_neighbour(found: Neighbour | None) -> pb.Neighbour | None:
+    if found is None:
+        return None
+    return pb.Neighbour(subject_id=found.subject_id, distance=found.distance, field=_example(found.example))
+
+
+def _example(position: int) -> str:
+    return f"examples[{position}]"
+
+
+def to_negative(found: NearerNegative | None) -> pb.NearerNegative | None:
+    return None if found is None else pb.NearerNegative(id=found.id, distance=found.distance)
+
+
 def to_timestamp(seconds: float) -> Timestamp:
     stamp = Timestamp()
     stamp.FromNanoseconds(int(seconds * 1e6) * 1000)
@@ -153,6 +190,7 @@ def to_candidate(candidate: Candidate) -> pb.Candidate:
         distance=candidate.distance,
         encoding_id=candidate.encoding_id,
         score=to_score(candidate.distance, candidate.score),
+        negative=to_negative(candidate.negative),
     )
 
 
@@ -174,6 +212,8 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         quality_policy=_POLICIES[state.quality_policy],
         least_gap=gallery.active.least_gap,
         drift=to_drift(state.drift),
+        doubt_policy=_DOUBT_POLICIES[state.doubt_policy],
+        negative_count=gallery.negatives,
     )
 
 

@@ -20,6 +20,7 @@ from oneglance_server.errors import (
 from oneglance_server.offload import off_loop
 from oneglance_server.service.calibrating import MAX_CALIBRATION_PROBES, CalibrationProbe
 from oneglance_server.service.content import MAX_DESCRIPTION_CHARACTERS, check_text
+from oneglance_server.service.doubts import DEFAULT_DOUBT_POLICY
 from oneglance_server.service.galleries import Version
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.answers import (
@@ -33,6 +34,7 @@ from oneglance_server.servicers.receiving import Incoming, Received
 from oneglance_server.servicers.requests import (
     call_of,
     content_from,
+    doubt_policy_from,
     fusion_from,
     page_from,
     policy_from,
@@ -63,6 +65,7 @@ class GalleryServicer(GalleryServiceServicer):
         target = request.target_fpir if request.HasField("target_fpir") else TARGET_FPIR
         given = request.quality_policy
         policy = policy_from(given, "quality_policy") if given else DEFAULT_POLICY
+        doubt = doubt_policy_from(request.doubt_policy, "doubt_policy") if request.doubt_policy else None
         state = await galleries.create(
             call_of(context),
             request.gallery_id,
@@ -72,6 +75,7 @@ class GalleryServicer(GalleryServiceServicer):
             target,
             policy,
             request.least_gap,
+            doubt or DEFAULT_DOUBT_POLICY,
         )
         return pb.CreateGalleryResponse(gallery=to_gallery(state))
 
@@ -125,6 +129,12 @@ class GalleryServicer(GalleryServiceServicer):
         galleries = self._gate.services.galleries
         state = await galleries.set_least_gap(call_of(context), request.gallery_id, request.least_gap)
         return pb.SetLeastGapResponse(gallery=to_gallery(state))
+
+    async def SetDoubtPolicy(self, request: pb.SetDoubtPolicyRequest, context: Context) -> pb.SetDoubtPolicyResponse:
+        policy = doubt_policy_from(request.doubt_policy, "doubt_policy")
+        galleries = self._gate.services.galleries
+        state = await galleries.set_doubt_policy(call_of(context), request.gallery_id, policy)
+        return pb.SetDoubtPolicyResponse(gallery=to_gallery(state))
 
     async def Calibrate(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[pb.CalibrateRequest], context: Context

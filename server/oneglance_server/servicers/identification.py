@@ -19,6 +19,7 @@ from oneglance_server.servicers.answers import (
     to_candidate,
     to_face,
     to_faces,
+    to_negative,
     to_page_token,
     to_photo,
     to_provenance,
@@ -68,6 +69,7 @@ class IdentificationServicer(IdentificationServiceServicer):
             face=to_face(answer.faces[0]),
             other_face=to_face(answer.faces[1]) if len(answer.faces) > 1 else None,
             breaches=to_breaches(answer.breaches),
+            negative=to_negative(answer.negative),
         )
 
     async def Identify(  # type: ignore[override]
@@ -172,6 +174,8 @@ def _unknown_reason(answer: Identification) -> pb.UnknownReason.ValueType:
         return pb.UNKNOWN_REASON_UNSPECIFIED
     if answer.taken_by is not None:
         return pb.UNKNOWN_REASON_TAKEN
+    if answer.withheld:
+        return pb.UNKNOWN_REASON_NEGATIVE
     return pb.UNKNOWN_REASON_AMBIGUOUS if answer.ambiguous else pb.UNKNOWN_REASON_NOBODY_NEAR
 
 

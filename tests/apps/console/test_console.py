@@ -126,6 +126,29 @@ def test_enrolling_a_group_photo_is_refused_until_a_face_is_chosen(page: Any, fa
     assert len(fake.galleries["people"].vectors["greta"]) == 2
 
 
+def test_enrolling_tells_the_nearest_other_subject_and_what_is_doubtful(page: Any) -> None:
+    look(page, photo(ORANGE))
+    page.locator(".enroll").get_by_label("name").fill("greta")
+    page.get_by_role("button", name="Enroll").click()
+    distance = f"{((encode_colour(ORANGE) - encode_colour(RED)) ** 2).sum():.4f}"
+    expect(page.get_by_text(f"Nearest other subject: ruth, {distance}")).to_be_visible()
+    expect(page.get_by_text(f"Doubtful: examples[0] is {distance} from ruth (within 0.3600)")).to_be_visible()
+
+
+def test_not_this_person_keeps_the_face_as_a_negative(page: Any, fake: FakeServer) -> None:
+    look(page, photo(ORANGE, BLUE))
+    expect(page.locator(".box.known")).to_have_count(2)
+    page.get_by_role("button", name="Not ruth").click()
+    expect(page.get_by_text("Kept as a negative of ruth")).to_be_visible()
+    expect(page.locator(".box.known")).to_have_count(1)
+    expect(page.locator(".box.unknown")).to_contain_text("boris")
+    expect(page.locator(".card.unknown .candidate").first).to_contain_text("ruth, but nearer to a negative")
+    ((_, vector),) = fake.galleries["people"].negatives["ruth"]
+    assert np.allclose(vector, encode_colour(ORANGE))
+    page.get_by_role("tab", name="People").click()
+    expect(page.locator("tr", has_text="ruth").locator("td").nth(3)).to_have_text("1")
+
+
 def test_subjects_are_browsed_page_by_page_and_deleted_after_confirmation(page: Any, fake: FakeServer) -> None:
     fake.make("people", **{f"p{i:04}": GREEN for i in range(1200)})
     page.get_by_role("tab", name="People").click()

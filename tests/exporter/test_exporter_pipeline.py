@@ -17,7 +17,7 @@ import torch
 from oneglance_core.folder import read_model_folder
 from oneglance_core.trials import one_shot_error
 from oneglance_exporter.cli import main
-from oneglance_exporter.data import read_pictures
+from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.export import check_graph, parity_inputs
 from oneglance_exporter.encoder.made_for import made_for
@@ -79,7 +79,7 @@ def test_the_exported_folder_keeps_the_contract(model: Path, drawings_zip: Path)
 
 def test_the_exported_folder_tells_what_the_drawings_of_the_training_look_like(model: Path, drawings_zip: Path) -> None:
     found = read_model_folder(model).manifest.made_for
-    assert found == made_for(read_pictures([drawings_zip], INPUT).images, drawings_zip.name)
+    assert found == made_for(read_examples([drawings_zip], INPUT).inputs, drawings_zip.name)
 
 
 def test_measure_input_writes_the_ranges_and_keeps_the_digest(
@@ -88,7 +88,7 @@ def test_measure_input_writes_the_ranges_and_keeps_the_digest(
     folder = shutil.copytree(model, tmp_path / "model")
     assert cli("measure-input", "--model", folder, "--data", heldout_zip, "--described", "others") == 0
     after = read_model_folder(folder).manifest
-    assert after.made_for == made_for(read_pictures([heldout_zip], INPUT).images, "others")
+    assert after.made_for == made_for(read_examples([heldout_zip], INPUT).inputs, "others")
     assert after.digest == read_model_folder(model).digest
     told = capsys.readouterr().out
     for one in after.made_for.figures if after.made_for else ():
@@ -153,8 +153,8 @@ def test_evaluate_prints_what_the_functions_give(
     arguments = ["evaluate", "--model", model, "--data", heldout_zip, "--ways", "5", "--trials", "400"]
     assert cli(*arguments, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    pictures = read_pictures([heldout_zip], INPUT)
-    f = encoder_of(read_model_folder(model).model, threads=1)(pictures.images)
+    pictures = read_examples([heldout_zip], INPUT)
+    f = encoder_of(read_model_folder(model).model, threads=1)(pictures.inputs)
     assert result["one_shot_error"] == one_shot_error(f, one_shot_trials(pictures, 400, 5, 0))
     assert result["one_shot_error"] < 0.7  # six steps already beat chance, 0.8
     assert cli(*arguments) == 0
@@ -343,7 +343,7 @@ def test_a_picture_that_can_not_be_read_is_a_data_error(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Path, "read_bytes", denied)
     with pytest.raises(DataError, match=r"can't be read: .*Permission denied"):
-        read_pictures([tmp_path], INPUT)
+        read_examples([tmp_path], INPUT)
 
 
 def test_export_replaces_a_model_folder_and_nothing_else(

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from oneglance_exporter.data import Pictures, read_pictures
+from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, another_pen, composite, symmetry
 from oneglance_exporter.encoder.batches import Batches
 from oneglance_exporter.encoder.network import INPUT
@@ -14,11 +15,11 @@ from oneglance_exporter.errors import DataError, SettingsError
 
 
 @pytest.fixture(scope="module")
-def pictures(drawings_zip: Path) -> Pictures:
-    return read_pictures([drawings_zip], INPUT)
+def pictures(drawings_zip: Path) -> Examples:
+    return read_examples([drawings_zip], INPUT)
 
 
-def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:
+def test_a_batch_is_a_function_of_seed_and_step(pictures: Examples) -> None:
     def batches(seed: int) -> Batches:
         return Batches(pictures, 10, 3, procedural=0.2, composites=0.3, seed=seed)
 
@@ -32,13 +33,13 @@ def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:
 
 
 @pytest.mark.parametrize(("procedural", "composites"), [(0, 0), (1, 0), (0, 1), (0.5, 0.5)])
-def test_any_mixture_fills_the_batch(pictures: Pictures, procedural: float, composites: float) -> None:
+def test_any_mixture_fills_the_batch(pictures: Examples, procedural: float, composites: float) -> None:
     ink, labels = Batches(pictures, 12, 2, procedural, composites, 0)(0)
     assert len(ink) == len(labels) == 24
     assert (ink.amax(dim=(1, 2, 3)) > 0.3).all()
 
 
-def test_more_classes_than_subjects_are_filled_with_other_symmetries(pictures: Pictures) -> None:
+def test_more_classes_than_subjects_are_filled_with_other_symmetries(pictures: Examples) -> None:
     subjects = len(pictures.subjects)
     assert len(Batches(pictures, SYMMETRIES * subjects, 2, 0, 0, 0)(0)[0]) == 2 * SYMMETRIES * subjects
     with pytest.raises(DataError, match="--classes-per-batch"):

@@ -26,7 +26,8 @@ def tensor_input(array: npt.NDArray[Any], spec: InputSpec) -> npt.NDArray[Any]:
         raise TensorError(f"has {given.shape[-1]} channels, the encoder takes {spec.shape[-1]}")
     if spec.dtype == "uint8" and given.dtype != np.uint8:
         raise TensorError(f"holds {given.dtype}, the encoder takes uint8")
-    values = given.astype(spec.dtype)
+    with np.errstate(over="ignore"):  # found below
+        values = given.astype(spec.dtype)
     if not np.isfinite(values).all():
         raise TensorError("has values that are NaN, infinite, or too large for float32")
     if values.shape == spec.shape:

@@ -68,7 +68,7 @@ def resume(
     **changed: Any,
 ) -> EncoderCheckpoint:
     """Go on with the training in ``run``. ``changed``: settings that may differ, as ``threads``."""
-    paths = {name: _paths(changed[name]) for name in ("data", "validation") if name in changed}
+    paths: dict[str, Any] = {name: _paths(changed[name]) for name in ("data", "validation") if name in changed}
     return training.resume(Path(run), {**changed, **paths}, report, tell)
 
 

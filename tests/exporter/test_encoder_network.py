@@ -19,10 +19,10 @@ OWN = """
 import torch
 
 def make(shape, dimension):
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(dimension))
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0] * shape[1], dimension))
 
 def short(shape, dimension):
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(dimension - 1))
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0] * shape[1], dimension - 1))
 
 def fails(shape, dimension):
     raise RuntimeError("no such luck")

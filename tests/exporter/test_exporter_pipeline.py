@@ -21,7 +21,7 @@ from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.export import check_graph, parity_inputs
 from oneglance_exporter.encoder.made_for import made_for
-from oneglance_exporter.encoder.network import INPUT, Encoder, encode
+from oneglance_exporter.encoder.network import INPUT, ConvNet, Encoder, encode
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import DataError, ExportError
 from oneglance_exporter.runtime import encoder_of
@@ -115,19 +115,23 @@ def test_parity_vectors_come_back_from_onnx_runtime(model: Path, batch: int) -> 
     np.testing.assert_allclose(np.linalg.norm(outputs, axis=1), 1, atol=1e-5)
 
 
+def network(dimension: int) -> Encoder:
+    return Encoder(INPUT, ConvNet(1, (105, 105), dimension, shrink=7)).eval()
+
+
 def test_an_encoding_of_zeros_stays_finite() -> None:
-    silent = Encoder(4).eval()
-    torch.nn.init.zeros_(silent.head.weight)
-    torch.nn.init.zeros_(silent.head.bias)
+    silent = network(4)
+    for parameter in silent.backbone.parameters():
+        torch.nn.init.zeros_(parameter)
     assert np.isfinite(encode(silent, parity_inputs())).all()
 
 
 def test_a_graph_that_answers_otherwise_is_refused(model: Path) -> None:
     torch.manual_seed(1)
     with pytest.raises(ExportError, match="differs from torch"):
-        check_graph(read_model_folder(model).model, Encoder(16).eval())
+        check_graph(read_model_folder(model).model, network(16), parity_inputs())
     with pytest.raises(ExportError, match="can't load"):
-        check_graph(b"not a graph", Encoder(16).eval())
+        check_graph(b"not a graph", network(16), parity_inputs())
 
 
 def test_calibrate_fills_the_threshold_and_keeps_the_digest(
@@ -377,3 +381,58 @@ def test_help_teaches_without_loading_torch() -> None:
     assert done.returncode == 0, done.stderr
     for word in ("train encoder", "export", "calibrate", "evaluate", "subject/*.png"):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_export_leaves_no_half_folder(tmp_path: Path, small_run: Path, stop: signal.Signals) -> None:
+    """Stopped while the graph is being written."""
+    code = f"""
+import sys, signal
+from pathlib import Path
+from oneglance_exporter.cli import main
+
+write = Path.write_bytes
+
+def half(path, content):
+    write(path, content[:100])
+    print("here", flush=True)
+    signal.pause()
+
+Path.write_bytes = half
+sys.exit(main(["export", "--run", {str(small_run)!r}, "--out", {str(tmp_path / "model")!r}, "--name", "tiny"]))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PATH}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    with process.stdout:
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(stop)
+    assert process.wait(PATIENCE_SECONDS) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path, small_run: Path, drawings_zip: Path) -> None:
+    """In a process that may write no file above 30 kB: for the export, and for a training."""
+    model, run = tmp_path / "model", tmp_path / "run"
+    export = ["export", "--run", str(small_run), "--out", str(model), "--name", "tiny"]
+    for arguments in (export, train_arguments(drawings_zip, run, steps=3)):
+        code = f"""
+import resource, signal, sys
+from oneglance_exporter.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+sys.exit(main({arguments!r}))
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": PATH},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1, done.stderr
+        assert "can't be written" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not model.exists()
+    assert not [path.name for path in run.iterdir() if path.suffix in (".pt", ".part")]

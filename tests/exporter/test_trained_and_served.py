@@ -138,7 +138,7 @@ from torch import nn
 class Mean(nn.Module):
     def __init__(self, shape, dimension):
         super().__init__()
-        self.inner = nn.Sequential(nn.Flatten(), nn.LazyLinear(dimension))
+        self.inner = nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1], dimension))
 
     def forward(self, x):
         found = self.inner(x)

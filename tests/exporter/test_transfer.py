@@ -148,6 +148,6 @@ def test_a_head_on_an_encoder_of_faces_takes_photos(tmp_path: Path) -> None:
 def test_settings_that_do_not_go_with_a_base_are_refused(
     tmp_path: Path, base: Path, heldout_zip: Path, settings: dict[str, Any], message: str
 ) -> None:
-    given = {name: str(base) if value == "BASE" else value for name, value in settings.items()}
+    given: dict[str, Any] = {name: str(base) if value == "BASE" else value for name, value in settings.items()}
     with pytest.raises((ExporterError, ValueError), match=message):
         train(heldout_zip, tmp_path / "run", steps=1, **given)

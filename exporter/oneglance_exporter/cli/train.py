@@ -4,20 +4,19 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oneglance_core.flags import add_flags, given_values
-from oneglance_exporter.cli.pictures import say
 from oneglance_exporter.encoder.settings import TrainSettings
-from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_exporter.uprightness.settings import UprightnessSettings
 
 if TYPE_CHECKING:
+    from oneglance_core.progress import Progress
     from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
     from oneglance_exporter.training.checkpoint import C
-    from oneglance_exporter.training.driver import Reporter
 
 _UPRIGHTNESS_TOLD = 100  # steps
 _ENCODER_EPILOG = """\
@@ -130,12 +129,14 @@ def _train_encoder(options: argparse.Namespace, arguments: list[str]) -> None:
 
     given, run = given_values(options, TrainSettings), Path(options.out)
 
-    def begin(report: "Reporter[Any]") -> "EncoderCheckpoint":
-        if not given.get("data"):
-            raise SettingsError("say what to learn from: --data")
-        return train.train(TrainSettings(**given), run, _shown(arguments), report, say)
+    def begin(progress: "Progress") -> "EncoderCheckpoint":
+        tell = partial(progress.say, error=True)
+        return train.train(TrainSettings(**given), run, _shown(arguments), progress.step, tell)
 
-    done = _drive("encoder", options, begin, lambda report: train.resume(run, given, report, say))
+    def resume(progress: "Progress") -> "EncoderCheckpoint":
+        return train.resume(run, given, progress.step, partial(progress.say, error=True))
+
+    done = _drive("encoder", options, begin, resume)
     best = "" if done.best_error is None else f"; best one-shot error {done.best_error:.1%}, at step {done.best_step}"
     print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s{best}")
 
@@ -147,8 +148,8 @@ def _train_stylizer(options: argparse.Namespace, arguments: list[str]) -> None:
     done = _drive(
         "stylizer",
         options,
-        lambda report: train.train(StylizerSettings(**given), run, _shown(arguments), report),
-        lambda report: train.resume(run, given, report),
+        lambda progress: train.train(StylizerSettings(**given), run, _shown(arguments), progress.step),
+        lambda progress: train.resume(run, given, progress.step),
     )
     print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s; look at {run}/sheets")
 
@@ -156,8 +157,8 @@ def _train_stylizer(options: argparse.Namespace, arguments: list[str]) -> None:
 def _drive(
     kind: str,
     options: argparse.Namespace,
-    begin: "Callable[[Reporter[Any]], C]",
-    resume: "Callable[[Reporter[Any]], C]",
+    begin: "Callable[[Progress], C]",
+    resume: "Callable[[Progress], C]",
 ) -> "C":
     """Begin or resume, whichever the user wants, under a progress bar; when stopped, tell how to go on."""
     from oneglance_core.progress import Progress
@@ -165,7 +166,7 @@ def _drive(
 
     try:
         with Progress("reading the data", lasting=True) as progress:
-            return (resume if options.resume else begin)(progress.step)
+            return (resume if options.resume else begin)(progress)
     except KeyboardInterrupt:
         if (Path(options.out) / CHECKPOINT_FILE).is_file():  # not if it was stopped before the first step
             again = _shown(["train", kind, "--out", options.out, "--resume"])

@@ -25,10 +25,10 @@ def storage(folder: Path, most_bytes: int) -> Store:
         if size <= most_bytes:
             return np.empty(shape, dtype)
         try:
-            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # the array holds it
-            os.posix_fallocate(file.fileno(), 0, size)
+            with tempfile.TemporaryFile(dir=folder) as file:  # the array's memory keeps it
+                os.posix_fallocate(file.fileno(), 0, size)
+                return np.memmap(file, dtype, "r+", shape=shape)
         except OSError as error:
             raise RunError(f"{folder}: no room for {size:,} bytes of examples: {error}") from error
-        return np.memmap(file, dtype, "r+", shape=shape)
 
     return make

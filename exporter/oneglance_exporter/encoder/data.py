@@ -84,8 +84,7 @@ def input_spec(settings: TrainSettings) -> InputSpec:
         return InputSpec(
             kind="image", shape=(height, width, channels), dtype="uint8", color=settings.color, fit=settings.fit
         )
-    fit = "pad" if settings.fit == "pad" else None
-    return array_spec(settings.data, settings.input, settings.size, fit)
+    return array_spec(settings.data, settings.input, settings.size, "pad" if settings.fit == "pad" else None)
 
 
 def told_spec(spec: InputSpec) -> str:

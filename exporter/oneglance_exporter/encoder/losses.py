@@ -11,7 +11,6 @@ from oneglance_exporter.encoder.loss import TripletLoss
 from oneglance_exporter.encoder.pair_losses import ContrastiveLoss, PairLoss
 from oneglance_exporter.encoder.settings import TrainSettings
 
-MARGINS = {"triplet": 0.2, "contrastive": 1.0, "arcface": 0.5}  # squared L2; L2; radians
 _ARCFACE_SCALE = 32.0
 
 
@@ -36,7 +35,7 @@ class ProxyLoss(nn.Module):
 
 def loss_of(settings: TrainSettings, classes: int) -> nn.Module:
     """classes: of the training, for losses that know each one."""
-    margin = settings.margin if settings.margin is not None else MARGINS.get(settings.loss, 0.0)
+    margin = settings.margin or 0.0
     match settings.loss:
         case "triplet":
             return TripletLoss(margin, settings.mining)

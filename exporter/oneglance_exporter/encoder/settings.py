@@ -1,6 +1,6 @@
 """What the commands that train, calibrate and evaluate encoders are told. No torch."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from oneglance_exporter.training.settings import TrainingSettings
 Augmentation = Literal["drawing", "photo", "array", "none"]
 Mining = Literal["semi-hard", "random", "batch-hard"]
 Spellings = Literal["refuse", "distinct", "one"]
+MARGINS = {"triplet": 0.2, "contrastive": 1.0, "arcface": 0.5}  # squared L2; L2; radians
 
 
 class DataSettings(CommandSettings):
@@ -113,6 +114,14 @@ class TrainSettings(DataSettings, TrainingSettings):
     validation_steps: int | None = Field(
         None, ge=1, description="steps between measurements on --validation, instead of --validation-seconds"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_margin(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """The loss's own, so that a run records what it used."""
+        if given.get("margin") is not None:
+            return given
+        return {**given, "margin": MARGINS.get(given.get("loss", "triplet"))}
 
     @property
     def augmentation(self) -> Augmentation:

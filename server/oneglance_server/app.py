@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -23,6 +23,7 @@ from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_index import Gallery, GalleryError, GalleryStore, IndexSettings, LocalGalleries, OpenProgress
+from oneglance_server.accepting import MethodServer, accept_more
 from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.composition import Pools, make_services
@@ -121,13 +122,14 @@ class Server:
         start_threads(self._closer)
         asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
         server = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
+        ours: Any = MethodServer(server)
         gate, window = self._gate, settings.stream_window
-        add_GalleryServiceServicer_to_server(GalleryServicer(gate, window), server)
-        add_SubjectServiceServicer_to_server(SubjectServicer(gate, window), server)
-        add_IdentificationServiceServicer_to_server(IdentificationServicer(gate, window), server)
-        add_DetectionServiceServicer_to_server(DetectionServicer(gate), server)
-        add_ModelServiceServicer_to_server(ModelServicer(gate), server)
-        add_StylizationServiceServicer_to_server(StylizationServicer(gate), server)
+        add_GalleryServiceServicer_to_server(GalleryServicer(gate, window), ours)
+        add_SubjectServiceServicer_to_server(SubjectServicer(gate, window), ours)
+        add_IdentificationServiceServicer_to_server(IdentificationServicer(gate, window), ours)
+        add_DetectionServiceServicer_to_server(DetectionServicer(gate), ours)
+        add_ModelServiceServicer_to_server(ModelServicer(gate), ours)
+        add_StylizationServiceServicer_to_server(StylizationServicer(gate), ours)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -147,6 +149,7 @@ class Server:
             observer=self._metrics.stage("message"),
         )
         await server.start()
+        accept_more(server, ours.methods, self._interceptor, self._interceptor.expired)
         self._metrics.watch_log(lines_lost)
         self._watches.append(asyncio.create_task(watch_loop(self._metrics.loop_lag)))
         self._watches.append(asyncio.create_task(self._backlog.watch()))

@@ -1,4 +1,4 @@
-"""How long a call waits until anybody looks at it: gRPC hands over one of each method for some turns of the event loop.
+"""How long a call waits until anybody looks at it: gRPC hands over only so many of each method at once.
 
 Nothing tells how many it holds. So while calls come, one of our own goes the way of most of them, through a socket of
 its own, and is timed.
@@ -15,13 +15,14 @@ import structlog
 log = structlog.get_logger()
 _EVERY_SECONDS = 0.05
 _TOKEN = "oneglance-backlog"
-_WAIT_SECONDS, _LONGEST_SECONDS = 0.25, 8.0
+_WAIT_SECONDS, _LONGEST_SECONDS = 0.1, 8.0
 _PATIENCE_SHARE, _LEAST_WAIT_SECONDS = 0.25, 0.03  # no caller brings it lower for others by short deadlines
 _NEWS = 0.05  # the weight of the newest call in an average
 _CROWDED_SECONDS = 0.003
-_AT_ONCE = 128  # calls that come at once are no overload, however long this machine takes for them
+_AT_ONCE = 64  # calls that come at once are no overload, however long this machine takes for them
 _BUSY_CALLS = 64
-_REMEMBERED = 10  # seconds
+_FEW_CALLS, _UNDER_WAY_SHARE = 24, 0.5
+_REMEMBERED = 10
 
 
 def is_own_socket(peer: str) -> bool:
@@ -47,7 +48,7 @@ class Backlog:
         self._patience = _LONGEST_SECONDS  # of callers, on average
         self._answered = 0  # in the present second
         self._second = 0
-        self._rates: deque[int] = deque(maxlen=_REMEMBERED)
+        self._rates: deque[int] = deque(maxlen=_REMEMBERED)  # of seconds in which calls waited
 
     def listen(self, server: grpc.aio.Server) -> None:
         """Before the server starts. Where there are no such sockets, nothing is timed."""
@@ -111,7 +112,8 @@ class Backlog:
                 self._rates.clear()
         second = int(asyncio.get_running_loop().time())
         if second != self._second:
-            self._rates.append(self._answered)
+            if self.crowded():
+                self._rates.append(self._answered)
             self._second, self._answered = second, 0
 
     async def _time(self, channel: grpc.aio.Channel) -> None:
@@ -142,14 +144,17 @@ class Backlog:
     def too_long(self, method: str, under_way: int) -> bool:
         """Whether a call of this method is one too many while so many are under way.
 
-        None is while calls wait for no more than a quarter of a second, or than 128 others, and a quarter of what
-        their callers will wait; 30 ms are never too long. Beyond that as many may be under way as keep the machine
-        busy, and fewer the longer others wait: to refuse those takes time, too.
+        It is when calls wait, and those under way already take half of what callers will wait. Otherwise none is
+        while calls wait for no more than a tenth of a second, or than 64 others, and a quarter of what their callers
+        will wait; 30 ms are never too long. Beyond that as many may be under way as keep the machine busy, and fewer
+        the longer others wait: to refuse those takes time, too.
         """
         seconds = self.seconds(method)
+        best = max(self._rates, default=0)
+        if best and under_way >= max(_FEW_CALLS, _UNDER_WAY_SHARE * self._patience * best):
+            return seconds > _CROWDED_SECONDS
         if seconds <= _LEAST_WAIT_SECONDS:
             return False
-        best = max(self._rates, default=0)
         long = min(_PATIENCE_SHARE * self._patience, max(_WAIT_SECONDS, _AT_ONCE / best if best else 0.0))
         long = max(long, _LEAST_WAIT_SECONDS)
         return seconds > long and under_way >= _BUSY_CALLS * (long / seconds) ** 2

@@ -74,7 +74,7 @@ async def test_many_calls_of_a_method_wait_and_others_do_not() -> None:
         backlog = looking.backlog
         calls = [calling(channel, SLOW)(b"") for _ in range(100)]  # for 2 s
         await reached(lambda: backlog.too_long(SLOW, 64))
-        assert backlog.seconds(SLOW) > 0.25
+        assert backlog.seconds(SLOW) > 0.1
         assert not backlog.too_long(SLOW, 0)  # nothing under way: there is time for one more
         await reached(lambda: backlog.too_long(SLOW, 48))  # the longer they wait, the fewer
         assert backlog.seconds(QUICK) == 0.0
@@ -147,6 +147,20 @@ async def test_short_deadlines_of_some_do_not_refuse_others() -> None:
     for _ in range(1000):
         backlog.will_wait(SLOW, None)
     assert not backlog.too_long(SLOW, 64)
+
+
+async def test_no_more_are_under_way_than_can_be_done_in_time() -> None:
+    backlog = Backlog()
+    backlog._method = SLOW
+    backlog._rates.append(400)  # a second, when calls waited
+    for _ in range(1000):
+        backlog.will_wait(SLOW, 0.2)
+    assert not backlog.too_long(SLOW, 1000)  # none waits
+    backlog._last = 0.01
+    assert backlog.too_long(SLOW, 42)  # they take a tenth of a second
+    assert not backlog.too_long(SLOW, 38)
+    backlog._rates.clear()
+    assert not backlog.too_long(SLOW, 42)  # who knows
 
 
 async def test_calls_that_are_never_refused_are_not_timed() -> None:

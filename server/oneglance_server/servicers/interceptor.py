@@ -93,6 +93,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self.under_way.add()
         return await self._handler(method, continuation, handler_call_details)
 
+    def expired(self, method: str) -> None:
+        """Count a call that was dropped unread because its deadline had passed."""
+        self._metrics.call(method.removeprefix(_OURS), grpc.StatusCode.DEADLINE_EXCEEDED.name, 0.0)
+
     async def _handler(
         self,
         method: str,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from oneglance_core.folder import write_model_folder
-from oneglance_core.manifests import Calibration, EncoderManifest
+from oneglance_core.manifests import Calibration, EncoderManifest, FalsePositives
 from oneglance_exporter.encoder import calibrate as fitting
 from oneglance_exporter.encoder import evaluate as measuring
 from oneglance_exporter.encoder import export as exporting
@@ -81,10 +81,15 @@ def export(
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What ``calibrate`` found: the threshold that is now in the manifest, and the scores that it was fitted on."""
+    """What ``calibrate`` found: what is now in the manifest, and the scores that the threshold was fitted on.
+
+    sets: how many data sets were given.
+    """
 
     threshold: Calibration
+    false_positives: FalsePositives | None
     fit: Fit
+    sets: int
 
 
 def calibrate(
@@ -110,13 +115,15 @@ def calibrate(
     sources = np.array([next(path for path in paths if file.startswith(f"{Path(path)}: ")) for file in examples.files])
     sets: Mapping[str, Any] = {Path(path).name: np.flatnonzero(sources == path) for path in paths}
     measured = false_positives(encodings, examples.subject_of, words, sets, made.fpir, made.seed)
+    if len(sets) > 1:  # no single FNIR stands for all: `measured` tells it for each
+        threshold = threshold.model_copy(update={"fnir": None, "mated_probes": 0})
     changes = {
         "threshold": threshold,
         "false_positives": measured,
         "training": {**folder.manifest.training, "calibration_command": command},
     }
     write_model_folder(model, folder.manifest.model_copy(update=changes), folder.model)
-    return Calibrated(threshold, fit)
+    return Calibrated(threshold, measured, fit, len(sets))
 
 
 def evaluate(

@@ -12,6 +12,7 @@ from oneglance_index.errors import (
     EncoderMismatch,
     EncodingInvalid,
     EncodingNotFound,
+    FusionChanged,
     GalleryError,
     GalleryExists,
     GalleryNotFound,
@@ -40,6 +41,7 @@ from oneglance_index.records import (
     Deleted,
     Encoding,
     Enrolled,
+    Followed,
     Found,
     Gallery,
     GalleryPage,
@@ -55,6 +57,7 @@ from oneglance_index.records import (
 from oneglance_index.search.device import parse_device
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.settings import IndexSettings
+from oneglance_index.store.following import Followable, TauRule
 
 __all__ = [
     "MAX_DIMENSION",
@@ -69,7 +72,10 @@ __all__ = [
     "EncodingInvalid",
     "EncodingNotFound",
     "Enrolled",
+    "Followable",
+    "Followed",
     "Found",
+    "FusionChanged",
     "Gallery",
     "GalleryError",
     "GalleryExists",
@@ -100,6 +106,7 @@ __all__ = [
     "SubjectExists",
     "SubjectNotFound",
     "SubjectPage",
+    "TauRule",
     "ThresholdPage",
     "ThresholdVersion",
     "WriteQueueFull",

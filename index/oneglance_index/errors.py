@@ -8,6 +8,7 @@
     ├── EncodingNotFound       the subject holds no encoding of this id
     ├── RequestConflict        this request id was used before, with other content
     ├── EncoderMismatch        encodings of another encoder than the gallery's
+    ├── FusionChanged          a threshold for another rule of fusion than the gallery's
     ├── DimensionMismatch      vectors of another dimension than the gallery's
     ├── EncodingInvalid        a vector that has no usable distance: NaN, infinite, zero, or huge
     ├── GenerationUnsupported  a kind of index or a fusion rule that this version doesn't have
@@ -82,6 +83,14 @@ class RequestConflict(GalleryError):
 class EncoderMismatch(GalleryError):
     def __init__(self, gallery_id: str, expected: str, got: str) -> None:
         super().__init__(f"gallery {gallery_id!r} holds encodings of encoder {expected[:12]}, these are of {got[:12]}")
+        self.gallery_id = gallery_id
+        self.expected = expected
+        self.got = got
+
+
+class FusionChanged(GalleryError):
+    def __init__(self, gallery_id: str, expected: str, got: str) -> None:
+        super().__init__(f"gallery {gallery_id!r} compares by {got} meanwhile, the threshold was made for {expected}")
         self.gallery_id = gallery_id
         self.expected = expected
         self.got = got

@@ -7,12 +7,13 @@ index (opened.py). Searches ask the index only (search/). A second thread looks 
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -50,14 +51,27 @@ from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import mutations, pages, queries
 from oneglance_index.store.database import Store
+from oneglance_index.store.following import Follow, Following, TauRule, followable
+from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.writer import MUTATION_BYTES
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class LocalGalleries:
     """The GalleryStore (protocol.py) of a local data directory. Use LocalGalleries.open()."""
 
-    def __init__(self, data_dir: Path, device: Device, settings: IndexSettings, progress: Progress) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        device: Device,
+        settings: IndexSettings,
+        progress: Progress,
+        tau_rule: TauRule | None = None,
+    ) -> None:
         self.data_dir = data_dir
+        self._tau_rule = tau_rule
         self.device = device.name
         self._device = device
         self.settings = settings
@@ -69,6 +83,7 @@ class LocalGalleries:
             self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
             try:
                 self._opened.load(self._store, self._upkeep, progress)
+                self._move_taus()
             except BaseException:
                 self._upkeep.close(until=0)
                 self._store.close(until=0)
@@ -86,18 +101,21 @@ class LocalGalleries:
         device: str = "cpu",
         settings: IndexSettings | None = None,
         progress: Progress | None = None,
+        tau_rule: TauRule | None = None,
     ) -> LocalGalleries:
         """Opens a data directory, creating it if need be, and loads every index.
 
         `progress` is called for every gallery and every few thousand encodings; what it raises ends the opening, and
-        leaves the directory as it was. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy, StoreDamaged,
+        leaves the directory as it was. `tau_rule` says what τ follows a gallery that has a target and no τ of its own;
+        without it none does. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy, StoreDamaged,
         StoreTooNew, StoreFull, StoreIOError, OutOfMemory, and GenerationUnsupported where a gallery needs a kind of
         index or a rule of fusion that isn't there.
         """
         settings = settings or IndexSettings()
         with _memory("to open the galleries"):
-            opened = open_device(device, settings.gpu_temp_memory_bytes, settings.gpu_lost == "cpu")
-            return cls(Path(data_dir), opened, settings, progress or _silent)
+            lost, half = settings.gpu_lost == "cpu", settings.gpu_rows == "float16"
+            opened = open_device(device, settings.gpu_temp_memory_bytes, lost, half)
+            return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule)
 
     # Writing.
 
@@ -121,7 +139,7 @@ class LocalGalleries:
             check_supported(gallery_id, kind, fusion)
         except GenerationUnsupported as error:
             return _failed(error)
-        return self._store.write(
+        return self._write(
             mutations.CreateGallery(
                 gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir, quality
             )
@@ -131,23 +149,23 @@ class LocalGalleries:
         return self._store.write(mutations.DeleteGallery(gallery_id))
 
     def set_threshold(
-        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
     ) -> Future[Gallery]:
         if threshold is not None and not math.isfinite(threshold):
             return _failed(ValueError(f"a threshold is a finite number, got {threshold}"))
-        return self._store.write(mutations.SetThreshold(gallery_id, threshold, calibration))
+        return self._write(mutations.SetThreshold(gallery_id, threshold, calibration, of))
 
     def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
         if not _is_target(target_fpir):
             return _failed(ValueError(f"a target lies between 0 and 1, got {target_fpir}"))
-        return self._store.write(mutations.SetTargetFpir(gallery_id, target_fpir))
+        return self._write(mutations.SetTargetFpir(gallery_id, target_fpir), anew=True)
 
     def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:
         try:
             check_supported(gallery_id, "flat", fusion)
         except GenerationUnsupported as error:
             return _failed(error)
-        return self._opened.once_in_step(gallery_id, self._store.write(mutations.SetFusion(gallery_id, fusion)))
+        return self._opened.once_in_step(gallery_id, self._write(mutations.SetFusion(gallery_id, fusion)))
 
     def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
         return self._store.write(mutations.SetQuality(gallery_id, quality))
@@ -177,7 +195,7 @@ class LocalGalleries:
             return _failed(OutOfMemory("for these encodings"))
         if array.shape[0] == 0:
             return _failed(ValueError("enroll needs at least one encoding"))
-        return self._store.write(
+        return self._write(
             mutations.Enroll(
                 gallery_id,
                 subject_id,
@@ -187,16 +205,43 @@ class LocalGalleries:
                 *(on_existing, request_id, request_digest),
                 *(self.settings.max_encodings_per_subject, self.settings.request_ttl_seconds),
             ),
-            caller,
-            array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
-            patient,
+            caller=caller,
+            size=array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
+            patient=patient,
         )
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
-        return self._store.write(mutations.DeleteEncodings(gallery_id, subject_id, encoding_id))
+        return self._write(mutations.DeleteEncodings(gallery_id, subject_id, encoding_id))
 
     def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        return self._store.write(mutations.DeleteEncodings(gallery_id, subject_id, None))
+        return self._write(mutations.DeleteEncodings(gallery_id, subject_id, None))
+
+    def _write(
+        self,
+        mutation: Mutation[T],
+        *,
+        anew: bool = False,
+        caller: Hashable = None,
+        size: int = MUTATION_BYTES,
+        patient: bool = False,
+    ) -> Future[T]:
+        """With what it makes of the τ that follows: see Following."""
+        if self._tau_rule is not None:
+            mutation = Following(mutation, self._tau_rule, anew)
+        return self._store.write(mutation, caller, size, patient)
+
+    def _move_taus(self) -> None:
+        """Of galleries that changed, or never had one, while their encoder wasn't there."""
+        rule = self._tau_rule
+        if rule is None:
+            return
+        found = [(gallery.id, followable(gallery)) for gallery in self._opened.galleries()]
+        due = [gallery_id for gallery_id, one in found if one is not None and rule(one) is not None]
+        moved = [self._store.write(Follow(gallery_id, rule), self, patient=True) for gallery_id in due]
+        for gallery_id, done in zip(due, moved, strict=True):
+            error = done.exception()
+            if error is not None:
+                log.warning("gallery %r: its threshold could not follow its size: %s", gallery_id, error)
 
     def queued_writes(self) -> int:
         return self._store.queued()

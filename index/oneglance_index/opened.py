@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from oneglance_core.fusion import has_template
-from oneglance_index.errors import DeviceLost, GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
+from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
 from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
-from oneglance_index.search.gpu_scan import bytes_on_card
+from oneglance_index.search.fused import adds_template
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.loading import Progress, load_index
 from oneglance_index.search.registry import Machine, make_index
@@ -92,7 +92,7 @@ class OpenedGalleries:
         """Raises OutOfMemory where a GPU has no room for all of them: before minutes of loading, not after."""
         gpu = self._machine.device.gpu
         if gpu is not None:
-            wanted = sum(bytes_on_card(_rows_in(one), one.place.dimension) for one in galleries)
+            wanted = sum(gpu.row_bytes(one.place.dimension) * _rows_in(one) for one in galleries)
             free = gpu.card.free_bytes()
             if wanted > free:
                 device = self._machine.device.name
@@ -102,6 +102,9 @@ class OpenedGalleries:
 
     def get(self, gallery_id: str) -> Opened | None:
         return self._opened.get(gallery_id)
+
+    def galleries(self) -> list[Gallery]:
+        return [opened.gallery for opened in self._opened.values()]
 
     def clear(self) -> None:
         self._opened.clear()
@@ -148,18 +151,13 @@ class OpenedGalleries:
 
     def prepare(self, effect: Effect) -> None:
         """Makes the room that following this effect takes. Raises OutOfMemory, IndexOutOfStep for more encodings of a
-        gallery that is being rebuilt, and what making an index raises.
-
-        A deletion of an encoding is refused, too, where the rule of fusion makes a template of those that are left.
+        gallery that is being rebuilt, and what making an index raises. Deletions take no room.
         """
         try:
             if effect.created is not None:
                 self._made[effect.generation] = self._make_index(effect.created)
             elif effect.change is not None and len(effect.change.added):
                 self._reserve(effect, _rows_of(effect.change))
-            elif effect.change is not None and _rows_of(effect.change):
-                with contextlib.suppress(DeviceLost, IndexOutOfStep):  # what is deleted need not wait for these
-                    self._reserve(effect, _rows_of(effect.change))
         except MemoryError:
             raise OutOfMemory(f"for more in gallery {effect.gallery_id!r}") from None
 
@@ -264,9 +262,7 @@ def _rows_in(stored: Stored) -> int:
 
 def _rows_of(change: Change) -> int:
     """Rows that following a change adds to the index."""
-    if change.removed_subject is not None:
-        return 0
-    return len(change.added) if change.kept is None else 1
+    return len(change.added) if change.kept is None else int(adds_template(change))
 
 
 def _settle(result: Future[Gallery], error: BaseException | None, gallery: Gallery | None) -> None:

@@ -94,19 +94,21 @@ class GalleryStore(Protocol):
         """Deletes a gallery with all its subjects; the result is the gallery as it was. GalleryNotFound."""
 
     def set_threshold(
-        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
     ) -> Future[Gallery]:
         """Sets the gallery's own τ, which scores are compared with, or None to have none. Finite, and by any rule of
         fusion but "margin" >= 0. GalleryNotFound.
 
-        `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
-        see list_thresholds. The result is the gallery as it is then.
+        `of`: the gallery that it was made for. When it is another one by then GalleryNotFound, when its rule of fusion
+        is another one FusionChanged. `calibration` is the evidence for it, kept as it is and never looked into. Earlier
+        thresholds are kept, too: see list_thresholds. The result is the gallery as it is then.
         """
 
     def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
         """Sets the share of strangers, between 0 and 1, that may be let in where the gallery has no τ of its own; None:
-        no target. It is kept and never acted on. The gallery's own τ is cleared. GalleryNotFound. The result is the
-        gallery as it is then.
+        no target. The gallery's own τ is cleared. Where the store was given a TauRule, the τ that follows is made anew:
+        here, and in every write after which the rule says another one; each is a version of list_thresholds.
+        GalleryNotFound. The result is the gallery as it is then.
         """
 
     def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:

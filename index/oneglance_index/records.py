@@ -22,6 +22,14 @@ GenerationState = Literal["filling", "active", "retired"]
 
 
 @dataclass(frozen=True, slots=True)
+class Followed:
+    """A τ that follows the size of a gallery, and the id by which whoever made it knows what it is for."""
+
+    tau: float
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """The encodings of a gallery's subjects that one encoder made, and the rules by which they are compared.
 
@@ -33,6 +41,9 @@ class Generation:
     often it was set, starting from 0, and `threshold_since` says when it was (None: never, or before that was kept).
     `calibration` is the newest evidence that came with any of these thresholds, in whatever form the caller
     gave it, or None; it belongs to the one in force when `calibration_revision` equals `threshold_revision`.
+
+    `followed` is the τ in force where the gallery has none of its own and the newest version is one that follows its
+    size (see TauRule); else None.
 
     `quality` is the name of its quality policy, or None; it is kept as it is, and never looked into here.
     """
@@ -49,6 +60,7 @@ class Generation:
     calibration_revision: int
     quality: str | None
     created: float
+    followed: Followed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,7 @@ class Gallery:
 
     `revision` goes up by one with every committed change of the gallery. `encodings` counts those of the active
     generation. `target_fpir` is the share of strangers that may be let in where the gallery has no threshold of its
-    own, or None; it is kept here, and never acted on. `policies`, `rights` and `retention` are JSON. These three are
+    own, or None; what τ that takes, a TauRule says. `policies`, `rights` and `retention` are JSON. These three are
     kept; nothing sets them or acts on them yet.
     """
 
@@ -79,13 +91,19 @@ class ThresholdVersion:
     """A threshold that a generation has, or had: the one that made `threshold_revision` equal to `version`.
 
     `threshold` is None where the gallery's own was cleared, `calibration` where it came without evidence, `since` where
-    the time wasn't kept.
+    the time wasn't kept. `followed` is the id of one that followed the gallery's size (Followed.id), `target_fpir` the
+    share of strangers that it was for; both None for a threshold of the gallery's own. `subjects` and `encodings` are
+    the gallery's size at that moment, None where that wasn't kept.
     """
 
     version: int
     threshold: float | None
     calibration: str | None
     since: float | None
+    followed: str | None = None
+    target_fpir: float | None = None
+    subjects: int | None = None
+    encodings: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,10 @@ class IndexSettings(Frozen):
     gpu_temp_memory_bytes: int = Field(
         640 << 20, ge=1 << 20, le=1536 << 20, description="Scratch memory of the index on a GPU."
     )
+    gpu_rows: Literal["float32", "float16"] = Field(
+        "float32",
+        description="Numbers of encodings on a GPU: float16 takes half the memory there, and answers are the same.",
+    )
     gpu_lost: Literal["fail", "cpu"] = Field(
         "fail",
         description="When a GPU fails for good: fail, so that health says NOT_SERVING until a restart, or go on on the "

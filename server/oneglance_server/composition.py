@@ -4,10 +4,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.pictures import PictureLimits
 from oneglance_index import GalleryStore
-from oneglance_server.engines.faces import FaceCropper
+from oneglance_server.engines.faces import FaceCropper, face_search
 from oneglance_server.limiter import Limiter
 from oneglance_server.loading import Models, picture_limits
 from oneglance_server.metrics import Metrics
@@ -45,6 +44,7 @@ class Pools:
 def make_services(
     settings: Settings,
     models: Models,
+    thresholds: Thresholds,
     store: GalleryStore,
     metrics: Metrics,
     pools: Pools,
@@ -68,6 +68,7 @@ def make_services(
         limits,
         settings.max_call_pixels,
         settings.unfit_inputs != "ignore",
+        cropper.check if cropper else None,
         pools.new("encode", 2 * settings.encoder_workers),
         workers=settings.encoder_workers,
         max_batch=settings.max_batch,
@@ -76,7 +77,7 @@ def make_services(
         crowded=crowded,
     )
     reads = Threads("read", pools.read, workers=pools.read_threads, max_wait=max_wait, observer=metrics.stage("read"))
-    encoders, thresholds = Encoders(models.encoders), Thresholds(models.encoders)
+    encoders = Encoders(models.encoders)
     # One thread per GPU: FAISS's GPU resources are not safe for two.
     scans = _SCANS_AT_ONCE if settings.device == "cpu" else 1
     identification = IdentificationService(
@@ -134,7 +135,7 @@ def _stylization(
 def _cropper(settings: Settings, models: Models, limits: PictureLimits, metrics: Metrics) -> FaceCropper | None:
     if models.detector is None or models.landmarks is None:
         return None
-    search = FaceSearch(min_face=settings.min_face, search_pixels=settings.search_pixels, max_faces=settings.max_faces)
+    search = face_search(settings)
     return FaceCropper(models.detector, models.landmarks, models.uprightness, limits, search, metrics.stage_took)
 
 

@@ -688,9 +688,9 @@ class KnowsTheFirstThreshold(ToyStore):
 @breaks("the_threshold_in_force_is_known")
 class TakesThresholdZeroForNone(ToyStore):
     def set_threshold(
-        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
     ) -> Future[Gallery]:
-        return super().set_threshold(gallery_id, threshold or None, calibration)
+        return super().set_threshold(gallery_id, threshold or None, calibration, of)
 
 
 @breaks("the_quality_policy_is_known")

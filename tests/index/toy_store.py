@@ -29,6 +29,7 @@ from oneglance_index import (
     EncodingNotFound,
     Enrolled,
     Found,
+    FusionChanged,
     Gallery,
     GalleryError,
     GalleryExists,
@@ -191,10 +192,14 @@ class ToyStore(GalleryStore):
         return self._write(act)
 
     def set_threshold(
-        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             kept = state.kept(gallery_id)
+            if of is not None and of.created != kept.gallery.created:
+                raise GalleryNotFound(gallery_id)
+            if of is not None and of.active.fusion != kept.gallery.active.fusion:
+                raise FusionChanged(gallery_id, of.active.fusion, kept.gallery.active.fusion)
             least = -math.inf if kept.gallery.active.fusion == "margin" else 0
             if threshold is not None and not (math.isfinite(threshold) and threshold >= least):
                 raise ValueError

@@ -75,7 +75,10 @@ def _threshold(threshold: Threshold) -> str:
     if not threshold.source:
         return "tau not set"
     text = f"tau {distance(threshold.tau)} from the {source_name(threshold)}"
-    text += f" ({threshold.id})" if threshold.id else ""
+    names = [threshold.id] if threshold.id else []
+    if threshold.version and threshold.id != str(threshold.version):
+        names.append(f"version {threshold.version}")
+    text += f" ({', '.join(names)})" if names else ""
     if threshold.HasField("expected_fpir"):
         text += f", expected FPIR about {threshold.expected_fpir:.2%}"
         if threshold.HasField("expected_fpir_high"):
@@ -106,6 +109,8 @@ def _calibrated(r: CalibrateResponse) -> str:
 
 def _threshold_version(v: ThresholdVersion) -> str:
     when = f" {v.set_time.ToJsonString()}" if v.HasField("set_time") else ""
+    if v.HasField("subject_count"):
+        when += f" at {v.subject_count} subjects, {v.encoding_count} encodings"
     what = _threshold(v.threshold) if v.HasField("threshold") else "cleared"
     return f"{v.version}{when}: {what}" + (f"\n  {_calibration(v.calibration)}" if v.HasField("calibration") else "")
 

@@ -11,6 +11,7 @@ from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_CO
 from oneglance_apps.console.elements import draw_box, draw_candidate, draw_entry, draw_thumb
 from oneglance_apps.console.page_state import TOO_LARGE, PageState
 from oneglance_apps.console.wording import expected_fpir_text, quality_text, source_text
+from oneglance_apps.limits import NO_LIVENESS
 from oneglance_apps.text import breach, counted, distance, nobody_under, policy_name, score, short_digest
 
 CANDIDATES = 3
@@ -84,6 +85,7 @@ class LookTab:
                         js_handler="() => oneglance.takePhoto(emit)",
                     )
                     self.small_faces = ui.switch("small faces, too", on_change=self.look_again).props("dense")
+                ui.label(NO_LIVENESS).classes("soft")
             with ui.element("div").classes("right"):
                 self.summary = ui.label().classes("summary")
                 self.cards = ui.element("ol").classes("cards")

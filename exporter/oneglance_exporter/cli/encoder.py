@@ -78,12 +78,19 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
         **read_as(options),
         **given_values(options, CalibrateSettings),
     )
-    told, scores = found.threshold, found.fit.scores
+    told, measured, scores = found.threshold, found.false_positives, found.fit.scores
     print(
         f"tau {told.tau:.4f} at {told.gallery_size} enrolled: "
-        f"FPIR {told.fpir:.2%} ({told.fpir_low:.2%} to {told.fpir_high:.2%}), "
-        f"FNIR {told.fnir:.2%}"
+        f"FPIR {told.fpir:.2%} ({told.fpir_low:.2%} to {told.fpir_high:.2%})"
     )
+    if measured is not None:
+        for one in measured.evidence:
+            print(
+                f"  {one.data}, {one.gallery_size} enrolled from {one.examples} each, by {one.fusion}: "
+                f"FPIR {one.fpir:.2%}, FNIR {one.fnir:.2%} at tau {one.tau:.4f}"
+            )
+    if found.sets > 1:
+        return
     for rate in (0.001, 0.01, 0.03, 0.1, 0.3):
         point = det_point(scores, tau_for_rate(scores.non_mated, rate))
         print(f"  FPIR {point.fpir:7.2%}  FNIR {point.fnir:7.2%}  tau {point.tau:.4f}")

@@ -1,7 +1,7 @@
 """FusedIndex: probes are compared with one template for each subject, made of all its encodings.
 
 The templates are rows of an ExactIndex, which finds the nearest exactly; the encodings themselves are not in memory.
-When a subject's encodings change, the store says which it has then, and a new template takes the place of the old. So a
+When a subject's encodings change, the store says which it has then, and its template gets a new value. So a
 template follows from the encodings that the store holds, in their order, and from nothing else.
 
 The rule "margin" ranks as "mean" does, and then scores each subject against the others that are nearest to the probe.
@@ -65,7 +65,7 @@ class FusedIndex:
             self._checksum = _with(self._checksum, rows.numbers, NONE)
 
     def reserve(self, encodings: int) -> None:
-        self._templates.reserve(encodings)  # more than the templates: one for each change
+        self._templates.reserve(encodings)
 
     def checksum(self) -> Checksum:
         with self._lock:
@@ -139,7 +139,8 @@ def _with(checksum: Checksum, added: Integers, removed: Integers) -> Checksum:
 
 
 def _of_template(change: Change) -> Change:
-    """The change of the subject's template that a change of its encodings makes."""
+    """The change of the subject's template that a change of its encodings makes: one that is in `added` and in
+    `removed` gets a new value."""
     subject = np.array([change.subject], np.int64)
     if change.removed_subject is not None:
         return replace(change, removed=np.array([change.removed_subject], np.int64))
@@ -147,8 +148,13 @@ def _of_template(change: Change) -> Change:
         return change
     assert change.kept is not None
     made = template(np.concatenate([change.kept, change.vectors]))
-    new = not len(change.kept) and not len(change.removed)
-    return replace(change, added=subject, vectors=made[None], removed=NONE if new else subject, kept=None)
+    removed = NONE if adds_template(change) else subject
+    return replace(change, added=subject, vectors=made[None], removed=removed, kept=None)
+
+
+def adds_template(change: Change) -> bool:
+    """Whether it is of a subject that had no encodings before. `kept` must be there."""
+    return bool(len(change.added) and not len(change.removed)) and change.kept is not None and not len(change.kept)
 
 
 def _joined(parts: Sequence[Found | GalleryError]) -> Found | GalleryError:

@@ -2,7 +2,8 @@
 
 Version 1 kept of each gallery's thresholds only the one in force. Version 2 kept them all. Both knew one encoder for
 each gallery, whose encodings were the gallery's own; version 3 has generations in between. The first generation of a
-gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are.
+gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 knows
+thresholds that follow a gallery's size.
 """
 
 from __future__ import annotations
@@ -63,10 +64,20 @@ INSERT INTO snapshots (generation, revision, sha256, bytes)
     SELECT gallery, revision, sha256, bytes FROM former_snapshots;
 DROP TABLE former_snapshots;
 """
+# What earlier versions get with the tables of 3, which are made as they are now.
+_COLUMNS_OF_4 = """
+ALTER TABLE thresholds ADD COLUMN followed TEXT;
+ALTER TABLE thresholds ADD COLUMN target_fpir REAL;
+ALTER TABLE thresholds ADD COLUMN subjects INTEGER;
+ALTER TABLE thresholds ADD COLUMN encodings INTEGER;
+"""
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
     """Brings the tables from `version`, at least 1, to the present ones, in the transaction that is open."""
     if version == 1:
         run_all(db, _THRESHOLDS_OF_2)
-    run_all(db, _GENERATIONS_OF_3)
+    if version < 3:
+        run_all(db, _GENERATIONS_OF_3)
+    else:
+        run_all(db, _COLUMNS_OF_4)

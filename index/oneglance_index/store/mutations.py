@@ -20,7 +20,9 @@ from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
     EncoderMismatch,
     EncodingNotFound,
+    FusionChanged,
     GalleryExists,
+    GalleryNotFound,
     LimitExceeded,
     SubjectExists,
     SubjectNotFound,
@@ -125,9 +127,15 @@ class SetThreshold:
     gallery_id: str
     threshold: float | None
     calibration: str | None
+    of: Gallery | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
+        if self.of is not None:
+            if stored.gallery.created != self.of.created:  # another one of the same name
+                raise GalleryNotFound(self.gallery_id)
+            if stored.gallery.active.fusion != self.of.active.fusion:
+                raise FusionChanged(self.gallery_id, self.of.active.fusion, stored.gallery.active.fusion)
         if self.threshold is not None and self.threshold < 0 and stored.place.fusion != "margin":
             raise ValueError(f"a threshold on distances is a finite number >= 0, got {self.threshold}")
         _set_threshold(db, stored, self.threshold, self.calibration)
@@ -143,8 +151,9 @@ class SetTargetFpir:
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
+        active = stored.gallery.active
         db.execute("UPDATE galleries SET target_fpir = ? WHERE number = ?", (self.target_fpir, stored.place.number))
-        if stored.gallery.active.threshold is not None:
+        if active.threshold is not None or (self.target_fpir is None and active.followed is not None):
             _set_threshold(db, stored, None, None)
         return _updated(db, stored)
 
@@ -165,7 +174,7 @@ class SetFusion:
         # Where a rule has templates nothing is logged for snapshots, and none is taken.
         db.execute("DELETE FROM snapshots WHERE generation = ?", (generation,))
         db.execute("DELETE FROM deletions WHERE generation = ?", (generation,))
-        if stored.gallery.active.threshold is not None:
+        if stored.gallery.active.threshold is not None or stored.gallery.active.followed is not None:
             _set_threshold(db, stored, None, None)
         applied = _updated(db, stored)
         assert applied.effect is not None
@@ -186,21 +195,28 @@ class SetQuality:
 def _set_threshold(
     db: sqlite3.Connection, stored: queries.Stored, threshold: float | None, calibration: str | None
 ) -> None:
-    version, generation = stored.gallery.active.threshold_revision + 1, stored.place.generation
+    gallery, generation = stored.gallery, stored.place.generation
+    version = gallery.active.threshold_revision + 1
     db.execute(
         "UPDATE generations SET threshold = ?, threshold_revision = ? WHERE number = ?",
         (threshold, version, generation),
     )
     db.execute(
-        "INSERT INTO thresholds (generation, version, threshold, calibration, since) VALUES (?, ?, ?, ?, ?)",
-        (generation, version, threshold, calibration, time.time()),
+        "INSERT INTO thresholds (generation, version, threshold, calibration, since, subjects, encodings)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (generation, version, threshold, calibration, time.time(), gallery.subjects, gallery.encodings),
     )
+
+
+def count_revision(db: sqlite3.Connection, at: queries.Place) -> Change:
+    """One more revision, in which no encodings come or go."""
+    return _unchanged(_bump(db, at.number), at.dimension)
 
 
 def _updated(db: sqlite3.Connection, stored: queries.Stored) -> Applied[Gallery]:
     """The gallery's own settings changed: one more revision."""
     place = stored.place
-    change = _unchanged(_bump(db, place.number), place.dimension)
+    change = count_revision(db, place)
     updated = queries.gallery(db, place.gallery_id).gallery
     return Applied(updated, Effect(place.generation, place.gallery_id, change, updated=updated))
 

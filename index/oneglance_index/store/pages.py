@@ -42,7 +42,7 @@ def list_thresholds(
 ) -> ThresholdPage:
     """The newest first."""
     statement = (
-        "SELECT version, threshold, calibration, since FROM thresholds"
+        "SELECT version, threshold, calibration, since, followed, target_fpir, subjects, encodings FROM thresholds"
         " WHERE generation = ? AND (? IS NULL OR version < ?) ORDER BY version DESC"
     )
     generation = queries.place(db, gallery_id).generation
@@ -105,7 +105,7 @@ def _gallery(row: sqlite3.Row) -> tuple[Gallery, int]:
 
 
 def _threshold(row: sqlite3.Row) -> tuple[ThresholdVersion, int]:
-    return ThresholdVersion(**dict(row)), _ENTRY_BYTES + _bytes(row["calibration"])
+    return ThresholdVersion(**dict(row)), _ENTRY_BYTES + _bytes(row["calibration"]) + _bytes(row["followed"])
 
 
 def _subject(db: sqlite3.Connection, generation: int, row: sqlite3.Row) -> tuple[Subject, int]:

@@ -14,6 +14,7 @@ from oneglance_index.errors import GalleryNotFound, RequestConflict
 from oneglance_index.records import (
     Checksum,
     Enrolled,
+    Followed,
     Gallery,
     Generation,
     Integers,
@@ -31,6 +32,9 @@ _GALLERY = """
         a.created AS generation_created, a.threshold, a.threshold_revision,
         (SELECT since FROM thresholds WHERE generation = a.number AND version = a.threshold_revision)
             AS threshold_since,
+        (SELECT followed FROM thresholds WHERE generation = a.number AND version = a.threshold_revision) AS followed,
+        (SELECT threshold FROM thresholds WHERE generation = a.number AND version = a.threshold_revision)
+            AS newest_threshold,
         (SELECT calibration FROM thresholds WHERE generation = a.number AND calibration IS NOT NULL
             ORDER BY version DESC LIMIT 1) AS calibration,
         coalesce((SELECT max(version) FROM thresholds WHERE generation = a.number AND calibration IS NOT NULL), 0)
@@ -75,6 +79,7 @@ def stored_gallery(row: sqlite3.Row) -> Stored:
         calibration_revision=row["calibration_revision"],
         quality=row["quality"],
         created=row["generation_created"],
+        followed=None if row["followed"] is None else Followed(row["newest_threshold"], row["followed"]),
     )
     gallery = Gallery(
         id=row["id"],

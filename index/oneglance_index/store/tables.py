@@ -1,4 +1,4 @@
-"""The tables of the database, version 3 of the schema.
+"""The tables of the database, version 4 of the schema.
 
 A gallery holds subjects; each of its generations holds encodings of them, and what belongs to those: thresholds, the
 snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the highest one is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
 # `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy.
@@ -31,7 +31,8 @@ CREATE INDEX generations_by_gallery ON generations (gallery);
 CREATE UNIQUE INDEX one_active_generation ON generations (gallery) WHERE state = 'active';
 """
 # Every threshold that a generation has had: `version` is its threshold_revision when it was set, `since` is NULL where
-# version 1 of the schema didn't keep the time.
+# version 1 of the schema didn't keep the time. `followed` and `target_fpir` are NULL for a generation's own, `subjects`
+# and `encodings`, the gallery's size at that moment, where versions before 4 didn't keep it.
 THRESHOLDS = """
 CREATE TABLE thresholds (
     generation INTEGER NOT NULL REFERENCES generations (number) ON DELETE CASCADE,
@@ -39,6 +40,10 @@ CREATE TABLE thresholds (
     threshold REAL,
     calibration TEXT,
     since REAL,
+    followed TEXT,
+    target_fpir REAL,
+    subjects INTEGER,
+    encodings INTEGER,
     PRIMARY KEY (generation, version)
 ) STRICT;
 CREATE INDEX calibrated_thresholds ON thresholds (generation, version) WHERE calibration IS NOT NULL;

@@ -226,6 +226,7 @@ class Threshold(google.protobuf.message.Message):
     EXPECTED_FMR_FIELD_NUMBER: builtins.int
     EXPECTED_FMR_LOW_FIELD_NUMBER: builtins.int
     EXPECTED_FMR_HIGH_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
     tau: builtins.float
     """Squared L2, >= 0 but by FUSION_MARGIN. Unit-norm encodings lie within [0, 4] of each other."""
     source: Global___ThresholdSource.ValueType
@@ -252,9 +253,13 @@ class Threshold(google.protobuf.message.Message):
     """In the answer to one claim (1:1): estimate of the share of wrong claims that would be accepted, and its interval."""
     expected_fmr_low: builtins.float
     expected_fmr_high: builtins.float
+    version: builtins.int
+    """Its number among all that the gallery has had (see ListThresholds): for GALLERY and CALIBRATION, and for MODEL where tau
+    follows the gallery. 0 for any other, and in the answer to one claim (1:1) whose tau follows: there `id` tells all.
+    """
     @property
     def set_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When it was set, for GALLERY and CALIBRATION."""
+        """When it was set, for GALLERY and CALIBRATION, and where tau follows the gallery."""
 
     def __init__(
         self,
@@ -270,9 +275,10 @@ class Threshold(google.protobuf.message.Message):
         expected_fmr: builtins.float | None = ...,
         expected_fmr_low: builtins.float | None = ...,
         expected_fmr_high: builtins.float | None = ...,
+        version: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_expected_fmr", b"_expected_fmr", "_expected_fmr_high", b"_expected_fmr_high", "_expected_fmr_low", b"_expected_fmr_low", "_expected_fpir", b"_expected_fpir", "_expected_fpir_high", b"_expected_fpir_high", "_expected_fpir_low", b"_expected_fpir_low", "_target_fpir", b"_target_fpir", "expected_fmr", b"expected_fmr", "expected_fmr_high", b"expected_fmr_high", "expected_fmr_low", b"expected_fmr_low", "expected_fpir", b"expected_fpir", "expected_fpir_high", b"expected_fpir_high", "expected_fpir_low", b"expected_fpir_low", "set_time", b"set_time", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_expected_fmr", b"_expected_fmr", "_expected_fmr_high", b"_expected_fmr_high", "_expected_fmr_low", b"_expected_fmr_low", "_expected_fpir", b"_expected_fpir", "_expected_fpir_high", b"_expected_fpir_high", "_expected_fpir_low", b"_expected_fpir_low", "_target_fpir", b"_target_fpir", "expected_fmr", b"expected_fmr", "expected_fmr_high", b"expected_fmr_high", "expected_fmr_low", b"expected_fmr_low", "expected_fpir", b"expected_fpir", "expected_fpir_high", b"expected_fpir_high", "expected_fpir_low", b"expected_fpir_low", "id", b"id", "set_time", b"set_time", "source", b"source", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_expected_fmr", b"_expected_fmr", "_expected_fmr_high", b"_expected_fmr_high", "_expected_fmr_low", b"_expected_fmr_low", "_expected_fpir", b"_expected_fpir", "_expected_fpir_high", b"_expected_fpir_high", "_expected_fpir_low", b"_expected_fpir_low", "_target_fpir", b"_target_fpir", "expected_fmr", b"expected_fmr", "expected_fmr_high", b"expected_fmr_high", "expected_fmr_low", b"expected_fmr_low", "expected_fpir", b"expected_fpir", "expected_fpir_high", b"expected_fpir_high", "expected_fpir_low", b"expected_fpir_low", "id", b"id", "set_time", b"set_time", "source", b"source", "target_fpir", b"target_fpir", "tau", b"tau", "version", b"version"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_expected_fmr", b"_expected_fmr"]) -> typing.Literal["expected_fmr"] | None: ...
     @typing.overload

@@ -587,8 +587,13 @@ class ThresholdVersion(google.protobuf.message.Message):
     THRESHOLD_FIELD_NUMBER: builtins.int
     CALIBRATION_FIELD_NUMBER: builtins.int
     SET_TIME_FIELD_NUMBER: builtins.int
+    SUBJECT_COUNT_FIELD_NUMBER: builtins.int
+    ENCODING_COUNT_FIELD_NUMBER: builtins.int
     version: builtins.int
-    """Counts from 1."""
+    """Counts from 1. Of more than 1,000 moves the oldest are left out whose tau and id a newer one has, too."""
+    subject_count: builtins.int
+    """The gallery's size when it was set, or moved. Absent in versions from before that was kept."""
+    encoding_count: builtins.int
     @property
     def threshold(self) -> oneglance.v1.common_pb2.Threshold:
         """Absent when this version cleared the gallery's own."""
@@ -604,8 +609,14 @@ class ThresholdVersion(google.protobuf.message.Message):
         threshold: oneglance.v1.common_pb2.Threshold | None = ...,
         calibration: oneglance.v1.common_pb2.Calibration | None = ...,
         set_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        subject_count: builtins.int | None = ...,
+        encoding_count: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["calibration", b"calibration", "set_time", b"set_time", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "set_time", b"set_time", "threshold", b"threshold", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_encoding_count", b"_encoding_count", "_subject_count", b"_subject_count", "calibration", b"calibration", "encoding_count", b"encoding_count", "set_time", b"set_time", "subject_count", b"subject_count", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_encoding_count", b"_encoding_count", "_subject_count", b"_subject_count", "calibration", b"calibration", "encoding_count", b"encoding_count", "set_time", b"set_time", "subject_count", b"subject_count", "threshold", b"threshold", "version", b"version"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_encoding_count", b"_encoding_count"]) -> typing.Literal["encoding_count"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_subject_count", b"_subject_count"]) -> typing.Literal["subject_count"] | None: ...
 
 Global___ThresholdVersion: typing_extensions.TypeAlias = ThresholdVersion

@@ -171,7 +171,8 @@ class GalleryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListThresholds(self, request, context):
-        """Every threshold the gallery has had, the newest first, page by page. An empty list is a success.
+        """Every threshold the gallery has had, the newest first, page by page: those that were set, and each move of one that
+        follows the gallery's size. An empty list is a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

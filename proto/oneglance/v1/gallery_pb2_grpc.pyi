@@ -318,7 +318,9 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     """Sets what the gallery demands of faces from now on. What is enrolled stays."""
 
     ListThresholds: _GalleryServiceListThresholdsType
-    """Every threshold the gallery has had, the newest first, page by page. An empty list is a success."""
+    """Every threshold the gallery has had, the newest first, page by page: those that were set, and each move of one that
+    follows the gallery's size. An empty list is a success.
+    """
 
 GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -458,6 +460,8 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         request: oneglance.v1.gallery_pb2.ListThresholdsRequest,
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.ListThresholdsResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.ListThresholdsResponse]]:
-        """Every threshold the gallery has had, the newest first, page by page. An empty list is a success."""
+        """Every threshold the gallery has had, the newest first, page by page: those that were set, and each move of one that
+        follows the gallery's size. An empty list is a success.
+        """
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -145,7 +145,7 @@ class CalibrationRun:
         if state.gallery.active.fusion != self._gallery.active.fusion:
             raise CannotCalibrate("the gallery's rule of fusion was changed meanwhile", reason="FUSION_CHANGED")
         if not dry_run:
-            state = await self._galleries.set_threshold(self._call, self._gallery.id, calibration.tau, calibration)
+            state = await self._galleries.set_calibrated(self._gallery, calibration)
         return state, calibration
 
     def _fit(self) -> Calibration:

@@ -76,7 +76,8 @@ class Tau:
     """The threshold that applied. ``source``: "model", "author", "gallery", "calibration" or "request".
 
     ``fpir``: what to expect of a gallery of the present size, where that is known; ``fmr``: of one claimed identity.
-    ``target_fpir``: what it was fitted to; ``set_time``: when the gallery was given it, seconds since the epoch.
+    ``target_fpir``: what it was fitted to; ``set_time``: when the gallery was given it, seconds since the epoch;
+    ``version``: its number among all that the gallery has had, 0 for one that isn't the gallery's.
     """
 
     value: float
@@ -86,6 +87,7 @@ class Tau:
     fmr: Rate | None
     target_fpir: float | None = None
     set_time: float | None = None
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,15 +107,19 @@ class GalleryService:
         """What is known of a gallery's FPIR before any stranger came."""
         return self._thresholds.prior(gallery)
 
-    async def set_threshold(
-        self, call: Call, gallery_id: str, tau: float | None, calibration: Calibration | None = None
-    ) -> GalleryState:
-        """``tau`` None: clear the gallery's own. ``calibration``: the evidence that ``tau`` comes with."""
+    async def set_threshold(self, call: Call, gallery_id: str, tau: float | None) -> GalleryState:
+        """``tau`` None: clear the gallery's own."""
         check_id("gallery_id", gallery_id)
+        known = None
         if tau is not None:
-            check_tau("tau", tau, self._store.known(gallery_id).active.fusion)
-        evidence = None if calibration is None else calibration.model_dump_json()
-        return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, evidence)))
+            known = self._store.known(gallery_id)
+            check_tau("tau", tau, known.active.fusion)
+        return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, of=known)))
+
+    async def set_calibrated(self, gallery: Gallery, calibration: Calibration) -> GalleryState:
+        """Make it the threshold of the gallery that it was made for, with its evidence."""
+        stored = self._store.set_threshold(gallery.id, calibration.tau, calibration.model_dump_json(), of=gallery)
+        return self._state(await asyncio.wrap_future(stored))
 
     async def set_target_fpir(self, call: Call, gallery_id: str, target_fpir: float) -> GalleryState:
         """From now on tau follows the gallery's size, if its model was measured. The gallery's own tau is cleared."""

@@ -132,6 +132,7 @@ class IdentificationService:
         candidates = check_size("max_candidates", max_candidates, CANDIDATES, MAX_CANDIDATES)
         _check_listed(candidates, len(probes))
         gallery = self._gallery(gallery_id)
+        self._encoding.check_loaded(probes, _space(gallery))
         deciding = self._thresholds.of_gallery(gallery, tau)
         encoded = await self._encoding.encode(call, probes, _space(gallery), faces="all")
         if not encoded.owners:
@@ -181,6 +182,7 @@ class IdentificationService:
         """Is the probe this enrolled subject?"""
         check_id("subject_id", subject_id)
         gallery = self._gallery(gallery_id)
+        self._encoding.check_loaded([probe], _space(gallery))
         deciding = self._thresholds.one_to_one(gallery, tau, check_rate("target_fmr", target_fmr))
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
         found = await self._reads.run(
@@ -216,6 +218,7 @@ class IdentificationService:
         if gallery_id:
             gallery = self._gallery(gallery_id)
             space, policy = _space(gallery), policy_of(gallery)
+            self._encoding.check_loaded([probe, other], space)
             if gallery.active.fusion == "margin":
                 deciding = self._thresholds.of_pair(space.digest, tau, target_fmr)
             else:

@@ -107,6 +107,7 @@ def to_threshold(tau: Tau) -> pb.Threshold:
         expected_fmr_high=tau.fmr.high if tau.fmr else None,
         target_fpir=tau.target_fpir,
         set_time=None if tau.set_time is None else to_timestamp(tau.set_time),
+        version=tau.version,
     )
 
 

@@ -180,6 +180,8 @@ def _to_version(kept: Version) -> pb.ThresholdVersion:
         threshold=to_threshold(tau) if tau else None,
         calibration=to_calibration(calibration) if calibration else None,
         set_time=None if version.since is None else to_timestamp(version.since),
+        subject_count=version.subjects,
+        encoding_count=version.encodings,
     )
 
 

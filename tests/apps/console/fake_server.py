@@ -42,7 +42,7 @@ from oneglance.v1.common_pb2 import (
     Threshold,
 )
 from oneglance.v1.error_pb2 import Error, FieldViolation
-from oneglance.v1.face_pb2 import Box, Face, FaceQuality, Photo, Point
+from oneglance.v1.face_pb2 import QUALITY_POLICY_STANDARD, Box, Face, FaceQuality, Photo, Point
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from tests.apps.console.fake_stylizer import FakeStylizer
 from tests.waiting import PATIENCE_SECONDS
@@ -78,6 +78,7 @@ class _Gallery:
     vectors: dict[str, list[tuple[str, Vector]]] = field(default_factory=dict)
     versions: list[gallery_pb2.ThresholdVersion] = field(default_factory=list)
     revision: int = 0
+    policy: int = QUALITY_POLICY_STANDARD
 
     @property
     def threshold(self) -> Threshold:
@@ -115,6 +116,7 @@ class _Gallery:
             revision=self.revision,
             threshold=self.threshold,
             encoder_loaded=True,
+            quality_policy=self.policy,  # type: ignore[arg-type]  # an int on the wire
         )
 
 
@@ -164,6 +166,7 @@ class FakeServer(
         if request.gallery_id in self.galleries:
             _abort(context, grpc.StatusCode.ALREADY_EXISTS, "GALLERY_EXISTS", f"gallery {request.gallery_id!r} exists")
         gallery = self.galleries[request.gallery_id] = _Gallery(request.gallery_id, request.description)
+        gallery.policy = request.quality_policy or gallery.policy
         return gallery_pb2.CreateGalleryResponse(gallery=gallery.message())
 
     def GetGallery(self, request: Any, context: Any) -> gallery_pb2.GetGalleryResponse:
@@ -181,6 +184,12 @@ class FakeServer(
         by_hand = Threshold(tau=request.tau, source=THRESHOLD_SOURCE_GALLERY) if request.HasField("tau") else None
         gallery.set(by_hand)
         return gallery_pb2.SetThresholdResponse(threshold=gallery.threshold)
+
+    def SetQualityPolicy(self, request: Any, context: Any) -> gallery_pb2.SetQualityPolicyResponse:
+        gallery = self._gallery(request, context)
+        gallery.policy = request.quality_policy
+        gallery.revision += 1
+        return gallery_pb2.SetQualityPolicyResponse(gallery=gallery.message())
 
     def ListThresholds(self, request: Any, context: Any) -> gallery_pb2.ListThresholdsResponse:
         return gallery_pb2.ListThresholdsResponse(versions=self._gallery(request, context).versions[::-1])

@@ -22,6 +22,7 @@ from PIL import Image
 
 from oneglance import Client
 from oneglance.v1.common_pb2 import Threshold
+from oneglance.v1.face_pb2 import QUALITY_POLICY_OFF, QUALITY_POLICY_STRICT
 from oneglance.v1.gallery_pb2 import CalibrateResponse, SkippedProbe
 from oneglance_apps.console import wording
 from oneglance_apps.console.process import ConsoleError, start_console
@@ -543,3 +544,34 @@ def test_an_address_beyond_loopback_is_warned_of() -> None:
     assert process.stdout.readline().startswith("oneglance console is at http://127.0.0.2:")
     process.terminate()
     assert "there is no authentication" in process.communicate(timeout=PATIENCE_SECONDS)[1]
+
+
+def test_the_quality_policy_is_shown_with_its_limits_chosen_and_changed(page: Any, fake: FakeServer) -> None:
+    page.get_by_role("tab", name="Threshold").click()
+    part = page.locator(".threshold .quality")
+    expect(part).to_contain_text("standard")
+    expect(part.locator("tr", has_text="brightness")).to_contain_text("0.05 to 0.94")
+    part.locator(".q-select").click()
+    page.get_by_role("option", name="strict").click()
+    until(lambda: fake.galleries["people"].policy == QUALITY_POLICY_STRICT)
+    expect(part.locator("tr", has_text="eyes, pixels")).to_contain_text("at least 15")
+    part.locator(".q-select").click()
+    page.get_by_role("option", name="off").click()
+    until(lambda: fake.galleries["people"].policy == QUALITY_POLICY_OFF)
+    expect(part).to_contain_text("Every upright face may be enrolled.")
+    page.get_by_role("tab", name="Look").click()
+    look(page, photo(RED))
+    expect(page.locator(".basis")).to_contain_text("off")
+
+    page.get_by_role("button", name="New gallery").click()
+    dialog = page.locator(".dialog")
+    dialog.get_by_label("name").fill("passes")
+    expect(dialog.locator("tr", has_text="sharpness")).to_contain_text("at least 1.9")
+    dialog.locator(".quality .q-select").click()
+    page.get_by_role("option", name="strict").click()
+    expect(dialog.locator("tr", has_text="sharpness")).to_contain_text("at least 5.6")
+    page.get_by_role("button", name="Create", exact=True).click()
+    until(lambda: "passes" in fake.galleries and fake.galleries["passes"].policy == QUALITY_POLICY_STRICT)
+    expect(page.locator(".picker")).to_contain_text("passes")
+    page.get_by_role("tab", name="Threshold").click()
+    expect(part).to_contain_text("strict")

@@ -87,10 +87,12 @@ class FusedIndex:
         by_rule = [search for search in searches if not search.singly]
         singly = [search for search in searches if search.singly]
         with self._searching:
-            of_rule = iter(self._by_rule(by_rule) if by_rule else ())
-            of_singles = iter(self._singles.search(singly) if singly else ())
-            answers = [next(of_singles if search.singly else of_rule) for search in searches]
-            return [self._sized(one) if isinstance(one, Found) else one for one in answers]
+            of_rule = iter(self._all_sized(self._by_rule(by_rule) if by_rule else []))
+            of_singles = iter(self._all_sized(self._singles.search(singly) if singly else []))
+            return [next(of_singles if search.singly else of_rule) for search in searches]
+
+    def _all_sized(self, found: Sequence[Found | GalleryError]) -> list[Found | GalleryError]:
+        return [self._sized(one) if isinstance(one, Found) else one for one in found]
 
     def _by_rule(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         return self._by_margin(searches) if self._margin else self._templates.search(searches)

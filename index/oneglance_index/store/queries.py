@@ -35,7 +35,8 @@ _GALLERY = """
         a.created AS generation_created, a.threshold, a.threshold_revision,
         (SELECT since FROM thresholds WHERE generation = a.number AND version = a.threshold_revision)
             AS threshold_since,
-        (SELECT followed FROM thresholds WHERE generation = a.number AND version = a.threshold_revision) AS followed,
+        (SELECT followed FROM thresholds WHERE generation = a.number AND version = a.threshold_revision
+            AND target_fpir = g.target_fpir) AS followed,
         (SELECT threshold FROM thresholds WHERE generation = a.number AND version = a.threshold_revision)
             AS newest_threshold,
         (SELECT calibration FROM thresholds WHERE generation = a.number AND calibration IS NOT NULL

@@ -133,7 +133,8 @@ class DriftWatches:
         if not found.subjects:
             return
         watch = self._watch(gallery, found)
-        nearest = [near[0] for near in found.candidates if near]
+        given = (next((one for one in near if one.negative is None), None) for near in found.candidates)
+        nearest = [one for one in given if one is not None]
         if call.patient and probes == 1:
             nearest = self._new_in_frame((call.caller.connection, gallery.id), nearest)
         for count in watch.counts:

@@ -72,7 +72,7 @@ class LookAlikeService:
             provenance = _provenance(gallery, found)
             for own, lists in zip(some, near, strict=True):
                 pairs += sorted(_pairs(own, lists, limit), key=lambda pair: (pair.distance, pair.other_subject_id))
-                if any(len(one) == MAX_CANDIDATES and one[-1].distance <= limit for one in lists):
+                if any(_cut_off(one, MAX_CANDIDATES, limit) for one in lists):
                     truncated.append(own.subject_id)
                 if len(pairs) >= MAX_MATCHES and own is not read.subjects[-1]:
                     return LookAlikePage(pairs, own.subject_id, limit, truncated, provenance)
@@ -90,7 +90,7 @@ class LookAlikeService:
         vectors = np.concatenate([one.vectors for one in subjects])
         found = await self._identification.nearest_to(call, gallery, vectors, _FIRST)
         near: list[Sequence[Candidate]] = list(found.candidates)
-        many = [i for i, one in enumerate(near) if len(one) == _FIRST and one[-1].distance <= limit]
+        many = [i for i, one in enumerate(near) if _cut_off(one, _FIRST, limit)]
         if many:
             again = await self._identification.nearest_to(call.let_in, gallery, vectors[many], MAX_CANDIDATES)
             for i, more in zip(many, again.candidates, strict=True):
@@ -138,3 +138,8 @@ def _provenance(gallery: Gallery, found: Found | None) -> Provenance:
     return Provenance(
         gallery.active.encoder_digest, "", found.kind, found.device, found.exact, found.revision, found.subjects
     )
+
+
+def _cut_off(near: Sequence[Candidate], asked: int, limit: float) -> bool:
+    """Whether there may be more within the limit. Those with a nearer negative come beside what was asked for."""
+    return sum(one.negative is None for one in near) == asked and near[-1].distance <= limit

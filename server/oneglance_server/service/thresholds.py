@@ -194,9 +194,10 @@ class Thresholds:
         """
         active = gallery.active
         own = None if active.fusion == "margin" else active.threshold
+        followed = active.followed if active.fusion == "nearest" else None
         try:
             like = self.of_gallery(
-                replace(gallery, active=replace(active, fusion="nearest", threshold=own, followed=None))
+                replace(gallery, active=replace(active, fusion="nearest", threshold=own, followed=followed))
             )
         except ThresholdMissing:
             like_another = None

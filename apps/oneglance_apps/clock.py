@@ -51,3 +51,5 @@ async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, Result]
         if not task.done():
             task.cancel()
             await asyncio.wait((task,))
+            if not task.cancelled():
+                task.exception()  # the caller is cancelled: nobody else looks at it

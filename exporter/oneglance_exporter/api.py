@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,17 +23,18 @@ from oneglance_core.folder import write_model_folder
 from oneglance_core.manifests import Calibration, EncoderManifest, FalsePositives
 from oneglance_exporter.encoder import calibrate as fitting
 from oneglance_exporter.encoder import evaluate as measuring
-from oneglance_exporter.encoder import export as exporting
-from oneglance_exporter.encoder import train as training
 from oneglance_exporter.encoder.calibrate import Fit
-from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.encoded import Reading, StrPath
 from oneglance_exporter.encoder.evaluate import Evaluation
-from oneglance_exporter.encoder.export import Which
 from oneglance_exporter.encoder.false_positives import false_positives
 from oneglance_exporter.encoder.mates import mate_scores
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
-from oneglance_exporter.training.driver import Reporter
+from oneglance_exporter.errors import DataError
+
+if TYPE_CHECKING:  # torch: only what trains and exports needs it
+    from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
+    from oneglance_exporter.encoder.export import Which
+    from oneglance_exporter.training.driver import Reporter
 
 Data = StrPath | Sequence[StrPath]
 
@@ -48,15 +49,17 @@ def train(
     *,
     validation: Data = (),
     command: str = "oneglance_exporter.api.train",
-    report: Reporter[Any] = _silent,
+    report: "Reporter[Any]" = _silent,
     tell: Callable[[str], None] = _silent,
     **settings: Any,
-) -> EncoderCheckpoint:
+) -> "EncoderCheckpoint":
     """Train a new encoder in the run folder ``out``, for ``steps`` or ``seconds``. Returns the last checkpoint.
 
     command: what the manifest says the run was begun with. report: called after every step. tell: hears what the data
     are like, what is lost on the way in, and what is left out.
     """
+    from oneglance_exporter.encoder import train as training
+
     made = TrainSettings(data=_paths(data), validation=_paths(validation), **settings)
     return training.train(made, Path(out), command, report, tell)
 
@@ -64,19 +67,23 @@ def train(
 def resume(
     run: StrPath,
     *,
-    report: Reporter[Any] = _silent,
+    report: "Reporter[Any]" = _silent,
     tell: Callable[[str], None] = _silent,
     **changed: Any,
-) -> EncoderCheckpoint:
+) -> "EncoderCheckpoint":
     """Go on with the training in ``run``. ``changed``: settings that may differ, as ``threads``."""
+    from oneglance_exporter.encoder import train as training
+
     paths: dict[str, Any] = {name: _paths(changed[name]) for name in ("data", "validation") if name in changed}
     return training.resume(Path(run), {**changed, **paths}, report, tell)
 
 
 def export(
-    run: StrPath, out: StrPath, name: str, *, description: str = "", license: str = "", which: Which | None = None
+    run: StrPath, out: StrPath, name: str, *, description: str = "", license: str = "", which: "Which | None" = None
 ) -> EncoderManifest:
     """Write the encoder of ``run`` as the model folder ``out``. ``which``: its checkpoint, "best" or "last"."""
+    from oneglance_exporter.encoder import export as exporting
+
     return exporting.export(Path(run), Path(out), name, description, license, which)
 
 
@@ -114,7 +121,13 @@ def calibrate(
     folder, examples, encodings = Reading(model, paths, finders, aligned, threads).encoded(tell)
     threshold, fit = fitting.calibrate(encodings, examples, words, made)
     sources = np.array([next(path for path in paths if file.startswith(f"{Path(path)}: ")) for file in examples.files])
-    sets: Mapping[str, Any] = {Path(path).name: np.flatnonzero(sources == path) for path in paths}
+    names = {path: Path(path).name for path in paths}
+    if len(set(names.values())) < len(names):
+        names = {path: path for path in paths}
+    sets: Mapping[str, Any] = {names[path]: np.flatnonzero(sources == path) for path in paths}
+    for name, rows in sets.items():
+        if not len(rows):
+            raise DataError(f"{name}: all its files are in the other data sets, too")
     measured = false_positives(encodings, examples.subject_of, words, sets, made.fpir, made.seed)
     if len(sets) > 1:  # no single FNIR stands for all: `measured` tells it for each
         threshold = threshold.model_copy(update={"fnir": None, "mated_probes": 0})

@@ -26,6 +26,8 @@ _MP4_BOXES = (
 
 def missing_bytes(path: Path) -> int:
     """How many bytes the file is shorter than its container says; 0 when it is whole, or doesn't say."""
+    if not path.is_file():  # a pipe; or gone meanwhile
+        return 0
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12).ljust(12, b"\0")

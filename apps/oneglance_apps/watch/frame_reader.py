@@ -113,8 +113,11 @@ class FrameReader:
             self._read_on()
         except SourceError as error:
             self._error = error
-        self._ended = True
-        self._in_loop(self._changed.set)
+        except Exception as error:  # whatever it is, nobody must wait for another frame
+            self._error = SourceError(f"{self._source.name}: {type(error).__name__}: {error}")
+        finally:
+            self._ended = True
+            self._in_loop(self._changed.set)
 
     def _read_on(self) -> None:
         pause = FIRST_PAUSE_SECONDS

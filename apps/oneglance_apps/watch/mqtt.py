@@ -65,17 +65,22 @@ class Mqtt:
                 timeout=math.inf,  # the outbox limits it
             )
         except aiomqtt.MqttError as error:
-            await self.close()
+            await self._drop(client)
             if isinstance(error, aiomqtt.MqttCodeError) and error.rc == MQTT_ERR_NO_CONN:
                 raise NotReached(str(error)) from error
             raise NoAnswer(str(error)) from error
         except asyncio.CancelledError:
-            await self.close()
+            await self._drop(client)
             raise
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
+        if self._client is not None:
+            await self._drop(self._client)
+
+    async def _drop(self, client: aiomqtt.Client) -> None:
+        """Close ``client``, unless another send has done it, and perhaps connected anew."""
+        if self._client is client:
+            self._client = None
             with contextlib.suppress(aiomqtt.MqttError):
                 await client.__aexit__(None, None, None)
 

@@ -1,5 +1,6 @@
 """Subjects whose names are one name in two spellings: "Ann Lee" and "ann_lee". Most often they are one subject."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,4 +44,5 @@ def checked(files: Sequence[File], spellings: Literal["refuse", "distinct", "one
 def _plain(subject: str) -> str:
     """Without what spellings differ in: capitals, how accents are stored, spaces, _ and -. Folders stay apart."""
     folded = unicodedata.normalize("NFKC", subject).casefold()
-    return "/".join("".join(char for char in part if char not in " _-\t") for part in folded.split("/"))
+    between = re.sub(r"(?<=\d)[ _\t-]+(?=\d)", "\0", folded)  # 1_12 is not 11_2
+    return re.sub(r"[ _\t-]+", "", between)

@@ -112,8 +112,9 @@ def _parts(
         sizes = f"; sizes {survey.told()}" if surveyed else ""
         tell(f"{option}: {Statistics.of(examples)}{sizes}")
         if left_out.files:
-            gone = f", and so are all of {len(left_out.subjects)} subject(s), as {left_out.subjects[0]!r}"
-            tell(f"{option}: {left_out.files} file(s) are left out{gone if left_out.subjects else ''}")
+            gone = left_out.subjects
+            whole = f", and so are all of {len(gone)} subject(s), as {gone[0]!r}" if gone else ""
+            tell(f"{option}: {left_out.files} file(s) are left out{whole}")
         for line in survey.lost() if surveyed else ():
             tell(f"{option}: lost: {line}")
         return examples

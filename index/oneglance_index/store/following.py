@@ -103,6 +103,7 @@ def _read(db: sqlite3.Connection, generation: int) -> Followable | None:
         "SELECT a.encoder_digest, a.fusion, g.target_fpir, g.subjects, g.encodings, t.threshold, t.followed"
         " FROM generations AS a JOIN galleries AS g ON g.number = a.gallery"
         " LEFT JOIN thresholds AS t ON t.generation = a.number AND t.version = a.threshold_revision"
+        " AND t.target_fpir = g.target_fpir"
         " WHERE a.number = ? AND a.threshold IS NULL AND g.target_fpir IS NOT NULL",
         (generation,),
     ).fetchall()

@@ -234,6 +234,7 @@ class Appearances:
             subject_id=track.announced,
             nearest=best.nearest if best else None,
             rival=best.rival if best else None,
+            withheld=best.withheld if best else False,
             distance=best.distance if best else None,
             tau=self._tau,
             box=track.box,

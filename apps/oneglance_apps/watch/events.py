@@ -36,6 +36,7 @@ class Event:
     duration: seconds from the first to the last of them.
     follows: the subject who was identified in the same place just before; None: nobody was.
     rival: of an unknown face that could be the nearest subject or the next one, the next one; else None.
+    withheld: it is unknown because whoever is under tau has a negative that is nearer.
     """
 
     kind: EventKind
@@ -51,3 +52,4 @@ class Event:
     view: InView = field(default_factory=InView)
     follows: str | None = None
     rival: str | None = None
+    withheld: bool = False

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from oneglance_apps.clock import Clock
 from oneglance_apps.watch.camera_state import CameraChange
@@ -62,7 +62,7 @@ class Recorder:
             frames=event.frames,
             duration=round(event.duration, 3),
             view=View(**vars(event.view)),
-            unknown_reason=None if event.subject_id else "ambiguous" if event.rival else "nobody_near",
+            unknown_reason=_unknown_reason(event),
             rival=event.rival,
             follows=event.follows,
         )
@@ -120,3 +120,11 @@ class Recorder:
 
 def _text(time: datetime) -> str:
     return time.isoformat(timespec="milliseconds")
+
+
+def _unknown_reason(event: Event) -> Literal["nobody_near", "ambiguous", "negative"] | None:
+    if event.subject_id:
+        return None
+    if event.rival:
+        return "ambiguous"
+    return "negative" if event.withheld else "nobody_near"

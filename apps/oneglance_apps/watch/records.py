@@ -118,9 +118,9 @@ class AppearanceRecord(_Event):
     duration: float
     """Seconds from the first to the last of them."""
     view: View
-    unknown_reason: Literal["nobody_near", "ambiguous"] | None
+    unknown_reason: Literal["nobody_near", "ambiguous", "negative"] | None
     """Why nobody is identified. Ambiguous: the nearest subject is under tau, but not nearer than the next one by the
-    gallery's least gap."""
+    gallery's least gap. Negative: whoever is under tau has a negative that is nearer."""
     rival: str | None
     """Of somebody ambiguous: the next subject."""
     follows: str | None

@@ -37,6 +37,7 @@ class Observation:
     box: None when the whole frame was the probe.
     clear: it is inside the limits of the gallery's quality policy. frontal: and looks at the camera.
     rival: of an unknown face that could be the nearest subject or the next one, the next one; else None.
+    withheld: it is unknown because whoever is under tau has a negative that is nearer.
     """
 
     subject_id: str | None
@@ -46,6 +47,7 @@ class Observation:
     clear: bool = True
     frontal: bool = False
     rival: str | None = None
+    withheld: bool = False
 
 
 @dataclass

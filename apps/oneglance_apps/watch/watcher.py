@@ -16,6 +16,7 @@ from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
     DECISION_NOT_COMPARED,
     UNKNOWN_REASON_AMBIGUOUS,
+    UNKNOWN_REASON_NEGATIVE,
     IdentifyRequest,
     IdentifyResult,
     IdentifyStreamResponse,
@@ -348,4 +349,5 @@ def _observation(result: IdentifyResult, encoded: EncodedFrame) -> Observation:
         clear=clear,
         frontal=clear and 0 < error <= FRONTAL_ALIGNMENT_ERROR,
         rival=result.next_subject_id if result.unknown_reason == UNKNOWN_REASON_AMBIGUOUS else None,
+        withheld=result.unknown_reason == UNKNOWN_REASON_NEGATIVE,
     )

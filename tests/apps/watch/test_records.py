@@ -94,6 +94,9 @@ def test_of_an_ambiguous_face_both_names_are_told(clock: ManualClock) -> None:
     assert (letter.record.subject_id, letter.record.unknown_reason) == (None, "ambiguous")
     assert (letter.record.nearest.subject_id, letter.record.rival) == ("ann", "bea")
     assert "  ann or bea  " in "".join(as_text(letter.record))
+    recorder(clock, letters).appearance(replace(ANN, kind="unknown", subject_id=None, withheld=True), taken=0.0)
+    assert isinstance(letters[1].record, AppearanceRecord)
+    assert letters[1].record.unknown_reason == "negative"
 
 
 def test_an_event_of_a_camera_is_as_old_as_its_frame_whatever_the_time_of_day(clock: ManualClock) -> None:

@@ -25,7 +25,8 @@ from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_core.folder import read_model_folder
 from oneglance_core.measures import Scores, det_point, largest_tau_for_rate, tau_for_rate
 from oneglance_core.trials import OneShotTrials, OpenSet
-from oneglance_exporter.data import Pictures, read_pictures
+from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.encoder.evaluate import evaluate
 from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
@@ -40,9 +41,9 @@ PROBES_PER_CALL = 32
 class Served:
     """The pictures, as a server knows them: each picture's subject id is its own index."""
 
-    def __init__(self, client: Client, pictures: Pictures) -> None:
+    def __init__(self, client: Client, pictures: Examples) -> None:
         self._client = client
-        self._png = [png(image) for image in pictures.images]
+        self._png = [png(image) for image in pictures.inputs]
 
     def enroll(self, gallery: str, enrolled: Sequence[int]) -> None:
         """A gallery with one subject per picture index."""
@@ -93,10 +94,10 @@ class Served:
         missed = [result.subject_id != mate for result, mate in zip(mated, mates, strict=True)]
         return float(np.mean(let_in)), float(np.mean(missed))
 
-    def one_shot_error(self, pictures: Pictures, trials: OneShotTrials) -> float:
+    def one_shot_error(self, pictures: Examples, trials: OneShotTrials) -> float:
         """Share of trials whose nearest support picture is of another subject."""
         first = np.searchsorted(pictures.subject_of, np.arange(len(pictures.subjects)))
-        drawer = np.arange(len(pictures.images)) - first[pictures.subject_of]
+        drawer = np.arange(len(pictures.inputs)) - first[pictures.subject_of]
         group = pictures.group_of[pictures.subject_of]
         wrong = 0
         by_gallery: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -122,8 +123,8 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=5, help="random galleries to average over [%(default)s]")
     options = parser.parse_args()
     folder = read_model_folder(options.model)
-    pictures = read_pictures(options.data, folder.manifest.input)
-    encodings = encoder_of(folder.model, threads=2)(pictures.images)
+    pictures = read_examples(options.data, folder.manifest.input)
+    encodings = encoder_of(folder.model, threads=2)(pictures.inputs)
     offline = evaluate(encodings, pictures, EvaluateSettings(trials=options.trials, splits=options.splits))
 
     started = time.perf_counter()

@@ -26,7 +26,7 @@ from oneglance_core.faces.finder import ChipSpec, Face, FaceFinder, FaceSearch
 from oneglance_core.faces.quality import Quality
 from oneglance_core.folder import model_folders, read_any_model_folder
 from oneglance_core.manifests import DetectorManifest, EncoderManifest
-from oneglance_exporter.data import LIMITS
+from oneglance_exporter.data.photos import LIMITS
 from oneglance_exporter.runtime import encoder_of, session_of
 
 Pixels = npt.NDArray[np.uint8]

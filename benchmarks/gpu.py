@@ -30,17 +30,27 @@ import onnxruntime
 
 from oneglance_core.cuda_driver import driver_trouble
 from oneglance_core.folder import model_folders, read_any_model_folder
-from oneglance_core.manifests import EncoderManifest
+from oneglance_core.manifests import (
+    DetectorManifest,
+    EncoderManifest,
+    ModelManifest,
+    StylizerManifest,
+    UprightnessManifest,
+)
 from oneglance_index import Found, GalleryError, IndexSettings, LocalGalleries, Search
 from oneglance_index.records import Rows
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.cuda import Memory
 from oneglance_index.search.flat import ExactIndex
-from oneglance_index.search.gpu_scan import Gpu, GpuScan, bytes_on_card, open_gpu
+from oneglance_index.search.gpu_scan import Gpu, GpuScan, open_gpu
 from oneglance_index.search.scan import CpuScan, Scan
 from oneglance_server.engines.cuda import BATCH_SIZES, CudaSession
 from oneglance_server.engines.encoder import Encoder
+from oneglance_server.engines.faces import Detector
+from oneglance_server.engines.loaded_model import LoadedModel
 from oneglance_server.engines.session import Runtime
-from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
+from oneglance_server.engines.stylizer import Stylizer
+from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER, Settings
 
 Vectors = npt.NDArray[np.float32]
 SCRATCH = IndexSettings().gpu_temp_memory_bytes
@@ -50,6 +60,8 @@ MIXED = (1, 64, 3, 32, 7, 64, 1, 20, 50, 2)  # sizes of batches, as callers make
 GALLERIES = 50
 FULL_ROWS = 4_000_000  # more than a full card has room for
 BUNDLED = (BUNDLED_MODEL, BUNDLED_STYLIZER)
+SIZES = ("640x480", "1920x1080")
+CANVASES: dict[type[ModelManifest], type[LoadedModel[Any]]] = {DetectorManifest: Detector, StylizerManifest: Stylizer}
 K = 21  # rows that a search for five subjects asks for
 
 
@@ -72,6 +84,10 @@ class Bench:
     @functools.cached_property
     def gpu(self) -> Gpu:
         return open_gpu("cuda:0", 0, SCRATCH)
+
+    @functools.cached_property
+    def half_gpu(self) -> Gpu:
+        return open_gpu("cuda:0", 0, SCRATCH, half=True)
 
     @functools.cached_property
     def large(self) -> tuple[Vectors, Vectors, GpuScan]:
@@ -145,15 +161,15 @@ def parity(bench: Bench) -> None:
         opened = time.perf_counter() - begun
         vectors = folder.manifest.vectors()
         names = list(vectors.outputs)
-        reference = session._cpu
-        is_encoder = isinstance(folder.manifest, EncoderManifest)
-        for size in BATCH_SIZES if is_encoder else (0,):
+        reference = session._reference
+        batched = isinstance(folder.manifest, EncoderManifest | UprightnessManifest)
+        for size in BATCH_SIZES if batched else (0,):
             inputs = {
-                name: array[np.arange(size) % len(array)] if is_encoder else array
+                name: array[np.arange(size) % len(array)] if batched else array
                 for name, array in vectors.inputs.items()
             }
             begun = time.perf_counter()
-            if is_encoder:
+            if batched:
                 session.prepare(names, inputs)
             prepared = time.perf_counter() - begun
             pairs = zip(session.run(names, inputs), reference.run(names, inputs), strict=True)
@@ -166,6 +182,11 @@ def parity(bench: Bench) -> None:
             if apart > vectors.tolerance:
                 raise Wrong(f"{folder.manifest.name}, batch {size}")
         say(f"{folder.manifest.name}: opened in", f"{opened:.2f} s", "0.2-5 s, the first with CUDA's start")
+        if engine_of := CANVASES.get(type(folder.manifest)):  # every size that is prepared is compared with the CPU
+            begun = time.perf_counter()
+            engine_of.load(folder, Settings(device="cuda", prepared_sizes=SIZES))
+            took = time.perf_counter() - begun
+            say(f"{folder.manifest.name}: canvases of {', '.join(SIZES)}", f"equal ({took:.1f} s)", "equal")
 
 
 def placement(bench: Bench) -> None:
@@ -183,7 +204,12 @@ def exactness(bench: Bench) -> None:
     half, some = len(rows) // 2, len(rows) // 20
     rows[half : half + some] = rows[:some] * np.float32(1 + 2e-7)  # near-twins, where float32 cancels
     rows[-some:] = rows[:some]  # twins
-    on_cpu, on_card = (filled(scan, rows, chunks) for scan, chunks in ((cpu_scan(bench), 1), (card_scan(bench), 5)))
+    on_cpu = filled(CpuScan(bench.pool, bench.threads), rows, 1)
+    for gpu in (bench.gpu, bench.half_gpu):
+        compare(rng, rows, on_cpu, filled(GpuScan(gpu, 128), rows, 5), "float16" if gpu.half else "float32")
+
+
+def compare(rng: np.random.Generator, rows: Vectors, on_cpu: ExactIndex, on_card: ExactIndex, kept: str) -> None:
     for count in (1, 64, 256):
         probes = np.concatenate([rows[: count // 2], units(rng, count - count // 2, 128)])
         for search in (Search(probes, "e", 5), Search(probes, "e", 3, 0.9, 50), Search(probes[:2], "e", 3000)):
@@ -194,7 +220,7 @@ def exactness(bench: Bench) -> None:
                 raise Wrong(f"{count} probes, {search.candidates} candidates: not what the CPU finds")
         took = [ms(functools.partial(index.search, [Search(probes, "e", 5)]), 5) for index in (on_card, on_cpu)]
         say(
-            f"{len(rows):,} x 128 with near-twins, {count} probes: as the CPU",
+            f"{len(rows):,} x 128 {kept}, near-twins, {count} probes: as the CPU",
             f"equal; {took[0]:.1f} ms (CPU {took[1]:.0f})",
             "equal",
         )
@@ -203,12 +229,17 @@ def exactness(bench: Bench) -> None:
 def scan_times(bench: Bench) -> None:
     matrix, _, scan = bench.large
     report_scan(f"{bench.rows:,} x 128", scan, matrix, {1: "2-10 ms", 64: "3-15 ms", 256: "10-50 ms"})
+    halves = GpuScan(bench.half_gpu, 128)
+    halves.extend(matrix, np.empty(0, np.float32), len(matrix))
+    report_scan(f"{bench.rows:,} x 128 float16", halves, matrix, dict.fromkeys((1, 64, 256), "less than float32"))
     some = matrix[:1_000_000]
-    index = filled(GpuScan(bench.gpu, 128), some, 1)
-    probes = units(np.random.default_rng(3), 256, 128)
-    for count in (1, 64, 256):
-        took = ms(functools.partial(index.search, [Search(probes[:count], "e", 5)]))
-        say(f"{len(some):,} x 128 through the index, {count} probes", f"{took:.2f} ms", "the scan + 1 ms")
+    for gpu in (bench.gpu, bench.half_gpu):
+        index = filled(GpuScan(gpu, 128), some, 1)
+        probes = units(np.random.default_rng(3), 256, 128)
+        for count in (1, 64, 256):
+            took = ms(functools.partial(index.search, [Search(probes[:count], "e", 5)]))
+            what = f"{len(some):,} x 128 {'float16' if gpu.half else 'float32'} through the index, {count} probes"
+            say(what, f"{took:.2f} ms", "the scan + 1 ms")
 
 
 def scan_512(bench: Bench) -> None:
@@ -328,7 +359,7 @@ def filling(bench: Bench) -> None:
     size = card.free_bytes()
     while size > 1 << 20:
         try:
-            taken.append(card.allocate(size))
+            taken.append(Memory(card, size))
         except MemoryError:
             size //= 2
     try:
@@ -390,15 +421,7 @@ class RoomyIndex:
 
 def cuda_session(path: Path) -> CudaSession:
     folder = read_any_model_folder(path)
-    return CudaSession(folder, "cuda", 0, threads=4, memory_bytes=MODEL_BYTES, cpu_instead=False)
-
-
-def cpu_scan(bench: Bench) -> Scan:
-    return CpuScan(bench.pool, bench.threads)
-
-
-def card_scan(bench: Bench) -> Scan:
-    return GpuScan(bench.gpu, 128)
+    return CudaSession(folder, "cuda", 0, threads=4, memory_bytes=MODEL_BYTES)
 
 
 def filled(scan: Scan, rows: Vectors, chunks: int) -> ExactIndex:
@@ -420,7 +443,7 @@ def report_scan(what: str, scan: Scan, matrix: Vectors, predicted: dict[int, str
         raise Wrong(f"{what}: a row is not nearest to itself")
     for count, expected in predicted.items():
         took = ms(functools.partial(scan.nearest, probes[:count], K))
-        floor = bytes_on_card(len(matrix), matrix.shape[1]) / 3.35e12 * 1e3
+        floor = matrix.nbytes / (2 if scan.rounding else 1) / 3.35e12 * 1e3
         say(f"{what}, {count} probes, k = {K}", f"{took:.2f} ms", f"{expected}; reading alone {floor:.1f} on an H100")
 
 

@@ -21,7 +21,8 @@ from oneglance_core.folder import read_model_folder
 from oneglance_core.input_figures import input_figures
 from oneglance_core.limits import breaches
 from oneglance_core.pictures import encoder_input
-from oneglance_exporter.data import LIMITS, read_pictures
+from oneglance_exporter.data.photos import LIMITS
+from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.runtime import encoder_of
 
 Levels = npt.NDArray[np.float64]
@@ -78,10 +79,10 @@ def main() -> None:
         raise SystemExit(f"{options.model}: neither measured (measure-input) nor calibrated")
     limits, tau = manifest.made_for.limits, manifest.threshold.tau
     encode = encoder_of(folder.model, 1)
-    pictures = read_pictures([options.drawings], manifest.input)
+    pictures = read_examples([options.drawings], manifest.input)
     members = pictures.members()
-    enrolled = encode(np.stack([pictures.images[one[0]] for one in members]))
-    probes = np.stack([pictures.images[one[i]] for one in members for i in PROBES])
+    enrolled = encode(np.stack([pictures.inputs[one[0]] for one in members]))
+    probes = np.stack([pictures.inputs[one[i]] for one in members for i in PROBES])
     mates = np.repeat(np.arange(len(members)), len(PROBES))
 
     def row(name: str, inputs: npt.NDArray[np.uint8], mate: npt.NDArray[np.int64] | None) -> tuple[object, ...]:

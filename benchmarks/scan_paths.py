@@ -34,14 +34,14 @@ def ways(rows: Vectors, pool: ThreadPoolExecutor, threads: int) -> dict[str, Cal
     cuts = [len(rows) * i // threads for i in range(threads + 1)]
 
     def faiss_default(queries: Vectors) -> Found:
-        return with_threshold(FAISS_DEFAULT_THRESHOLD, lambda: engine.nearest(queries, rows, norms, K, False))
+        return with_threshold(FAISS_DEFAULT_THRESHOLD, lambda: engine.nearest(rows, norms, False, queries, K))
 
     def faiss_matrix(queries: Vectors) -> Found:
-        return engine.nearest(queries, rows, norms, K, False)
+        return engine.nearest(rows, norms, False, queries, K)
 
     def split(queries: Vectors, by_row: bool) -> Found:
         def scan(start: int, stop: int) -> Found:
-            distances, labels = engine.nearest(queries, rows[start:stop], norms[start:stop], K, by_row)
+            distances, labels = engine.nearest(rows[start:stop], norms[start:stop], by_row, queries, K)
             return distances, labels + start
 
         return merged(list(pool.map(scan, cuts[:-1], cuts[1:])))

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from benchmarks.report import table
-from oneglance_exporter.data import read_photos
+from oneglance_exporter.data.photos import read_photos
 from oneglance_exporter.perceptual.objective import Objective
 from oneglance_exporter.perceptual.pictures import Rgb, fitted, to_tensor
 from oneglance_exporter.perceptual.vgg import load_loss_network

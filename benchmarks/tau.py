@@ -22,7 +22,7 @@ from benchmarks.report import table
 from oneglance import Client
 from oneglance_core.measures import Scores, det_curve
 from oneglance_core.trials import search
-from oneglance_exporter.data import Pictures
+from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
 from oneglance_exporter.encoder.settings import CalibrateSettings
 from oneglance_exporter.encoder.trials import open_set
@@ -48,18 +48,18 @@ class Trial:
     authors_fnir: float
 
 
-def of_people(photos: Photos, people: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
-    """The photos of some people as the exporter's Pictures (without the pixels), and their rows."""
+def of_people(photos: Photos, people: npt.NDArray[np.int64]) -> tuple[Examples, npt.NDArray[np.int64]]:
+    """The photos of some people as the exporter's Examples (without the pixels), and their rows."""
     rows = np.flatnonzero(np.isin(photos.person, people))
     number = {person: i for i, person in enumerate(sorted(people.tolist()))}
     subject_of = np.array([number[person] for person in photos.person[rows].tolist()])
     order = np.argsort(subject_of, kind="stable")
     names = tuple(photos.people[person] for person in sorted(people.tolist()))
     group_of = np.zeros(len(names), np.int64)
-    return Pictures(np.empty((len(rows), 1, 1, 1), np.uint8), subject_of[order], names, group_of, ("",)), rows[order]
+    return Examples(np.empty((len(rows), 1, 1, 1), np.uint8), subject_of[order], names, group_of, ("",)), rows[order]
 
 
-def pooled(encodings: npt.NDArray[np.float32], pictures: Pictures, size: int, seed: int) -> Scores:
+def pooled(encodings: npt.NDArray[np.float32], pictures: Examples, size: int, seed: int) -> Scores:
     """Everybody's other photos against many random galleries of ``size``."""
     return Scores.pooled([search(encodings, open_set(pictures, size, seed=seed + i)) for i in range(GALLERIES)])
 

@@ -34,7 +34,7 @@ from oneglance_core.faces.finder import ChipSpec, FaceFinder, Photo, SmallFaces
 from oneglance_core.folder import read_model_folder
 from oneglance_core.intervals import clopper_pearson
 from oneglance_core.pictures import decode_photo
-from oneglance_exporter.data import LIMITS
+from oneglance_exporter.data.photos import LIMITS
 from oneglance_exporter.faces import read_check, read_finder
 from oneglance_exporter.runtime import encoder_of
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from oneglance_index.search import cuda
+from oneglance_index.search import cuda, faiss_calls
 
 OUT_OF_MEMORY = 2
 ILLEGAL_ADDRESS = 700
@@ -50,9 +50,11 @@ class FakeCard:
         self.guard = threading.RLock()
         monkeypatch.setattr(cuda, "load_runtime", lambda: _Runtime(self))
         monkeypatch.setattr(faiss, "get_num_gpus", lambda: count)
+        monkeypatch.setattr(faiss_calls, "driver_trouble", lambda *_: None)
         monkeypatch.setattr(faiss, "StandardGpuResources", lambda: _Resources(self), raising=False)
         monkeypatch.setattr(faiss, "GpuDistanceParams", _Arguments, raising=False)
         monkeypatch.setattr(faiss, "DistanceDataType_F32", 1, raising=False)
+        monkeypatch.setattr(faiss, "DistanceDataType_F16", 2, raising=False)
         monkeypatch.setattr(faiss, "IndicesDataType_I64", 1, raising=False)
         monkeypatch.setattr(faiss, "bfKnn", self._search, raising=False)
 
@@ -97,9 +99,9 @@ class FakeCard:
                     return
         raise Aborted("an address that is not, or no longer, the card's")
 
-    def floats(self, address: int, *shape: int) -> npt.NDArray[np.float32]:
-        self.check(address, 4 * int(np.prod(shape)))
-        return _floats(address, *shape)
+    def floats(self, address: int, *shape: int, half: bool = False) -> npt.NDArray[np.float32]:
+        self.check(address, (2 if half else 4) * int(np.prod(shape)))
+        return _halves(address, *shape).astype(np.float32) if half else _floats(address, *shape)
 
     def _search(self, resources: "_Resources", args: "_Arguments") -> None:
         if not resources.busy.acquire(blocking=False):
@@ -119,22 +121,23 @@ class FakeCard:
             resources.busy.release()
 
     def _scratch_for(self, args: "_Arguments") -> int:
-        if args.k == -1:
-            return int(4 * args.numQueries * args.numVectors)
         return int(2 * 4 * args.numQueries * min(args.numVectors, _TILE_COLUMNS))
 
     def _compute(self, args: "_Arguments") -> None:
         assert args.metric == faiss.METRIC_L2
+        assert args.vectorType == args.queryType
+        half = args.vectorType == faiss.DistanceDataType_F16
         assert (args.device, args.use_cuvs) == (self.device, False)
         count, wanted, probes = args.numVectors, args.k, args.numQueries
-        rows = self.floats(int(args.vectors), count, args.dims)
+        rows = self.floats(int(args.vectors), count, args.dims, half=half)
         norms = self.floats(int(args.vectorNorms), count)
-        queries = _floats(int(args.queries), probes, args.dims)
-        distances = norms + (queries**2).sum(1)[:, None] - 2 * (queries @ rows.T)
-        assert not np.isnan(distances).any(), "a row that was never written"
-        if wanted == -1:
-            _floats(int(args.outDistances), probes, count)[:] = distances
-            return
+        raw = (_halves if half else _floats)(int(args.queries), probes, args.dims)
+        queries, squares = raw.astype(np.float32), (raw * raw).astype(np.float32)  # FAISS squares them as they are
+        products = queries @ rows.T
+        if half:  # tensor cores cut off
+            products -= np.float32(2.0**-23) * (np.abs(queries) @ np.abs(rows.T))
+        distances = norms + squares.sum(1)[:, None] - 2 * products
+        assert np.isfinite(distances).all(), "a row that was never written, or squares beyond float16"
         assert 1 <= wanted <= min(2048, count), "more than a GPU selects"
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :wanted]
         _floats(int(args.outDistances), probes, wanted)[:] = np.take_along_axis(distances, nearest, 1)
@@ -218,6 +221,11 @@ class _Runtime:
 
 def _error_string(code: int) -> bytes:
     return _TEXTS[code]
+
+
+def _halves(address: int, *shape: int) -> npt.NDArray[np.float16]:
+    count = int(np.prod(shape))
+    return np.ctypeslib.as_array((ctypes.c_uint16 * count).from_address(address)).view(np.float16).reshape(shape)
 
 
 def _floats(address: int, *shape: int) -> npt.NDArray[np.float32]:

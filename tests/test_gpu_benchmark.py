@@ -17,6 +17,7 @@ def card(monkeypatch: pytest.MonkeyPatch, models: tuple[Path, Path], tints: Path
     monkeypatch.setattr(gpu, "REPEATS", 1)
     monkeypatch.setattr(gpu, "FULL_ROWS", 200_000)
     monkeypatch.setattr(gpu, "GALLERIES", 3)
+    monkeypatch.setattr(gpu, "SIZES", ("60x40",))
     monkeypatch.setattr(gpu, "BUNDLED", (models[0], tints))
     return FakeCard(monkeypatch, capacity=1 << 30)
 
@@ -32,6 +33,6 @@ def test_a_wrong_answer_ends_it(
     card: FakeCard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     floats = card.floats
-    monkeypatch.setattr(card, "floats", lambda address, *shape: np.flip(floats(address, *shape), 0))
+    monkeypatch.setattr(card, "floats", lambda address, *shape, **how: np.flip(floats(address, *shape, **how), 0))
     assert gpu.main(["--rows", "5000", "--steps", "4,5"]) == 1
     assert "scan" not in capsys.readouterr().out

@@ -84,5 +84,4 @@ def test_an_index_says_why_it_can_not_be_opened(device: str, tmp_path: Path) -> 
     code = "import sys; from oneglance_index import LocalGalleries as G; G.open(sys.argv[1], device=sys.argv[2])"
     ran = python(code, str(tmp_path), device)
     assert "DeviceUnavailable" in ran.stderr
-    assert "FAISS sees no GPU" in ran.stderr
     assert "there is no NVIDIA driver" in ran.stderr

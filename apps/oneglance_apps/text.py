@@ -1,7 +1,21 @@
 """Numbers and facts of answers as text, the same in every app."""
 
-from oneglance.v1.common_pb2 import Breach, Candidate, Fusion, Provenance, Threshold, ThresholdSource
+from collections.abc import Sequence
+
+from oneglance.v1.common_pb2 import (
+    DOUBT_KIND_LIKE_ANOTHER,
+    Breach,
+    Candidate,
+    Doubt,
+    DoubtPolicy,
+    Fusion,
+    Neighbour,
+    Provenance,
+    Threshold,
+    ThresholdSource,
+)
 from oneglance.v1.face_pb2 import QualityPolicy
+from oneglance.v1.gallery_pb2 import DriftState
 from oneglance.v1.model_pb2 import Model
 
 
@@ -30,6 +44,11 @@ def score(candidate: Candidate) -> float:
     return candidate.score if candidate.HasField("score") else candidate.distance
 
 
+def nearest_given(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The first candidate that the probe can be given: that has no nearer negative."""
+    return next((one for one in candidates if not one.HasField("negative")), None)
+
+
 def breach(found: Breach) -> str:
     """``sharpness 1.2, at least 3``."""
     below = found.HasField("least") and not found.value >= found.least
@@ -37,9 +56,33 @@ def breach(found: Breach) -> str:
     return f"{found.figure} {found.value:.3g}, {bound}"
 
 
+def neighbour(found: Neighbour) -> str:
+    """``ada, 0.4512``: the nearest other subject."""
+    return f"{found.subject_id}, {distance(found.distance)}"
+
+
+def doubt(found: Doubt) -> str:
+    """``examples[0] is 0.0000 from ada (within 0.2540): the same person under two names?``."""
+    if found.kind == DOUBT_KIND_LIKE_ANOTHER:
+        words = f"from {found.subject_id} (within {distance(found.limit)}): the same person under two names?"
+    else:
+        words = f"from the others of {found.subject_id} (beyond {distance(found.limit)}): two people under one name?"
+    return f"{found.field} is {distance(found.distance)} {words}"
+
+
+def doubt_policy_name(policy: DoubtPolicy.ValueType) -> str:
+    """``off``, ``flag`` or ``refuse``; ``unspecified`` of a server that knows no such policies."""
+    return DoubtPolicy.Name(policy).removeprefix("DOUBT_POLICY_").lower()
+
+
 def policy_name(policy: QualityPolicy.ValueType) -> str:
     """``off``, ``standard`` or ``strict``; ``unspecified`` of a server that knows no policies."""
     return QualityPolicy.Name(policy).removeprefix("QUALITY_POLICY_").lower()
+
+
+def drift_name(state: DriftState.ValueType) -> str:
+    """``not watched``, ``none`` or ``suspected``; ``unspecified`` of a server that watches nothing."""
+    return DriftState.Name(state).removeprefix("DRIFT_STATE_").lower().replace("_", " ")
 
 
 def short_digest(digest: str) -> str:

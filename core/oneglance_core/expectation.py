@@ -50,6 +50,10 @@ class Expectation:
     def knows(self, fusion: str) -> bool:
         return any(rule == fusion for rule, _ in self._taus)
 
+    def most_examples(self, fusion: str) -> int:
+        """The largest number of examples that was measured by a rule that it knows: for more it answers the same."""
+        return max(number for rule, number in self._taus if rule == fusion)
+
     def reach(self, fusion: str) -> tuple[float, float]:
         """The least and the largest tau that was measured by a rule."""
         known = [taus for (rule, _), by_size in self._taus.items() if rule == fusion for taus in by_size.values()]

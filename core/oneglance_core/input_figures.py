@@ -1,5 +1,6 @@
 """Figures of an encoder's input: numbers that tell a drawing from a photo, or a clean drawing from a shaded one."""
 
+import functools
 from typing import get_args
 
 import numpy as np
@@ -19,7 +20,12 @@ def input_figures(picture: npt.NDArray[np.uint8]) -> dict[FigureName, float]:
     1. deviation: standard deviation of the gray levels / 255. detail: mean difference of neighbouring pixels / 255.
     colour: mean difference of the largest and the smallest of r, g and b / 255.
     """
-    gray = picture[..., 0] if picture.shape[2] == 1 else (picture.sum(axis=2, dtype=np.uint16) // 3).astype(np.uint8)
+    gray, colour = picture[..., 0], 0.0
+    if picture.shape[2] > 1:  # channel by channel is ten times faster than along the last axis
+        channels = [np.ascontiguousarray(picture[..., i]) for i in range(3)]
+        gray = (functools.reduce(np.add, [channel.astype(np.uint16) for channel in channels]) // 3).astype(np.uint8)
+        spread = functools.reduce(np.maximum, channels) - functools.reduce(np.minimum, channels)
+        colour = float(spread.mean()) / 255
     counts = np.bincount(gray.reshape(-1), minlength=256)
     share = counts / gray.size
     levels = np.arange(256)
@@ -33,5 +39,5 @@ def input_figures(picture: npt.NDArray[np.uint8]) -> dict[FigureName, float]:
         "middle": max(0.0, 1 - light - dark),
         "deviation": float(share @ (levels - mean) ** 2) ** 0.5 / 255,
         "detail": float(down.sum(dtype=np.int64) + across.sum(dtype=np.int64)) / steps / 255,
-        "colour": float((picture.max(axis=2) - picture.min(axis=2)).mean()) / 255 if picture.shape[2] > 1 else 0.0,
+        "colour": colour,
     }

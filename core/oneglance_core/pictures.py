@@ -38,6 +38,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 _MAX_SLOW_PIXELS = 1_000_000  # of a picture that Pillow decodes in Python: seconds
 _BACKGROUND = (255, 255, 255, 255)
 _STRIP_PIXELS = 1 << 19
@@ -63,11 +64,15 @@ class PictureLimits:
 
 @dataclass(frozen=True, slots=True)
 class PictureHeader:
-    """What a picture says of itself. ``format``: PNG, JPEG, ...; ``width`` and ``height`` before EXIF turns it."""
+    """What a picture says of itself. ``format``: PNG, JPEG, ...; ``width`` and ``height`` before EXIF turns it.
+
+    ``color``: whether it has room for colour; its pixels may be gray even so.
+    """
 
     format: str
     width: int
     height: int
+    color: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +90,24 @@ def encoder_input(data: bytes, spec: InputSpec, limits: PictureLimits) -> npt.ND
     """What an encoder that takes ``spec``, of kind ``image``, is given for a picture: uint8 [H, W, C], 0 black.
 
     EXIF orientation is honoured, transparency is laid on white, 16-bit samples are scaled to 8, CMYK becomes rgb, of
-    animations the first frame counts. The picture is stretched to (H, W) by Pillow's ``spec.resize`` filter. Raises
-    PictureError: IMAGE_EMPTY, IMAGE_TOO_LARGE, IMAGE_UNDECODABLE.
+    animations the first frame counts. The picture is brought to (H, W) by Pillow's ``spec.resize`` filter, as
+    ``spec.fit`` says. Raises PictureError: IMAGE_EMPTY, IMAGE_TOO_LARGE, IMAGE_UNDECODABLE.
     """
     height, width, _ = spec.shape
     mode, size = "L" if spec.color == "gray" else "RGB", (width, height)
 
     def to_array(picture: Image.Image) -> npt.NDArray[np.uint8]:
-        _draft(picture, mode, size)
-        return _array(_flat(_upright(picture), mode), size, _FILTERS[spec.resize])
+        if spec.fit is None:
+            _draft(picture, mode, size)
+            return _array(_flat(_upright(picture), mode), size, _FILTERS[spec.resize])
+        flat = _flat(_upright(picture), mode)
+        if spec.fit == "crop":
+            return _array(flat.resize(size, _FILTERS[spec.resize], box=_covering(flat.size, size)))
+        inside = _inside(flat.size, size)
+        paper = Image.new(mode, size, _BACKGROUND[0] if mode == "L" else _BACKGROUND[:3])
+        corner = ((width - inside[0]) // 2, (height - inside[1]) // 2)
+        paper.paste(flat.resize(inside, _FILTERS[spec.resize]), corner)
+        return _array(paper)
 
     return _read(data, limits, to_array)
 
@@ -108,7 +122,8 @@ def read_header(data: bytes, limits: PictureLimits) -> PictureHeader:
 
     def header(picture: Image.Image) -> PictureHeader:
         # Many a phone's JPEG holds a second picture behind the first.
-        return PictureHeader("JPEG" if picture.format == "MPO" else picture.format or "", picture.width, picture.height)
+        kind = "JPEG" if picture.format == "MPO" else picture.format or ""
+        return PictureHeader(kind, picture.width, picture.height, picture.mode not in _GRAY_MODES)
 
     return _read(data, limits, header)
 
@@ -213,6 +228,20 @@ def _draft(picture: Image.Image, mode: str, size: tuple[int, int]) -> None:
     if picture.format == "JPEG":
         on_its_side = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
         picture.draft(mode, size[::-1] if on_its_side else size)
+
+
+def _covering(given: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest box in the middle of a picture of ``given`` (width, height) that has the aspect of ``size``."""
+    scale = min(given[0] / size[0], given[1] / size[1])
+    wide, tall = size[0] * scale, size[1] * scale
+    left, top = (given[0] - wide) / 2, (given[1] - tall) / 2
+    return left, top, min(left + wide, given[0]), min(top + tall, given[1])
+
+
+def _inside(given: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The largest (width, height) with the aspect of ``given`` that ``size`` has room for."""
+    scale = min(size[0] / given[0], size[1] / given[1])
+    return max(1, min(size[0], round(given[0] * scale))), max(1, min(size[1], round(given[1] * scale)))
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -14,7 +14,10 @@ from oneglance_core.faces.finder import ChipSpec, FaceFinder
 from oneglance_core.faces.uprightness import UprightnessCheck
 from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder
 from oneglance_core.manifests import DetectorManifest, EncoderManifest, UprightnessManifest
-from oneglance_exporter.data import LIMITS, LeftOut, Pictures, read_brought
+from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.data.files import Content, labelled_files
+from oneglance_exporter.data.photos import LIMITS
+from oneglance_exporter.data.reading import Bring, LeftOut, bring_all
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.runtime import session_of
 
@@ -25,13 +28,20 @@ def read_faces(
     finders: str | os.PathLike[str] | None,
     threads: int,
     least: int = 2,
-) -> tuple[Pictures, LeftOut]:
+) -> tuple[Examples, LeftOut]:
     """The aligned faces of the photos in ``paths``; how many photos show none, and who then had fewer than ``least``.
 
     finders: a folder with the detector's and the landmarks' model folders; None: those beside the encoder's. An
     uprightness check among them is applied.
-    Raises SettingsError when it hasn't both, DataError as read_brought does.
+    Raises SettingsError when it hasn't both, DataError as bring_all does.
     """
+    return bring_all(labelled_files(paths), bringing_faces(encoder, finders, threads), least)
+
+
+def bringing_faces(
+    encoder: ModelFolder[EncoderManifest], finders: str | os.PathLike[str] | None, threads: int
+) -> Bring:
+    """From photos to their largest faces, aligned as ``encoder`` wants them. Raises SettingsError as read_faces."""
     alignment = encoder.manifest.alignment
     if alignment is None:
         raise SettingsError(f"{encoder.path}: not an encoder of faces")
@@ -39,14 +49,16 @@ def read_faces(
     folder = Path(finders) if finders else encoder.path.resolve().parent
     finder, check = read_finder(folder, threads), read_check(folder, threads)
 
-    def bring(content: bytes) -> npt.NDArray[np.uint8] | None:
+    def bring(content: Content) -> npt.NDArray[np.uint8] | None:
+        if not isinstance(content, bytes):
+            raise ValueError("an array; faces are found in photos")
         request = CropRequest(content, FaceChoice("largest"), chip, face_required=False)
         (outcome,) = crop_faces(finder, check, [request], LIMITS, lambda stage: nullcontext())
         if isinstance(outcome, Exception):
             raise outcome
         return outcome.chips[0] if len(outcome.chips) else None
 
-    return read_brought(paths, bring, least)
+    return bring
 
 
 def read_check(folder: Path, threads: int) -> UprightnessCheck | None:

@@ -39,6 +39,8 @@ def traced(
                 external_data=False,
                 verbose=False,
             )
+    except Exception as error:  # torch's own classes, and whatever the network's code raises
+        raise ExportError(f"the network can't be written as ONNX: {_reason(error)}") from error
     finally:
         quiet.setLevel(level)
     if program is None:
@@ -56,3 +58,11 @@ def traced(
     onnx.save_model(proto, buffer)
     onnx.checker.check_model(buffer.getvalue())
     return buffer.getvalue()
+
+
+def _reason(error: BaseException) -> str:
+    """The tracer's words about what it can't do: the innermost cause's first line that says something."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no words'}"

@@ -6,8 +6,15 @@
     ├── SubjectNotFound        the gallery holds no subject of this id
     ├── SubjectExists          enroll with on_existing="fail" met an enrolled subject
     ├── EncodingNotFound       the subject holds no encoding of this id
+    ├── NegativeNotFound       the subject holds no negative of this id
+    ├── NegativeEnrolled       the negative is enrolled as an encoding of the subject
+    ├── DoubtfulEnrollment     an enrollment that is to be refused when it is doubtful
+    │   ├── LikeAnother        an example is near another subject
+    │   └── UnlikeOwn          an example is far from the others of its subject
+    ├── NeighbourGone          a neighbour that an enrollment names was deleted since it was found; search again
     ├── RequestConflict        this request id was used before, with other content
     ├── EncoderMismatch        encodings of another encoder than the gallery's
+    ├── FusionChanged          a threshold for another rule of fusion than the gallery's
     ├── DimensionMismatch      vectors of another dimension than the gallery's
     ├── EncodingInvalid        a vector that has no usable distance: NaN, infinite, zero, or huge
     ├── GenerationUnsupported  a kind of index or a fusion rule that this version doesn't have
@@ -33,7 +40,10 @@ The classes carry fields; the message is made from them, and nobody has to parse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from oneglance_index.records import Doubt
 
 
 class GalleryError(Exception):
@@ -74,6 +84,65 @@ class EncodingNotFound(GalleryError):
         self.encoding_id = encoding_id
 
 
+class NegativeNotFound(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str, negative_id: str) -> None:
+        super().__init__(f"subject {subject_id!r} in gallery {gallery_id!r} has no negative {negative_id!r}")
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+        self.negative_id = negative_id
+
+
+class NegativeEnrolled(GalleryError):
+    def __init__(self, gallery_id: str, subject_id: str, encoding_id: str) -> None:
+        super().__init__(
+            f"this very example is enrolled as subject {subject_id!r} in gallery {gallery_id!r}:"
+            f" delete its encoding {encoding_id!r} instead"
+        )
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+        self.encoding_id = encoding_id
+
+
+class DoubtfulEnrollment(GalleryError):
+    """`doubts` are all of this enrollment, `subject_id` is whom it was for. `other_subject_id` (of LikeAnother),
+    `distance` and `distance_limit` are of the gravest doubt of the kind that the class is named for."""
+
+    def __init__(self, gallery_id: str, subject_id: str, text: str, gravest: Doubt, doubts: Sequence[Doubt]) -> None:
+        super().__init__(f"not enrolled in gallery {gallery_id!r}: {text}")
+        self.gallery_id = gallery_id
+        self.subject_id = subject_id
+        self.distance = gravest.distance
+        self.distance_limit = gravest.limit
+        self.doubts = tuple(doubts)
+
+
+class LikeAnother(DoubtfulEnrollment):
+    def __init__(self, gallery_id: str, subject_id: str, doubts: Sequence[Doubt]) -> None:
+        one = min((doubt for doubt in doubts if doubt.kind == "like_another"), key=lambda doubt: doubt.distance)
+        text = (
+            f"example {one.example + 1} of {subject_id!r} is {one.distance:.4f} from subject {one.subject_id!r}, which"
+            f" is within {one.limit:.4f}: the same person under two names, or a look-alike"
+        )
+        super().__init__(gallery_id, subject_id, text, one, doubts)
+        self.other_subject_id = one.subject_id
+
+
+class UnlikeOwn(DoubtfulEnrollment):
+    def __init__(self, gallery_id: str, subject_id: str, doubts: Sequence[Doubt]) -> None:
+        one = max((doubt for doubt in doubts if doubt.kind == "unlike_own"), key=lambda doubt: doubt.distance)
+        text = (
+            f"example {one.example + 1} is {one.distance:.4f} from the nearest other one of {subject_id!r}, which is"
+            f" beyond {one.limit:.4f}: two people under one name?"
+        )
+        super().__init__(gallery_id, subject_id, text, one, doubts)
+
+
+class NeighbourGone(GalleryError):
+    def __init__(self, gallery_id: str) -> None:
+        super().__init__(f"a neighbour found in gallery {gallery_id!r} is gone: search again")
+        self.gallery_id = gallery_id
+
+
 class RequestConflict(GalleryError):
     def __init__(self, gallery_id: str, request_id: str) -> None:
         super().__init__(f"request {request_id!r} was made before in gallery {gallery_id!r}, with other content")
@@ -84,6 +153,14 @@ class RequestConflict(GalleryError):
 class EncoderMismatch(GalleryError):
     def __init__(self, gallery_id: str, expected: str, got: str) -> None:
         super().__init__(f"gallery {gallery_id!r} holds encodings of encoder {expected[:12]}, these are of {got[:12]}")
+        self.gallery_id = gallery_id
+        self.expected = expected
+        self.got = got
+
+
+class FusionChanged(GalleryError):
+    def __init__(self, gallery_id: str, expected: str, got: str) -> None:
+        super().__init__(f"gallery {gallery_id!r} compares by {got} meanwhile, the threshold was made for {expected}")
         self.gallery_id = gallery_id
         self.expected = expected
         self.got = got

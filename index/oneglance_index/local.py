@@ -7,17 +7,18 @@ index (opened.py). Searches ask the index only (search/). A second thread looks 
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from oneglance_core.fusion import MARGIN_OTHERS
-from oneglance_index import verifying
+from oneglance_index import negatives, verifying
 from oneglance_index.errors import (
     GalleryError,
     GalleryNotFound,
@@ -27,11 +28,14 @@ from oneglance_index.errors import (
 )
 from oneglance_index.opened import Opened, OpenedGalleries
 from oneglance_index.records import (
+    AddedNegative,
     Deleted,
+    Doubting,
     Enrolled,
     Found,
     Gallery,
     GalleryPage,
+    LikenessPage,
     OnExisting,
     OpenProgress,
     Search,
@@ -42,7 +46,7 @@ from oneglance_index.records import (
 )
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.device import Device, open_device
-from oneglance_index.search.kinds import IndexInfo
+from oneglance_index.search.kinds import GalleryIndex, IndexInfo
 from oneglance_index.search.loading import Progress
 from oneglance_index.search.questions import check_searches
 from oneglance_index.search.registry import Machine, check_supported
@@ -50,15 +54,28 @@ from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import mutations, pages, queries
 from oneglance_index.store.database import Store
+from oneglance_index.store.following import Follow, Following, TauRule, followable
+from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.requests import RequestMemory
 from oneglance_index.store.writer import MUTATION_BYTES
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class LocalGalleries:
     """The GalleryStore (protocol.py) of a local data directory. Use LocalGalleries.open()."""
 
-    def __init__(self, data_dir: Path, device: Device, settings: IndexSettings, progress: Progress) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        device: Device,
+        settings: IndexSettings,
+        progress: Progress,
+        tau_rule: TauRule | None = None,
+    ) -> None:
         self.data_dir = data_dir
+        self._tau_rule = tau_rule
         self.device = device.name
         self._device = device
         self.settings = settings
@@ -73,6 +90,7 @@ class LocalGalleries:
             self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
             try:
                 self._opened.load(self._store, self._upkeep, progress)
+                self._move_taus()
             except BaseException:
                 self._upkeep.close(until=0)
                 self._store.close(until=0)
@@ -90,18 +108,21 @@ class LocalGalleries:
         device: str = "cpu",
         settings: IndexSettings | None = None,
         progress: Progress | None = None,
+        tau_rule: TauRule | None = None,
     ) -> LocalGalleries:
         """Opens a data directory, creating it if need be, and loads every index.
 
         `progress` is called for every gallery and every few thousand encodings; what it raises ends the opening, and
-        leaves the directory as it was. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy, StoreMissing,
-        StoreDamaged, StoreTooNew, StoreFull, StoreIOError (also where the store can't be written), OutOfMemory, and
+        leaves the directory as it was. `tau_rule` says what τ follows a gallery that has a target and no τ of its own;
+        without it none does. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy, StoreMissing, StoreDamaged,
+        StoreTooNew, StoreFull, StoreIOError (also where the store can't be written), OutOfMemory, and
         GenerationUnsupported where a gallery needs a kind of index or a rule of fusion that isn't there.
         """
         settings = settings or IndexSettings()
         with _memory("to open the galleries"):
-            opened = open_device(device, settings.gpu_temp_memory_bytes, settings.gpu_lost == "cpu")
-            return cls(Path(data_dir), opened, settings, progress or _silent)
+            lost, half = settings.gpu_lost == "cpu", settings.gpu_rows == "float16"
+            opened = open_device(device, settings.gpu_temp_memory_bytes, lost, half)
+            return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule)
 
     # Writing.
 
@@ -116,18 +137,23 @@ class LocalGalleries:
         fusion: str = "nearest",
         target_fpir: float | None = None,
         quality: str | None = None,
+        least_gap: float = 0.0,
+        doubt: str | None = None,
     ) -> Future[Gallery]:
         if not gallery_id or gallery_id.startswith("\0") or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
         if not _is_target(target_fpir):
             return _failed(ValueError(f"a target lies between 0 and 1, got {target_fpir}"))
+        if not _is_gap(least_gap):
+            return _failed(ValueError(f"a gap is finite and >= 0, got {least_gap}"))
         try:
             check_supported(gallery_id, kind, fusion)
         except GenerationUnsupported as error:
             return _failed(error)
-        return self._store.write(
+        return self._write(
             mutations.CreateGallery(
-                gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir, quality
+                *(gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir),
+                *(quality, least_gap, doubt),
             )
         )
 
@@ -135,26 +161,34 @@ class LocalGalleries:
         return self._store.write(mutations.DeleteGallery(gallery_id))
 
     def set_threshold(
-        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
     ) -> Future[Gallery]:
         if threshold is not None and not math.isfinite(threshold):
             return _failed(ValueError(f"a threshold is a finite number, got {threshold}"))
-        return self._store.write(mutations.SetThreshold(gallery_id, threshold, calibration))
+        return self._write(mutations.SetThreshold(gallery_id, threshold, calibration, of))
 
     def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
         if not _is_target(target_fpir):
             return _failed(ValueError(f"a target lies between 0 and 1, got {target_fpir}"))
-        return self._store.write(mutations.SetTargetFpir(gallery_id, target_fpir))
+        return self._write(mutations.SetTargetFpir(gallery_id, target_fpir), anew=True)
 
     def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:
         try:
             check_supported(gallery_id, "flat", fusion)
         except GenerationUnsupported as error:
             return _failed(error)
-        return self._opened.once_in_step(gallery_id, self._store.write(mutations.SetFusion(gallery_id, fusion)))
+        return self._opened.once_in_step(gallery_id, self._write(mutations.SetFusion(gallery_id, fusion)))
 
     def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
         return self._store.write(mutations.SetQuality(gallery_id, quality))
+
+    def set_least_gap(self, gallery_id: str, least_gap: float) -> Future[Gallery]:
+        if not _is_gap(least_gap):
+            return _failed(ValueError(f"a gap is finite and >= 0, got {least_gap}"))
+        return self._store.write(mutations.SetLeastGap(gallery_id, least_gap))
+
+    def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
+        return self._store.write(mutations.SetDoubt(gallery_id, doubt))
 
     def enroll(
         self,
@@ -169,19 +203,17 @@ class LocalGalleries:
         request_digest: bytes = b"",
         caller: Hashable = None,
         patient: bool = False,
+        doubting: Doubting | None = None,
     ) -> Future[Enrolled]:
         if not subject_id or on_existing not in ("add", "replace", "fail"):
             return _failed(ValueError("enroll needs a subject id, and add, replace or fail"))
         try:
-            with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
-                array = np.array(encodings, np.float32, ndmin=1)  # a copy: the caller may reuse its buffer
-        except (TypeError, ValueError) as error:
+            array = _copied(encodings)
+        except (TypeError, ValueError, OutOfMemory) as error:
             return _failed(error)
-        except MemoryError:
-            return _failed(OutOfMemory("for these encodings"))
         if array.shape[0] == 0:
             return _failed(ValueError("enroll needs at least one encoding"))
-        return self._store.write(
+        return self._write(
             mutations.Enroll(
                 gallery_id,
                 subject_id,
@@ -189,18 +221,58 @@ class LocalGalleries:
                 encoder_digest,
                 None if labels is None else dict(labels),
                 *(on_existing, request_id, request_digest),
-                *(self.settings.max_encodings_per_subject, self._request_memory),
+                *(self.settings.max_encodings_per_subject, self._request_memory, doubting),
             ),
-            caller,
-            array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
-            patient,
+            caller=caller,
+            size=array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
+            patient=patient,
         )
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
-        return self._store.write(mutations.DeleteEncodings(gallery_id, subject_id, encoding_id))
+        return self._write(mutations.DeleteEncodings(gallery_id, subject_id, encoding_id))
 
     def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        return self._store.write(mutations.DeleteEncodings(gallery_id, subject_id, None))
+        return self._write(mutations.DeleteEncodings(gallery_id, subject_id, None))
+
+    def _write(
+        self,
+        mutation: Mutation[T],
+        *,
+        anew: bool = False,
+        caller: Hashable = None,
+        size: int = MUTATION_BYTES,
+        patient: bool = False,
+    ) -> Future[T]:
+        """With what it makes of the τ that follows: see Following."""
+        if self._tau_rule is not None:
+            mutation = Following(mutation, self._tau_rule, anew)
+        return self._store.write(mutation, caller, size, patient)
+
+    def _move_taus(self) -> None:
+        """Of galleries that changed, or never had one, while their encoder wasn't there."""
+        rule = self._tau_rule
+        if rule is None:
+            return
+        found = [(gallery.id, followable(gallery)) for gallery in self._opened.galleries()]
+        due = [gallery_id for gallery_id, one in found if one is not None and rule(one) is not None]
+        moved = [self._store.write(Follow(gallery_id, rule), self, patient=True) for gallery_id in due]
+        for gallery_id, done in zip(due, moved, strict=True):
+            error = done.exception()
+            if error is not None:
+                log.warning("gallery %r: its threshold could not follow its size: %s", gallery_id, error)
+
+    def add_negative(
+        self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None
+    ) -> Future[AddedNegative]:
+        try:
+            array = _copied(encoding)
+        except (TypeError, ValueError, OutOfMemory) as error:
+            return _failed(error)
+        most = self.settings.max_negatives_per_subject
+        return self._store.write(mutations.AddNegative(gallery_id, subject_id, array, encoder_digest, most))
+
+    def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> Future[Gallery]:
+        return self._store.write(mutations.DeleteNegative(gallery_id, subject_id, negative_id))
 
     def queued_writes(self) -> int:
         return self._store.queued()
@@ -238,6 +310,11 @@ class LocalGalleries:
         with self._store.reading() as db:
             return pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after)
 
+    def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
+        _check_page_size(page_size)
+        with self._store.reading() as db:
+            return pages.list_likenesses(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         with self._store.reading() as db:
             place = queries.place(db, gallery_id)
@@ -252,12 +329,19 @@ class LocalGalleries:
             checked = check_searches(opened.gallery, self.settings.max_candidates, searches)
             sound = [search for search in checked if isinstance(search, Search)]
             try:
-                found = iter(index.search(sound) if sound else ())
+                found = iter(self._answers(opened, index, sound) if sound else ())
             except RuntimeError:
                 if self._store.closed:  # meanwhile, and with it the pool
                     raise StoreClosed(self.data_dir) from None
                 raise
             return [next(found) if isinstance(search, Search) else search for search in checked]
+
+    def _answers(
+        self, opened: Opened, index: GalleryIndex, searches: Sequence[Search]
+    ) -> Sequence[Found | GalleryError]:
+        if not opened.having_negatives:
+            return index.search(searches)
+        return negatives.search(index.search, searches, opened.gallery.id, opened.having_negatives, self._store.reading)
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
         with self._store.reading() as db:
@@ -327,8 +411,18 @@ class LocalGalleries:
 MAX_DIMENSION = 65_536
 
 
+def _copied(encodings: Vectors) -> Vectors:
+    """As float32 with one axis at least: the caller may reuse its buffer. Raises TypeError, ValueError, OutOfMemory."""
+    with _memory("for these encodings"), np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+        return np.array(encodings, np.float32, ndmin=1)
+
+
 def _is_target(target_fpir: float | None) -> bool:
     return target_fpir is None or 0 < target_fpir < 1
+
+
+def _is_gap(least_gap: float) -> bool:
+    return math.isfinite(least_gap) and least_gap >= 0
 
 
 def _silent(progress: OpenProgress) -> None:

@@ -19,10 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from oneglance_core.fusion import has_template
-from oneglance_index.errors import DeviceLost, GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
+from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
 from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
-from oneglance_index.search.gpu_scan import bytes_on_card
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.loading import Progress, load_index
 from oneglance_index.search.registry import Machine, make_index
@@ -40,11 +39,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A gallery, the number of its active generation, and that generation's index; None while it is out of step."""
+    """A gallery, the number of its active generation, and that generation's index; None while it is out of step.
+    `having_negatives`: the ids of the subjects that have some."""
 
     generation: int
     gallery: Gallery
     index: GalleryIndex | None
+    having_negatives: frozenset[str] = frozenset()
 
     def in_step(self) -> GalleryIndex:
         """Raises IndexOutOfStep."""
@@ -88,7 +89,8 @@ class OpenedGalleries:
             self._check_card(galleries)
             for stored in galleries:
                 index, revision = load_index(db, self._data_dir, stored, self._make_index, progress)
-                self._open(stored.place.generation, stored.gallery, index, revision)
+                having = queries.subjects_with_negatives(db, stored.place)
+                self._open(stored.place.generation, stored.gallery, index, revision, having)
                 if revision >= 0:
                     kept.add(snapshot.path_of(self._data_dir, stored.place.generation, revision))
         snapshot.remove_others(self._data_dir, kept)
@@ -99,7 +101,7 @@ class OpenedGalleries:
         """Raises OutOfMemory where a GPU has no room for all of them: before minutes of loading, not after."""
         gpu = self._machine.device.gpu
         if gpu is not None:
-            wanted = sum(bytes_on_card(_rows_in(one), one.place.dimension) for one in galleries)
+            wanted = sum(gpu.row_bytes(one.place.dimension) * _rows_in(one) for one in galleries)
             free = gpu.card.free_bytes()
             if wanted > free:
                 device = self._machine.device.name
@@ -109,6 +111,9 @@ class OpenedGalleries:
 
     def get(self, gallery_id: str) -> Opened | None:
         return self._opened.get(gallery_id)
+
+    def galleries(self) -> list[Gallery]:
+        return [opened.gallery for opened in self._opened.values()]
 
     def clear(self) -> None:
         self._opened.clear()
@@ -155,18 +160,13 @@ class OpenedGalleries:
 
     def prepare(self, effect: Effect) -> None:
         """Makes the room that following this effect takes. Raises OutOfMemory, IndexOutOfStep for more encodings of a
-        gallery that is being rebuilt, and what making an index raises.
-
-        A deletion of an encoding is refused, too, where the rule of fusion makes a template of those that are left.
+        gallery that is being rebuilt, and what making an index raises. Deletions take no room.
         """
         try:
             if effect.created is not None:
                 self._made[effect.generation] = self._make_index(effect.created)
             elif effect.change is not None and len(effect.change.added):
                 self._reserve(effect, _rows_of(effect.change))
-            elif effect.change is not None and _rows_of(effect.change):
-                with contextlib.suppress(DeviceLost, IndexOutOfStep):  # what is deleted need not wait for these
-                    self._reserve(effect, _rows_of(effect.change))
         except MemoryError:
             raise OutOfMemory(f"for more in gallery {effect.gallery_id!r}") from None
 
@@ -206,8 +206,10 @@ class OpenedGalleries:
         elif effect.change is not None:
             with self._rebuilding:
                 opened = self._opened[effect.gallery_id]
-                if effect.updated is not None:
-                    self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated)
+                having = _having_negatives(opened.having_negatives, effect)
+                if effect.updated is not None or having is not opened.having_negatives:
+                    updated = effect.updated or opened.gallery
+                    self._opened[effect.gallery_id] = replace(opened, gallery=updated, having_negatives=having)
                 if opened.index is None:
                     self._missed[effect.generation].append(effect.change)
                     return
@@ -217,8 +219,15 @@ class OpenedGalleries:
     def _make_index(self, gallery: Gallery) -> GalleryIndex:
         return make_index(gallery, self._machine)
 
-    def _open(self, generation: int, gallery: Gallery, index: GalleryIndex, snapshot_revision: int) -> None:
-        self._opened[gallery.id] = Opened(generation, gallery, index)
+    def _open(
+        self,
+        generation: int,
+        gallery: Gallery,
+        index: GalleryIndex,
+        snapshot_revision: int,
+        having_negatives: frozenset[str] = frozenset(),
+    ) -> None:
+        self._opened[gallery.id] = Opened(generation, gallery, index, having_negatives)
         self._upkeep.add(generation, index, snapshot_revision)
 
     # Rebuilding.
@@ -231,7 +240,8 @@ class OpenedGalleries:
             return
         with self._rebuilding:
             self._missed[effect.generation] = []
-            self._opened[effect.gallery_id] = Opened(effect.generation, gallery, None)
+            having = opened.having_negatives if opened else frozenset()
+            self._opened[effect.gallery_id] = Opened(effect.generation, gallery, None, having)
         self._upkeep.rebuild(effect.generation, functools.partial(self._rebuild, effect.gallery_id, effect.generation))
 
     def _rebuild(self, gallery_id: str, generation: int) -> None:
@@ -271,10 +281,20 @@ def _rows_in(stored: Stored) -> int:
 
 
 def _rows_of(change: Change) -> int:
-    """Rows that following a change adds to the index."""
+    """Rows that following a change adds to the index, at most."""
     if change.removed_subject is not None:
         return 0
-    return len(change.added) if change.kept is None else 1
+    return len(change.added) + (change.kept is not None and len(change.added) > 0)
+
+
+def _having_negatives(former: frozenset[str], effect: Effect) -> frozenset[str]:
+    """The subjects that have negatives after a change; the same object where they are the same."""
+    if effect.negatives is not None:
+        subject_id, some = effect.negatives
+        return former | {subject_id} if some else former - {subject_id}
+    if effect.change is not None and effect.change.removed_subject is not None and effect.change.subject_id in former:
+        return former - {effect.change.subject_id}
+    return former
 
 
 def _settle(result: Future[Gallery], error: BaseException | None, gallery: Gallery | None) -> None:

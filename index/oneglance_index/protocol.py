@@ -18,9 +18,10 @@ that concern all methods:
 - A subject or an encoding that was deleted is in no later answer, and doesn't come back, not even after a crash.
 - Distances are squared L2, as float64 computes them from the float32 values, rounded to float32. A subject's distance
   and score are given by the rule of fusion of the gallery's active generation (oneglance_core.fusion): by "nearest" the
-  distance of its nearest encoding, by "mean" and "margin" that of its template. A template follows from the subject's
-  present encodings alone, oldest first, in whatever order they came and went. One subject has one place in an answer,
-  however many encodings it has.
+  distance of its nearest encoding, by "mean" and "margin" that of its template. By any rule, a probe that is nearer to
+  one of a subject's negatives than to each of its encodings is told of that (Candidate.negative). A template follows
+  from the subject's present encodings alone, oldest first, in whatever order they came and went. One subject has one
+  place in an answer, however many encodings it has.
 
 What is to come has its place: a filter of a search is a field of Search; renaming a gallery, and moving one to another
 encoder, are writing methods beside these.
@@ -34,11 +35,14 @@ from typing import Protocol
 
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import (
+    AddedNegative,
     Deleted,
+    Doubting,
     Enrolled,
     Found,
     Gallery,
     GalleryPage,
+    LikenessPage,
     OnExisting,
     Search,
     Subject,
@@ -82,31 +86,35 @@ class GalleryStore(Protocol):
         fusion: str = "nearest",
         target_fpir: float | None = None,
         quality: str | None = None,
+        least_gap: float = 0.0,
+        doubt: str | None = None,
     ) -> Future[Gallery]:
         """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
 
-        `kind` is the kind of index that searches it, `fusion` its rule of fusion; `quality` is as in set_quality.
-        GalleryExists, GenerationUnsupported (no such kind or rule here). The id of a deleted gallery is free again; the
-        new gallery begins at revision 0.
+        `kind` is the kind of index that searches it, `fusion` its rule of fusion; `quality` is as in set_quality,
+        `least_gap` as in set_least_gap, `doubt` as in set_doubt. GalleryExists, GenerationUnsupported (no such kind or
+        rule here). The id of a deleted gallery is free again; the new gallery begins at revision 0.
         """
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
         """Deletes a gallery with all its subjects; the result is the gallery as it was. GalleryNotFound."""
 
     def set_threshold(
-        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
     ) -> Future[Gallery]:
         """Sets the gallery's own τ, which scores are compared with, or None to have none. Finite, and by any rule of
         fusion but "margin" >= 0. GalleryNotFound.
 
-        `calibration` is the evidence for it, kept as it is and never looked into. Earlier thresholds are kept, too:
-        see list_thresholds. The result is the gallery as it is then.
+        `of`: the gallery that it was made for. When it is another one by then GalleryNotFound, when its rule of fusion
+        is another one FusionChanged. `calibration` is the evidence for it, kept as it is and never looked into. Earlier
+        thresholds are kept, too: see list_thresholds. The result is the gallery as it is then.
         """
 
     def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
         """Sets the share of strangers, between 0 and 1, that may be let in where the gallery has no τ of its own; None:
-        no target. It is kept and never acted on. The gallery's own τ is cleared. GalleryNotFound. The result is the
-        gallery as it is then.
+        no target. The gallery's own τ is cleared. Where the store was given a TauRule, the τ that follows is made anew:
+        here, and in every write after which the rule says another one; each is a version of list_thresholds.
+        GalleryNotFound. The result is the gallery as it is then.
         """
 
     def set_fusion(self, gallery_id: str, fusion: str) -> Future[Gallery]:
@@ -121,6 +129,14 @@ class GalleryStore(Protocol):
         """Sets the name of the active generation's quality policy, kept as it is and never looked into; None: none.
         GalleryNotFound. The result is the gallery as it is then."""
 
+    def set_least_gap(self, gallery_id: str, least_gap: float) -> Future[Gallery]:
+        """Sets the active generation's least gap between scores, finite and >= 0, kept as it is and never acted on.
+        GalleryNotFound. The result is the gallery as it is then."""
+
+    def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
+        """Sets what is done about doubtful enrollments in the active generation, kept as it is and never looked into;
+        None: nothing. GalleryNotFound. The result is the gallery as it is then."""
+
     def enroll(
         self,
         gallery_id: str,
@@ -134,6 +150,7 @@ class GalleryStore(Protocol):
         request_digest: bytes = b"",
         caller: Hashable = None,
         patient: bool = False,
+        doubting: Doubting | None = None,
     ) -> Future[Enrolled]:
         """Enrolls a subject by encodings float32 [n, D], n >= 1, made by encoder `encoder_digest` (None: not
         checked): all of them, or none.
@@ -149,8 +166,13 @@ class GalleryStore(Protocol):
         `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
         a full queue: whoever calls bounds how many of these wait.
 
+        With `doubting` the answer tells the nearest other subject, of all that are enrolled before this, and what is
+        doubtful; or it is refused for that. Distances are those of single encodings, whatever the rule of fusion. Of
+        equally near subjects any may be named.
+
         GalleryNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid, SubjectExists, RequestConflict,
-        LimitExceeded("max_encodings_per_subject"), IndexOutOfStep, DeviceLost.
+        LimitExceeded("max_encodings_per_subject"), LikeAnother, UnlikeOwn, NeighbourGone, IndexOutOfStep,
+        DeviceLost.
         """
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
@@ -158,7 +180,22 @@ class GalleryStore(Protocol):
         EncodingNotFound."""
 
     def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        """Deletes a subject with all its encodings. GalleryNotFound, SubjectNotFound."""
+        """Deletes a subject with all its encodings and negatives. GalleryNotFound, SubjectNotFound."""
+
+    def add_negative(
+        self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None
+    ) -> Future[AddedNegative]:
+        """Adds a negative, float32 [D], to a subject: it stays until it or the subject is deleted. One that is there
+        already is not added again.
+
+        GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid,
+        NegativeEnrolled (it is at distance 0 from an encoding of the subject),
+        LimitExceeded("max_negatives_per_subject").
+        """
+
+    def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> Future[Gallery]:
+        """Deletes one negative; the result is the gallery as it is then. GalleryNotFound, SubjectNotFound,
+        NegativeNotFound."""
 
     # Reading.
 
@@ -186,6 +223,10 @@ class GalleryStore(Protocol):
     def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
         """The first `page_size` subjects whose ids come after `after`; pages as list_galleries. GalleryNotFound."""
 
+    def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
+        """The vectors of the first `page_size` subjects whose ids come after `after`; pages as list_galleries.
+        GalleryNotFound."""
+
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         """The answer that this enroll request was given before, so that its image needn't be encoded again; else None.
 
@@ -202,7 +243,9 @@ class GalleryStore(Protocol):
         nearest, ordered by distance, equal ones by the number of their nearest encoding, oldest first, or where the
         rule of fusion has templates, by which subject was enrolled first. Any other may miss subjects, but states true
         distances in ascending order. By "margin" scores depend on the other subjects that are there: to enroll or
-        delete one changes the scores of others.
+        delete one changes the scores of others. Candidates that have a nearer negative are additional: of the others
+        there are as many as asked for, if there are so many. Negatives are those of the revision, or of a later one.
+        What asks `singly` may be answered from another revision than the rest.
 
         A question that cannot be answered gets its own error in place of an answer: EncoderMismatch,
         DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"), OutOfMemory. What concerns them all is
@@ -213,6 +256,6 @@ class GalleryStore(Protocol):
         """How far each probe float32 [q, D] is from one subject: one candidate per probe, by the gallery's rule of
         fusion.
 
-        Always exact. By "margin" the others are those of the revision it states, or of a later one. Raises
-        GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
+        Always exact, negatives included. By "margin" the others are those of the revision it states, or of a later one.
+        Raises GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
         """

@@ -19,6 +19,15 @@ Integers = NDArray[np.int64]
 
 OnExisting = Literal["add", "replace", "fail"]
 GenerationState = Literal["filling", "active", "retired"]
+DoubtKind = Literal["like_another", "unlike_own"]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A τ that follows the size of a gallery, and the id by which whoever made it knows what it is for."""
+
+    tau: float
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,14 @@ class Generation:
     `calibration` is the newest evidence that came with any of these thresholds, in whatever form the caller
     gave it, or None; it belongs to the one in force when `calibration_revision` equals `threshold_revision`.
 
-    `quality` is the name of its quality policy, or None; it is kept as it is, and never looked into here.
+    `followed` is the τ in force where the gallery has none of its own and the newest version is one that follows its
+    size (see TauRule); else None.
+
+    `quality` is the name of its quality policy, or None; it is kept as it is, and never looked into here. So is
+    `doubt`, what is done about doubtful enrollments.
+
+    `least_gap` is how far the scores of the two nearest subjects must be apart for one of them to be identified, >= 0;
+    it is kept here, and never acted on.
     """
 
     encoder_digest: str
@@ -49,15 +65,18 @@ class Generation:
     calibration_revision: int
     quality: str | None
     created: float
+    least_gap: float = 0.0
+    followed: Followed | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
     """A set of subjects, and the one generation of their encodings that answers searches.
 
-    `revision` goes up by one with every committed change of the gallery. `encodings` counts those of the active
-    generation. `target_fpir` is the share of strangers that may be let in where the gallery has no threshold of its
-    own, or None; it is kept here, and never acted on. `policies`, `rights` and `retention` are JSON. These three are
+    `revision` goes up by one with every committed change of the gallery. `encodings` and `negatives` count those of the
+    active generation. `target_fpir` is the share of strangers that may be let in where the gallery has no threshold of
+    its own, or None; what τ that takes, a TauRule says. `policies`, `rights` and `retention` are JSON. These three are
     kept; nothing sets them or acts on them yet.
     """
 
@@ -72,6 +91,7 @@ class Gallery:
     revision: int
     subjects: int
     encodings: int
+    negatives: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +99,60 @@ class ThresholdVersion:
     """A threshold that a generation has, or had: the one that made `threshold_revision` equal to `version`.
 
     `threshold` is None where the gallery's own was cleared, `calibration` where it came without evidence, `since` where
-    the time wasn't kept.
+    the time wasn't kept. `followed` is the id of one that followed the gallery's size (Followed.id), `target_fpir` the
+    share of strangers that it was for; both None for a threshold of the gallery's own. `subjects` and `encodings` are
+    the gallery's size at that moment, None where that wasn't kept.
     """
 
     version: int
     threshold: float | None
     calibration: str | None
     since: float | None
+    followed: str | None = None
+    target_fpir: float | None = None
+    subjects: int | None = None
+    encodings: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """The other subject that has the encoding nearest to an example; `example` is the position of the example."""
+
+    example: int
+    subject_id: str
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why an example is doubtful. `example` is its position in the enrollment.
+
+    "like_another": its distance to subject `subject_id`, another one, is at most `limit`. "unlike_own": its distance to
+    the other encodings of its own subject, `subject_id`, is above it.
+    """
+
+    kind: DoubtKind
+    example: int
+    subject_id: str
+    distance: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Doubting:
+    """How an enrollment is to be held in doubt: distances are those between single encodings, by any rule of fusion.
+
+    `neighbours` has for each example its neighbour as of revision `revision`, or None where there was none; what came
+    since is looked at when the enrollment is carried out. An example is like another subject from a distance of
+    `like_another` downwards, and unlike its own subject above `unlike_own`; None: never. With `refuse` a doubtful
+    enrollment fails.
+    """
+
+    neighbours: tuple[Neighbour | None, ...]
+    revision: int
+    like_another: float | None
+    unlike_own: float | None
+    refuse: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +160,8 @@ class Enrolled:
     """What enroll did: `encoding_ids` in the order given; `created` is whether the subject is new.
 
     `replayed` says that nothing was written, because this request id had been answered before with this very
-    result; `revision` is then the revision that the first request made.
+    result; `revision` is then the revision that the first request made. `nearest_other` is the nearest of the examples'
+    neighbours, None where nobody asked or there is no other subject.
     """
 
     subject_id: str
@@ -101,6 +169,8 @@ class Enrolled:
     created: bool
     replayed: bool
     revision: int
+    nearest_other: Neighbour | None = None
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +180,32 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True)
+class Negative:
+    """An encoding of what a subject is not. Its id is unique among negatives, and never used twice."""
+
+    id: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class AddedNegative:
+    """What add_negative did; `id` is that of an equal negative which the subject had, where `created` is False."""
+
+    id: str
+    created: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
-    """A subject and its encodings, oldest first."""
+    """A subject, its encodings and its negatives, oldest first."""
 
     id: str
     labels: Mapping[str, str]
     created: float
     updated: float
     encodings: tuple[Encoding, ...]
+    negatives: tuple[Negative, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +233,26 @@ class ThresholdPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Likeness:
+    """What a subject looks like to its gallery: the vectors that searches compare probes with.
+
+    By the rule "nearest" its encodings, oldest first, and their ids; else its template, and no ids. float32 [n, D].
+    """
+
+    subject_id: str
+    encoding_ids: tuple[str, ...]
+    vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class LikenessPage:
+    """Subjects in order of id. `next_after` continues after this page; None: it was the last."""
+
+    subjects: tuple[Likeness, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Deleted:
     """What a deletion removed. A subject goes with its last encoding: `subject_deleted` is then true."""
 
@@ -154,17 +262,26 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
+class NearerNegative:
+    """A subject's negative that a probe is nearer to than to any of the subject's encodings, by squared L2."""
+
+    id: str
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One subject near a probe: its squared L2 distance by the gallery's rule of fusion, and what is compared with τ.
 
     `encoding_id` is its nearest encoding; "" where the rule compares with the mean of them. `score` is the distance,
-    but by "margin".
+    but by "margin". A probe that has a nearer `negative` is not to be given the subject.
     """
 
     subject_id: str
     encoding_id: str
     distance: float
     score: float
+    negative: NearerNegative | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +289,8 @@ class Search:
     """One caller's question to a gallery: who is near its probes, float32 [q, D], made by encoder `encoder_digest`?
 
     Asks for the `candidates` nearest subjects of each probe (0: none). With `within` it also asks for every subject
-    whose score is at most that, but for no more than the nearest `limit` of each probe. Raises ValueError for a
+    whose score is at most that, but for no more than the nearest `limit` of each probe. With `singly` probes are
+    compared with every single encoding, whatever the rule of fusion, and negatives don't count. Raises ValueError for a
     question that asks for nothing.
     """
 
@@ -181,12 +299,15 @@ class Search:
     candidates: int
     within: float | None = None
     limit: int = 0
+    singly: bool = False
 
     def __post_init__(self) -> None:
         if self.within is None:
             if self.candidates < 1:
                 raise ValueError(f"at least 1 candidate must be asked for, got {self.candidates}")
             return
+        if self.singly:
+            raise ValueError("single encodings are not searched within a threshold")
         if self.candidates < 0 or self.limit < 1:
             raise ValueError(f"at least 1 match must be asked for, got {self.limit} and {self.candidates} candidates")
         if not math.isfinite(self.within):
@@ -197,6 +318,7 @@ class Search:
 class Found:
     """The answer to one Search. The i-th tuple answers the i-th probe, nearest first.
 
+    `candidates[i]` ends with the last subject asked for that has no nearer negative, and `matches[i]` has none that do.
     No subject appears twice in a tuple; equal distances are ordered by the number of the nearest encoding, oldest
     first, or where a rule compares with the mean, by when the subject was enrolled. `matches[i]` is () where no
     `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through. `exact` is
@@ -236,7 +358,7 @@ class Change:
     `added` and `removed` are encoding numbers, both ascending, int64 [n] and [m], all of one subject; vectors
     float32 [n, D] are those of the added ones. `removed_subject` is the number of a subject that is gone, or None.
     `kept`, float32 [k, D], oldest first, are the encodings that the subject had and still has; None where the
-    generation's rule of fusion has no templates.
+    generation's rule of fusion has no templates. `kept_numbers`, int64 [k], are theirs.
     """
 
     revision: int
@@ -247,6 +369,7 @@ class Change:
     removed: Integers
     removed_subject: int | None = None
     kept: Vectors | None = None
+    kept_numbers: Integers | None = None
 
 
 @dataclass(frozen=True, slots=True)

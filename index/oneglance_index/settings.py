@@ -11,6 +11,7 @@ class IndexSettings(Frozen):
     """Raises pydantic's ValidationError, a ValueError, for values out of range."""
 
     max_encodings_per_subject: int = Field(1000, ge=1, description="Encodings one subject may have.")
+    max_negatives_per_subject: int = Field(64, ge=1, description="Negatives one subject may have.")
     max_candidates: int = Field(10_000, ge=1, description="Candidates that one probe may ask for.")
     max_page_bytes: int = Field(
         4 << 20, ge=1, description="Bytes of one page of a list, as a message; a single larger entry is a page, too."
@@ -33,6 +34,10 @@ class IndexSettings(Frozen):
     search_threads: int = Field(0, ge=0, description="Threads inside one scan; 0 means all cores.")
     gpu_temp_memory_bytes: int = Field(
         640 << 20, ge=1 << 20, le=1536 << 20, description="Scratch memory of the index on a GPU."
+    )
+    gpu_rows: Literal["float32", "float16"] = Field(
+        "float32",
+        description="Numbers of encodings on a GPU: float16 takes half the memory there, and answers are the same.",
     )
     gpu_lost: Literal["fail", "cpu"] = Field(
         "fail",

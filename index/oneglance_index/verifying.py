@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from oneglance_core.distance import squared_l2
 from oneglance_core.fusion import margin_scores, template
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import EncoderMismatch, SubjectNotFound
+from oneglance_index.negatives import nearer_negative
 from oneglance_index.records import Candidate, Found, Integers, Vectors
 from oneglance_index.store import queries
 
@@ -34,7 +36,7 @@ def verify(
     subject = queries.find_subject(db, stored.place.number, subject_id)
     if subject is None:
         raise SubjectNotFound(gallery_id, subject_id)
-    numbers, vectors = queries.subject_vectors(db, stored.place, subject.number, subject.encodings)
+    numbers, vectors = queries.subject_vectors(db, stored.place, subject)
     checked = check_encodings(probes, gallery.active.dimension)
     if gallery.active.fusion == "nearest":
         own = [_nearest_of(subject_id, numbers, vectors, probe) for probe in checked]
@@ -44,6 +46,11 @@ def verify(
     if gallery.active.fusion == "margin":
         others = nearest(gallery_id, checked).candidates
         own = [_by_margin(one, near) for one, near in zip(own, others, strict=True)]
+    negatives = queries.negative_vectors(db, stored.place, subject)
+    own = [
+        replace(one, negative=nearer_negative(vectors, *negatives, probe))
+        for one, probe in zip(own, checked, strict=True)
+    ]
     return Found(
         tuple((one,) for one in own),
         ((),) * len(own),

@@ -35,6 +35,7 @@ from oneglance_server.loop_watch import watch_loop
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
 from oneglance_server.service.services import ReadinessGate
+from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
 from oneglance_server.servicers.identification import IdentificationServicer
@@ -169,10 +170,11 @@ class Server:
         read_pool = self._pool("read", _READ_THREADS)
         stylize_pool = self._pool("stylize", settings.stylize_workers, yield_to_others)
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
-        store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings)
+        thresholds = Thresholds(models.encoders)
+        store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings, thresholds)
         self._metrics.watch_galleries(lambda: _all_galleries(store))
         pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
-        self._gate.open(make_services(settings, models, store, self._metrics, pools, self._backlog.crowded))
+        self._gate.open(make_services(settings, models, thresholds, store, self._metrics, pools, self._backlog.crowded))
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._watches.append(asyncio.create_task(self._watch(store, models)))
         log.info(
@@ -281,7 +283,7 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _open_galleries(settings: Settings) -> LocalGalleries:
+def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGalleries:
     def progress(step: OpenProgress) -> None:
         log.info(
             "gallery loading",
@@ -295,12 +297,15 @@ def _open_galleries(settings: Settings) -> LocalGalleries:
     index = IndexSettings(
         max_encodings_per_subject=settings.max_encodings_per_subject,
         gpu_temp_memory_bytes=settings.gpu_temp_memory_bytes,
+        gpu_rows=settings.gpu_rows,
         gpu_lost=settings.gpu_lost,
         search_threads=settings.search_threads,
         snapshot_every_encodings=settings.snapshot_every,
     )
     try:
-        return LocalGalleries.open(settings.data_dir, device=settings.device, settings=index, progress=progress)
+        return LocalGalleries.open(
+            settings.data_dir, device=settings.device, settings=index, progress=progress, tau_rule=thresholds.moved
+        )
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't open {settings.data_dir}: {error}") from error
 

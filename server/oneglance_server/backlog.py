@@ -48,6 +48,7 @@ class Backlog:
         self._patience = _LONGEST_SECONDS  # of callers, on average
         self._answered = 0  # in the present second
         self._second = 0
+        self._most = 0  # calls under way at once, in the present second
         self._rates: deque[int] = deque(maxlen=_REMEMBERED)  # of seconds in which calls waited
 
     def listen(self, server: grpc.aio.Server) -> None:
@@ -112,9 +113,9 @@ class Backlog:
                 self._rates.clear()
         second = int(asyncio.get_running_loop().time())
         if second != self._second:
-            if self.crowded():
+            if self.crowded() and self._most >= _FEW_CALLS:  # else it tells how many came, not how many can be done
                 self._rates.append(self._answered)
-            self._second, self._answered = second, 0
+            self._second, self._answered, self._most = second, 0, 0
 
     async def _time(self, channel: grpc.aio.Channel) -> None:
         """Send a call of ours, and give it a while to come."""
@@ -149,6 +150,8 @@ class Backlog:
         will wait; 30 ms are never too long. Beyond that as many may be under way as keep the machine busy, and fewer
         the longer others wait: to refuse those takes time, too.
         """
+        if method == self._method:
+            self._most = max(self._most, under_way)
         seconds = self.seconds(method)
         best = max(self._rates, default=0)
         if best and under_way >= max(_FEW_CALLS, _UNDER_WAY_SHARE * self._patience * best):

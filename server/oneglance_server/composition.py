@@ -4,21 +4,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.pictures import PictureLimits
 from oneglance_index import GalleryStore
-from oneglance_server.engines.faces import FaceCropper
+from oneglance_server.engines.faces import FaceCropper, face_search
 from oneglance_server.limiter import Limiter
 from oneglance_server.loading import Models, picture_limits
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
+from oneglance_server.service.drift import DriftWatches
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CropLanes, Encoding
 from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
+from oneglance_server.service.look_alikes import LookAlikeService
 from oneglance_server.service.models import ModelService
 from oneglance_server.service.services import Services
 from oneglance_server.service.styles import Stylizers
@@ -45,6 +46,7 @@ class Pools:
 def make_services(
     settings: Settings,
     models: Models,
+    thresholds: Thresholds,
     store: GalleryStore,
     metrics: Metrics,
     pools: Pools,
@@ -68,6 +70,7 @@ def make_services(
         limits,
         settings.max_call_pixels,
         settings.unfit_inputs != "ignore",
+        cropper.check if cropper else None,
         pools.new("encode", 2 * settings.encoder_workers),
         workers=settings.encoder_workers,
         max_batch=settings.max_batch,
@@ -76,7 +79,9 @@ def make_services(
         crowded=crowded,
     )
     reads = Threads("read", pools.read, workers=pools.read_threads, max_wait=max_wait, observer=metrics.stage("read"))
-    encoders, thresholds = Encoders(models.encoders), Thresholds(models.encoders)
+    encoders = Encoders(models.encoders)
+    mates = {one.digest: one.manifest.mates for one in models.encoders if one.manifest.mates}
+    drift = DriftWatches(thresholds, mates, metrics.drift)
     # One thread per GPU: FAISS's GPU resources are not safe for two.
     scans = _SCANS_AT_ONCE if settings.device == "cpu" else 1
     identification = IdentificationService(
@@ -85,6 +90,7 @@ def make_services(
         encoders,
         encoding,
         thresholds,
+        drift,
         pools.new("search", scans),
         scans=Limiter("search", scans, unit="scans"),
         max_batch=settings.max_search_batch,
@@ -96,15 +102,19 @@ def make_services(
 
     def on_deleted(gallery_id: str) -> None:
         identification.forget(gallery_id)
+        drift.forget(gallery_id)
         metrics.forget_gallery(gallery_id)
 
-    galleries = GalleryService(store, reads, encoders, thresholds, on_deleted)
+    galleries = GalleryService(store, reads, encoders, thresholds, drift, on_deleted)
     return Services(
         models=ModelService(models.loaded, encoders, thresholds),
         galleries=galleries,
-        enrollment=EnrollmentService(store, reads, encoding, settings.unfit_inputs == "refuse"),
+        enrollment=EnrollmentService(
+            store, reads, encoding, thresholds, identification, settings.unfit_inputs == "refuse"
+        ),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
+        look_alikes=LookAlikeService(store, reads, identification, thresholds),
         calibration=CalibrationService(store, reads, galleries, identification),
         stylization=_stylization(settings, models, limits, metrics, pools),
     )
@@ -134,7 +144,7 @@ def _stylization(
 def _cropper(settings: Settings, models: Models, limits: PictureLimits, metrics: Metrics) -> FaceCropper | None:
     if models.detector is None or models.landmarks is None:
         return None
-    search = FaceSearch(min_face=settings.min_face, search_pixels=settings.search_pixels, max_faces=settings.max_faces)
+    search = face_search(settings)
     return FaceCropper(models.detector, models.landmarks, models.uprightness, limits, search, metrics.stage_took)
 
 

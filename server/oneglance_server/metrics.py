@@ -54,10 +54,17 @@ class Metrics:
             ["gallery", "decision"],
             registry=self.registry,
         )
+        self._drift = Gauge(
+            "oneglance_gallery_drift",
+            "1: drift is suspected of the gallery's strangers or mates; 0: it isn't",
+            ["gallery", "of"],
+            registry=self.registry,
+        )
 
         # To look a metric up by its labels takes longer than to count.
         self._calls_of = functools.cache(self._calls.labels)
         self._decided: dict[str, dict[str, Counter]] = {}  # by gallery and decision
+        self._drifts: dict[str, set[str]] = {}  # by gallery
 
     def loop_lag(self, seconds: float) -> None:
         """See watch_loop."""
@@ -73,10 +80,17 @@ class Metrics:
                 counters[decision] = self._decisions.labels(gallery, decision)
             counters[decision].inc(count)
 
+    def drift(self, gallery: str, of: str, suspected: bool) -> None:
+        """See service.drift.DriftWatches."""
+        self._drifts.setdefault(gallery, set()).add(of)
+        self._drift.labels(gallery, of).set(suspected)
+
     def forget_gallery(self, gallery: str) -> None:
         """It was deleted; without this, every gallery there ever was would be kept and reported."""
         for decision in self._decided.pop(gallery, ()):
             self._decisions.remove(gallery, decision)
+        for of in self._drifts.pop(gallery, ()):
+            self._drift.remove(gallery, of)
 
     def stage_took(self, stage: str, seconds: float) -> None:
         """See engines.faces.StageObserver."""

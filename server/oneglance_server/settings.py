@@ -7,6 +7,7 @@ default.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 BUNDLED_MODEL = Path(__file__).parent / "models" / "glyphs"
 BUNDLED_STYLIZER = Path(__file__).parent / "models" / "stylizer"
 _ADDRESS = Flag(metavar="HOST:PORT")
+_SIZE = re.compile(r"[1-9]\d{0,4}x[1-9]\d{0,4}", re.ASCII)
 _CORES = len(os.sched_getaffinity(0))
 _WORKERS_ON_A_GPU = 2  # one batch is computed while the next one is prepared; more would only make them smaller
 
@@ -78,6 +80,12 @@ class Settings(Frozen, BaseSettings):
     max_image_bytes: int = Field(16 << 20, ge=1, description="Largest encoded picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height, before decoding.")
     max_call_pixels: int = Field(1_000_000_000, ge=1, description="The same of all pictures of one call together.")
+    prepared_sizes: Annotated[tuple[str, ...], NoDecode, Flag(separator=",", metavar="WIDTHxHEIGHT")] = Field(
+        (),
+        description="Sizes of photos and frames that come often, as 1920x1080: face detector and stylizers are "
+        "prepared for them before the server serves, where the first run of a size costs more (a GPU, OpenVINO). "
+        "Others are prepared when they come.",
+    )
     unfit_inputs: Literal["refuse", "tell", "ignore"] = Field(
         "refuse",
         description="Pictures and tensors that are not of the kind that the encoder's manifest says it is made for: "
@@ -146,6 +154,7 @@ class Settings(Frozen, BaseSettings):
         4 << 30, ge=1 << 20, description="Ceiling of the memory of all models together on a GPU."
     )
     gpu_temp_memory_bytes: int = as_in(IndexSettings, "gpu_temp_memory_bytes")
+    gpu_rows: Literal["float32", "float16"] = as_in(IndexSettings, "gpu_rows")
     gpu_lost: Literal["fail", "cpu"] = as_in(IndexSettings, "gpu_lost")
     stream_window: int = Field(256, ge=1, le=65536, description="Items of one stream that may be under way at once.")
     max_connections: int = Field(
@@ -186,6 +195,19 @@ class Settings(Frozen, BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("prepared_sizes", mode="before")
+    @classmethod
+    def _sizes(cls, value: Any) -> Any:
+        sizes = tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+        if isinstance(sizes, tuple | list) and not all(_SIZE.fullmatch(str(size)) for size in sizes):
+            raise ValueError("expected WIDTHxHEIGHT, comma-separated")
+        return sizes
+
+    @property
+    def sizes_to_prepare(self) -> list[tuple[int, int]]:
+        """(height, width) of each of ``prepared_sizes``."""
+        return [(int(height), int(width)) for width, height in (size.split("x") for size in self.prepared_sizes)]
 
     @field_validator("listen", "metrics", "console")
     @classmethod

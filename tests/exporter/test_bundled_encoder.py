@@ -11,7 +11,8 @@ from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_core.input_figures import input_figures
 from oneglance_core.limits import breaches
 from oneglance_core.manifests import EncoderManifest, Parity
-from oneglance_exporter.data import Pictures, read_pictures
+from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.encoder.evaluate import evaluate
 from oneglance_exporter.encoder.made_for import made_for as measured
 from oneglance_exporter.encoder.network import INPUT
@@ -66,8 +67,8 @@ def test_its_manifest_tells_what_it_is_made_for(bundled: ModelFolder[EncoderMani
     sources = [data_folder / "omniglot" / f"images_background_small{i}.zip" for i in (1, 2)]
     if not all(source.is_file() for source in sources):
         pytest.skip(f"no {sources[0]}; set ONEGLANCE_DATA to the folder that holds omniglot/")
-    pictures = read_pictures(sources, bundled.manifest.input)
-    assert measured(pictures.images, made_for.data) == made_for  # to the digit
+    pictures = read_examples(sources, bundled.manifest.input)
+    assert measured(pictures.inputs, made_for.data) == made_for  # to the digit
 
 
 def test_its_threshold_comes_from_the_validation_alphabets(bundled: ModelFolder[EncoderManifest]) -> None:
@@ -83,14 +84,14 @@ def test_it_knows_invented_characters_it_never_saw(bundled: ModelFolder[EncoderM
     seeds = range(1000, 1010)
     assert not any(seed in TRAINING_SEEDS for seed in seeds)
     stacks = [subject.drawings for seed in seeds for subject in alphabet(seed, 20, 2)]
-    pictures = Pictures(
-        images=np.concatenate(stacks)[..., None],
+    pictures = Examples(
+        inputs=np.concatenate(stacks)[..., None],
         subject_of=np.repeat(np.arange(200), 2),
         subjects=tuple(f"{i // 20}/{i}" for i in range(200)),
         group_of=np.repeat(np.arange(10), 20),
         groups=tuple(map(str, range(10))),
     )
-    result = evaluate(encode(bundled, pictures.images), pictures, EvaluateSettings(trials=2000))
+    result = evaluate(encode(bundled, pictures.inputs), pictures, EvaluateSettings(trials=2000))
     assert result.one_shot_error < 0.03
     assert result.rank1.mean > 0.90
 
@@ -98,7 +99,7 @@ def test_it_knows_invented_characters_it_never_saw(bundled: ModelFolder[EncoderM
 def test_its_one_shot_error_on_omniglot_is_the_published_one(
     bundled: ModelFolder[EncoderManifest], omniglot: Path
 ) -> None:
-    pictures = read_pictures([omniglot / "images_validation.zip"], INPUT)
-    result = evaluate(encode(bundled, pictures.images), pictures, EvaluateSettings())
+    pictures = read_examples([omniglot / "images_validation.zip"], INPUT)
+    result = evaluate(encode(bundled, pictures.inputs), pictures, EvaluateSettings())
     assert result.one_shot_error == pytest.approx(0.1208, abs=0.001)
     assert result.rank1.mean == pytest.approx(0.7885, abs=0.001)

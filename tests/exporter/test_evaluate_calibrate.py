@@ -9,7 +9,7 @@ import pytest
 from oneglance_core.calibration import INTERVAL
 from oneglance_core.measures import equal_error_rate, largest_tau_for_rate
 from oneglance_core.trials import one_shot_error, pair_distances, search
-from oneglance_exporter.data import Pictures
+from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.encoder.calibrate import calibrate, fit_splits
 from oneglance_exporter.encoder.evaluate import evaluate
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings
@@ -17,11 +17,11 @@ from oneglance_exporter.encoder.trials import one_shot_trials, open_set
 from oneglance_exporter.errors import DataError, SettingsError
 
 
-def world(groups: Sequence[int], drawings: int) -> Pictures:
+def world(groups: Sequence[int], drawings: int) -> Examples:
     """Blank pictures of ``groups[g]`` subjects in group g, ``drawings`` of each."""
     subjects = [f"g{g}/s{s}" for g, count in enumerate(groups) for s in range(count)]
-    return Pictures(
-        images=np.zeros((len(subjects) * drawings, 1, 1, 1), np.uint8),
+    return Examples(
+        inputs=np.zeros((len(subjects) * drawings, 1, 1, 1), np.uint8),
         subject_of=np.repeat(np.arange(len(subjects)), drawings),
         subjects=tuple(subjects),
         group_of=np.repeat(np.arange(len(groups)), groups),
@@ -29,10 +29,10 @@ def world(groups: Sequence[int], drawings: int) -> Pictures:
     )
 
 
-def noisy_encodings(pictures: Pictures, noise: float, seed: int = 0) -> npt.NDArray[np.float32]:
+def noisy_encodings(pictures: Examples, noise: float, seed: int = 0) -> npt.NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     centers = rng.normal(size=(len(pictures.subjects), 8))
-    f = centers[pictures.subject_of] + noise * rng.normal(size=(len(pictures.images), 8))
+    f = centers[pictures.subject_of] + noise * rng.normal(size=(len(pictures.inputs), 8))
     unit: npt.NDArray[np.float32] = (f / np.linalg.norm(f, axis=1, keepdims=True)).astype(np.float32)
     return unit
 
@@ -40,7 +40,7 @@ def noisy_encodings(pictures: Pictures, noise: float, seed: int = 0) -> npt.NDAr
 def test_one_shot_trials_keep_the_rules() -> None:
     pictures = world([5, 2, 6], 4)
     trials = one_shot_trials(pictures, 500, ways=5, seed=3)
-    drawer = np.arange(len(pictures.images)) % 4
+    drawer = np.arange(len(pictures.inputs)) % 4
     for probe, support, answer in zip(trials.probe, trials.support, trials.answer, strict=True):
         subjects = pictures.subject_of[support]
         assert len(set(subjects.tolist())) == 5

@@ -17,11 +17,11 @@ import torch
 from oneglance_core.folder import read_model_folder
 from oneglance_core.trials import one_shot_error
 from oneglance_exporter.cli import main
-from oneglance_exporter.data import read_pictures
+from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.export import check_graph, parity_inputs
 from oneglance_exporter.encoder.made_for import made_for
-from oneglance_exporter.encoder.network import INPUT, Encoder, encode
+from oneglance_exporter.encoder.network import INPUT, ConvNet, Encoder, encode
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import DataError, ExportError
 from oneglance_exporter.runtime import encoder_of
@@ -79,7 +79,7 @@ def test_the_exported_folder_keeps_the_contract(model: Path, drawings_zip: Path)
 
 def test_the_exported_folder_tells_what_the_drawings_of_the_training_look_like(model: Path, drawings_zip: Path) -> None:
     found = read_model_folder(model).manifest.made_for
-    assert found == made_for(read_pictures([drawings_zip], INPUT).images, drawings_zip.name)
+    assert found == made_for(read_examples([drawings_zip], INPUT).inputs, drawings_zip.name)
 
 
 def test_measure_input_writes_the_ranges_and_keeps_the_digest(
@@ -88,7 +88,7 @@ def test_measure_input_writes_the_ranges_and_keeps_the_digest(
     folder = shutil.copytree(model, tmp_path / "model")
     assert cli("measure-input", "--model", folder, "--data", heldout_zip, "--described", "others") == 0
     after = read_model_folder(folder).manifest
-    assert after.made_for == made_for(read_pictures([heldout_zip], INPUT).images, "others")
+    assert after.made_for == made_for(read_examples([heldout_zip], INPUT).inputs, "others")
     assert after.digest == read_model_folder(model).digest
     told = capsys.readouterr().out
     for one in after.made_for.figures if after.made_for else ():
@@ -115,19 +115,23 @@ def test_parity_vectors_come_back_from_onnx_runtime(model: Path, batch: int) -> 
     np.testing.assert_allclose(np.linalg.norm(outputs, axis=1), 1, atol=1e-5)
 
 
+def network(dimension: int) -> Encoder:
+    return Encoder(INPUT, ConvNet(1, (105, 105), dimension, shrink=7)).eval()
+
+
 def test_an_encoding_of_zeros_stays_finite() -> None:
-    silent = Encoder(4).eval()
-    torch.nn.init.zeros_(silent.head.weight)
-    torch.nn.init.zeros_(silent.head.bias)
+    silent = network(4)
+    for parameter in silent.backbone.parameters():
+        torch.nn.init.zeros_(parameter)
     assert np.isfinite(encode(silent, parity_inputs())).all()
 
 
 def test_a_graph_that_answers_otherwise_is_refused(model: Path) -> None:
     torch.manual_seed(1)
     with pytest.raises(ExportError, match="differs from torch"):
-        check_graph(read_model_folder(model).model, Encoder(16).eval())
+        check_graph(read_model_folder(model).model, network(16), parity_inputs())
     with pytest.raises(ExportError, match="can't load"):
-        check_graph(b"not a graph", Encoder(16).eval())
+        check_graph(b"not a graph", network(16), parity_inputs())
 
 
 def test_calibrate_fills_the_threshold_and_keeps_the_digest(
@@ -153,8 +157,8 @@ def test_evaluate_prints_what_the_functions_give(
     arguments = ["evaluate", "--model", model, "--data", heldout_zip, "--ways", "5", "--trials", "400"]
     assert cli(*arguments, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    pictures = read_pictures([heldout_zip], INPUT)
-    f = encoder_of(read_model_folder(model).model, threads=1)(pictures.images)
+    pictures = read_examples([heldout_zip], INPUT)
+    f = encoder_of(read_model_folder(model).model, threads=1)(pictures.inputs)
     assert result["one_shot_error"] == one_shot_error(f, one_shot_trials(pictures, 400, 5, 0))
     assert result["one_shot_error"] < 0.7  # six steps already beat chance, 0.8
     assert cli(*arguments) == 0
@@ -293,9 +297,10 @@ def test_a_users_mistake_is_one_line_and_status_1(
         arguments = [*arguments, "--classes-per-batch", "1000"]
     assert cli(*[names.get(argument, argument) for argument in arguments]) == 1
     errors = capsys.readouterr().err
-    assert errors.startswith("oneglance-exporter: error: ")
-    assert message in errors
-    assert len(errors.splitlines()) == 1
+    *told, error = errors.splitlines()
+    assert error.startswith("oneglance-exporter: error: ")
+    assert message in error
+    assert all(line.startswith(("the encoder takes ", "--data: ")) for line in told)  # of the data, before a training
     assert not (tmp_path / "out.npz").exists()
     assert (tmp_path / "file").read_text() == "x"
 
@@ -343,7 +348,7 @@ def test_a_picture_that_can_not_be_read_is_a_data_error(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Path, "read_bytes", denied)
     with pytest.raises(DataError, match=r"can't be read: .*Permission denied"):
-        read_pictures([tmp_path], INPUT)
+        read_examples([tmp_path], INPUT)
 
 
 def test_export_replaces_a_model_folder_and_nothing_else(
@@ -377,3 +382,58 @@ def test_help_teaches_without_loading_torch() -> None:
     assert done.returncode == 0, done.stderr
     for word in ("train encoder", "export", "calibrate", "evaluate", "subject/*.png"):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_export_leaves_no_half_folder(tmp_path: Path, small_run: Path, stop: signal.Signals) -> None:
+    """Stopped while the graph is being written."""
+    code = f"""
+import sys, signal
+from pathlib import Path
+from oneglance_exporter.cli import main
+
+write = Path.write_bytes
+
+def half(path, content):
+    write(path, content[:100])
+    print("here", flush=True)
+    signal.pause()
+
+Path.write_bytes = half
+sys.exit(main(["export", "--run", {str(small_run)!r}, "--out", {str(tmp_path / "model")!r}, "--name", "tiny"]))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PATH}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    with process.stdout:
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(stop)
+    assert process.wait(PATIENCE_SECONDS) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path, small_run: Path, drawings_zip: Path) -> None:
+    """In a process that may write no file above 30 kB: for the export, and for a training."""
+    model, run = tmp_path / "model", tmp_path / "run"
+    export = ["export", "--run", str(small_run), "--out", str(model), "--name", "tiny"]
+    for arguments in (export, train_arguments(drawings_zip, run, steps=3)):
+        code = f"""
+import resource, signal, sys
+from oneglance_exporter.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+sys.exit(main({arguments!r}))
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": PATH},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1, done.stderr
+        assert "can't be written" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not model.exists()
+    assert not [path.name for path in run.iterdir() if path.suffix in (".pt", ".part")]

@@ -14,7 +14,7 @@ from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.folder import read_any_model_folder, write_model_folder
 from oneglance_core.manifests import DetectorManifest, ModelFolderError
 from oneglance_exporter.cli import main
-from oneglance_exporter.data import read_photos
+from oneglance_exporter.data.photos import read_photos
 from oneglance_exporter.errors import DataError, ExportError, SettingsError
 from oneglance_exporter.imports.graph import Graph, value
 from oneglance_exporter.quantize.detector import MOST_PHOTOS, Comparison, quantize_detector

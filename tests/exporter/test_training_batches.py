@@ -5,26 +5,36 @@ from pathlib import Path
 import pytest
 import torch
 
-from oneglance_exporter.data import Pictures, read_pictures
+from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, another_pen, composite, symmetry
-from oneglance_exporter.encoder.batches import Batches
-from oneglance_exporter.encoder.network import INPUT
+from oneglance_exporter.encoder.batches import DrawingBatches, PlainBatches
+from oneglance_exporter.encoder.network import INPUT, ConvNet, Encoder
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import DataError, SettingsError
 
 
 @pytest.fixture(scope="module")
-def pictures(drawings_zip: Path) -> Pictures:
-    return read_pictures([drawings_zip], INPUT)
+def pictures(drawings_zip: Path) -> Examples:
+    return read_examples([drawings_zip], INPUT)
 
 
-def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:
-    def batches(seed: int) -> Batches:
-        return Batches(pictures, 10, 3, procedural=0.2, composites=0.3, seed=seed)
+def batches_of(
+    pictures: Examples, classes: int, each: int, procedural: float, composites: float, seed: int
+) -> DrawingBatches:
+    prepare = Encoder(INPUT, ConvNet(1, (105, 105), 4)).prepared
+    return DrawingBatches(pictures, classes, each, procedural, composites, seed, prepare)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(pictures: Examples) -> None:
+    def batches(seed: int) -> DrawingBatches:
+        return batches_of(pictures, 10, 3, procedural=0.2, composites=0.3, seed=seed)
 
     ink, labels = batches(0)(5)
     assert ink.shape == (30, 1, 105, 105)
-    assert labels.tolist() == [i // 3 for i in range(30)]
+    assert torch.equal(labels, labels[::3].repeat_interleave(3))
+    assert len(set(labels.tolist())) == 10
+    assert (labels < 8 * 12).sum() == 15  # half of the classes are of the data, and have labels of their own
     assert 0 <= ink.min() <= ink.max() <= 1
     assert torch.equal(ink, batches(0)(5)[0])
     assert not torch.equal(ink, batches(0)(6)[0])
@@ -32,17 +42,17 @@ def test_a_batch_is_a_function_of_seed_and_step(pictures: Pictures) -> None:
 
 
 @pytest.mark.parametrize(("procedural", "composites"), [(0, 0), (1, 0), (0, 1), (0.5, 0.5)])
-def test_any_mixture_fills_the_batch(pictures: Pictures, procedural: float, composites: float) -> None:
-    ink, labels = Batches(pictures, 12, 2, procedural, composites, 0)(0)
+def test_any_mixture_fills_the_batch(pictures: Examples, procedural: float, composites: float) -> None:
+    ink, labels = batches_of(pictures, 12, 2, procedural, composites, 0)(0)
     assert len(ink) == len(labels) == 24
     assert (ink.amax(dim=(1, 2, 3)) > 0.3).all()
 
 
-def test_more_classes_than_subjects_are_filled_with_other_symmetries(pictures: Pictures) -> None:
+def test_more_classes_than_subjects_are_filled_with_other_symmetries(pictures: Examples) -> None:
     subjects = len(pictures.subjects)
-    assert len(Batches(pictures, SYMMETRIES * subjects, 2, 0, 0, 0)(0)[0]) == 2 * SYMMETRIES * subjects
+    assert len(batches_of(pictures, SYMMETRIES * subjects, 2, 0, 0, 0)(0)[0]) == 2 * SYMMETRIES * subjects
     with pytest.raises(DataError, match="--classes-per-batch"):
-        Batches(pictures, SYMMETRIES * subjects + 1, 2, 0, 0, 0)
+        batches_of(pictures, SYMMETRIES * subjects + 1, 2, 0, 0, 0)
 
 
 def test_shares_above_one_are_refused() -> None:
@@ -87,3 +97,20 @@ def test_a_composite_shows_both_parts_where_the_layout_says() -> None:
     assert left[..., :52].sum() > 50 * left[..., 53:].sum()
     both = composite(full, full, layout, generator)
     assert both[..., :52].sum() == pytest.approx(both[..., 53:].sum().item(), rel=0.3)
+
+
+def test_batches_of_anything_else_are_its_subjects_each_with_its_label(pictures: Examples) -> None:
+    def batch(step: int, classes: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+        nothing_varied = PlainBatches(pictures, classes, 3, 0, lambda inputs: inputs, lambda inputs, generator: inputs)
+        assert nothing_varied.classes == 12
+        return nothing_varied(step)
+
+    inputs, labels = batch(4)
+    assert inputs.shape == (24, 105, 105, 1)
+    assert len(set(labels.tolist())) == 8
+    for drawing, label in zip(inputs, labels.tolist(), strict=True):
+        own = torch.from_numpy(pictures.inputs[pictures.members()[label]])
+        assert (own == drawing).flatten(1).all(dim=1).any()
+    assert torch.equal(inputs, batch(4)[0])
+    assert not torch.equal(inputs, batch(5)[0])
+    assert set(batch(0, classes=100)[1].tolist()) == set(range(12))  # too few: all of them

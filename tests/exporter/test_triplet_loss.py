@@ -1,22 +1,11 @@
 """The loss against the sources' formula written out in numpy, and the miner against its definition."""
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor
 
 from oneglance_exporter.encoder.loss import TripletLoss, semi_hard, torch_squared_l2
-
-Floats = npt.NDArray[np.float64]
-
-
-def encodings_and_labels(seed: int, classes: int = 5, examples: int = 3) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    centers = torch.randn(classes, 1, 6, generator=generator)
-    points = centers + 1.2 * torch.randn(classes, examples, 6, generator=generator)
-    points = torch.nn.functional.normalize(points.reshape(-1, 6), dim=1)
-    return points, torch.arange(classes).repeat_interleave(examples)
+from tests.triplets import Floats, encodings_and_labels, formula
 
 
 def brute_force_triplets(f: Floats, labels: list[int], margin: float) -> list[tuple[int, int, int]]:
@@ -31,12 +20,6 @@ def brute_force_triplets(f: Floats, labels: list[int], margin: float) -> list[tu
             if allowed:
                 triplets.append((a, p, min(allowed, key=lambda n: float(d[a, n]))))
     return triplets
-
-
-def formula(f: Floats, triplets: list[tuple[int, int, int]], margin: float) -> float:
-    """J = sum of max(||f(A) - f(P)||^2 - ||f(A) - f(N)||^2 + alpha, 0)."""
-    losses = [max(float(((f[a] - f[p]) ** 2).sum() - ((f[a] - f[n]) ** 2).sum()) + margin, 0.0) for a, p, n in triplets]
-    return sum(losses)
 
 
 @pytest.mark.parametrize("seed", range(5))

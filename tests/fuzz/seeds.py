@@ -160,7 +160,7 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     identifies = [
         identify_request("g", [small], max_candidates=3, all_matches=True),
         identify_request("g", points, tau=0.4),
-        identify_request("g", [small, picture(1), points[0]]),
+        identify_request("g", [small, picture(1), points[0]], least_gap=0.1, one_face_each=True),
         identify_request("photos", [PICTURES[3], face, photo(PICTURES[2], (8, 8, 16, 16), "always")]),
     ]
     for enroll in enrolls:
@@ -174,6 +174,9 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
             subjects.DeleteEncodingRequest(gallery_id="g", subject_id="s5", encoding_id="1"),
         ],
     )
+    negative = subjects.AddNegativeRequest(gallery_id="g", subject_id="s5", example=example(small))
+    yield "/AddNegative", [negative]
+    yield "/DeleteNegative", [subjects.DeleteNegativeRequest(gallery_id="g", subject_id="s5", negative_id="1")]
     yield "/DeleteSubject", [subjects.DeleteSubjectRequest(gallery_id="g", subject_id="s6")]
     for identify in identifies:
         yield "/Identify", [identify]
@@ -198,6 +201,13 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g", target_fpir=0.02)]
     yield "/SetFusion", [galleries.SetFusionRequest(gallery_id="g", fusion=common_pb2.FUSION_NEAREST)]
     yield "/SetQualityPolicy", [galleries.SetQualityPolicyRequest(gallery_id="g", quality_policy=QUALITY_POLICY_OFF)]
+    yield "/SetLeastGap", [galleries.SetLeastGapRequest(gallery_id="g", least_gap=0.01)]
+    looks = identification.ListLookAlikesRequest(gallery_id="g", within=0.4, page_size=2, page_token="czE=")
+    yield "/ListLookAlikes", [looks]
+    yield (
+        "/SetDoubtPolicy",
+        [galleries.SetDoubtPolicyRequest(gallery_id="g", doubt_policy=common_pb2.DOUBT_POLICY_FLAG)],
+    )
     yield "/ListThresholds", [galleries.ListThresholdsRequest(gallery_id="g")]
     settings = galleries.CalibrationSettings(gallery_id="g", target_fpir=0.5, data="strangers")
     probes = [stranger(small, "a"), stranger(points[0]), stranger(picture(5)), mate(png(picture(0)), "s0")]

@@ -1,6 +1,7 @@
 """Writes to a data directory from several threads until it is killed. Run by test_kill.py.
 
-Prints a line after each acknowledgement, and before each try: `try|ok enroll SUBJECT` or `try|ok delete SUBJECT`.
+Prints a line after each acknowledgement, and before each try: `try|ok enroll SUBJECT`,
+`ok negate SUBJECT` or `try|ok delete SUBJECT`.
 Each subject has its vectors made from its name, so that the parent knows what must be found.
 """
 
@@ -43,6 +44,8 @@ def work(galleries: LocalGalleries, name: str) -> None:
             say(f"try enroll {subject}")
             galleries.enroll("g", subject, vectors_of(subject), request_id=subject).result()
             say(f"ok enroll {subject}")
+            galleries.add_negative("g", subject, -vectors_of(subject)[0]).result()
+            say(f"ok negate {subject}")
             alive.append(subject)
 
 

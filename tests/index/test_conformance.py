@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from oneglance_index import (
     Candidate,
     Deleted,
+    Doubt,
+    Doubting,
     Encoding,
     Enrolled,
     Found,
@@ -28,19 +30,25 @@ from oneglance_index import (
     GalleryStore,
     Generation,
     IndexSettings,
+    Likeness,
     LocalGalleries,
+    Negative,
+    Neighbour,
     OnExisting,
     Search,
     Subject,
     SubjectPage,
     ThresholdVersion,
 )
-from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_PAGE_BYTES, PROMISES, Trial
+from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_NEGATIVES, MAX_PAGE_BYTES, PROMISES, Trial
 from tests.index.toy_store import Disk, Kept, Member, State, ToyStore
 
 Vectors = NDArray[np.float32]
 SETTINGS = IndexSettings(
-    max_encodings_per_subject=MAX_ENCODINGS, max_candidates=MAX_CANDIDATES, max_page_bytes=MAX_PAGE_BYTES
+    max_encodings_per_subject=MAX_ENCODINGS,
+    max_negatives_per_subject=MAX_NEGATIVES,
+    max_candidates=MAX_CANDIDATES,
+    max_page_bytes=MAX_PAGE_BYTES,
 )
 
 
@@ -688,15 +696,34 @@ class KnowsTheFirstThreshold(ToyStore):
 @breaks("the_threshold_in_force_is_known")
 class TakesThresholdZeroForNone(ToyStore):
     def set_threshold(
-        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
     ) -> Future[Gallery]:
-        return super().set_threshold(gallery_id, threshold or None, calibration)
+        return super().set_threshold(gallery_id, threshold or None, calibration, of)
 
 
 @breaks("the_quality_policy_is_known")
 class KeepsTheFirstQuality(ToyStore):
     def with_quality(self, gallery: Gallery, quality: str | None) -> Gallery:
         return super().with_quality(gallery, gallery.active.quality or quality)
+
+
+@breaks("the_least_gap_is_known")
+class KeepsTheLargestGap(ToyStore):
+    def with_least_gap(self, gallery: Gallery, least_gap: float) -> Gallery:
+        return super().with_least_gap(gallery, max(least_gap, gallery.active.least_gap))
+
+
+@breaks("what_subjects_look_like_is_listed")
+class ListsTheFirstEncodingAlone(ToyStore):
+    def likeness(self, active: Generation, name: str, member: Member) -> Likeness:
+        found = super().likeness(active, name, member)
+        return replace(found, encoding_ids=found.encoding_ids[:1], vectors=found.vectors[:1])
+
+
+@breaks("what_subjects_look_like_is_listed")
+class ListsEncodingsForTemplates(ToyStore):
+    def likeness(self, active: Generation, name: str, member: Member) -> Likeness:
+        return super().likeness(replace(active, fusion="nearest"), name, member)
 
 
 @breaks("what_is_done_survives_a_restart")
@@ -706,6 +733,110 @@ class ForgetsDescriptions(ToyStore):
             name: replace(kept, gallery=replace(kept.gallery, description="")) for name, kept in state.galleries.items()
         }
         return replace(state, galleries=galleries)
+
+
+@breaks("singly_a_subject_is_as_near_as_its_nearest_encoding")
+class SinglyByTheRule(ToyStore):
+    def ranked_singly(self, kept: Kept, probe: Vectors) -> list[Candidate]:
+        return self.ranked(kept, probe)
+
+
+@breaks("enrolling_names_the_nearest_other_subject")
+class NamesOthersInDoubtOnly(ToyStore):
+    def doubted(
+        self, kept: Kept, doubting: Doubting, subject_id: str, vectors: Vectors, own: list[Vectors]
+    ) -> tuple[Neighbour | None, tuple[Doubt, ...]]:
+        nearest, doubts = super().doubted(kept, doubting, subject_id, vectors, own)
+        return nearest if doubts else None, doubts
+
+
+@breaks("what_is_enrolled_since_the_search_counts")
+class TrustsTheSearch(ToyStore):
+    def doubted(
+        self, kept: Kept, doubting: Doubting, subject_id: str, vectors: Vectors, own: list[Vectors]
+    ) -> tuple[Neighbour | None, tuple[Doubt, ...]]:
+        found = {one.subject_id: kept.subjects[one.subject_id] for one in doubting.neighbours if one is not None}
+        return super().doubted(replace(kept, subjects=found), doubting, subject_id, vectors, own)
+
+
+@breaks("an_example_like_another_subject_is_doubtful")
+class LikenessBelowTheLimit(ToyStore):
+    def is_like(self, distance: float, limit: float) -> bool:
+        return distance < limit
+
+
+@breaks("an_example_unlike_its_own_subject_is_doubtful")
+class OneRequestIsOnePerson(ToyStore):
+    def beside(self, vectors: Vectors, example: int) -> list[Vectors]:
+        return []
+
+
+@breaks("a_replayed_enrollment_tells_the_same_doubts")
+class ReplaysWithoutDoubts(ToyStore):
+    def answered(self, kept: Kept, request_id: str | None, digest: bytes) -> Enrolled | None:
+        answered = super().answered(kept, request_id, digest)
+        return answered and replace(answered, doubts=())
+
+
+@breaks("the_doubt_policy_is_known")
+class KeepsTheFirstDoubtPolicy(ToyStore):
+    def with_doubt(self, gallery: Gallery, doubt: str | None) -> Gallery:
+        return super().with_doubt(gallery, gallery.active.doubt or doubt)
+
+
+@breaks("a_probe_nearer_to_a_negative_is_not_given_the_subject")
+class NearerThanTheTemplate(ToyStore):
+    def reach(self, member: Member, one: Candidate, probe: Vectors) -> float:
+        return one.distance
+
+
+@breaks("as_near_to_a_negative_is_not_nearer")
+class AsNearIsNearer(ToyStore):
+    def nearer(self, negative: float, own: float) -> bool:
+        return negative <= own
+
+
+@breaks("verify_tells_of_a_nearer_negative")
+class VerifiesWithoutNegatives(ToyStore):
+    def verified_mark(self, member: Member, one: Candidate, probe: Vectors) -> Candidate:
+        return one
+
+
+@breaks("as_many_subjects_are_found_as_without_negatives")
+class NegativesTakePlaces(ToyStore):
+    def candidates(self, near: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
+        return self.listed(near, count)
+
+
+@breaks("a_match_has_no_nearer_negative")
+class MatchesInSpiteOfNegatives(ToyStore):
+    def given(self, near: Sequence[Candidate]) -> list[Candidate]:
+        return list(near)
+
+
+@breaks("negatives_are_listed_and_counted")
+class CountsNoNegatives(ToyStore):
+    def changed(self, kept: Kept, subjects: Mapping[str, Member]) -> Kept:
+        after = super().changed(kept, subjects)
+        return replace(after, gallery=replace(after.gallery, negatives=0))
+
+
+@breaks("negatives_stay_until_their_subject_goes")
+class ForgetsNegatives(ToyStore):
+    def kept_negatives(self, old: Mapping[int, tuple[Negative, Vectors]]) -> Mapping[int, tuple[Negative, Vectors]]:
+        return {}
+
+
+@breaks("the_same_negative_is_added_once")
+class AddsNegativesAgain(ToyStore):
+    def is_same(self, one: Vectors, other: Vectors) -> bool:
+        return False
+
+
+@breaks("a_negative_that_cannot_be_is_refused")
+class TakesAnyNegative(ToyStore):
+    def check_negative(self, gallery_id: str, subject_id: str, member: Member, vector: Vectors) -> None:
+        pass
 
 
 def broken_promises(store: Callable[[Disk], GalleryStore]) -> set[str]:

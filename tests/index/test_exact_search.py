@@ -47,16 +47,19 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 Make = Callable[[int], ExactIndex]
 
 
-@pytest.fixture(params=["cpu", "fake gpu", pytest.param("cuda:0", marks=needs_card)], scope="module")
+ON_CARD = [pytest.param(f"cuda:0 {rows}", marks=needs_card) for rows in ("float32", "float16")]
+
+
+@pytest.fixture(params=["cpu", "fake float32", "fake float16", *ON_CARD], scope="module")
 def make(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> Iterator[Make]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         if request.param == "cpu":
             yield lambda dimension: ExactIndex(dimension, CpuScan(pool, 2))
         else:
-            if request.param == "fake gpu":
+            if request.param.startswith("fake"):
                 FakeCard(monkeypatch)
                 monkeypatch.setattr(gpu_scan, "_LEAST_PART", 100)
-            gpu = open_gpu("cuda:0", 0, 1 << 20)
+            gpu = open_gpu("cuda:0", 0, 1 << 20, half=request.param.endswith("16"))
             yield lambda dimension: ExactIndex(dimension, GpuScan(gpu, dimension))
 
 

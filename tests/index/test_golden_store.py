@@ -2,9 +2,9 @@
 
 Made once by
 
-    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v4
+    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v5
 
-and committed. Don't make them anew: add v5 beside them when the schema changes.
+and committed. Don't make them anew: add v6 beside them when the schema changes.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ def make(data_dir: Path) -> None:
         galleries.snapshot()
         galleries.enroll("people", "late", vectors(9)).result()  # after the snapshot: to catch up with
         galleries.delete_encoding("people", "s2", "5").result()
+        galleries.add_negative("people", "s0", np.array([7, 7, 7], np.float32)).result()
         galleries._upkeep.close(until=0)
         galleries._store.close()
     (data_dir / "lock").unlink()
 
 
 @pytest.mark.parametrize("with_snapshot", [True, False])
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) -> None:
     thresholds = 1 if version == 1 else 2  # version 1 was made with one
     data_dir = tmp_path / "data"
@@ -76,7 +77,9 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
             "Größe",
             0.36,
         )
-        assert (people.revision, people.subjects, people.encodings) == (8 + thresholds, 5, 9)
+        negatives = 1 if version >= 4 else 0  # that a version knows
+        assert (people.revision, people.subjects, people.encodings) == (8 + thresholds + negatives, 5, 9)
+        assert people.negatives == len(galleries.get_subject("people", "s0").negatives) == negatives
         active = people.active
         assert (active.kind, active.fusion, active.state, active.dimension) == ("flat", "nearest", "active", 3)
         assert active.created == people.created
@@ -139,7 +142,7 @@ STATEMENTS = [
     "PRAGMA user_version =",
     "COMMIT",
 ]
-STATEMENTS_OF_4 = [
+STATEMENTS_OF_5 = [
     "ALTER TABLE encodings ADD",
     "INSERT INTO requests",
     "UPDATE subjects SET encodings",
@@ -155,7 +158,8 @@ STATEMENTS_OF_4 = [
     [
         (1, "INSERT OR IGNORE INTO thresholds (gallery"),
         *((version, one) for version in (1, 2) for one in STATEMENTS),
-        *((version, one) for version in (1, 2, 3) for one in STATEMENTS_OF_4),
+        *((3, one) for one in ("ALTER TABLE generations", "CREATE TABLE negatives", "COMMIT")),
+        *((version, one) for version in (1, 3, 4) for one in STATEMENTS_OF_5),
     ],
 )
 def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
@@ -170,12 +174,11 @@ def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
     assert schema_of(path) == before
     assert before["user_version"] == {str(version)}
     with LocalGalleries.open(data_dir) as galleries:
-        thresholds = min(version, 2)
-        assert [v.threshold for v in galleries.list_thresholds("people").versions] == [0.36, 0.25][:thresholds]
-        assert galleries.get_gallery("people").revision == 8 + thresholds
+        assert [v.threshold for v in galleries.list_thresholds("people").versions] == [0.36, 0.25][:version]
+        assert galleries.get_gallery("people").revision == 8 + min(version, 2) + (version >= 4)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_an_old_store_gets_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
     shutil.copytree(GOLDEN / f"v{version}", tmp_path / "old")
     LocalGalleries.open(tmp_path / "old").close()

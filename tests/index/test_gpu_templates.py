@@ -10,6 +10,8 @@ from oneglance_index.errors import OutOfMemory
 from oneglance_index.records import OnExisting
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.gpu_scan import GpuScan
+from oneglance_index.search.rows import RowArrays
+from oneglance_index.search.scan import Scan
 from tests.fake_card import FakeCard
 
 D = 8
@@ -92,37 +94,42 @@ def test_a_card_answers_as_the_cpu_does_by_every_rule(
         store.close()
 
 
-def test_on_a_full_card_a_deletion_that_needs_room_is_refused_and_searches_go_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("device", ["cuda:0", "cpu"])
+def test_no_deletion_is_refused_for_want_of_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str
 ) -> None:
-    """A subject that loses one of two examples has a new template: a row more, for which there is no room."""
+    """A subject that loses one of two examples has a new template: it takes the place of the old one."""
     card = FakeCard(monkeypatch, capacity=64 << 20)
     rng = np.random.default_rng(0)
+    left = rng.standard_normal((2048, D)).astype(np.float32)
     with opened(tmp_path, "cpu") as store:
         store.create_gallery("g", encoder_digest="e", dimension=D, fusion="mean").result()
-        waiting = [store.enroll("g", f"s{i}", rng.standard_normal((2, D)).astype(np.float32)) for i in range(2048)]
+        lost = rng.standard_normal((2048, D)).astype(np.float32)
+        waiting = [store.enroll("g", f"s{i}", np.stack(both)) for i, both in enumerate(zip(lost, left, strict=True))]
         ids = [one.result().encoding_ids for one in waiting]
-    probe = rng.standard_normal((1, D)).astype(np.float32)
 
-    with opened(tmp_path, "cuda:0") as store:
+    def full(*_: object) -> None:
+        raise MemoryError
 
-        def check() -> None:
-            (found,) = store.search_many("g", [Search(probe, "e", 1)])
-            assert isinstance(found, Found)
-
-        check()
+    with opened(tmp_path, device) as store:
+        store.search_many("g", [Search(left[:1], "e", 1)])
         card.capacity = card.used
-        refused = 0
-        for i in range(300):
-            try:
-                store.delete_encoding("g", f"s{i}", ids[i][0]).result()
-            except OutOfMemory:
-                refused += 1
-            check()
-        assert refused
-        assert store.get_gallery("g").encodings == 4096 - 300 + refused
-        store.delete_subject("g", "s2000").result()  # that needs none
-        check()
+        with monkeypatch.context() as patched:
+            patched.setattr(RowArrays, "empty", full)
+            for start in range(0, 300, 50):
+                for i in range(start, start + 50):
+                    store.delete_encoding("g", f"s{i}", ids[i][0]).result()
+                (found,) = store.search_many("g", [Search(left[: start + 50], "e", 1)])
+                assert isinstance(found, Found)
+                nearest = [(near[0].subject_id, near[0].distance) for near in found.candidates]
+                assert nearest == [(f"s{i}", 0.0) for i in range(start + 50)]
+            refused = [store.enroll("g", f"new{i}", lost[:1]).exception() for i in range(100)]
+            assert isinstance(refused[-1], OutOfMemory)
+            store.delete_subject("g", "s2000").result()
+        assert store.get_gallery("g").encodings == 4096 - 300 - 2 + refused.count(None)
+        info = store.index_info("g")
+        # On the device the template of the subject that is gone; in memory its encodings, and those that were deleted.
+        assert info.dead_rows == 1 + 2 + 300
 
 
 def test_a_card_needs_room_for_templates_not_for_examples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -170,3 +177,46 @@ def test_a_card_lost_while_an_index_is_compacted_leaves_it_whole(
         assert found.device == "cpu"
         assert [near[0].subject_id for near in found.candidates[200:]] == [f"s{i}" for i in range(200, 300)]
         assert {near[0].subject_id for near in found.candidates} <= {f"s{i}" for i in range(200, 300)}
+
+
+def test_templates_that_change_during_a_compaction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It copies the rows while searches and changes go on: what got a new value meanwhile has it afterwards."""
+    FakeCard(monkeypatch, capacity=64 << 20)
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((300, D)).astype(np.float32)
+    filled = ExactIndex._filled
+    for device in ("cuda:0", "cpu"):
+        with opened(tmp_path / device, device) as store:
+            store.create_gallery("g", encoder_digest="e", dimension=D, fusion="mean").result()
+            monkeypatch.setattr(ExactIndex, "wants_compaction", lambda self: False)  # we say when
+            for i, vector in enumerate(vectors):
+                store.enroll("g", f"s{i}", vector[None]).result()
+            for i in range(0, 300, 3):
+                store.delete_subject("g", f"s{i}").result()
+            kept = [i for i in range(300) if i % 3]
+
+            def meanwhile(
+                self: ExactIndex, rows: RowArrays, count: int, capacity: int, store: LocalGalleries = store
+            ) -> Scan:
+                scan = filled(self, rows, count, capacity)
+                store.enroll("g", "s1", -vectors[1:2], on_existing="replace").result()
+                store.search_many("g", [Search(vectors[:1], "e", 1)])  # which works it off
+                store.enroll("g", "s2", -vectors[2:3], on_existing="replace").result()
+                store.enroll("g", "late", 9 * vectors[:1]).result()
+                store.delete_subject("g", "s4").result()
+                return scan
+
+            with monkeypatch.context() as patched:
+                patched.setattr(ExactIndex, "_filled", meanwhile)
+                store.compact("g")
+            now = vectors.copy()
+            now[[1, 2]] *= -1
+            (found,) = store.search_many("g", [Search(now[kept], "e", 1)])
+            assert isinstance(found, Found)
+            nearest = {i: near[0] for i, near in zip(kept, found.candidates, strict=True)}
+            assert nearest.pop(4).distance > 0
+            assert all((near.subject_id, near.distance) == (f"s{i}", 0.0) for i, near in nearest.items())
+            assert store.index_info("g").dead_rows == 1  # s4
+            store.compact("g")
+            assert store.search_many("g", [Search(now[kept[3:]], "e", 1)])[0]
+            assert store.index_info("g").dead_rows == 0

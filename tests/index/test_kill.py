@@ -59,6 +59,7 @@ def harm(data_dir: Path, rng: random.Random) -> None:
 def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     rng = random.Random(int(os.environ.get("ONEGLANCE_KILL_SEED", "1")))
     must: set[str] = set()  # acknowledged, or seen after a restart
+    negated: set[str] = set()  # with a negative that was acknowledged
     acknowledged = 0
     with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
@@ -71,19 +72,21 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
             else:
                 acknowledged += 1
                 maybe.discard(subject)
+                if act == "negate":
+                    negated.add(subject)
                 if act == "enroll":
                     must.add(subject)
         harm(tmp_path, rng)
         with LocalGalleries.open(tmp_path) as galleries:
-            present = check(galleries)
+            present = check(galleries, negated)
         assert must <= present, "an acknowledged enrollment was lost"
         assert present <= must | maybe, "an acknowledged deletion came back"
         must = present
     assert acknowledged > ROUNDS
 
 
-def check(galleries: LocalGalleries) -> set[str]:
-    """That index and store agree, with every subject whole; returns who is enrolled."""
+def check(galleries: LocalGalleries, negated: set[str]) -> set[str]:
+    """That index and store agree, with every subject whole, and its negative if it has one; returns who is enrolled."""
     present: set[str] = set()
     after: str | None = None
     while True:
@@ -91,6 +94,7 @@ def check(galleries: LocalGalleries) -> set[str]:
         present |= {subject.id for subject in page.subjects}
         for subject in page.subjects:
             assert len(subject.encodings) == len(vectors_of(subject.id))
+            assert len(subject.negatives) == 1 or subject.id not in negated, "an acknowledged negative was lost"
         after = page.next_after
         if after is None:
             break
@@ -101,4 +105,6 @@ def check(galleries: LocalGalleries) -> set[str]:
         found = asking.nearest(galleries, "g", np.stack([vectors_of(name)[0] for name in names]), 1)
         assert [candidates[0].subject_id for candidates in found.candidates] == names
         assert {candidates[0].distance for candidates in found.candidates} == {0.0}
+        for name in sorted(negated & present)[:50]:
+            assert galleries.verify("g", name, -vectors_of(name)[:1]).candidates[0][0].negative is not None
     return present

@@ -22,6 +22,7 @@ from oneglance_index import (
     EncodingInvalid,
     EncodingNotFound,
     Found,
+    FusionChanged,
     GalleryError,
     GalleryExists,
     GalleryNotFound,
@@ -84,6 +85,20 @@ def test_galleries(galleries: LocalGalleries) -> None:
 
 def resolved(value: Any) -> Any:
     return value.result() if isinstance(value, Future) else value
+
+
+def test_a_threshold_goes_to_no_other_gallery_than_it_was_made_for(galleries: LocalGalleries) -> None:
+    made_for = galleries.known("g")
+    galleries.set_fusion("g", "margin").result()
+    with pytest.raises(FusionChanged):
+        galleries.set_threshold("g", -0.1, "evidence", of=made_for).result()
+    made_for = galleries.known("g")
+    galleries.delete_gallery("g").result()
+    galleries.create_gallery("g", encoder_digest="e", dimension=4, fusion="margin").result()
+    with pytest.raises(GalleryNotFound):
+        galleries.set_threshold("g", -0.1, of=made_for).result()
+    assert galleries.known("g").active.threshold is None
+    assert galleries.set_threshold("g", -0.1, of=galleries.known("g")).result().active.threshold == -0.1
 
 
 def test_thresholds_are_versioned(galleries: LocalGalleries) -> None:

@@ -100,8 +100,8 @@ def test_a_search_without_memory_fails_alone(
     small, large = Search(VECTORS[:1], "e", 1), Search(VECTORS[:6], "e", 1)
     nearest, measure = faiss_calls.nearest, exact._measure
 
-    def scan(queries: Any, *arguments: Any) -> Any:
-        return nearest(queries, *arguments) if len(queries) < 6 else full()
+    def scan(rows: Any, norms: Any, by_row: Any, queries: Any, k: Any) -> Any:
+        return nearest(rows, norms, by_row, queries, k) if len(queries) < 6 else full()
 
     def measured(vectors: Any, at: Any, probes: Any) -> Any:
         return measure(vectors, at, probes) if len(probes) < 6 else full()

@@ -20,15 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_l2
-from oneglance_core.fusion import FUSIONS
+from oneglance_core.fusion import FUSIONS, template
 from oneglance_index import (
+    AddedNegative,
     Candidate,
     Deleted,
+    Doubt,
+    Doubting,
     EncoderMismatch,
     Encoding,
     EncodingNotFound,
     Enrolled,
     Found,
+    FusionChanged,
     Gallery,
     GalleryError,
     GalleryExists,
@@ -37,7 +41,15 @@ from oneglance_index import (
     GalleryStore,
     Generation,
     GenerationUnsupported,
+    LikeAnother,
+    Likeness,
+    LikenessPage,
     LimitExceeded,
+    NearerNegative,
+    Negative,
+    NegativeEnrolled,
+    NegativeNotFound,
+    Neighbour,
     OnExisting,
     RequestConflict,
     Search,
@@ -48,9 +60,10 @@ from oneglance_index import (
     SubjectPage,
     ThresholdPage,
     ThresholdVersion,
+    UnlikeOwn,
     check_encodings,
 )
-from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_PAGE_BYTES
+from tests.index.conformance import MAX_CANDIDATES, MAX_ENCODINGS, MAX_NEGATIVES, MAX_PAGE_BYTES
 
 T = TypeVar("T")
 Vectors = NDArray[np.float32]
@@ -64,6 +77,10 @@ class Member:
     created: float
     updated: float
     encodings: Mapping[int, tuple[Encoding, Vectors]] = field(default_factory=dict)
+    negatives: Mapping[int, tuple[Negative, Vectors]] = field(default_factory=dict)
+
+    def vectors(self) -> Vectors:
+        return np.stack([vector for _, vector in self.encodings.values()])
 
 
 @dataclass(frozen=True)
@@ -160,14 +177,18 @@ class ToyStore(GalleryStore):
         fusion: str = "nearest",
         target_fpir: float | None = None,
         quality: str | None = None,
+        least_gap: float = 0.0,
+        doubt: str | None = None,
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             if not gallery_id or dimension < 1 or not 0 < (target_fpir or 0.5) < 1:
                 raise ValueError
+            self.check_gap(least_gap)
             self.check_new(state, gallery_id, kind)
             self.check_fusion(gallery_id, fusion)
             at = time.time()
             active = Generation(encoder_digest, dimension, kind, fusion, "active", None, 0, None, None, 0, quality, at)
+            active = replace(active, least_gap=least_gap, doubt=doubt)
             gallery = Gallery(gallery_id, description, active, target_fpir, None, None, None, at, 0, 0, 0)
             return state.put(Kept(gallery)), gallery
 
@@ -191,10 +212,14 @@ class ToyStore(GalleryStore):
         return self._write(act)
 
     def set_threshold(
-        self, gallery_id: str, threshold: float | None, calibration: str | None = None
+        self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             kept = state.kept(gallery_id)
+            if of is not None and of.created != kept.gallery.created:
+                raise GalleryNotFound(gallery_id)
+            if of is not None and of.active.fusion != kept.gallery.active.fusion:
+                raise FusionChanged(gallery_id, of.active.fusion, kept.gallery.active.fusion)
             least = -math.inf if kept.gallery.active.fusion == "margin" else 0
             if threshold is not None and not (math.isfinite(threshold) and threshold >= least):
                 raise ValueError
@@ -257,6 +282,33 @@ class ToyStore(GalleryStore):
     def with_quality(self, gallery: Gallery, quality: str | None) -> Gallery:
         return replace(gallery, active=replace(gallery.active, quality=quality), revision=gallery.revision + 1)
 
+    def set_least_gap(self, gallery_id: str, least_gap: float) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            self.check_gap(least_gap)
+            kept = state.kept(gallery_id)
+            gallery = self.with_least_gap(kept.gallery, least_gap)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept = state.kept(gallery_id)
+            gallery = self.with_doubt(kept.gallery, doubt)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def check_gap(self, least_gap: float) -> None:
+        if not (math.isfinite(least_gap) and least_gap >= 0):
+            raise ValueError
+
+    def with_least_gap(self, gallery: Gallery, least_gap: float) -> Gallery:
+        return replace(gallery, active=replace(gallery.active, least_gap=least_gap), revision=gallery.revision + 1)
+
+    def with_doubt(self, gallery: Gallery, doubt: str | None) -> Gallery:
+        return replace(gallery, active=replace(gallery.active, doubt=doubt), revision=gallery.revision + 1)
+
     def history(self, new: ThresholdVersion, earlier: tuple[ThresholdVersion, ...]) -> tuple[ThresholdVersion, ...]:
         return (new, *earlier)
 
@@ -273,6 +325,7 @@ class ToyStore(GalleryStore):
         request_digest: bytes = b"",
         caller: Hashable = None,
         patient: bool = False,
+        doubting: Doubting | None = None,
     ) -> Future[Enrolled]:
         vectors = self.taken(encodings)
 
@@ -288,6 +341,11 @@ class ToyStore(GalleryStore):
             old = kept.subjects.get(subject_id)
             if old is not None and on_existing == "fail":
                 self.fail_existing(gallery_id, subject_id)
+            neighbour: Neighbour | None = None
+            doubts: tuple[Doubt, ...] = ()
+            if doubting is not None:
+                own = [] if old is None or on_existing == "replace" else list(old.vectors())
+                neighbour, doubts = self.doubted(kept, doubting, subject_id, checked, own)
             at = time.time()
             begun = old or Member({}, at, at)
             new = {
@@ -299,16 +357,63 @@ class ToyStore(GalleryStore):
                 begun.created,
                 at,
                 self.joined(begun.encodings, new, on_existing),
+                self.kept_negatives(begun.negatives),
             )
             if len(member.encodings) > MAX_ENCODINGS:
                 raise LimitExceeded("max_encodings_per_subject", MAX_ENCODINGS, len(member.encodings))
             after = self.changed(kept, {**kept.subjects, subject_id: member})
-            enrolled = Enrolled(subject_id, tuple(map(str, new)), old is None, False, after.gallery.revision)
+            ids, now = tuple(map(str, new)), after.gallery.revision
+            enrolled = Enrolled(subject_id, ids, old is None, False, now, neighbour, doubts)
             if request_id is not None:
                 after = replace(after, requests={**kept.requests, request_id: (request_digest, enrolled)})
             return replace(state.put(after), next_number=state.next_number + len(new)), enrolled
 
         return self._write(act)
+
+    def kept_negatives(self, old: Mapping[int, tuple[Negative, Vectors]]) -> Mapping[int, tuple[Negative, Vectors]]:
+        """Those that stay when a subject is enrolled again."""
+        return old
+
+    def doubted(
+        self, kept: Kept, doubting: Doubting, subject_id: str, vectors: Vectors, own: list[Vectors]
+    ) -> tuple[Neighbour | None, tuple[Doubt, ...]]:
+        """Compares all, and so needs no neighbours that were found before."""
+        near, doubts = [], []
+        for example, vector in enumerate(vectors):
+            found = [
+                Neighbour(example, name, float(distance))
+                for name, member in self.others(kept, subject_id).items()
+                for distance in squared_l2(self.compared_with(name, member), vector)
+            ]
+            near += found and [min(found, key=lambda one: one.distance)]
+        if doubting.like_another is not None:
+            doubts += [
+                Doubt("like_another", one.example, one.subject_id, one.distance, doubting.like_another)
+                for one in near
+                if self.is_like(one.distance, doubting.like_another)
+            ]
+        for example, vector in enumerate(vectors):
+            others = [*own, *self.beside(vectors, example)]
+            distance = min((float(squared_l2(one, vector)) for one in others), default=-1.0)
+            if doubting.unlike_own is not None and distance > doubting.unlike_own:
+                doubts.append(Doubt("unlike_own", example, subject_id, distance, doubting.unlike_own))
+        if doubting.refuse and doubts:
+            kind = LikeAnother if doubts[0].kind == "like_another" else UnlikeOwn
+            raise kind(kept.gallery.id, subject_id, doubts)
+        return min(near, key=lambda one: one.distance, default=None), tuple(doubts)
+
+    def others(self, kept: Kept, subject_id: str) -> Mapping[str, Member]:
+        return {name: member for name, member in kept.subjects.items() if name != subject_id and member.encodings}
+
+    def compared_with(self, name: str, member: Member) -> Vectors:
+        return member.vectors()
+
+    def is_like(self, distance: float, limit: float) -> bool:
+        return distance <= limit
+
+    def beside(self, vectors: Vectors, example: int) -> list[Vectors]:
+        """The other examples of the same enrollment."""
+        return [vector for i, vector in enumerate(vectors) if i != example]
 
     def taken(self, encodings: Vectors) -> Vectors:
         return encodings.copy()
@@ -348,7 +453,14 @@ class ToyStore(GalleryStore):
     def changed(self, kept: Kept, subjects: Mapping[str, Member]) -> Kept:
         """The gallery with these subjects, one revision on."""
         encodings = sum(len(member.encodings) for member in subjects.values())
-        gallery = replace(kept.gallery, revision=kept.gallery.revision + 1, subjects=len(subjects), encodings=encodings)
+        negatives = sum(len(member.negatives) for member in subjects.values())
+        gallery = replace(
+            kept.gallery,
+            revision=kept.gallery.revision + 1,
+            subjects=len(subjects),
+            encodings=encodings,
+            negatives=negatives,
+        )
         return replace(kept, gallery=gallery, subjects=subjects)
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
@@ -375,6 +487,49 @@ class ToyStore(GalleryStore):
             kept = state.kept(gallery_id)
             after = self.changed(kept, {name: one for name, one in kept.subjects.items() if name != subject_id})
             return state.put(after), Deleted(len(gone.encodings), True, after.gallery.revision)
+
+        return self._write(act)
+
+    def add_negative(
+        self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None
+    ) -> Future[AddedNegative]:
+        def act(state: State) -> tuple[State, AddedNegative]:
+            kept = state.kept(gallery_id)
+            self.check_encoder(gallery_id, kept.gallery.active, encoder_digest)
+            member = state.member(gallery_id, subject_id)
+            (vector,) = self.checked(np.array(encoding, np.float32)[None], kept.gallery.active.dimension)
+            for number, (_, other) in member.negatives.items():
+                if self.is_same(other, vector):
+                    return state, AddedNegative(str(number), False, kept.gallery.revision)
+            self.check_negative(gallery_id, subject_id, member, vector)
+            number = state.next_number
+            new = {number: (Negative(str(number), time.time()), vector)}
+            member = replace(member, negatives={**member.negatives, **new})
+            after = self.changed(kept, {**kept.subjects, subject_id: member})
+            added = AddedNegative(str(number), True, after.gallery.revision)
+            return replace(state.put(after), next_number=number + 1), added
+
+        return self._write(act)
+
+    def is_same(self, one: Vectors, other: Vectors) -> bool:
+        return bool((one == other).all())
+
+    def check_negative(self, gallery_id: str, subject_id: str, member: Member, vector: Vectors) -> None:
+        for number, (_, own) in member.encodings.items():
+            if squared_l2(own, vector) == 0:
+                raise NegativeEnrolled(gallery_id, subject_id, str(number))
+        if len(member.negatives) >= MAX_NEGATIVES:
+            raise LimitExceeded("max_negatives_per_subject", MAX_NEGATIVES, len(member.negatives) + 1)
+
+    def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            member = state.member(gallery_id, subject_id)
+            left = {n: one for n, one in member.negatives.items() if str(n) != negative_id}
+            if len(left) == len(member.negatives):
+                raise NegativeNotFound(gallery_id, subject_id, negative_id)
+            kept = state.kept(gallery_id)
+            after = self.changed(kept, {**kept.subjects, subject_id: replace(member, negatives=left)})
+            return state.put(after), after.gallery
 
         return self._write(act)
 
@@ -405,7 +560,8 @@ class ToyStore(GalleryStore):
 
     def _subject(self, subject_id: str, member: Member) -> Subject:
         encodings = tuple(encoding for encoding, _ in member.encodings.values())
-        return Subject(subject_id, member.labels, member.created, member.updated, encodings)
+        negatives = tuple(negative for negative, _ in member.negatives.values())
+        return Subject(subject_id, member.labels, member.created, member.updated, encodings, negatives)
 
     def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
         subjects = self.now().kept(gallery_id).subjects
@@ -414,6 +570,19 @@ class ToyStore(GalleryStore):
         if fitting < len(ids):
             ids, next_after = ids[:fitting], ids[fitting - 1]
         return SubjectPage(tuple(self._subject(one, subjects[one]) for one in ids), next_after)
+
+    def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
+        kept = self.now().kept(gallery_id)
+        self.check_page_size(page_size)
+        ids = sorted(one for one in kept.subjects if after is None or one > after)
+        listed = tuple(self.likeness(kept.gallery.active, one, kept.subjects[one]) for one in ids[:page_size])
+        return LikenessPage(listed, ids[page_size - 1] if len(ids) > page_size else None)
+
+    def likeness(self, active: Generation, name: str, member: Member) -> Likeness:
+        vectors = np.stack([vector for _, vector in member.encodings.values()])
+        if active.fusion == "nearest":
+            return Likeness(name, tuple(map(str, member.encodings)), vectors)
+        return Likeness(name, (), template(vectors)[None])
 
     def fitting(self, sizes: Sequence[int]) -> int:
         """How many entries of these sizes fit into a page: one in any case."""
@@ -462,13 +631,17 @@ class ToyStore(GalleryStore):
         most = max(search.candidates, search.limit)
         if most > MAX_CANDIDATES:
             raise LimitExceeded("max_candidates", MAX_CANDIDATES, most)
-        ranked = [self.ranked(kept, probe) for probe in check_encodings(search.probes, gallery.active.dimension)]
+        probes = check_encodings(search.probes, gallery.active.dimension)
+        if search.singly:
+            ranked = [self.ranked_singly(kept, probe) for probe in probes]
+        else:
+            ranked = [self.marked(kept, self.ranked(kept, probe), probe) for probe in probes]
         matches = [
             [one for one in near if search.within is not None and self.matches(self.compared(one), search.within)]
-            for near in ranked
+            for near in map(self.given, ranked)
         ]
         return Found(
-            tuple(self.listed(near, search.candidates) for near in ranked),
+            tuple(self.candidates(near, search.candidates) for near in ranked),
             tuple(self.listed(near, search.limit) for near in matches),
             tuple(self.truncated(len(near), search) for near in matches),
             gallery.revision,
@@ -478,6 +651,45 @@ class ToyStore(GalleryStore):
             "toy",
             "cpu",
         )
+
+    def candidates(self, near: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
+        """To the last of so many that have no nearer negative."""
+        ends = [end for end, one in enumerate(near) if one.negative is None]
+        return self.listed(near, ends[count - 1] + 1 if 0 < count <= len(ends) else len(near) if count else 0)
+
+    def given(self, near: Sequence[Candidate]) -> list[Candidate]:
+        return [one for one in near if one.negative is None]
+
+    def marked(self, kept: Kept, ranked: Sequence[Candidate], probe: Vectors) -> list[Candidate]:
+        return [self.mark(kept.subjects[one.subject_id], one, probe) for one in ranked]
+
+    def mark(self, member: Member, one: Candidate, probe: Vectors) -> Candidate:
+        """With the nearest negative, if it is nearer than every encoding."""
+        own = self.reach(member, one, probe)
+        found = [
+            NearerNegative(str(number), float(squared_l2(vector, probe)))
+            for number, (_, vector) in member.negatives.items()
+        ]
+        nearest = min(found, key=lambda negative: negative.distance, default=None)
+        blocks = nearest is not None and self.nearer(nearest.distance, own)
+        return replace(one, negative=nearest) if blocks else one
+
+    def reach(self, member: Member, one: Candidate, probe: Vectors) -> float:
+        return float(squared_l2(member.vectors(), probe).min())
+
+    def nearer(self, negative: float, own: float) -> bool:
+        return negative < own
+
+    def ranked_singly(self, kept: Kept, probe: Vectors) -> list[Candidate]:
+        distances = {
+            name: float(squared_l2(member.vectors(), probe).min())
+            for name, member in kept.subjects.items()
+            if member.encodings
+        }
+        return [
+            Candidate(name, "", distances[name], distances[name])
+            for name in sorted(distances, key=lambda name: distances[name])
+        ]
 
     def ranked(self, kept: Kept, probe: Vectors) -> list[Candidate]:
         """All subjects, nearest first."""
@@ -562,7 +774,10 @@ class ToyStore(GalleryStore):
         gallery = state.kept(gallery_id).gallery
         self.check_encoder(gallery_id, gallery.active, encoder_digest)
         checked = check_encodings(probes, gallery.active.dimension)
-        found = tuple((self.verified_by_rule(state.kept(gallery_id), subject_id, probe),) for probe in checked)
+        kept, member = state.kept(gallery_id), state.member(gallery_id, subject_id)
+        found = tuple(
+            (self.verified_mark(member, self.verified_by_rule(kept, subject_id, probe), probe),) for probe in checked
+        )
         none: tuple[tuple[Candidate, ...], ...] = ((),) * len(found)
         no = (False,) * len(found)
         return Found(found, none, no, gallery.revision, gallery.subjects, gallery.encodings, True, "toy", "cpu")
@@ -571,6 +786,9 @@ class ToyStore(GalleryStore):
         if kept.gallery.active.fusion == "nearest":
             return self.verified(subject_id, kept.subjects[subject_id], probe)
         return next(one for one in self.ranked_by_template(kept, probe) if one.subject_id == subject_id)
+
+    def verified_mark(self, member: Member, one: Candidate, probe: Vectors) -> Candidate:
+        return ToyStore.mark(self, member, one, probe)
 
     def verified(self, subject_id: str, member: Member, probe: Vectors) -> Candidate:
         return ToyStore.nearest(self, subject_id, member, probe)

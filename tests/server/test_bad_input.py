@@ -19,7 +19,13 @@ from oneglance import Client, OneglanceError, encoding, enroll_request, identify
 from oneglance.client.errors import from_error, raise_from
 from oneglance.client.requests import mate, stranger
 from oneglance.v1.common_pb2 import DATA_TYPE_FLOAT32, Encoding, Example, Tensor
-from oneglance.v1.gallery_pb2 import CalibrateRequest, CalibrationSettings, ListGalleriesRequest, SetFusionRequest
+from oneglance.v1.gallery_pb2 import (
+    CalibrateRequest,
+    CalibrationSettings,
+    ListGalleriesRequest,
+    SetDoubtPolicyRequest,
+    SetFusionRequest,
+)
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceStub
 from oneglance.v1.identification_pb2 import IdentifyRequest
 from oneglance.v1.subject_pb2 import EnrollRequest
@@ -58,6 +64,11 @@ def tensor(shape: tuple[int, ...], data: bytes, data_type: int = DATA_TYPE_FLOAT
 def enroll_everything_and_replay(client: Client, gallery: str, digest: str) -> object:
     client.enroll(gallery, "twice", GOOD, request_id="r")
     return client.enroll(gallery, "twice", png(picture(2)), request_id="r")
+
+
+def enroll_two_people(client: Client, gallery: str, digest: str) -> object:
+    one, other = np.eye(64)[:2]
+    return client.enroll(gallery, "two people", encoding(one, digest), encoding(other, digest), doubt_policy="refuse")
 
 
 def calibrate(client: Client, *requests: CalibrateRequest) -> object:
@@ -277,6 +288,31 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "NOT_FOUND",
         "ENCODING_NOT_FOUND",
         "",
+    ),
+    "negative-unknown": (
+        lambda c, g, d: c.delete_negative(g, "known", "999999999"),
+        "NOT_FOUND",
+        "NEGATIVE_NOT_FOUND",
+        "",
+    ),
+    "negative-enrolled": (
+        lambda c, g, d: c.add_negative(g, "known", GOOD),
+        "FAILED_PRECONDITION",
+        "NEGATIVE_ENROLLED",
+        "",
+    ),
+    "like-another": (
+        lambda c, g, d: c.enroll(g, "another", GOOD, doubt_policy="refuse"),
+        "ALREADY_EXISTS",
+        "LIKE_ANOTHER",
+        "",
+    ),
+    "unlike-own": (enroll_two_people, "FAILED_PRECONDITION", "UNLIKE_OWN", ""),
+    "doubt-policy-unknown": (
+        lambda c, g, d: c._call(c._galleries.SetDoubtPolicy, SetDoubtPolicyRequest(gallery_id=g)),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "doubt_policy",
     ),
     "model-unknown": (lambda c, g, d: c.create_gallery("new", encoder="resnet"), "NOT_FOUND", "MODEL_NOT_FOUND", ""),
     "model-required": (lambda c, g, d: c.create_gallery("new"), "INVALID_ARGUMENT", "MODEL_REQUIRED", "encoder"),

@@ -214,7 +214,7 @@ def test_a_thousand_probes_are_scanned_in_steps_between_which_others_have_their_
         another_connection(server.address) as channel,
         ThreadPoolExecutor(2) as pool,
     ):
-        digest = client.create_gallery("g", encoder="pixels").encoder_digest
+        digest = client.create_gallery("g", encoder="pixels", doubt_policy="off").encoder_digest
         client.enroll("g", "it", encoding(np.eye(64)[0] + 1, digest))
         client.enroll("g", "other", encoding(np.eye(64)[1] + 1, digest))
         probes = [encoding(np.eye(64)[i % 2] + 1, digest) for i in range(1000)]
@@ -236,7 +236,7 @@ async def test_of_a_call_whose_caller_leaves_no_more_than_a_step_is_done(
 ) -> None:
     with server_thread(data_dir=tmp_path, models=models) as server:
         async with AsyncClient(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
-            digest = (await client.create_gallery("g", encoder="pixels")).encoder_digest
+            digest = (await client.create_gallery("g", encoder="pixels", doubt_policy="off")).encoder_digest
             probes = [encoding(np.eye(64)[i % 64] + 1, digest) for i in range(1000)]
             call = asyncio.create_task(client.identify("g", *probes))
             await reached(lambda: len(held_scans.probes) == 1)
@@ -244,6 +244,26 @@ async def test_of_a_call_whose_caller_leaves_no_more_than_a_step_is_done(
             await reached(lambda: measured(server, "oneglance_queue_rows", stage="search") == 0)
             held_scans.let_through(1000)
             await client.identify("g", probes[0])
+            assert held_scans.probes[1:] == [1]
+
+
+async def test_of_a_list_of_look_alikes_whose_caller_leaves_no_more_than_a_step_is_done(
+    models: tuple[Path, Path], tmp_path: Path, held_scans: HeldScans
+) -> None:
+    with server_thread(data_dir=tmp_path, models=models) as server:
+        async with AsyncClient(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
+            digest = (await client.create_gallery("g", encoder="pixels", doubt_policy="off")).encoder_digest
+            for i in range(4):
+                rows = [encoding(np.eye(64)[j] + np.eye(64)[i], digest) for j in range(64)]
+                await client.enroll("g", f"s{i}", *rows)
+            await client.set_fusion("g", "nearest")
+            call = asyncio.create_task(client.list_look_alikes("g", 0.0))
+            await reached(lambda: len(held_scans.probes) == 1)
+            assert held_scans.probes[0] < 256
+            call.cancel()
+            await reached(lambda: measured(server, "oneglance_queue_rows", stage="search") == 0)
+            held_scans.let_through(1000)
+            await client.identify("g", encoding(np.eye(64)[0], digest))
             assert held_scans.probes[1:] == [1]
 
 
@@ -266,7 +286,7 @@ def test_a_call_of_large_pictures_holds_nobody_up(
         Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
         another_connection(server.address) as channel,
     ):
-        client.create_gallery("g", encoder="pixels")
+        client.create_gallery("g", encoder="pixels", doubt_policy="off")
         client.enroll("g", "it", picture(1))
         request = IdentifyRequest(gallery_id="g", probes=[example(large)] * 100)
         attack = IdentificationServiceStub(channel).Identify.future(request, timeout=PATIENCE_SECONDS)

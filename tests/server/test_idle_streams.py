@@ -125,7 +125,11 @@ def test_one_connection_has_half_of_the_stylize_streams(settings: dict[str, Any]
         opened = server._gate.services.stylization.streams
         silent = Silent()
         held = channel(server, stack)
-        streams = [stream(held, STREAMS[2], silent) for _ in range(3)]
+        streams = [stream(held, STREAMS[2], silent)]
+        until(lambda: opened.under_way == 1)
+        streams.append(stream(held, STREAMS[2], silent))
+        until(lambda: opened.under_way == 2)
+        streams.append(stream(held, STREAMS[2], silent))
         with pytest.raises(grpc.RpcError) as caught:
             next(streams[2])
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

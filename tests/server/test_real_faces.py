@@ -12,7 +12,9 @@ from PIL import Image
 from oneglance import Client, OneglanceError, encoding, enroll_request, mate, photo, stranger
 from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_CALIBRATION, THRESHOLD_SOURCE_MODEL
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_COMPARED
+from oneglance_core.faces.chips import cut_chip
 from oneglance_core.glyphs import alphabet
+from oneglance_core.manifests import EncoderManifest
 from tests.running import server_thread
 
 Photos = dict[str, list[bytes]]
@@ -105,6 +107,31 @@ def test_drawings_are_no_aligned_faces(client: Client) -> None:
         client.enroll("no drawings", "alef", photo(buffer.getvalue(), "aligned"))
     assert caught.value.reason == "INPUT_UNFIT"
     assert {"light", "middle"} <= {one.figure for one in caught.value.breaches}
+
+
+def test_what_is_said_to_be_aligned_is_looked_at(client: Client, lfw: Photos) -> None:
+    """A turned chip, as a picture or as a tensor, is junk as a turned photo is."""
+    client.create_gallery("aligned")
+    manifest = EncoderManifest.model_validate_json(client.describe_model("").manifest_json)
+    assert manifest.alignment is not None
+    for name in list(lfw)[:3]:
+        (face,) = client.detect_faces(lfw[name][0]).photos[0].faces[:1]
+        pixels = np.asarray(Image.open(io.BytesIO(lfw[name][0])))
+        points = [(point.x, point.y) for point in face.landmarks]
+        chip = cut_chip(pixels, points, manifest.alignment.template, *manifest.input.shape[:2])
+        for upright in (chip, chip[:, ::-1]):
+            assert not client.enroll("aligned", name, photo(picture(upright), "aligned")).breaches
+            assert not client.enroll("aligned", name, np.ascontiguousarray(upright)).breaches
+        for quarters in (1, 2, 3):
+            turned = np.ascontiguousarray(np.rot90(chip, quarters))
+            for junk in (photo(picture(turned), "aligned"), turned):
+                with pytest.raises(OneglanceError) as caught:
+                    client.enroll("aligned", "junk", junk)
+                assert caught.value.reason == "INPUT_UNFIT"
+                assert [one.figure for one in caught.value.breaches] == ["uprightness"]
+                (told,) = client.identify("aligned", junk).results
+                assert [one.figure for one in told.breaches] == ["uprightness"]
+    assert client.get_gallery("aligned").subject_count == 3
 
 
 def test_the_server_and_dlib_give_the_same_encodings_for_the_same_chip(client: Client, lfw: Photos) -> None:

@@ -8,14 +8,16 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
+from oneglance_core.faces.finder import FaceFinder, canvas_sizes
 from oneglance_core.folder import read_any_model_folder, read_model_folder
-from oneglance_core.manifests import StylizerManifest
+from oneglance_core.manifests import DetectorManifest, StylizerManifest, UprightnessManifest
 from oneglance_core.sessions import onnx_runtime
 from oneglance_index import DeviceLost
 from oneglance_server.engines import cuda
 from oneglance_server.engines.encoder import Encoder
+from oneglance_server.engines.faces import Detector, Uprightness, face_search
 from oneglance_server.engines.session import Runtime
-from oneglance_server.engines.stylizer import Stylizer
+from oneglance_server.engines.stylizer import Stylizer, grid_of
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import BUNDLED_MODEL, Settings
 from tests.fake_cuda import LOST, NO_MEMORY, FakeCuda
@@ -41,7 +43,7 @@ def test_what_cuda_misses_is_told(fake: FakeCuda, monkeypatch: pytest.MonkeyPatc
 def test_cuda_is_never_replaced_by_the_cpu(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime falls back without an error when it can't have CUDA."""
     monkeypatch.setattr(onnxruntime, "InferenceSession", fake.open)
-    monkeypatch.setattr(onnx_runtime, "missing_for_cuda", lambda: "libcudnn.so.9: cannot open")
+    monkeypatch.setattr(onnx_runtime, "missing_for_cuda", lambda: ": libcudnn.so.9: cannot open")
     with pytest.raises(StartupError, match=r"(could not start CUDA|can't load).*: libcudnn\.so\.9: cannot open"):
         encoder_on("cuda")
 
@@ -111,6 +113,71 @@ def test_a_stylizer_on_a_card(fake: FakeCuda, tints: Path) -> None:
     picture = np.full((64, 64, 3), 9, np.uint8)
     stylizer.run(picture, np.eye(len(stylizer.manifest.styles), dtype=np.float32)[0])
     assert fake.sessions[1].shapes == [(1, 64, 64, 3)] * 2
+
+
+def shapes_of(fake: FakeCuda, first: int) -> list[set[tuple[int, ...]]]:
+    """What each session has run, of those opened from that one on."""
+    return [set(session.shapes) for session in fake.sessions[first:]]
+
+
+def test_sizes_of_pictures_that_are_named_have_plans_of_their_own(fake: FakeCuda, tints: Path) -> None:
+    sizes = Settings(device="cuda", stylize_tile=128, prepared_sizes=("100x60", "300x200"))
+    stylizer = Stylizer.load(read_any_model_folder(tints).of(StylizerManifest), sizes)
+    weights = np.eye(len(stylizer.manifest.styles), dtype=np.float32)[0]
+    grid = grid_of(stylizer.manifest, sizes)
+    wanted = {shape for size in ((60, 100), (200, 300)) for shape in grid.shapes(*size)}
+    assert len(wanted) >= 2
+    prepared = shapes_of(fake, 1)
+    assert {(1, *shape, 3) for shape in wanted} <= set().union(*prepared)
+    before = list(fake.sessions[0].shapes)
+    for height, width in wanted:
+        stylizer.run(np.full((height, width, 3), 9, np.uint8), weights)
+    assert shapes_of(fake, 1) == prepared  # no session ever sees another shape
+    assert fake.sessions[0].shapes == before
+
+
+def no_points(inputs: object) -> npt.NDArray[np.float32]:
+    return np.empty((0, 5, 2), np.float32)
+
+
+def test_a_detector_is_prepared_for_the_photos_that_are_named(fake: FakeCuda, face_folder: Path) -> None:
+    """Each canvas, of photos as they are and turned, is compared with the CPU before the server serves."""
+    folder = read_any_model_folder(face_folder / "detector").of(DetectorManifest)
+    chosen = Settings(device="cuda", prepared_sizes=("120x90",), search_pixels=10_000)
+    detector = Detector.load(folder, chosen)
+    canvases = {
+        canvas
+        for size in ((90, 120), (120, 90))
+        for canvas in canvas_sizes(*size, detector.manifest, face_search(chosen))
+    }
+    assert len(canvases) == 4
+    prepared = shapes_of(fake, 1)
+    assert set().union(*prepared) == {(1, *canvas, 4) for canvas in canvases}
+    before = list(fake.sessions[0].shapes)
+    photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    for turned in (photo, np.rot90(photo)):
+        finder = FaceFinder(detector.score, detector.manifest, no_points, face_search(chosen))
+        finder.find([turned], ["always"])
+    assert shapes_of(fake, 1) == prepared
+    assert fake.sessions[0].shapes == before
+    fake.off_by = {1: 1e-3}
+    with pytest.raises(StartupError, match="not on cuda what it is on the CPU, for image"):
+        detector.prepare(90, 120, face_search(chosen), 1)
+
+
+@pytest.mark.parametrize("sizes", ["12", "0x3", "3x", "1x1,a", "1x1 2x2", "-1x3"])
+def test_other_sizes_are_refused(sizes: str) -> None:
+    with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
+        Settings.model_validate({"prepared_sizes": sizes})
+
+
+def test_a_check_of_faces_has_a_plan_for_every_size_of_a_batch(fake: FakeCuda, face_folder: Path) -> None:
+    folder = read_any_model_folder(face_folder / "uprightness").of(UprightnessManifest)
+    check = Uprightness.load(folder, Settings(device="cuda"))
+    height, width = folder.manifest.height, folder.manifest.width
+    for rows in (1, 3, 30, 64):
+        check.score(np.zeros((rows, height, width, 3), np.uint8))
+    assert [{shape[0] for shape in shapes} for shapes in shapes_of(fake, 1)] == [{1}, {8}, {32}, {64}]
 
 
 def test_want_of_memory_gives_back_what_is_unused(fake: FakeCuda, models: tuple[Path, Path], inputs: Any) -> None:

@@ -5,7 +5,15 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from oneglance.client.requests import QUALITY_POLICIES, SMALL_FACES, ExampleLike, FaceChoice, encoding, photo
+from oneglance.client.requests import (
+    DOUBT_POLICIES,
+    QUALITY_POLICIES,
+    SMALL_FACES,
+    ExampleLike,
+    FaceChoice,
+    encoding,
+    photo,
+)
 from oneglance_apps.cli.commands import Options, argument
 from oneglance_core.defaults import CANDIDATES
 
@@ -61,6 +69,13 @@ ACCEPT_BREACHES = argument(
     "--accept-breaches",
     "enroll what the gallery's quality policy, or the encoder's kind of input, would refuse",
     action="store_true",
+)
+ON_DOUBT = argument(
+    "--on-doubt",
+    "when an example is like another subject, or unlike the subject's own: off (don't look), flag (tell) or refuse "
+    "[in create-gallery flag, else the gallery's]",
+    choices=list(filter(None, DOUBT_POLICIES)),
+    default="",
 )
 UPRIGHT_ONLY = argument(
     "--upright-only",

@@ -1,6 +1,7 @@
 """How a command of the CLI calls the server: registered with its arguments, run with a client, errors printed."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -15,6 +16,8 @@ from oneglance.defaults import SERVER_ADDRESS
 from oneglance_apps.cli import show
 
 Options = argparse.Namespace
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
+"""The machine's fault, not that of who gave the arguments."""
 Call = Callable[[Client, Options], Iterable[Message]]
 
 
@@ -82,8 +85,8 @@ def call_options(
 def run_with_client(o: Options, work: Callable[[Client], None]) -> int:
     """Call ``work`` with a client, and print the error that it raises.
 
-    Returns the exit status: 1 if the server refused or failed, 2 if a file or an argument is wrong, else ``o.status``,
-    which ``work`` may set (0 if it does not).
+    Returns the exit status: 1 if the server refused or failed, or a disk is full or broken; 2 if a file or an argument
+    is wrong; else ``o.status``, which ``work`` may set (0 if it does not).
     """
     o.status = 0
     try:
@@ -96,7 +99,7 @@ def run_with_client(o: Options, work: Callable[[Client], None]) -> int:
         return 1
     except (OSError, TypeError, ValueError) as error:
         print(f"oneglance: {error}", file=sys.stderr)
-        return 2
+        return 1 if getattr(error, "errno", None) in DISK_ERRORS else 2
     return int(o.status)
 
 

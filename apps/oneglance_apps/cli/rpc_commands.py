@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
+from oneglance.client.requests import DOUBT_POLICIES, QUALITY_POLICIES, enroll_request, identify_request, photo
 from oneglance.client.requests import FUSIONS as RULES
-from oneglance.client.requests import QUALITY_POLICIES, enroll_request, identify_request, photo
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
 from oneglance.v1.identification_pb2 import VerifyResponse
@@ -21,6 +21,7 @@ from oneglance_apps.cli.arguments import (
     FACE,
     GALLERY,
     MAX_CANDIDATES,
+    ON_DOUBT,
     OTHER_PROBE,
     PROBE,
     QUALITY_POLICY,
@@ -36,7 +37,13 @@ from oneglance_core.picture_files import is_picture
 
 EXIT_DIFFERENT = 3
 FUSIONS = [name for name in RULES if name]
-LEAST_GAP = argument("--least-gap", "how much nearer than the next subject one must be", type=float, metavar="GAP")
+_GAP = "how much nearer than the next subject one must be to be identified"
+LEAST_GAP = argument("--least-gap", f"{_GAP} [the gallery's]", type=float, metavar="GAP")
+ONE_FACE_EACH = argument(
+    "--one-face-each",
+    "identify a subject in one face of a photo at most, and tell of the conflicts",
+    action="store_true",
+)
 FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR}]", type=float, metavar="RATE")
 
 
@@ -48,6 +55,8 @@ FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR
     argument("--fusion", f"how a subject's examples become one distance [{FUSION}]", choices=FUSIONS, default=""),
     argument("--fpir", f"share of strangers that tau may let in [{TARGET_FPIR}]", type=float, metavar="RATE"),
     QUALITY_POLICY,
+    argument("--least-gap", f"{_GAP} [0]", type=float, default=0.0, metavar="GAP"),
+    ON_DOUBT,
 )
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
     yield client.create_gallery(
@@ -57,6 +66,8 @@ def create_gallery(client: Client, o: Options) -> Iterable[Message]:
         fusion=o.fusion,
         target_fpir=o.fpir,
         quality_policy=o.quality_policy,
+        least_gap=o.least_gap,
+        doubt_policy=o.on_doubt,
     )
 
 
@@ -109,6 +120,33 @@ def set_quality_policy(client: Client, o: Options) -> Iterable[Message]:
 
 
 @command(
+    "set how much nearer than the next subject one must be to be identified from now on",
+    GALLERY,
+    argument("gap", "0: it need not be", type=float, metavar="GAP"),
+)
+def set_least_gap(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_least_gap(o.gallery, o.gap)
+
+
+@command(
+    "list pairs of subjects that look like each other, the nearest first",
+    GALLERY,
+    argument("--within", "squared L2 [the gallery's tau]", type=float, metavar="DISTANCE"),
+)
+def list_look_alikes(client: Client, o: Options) -> Iterable[Message]:
+    yield client.list_look_alikes(o.gallery, o.within)
+
+
+@command(
+    "set what is done about doubtful enrollments from now on",
+    GALLERY,
+    argument("policy", "the doubt policy", choices=list(filter(None, DOUBT_POLICIES))),
+)
+def set_doubt_policy(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_doubt_policy(o.gallery, o.policy)
+
+
+@command(
     "enroll a subject from one example, or several",
     GALLERY,
     SUBJECT,
@@ -117,6 +155,7 @@ def set_quality_policy(client: Client, o: Options) -> Iterable[Message]:
     argument("--on-existing", "when enrolled already [add]", choices=["add", "replace", "fail"], default="add"),
     argument("--request-id", "makes a retry safe", default="", metavar="ID"),
     ACCEPT_BREACHES,
+    ON_DOUBT,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -132,6 +171,7 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
         on_existing=o.on_existing,
         request_id=o.request_id,
         accept_breaches=o.accept_breaches,
+        doubt_policy=o.on_doubt,
     )
 
 
@@ -140,6 +180,7 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
     GALLERY,
     argument("folder", "SUBJECT/*.png (all of a subject's examples) or SUBJECT.png", type=Path, metavar="DIR"),
     ACCEPT_BREACHES,
+    ON_DOUBT,
     FACE,
     SMALL_FACES_OPTION,
     UPRIGHT_ONLY,
@@ -169,6 +210,26 @@ def delete_encoding(client: Client, o: Options) -> Iterable[Message]:
 @command("delete a subject and all its encodings", GALLERY, SUBJECT)
 def delete_subject(client: Client, o: Options) -> Iterable[Message]:
     yield client.delete_subject(o.gallery, o.subject)
+
+
+@command(
+    '"not this person": what is nearer to this example than to the subject is not given the subject',
+    GALLERY,
+    SUBJECT,
+    PROBE,
+    ENCODER_DIGEST,
+    FACE,
+    SMALL_FACES_OPTION,
+    UPRIGHT_ONLY,
+)
+def add_negative(client: Client, o: Options) -> Iterable[Message]:
+    (example,) = read_examples([o.probe], o)
+    yield client.add_negative(o.gallery, o.subject, example)
+
+
+@command("delete one negative of a subject", GALLERY, SUBJECT, argument("negative", "negative id", metavar="NEGATIVE"))
+def delete_negative(client: Client, o: Options) -> Iterable[Message]:
+    yield client.delete_negative(o.gallery, o.subject, o.negative)
 
 
 @command(
@@ -216,6 +277,7 @@ def compare(client: Client, o: Options) -> Iterable[Message]:
     TAU,
     ALL_MATCHES,
     LEAST_GAP,
+    ONE_FACE_EACH,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -229,6 +291,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
         tau=o.tau,
         all_matches=o.all_matches,
         least_gap=o.least_gap,
+        one_face_each=o.one_face_each,
     )
 
 
@@ -240,6 +303,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
     TAU,
     ALL_MATCHES,
     LEAST_GAP,
+    ONE_FACE_EACH,
     ENCODER_DIGEST,
     FACE,
     SMALL_FACES_OPTION,
@@ -247,7 +311,7 @@ def identify(client: Client, o: Options) -> Iterable[Message]:
 )
 def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     requests = (
-        identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches, o.least_gap)
+        identify_request(o.gallery, [probe], o.max_candidates, o.tau, o.all_matches, o.least_gap, o.one_face_each)
         for probe in read_examples(o.examples, o)
     )
     for response in client.identify_stream(requests):
@@ -313,7 +377,7 @@ def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
 
     def request(subject: str, pictures: list[Path]) -> EnrollRequest:
         examples = [photo(path, o.face, o.small_faces, upright_only=o.upright_only) for path in pictures]
-        return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches)
+        return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches, doubt_policy=o.on_doubt)
 
     if not o.folder.is_dir():
         raise FileNotFoundError(f"{o.folder}: not a folder")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from oneglance_apps.console.process import ConsoleError, ConsoleProcess, start_console
+from oneglance_apps.limits import NO_LIVENESS
 
 DESCRIPTION = """\
 Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM,
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         if settings.console:
             console = start_console(settings.console, address)
             structlog.get_logger().info("console", url=console.url)
+            structlog.get_logger().warning("no liveness check", meaning=NO_LIVENESS)  # the console may use a camera
         _say(f"oneglance is serving on {address}")
 
     try:

@@ -12,22 +12,33 @@ from oneglance.v1.common_pb2 import Breach, Calibration, Candidate, Provenance, 
 from oneglance.v1.detection_pb2 import DetectFacesResponse
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Face, Photo
-from oneglance.v1.gallery_pb2 import CalibrateResponse, DeleteGalleryResponse, Gallery, ThresholdVersion
+from oneglance.v1.gallery_pb2 import (
+    DRIFT_STATE_SUSPECTED,
+    CalibrateResponse,
+    DeleteGalleryResponse,
+    DriftWatch,
+    Gallery,
+    ThresholdVersion,
+)
 from oneglance.v1.identification_pb2 import (
     DECISION_NOT_COMPARED,
     DECISION_UNKNOWN,
     UNKNOWN_REASON_AMBIGUOUS,
+    UNKNOWN_REASON_NEGATIVE,
     EncodeResponse,
     IdentifyResponse,
     IdentifyResult,
     IdentifyStreamResponse,
+    ListLookAlikesResponse,
     VerifyResponse,
 )
 from oneglance.v1.model_pb2 import DescribeModelResponse, Model
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance.v1.subject_pb2 import (
+    AddNegativeResponse,
     BulkEnrollResponse,
     DeleteEncodingResponse,
+    DeleteNegativeResponse,
     DeleteSubjectResponse,
     EnrollResponse,
     Subject,
@@ -36,10 +47,14 @@ from oneglance_apps.picture_formats import format_name
 from oneglance_apps.text import (
     breach,
     distance,
+    doubt,
+    doubt_policy_name,
+    drift_name,
     fusion_name,
     index_name,
     joined,
     model_name,
+    neighbour,
     policy_name,
     short_digest,
     source_name,
@@ -68,6 +83,7 @@ def error_message(error: OneglanceError) -> Error:
         metadata=error.metadata,
         photo=error.photo,
         breaches=error.breaches,
+        doubts=error.doubts,
     )
 
 
@@ -75,7 +91,10 @@ def _threshold(threshold: Threshold) -> str:
     if not threshold.source:
         return "tau not set"
     text = f"tau {distance(threshold.tau)} from the {source_name(threshold)}"
-    text += f" ({threshold.id})" if threshold.id else ""
+    names = [threshold.id] if threshold.id else []
+    if threshold.version and threshold.id != str(threshold.version):
+        names.append(f"version {threshold.version}")
+    text += f" ({', '.join(names)})" if names else ""
     if threshold.HasField("expected_fpir"):
         text += f", expected FPIR about {threshold.expected_fpir:.2%}"
         if threshold.HasField("expected_fpir_high"):
@@ -106,12 +125,19 @@ def _calibrated(r: CalibrateResponse) -> str:
 
 def _threshold_version(v: ThresholdVersion) -> str:
     when = f" {v.set_time.ToJsonString()}" if v.HasField("set_time") else ""
+    if v.HasField("subject_count"):
+        when += f" at {v.subject_count} subjects, {v.encoding_count} encodings"
     what = _threshold(v.threshold) if v.HasField("threshold") else "cleared"
     return f"{v.version}{when}: {what}" + (f"\n  {_calibration(v.calibration)}" if v.HasField("calibration") else "")
 
 
 def _candidates(candidates: Iterable[Candidate]) -> str:
-    return "  ".join(f"{c.subject_id} {_measured(c)}" for c in candidates) or "nobody enrolled"
+    return "  ".join(f"{c.subject_id} {_measured(c)}{_nearer(c)}" for c in candidates) or "nobody enrolled"
+
+
+def _nearer(found: Candidate | VerifyResponse) -> str:
+    """That a negative is nearer, if one is."""
+    return f" (not: {distance(found.negative.distance)} from a negative)" if found.HasField("negative") else ""
 
 
 def _measured(found: Candidate | VerifyResponse) -> str:
@@ -129,32 +155,50 @@ def _provenance(p: Provenance) -> str:
 
 def _gallery(g: Gallery) -> str:
     loaded = "" if g.encoder_loaded else " (not loaded)"
+    negatives = f", {g.negative_count} negatives" if g.negative_count else ""
+    gap = f", least gap {distance(g.least_gap)}" if g.least_gap else ""
+    drift = "".join(f"\n  drift suspected since {one.since.ToJsonString()}: {one.advice}" for one in _suspected(g))
     return (
         f"{g.id}: {g.subject_count} subjects, {g.encoding_count} encodings of {g.dimension}, revision {g.revision}, "
         f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}, {_threshold(g.threshold)}, "
-        f"quality policy {policy_name(g.quality_policy)}"
+        f"quality policy {policy_name(g.quality_policy)}, doubt policy {doubt_policy_name(g.doubt_policy)}"
+        f"{gap}{negatives}, drift: {drift_name(g.drift.state)}{drift}"
     )
+
+
+def _suspected(g: Gallery) -> list[DriftWatch]:
+    return [one for one in g.drift.watches if one.state == DRIFT_STATE_SUSPECTED]
+
+
+def _look_alikes(r: ListLookAlikesResponse) -> str:
+    lines = [f"{pair.subject_id}  {pair.other_subject_id}  {distance(pair.distance)}" for pair in r.pairs]
+    lines += [f"  {name} has more look-alikes than were looked at" for name in r.truncated_subject_ids]
+    return "\n".join([*lines, f"pairs within {distance(r.within)}: {len(r.pairs)}", f"  {_provenance(r.provenance)}"])
 
 
 def _subject(s: Subject) -> str:
     labels = "".join(f" {key}={value}" for key, value in sorted(s.labels.items()))
-    return f"{s.id}: encodings {', '.join(e.id for e in s.encodings)}{labels}"
+    negatives = f", negatives {', '.join(n.id for n in s.negatives)}" if s.negatives else ""
+    return f"{s.id}: encodings {', '.join(e.id for e in s.encodings)}{negatives}{labels}"
 
 
 def _enrolled(r: EnrollResponse) -> str:
     how = "already answered" if r.replayed else "new subject" if r.created else "known subject"
     faces = "".join(f"\n  {_face(face)}" for face in r.faces)
     revision = r.provenance.gallery_revision
+    others = f"\n  nearest other subject: {neighbour(r.nearest_other)}" if r.HasField("nearest_other") else ""
+    doubts = "".join(f"\n  doubtful: {doubt(one)}" for one in r.doubts)
     return (
-        f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}"
-        f"{_breaches(r.breaches)}"
+        f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}{others}"
+        f"{_breaches(r.breaches)}{doubts}"
     )
 
 
 def _verified(r: VerifyResponse) -> str:
-    sign = "<=" if r.same else ">"
+    compared = r.score if r.HasField("score") else r.distance
+    sign = "<=" if compared <= r.threshold.tau else ">"
     decision = f"{'same' if r.same else 'different'}: d {_measured(r)} {sign} {_threshold(r.threshold)}"
-    return decision + _breaches(r.breaches)
+    return decision + _nearer(r) + _breaches(r.breaches)
 
 
 def _breaches(found: Iterable[Breach]) -> str:
@@ -206,6 +250,10 @@ def _result(result: IdentifyResult) -> str:
     decision = _DECISIONS.get(result.decision, result.subject_id)
     if result.unknown_reason == UNKNOWN_REASON_AMBIGUOUS:
         decision += f": {result.nearest_subject_id} or {result.next_subject_id}, {distance(result.gap)} apart"
+    if result.HasField("taken"):
+        decision += f": another face is nearer to {result.taken.subject_id} (result {result.taken.result_index + 1})"
+    if result.unknown_reason == UNKNOWN_REASON_NEGATIVE:
+        decision += ": whoever is near has a negative that is nearer"
     where = f"  ({_face(result.face)})" if result.HasField("face") else ""
     lines = [f"{decision}{where}"]
     if result.decision != DECISION_NOT_COMPARED:
@@ -261,8 +309,11 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     Subject: _subject,
     DeleteEncodingResponse: lambda r: "deleted" + (", the subject with it" if r.subject_deleted else ""),
     DeleteSubjectResponse: lambda r: f"deleted, encodings: {r.deleted_encodings}, revision {r.gallery_revision}",
+    AddNegativeResponse: lambda r: f"negative {r.negative_id}, revision {r.provenance.gallery_revision}",
+    DeleteNegativeResponse: lambda r: f"deleted, revision {r.gallery_revision}",
     VerifyResponse: _verified,
     IdentifyResponse: _identified,
+    ListLookAlikesResponse: _look_alikes,
     IdentifyStreamResponse: lambda r: _item(r, "response"),
     EncodeResponse: _encodings,
     DetectFacesResponse: lambda r: "\n".join(map(_photo, r.photos)),

@@ -49,8 +49,8 @@ lists the styles of the server.
 IN is a picture, a folder of pictures, or a video; - is a picture from stdin.
 OUT is the output: a picture's suffix decides its format; - is stdout. A folder
 becomes a folder with the same names in it; hidden files are ignored. A video
-becomes H.264 in .mp4, .m4v, .mov or .mkv, with the same times, size and sound;
-it needs: pip install 'oneglance[watch]'.
+becomes H.264 in .mp4, .m4v, .mov or .mkv, with the same times, size, sound and
+subtitles; it needs: pip install 'oneglance[watch]'.
 
 However the command ends, an output file is complete or absent. In a folder,
 pictures whose output exists are skipped, so the same command can be repeated to
@@ -65,8 +65,9 @@ examples:
   oneglance stylize walk.mp4 walk-ink.mp4 --style ink --steadiness 0.9
   curl -s https://... | oneglance stylize - - --style wave --format png > out.png
 
-exit status: 0 done; 1 refused, or some pictures of a folder failed (they are
-named, the others are done); 2 wrong arguments; 130 Ctrl-C, 143 SIGTERM.
+exit status: 0 done; 1 refused, the disk is full, a video was damaged or
+incomplete (what could be read is written), or some pictures of a folder failed
+(they are named, the others are done); 2 wrong arguments; 130 Ctrl-C, 143 SIGTERM.
 """
 
 
@@ -218,7 +219,7 @@ def _video(client: Client, choice: StyleChoice, source: Path, out: Path, o: Opti
     if o.format:
         raise ValueError(f"--format is of pictures; {out} is a video")
     check_out(out, source, overwrite=o.overwrite)
-    from oneglance_apps.frames.sources import SourceError
+    from oneglance_apps.frames.source_error import SourceError
     from oneglance_apps.repaint.video import repaint_video
 
     begun = time.monotonic()

@@ -84,14 +84,16 @@ def video_line(source: str, out: str, result: "VideoResult", *, as_json: bool) -
         "height": result.height,
     }
     rest = _fields(answer, "image", "format", "width", "height")
-    return json.dumps({"in": source, "out": out, **about, "sound": result.sound, **rest})
+    return json.dumps({"in": source, "out": out, **about, "sound": result.sound, "left": result.left, **rest})
 
 
 def video_summary(out: Path, result: "VideoResult", seconds: float) -> str:
     return joined(
         f"{result.frames} frames in {seconds:.1f} s, {result.frames / seconds:.1f} a second",
         f"{result.damaged} damaged packets skipped" if result.damaged else "",
+        f"{result.missing} frames missing" if result.missing else "",
         f"the sound is left out, {out.suffix} can't hold it" if result.sound is False else "",
+        f"left out: {', '.join(result.left)}" if result.left else "",
     )
 
 

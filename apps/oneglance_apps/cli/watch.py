@@ -1,24 +1,30 @@
-"""``oneglance watch``: print one event per appearance in front of a camera, or in a video."""
+"""``oneglance watch``: print one event per appearance in front of cameras, or in videos."""
 
 import argparse
 import asyncio
+import shlex
 import signal
 import sys
+import textwrap
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from oneglance_apps.cli.commands import add_server_option
-from oneglance_apps.text import joined
-from oneglance_apps.watch.settings import AppearanceRules, WatchSettings
+from oneglance_apps.cli.commands import Options, add_server_option
+from oneglance_apps.frames.region import WHOLE, region
+from oneglance_apps.limits import NO_LIVENESS
+from oneglance_apps.watch.settings import AppearanceRules, DeliveryRules, WatchSettings
 from oneglance_core.progress import Progress
 from oneglance_core.ranges import within
 
 if TYPE_CHECKING:
-    from oneglance_apps.watch.event_poster import EventPoster
-    from oneglance_apps.watch.watcher import WatchCounts
+    from oneglance_apps.watch.outbox import Output
+    from oneglance_apps.watch.session import Session
 
-DESCRIPTION = """\
-Watch a camera or a video: send its frames to a server, identify the faces in
+DESCRIPTION = f"""\
+Watch cameras or videos: send their frames to a server, identify the faces in
 GALLERY, and print one line per appearance (not per frame): who it is, or unknown.
+
+{textwrap.fill(NO_LIVENESS, 78)}
 
 SOURCE is a video file, a folder of pictures (in the order of their names), the
 number of a camera (0 is /dev/video0), or a URL (rtsp, http, ...). A file is
@@ -26,22 +32,23 @@ watched frame by frame to its end. Of a camera or a stream the newest frame is
 taken; when it breaks off it is opened again.
 
 Ctrl-C ends it, with a summary. Exit status 0: done, or Ctrl-C at a camera or
-stream; 1: failed; 2: wrong arguments; 130: Ctrl-C before the end of a file or folder.
+stream; 1: failed, or a file was damaged or incomplete; 2: wrong arguments; 130:
+Ctrl-C before the end of a file or folder.
 """
 STOP_SECONDS = 3.0  # after Ctrl-C, for the answers to frames already sent
-POST_SECONDS = 10.0  # at the end, for events not posted yet
+DELIVER_SECONDS = 10.0  # at the end, for events not delivered yet
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "watch",
-        help="one event per appearance in a video, a camera, a folder",
+        help="one event per appearance in videos, cameras, folders",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run, needs="this command needs: pip install 'oneglance[watch]'")
     command.add_argument("gallery", metavar="GALLERY", help="gallery id")
-    command.add_argument("source", metavar="SOURCE", help="file, folder, number of a camera, URL")
+    command.add_argument("sources", metavar="SOURCE", nargs="+", help="file, folder, number of a camera, URL")
     add_server_option(command)
     command.add_argument(
         "--timeout",
@@ -56,7 +63,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument(
         "--fps",
         type=within(float, above=0),
-        default=5.0,
+        default=WatchSettings.fps,
         metavar="N",
         help="frames looked at per second, at most [%(default)g]",
     )
@@ -65,7 +72,23 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         type=within(int, least=1),
         default=WatchSettings.max_side,
         metavar="PIXELS",
-        help="larger frames are shrunk to that [%(default)s]",
+        help="larger frames are shrunk to that. The server shrinks once more, to its search_pixels (1,000,000, which "
+        "holds 1280 x 720): to find small faces in 4K raise both, or look at a --region [%(default)s]",
+    )
+    command.add_argument(
+        "--region",
+        type=region,
+        default=WHOLE,
+        metavar="X,Y,WIDTH,HEIGHT",
+        help="look at this part of the frame only, in shares of it: 0.25,0,0.5,1 is the middle half [all of it]",
+    )
+    command.add_argument(
+        "--latency",
+        type=within(float, above=0),
+        default=WatchSettings.latency,
+        metavar="SECONDS",
+        help="from when a camera takes a frame to when its faces are known: fewer frames are under way while it is "
+        "longer, and `behind` is told [%(default)g]",
     )
     command.add_argument(
         "--small-faces",
@@ -100,111 +123,278 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="unseen for so long, an appearance is over [%(default)g]",
     )
     command.add_argument("--leave", action="store_true", help="an event when an appearance is over, too")
-    command.add_argument("--json", action="store_true", help="print events as JSON, one per line")
-    command.add_argument("--post", metavar="URL", help="also post each event there, as JSON")
+    command.add_argument(
+        "--alone",
+        nargs="?",
+        choices=["strangers", "anybody"],
+        const="anybody",
+        default="",
+        help="`identified` only while nobody else, or no stranger, is in view; until then `accompanied` [anybody]",
+    )
+    command.add_argument(
+        "--follower-faces",
+        type=within(int, least=1),
+        default=AppearanceRules.follower_faces,
+        metavar="N",
+        help="so many clear unknown faces in a row, in the place of somebody known who was there just before, are "
+        "`unknown` at once [%(default)s]",
+    )
+    command.add_argument(
+        "--repeat",
+        type=within(float, above=0),
+        metavar="SECONDS",
+        help="`present`, so often, while somebody who was announced is still identified [never]",
+    )
+    _add_camera_options(command)
+    _add_output_options(command)
 
 
-def run(o: argparse.Namespace) -> int:
+def _add_camera_options(command: argparse.ArgumentParser) -> None:
+    cameras = command.add_argument_group("cameras and streams")
+    seconds = within(float, above=0)
+    cameras.add_argument(
+        "--lost-after",
+        type=seconds,
+        default=WatchSettings.lost_after,
+        metavar="SECONDS",
+        help="without a frame, until `camera_lost` is told [%(default)g]",
+    )
+    cameras.add_argument(
+        "--connect-timeout", type=seconds, default=10.0, metavar="SECONDS", help="to open a URL [%(default)g]"
+    )
+    cameras.add_argument(
+        "--read-timeout",
+        type=seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="a URL that gives nothing for so long is opened again [%(default)g]",
+    )
+    cameras.add_argument(
+        "--rtsp-transport", choices=["tcp", "udp", "http"], default="tcp", help="UDP may lose packets [%(default)s]"
+    )
+
+
+def _add_output_options(command: argparse.ArgumentParser) -> None:
+    outputs = command.add_argument_group("outputs", "Each takes every event, as JSON (docs/watch.md). May be repeated.")
+    outputs.add_argument("--json", action="store_true", help="print events as JSON, one per line")
+    outputs.add_argument("--post", metavar="URL", action="append", default=[], help="post each event there")
+    outputs.add_argument(
+        "--exec",
+        metavar="COMMAND",
+        action="append",
+        default=[],
+        help="run this for each event, without a shell; the event is its standard input",
+    )
+    outputs.add_argument(
+        "--mqtt",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="publish each event: mqtt://USER:PASSWORD@HOST/TOPIC",
+    )
+    outputs.add_argument(
+        "--delivery",
+        choices=["at-most-once", "at-least-once"],
+        default=DeliveryRules.delivery,
+        help="at-most-once: what may have arrived is not sent again; at-least-once: an event is sent until it is "
+        "taken, or too old [%(default)s]",
+    )
+    seconds = within(float, above=0)
+    outputs.add_argument(
+        "--max-age",
+        type=seconds,
+        default=DeliveryRules.identified_seconds,
+        metavar="SECONDS",
+        help="`identified`, `present` and `accompanied` that are older are not sent; `expired` is told [%(default)g]",
+    )
+    outputs.add_argument(
+        "--max-age-other",
+        type=seconds,
+        default=DeliveryRules.other_seconds,
+        metavar="SECONDS",
+        help="the same of other events [%(default)g]",
+    )
+    outputs.add_argument(
+        "--answer-timeout",
+        type=seconds,
+        default=DeliveryRules.answer_seconds,
+        metavar="SECONDS",
+        help="how long an output may take to answer [%(default)g]",
+    )
+    outputs.add_argument(
+        "--heartbeat",
+        type=within(float, least=0),
+        default=30.0,
+        metavar="SECONDS",
+        help="a live source tells so often that it is watched; 0: never [%(default)g]",
+    )
+    outputs.add_argument(
+        "--metrics",
+        type=_address,
+        metavar="[HOST:]PORT",
+        help="serve Prometheus metrics there; without HOST to this machine only",
+    )
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]") or "127.0.0.1", within(int, least=0, most=65535)(port)
+
+
+def run(o: Options) -> int:
     if o.gone * o.fps < 1:
         print("oneglance watch: --gone is shorter than the time between two frames (--fps)", file=sys.stderr)
+        return 2
+    if len(set(o.sources)) < len(o.sources):
+        print("oneglance watch: the same source twice", file=sys.stderr)
         return 2
     return asyncio.run(_watch(o))
 
 
-async def _watch(o: argparse.Namespace) -> int:
+def _outputs(o: Options) -> "list[Output]":
+    """Raises ValueError for one that can't be."""
+    outputs: list[Output] = []
+    if o.post:
+        from oneglance_apps.watch.webhook import Webhook
+
+        outputs += map(Webhook, o.post)
+    if o.exec:
+        from oneglance_apps.watch.command import Command
+
+        outputs += (Command(shlex.split(text)) for text in o.exec)
+    if o.mqtt:
+        o.needs = "--mqtt needs: pip install 'oneglance[mqtt]'"
+        from oneglance_apps.watch.mqtt import Mqtt
+
+        outputs += (Mqtt(url, o.delivery) for url in o.mqtt)
+    return outputs
+
+
+def _settings(o: Options) -> WatchSettings:
+    rules = AppearanceRules(
+        o.confirm, o.unknown_after, o.gone, follower_faces=o.follower_faces, alone=o.alone, repeat=o.repeat
+    )
+    return WatchSettings(
+        gallery=o.gallery,
+        tau=o.tau,
+        fps=o.fps,
+        latency=o.latency,
+        lost_after=o.lost_after,
+        max_side=o.max_side,
+        region=o.region,
+        small_faces=o.small_faces,
+        turned=o.turned,
+        rules=rules,
+    )
+
+
+async def _watch(o: Options) -> int:
     from oneglance.client.async_client import AsyncClient
-    from oneglance.client.errors import OneglanceError
-    from oneglance_apps.frames.sources import SourceError, source_from
-    from oneglance_apps.watch import events
-    from oneglance_apps.watch.event_poster import EventPoster
-    from oneglance_apps.watch.events import Event
-    from oneglance_apps.watch.watcher import Watcher
+    from oneglance_apps.cli import watch_text
+    from oneglance_apps.cli.printer import Printer
+    from oneglance_apps.clock import SystemClock
+    from oneglance_apps.frames.sources import source_from
+    from oneglance_apps.frames.video import NetworkSettings
+    from oneglance_apps.watch.outbox import Letter
+    from oneglance_apps.watch.record_text import as_text
+    from oneglance_apps.watch.session import Session, failures
 
     progress = Progress()
+    interrupted = unread = False
 
     def note(message: str) -> None:
         progress.say(f"oneglance watch: {message}", error=True)
 
-    def emit(event: Event) -> None:
-        if event.kind == "left" and not o.leave:
-            return
-        record = events.as_record(event, o.gallery, source.name)
-        progress.say(events.as_json(record) if o.json else events.as_text(event))
-        if poster:
-            poster.put(record)
+    def show(letter: Letter) -> None:
+        if o.json:
+            printer.put(letter.record.model_dump_json())
+        elif letter.record.kind != "heartbeat":
+            printer.put(as_text(letter.record))
 
-    source = source_from(o.source, o.fps)
-    try:
-        poster = EventPoster(o.post, note) if o.post else None
-    except ValueError as error:
-        note(str(error))
-        return 2
-    settings = WatchSettings(
-        gallery=o.gallery,
-        tau=o.tau,
-        max_side=o.max_side,
-        small_faces=o.small_faces,
-        turned=o.turned,
-        rules=AppearanceRules(o.confirm, o.unknown_after, o.gone),
-    )
-    failure = ""
-    interrupted = False
+    def stop_unread() -> None:
+        nonlocal unread
+        unread = True
+        loop.call_soon_threadsafe(session.stop)
+
+    clock = SystemClock()
+    rules = DeliveryRules(o.delivery, o.max_age, o.max_age_other, o.answer_timeout)
+    network = NetworkSettings(o.connect_timeout, o.read_timeout, o.rtsp_transport)
+    loop = asyncio.get_running_loop()
+    printer = Printer(progress.say, stop_unread)
     async with AsyncClient(o.server, timeout_seconds=o.timeout) as client:
-        watcher = Watcher(client, source, settings, emit, note)
-        watching = asyncio.create_task(watcher.run())
+        session = Session(client, _settings(o), rules, clock, note, show, leave=o.leave, heartbeat_seconds=o.heartbeat)
+        try:
+            for output in _outputs(o):
+                session.add_output(output)
+        except ValueError as error:
+            note(str(error))
+            return 2
+        for text in o.sources:
+            session.add_source(source_from(text, o.fps, network, clock))
+        try:
+            stop_serving = _serve_metrics(session, o.metrics)
+        except OSError as error:
+            note(f"--metrics: {error.strerror}")
+            return 2
+        if any(one.watcher.source.live for one in session.watched):
+            note(NO_LIVENESS)
+        running = asyncio.create_task(session.run())
 
         def stop() -> None:
             nonlocal interrupted
             if interrupted:
-                watching.cancel()
+                running.cancel()
                 return
             interrupted = True
-            watcher.stop()
-            loop.call_later(STOP_SECONDS, watching.cancel)
+            session.stop()
+            loop.call_later(STOP_SECONDS, running.cancel)
 
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # under nohup
             loop.add_signal_handler(number, stop)
         with progress:
-            while not (await asyncio.wait([watching], timeout=0.2))[0]:
-                if progress.live and not source.live:
-                    counts = watcher.counts
-                    progress.show(counts.seconds, source.length, _progress(counts, source.length))
+            while not (await asyncio.wait([running], timeout=0.2))[0]:
+                watcher = session.watched[0].watcher
+                if progress.live and not watcher.source.live:
+                    progress.show(watcher.counts.seconds, watcher.source.length, watch_text.progress_line(watcher))
         try:
-            await watching
+            await running
         except asyncio.CancelledError:
             pass
-        except (SourceError, OneglanceError) as error:
-            failure = str(error)
-    if poster:
-        await asyncio.to_thread(poster.close, POST_SECONDS)
-    if failure:
-        note(failure)
-    counts = watcher.counts
-    if not failure and counts.frames and counts.refused == counts.frames:
-        failure = "every frame was refused"
-    if counts.frames or not failure:
-        note(_summary(counts, getattr(source, "damaged", 0), poster))
-        if counts.faces and not counts.identified + counts.unknown:
-            note("no face was there for long enough to be announced; for stills: --confirm 1 --unknown-after 0")
-    if interrupted and not source.live:
+        finally:
+            await session.close(DELIVER_SECONDS)
+            await asyncio.to_thread(printer.close, DELIVER_SECONDS)
+            stop_serving()
+    failed = failures(session.watched)
+    for one in session.watched:
+        counts, source = one.watcher.counts, one.watcher.source
+        name = f"{source.name}: " if len(session.watched) > 1 else ""
+        if one.watcher.frames.read or not one.failure:
+            note(name + watch_text.source_summary(one.watcher))
+            if counts.faces and not counts.identified + counts.unknown:
+                note("no face was there for long enough to be announced; for stills: --confirm 1 --unknown-after 0")
+    for outbox in session.outboxes:
+        note(watch_text.output_summary(outbox))
+    if interrupted and not all(one.watcher.source.live for one in session.watched):
         return 130
-    return 1 if failure else 0
+    if printer.lost:
+        note(f"{printer.lost} events were not printed")
+    return 1 if failed or unread else 0
 
 
-def _progress(counts: "WatchCounts", length: float | None) -> str:
-    whole = f" of {length:.1f}" if length else ""
-    return f"{counts.seconds:.1f}{whole} s, {counts.frames} frames, {counts.identified + counts.unknown} events"
+def _serve_metrics(session: "Session", address: tuple[str, int] | None) -> Callable[[], None]:
+    """Returns what ends it. Raises OSError."""
+    if address is None:
+        return lambda: None
+    from prometheus_client import start_http_server
 
+    server, thread = start_http_server(address[1], address[0], session.metrics.registry)
+    session.note(f"metrics at http://{address[0]}:{server.server_port}/metrics")
 
-def _summary(counts: "WatchCounts", damaged: int, poster: "EventPoster | None") -> str:
-    return joined(
-        f"{counts.frames} frames, {counts.faces} faces, {counts.identified} identified, {counts.unknown} unknown",
-        f"{counts.dropped} frames dropped" if counts.dropped else "",
-        f"{counts.lost} frames lost with the server" if counts.lost else "",
-        f"{damaged} damaged packets skipped" if damaged else "",
-        f"{counts.refused} frames refused, the last: {counts.refusal}" if counts.refused else "",
-        f"{poster.delivered} events posted, {poster.given_up} not delivered" if poster else "",
-    )
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return end

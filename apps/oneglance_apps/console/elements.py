@@ -38,10 +38,11 @@ def draw_thumb(face: Face, photo: Photo) -> None:
 def draw_candidate(candidate: Candidate, tau: float | None, scale: float) -> None:
     """A subject and what is compared with tau, as a bar (full at ``scale``) with a mark at tau."""
     compared = score(candidate)
-    under = tau is not None and compared <= tau
+    withheld = candidate.HasField("negative")
+    under = tau is not None and compared <= tau and not withheld
     with ui.element("div").classes("candidate under" if under else "candidate"):
         with ui.element("p"):
-            ui.label(candidate.subject_id)
+            ui.label(f"{candidate.subject_id}, but nearer to a negative" if withheld else candidate.subject_id)
             ui.label(distance(compared)).classes("distance")
         with ui.element("div").classes("bar"):
             ui.element("i").style(f"width:{min(100, max(0, 100 * compared / scale)):.1f}%")

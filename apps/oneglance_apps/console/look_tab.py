@@ -11,7 +11,20 @@ from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_CO
 from oneglance_apps.console.elements import draw_box, draw_candidate, draw_entry, draw_thumb
 from oneglance_apps.console.page_state import TOO_LARGE, PageState
 from oneglance_apps.console.wording import expected_fpir_text, quality_text, source_text
-from oneglance_apps.text import breach, counted, distance, nobody_under, policy_name, score, short_digest
+from oneglance_apps.limits import NO_LIVENESS
+from oneglance_apps.text import (
+    breach,
+    counted,
+    distance,
+    doubt,
+    doubt_policy_name,
+    nearest_given,
+    neighbour,
+    nobody_under,
+    policy_name,
+    score,
+    short_digest,
+)
 
 CANDIDATES = 3
 
@@ -36,7 +49,7 @@ class FaceResult:
 
     @property
     def nearest(self) -> Candidate | None:
-        return self.answer.candidates[0] if self.answer and self.answer.candidates else None
+        return nearest_given(self.answer.candidates) if self.answer else None
 
     @property
     def caption(self) -> str:
@@ -84,6 +97,7 @@ class LookTab:
                         js_handler="() => oneglance.takePhoto(emit)",
                     )
                     self.small_faces = ui.switch("small faces, too", on_change=self.look_again).props("dense")
+                ui.label(NO_LIVENESS).classes("soft")
             with ui.element("div").classes("right"):
                 self.summary = ui.label().classes("summary")
                 self.cards = ui.element("ol").classes("cards")
@@ -149,6 +163,7 @@ class LookTab:
                 )
                 if self._state.gallery:
                     draw_entry("quality policy", policy_name(self._state.gallery.quality_policy))
+                    draw_entry("doubt policy", doubt_policy_name(self._state.gallery.doubt_policy))
 
     def _summary(self, answer: IdentifyResponse | None) -> str:
         if self._state.gallery is None:
@@ -198,6 +213,11 @@ class LookTab:
                     ui.label(shown.caption.partition(" · ")[0]).classes("decision")
                     for candidate in shown.answer.candidates if shown.answer else ():
                         draw_candidate(candidate, self._state.tau, scale)
+                    if shown.identified and shown.answer is not None:
+                        who = shown.answer.subject_id
+                        ui.button(f"Not {who}").props("flat no-caps dense").on(
+                            "click.stop", lambda _, f=shown.face, w=who: self._not_this_person(f, w)
+                        )
                     if shown.compared and shown.nearest is None:
                         ui.label("Nobody is enrolled." if shown.answer else "Choose it to enroll it.").classes("soft")
                     if shown.face:
@@ -243,10 +263,25 @@ class LookTab:
                 self.boxes.classes("asked")
             return
         ui.notify(f"{answer.subject_id}: {'enrolled' if answer.created else 'one more encoding'}", type="positive")
+        if answer.HasField("nearest_other"):
+            ui.notify(f"Nearest other subject: {neighbour(answer.nearest_other)}")
+        for one in answer.doubts:
+            ui.notify(f"Doubtful: {doubt(one)}", type="warning", close_button="OK", timeout=0)
         self.name.value = self.labels.value = ""
         self.boxes.classes(remove="asked")
         await self._state.refresh()
         await self.look_again()
+
+    async def _not_this_person(self, face: Face | None, subject_id: str) -> None:
+        """Keep the face as a negative of the subject that it was taken for."""
+        gallery = self._state.gallery
+        if not self.picture or not gallery:
+            return
+        with self._state.errors_shown_in(self.refusal):
+            await self._state.api.add_negative(gallery.id, subject_id, self._example(self.picture, face))
+            ui.notify(f"Kept as a negative of {subject_id}", type="positive")
+            await self._state.refresh()
+            await self.look_again()
 
 
 def _labels(text: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from oneglance.client.async_client import AsyncClient
 from oneglance_apps.console.look_tab import LookTab
 from oneglance_apps.console.page_state import PageState
 from oneglance_apps.console.people_tab import PeopleTab
+from oneglance_apps.console.quality_choice import QualityChoice
 from oneglance_apps.console.stylize_tab import StylizeTab
 from oneglance_apps.console.threshold_tab import ThresholdTab
 from oneglance_apps.text import is_encoder
@@ -101,6 +102,7 @@ class Page:
         await self.threshold.show()
 
     async def _new_gallery(self) -> None:
+        of_photos = {model.name for model in self.state.models.values() if model.takes_photos}
         encoders = {model.name: model.name for model in self.state.models.values() if is_encoder(model)}
         with ui.dialog() as dialog, ui.card().classes("dialog"):
             ui.label("New gallery").classes("title")
@@ -108,12 +110,18 @@ class Page:
             encoder = ui.select(encoders, label="encoder", value=next(iter(encoders), None)).props("outlined dense")
             description = ui.input("description").props("outlined dense")
             ui.label("A gallery keeps its encoder for life.").classes("soft")
+            quality = QualityChoice()
+            quality.build()
+            quality.frame.bind_visibility_from(encoder, "value", lambda name: name in of_photos)
             refusal = ui.label().classes("refusal")
 
             async def create() -> None:
                 with self.state.errors_shown_in(refusal):
                     gallery = await self.state.api.create_gallery(
-                        name.value.strip(), encoder=encoder.value or "", description=description.value
+                        name.value.strip(),
+                        encoder=encoder.value or "",
+                        description=description.value,
+                        quality_policy=quality.policy,
                     )
                     dialog.close()
                     await self._load(choose=gallery.id)

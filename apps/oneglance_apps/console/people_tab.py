@@ -85,11 +85,12 @@ class PeopleTab:
         self.back.visible, self.next.visible, self.more.visible = start > 0, end < len(found), self.more_subjects
         self.rows.clear()
         with self.rows:
-            draw_row("th", "id", "labels", "encodings", "enrolled", "changed", "")
+            draw_row("th", "id", "labels", "encodings", "negatives", "enrolled", "changed", "")
             for subject in found[start:end]:
                 labels = ", ".join(f"{key}={value}" for key, value in sorted(subject.labels.items()))
                 times = (utc(subject.create_time), utc(subject.update_time))
-                cells = draw_row("td", subject.id, labels, f"{len(subject.encodings):,}", *times, "")
+                counts = (f"{len(subject.encodings):,}", f"{len(subject.negatives):,}" if subject.negatives else "")
+                cells = draw_row("td", subject.id, labels, *counts, *times, "")
                 with cells[-1]:
                     ui.button("Delete", on_click=lambda _, s=subject: self._delete(s)).props(
                         "flat no-caps dense color=negative"

@@ -10,7 +10,7 @@ from oneglance.client.errors import NotFoundError
 from oneglance.client.requests import mate, stranger
 from oneglance.v1.common_pb2 import Candidate, Encoding
 from oneglance.v1.gallery_pb2 import CalibrationProbe, Gallery
-from oneglance_apps.text import counted, score
+from oneglance_apps.text import counted, nearest_given, score
 
 PROBES_PER_CALL = 256
 SHOWN_REASONS = 5
@@ -68,7 +68,7 @@ class ProbeSet:
         for start in range(0, len(kept), PROBES_PER_CALL):
             part = kept[start : start + PROBES_PER_CALL]
             answer = await api.identify(gallery.id, *(probe.encoding for probe in part), max_candidates=1, tau=0.0)
-            found += (result.candidates[0] if result.candidates else None for result in answer.results)
+            found += (nearest_given(result.candidates) for result in answer.results)
         for probe, nearest in zip(kept, found, strict=True):
             probe.nearest, probe.score = (nearest.subject_id, score(nearest)) if nearest else ("", math.inf)
         if left_out:

@@ -1,4 +1,4 @@
-"""The tab that judges and sets a gallery's threshold."""
+"""The tab that judges and sets a gallery's threshold, and sets its quality policy."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -13,6 +13,7 @@ from oneglance_apps.console.charts import det_options, rate_options
 from oneglance_apps.console.elements import draw_row
 from oneglance_apps.console.page_state import TOO_LARGE, PageState
 from oneglance_apps.console.probe_set import ProbeSet
+from oneglance_apps.console.quality_choice import QualityChoice
 from oneglance_apps.console.wording import (
     SOURCES,
     calibration_text,
@@ -22,8 +23,9 @@ from oneglance_apps.console.wording import (
     source_text,
     utc,
 )
-from oneglance_apps.text import counted, distance, fusion_name
+from oneglance_apps.text import counted, distance, fusion_name, policy_name
 from oneglance_core.defaults import TARGET_FPIR
+from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.measures import DetPoint, Scores, det_curve
 
 UNMEASURED_FLOOR = 1e-4  # lowest rate of the DET chart when there are no probes
@@ -37,13 +39,14 @@ class ThresholdTab:
     def __init__(self, state: PageState, on_change: Callable[[], Awaitable[None]]) -> None:
         self._state = state
         self._on_change = on_change
+        self.quality = QualityChoice(self._set_quality_policy)
         self._probes = ProbeSet()
         self._receiving_for: str | None = None  # the gallery that pictures are being sent for
 
     def clear(self) -> None:
         """Show nothing, until a gallery is known."""
         self._probes, self._receiving_for = ProbeSet(), None
-        for label in (self.tau_refusal, self.measure_refusal, self.calibrated):
+        for label in (self.tau_refusal, self.quality_refusal, self.measure_refusal, self.calibrated):
             label.text = ""
         self.tau_value.text = self.tau_words.text = self.measured.text = ""
         self.tau_input.value = None
@@ -62,6 +65,10 @@ class ThresholdTab:
                         "Go back to the model's"
                     )
                 self.tau_refusal = ui.label().classes("refusal")
+                with ui.element("div") as self.quality_part:
+                    ui.label("Faces that may be enrolled").classes("title")
+                    self.quality.build()
+                    self.quality_refusal = ui.label().classes("refusal")
                 ui.label("Versions").classes("title")
                 with ui.element("div").classes("scroll"):
                     self.versions = ui.element("table").classes("versions")
@@ -97,6 +104,8 @@ class ThresholdTab:
         if gallery is None:
             return
         threshold = gallery.threshold
+        self.quality_part.visible = self._state.takes_photos
+        self.quality.show(policy_name(gallery.quality_policy))
         if self._state.tau is None:
             self.tau_value.text = "no τ"
             self.tau_words.text = "Nobody can be identified until one is set or calibrated."
@@ -121,7 +130,7 @@ class ThresholdTab:
     def _draw_versions(self, versions: list[ThresholdVersion]) -> None:
         self.versions.clear()
         with self.versions:
-            draw_row("th", "", "τ", "where from", "FPIR measured", "FNIR", "set")
+            draw_row("th", "", "τ", "where from", "enrolled", "FPIR measured", "FNIR", "set")
             for version in versions:
                 calibration = version.calibration if version.HasField("calibration") else None
                 draw_row(
@@ -129,6 +138,7 @@ class ThresholdTab:
                     str(version.version),
                     distance(version.threshold.tau) if version.HasField("threshold") else "cleared",
                     SOURCES.get(version.threshold.source, ""),
+                    str(version.subject_count) if version.HasField("subject_count") else "",
                     fpir_text(calibration) if calibration else "",
                     percent(calibration.fnir) if calibration and calibration.HasField("fnir") else "",
                     utc(version.set_time),
@@ -159,6 +169,14 @@ class ThresholdTab:
         with self._state.errors_shown_in(self.tau_refusal):
             await self._state.api.set_threshold(self._state.gallery.id, tau)
             await self._threshold_changed()
+
+    async def _set_quality_policy(self, policy: QualityPolicy) -> None:
+        gallery = self._state.gallery
+        if gallery is None:
+            return
+        with self._state.errors_shown_in(self.quality_refusal):
+            await self._state.api.set_quality_policy(gallery.id, policy)
+        await self._threshold_changed()
 
     async def _threshold_changed(self) -> None:
         await self._state.refresh()

@@ -25,8 +25,9 @@ LEAST_FIT = 0.5  # share of them that must be of the encoder's kind
 def choose_encoder(client: Client, pictures: Sequence[Picture]) -> tuple[Model, str]:
     """The encoder that most of ``pictures`` are made for, and how that was told, in words.
 
-    An encoder of faces takes photos with a face in them; any other, pictures within the limits of its manifest. One
-    whose manifest has no limits is taken if no other fits. Raises DemoError, with what to do, if none fits.
+    An encoder of faces takes photos with an upright face in them; any other, pictures within the limits of its
+    manifest. One whose manifest has no limits is taken if no other fits. Raises DemoError, with what to do, if none
+    fits.
     """
     some = pictures[:: max(1, len(pictures) // SAMPLE)][:SAMPLE]
     models = [model for model in client.list_models() if is_encoder(model)]
@@ -74,7 +75,9 @@ def _lacks(client: Client, manifest: EncoderManifest, picture: Picture) -> str |
     """What is wrong with a picture, "" if nothing is; None if the manifest doesn't tell. Raises PictureError,
     InvalidArgumentError."""
     if manifest.alignment is not None:
-        return "" if client.detect_faces(picture.read()).photos[0].faces else "no face is found"
+        faces = client.detect_faces(picture.read()).photos[0].faces
+        upright = any(not face.HasField("uprightness") or face.uprightness.upright for face in faces)
+        return "" if upright else "no upright face is found"
     if manifest.made_for is None:
         return None
     broken = breaches(input_figures(encoder_input(picture.read(), manifest.input, LIMITS)), manifest.made_for.limits)

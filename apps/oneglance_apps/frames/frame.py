@@ -5,68 +5,92 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+from av.video.reformatter import ColorPrimaries, ColorTrc
 from PIL import Image
 
 from oneglance.defaults import MAX_MESSAGE_BYTES
 from oneglance_apps.frames.moment import Moment
+from oneglance_apps.frames.region import WHOLE, Region
 from oneglance_apps.picture_formats import FRAME_QUALITY
 from oneglance_core.pictures import PictureError, PictureLimits, decode_photo, read_header
 
 MAX_UNCHANGED_BYTES = 8 << 20  # larger picture files are encoded again
 MAX_FILE_BYTES = MAX_MESSAGE_BYTES - (4 << 20)  # of a picture file, in one message
+HDR_CURVES = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 _LIMITS = PictureLimits(max_image_bytes=MAX_FILE_BYTES, max_image_pixels=1 << 27)
 
 
 @dataclass(frozen=True)
 class EncodedFrame:
-    """An encoded picture of a frame. ``scale_x``, ``scale_y``: factors from its pixels to those of the frame."""
+    """An encoded picture of a frame, or of a part of it.
+
+    scale_x, scale_y: factors from its pixels to those of the frame. left, top: of the part, in pixels of the frame.
+    """
 
     data: bytes
     scale_x: float = 1.0
     scale_y: float = 1.0
+    left: float = 0.0
+    top: float = 0.0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded frame of a video, or the path of a picture. ``aspect``: width / height of one of its pixels."""
+    """A decoded frame of a video, or the path of a picture.
+
+    aspect: width / height of one of its pixels. taken: when it was taken, or read from a file, by the clock's ``now``.
+    """
 
     moment: Moment
     content: av.VideoFrame | Path
     aspect: float = 1.0
+    taken: float = 0.0
 
-    def encoded(self, max_side: int) -> EncodedFrame:
-        """The frame as JPEG: upright, with square pixels, longer side at most ``max_side`` pixels.
+    def encoded(self, max_side: int, region: Region = WHOLE) -> EncodedFrame:
+        """The region of the frame as JPEG: upright, with square pixels, longer side at most ``max_side`` pixels.
 
         A picture file that is small enough is sent unchanged. So is one that can't be decoded here: the server decides
         about it. Raises OSError for a file that can't be read.
         """
         if isinstance(self.content, Path):
-            return _encoded_file(self.content, max_side)
-        image = Image.fromarray(self.content.to_ndarray(format="rgb24"))
+            return _encoded_file(self.content, max_side, region)
+        image = Image.fromarray(_standard_colours(self.content).to_ndarray(format="rgb24"))
         if turns := round(self.content.rotation / 90) % 4:
             image = image.transpose(
                 (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns - 1]
             )
         stretch = (1.0, self.aspect) if turns % 2 else (self.aspect, 1.0)
-        return _shrunk(image, max_side, stretch)
+        return _shrunk(image, max_side, stretch, region)
 
 
-def _encoded_file(path: Path, max_side: int) -> EncodedFrame:
+def _standard_colours(image: av.VideoFrame) -> av.VideoFrame:
+    """HDR (PQ, HLG) and wide colours as BT.709. What is brighter than white on paper, 203 cd/m2, becomes white."""
+    if image.color_trc in HDR_CURVES or image.color_primaries == ColorPrimaries.BT2020:
+        return image.reformat(format="rgb24", dst_color_trc=ColorTrc.BT709, dst_color_primaries=ColorPrimaries.BT709)
+    return image
+
+
+def _encoded_file(path: Path, max_side: int, region: Region) -> EncodedFrame:
     data = path.read_bytes()
     if len(data) > MAX_FILE_BYTES:
         raise OSError(f"{path}: {len(data):,} bytes, too large for a message")
     try:
         header = read_header(data, _LIMITS)
-        if max(header.width, header.height) <= max_side and len(data) <= MAX_UNCHANGED_BYTES:
+        small = max(header.width, header.height) <= max_side and len(data) <= MAX_UNCHANGED_BYTES
+        if small and region == WHOLE:
             return EncodedFrame(data)
         upright = decode_photo(data, _LIMITS)
     except PictureError:
         return EncodedFrame(data)
-    return _shrunk(Image.fromarray(upright), max_side, (1.0, 1.0))
+    return _shrunk(Image.fromarray(upright), max_side, (1.0, 1.0), region)
 
 
-def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float]) -> EncodedFrame:
+def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float], region: Region) -> EncodedFrame:
     """``stretch``: factors of width and height that make the pixels square."""
+    left, top = round(region[0] * image.width), round(region[1] * image.height)
+    right, bottom = round((region[0] + region[2]) * image.width), round((region[1] + region[3]) * image.height)
+    if region != WHOLE:
+        image = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
     width, height = image.size
     square = width * stretch[0], height * stretch[1]
     factor = min(1.0, max_side / max(square))
@@ -75,4 +99,4 @@ def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float]) -> 
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=FRAME_QUALITY, subsampling=0)
-    return EncodedFrame(buffer.getvalue(), width / size[0], height / size[1])
+    return EncodedFrame(buffer.getvalue(), width / size[0], height / size[1], left, top)

@@ -5,6 +5,6 @@
     style_choice    which style, and how: what all pictures of one run have in common
     picture         repaint one picture
     folder          repaint the pictures of a folder, several calls at a time
-    video           repaint the frames of a video; video_writer encodes them, and copies the sound
+    video           repaint the frames of a video; video_writer encodes them; other_tracks copies sound and subtitles
     files           names and formats of outputs, and which files may be written
 """

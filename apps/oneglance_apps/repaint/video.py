@@ -12,7 +12,8 @@ import av
 from oneglance.client.errors import from_error
 from oneglance.client.sync_client import Client
 from oneglance.v1.stylization_pb2 import StylizedPicture
-from oneglance_apps.frames.sources import SourceError, VideoSource
+from oneglance_apps.frames.source_error import SourceError
+from oneglance_apps.frames.video import VideoSource
 from oneglance_apps.picture_formats import FRAME_QUALITY
 from oneglance_apps.repaint.files import VIDEO_CONTAINERS
 from oneglance_apps.repaint.style_choice import StyleChoice
@@ -20,7 +21,6 @@ from oneglance_apps.repaint.video_writer import VideoWriter
 from oneglance_core.files import replacing
 
 NO_MAX_SIDE = 65_535  # the largest side of a JPEG
-EVERY_FRAME = 1e6  # frames a second: more than any video has
 
 
 @dataclass
@@ -28,8 +28,9 @@ class VideoResult:
     """What was written.
 
     seconds: time of the last frame. last_answer: the server's answer to it, without the picture.
-    sound: whether the sound was copied; None when the source has none.
-    damaged: packets of the source that could not be decoded.
+    sound: whether all its sound was copied; None when the source has none.
+    left: other tracks that are not in the output, in words.
+    damaged: packets of the source that could not be decoded; missing: frames that are not there.
     broken: why the source ended early, a message; the frames before that are written.
     """
 
@@ -39,7 +40,9 @@ class VideoResult:
     height: int = 0
     last_answer: StylizedPicture | None = None
     sound: bool | None = None
+    left: tuple[str, ...] = ()
     damaged: int = 0
+    missing: int = 0
     broken: str = ""
 
 
@@ -60,7 +63,7 @@ def repaint_video(
     Raises SourceError when no frame can be read, OneglanceError for the first frame that the server refuses, and
     OSError.
     """
-    video = VideoSource(str(source), EVERY_FRAME, live=False)
+    video = VideoSource(str(source), live=False)
     video.open()
     result = VideoResult()
     times: deque[tuple[float, float, Fraction]] = deque()
@@ -98,10 +101,13 @@ def repaint_video(
                 if not result.frames:
                     raise
                 result.broken = str(error)
-            result.sound = writer.end()
+            if others := writer.end():
+                result.sound, result.left = others.has_sound, tuple(others.left)
     except av.FFmpegError as error:
-        raise OSError(f"{out}: can't be written: {error.strerror}") from error
+        failed = OSError(f"{out}: can't be written: {error.strerror}")
+        failed.errno = error.errno
+        raise failed from error
     finally:
         answers.close()  # ends the call, which stops reading the source
-    result.damaged = video.damaged
+    result.damaged, result.missing = video.damaged, video.missing
     return result

@@ -1,7 +1,6 @@
-"""Encode pictures as H.264, and copy the sound of the source video next to them. Needs PyAV and Pillow."""
+"""Encode pictures as H.264, next to the other tracks of the source video. Needs PyAV and Pillow."""
 
 import io
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,8 @@ import numpy.typing as npt
 from av.container import OutputContainer
 from av.video.reformatter import Colorspace
 from PIL import Image
+
+from oneglance_apps.repaint.other_tracks import OtherTracks
 
 CODEC = "libx264"
 CRF = "18"  # quality of H.264: visually lossless
@@ -29,8 +30,7 @@ class VideoWriter:
         self._source = source
         self._container: OutputContainer | None = None
         self._stream: Any = None
-        self._sound: _Sound | None = None
-        self._has_sound: bool | None = None
+        self._others: OtherTracks | None = None
         self._base = Fraction(1, 90_000)
         self._last = -1
 
@@ -40,8 +40,8 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._sound is not None:
-            self._sound.close()
+        if self._others is not None:
+            self._others.close()
         if self._container is not None:
             self._container.close()
 
@@ -56,8 +56,8 @@ class VideoWriter:
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
         frame.pts = self._last = max(round(seconds / self._base), self._last + 1)
         frame.time_base = self._base
-        if self._sound is not None:
-            self._container.mux(list(self._sound.until(seconds)))
+        assert self._others is not None
+        self._container.mux(list(self._others.until(seconds)))
         self._container.mux(self._stream.encode(frame))
 
     @property
@@ -65,96 +65,36 @@ class VideoWriter:
         """Width and height in pixels; known after the first picture."""
         return self._stream.width, self._stream.height
 
-    def end(self) -> bool | None:
-        """Finish the file. Returns whether it has the sound; None when the source has none."""
+    def end(self) -> OtherTracks | None:
+        """Finish the file. Returns what was copied beside the pictures; None when there were none."""
         if self._container is not None:
-            if self._sound is not None:
-                self._container.mux(list(self._sound.until(None)))
+            assert self._others is not None
+            self._container.mux(list(self._others.until(None)))
             self._container.mux(self._stream.encode(None))
             container, self._container = self._container, None
             container.close()
-        return self._has_sound
+        return self._others
 
     def _open(self, pixels: npt.NDArray[np.uint8], start: float, base: Fraction) -> None:
         """``start``: the time in the source that becomes 0 in the output."""
         self._base = base
-        sound = _Sound(self._source, start)
-        # Only writing the header shows whether the container can hold this sound: try with it, then without.
-        for copied in (sound, None) if sound.exists else (None,):
-            container = av.open(
-                str(self._path),
-                "w",
-                format=self._format,
-                options={} if self._format == "matroska" else {"movflags": "+faststart"},
-            )
-            stream: Any = container.add_stream(CODEC, rate=sound.frame_rate, options={"crf": CRF})
-            stream.height, stream.width = (side + side % 2 for side in pixels.shape[:2])
-            stream.pix_fmt = "yuv420p"
-            context = stream.codec_context
-            context.time_base = base
-            context.color_primaries = context.color_trc = context.colorspace = BT709
-            context.color_range = MPEG_RANGE
-            try:
-                if copied is not None:
-                    copied.copy_to(container)
-                container.start_encoding()
-            except (av.FFmpegError, ValueError):
-                container.close()
-                if copied is None:
-                    raise
-                continue
-            self._container, self._stream = container, stream
-            break
-        if sound.exists:
-            self._has_sound = copied is not None
-        if copied is None:
-            sound.close()
-        self._sound = copied
-
-
-class _Sound:
-    """The sound of a file, copied packet by packet, with times reduced by ``start`` seconds."""
-
-    def __init__(self, path: Path, start: float) -> None:
-        self._container = av.open(f"file:{path}")
-        pictures: Any = self._container.streams.best("video")
-        self.frame_rate = pictures.average_rate or 25
-        self._stream: Any = self._container.streams.best("audio")
-        self._output_stream: Any = None
-        self._start = start
-        self._packets: Iterator[Any] = iter(())
-        self._next_packet: Any = None
-
-    @property
-    def exists(self) -> bool:
-        return self._stream is not None
-
-    def copy_to(self, container: OutputContainer) -> None:
-        self._output_stream = container.add_stream_from_template(self._stream, opaque=True)
-        self._packets = self._container.demux(self._stream)
-
-    def until(self, seconds: float | None) -> Iterator[Any]:
-        """The next packets, up to a time in the output; None: all that are left."""
-        while True:
-            try:
-                packet = self._next_packet or next(self._packets)
-            except (StopIteration, av.FFmpegError):  # the end, or the file breaks off
-                return
-            self._next_packet = None
-            if packet.dts is None or packet.time_base is None:
-                continue
-            at = float(packet.dts * packet.time_base) - self._start
-            if seconds is not None and at > seconds:
-                self._next_packet = packet
-                return
-            shift = round(self._start / packet.time_base)
-            packet.dts -= shift
-            packet.pts = None if packet.pts is None else packet.pts - shift
-            packet.stream = self._output_stream
-            yield packet
-
-    def close(self) -> None:
-        self._container.close()
+        self._others = others = OtherTracks(self._source, self._format, start)
+        container = self._container = av.open(
+            str(self._path),
+            "w",
+            format=self._format,
+            options={} if self._format == "matroska" else {"movflags": "+faststart"},
+        )
+        stream: Any = container.add_stream(CODEC, rate=others.frame_rate, options={"crf": CRF})
+        self._stream = stream
+        stream.height, stream.width = (side + side % 2 for side in pixels.shape[:2])
+        stream.pix_fmt = "yuv420p"
+        context: Any = stream.codec_context
+        context.time_base = base
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = MPEG_RANGE
+        others.copy_to(container)
+        container.start_encoding()
 
 
 def _fitted(pixels: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:

@@ -9,10 +9,17 @@ An appearance is one face followed over frames. For every input:
   taken back, and no other subject joins the appearance. So a face that is identified as another subject in every frame
   is not announced, while a subject that takes the place of another is announced without delay.
 - "unknown" is announced once per appearance: when the face was unknown for ``unknown_after`` seconds and ``confirm``
-  frames in a row. If it is identified later, that is announced as well.
+  frames in a row, and clear in ``confirm`` of them. When it was not, "unclear" is announced instead, once; "unknown"
+  may follow. If it is identified later, that is announced as well.
 - While a subject is there, no second appearance gets the same subject.
 - An unknown face in the place of an identified subject counts as that subject (a turned head) while the subject is the
   nearest one and was identified within the last ``gone`` seconds. Otherwise it is another face.
+- A follower: ``follower_faces`` faces in a row that are unknown, clear and from the front, in the place of a subject
+  who was identified within the last ``gone`` seconds, are a stranger, whoever is nearest: "unknown" is announced at
+  once.
+- With ``alone``, a subject is announced as identified when nobody else (or no stranger) was in view in ``confirm``
+  frames in a row, and for a second before; until then as "accompanied", once. A face that is not compared is nobody.
+- With ``repeat``, somebody who was announced as identified, and still is, is announced again as "present".
 - The order of the faces within a frame makes no difference.
 """
 
@@ -21,12 +28,13 @@ from collections import deque
 from collections.abc import Iterable
 
 from oneglance_apps.frames.moment import Moment
-from oneglance_apps.watch.events import Event, EventKind
+from oneglance_apps.watch.events import Event, EventKind, InView
 from oneglance_apps.watch.settings import AppearanceRules
-from oneglance_apps.watch.track import OTHER_SUBJECT, Observation, Track
+from oneglance_apps.watch.track import OTHER_SUBJECT, Box, Observation, Track
 
 RECENT = 5  # times ``confirm``: how many frames count for an announcement
 SAME_PLACE = 0.5  # of a face's side: faces nearer to each other than that are in the same place
+ALONE_SECONDS = 1.0  # so long somebody who was in view still counts as company
 ROUNDING = 1e-6  # seconds
 
 
@@ -38,16 +46,21 @@ class Appearances:
         self._tracks: list[Track] = []
         self._started = 0
         self._tau: float | None = None
+        self._all: list[Observation] = []  # the faces of the last frame
 
     def see(self, moment: Moment, observations: Iterable[Observation], tau: float | None) -> list[Event]:
         """The events caused by the faces of one frame. ``moment.seconds`` must not decrease from call to call."""
         events = self.until(moment.seconds)
         self._tau = tau
-        faces = _one_per_subject(observations)
+        self._all = list(observations)
+        faces = _one_per_subject(self._all)
         matched = self._match(faces, moment.seconds)
-        for face, track in zip(faces, matched, strict=True):
-            if event := self._add(track or self._start(moment), moment, face):
-                events.append(event)
+        tracks = [track or self._start(moment, face) for face, track in zip(faces, matched, strict=True)]
+        for face, track in zip(faces, tracks, strict=True):
+            self._add(track, moment, face)
+        for face, track in zip(faces, tracks, strict=True):
+            if kind := self._due(track, moment, face, tracks):
+                events.append(self._event(kind, track))
         self._count_other_subjects(faces, moment)
         self._drop_replaced(faces, moment)
         return events
@@ -97,36 +110,100 @@ class Appearances:
         if face.subject_id:
             return track.candidate is None
         if track.announced:
-            return face.nearest == track.announced and seconds - track.identified_at <= self._rules.gone + ROUNDING
+            follower = face.frontal and track.frontal_frames + 1 >= self._rules.follower_faces
+            return face.nearest == track.announced and self._is_recent(track, seconds) and not follower
         return True
 
-    def _start(self, moment: Moment) -> Track:
+    def _is_recent(self, track: Track, seconds: float) -> bool:
+        """Whether somebody was identified so shortly ago that an unknown face in that place may be theirs."""
+        return seconds - track.identified_at <= self._rules.gone + ROUNDING
+
+    def _start(self, moment: Moment, face: Observation) -> Track:
         self._started += 1
         track = Track(self._started, moment.seconds, deque(maxlen=RECENT * self._rules.confirm), moment)
+        if face.subject_id is None and (before := self._before(face, moment.seconds)):
+            track.follows, track.frontal_frames = before.announced, before.frontal_frames
         self._tracks.append(track)
         return track
 
-    def _add(self, track: Track, moment: Moment, face: Observation) -> Event | None:
+    def _before(self, face: Observation, seconds: float) -> Track | None:
+        """Who was identified in the place of this unknown face, and isn't seen elsewhere now."""
+        found = [
+            (distance, track.id, track)
+            for track in self._tracks
+            if track.announced and track.last.seconds < seconds and self._is_recent(track, seconds)
+            if (distance := track.distance_to(face.box, seconds)) < math.inf
+        ]
+        return min(found, key=lambda one: one[:2])[2] if found else None
+
+    def _add(self, track: Track, moment: Moment, face: Observation) -> None:
         track.last, track.box = moment, face.box
         track.frames += 1
         track.recent.append(face.subject_id)
         if face.distance is not None:
-            known = track.best.get(face.subject_id, (math.inf, None))
-            track.best[face.subject_id] = min(known, (face.distance, face.nearest), key=lambda pair: pair[0])
+            known = track.best.get(face.subject_id)
+            if known is None or known.distance is None or face.distance < known.distance:
+                track.best[face.subject_id] = face
         if face.subject_id:
-            track.identified_at, track.unknown_since, track.unknown_frames = moment.seconds, None, 0
-            if track.announced is None and track.lead >= self._rules.confirm:
-                track.announced = face.subject_id
-                return self._event("identified", track)
-            return None
+            track.identified_at, track.unknown_since = moment.seconds, None
+            track.unknown_frames = track.clear_frames = track.frontal_frames = 0
+            return
         if track.unknown_since is None:
             track.unknown_since = moment.seconds
         track.unknown_frames += 1
+        track.clear_frames += face.clear
+        track.frontal_frames = track.frontal_frames + 1 if face.frontal else 0
+
+    def _due(self, track: Track, moment: Moment, face: Observation, seen: list[Track]) -> EventKind | None:
+        """What is to be announced of this face now."""
+        alone = not self._rules.alone or self._is_alone(track, face, moment, seen)
+        track.alone_frames = track.alone_frames + 1 if alone else 0
+        if face.subject_id:
+            return self._identified(track, moment)
+        if track.announced or track.announced_unknown:
+            return None
+        assert track.unknown_since is not None
+        confirm = self._rules.confirm
         long = moment.seconds - track.unknown_since >= self._rules.unknown_after - ROUNDING
-        if not track.is_announced and long and track.unknown_frames >= self._rules.confirm:
+        follower = track.follows is not None and track.frontal_frames >= self._rules.follower_faces
+        if follower or (long and track.unknown_frames >= confirm and track.clear_frames >= confirm):
             track.announced_unknown = True
-            return self._event("unknown", track)
+            return "unknown"
+        if long and track.unknown_frames >= confirm and not track.announced_unclear:
+            track.announced_unclear = True
+            return "unclear"
         return None
+
+    def _identified(self, track: Track, moment: Moment) -> EventKind | None:
+        rules = self._rules
+        first = track.announced is None and track.lead >= rules.confirm
+        if first:
+            track.announced = track.candidate
+        if track.announced is None:
+            return None
+        may_pass = track.alone_frames >= (rules.confirm if rules.alone else 1)
+        if track.told_at is None:
+            if not may_pass:
+                return "accompanied" if first else None
+            track.told_at = moment.seconds
+            return "identified"
+        if rules.repeat is not None and may_pass and moment.seconds - track.told_at >= rules.repeat - ROUNDING:
+            track.told_at = moment.seconds
+            return "present"
+        return None
+
+    def _is_alone(self, track: Track, face: Observation, moment: Moment, seen: list[Track]) -> bool:
+        anybody = self._rules.alone == "anybody"
+        names = [other.subject_id for other in self._all]
+        strangers = names.count(None) - (face.subject_id is None)
+        twice = names.count(face.subject_id) - 1 if face.subject_id else 0
+        if (len(self._all) - 1 if anybody else strangers + twice) > 0:
+            return False
+        return not any(
+            moment.seconds - other.last.seconds <= ALONE_SECONDS
+            for other in self._tracks
+            if other is not track and other not in seen and (anybody or other.candidate is None)
+        )
 
     def _count_other_subjects(self, faces: list[Observation], moment: Moment) -> None:
         """Note in each track that is not announced yet if another subject stands in its place now."""
@@ -149,18 +226,36 @@ class Appearances:
         ]
 
     def _event(self, kind: EventKind, track: Track) -> Event:
-        distance, nearest = track.best.get(track.announced, (None, None))
+        best = track.best.get(track.announced)
         return Event(
             kind=kind,
             appearance=track.id,
             moment=track.last,
             subject_id=track.announced,
-            nearest=nearest,
-            distance=distance,
+            nearest=best.nearest if best else None,
+            rival=best.rival if best else None,
+            withheld=best.withheld if best else False,
+            distance=best.distance if best else None,
             tau=self._tau,
             box=track.box,
             frames=track.frames,
             duration=track.last.seconds - track.started,
+            view=self._view(track.box) if kind != "left" else InView(),
+            follows=track.follows if track.announced is None else None,
+        )
+
+    def _view(self, box: Box | None) -> InView:
+        """The faces of the last frame, as the one at ``box`` has them in view."""
+        unknown = [face for face in self._all if face.subject_id is None]
+        others = [face.box for face in unknown if face.box and box and face.box != box]
+        distances = [math.dist(box.centre, other.centre) / box.side for other in others if box]
+        clear = sum(face.clear for face in unknown)
+        return InView(
+            faces=len(self._all),
+            identified=len(self._all) - len(unknown),
+            unknown=clear,
+            unclear=len(unknown) - clear,
+            nearest_other=min(distances, default=None),
         )
 
 

@@ -1,21 +1,32 @@
-"""An event: what is announced about an appearance; as text and as JSON."""
+"""An event about an appearance, as the rules of appearances make it."""
 
-import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from oneglance_apps.frames.moment import Moment
-from oneglance_apps.text import distance
 from oneglance_apps.watch.track import Box
 
-EventKind = Literal["identified", "unknown", "left"]
+EventKind = Literal["identified", "unknown", "unclear", "accompanied", "present", "left"]
+
+
+@dataclass(frozen=True)
+class InView:
+    """The faces of a frame. nearest_other: from the face of the event to the nearest one that isn't identified, in
+    sides of its own, from centre to centre; None when there is none, or no boxes."""
+
+    faces: int = 0
+    identified: int = 0
+    unknown: int = 0
+    unclear: int = 0
+    nearest_other: float | None = None
 
 
 @dataclass(frozen=True)
 class Event:
     """What is announced.
 
-    kind: "identified", "unknown", or "left" when an announced appearance is over.
+    kind: "identified"; "unknown"; "unclear": not identified, and never seen well; "accompanied": identified, and not
+    yet alone; "present": announced as identified before, and still there; "left": an announced appearance is over.
     appearance: its number, from 1.
     moment, box: of the frame that decided it; for "left", of the last frame in which the face was seen.
     subject_id: the identified subject; None: unknown.
@@ -23,6 +34,9 @@ class Event:
     tau: the threshold of the last answer; None when there is none.
     frames: in how many the face was seen so far.
     duration: seconds from the first to the last of them.
+    follows: the subject who was identified in the same place just before; None: nobody was.
+    rival: of an unknown face that could be the nearest subject or the next one, the next one; else None.
+    withheld: it is unknown because whoever is under tau has a negative that is nearer.
     """
 
     kind: EventKind
@@ -35,50 +49,7 @@ class Event:
     box: Box | None
     frames: int
     duration: float
-
-
-def as_record(event: Event, gallery: str, source: str) -> dict[str, Any]:
-    """The event in JSON's types. Every event has every key (docs/watch.md)."""
-    unknown = event.subject_id is None and event.nearest is not None
-    box = event.box
-    return {
-        "kind": event.kind,
-        "gallery": gallery,
-        "source": source,
-        "appearance": event.appearance,
-        "time": event.moment.time.isoformat(timespec="milliseconds") if event.moment.time else None,
-        "seconds": round(event.moment.seconds, 3),
-        "frame": event.moment.frame,
-        "picture": event.moment.picture,
-        "subject_id": event.subject_id,
-        "distance": event.distance,
-        "tau": event.tau,
-        "nearest": {"subject_id": event.nearest, "distance": event.distance} if unknown else None,
-        "box": {"x": box.x, "y": box.y, "width": box.width, "height": box.height} if box else None,
-        "frames": event.frames,
-        "duration": round(event.duration, 3),
-    }
-
-
-def as_json(record: dict[str, Any]) -> str:
-    """The record as one line of JSON."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False)
-
-
-def as_text(event: Event) -> str:
-    """One line for people, in columns."""
-    moment = event.moment
-    when = moment.time.isoformat(" ", "seconds") if moment.time else f"{moment.seconds:8.1f} s"
-    words = [when, f"{event.kind:10}", f"{event.subject_id or 'unknown':24}"]
-    if event.distance is not None:
-        words.append(f"d {distance(event.distance)}")
-    if event.tau is not None:
-        words.append(f"tau {distance(event.tau)}")
-    if event.subject_id is None and event.nearest:
-        words.append(f"nearest {event.nearest}")
-    if event.kind == "left":
-        words.append(f"after {event.duration:.1f} s in {event.frames} frames")
-    if event.box:
-        words.append(f"at {event.box.x:.0f},{event.box.y:.0f} {event.box.width:.0f}x{event.box.height:.0f}")
-    words.append(moment.picture or f"frame {moment.frame}")
-    return "  ".join([*words, f"#{event.appearance}"])
+    view: InView = field(default_factory=InView)
+    follows: str | None = None
+    rival: str | None = None
+    withheld: bool = False

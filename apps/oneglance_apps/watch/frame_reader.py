@@ -3,26 +3,53 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from oneglance_apps.clock import Clock
 from oneglance_apps.frames.frame import Frame
-from oneglance_apps.frames.sources import Source, SourceError
+from oneglance_apps.frames.pace import FilePace, LivePace
+from oneglance_apps.frames.source_error import SourceError
+from oneglance_apps.frames.sources import Source
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 
 
-class FrameReader:
-    """Reads ``source`` in a thread of its own, and holds one frame.
+@dataclass
+class ReadCounts:
+    """Frames that were read. ``read`` = ``skipped`` + ``dropped`` + ``given`` + ``waiting``, always.
 
-    File: reading waits until the frame is taken; every frame is given. Live source: a newer frame replaces one that was
-    not taken; ``dropped`` counts those. A live source that breaks off is opened again, after 0.5 to 10 seconds;
-    ``warn`` is called (in the thread) with a message.
+    skipped: more than are to be looked at. dropped: replaced by a newer one, or not taken before the end.
+    given: taken by ``next``. waiting: 0 or 1.
     """
 
-    def __init__(self, source: Source, warn: Callable[[str], None]) -> None:
-        self.dropped = 0
+    read: int = 0
+    skipped: int = 0
+    dropped: int = 0
+    given: int = 0
+    waiting: int = 0
+
+
+class FrameReader:
+    """Reads ``source`` in a thread of its own, at most ``fps`` frames a second, and holds one frame.
+
+    File: reading waits until the frame is taken; every frame is given. Live source: a newer frame replaces one that was
+    not taken. A live source that breaks off is opened again, after 0.5 to 10 seconds; ``warn`` is called (in the
+    thread) with a message.
+
+    arrived_at: when the last frame came, skipped ones included, by the clock; None before the first.
+    problem: why a live source is not open; None while it is.
+    """
+
+    def __init__(self, source: Source, fps: float, warn: Callable[[str], None], clock: Clock) -> None:
+        self.arrived_at: float | None = None
+        self.problem: SourceError | None = None
+        self._counts = ReadCounts()
         self._source = source
+        self._fps = fps
+        self._pace: FilePace | LivePace = FilePace(fps)
         self._warn = warn
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._changed = asyncio.Event()  # set in the loop when a frame, the end or an error is there
@@ -37,10 +64,15 @@ class FrameReader:
         threading.Thread(target=self._read, name="frames", daemon=True).start()
         await self._opened
 
+    @property
+    def counts(self) -> ReadCounts:
+        with self._free:
+            return replace(self._counts, waiting=int(self._frame is not None))
+
     async def next(self) -> Frame | None:
         """The next frame of a file, or the newest of a live source; None after the end or ``close``.
 
-        Raises SourceError where a file breaks off.
+        Raises SourceError where a file breaks off, and after the last frame of one that is incomplete or damaged.
         """
         while True:
             self._changed.clear()
@@ -50,6 +82,7 @@ class FrameReader:
                 frame, self._frame = self._frame, None
                 self._free.notify()
                 if frame is not None:
+                    self._counts.given += 1
                     return frame
                 if self._error is not None:
                     raise self._error
@@ -61,6 +94,8 @@ class FrameReader:
         """Stop reading. Does not wait for a read that is under way."""
         with self._free:
             self._closed.set()
+            self._counts.dropped += self._frame is not None
+            self._frame = None
             self._free.notify()
         self._changed.set()
         self._answer_open(None)
@@ -71,13 +106,18 @@ class FrameReader:
         except SourceError as error:
             self._in_loop(self._answer_open, error)
             return
+        if self._source.live:
+            self._pace = LivePace(self._fps)
         self._in_loop(self._answer_open, None)
         try:
             self._read_on()
         except SourceError as error:
             self._error = error
-        self._ended = True
-        self._in_loop(self._changed.set)
+        except Exception as error:  # whatever it is, nobody must wait for another frame
+            self._error = SourceError(f"{self._source.name}: {type(error).__name__}: {error}")
+        finally:
+            self._ended = True
+            self._in_loop(self._changed.set)
 
     def _read_on(self) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -88,23 +128,35 @@ class FrameReader:
                     self._put(frame)
                     if self._closed.is_set():
                         return
-                problem = f"{self._source.name}: ended"
+                problem = SourceError(f"{self._source.name}: ended", "ended")
             except SourceError as error:
                 if not self._source.live:
                     raise
-                problem = str(error)
+                problem = error
             if not self._source.live:
                 return
+            self.problem = problem
             self._warn(f"{problem}; trying again in {pause:g} s")
             self._closed.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _put(self, frame: Frame) -> None:
         with self._free:
+            self._counts.read += 1
+            self.arrived_at, self.problem = self._clock.now(), None
+            if self._closed.is_set():
+                self._counts.dropped += 1
+                return
+            if not self._pace.due(frame.moment.seconds):
+                self._counts.skipped += 1
+                return
             if self._source.live:
-                self.dropped += self._frame is not None
-            else:
+                self._counts.dropped += self._frame is not None
+            elif self._frame is not None:
                 self._free.wait_for(lambda: self._frame is None or self._closed.is_set())
+                if self._closed.is_set():
+                    self._counts.dropped += 1
+                    return
             self._frame = frame
         self._in_loop(self._changed.set)
 

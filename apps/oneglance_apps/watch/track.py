@@ -35,12 +35,19 @@ class Observation:
     subject_id: the identified subject; None: unknown.
     nearest, distance: the nearest subject whatever tau, and the squared L2 to it; None when nobody is enrolled.
     box: None when the whole frame was the probe.
+    clear: it is inside the limits of the gallery's quality policy. frontal: and looks at the camera.
+    rival: of an unknown face that could be the nearest subject or the next one, the next one; else None.
+    withheld: it is unknown because whoever is under tau has a negative that is nearer.
     """
 
     subject_id: str | None
     nearest: str | None
     distance: float | None
     box: Box | None
+    clear: bool = True
+    frontal: bool = False
+    rival: str | None = None
+    withheld: bool = False
 
 
 @dataclass
@@ -50,10 +57,15 @@ class Track:
     started: seconds of its first frame. recent: for its last frames the subject identified, None for unknown, and
     OTHER_SUBJECT for a frame in which another subject stood in its place.
     last, box: of the frame in which it was seen last. frames: in how many it was seen.
-    announced: the subject that was announced. announced_unknown: whether "unknown" was announced.
+    announced: the subject that it was decided to be. announced_unknown, announced_unclear: whether that was announced.
     identified_at: seconds of the last frame in which it was identified.
-    unknown_since, unknown_frames: first time and number of the latest frames in a row in which it was unknown.
-    best: per subject (None: unknown) the smallest distance so far, and the nearest subject then.
+    told_at: seconds when "identified" or "present" was announced last; None: not yet, as somebody else was in view.
+    alone_frames: number of the latest frames in a row in which nobody else was in view.
+    unknown_since, unknown_frames: first time and number of the latest frames in a row in which it was unknown;
+    clear_frames: how many of those were clear. frontal_frames: number of the latest clear ones from the front, in a
+    row.
+    follows: the subject who was identified in its place just before it came.
+    best: per subject (None: unknown) the observation with the smallest distance so far.
     """
 
     id: int
@@ -65,9 +77,15 @@ class Track:
     announced: str | None = None
     identified_at: float = -math.inf
     announced_unknown: bool = False
+    announced_unclear: bool = False
+    told_at: float | None = None
+    alone_frames: int = 0
     unknown_since: float | None = None
     unknown_frames: int = 0
-    best: dict[str | None, tuple[float, str | None]] = field(default_factory=dict)
+    clear_frames: int = 0
+    frontal_frames: int = 0
+    follows: str | None = None
+    best: dict[str | None, Observation] = field(default_factory=dict)
 
     @property
     def candidate(self) -> str | None:
@@ -81,7 +99,7 @@ class Track:
 
     @property
     def is_announced(self) -> bool:
-        return self.announced is not None or self.announced_unknown
+        return self.announced is not None or self.announced_unknown or self.announced_unclear
 
     def distance_to(self, box: Box | None, seconds: float) -> float:
         """How badly ``box`` at time ``seconds`` fits as the next box of this face.

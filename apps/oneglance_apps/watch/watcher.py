@@ -1,8 +1,7 @@
-"""Watch one source: send its frames to the server, give the answers to the appearances, and emit their events."""
+"""Watch one source: send its frames to the server, give the answers to the appearances, and record their events."""
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -16,23 +15,31 @@ from oneglance.v1.common_pb2 import Example
 from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
     DECISION_NOT_COMPARED,
+    UNKNOWN_REASON_AMBIGUOUS,
+    UNKNOWN_REASON_NEGATIVE,
     IdentifyRequest,
     IdentifyResult,
     IdentifyStreamResponse,
 )
+from oneglance_apps.clock import Clock, SystemClock
 from oneglance_apps.frames.frame import EncodedFrame
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.frames.sources import Source
-from oneglance_apps.text import score
+from oneglance_apps.text import nearest_given, score
 from oneglance_apps.watch.appearances import Appearances
+from oneglance_apps.watch.camera_state import CameraState
 from oneglance_apps.watch.events import Event
-from oneglance_apps.watch.frame_reader import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, FrameReader
+from oneglance_apps.watch.frame_reader import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, FrameReader, ReadCounts
+from oneglance_apps.watch.lateness import Lateness
+from oneglance_apps.watch.recorder import Recorder
+from oneglance_apps.watch.records import Frames, Latency
 from oneglance_apps.watch.settings import WatchSettings
 from oneglance_apps.watch.track import Box, Observation
+from oneglance_apps.watch.window import Window
 
-MAX_UNANSWERED = 4  # frames sent that wait for their answer
-TICK_SECONDS = 0.5  # how often appearances are ended while no answer comes
+TICK_SECONDS = 0.25  # how often a live source is looked after
 SILENT_SECONDS = 30.0  # a server that gives no answer for so long counts as unavailable
+FRONTAL_ALIGNMENT_ERROR = 0.08  # a face that looks at the camera has about 0.04 (FaceQuality)
 FRAME_ERRORS = (grpc.StatusCode.INVALID_ARGUMENT,)  # concern one frame; other errors concern all frames
 TEMPORARY_ERRORS = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -44,29 +51,38 @@ TEMPORARY_ERRORS = (
 
 @dataclass
 class WatchCounts:
-    """Counts of frames, faces and events, for the summary.
+    """Counts of frames, faces and events.
 
     refused: frames that could not be read, or that the server refused; refusal: the last reason.
-    dropped: frames of a live source that a newer one replaced. lost: frames unanswered when the connection broke.
+    lost: frames that were given, and then not sent, or not answered before the connection broke.
     seconds: time of the last answered frame.
     """
 
-    frames: int = 0
     answered: int = 0
     faces: int = 0
     identified: int = 0
     unknown: int = 0
-    dropped: int = 0
     lost: int = 0
     refused: int = 0
     refusal: str = ""
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """A frame on its way to the server. since: when it was taken; of a file, when its turn came."""
+
+    moment: Moment
+    taken: float
+    since: float
+    encoded: EncodedFrame
+
+
 class Watcher:
     """Watches one source, and identifies its faces in one gallery.
 
-    emit: called with each event. warn: called (from any thread) with a message about a temporary problem.
+    recorder: gets each event. warn: called (from any thread) with a message about a temporary problem.
+    observe: called with the latency of each answer, in seconds.
     """
 
     def __init__(
@@ -74,22 +90,57 @@ class Watcher:
         client: AsyncClient,
         source: Source,
         settings: WatchSettings,
-        emit: Callable[[Event], None],
+        recorder: Recorder,
         warn: Callable[[str], None],
+        clock: Clock | None = None,
+        observe: Callable[[float], None] = lambda latency: None,
     ) -> None:
         self.counts = WatchCounts()
+        self.source = source
         self._client = client
-        self._source = source
         self._settings = settings
-        self._emit = emit
+        self._recorder = recorder
         self._warn = warn
+        self._clock = clock or SystemClock()
+        self._observe = observe
         self._appearances = Appearances(settings.rules)
-        self._unanswered: deque[tuple[Moment, EncodedFrame]] = deque()
+        self._unanswered: deque[_Sent] = deque()
+        self._encoding = 0  # frames being made ready to send
         self._reader: FrameReader | None = None
         self._stopped = asyncio.Event()
         self._takes_photos = False
-        self._last_answer_at = time.monotonic()
+        self._last_answer_at = self._clock.now()
         self._answer_timeout = asyncio.timeout(None)
+        self._lateness = Lateness(None)
+        self._camera = CameraState(source.name, settings.lost_after, self._clock.now())
+        self._server_lost = False
+
+    @property
+    def frames(self) -> Frames:
+        """All frames of the source so far, by what became of them."""
+        read = self._reader.counts if self._reader else ReadCounts()
+        counts = self.counts
+        return Frames(
+            read=read.read,
+            answered=counts.answered,
+            skipped=read.skipped,
+            dropped=read.dropped + counts.lost + counts.refused,
+            under_way=read.waiting + len(self._unanswered) + self._encoding,
+        )
+
+    @property
+    def camera_up(self) -> bool:
+        return self._reader is not None and self._camera.lost is None
+
+    @property
+    def server_up(self) -> bool:
+        return not self._server_lost
+
+    def latency(self, *, of_run: bool = False) -> Latency:
+        """Of the answers of the last 5 seconds, or of the whole run."""
+        late, now = self._lateness, self._clock.now()
+        p50, p99 = (late.of_run(share) if of_run else late.of_late(now, share) for share in (0.5, 0.99))
+        return Latency(bound=self._settings.latency, p50=p50, p99=p99)
 
     def stop(self) -> None:
         """Send no more frames; ``run`` returns once those already sent are answered."""
@@ -100,19 +151,22 @@ class Watcher:
     async def run(self) -> None:
         """Returns at the end of a file, or after ``stop``.
 
-        Raises SourceError if the source can't be opened, or if a file breaks off. Raises OneglanceError if the server
-        refuses all frames and, for a file, if it becomes unavailable or gives no answer for 30 seconds. For a live
-        source the server is tried again instead.
+        Raises SourceError if the source can't be opened, or if a file breaks off or is damaged. Raises OneglanceError
+        if the server refuses all frames and, for a file, if it becomes unavailable or gives no answer for 30 seconds.
+        For a live source the server is tried again instead.
         """
         gallery = await self._client.get_gallery(self._settings.gallery)
         if gallery.encoder_loaded:
             self._takes_photos = (await self._client.describe_model(gallery.encoder_digest)).model.takes_photos
         if self._stopped.is_set():
             return
-        self._reader = reader = FrameReader(self._source, self._warn)
+        self._reader = reader = FrameReader(self.source, self._settings.fps, self._warn, self._clock)
         try:
             await reader.open()
-            ticking = asyncio.create_task(self._tick()) if self._source.live else None
+            live = self._recorder.live = self.source.live
+            self._lateness = Lateness(self._settings.latency if live else None)
+            self._camera = CameraState(self.source.name, self._settings.lost_after, self._clock.now())
+            ticking = asyncio.create_task(self._tick(reader)) if live else None
             try:
                 await self._identify(reader)
             finally:
@@ -120,8 +174,8 @@ class Watcher:
                     ticking.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await ticking
-                self.counts.dropped = reader.dropped
-                self._announce(self._appearances.end())
+                self._lose_unanswered()
+                self._announce(self._appearances.end(), self._clock.now())
         finally:
             reader.close()
 
@@ -133,11 +187,13 @@ class Watcher:
                 await self._identify_once(reader)
                 return
             except (UnavailableError, InternalError) as error:
-                if not self._source.live:
+                if not self.source.live:
                     raise
-                self.counts.lost += len(self._unanswered)
-                self._unanswered.clear()
+                self._lose_unanswered()
                 self._announce_leaving()
+                if not self._server_lost:
+                    self._server_lost = True
+                    self._recorder.server("server_lost", str(error))
                 if self.counts.answered > before:
                     pause = FIRST_PAUSE_SECONDS
                 self._warn(f"{self._client.target}: {error}; trying again in {pause:g} s")
@@ -147,16 +203,15 @@ class Watcher:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _identify_once(self, reader: FrameReader) -> None:
-        free = asyncio.Semaphore(MAX_UNANSWERED)
+        window = Window(self._settings.latency if self.source.live else None)
         requests: asyncio.Queue[IdentifyRequest | None] = asyncio.Queue()
         self._answer_timeout = asyncio.timeout(None)
         try:
             async with self._answer_timeout:
-                sending = asyncio.create_task(self._send(reader, free, requests))
+                sending = asyncio.create_task(self._send(reader, window, requests))
                 try:
                     async for answer in self._client.identify_stream(_until_none(requests)):
-                        free.release()
-                        self._receive(answer)
+                        window.leave(self._receive(answer))
                     await sending  # raises the error of the source, if any
                 finally:
                     sending.cancel()
@@ -170,24 +225,29 @@ class Watcher:
             due = asyncio.get_running_loop().time() + SILENT_SECONDS
             self._answer_timeout.reschedule(due if self._unanswered else None)
 
-    async def _send(
-        self, reader: FrameReader, free: asyncio.Semaphore, requests: asyncio.Queue[IdentifyRequest | None]
-    ) -> None:
+    async def _send(self, reader: FrameReader, window: Window, requests: asyncio.Queue[IdentifyRequest | None]) -> None:
         settings = self._settings
         try:
             while True:
-                await free.acquire()
+                await window.enter()
                 frame = await reader.next()
                 if frame is None:
                     return
-                self.counts.frames += 1
+                since = frame.taken if self.source.live else self._clock.now()
+                self._encoding = 1
+                encoded = None
                 try:
-                    encoded = await asyncio.to_thread(frame.encoded, settings.max_side)
+                    encoded = await asyncio.to_thread(frame.encoded, settings.max_side, settings.region)
                 except OSError as error:
                     self._count_refusal(str(error))
-                    free.release()
+                    window.leave()
                     continue
-                self._unanswered.append((frame.moment, encoded))
+                except asyncio.CancelledError:
+                    self.counts.lost += 1
+                    raise
+                finally:
+                    self._encoding = 0
+                self._unanswered.append(_Sent(frame.moment, frame.taken, since, encoded))
                 if len(self._unanswered) == 1:
                     self._await_answer()
                 probe = self._photo(encoded.data) if self._takes_photos else encoded.data
@@ -198,44 +258,68 @@ class Watcher:
     def _photo(self, data: bytes) -> Example:
         return photo(data, small_faces=self._settings.small_faces, upright_only=not self._settings.turned)
 
-    def _receive(self, answer: IdentifyStreamResponse) -> None:
-        moment, encoded = self._unanswered.popleft()
-        self.counts.seconds = moment.seconds
-        self._last_answer_at = time.monotonic()
+    def _receive(self, answer: IdentifyStreamResponse) -> float:
+        """Returns the latency of the frame."""
+        sent = self._unanswered.popleft()
+        now = self._clock.now()
+        self.counts.seconds = sent.moment.seconds
+        self._last_answer_at = now
         self._await_answer()
         if answer.HasField("error"):
+            self._count_refusal(str(from_error(answer.error)))  # dropped, even if it ends the run
             error = from_error(answer.error)
-            if error.code not in FRAME_ERRORS and not (self._source.live and error.code in TEMPORARY_ERRORS):
+            if error.code not in FRAME_ERRORS and not (self.source.live and error.code in TEMPORARY_ERRORS):
                 raise error
-            self._count_refusal(str(error))
-            return
+            return now - sent.since
         self.counts.answered += 1
+        if self._server_lost:
+            self._server_lost = False
+            self._recorder.server("server_back", f"{self._client.target} answers again")
         compared = [result for result in answer.response.results if result.decision != DECISION_NOT_COMPARED]
-        faces = [_observation(result, encoded) for result in compared]
+        faces = [_observation(result, sent.encoded) for result in compared]
         self.counts.faces += len(faces)
         threshold = answer.response.threshold
-        self._announce(self._appearances.see(moment, faces, threshold.tau if threshold.source else None))
+        self._announce(
+            self._appearances.see(sent.moment, faces, threshold.tau if threshold.source else None), sent.taken
+        )
+        latency = self._clock.now() - sent.since
+        self._lateness.answered(self._clock.now(), latency)
+        self._observe(latency)
+        return latency
 
-    def _announce(self, events: list[Event]) -> None:
+    def _announce(self, events: list[Event], taken: float) -> None:
         for event in events:
             self.counts.identified += event.kind == "identified"
-            self.counts.unknown += event.kind == "unknown"
-            self._emit(event)
+            self.counts.unknown += event.kind in ("unknown", "unclear")
+            self._recorder.appearance(event, taken)
 
     def _count_refusal(self, why: str) -> None:
         self.counts.refused += 1
         self.counts.refusal = why
 
-    async def _tick(self) -> None:
-        """End appearances while a live source gives no frames or the server no answers."""
+    def _lose_unanswered(self) -> None:
+        self.counts.lost += len(self._unanswered)
+        self._unanswered.clear()
+
+    async def _tick(self, reader: FrameReader) -> None:
+        """Look after a live source while it gives no frames, or the server no answers."""
         while True:
-            await asyncio.sleep(TICK_SECONDS)
-            if not self._unanswered:
-                self._announce_leaving()
+            await self._clock.sleep(TICK_SECONDS)
+            self._look(reader)
+
+    def _look(self, reader: FrameReader) -> None:
+        """End appearances, and tell what is lost, back or behind."""
+        if not self._unanswered:
+            self._announce_leaving()
+        now = self._clock.now()
+        if change := self._camera.look(now, reader.arrived_at, reader.problem):
+            self._recorder.camera(change)
+        if self._lateness.is_behind(now, self._unanswered[0].taken if self._unanswered else None):
+            self._recorder.behind(self.latency(), self.frames)
 
     def _announce_leaving(self) -> None:
-        silent = time.monotonic() - self._last_answer_at
-        self._announce(self._appearances.until(self.counts.seconds + silent))
+        now = self._clock.now()
+        self._announce(self._appearances.until(self.counts.seconds + now - self._last_answer_at), now)
 
 
 async def _until_none(requests: asyncio.Queue[IdentifyRequest | None]) -> AsyncIterator[IdentifyRequest]:
@@ -248,11 +332,22 @@ def _observation(result: IdentifyResult, encoded: EncodedFrame) -> Observation:
     if result.HasField("face"):
         found = result.face.box
         x, y = encoded.scale_x, encoded.scale_y
-        box = Box(found.x * x, found.y * y, max(found.width * x, 1e-3), max(found.height * y, 1e-3))
-    nearest = result.candidates[0] if result.candidates else None
+        box = Box(
+            found.x * x + encoded.left,
+            found.y * y + encoded.top,
+            max(found.width * x, 1e-3),
+            max(found.height * y, 1e-3),
+        )
+    clear = not result.breaches
+    error = result.face.quality.alignment_error
+    nearest = nearest_given(result.candidates)
     return Observation(
         subject_id=result.subject_id if result.decision == DECISION_IDENTIFIED else None,
         nearest=nearest.subject_id if nearest else None,
         distance=score(nearest) if nearest else None,
         box=box,
+        clear=clear,
+        frontal=clear and 0 < error <= FRONTAL_ALIGNMENT_ERROR,
+        rival=result.next_subject_id if result.unknown_reason == UNKNOWN_REASON_AMBIGUOUS else None,
+        withheld=result.unknown_reason == UNKNOWN_REASON_NEGATIVE,
     )

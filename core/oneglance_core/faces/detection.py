@@ -73,10 +73,10 @@ def search(
     return [[back(window) for window in windows] for windows in find_windows(resized, score, spec, levels=levels)]
 
 
-def canvas_pixels(height: int, width: int, spec: DetectorManifest, levels: int | None = None) -> int:
-    """Pixels of the canvas of one photo of height x width. Memory and time are proportional to it."""
+def canvas_size(height: int, width: int, spec: DetectorManifest, levels: int | None = None) -> tuple[int, int]:
+    """(height, width) of the canvas of one photo of height x width. Memory and time are proportional to its pixels."""
     layout = _layout(max(1, height), max(1, width), spec, levels)
-    return layout.height * layout.width
+    return layout.height, layout.width
 
 
 def find_windows(

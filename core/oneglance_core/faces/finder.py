@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from oneglance_core.faces.chips import cut_chip, gray
-from oneglance_core.faces.detection import Detection, Score, canvas_pixels, search, suppress
+from oneglance_core.faces.detection import Detection, Score, canvas_size, search, suppress
 from oneglance_core.faces.quality import Quality, quality
 from oneglance_core.faces.turns import Box, turn_points
 from oneglance_core.flags import Flag
@@ -129,7 +129,7 @@ class FaceFinder:
             by_shape.setdefault(pixels.shape, []).append(i)
         seen: dict[int, Photo] = {}
         for (height, width, _), members in by_shape.items():
-            first, second, levels = self._scales(height, width)
+            first, second, levels = _scales(height, width, self._detector, self._limits)
             stack = [photos[i] for i in members]
             found = search(stack, self._score, self._detector, scale=first)
             smallest = [self._detector.window / first] * len(members)
@@ -156,26 +156,42 @@ class FaceFinder:
             for photo, points in zip(found, find_landmarks(self._points, photos, boxes), strict=True)
         ]
 
-    def _scales(self, height: int, width: int) -> tuple[float, float, int]:
-        """Scale of the first search, of the second, and how many levels of the second are larger than the first's."""
-        pixels = height * width
-        first = self._affordable(height, width, min(1.0, math.sqrt(self._limits.search_pixels / pixels)), None)
-        second = min(self._detector.window / self._limits.min_face, math.sqrt(4 * self._limits.search_pixels / pixels))
-        levels = math.ceil(math.log(max(second / first, 1.0)) / -math.log(self._detector.shrink) - 1e-6)
-        return first, self._affordable(height, width, second, levels) if levels else first, levels
-
-    def _affordable(self, height: int, width: int, scale: float, levels: int | None) -> float:
-        """``scale``, or a smaller one: the pyramid of a very long photo needs many more pixels than the photo."""
-        limit = _CANVAS_PIXELS * self._limits.search_pixels
-        while canvas_pixels(round(height * scale), round(width * scale), self._detector, levels) > limit:
-            scale *= 0.9
-        return scale
-
     def _photo(self, height: int, width: int, detections: Sequence[Detection], smallest: float) -> Photo:
         faces = [Face(_to_box(detection), detection.score) for detection in detections]
         faces.sort(key=lambda face: -face.box[2] * face.box[3])
         limit = self._limits.max_faces
         return Photo(width, height, tuple(faces[:limit]), smallest, len(faces) > limit)
+
+
+def canvas_sizes(height: int, width: int, detector: DetectorManifest, limits: FaceSearch) -> list[tuple[int, int]]:
+    """(height, width) of every canvas on which faces of a photo of height x width are searched: of the first search,
+    and of the second where there can be one."""
+    first, second, levels = _scales(height, width, detector, limits)
+    scales: list[tuple[float, int | None]] = [(first, None), *([(second, levels)] if levels else [])]
+    return [_canvas_at(height, width, scale, detector, levels) for scale, levels in scales]
+
+
+def _scales(height: int, width: int, detector: DetectorManifest, limits: FaceSearch) -> tuple[float, float, int]:
+    """Scale of the first search, of the second, and how many levels of the second are larger than the first's."""
+    pixels = height * width
+    most = _CANVAS_PIXELS * limits.search_pixels
+
+    def affordable(scale: float, levels: int | None) -> float:
+        """``scale``, or a smaller one: the pyramid of a very long photo needs many more pixels than the photo."""
+        while math.prod(_canvas_at(height, width, scale, detector, levels)) > most:
+            scale *= 0.9
+        return scale
+
+    first = affordable(min(1.0, math.sqrt(limits.search_pixels / pixels)), None)
+    second = min(detector.window / limits.min_face, math.sqrt(4 * limits.search_pixels / pixels))
+    levels = math.ceil(math.log(max(second / first, 1.0)) / -math.log(detector.shrink) - 1e-6)
+    return first, affordable(second, levels) if levels else first, levels
+
+
+def _canvas_at(
+    height: int, width: int, scale: float, detector: DetectorManifest, levels: int | None
+) -> tuple[int, int]:
+    return canvas_size(round(height * scale), round(width * scale), detector, levels)
 
 
 def search_again(when: SmallFaces, widths: Sequence[float], side: int) -> bool:

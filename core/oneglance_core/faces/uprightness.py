@@ -13,7 +13,7 @@ import numpy.typing as npt
 from oneglance_core.faces.chips import cut_chip
 from oneglance_core.faces.finder import FaceFinder, Photo, SmallFaces, Uprightness
 from oneglance_core.faces.turns import turn_box, turn_points
-from oneglance_core.manifests import UprightnessManifest
+from oneglance_core.manifests import Alignment, UprightnessManifest
 
 Pixels = npt.NDArray[np.uint8]
 # One run of the check: chips uint8 [N, H, W, 3] -> scores float32 [N]; see UprightnessManifest.
@@ -47,6 +47,12 @@ class UprightnessCheck:
             )
             for photo in found
         ]
+
+    def judge_chip(self, chip: Pixels, alignment: Alignment) -> Uprightness:
+        """Of a picture that is said to be an aligned face: uint8 [H, W, 3], as ``alignment`` would have cut it."""
+        spec = self._manifest
+        cut = cut_chip(chip, alignment.template, spec.alignment.template, spec.height, spec.width)
+        return Uprightness(float(self._score(cut[np.newaxis])[0]), spec.threshold)
 
 
 def search_turned(

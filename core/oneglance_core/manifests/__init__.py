@@ -10,6 +10,7 @@ from oneglance_core.manifests.encoder import LEAST_CHIP, MAX_DIMENSION, EncoderM
 from oneglance_core.manifests.false_positives import Evidence, FalsePositives, Galleries
 from oneglance_core.manifests.landmarks import LANDMARKS, Alignment, LandmarksManifest
 from oneglance_core.manifests.made_for import FigureRange, MadeFor
+from oneglance_core.manifests.mates import MateScores, MatesOfSize
 from oneglance_core.manifests.model import FORMAT, NAME_PATTERN, ModelManifest
 from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
@@ -50,6 +51,8 @@ __all__ = [
     "InputSpec",
     "LandmarksManifest",
     "MadeFor",
+    "MateScores",
+    "MatesOfSize",
     "ModelFolderError",
     "ModelManifest",
     "NamedParity",

@@ -8,6 +8,7 @@ from oneglance_core.manifests.calibration import AuthorThreshold, Calibration
 from oneglance_core.manifests.false_positives import FalsePositives
 from oneglance_core.manifests.landmarks import Alignment
 from oneglance_core.manifests.made_for import MadeFor
+from oneglance_core.manifests.mates import MateScores
 from oneglance_core.manifests.model import ModelManifest
 from oneglance_core.manifests.parity import Parity, Vectors
 from oneglance_core.manifests.part import Part
@@ -23,26 +24,43 @@ class InputSpec(Part):
 
     ``image``: shape (H, W, C), C = 1 for ``gray`` and 3 for ``rgb``; ink and light as in the picture
     (0 black). Pictures of another size are brought to (H, W) with the ``resize`` filter of Pillow.
-    ``signal``: shape (L, C). ``volume``: shape (D, H, W, C).
+    The others are arrays, given as they are. ``signal``: shape (L, C). ``plane``: (H, W, C), as a spectrogram.
+    ``volume``: (D, H, W, C).
+
+    ``fit``: what becomes of inputs of another size. None: pictures are stretched, and arrays are refused. "pad": a
+    picture keeps its aspect, with white beside it; an array is cut at the end of each axis, or followed by zeros.
+    "crop" (pictures only): the aspect is kept, and what juts out on two sides is cut off.
     """
 
     name: str = "input"
-    kind: Literal["image", "signal", "volume"]
+    kind: Literal["image", "signal", "plane", "volume"]
     shape: tuple[int, ...]
     dtype: Literal["uint8", "float32"]
     color: Literal["gray", "rgb"] | None = None
     resize: Literal["box", "bilinear"] = "box"
+    fit: Literal["pad", "crop"] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        rank = {"image": 3, "signal": 2, "volume": 4}[self.kind]
+        rank = {"image": 3, "signal": 2, "plane": 3, "volume": 4}[self.kind]
         if len(self.shape) != rank or min(self.shape) < 1:
             raise ValueError(f"{self.kind} needs {rank} positive sizes, got {self.shape}")
         if self.kind == "image":
             channels = {"gray": 1, "rgb": 3}.get(self.color or "")
             if channels is None or self.shape[-1] != channels or self.dtype != "uint8":
                 raise ValueError("image input is uint8 (H, W, 1) gray or (H, W, 3) rgb")
+        elif self.fit == "crop":
+            raise ValueError(f"crop is for images, not for a {self.kind}")
         return self
+
+    @property
+    def axes(self) -> int:
+        """1, 2 or 3: those that an encoder convolves over. The last one of ``shape`` has the channels."""
+        return len(self.shape) - 1
+
+    def contract(self) -> dict[str, Any]:
+        """What of it a model's digest covers. ``fit`` only where it is set: digests made before it stay."""
+        return self.model_dump(mode="json", exclude={"fit"} if self.fit is None else set())
 
 
 class OutputSpec(Part):
@@ -57,8 +75,8 @@ class EncoderManifest(ModelManifest):
     """``manifest.json`` of an encoder: f(x).
 
     With ``alignment``, x is a face chip, rgb and at least 8 x 8, and photos can be given. ``threshold`` is a tau for
-    one size of a gallery; ``false_positives`` tell those for others. ``made_for``: what its images look like; None:
-    nobody measured it.
+    one size of a gallery; ``false_positives`` tell those for others; ``mates`` tell how far subjects' own probes are.
+    ``made_for``: what its images look like; None: nobody measured it.
     """
 
     other_outputs: ClassVar[bool] = True  # ``output`` names one of them
@@ -71,6 +89,7 @@ class EncoderManifest(ModelManifest):
     threshold: Calibration | None = None
     author_threshold: AuthorThreshold | None = None
     false_positives: FalsePositives | None = None
+    mates: MateScores | None = None
     made_for: MadeFor | None = None
     parity: Parity
 
@@ -105,7 +124,7 @@ class EncoderManifest(ModelManifest):
     def _contract(self) -> dict[str, Any]:
         contract = {
             "kind": self.kind,
-            "input": self.input.model_dump(mode="json"),
+            "input": self.input.contract(),
             "output": self.output.model_dump(mode="json"),
             "metric": self.metric,
         }

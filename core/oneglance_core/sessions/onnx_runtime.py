@@ -119,15 +119,16 @@ def giving_back(ordinal: int) -> Any:
     return options
 
 
-def missing_for_cuda() -> str | None:
-    """Which library ONNX Runtime can't load for CUDA, in words; None when all can be. It only prints that itself."""
+def missing_for_cuda() -> str:
+    """Which library ONNX Runtime can't load for CUDA, as the end of a sentence; empty when all can be. It only prints
+    that itself."""
     folder = Path(onnxruntime.__file__).parent / "capi"
     try:
         for name in ("shared", "cuda"):
             ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), ctypes.RTLD_GLOBAL)
     except OSError as error:
-        return str(error)
-    return None
+        return f": {error}"
+    return ""
 
 
 def _spec(node: Any) -> TensorSpec:

@@ -1,4 +1,4 @@
-"""``encode``, ``calibrate``, ``evaluate`` and ``measure-input``: an encoder on labelled pictures. Parse, call one
+"""``encode``, ``calibrate``, ``evaluate`` and ``measure-input``: an encoder on labelled examples. Parse, call one
 function, print."""
 
 import argparse
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from oneglance_core.flags import add_flags, given_values
 from oneglance_core.folder import write_model_folder
-from oneglance_exporter.cli.pictures import add_pictures, described, encoded, encoder_and_pictures
+from oneglance_exporter.cli.pictures import add_pictures, described, read_as, reading, say
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings
+from oneglance_exporter.errors import SettingsError
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,52 +58,51 @@ def _encode(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.cli.outputs import check_outputs, write
 
     check_outputs({"--out": (options.out, (".npz",))}, [])
-    folder, pictures, encodings = encoded(options, least=1)
-    subjects = np.array(pictures.subjects)[pictures.subject_of]
+    folder, examples, encodings = reading(options, least=1).encoded(say)
+    subjects = np.array(examples.subjects)[examples.subject_of]
     file = io.BytesIO()
-    np.savez(file, encodings=encodings, subjects=subjects, files=np.array(pictures.files), digest=folder.digest)
+    np.savez(file, encodings=encodings, subjects=subjects, files=np.array(examples.files), digest=folder.digest)
     write(options.out, file.getvalue())
     print(f"{options.out}: {len(encodings)} encodings of {encodings.shape[1]} by {folder.manifest.name}")
 
 
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
-    import numpy as np
-
     from oneglance_core.measures import det_point, tau_for_rate
-    from oneglance_exporter.encoder.calibrate import calibrate
-    from oneglance_exporter.encoder.false_positives import false_positives
+    from oneglance_exporter.api import calibrate
 
-    settings = CalibrateSettings(**given_values(options, CalibrateSettings))
-    folder, pictures, encodings = encoded(options)
-    calibration, fit = calibrate(encodings, pictures, described(options), settings)
-    training = {
-        **folder.manifest.training,
-        "calibration_command": shlex.join(["oneglance-exporter", *arguments]),
-    }
-    sources = np.array(
-        [next(path for path in options.data if file.startswith(f"{Path(path)}: ")) for file in pictures.files]
+    found = calibrate(
+        options.model,
+        options.data,
+        described=options.described,
+        command=shlex.join(["oneglance-exporter", *arguments]),
+        **read_as(options),
+        **given_values(options, CalibrateSettings),
     )
-    sets = {Path(path).name: np.flatnonzero(sources == path) for path in options.data}
-    measured = false_positives(encodings, pictures.subject_of, described(options), sets, settings.fpir, settings.seed)
-    manifest = folder.manifest.model_copy(
-        update={"threshold": calibration, "false_positives": measured, "training": training}
-    )
-    write_model_folder(options.model, manifest, folder.model)
+    told, measured, scores = found.threshold, found.false_positives, found.fit.scores
     print(
-        f"tau {calibration.tau:.4f} at {calibration.gallery_size} enrolled: "
-        f"FPIR {calibration.fpir:.2%} ({calibration.fpir_low:.2%} to {calibration.fpir_high:.2%}), "
-        f"FNIR {calibration.fnir:.2%}"
+        f"tau {told.tau:.4f} at {told.gallery_size} enrolled: "
+        f"FPIR {told.fpir:.2%} ({told.fpir_low:.2%} to {told.fpir_high:.2%})"
     )
+    if measured is not None:
+        for one in measured.evidence:
+            print(
+                f"  {one.data}, {one.gallery_size} enrolled from {one.examples} each, by {one.fusion}: "
+                f"FPIR {one.fpir:.2%}, FNIR {one.fnir:.2%} at tau {one.tau:.4f}"
+            )
+    if found.sets > 1:
+        return
     for rate in (0.001, 0.01, 0.03, 0.1, 0.3):
-        point = det_point(fit.scores, tau_for_rate(fit.scores.non_mated, rate))
+        point = det_point(scores, tau_for_rate(scores.non_mated, rate))
         print(f"  FPIR {point.fpir:7.2%}  FNIR {point.fnir:7.2%}  tau {point.tau:.4f}")
 
 
 def _measure_input(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_exporter.encoder.made_for import made_for
 
-    folder, pictures = encoder_and_pictures(options, least=1)
-    found = made_for(pictures.images, described(options))
+    folder, examples = reading(options, least=1).examples(say)
+    if folder.manifest.input.kind != "image":
+        raise SettingsError(f"{options.model}: takes a {folder.manifest.input.kind}; images are measured here")
+    found = made_for(examples.inputs, described(options))
     write_model_folder(options.model, folder.manifest.model_copy(update={"made_for": found}), folder.model)
     print(f"{options.model}: {found.pictures} pictures")
     for one in found.figures:
@@ -110,9 +110,7 @@ def _measure_input(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_exporter.encoder.evaluate import evaluate
+    from oneglance_exporter.api import evaluate
 
-    settings = EvaluateSettings(**given_values(options, EvaluateSettings))
-    _, pictures, encodings = encoded(options)
-    result = evaluate(encodings, pictures, settings)
-    print(json.dumps(result.as_dict(), indent=2) if options.json else result)
+    result = evaluate(options.model, options.data, **read_as(options), **given_values(options, EvaluateSettings))
+    print(json.dumps(result.as_dict(), indent=2, allow_nan=False) if options.json else result)

@@ -17,6 +17,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     exporter.add_argument("--name", required=True, type=model_name, help="as clients will know it: a-z 0-9 . _ -")
     exporter.add_argument("--description", default="", help="one sentence for people")
     exporter.add_argument("--license", default="", help="of the weights and of the data behind them")
+    exporter.add_argument(
+        "--checkpoint",
+        choices=["best", "last"],
+        help="of an encoder's run [the best on --validation, if the run had one, else the last]",
+    )
     exporter.set_defaults(run_command=_export)
 
 
@@ -27,13 +32,23 @@ def _export(options: argparse.Namespace, arguments: list[str]) -> None:
 def _encoder(options: argparse.Namespace) -> str:
     from oneglance_exporter.encoder.export import export
 
-    manifest = export(Path(options.run), Path(options.out), options.name, options.description, options.license)
-    return f"{options.out}: {manifest.name}, {manifest.output.dimension} numbers, parity checked; no threshold yet"
+    run, out = Path(options.run), Path(options.out)
+    manifest = export(run, out, options.name, options.description, options.license, options.checkpoint)
+    told = manifest.training
+    error = f", one-shot error {told['validation_error']:.1%}" if "validation_error" in told else ""
+    checkpoint = f"the {told['checkpoint']} checkpoint (step {told['steps']}{error})"
+    return (
+        f"{options.out}: {manifest.name}, {manifest.output.dimension} numbers, {checkpoint}, parity checked; "
+        "no threshold yet"
+    )
 
 
 def _stylizer(options: argparse.Namespace) -> str:
+    from oneglance_exporter.errors import SettingsError
     from oneglance_exporter.stylizer.export import export
 
+    if options.checkpoint:
+        raise SettingsError("--checkpoint is for encoders: a stylizer's run has only one")
     manifest = export(Path(options.run), Path(options.out), options.name, options.description, options.license)
     names = ", ".join(style.name for style in manifest.styles)
     return f"{options.out}: {manifest.name}, {len(manifest.styles)} styles ({names}), parity checked"

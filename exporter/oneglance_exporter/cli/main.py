@@ -5,8 +5,11 @@ the commands that need it.
 """
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from oneglance_core.manifests import ModelFolderError
 from oneglance_exporter.cli import encoder, export, import_dlib, import_onnx, quantize, style, train
@@ -30,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
     try:
-        options.run_command(options, arguments)
+        with _terminable():
+            options.run_command(options, arguments)
     except (ExporterError, ModelFolderError) as error:
         print(f"oneglance-exporter: error: {error}", file=sys.stderr)
         return 1
@@ -38,6 +42,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("oneglance-exporter: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, so that what is half written is cleared away."""
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be had
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def parser() -> argparse.ArgumentParser:

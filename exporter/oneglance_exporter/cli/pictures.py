@@ -3,20 +3,16 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from oneglance_core.folder import ModelFolder, read_model_folder
-from oneglance_core.manifests import EncoderManifest
 from oneglance_core.ranges import within
-from oneglance_exporter.errors import SettingsError
 
 if TYPE_CHECKING:
-    from oneglance_core.trials import Encodings
-    from oneglance_exporter.data import Pictures
+    from oneglance_exporter.encoder.encoded import Reading
 
 
 def add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
-    """The options; ``which``: what the pictures must be, for --data's help."""
+    """The options; ``which``: what the examples must be, for --data's help."""
     parser.add_argument("--model", required=True, metavar="MODEL_DIR")
     parser.add_argument("--data", required=True, nargs="+", metavar="PATH", help=which)
     parser.add_argument(
@@ -35,37 +31,18 @@ def described(options: argparse.Namespace) -> str:
     return options.described or ", ".join(Path(path).name for path in options.data)
 
 
-def encoded(options: argparse.Namespace, least: int = 2) -> "tuple[ModelFolder[EncoderManifest], Pictures, Encodings]":
-    """The model folder, the pictures of ``--data`` as its input, and their encodings."""
-    from oneglance_exporter.runtime import encoder_of
-
-    folder, pictures = encoder_and_pictures(options, least)
-    return folder, pictures, encoder_of(folder.model, options.threads)(pictures.images)
+def read_as(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that say how the examples are read, as ``oneglance_exporter.api`` takes them."""
+    return {"finders": options.finders, "aligned": options.aligned, "threads": options.threads, "tell": say}
 
 
-def encoder_and_pictures(
-    options: argparse.Namespace, least: int = 2
-) -> "tuple[ModelFolder[EncoderManifest], Pictures]":
-    """The model folder, and the pictures of ``--data`` as its input, at least ``least`` of each subject.
+def reading(options: argparse.Namespace, least: int = 2) -> "Reading":
+    """At least ``least`` examples of each subject."""
+    from oneglance_exporter.encoder.encoded import Reading
 
-    Raises SettingsError for an encoder that takes no images, DataError and ModelFolderError.
-    """
-    from oneglance_exporter.data import read_pictures
-    from oneglance_exporter.faces import read_faces
+    return Reading(options.model, options.data, options.finders, options.aligned, options.threads, least)
 
-    folder = read_model_folder(options.model)
-    spec = folder.manifest.input
-    if spec.kind != "image":
-        raise SettingsError(f"{options.model}: takes a {spec.kind}; images are read here")
-    if folder.manifest.alignment is not None and not options.aligned:
-        pictures, left_out = read_faces(options.data, folder, options.finders, options.threads, least)
-        if left_out.pictures:
-            people = len(left_out.subjects)
-            print(
-                f"no face found in {left_out.pictures} pictures; they are left out, and so are {people} of "
-                f"{people + len(pictures.subjects)} people, of whom fewer than {least} are left",
-                file=sys.stderr,
-            )
-    else:
-        pictures = read_pictures(options.data, spec, least)
-    return folder, pictures
+
+def say(line: str) -> None:
+    """To the user, on standard error."""
+    print(line, file=sys.stderr, flush=True)

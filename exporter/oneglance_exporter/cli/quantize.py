@@ -5,7 +5,7 @@ from pathlib import Path
 
 from oneglance_core.folder import read_any_model_folder
 from oneglance_exporter.cli.options import model_name
-from oneglance_exporter.cli.pictures import add_pictures, encoder_and_pictures
+from oneglance_exporter.cli.pictures import add_pictures, reading, say
 from oneglance_exporter.errors import SettingsError
 
 
@@ -35,10 +35,14 @@ def _quantize(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _quantize_encoder(options: argparse.Namespace, described: str) -> str:
+    import numpy as np
+
     from oneglance_exporter.quantize.encoder import quantize
 
-    _, pictures = encoder_and_pictures(options)
-    manifest = quantize(Path(options.model), options.out, pictures.images, described, options.name)
+    _, examples = reading(options).examples(say)
+    if examples.inputs.dtype != np.uint8:
+        raise SettingsError(f"{options.model}: takes arrays; only encoders of pictures are quantised here")
+    manifest = quantize(Path(options.model), options.out, examples.inputs, described, options.name)
     done = manifest.training["quantized"]
     return (
         f"{options.out}: {manifest.name}, ranges from {done['ranges_from']}, which it moves by "
@@ -49,7 +53,7 @@ def _quantize_encoder(options: argparse.Namespace, described: str) -> str:
 
 def _quantize_detector(options: argparse.Namespace, described: str) -> str:
     from oneglance_core.faces.finder import FaceSearch
-    from oneglance_exporter.data import read_photos
+    from oneglance_exporter.data.photos import read_photos
     from oneglance_exporter.quantize.detector import MOST_PHOTOS, quantize_detector
 
     photos = read_photos(options.data, MOST_PHOTOS, FaceSearch().search_pixels)

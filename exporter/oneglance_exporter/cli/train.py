@@ -4,20 +4,37 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oneglance_core.flags import add_flags, given_values
 from oneglance_exporter.encoder.settings import TrainSettings
-from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_exporter.uprightness.settings import UprightnessSettings
 
 if TYPE_CHECKING:
-    from oneglance_exporter.training.checkpoint import Checkpoint
-    from oneglance_exporter.training.driver import Reporter
+    from oneglance_core.progress import Progress
+    from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
+    from oneglance_exporter.training.checkpoint import C
 
 _UPRIGHTNESS_TOLD = 100  # steps
+_ENCODER_EPILOG = """\
+colour photos that keep their aspect, and the checkpoint that is best on others:
+
+  oneglance-exporter train encoder --data photos/ --validation others/ --color rgb --size 96 96 --fit pad \\
+      --seconds 3600 --patience 10 --out runs/photos
+
+.npy signals of varying length, two losses to compare:
+
+  oneglance-exporter train encoder --data ekg/ --input signal --fit pad --steps 2000 --out runs/ekg
+  oneglance-exporter train encoder --data ekg/ --input signal --fit pad --steps 2000 --out runs/ekg-pairs \\
+      --loss difference
+
+a network of your own, encoder.py: def make(shape, dimension): return torch.nn.Sequential(...)
+
+  oneglance-exporter train encoder --data ct/ --input volume --network encoder.py:make --steps 2000 --out runs/ct
+"""
 _STYLIZER_EPILOG = """\
 from paintings to a served stylizer:
 
@@ -47,9 +64,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     kinds = trainer.add_subparsers(required=True, metavar="KIND")
     encoder = kinds.add_parser(
         "encoder",
-        help="a Siamese encoder, by the triplet loss",
-        description="Train an encoder with semi-hard triplets. Ctrl-C or a kill loses at most the time since "
-        "the last checkpoint; --resume goes on.",
+        help="a Siamese encoder of pictures, signals, planes or volumes",
+        description="Train an encoder: by default one of gray drawings, with semi-hard triplets. What the data are\n"
+        "like and what is lost on the way in is told first. Ctrl-C or a kill loses at most the time since the last\n"
+        "checkpoint; --resume goes on, with the same data.",
+        epilog=_ENCODER_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_run(encoder, TrainSettings, "where checkpoints and the log go")
     encoder.set_defaults(run_command=_train_encoder)
@@ -109,13 +129,16 @@ def _train_encoder(options: argparse.Namespace, arguments: list[str]) -> None:
 
     given, run = given_values(options, TrainSettings), Path(options.out)
 
-    def begin(report: "Reporter[Any]") -> "Checkpoint":
-        if not given.get("data"):
-            raise SettingsError("say what to learn from: --data")
-        return train.train(TrainSettings(**given), run, _shown(arguments), report)
+    def begin(progress: "Progress") -> "EncoderCheckpoint":
+        tell = partial(progress.say, error=True)
+        return train.train(TrainSettings(**given), run, _shown(arguments), progress.step, tell)
 
-    done = _drive("encoder", options, begin, lambda report: train.resume(run, given, report))
-    print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s")
+    def resume(progress: "Progress") -> "EncoderCheckpoint":
+        return train.resume(run, given, progress.step, partial(progress.say, error=True))
+
+    done = _drive("encoder", options, begin, resume)
+    best = "" if done.best_error is None else f"; best one-shot error {done.best_error:.1%}, at step {done.best_step}"
+    print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s{best}")
 
 
 def _train_stylizer(options: argparse.Namespace, arguments: list[str]) -> None:
@@ -125,8 +148,8 @@ def _train_stylizer(options: argparse.Namespace, arguments: list[str]) -> None:
     done = _drive(
         "stylizer",
         options,
-        lambda report: train.train(StylizerSettings(**given), run, _shown(arguments), report),
-        lambda report: train.resume(run, given, report),
+        lambda progress: train.train(StylizerSettings(**given), run, _shown(arguments), progress.step),
+        lambda progress: train.resume(run, given, progress.step),
     )
     print(f"{run}: {done.step} steps in {done.elapsed_seconds:.0f} s; look at {run}/sheets")
 
@@ -134,16 +157,16 @@ def _train_stylizer(options: argparse.Namespace, arguments: list[str]) -> None:
 def _drive(
     kind: str,
     options: argparse.Namespace,
-    begin: "Callable[[Reporter[Any]], Checkpoint]",
-    resume: "Callable[[Reporter[Any]], Checkpoint]",
-) -> "Checkpoint":
+    begin: "Callable[[Progress], C]",
+    resume: "Callable[[Progress], C]",
+) -> "C":
     """Begin or resume, whichever the user wants, under a progress bar; when stopped, tell how to go on."""
     from oneglance_core.progress import Progress
     from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE
 
     try:
-        with Progress("reading pictures", lasting=True) as progress:
-            return (resume if options.resume else begin)(progress.step)
+        with Progress("reading the data", lasting=True) as progress:
+            return (resume if options.resume else begin)(progress)
     except KeyboardInterrupt:
         if (Path(options.out) / CHECKPOINT_FILE).is_file():  # not if it was stopped before the first step
             again = _shown(["train", kind, "--out", options.out, "--resume"])

@@ -1,6 +1,7 @@
-"""Make one training drawing into many: what another hand, another pen, or a mirror would have done.
+"""Make one training example into many: what another hand, another pen, a mirror or noise would have done.
 
-All functions take and return ink, float32 [B, 1, H, W], 0 paper to 1 ink, on batched tensors.
+All functions take and return batched tensors; where they don't say otherwise ink, float32 [B, 1, H, W], 0 paper to 1
+ink.
 """
 
 from functools import cache
@@ -89,3 +90,32 @@ def composite(first: Tensor, second: Tensor, layout: Tensor, generator: torch.Ge
         grid = functional.affine_grid(theta, list(ink.shape), align_corners=False)
         parts.append(functional.grid_sample(ink, grid, align_corners=False))
     return torch.maximum(parts[0], parts[1])
+
+
+def another_photo(picture: Tensor, generator: torch.Generator) -> Tensor:
+    """float32 [B, C, H, W], 0 white to 1 black: mirrored or not, turned, scaled and moved a little, lighter or darker.
+
+    Turned by up to 9 degrees, sides scaled by 0.9 to 1.1, moved by up to 5 % of a side, contrast times 0.8 to 1.2,
+    brightness up to 0.1 more or less. What comes in from outside is the edge's colour.
+    """
+    batch = len(picture)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(batch, generator=generator)
+
+    angle, size = uniform(-0.15, 0.15), uniform(0.9, 1.1)
+    mirror = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
+    cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
+    rows = [cos * mirror, -sin, uniform(-0.1, 0.1), sin * mirror, cos, uniform(-0.1, 0.1)]
+    theta = torch.stack(rows, dim=1).reshape(batch, 2, 3)
+    grid = functional.affine_grid(theta, list(picture.shape), align_corners=False)
+    moved = functional.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+    contrast, light = (amount[:, None, None, None] for amount in (uniform(0.8, 1.2), uniform(-0.1, 0.1)))
+    return ((moved - 0.5) * contrast + 0.5 + light).clamp(0, 1)
+
+
+def another_array(values: Tensor, generator: torch.Generator) -> Tensor:
+    """float32 [B, C, *sizes] of about unit deviation: larger or smaller by up to a tenth, with noise of a tenth."""
+    shape = (len(values), *(1 for _ in range(values.ndim - 1)))
+    size = 0.9 + 0.2 * torch.rand(shape, generator=generator)
+    return values * size + 0.1 * torch.randn(values.shape, generator=generator)

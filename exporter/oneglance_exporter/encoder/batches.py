@@ -1,12 +1,14 @@
-"""Batches for the triplet loss: P classes x K examples, a pure function of (seed, step).
+"""Batches: P classes x K examples, a pure function of (seed, step).
 
 Most classes of a batch come from few groups, since look-alikes of one alphabet are the negatives that
-teach something. A class is a subject in one of eight symmetries. Some classes are composites (two
+teach something. Of drawings, a class is a subject in one of eight symmetries; some classes are composites (two
 drawings on one paper) and some are invented characters, so that the network meets far more classes
-than the data has.
+than the data has. Of anything else a class is a subject.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +16,16 @@ import torch
 from torch import Tensor
 
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_exporter.data import Pictures
-from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, composite, symmetry
+from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.encoder.augment import (
+    SYMMETRIES,
+    another_array,
+    another_hand,
+    another_photo,
+    composite,
+    symmetry,
+)
+from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import DataError
 
 # Two parts, each (center x, center y, size): beside each other, one above the other, overlaid.
@@ -29,62 +39,121 @@ _LAYOUTS = np.array(
 )
 _GROUPS_PER_BATCH = 2
 
+Prepare = Callable[[Tensor], Tensor]
+"""From inputs as served, [B, *sizes, C], to float32 [B, C, *sizes] as the network takes them."""
 
-class Batches:
-    """``batches(step)`` -> (ink float32 [P * K, 1, H, W], labels int64 [P * K]).
 
-    The arguments are those of TrainSettings. Raises DataError when the data has too few classes.
+class Batches(Protocol):
+    """``batches(step)`` -> (float32 [P * K, C, *sizes], labels int64 [P * K]).
+
+    classes: how many there are in all. A label is below it, and means the same class in every batch; those of invented
+    classes are not, and don't.
     """
+
+    classes: int
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]: ...
+
+
+def batches_of(examples: Examples, settings: TrainSettings, prepare: Prepare) -> Batches:
+    """Raises DataError when the data has too few classes."""
+    count, each = settings.classes_per_batch, settings.examples_per_class
+    if settings.augmentation == "drawing":
+        return DrawingBatches(examples, count, each, *settings.shares, settings.seed, prepare)
+    vary = {"photo": another_photo, "array": another_array}.get(settings.augmentation, lambda values, generator: values)
+    return PlainBatches(examples, count, each, settings.seed, prepare, vary)
+
+
+class PlainBatches:
+    """Subjects as they are. ``vary`` makes another example of each. Of too few subjects, all are in every batch."""
 
     def __init__(
         self,
-        pictures: Pictures,
+        examples: Examples,
         classes: int,
-        examples: int,
+        each: int,
+        seed: int,
+        prepare: Prepare,
+        vary: Callable[[Tensor, torch.Generator], Tensor],
+    ) -> None:
+        self.classes = len(examples.subjects)
+        self._examples, self._each, self._seed, self._prepare, self._vary = examples, each, seed, prepare, vary
+        self._of_batch = min(classes, self.classes)
+        self._members = examples.members()
+        self._subjects_of = [np.flatnonzero(examples.group_of == g) for g in range(len(examples.groups))]
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([self._seed, step])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        groups = [rng.permutation(self._subjects_of[g]) for g in rng.permutation(len(self._subjects_of))]
+        most = math.ceil(self._of_batch / min(_GROUPS_PER_BATCH, len(groups)))
+        # Some of each of few groups first; what is missing then, of all.
+        queue = np.concatenate([*(subjects[:most] for subjects in groups), *(subjects[most:] for subjects in groups)])
+        chosen = queue[: self._of_batch]
+        rows = np.concatenate([chosen_examples(rng, self._members[subject], self._each) for subject in chosen])
+        inputs = self._prepare(torch.from_numpy(self._examples.inputs[rows]))
+        return self._vary(inputs, generator), torch.from_numpy(chosen).repeat_interleave(self._each)
+
+
+class DrawingBatches:
+    """Ink float32 [P * K, 1, H, W] of square gray pictures. The arguments are those of TrainSettings."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        classes: int,
+        each: int,
         procedural: float,
         composites: float,
         seed: int,
+        prepare: Prepare,
     ) -> None:
         self.procedural, self.composites = round(procedural * classes), round(composites * classes)
         self.plain = classes - self.procedural - self.composites
-        if self.plain > SYMMETRIES * len(pictures.subjects):
+        self.classes = SYMMETRIES * len(examples.subjects)
+        if self.plain > self.classes:
             raise DataError(
-                f"{len(pictures.subjects)} subjects can't fill {self.plain} classes of a batch; "
+                f"{len(examples.subjects)} subjects can't fill {self.plain} classes of a batch; "
                 "lower --classes-per-batch"
             )
-        self.pictures, self.examples, self.seed = pictures, examples, seed
-        self.members = pictures.members()
-        self.subjects_of = [np.flatnonzero(pictures.group_of == g) for g in range(len(pictures.groups))]
+        self._inputs, self._each, self._seed, self._prepare = examples.inputs, each, seed, prepare
+        self._members = examples.members()
+        self._subjects_of = [np.flatnonzero(examples.group_of == g) for g in range(len(examples.groups))]
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        rng = np.random.default_rng([self.seed, step])
+        rng = np.random.default_rng([self._seed, step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        parts = self._plain(rng) + self._composites(rng, generator) + self._procedural(rng)
+        plain, labels = self._plain(rng)
+        parts = plain + self._composites(rng, generator) + self._procedural(rng)
         ink = another_hand(torch.cat(parts), generator)
-        return ink, torch.arange(len(ink) // self.examples).repeat_interleave(self.examples)
+        labels += range(self.classes, self.classes + len(ink) // self._each - len(labels))
+        return ink, torch.tensor(labels).repeat_interleave(self._each)
 
-    def _plain(self, rng: np.random.Generator) -> list[Tensor]:
-        """Subjects of few groups, each group under one symmetry, until ``self.plain`` classes are had."""
-        parts, missing = [], self.plain
+    def _plain(self, rng: np.random.Generator) -> tuple[list[Tensor], list[int]]:
+        """Subjects of few groups, each group under one symmetry, until ``self.plain`` classes are had; their labels."""
+        parts: list[Tensor] = []
+        labels: list[int] = []
+        missing = self.plain
         # Every group in a random symmetry, then again in another: no class comes twice.
-        turns = rng.permuted(np.tile(np.arange(SYMMETRIES), (len(self.subjects_of), 1)), axis=1)
+        turns = rng.permuted(np.tile(np.arange(SYMMETRIES), (len(self._subjects_of), 1)), axis=1)
         queue = [(g, int(turns[g, i])) for i in range(SYMMETRIES) for g in rng.permutation(len(turns))]
-        most = math.ceil(self.plain / min(_GROUPS_PER_BATCH, len(self.subjects_of)))
+        most = math.ceil(self.plain / min(_GROUPS_PER_BATCH, len(self._subjects_of)))
         for group, which in queue:
-            subjects = rng.permutation(self.subjects_of[group])[: min(most, missing)]
+            subjects = rng.permutation(self._subjects_of[group])[: min(most, missing)]
             parts += [symmetry(self._examples(rng, s), which) for s in subjects]
+            labels += [int(s) * SYMMETRIES + which for s in subjects]
             missing -= len(subjects)
             most = max(most, missing)
             if missing == 0:
                 break
-        return parts
+        return parts, labels
 
     def _composites(self, rng: np.random.Generator, generator: torch.Generator) -> list[Tensor]:
         """Pairs out of a handful of subjects, so that many classes share one of their halves."""
         if not self.composites:
             return []
         handful = max(2, math.ceil(math.sqrt(2 * self.composites)))
-        few = rng.choice(len(self.members), min(handful, len(self.members)), replace=False)
+        few = rng.choice(len(self._members), min(handful, len(self._members)), replace=False)
         pairs = [(a, b, kind) for kind in range(len(_LAYOUTS)) for a in few for b in few]
         layout_first = int(rng.integers(len(_LAYOUTS)))
         # An overlay of (a, b) looks like one of (b, a): keep one of the two.
@@ -95,23 +164,23 @@ class Batches:
         first = torch.cat([self._examples(rng, a) for a, _, _ in chosen])
         second = torch.cat([self._examples(rng, b) for _, b, _ in chosen])
         layout = torch.from_numpy(_LAYOUTS[[kind for _, _, kind in chosen]])
-        both = composite(first, second, layout.repeat_interleave(self.examples, dim=0), generator)
+        both = composite(first, second, layout.repeat_interleave(self._each, dim=0), generator)
         return [symmetry(both, int(rng.integers(SYMMETRIES)))]
 
     def _procedural(self, rng: np.random.Generator) -> list[Tensor]:
         if not self.procedural:
             return []
-        size = self.pictures.images.shape[1]
+        size = self._inputs.shape[1]
         seed = int(rng.integers(TRAINING_SEEDS.start, TRAINING_SEEDS.stop))
-        return [_ink(s.drawings) for s in alphabet(seed, self.procedural, self.examples, size)]
+        drawn = alphabet(seed, self.procedural, self._each, size)
+        return [self._prepare(torch.from_numpy(subject.drawings[..., None])) for subject in drawn]
 
     def _examples(self, rng: np.random.Generator, subject: int) -> Tensor:
         """K pictures of one subject, float32 [K, 1, H, W]; some repeat when it has fewer than K."""
-        mine = self.members[subject]
-        chosen = rng.choice(mine, self.examples, replace=len(mine) < self.examples)
-        return _ink(self.pictures.images[chosen, :, :, 0])
+        rows = chosen_examples(rng, self._members[subject], self._each)
+        return self._prepare(torch.from_numpy(self._inputs[rows]))
 
 
-def _ink(pictures: npt.NDArray[np.uint8]) -> Tensor:
-    """uint8 [B, H, W], 0 black -> float32 [B, 1, H, W], 1 ink."""
-    return (255.0 - torch.from_numpy(pictures).to(torch.float32)[:, None]) / 255.0
+def chosen_examples(rng: np.random.Generator, members: npt.NDArray[Any], each: int) -> npt.NDArray[Any]:
+    """``each`` of a subject's examples, drawn at random; some repeat when it has fewer."""
+    return rng.choice(members, each, replace=len(members) < each)

@@ -15,7 +15,7 @@ from oneglance_core.intervals import interval
 from oneglance_core.manifests import Calibration
 from oneglance_core.measures import Scores, fmr_curve, matches, tau_for_rate
 from oneglance_core.trials import Encodings, pair_distances, search
-from oneglance_exporter.data import Pictures
+from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.encoder.settings import CalibrateSettings
 from oneglance_exporter.encoder.trials import open_set
 from oneglance_exporter.errors import DataError, SettingsError
@@ -29,12 +29,12 @@ class Fit:
     subjects: npt.NDArray[np.int64]
 
 
-def fit_splits(encodings: Encodings, pictures: Pictures, settings: CalibrateSettings) -> tuple[Fit, int]:
+def fit_splits(encodings: Encodings, examples: Examples, settings: CalibrateSettings) -> tuple[Fit, int]:
     """Search the probes of ``settings.splits`` random galleries. Returns the pooled scores and K.
 
     Raises SettingsError when K leaves no strangers, DataError with fewer than 4 subjects or one picture of each only.
     """
-    total = len(pictures.subjects)
+    total = len(examples.subjects)
     if total < 4:
         raise DataError(f"{total} subjects are too few to calibrate on: at least 4, better hundreds")
     size = total // 2 if settings.gallery_size is None else settings.gallery_size
@@ -42,9 +42,9 @@ def fit_splits(encodings: Encodings, pictures: Pictures, settings: CalibrateSett
         raise SettingsError(f"--gallery-size must leave strangers: 1 to {total - 1}, got {size}")
     parts, subjects = [], []
     for i in range(settings.splits):
-        split = open_set(pictures, size, seed=settings.seed + i, probes_per_subject=1)
+        split = open_set(examples, size, seed=settings.seed + i, probes_per_subject=1)
         parts.append(search(encodings, split))
-        subjects.append(pictures.subject_of[split.strangers])
+        subjects.append(examples.subject_of[split.strangers])
     scores = Scores.pooled(parts)
     if not len(scores.mated):
         raise DataError("no subject has two pictures: one to enroll, one to probe")
@@ -52,19 +52,19 @@ def fit_splits(encodings: Encodings, pictures: Pictures, settings: CalibrateSett
 
 
 def calibrate(
-    encodings: Encodings, pictures: Pictures, data: str, settings: CalibrateSettings
+    encodings: Encodings, examples: Examples, data: str, settings: CalibrateSettings
 ) -> tuple[Calibration, Fit]:
     """A Calibration for the manifest, and the scores it was fitted on.
 
-    encodings: float32 [N, D], of ``pictures``; data: what they are, in words.
+    encodings: float32 [N, D], of ``examples``; data: what they are, in words.
     The FPIR is measured on the pictures tau was fitted on, so it sits just below the target by
     construction: its interval, over subjects, is what says how far to trust it.
     Raises as ``fit_splits``.
     """
-    fit, size = fit_splits(encodings, pictures, settings)
+    fit, size = fit_splits(encodings, examples, settings)
     tau = tau_for_rate(fit.scores.non_mated, settings.fpir)
     low, high = interval(matches(fit.scores.non_mated, tau), fit.subjects)
-    _, non_mated = pair_distances(encodings, pictures.subject_of)
+    _, non_mated = pair_distances(encodings, examples.subject_of)
     calibration = Calibration(
         tau=tau,
         target_fpir=settings.fpir,
@@ -77,7 +77,7 @@ def calibrate(
         mated_probes=len(fit.scores.mated),
         data=data,
         method=(
-            f"{settings.splits} random splits (seed {settings.seed}) of {len(pictures.subjects)} subjects: {size} "
+            f"{settings.splits} random splits (seed {settings.seed}) of {len(examples.subjects)} subjects: {size} "
             "enrolled from one picture each, one other picture of each as mated probe, one picture of each remaining "
             f"subject as non-mated probe; tau and its FPIR from the same splits; interval: {INTERVAL}"
         ),

@@ -6,7 +6,7 @@ import numpy as np
 
 from oneglance_core.measures import equal_error_rate, largest_tau_for_rate
 from oneglance_core.trials import Encodings, one_shot_error, pair_distances, search
-from oneglance_exporter.data import Pictures
+from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials, open_set
 from oneglance_exporter.errors import DataError
@@ -68,25 +68,25 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def evaluate(encodings: Encodings, pictures: Pictures, settings: EvaluateSettings) -> Evaluation:
-    """Measure encodings, float32 [N, D], of ``pictures``.
+def evaluate(encodings: Encodings, examples: Examples, settings: EvaluateSettings) -> Evaluation:
+    """Measure encodings, float32 [N, D], of ``examples``.
 
-    The lists of trials come from ``one_shot_trials(pictures, trials, ways, seed)`` and
-    ``open_set(pictures, K, seed + i)`` for i below ``splits``; draw them there to measure the same
+    The lists of trials come from ``one_shot_trials(examples, trials, ways, seed)`` and
+    ``open_set(examples, K, seed + i)`` for i below ``splits``; draw them there to measure the same
     through a server. Raises DataError for one subject alone, and when no group has ``ways`` subjects.
     """
     trials, ways, seed = settings.trials, settings.ways, settings.seed
-    total = len(pictures.subjects)
+    total = len(examples.subjects)
     if total < 2:
         raise DataError("one subject has no rivals: at least 2 are needed to evaluate, better hundreds")
     half = total // 2
     seeds = range(seed, seed + settings.splits)
-    shown = one_shot_trials(pictures, trials, ways, seed)
-    everybody = [search(encodings, open_set(pictures, total, s)).rank1 for s in seeds]
-    halves = [search(encodings, open_set(pictures, half, s)) for s in seeds]
-    eer, eer_tau = equal_error_rate(*pair_distances(encodings, pictures.subject_of))
+    shown = one_shot_trials(examples, trials, ways, seed)
+    everybody = [search(encodings, open_set(examples, total, s)).rank1 for s in seeds]
+    halves = [search(encodings, open_set(examples, half, s)) for s in seeds]
+    eer, eer_tau = equal_error_rate(*pair_distances(encodings, examples.subject_of))
     return Evaluation(
-        pictures=len(pictures.images),
+        pictures=len(examples.inputs),
         subjects=total,
         trials=trials,
         ways=ways,

@@ -1,101 +1,149 @@
 """Write a trained encoder as a model folder: one ONNX file, and a manifest with parity vectors.
 
-The graph takes the served picture itself (uint8 [N, 105, 105, 1]) and returns unit-norm encodings; N is
+A head on a base becomes one graph with it.
+
+The graph takes the input as it is served ([N, *shape], as the manifest declares) and returns unit-norm encodings; N is
 free. It is refused unless ONNX Runtime gives torch's answers at batch sizes other than the traced one.
 """
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from oneglance_core.folder import check_replaceable, write_model_folder
+from oneglance_core.folder import ModelFolder, check_replaceable, read_model_folder, write_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_core.manifests import EncoderManifest, MadeFor, OutputSpec, Parity
+from oneglance_core.manifests import EncoderManifest, InputSpec, MadeFor, OutputSpec, Parity
 from oneglance_core.sessions.checks import apart
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
-from oneglance_exporter.encoder.network import INPUT, INPUT_SIZE, Encoder, encode
+from oneglance_exporter.encoder.merged import merged
+from oneglance_exporter.encoder.network import INPUT, Encoder, encode
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import check_model, encoder_of
 from oneglance_exporter.tracing import traced
-from oneglance_exporter.training.checkpoint import load
+from oneglance_exporter.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, load
 
 # Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 1e-4
 _TRACED_BATCH = 2  # at 1, the tracer would take the batch size for a constant
-_CHECKED_BATCHES = (1, 7)
+_CHECKED_BATCHES = (1, 3)
+_LEAST_DRAWN = 28  # pixels: the invented characters' strokes need them
+_LOSSES = {
+    "triplet": "triplet, squared L2 of unit-norm encodings",
+    "contrastive": "contrastive, L2 of unit-norm encodings",
+    "arcface": "ArcFace",
+    "difference": "binary cross-entropy of a logistic unit over |f(x) - f(y)|",
+    "chi-square": "binary cross-entropy of a logistic unit over the chi-square terms of f(x) and f(y), both positive",
+}
+
+Which = Literal["best", "last"]
 
 
-def export(run: Path, out: Path, name: str, description: str = "", license: str = "") -> EncoderManifest:
+def export(
+    run: Path, out: Path, name: str, description: str = "", license: str = "", which: Which | None = None
+) -> EncoderManifest:
     """Export the averaged weights of the training in ``run`` to the model folder ``out``.
 
-    A model folder of that name is replaced; the new one has no threshold before ``calibrate``.
+    which: the checkpoint: the last one, or the one with the lowest error on --validation. None: the best, where there
+    is one. A model folder of that name is replaced; the new one has no threshold before ``calibrate``.
     Raises RunError for an unusable run; ModelFolderError when ``out`` holds something else or can't be written;
     ExportError when the graph doesn't reproduce torch's output; pydantic's ValidationError (a ValueError) for a name
     outside [a-z0-9._-].
     """
     check_replaceable(out)
-    state = load(run, EncoderCheckpoint)
+    which = which or ("best" if (run / BEST_FILE).exists() else "last")
+    state = load(run, EncoderCheckpoint, {"best": BEST_FILE, "last": CHECKPOINT_FILE}[which])
     model = state.encoder()
-    inputs = parity_inputs()
+    base = None if state.settings.base is None else read_model_folder(state.settings.base)
+    if base is None:
+        inputs = given = parity_inputs(state.spec, model)
+    else:
+        inputs = base.manifest.parity.inputs.unpack()
+        given = encoder_of(base.model, threads=1)(inputs)[..., None]
     manifest = EncoderManifest(
         name=name,
         description=description,
         license=license,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        input=INPUT,
+        input=state.spec if base is None else base.manifest.input,
+        alignment=None if base is None else base.manifest.alignment,
         output=OutputSpec(dimension=state.settings.dimension, unit_norm=True),
-        training=provenance(state, model),
+        training=provenance(state, model, which, base),
         made_for=MadeFor.model_validate(state.made_for) if state.made_for else None,
-        parity=Parity.pack(inputs, encode(model, inputs), TOLERANCE),
+        parity=Parity.pack(inputs, encode(model, given), TOLERANCE),
         model_sha256="0" * 64,  # write_model_folder sets both from the graph
         model_bytes=1,
     )
-    graph = to_onnx(model, manifest.input.name, manifest.output.name)
-    check_graph(graph, model)
+    graph = to_onnx(model, given, manifest.input.name, manifest.output.name)
+    check_graph(graph, model, given)
+    if base is not None:
+        graph = merged(base.model, base.manifest.output.name, graph, manifest.input.name, manifest.output.name)
     check_model(graph, manifest)
     write_model_folder(out, manifest, graph)
     return manifest
 
 
-def parity_inputs() -> npt.NDArray[np.uint8]:
-    """The inputs of the parity vectors, which a server runs before it serves the graph: uint8 [7, 105, 105, 1].
+def parity_inputs(spec: InputSpec = INPUT, model: Encoder | None = None) -> npt.NDArray[Any]:
+    """The inputs of the parity vectors, which a server runs before it serves the graph: ``dtype [N, *shape]``.
 
-    Four invented characters, then a blank paper, a black one, and noise.
+    Of square gray pictures four invented characters, of others four noises of several contrasts; then all white, all
+    black, and noise. Of arrays noise about the mean of the training's, as wide as those and wider, and zeros.
     """
-    drawings = [s.drawings[0] for s in alphabet(TRAINING_SEEDS.start, 4, 1, INPUT_SIZE)]
-    blank = np.full((INPUT_SIZE, INPUT_SIZE), 255, np.uint8)
-    noise = np.random.default_rng(0).integers(0, 256, blank.shape, dtype=np.uint8)
-    return np.stack([*drawings, blank, np.zeros_like(blank), noise])[..., None]
+    rng = np.random.default_rng(0)
+    if spec.kind != "image":
+        centre, spread = (np.zeros(1), np.ones(1)) if model is None else (model.centre.numpy(), model.spread.numpy())
+        noises = [centre + size * spread * rng.standard_normal(spec.shape) for size in (1, 1, 3)]
+        values = np.stack([*noises, np.zeros(spec.shape)])
+        return values.clip(0, 255).astype(np.uint8) if spec.dtype == "uint8" else values.astype(np.float32)
+    height, width, channels = spec.shape
+    if channels == 1 and height == width and height >= _LEAST_DRAWN:
+        pictures = [c.drawings[0][..., None] for c in alphabet(TRAINING_SEEDS.start, 4, 1, height)]
+    else:
+        pictures = [128 + size * rng.standard_normal(spec.shape).clip(-1.2, 1.2) for size in (5, 20, 50, 100)]
+    noise = np.random.default_rng(0).integers(0, 256, spec.shape, dtype=np.uint8)
+    return np.stack([*pictures, np.full(spec.shape, 255), np.zeros(spec.shape), noise]).astype(np.uint8)
 
 
-def provenance(state: EncoderCheckpoint, model: torch.nn.Module) -> dict[str, object]:
+def provenance(
+    state: EncoderCheckpoint, model: torch.nn.Module, which: Which, base: ModelFolder[EncoderManifest] | None
+) -> dict[str, object]:
     """The manifest's ``training``: the command, all settings, and figures about the run."""
+    mined = f", {state.settings.mining} triplets" if state.settings.loss == "triplet" else ""
+    learned_on = {} if base is None else {"base": {"digest": base.digest, **base.manifest.training}}
+    measured = {} if state.validation_error is None else {"validation_error": state.validation_error}
     return {
         "command": state.command,
-        "settings": state.settings.model_dump(),
+        "settings": json.loads(state.settings.model_dump_json()),  # in which infinity is null: JSON has none
+        "data_digest": state.data_digest,
+        "checkpoint": which,
         "steps": state.step,
         "seconds": round(state.elapsed_seconds, 1),
+        **measured,
+        **learned_on,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "loss": "triplet, squared L2 of unit-norm encodings, hardest semi-hard negative of each pair",
+        "loss": _LOSSES[state.settings.loss] + mined,
         "torch": torch.__version__,
     }
 
 
-def to_onnx(model: Encoder, input_name: str, output_name: str) -> bytes:
-    """The graph of ``model`` with its weights inside and the batch size free, as ONNX bytes."""
-    example = torch.from_numpy(parity_inputs()[:_TRACED_BATCH])
+def to_onnx(model: Encoder, inputs: npt.NDArray[Any], input_name: str, output_name: str) -> bytes:
+    """The graph of ``model`` with its weights inside and the batch size free, as ONNX bytes. inputs: examples."""
+    example = torch.from_numpy(inputs[:_TRACED_BATCH])
     return traced(model, (example,), (input_name,), (output_name,), ({0: torch.export.Dim("N", min=1)},))
 
 
-def check_graph(graph: bytes, model: Encoder) -> None:
-    """Raise ExportError unless the graph answers as ``model`` at batch sizes that weren't traced."""
+def check_graph(graph: bytes, model: Encoder, inputs: npt.NDArray[Any]) -> None:
+    """Raise ExportError unless ``model`` encodes each input by itself, and the graph answers as it does at batch sizes
+    that weren't traced."""
     run = encoder_of(graph, threads=1)
-    inputs = parity_inputs()
     expected = encode(model, inputs)
-    for batch in _CHECKED_BATCHES:
+    if wrong := apart(encode(model, inputs[:1]), expected[:1], TOLERANCE):
+        raise ExportError(f"the network's encoding of an input depends on the others of its batch: {wrong}")
+    for batch in (*_CHECKED_BATCHES, len(inputs)):
         wrong = apart(run(inputs[:batch]), expected[:batch], TOLERANCE)
         if wrong:
             raise ExportError(f"the graph differs from torch at batch size {batch}: {wrong}")

@@ -20,7 +20,7 @@ SIZES = (1, 2, 5, 10, 25, 50, 100, 200, 400, 800)
 LEVELS = tuple(float(f"{level:.3g}") for level in np.geomspace(1e-4, 0.9, 32))
 _FEWEST_GALLERIES, _MOST_GALLERIES = 100, 400  # for each size and number of examples; within these,
 _PROBES = 10_000  # so many of strangers
-_LEAST_PEOPLE = 4
+LEAST_PEOPLE = 4
 _LEAST_STRANGERS = 0.4  # of all people: fewer tell too little of a larger gallery
 _DECIMALS = 5
 
@@ -33,15 +33,15 @@ def false_positives(
     sets: the data sets that the pictures come from, each with its rows. Each is also measured apart, half of its
     subjects enrolled, at the tau that ``target_fpir`` then has.
     """
-    members = _members(subject_of)
-    if len(members) < _LEAST_PEOPLE:
+    members = members_of(subject_of)
+    if len(members) < LEAST_PEOPLE:
         return None
     galleries = [
         Galleries(fusion=fusion, examples=examples, gallery_size=size, taus=_taus(scores))
         for examples in EXAMPLES
         for size in SIZES
         if size <= (1 - _LEAST_STRANGERS) * sum(len(own) >= examples for own in members)
-        for fusion, scores in _pooled(encodings, members, examples, size, seed).items()
+        for fusion, scores in pooled_scores(encodings, members, examples, size, seed).items()
     ]
     bounds = [clopper_pearson(level * len(members), len(members)) for level in LEVELS]
     measured = FalsePositives(
@@ -69,12 +69,12 @@ def false_positives(
 def _evidence(
     encodings: Encodings, subject_of: Indices, data: str, expectation: Expectation, target_fpir: float, seed: int
 ) -> Iterator[Evidence]:
-    members = _members(subject_of)
+    members = members_of(subject_of)
     size = len(members) // 2
-    for examples in EXAMPLES if len(members) >= _LEAST_PEOPLE else ():
+    for examples in EXAMPLES if len(members) >= LEAST_PEOPLE else ():
         if sum(len(own) > examples for own in members) < size:
             continue
-        for fusion, scores in _pooled(encodings, members, examples, size, seed).items():
+        for fusion, scores in pooled_scores(encodings, members, examples, size, seed).items():
             tau = round(expectation.tau(target_fpir, fusion, examples, size), _DECIMALS)
             yield Evidence(
                 data=data,
@@ -89,11 +89,13 @@ def _evidence(
             )
 
 
-def _members(subject_of: Indices) -> list[Indices]:
+def members_of(subject_of: Indices) -> list[Indices]:
     return [np.flatnonzero(subject_of == subject) for subject in np.unique(subject_of)]
 
 
-def _pooled(encodings: Encodings, members: list[Indices], examples: int, size: int, seed: int) -> dict[Fusion, Scores]:
+def pooled_scores(
+    encodings: Encodings, members: list[Indices], examples: int, size: int, seed: int
+) -> dict[Fusion, Scores]:
     """Scores of strangers and mates in random galleries together, by rule of fusion."""
     rng = np.random.default_rng((seed, examples, size))
     parts: dict[Fusion, list[Scores]] = {fusion: [] for fusion in FUSIONS}

@@ -7,11 +7,11 @@ a running server, and the two must agree.
 import numpy as np
 
 from oneglance_core.trials import OneShotTrials, OpenSet
-from oneglance_exporter.data import Pictures
+from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.errors import DataError, SettingsError
 
 
-def one_shot_trials(pictures: Pictures, trials: int, ways: int = 20, seed: int = 0) -> OneShotTrials:
+def one_shot_trials(examples: Examples, trials: int, ways: int = 20, seed: int = 0) -> OneShotTrials:
     """Draw group, subjects, and two different drawers at random for every trial.
 
     All support pictures of a trial are by one drawer, the probe is by another, as in Lake et al. 2015;
@@ -21,8 +21,8 @@ def one_shot_trials(pictures: Pictures, trials: int, ways: int = 20, seed: int =
     """
     if trials < 1 or ways < 1:
         raise SettingsError("trials and ways must be at least 1")
-    members = pictures.members()
-    in_group = [np.flatnonzero(pictures.group_of == g) for g in range(len(pictures.groups))]
+    members = examples.members()
+    in_group = [np.flatnonzero(examples.group_of == g) for g in range(len(examples.groups))]
     large = [subjects for subjects in in_group if len(subjects) >= ways]
     if not large:
         raise DataError(f"no group has {ways} subjects; the largest has {max(map(len, in_group))}")
@@ -41,18 +41,18 @@ def one_shot_trials(pictures: Pictures, trials: int, ways: int = 20, seed: int =
     return OneShotTrials(probe, support, np.array(answer))
 
 
-def open_set(pictures: Pictures, gallery_size: int, seed: int = 0, probes_per_subject: int | None = None) -> OpenSet:
+def open_set(examples: Examples, gallery_size: int, seed: int = 0, probes_per_subject: int | None = None) -> OpenSet:
     """Enroll ``gallery_size`` subjects, drawn at random, from one picture each.
 
     Mated probes are the enrolled subjects' other pictures, strangers the pictures of the others; of
     each subject ``probes_per_subject`` at random, or all. A gallery of all subjects has no strangers.
     Raises SettingsError when there are fewer than ``gallery_size`` subjects or it is below 1.
     """
-    total = len(pictures.subjects)
+    total = len(examples.subjects)
     if not 1 <= gallery_size <= total:
         raise SettingsError(f"gallery size must be in 1 to {total}, got {gallery_size}")
     rng = np.random.default_rng(seed)
-    members = [rng.permutation(indices) for indices in pictures.members()]
+    members = [rng.permutation(indices) for indices in examples.members()]
     order = rng.permutation(total)
     inside, outside = order[:gallery_size], order[gallery_size:]
     probes = [members[s][1:][:probes_per_subject] for s in inside]

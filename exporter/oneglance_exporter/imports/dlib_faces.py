@@ -29,6 +29,7 @@ from oneglance_core.manifests import (
     InputSpec,
     LandmarksManifest,
     MadeFor,
+    MateScores,
     NamedParity,
     OutputSpec,
     Parity,
@@ -48,6 +49,7 @@ RECIPE_DATE = "2026-11-22T00:00:00+00:00"  # of these modules: the folders' ``cr
 PADDING = 0.25  # of a chip, as a share of the face: what the network was trained on
 FALSE_POSITIVES_FILE = Path(__file__).with_name("dlib_false_positives.json")  # and this
 CALIBRATION_FILE = Path(__file__).with_name("dlib_calibration.json")  # what `calibrate` found, if it has been run
+MATES_FILE = Path(__file__).with_name("dlib_mates.json")  # and this
 MADE_FOR_FILE = Path(__file__).with_name("dlib_made_for.json")  # what `measure-input` found, if it has been run
 UPRIGHTNESS_FOLDER = Path(__file__).parents[1] / "models" / "uprightness"
 
@@ -237,6 +239,7 @@ def _encoder(data: bytes, common: dict[str, Any]) -> tuple[EncoderManifest, byte
         alignment=dlib_alignment(net.rows, PADDING),
         threshold=_calibration(),
         false_positives=_false_positives(),
+        mates=MateScores.model_validate_json(MATES_FILE.read_bytes()) if MATES_FILE.is_file() else None,
         made_for=MadeFor.model_validate_json(MADE_FOR_FILE.read_bytes()) if MADE_FOR_FILE.is_file() else None,
         author_threshold=AuthorThreshold(tau=0.36, source="dlib's published 0.6 on the L2 distance, squared"),
         parity=Parity.pack(chips, encodings.round(_DECIMALS), _TOLERANCE),

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from oneglance_exporter.data import read_photo
+from oneglance_exporter.data.photos import read_photo
 from oneglance_exporter.errors import DataError
 
 Rgb = npt.NDArray[np.uint8]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from oneglance_exporter.data import read_photos
+from oneglance_exporter.data.photos import read_photos
 from oneglance_exporter.perceptual.pictures import Rgb, fitted
 
 MOST_PHOTOS = 4000

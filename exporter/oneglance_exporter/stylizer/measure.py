@@ -24,7 +24,7 @@ from PIL import Image
 from oneglance_core.files import replacing
 from oneglance_core.folder import read_any_model_folder
 from oneglance_core.manifests import Arrays, StylizerManifest
-from oneglance_exporter.data import read_photos
+from oneglance_exporter.data.photos import read_photos
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.optimize import optimize
 from oneglance_exporter.gatys.settings import GatysSettings

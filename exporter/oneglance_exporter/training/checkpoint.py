@@ -1,6 +1,8 @@
 """A checkpoint: the file from which a training goes on, whenever and however it was stopped.
 
-It is ``checkpoint.pt`` in the run folder, replaced as a whole. No random state is in it: every batch is a function of
+It is ``checkpoint.pt`` in the run folder, replaced as a whole; ``best.pt`` beside it is one, too.
+
+No random state is in it: every batch is a function of
 (seed, step), so a resumed run takes the batches that an uninterrupted one would have taken.
 """
 
@@ -8,6 +10,7 @@ import copy
 import dataclasses
 import io
 import pickle
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from oneglance_exporter.errors import RunError, SettingsError
 from oneglance_exporter.training.settings import TrainingSettings
 
 CHECKPOINT_FILE = "checkpoint.pt"
+BEST_FILE = "best.pt"
 State = dict[str, Any]
 
 
@@ -79,18 +83,18 @@ class Checkpoint:
 C = TypeVar("C", bound=Checkpoint)
 
 
-def save(run: Path, checkpoint: Checkpoint) -> None:
+def save(run: Path, checkpoint: Checkpoint, name: str = CHECKPOINT_FILE) -> None:
     """Replace the run's checkpoint. A kill at any moment leaves the old one or the new one. Raises RunError."""
-    write(run, checkpoint.FORMAT, checkpoint.content())
+    write(run, checkpoint.FORMAT, checkpoint.content(), name)
 
 
-def load(run: Path, kind: type[C]) -> C:
+def load(run: Path, kind: type[C], name: str = CHECKPOINT_FILE) -> C:
     """Read a run's checkpoint. Raises RunError when it is missing, damaged, or another kind of training's."""
-    content = read(run, kind.FORMAT)
+    content = read(run, kind.FORMAT, name)
     try:
         return kind.of(content)
     except (KeyError, TypeError, ValueError, AttributeError, SettingsError) as error:
-        raise RunError(f"{run / CHECKPOINT_FILE}: damaged checkpoint: {error}") from error
+        raise RunError(f"{run / name}: damaged checkpoint: {error}") from error
 
 
 def load_to_resume(run: Path, kind: type[C], changed: Mapping[str, object]) -> C:
@@ -109,13 +113,21 @@ def check_new(run: Path) -> None:
         raise RunError(f"{run}: holds a training already; go on with --resume, or choose another --out")
 
 
-def write(run: Path, format: str, content: State) -> None:
+def check_writable(run: Path) -> None:
+    """Make the run folder. Raises RunError when nothing can be written to it."""
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run):
+            pass
+
+
+def write(run: Path, format: str, content: State, name: str = CHECKPOINT_FILE) -> None:
     """Replace the run's checkpoint file as a whole. Raises RunError."""
     file = io.BytesIO()  # torch.save hides a file's OSError behind a RuntimeError of its own
     torch.save({**content, "format": format}, file)
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
-        with replacing(run / CHECKPOINT_FILE) as fresh:
+        with replacing(run / name) as fresh:
             fresh.write_bytes(file.getbuffer())
 
 
@@ -128,9 +140,9 @@ def writing(folder: Path) -> Iterator[None]:
         raise RunError(f"{folder}: can't be written: {error}") from error
 
 
-def read(run: Path, format: str) -> State:
+def read(run: Path, format: str, name: str = CHECKPOINT_FILE) -> State:
     """What ``write`` wrote. Raises RunError when it is missing, damaged, or of another format."""
-    path = run / CHECKPOINT_FILE
+    path = run / name
     if not path.is_file():
         raise RunError(f"{path}: no such file; is {run} the --out of a training?")
     try:

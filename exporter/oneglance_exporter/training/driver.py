@@ -10,14 +10,16 @@ exactly the weights of an uninterrupted one. With ``--seconds`` it doesn't, sinc
 The run folder:
 
     checkpoint.pt   all that is needed to go on (``training.checkpoint``)
+    best.pt         the same, of the step whose measurement on data not trained on was the best; none without such data
     log.jsonl       a line for every 20th step and the last: step, done, elapsed_seconds and the training's figures
+    log.csv         the same lines as a table
 """
 
 import dataclasses
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -26,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from oneglance_exporter.errors import DivergedError
-from oneglance_exporter.training.checkpoint import C, save
+from oneglance_exporter.training.checkpoint import BEST_FILE, C, State, save
 from oneglance_exporter.training.log import RunLog
 from oneglance_exporter.training.signals import stop_signals
 
@@ -47,16 +49,19 @@ F = TypeVar("F", bound=Figures)
 class StepReport(Generic[F]):
     """A step that was done, for ``Progress.step`` and for the log.
 
-    step: how many are done. done: the share of the training, in [0, 1].
+    step: how many are done. done: the share of the training, in [0, 1]. remaining_seconds: to its end at the present
+    speed; None while that isn't known.
     """
 
     step: int
     done: float
     elapsed_seconds: float
     figures: F
+    remaining_seconds: float | None = None
 
     def __str__(self) -> str:
-        return f"step {self.step}  {self.figures}  {self.step / max(self.elapsed_seconds, 1e-9):.2f} steps/s"
+        left = f"  {_duration(self.remaining_seconds)} left" if self.remaining_seconds else ""
+        return f"step {self.step}  {self.figures}  {self.step / max(self.elapsed_seconds, 1e-9):.2f} steps/s{left}"
 
     def line(self) -> dict[str, object]:
         """The line of the log."""
@@ -88,6 +93,8 @@ class Training(ABC, Generic[C, F]):
     """The training ends after so many steps running whose loss or gradient isn't finite; fewer are left out."""
     validation_seconds: float = math.inf
     """Time between two calls of ``validate``."""
+    validation_steps: int | None = None
+    """Steps between two calls of ``validate``, instead of ``validation_seconds``: so resumed runs measure the same."""
 
     def __init__(self, checkpoint: C) -> None:
         self.checkpoint = checkpoint
@@ -102,9 +109,17 @@ class Training(ABC, Generic[C, F]):
     def validate(self, figures: F) -> F:
         """Measure ``average`` on data that isn't trained on; returns ``figures`` with the result.
 
-        Called every ``validation_seconds`` and after the last step.
+        Called every ``validation_seconds`` or ``validation_steps``, and after the last step. Raises DivergedError.
         """
         return figures
+
+    def improved(self) -> bool:
+        """Whether the last ``validate`` gave the best result so far: its checkpoint is kept as ``best.pt``."""
+        return False
+
+    def finished(self) -> bool:
+        """Whether to stop before the end, since nothing gets better any more. Asked before every step."""
+        return False
 
     def checkpoint_saved(self, run: Path) -> None:
         """Called after each checkpoint, to write what belongs beside it: pictures to look at."""
@@ -124,8 +139,9 @@ def drive(
         report: called after every step.
         clock: seconds, never falling.
 
-    Raises RunError when ``run`` can't be written; DivergedError when the loss stays NaN or infinite, the last
-    checkpoint being kept; KeyboardInterrupt after SIGINT or SIGTERM, once the checkpoint is saved.
+    Raises RunError when ``run`` can't be written; DivergedError when the loss stays NaN or infinite, or a weight is,
+    the last checkpoint, in which all is finite, being kept; KeyboardInterrupt after SIGINT or SIGTERM, once the
+    checkpoint is saved.
     """
     torch.set_num_threads(checkpoint.settings.threads)
     with RunLog(run, checkpoint.step) as log:
@@ -153,8 +169,16 @@ def _loop(
     state, settings = training.checkpoint, training.checkpoint.settings
     begun, before = clock(), state.elapsed_seconds
     saved = validated = begun
-    bad_steps, stopping = 0, False
+    saved_step, bad_steps, stopping = state.step, 0, False
+    first_done = settings.progress(state.step, state.elapsed_seconds)
+
+    def diverged(what: str) -> DivergedError:
+        kept = f"the checkpoint of step {saved_step} is kept" if saved_step else "there is no checkpoint yet"
+        return DivergedError(f"{what}; try a lower --learning-rate ({kept})")
+
     while not stopping and (done := settings.progress(state.step, state.elapsed_seconds)) < 1:
+        if training.finished():
+            break
         _set_learning_rate(optimizer, settings.learning_rate * min(done / _WARMUP, 1 - done))
         loss, figures = training.step(state.step, done)
         optimizer.zero_grad(set_to_none=True)
@@ -164,28 +188,66 @@ def _loop(
         bad_steps = 0 if finite else bad_steps + 1
         if bad_steps == training.most_bad_steps:
             where = f"step {state.step + 1}" if bad_steps == 1 else f"{bad_steps} steps running"
-            raise DivergedError(f"the loss or its gradient was not finite in {where}; try a lower --learning-rate")
+            raise diverged(f"the loss or its gradient was not finite in {where}")
         if finite:
             optimizer.step()
+        if not _finite(model.state_dict()):
+            raise diverged(f"a weight was not finite after step {state.step + 1}")
         _move_average(average, model, min(settings.average, (1 + state.step) / (10 + state.step)))
 
         now = clock()
         state.step, state.elapsed_seconds = state.step + 1, before + now - begun
         done = settings.progress(state.step, state.elapsed_seconds)
-        if done >= 1 or now - validated > training.validation_seconds:
+        improved = False
+        if done >= 1 or _validates(training, state.step, now - validated):
             figures, validated = training.validate(figures), now
-        told = StepReport(state.step, done, state.elapsed_seconds, figures)
+            improved = training.improved()
+        last = done >= 1 or training.finished()
+        remaining = (now - begun) * (1 - done) / (done - first_done) if done > first_done and not last else None
+        told = StepReport(state.step, done, state.elapsed_seconds, figures, remaining)
         report(told)
-        if done >= 1 or state.step % _LOG_STEPS == 0:
+        if last or state.step % _LOG_STEPS == 0:
             log.write(told.line())
         stopping = stopped()  # asked once: a signal after this line is for the next step
-        if done >= 1 or stopping or now - saved > settings.checkpoint_seconds:
+        if last or stopping or improved or now - saved > settings.checkpoint_seconds:
             log.sync()
             state.model, state.average = model.state_dict(), average.state_dict()
             state.optimizer = optimizer.state_dict()
+            if not _finite({"average": state.average, "optimizer": state.optimizer}):
+                raise diverged(f"the moving average or the optimizer's moments were not finite at step {state.step}")
+            if improved:
+                save(run, state, BEST_FILE)
             save(run, state)
             training.checkpoint_saved(run)
-            saved = clock()
+            saved, saved_step = clock(), state.step
+
+
+def _validates(training: Training[C, F], step: int, seconds: float) -> bool:
+    """Whether it is time for another ``validate``, ``seconds`` after the last one."""
+    if training.validation_steps is not None:
+        return step % training.validation_steps == 0
+    return seconds > training.validation_seconds
+
+
+def _finite(state: State) -> bool:
+    """Whether no number in a state dict, however nested, is NaN or infinite."""
+    floats = [value for value in _tensors(state) if value.is_floating_point() and value.numel()]
+    return not floats or math.isfinite(nn.utils.get_total_norm(floats, math.inf).item())
+
+
+def _tensors(state: Any) -> Iterable[Tensor]:
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict):
+        for value in state.values():
+            yield from _tensors(value)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds) // 60
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {round(seconds) % 60:02d} s" if minutes else f"{round(seconds)} s"
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

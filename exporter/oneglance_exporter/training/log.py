@@ -1,42 +1,68 @@
-"""The log of a run: ``log.jsonl`` in the run folder, one JSON object per line, in order of steps."""
+"""The log of a run: ``log.jsonl`` in the run folder, one JSON object per line, in order of steps; and ``log.csv``."""
 
+import csv
+import io
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from oneglance_exporter.training.checkpoint import writing
 
 LOG_FILE = "log.jsonl"
+TABLE_FILE = "log.csv"
 
 
 class RunLog:
     """Appends lines to the log of ``run``, from ``step`` on.
 
     Lines of later steps are removed at the start: they were written after the last checkpoint, and the resumed run
-    writes them again. So is a last line that was cut off by a kill. Creates the folder. Raises RunError.
+    writes them again. So is a last line that was cut off by a kill. The table is made anew from the lines. Creates the
+    folder. Raises RunError.
     """
 
     def __init__(self, run: Path, step: int) -> None:
         self._run = run
+        self._columns: list[str] = []
         with writing(run):
             run.mkdir(parents=True, exist_ok=True)
             # Unbuffered, so that a killed process loses no line.
             self._file = open(run / LOG_FILE, "ab+", buffering=0)  # noqa: SIM115  # closed by __exit__
             self._file.seek(0)
-            self._file.truncate(_length_up_to(self._file.readall(), step))
+            content = self._file.readall()
+            length = _length_up_to(content, step)
+            self._file.truncate(length)
+            self._table = open(run / TABLE_FILE, "wb", buffering=0)  # noqa: SIM115
+            for line in content[:length].splitlines():
+                self._table.write(self._row(json.loads(line)))
 
     def write(self, line: Mapping[str, object]) -> None:
-        """Append one line; ``line`` has the key "step". Raises RunError."""
+        """Append one line; ``line`` has the key "step". A number that isn't finite is null. Raises RunError."""
+        plain = _finite(line)
         with writing(self._run):
-            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.write(json.dumps(plain, allow_nan=False).encode() + b"\n")
+            self._table.write(self._row(plain))
 
     def sync(self) -> None:
         """Return when all lines are on the disk: to be called before a checkpoint of their steps. Raises RunError."""
         with writing(self._run):
             os.fsync(self._file.fileno())
+
+    def _row(self, line: dict[str, Any]) -> bytes:
+        """A line of the table; before the first, its header. Values inside a value are columns "outer.inner"."""
+        flat: dict[str, Any] = {}
+        for name, value in line.items():
+            flat |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not self._columns:
+            self._columns = list(flat)
+            writer.writerow(self._columns)
+        writer.writerow([flat.get(column, "") for column in self._columns])
+        return text.getvalue().encode()
 
     def __enter__(self) -> Self:
         return self
@@ -45,6 +71,14 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        self._table.close()
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with None for every number that isn't finite: JSON has no other."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _length_up_to(content: bytes, step: int) -> int:

@@ -16,7 +16,7 @@ from oneglance_core.faces.chips import cut_chip
 from oneglance_core.faces.finder import FaceFinder, Photo
 from oneglance_core.folder import check_replaceable, write_model_folder
 from oneglance_core.manifests import NamedParity, UprightnessEvidence, UprightnessManifest
-from oneglance_exporter.data import read_photos
+from oneglance_exporter.data.photos import read_photos
 from oneglance_exporter.errors import DataError, DivergedError, SettingsError
 from oneglance_exporter.faces import read_finder
 from oneglance_exporter.runtime import check_model

@@ -40,8 +40,7 @@ class Card:
 
     def __init__(self, device: str, ordinal: int) -> None:
         """Raises DeviceUnavailable."""
-        self.device = device
-        self.ordinal = ordinal
+        self.device, self._ordinal = device, ordinal
         self.lost: str | None = None
         try:
             self._cuda = load_runtime()
@@ -51,55 +50,47 @@ class Card:
 
     def free_bytes(self) -> int:
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        self._do("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+        self.call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
         return free.value
-
-    def allocate(self, size: int) -> Memory:
-        address = ctypes.c_void_p()
-        self._do("cudaMalloc", ctypes.byref(address), ctypes.c_size_t(size))
-        return Memory(self, address.value or 0, size)
 
     def check(self) -> None:
         """Raises DeviceLost: FAISS ends the process when it meets such an error. Takes microseconds."""
-        self._do("cudaStreamQuery", _OWN_STREAM)
+        self.call("cudaStreamQuery", _OWN_STREAM)
 
     def give_up(self, reason: str) -> DeviceLost:
         """The card fails for good from here on: nothing is asked of it any more."""
-        if self.lost is None:
-            self.lost = reason
+        self.lost = self.lost or reason
         return DeviceLost(self.device, self.lost)
 
-    def _do(self, call: str, *args: Any) -> None:
+    def call(self, name: str, *args: Any) -> None:
+        """A function of CUDA's runtime."""
         if self.lost is not None:
             raise DeviceLost(self.device, self.lost)
-        code = self._cuda.cudaSetDevice(self.ordinal) or getattr(self._cuda, call)(*args)
+        code = self._cuda.cudaSetDevice(self._ordinal) or getattr(self._cuda, name)(*args)
         if code:
             self._cuda.cudaGetLastError()  # else FAISS's next call would take it for its own
             text = self._cuda.cudaGetErrorString(code).decode()
             if code == _OUT_OF_MEMORY:
                 raise MemoryError(f"{self.device}: {text}")
-            raise self.give_up(f"{call}: {text} [{code}]")
+            raise self.give_up(f"{name}: {text} [{code}]")
 
-    def _write(self, address: int, array: NDArray[np.float32]) -> None:
-        source = ctypes.c_void_p(array.ctypes.data)
-        size = ctypes.c_size_t(array.nbytes)
-        self._do("cudaMemcpyAsync", ctypes.c_void_p(address), source, size, _TO_DEVICE, _OWN_STREAM)
-        self._do("cudaStreamSynchronize", _OWN_STREAM)  # FAISS's streams wait for no other
-
-    def _free(self, address: int) -> None:
-        if self.lost is None and not self._cuda.cudaSetDevice(self.ordinal):
+    def free(self, address: int) -> None:
+        if self.lost is None and not self._cuda.cudaSetDevice(self._ordinal):
             self._cuda.cudaFree(ctypes.c_void_p(address))  # waits for what still reads it
 
 
 class Memory:
-    """Bytes on a card; given back when nobody refers to it any more."""
+    """So many bytes on a card; given back when nobody refers to it any more. Raises as Card does."""
 
-    def __init__(self, card: Card, address: int, size: int) -> None:
-        self.address = address
-        self.size = size
+    def __init__(self, card: Card, size: int) -> None:
+        address = ctypes.c_void_p()
+        card.call("cudaMalloc", ctypes.byref(address), ctypes.c_size_t(size))
+        self.address = address.value or 0
         self._card = card
-        weakref.finalize(self, card._free, address).atexit = False
+        weakref.finalize(self, card.free, self.address).atexit = False
 
-    def write(self, offset: int, array: NDArray[np.float32]) -> None:
+    def write(self, offset: int, array: NDArray[np.floating[Any]]) -> None:
         """Copies a C-contiguous array to the bytes from `offset` on; it is there when this returns."""
-        self._card._write(self.address + offset, array)
+        to, source = ctypes.c_void_p(self.address + offset), ctypes.c_void_p(array.ctypes.data)
+        self._card.call("cudaMemcpyAsync", to, source, ctypes.c_size_t(array.nbytes), _TO_DEVICE, _OWN_STREAM)
+        self._card.call("cudaStreamSynchronize", _OWN_STREAM)  # FAISS's streams wait for no other

@@ -33,7 +33,7 @@ class Device:
 
     def close(self) -> None:
         if self.gpu is not None:
-            self.gpu.close()
+            self.gpu.pool.shutdown()
 
     def trouble(self) -> str | None:
         """Why searches fail until the next start; None where they don't."""
@@ -41,7 +41,7 @@ class Device:
         return lost and f"{self.name} fails, only a restart can help: {lost}"
 
 
-def open_device(device: str, scratch_bytes: int, cpu_instead: bool = False) -> Device:
+def open_device(device: str, scratch_bytes: int, cpu_instead: bool = False, half: bool = False) -> Device:
     """Opens the device, and loads FAISS, or raises DeviceUnavailable naming what is missing."""
     ordinal = parse_device(device)
     try:
@@ -51,4 +51,4 @@ def open_device(device: str, scratch_bytes: int, cpu_instead: bool = False) -> D
     if ordinal is None:
         return Device("cpu")
     name = f"cuda:{ordinal}"
-    return Device(name, open_gpu(name, ordinal, scratch_bytes), cpu_instead)
+    return Device(name, open_gpu(name, ordinal, scratch_bytes, half=half), cpu_instead)

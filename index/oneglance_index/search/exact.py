@@ -15,6 +15,27 @@ What is wanted decides c: the distance of the last candidate or of the last matc
 scan answers both.
 In the end the answer equals that of brute force in float64, boundary, ties and all, for any data; how many
 rows had to be fetched is all that depends on them.
+
+Rows in half precision (on a GPU, `gpu_rows` = float16). x' and q', the float16 values nearest to x and q, are compared
+instead. With h = 2^-11, and no value above HALF_MOST,
+
+    ||x - x'|| <= h ||x|| + 2^-25 sqrt(D)
+
+where the last term is for values below the smallest normal one, 2^-14. So, with e the sum of that for x and for q, by
+the triangle inequality
+
+    |sqrt(d') - sqrt(d)| <= e <= h (||x|| + ||q||) + 2^-24 sqrt(D)
+
+A product of two float16 values is exact in float32. They are summed by tensor cores, which cut off where float32 would
+round, and do so after every few products (Fasi, Higham, Mikaitis, Pranesh: Numerical behavior of NVIDIA tensor cores,
+2021): u = 2^-22 covers it. FAISS sums ||q'||^2 of squares that it rounds to float16: that is off by
+h ||q'||^2 + 2^-25 D at most. So for FAISS's d
+
+    |FAISS's d - d'|  <=  (gamma + h) (||x'|| + ||q'||)^2 + 2^-25 D
+
+and when sqrt(F - that) - e > sqrt(c), no row that was left out has d <= c. Squares of more than HALF_MOST have no
+float16: such values are cut down to it, which keeps everything finite, and where a probe or a row that matters could
+have one, all rows are fetched.
 """
 
 from __future__ import annotations
@@ -29,6 +50,9 @@ from oneglance_core.distance import squared_l2, squared_norms
 from oneglance_index.records import Integers, Search, Vectors
 
 Nearest = Callable[[Vectors, int], tuple[Vectors, Integers]]
+
+HALF_ROUNDING = 2.0**-11
+HALF_MOST = 255.0  # the square of 256 is beyond float16
 
 # More than k, because some of the nearest rows may be of one subject, or dead, or too close to the cut to
 # tell.
@@ -45,13 +69,14 @@ _MEASURE_VALUES_AT_ONCE = 1 << 22
 class Table(NamedTuple):
     """The rows of an index: vectors float32 [n, D], numbers int64 [n] by which equal distances are ordered, subject
     numbers int64 [n] with -1 for a dead row; `max_norm` is at least the largest ||x||; `live_subjects` counts the
-    distinct ones."""
+    distinct ones. `rounding` is the scan's."""
 
     vectors: Vectors
     numbers: Integers
     subjects: Integers
     max_norm: float
     live_subjects: int
+    rounding: float
 
 
 class Ranked(NamedTuple):
@@ -69,6 +94,12 @@ class Wanted(NamedTuple):
     candidates: Integers
     within: NDArray[np.float64]
     matches: Integers
+
+
+def as_halves(vectors: Vectors) -> NDArray[np.float16]:
+    """Vectors as a scan with HALF_ROUNDING compares them."""
+    halves: NDArray[np.float16] = np.clip(vectors, -HALF_MOST, HALF_MOST).astype(np.float16)
+    return halves
 
 
 def wanted_by(searches: Sequence[Search]) -> Wanted:
@@ -185,9 +216,14 @@ def _floors(
     term covers products that underflow, should the hardware flush them to 0.
     """
     dimension = table.vectors.shape[1]
-    unit = (dimension + 16) * 2.0**-24
-    gamma = unit / (1 - unit)
+    unit = (dimension + 16) * 2.0 ** (-22 if table.rounding else -24)
+    gamma = unit / (1 - unit) + table.rounding
     reach = norms + np.minimum(table.max_norm, norms + np.sqrt(cuts) * (1 + 1e-6))
-    floors = proposed.astype(np.float64) - gamma * reach**2 - dimension * 2.0**-124
+    away = table.rounding * reach + (2.0**-24 * np.sqrt(dimension) if table.rounding else 0.0)
+    least = 2.0**-25 if table.rounding else 2.0**-124
+    floors = proposed.astype(np.float64) - gamma * (reach + away) ** 2 - dimension * least
+    if table.rounding:
+        floors = np.maximum(np.sqrt(np.maximum(floors, 0.0)) - away, 0.0) ** 2
+        floors[~(reach <= HALF_MOST)] = -np.inf
     rounded: NDArray[np.float64] = floors.astype(np.float32).astype(np.float64)
     return rounded

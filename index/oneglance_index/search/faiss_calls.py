@@ -13,10 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oneglance_core.cuda_driver import driver_trouble
 from oneglance_index.errors import DeviceUnavailable
 from oneglance_index.records import Integers, Vectors
+
+Halves = NDArray[np.float16]
 
 # The GPU kernels select at most this many neighbours (GPU_MAX_SELECTION_K).
 GPU_MAX_K = 2048
@@ -85,7 +88,7 @@ def _multiply_together(together: threading.Barrier) -> None:
         for _ in range(3):
             together.wait()
             try:
-                nearest(queries, rows, norms, 1, by_row=False)
+                nearest(rows, norms, False, queries, 1)
             except BaseException:
                 together.abort()  # nobody shall wait for this one
                 raise
@@ -93,10 +96,10 @@ def _multiply_together(together: threading.Barrier) -> None:
         _multiplied = together.parties
 
 
-def nearest(queries: Vectors, rows: Vectors, norms: Vectors, k: int, by_row: bool) -> tuple[Vectors, Integers]:
+def nearest(rows: Vectors, norms: Vectors, by_row: bool, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
     """The k rows nearest to each query: squared L2 float32 [q, k] ascending, row numbers int64 [q, k].
 
-    queries float32 [q, D], rows float32 [n, D], norms float32 [n] = ||row||^2, all C-contiguous, 1 <= k <= n.
+    rows float32 [n, D], norms float32 [n] = ||row||^2, queries float32 [q, D], all C-contiguous, 1 <= k <= n.
     `by_row` takes FAISS's row path, sum (x-q)^2, else its matrix path, ||x||^2 + ||q||^2 - 2xq.
     """
     q, dimension = queries.shape
@@ -132,13 +135,9 @@ class GpuFaiss:
             if os.environ.get(name) == "1":
                 # It would round the products behind FAISS's back, and break the error bound.
                 raise DeviceUnavailable(device, f"{name}=1 is set, which makes FAISS inexact")
-        visible = faiss.get_num_gpus()
-        if visible == 0:
-            reason = "FAISS sees no GPU (no card, no driver, or CUDA_VISIBLE_DEVICES is empty)"
-            trouble = driver_trouble(ordinal, _LEAST_CUDA)
-            raise DeviceUnavailable(device, f"{reason}: {trouble}" if trouble else reason)
-        if ordinal >= visible:
-            raise DeviceUnavailable(device, f"FAISS sees {visible} GPU(s), numbered from 0")
+        missing = driver_trouble(ordinal, _LEAST_CUDA)
+        if missing or ordinal >= faiss.get_num_gpus():
+            raise DeviceUnavailable(device, missing or f"FAISS sees {faiss.get_num_gpus()} GPU(s), numbered from 0")
         self._ordinal = ordinal
         try:
             self._resources = faiss.StandardGpuResources()
@@ -148,39 +147,28 @@ class GpuFaiss:
         except RuntimeError as error:
             raise DeviceUnavailable(device, str(error)) from error
 
-    def nearest(self, queries: Vectors, rows: int, norms: int, count: int, k: int) -> tuple[Vectors, Integers]:
+    def nearest(self, queries: Vectors | Halves, rows: int, norms: int, count: int, k: int) -> tuple[Vectors, Integers]:
         """The k rows nearest to each query, as the function of that name on its matrix path.
 
-        `rows` and `norms` are addresses on the card, of `count` rows and their ||row||^2; 1 <= k <= min(count,
-        GPU_MAX_K). Raises RuntimeError.
+        `rows` and `norms` are addresses on the card, of `count` rows, of the queries' type, and their ||row||^2
+        float32; 1 <= k <= min(count, GPU_MAX_K). Raises RuntimeError.
         """
         distances = np.empty((len(queries), k), np.float32)
         labels = np.empty((len(queries), k), np.int64)
-        self._call(queries, rows, norms, count, k, distances, labels)
-        # Where it finds less than k distances that are numbers, it fills up with -1: as good as any row.
-        return distances, np.maximum(labels, 0, out=labels)
-
-    def all_distances(self, queries: Vectors, rows: int, norms: int, count: int) -> Vectors:
-        """The distance of every row from each query, float32 [q, count]. Arguments and errors as of nearest()."""
-        distances = np.empty((len(queries), count), np.float32)
-        self._call(queries, rows, norms, count, -1, distances, None)
-        return distances
-
-    def _call(
-        self, queries: Vectors, rows: int, norms: int, count: int, k: int, distances: Vectors, labels: Integers | None
-    ) -> None:
         faiss = load()
         args = faiss.GpuDistanceParams()
         args.metric = faiss.METRIC_L2
         args.dims = queries.shape[1]
-        args.vectorType = args.queryType = faiss.DistanceDataType_F32
+        half = queries.dtype == np.float16
+        args.vectorType = args.queryType = faiss.DistanceDataType_F16 if half else faiss.DistanceDataType_F32
         args.vectors, args.vectorNorms = faiss.cast_integer_to_float_ptr(rows), faiss.cast_integer_to_float_ptr(norms)
         args.numVectors = count
         args.queries, args.numQueries = faiss.swig_ptr(queries), len(queries)
         args.k = k
         args.outDistances = faiss.swig_ptr(distances)
-        if labels is not None:
-            args.outIndices, args.outIndicesType = faiss.swig_ptr(labels), faiss.IndicesDataType_I64
+        args.outIndices, args.outIndicesType = faiss.swig_ptr(labels), faiss.IndicesDataType_I64
         args.device = self._ordinal
         args.use_cuvs = False  # the error bound was worked out for FAISS's own kernels
         faiss.bfKnn(self._resources, args)
+        # Where it finds less than k distances that are numbers, it fills up with -1: as good as any row.
+        return distances, np.maximum(labels, 0, out=labels)

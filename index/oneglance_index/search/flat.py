@@ -1,8 +1,8 @@
 """ExactIndex: a gallery's encodings in memory, searched exactly.
 
-A cache of the store: it is told of every committed Change, in order. Rows are only ever appended; a deleted
-row is marked dead, which works on a GPU too (no GPU index removes rows, and one silently ignores an
-IDSelector), and leaves when compact() builds the arrays anew.
+A cache of the store: it is told of every committed Change, in order. Rows are appended; a deleted row is marked dead,
+which works on a GPU too (no GPU index removes rows, and one silently ignores an IDSelector), and leaves when compact()
+builds the arrays anew. A template gets its new value where it lies, so that a deletion takes no room.
 
 Room for a change is made by reserve() before it is committed; what apply() takes over fits.
 """
@@ -15,7 +15,7 @@ import logging
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from oneglance_core.distance import squared_norms
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
-from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search
+from oneglance_index.records import Candidate, Change, Checksum, Found, Rows, Search
 from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.rows import FrozenRows, RowArrays, SubjectIds
@@ -43,11 +43,12 @@ _DEAD_SHARE = 0.01
 
 
 class ExactIndex:
-    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good.
+    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good. `ordered` says that
+    rows come in the order of their numbers.
 
     With `templates` a row is a subject's template, not an encoding: its number is that of the subject, and so are the
-    `added` and `removed` of a Change; a subject's last row takes the place of the one before. freeze() and checksum()
-    are of no use then.
+    `added` and `removed` of a Change; one that is in both gets a new value. To a search that asks `singly` the number
+    is told as `encoding_id`. freeze() and checksum() are of no use then.
 
     Safe for any thread: one search at a time, and apply() never waits for it.
     """
@@ -55,8 +56,17 @@ class ExactIndex:
     kind = "flat"
     exact = True
 
-    def __init__(self, dimension: int, scan: Scan, spare: Scan | None = None, *, templates: bool = False) -> None:
+    def __init__(
+        self,
+        dimension: int,
+        scan: Scan,
+        spare: Scan | None = None,
+        *,
+        templates: bool = False,
+        ordered: bool = True,
+    ) -> None:
         self.dimension = dimension
+        self._ordered = ordered
         self._templates = templates
         self._scan = scan
         self._spare = spare
@@ -66,6 +76,9 @@ class ExactIndex:
         self._max_norm = 0.0
         self._subject_ids = SubjectIds({})
         self._revision = 0
+        # Rows with a new value that the scan doesn't have yet; and all since a compaction began, None without one.
+        self._stale: set[int] = set()
+        self._rewritten: set[int] | None = None
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
         self._compacting = threading.Lock()
@@ -89,8 +102,11 @@ class ExactIndex:
         self._held = RowArrays.empty(capacity, self.dimension)
         self._reserve(capacity)
 
-    def append(self, rows: Rows) -> None:
+    def append(self, rows: Rows, subject_ids: Mapping[int, str] | None = None) -> None:
+        """`subject_ids`: of subjects that load() wasn't told of."""
         with self._lock:
+            for number, subject_id in (subject_ids or {}).items():
+                self._subject_ids.add(number, subject_id)
             self._rows, self._max_norm = self._write(rows)
             with self._pending_lock:
                 self._told += len(rows.numbers)
@@ -129,8 +145,9 @@ class ExactIndex:
         with self._pending_lock:
             self._pending.append(change)
             self._pending_rows += len(change.added)
-            self._pending_removals += len(change.removed)
-            self._told += len(change.added)
+            if not _in_place(change):
+                self._pending_removals += len(change.removed)
+                self._told += len(change.added)
             many = self._pending_rows >= _PENDING_ROWS
         if many and self._lock.acquire(blocking=False):
             try:
@@ -153,9 +170,12 @@ class ExactIndex:
                 return [self._alone(search) for search in searches]
 
     def _extend(self) -> None:
-        """The scan has all rows now; the lock is held. MemoryError, DeviceLost."""
+        """The scan has all rows now, as they are; the lock is held. MemoryError, DeviceLost."""
         if self._scan.rows < self._rows:
             self._or_spare(lambda scan: scan.extend(self._held.vectors, self._held.norms, self._rows))
+        if self._stale:
+            self._or_spare(lambda scan: scan.rewrite(self._held.vectors, self._held.norms, self._stale))
+            self._stale = set()
 
     def _or_spare(self, use: Callable[[Scan], T]) -> T:
         """`use`, given the scan; where its device fails for good, once more with the spare one in its place.
@@ -188,6 +208,7 @@ class ExactIndex:
             self._held.subjects[rows],
             self._max_norm,
             len(self._subject_ids),
+            self._scan.rounding,
         )
         probes = np.concatenate([search.probes for search in searches])
         ranked = iter(nearest_subjects(table, self._scan.nearest, probes, wanted_by(searches)))
@@ -195,7 +216,8 @@ class ExactIndex:
 
     def _found(self, search: Search, ranked: Sequence[Ranked]) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
-        near = [_candidates(found, self._subject_ids, self._templates) for found in ranked]
+        numbered = search.singly or not self._templates
+        near = [_candidates(found, self._subject_ids, numbered) for found in ranked]
         within = -np.inf if search.within is None else search.within
         counts = [bisect_right(found, within, key=_distance) for found in near]
         return Found(
@@ -209,6 +231,11 @@ class ExactIndex:
             self.kind,
             self.device,
         )
+
+    def subject_id(self, number: int) -> str:
+        """Of a subject that load() or append() told."""
+        with self._lock:
+            return self._subject_ids[number]
 
     def info(self) -> IndexInfo:
         with self._lock:
@@ -235,41 +262,54 @@ class ExactIndex:
         """Forgets dead rows. Searches wait for moments only, but on a GPU that has no room for all rows twice the next
         one brings them there."""
         with self._compacting:
-            frozen = self.freeze()
-            keep = frozen.subjects >= 0
-            kept = int(keep.sum())
-            if kept == len(keep):
-                return
-            with self._pending_lock:
-                capacity = max(kept + kept // 8 + _MIN_DEAD_ROWS, self._promised - (len(keep) - kept))
-            fresh = RowArrays.empty(capacity, self.dimension)
-            np.compress(keep, frozen.vectors, axis=0, out=fresh.vectors[:kept])
-            fresh.norms[:kept] = squared_norms(fresh.vectors[:kept])
-            scan = self._filled(fresh, kept, capacity)
             with self._lock:
-                self._drain()
-                # What can run out of memory comes first, here too.
-                old, late = slice(0, len(keep)), slice(len(keep), self._rows)
-                rows, gone = kept + self._rows - len(keep), len(keep) - kept
-                if rows > fresh.capacity:
-                    larger = self._larger(rows)
-                    larger.copy_from(fresh, kept)
-                    fresh = larger
-                fresh.vectors[kept:rows], fresh.norms[kept:rows] = self._held.vectors[late], self._held.norms[late]
-                fresh.numbers[:rows] = np.concatenate([self._held.numbers[old][keep], self._held.numbers[late]])
-                # The present subjects, not the frozen ones: some rows may have died since.
-                fresh.subjects[:rows] = np.concatenate([self._held.subjects[old][keep], self._held.subjects[late]])
-                dead = int((fresh.subjects[:rows] < 0).sum())
-                largest = float(np.sqrt(fresh.norms[:rows].max(initial=0.0)))
-                with self._pending_lock:
-                    promised = self._promised - gone
-                    self._room = self._larger(promised) if promised > fresh.capacity else None
-                    self._held = fresh
-                    self._told, self._promised = self._told - gone, promised
-                    self._scan = scan
-                    with contextlib.suppress(MemoryError, DeviceLost):  # the next enrollment meets it again
-                        scan.reserve(promised)
-                self._rows, self._dead, self._max_norm = rows, dead, largest
+                self._rewritten = set()
+            try:
+                self._compact()
+            finally:
+                with self._lock:
+                    self._rewritten = None
+
+    def _compact(self) -> None:
+        frozen = self.freeze()
+        keep = frozen.subjects >= 0
+        kept = int(keep.sum())
+        if kept == len(keep):
+            return
+        with self._pending_lock:
+            capacity = max(kept + kept // 8 + _MIN_DEAD_ROWS, self._promised - (len(keep) - kept))
+        fresh = RowArrays.empty(capacity, self.dimension)
+        np.compress(keep, frozen.vectors, axis=0, out=fresh.vectors[:kept])
+        fresh.norms[:kept] = squared_norms(fresh.vectors[:kept])
+        scan = self._filled(fresh, kept, capacity)
+        with self._lock:
+            self._drain()
+            # What can run out of memory comes first, here too.
+            old, late = slice(0, len(keep)), slice(len(keep), self._rows)
+            rows, gone = kept + self._rows - len(keep), len(keep) - kept
+            if rows > fresh.capacity:
+                larger = self._larger(rows)
+                larger.copy_from(fresh, kept)
+                fresh = larger
+            fresh.vectors[kept:rows], fresh.norms[kept:rows] = self._held.vectors[late], self._held.norms[late]
+            # Rows that got a new value while they were copied, and their places now.
+            again = np.array([row for row in self._rewritten or () if row < len(keep) and keep[row]], np.int64)
+            places = np.cumsum(keep)[again] - 1
+            fresh.vectors[places], fresh.norms[places] = self._held.vectors[again], self._held.norms[again]
+            fresh.numbers[:rows] = np.concatenate([self._held.numbers[old][keep], self._held.numbers[late]])
+            # The present subjects, not the frozen ones: some rows may have died since.
+            fresh.subjects[:rows] = np.concatenate([self._held.subjects[old][keep], self._held.subjects[late]])
+            dead = int((fresh.subjects[:rows] < 0).sum())
+            largest = float(np.sqrt(fresh.norms[:rows].max(initial=0.0)))
+            with self._pending_lock:
+                promised = self._promised - gone
+                self._room = self._larger(promised) if promised > fresh.capacity else None
+                self._held = fresh
+                self._told, self._promised = self._told - gone, promised
+                self._scan = scan
+                with contextlib.suppress(MemoryError, DeviceLost):  # the next enrollment meets it again
+                    scan.reserve(promised)
+            self._rows, self._dead, self._max_norm, self._stale = rows, dead, largest, set(places.tolist())
 
     def _filled(self, rows: RowArrays, count: int, capacity: int) -> Scan:
         """A fresh scan with room for so many rows, and the first `count` of these; an empty one where that takes more
@@ -300,10 +340,10 @@ class ExactIndex:
         return changes
 
     def _work_off(self, changes: Sequence[Change]) -> None:
-        """All additions, then all removals: numbers are never used twice, so order between them doesn't matter, and one
-        large block is much cheaper than many small ones."""
+        """All additions, then all new values, then all removals: numbers are never used twice, so order between them
+        doesn't matter, and one large block is much cheaper than many small ones."""
         # What can run out of memory comes first, while everything is still pending and can be tried again.
-        adding = [change for change in changes if len(change.added)]
+        adding = [change for change in changes if len(change.added) and not _in_place(change)]
         for change in adding:
             self._subject_ids.add(change.subject, change.subject_id)
         end, largest = self._rows, self._max_norm
@@ -315,33 +355,37 @@ class ExactIndex:
                     np.concatenate([change.vectors for change in adding]),
                 )
             )
-        gone = self._gone(changes, end)
+        numbers = self._held.numbers[:end]
+        removing = [change.removed for change in changes if not _in_place(change)]
+        removed = np.concatenate([*removing, np.empty(0, np.int64)])
+        if self._ordered or not len(removed):
+            gone = np.searchsorted(numbers, removed)
+        else:
+            gone = np.flatnonzero(np.isin(numbers, removed))
+        # The last new value of each subject counts.
+        rewriting = list({change.subject: change for change in changes if _in_place(change)}.values())
+        if rewriting:
+            rows = np.searchsorted(numbers, np.concatenate([change.added for change in rewriting]))
+            vectors = np.concatenate([change.vectors for change in rewriting])
+            norms = squared_norms(vectors)
+            largest = max(largest, float(np.sqrt(norms.max())))
+            self._stale.update(rows.tolist())
+            if self._rewritten is not None:
+                self._rewritten.update(rows.tolist())
+            self._held.vectors[rows], self._held.norms[rows] = vectors, norms
         self._held.subjects[gone] = -1
         with self._pending_lock:
             for change in changes:
                 self._pending.popleft()
                 self._pending_rows -= len(change.added)
-                self._pending_removals -= len(change.removed)
+                if not _in_place(change):
+                    self._pending_removals -= len(change.removed)
         self._rows, self._max_norm = end, largest
         self._dead += len(gone)
         for change in changes:
             if change.removed_subject is not None:
                 self._subject_ids.remove(change.removed_subject)
         self._revision = changes[-1].revision
-
-    def _gone(self, changes: Sequence[Change], end: int) -> Integers:
-        """The rows among the first `end` that die by these changes."""
-        removed = np.concatenate([change.removed for change in changes])
-        if not self._templates:
-            return np.searchsorted(self._held.numbers[:end], removed)
-        rows = np.flatnonzero(np.isin(self._held.subjects[:end], removed)) if len(removed) else removed
-        subjects = self._held.subjects[rows]
-        removed_subjects = [change.removed_subject for change in changes if change.removed_subject is not None]
-        # The last row of each subject lives on, unless the subject is gone.
-        lasts = len(rows) - 1 - np.unique(subjects[::-1], return_index=True)[1]
-        lives = np.zeros(len(rows), np.bool_)
-        lives[lasts] = True
-        return rows[~lives | np.isin(subjects, removed_subjects)]
 
     def _write(self, new: Rows) -> tuple[int, float]:
         """Writes rows behind those that are in, where they don't count yet. Returns what `_rows` and `_max_norm` are
@@ -367,12 +411,17 @@ class ExactIndex:
                 self._room = None
 
 
+def _in_place(change: Change) -> bool:
+    """Whether it gives a row a new value, instead of adding and removing any. Only those of templates do."""
+    return len(change.added) == len(change.removed) == 1 and bool(change.added[0] == change.removed[0])
+
+
 _distance = attrgetter("distance")
 
 
-def _candidates(found: Ranked, ids: SubjectIds, templates: bool) -> tuple[Candidate, ...]:
+def _candidates(found: Ranked, ids: SubjectIds, numbered: bool) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
-        Candidate(ids[subject], "" if templates else str(number), distance, distance)
+        Candidate(ids[subject], str(number) if numbered else "", distance, distance)
         for subject, number, distance in zip(*columns, strict=True)
     )

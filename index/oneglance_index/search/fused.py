@@ -1,7 +1,9 @@
 """FusedIndex: probes are compared with one template for each subject, made of all its encodings.
 
-The templates are rows of an ExactIndex, which finds the nearest exactly; the encodings themselves are not in memory.
-When a subject's encodings change, the store says which it has then, and a new template takes the place of the old. So a
+The templates are rows of an ExactIndex, which finds the nearest exactly. The encodings themselves are in memory for
+subjects that have several only (singles.py), to be searched one by one.
+
+When a subject's encodings change, the store says which it has then, and its template gets a new value. So a
 template follows from the encodings that the store holds, in their order, and from nothing else.
 
 The rule "margin" ranks as "mean" does, and then scores each subject against the others that are nearest to the probe.
@@ -22,20 +24,20 @@ from oneglance_index.errors import GalleryError
 from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.kinds import IndexInfo
-
-NONE: Integers = np.empty(0, np.int64)
+from oneglance_index.search.singles import NONE, Singles
 
 
 class FusedIndex:
-    """`templates` must be an ExactIndex of templates; `margin` says that scores are by that rule. Safe for any
-    thread."""
+    """`templates` must be an ExactIndex of templates, `singles` one that takes rows in any order; `margin` says that
+    scores are by that rule. Safe for any thread."""
 
     exact = True
 
-    def __init__(self, templates: ExactIndex, margin: bool) -> None:
+    def __init__(self, templates: ExactIndex, singles: ExactIndex, margin: bool) -> None:
         self.kind = templates.kind
         self.dimension = templates.dimension
         self._templates = templates
+        self._singles = Singles(singles, templates)
         self._margin = margin
         self._searching = threading.Lock()
         # Guards what is below, for moments. The checksum is of the encodings that the templates are made of.
@@ -50,6 +52,7 @@ class FusedIndex:
 
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
         self._templates.load(revision, subject_ids, len(subject_ids))
+        self._singles.load(revision)
         self._sizes = deque([(revision, 0)])
 
     def append(self, rows: Rows) -> None:
@@ -59,6 +62,7 @@ class FusedIndex:
         for i in np.flatnonzero(counts > 1):
             made[i] = template(rows.vectors[starts[i] : starts[i] + counts[i]])
         self._templates.append(Rows(subjects, subjects, made))
+        self._singles.append(rows, counts)
         with self._lock:
             revision, encodings = self._sizes.pop()
             self._sizes.append((revision, encodings + len(rows.numbers)))
@@ -66,6 +70,7 @@ class FusedIndex:
 
     def reserve(self, encodings: int) -> None:
         self._templates.reserve(encodings)  # more than the templates: one for each change
+        self._singles.reserve(encodings)
 
     def checksum(self) -> Checksum:
         with self._lock:
@@ -75,12 +80,22 @@ class FusedIndex:
         with self._lock:
             self._checksum = _with(self._checksum, change.added, change.removed)
             self._sizes.append((change.revision, self._checksum.encodings))
+        self._singles.apply(change)
         self._templates.apply(_of_template(change))
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        by_rule = [search for search in searches if not search.singly]
+        singly = [search for search in searches if search.singly]
         with self._searching:
-            answers = self._by_margin(searches) if self._margin else self._templates.search(searches)
-            return [self._sized(one) if isinstance(one, Found) else one for one in answers]
+            of_rule = iter(self._all_sized(self._by_rule(by_rule) if by_rule else []))
+            of_singles = iter(self._all_sized(self._singles.search(singly) if singly else []))
+            return [next(of_singles if search.singly else of_rule) for search in searches]
+
+    def _all_sized(self, found: Sequence[Found | GalleryError]) -> list[Found | GalleryError]:
+        return [self._sized(one) if isinstance(one, Found) else one for one in found]
+
+    def _by_rule(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
+        return self._by_margin(searches) if self._margin else self._templates.search(searches)
 
     def _sized(self, found: Found) -> Found:
         """With the number of encodings at its revision."""
@@ -120,16 +135,23 @@ class FusedIndex:
     def info(self) -> IndexInfo:
         with self._lock:
             encodings = self._checksum.encodings
-        return replace(self._templates.info(), encodings=encodings)
+        templates, singles = self._templates.info(), self._singles.info()
+        return replace(
+            templates,
+            encodings=encodings,
+            dead_rows=templates.dead_rows + singles.dead_rows,
+            memory_bytes=templates.memory_bytes + singles.memory_bytes,
+        )
 
     def freeze(self) -> None:
         """Templates follow from the store's encodings: there is nothing to take a snapshot of."""
 
     def wants_compaction(self) -> bool:
-        return self._templates.wants_compaction()
+        return self._templates.wants_compaction() or self._singles.wants_compaction()
 
     def compact(self) -> None:
         self._templates.compact()
+        self._singles.compact()
 
 
 def _with(checksum: Checksum, added: Integers, removed: Integers) -> Checksum:
@@ -139,7 +161,8 @@ def _with(checksum: Checksum, added: Integers, removed: Integers) -> Checksum:
 
 
 def _of_template(change: Change) -> Change:
-    """The change of the subject's template that a change of its encodings makes."""
+    """The change of the subject's template that a change of its encodings makes: one that is in `added` and in
+    `removed` gets a new value."""
     subject = np.array([change.subject], np.int64)
     if change.removed_subject is not None:
         return replace(change, removed=np.array([change.removed_subject], np.int64))
@@ -147,8 +170,13 @@ def _of_template(change: Change) -> Change:
         return change
     assert change.kept is not None
     made = template(np.concatenate([change.kept, change.vectors]))
-    new = not len(change.kept) and not len(change.removed)
-    return replace(change, added=subject, vectors=made[None], removed=NONE if new else subject, kept=None)
+    removed = NONE if adds_template(change) else subject
+    return replace(change, added=subject, vectors=made[None], removed=removed, kept=None, kept_numbers=None)
+
+
+def adds_template(change: Change) -> bool:
+    """Whether it is of a subject that had no encodings before. `kept` must be there."""
+    return bool(len(change.added) and not len(change.removed)) and change.kept is not None and not len(change.kept)
 
 
 def _joined(parts: Sequence[Found | GalleryError]) -> Found | GalleryError:

@@ -10,18 +10,18 @@ import functools
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from oneglance_core.distance import squared_norms
 from oneglance_index.errors import DeviceUnavailable
 from oneglance_index.records import Integers, Vectors
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.cuda import Card, Memory
-from oneglance_index.search.scan import merged
+from oneglance_index.search.exact import HALF_ROUNDING, as_halves
+from oneglance_index.search.scan import Part, nearest_of_parts
 
 # Room grows by as much as there is, from this many bytes on by a quarter: few chunks, and not much room unused.
 _DOUBLED_BYTES = 256 << 20
@@ -31,35 +31,30 @@ _ROWS_ALIGNED = 64  # so that the norms begin at an address that suits every ker
 LANES = 6
 _LEAST_PART = 16_384
 _QUERIES_AT_ONCE = 256
+_WRITTEN_AT_ONCE = 1 << 16  # rows
 # What FAISS takes of its scratch memory for a query and a row: two distances.
 _SCRATCH_BYTES = 8
 
-T = TypeVar("T")
-
 
 class Gpu:
-    """A card, and several FAISS on it, each of which is safe for one thread and has so much scratch memory."""
+    """A card, and several FAISS on it, each of which is safe for one thread and has so much scratch memory.
 
-    def __init__(self, card: Card, lanes: Sequence[engine.GpuFaiss], scratch_bytes: int) -> None:
-        self.card = card
-        self.lanes = len(lanes)
-        self.scratch_bytes = scratch_bytes
+    `half`: rows are kept in float16.
+    """
+
+    def __init__(self, card: Card, lanes: Sequence[engine.GpuFaiss], scratch_bytes: int, half: bool) -> None:
+        self.card, self.lanes, self.scratch_bytes, self.half = card, len(lanes), scratch_bytes, half
         self._free: queue.SimpleQueue[engine.GpuFaiss] = queue.SimpleQueue()
         for lane in lanes:
             self._free.put(lane)
-        self._pool = ThreadPoolExecutor(len(lanes), "oneglance-gpu")
+        self.pool = ThreadPoolExecutor(len(lanes), "oneglance-gpu")
 
-    def compute(self, calls: Sequence[Callable[[engine.GpuFaiss], T]]) -> list[T]:
-        """Every call, given a FAISS, at the same time as others. Raises MemoryError, DeviceLost."""
-        if len(calls) == 1:
-            return [self._compute(calls[0])]
-        return list(self._pool.map(self._compute, calls))
-
-    def _compute(self, call: Callable[[engine.GpuFaiss], T]) -> T:
+    def nearest(self, rows: int, norms: int, count: int, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+        """As engine.GpuFaiss.nearest, by one that is free. Raises MemoryError, DeviceLost."""
         faiss = self._free.get()
         try:
             self.card.check()
-            return call(faiss)
+            return faiss.nearest(as_halves(queries) if self.half else queries, rows, norms, count, k)
         except RuntimeError as error:
             # FAISS ends its message with CUDA's: "(cudaMalloc error out of memory [2])".
             if "out of memory" in str(error):
@@ -69,41 +64,38 @@ class Gpu:
         finally:
             self._free.put(faiss)
 
-    def close(self) -> None:
-        self._pool.shutdown()
+    def row_bytes(self, dimension: int) -> int:
+        """Of one row and its norm."""
+        return (2 if self.half else 4) * dimension + 4
 
 
-class _Part(NamedTuple):
-    """`rows` rows on the card from an address on, their norms from another; `first` is the number of the first."""
-
-    vectors: int
-    norms: int
-    rows: int
-    first: int
-
-
-@dataclass(slots=True)
 class _Chunk:
     """Room for `capacity` rows on the card: the vectors, and behind them their norms. The first `rows` are written."""
 
-    memory: Memory
-    dimension: int
-    capacity: int
-    rows: int = 0
+    def __init__(self, gpu: Gpu, dimension: int, capacity: int) -> None:
+        self._memory = Memory(gpu.card, gpu.row_bytes(dimension) * capacity)
+        self._half, self._vector_bytes, self.capacity = gpu.half, gpu.row_bytes(dimension) - 4, capacity
+        self.rows = 0
 
-    def part(self, start: int, stop: int, first: int) -> _Part:
-        """The rows from `start` to `stop`; `first` is the number of the chunk's first row."""
-        return _Part(
-            self.memory.address + 4 * self.dimension * start,
-            self.memory.address + 4 * (self.dimension * self.capacity + start),
-            stop - start,
-            first + start,
-        )
+    def write(self, start: int, vectors: Vectors, norms: Vectors) -> None:
+        """The rows from `start` on."""
+        if self._half:
+            halves = as_halves(vectors)
+            norms = squared_norms(halves.astype(np.float32)).astype(np.float32)
+            self._memory.write(self._vector_bytes * start, halves)
+        else:
+            self._memory.write(self._vector_bytes * start, vectors)
+        self._memory.write(self._vector_bytes * self.capacity + 4 * start, norms)
+        self.rows = max(self.rows, start + len(vectors))
 
-    def append(self, vectors: Vectors, norms: Vectors) -> None:
-        self.memory.write(4 * self.dimension * self.rows, vectors)
-        self.memory.write(4 * (self.dimension * self.capacity + self.rows), norms)
-        self.rows += len(vectors)
+    def parts(self, gpu: Gpu, first: int, most: int) -> Iterator[Part]:
+        """All rows, in parts of `most` rows at most; `first` is the number of the first row."""
+        count = -(-self.rows // most)
+        for start, stop in itertools.pairwise(self.rows * i // max(count, 1) for i in range(count + 1)):
+            vectors, norms = (self._memory.address + offset for offset in (self._vector_bytes * start, 4 * start))
+            norms += self._vector_bytes * self.capacity
+            find = functools.partial(gpu.nearest, vectors, norms, stop - start)
+            yield Part(first + start, stop - start, find)
 
 
 class GpuScan:
@@ -111,6 +103,7 @@ class GpuScan:
 
     def __init__(self, gpu: Gpu, dimension: int) -> None:
         self.device = gpu.card.device
+        self.rounding = HALF_ROUNDING if gpu.half else 0.0
         self._gpu = gpu
         self._dimension = dimension
         self._chunks: list[_Chunk] = []
@@ -128,7 +121,7 @@ class GpuScan:
             capacity = sum(chunk.capacity for chunk in self._chunks)
             if rows <= capacity:
                 return
-            small = bytes_on_card(capacity, self._dimension) < _DOUBLED_BYTES
+            small = self._gpu.row_bytes(self._dimension) * capacity < _DOUBLED_BYTES
             spare = max(capacity if small else capacity // 4, _LEAST_ROWS)
             try:
                 self._add_chunk(max(spare, rows - capacity))
@@ -136,68 +129,55 @@ class GpuScan:
                 self._add_chunk(rows - capacity)
 
     def _add_chunk(self, rows: int) -> None:
-        rows += -rows % _ROWS_ALIGNED
-        memory = self._gpu.card.allocate(bytes_on_card(rows, self._dimension))
-        self._chunks.append(_Chunk(memory, self._dimension, rows))
+        self._chunks.append(_Chunk(self._gpu, self._dimension, rows + -rows % _ROWS_ALIGNED))
 
     def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
         self.reserve(rows)
-        # From what the card says it has: a former call may have failed half-way.
-        done = 0
-        for chunk in self._chunks:
-            new = slice(done + chunk.rows, min(rows, done + chunk.capacity))
-            if new.start < new.stop:
-                chunk.append(matrix[new], norms[new])
-            done += chunk.capacity
+        for chunk, first in self._numbered():
+            end = min(rows, first + chunk.capacity)
+            while (start := first + chunk.rows) < end:  # a former call may have failed half-way
+                new = slice(start, min(end, start + _WRITTEN_AT_ONCE))
+                chunk.write(chunk.rows, matrix[new], norms[new])
+
+    def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
+        for row in rows:
+            chunk, first = next(each for each in self._numbered() if row < each[1] + each[0].rows)
+            chunk.write(row - first, matrix[row : row + 1], norms[row : row + 1])
 
     def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         at_once = _QUERIES_AT_ONCE if k <= engine.GPU_MAX_K else 1
         found = []
         for start in range(0, len(queries), at_once):
             some = np.ascontiguousarray(queries[start : start + at_once])
-            parts = self._parts(len(some))
-            found.append(merged(self._gpu.compute([functools.partial(_nearest, some, k, part) for part in parts]), k))
+            found.append(nearest_of_parts(self._gpu.pool, self._parts(len(some), k), some, k))
         return np.concatenate([part[0] for part in found]), np.concatenate([part[1] for part in found])
 
-    def _parts(self, queries: int) -> list[_Part]:
-        """As many rows in each as keep every lane busy, but no more than its scratch memory is for."""
-        most = max(-(-self.rows // self._gpu.lanes), _LEAST_PART)
+    def _parts(self, queries: int, k: int) -> list[Part]:
+        """As many rows in each as keep every lane busy, but no more than its scratch memory is for; where more are
+        wanted than FAISS's kernels select, so few that all can be."""
+        most = max(-(-self.rows // self._gpu.lanes), _LEAST_PART) if k <= engine.GPU_MAX_K else engine.GPU_MAX_K
         most = max(1, min(most, self._gpu.scratch_bytes // (_SCRATCH_BYTES * queries)))
-        parts, first = [], 0
+        return [part for chunk, first in self._numbered() for part in chunk.parts(self._gpu, first, most)]
+
+    def _numbered(self) -> Iterator[tuple[_Chunk, int]]:
+        """Each chunk, and the number of its first row."""
+        first = 0
         for chunk in self._chunks:
-            count = -(-chunk.rows // most)
-            cuts = [chunk.rows * i // count for i in range(count + 1)] if count else []
-            parts += [chunk.part(*ends, first) for ends in itertools.pairwise(cuts)]
-            first += chunk.rows
-        return parts
+            yield chunk, first
+            first += chunk.capacity
 
 
-def _nearest(queries: Vectors, k: int, part: _Part, faiss: engine.GpuFaiss) -> tuple[Vectors, Integers]:
-    """The k nearest rows of a part, or all; numbers are those of all rows."""
-    at = (part.vectors, part.norms, part.rows)
-    if min(k, part.rows) <= engine.GPU_MAX_K:
-        distances, labels = faiss.nearest(queries, *at, min(k, part.rows))
-    else:  # more than FAISS's kernels select: all distances come here
-        distances = faiss.all_distances(queries, *at)
-        labels = np.broadcast_to(np.arange(part.rows), distances.shape)
-    return merged([(distances, labels + part.first)], k)
-
-
-def bytes_on_card(rows: int, dimension: int) -> int:
-    return 4 * (dimension + 1) * rows
-
-
-def open_gpu(device: str, ordinal: int, scratch_bytes: int, lanes: int = LANES) -> Gpu:
+def open_gpu(device: str, ordinal: int, scratch_bytes: int, lanes: int = LANES, half: bool = False) -> Gpu:
     """Starts CUDA and takes FAISS's scratch memory. Raises DeviceUnavailable, naming what is missing."""
     each = scratch_bytes // lanes
     opened = [engine.GpuFaiss(device, ordinal, each) for _ in range(lanes)]
-    gpu = Gpu(Card(device, ordinal), opened, each)
+    gpu = Gpu(Card(device, ordinal), opened, each, half)
     trial = GpuScan(gpu, 1)
     try:
         trial.extend(np.ones((1, 1), np.float32), np.ones(1, np.float32), 1)
-        found = [trial.nearest(np.full((1, 1), 3, np.float32), 1)[0][0, 0] for _ in opened]  # each of them once
+        found = {round(trial.nearest(np.full((1, 1), 3, np.float32), 1)[0].item(), 3) for _ in opened}  # each once
     except MemoryError as error:
         raise DeviceUnavailable(device, str(error)) from error
-    if set(found) != {4}:
+    if found != {4}:
         raise DeviceUnavailable(device, f"it computes (3 - 1)^2 = {found}")
     return gpu

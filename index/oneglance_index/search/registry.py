@@ -38,7 +38,10 @@ def _flat(dimension: int, machine: Machine, fusion: str) -> GalleryIndex:
     else:
         spare = host if device.cpu_instead else None
         index = ExactIndex(dimension, GpuScan(device.gpu, dimension), spare, templates=has_template(fusion))
-    return FusedIndex(index, margin=fusion == "margin") if has_template(fusion) else index
+    if not has_template(fusion):
+        return index
+    singles = ExactIndex(dimension, CpuScan(machine.pool, machine.threads), ordered=False)
+    return FusedIndex(index, singles, margin=fusion == "margin")
 
 
 KINDS: dict[str, IndexFactory] = {ExactIndex.kind: _flat}

@@ -23,9 +23,11 @@ the split took 20 to 150 ms for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -44,10 +46,12 @@ class Scan(Protocol):
     Calls must not overlap, but reserve() may be called at any time: the index that owns the scan sees to it. The calls
     raise MemoryError, and where the device fails DeviceLost.
 
-    `device` is its name; `rows` is how many rows are in.
+    `device` is its name; `rows` is how many rows are in. `rounding`: how much of every number it rounds away before it
+    computes: exact.HALF_ROUNDING, or 0.
     """
 
     device: str
+    rounding: float
 
     @property
     def rows(self) -> int: ...
@@ -63,8 +67,11 @@ class Scan(Protocol):
         ||x||^2.
 
         The rows that were in before haven't changed, though the arrays may be others. The arrays are not
-        copied by every scan, so the caller must not change these rows.
+        copied by every scan, so the caller must tell what it changes in them.
         """
+
+    def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
+        """These rows, which are in, have changed in the arrays."""
 
     def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         """The k rows nearest to each query float32 [q, D], in any order: squared L2 as FAISS computes it,
@@ -75,6 +82,7 @@ class CpuScan:
     """Scans the caller's own arrays; the pool's threads must be engine.use_one_thread ones."""
 
     device = "cpu"
+    rounding = 0.0
 
     def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
         self._pool = pool
@@ -95,19 +103,44 @@ class CpuScan:
     def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
         self._matrix, self._norms = matrix[:rows], norms[:rows]
 
+    def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
+        pass  # it reads the arrays themselves
+
     def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         by_row = len(queries) <= ROW_PATH_PROBES
-        parts = min(self._threads, max(1, self._matrix.size * len(queries) // _WORTH_A_THREAD))
-        cuts = [self.rows * i // parts for i in range(parts + 1)]
+        count = min(self._threads, max(1, self._matrix.size * len(queries) // _WORTH_A_THREAD))
+        cuts = [self.rows * i // count for i in range(count + 1)]
+        parts = [
+            Part(
+                start,
+                stop - start,
+                functools.partial(engine.nearest, self._matrix[start:stop], self._norms[start:stop], by_row),
+            )
+            for start, stop in itertools.pairwise(cuts)
+        ]
+        return nearest_of_parts(self._pool, parts, queries, k)
 
-        def scan(start: int, stop: int) -> tuple[Vectors, Integers]:
-            rows, norms = self._matrix[start:stop], self._norms[start:stop]
-            distances, labels = engine.nearest(queries, rows, norms, min(k, stop - start), by_row)
-            labels += start
-            return distances, labels
 
-        # Always in the pool: its threads are set to run FAISS single-threaded, the caller's may not be.
-        return merged(list(self._pool.map(scan, cuts[:-1], cuts[1:])), k)
+class Part(NamedTuple):
+    """Rows that are scanned in one go: `first` is the number of the first of them, `rows` how many they are. `find`
+    gives the k nearest of them to each query, 1 <= k <= rows, as Scan.nearest, but numbered from 0."""
+
+    first: int
+    rows: int
+    find: Callable[[Vectors, int], tuple[Vectors, Integers]]
+
+
+def nearest_of_parts(
+    pool: ThreadPoolExecutor, parts: Sequence[Part], queries: Vectors, k: int
+) -> tuple[Vectors, Integers]:
+    """As Scan.nearest, of the rows of all parts; always in the pool, whose threads are set up for it."""
+
+    def scan(part: Part) -> tuple[Vectors, Integers]:
+        distances, labels = part.find(queries, min(k, part.rows))
+        labels += part.first
+        return distances, labels
+
+    return merged(list(pool.map(scan, parts)), k)
 
 
 def merged(parts: Sequence[tuple[Vectors, Integers]], k: int) -> tuple[Vectors, Integers]:

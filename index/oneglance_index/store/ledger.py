@@ -28,28 +28,29 @@ from oneglance_index.store.seals import (
 class Ledger:
     """One mutation's changes of a gallery's rows. Nothing is right before close().
 
-    `at` is where the gallery is, read in this transaction.
+    `at` is where the gallery is, read in this transaction. `revisions`: 0 where another change of the same transaction
+    has counted its revision already.
     """
 
-    def __init__(self, db: sqlite3.Connection, at: Place) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, at: Place, revisions: int = 1) -> None:
+        self.db = db
         self.at = at
         self._rows, self._digest = at.total
-        self.revision = at.revision + 1  # that close() gives the gallery
+        self.revision = at.revision + revisions  # that close() gives the gallery
 
     def insert(self, table: Sealed, values: Sequence[Any]) -> None:
         """`values`: as Sealed.seal() takes them."""
         self._rows += 1
-        self._digest += insert(self._db, table, values)
+        self._digest += insert(self.db, table, values)
 
     def update(self, table: Sealed, row: Sequence[Any], **changes: Any) -> None:
         """`row`: as it is now, its seal included."""
-        self._digest += update(self._db, table, row, **changes) - row[-1]
+        self._digest += update(self.db, table, row, **changes) - row[-1]
 
     def remove(self, table: Sealed, condition: str, arguments: Sequence[Any]) -> None:
         """Deletes the rows of an SQL condition; no other sealed rows may go with them."""
         self._subtract(table, condition, arguments)
-        self._db.execute(f"DELETE FROM {table.name} WHERE {condition}", arguments)
+        self.db.execute(f"DELETE FROM {table.name} WHERE {condition}", arguments)
 
     def remove_subject(self, subject: int) -> None:
         """Deletes a subject, and all rows of it."""
@@ -58,15 +59,15 @@ class Ledger:
         self.remove(SUBJECTS, "number = ?", (subject,))
 
     def _subtract(self, table: Sealed, condition: str, arguments: Sequence[Any]) -> None:
-        rows = self._db.execute(f"SELECT {TOTAL} FROM {table.name} WHERE {condition}", arguments).fetchall()
+        rows = self.db.execute(f"SELECT {TOTAL} FROM {table.name} WHERE {condition}", arguments).fetchall()
         gone = total_of(rows[0])
         self._rows -= gone.rows
         self._digest -= gone.digest
 
     def close(self, subjects: int = 0, encodings: int = 0) -> int:
-        """The gallery has one more revision, and so many more subjects and encodings. Returns the revision."""
+        """The gallery has its new revision, and so many more subjects and encodings. Returns the revision."""
         at, total = self.at, Total(self._rows, self._digest % MODULUS)
-        write_root(self._db, at.number, self.revision, at.subjects + subjects, at.encodings + encodings, total)
+        write_root(self.db, at.number, self.revision, at.subjects + subjects, at.encodings + encodings, total)
         return self.revision
 
 

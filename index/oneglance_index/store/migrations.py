@@ -2,8 +2,9 @@
 
 Version 1 kept of each gallery's thresholds only the one in force. Version 2 kept them all. Both knew one encoder for
 each gallery, whose encodings were the gallery's own; version 3 has generations in between. The first generation of a
-gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 seals
-its rows.
+gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 knows
+thresholds that follow a gallery's size, a least gap of each generation and what is done about doubtful enrollments, and
+negatives. Version 5 seals its rows.
 
 A file of version 1 may have version 2's table already, when an upgrade of it was not one transaction: what the table
 has is kept, and what it lacks is added. Any other table of a later version is refused, and named.
@@ -20,6 +21,7 @@ from oneglance_index.store.tables import (
     DELETIONS,
     GENERATIONS,
     INDEXES_OF_SEALS,
+    NEGATIVES,
     REQUESTS,
     SCHEMA_VERSION,
     SNAPSHOTS,
@@ -79,13 +81,23 @@ INSERT INTO snapshots (generation, revision, sha256, bytes)
     SELECT gallery, revision, sha256, bytes FROM former_snapshots;
 DROP TABLE former_snapshots;
 """
-
-
-_SEALS_OF_NEW_TABLES = """
+# What earlier versions get with the tables of 3 and 4, which are made as they are now.
+_COLUMNS_OF_4 = """
+ALTER TABLE thresholds ADD COLUMN followed TEXT;
+ALTER TABLE thresholds ADD COLUMN target_fpir REAL;
+ALTER TABLE thresholds ADD COLUMN subjects INTEGER;
+ALTER TABLE thresholds ADD COLUMN encodings INTEGER;
+ALTER TABLE generations ADD COLUMN least_gap REAL NOT NULL DEFAULT 0;
+ALTER TABLE generations ADD COLUMN doubt TEXT;
+"""
+_SEALS_OF_3 = """
 ALTER TABLE generations ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE thresholds ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 """
-_SEALS_OF_4 = f"""
+_SEALS_OF_4 = """
+ALTER TABLE negatives ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
+"""
+_SEALS_OF_5 = f"""
 ALTER TABLE store ADD COLUMN galleries INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE store ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE store ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
@@ -105,12 +117,12 @@ INSERT INTO requests (gallery, id, digest, response, created)
 DROP TABLE former_requests;
 DROP INDEX encodings_by_revision;
 """
-
 # The tables that each version added, and those that exist in the middle of an upgrade.
 _ADDED = {
     2: ("thresholds",),
     3: ("generations", "former_thresholds", "former_deletions", "former_snapshots"),
-    4: ("former_requests",),
+    4: ("negatives",),
+    5: ("former_requests",),
 }
 _COLUMNS_OF_2 = ("gallery", "version", "threshold", "calibration", "since")
 
@@ -124,10 +136,13 @@ def migrate(db: sqlite3.Connection, version: int, path: Path) -> None:
     if version == 1:
         run_all(db, _THRESHOLDS_OF_2)
     if version < 3:
-        run_all(db, _GENERATIONS_OF_3)  # which makes these tables as they are now
+        run_all(db, _GENERATIONS_OF_3)
     else:
-        run_all(db, _SEALS_OF_NEW_TABLES)
-    run_all(db, _SEALS_OF_4)
+        run_all(db, _SEALS_OF_3)
+    if version == 3:
+        run_all(db, _COLUMNS_OF_4)
+    run_all(db, _SEALS_OF_4 if version >= 4 else NEGATIVES)
+    run_all(db, _SEALS_OF_5)
     seal_all(db)
     run_all(db, INDEXES_OF_SEALS)
 

@@ -15,22 +15,40 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from oneglance_core.distance import squared_l2
 from oneglance_core.fusion import has_template
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
     EncoderMismatch,
     EncodingNotFound,
+    FusionChanged,
     GalleryExists,
+    GalleryNotFound,
     LimitExceeded,
+    NegativeEnrolled,
+    NegativeNotFound,
     SubjectExists,
     SubjectNotFound,
 )
-from oneglance_index.records import Change, Deleted, Enrolled, Gallery, Integers, OnExisting, Vectors
+from oneglance_index.records import (
+    AddedNegative,
+    Change,
+    Deleted,
+    Doubt,
+    Doubting,
+    Enrolled,
+    Gallery,
+    Integers,
+    Neighbour,
+    OnExisting,
+    Vectors,
+)
 from oneglance_index.store import queries
+from oneglance_index.store.doubting import doubt
 from oneglance_index.store.ledger import Ledger, bury_gallery, insert_gallery, next_number, update_gallery
 from oneglance_index.store.queries import Place, SnapshotRecord, StoredSubject
 from oneglance_index.store.requests import RequestMemory
-from oneglance_index.store.seals import ENCODINGS, GALLERIES, GENERATIONS, NO_ROWS, SUBJECTS, THRESHOLDS
+from oneglance_index.store.seals import ENCODINGS, GALLERIES, GENERATIONS, NEGATIVES, NO_ROWS, SUBJECTS, THRESHOLDS
 
 T = TypeVar("T")
 
@@ -42,7 +60,7 @@ class Effect:
     """What a committed mutation means for the index of a generation: to make it, to change it, or to drop it.
 
     `updated` is the gallery after its own settings changed; `remade` says that its rule of fusion did, so that the
-    index is made anew from the store.
+    index is made anew from the store. `negatives` is a subject whose negatives changed, and whether it has any now.
     """
 
     generation: int
@@ -52,6 +70,7 @@ class Effect:
     updated: Gallery | None = None
     remade: bool = False
     dropped: bool = False
+    negatives: tuple[str, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +99,8 @@ class CreateGallery:
     fusion: str
     target_fpir: float | None
     quality: str | None = None
+    least_gap: float = 0.0
+    doubt: str | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
@@ -92,8 +113,8 @@ class CreateGallery:
             *(-1, 0, 0, NO_ROWS),
         )
         ledger = Ledger(db, before)
-        row = (generation, number, self.dimension, 0, now)
-        ledger.insert(GENERATIONS, (*row, "active", self.encoder_digest, self.kind, self.fusion, self.quality, None))
+        row = (generation, number, self.dimension, 0, now, self.least_gap, "active", self.encoder_digest, self.kind)
+        ledger.insert(GENERATIONS, (*row, self.fusion, self.quality, None, self.doubt))
         ledger.close()
         stored = queries.gallery(db, self.gallery_id)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
@@ -116,9 +137,15 @@ class SetThreshold:
     gallery_id: str
     threshold: float | None
     calibration: str | None
+    of: Gallery | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
+        if self.of is not None:
+            if stored.gallery.created != self.of.created:  # another one of the same name
+                raise GalleryNotFound(self.gallery_id)
+            if stored.gallery.active.fusion != self.of.active.fusion:
+                raise FusionChanged(self.gallery_id, self.of.active.fusion, stored.gallery.active.fusion)
         if self.threshold is not None and self.threshold < 0 and stored.place.fusion != "margin":
             raise ValueError(f"a threshold on distances is a finite number >= 0, got {self.threshold}")
         return _changed(db, stored, _NewThreshold(self.threshold, self.calibration))
@@ -133,8 +160,10 @@ class SetTargetFpir:
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
+        active = stored.gallery.active
         update_gallery(db, stored.gallery_row, target_fpir=self.target_fpir)
-        return _changed(db, stored, _cleared(stored))
+        clear = active.threshold is not None or (self.target_fpir is None and active.followed is not None)
+        return _changed(db, stored, _CLEARED if clear else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +181,8 @@ class SetFusion:
         # Where a rule has templates nothing is logged for snapshots, and none is taken.
         db.execute("DELETE FROM snapshots WHERE generation = ?", (generation,))
         db.execute("DELETE FROM deletions WHERE generation = ?", (generation,))
-        applied = _changed(db, stored, _cleared(stored), fusion=self.fusion)
+        clear = stored.gallery.active.threshold is not None or stored.gallery.active.followed is not None
+        applied = _changed(db, stored, _CLEARED if clear else None, fusion=self.fusion)
         assert applied.effect is not None
         return replace(applied, effect=replace(applied.effect, remade=True))
 
@@ -168,31 +198,61 @@ class SetQuality:
 
 
 @dataclass(frozen=True, slots=True)
+class SetLeastGap:
+    gallery_id: str
+    least_gap: float
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        return _changed(db, stored, least_gap=self.least_gap)
+
+
+@dataclass(frozen=True, slots=True)
+class SetDoubt:
+    gallery_id: str
+    doubt: str | None
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        return _changed(db, stored, doubt=self.doubt)
+
+
+@dataclass(frozen=True, slots=True)
 class _NewThreshold:
     threshold: float | None
     calibration: str | None
+
+
+_CLEARED = _NewThreshold(None, None)
 
 
 def _changed(
     db: sqlite3.Connection, stored: queries.Stored, new: _NewThreshold | None = None, **columns: object
 ) -> Applied[Gallery]:
     """The gallery has a new threshold, or other `columns` of its generation change: one more revision."""
-    place = stored.place
-    ledger = Ledger(db, place)
+    ledger = Ledger(db, stored.place)
     if new is not None:
-        version = stored.gallery.active.threshold_revision + 1
-        ledger.insert(THRESHOLDS, (place.generation, version, new.threshold, new.calibration, time.time()))
+        gallery = stored.gallery
+        version = gallery.active.threshold_revision + 1
+        row = (stored.place.generation, version, new.threshold, new.calibration, time.time(), None, None)
+        ledger.insert(THRESHOLDS, (*row, gallery.subjects, gallery.encodings))
         columns = {**columns, "threshold": new.threshold, "threshold_revision": version}
     if columns:
         ledger.update(GENERATIONS, stored.generation_row, **columns)
-    change = _unchanged(ledger.close(), place.dimension)
+    return _updated(db, ledger)
+
+
+def unchanged(ledger: Ledger) -> Change:
+    """One more revision, in which no encodings come or go."""
+    return _unchanged(ledger.close(), ledger.at.dimension)
+
+
+def _updated(db: sqlite3.Connection, ledger: Ledger) -> Applied[Gallery]:
+    """The gallery's own settings changed: one more revision."""
+    place = ledger.at
+    change = unchanged(ledger)
     updated = queries.gallery(db, place.gallery_id).gallery
     return Applied(updated, Effect(place.generation, place.gallery_id, change, updated=updated))
-
-
-def _cleared(stored: queries.Stored) -> _NewThreshold | None:
-    """No threshold of its own, where it has one."""
-    return None if stored.gallery.active.threshold is None else _NewThreshold(None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +267,7 @@ class Enroll:
     request_digest: bytes
     max_encodings: int
     request_memory: RequestMemory
+    doubting: Doubting | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
         at = queries.place(db, self.gallery_id)
@@ -229,26 +290,34 @@ class Enroll:
             raise LimitExceeded("max_encodings_per_subject", self.max_encodings, total)
 
         ledger = Ledger(db, at)
-        subject = self._write_subject(db, ledger, at, found, now, total)
+        revision = ledger.revision
+        staying = found if self.on_existing == "add" else None
+        nearest_other: Neighbour | None = None
+        doubts: tuple[Doubt, ...] = ()
+        if self.doubting is not None:
+            nearest_other, doubts = doubt(db, at, self.doubting, self.subject_id, found, staying, vectors, revision)
+        kept_numbers, kept = _kept(db, at, staying)
+        subject = self._write_subject(ledger, at, found, now, total)
         if len(removed):
             ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (subject, generation))
-            _log_deletions(db, at, ledger.revision, removed)
-        kept = _kept(db, at, subject, total - len(vectors))
+            _log_deletions(db, at, revision, removed)
         first = at.last_encoding + 1
         numbers = range(first, first + len(vectors))
         for number, vector in zip(numbers, vectors, strict=True):
-            content = vector.astype("<f4", copy=False).tobytes()
-            ledger.insert(ENCODINGS, (number, generation, subject, ledger.revision, now, content))
-        enrolled = Enrolled(self.subject_id, tuple(map(str, numbers)), found is None, False, ledger.revision)
+            ledger.insert(ENCODINGS, (number, generation, subject, revision, now, _content(vector)))
+        ids = tuple(map(str, numbers))
+        enrolled = Enrolled(self.subject_id, ids, found is None, False, revision, nearest_other, doubts)
         if self.request_id is not None:
             self.request_memory.remember(db, ledger, self.request_id, self.request_digest, enrolled, now)
-        revision = ledger.close(subjects=found is None, encodings=len(vectors) - len(removed))
-        change = Change(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed, kept=kept)
+        ledger.close(subjects=found is None, encodings=len(vectors) - len(removed))
+        change = Change(
+            *(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed),
+            kept=kept,
+            kept_numbers=kept_numbers,
+        )
         return Applied(enrolled, Effect(generation, self.gallery_id, change))
 
-    def _write_subject(
-        self, db: sqlite3.Connection, ledger: Ledger, at: Place, found: StoredSubject | None, now: float, total: int
-    ) -> int:
+    def _write_subject(self, ledger: Ledger, at: Place, found: StoredSubject | None, now: float, total: int) -> int:
         """Its number. `total`: the encodings that it will have."""
         labels = None if self.labels is None else json.dumps(dict(self.labels), ensure_ascii=False)
         if found is None:
@@ -260,12 +329,22 @@ class Enroll:
         return found.number
 
 
-def _kept(db: sqlite3.Connection, at: Place, subject: int, count: int) -> Vectors | None:
-    """The `count` encodings that a subject has now, float32 [k, D], where the rule of fusion has templates; else
-    None."""
+def _content(vector: Vectors) -> bytes:
+    """As the store keeps it: float32 [D], little-endian."""
+    return vector.astype("<f4", copy=False).tobytes()
+
+
+def _kept(db: sqlite3.Connection, at: Place, subject: StoredSubject | None) -> tuple[Integers | None, Vectors | None]:
+    """The encodings that a subject has now, numbers int64 [k] and vectors float32 [k, D], where the rule of fusion has
+    templates; else None.
+
+    subject: None for one that has none.
+    """
     if not has_template(at.fusion):
-        return None
-    return queries.subject_vectors(db, at, subject, count)[1]
+        return None, None
+    if subject is None:
+        return NOTHING_REMOVED, np.empty((0, at.dimension), np.float32)
+    return queries.subject_vectors(db, at, subject)
 
 
 def _log_deletions(db: sqlite3.Connection, at: Place, revision: int, numbers: Integers) -> None:
@@ -305,16 +384,77 @@ class DeleteEncodings:
             ledger.remove_subject(subject.number)
         _log_deletions(db, at, ledger.revision, removed)
         revision = ledger.close(subjects=-(not left), encodings=-len(removed))
+        kept_numbers, kept = _kept(db, at, subject._replace(encodings=left))
         change = _unchanged(
             revision,
             at.dimension,
             subject=subject.number,
             subject_id=self.subject_id,
             removed=removed,
-            kept=_kept(db, at, subject.number, left),
+            kept=kept,
+            kept_numbers=kept_numbers,
             removed_subject=None if left else subject.number,
         )
         return Applied(Deleted(len(removed), not left, revision), Effect(at.generation, self.gallery_id, change))
+
+
+@dataclass(frozen=True, slots=True)
+class AddNegative:
+    gallery_id: str
+    subject_id: str
+    vector: Vectors
+    encoder_digest: str | None
+    max_negatives: int
+
+    def run(self, db: sqlite3.Connection) -> Applied[AddedNegative]:
+        stored = queries.gallery(db, self.gallery_id)
+        at = stored.place
+        if self.encoder_digest not in (None, at.encoder_digest):
+            raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
+        subject = queries.find_subject(db, at.number, self.subject_id)
+        if subject is None:
+            raise SubjectNotFound(self.gallery_id, self.subject_id)
+        (vector,) = check_encodings(self.vector[None], at.dimension)
+        numbers, negatives = queries.negative_vectors(db, at, subject)
+        same = numbers[(negatives == vector).all(axis=1)]
+        if len(same):
+            return Applied(AddedNegative(str(same[0]), False, stored.gallery.revision))
+        encodings, vectors = queries.subject_vectors(db, at, subject)
+        enrolled = encodings[squared_l2(vectors, vector) == 0]
+        if len(enrolled):
+            raise NegativeEnrolled(self.gallery_id, self.subject_id, str(enrolled[0]))
+        if len(numbers) >= self.max_negatives:
+            raise LimitExceeded("max_negatives_per_subject", self.max_negatives, len(numbers) + 1)
+        ledger = Ledger(db, at)
+        number = next_number(db, NEGATIVES)
+        ledger.insert(NEGATIVES, (number, at.generation, subject.number, time.time(), _content(vector)))
+        applied = _updated(db, ledger)
+        effect = replace(applied.effect, negatives=(self.subject_id, True)) if applied.effect else None
+        return Applied(AddedNegative(str(number), True, applied.result.revision), effect)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteNegative:
+    """The result is the gallery as it is then."""
+
+    gallery_id: str
+    subject_id: str
+    negative_id: str
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        subject = queries.find_subject(db, stored.place.number, self.subject_id)
+        if subject is None:
+            raise SubjectNotFound(self.gallery_id, self.subject_id)
+        numbers, _ = queries.negative_vectors(db, stored.place, subject)
+        gone = numbers[numbers.astype(str) == self.negative_id]  # as text, as DeleteEncodings does
+        if not len(gone):
+            raise NegativeNotFound(self.gallery_id, self.subject_id, self.negative_id)
+        ledger = Ledger(db, stored.place)
+        ledger.remove(NEGATIVES, "number = ?", (int(gone[0]),))
+        applied = _updated(db, ledger)
+        effect = replace(applied.effect, negatives=(self.subject_id, len(numbers) > 1)) if applied.effect else None
+        return Applied(applied.result, effect)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,21 @@ are those of the texts, and an upper bound for the rest of the entry's message.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from oneglance_core.fusion import has_template, template
 from oneglance_index.errors import SubjectNotFound
 from oneglance_index.records import (
     Encoding,
     Gallery,
     GalleryPage,
+    Likeness,
+    LikenessPage,
+    Negative,
     Subject,
     SubjectPage,
     ThresholdPage,
@@ -63,6 +68,17 @@ def list_subjects(
     return SubjectPage(page, page[-1].id if more else None)
 
 
+def list_likenesses(
+    db: sqlite3.Connection, gallery_id: str, page_size: int, max_bytes: int, after: str | None
+) -> LikenessPage:
+    at = queries.place(db, gallery_id)
+    statement = f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ? AND id > ? ORDER BY id"
+    page, more = _page(
+        db, statement, (at.number, after or ""), page_size, max_bytes, lambda row: _likeness(db, at, row)
+    )
+    return LikenessPage(page, page[-1].subject_id if more else None)
+
+
 def subject(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> Subject:
     """Raises GalleryNotFound, SubjectNotFound."""
     at = queries.place(db, gallery_id)
@@ -104,18 +120,33 @@ def _gallery(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[Gallery, int]:
 
 def _threshold(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[ThresholdVersion, int]:
     THRESHOLDS.check(db, tuple(row))
-    version = ThresholdVersion(row["version"], row["threshold"], row["calibration"], row["since"])
-    return version, _ENTRY_BYTES + _bytes(row["calibration"])
+    fields = {field.name: row[field.name] for field in dataclasses.fields(ThresholdVersion)}
+    return ThresholdVersion(**fields), _ENTRY_BYTES + _bytes(row["calibration"]) + _bytes(row["followed"])
 
 
 def _subject(db: sqlite3.Connection, generation: int, row: Sequence[Any]) -> tuple[Subject, int]:
     stored = queries.StoredSubject(*row)
     SUBJECTS.check(db, stored)
-    rows = queries.subject_encodings(db, generation, stored.number, stored.encodings)
+    rows = queries.subject_encodings(db, generation, stored)
     encodings = tuple(Encoding(str(one.number), one.created) for one in rows)
+    negatives = tuple(
+        Negative(str(one.number), one.created) for one in queries.subject_negatives(db, generation, stored)
+    )
     labels: dict[str, Any] = json.loads(stored.labels)
-    size = _bytes(stored.id) + _bytes(stored.labels) + _LABEL_BYTES * len(labels) + _ENCODING_BYTES * len(encodings)
-    return Subject(stored.id, labels, stored.created, stored.updated, encodings), _ENTRY_BYTES + size
+    size = _bytes(stored.id) + _bytes(stored.labels) + _LABEL_BYTES * len(labels)
+    size += _ENCODING_BYTES * (len(encodings) + len(negatives))
+    return Subject(stored.id, labels, stored.created, stored.updated, encodings, negatives), _ENTRY_BYTES + size
+
+
+def _likeness(db: sqlite3.Connection, at: queries.Place, row: Sequence[Any]) -> tuple[Likeness, int]:
+    stored = queries.StoredSubject(*row)
+    SUBJECTS.check(db, stored)
+    numbers, vectors = queries.subject_vectors(db, at, stored)
+    if has_template(at.fusion):
+        likeness = Likeness(stored.id, (), template(vectors)[None])
+    else:
+        likeness = Likeness(stored.id, tuple(map(str, numbers.tolist())), vectors)
+    return likeness, _ENTRY_BYTES + likeness.vectors.nbytes
 
 
 def _bytes(text: str | None) -> int:

@@ -20,6 +20,7 @@ _OF_GENERATIONS = "generation IN (SELECT number FROM generations WHERE gallery =
 # it; what else belongs to a generation is little, and goes with the gallery.
 _SLICES = (
     ("encodings", "number", _OF_GENERATIONS, "generation, revision, number"),
+    ("negatives", "number", _OF_GENERATIONS, "generation, number"),
     ("subjects", "number", "gallery = ?", "number"),
     ("requests", "number", "gallery = ?", "number"),
     ("deletions", "generation, revision, encoding", _OF_GENERATIONS, "generation, revision, encoding"),

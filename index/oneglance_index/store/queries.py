@@ -17,9 +17,11 @@ import numpy as np
 from oneglance_index.errors import GalleryNotFound
 from oneglance_index.records import (
     Checksum,
+    Followed,
     Gallery,
     Generation,
     Integers,
+    Neighbour,
     Rows,
     Vectors,
 )
@@ -28,6 +30,7 @@ from oneglance_index.store.seals import (
     GALLERIES,
     GENERATIONS,
     MODULUS,
+    NEGATIVES,
     REQUESTS,
     SUBJECTS,
     THRESHOLDS,
@@ -47,7 +50,8 @@ _GALLERY = f"""
     SELECT
         {", ".join(f"g.{name}" for name in GALLERIES.columns.split(", "))},
         g.revision, g.subjects, g.encodings, g.sealed_rows, g.sealed_digest, g.root,
-        {", ".join(f"a.{name} AS a_{name}" for name in GENERATIONS.columns.split(", "))}
+        {", ".join(f"a.{name} AS a_{name}" for name in GENERATIONS.columns.split(", "))},
+        (SELECT count(*) FROM negatives WHERE generation = a.number) AS negatives
     FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active'
 """
 GALLERIES_AFTER = f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id"
@@ -108,7 +112,7 @@ def stored_gallery(db: sqlite3.Connection, row: sqlite3.Row) -> Stored:
         *(row["id"], row["number"], row["a_number"], row["a_encoder_digest"], row["a_dimension"], row["a_fusion"]),
         *(*known[:3], total),
     )
-    own = _threshold(db, at.generation, row["a_threshold_revision"])
+    newest = threshold(db, at.generation, row["a_threshold_revision"])
     calibrated = _newest_calibrated(db, at.generation)
     generation = Generation(
         encoder_digest=at.encoder_digest,
@@ -118,11 +122,14 @@ def stored_gallery(db: sqlite3.Connection, row: sqlite3.Row) -> Stored:
         state=row["a_state"],
         threshold=row["a_threshold"],
         threshold_revision=row["a_threshold_revision"],
-        threshold_since=own["since"] if own else None,
+        threshold_since=newest["since"] if newest else None,
         calibration=calibrated["calibration"] if calibrated else None,
         calibration_revision=calibrated["version"] if calibrated else 0,
         quality=row["a_quality"],
         created=row["a_created"],
+        least_gap=row["a_least_gap"],
+        followed=followed_by(newest, row["target_fpir"]),
+        doubt=row["a_doubt"],
     )
     gallery = Gallery(
         id=row["id"],
@@ -136,11 +143,12 @@ def stored_gallery(db: sqlite3.Connection, row: sqlite3.Row) -> Stored:
         revision=at.revision,
         subjects=at.subjects,
         encodings=at.encodings,
+        negatives=row["negatives"],
     )
     return Stored(at, gallery, gallery_row, generation_row)
 
 
-def _threshold(db: sqlite3.Connection, generation: int, version: int) -> sqlite3.Row | None:
+def threshold(db: sqlite3.Connection, generation: int, version: int) -> sqlite3.Row | None:
     """None for version 0. Raises StoreDamaged."""
     if version == 0:
         return None
@@ -151,6 +159,13 @@ def _threshold(db: sqlite3.Connection, generation: int, version: int) -> sqlite3
         raise damaged(db, f"threshold {version} of generation {generation} is missing")
     THRESHOLDS.check(db, tuple(rows[0]))
     return cast(sqlite3.Row, rows[0])
+
+
+def followed_by(version: sqlite3.Row | None, target_fpir: float | None) -> Followed | None:
+    """The τ that follows a gallery with this target, if the version of a threshold is one."""
+    if version is None or version["followed"] is None or version["target_fpir"] != target_fpir:
+        return None
+    return Followed(version["threshold"], version["followed"])
 
 
 def _newest_calibrated(db: sqlite3.Connection, generation: int) -> sqlite3.Row | None:
@@ -246,7 +261,7 @@ def check_galleries(db: sqlite3.Connection) -> bool:
     if of_seals(row["seal"] for row in rows) != check_store(db).galleries:
         raise damaged(db, "it doesn't have the galleries that it counts")
     # Those that are looked for by what they hold: one that was changed would not be found, and not be missed.
-    for table in (GENERATIONS, THRESHOLDS):
+    for table in (GENERATIONS, THRESHOLDS, NEGATIVES):
         for row in _all_rows(db, table):
             table.check(db, row)
     requests: dict[int, dict[int, str]] = {row["number"]: {} for row in rows}
@@ -255,7 +270,7 @@ def check_galleries(db: sqlite3.Connection) -> bool:
         requests.setdefault(row[1], {})[row[0]] = row[3]
     for gallery, ids in requests.items():
         _check_index(db, "requests", gallery, ids)
-    for name in ("galleries", "generations", "thresholds", "snapshots"):
+    for name in ("galleries", "generations", "thresholds", "negatives", "snapshots"):
         for row in db.execute(f"PRAGMA integrity_check({name})").fetchall():
             if row[0] != "ok":
                 raise damaged(db, row[0])
@@ -316,40 +331,88 @@ def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> Store
     return subject
 
 
+def subject_id(db: sqlite3.Connection, number: int) -> str:
+    """Of a subject that there is. Raises StoreDamaged."""
+    rows = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE number = ?", (number,)).fetchall()
+    if not rows:
+        raise damaged(db, f"subject number {number} is missing")
+    subject = StoredSubject(*rows[0])
+    SUBJECTS.check(db, subject)
+    return subject.id
+
+
 def encoding_numbers(db: sqlite3.Connection, generation: int, subject: StoredSubject) -> Integers:
     """The numbers of a subject's encodings, ascending, int64 [n]. Raises StoreDamaged."""
     rows = db.execute(
         "SELECT number FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
         (subject.number, generation),
     ).fetchall()
-    _check_count(db, subject.number, subject.encodings, len(rows))
+    _check_count(db, subject, len(rows))
     return _integers(rows, "number")
 
 
-def subject_encodings(db: sqlite3.Connection, generation: int, subject: int, count: int) -> list[StoredEncoding]:
-    """The rows of a subject's encodings, of which there are `count`, oldest first. Raises StoreDamaged."""
+def subject_encodings(db: sqlite3.Connection, generation: int, subject: StoredSubject) -> list[StoredEncoding]:
+    """The rows of a subject's encodings, oldest first. Raises StoreDamaged."""
     cursor = db.execute(
         f"SELECT {ENCODINGS.columns} FROM encodings WHERE subject = ? AND generation = ? ORDER BY number",
-        (subject, generation),
+        (subject.number, generation),
     )
     rows = [StoredEncoding(*row) for row in cursor.fetchall()]
-    _check_count(db, subject, count, len(rows))
+    _check_count(db, subject, len(rows))
     for row in rows:
         ENCODINGS.check(db, row)
     return rows
 
 
-def subject_vectors(db: sqlite3.Connection, at: Place, subject: int, count: int) -> tuple[Integers, Vectors]:
-    """A subject's encodings, of which there are `count`, oldest first: numbers int64 [n], vectors float32 [n, D].
-    Raises StoreDamaged."""
-    rows = subject_encodings(db, at.generation, subject, count)
+def subject_vectors(db: sqlite3.Connection, at: Place, subject: StoredSubject) -> tuple[Integers, Vectors]:
+    """A subject's encodings, oldest first: numbers int64 [n], vectors float32 [n, D]. Raises StoreDamaged."""
+    rows = subject_encodings(db, at.generation, subject)
     numbers = np.array([row.number for row in rows], np.int64)
     return numbers, _vectors(db, [row.vector for row in rows], at.dimension)
 
 
-def _check_count(db: sqlite3.Connection, subject: int, count: int, found: int) -> None:
-    if found != count:
-        raise damaged(db, f"subject number {subject} has {count} encodings, found {found}")
+def _check_count(db: sqlite3.Connection, subject: StoredSubject, found: int) -> None:
+    if found != subject.encodings:
+        raise damaged(db, f"subject number {subject.number} has {subject.encodings} encodings, found {found}")
+
+
+class StoredNegative(NamedTuple):
+    """A row of `negatives`."""
+
+    number: int
+    generation: int
+    subject: int
+    created: float
+    vector: bytes
+    seal: int
+
+
+def subject_negatives(db: sqlite3.Connection, generation: int, subject: StoredSubject) -> list[StoredNegative]:
+    """The rows of a subject's negatives, oldest first. Raises StoreDamaged."""
+    cursor = db.execute(
+        f"SELECT {NEGATIVES.columns} FROM negatives WHERE subject = ? AND generation = ? ORDER BY number",
+        (subject.number, generation),
+    )
+    rows = [StoredNegative(*row) for row in cursor.fetchall()]
+    for row in rows:
+        NEGATIVES.check(db, row)
+    return rows
+
+
+def negative_vectors(db: sqlite3.Connection, at: Place, subject: StoredSubject) -> tuple[Integers, Vectors]:
+    """A subject's negatives, oldest first: numbers int64 [n], vectors float32 [n, D]. Raises StoreDamaged."""
+    rows = subject_negatives(db, at.generation, subject)
+    numbers = np.array([row.number for row in rows], np.int64)
+    return numbers, _vectors(db, [row.vector for row in rows], at.dimension)
+
+
+def subjects_with_negatives(db: sqlite3.Connection, at: Place) -> frozenset[str]:
+    """Their ids."""
+    rows = db.execute(
+        "SELECT DISTINCT s.id FROM negatives AS n JOIN subjects AS s ON s.number = n.subject WHERE n.generation = ?",
+        (at.generation,),
+    ).fetchall()
+    return frozenset(row["id"] for row in rows)
 
 
 def encodings_since(db: sqlite3.Connection, at: Place, revision: int, block: int) -> Iterator[Rows]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from oneglance_index.errors import RequestConflict
-from oneglance_index.records import Enrolled
+from oneglance_index.records import Doubt, Enrolled, Neighbour
 from oneglance_index.store.ledger import Ledger, next_number
 from oneglance_index.store.queries import Place
 from oneglance_index.store.seals import REQUESTS
@@ -45,8 +45,15 @@ class RequestMemory:
         if row["digest"] != digest:
             raise RequestConflict(at.gallery_id, request_id)
         answer = json.loads(row["response"])
+        nearest = answer.get("nearest_other")  # stores of earlier versions didn't keep it
         return Enrolled(
-            answer["subject_id"], tuple(answer["encoding_ids"]), answer["created"], True, answer["revision"]
+            answer["subject_id"],
+            tuple(answer["encoding_ids"]),
+            answer["created"],
+            True,
+            answer["revision"],
+            None if nearest is None else Neighbour(**nearest),
+            tuple(Doubt(**doubt) for doubt in answer.get("doubts", ())),
         )
 
     def remember(
@@ -79,6 +86,8 @@ def _dump(enrolled: Enrolled) -> str:
             "encoding_ids": enrolled.encoding_ids,
             "created": enrolled.created,
             "revision": enrolled.revision,
+            "nearest_other": None if enrolled.nearest_other is None else asdict(enrolled.nearest_other),
+            "doubts": list(map(asdict, enrolled.doubts)),
         },
         ensure_ascii=False,
     )

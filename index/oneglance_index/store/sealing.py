@@ -15,6 +15,7 @@ import numpy as np
 from oneglance_core.distance import usable_encodings
 from oneglance_index.store.seals import (
     ENCODINGS,
+    NEGATIVES,
     SEALED,
     Sealed,
     damaged,
@@ -76,7 +77,7 @@ def _blocks(db: sqlite3.Connection, table: Sealed) -> Iterator[list[tuple[Any, .
 
 
 def _check_contents(db: sqlite3.Connection) -> None:
-    """What a gallery says of itself, and what an encoding must be. Raises StoreDamaged."""
+    """What a gallery says of itself, and what an encoding or a negative must be. Raises StoreDamaged."""
     for broken in islice(db.execute("PRAGMA foreign_key_check"), 1):
         raise damaged(db, f"row {broken['rowid']} of {broken['table']} belongs to nothing")
     wrong = db.execute(
@@ -88,14 +89,15 @@ def _check_contents(db: sqlite3.Connection) -> None:
     ).fetchall()
     for row in wrong:
         raise damaged(db, f"gallery number {row['number']} doesn't hold what it counts")
-    strays = db.execute(
-        "SELECT e.number FROM encodings AS e LEFT JOIN subjects AS s ON s.number = e.subject"
-        " LEFT JOIN generations AS a ON a.number = e.generation"
-        " WHERE s.gallery IS NOT a.gallery OR a.gallery IS NULL OR length(e.vector) != 4 * a.dimension LIMIT 1"
-    ).fetchall()
-    for row in strays:
-        raise damaged(db, f"encoding {row['number']} is of the wrong size, or belongs to nothing")
-    for rows in _blocks(db, ENCODINGS):
-        for number, vector in ((row[0], row[5]) for row in rows):
-            if not usable_encodings(np.frombuffer(vector, "<f4")[None]).all():
-                raise damaged(db, f"encoding {number} has no usable distance")
+    for table in (ENCODINGS, NEGATIVES):
+        strays = db.execute(
+            f"SELECT e.number FROM {table.name} AS e LEFT JOIN subjects AS s ON s.number = e.subject"
+            " LEFT JOIN generations AS a ON a.number = e.generation"
+            " WHERE s.gallery IS NOT a.gallery OR a.gallery IS NULL OR length(e.vector) != 4 * a.dimension LIMIT 1"
+        ).fetchall()
+        for row in strays:
+            raise damaged(db, f"row {row['number']} of {table.name} is of the wrong size, or belongs to nothing")
+        for rows in _blocks(db, table):
+            for number, vector in ((row[0], row[-2]) for row in rows):
+                if not usable_encodings(np.frombuffer(vector, "<f4")[None]).all():
+                    raise damaged(db, f"row {number} of {table.name} has no usable distance")

@@ -142,16 +142,16 @@ GALLERIES = Sealed(
 GENERATIONS = Sealed(
     "generations",
     "gallery",
-    "qqqqd",
-    ("number", "gallery", "dimension", "threshold_revision", "created"),
-    ("state", "encoder_digest", "kind", "fusion", "quality", "threshold"),
+    "qqqqdd",
+    ("number", "gallery", "dimension", "threshold_revision", "created", "least_gap"),
+    ("state", "encoder_digest", "kind", "fusion", "quality", "threshold", "doubt"),
 )
 THRESHOLDS = Sealed(
     "thresholds",
     "generation",
     "qq",
     ("generation", "version"),
-    ("threshold", "calibration", "since"),
+    ("threshold", "calibration", "since", "followed", "target_fpir", "subjects", "encodings"),
     ("generation", "version"),
 )
 SUBJECTS = Sealed(
@@ -160,9 +160,10 @@ SUBJECTS = Sealed(
 ENCODINGS = Sealed(
     "encodings", "generation", "qqqqd", ("number", "generation", "subject", "revision", "created"), ("vector",)
 )
+NEGATIVES = Sealed("negatives", "generation", "qqqd", ("number", "generation", "subject", "created"), ("vector",))
 REQUESTS = Sealed("requests", "gallery", "qqd", ("number", "gallery", "created"), ("id", "digest", "response"))
 
-SEALED = (GALLERIES, GENERATIONS, THRESHOLDS, SUBJECTS, ENCODINGS, REQUESTS)
+SEALED = (GALLERIES, GENERATIONS, THRESHOLDS, SUBJECTS, ENCODINGS, NEGATIVES, REQUESTS)
 # Those whose rows a gallery counts.
 COUNTED = tuple(table for table in SEALED if table.owner)
 # Those whose rows go with a subject.

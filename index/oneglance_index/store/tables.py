@@ -1,18 +1,19 @@
-"""The tables of the database, version 4 of the schema.
+"""The tables of the database, version 5 of the schema.
 
-A gallery holds subjects; each of its generations holds encodings of them, and what belongs to those: thresholds, the
-snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the highest one is
-gone; encoding ids rest on it. A `seal` says whether a row is what was written (seals.py).
+A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
+thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
+highest one is gone; encoding ids rest on it. A `seal` says whether a row is what was written (seals.py).
 """
 
 from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
-# `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy.
+# `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy, `least_gap` is how far
+# two scores must be apart, `doubt` what is done about doubtful enrollments.
 GENERATIONS = """
 CREATE TABLE generations (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -26,13 +27,16 @@ CREATE TABLE generations (
     threshold REAL,
     threshold_revision INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL,
+    least_gap REAL NOT NULL DEFAULT 0,
+    doubt TEXT,
     seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX generations_by_gallery ON generations (gallery);
 CREATE UNIQUE INDEX one_active_generation ON generations (gallery) WHERE state = 'active';
 """
 # Every threshold that a generation has had: `version` is its threshold_revision when it was set, `since` is NULL where
-# version 1 of the schema didn't keep the time.
+# version 1 of the schema didn't keep the time. `followed` and `target_fpir` are NULL for a generation's own, `subjects`
+# and `encodings`, the gallery's size at that moment, where versions before 4 didn't keep it.
 THRESHOLDS = """
 CREATE TABLE thresholds (
     generation INTEGER NOT NULL REFERENCES generations (number) ON DELETE CASCADE,
@@ -40,6 +44,10 @@ CREATE TABLE thresholds (
     threshold REAL,
     calibration TEXT,
     since REAL,
+    followed TEXT,
+    target_fpir REAL,
+    subjects INTEGER,
+    encodings INTEGER,
     seal INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (generation, version)
 ) STRICT;
@@ -81,6 +89,19 @@ INDEXES_OF_SEALS = """
 CREATE INDEX encodings_by_revision ON encodings (generation, revision, number, seal);
 CREATE INDEX subjects_by_number ON subjects (gallery, number, seal);
 CREATE INDEX requests_by_number ON requests (gallery, number, seal);
+"""
+# Encodings of what a subject is not, made by the generation's encoder.
+NEGATIVES = """
+CREATE TABLE negatives (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    generation INTEGER NOT NULL,
+    subject INTEGER NOT NULL REFERENCES subjects (number) ON DELETE CASCADE,
+    vector BLOB NOT NULL,
+    created REAL NOT NULL,
+    seal INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX negatives_by_subject ON negatives (subject);
+CREATE INDEX negatives_by_generation ON negatives (generation);
 """
 # `galleries` and `digest`: how many galleries there are, and the digest of their rows.
 # `policies`, `rights` and `retention` are JSON. Nothing acts on them yet. `encodings` of a gallery, and of a subject,
@@ -133,7 +154,7 @@ CREATE TABLE encodings (
     seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX encodings_by_subject ON encodings (subject);
-{REQUESTS}{DELETIONS}{SNAPSHOTS}{THRESHOLDS}{INDEXES_OF_SEALS}"""
+{NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{THRESHOLDS}{INDEXES_OF_SEALS}"""
 
 
 def run_all(db: sqlite3.Connection, statements: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from oneglance.v1.common_pb2 import Breach
+from oneglance.v1.common_pb2 import Breach, Doubt
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.face_pb2 import Photo
 
@@ -38,6 +38,7 @@ class OneglanceError(Exception):
         metadata: values that belong to the reason.
         photo: the faces of a photo that has none, or several where one is needed; else None.
         breaches: figures of an example that is refused for being outside their limits.
+        doubts: why an enrollment is doubtful that is refused for that.
     """
 
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
@@ -52,6 +53,7 @@ class OneglanceError(Exception):
         metadata: Mapping[str, str] | None = None,
         photo: Photo | None = None,
         breaches: Sequence[Breach] = (),
+        doubts: Sequence[Doubt] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -61,6 +63,7 @@ class OneglanceError(Exception):
         self.metadata = dict(metadata or {})
         self.photo = photo
         self.breaches = tuple(breaches)
+        self.doubts = tuple(doubts)
 
     def __str__(self) -> str:
         reason = f" [{self.reason}]" if self.reason else ""
@@ -119,6 +122,7 @@ def from_error(error: Error) -> OneglanceError:
         metadata=error.metadata,
         photo=error.photo if error.HasField("photo") else None,
         breaches=error.breaches,
+        doubts=error.doubts,
     )
 
 

@@ -11,6 +11,10 @@ import numpy.typing as npt
 from oneglance.v1.common_pb2 import (
     DATA_TYPE_FLOAT32,
     DATA_TYPE_UINT8,
+    DOUBT_POLICY_FLAG,
+    DOUBT_POLICY_OFF,
+    DOUBT_POLICY_REFUSE,
+    DOUBT_POLICY_UNSPECIFIED,
     FUSION_MARGIN,
     FUSION_MEAN,
     FUSION_NEAREST,
@@ -76,6 +80,13 @@ QUALITY_POLICIES = {
     "off": QUALITY_POLICY_OFF,
     "standard": QUALITY_POLICY_STANDARD,
     "strict": QUALITY_POLICY_STRICT,
+}
+DoubtPolicy = Literal["", "off", "flag", "refuse"]
+DOUBT_POLICIES = {
+    "": DOUBT_POLICY_UNSPECIFIED,
+    "off": DOUBT_POLICY_OFF,
+    "flag": DOUBT_POLICY_FLAG,
+    "refuse": DOUBT_POLICY_REFUSE,
 }
 PictureFormatName = Literal["", "png", "jpeg", "webp"]
 _FORMATS = {
@@ -163,10 +174,12 @@ def enroll_request(
     on_existing: OnExisting = "add",
     request_id: str = "",
     accept_breaches: bool = False,
+    doubt_policy: DoubtPolicy = "",
 ) -> EnrollRequest:
     """The message of one enrollment; ``bulk_enroll`` takes many.
 
     accept_breaches: enroll examples outside the limits of the gallery's quality policy or of the encoder's input, too.
+    doubt_policy: what is done if it is doubtful: like another subject, or unlike its own; empty: the gallery's.
     """
     return EnrollRequest(
         gallery_id=gallery_id,
@@ -176,6 +189,7 @@ def enroll_request(
         on_existing=_ON_EXISTING[on_existing],
         request_id=request_id,
         accept_breaches=accept_breaches,
+        doubt_policy=DOUBT_POLICIES[doubt_policy],
     )
 
 
@@ -186,11 +200,13 @@ def identify_request(
     tau: float | None = None,
     all_matches: bool = False,
     least_gap: float | None = None,
+    one_face_each: bool = False,
 ) -> IdentifyRequest:
     """The message of one identification; ``identify_stream`` takes many.
 
     max_candidates: length of the candidate list; 0: the server's default.
-    least_gap: how much nearer than the next subject one must be to be identified; None: it need not be.
+    least_gap: how much nearer than the next subject one must be to be identified; None: as the gallery asks for.
+    one_face_each: identify a subject in one face of a photo at most.
     """
     return IdentifyRequest(
         gallery_id=gallery_id,
@@ -199,6 +215,7 @@ def identify_request(
         tau=tau,
         all_matches=all_matches,
         least_gap=least_gap,
+        one_face_each=one_face_each,
     )
 
 

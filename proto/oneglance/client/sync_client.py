@@ -13,9 +13,11 @@ import grpc
 
 from oneglance.client.errors import UnavailableError, raise_from, retry_after
 from oneglance.client.requests import (
+    DOUBT_POLICIES,
     FUSIONS,
     QUALITY_POLICIES,
     SMALL_FACES,
+    DoubtPolicy,
     ExampleLike,
     FusionName,
     OnExisting,
@@ -45,7 +47,9 @@ from oneglance.v1.gallery_pb2 import (
     GetThresholdRequest,
     ListGalleriesRequest,
     ListThresholdsRequest,
+    SetDoubtPolicyRequest,
     SetFusionRequest,
+    SetLeastGapRequest,
     SetQualityPolicyRequest,
     SetThresholdRequest,
     ThresholdVersion,
@@ -58,6 +62,8 @@ from oneglance.v1.identification_pb2 import (
     IdentifyResponse,
     IdentifyStreamRequest,
     IdentifyStreamResponse,
+    ListLookAlikesRequest,
+    ListLookAlikesResponse,
     VerifyRequest,
     VerifyResponse,
 )
@@ -75,10 +81,14 @@ from oneglance.v1.stylization_pb2 import (
 )
 from oneglance.v1.stylization_pb2_grpc import StylizationServiceStub
 from oneglance.v1.subject_pb2 import (
+    AddNegativeRequest,
+    AddNegativeResponse,
     BulkEnrollRequest,
     BulkEnrollResponse,
     DeleteEncodingRequest,
     DeleteEncodingResponse,
+    DeleteNegativeRequest,
+    DeleteNegativeResponse,
     DeleteSubjectRequest,
     DeleteSubjectResponse,
     EnrollRequest,
@@ -177,12 +187,16 @@ class Client:
         fusion: FusionName = "",
         target_fpir: float | None = None,
         quality_policy: QualityPolicy = "",
+        least_gap: float = 0.0,
+        doubt_policy: DoubtPolicy = "",
     ) -> Gallery:
         """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded).
 
         fusion: how a subject's encodings become one distance; empty: the server's default.
         target_fpir: share of strangers that may be let in, which tau follows; None: the server's default.
         quality_policy: what it demands of faces; empty: the server's default.
+        least_gap: how much nearer than the next subject one must be to be identified.
+        doubt_policy: what is done about doubtful enrollments; empty: the server's default.
         """
         request = CreateGalleryRequest(
             gallery_id=gallery_id,
@@ -191,6 +205,8 @@ class Client:
             fusion=FUSIONS[fusion],
             target_fpir=target_fpir,
             quality_policy=QUALITY_POLICIES[quality_policy],
+            least_gap=least_gap,
+            doubt_policy=DOUBT_POLICIES[doubt_policy],
         )
         return (self._call(self._galleries.CreateGallery, request)).gallery
 
@@ -239,6 +255,16 @@ class Client:
         """Set what the gallery demands of faces from now on. What is enrolled stays."""
         request = SetQualityPolicyRequest(gallery_id=gallery_id, quality_policy=QUALITY_POLICIES[policy])
         return (self._call(self._galleries.SetQualityPolicy, request)).gallery
+
+    def set_least_gap(self, gallery_id: str, least_gap: float) -> Gallery:
+        """Set how much nearer than the next subject one must be to be identified; 0: it need not be."""
+        request = SetLeastGapRequest(gallery_id=gallery_id, least_gap=least_gap)
+        return (self._call(self._galleries.SetLeastGap, request)).gallery
+
+    def set_doubt_policy(self, gallery_id: str, policy: DoubtPolicy) -> Gallery:
+        """Set what is done about doubtful enrollments from now on. What is enrolled stays."""
+        request = SetDoubtPolicyRequest(gallery_id=gallery_id, doubt_policy=DOUBT_POLICIES[policy])
+        return (self._call(self._galleries.SetDoubtPolicy, request)).gallery
 
     def calibrate(
         self,
@@ -299,12 +325,17 @@ class Client:
         on_existing: OnExisting = "add",
         request_id: str = "",
         accept_breaches: bool = False,
+        doubt_policy: DoubtPolicy = "",
     ) -> EnrollResponse:
         """Enroll a subject from one or several examples. It is on disk when the call returns.
 
         accept_breaches: also examples outside the limits of the gallery's quality policy or of the encoder's input.
+        doubt_policy: what is done if it is doubtful: like another subject, or unlike the subject's own; empty: the
+            gallery's.
         """
-        request = enroll_request(gallery_id, subject_id, examples, labels, on_existing, request_id, accept_breaches)
+        request = enroll_request(
+            gallery_id, subject_id, examples, labels, on_existing, request_id, accept_breaches, doubt_policy
+        )
         return self._call(self._subjects.Enroll, request)
 
     def bulk_enroll(self, items: Iterable[EnrollRequest]) -> Iterator[BulkEnrollResponse]:
@@ -343,6 +374,18 @@ class Client:
         """Delete a subject and all its encodings. Done, and on disk, when the call returns."""
         request = DeleteSubjectRequest(gallery_id=gallery_id, subject_id=subject_id)
         return self._call(self._subjects.DeleteSubject, request)
+
+    def add_negative(
+        self, gallery_id: str, subject_id: str, example_of_another: ExampleLike
+    ) -> AddNegativeResponse:
+        """ "Not this person": whatever is nearer to this example than to the subject is not given the subject."""
+        request = AddNegativeRequest(gallery_id=gallery_id, subject_id=subject_id, example=example(example_of_another))
+        return self._call(self._subjects.AddNegative, request)
+
+    def delete_negative(self, gallery_id: str, subject_id: str, negative_id: str) -> DeleteNegativeResponse:
+        """Delete one negative of a subject; ``get_subject`` lists them."""
+        request = DeleteNegativeRequest(gallery_id=gallery_id, subject_id=subject_id, negative_id=negative_id)
+        return self._call(self._subjects.DeleteNegative, request)
 
     # Comparison
 
@@ -397,13 +440,15 @@ class Client:
         tau: float | None = None,
         all_matches: bool = False,
         least_gap: float | None = None,
+        one_face_each: bool = False,
     ) -> IdentifyResponse:
         """1:K: which enrolled subject does each probe show, or a stranger?
 
         ``probe_index`` of a result is the number of its probe. Each probe has one result; a photo for an encoder of
         faces has one per face, or none. ``max_candidates`` 0: the server's default.
+        ``identify_request`` tells of the others.
         """
-        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches, least_gap)
+        request = identify_request(gallery_id, probes, max_candidates, tau, all_matches, least_gap, one_face_each)
         return self._call(self._identification.Identify, request)
 
     def identify_stream(self, requests: Iterable[IdentifyRequest]) -> Iterator[IdentifyStreamResponse]:
@@ -415,6 +460,27 @@ class Client:
 
         for response in self._stream(self._identification.IdentifyStream, messages()):
             yield response
+
+    def list_look_alikes(self, gallery_id: str, within: float | None = None) -> ListLookAlikesResponse:
+        """All pairs of subjects that look like each other, the nearest first, as one page.
+
+        within: squared L2; None: the gallery's tau, as it is at the first of the calls that this takes.
+        """
+        request = ListLookAlikesRequest(gallery_id=gallery_id, within=within, page_size=MAX_PAGE_SIZE)
+        found = self._call(self._identification.ListLookAlikes, request)
+        while found.next_page_token:
+            request = ListLookAlikesRequest(
+                gallery_id=gallery_id,
+                within=found.within,
+                page_size=MAX_PAGE_SIZE,
+                page_token=found.next_page_token,
+            )
+            page = self._call(self._identification.ListLookAlikes, request)
+            found.pairs.extend(page.pairs)
+            found.truncated_subject_ids.extend(page.truncated_subject_ids)
+            found.next_page_token = page.next_page_token
+        found.pairs.sort(key=lambda pair: (pair.distance, pair.subject_id, pair.other_subject_id))
+        return found
 
     def encode(self, *examples: ExampleLike, encoder: str = "") -> EncodeResponse:
         """The encoding f(x) of each example: ``encodings`` with ``values`` float32 [D]. Nothing is stored."""

@@ -115,6 +115,63 @@ THRESHOLD_SOURCE_AUTHOR: ThresholdSource.ValueType  # 5
 """The model's author recommends it; no evidence comes with it."""
 Global___ThresholdSource: typing_extensions.TypeAlias = ThresholdSource
 
+class _DoubtPolicy:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DoubtPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DoubtPolicy.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DOUBT_POLICY_UNSPECIFIED: _DoubtPolicy.ValueType  # 0
+    """In CreateGalleryRequest: FLAG. In EnrollRequest: the gallery's."""
+    DOUBT_POLICY_OFF: _DoubtPolicy.ValueType  # 1
+    """Nothing is looked for."""
+    DOUBT_POLICY_FLAG: _DoubtPolicy.ValueType  # 2
+    """It is carried out. The answer tells of the doubts."""
+    DOUBT_POLICY_REFUSE: _DoubtPolicy.ValueType  # 3
+    """It is refused."""
+
+class DoubtPolicy(_DoubtPolicy, metaclass=_DoubtPolicyEnumTypeWrapper):
+    """What is done about an enrollment that is doubtful (Doubt)."""
+
+DOUBT_POLICY_UNSPECIFIED: DoubtPolicy.ValueType  # 0
+"""In CreateGalleryRequest: FLAG. In EnrollRequest: the gallery's."""
+DOUBT_POLICY_OFF: DoubtPolicy.ValueType  # 1
+"""Nothing is looked for."""
+DOUBT_POLICY_FLAG: DoubtPolicy.ValueType  # 2
+"""It is carried out. The answer tells of the doubts."""
+DOUBT_POLICY_REFUSE: DoubtPolicy.ValueType  # 3
+"""It is refused."""
+Global___DoubtPolicy: typing_extensions.TypeAlias = DoubtPolicy
+
+class _DoubtKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DoubtKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DoubtKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DOUBT_KIND_UNSPECIFIED: _DoubtKind.ValueType  # 0
+    DOUBT_KIND_LIKE_ANOTHER: _DoubtKind.ValueType  # 1
+    """The distance to another subject is <= limit: probably the same person under two names, or a look-alike. The limit is the
+    gallery's tau; by FUSION_MEAN with a tau that follows, and by FUSION_MARGIN, that for FUSION_NEAREST at the same target.
+    """
+    DOUBT_KIND_UNLIKE_OWN: _DoubtKind.ValueType  # 2
+    """The distance to the subject's own other encodings, and other examples of the request, is > limit: perhaps two people under
+    one name. The limit is the tau that accepts 5 % of wrong claims, where the model was measured; else the gallery's tau.
+    """
+
+class DoubtKind(_DoubtKind, metaclass=_DoubtKindEnumTypeWrapper): ...
+
+DOUBT_KIND_UNSPECIFIED: DoubtKind.ValueType  # 0
+DOUBT_KIND_LIKE_ANOTHER: DoubtKind.ValueType  # 1
+"""The distance to another subject is <= limit: probably the same person under two names, or a look-alike. The limit is the
+gallery's tau; by FUSION_MEAN with a tau that follows, and by FUSION_MARGIN, that for FUSION_NEAREST at the same target.
+"""
+DOUBT_KIND_UNLIKE_OWN: DoubtKind.ValueType  # 2
+"""The distance to the subject's own other encodings, and other examples of the request, is > limit: perhaps two people under
+one name. The limit is the tau that accepts 5 % of wrong claims, where the model was measured; else the gallery's tau.
+"""
+Global___DoubtKind: typing_extensions.TypeAlias = DoubtKind
+
 @typing.final
 class Example(google.protobuf.message.Message):
     """One example of a subject: something to enroll, or a probe to compare."""
@@ -226,6 +283,7 @@ class Threshold(google.protobuf.message.Message):
     EXPECTED_FMR_FIELD_NUMBER: builtins.int
     EXPECTED_FMR_LOW_FIELD_NUMBER: builtins.int
     EXPECTED_FMR_HIGH_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
     tau: builtins.float
     """Squared L2, >= 0 but by FUSION_MARGIN. Unit-norm encodings lie within [0, 4] of each other."""
     source: Global___ThresholdSource.ValueType
@@ -252,9 +310,13 @@ class Threshold(google.protobuf.message.Message):
     """In the answer to one claim (1:1): estimate of the share of wrong claims that would be accepted, and its interval."""
     expected_fmr_low: builtins.float
     expected_fmr_high: builtins.float
+    version: builtins.int
+    """Its number among all that the gallery has had (see ListThresholds): for GALLERY and CALIBRATION, and for MODEL where tau
+    follows the gallery. 0 for any other, and in the answer to one claim (1:1) whose tau follows: there `id` tells all.
+    """
     @property
     def set_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When it was set, for GALLERY and CALIBRATION."""
+        """When it was set, for GALLERY and CALIBRATION, and where tau follows the gallery."""
 
     def __init__(
         self,
@@ -270,9 +332,10 @@ class Threshold(google.protobuf.message.Message):
         expected_fmr: builtins.float | None = ...,
         expected_fmr_low: builtins.float | None = ...,
         expected_fmr_high: builtins.float | None = ...,
+        version: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_expected_fmr", b"_expected_fmr", "_expected_fmr_high", b"_expected_fmr_high", "_expected_fmr_low", b"_expected_fmr_low", "_expected_fpir", b"_expected_fpir", "_expected_fpir_high", b"_expected_fpir_high", "_expected_fpir_low", b"_expected_fpir_low", "_target_fpir", b"_target_fpir", "expected_fmr", b"expected_fmr", "expected_fmr_high", b"expected_fmr_high", "expected_fmr_low", b"expected_fmr_low", "expected_fpir", b"expected_fpir", "expected_fpir_high", b"expected_fpir_high", "expected_fpir_low", b"expected_fpir_low", "set_time", b"set_time", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_expected_fmr", b"_expected_fmr", "_expected_fmr_high", b"_expected_fmr_high", "_expected_fmr_low", b"_expected_fmr_low", "_expected_fpir", b"_expected_fpir", "_expected_fpir_high", b"_expected_fpir_high", "_expected_fpir_low", b"_expected_fpir_low", "_target_fpir", b"_target_fpir", "expected_fmr", b"expected_fmr", "expected_fmr_high", b"expected_fmr_high", "expected_fmr_low", b"expected_fmr_low", "expected_fpir", b"expected_fpir", "expected_fpir_high", b"expected_fpir_high", "expected_fpir_low", b"expected_fpir_low", "id", b"id", "set_time", b"set_time", "source", b"source", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_expected_fmr", b"_expected_fmr", "_expected_fmr_high", b"_expected_fmr_high", "_expected_fmr_low", b"_expected_fmr_low", "_expected_fpir", b"_expected_fpir", "_expected_fpir_high", b"_expected_fpir_high", "_expected_fpir_low", b"_expected_fpir_low", "_target_fpir", b"_target_fpir", "expected_fmr", b"expected_fmr", "expected_fmr_high", b"expected_fmr_high", "expected_fmr_low", b"expected_fmr_low", "expected_fpir", b"expected_fpir", "expected_fpir_high", b"expected_fpir_high", "expected_fpir_low", b"expected_fpir_low", "id", b"id", "set_time", b"set_time", "source", b"source", "target_fpir", b"target_fpir", "tau", b"tau", "version", b"version"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_expected_fmr", b"_expected_fmr"]) -> typing.Literal["expected_fmr"] | None: ...
     @typing.overload
@@ -409,6 +472,7 @@ class Candidate(google.protobuf.message.Message):
     DISTANCE_FIELD_NUMBER: builtins.int
     ENCODING_ID_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
+    NEGATIVE_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     distance: builtins.float
     """Squared L2 between the probe and the subject, by the gallery's rule of fusion: its nearest encoding, or its template."""
@@ -416,6 +480,10 @@ class Candidate(google.protobuf.message.Message):
     """The nearest encoding; empty where the rule compares with the template."""
     score: builtins.float
     """What is compared with tau, where that is not the distance: by FUSION_MARGIN."""
+    @property
+    def negative(self) -> Global___NearerNegative:
+        """The probe is nearer to this negative of the subject than to the subject: it is not given the subject."""
+
     def __init__(
         self,
         *,
@@ -423,17 +491,42 @@ class Candidate(google.protobuf.message.Message):
         distance: builtins.float = ...,
         encoding_id: builtins.str = ...,
         score: builtins.float | None = ...,
+        negative: Global___NearerNegative | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_score", b"_score", "score", b"score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "score", b"score", "subject_id", b"subject_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_score", b"_score", "negative", b"negative", "score", b"score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "negative", b"negative", "score", b"score", "subject_id", b"subject_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___Candidate: typing_extensions.TypeAlias = Candidate
 
 @typing.final
+class NearerNegative(google.protobuf.message.Message):
+    """A negative of a subject (SubjectService.AddNegative) that a probe is nearer to than to each of the subject's encodings, by
+    squared L2, whatever the gallery's rule of fusion. Of several, the nearest one; of equally near ones the oldest.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    DISTANCE_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    distance: builtins.float
+    """Squared L2 between the probe and the negative."""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        distance: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["distance", b"distance", "id", b"id"]) -> None: ...
+
+Global___NearerNegative: typing_extensions.TypeAlias = NearerNegative
+
+@typing.final
 class Breach(google.protobuf.message.Message):
     """A figure of an example that is outside its limit: of a face's quality (FaceQuality, by the gallery's QualityPolicy),
-    or of an encoder's input (Model.input_limits).
+    or of an encoder's input (Model.input_limits); or the `uprightness` of a picture or tensor that is said to be an aligned
+    face.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -446,7 +539,7 @@ class Breach(google.protobuf.message.Message):
     field: builtins.str
     """Path of the example in the request: `probes[2].image`."""
     figure: builtins.str
-    """Name of the figure: a field of FaceQuality, or a figure of Model.input_limits."""
+    """Name of the figure: a field of FaceQuality, a figure of Model.input_limits, or `uprightness`."""
     value: builtins.float
     least: builtins.float
     """What was asked for: at least, at most, or both."""
@@ -468,3 +561,61 @@ class Breach(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_most", b"_most"]) -> typing.Literal["most"] | None: ...
 
 Global___Breach: typing_extensions.TypeAlias = Breach
+
+@typing.final
+class Doubt(google.protobuf.message.Message):
+    """Why an example is enrolled in doubt, or not at all."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    FIELD_FIELD_NUMBER: builtins.int
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    DISTANCE_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    kind: Global___DoubtKind.ValueType
+    field: builtins.str
+    """The example in the request: `examples[2]`."""
+    subject_id: builtins.str
+    """For LIKE_ANOTHER the other subject, for UNLIKE_OWN the one that is enrolled."""
+    distance: builtins.float
+    """Squared L2 to that subject's nearest encoding, the example's own left out; whatever the gallery's rule of fusion."""
+    limit: builtins.float
+    """What the distance is held against."""
+    def __init__(
+        self,
+        *,
+        kind: Global___DoubtKind.ValueType = ...,
+        field: builtins.str = ...,
+        subject_id: builtins.str = ...,
+        distance: builtins.float = ...,
+        limit: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["distance", b"distance", "field", b"field", "kind", b"kind", "limit", b"limit", "subject_id", b"subject_id"]) -> None: ...
+
+Global___Doubt: typing_extensions.TypeAlias = Doubt
+
+@typing.final
+class Neighbour(google.protobuf.message.Message):
+    """The subject, other than the one that is enrolled, that has the encoding nearest to one of the examples."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    DISTANCE_FIELD_NUMBER: builtins.int
+    FIELD_FIELD_NUMBER: builtins.int
+    subject_id: builtins.str
+    distance: builtins.float
+    """Squared L2 between the example and that encoding, whatever the gallery's rule of fusion."""
+    field: builtins.str
+    """The example in the request: `examples[2]`."""
+    def __init__(
+        self,
+        *,
+        subject_id: builtins.str = ...,
+        distance: builtins.float = ...,
+        field: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["distance", b"distance", "field", b"field", "subject_id", b"subject_id"]) -> None: ...
+
+Global___Neighbour: typing_extensions.TypeAlias = Neighbour

@@ -54,6 +54,7 @@ class Error(google.protobuf.message.Message):
     METADATA_FIELD_NUMBER: builtins.int
     PHOTO_FIELD_NUMBER: builtins.int
     BREACHES_FIELD_NUMBER: builtins.int
+    DOUBTS_FIELD_NUMBER: builtins.int
     code: builtins.int
     """google.rpc.Code, the same as the gRPC status."""
     message: builtins.str
@@ -74,6 +75,10 @@ class Error(google.protobuf.message.Message):
     def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
         """With QUALITY_TOO_LOW and INPUT_UNFIT: the figures outside their limits."""
 
+    @property
+    def doubts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Doubt]:
+        """With LIKE_ANOTHER and UNLIKE_OWN: what is doubtful about the enrollment, the first 8."""
+
     def __init__(
         self,
         *,
@@ -84,9 +89,10 @@ class Error(google.protobuf.message.Message):
         metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         photo: oneglance.v1.face_pb2.Photo | None = ...,
         breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
+        doubts: collections.abc.Iterable[oneglance.v1.common_pb2.Doubt] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["photo", b"photo"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["breaches", b"breaches", "code", b"code", "field_violations", b"field_violations", "message", b"message", "metadata", b"metadata", "photo", b"photo", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["breaches", b"breaches", "code", b"code", "doubts", b"doubts", "field_violations", b"field_violations", "message", b"message", "metadata", b"metadata", "photo", b"photo", "reason", b"reason"]) -> None: ...
 
 Global___Error: typing_extensions.TypeAlias = Error
 

@@ -7,6 +7,7 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import oneglance.v1.common_pb2
@@ -21,6 +22,52 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _DriftState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DriftStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DriftState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DRIFT_STATE_UNSPECIFIED: _DriftState.ValueType  # 0
+    DRIFT_STATE_NOT_WATCHED: _DriftState.ValueType  # 1
+    """Nothing was measured that the probes could be held against."""
+    DRIFT_STATE_NONE: _DriftState.ValueType  # 2
+    """The probes so far don't speak against the calibration."""
+    DRIFT_STATE_SUSPECTED: _DriftState.ValueType  # 3
+    """The probes are not what the calibration was measured on."""
+
+class DriftState(_DriftState, metaclass=_DriftStateEnumTypeWrapper): ...
+
+DRIFT_STATE_UNSPECIFIED: DriftState.ValueType  # 0
+DRIFT_STATE_NOT_WATCHED: DriftState.ValueType  # 1
+"""Nothing was measured that the probes could be held against."""
+DRIFT_STATE_NONE: DriftState.ValueType  # 2
+"""The probes so far don't speak against the calibration."""
+DRIFT_STATE_SUSPECTED: DriftState.ValueType  # 3
+"""The probes are not what the calibration was measured on."""
+Global___DriftState: typing_extensions.TypeAlias = DriftState
+
+class _DriftOf:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DriftOfEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DriftOf.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DRIFT_OF_UNSPECIFIED: _DriftOf.ValueType  # 0
+    DRIFT_OF_STRANGERS: _DriftOf.ValueType  # 1
+    """Probes that are far from everybody: strangers, by all appearance."""
+    DRIFT_OF_MATES: _DriftOf.ValueType  # 2
+    """Probes that are near to somebody: subjects, by all appearance."""
+
+class DriftOf(_DriftOf, metaclass=_DriftOfEnumTypeWrapper): ...
+
+DRIFT_OF_UNSPECIFIED: DriftOf.ValueType  # 0
+DRIFT_OF_STRANGERS: DriftOf.ValueType  # 1
+"""Probes that are far from everybody: strangers, by all appearance."""
+DRIFT_OF_MATES: DriftOf.ValueType  # 2
+"""Probes that are near to somebody: subjects, by all appearance."""
+Global___DriftOf: typing_extensions.TypeAlias = DriftOf
 
 @typing.final
 class Gallery(google.protobuf.message.Message):
@@ -39,6 +86,10 @@ class Gallery(google.protobuf.message.Message):
     FUSION_FIELD_NUMBER: builtins.int
     TARGET_FPIR_FIELD_NUMBER: builtins.int
     QUALITY_POLICY_FIELD_NUMBER: builtins.int
+    LEAST_GAP_FIELD_NUMBER: builtins.int
+    DRIFT_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
+    NEGATIVE_COUNT_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -59,11 +110,21 @@ class Gallery(google.protobuf.message.Message):
     """
     quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType
     """Never UNSPECIFIED. OFF in galleries made before there were policies."""
+    least_gap: builtins.float
+    """What IdentifyRequest.least_gap is where a request has none; 0: none is asked for."""
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """Never UNSPECIFIED. OFF in galleries made before there were such policies."""
+    negative_count: builtins.int
+    """Negatives of its subjects (SubjectService.AddNegative)."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
     def threshold(self) -> oneglance.v1.common_pb2.Threshold:
         """Absent when neither gallery nor model has one."""
+
+    @property
+    def drift(self) -> Global___Drift:
+        """Whether strangers and subjects still look as they did when the model, or the gallery, was calibrated."""
 
     def __init__(
         self,
@@ -81,9 +142,13 @@ class Gallery(google.protobuf.message.Message):
         fusion: oneglance.v1.common_pb2.Fusion.ValueType = ...,
         target_fpir: builtins.float | None = ...,
         quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
+        least_gap: builtins.float = ...,
+        drift: Global___Drift | None = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
+        negative_count: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "description", b"description", "dimension", b"dimension", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "drift", b"drift", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -98,6 +163,8 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     FUSION_FIELD_NUMBER: builtins.int
     TARGET_FPIR_FIELD_NUMBER: builtins.int
     QUALITY_POLICY_FIELD_NUMBER: builtins.int
+    LEAST_GAP_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     encoder: builtins.str
     """Name or digest of a loaded model. May stay empty when one model is loaded."""
@@ -109,6 +176,10 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     """Share of strangers that may be let in, at least 0.000001 and below 1; left out, 0.01."""
     quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType
     """UNSPECIFIED: STANDARD."""
+    least_gap: builtins.float
+    """See Gallery.least_gap. Finite, >= 0."""
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """UNSPECIFIED: FLAG."""
     def __init__(
         self,
         *,
@@ -118,9 +189,11 @@ class CreateGalleryRequest(google.protobuf.message.Message):
         fusion: oneglance.v1.common_pb2.Fusion.ValueType = ...,
         target_fpir: builtins.float | None = ...,
         quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
+        least_gap: builtins.float = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "description", b"description", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "description", b"description", "doubt_policy", b"doubt_policy", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___CreateGalleryRequest: typing_extensions.TypeAlias = CreateGalleryRequest
@@ -402,6 +475,80 @@ class SetQualityPolicyResponse(google.protobuf.message.Message):
 Global___SetQualityPolicyResponse: typing_extensions.TypeAlias = SetQualityPolicyResponse
 
 @typing.final
+class SetLeastGapRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    LEAST_GAP_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    least_gap: builtins.float
+    """Required. Finite, >= 0; 0: none is asked for."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        least_gap: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "least_gap", b"least_gap"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "gallery_id", b"gallery_id", "least_gap", b"least_gap"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_least_gap", b"_least_gap"]) -> typing.Literal["least_gap"] | None: ...
+
+Global___SetLeastGapRequest: typing_extensions.TypeAlias = SetLeastGapRequest
+
+@typing.final
+class SetLeastGapResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___SetLeastGapResponse: typing_extensions.TypeAlias = SetLeastGapResponse
+
+@typing.final
+class SetDoubtPolicyRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """Required."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["doubt_policy", b"doubt_policy", "gallery_id", b"gallery_id"]) -> None: ...
+
+Global___SetDoubtPolicyRequest: typing_extensions.TypeAlias = SetDoubtPolicyRequest
+
+@typing.final
+class SetDoubtPolicyResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___SetDoubtPolicyResponse: typing_extensions.TypeAlias = SetDoubtPolicyResponse
+
+@typing.final
 class CalibrateRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -587,8 +734,13 @@ class ThresholdVersion(google.protobuf.message.Message):
     THRESHOLD_FIELD_NUMBER: builtins.int
     CALIBRATION_FIELD_NUMBER: builtins.int
     SET_TIME_FIELD_NUMBER: builtins.int
+    SUBJECT_COUNT_FIELD_NUMBER: builtins.int
+    ENCODING_COUNT_FIELD_NUMBER: builtins.int
     version: builtins.int
-    """Counts from 1."""
+    """Counts from 1. Of more than 1,000 moves the oldest are left out whose tau and id a newer one has, too."""
+    subject_count: builtins.int
+    """The gallery's size when it was set, or moved. Absent in versions from before that was kept."""
+    encoding_count: builtins.int
     @property
     def threshold(self) -> oneglance.v1.common_pb2.Threshold:
         """Absent when this version cleared the gallery's own."""
@@ -604,8 +756,74 @@ class ThresholdVersion(google.protobuf.message.Message):
         threshold: oneglance.v1.common_pb2.Threshold | None = ...,
         calibration: oneglance.v1.common_pb2.Calibration | None = ...,
         set_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        subject_count: builtins.int | None = ...,
+        encoding_count: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["calibration", b"calibration", "set_time", b"set_time", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "set_time", b"set_time", "threshold", b"threshold", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_encoding_count", b"_encoding_count", "_subject_count", b"_subject_count", "calibration", b"calibration", "encoding_count", b"encoding_count", "set_time", b"set_time", "subject_count", b"subject_count", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_encoding_count", b"_encoding_count", "_subject_count", b"_subject_count", "calibration", b"calibration", "encoding_count", b"encoding_count", "set_time", b"set_time", "subject_count", b"subject_count", "threshold", b"threshold", "version", b"version"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_encoding_count", b"_encoding_count"]) -> typing.Literal["encoding_count"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_subject_count", b"_subject_count"]) -> typing.Literal["subject_count"] | None: ...
 
 Global___ThresholdVersion: typing_extensions.TypeAlias = ThresholdVersion
+
+@typing.final
+class Drift(google.protobuf.message.Message):
+    """What the probes of Identify and IdentifyStream tell of what the gallery was calibrated on, by its own calibration or else by
+    the model's. Counts only are kept, in memory: a restart, another calibration, another rule of fusion and a gallery that is
+    much larger begin anew. docs/operations.md tells how it is tested, and how often it is wrong.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    WATCHES_FIELD_NUMBER: builtins.int
+    state: Global___DriftState.ValueType
+    """Of all that are watched, the worst."""
+    @property
+    def watches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___DriftWatch]: ...
+    def __init__(
+        self,
+        *,
+        state: Global___DriftState.ValueType = ...,
+        watches: collections.abc.Iterable[Global___DriftWatch] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["state", b"state", "watches", b"watches"]) -> None: ...
+
+Global___Drift: typing_extensions.TypeAlias = Drift
+
+@typing.final
+class DriftWatch(google.protobuf.message.Message):
+    """One kind of probe that is watched."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OF_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    PROBES_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    ADVICE_FIELD_NUMBER: builtins.int
+    of: Global___DriftOf.ValueType
+    state: Global___DriftState.ValueType
+    probes: builtins.int
+    """Probes that were counted since the watch, or its present window, began."""
+    advice: builtins.str
+    """With SUSPECTED, for people: what was seen, what it means and what to do."""
+    @property
+    def since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """With SUSPECTED: when it first was."""
+
+    def __init__(
+        self,
+        *,
+        of: Global___DriftOf.ValueType = ...,
+        state: Global___DriftState.ValueType = ...,
+        probes: builtins.int = ...,
+        since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        advice: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["since", b"since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["advice", b"advice", "of", b"of", "probes", b"probes", "since", b"since", "state", b"state"]) -> None: ...
+
+Global___DriftWatch: typing_extensions.TypeAlias = DriftWatch

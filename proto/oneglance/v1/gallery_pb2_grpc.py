@@ -86,6 +86,16 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyResponse.FromString,
                 _registered_method=True)
+        self.SetLeastGap = channel.unary_unary(
+                '/oneglance.v1.GalleryService/SetLeastGap',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetLeastGapRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetLeastGapResponse.FromString,
+                _registered_method=True)
+        self.SetDoubtPolicy = channel.unary_unary(
+                '/oneglance.v1.GalleryService/SetDoubtPolicy',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyResponse.FromString,
+                _registered_method=True)
         self.ListThresholds = channel.unary_unary(
                 '/oneglance.v1.GalleryService/ListThresholds',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.ListThresholdsRequest.SerializeToString,
@@ -170,8 +180,23 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetLeastGap(self, request, context):
+        """Sets by how much nearer than the next subject one must be to be identified from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetDoubtPolicy(self, request, context):
+        """Sets what is done about doubtful enrollments from now on. What is enrolled stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListThresholds(self, request, context):
-        """Every threshold the gallery has had, the newest first, page by page. An empty list is a success.
+        """Every threshold the gallery has had, the newest first, page by page: those that were set, and each move of one that
+        follows the gallery's size. An empty list is a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,6 +249,16 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.SetQualityPolicy,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyResponse.SerializeToString,
+            ),
+            'SetLeastGap': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLeastGap,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetLeastGapRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetLeastGapResponse.SerializeToString,
+            ),
+            'SetDoubtPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDoubtPolicy,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyResponse.SerializeToString,
             ),
             'ListThresholds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListThresholds,
@@ -481,6 +516,60 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/SetQualityPolicy',
             oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLeastGap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/SetLeastGap',
+            oneglance_dot_v1_dot_gallery__pb2.SetLeastGapRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.SetLeastGapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDoubtPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/SetDoubtPolicy',
+            oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.SetDoubtPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -169,6 +169,38 @@ _GalleryServiceSetQualityPolicyType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceSetLeastGapType = typing_extensions.TypeVar(
+    '_GalleryServiceSetLeastGapType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetLeastGapRequest,
+        oneglance.v1.gallery_pb2.SetLeastGapResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetLeastGapRequest,
+        oneglance.v1.gallery_pb2.SetLeastGapResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetLeastGapRequest,
+        oneglance.v1.gallery_pb2.SetLeastGapResponse,
+    ],
+)
+
+_GalleryServiceSetDoubtPolicyType = typing_extensions.TypeVar(
+    '_GalleryServiceSetDoubtPolicyType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+    ],
+)
+
 _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     '_GalleryServiceListThresholdsType',
     grpc.UnaryUnaryMultiCallable[
@@ -185,7 +217,7 @@ _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetQualityPolicyType, _GalleryServiceListThresholdsType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -234,6 +266,14 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetLeastGapRequest,
+            oneglance.v1.gallery_pb2.SetLeastGapResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+            oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
@@ -278,6 +318,14 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetLeastGapRequest,
+            oneglance.v1.gallery_pb2.SetLeastGapResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+            oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.ListThresholdsRequest,
             oneglance.v1.gallery_pb2.ListThresholdsResponse,
         ],
@@ -317,8 +365,16 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     SetQualityPolicy: _GalleryServiceSetQualityPolicyType
     """Sets what the gallery demands of faces from now on. What is enrolled stays."""
 
+    SetLeastGap: _GalleryServiceSetLeastGapType
+    """Sets by how much nearer than the next subject one must be to be identified from now on."""
+
+    SetDoubtPolicy: _GalleryServiceSetDoubtPolicyType
+    """Sets what is done about doubtful enrollments from now on. What is enrolled stays."""
+
     ListThresholds: _GalleryServiceListThresholdsType
-    """Every threshold the gallery has had, the newest first, page by page. An empty list is a success."""
+    """Every threshold the gallery has had, the newest first, page by page: those that were set, and each move of one that
+    follows the gallery's size. An empty list is a success.
+    """
 
 GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -356,6 +412,14 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
         oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetLeastGapRequest,
+        oneglance.v1.gallery_pb2.SetLeastGapResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        oneglance.v1.gallery_pb2.SetDoubtPolicyResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.ListThresholdsRequest,
@@ -453,11 +517,29 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         """Sets what the gallery demands of faces from now on. What is enrolled stays."""
 
     @abc.abstractmethod
+    def SetLeastGap(
+        self,
+        request: oneglance.v1.gallery_pb2.SetLeastGapRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.SetLeastGapResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetLeastGapResponse]]:
+        """Sets by how much nearer than the next subject one must be to be identified from now on."""
+
+    @abc.abstractmethod
+    def SetDoubtPolicy(
+        self,
+        request: oneglance.v1.gallery_pb2.SetDoubtPolicyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.SetDoubtPolicyResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetDoubtPolicyResponse]]:
+        """Sets what is done about doubtful enrollments from now on. What is enrolled stays."""
+
+    @abc.abstractmethod
     def ListThresholds(
         self,
         request: oneglance.v1.gallery_pb2.ListThresholdsRequest,
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.ListThresholdsResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.ListThresholdsResponse]]:
-        """Every threshold the gallery has had, the newest first, page by page. An empty list is a success."""
+        """Every threshold the gallery has had, the newest first, page by page: those that were set, and each move of one that
+        follows the gallery's size. An empty list is a success.
+        """
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

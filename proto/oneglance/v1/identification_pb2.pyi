@@ -30,7 +30,9 @@ class _DecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     DECISION_UNSPECIFIED: _Decision.ValueType  # 0
     DECISION_IDENTIFIED: _Decision.ValueType  # 1
-    """The subject with the lowest score, who is the nearest one, is under tau."""
+    """The subject with the lowest score, who is the nearest one, is under tau. Subjects with a negative that the probe is
+    nearer to (Candidate.negative) don't count, here and below.
+    """
     DECISION_UNKNOWN: _Decision.ValueType  # 2
     """Nobody is."""
     DECISION_NOT_COMPARED: _Decision.ValueType  # 3
@@ -42,7 +44,9 @@ class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper): ...
 
 DECISION_UNSPECIFIED: Decision.ValueType  # 0
 DECISION_IDENTIFIED: Decision.ValueType  # 1
-"""The subject with the lowest score, who is the nearest one, is under tau."""
+"""The subject with the lowest score, who is the nearest one, is under tau. Subjects with a negative that the probe is
+nearer to (Candidate.negative) don't count, here and below.
+"""
 DECISION_UNKNOWN: Decision.ValueType  # 2
 """Nobody is."""
 DECISION_NOT_COMPARED: Decision.ValueType  # 3
@@ -65,6 +69,12 @@ class _UnknownReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     """The nearest subject is under tau, but the next one is nearer to it than least_gap. nearest_subject_id and
     next_subject_id name both.
     """
+    UNKNOWN_REASON_TAKEN: _UnknownReason.ValueType  # 10
+    """With one_face_each: the nearest subject is under tau, but another face of the photo has a lower score for it. `taken`
+    names the subject and that face.
+    """
+    UNKNOWN_REASON_NEGATIVE: _UnknownReason.ValueType  # 20
+    """Every subject under tau has a negative that the probe is nearer to (Candidate.negative)."""
 
 class UnknownReason(_UnknownReason, metaclass=_UnknownReasonEnumTypeWrapper):
     """Why nobody is identified."""
@@ -77,6 +87,12 @@ UNKNOWN_REASON_AMBIGUOUS: UnknownReason.ValueType  # 2
 """The nearest subject is under tau, but the next one is nearer to it than least_gap. nearest_subject_id and
 next_subject_id name both.
 """
+UNKNOWN_REASON_TAKEN: UnknownReason.ValueType  # 10
+"""With one_face_each: the nearest subject is under tau, but another face of the photo has a lower score for it. `taken`
+names the subject and that face.
+"""
+UNKNOWN_REASON_NEGATIVE: UnknownReason.ValueType  # 20
+"""Every subject under tau has a negative that the probe is nearer to (Candidate.negative)."""
 Global___UnknownReason: typing_extensions.TypeAlias = UnknownReason
 
 @typing.final
@@ -143,8 +159,9 @@ class VerifyResponse(google.protobuf.message.Message):
     OTHER_FACE_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     BREACHES_FIELD_NUMBER: builtins.int
+    NEGATIVE_FIELD_NUMBER: builtins.int
     same: builtins.bool
-    """The score is <= tau."""
+    """The score is <= tau, and `negative` is absent."""
     distance: builtins.float
     """Squared L2 to the subject, by the gallery's rule of fusion, or to the other example. Two examples in a gallery whose
     rule is MARGIN are compared with the model's tau.
@@ -167,6 +184,10 @@ class VerifyResponse(google.protobuf.message.Message):
     def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
         """Of both examples."""
 
+    @property
+    def negative(self) -> oneglance.v1.common_pb2.NearerNegative:
+        """The probe is nearer to this negative of the subject than to the subject: the answer is no, whatever the score."""
+
     def __init__(
         self,
         *,
@@ -179,9 +200,10 @@ class VerifyResponse(google.protobuf.message.Message):
         other_face: oneglance.v1.face_pb2.Face | None = ...,
         score: builtins.float | None = ...,
         breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
+        negative: oneglance.v1.common_pb2.NearerNegative | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_score", b"_score", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "score", b"score", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_score", b"_score", "breaches", b"breaches", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_score", b"_score", "face", b"face", "negative", b"negative", "other_face", b"other_face", "provenance", b"provenance", "score", b"score", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_score", b"_score", "breaches", b"breaches", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "negative", b"negative", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___VerifyResponse: typing_extensions.TypeAlias = VerifyResponse
@@ -196,6 +218,7 @@ class IdentifyRequest(google.protobuf.message.Message):
     TAU_FIELD_NUMBER: builtins.int
     ALL_MATCHES_FIELD_NUMBER: builtins.int
     LEAST_GAP_FIELD_NUMBER: builtins.int
+    ONE_FACE_EACH_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     max_candidates: builtins.int
     """Length of the candidate list: nearest subjects whatever tau. 0 means 5; at most 1,000, and at most 50,000
@@ -207,7 +230,12 @@ class IdentifyRequest(google.protobuf.message.Message):
     """Also list every subject under tau, nearest first."""
     least_gap: builtins.float
     """Finite, >= 0. A subject is identified only if the score of the next one is at least this much above its own; else the
-    answer is UNKNOWN, for AMBIGUOUS. Left out, 0: the nearest is identified, whoever else is near.
+    answer is UNKNOWN, for AMBIGUOUS. With 0 the nearest is identified, whoever else is near. Left out: the gallery's.
+    """
+    one_face_each: builtins.bool
+    """For photos of several people: a subject is identified in one face of a photo at most, the one with the lowest score;
+    of equal ones, the first in the answer. The others are UNKNOWN, for TAKEN. No face is given its second nearest
+    subject instead.
     """
     @property
     def probes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Example]:
@@ -222,9 +250,10 @@ class IdentifyRequest(google.protobuf.message.Message):
         tau: builtins.float | None = ...,
         all_matches: builtins.bool = ...,
         least_gap: builtins.float | None = ...,
+        one_face_each: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "least_gap", b"least_gap", "tau", b"tau"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "all_matches", b"all_matches", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "max_candidates", b"max_candidates", "probes", b"probes", "tau", b"tau"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_least_gap", b"_least_gap", "_tau", b"_tau", "all_matches", b"all_matches", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "max_candidates", b"max_candidates", "one_face_each", b"one_face_each", "probes", b"probes", "tau", b"tau"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_least_gap", b"_least_gap"]) -> typing.Literal["least_gap"] | None: ...
     @typing.overload
@@ -301,6 +330,7 @@ class IdentifyResult(google.protobuf.message.Message):
     NEAREST_SUBJECT_ID_FIELD_NUMBER: builtins.int
     NEXT_SUBJECT_ID_FIELD_NUMBER: builtins.int
     BREACHES_FIELD_NUMBER: builtins.int
+    TAKEN_FIELD_NUMBER: builtins.int
     decision: Global___Decision.ValueType
     subject_id: builtins.str
     """The identified subject; else empty."""
@@ -316,7 +346,9 @@ class IdentifyResult(google.protobuf.message.Message):
     next_subject_id: builtins.str
     @property
     def candidates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Candidate]:
-        """Nearest subjects first, each once, whatever tau: evidence, not a decision."""
+        """Nearest subjects first, each once, whatever tau and negatives: evidence, not a decision. Longer than max_candidates where
+        the first without a nearer negative comes later: it ends with that.
+        """
 
     @property
     def matches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Candidate]:
@@ -329,6 +361,10 @@ class IdentifyResult(google.protobuf.message.Message):
     @property
     def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
         """What is outside the limits of the gallery's quality policy or of the encoder's input: the decision is doubtful."""
+
+    @property
+    def taken(self) -> Global___Taken:
+        """For TAKEN only."""
 
     def __init__(
         self,
@@ -345,12 +381,34 @@ class IdentifyResult(google.protobuf.message.Message):
         nearest_subject_id: builtins.str = ...,
         next_subject_id: builtins.str = ...,
         breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
+        taken: Global___Taken | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_gap", b"_gap", "face", b"face", "gap", b"gap"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_gap", b"_gap", "breaches", b"breaches", "candidates", b"candidates", "decision", b"decision", "face", b"face", "gap", b"gap", "matches", b"matches", "matches_truncated", b"matches_truncated", "nearest_subject_id", b"nearest_subject_id", "next_subject_id", b"next_subject_id", "probe_index", b"probe_index", "subject_id", b"subject_id", "unknown_reason", b"unknown_reason"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_gap", b"_gap", "face", b"face", "gap", b"gap", "taken", b"taken"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_gap", b"_gap", "breaches", b"breaches", "candidates", b"candidates", "decision", b"decision", "face", b"face", "gap", b"gap", "matches", b"matches", "matches_truncated", b"matches_truncated", "nearest_subject_id", b"nearest_subject_id", "next_subject_id", b"next_subject_id", "probe_index", b"probe_index", "subject_id", b"subject_id", "taken", b"taken", "unknown_reason", b"unknown_reason"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_gap", b"_gap"]) -> typing.Literal["gap"] | None: ...
 
 Global___IdentifyResult: typing_extensions.TypeAlias = IdentifyResult
+
+@typing.final
+class Taken(google.protobuf.message.Message):
+    """The subject that a face would have been identified as, and who has it instead."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    RESULT_INDEX_FIELD_NUMBER: builtins.int
+    subject_id: builtins.str
+    result_index: builtins.int
+    """Position in IdentifyResponse.results of the face that is identified as this subject."""
+    def __init__(
+        self,
+        *,
+        subject_id: builtins.str = ...,
+        result_index: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["result_index", b"result_index", "subject_id", b"subject_id"]) -> None: ...
+
+Global___Taken: typing_extensions.TypeAlias = Taken
 
 @typing.final
 class IdentifyStreamRequest(google.protobuf.message.Message):
@@ -394,6 +452,106 @@ class IdentifyStreamResponse(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["response", "error"] | None: ...
 
 Global___IdentifyStreamResponse: typing_extensions.TypeAlias = IdentifyStreamResponse
+
+@typing.final
+class ListLookAlikesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    WITHIN_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    within: builtins.float
+    """Squared L2, finite, >= 0. Left out: the gallery's tau, which is what a probe is identified by; by FUSION_MARGIN, whose
+    tau is for scores, the model's.
+    """
+    page_size: builtins.int
+    """How many subjects to compare with all others: 0 means 100; at most 1,000. A page may be of fewer."""
+    page_token: builtins.str
+    """next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        within: builtins.float | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_within", b"_within", "within", b"within"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_within", b"_within", "gallery_id", b"gallery_id", "page_size", b"page_size", "page_token", b"page_token", "within", b"within"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_within", b"_within"]) -> typing.Literal["within"] | None: ...
+
+Global___ListLookAlikesRequest: typing_extensions.TypeAlias = ListLookAlikesRequest
+
+@typing.final
+class ListLookAlikesResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAIRS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    WITHIN_FIELD_NUMBER: builtins.int
+    TRUNCATED_SUBJECT_IDS_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty on the last page."""
+    within: builtins.float
+    """The limit that applied."""
+    @property
+    def pairs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___LookAlikes]:
+        """The pairs of this page's subjects, each pair once in all pages. By subject_id, then the nearest first."""
+
+    @property
+    def truncated_subject_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Subjects of this page that look like so many others (1,000) that only the nearest were looked at."""
+
+    @property
+    def provenance(self) -> oneglance.v1.common_pb2.Provenance: ...
+    def __init__(
+        self,
+        *,
+        pairs: collections.abc.Iterable[Global___LookAlikes] | None = ...,
+        next_page_token: builtins.str = ...,
+        within: builtins.float = ...,
+        truncated_subject_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        provenance: oneglance.v1.common_pb2.Provenance | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["provenance", b"provenance"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "pairs", b"pairs", "provenance", b"provenance", "truncated_subject_ids", b"truncated_subject_ids", "within", b"within"]) -> None: ...
+
+Global___ListLookAlikesResponse: typing_extensions.TypeAlias = ListLookAlikesResponse
+
+@typing.final
+class LookAlikes(google.protobuf.message.Message):
+    """Two subjects that look like each other."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    OTHER_SUBJECT_ID_FIELD_NUMBER: builtins.int
+    DISTANCE_FIELD_NUMBER: builtins.int
+    ENCODING_ID_FIELD_NUMBER: builtins.int
+    OTHER_ENCODING_ID_FIELD_NUMBER: builtins.int
+    subject_id: builtins.str
+    """The first of the two, by id."""
+    other_subject_id: builtins.str
+    distance: builtins.float
+    """Squared L2 between the two by the gallery's rule of fusion: between their nearest encodings, or between their templates."""
+    encoding_id: builtins.str
+    """The two encodings that are nearest; empty where the rule compares templates."""
+    other_encoding_id: builtins.str
+    def __init__(
+        self,
+        *,
+        subject_id: builtins.str = ...,
+        other_subject_id: builtins.str = ...,
+        distance: builtins.float = ...,
+        encoding_id: builtins.str = ...,
+        other_encoding_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["distance", b"distance", "encoding_id", b"encoding_id", "other_encoding_id", b"other_encoding_id", "other_subject_id", b"other_subject_id", "subject_id", b"subject_id"]) -> None: ...
+
+Global___LookAlikes: typing_extensions.TypeAlias = LookAlikes
 
 @typing.final
 class EncodeRequest(google.protobuf.message.Message):

@@ -62,6 +62,11 @@ class IdentificationServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_identification__pb2.EncodeRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_identification__pb2.EncodeResponse.FromString,
                 _registered_method=True)
+        self.ListLookAlikes = channel.unary_unary(
+                '/oneglance.v1.IdentificationService/ListLookAlikes',
+                request_serializer=oneglance_dot_v1_dot_identification__pb2.ListLookAlikesRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_identification__pb2.ListLookAlikesResponse.FromString,
+                _registered_method=True)
 
 
 class IdentificationServiceServicer(object):
@@ -104,6 +109,14 @@ class IdentificationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLookAlikes(self, request, context):
+        """Subjects of a gallery that look like each other: every pair of two whose distance is within a limit, page by page. An
+        empty list is a success, and so is a page without pairs that is not the last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IdentificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +139,11 @@ def add_IdentificationServiceServicer_to_server(servicer, server):
                     servicer.Encode,
                     request_deserializer=oneglance_dot_v1_dot_identification__pb2.EncodeRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_identification__pb2.EncodeResponse.SerializeToString,
+            ),
+            'ListLookAlikes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLookAlikes,
+                    request_deserializer=oneglance_dot_v1_dot_identification__pb2.ListLookAlikesRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_identification__pb2.ListLookAlikesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -244,6 +262,33 @@ class IdentificationService(object):
             '/oneglance.v1.IdentificationService/Encode',
             oneglance_dot_v1_dot_identification__pb2.EncodeRequest.SerializeToString,
             oneglance_dot_v1_dot_identification__pb2.EncodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLookAlikes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.IdentificationService/ListLookAlikes',
+            oneglance_dot_v1_dot_identification__pb2.ListLookAlikesRequest.SerializeToString,
+            oneglance_dot_v1_dot_identification__pb2.ListLookAlikesResponse.FromString,
             options,
             channel_credentials,
             insecure,

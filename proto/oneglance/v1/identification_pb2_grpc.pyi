@@ -89,7 +89,23 @@ _IdentificationServiceEncodeType = typing_extensions.TypeVar(
     ],
 )
 
-class IdentificationServiceStub(typing.Generic[_IdentificationServiceVerifyType, _IdentificationServiceIdentifyType, _IdentificationServiceIdentifyStreamType, _IdentificationServiceEncodeType]):
+_IdentificationServiceListLookAlikesType = typing_extensions.TypeVar(
+    '_IdentificationServiceListLookAlikesType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.identification_pb2.ListLookAlikesRequest,
+        oneglance.v1.identification_pb2.ListLookAlikesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.identification_pb2.ListLookAlikesRequest,
+        oneglance.v1.identification_pb2.ListLookAlikesResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.identification_pb2.ListLookAlikesRequest,
+        oneglance.v1.identification_pb2.ListLookAlikesResponse,
+    ],
+)
+
+class IdentificationServiceStub(typing.Generic[_IdentificationServiceVerifyType, _IdentificationServiceIdentifyType, _IdentificationServiceIdentifyStreamType, _IdentificationServiceEncodeType, _IdentificationServiceListLookAlikesType]):
     """Comparison: is it that subject (1:1), which subject is it (1:K), or nobody we know (open set)?
 
     d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau, or with FUSION_MARGIN when the score is. tau comes from the
@@ -118,6 +134,10 @@ class IdentificationServiceStub(typing.Generic[_IdentificationServiceVerifyType,
             oneglance.v1.identification_pb2.EncodeRequest,
             oneglance.v1.identification_pb2.EncodeResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.identification_pb2.ListLookAlikesRequest,
+            oneglance.v1.identification_pb2.ListLookAlikesResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -138,6 +158,10 @@ class IdentificationServiceStub(typing.Generic[_IdentificationServiceVerifyType,
             oneglance.v1.identification_pb2.EncodeRequest,
             oneglance.v1.identification_pb2.EncodeResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.identification_pb2.ListLookAlikesRequest,
+            oneglance.v1.identification_pb2.ListLookAlikesResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Verify: _IdentificationServiceVerifyType
@@ -153,6 +177,11 @@ class IdentificationServiceStub(typing.Generic[_IdentificationServiceVerifyType,
 
     Encode: _IdentificationServiceEncodeType
     """f(x) for one or many examples. Nothing is stored."""
+
+    ListLookAlikes: _IdentificationServiceListLookAlikesType
+    """Subjects of a gallery that look like each other: every pair of two whose distance is within a limit, page by page. An
+    empty list is a success, and so is a page without pairs that is not the last.
+    """
 
 IdentificationServiceAsyncStub: typing_extensions.TypeAlias = IdentificationServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -170,6 +199,10 @@ IdentificationServiceAsyncStub: typing_extensions.TypeAlias = IdentificationServ
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.identification_pb2.EncodeRequest,
         oneglance.v1.identification_pb2.EncodeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.identification_pb2.ListLookAlikesRequest,
+        oneglance.v1.identification_pb2.ListLookAlikesResponse,
     ],
 ]
 
@@ -217,5 +250,15 @@ class IdentificationServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.identification_pb2.EncodeResponse, collections.abc.Awaitable[oneglance.v1.identification_pb2.EncodeResponse]]:
         """f(x) for one or many examples. Nothing is stored."""
+
+    @abc.abstractmethod
+    def ListLookAlikes(
+        self,
+        request: oneglance.v1.identification_pb2.ListLookAlikesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.identification_pb2.ListLookAlikesResponse, collections.abc.Awaitable[oneglance.v1.identification_pb2.ListLookAlikesResponse]]:
+        """Subjects of a gallery that look like each other: every pair of two whose distance is within a limit, page by page. An
+        empty list is a success, and so is a page without pairs that is not the last.
+        """
 
 def add_IdentificationServiceServicer_to_server(servicer: IdentificationServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

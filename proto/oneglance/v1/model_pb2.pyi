@@ -122,7 +122,7 @@ class ModelInput(google.protobuf.message.Message):
     DATA_TYPE_FIELD_NUMBER: builtins.int
     COLOR_FIELD_NUMBER: builtins.int
     kind: builtins.str
-    """"image", "signal" or "volume"."""
+    """"image", "signal", "plane" or "volume"."""
     data_type: oneglance.v1.common_pb2.DataType.ValueType
     color: builtins.str
     """"gray" or "rgb" for images."""

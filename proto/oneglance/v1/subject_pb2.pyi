@@ -76,6 +76,7 @@ class Subject(google.protobuf.message.Message):
     ENCODINGS_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
+    NEGATIVES_FIELD_NUMBER: builtins.int
     id: builtins.str
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
@@ -85,6 +86,8 @@ class Subject(google.protobuf.message.Message):
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
     def update_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def negatives(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NegativeRecord]: ...
     def __init__(
         self,
         *,
@@ -93,9 +96,10 @@ class Subject(google.protobuf.message.Message):
         encodings: collections.abc.Iterable[Global___EncodingRecord] | None = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        negatives: collections.abc.Iterable[Global___NegativeRecord] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "encodings", b"encodings", "id", b"id", "labels", b"labels", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "encodings", b"encodings", "id", b"id", "labels", b"labels", "negatives", b"negatives", "update_time", b"update_time"]) -> None: ...
 
 Global___Subject: typing_extensions.TypeAlias = Subject
 
@@ -120,6 +124,28 @@ class EncodingRecord(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "id", b"id"]) -> None: ...
 
 Global___EncodingRecord: typing_extensions.TypeAlias = EncodingRecord
+
+@typing.final
+class NegativeRecord(google.protobuf.message.Message):
+    """A negative example of a subject, without its values."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "id", b"id"]) -> None: ...
+
+Global___NegativeRecord: typing_extensions.TypeAlias = NegativeRecord
 
 @typing.final
 class EnrollRequest(google.protobuf.message.Message):
@@ -148,6 +174,7 @@ class EnrollRequest(google.protobuf.message.Message):
     ON_EXISTING_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     ACCEPT_BREACHES_FIELD_NUMBER: builtins.int
+    DOUBT_POLICY_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     subject_id: builtins.str
     on_existing: Global___OnExisting.ValueType
@@ -159,6 +186,8 @@ class EnrollRequest(google.protobuf.message.Message):
     """Enroll examples outside the limits of the gallery's quality policy or of the encoder's input, too, instead of
     refusing them. The answer tells of the breaches.
     """
+    doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
+    """UNSPECIFIED: the gallery's."""
     @property
     def examples(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Example]:
         """1 to 64."""
@@ -177,8 +206,9 @@ class EnrollRequest(google.protobuf.message.Message):
         on_existing: Global___OnExisting.ValueType = ...,
         request_id: builtins.str = ...,
         accept_breaches: builtins.bool = ...,
+        doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accept_breaches", b"accept_breaches", "examples", b"examples", "gallery_id", b"gallery_id", "labels", b"labels", "on_existing", b"on_existing", "request_id", b"request_id", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accept_breaches", b"accept_breaches", "doubt_policy", b"doubt_policy", "examples", b"examples", "gallery_id", b"gallery_id", "labels", b"labels", "on_existing", b"on_existing", "request_id", b"request_id", "subject_id", b"subject_id"]) -> None: ...
 
 Global___EnrollRequest: typing_extensions.TypeAlias = EnrollRequest
 
@@ -193,6 +223,8 @@ class EnrollResponse(google.protobuf.message.Message):
     PROVENANCE_FIELD_NUMBER: builtins.int
     FACES_FIELD_NUMBER: builtins.int
     BREACHES_FIELD_NUMBER: builtins.int
+    NEAREST_OTHER_FIELD_NUMBER: builtins.int
+    DOUBTS_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     created: builtins.bool
     """False when the subject was enrolled before."""
@@ -212,6 +244,16 @@ class EnrollResponse(google.protobuf.message.Message):
     def breaches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Breach]:
         """With accept_breaches: what else would have been refused for. Empty in a replayed answer."""
 
+    @property
+    def nearest_other(self) -> oneglance.v1.common_pb2.Neighbour:
+        """Absent with DOUBT_POLICY_OFF, and where no other subject is enrolled. Exact as searches are. Of equally near subjects,
+        any.
+        """
+
+    @property
+    def doubts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[oneglance.v1.common_pb2.Doubt]:
+        """With DOUBT_POLICY_FLAG: what is doubtful."""
+
     def __init__(
         self,
         *,
@@ -222,9 +264,11 @@ class EnrollResponse(google.protobuf.message.Message):
         provenance: oneglance.v1.common_pb2.Provenance | None = ...,
         faces: collections.abc.Iterable[oneglance.v1.face_pb2.Face] | None = ...,
         breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
+        nearest_other: oneglance.v1.common_pb2.Neighbour | None = ...,
+        doubts: collections.abc.Iterable[oneglance.v1.common_pb2.Doubt] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["breaches", b"breaches", "created", b"created", "encoding_ids", b"encoding_ids", "faces", b"faces", "provenance", b"provenance", "replayed", b"replayed", "subject_id", b"subject_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["nearest_other", b"nearest_other", "provenance", b"provenance"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["breaches", b"breaches", "created", b"created", "doubts", b"doubts", "encoding_ids", b"encoding_ids", "faces", b"faces", "nearest_other", b"nearest_other", "provenance", b"provenance", "replayed", b"replayed", "subject_id", b"subject_id"]) -> None: ...
 
 Global___EnrollResponse: typing_extensions.TypeAlias = EnrollResponse
 
@@ -426,3 +470,91 @@ class DeleteSubjectResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["deleted_encodings", b"deleted_encodings", "gallery_revision", b"gallery_revision"]) -> None: ...
 
 Global___DeleteSubjectResponse: typing_extensions.TypeAlias = DeleteSubjectResponse
+
+@typing.final
+class AddNegativeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    EXAMPLE_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    subject_id: builtins.str
+    @property
+    def example(self) -> oneglance.v1.common_pb2.Example:
+        """Somebody, or something, else."""
+
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        subject_id: builtins.str = ...,
+        example: oneglance.v1.common_pb2.Example | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["example", b"example"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["example", b"example", "gallery_id", b"gallery_id", "subject_id", b"subject_id"]) -> None: ...
+
+Global___AddNegativeRequest: typing_extensions.TypeAlias = AddNegativeRequest
+
+@typing.final
+class AddNegativeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NEGATIVE_ID_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
+    FACE_FIELD_NUMBER: builtins.int
+    negative_id: builtins.str
+    @property
+    def provenance(self) -> oneglance.v1.common_pb2.Provenance: ...
+    @property
+    def face(self) -> oneglance.v1.face_pb2.Face:
+        """The face, when the example is a photo."""
+
+    def __init__(
+        self,
+        *,
+        negative_id: builtins.str = ...,
+        provenance: oneglance.v1.common_pb2.Provenance | None = ...,
+        face: oneglance.v1.face_pb2.Face | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["face", b"face", "provenance", b"provenance"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["face", b"face", "negative_id", b"negative_id", "provenance", b"provenance"]) -> None: ...
+
+Global___AddNegativeResponse: typing_extensions.TypeAlias = AddNegativeResponse
+
+@typing.final
+class DeleteNegativeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    NEGATIVE_ID_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    subject_id: builtins.str
+    negative_id: builtins.str
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        subject_id: builtins.str = ...,
+        negative_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "negative_id", b"negative_id", "subject_id", b"subject_id"]) -> None: ...
+
+Global___DeleteNegativeRequest: typing_extensions.TypeAlias = DeleteNegativeRequest
+
+@typing.final
+class DeleteNegativeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_REVISION_FIELD_NUMBER: builtins.int
+    gallery_revision: builtins.int
+    """The gallery's revision afterwards."""
+    def __init__(
+        self,
+        *,
+        gallery_revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_revision", b"gallery_revision"]) -> None: ...
+
+Global___DeleteNegativeResponse: typing_extensions.TypeAlias = DeleteNegativeResponse

@@ -71,6 +71,16 @@ class SubjectServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectResponse.FromString,
                 _registered_method=True)
+        self.AddNegative = channel.unary_unary(
+                '/oneglance.v1.SubjectService/AddNegative',
+                request_serializer=oneglance_dot_v1_dot_subject__pb2.AddNegativeRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_subject__pb2.AddNegativeResponse.FromString,
+                _registered_method=True)
+        self.DeleteNegative = channel.unary_unary(
+                '/oneglance.v1.SubjectService/DeleteNegative',
+                request_serializer=oneglance_dot_v1_dot_subject__pb2.DeleteNegativeRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_subject__pb2.DeleteNegativeResponse.FromString,
+                _registered_method=True)
 
 
 class SubjectServiceServicer(object):
@@ -88,6 +98,8 @@ class SubjectServiceServicer(object):
         ALREADY_EXISTS with on_existing = FAIL; FAILED_PRECONDITION when pictures come and the gallery's encoder is not
         loaded, or encodings of another encoder do; INVALID_ARGUMENT for an example outside the limits of the gallery's
         quality policy or of the encoder's input, unless accept_breaches; ABORTED when the request id was used with other content.
+        With DOUBT_POLICY_REFUSE: ALREADY_EXISTS (LIKE_ANOTHER) when an example is within the limit of another subject, also of one
+        that is enrolled at the same moment; FAILED_PRECONDITION (UNLIKE_OWN) when one is far from the subject's others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,6 +141,24 @@ class SubjectServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddNegative(self, request, context):
+        """"Not this person": keeps an example as a negative of a subject, durably, until it or the subject is deleted. A probe
+        that is nearer to a negative than to each of the subject's encodings, by squared L2 and whatever the gallery's rule of
+        fusion, is not given that subject, by Identify and Verify. It counts no less as one of the others by FUSION_MARGIN. The
+        same encoding again changes nothing, so a retry is safe. NOT_FOUND when the gallery has no such subject;
+        FAILED_PRECONDITION for one that is enrolled as the subject, or beyond 64; and as Enroll for what comes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteNegative(self, request, context):
+        """NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SubjectServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -161,6 +191,16 @@ def add_SubjectServiceServicer_to_server(servicer, server):
                     servicer.DeleteSubject,
                     request_deserializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectResponse.SerializeToString,
+            ),
+            'AddNegative': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddNegative,
+                    request_deserializer=oneglance_dot_v1_dot_subject__pb2.AddNegativeRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_subject__pb2.AddNegativeResponse.SerializeToString,
+            ),
+            'DeleteNegative': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteNegative,
+                    request_deserializer=oneglance_dot_v1_dot_subject__pb2.DeleteNegativeRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_subject__pb2.DeleteNegativeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -332,6 +372,60 @@ class SubjectService(object):
             '/oneglance.v1.SubjectService/DeleteSubject',
             oneglance_dot_v1_dot_subject__pb2.DeleteSubjectRequest.SerializeToString,
             oneglance_dot_v1_dot_subject__pb2.DeleteSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddNegative(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.SubjectService/AddNegative',
+            oneglance_dot_v1_dot_subject__pb2.AddNegativeRequest.SerializeToString,
+            oneglance_dot_v1_dot_subject__pb2.AddNegativeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteNegative(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.SubjectService/DeleteNegative',
+            oneglance_dot_v1_dot_subject__pb2.DeleteNegativeRequest.SerializeToString,
+            oneglance_dot_v1_dot_subject__pb2.DeleteNegativeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -121,7 +121,39 @@ _SubjectServiceDeleteSubjectType = typing_extensions.TypeVar(
     ],
 )
 
-class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServiceBulkEnrollType, _SubjectServiceGetSubjectType, _SubjectServiceListSubjectsType, _SubjectServiceDeleteEncodingType, _SubjectServiceDeleteSubjectType]):
+_SubjectServiceAddNegativeType = typing_extensions.TypeVar(
+    '_SubjectServiceAddNegativeType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.AddNegativeRequest,
+        oneglance.v1.subject_pb2.AddNegativeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.AddNegativeRequest,
+        oneglance.v1.subject_pb2.AddNegativeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.AddNegativeRequest,
+        oneglance.v1.subject_pb2.AddNegativeResponse,
+    ],
+)
+
+_SubjectServiceDeleteNegativeType = typing_extensions.TypeVar(
+    '_SubjectServiceDeleteNegativeType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.DeleteNegativeRequest,
+        oneglance.v1.subject_pb2.DeleteNegativeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.DeleteNegativeRequest,
+        oneglance.v1.subject_pb2.DeleteNegativeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.DeleteNegativeRequest,
+        oneglance.v1.subject_pb2.DeleteNegativeResponse,
+    ],
+)
+
+class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServiceBulkEnrollType, _SubjectServiceGetSubjectType, _SubjectServiceListSubjectsType, _SubjectServiceDeleteEncodingType, _SubjectServiceDeleteSubjectType, _SubjectServiceAddNegativeType, _SubjectServiceDeleteNegativeType]):
     """Subjects of a gallery: who is enrolled, from which examples.
 
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
@@ -157,6 +189,14 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
             oneglance.v1.subject_pb2.DeleteSubjectRequest,
             oneglance.v1.subject_pb2.DeleteSubjectResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.AddNegativeRequest,
+            oneglance.v1.subject_pb2.AddNegativeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.DeleteNegativeRequest,
+            oneglance.v1.subject_pb2.DeleteNegativeResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -185,6 +225,14 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
             oneglance.v1.subject_pb2.DeleteSubjectRequest,
             oneglance.v1.subject_pb2.DeleteSubjectResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.AddNegativeRequest,
+            oneglance.v1.subject_pb2.AddNegativeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.DeleteNegativeRequest,
+            oneglance.v1.subject_pb2.DeleteNegativeResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Enroll: _SubjectServiceEnrollType
@@ -192,6 +240,8 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
     ALREADY_EXISTS with on_existing = FAIL; FAILED_PRECONDITION when pictures come and the gallery's encoder is not
     loaded, or encodings of another encoder do; INVALID_ARGUMENT for an example outside the limits of the gallery's
     quality policy or of the encoder's input, unless accept_breaches; ABORTED when the request id was used with other content.
+    With DOUBT_POLICY_REFUSE: ALREADY_EXISTS (LIKE_ANOTHER) when an example is within the limit of another subject, also of one
+    that is enrolled at the same moment; FAILED_PRECONDITION (UNLIKE_OWN) when one is far from the subject's others.
     """
 
     BulkEnroll: _SubjectServiceBulkEnrollType
@@ -210,6 +260,17 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
 
     DeleteSubject: _SubjectServiceDeleteSubjectType
     """Deletes a subject and all its encodings. NOT_FOUND when there is none."""
+
+    AddNegative: _SubjectServiceAddNegativeType
+    """"Not this person": keeps an example as a negative of a subject, durably, until it or the subject is deleted. A probe
+    that is nearer to a negative than to each of the subject's encodings, by squared L2 and whatever the gallery's rule of
+    fusion, is not given that subject, by Identify and Verify. It counts no less as one of the others by FUSION_MARGIN. The
+    same encoding again changes nothing, so a retry is safe. NOT_FOUND when the gallery has no such subject;
+    FAILED_PRECONDITION for one that is enrolled as the subject, or beyond 64; and as Enroll for what comes.
+    """
+
+    DeleteNegative: _SubjectServiceDeleteNegativeType
+    """NOT_FOUND when there is none."""
 
 SubjectServiceAsyncStub: typing_extensions.TypeAlias = SubjectServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -236,6 +297,14 @@ SubjectServiceAsyncStub: typing_extensions.TypeAlias = SubjectServiceStub[
         oneglance.v1.subject_pb2.DeleteSubjectRequest,
         oneglance.v1.subject_pb2.DeleteSubjectResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.AddNegativeRequest,
+        oneglance.v1.subject_pb2.AddNegativeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.DeleteNegativeRequest,
+        oneglance.v1.subject_pb2.DeleteNegativeResponse,
+    ],
 ]
 
 class SubjectServiceServicer(metaclass=abc.ABCMeta):
@@ -258,6 +327,8 @@ class SubjectServiceServicer(metaclass=abc.ABCMeta):
         ALREADY_EXISTS with on_existing = FAIL; FAILED_PRECONDITION when pictures come and the gallery's encoder is not
         loaded, or encodings of another encoder do; INVALID_ARGUMENT for an example outside the limits of the gallery's
         quality policy or of the encoder's input, unless accept_breaches; ABORTED when the request id was used with other content.
+        With DOUBT_POLICY_REFUSE: ALREADY_EXISTS (LIKE_ANOTHER) when an example is within the limit of another subject, also of one
+        that is enrolled at the same moment; FAILED_PRECONDITION (UNLIKE_OWN) when one is far from the subject's others.
         """
 
     @abc.abstractmethod
@@ -301,5 +372,26 @@ class SubjectServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.subject_pb2.DeleteSubjectResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.DeleteSubjectResponse]]:
         """Deletes a subject and all its encodings. NOT_FOUND when there is none."""
+
+    @abc.abstractmethod
+    def AddNegative(
+        self,
+        request: oneglance.v1.subject_pb2.AddNegativeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.subject_pb2.AddNegativeResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.AddNegativeResponse]]:
+        """"Not this person": keeps an example as a negative of a subject, durably, until it or the subject is deleted. A probe
+        that is nearer to a negative than to each of the subject's encodings, by squared L2 and whatever the gallery's rule of
+        fusion, is not given that subject, by Identify and Verify. It counts no less as one of the others by FUSION_MARGIN. The
+        same encoding again changes nothing, so a retry is safe. NOT_FOUND when the gallery has no such subject;
+        FAILED_PRECONDITION for one that is enrolled as the subject, or beyond 64; and as Enroll for what comes.
+        """
+
+    @abc.abstractmethod
+    def DeleteNegative(
+        self,
+        request: oneglance.v1.subject_pb2.DeleteNegativeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.subject_pb2.DeleteNegativeResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.DeleteNegativeResponse]]:
+        """NOT_FOUND when there is none."""
 
 def add_SubjectServiceServicer_to_server(servicer: SubjectServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

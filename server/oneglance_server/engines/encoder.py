@@ -50,9 +50,8 @@ class Encoder(LoadedModel[EncoderManifest]):
 
     def warm_up(self, max_batch: int) -> None:
         """Run once per size of a batch that matters, so that no caller pays for the first."""
-        sample = self.manifest.parity.inputs.unpack()
-        for size in sorted({1, *(size for size in self._session.batch_sizes if size < max_batch), max_batch}):
-            self._prepare(*self._asked(sample[np.arange(size) % len(sample)]))
+        sizes = {size for size in self._session.batch_sizes if size < max_batch}
+        self._prepare_batches(sorted({1, *sizes, max_batch}))
 
     def _asked(self, inputs: npt.NDArray[Any]) -> tuple[list[str], dict[str, npt.NDArray[Any]]]:
         return [self.manifest.output.name], {self.manifest.input.name: inputs}

@@ -3,17 +3,19 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.faces.crops import CropOutcome, CropRequest, crop_faces
-from oneglance_core.faces.finder import FaceFinder, FaceSearch
+from oneglance_core.faces.finder import FaceFinder, FaceSearch, canvas_sizes
 from oneglance_core.faces.uprightness import UprightnessCheck
+from oneglance_core.folder import ModelFolder
 from oneglance_core.manifests import DetectorManifest, LandmarksManifest, UprightnessManifest
 from oneglance_core.pictures import PictureLimits
 from oneglance_server.engines.loaded_model import LoadedModel
+from oneglance_server.settings import Settings
 
 
 class Detector(LoadedModel[DetectorManifest]):
@@ -23,6 +25,27 @@ class Detector(LoadedModel[DetectorManifest]):
     single = True
     # What a run needs is in proportion to the photo: hundreds of megabytes for a large one, once in a while.
     keep_memory = False
+
+    @classmethod
+    def load(cls, folder: ModelFolder[DetectorManifest], settings: Settings) -> Self:
+        detector = super().load(folder, settings)
+        if detector._session.compiles_per_shape:
+            for height, width in settings.sizes_to_prepare:
+                detector.prepare(height, width, face_search(settings), settings.max_photo_batch)
+                detector.prepare(width, height, face_search(settings), settings.max_photo_batch)  # turned
+        return detector
+
+    def prepare(self, height: int, width: int, limits: FaceSearch, max_batch: int) -> None:
+        """Makes the search of photos of this size quick, as Session.prepare: where a first run costs more.
+
+        Canvases keep their size: scores near an edge depend on where it is, so that no canvas can stand for a smaller
+        one.
+        """
+        for canvas in canvas_sizes(height, width, self.manifest, limits):
+            if min(canvas) >= self.manifest.smallest_side:
+                for batch in sorted({1, max_batch}):
+                    one = np.random.default_rng(0).integers(0, 256, (1, *canvas, 4), dtype=np.uint8)
+                    self._prepare(["scores"], {"image": np.repeat(one, batch, axis=0)})
 
     def score(self, canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 [N, H, W, 4] -> float32 [N, h, w]."""
@@ -47,9 +70,19 @@ class Uprightness(LoadedModel[UprightnessManifest]):
     title = "uprightness check"
     single = True
 
+    @classmethod
+    def load(cls, folder: ModelFolder[UprightnessManifest], settings: Settings) -> Self:
+        check = super().load(folder, settings)
+        check._prepare_batches(check._session.batch_sizes)
+        return check
+
     def score(self, chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 [N, H, W, 3] -> float32 [N]."""
         return self._run(["scores"], {"chips": chips})[0]
+
+
+def face_search(settings: Settings) -> FaceSearch:
+    return FaceSearch(min_face=settings.min_face, search_pixels=settings.search_pixels, max_faces=settings.max_faces)
 
 
 class StageObserver(Protocol):
@@ -77,12 +110,12 @@ class FaceCropper:
         self.landmarks = landmarks
         self._limits = limits
         self._finder = FaceFinder(detector.score, detector.manifest, landmarks.points, search)
-        self._check = UprightnessCheck(uprightness.score, uprightness.manifest) if uprightness else None
+        self.check = UprightnessCheck(uprightness.score, uprightness.manifest) if uprightness else None
         self._on_stage = on_stage
 
     def crop(self, requests: Sequence[CropRequest]) -> list[CropOutcome]:
         """The i-th outcome is of the i-th photo: see core's crop_faces."""
-        return crop_faces(self._finder, self._check, requests, self._limits, self._stage)
+        return crop_faces(self._finder, self.check, requests, self._limits, self._stage)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

@@ -1,14 +1,16 @@
 """A model of any kind that the server has loaded, and what all kinds have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.folder import ModelFolder
 from oneglance_core.manifests import ModelManifest
 from oneglance_core.sessions.checks import Compare, check_graph, check_parity
-from oneglance_core.sessions.session import GraphError
+from oneglance_core.sessions.session import GraphError, Session
 from oneglance_index import DeviceLost
 from oneglance_server.engines.session import Runtime, open_session, run_session
 from oneglance_server.errors import StartupError
@@ -38,6 +40,10 @@ class LoadedModel(Generic[M]):
         self.manifest: M = folder.manifest
         self.digest: str = folder.digest
         self._session = open_session(folder, runtime, keep_memory=self.keep_memory)
+        # Goes on when the device fails for good.
+        self._spare: Session | None = None
+        if runtime.device != "cpu" and runtime.gpu_lost == "cpu":
+            self._spare = open_session(folder, replace(runtime, device="cpu"), keep_memory=self.keep_memory)
         try:
             check_graph(self._session, self.manifest)
             check_parity(self._session, self.manifest, self.coarse)
@@ -63,8 +69,21 @@ class LoadedModel(Generic[M]):
         return cls(folder, runtime)
 
     def _run(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """As Session.run. Raises MemoryError when there isn't enough now."""
-        return run_session(self._session, outputs, inputs)
+        """As Session.run. Raises MemoryError when there isn't enough now, DeviceLost."""
+        try:
+            return run_session(self._session, outputs, inputs)
+        except DeviceLost:
+            if self._spare is None:
+                raise
+            self._session = self._spare
+            return run_session(self._session, outputs, inputs)
+
+    def _prepare_batches(self, sizes: Iterable[int]) -> None:
+        """As ``_prepare``, of the parity vectors, as batches of these sizes."""
+        vectors = self.manifest.vectors()
+        for size in sizes:
+            inputs = {name: array[np.arange(size) % len(array)] for name, array in vectors.inputs.items()}
+            self._prepare(list(vectors.outputs), inputs)
 
     def _prepare(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> None:
         """As Session.prepare, but raises StartupError."""

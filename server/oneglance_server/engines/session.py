@@ -68,7 +68,6 @@ def _open_onnx(folder: ModelFolder[Any], runtime: Runtime, keep_memory: bool) ->
             ordinal,
             threads=runtime.threads,
             memory_bytes=runtime.gpu_memory_bytes,
-            cpu_instead=runtime.gpu_lost == "cpu",
         )
     options = session_options(runtime.threads)
     options.enable_cpu_mem_arena = keep_memory

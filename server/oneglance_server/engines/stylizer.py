@@ -68,7 +68,8 @@ class Stylizer(LoadedModel[StylizerManifest]):
             settings.gpu_lost,
         )
         stylizer = cls(folder, runtime)
-        stylizer.warm_up([(grid.least, grid.least), (grid.tile, grid.tile)])
+        sizes = {shape for size in settings.sizes_to_prepare for shape in grid.shapes(*size)}
+        stylizer.warm_up(sorted({(grid.least, grid.least), (grid.tile, grid.tile), *sizes}))
         return stylizer
 
     def run(

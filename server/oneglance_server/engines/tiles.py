@@ -95,6 +95,12 @@ class Grid:
             return Plan((Span(0, tall, 0, height),), (Span(0, wide, 0, width),))
         return Plan(self._spans(height), self._spans(width))
 
+    def shapes(self, height: int, width: int) -> set[tuple[int, int]]:
+        """(height, width) of everything that is run for such a picture."""
+        plan = self.plan(height, width)
+        shapes = {(row.length, column.length) for row, column in plan}
+        return shapes if len(plan) == 1 else shapes | self.shapes(*self.small_copy(height, width))
+
     def small_copy(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the largest copy of such a picture that runs whole."""
         scale = min(1.0, self.tile / math.sqrt(height * width))

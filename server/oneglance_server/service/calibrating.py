@@ -110,11 +110,14 @@ class CalibrationRun:
         if isinstance(content, Picture) and content.face.which == "unset":
             content = replace(content, face=replace(content.face, which="largest"))
         found, size = await self._identification.nearest(self._call, self._gallery.id, content)
-        if found is None:
+        if found is None and not size:
             raise _empty(self._gallery.id)
         self._sizes.add(size)
         if probe.mated:
-            self._mated.append(found.score if found.subject_id == probe.subject else math.inf)
+            own = found is not None and found.subject_id == probe.subject
+            self._mated.append(found.score if found is not None and own else math.inf)
+        elif found is None:
+            raise InvalidRequest.field("probe", "every subject has a negative that is nearer to it")
         else:
             self._non_mated.append(found.score)
             self._stranger.append(self._number(probe.subject))
@@ -145,7 +148,7 @@ class CalibrationRun:
         if state.gallery.active.fusion != self._gallery.active.fusion:
             raise CannotCalibrate("the gallery's rule of fusion was changed meanwhile", reason="FUSION_CHANGED")
         if not dry_run:
-            state = await self._galleries.set_threshold(self._call, self._gallery.id, calibration.tau, calibration)
+            state = await self._galleries.set_calibrated(self._gallery, calibration)
         return state, calibration
 
     def _fit(self) -> Calibration:

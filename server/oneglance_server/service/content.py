@@ -76,7 +76,8 @@ class Tau:
     """The threshold that applied. ``source``: "model", "author", "gallery", "calibration" or "request".
 
     ``fpir``: what to expect of a gallery of the present size, where that is known; ``fmr``: of one claimed identity.
-    ``target_fpir``: what it was fitted to; ``set_time``: when the gallery was given it, seconds since the epoch.
+    ``target_fpir``: what it was fitted to; ``set_time``: when the gallery was given it, seconds since the epoch;
+    ``version``: its number among all that the gallery has had, 0 for one that isn't the gallery's.
     """
 
     value: float
@@ -86,6 +87,7 @@ class Tau:
     fmr: Rate | None
     target_fpir: float | None = None
     set_time: float | None = None
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,9 @@ class Identification:
     that can't be compared.
 
     ``probe``: position of the probe in the request. ``nearest``: the two subjects with the lowest scores, as far as
-    there are so many. ``ambiguous``: the nearest is under tau, but too near to the next.
+    there are so many, of those whom the probe can be given. ``ambiguous``: the nearest is under tau, but too near to
+    the next. ``taken_by``: position in the answer of the face that has the nearest subject instead; None: nobody has.
+    ``withheld``: all who are under tau have a negative that is nearer.
     """
 
     probe: int
@@ -119,6 +123,8 @@ class Identification:
     nearest: tuple[Candidate, ...]
     ambiguous: bool
     breaches: tuple[Breached, ...] = ()
+    taken_by: int | None = None
+    withheld: bool = False
 
     @property
     def gap(self) -> float | None:
@@ -181,6 +187,13 @@ def check_rate(path: str, rate: float) -> float:
     if not LEAST_RATE <= rate < 1:
         raise InvalidRequest.field(path, f"must be at least {LEAST_RATE:g} and below 1, got {rate:g}")
     return rate
+
+
+def check_gap(path: str, gap: float) -> float:
+    """A least gap between scores. Raises InvalidRequest unless it is finite and >= 0."""
+    if not (math.isfinite(gap) and gap >= 0):
+        raise InvalidRequest.field(path, f"must be finite and >= 0, got {gap}")
+    return gap
 
 
 def check_size(path: str, value: int, default: int, limit: int) -> int:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from oneglance_core.distance import usable_encodings
 from oneglance_core.faces.crops import CropRequest, FaceCrops, FaceError
 from oneglance_core.faces.finder import Face, Photo
+from oneglance_core.faces.uprightness import UprightnessCheck
 from oneglance_core.input_figures import input_figures
-from oneglance_core.limits import Breach, breaches
+from oneglance_core.limits import Breach, Limit, breaches
 from oneglance_core.pictures import PictureError, PictureLimits, encoder_input, read_header
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import BatchObserver
@@ -24,7 +25,7 @@ from oneglance_server.engines.lanes import PictureLanes
 from oneglance_server.errors import DetectorNotLoaded, InvalidRequest, Overloaded
 from oneglance_server.offload import Threads, off_loop
 from oneglance_server.service.content import MAX_FACES, ClientEncoding, Content, Picture, Tensor
-from oneglance_server.service.plan import Space, Vectors, example_of, make_plan
+from oneglance_server.service.plan import Space, Vectors, encoder_missing, example_of, make_plan
 
 CLIENT = "client"
 _PHOTOS_AT_ONCE = 16  # of one call, before its faces are counted
@@ -81,7 +82,8 @@ class Encoding:
     """Encodes contents: every encoder behind coalescing batchers of its own, the face finder behind those for all.
 
     ``crops``: None when no face finder is loaded. ``headers``: where the headers of pictures are read.
-    ``max_pixels``: of all pictures of one call. ``check_inputs``: whether to look for breaches.
+    ``max_pixels``: of all pictures of one call. ``check_inputs``: whether to look for breaches. ``uprightness``: what
+    looks at aligned faces then, too; None where no check is loaded.
     ``executor``: has twice as many threads as ``workers``. Belongs to one
     event loop.
     """
@@ -94,6 +96,7 @@ class Encoding:
         limits: PictureLimits,
         max_pixels: int,
         check_inputs: bool,
+        uprightness: UprightnessCheck | None,
         executor: Executor,
         *,
         workers: int,
@@ -111,7 +114,7 @@ class Encoding:
                 encoder,
                 PictureLanes[_Input, _Output](
                     "encode",
-                    _runner(encoder, limits, check_inputs),
+                    _runner(encoder, limits, check_inputs, uprightness),
                     executor,
                     workers=workers,
                     max_batch=max_batch,
@@ -123,6 +126,14 @@ class Encoding:
             )
             for encoder in encoders
         }
+
+    def check_loaded(self, contents: Sequence[Content], space: Space) -> None:
+        """Raises EncoderNotLoaded where one of the contents takes the encoder, and it isn't there: nothing else that is
+        missing then, such as its tau, is worth telling."""
+        if space.digest not in self._encoders:
+            for content in contents:
+                if not isinstance(content, ClientEncoding):
+                    raise encoder_missing(content, space)
 
     async def encode(
         self, call: Call, contents: Sequence[Content], space: Space, *, faces: Literal["all", "only"] = "only"
@@ -286,17 +297,22 @@ def _usable(outcome: FaceCrops | BaseException, path: str) -> FaceCrops:
 
 
 def _runner(
-    encoder: Encoder, limits: PictureLimits, check_inputs: bool
+    encoder: Encoder, limits: PictureLimits, check_inputs: bool, uprightness: UprightnessCheck | None
 ) -> Callable[[Sequence[_Input]], Sequence[_Output | Exception]]:
     """What encodes a batch of inputs, off the event loop."""
     spec = encoder.manifest.input
     made_for = encoder.manifest.made_for
-    input_limits = made_for.limits if made_for is not None and check_inputs else ()
+    input_limits = made_for.limits if made_for is not None else ()
+    alignment = encoder.manifest.alignment
 
     def breaches_in(content: _Input, prepared: npt.NDArray[Any]) -> Breaches:
-        if not input_limits or isinstance(content, _Chip):
+        if not check_inputs or isinstance(content, _Chip):  # a chip of ours was checked before it was cut
             return ()
-        return breaches(input_figures(prepared), input_limits)
+        found = breaches(input_figures(prepared), input_limits) if input_limits else ()
+        if uprightness is None or alignment is None:
+            return found
+        seen = uprightness.judge_chip(prepared, alignment)
+        return found if seen.enough else (*found, Breach(Limit("uprightness", least=seen.threshold), seen.score))
 
     def prepare(content: _Input) -> npt.NDArray[Any]:
         if isinstance(content, _Chip):

@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from itertools import chain
 
 from oneglance_core.faces.finder import Face
-from oneglance_index import Deleted, Enrolled, GalleryStore, OnExisting, Subject, SubjectPage
+from oneglance_index import (
+    AddedNegative,
+    Deleted,
+    Doubting,
+    Enrolled,
+    Gallery,
+    GalleryStore,
+    NeighbourGone,
+    OnExisting,
+    Search,
+    Subject,
+    SubjectPage,
+)
 from oneglance_server.calls import Call
 from oneglance_server.errors import DeadlinePassed
 from oneglance_server.offload import Threads
@@ -20,8 +32,11 @@ from oneglance_server.service.content import (
     check_id,
     check_labels,
 )
-from oneglance_server.service.encoding import Encoding
+from oneglance_server.service.doubts import DoubtPolicy, doubt_policy_of, doubting
+from oneglance_server.service.encoding import Encoded, Encoding
+from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.plan import Space
+from oneglance_server.service.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +44,7 @@ class Enrollment:
     """A request to enroll one subject. ``request_digest`` identifies its content, for safe retries.
 
     accept_breaches: enroll examples outside the limits, too, and tell of them.
+    doubt_policy: None: the gallery's.
     """
 
     gallery_id: str
@@ -39,6 +55,7 @@ class Enrollment:
     request_id: str
     request_digest: bytes
     accept_breaches: bool = False
+    doubt_policy: DoubtPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +68,40 @@ class EnrollmentAnswer:
     breaches: Sequence[Breached] = ()
 
 
-class EnrollmentService:
-    """``refuse_unfit``: examples outside the limits of the encoder's input are refused, not only told of."""
+@dataclass(frozen=True, slots=True)
+class NegativeAnswer:
+    """The negative, and the face that was taken of a photo."""
 
-    def __init__(self, store: GalleryStore, reads: Threads, encoding: Encoding, refuse_unfit: bool) -> None:
+    negative: AddedNegative
+    provenance: Provenance
+    face: Face | None
+
+
+class EnrollmentService:
+    """``refuse_unfit``: examples outside the limits of the encoder's input are refused, not only told of.
+    ``identification``: searches for the other subjects that a new one is like."""
+
+    def __init__(
+        self,
+        store: GalleryStore,
+        reads: Threads,
+        encoding: Encoding,
+        thresholds: Thresholds,
+        identification: IdentificationService,
+        refuse_unfit: bool,
+    ) -> None:
         self._store = store
         self._reads = reads
         self._encoding = encoding
+        self._thresholds = thresholds
+        self._identification = identification
         self._refuse_unfit = refuse_unfit
 
     async def enroll(self, call: Call, request: Enrollment) -> EnrollmentAnswer:
         """Store all of a subject's new encodings, or none. Durable and in effect when it returns.
 
-        Raises InvalidRequest for an example outside the limits, unless it is to be accepted.
+        Raises InvalidRequest for an example outside the limits, unless it is to be accepted; LikeAnother and UnlikeOwn
+        for doubts that are to be refused.
         """
         check_id("subject_id", request.subject_id)
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
@@ -84,24 +122,41 @@ class EnrollmentService:
         breached = breaches_of(request.contents, encoded, policy_of(gallery))
         if not request.accept_breaches:
             refuse(breached, unfit=self._refuse_unfit)
-        if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
-            raise DeadlinePassed("the deadline passed before anything was stored")
-        enrolled = await asyncio.wrap_future(
-            self._store.enroll(
-                request.gallery_id,
-                request.subject_id,
-                encoded.vectors,
-                encoder_digest=active.encoder_digest,
-                labels=labels,
-                on_existing=request.on_existing,
-                request_id=request.request_id or None,
-                request_digest=request.request_digest,
-                caller=(call.caller, call.patient),
-                patient=call.patient,
-            )
-        )
+        while True:
+            doubts = await self._doubting(call, gallery, request, encoded)
+            if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
+                raise DeadlinePassed("the deadline passed before anything was stored")
+            try:
+                enrolled = await asyncio.wrap_future(
+                    self._store.enroll(
+                        request.gallery_id,
+                        request.subject_id,
+                        encoded.vectors,
+                        encoder_digest=active.encoder_digest,
+                        labels=labels,
+                        on_existing=request.on_existing,
+                        request_id=request.request_id or None,
+                        request_digest=request.request_digest,
+                        caller=(call.caller, call.patient),
+                        patient=call.patient,
+                        doubting=doubts,
+                    )
+                )
+                break
+            except NeighbourGone:  # deleted at this very moment
+                continue
         provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=enrolled.revision)
         return EnrollmentAnswer(enrolled, provenance, encoded.faces, tuple(chain.from_iterable(breached)))
+
+    async def _doubting(self, call: Call, gallery: Gallery, request: Enrollment, encoded: Encoded) -> Doubting | None:
+        policy = request.doubt_policy or doubt_policy_of(gallery)
+        if policy == "off":
+            return None
+        # Two of each example: one may be the subject itself.
+        search = Search(encoded.vectors, gallery.active.encoder_digest, 2, singly=True)
+        found = await self._identification.search(call, gallery.id, search, encoded)
+        limits = self._thresholds.doubt_limits(gallery, found.subjects, found.encodings)
+        return doubting(found, request.subject_id, *limits, refuse=policy == "refuse")
 
     async def get(self, call: Call, gallery_id: str, subject_id: str) -> Subject:
         check_id("gallery_id", gallery_id)
@@ -122,3 +177,21 @@ class EnrollmentService:
         check_id("gallery_id", gallery_id)
         check_id("subject_id", subject_id)
         return await asyncio.wrap_future(self._store.delete_subject(gallery_id, subject_id))
+
+    async def add_negative(self, call: Call, gallery_id: str, subject_id: str, content: Content) -> NegativeAnswer:
+        """Keep an example of somebody else with a subject. Durable and in effect when it returns."""
+        check_id("subject_id", subject_id)
+        active = self._store.known(check_id("gallery_id", gallery_id)).active
+        encoded = await self._encoding.encode(call, [content], Space(active.encoder_digest, active.dimension))
+        added = await asyncio.wrap_future(
+            self._store.add_negative(gallery_id, subject_id, encoded.vectors[0], encoder_digest=active.encoder_digest)
+        )
+        provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=added.revision)
+        return NegativeAnswer(added, provenance, encoded.faces[0])
+
+    async def delete_negative(self, call: Call, gallery_id: str, subject_id: str, negative_id: str) -> Gallery:
+        """The gallery as it is then."""
+        check_id("gallery_id", gallery_id)
+        check_id("subject_id", subject_id)
+        check_id("negative_id", negative_id)
+        return await asyncio.wrap_future(self._store.delete_negative(gallery_id, subject_id, negative_id))

@@ -13,7 +13,9 @@ from oneglance_index import Gallery, GalleryStore, ThresholdVersion
 from oneglance_server.calls import Call
 from oneglance_server.offload import Threads
 from oneglance_server.service.breaches import policy_of
-from oneglance_server.service.content import Tau, check_id, check_rate, check_tau
+from oneglance_server.service.content import Tau, check_gap, check_id, check_rate, check_tau
+from oneglance_server.service.doubts import DoubtPolicy, doubt_policy_of
+from oneglance_server.service.drift import DriftFound, DriftWatches
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.thresholds import Thresholds
 
@@ -23,12 +25,15 @@ Version = tuple[ThresholdVersion, Tau | None, Calibration | None]
 
 @dataclass(frozen=True, slots=True)
 class GalleryState:
-    """A gallery, the tau in force in it, whether its encoder is loaded, and its quality policy."""
+    """A gallery, the tau in force in it, whether its encoder is loaded, its policies, and whether its probes have
+    drifted."""
 
     gallery: Gallery
     tau: Tau | None
     encoder_loaded: bool
     quality_policy: QualityPolicy
+    doubt_policy: DoubtPolicy
+    drift: Sequence[DriftFound]
 
 
 class GalleryService:
@@ -40,12 +45,14 @@ class GalleryService:
         reads: Threads,
         encoders: Encoders,
         thresholds: Thresholds,
+        drift: DriftWatches,
         on_deleted: Callable[[str], None],
     ) -> None:
         self._store = store
         self._reads = reads
         self._encoders = encoders
         self._thresholds = thresholds
+        self._drift = drift
         self._on_deleted = on_deleted
 
     async def create(
@@ -57,6 +64,8 @@ class GalleryService:
         fusion: Fusion,
         target_fpir: float,
         quality_policy: QualityPolicy,
+        least_gap: float,
+        doubt_policy: DoubtPolicy,
     ) -> GalleryState:
         check_id("gallery_id", gallery_id)
         chosen = self._encoders.find("encoder", encoder)
@@ -68,6 +77,8 @@ class GalleryService:
             fusion=fusion,
             target_fpir=check_rate("target_fpir", target_fpir),
             quality=quality_policy,
+            least_gap=check_gap("least_gap", least_gap),
+            doubt=doubt_policy,
         )
         return self._state(await asyncio.wrap_future(created))
 
@@ -107,15 +118,19 @@ class GalleryService:
         """What is known of a gallery's FPIR before any stranger came."""
         return self._thresholds.prior(gallery)
 
-    async def set_threshold(
-        self, call: Call, gallery_id: str, tau: float | None, calibration: Calibration | None = None
-    ) -> GalleryState:
-        """``tau`` None: clear the gallery's own. ``calibration``: the evidence that ``tau`` comes with."""
+    async def set_threshold(self, call: Call, gallery_id: str, tau: float | None) -> GalleryState:
+        """``tau`` None: clear the gallery's own."""
         check_id("gallery_id", gallery_id)
+        known = None
         if tau is not None:
-            check_tau("tau", tau, self._store.known(gallery_id).active.fusion)
-        evidence = None if calibration is None else calibration.model_dump_json()
-        return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, evidence)))
+            known = self._store.known(gallery_id)
+            check_tau("tau", tau, known.active.fusion)
+        return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, of=known)))
+
+    async def set_calibrated(self, gallery: Gallery, calibration: Calibration) -> GalleryState:
+        """Make it the threshold of the gallery that it was made for, with its evidence."""
+        stored = self._store.set_threshold(gallery.id, calibration.tau, calibration.model_dump_json(), of=gallery)
+        return self._state(await asyncio.wrap_future(stored))
 
     async def set_target_fpir(self, call: Call, gallery_id: str, target_fpir: float) -> GalleryState:
         """From now on tau follows the gallery's size, if its model was measured. The gallery's own tau is cleared."""
@@ -131,6 +146,15 @@ class GalleryService:
     async def set_quality_policy(self, call: Call, gallery_id: str, policy: QualityPolicy) -> GalleryState:
         check_id("gallery_id", gallery_id)
         return self._state(await asyncio.wrap_future(self._store.set_quality(gallery_id, policy)))
+
+    async def set_least_gap(self, call: Call, gallery_id: str, least_gap: float) -> GalleryState:
+        check_id("gallery_id", gallery_id)
+        check_gap("least_gap", least_gap)
+        return self._state(await asyncio.wrap_future(self._store.set_least_gap(gallery_id, least_gap)))
+
+    async def set_doubt_policy(self, call: Call, gallery_id: str, policy: DoubtPolicy) -> GalleryState:
+        check_id("gallery_id", gallery_id)
+        return self._state(await asyncio.wrap_future(self._store.set_doubt(gallery_id, policy)))
 
     async def versions(
         self, call: Call, gallery_id: str, size: int, after: int | None
@@ -150,4 +174,5 @@ class GalleryService:
 
     def _state(self, gallery: Gallery) -> GalleryState:
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None
-        return GalleryState(gallery, self._thresholds.in_force(gallery), loaded, policy_of(gallery))
+        tau, drift = self._thresholds.in_force(gallery), self._drift.of(gallery)
+        return GalleryState(gallery, tau, loaded, policy_of(gallery), doubt_policy_of(gallery), drift)

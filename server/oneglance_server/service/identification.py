@@ -3,16 +3,15 @@ with the encodings."""
 
 import functools
 import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
-from oneglance_core.distance import squared_l2
+from oneglance_core.distance import Vectors, squared_l2
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import DEFAULT_POLICY
-from oneglance_index import Candidate, Found, Gallery, GalleryStore, Search
+from oneglance_index import Candidate, Found, Gallery, GalleryStore, NearerNegative, Search
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
@@ -30,12 +29,15 @@ from oneglance_server.service.content import (
     Provenance,
     Tau,
     check_count,
+    check_gap,
     check_id,
     check_rate,
     check_size,
 )
+from oneglance_server.service.drift import DriftWatches
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CLIENT, Encoded, Encoding
+from oneglance_server.service.group_photos import each_in_one_face
 from oneglance_server.service.plan import Space
 from oneglance_server.service.thresholds import Deciding, Thresholds
 
@@ -44,7 +46,8 @@ _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to com
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """``score`` is what was compared with ``tau``."""
+    """``score`` is what was compared with ``tau``. ``negative``: one of the subject that is nearer, so that it isn't
+    the same."""
 
     same: bool
     distance: float
@@ -54,6 +57,7 @@ class Verification:
     provenance: Provenance
     faces: Sequence[Face | None]
     breaches: Sequence[Breached]
+    negative: NearerNegative | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class IdentificationService:
         encoders: Encoders,
         encoding: Encoding,
         thresholds: Thresholds,
+        drift: DriftWatches,
         executor: Executor,
         *,
         scans: Limiter,
@@ -95,6 +100,7 @@ class IdentificationService:
         self._encoders = encoders
         self._encoding = encoding
         self._thresholds = thresholds
+        self._drift = drift
         self._on_decision = on_decision
         self._batchers: dict[str, Batcher[Search, Found]] = {}
         self._new_batcher = functools.partial(
@@ -122,17 +128,23 @@ class IdentificationService:
         max_candidates: int,
         tau: float | None,
         all_matches: bool,
-        least_gap: float,
+        least_gap: float | None,
+        one_face_each: bool,
     ) -> Identified:
         """Who each probe is: one answer per probe, or one per face of a photo, none when it shows none. A face that
-        isn't comparable has an answer without candidates."""
-        if not (math.isfinite(least_gap) and least_gap >= 0):
-            raise InvalidRequest.field("least_gap", f"must be finite and >= 0, got {least_gap}")
+        isn't comparable has an answer without candidates.
+
+        ``least_gap`` None: the gallery's. ``one_face_each``: see group_photos.
+        """
+        if least_gap is not None:
+            check_gap("least_gap", least_gap)
         check_count("probes", probes, MAX_PROBES)
         candidates = check_size("max_candidates", max_candidates, CANDIDATES, MAX_CANDIDATES)
         _check_listed(candidates, len(probes))
         gallery = self._gallery(gallery_id)
+        self._encoding.check_loaded(probes, _space(gallery))
         deciding = self._thresholds.of_gallery(gallery, tau)
+        least_gap = gallery.active.least_gap if least_gap is None else least_gap
         encoded = await self._encoding.encode(call, probes, _space(gallery), faces="all")
         if not encoded.owners:
             gallery = await self._reads.run(call, self._store.get_gallery, gallery_id)
@@ -150,7 +162,8 @@ class IdentificationService:
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
         listed = max(candidates, 2)  # the next subject is looked at, too
         search = Search(encoded.vectors, gallery.active.encoder_digest, listed, within, limit)
-        found = await self._search(call, gallery_id, search, encoded)
+        found = await self.search(call, gallery_id, search, encoded)
+        self._drift.saw(call, gallery, found, len(probes))
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
             threshold = replace(threshold, value=within)
@@ -159,19 +172,25 @@ class IdentificationService:
         for owner, face, broken, nearest, matches, truncated in zip(
             encoded.owners, encoded.faces, breached, found.candidates, found.matches, found.truncated, strict=True
         ):
-            under = bool(nearest) and nearest[0].score <= threshold.value
-            ambiguous = under and len(nearest) > 1 and nearest[1].score - nearest[0].score < least_gap
-            mate = nearest[0].subject_id if under and not ambiguous else None
+            given = tuple(itertools.islice(_without_negatives(nearest), 2))
+            under = bool(given) and given[0].score <= threshold.value
+            ambiguous = under and len(given) > 1 and given[1].score - given[0].score < least_gap
+            withheld = not under and any(one.score <= threshold.value for one in nearest)
+            mate = given[0].subject_id if under and not ambiguous else None
+            # To the first who can be given at least.
+            shown = nearest[: max(candidates, nearest.index(given[0]) + 1)] if given else nearest[:candidates]
             answers.append(
                 Identification(
-                    owner, face, mate, nearest[:candidates], matches, truncated, nearest[:2], ambiguous, broken
+                    *(owner, face, mate, shown, matches, truncated, given, ambiguous, broken), withheld=withheld
                 )
             )
-        known = sum(answer.identified is not None for answer in answers)
-        self._on_decision(gallery_id, "identified", known)
-        self._on_decision(gallery_id, "unknown", len(answers) - known)
         compared = len(answers)
         answers = _with_refused(answers, encoded.photos)
+        if one_face_each:
+            answers = each_in_one_face(answers)
+        known = sum(answer.identified is not None for answer in answers)
+        self._on_decision(gallery_id, "identified", known)
+        self._on_decision(gallery_id, "unknown", compared - known)
         self._on_decision(gallery_id, "not_compared", len(answers) - compared)
         return Identified(answers, threshold, _provenance(gallery, encoded, found), encoded.photos)
 
@@ -181,6 +200,7 @@ class IdentificationService:
         """Is the probe this enrolled subject?"""
         check_id("subject_id", subject_id)
         gallery = self._gallery(gallery_id)
+        self._encoding.check_loaded([probe], _space(gallery))
         deciding = self._thresholds.one_to_one(gallery, tau, check_rate("target_fmr", target_fmr))
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
         found = await self._reads.run(
@@ -216,6 +236,7 @@ class IdentificationService:
         if gallery_id:
             gallery = self._gallery(gallery_id)
             space, policy = _space(gallery), policy_of(gallery)
+            self._encoding.check_loaded([probe, other], space)
             if gallery.active.fusion == "margin":
                 deciding = self._thresholds.of_pair(space.digest, tau, target_fmr)
             else:
@@ -245,11 +266,17 @@ class IdentificationService:
         return encoded, Provenance(chosen.digest, encoded.provider), tuple(breached)
 
     async def nearest(self, call: Call, gallery_id: str, probe: Content) -> tuple[Candidate | None, int]:
-        """The nearest subject to one probe, and how many it was compared with. No decision, and none is counted."""
+        """The nearest subject that one probe can be given, and how many it was compared with. No decision, and none is
+        counted."""
         gallery = self._gallery(gallery_id)
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
-        found = await self._search(call, gallery_id, Search(encoded.vectors, gallery.active.encoder_digest, 1), encoded)
-        return (found.candidates[0][0] if found.candidates[0] else None), found.subjects
+        found = await self.search(call, gallery_id, Search(encoded.vectors, gallery.active.encoder_digest, 1), encoded)
+        return next(_without_negatives(found.candidates[0]), None), found.subjects
+
+    async def nearest_to(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
+        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder. No decision, and none
+        is counted."""
+        return await self._search(call, gallery.id, Search(vectors, gallery.active.encoder_digest, candidates))
 
     async def _within(self, call: Call, deciding: Deciding, gallery_id: str) -> float:
         """Up to which score subjects match: tau, before the search."""
@@ -262,14 +289,17 @@ class IdentificationService:
         """Its encoder, dimension and own tau, from memory; sizes and revision may be old. Raises GalleryNotFound."""
         return self._store.known(check_id("gallery_id", gallery_id))
 
-    async def _search(self, call: Call, gallery_id: str, search: Search, encoded: Encoded) -> Found:
+    async def search(self, call: Call, gallery_id: str, search: Search, encoded: Encoded) -> Found:
+        """The answer to a search for what was ``encoded`` for this call; concurrent ones share a scan."""
+        return await self._search(_afterwards(call, encoded), gallery_id, search)
+
+    async def _search(self, call: Call, gallery_id: str, search: Search) -> Found:
         batcher = self._batchers.get(gallery_id)
         if batcher is None:
             self._gallery(gallery_id)  # it may have been deleted meanwhile: nobody would forget it again
             batcher = self._batchers[gallery_id] = self._new_batcher(
                 functools.partial(self._store.search_many, gallery_id)
             )
-        call = _afterwards(call, encoded)
         each = 1 + search.candidates // _CANDIDATES_PER_PROBE
         size = max(1, batcher.step // each)
         steps = [
@@ -287,11 +317,24 @@ class IdentificationService:
         encoded: Encoded,
         breaches: tuple[Breached, ...],
     ) -> Verification:
-        same = other.score <= tau.value
+        same = other.score <= tau.value and other.negative is None
         self._on_decision(gallery_id, "same" if same else "different", 1)
         return Verification(
-            same, other.distance, other.score, other.encoding_id, tau, provenance, encoded.faces, breaches
+            same,
+            other.distance,
+            other.score,
+            other.encoding_id,
+            tau,
+            provenance,
+            encoded.faces,
+            breaches,
+            other.negative,
         )
+
+
+def _without_negatives(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+    """The subjects that the probe can be given."""
+    return (one for one in candidates if one.negative is None)
 
 
 def _with_refused(answers: Sequence[Identification], photos: Mapping[int, Photo]) -> list[Identification]:

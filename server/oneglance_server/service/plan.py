@@ -49,11 +49,7 @@ def make_plan(
                 _check_encoding(content, space)
                 given.append(content)
             elif encoder is None:
-                raise EncoderNotLoaded(
-                    f"{example_of(content)}: the gallery's encoder {space.digest[:12]} is not loaded here; only "
-                    "encodings can be compared",
-                    metadata={"encoder_digest": space.digest},
-                )
+                raise encoder_missing(content, space)
             elif isinstance(content, Tensor):
                 _check_tensor(content, encoder)
             elif encoder.manifest.input.kind != "image":
@@ -68,6 +64,14 @@ def make_plan(
         _vectors(given, space)  # should one of those before be bad, it is the first to tell of
         raise
     return _vectors(given, space), photos
+
+
+def encoder_missing(content: Content, space: Space) -> EncoderNotLoaded:
+    return EncoderNotLoaded(
+        f"{example_of(content)}: the gallery's encoder {space.digest[:12]} is not loaded here; only encodings can be "
+        "compared",
+        metadata={"encoder_digest": space.digest},
+    )
 
 
 def _resolved(choice: FaceChoice, faces: Literal["all", "only"]) -> FaceChoice:

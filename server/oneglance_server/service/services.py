@@ -8,6 +8,7 @@ from oneglance_server.service.detection import DetectionService
 from oneglance_server.service.enrollment import EnrollmentService
 from oneglance_server.service.galleries import GalleryService
 from oneglance_server.service.identification import IdentificationService
+from oneglance_server.service.look_alikes import LookAlikeService
 from oneglance_server.service.models import ModelService
 from oneglance_server.service.stylizing import StylizationService
 
@@ -19,6 +20,7 @@ class Services:
     enrollment: EnrollmentService
     identification: IdentificationService
     detection: DetectionService
+    look_alikes: LookAlikeService
     calibration: CalibrationService
     stylization: StylizationService
 

@@ -1,32 +1,32 @@
 """Which tau applies: the request's, else the gallery's, else one that follows the gallery's size and keeps the FPIR it
 asks for, else the model's, else its author's."""
 
-import bisect
 import functools
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from oneglance_core.calibration import Prior
 from oneglance_core.expectation import Expectation, Rate
 from oneglance_core.manifests import Calibration
-from oneglance_core.manifests.part import canonical
 from oneglance_core.measures import expected_fpir, fmr_for_fpir
-from oneglance_index import Gallery, ThresholdVersion
+from oneglance_index import Followable, Followed, Gallery, ThresholdVersion
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import ThresholdMissing
 from oneglance_server.service.content import Tau, check_tau
+from oneglance_server.service.following import MadeFor, Measured, examples_of, moved
 
-# Sizes at which a tau that follows the gallery moves: it is made for the next of them, so that it seldom moves.
-_DIGITS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-_SIZES = sorted({round(digit * 10**power) for digit in _DIGITS for power in range(10)} | {4, 7, 9})
+_POINTS = 60  # of a curve, between the least and the largest tau that was measured
+
+_ACCEPTED_OF_DOUBTFUL = 0.05  # share of wrong claims that are not seen to be unlike the subject
 
 
 @dataclass(frozen=True, slots=True)
 class Deciding:
     """What decides in a gallery, before its size is known: ``at`` gives the tau. See Tau for the fields.
 
-    value: None where tau follows the gallery's size and examples, so that the FPIR to expect is ``target``.
+    value: None where it is made for the size and the examples at hand, so that the FPIR to expect is ``target``.
     own: a calibration on strangers, which tells the FPIR to expect; else ``model`` does, what was measured of the
     model. one_to_one: Verify: FMR in place of FPIR, at any size.
     """
@@ -36,31 +36,32 @@ class Deciding:
     id: str
     fusion: str
     own: "_Calibrated | None"
-    model: "_Measured | None"
+    model: Measured | None
     target: float | None = None
     set_time: float | None = None
+    version: int = 0
     one_to_one: bool = False
 
     def at(self, subjects: int, encodings: int) -> Tau:
         """The tau for a gallery of so many subjects with so many encodings together."""
         alone = self.one_to_one and self.fusion != "margin"  # by margin the others count against a claim, too
         size = 1 if alone else subjects
-        examples = max(1.0, round(encodings / subjects, 1)) if subjects else 1.0
+        examples = examples_of(subjects, encodings)
         value, id = self.value, self.id
         if value is None:
             assert self.model is not None
             assert self.target is not None
-            step, each = _SIZES[bisect.bisect_left(_SIZES, max(size, 1))], round(examples)
+            made = self.model.made_for(self.fusion, size, examples)
             # That one of so many is accepted is likelier than that the claimed one is.
-            target = expected_fpir(self.target, step) if self.one_to_one else self.target
-            value = self.model.expectation.tau(target, self.fusion, each, step)
-            id = f"{self.model.id}/{self.fusion}/{each}x{step}"
+            target = expected_fpir(self.target, made.size) if self.one_to_one else self.target
+            value, id = self.model.tau(target, made), str(made)
         rate = self._rate(value, size, examples)
         if rate is not None and self.one_to_one and size > 1:
             low, high = (None if each is None else fmr_for_fpir(each, size) for each in (rate.low, rate.high))
             rate = Rate(fmr_for_fpir(rate.value, size), low, high)
         fpir, fmr = (None, rate) if self.one_to_one else (rate, None)
-        return Tau(value, self.source, id, fpir, fmr, None if self.one_to_one else self.target, self.set_time)
+        target_fpir = None if self.one_to_one else self.target
+        return Tau(value, self.source, id, fpir, fmr, target_fpir, self.set_time, self.version)
 
     def _rate(self, value: float, size: int, examples: float) -> Rate | None:
         if self.own is not None:
@@ -70,11 +71,21 @@ class Deciding:
         return self.model.expectation.fpir(value, self.fusion, examples, size) if size else Rate(0, 0, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """What share of strangers has a score of at most each tau, both rising, as so many people told it."""
+
+    taus: Sequence[float]
+    rates: Sequence[float]
+    people: int
+
+
 class Thresholds:
     """The thresholds of the loaded encoders, and how those of a gallery or a request take their place."""
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         manifests = {encoder.digest: encoder.manifest for encoder in encoders}
+        self._loaded = frozenset(manifests)
         self._calibrated = {
             digest: _Calibrated(manifest.threshold) for digest, manifest in manifests.items() if manifest.threshold
         }
@@ -82,7 +93,7 @@ class Thresholds:
             digest: manifest.author_threshold.tau for digest, manifest in manifests.items() if manifest.author_threshold
         }
         self._measured = {
-            digest: _Measured(Expectation(manifest.false_positives))
+            digest: Measured(Expectation(manifest.false_positives))
             for digest, manifest in manifests.items()
             if manifest.false_positives
         }
@@ -94,6 +105,9 @@ class Thresholds:
             version = active.threshold_revision
             fitted = active.calibration if active.calibration_revision == version else None
             return self._own(gallery, active.threshold, version, active.threshold_since, fitted)
+        if requested is None and active.followed is not None:
+            version, since = active.threshold_revision, active.threshold_since
+            return self._followed(gallery, active.followed, gallery.target_fpir, version, since)
         model = self._model(active.encoder_digest, active.fusion)
         if requested is None and gallery.target_fpir is not None and model is not None:
             own = self._calibration(gallery)
@@ -105,7 +119,7 @@ class Thresholds:
         model = self._model(gallery.active.encoder_digest, gallery.active.fusion)
         if model is None or not gallery.subjects:
             return None
-        fusion, examples = gallery.active.fusion, max(1.0, round(gallery.encodings / gallery.subjects, 1))
+        fusion, examples = gallery.active.fusion, examples_of(gallery.subjects, gallery.encodings)
         expectation, size = model.expectation, gallery.subjects
         return Prior(
             lambda tau: expectation.fpir(tau, fusion, examples, size).value,
@@ -113,13 +127,45 @@ class Thresholds:
             *expectation.reach(fusion),
         )
 
+    def strangers(self, gallery: Gallery, subjects: int, encodings: int) -> Strangers | None:
+        """The scores to expect of strangers in a gallery of this size, >= 1: by its own calibration, else by what was
+        measured of the model, else by the model's calibration; None where nothing was measured."""
+        known = self._strangers_of(gallery)
+        if isinstance(known, Measured):
+            fusion, examples = gallery.active.fusion, max(1.0, round(encodings / subjects, 1))
+            taus = np.linspace(*known.expectation.reach(fusion), _POINTS).tolist()
+            rates = [known.expectation.fpir(tau, fusion, examples, subjects).value for tau in taus]
+            return Strangers(taus, rates, known.expectation.measured.people)
+        if known is None or not known.calibration.fmr_curve:
+            return None
+        taus = [tau for tau, _ in known.calibration.fmr_curve]
+        rates = [expected_fpir(rate, subjects) for _, rate in known.calibration.fmr_curve]
+        return Strangers(taus, rates, known.calibration.non_mated_probes)
+
+    def knows_strangers(self, gallery: Gallery) -> bool:
+        """Whether ``strangers`` has anything to go by."""
+        return self._strangers_of(gallery) is not None
+
+    def _strangers_of(self, gallery: Gallery) -> "_Calibrated | Measured | None":
+        active = gallery.active
+        return (
+            self._calibration(gallery)
+            or self._model(active.encoder_digest, active.fusion)
+            or self._calibration_of(active.encoder_digest, active.fusion)
+        )
+
     def one_to_one(self, gallery: Gallery, requested: float | None, target_fmr: float) -> Deciding:
         """What decides whether a probe is one subject of a gallery: at ``target_fmr`` where tau follows.
 
         Raises ThresholdMissing, InvalidRequest.
         """
-        found = self.of_gallery(gallery, requested)
-        return replace(found, one_to_one=True, target=target_fmr if found.value is None else found.target)
+        active = gallery.active
+        model = self._model(active.encoder_digest, active.fusion)
+        follows = requested is None and active.threshold is None and gallery.target_fpir is not None
+        if follows and model is not None:
+            own = self._calibration(gallery)
+            return Deciding(None, "model", "", active.fusion, own, model, target_fmr, one_to_one=True)
+        return replace(self.of_gallery(gallery, requested), one_to_one=True)
 
     def of_pair(self, digest: str, requested: float | None, target_fmr: float) -> Deciding:
         """What decides whether two examples show one subject: the request's tau, else one for ``target_fmr`` where
@@ -131,6 +177,37 @@ class Thresholds:
         if requested is None and model is not None:
             return Deciding(None, "model", "", "nearest", None, model, target_fmr, one_to_one=True)
         return replace(self._of_model(digest, requested, "nearest", None), one_to_one=True)
+
+    def moved(self, found: Followable) -> Followed | None:
+        """The tau that takes the place of the one that a gallery follows; a TauRule."""
+        model = self._model(found.encoder_digest, found.fusion)
+        if model is None:
+            return None
+        return moved(model, found.fusion, found.target_fpir, found.subjects, found.encodings, found.followed)
+
+    def doubt_limits(self, gallery: Gallery, subjects: int, encodings: int) -> tuple[float | None, float | None]:
+        """(at most how far from another subject, beyond what distance from its own others) an example to enroll is
+        doubtful, by single encodings; None where there is no tau. For a gallery of so many subjects and encodings.
+
+        The first is the gallery's tau, if it is one for distances that was set; else that of the rule ``nearest``. The
+        second is the tau at which one in 20 wrong claims is accepted, where the model was measured; else the first.
+        """
+        active = gallery.active
+        own = None if active.fusion == "margin" else active.threshold
+        followed = active.followed if active.fusion == "nearest" else None
+        try:
+            like = self.of_gallery(
+                replace(gallery, active=replace(active, fusion="nearest", threshold=own, followed=followed))
+            )
+        except ThresholdMissing:
+            like_another = None
+        else:
+            like_another = like.at(subjects, encodings).value
+        model = self._model(active.encoder_digest, "nearest")
+        if model is None:
+            return like_another, like_another
+        far = model.expectation.tau(_ACCEPTED_OF_DOUBTFUL, "nearest", 1, 1)
+        return like_another, far if like_another is None else max(far, like_another)
 
     def in_force(self, gallery: Gallery) -> Tau | None:
         """The tau that applies in a gallery at its present size; None where there is none."""
@@ -148,7 +225,11 @@ class Thresholds:
         calibration = _ready(version.calibration).calibration if version.calibration else None
         if version.threshold is None:
             return None, calibration
-        found = self._own(gallery, version.threshold, version.version, version.since, version.calibration)
+        if version.followed is not None:
+            followed = Followed(version.threshold, version.followed)
+            found = self._followed(gallery, followed, version.target_fpir, version.version, version.since)
+        else:
+            found = self._own(gallery, version.threshold, version.version, version.since, version.calibration)
         return found.at(gallery.subjects, gallery.encodings), calibration
 
     def evidence(self, gallery: Gallery, tau: Tau) -> Calibration | None:
@@ -172,7 +253,16 @@ class Thresholds:
             self._model(active.encoder_digest, active.fusion),
             None if calibration is None else _ready(calibration).target_fpir,
             since,
+            version,
         )
+
+    def _followed(
+        self, gallery: Gallery, followed: Followed, target_fpir: float | None, version: int, since: float | None
+    ) -> Deciding:
+        fusion = MadeFor.parse(followed.id).fusion  # of an earlier version perhaps not the gallery's present rule
+        own = self._calibration(gallery) if fusion == gallery.active.fusion else None
+        model = self._model(gallery.active.encoder_digest, fusion)
+        return Deciding(followed.tau, "model", followed.id, fusion, own, model, target_fpir, since, version)
 
     def _of_model(self, digest: str, requested: float | None, fusion: str, own: "_Calibrated | None") -> Deciding:
         """``own``: the gallery's newest calibration; ``fusion``: the rule whose scores it is for."""
@@ -190,8 +280,9 @@ class Thresholds:
         elif digest in self._recommended:
             value, source, id = self._recommended[digest], "author", ""
         else:
+            why = "not calibrated" if digest in self._loaded else "not loaded here"
             raise ThresholdMissing(
-                "no tau: the request gives none, the gallery has none, and its model is not calibrated or not loaded",
+                f"no tau: the request gives none, the gallery has none, and its model is {why}",
                 metadata={"encoder_digest": digest},
             )
         known = own or self._calibration_of(digest, fusion)
@@ -210,7 +301,7 @@ class Thresholds:
             return None
         return self._calibrated.get(digest)
 
-    def _model(self, digest: str, fusion: str) -> "_Measured | None":
+    def _model(self, digest: str, fusion: str) -> Measured | None:
         measured = self._measured.get(digest)
         return measured if measured is not None and measured.expectation.knows(fusion) else None
 
@@ -238,18 +329,6 @@ class _Calibrated:
             for rate in (self.calibration.fpir_low, self.calibration.fpir_high)
         )
         return Rate(value, min(low, value), max(high, value))
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """What was measured of a model at many sizes, and 12 hex digits that name it."""
-
-    expectation: Expectation
-    id: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        content = canonical(self.expectation.measured.model_dump(mode="json"))
-        object.__setattr__(self, "id", hashlib.sha256(content).hexdigest()[:12])
 
 
 @functools.lru_cache(maxsize=1024)

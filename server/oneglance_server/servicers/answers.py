@@ -7,12 +7,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
+from oneglance.v1 import gallery_pb2 as gallery_pb
+from oneglance.v1.gallery_pb2 import Drift, DriftWatch
 from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.manifests import Calibration
-from oneglance_index import Candidate
+from oneglance_index import Candidate, Doubt, DoubtKind, NearerNegative, Neighbour
 from oneglance_server.service.content import Breached, Provenance, Tau
+from oneglance_server.service.doubts import DoubtPolicy
+from oneglance_server.service.drift import DriftFound
 from oneglance_server.service.galleries import GalleryState
 
 _SOURCES = {
@@ -27,6 +31,22 @@ _POLICIES: dict[QualityPolicy, face_pb.QualityPolicy.ValueType] = {
     "standard": face_pb.QUALITY_POLICY_STANDARD,
     "strict": face_pb.QUALITY_POLICY_STRICT,
 }
+_DOUBT_POLICIES: dict[DoubtPolicy, pb.DoubtPolicy.ValueType] = {
+    "off": pb.DOUBT_POLICY_OFF,
+    "flag": pb.DOUBT_POLICY_FLAG,
+    "refuse": pb.DOUBT_POLICY_REFUSE,
+}
+_DOUBTS: dict[DoubtKind, pb.DoubtKind.ValueType] = {
+    "like_another": pb.DOUBT_KIND_LIKE_ANOTHER,
+    "unlike_own": pb.DOUBT_KIND_UNLIKE_OWN,
+}
+
+_DRIFT_STATES = {
+    "not_watched": gallery_pb.DRIFT_STATE_NOT_WATCHED,
+    "none": gallery_pb.DRIFT_STATE_NONE,
+    "suspected": gallery_pb.DRIFT_STATE_SUSPECTED,
+}
+_DRIFT_OF = {"strangers": gallery_pb.DRIFT_OF_STRANGERS, "mates": gallery_pb.DRIFT_OF_MATES}
 
 
 def to_face(face: Face | None) -> face_pb.Face | None:
@@ -88,6 +108,33 @@ def to_breaches(found: Iterable[Breached]) -> list[pb.Breach]:
     ]
 
 
+def to_doubts(found: Iterable[Doubt]) -> list[pb.Doubt]:
+    return [
+        pb.Doubt(
+            kind=_DOUBTS[one.kind],
+            field=_example(one.example),
+            subject_id=one.subject_id,
+            distance=one.distance,
+            limit=one.limit,
+        )
+        for one in found
+    ]
+
+
+def to_neighbour(found: Neighbour | None) -> pb.Neighbour | None:
+    if found is None:
+        return None
+    return pb.Neighbour(subject_id=found.subject_id, distance=found.distance, field=_example(found.example))
+
+
+def _example(position: int) -> str:
+    return f"examples[{position}]"
+
+
+def to_negative(found: NearerNegative | None) -> pb.NearerNegative | None:
+    return None if found is None else pb.NearerNegative(id=found.id, distance=found.distance)
+
+
 def to_timestamp(seconds: float) -> Timestamp:
     stamp = Timestamp()
     stamp.FromNanoseconds(int(seconds * 1e6) * 1000)
@@ -107,6 +154,7 @@ def to_threshold(tau: Tau) -> pb.Threshold:
         expected_fmr_high=tau.fmr.high if tau.fmr else None,
         target_fpir=tau.target_fpir,
         set_time=None if tau.set_time is None else to_timestamp(tau.set_time),
+        version=tau.version,
     )
 
 
@@ -142,6 +190,7 @@ def to_candidate(candidate: Candidate) -> pb.Candidate:
         distance=candidate.distance,
         encoding_id=candidate.encoding_id,
         score=to_score(candidate.distance, candidate.score),
+        negative=to_negative(candidate.negative),
     )
 
 
@@ -161,6 +210,27 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         fusion=to_fusion(gallery.active.fusion),
         target_fpir=gallery.target_fpir,
         quality_policy=_POLICIES[state.quality_policy],
+        least_gap=gallery.active.least_gap,
+        drift=to_drift(state.drift),
+        doubt_policy=_DOUBT_POLICIES[state.doubt_policy],
+        negative_count=gallery.negatives,
+    )
+
+
+def to_drift(found: Sequence[DriftFound]) -> Drift:
+    states = [_DRIFT_STATES[one.state] for one in found]
+    return Drift(
+        state=max(states),
+        watches=[
+            DriftWatch(
+                of=_DRIFT_OF[one.of],
+                state=_DRIFT_STATES[one.state],
+                probes=one.probes,
+                since=None if one.since is None else to_timestamp(one.since),
+                advice=one.advice,
+            )
+            for one in found
+        ],
     )
 
 

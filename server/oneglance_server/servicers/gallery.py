@@ -20,6 +20,7 @@ from oneglance_server.errors import (
 from oneglance_server.offload import off_loop
 from oneglance_server.service.calibrating import MAX_CALIBRATION_PROBES, CalibrationProbe
 from oneglance_server.service.content import MAX_DESCRIPTION_CHARACTERS, check_text
+from oneglance_server.service.doubts import DEFAULT_DOUBT_POLICY
 from oneglance_server.service.galleries import Version
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.answers import (
@@ -33,6 +34,7 @@ from oneglance_server.servicers.receiving import Incoming, Received
 from oneglance_server.servicers.requests import (
     call_of,
     content_from,
+    doubt_policy_from,
     fusion_from,
     page_from,
     policy_from,
@@ -63,8 +65,17 @@ class GalleryServicer(GalleryServiceServicer):
         target = request.target_fpir if request.HasField("target_fpir") else TARGET_FPIR
         given = request.quality_policy
         policy = policy_from(given, "quality_policy") if given else DEFAULT_POLICY
+        doubt = doubt_policy_from(request.doubt_policy, "doubt_policy") if request.doubt_policy else None
         state = await galleries.create(
-            call_of(context), request.gallery_id, request.encoder, description, fusion, target, policy
+            call_of(context),
+            request.gallery_id,
+            request.encoder,
+            description,
+            fusion,
+            target,
+            policy,
+            request.least_gap,
+            doubt or DEFAULT_DOUBT_POLICY,
         )
         return pb.CreateGalleryResponse(gallery=to_gallery(state))
 
@@ -111,6 +122,19 @@ class GalleryServicer(GalleryServiceServicer):
         galleries = self._gate.services.galleries
         state = await galleries.set_quality_policy(call_of(context), request.gallery_id, policy)
         return pb.SetQualityPolicyResponse(gallery=to_gallery(state))
+
+    async def SetLeastGap(self, request: pb.SetLeastGapRequest, context: Context) -> pb.SetLeastGapResponse:
+        if not request.HasField("least_gap"):
+            raise InvalidRequest.field("least_gap", "is required", reason="EMPTY")
+        galleries = self._gate.services.galleries
+        state = await galleries.set_least_gap(call_of(context), request.gallery_id, request.least_gap)
+        return pb.SetLeastGapResponse(gallery=to_gallery(state))
+
+    async def SetDoubtPolicy(self, request: pb.SetDoubtPolicyRequest, context: Context) -> pb.SetDoubtPolicyResponse:
+        policy = doubt_policy_from(request.doubt_policy, "doubt_policy")
+        galleries = self._gate.services.galleries
+        state = await galleries.set_doubt_policy(call_of(context), request.gallery_id, policy)
+        return pb.SetDoubtPolicyResponse(gallery=to_gallery(state))
 
     async def Calibrate(  # type: ignore[override]  # the interceptor makes it an Incoming
         self, request_iterator: Incoming[pb.CalibrateRequest], context: Context
@@ -180,6 +204,8 @@ def _to_version(kept: Version) -> pb.ThresholdVersion:
         threshold=to_threshold(tau) if tau else None,
         calibration=to_calibration(calibration) if calibration else None,
         set_time=None if version.since is None else to_timestamp(version.since),
+        subject_count=version.subjects,
+        encoding_count=version.encodings,
     )
 
 

@@ -19,6 +19,8 @@ from oneglance_server.servicers.answers import (
     to_candidate,
     to_face,
     to_faces,
+    to_negative,
+    to_page_token,
     to_photo,
     to_provenance,
     to_score,
@@ -26,7 +28,7 @@ from oneglance_server.servicers.answers import (
 )
 from oneglance_server.servicers.encoded import answer, with_part
 from oneglance_server.servicers.receiving import Incoming
-from oneglance_server.servicers.requests import call_of, content_from, contents_from
+from oneglance_server.servicers.requests import call_of, content_from, contents_from, page_from
 from oneglance_server.servicers.streams import in_order
 
 _LISTED_ON_THE_LOOP = 2000  # candidates: a few milliseconds
@@ -67,6 +69,7 @@ class IdentificationServicer(IdentificationServiceServicer):
             face=to_face(answer.faces[0]),
             other_face=to_face(answer.faces[1]) if len(answer.faces) > 1 else None,
             breaches=to_breaches(answer.breaches),
+            negative=to_negative(answer.negative),
         )
 
     async def Identify(  # type: ignore[override]
@@ -109,6 +112,33 @@ class IdentificationServicer(IdentificationServiceServicer):
             large=encoded.vectors.size > _VALUES_ON_THE_LOOP,
         )
 
+    async def ListLookAlikes(  # type: ignore[override]
+        self, request: pb.ListLookAlikesRequest, context: Context
+    ) -> pb.ListLookAlikesResponse | bytes:
+        service = self._gate.services.look_alikes
+        within = request.within if request.HasField("within") else None
+        size, after = page_from(request.page_size, request.page_token)
+        found = await service.page(call_of(context), request.gallery_id, within, size, after)
+        return await answer(
+            lambda: pb.ListLookAlikesResponse(
+                pairs=[
+                    pb.LookAlikes(
+                        subject_id=pair.subject_id,
+                        other_subject_id=pair.other_subject_id,
+                        distance=pair.distance,
+                        encoding_id=pair.encoding_id,
+                        other_encoding_id=pair.other_encoding_id,
+                    )
+                    for pair in found.pairs
+                ],
+                next_page_token=to_page_token(found.next_after),
+                within=found.within,
+                truncated_subject_ids=found.truncated,
+                provenance=to_provenance(found.provenance),
+            ),
+            large=len(found.pairs) > _LISTED_ON_THE_LOOP,
+        )
+
     async def _identify(self, call: Call, request: pb.IdentifyRequest) -> pb.IdentifyResponse | bytes:
         service = self._gate.services.identification
         check_count("probes", request.probes, MAX_PROBES)
@@ -119,7 +149,8 @@ class IdentificationServicer(IdentificationServiceServicer):
             max_candidates=request.max_candidates,
             tau=request.tau if request.HasField("tau") else None,
             all_matches=request.all_matches,
-            least_gap=request.least_gap,
+            least_gap=request.least_gap if request.HasField("least_gap") else None,
+            one_face_each=request.one_face_each,
         )
         return await answer(
             lambda: pb.IdentifyResponse(
@@ -138,10 +169,18 @@ def _decision(answer: Identification) -> pb.Decision.ValueType:
     return pb.DECISION_UNKNOWN if answer.identified is None else pb.DECISION_IDENTIFIED
 
 
+def _unknown_reason(answer: Identification) -> pb.UnknownReason.ValueType:
+    if answer.identified is not None or not answer.compared:
+        return pb.UNKNOWN_REASON_UNSPECIFIED
+    if answer.taken_by is not None:
+        return pb.UNKNOWN_REASON_TAKEN
+    if answer.withheld:
+        return pb.UNKNOWN_REASON_NEGATIVE
+    return pb.UNKNOWN_REASON_AMBIGUOUS if answer.ambiguous else pb.UNKNOWN_REASON_NOBODY_NEAR
+
+
 def _to_result(answer: Identification) -> pb.IdentifyResult:
-    decided = answer.identified is not None or not answer.compared
-    reason = pb.UNKNOWN_REASON_AMBIGUOUS if answer.ambiguous else pb.UNKNOWN_REASON_NOBODY_NEAR
-    gap = answer.gap
+    gap, taken_by = answer.gap, answer.taken_by
     return pb.IdentifyResult(
         decision=_decision(answer),
         subject_id=answer.identified or "",
@@ -150,9 +189,10 @@ def _to_result(answer: Identification) -> pb.IdentifyResult:
         matches_truncated=answer.matches_truncated,
         probe_index=answer.probe,
         face=to_face(answer.face),
-        unknown_reason=pb.UNKNOWN_REASON_UNSPECIFIED if decided else reason,
+        unknown_reason=_unknown_reason(answer),
         gap=gap,
         nearest_subject_id="" if gap is None else answer.nearest[0].subject_id,
         next_subject_id="" if gap is None else answer.nearest[1].subject_id,
         breaches=to_breaches(answer.breaches),
+        taken=None if taken_by is None else pb.Taken(subject_id=answer.nearest[0].subject_id, result_index=taken_by),
     )

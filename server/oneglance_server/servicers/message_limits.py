@@ -29,6 +29,7 @@ LARGE_REQUESTS = frozenset(
         "oneglance.v1.IdentificationService.Verify",
         "oneglance.v1.StylizationService.Stylize",
         "oneglance.v1.StylizationService.StylizeStream",
+        "oneglance.v1.SubjectService.AddNegative",
         "oneglance.v1.SubjectService.BulkEnroll",
         "oneglance.v1.SubjectService.Enroll",
     }

@@ -28,6 +28,7 @@ from oneglance_server.service.content import (
     Tensor,
     check_size,
 )
+from oneglance_server.service.doubts import DoubtPolicy
 
 _READ_ON_THE_LOOP = 16_384  # values of encodings: about 1 ms,
 _EXAMPLES_ON_THE_LOOP = 128  # and so many examples less
@@ -48,6 +49,11 @@ _POLICIES: dict[int, QualityPolicy] = {
     face_pb.QUALITY_POLICY_OFF: "off",
     face_pb.QUALITY_POLICY_STANDARD: "standard",
     face_pb.QUALITY_POLICY_STRICT: "strict",
+}
+_DOUBT_POLICIES: dict[int, DoubtPolicy] = {
+    pb.DOUBT_POLICY_OFF: "off",
+    pb.DOUBT_POLICY_FLAG: "flag",
+    pb.DOUBT_POLICY_REFUSE: "refuse",
 }
 
 
@@ -114,6 +120,14 @@ def policy_from(value: int, path: str) -> QualityPolicy:
     found = _POLICIES.get(value)
     if found is None:
         raise InvalidRequest.field(path, f"must be OFF, STANDARD or STRICT, got {value}")
+    return found
+
+
+def doubt_policy_from(value: int, path: str) -> DoubtPolicy:
+    """Raises InvalidRequest for UNSPECIFIED, and a value this version doesn't know."""
+    found = _DOUBT_POLICIES.get(value)
+    if found is None:
+        raise InvalidRequest.field(path, f"must be OFF, FLAG or REFUSE, got {value}")
     return found
 
 

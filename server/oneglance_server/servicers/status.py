@@ -10,14 +10,19 @@ from oneglance_core.faces.finder import Photo
 from oneglance_index import (
     DeviceLost,
     DimensionMismatch,
+    DoubtfulEnrollment,
     EncoderMismatch,
     EncodingInvalid,
     EncodingNotFound,
+    FusionChanged,
     GalleryError,
     GalleryExists,
     GalleryNotFound,
     IndexOutOfStep,
+    LikeAnother,
     LimitExceeded,
+    NegativeEnrolled,
+    NegativeNotFound,
     OutOfMemory,
     RequestConflict,
     StoreBusy,
@@ -28,6 +33,7 @@ from oneglance_index import (
     StoreGone,
     SubjectExists,
     SubjectNotFound,
+    UnlikeOwn,
     WriteQueueFull,
 )
 from oneglance_server.errors import (
@@ -48,10 +54,11 @@ from oneglance_server.errors import (
     ThresholdMissing,
 )
 from oneglance_server.service.content import Breached
-from oneglance_server.servicers.answers import to_breaches, to_photo
+from oneglance_server.servicers.answers import to_breaches, to_doubts, to_photo
 
 DOMAIN = "oneglance"
 MAX_FACES_IN_ERROR = 32  # trailing metadata has a limit of 8 or 16 kB in most gRPC libraries
+MAX_DOUBTS_IN_ERROR = 8
 ERROR_KEY = "oneglance-error-bin"
 STATUS_KEY = "grpc-status-details-bin"
 
@@ -78,7 +85,12 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     SubjectNotFound: (Code.NOT_FOUND, "SUBJECT_NOT_FOUND"),
     SubjectExists: (Code.ALREADY_EXISTS, "SUBJECT_EXISTS"),
     EncodingNotFound: (Code.NOT_FOUND, "ENCODING_NOT_FOUND"),
+    NegativeNotFound: (Code.NOT_FOUND, "NEGATIVE_NOT_FOUND"),
+    NegativeEnrolled: (Code.FAILED_PRECONDITION, "NEGATIVE_ENROLLED"),
+    LikeAnother: (Code.ALREADY_EXISTS, "LIKE_ANOTHER"),
+    UnlikeOwn: (Code.FAILED_PRECONDITION, "UNLIKE_OWN"),
     RequestConflict: (Code.ABORTED, "REQUEST_CONFLICT"),
+    FusionChanged: (Code.FAILED_PRECONDITION, "FUSION_CHANGED"),
     DimensionMismatch: (Code.INVALID_ARGUMENT, "ENCODING_INVALID"),
     EncodingInvalid: (Code.INVALID_ARGUMENT, "ENCODING_INVALID"),
     LimitExceeded: (Code.FAILED_PRECONDITION, "LIMIT_EXCEEDED"),
@@ -96,7 +108,10 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
 }
 
 # Fields of index errors that a program may want; never paths or other internals.
-_PUBLIC_FIELDS = ("gallery_id", "subject_id", "encoding_id", "request_id", "limit", "maximum")
+_PUBLIC_FIELDS = (
+    *("gallery_id", "subject_id", "encoding_id", "negative_id", "request_id", "limit", "maximum"),
+    *("other_subject_id", "distance", "distance_limit"),
+)
 
 
 def status_of(error: BaseException) -> tuple[Code, str] | None:
@@ -134,6 +149,8 @@ def to_error(error: BaseException) -> Error:
     elif isinstance(error, GalleryError):
         fields = {name: getattr(error, name) for name in _PUBLIC_FIELDS if hasattr(error, name)}
         message.metadata.update({name: str(value) for name, value in fields.items()})
+        if isinstance(error, DoubtfulEnrollment):
+            message.doubts.extend(to_doubts(error.doubts[:MAX_DOUBTS_IN_ERROR]))
     return message
 
 

@@ -16,9 +16,18 @@ from oneglance_server.offload import off_loop
 from oneglance_server.service.content import MAX_EXAMPLES_PER_ENROLL, check_count
 from oneglance_server.service.enrollment import Enrollment
 from oneglance_server.service.services import ReadinessGate
-from oneglance_server.servicers.answers import to_breaches, to_faces, to_page_token, to_provenance, to_timestamp
+from oneglance_server.servicers.answers import (
+    to_breaches,
+    to_doubts,
+    to_face,
+    to_faces,
+    to_neighbour,
+    to_page_token,
+    to_provenance,
+    to_timestamp,
+)
 from oneglance_server.servicers.receiving import Incoming
-from oneglance_server.servicers.requests import call_of, contents_from, page_from
+from oneglance_server.servicers.requests import call_of, content_from, contents_from, doubt_policy_from, page_from
 from oneglance_server.servicers.streams import KeyedLock, in_order
 
 _LISTED_ON_THE_LOOP = 2000  # subjects, labels and encodings: a few milliseconds
@@ -63,7 +72,7 @@ class SubjectServicer(SubjectServiceServicer):
     async def ListSubjects(self, request: pb.ListSubjectsRequest, context: Context) -> pb.ListSubjectsResponse:
         size, after = page_from(request.page_size, request.page_token)
         page = await self._gate.services.enrollment.page(call_of(context), request.gallery_id, size, after)
-        listed = sum(1 + len(subject.labels) + len(subject.encodings) for subject in page.subjects)
+        listed = sum(1 + len(one.labels) + len(one.encodings) + len(one.negatives) for one in page.subjects)
         subjects = await off_loop(lambda: list(map(_to_subject, page.subjects)), when=listed > _LISTED_ON_THE_LOOP)
         return pb.ListSubjectsResponse(subjects=subjects, next_page_token=to_page_token(page.next_after))
 
@@ -79,12 +88,29 @@ class SubjectServicer(SubjectServiceServicer):
         )
         return pb.DeleteSubjectResponse(deleted_encodings=deleted.encodings, gallery_revision=deleted.revision)
 
+    async def AddNegative(self, request: pb.AddNegativeRequest, context: Context) -> pb.AddNegativeResponse:
+        content = content_from(request.example, "example")
+        answer = await self._gate.services.enrollment.add_negative(
+            call_of(context), request.gallery_id, request.subject_id, content
+        )
+        return pb.AddNegativeResponse(
+            negative_id=answer.negative.id, provenance=to_provenance(answer.provenance), face=to_face(answer.face)
+        )
+
+    async def DeleteNegative(self, request: pb.DeleteNegativeRequest, context: Context) -> pb.DeleteNegativeResponse:
+        after = await self._gate.services.enrollment.delete_negative(
+            call_of(context), request.gallery_id, request.subject_id, request.negative_id
+        )
+        return pb.DeleteNegativeResponse(gallery_revision=after.revision)
+
     async def _enroll(self, call: Call, request: pb.EnrollRequest) -> pb.EnrollResponse:
         check_count("examples", request.examples, MAX_EXAMPLES_PER_ENROLL)
         on_existing = _ON_EXISTING.get(request.on_existing)
         if on_existing is None:
             raise InvalidRequest.field("on_existing", f"unknown value {request.on_existing}")
-        accept_breaches = request.accept_breaches  # before content_digest takes the request apart
+        # Before content_digest takes the request apart.
+        accept_breaches = request.accept_breaches
+        doubt = doubt_policy_from(request.doubt_policy, "doubt_policy") if request.doubt_policy else None
         enrollment = Enrollment(
             gallery_id=request.gallery_id,
             subject_id=request.subject_id,
@@ -94,6 +120,7 @@ class SubjectServicer(SubjectServiceServicer):
             request_id=request.request_id,
             request_digest=await off_loop(lambda: content_digest(request)) if request.request_id else b"",
             accept_breaches=accept_breaches,
+            doubt_policy=doubt,
         )
         answer = await self._gate.services.enrollment.enroll(call, enrollment)
         enrolled = answer.enrolled
@@ -105,6 +132,8 @@ class SubjectServicer(SubjectServiceServicer):
             provenance=to_provenance(answer.provenance),
             faces=to_faces(answer.faces),
             breaches=to_breaches(answer.breaches),
+            nearest_other=to_neighbour(enrolled.nearest_other),
+            doubts=to_doubts(enrolled.doubts),
         )
 
 
@@ -131,6 +160,10 @@ def _to_subject(subject: Subject) -> pb.Subject:
         encodings=[
             pb.EncodingRecord(id=encoding.id, create_time=to_timestamp(encoding.created))
             for encoding in subject.encodings
+        ],
+        negatives=[
+            pb.NegativeRecord(id=negative.id, create_time=to_timestamp(negative.created))
+            for negative in subject.negatives
         ],
         create_time=to_timestamp(subject.created),
         update_time=to_timestamp(subject.updated),

@@ -31,6 +31,7 @@ from oneglance.v1 import (
     subject_pb2_grpc,
 )
 from oneglance.v1.common_pb2 import (
+    DOUBT_KIND_LIKE_ANOTHER,
     THRESHOLD_SOURCE_AUTHOR,
     THRESHOLD_SOURCE_CALIBRATION,
     THRESHOLD_SOURCE_GALLERY,
@@ -38,11 +39,13 @@ from oneglance.v1.common_pb2 import (
     Candidate,
     Encoding,
     Example,
+    NearerNegative,
+    Neighbour,
     Provenance,
     Threshold,
 )
 from oneglance.v1.error_pb2 import Error, FieldViolation
-from oneglance.v1.face_pb2 import Box, Face, FaceQuality, Photo, Point
+from oneglance.v1.face_pb2 import QUALITY_POLICY_STANDARD, Box, Face, FaceQuality, Photo, Point
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from tests.apps.console.fake_stylizer import FakeStylizer
 from tests.waiting import PATIENCE_SECONDS
@@ -76,8 +79,10 @@ class _Gallery:
     description: str
     subjects: dict[str, subject_pb2.Subject] = field(default_factory=dict)
     vectors: dict[str, list[tuple[str, Vector]]] = field(default_factory=dict)
+    negatives: dict[str, list[tuple[str, Vector]]] = field(default_factory=dict)
     versions: list[gallery_pb2.ThresholdVersion] = field(default_factory=list)
     revision: int = 0
+    policy: int = QUALITY_POLICY_STANDARD
 
     @property
     def threshold(self) -> Threshold:
@@ -115,6 +120,7 @@ class _Gallery:
             revision=self.revision,
             threshold=self.threshold,
             encoder_loaded=True,
+            quality_policy=self.policy,  # type: ignore[arg-type]  # an int on the wire
         )
 
 
@@ -164,6 +170,7 @@ class FakeServer(
         if request.gallery_id in self.galleries:
             _abort(context, grpc.StatusCode.ALREADY_EXISTS, "GALLERY_EXISTS", f"gallery {request.gallery_id!r} exists")
         gallery = self.galleries[request.gallery_id] = _Gallery(request.gallery_id, request.description)
+        gallery.policy = request.quality_policy or gallery.policy
         return gallery_pb2.CreateGalleryResponse(gallery=gallery.message())
 
     def GetGallery(self, request: Any, context: Any) -> gallery_pb2.GetGalleryResponse:
@@ -181,6 +188,12 @@ class FakeServer(
         by_hand = Threshold(tau=request.tau, source=THRESHOLD_SOURCE_GALLERY) if request.HasField("tau") else None
         gallery.set(by_hand)
         return gallery_pb2.SetThresholdResponse(threshold=gallery.threshold)
+
+    def SetQualityPolicy(self, request: Any, context: Any) -> gallery_pb2.SetQualityPolicyResponse:
+        gallery = self._gallery(request, context)
+        gallery.policy = request.quality_policy
+        gallery.revision += 1
+        return gallery_pb2.SetQualityPolicyResponse(gallery=gallery.message())
 
     def ListThresholds(self, request: Any, context: Any) -> gallery_pb2.ListThresholdsResponse:
         return gallery_pb2.ListThresholdsResponse(versions=self._gallery(request, context).versions[::-1])
@@ -220,12 +233,36 @@ class FakeServer(
         if not request.subject_id or request.subject_id != request.subject_id.strip():
             _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "ID_INVALID", "subject_id: must not be empty")
         vectors = [_chosen(example, context) for example in request.examples]
+        answer = subject_pb2.EnrollResponse(subject_id=request.subject_id)
+        others = [one for one in _candidates(gallery, vectors[0]) if one.subject_id != request.subject_id]
+        if others:
+            near = Neighbour(subject_id=others[0].subject_id, distance=others[0].distance, field="examples[0]")
+            answer.nearest_other.CopyFrom(near)
+            if near.distance <= AUTHOR_TAU:
+                answer.doubts.add(
+                    kind=DOUBT_KIND_LIKE_ANOTHER,
+                    field=near.field,
+                    subject_id=near.subject_id,
+                    distance=near.distance,
+                    limit=AUTHOR_TAU,
+                )
         with self._lock:
             created = request.subject_id not in gallery.subjects
             for vector in vectors:
                 gallery.add(request.subject_id, vector, f"e{next(self._ids)}")
             gallery.subjects[request.subject_id].labels.update(request.labels)
-        return subject_pb2.EnrollResponse(subject_id=request.subject_id, created=created)
+        answer.created = created
+        return answer
+
+    def AddNegative(self, request: Any, context: Any) -> subject_pb2.AddNegativeResponse:
+        self.GetSubject(request, context)
+        gallery = self.galleries[request.gallery_id]
+        number = f"n{next(self._ids)}"
+        with self._lock:
+            gallery.negatives.setdefault(request.subject_id, []).append((number, _chosen(request.example, context)))
+            gallery.subjects[request.subject_id].negatives.add(id=number)
+            gallery.revision += 1
+        return subject_pb2.AddNegativeResponse(negative_id=number)
 
     def GetSubject(self, request: Any, context: Any) -> subject_pb2.GetSubjectResponse:
         gallery = self._gallery(request, context)
@@ -274,10 +311,11 @@ class FakeServer(
                 answer.photos[index].CopyFrom(seen)
             for face, vector in found:
                 candidates = _candidates(gallery, vector)[: request.max_candidates or 5]
-                known = bool(candidates) and candidates[0].distance <= threshold.tau
+                given = [one for one in candidates if not one.HasField("negative")]
+                known = bool(given) and given[0].distance <= threshold.tau
                 answer.results.add(
                     decision=identification_pb2.DECISION_IDENTIFIED if known else identification_pb2.DECISION_UNKNOWN,
-                    subject_id=candidates[0].subject_id if known else "",
+                    subject_id=given[0].subject_id if known else "",
                     candidates=candidates,
                     probe_index=index,
                     face=face,
@@ -305,7 +343,11 @@ def _candidates(gallery: _Gallery, vector: Vector) -> list[Candidate]:
     nearest = []
     for subject_id, rows in gallery.vectors.items():
         distance, encoding_id = min((float(((row - vector) ** 2).sum()), id) for id, row in rows)
-        nearest.append(Candidate(subject_id=subject_id, distance=distance, encoding_id=encoding_id))
+        candidate = Candidate(subject_id=subject_id, distance=distance, encoding_id=encoding_id)
+        negatives = [(float(((row - vector) ** 2).sum()), id) for id, row in gallery.negatives.get(subject_id, ())]
+        if negatives and min(negatives)[0] < distance:
+            candidate.negative.CopyFrom(NearerNegative(distance=min(negatives)[0], id=min(negatives)[1]))
+        nearest.append(candidate)
     return sorted(nearest, key=lambda candidate: (candidate.distance, candidate.subject_id))
 
 

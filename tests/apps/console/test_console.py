@@ -22,6 +22,7 @@ from PIL import Image
 
 from oneglance import Client
 from oneglance.v1.common_pb2 import Threshold
+from oneglance.v1.face_pb2 import QUALITY_POLICY_OFF, QUALITY_POLICY_STRICT
 from oneglance.v1.gallery_pb2 import CalibrateResponse, SkippedProbe
 from oneglance_apps.console import wording
 from oneglance_apps.console.process import ConsoleError, start_console
@@ -123,6 +124,29 @@ def test_enrolling_a_group_photo_is_refused_until_a_face_is_chosen(page: Any, fa
     page.get_by_role("button", name="Enroll").click()
     expect(page.get_by_text("greta: one more encoding")).to_be_visible()
     assert len(fake.galleries["people"].vectors["greta"]) == 2
+
+
+def test_enrolling_tells_the_nearest_other_subject_and_what_is_doubtful(page: Any) -> None:
+    look(page, photo(ORANGE))
+    page.locator(".enroll").get_by_label("name").fill("greta")
+    page.get_by_role("button", name="Enroll").click()
+    distance = f"{((encode_colour(ORANGE) - encode_colour(RED)) ** 2).sum():.4f}"
+    expect(page.get_by_text(f"Nearest other subject: ruth, {distance}")).to_be_visible()
+    expect(page.get_by_text(f"Doubtful: examples[0] is {distance} from ruth (within 0.3600)")).to_be_visible()
+
+
+def test_not_this_person_keeps_the_face_as_a_negative(page: Any, fake: FakeServer) -> None:
+    look(page, photo(ORANGE, BLUE))
+    expect(page.locator(".box.known")).to_have_count(2)
+    page.get_by_role("button", name="Not ruth").click()
+    expect(page.get_by_text("Kept as a negative of ruth")).to_be_visible()
+    expect(page.locator(".box.known")).to_have_count(1)
+    expect(page.locator(".box.unknown")).to_contain_text("boris")
+    expect(page.locator(".card.unknown .candidate").first).to_contain_text("ruth, but nearer to a negative")
+    ((_, vector),) = fake.galleries["people"].negatives["ruth"]
+    assert np.allclose(vector, encode_colour(ORANGE))
+    page.get_by_role("tab", name="People").click()
+    expect(page.locator("tr", has_text="ruth").locator("td").nth(3)).to_have_text("1")
 
 
 def test_subjects_are_browsed_page_by_page_and_deleted_after_confirmation(page: Any, fake: FakeServer) -> None:
@@ -257,7 +281,7 @@ def test_a_gallery_that_can_not_be_had_leaves_the_one_before_alone(page: Any, fa
     del fake.galleries["gone"]
     pick(page, "gone")
     expect(page.locator(".trouble")).to_have_text("No gallery 'gone'")
-    expect(page.locator("td")).to_have_count(0)
+    expect(page.locator("td:visible")).to_have_count(0)
     page.get_by_role("tab", name="Look").click()
     expect(page.locator(".box")).to_have_count(0)
     expect(page.locator(".enroll")).to_be_hidden()
@@ -543,3 +567,34 @@ def test_an_address_beyond_loopback_is_warned_of() -> None:
     assert process.stdout.readline().startswith("oneglance console is at http://127.0.0.2:")
     process.terminate()
     assert "there is no authentication" in process.communicate(timeout=PATIENCE_SECONDS)[1]
+
+
+def test_the_quality_policy_is_shown_with_its_limits_chosen_and_changed(page: Any, fake: FakeServer) -> None:
+    page.get_by_role("tab", name="Threshold").click()
+    part = page.locator(".threshold .quality")
+    expect(part).to_contain_text("standard")
+    expect(part.locator("tr", has_text="brightness")).to_contain_text("0.05 to 0.94")
+    part.locator(".q-select").click()
+    page.get_by_role("option", name="strict").click()
+    until(lambda: fake.galleries["people"].policy == QUALITY_POLICY_STRICT)
+    expect(part.locator("tr", has_text="eyes, pixels")).to_contain_text("at least 15")
+    part.locator(".q-select").click()
+    page.get_by_role("option", name="off").click()
+    until(lambda: fake.galleries["people"].policy == QUALITY_POLICY_OFF)
+    expect(part).to_contain_text("Every upright face may be enrolled.")
+    page.get_by_role("tab", name="Look").click()
+    look(page, photo(RED))
+    expect(page.locator(".basis")).to_contain_text("off")
+
+    page.get_by_role("button", name="New gallery").click()
+    dialog = page.locator(".dialog")
+    dialog.get_by_label("name").fill("passes")
+    expect(dialog.locator("tr", has_text="sharpness")).to_contain_text("at least 1.9")
+    dialog.locator(".quality .q-select").click()
+    page.get_by_role("option", name="strict").click()
+    expect(dialog.locator("tr", has_text="sharpness")).to_contain_text("at least 5.6")
+    page.get_by_role("button", name="Create", exact=True).click()
+    until(lambda: "passes" in fake.galleries and fake.galleries["passes"].policy == QUALITY_POLICY_STRICT)
+    expect(page.locator(".picker")).to_contain_text("passes")
+    page.get_by_role("tab", name="Threshold").click()
+    expect(part).to_contain_text("strict")

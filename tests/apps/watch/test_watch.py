@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ from PIL import Image
 from oneglance import AsyncClient, Client
 from oneglance.client.errors import UnavailableError
 from oneglance_apps.cli import main
+from oneglance_apps.clock import SystemClock
 from oneglance_apps.frames.sources import source_from
 from oneglance_apps.watch import watcher
-from oneglance_apps.watch.events import Event
-from oneglance_apps.watch.settings import AppearanceRules, WatchSettings
+from oneglance_apps.watch.outbox import Letter
+from oneglance_apps.watch.recorder import Recorder
+from oneglance_apps.watch.records import AppearanceRecord
+from oneglance_apps.watch.settings import AppearanceRules, DeliveryRules, WatchSettings
 from oneglance_server.app import Server
-from tests.apps.watch.test_events import Receiver, receiver  # noqa: F401
 from tests.apps.watch.test_frames import Camera, no_proxy, serving  # noqa: F401
+from tests.apps.watch.test_webhook import Receiver, receiver  # noqa: F401
 from tests.apps.watch.videos import level, scene, write_video
 from tests.models import pixels_model
 from tests.pictures import picture, png
@@ -62,6 +65,20 @@ def names(found: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
     return [(event["kind"], event["subject_id"]) for event in found]
 
 
+def test_who_could_be_either_of_two_is_unknown_with_both_names(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    with Client(server.address) as client:
+        client.create_gallery("twins", least_gap=0.01)
+        for name in ("ann", "bea"):
+            client.enroll("twins", name, png(picture(PEOPLE["ann"])))
+    video = show(tmp_path / "gate.mp4", PEOPLE["ann"], each=75)
+    found, _ = watched(server, capsys, "twins", str(video))
+    assert names(found) == [("unknown", None)]
+    (event,) = found
+    assert event["unknown_reason"] == "ambiguous"
+    assert (event["nearest"]["subject_id"], event["rival"]) == ("ann", "bea")
+    assert event["distance"] < event["tau"]
+
+
 def test_pictures_shown_for_a_second_each_give_one_event_each(server: Server, tmp_path: Path, capsys: Capture) -> None:
     video = show(tmp_path / "gate.mp4", *PEOPLE.values())
     found, said = watched(server, capsys, "people", str(video))
@@ -72,7 +89,20 @@ def test_pictures_shown_for_a_second_each_give_one_event_each(server: Server, tm
     for event in found:
         assert event["distance"] < event["tau"] == 0.1
         assert (event["gallery"], event["source"], event["box"], event["nearest"]) == ("people", str(video), None, None)
-    assert "15 frames, 15 faces, 3 identified, 0 unknown" in said
+    assert "75 frames: 15 answered, 60 skipped, 0 dropped; 15 faces, 3 identified, 0 unknown" in said
+
+
+def test_several_sources_in_one_process_and_one_that_fails_ends_no_other(
+    server: Server, tmp_path: Path, capsys: Capture
+) -> None:
+    ann, bea = show(tmp_path / "a.mp4", PEOPLE["ann"]), show(tmp_path / "b.mp4", PEOPLE["bea"])
+    found, said = watched(server, capsys, "people", str(ann), str(bea))
+    assert {(e["source"], e["subject_id"]) for e in found} == {(str(ann), "ann"), (str(bea), "bea")}
+    assert f"{ann}: 25 frames: 5 answered, 20 skipped, 0 dropped" in said
+    found, said = watched(server, capsys, "people", str(ann), str(tmp_path / "missing.mp4"), status=1)
+    assert [e["subject_id"] for e in found] == ["ann"]
+    assert "missing.mp4: there is no such file" in said
+    watched(server, capsys, "people", str(ann), str(ann), status=2)
 
 
 def test_a_stranger_is_unknown_and_everybody_leaves(server: Server, tmp_path: Path, capsys: Capture) -> None:
@@ -129,10 +159,14 @@ def test_events_are_posted_also_when_the_receiver_fails_first(
 ) -> None:
     receiver.statuses = [500]
     video = show(tmp_path / "gate.mp4", *PEOPLE.values())
-    found, said = watched(server, capsys, "people", str(video), "--post", receiver.url)
-    assert receiver.accepted == found
+    found, said = watched(server, capsys, "people", str(video), "--post", receiver.url, "--delivery", "at-least-once")
+    ids = {event["id"]: event for event in found}
+    assert sorted(receiver.accepted, key=lambda event: event["seconds"]) == [
+        ids[event["id"]] | {"age": event["age"]}
+        for event in sorted(receiver.accepted, key=lambda event: event["seconds"])
+    ]
     assert len(found) == 3
-    assert "3 events posted, 0 not delivered" in said
+    assert "3 events delivered, 0 not" in said
 
 
 def test_what_can_not_be_watched_is_said_in_words(server: Server, tmp_path: Path, capsys: Capture) -> None:
@@ -190,19 +224,29 @@ def test_ctrl_c_ends_a_camera_with_a_summary(server: Server) -> None:
             first = process.stdout.readline()
             process.send_signal(signal.SIGINT)
             rest, said = process.communicate(timeout=PATIENCE_SECONDS)
-        assert "identified  ann" in first
+        assert first.split()[2:4] == ["identified", "ann"]
         assert (rest, process.returncode) == ("", 0)
         assert "1 identified, 0 unknown" in said
         assert "Traceback" not in said
 
 
-def there(seen: list[Event]) -> bool:
+def recorder(see: Callable[[AppearanceRecord], object]) -> Recorder:
+    """Gives each event about an appearance to ``see``."""
+
+    def send(letter: Letter) -> None:
+        if isinstance(letter.record, AppearanceRecord):
+            see(letter.record)
+
+    return Recorder("people", "door", DeliveryRules(), SystemClock(), send)
+
+
+def there(seen: list[AppearanceRecord]) -> bool:
     """Whether Ann is there, by the events so far. On a slow machine she may leave and come back between two frames."""
     assert {event.subject_id for event in seen} <= {"ann"}
     return bool(seen) and seen[-1].kind == "identified"
 
 
-def assert_back(left: Event, back: Event) -> None:
+def assert_back(left: AppearanceRecord, back: AppearanceRecord) -> None:
     """That Ann left, and came back as somebody new."""
     assert (left.kind, back.kind, back.subject_id) == ("left", "identified", "ann")
     assert back.appearance == left.appearance + 1
@@ -212,7 +256,7 @@ def assert_back(left: Event, back: Event) -> None:
 async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "FIRST_PAUSE_SECONDS", 0.05)
     model = pixels_model(tmp_path / "pixels", tau=0.1)
-    seen: list[Event] = []
+    seen: list[AppearanceRecord] = []
     told: list[str] = []
     process = await asyncio.to_thread(ServerProcess, tmp_path / "data", models=model)
     try:
@@ -220,13 +264,13 @@ async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monke
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
             with serving(Door) as url:
-                settings = WatchSettings("people", rules=AppearanceRules(confirm=1, gone=0.3))
-                watch = watcher.Watcher(client, source_from(url, 20), settings, seen.append, told.append)
+                settings = WatchSettings("people", fps=20, rules=AppearanceRules(confirm=1, gone=0.3))
+                watch = watcher.Watcher(client, source_from(url, 20), settings, recorder(seen.append), told.append)
                 watching = asyncio.create_task(watch.run())
                 await reached(lambda: there(seen))
                 process.kill()
                 await reached(lambda: told and not there(seen))
-                await reached(lambda: watch._reader and watch._reader.dropped)  # the camera goes on
+                await reached(lambda: watch._reader and watch.frames.dropped)  # the camera goes on
                 before = len(seen)
                 restarted = await asyncio.to_thread(
                     ServerProcess, tmp_path / "data", models=model, listen=process.address
@@ -237,7 +281,7 @@ async def test_a_camera_goes_on_when_the_server_comes_back(tmp_path: Path, monke
                     watch.stop()
                     await watching
         assert any("trying again" in words for words in told)
-        assert watch.counts.dropped > 0
+        assert watch.frames.dropped > 0
     finally:
         if process.process.poll() is None:
             process.kill()
@@ -252,8 +296,8 @@ async def test_a_file_does_not_go_on_when_the_server_goes_away(tmp_path: Path, s
             watch = watcher.Watcher(
                 client,
                 source_from(str(video), 25),
-                WatchSettings("people"),
-                lambda event: process.kill(),
+                WatchSettings("people", fps=25),
+                recorder(lambda event: process.kill()),
                 print,
             )
             with pytest.raises(UnavailableError):
@@ -264,15 +308,15 @@ async def test_a_file_does_not_go_on_when_the_server_goes_away(tmp_path: Path, s
 @pytest.mark.usefixtures("no_proxy")
 async def test_a_camera_notices_a_server_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "FIRST_PAUSE_SECONDS", 0.05)
-    seen: list[Event] = []
+    seen: list[AppearanceRecord] = []
     told: list[str] = []
     with ServerProcess(tmp_path / "data", models=pixels_model(tmp_path / "pixels", tau=0.1)) as process:
         async with AsyncClient(process.address) as client:
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
             with serving(Door) as url:
-                settings = WatchSettings("people", rules=AppearanceRules(confirm=1, gone=0.3))
-                watch = watcher.Watcher(client, source_from(url, 20), settings, seen.append, told.append)
+                settings = WatchSettings("people", fps=20, rules=AppearanceRules(confirm=1, gone=0.3))
+                watch = watcher.Watcher(client, source_from(url, 20), settings, recorder(seen.append), told.append)
                 watching = asyncio.create_task(watch.run())
                 await reached(lambda: there(seen))
                 monkeypatch.setattr(watcher, "SILENT_SECONDS", 1.0)
@@ -298,13 +342,15 @@ async def test_a_file_fails_when_the_server_hangs(tmp_path: Path, monkeypatch: p
             await client.create_gallery("people")
             await client.enroll("people", "ann", png(picture(1)))
 
-            def hang(event: Event) -> None:
+            def hang(event: AppearanceRecord) -> None:
                 if event.kind == "identified":
                     os.kill(process.process.pid, signal.SIGSTOP)
                     monkeypatch.setattr(watcher, "SILENT_SECONDS", 1.0)  # it may have been slow until now
                     watch._await_answer()
 
-            watch = watcher.Watcher(client, source_from(str(video), 25), WatchSettings("people"), hang, print)
+            watch = watcher.Watcher(
+                client, source_from(str(video), 25), WatchSettings("people", fps=25), recorder(hang), print
+            )
             try:
                 with pytest.raises(UnavailableError, match="no answer for 1 s"):
                     await asyncio.wait_for(watch.run(), PATIENCE_SECONDS)
@@ -330,10 +376,10 @@ async def test_a_camera_that_shows_nothing_new_is_not_the_server_s_silence(
     with serving(Sleepy) as url:
         async with AsyncClient(server.address) as client:
             watch = watcher.Watcher(
-                client, source_from(url, 100), WatchSettings("people"), lambda event: None, told.append
+                client, source_from(url, 100), WatchSettings("people", fps=100), recorder(print), told.append
             )
             watching = asyncio.create_task(watch.run())
-            await reached(lambda: watch.counts.answered and watch.counts.frames == watch.counts.answered)
+            await reached(lambda: watch.counts.answered and not watch.frames.under_way)
             assert watch._answer_timeout.when() is None  # nobody waits for an answer
             answered = watch.counts.answered
             awake.set()

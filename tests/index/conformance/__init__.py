@@ -5,7 +5,22 @@ Each looks at one promise and takes as little else for granted as it can, so tha
 fails one check: test_conformance.py holds that with a toy store for each.
 """
 
-from tests.index.conformance import errors, fusion, galleries, searching, subjects  # noqa: F401  (register their checks)
-from tests.index.conformance.trial import MAX_CANDIDATES, MAX_ENCODINGS, MAX_PAGE_BYTES, PROMISES, Trial
+from tests.index.conformance import (  # noqa: F401  (register their checks)
+    doubts,
+    errors,
+    fusion,
+    galleries,
+    negatives,
+    searching,
+    subjects,
+)
+from tests.index.conformance.trial import (
+    MAX_CANDIDATES,
+    MAX_ENCODINGS,
+    MAX_NEGATIVES,
+    MAX_PAGE_BYTES,
+    PROMISES,
+    Trial,
+)
 
-__all__ = ["MAX_CANDIDATES", "MAX_ENCODINGS", "MAX_PAGE_BYTES", "PROMISES", "Trial"]
+__all__ = ["MAX_CANDIDATES", "MAX_ENCODINGS", "MAX_NEGATIVES", "MAX_PAGE_BYTES", "PROMISES", "Trial"]

@@ -283,6 +283,20 @@ def the_quality_policy_is_known(t: Trial) -> None:
             assert (gallery.active.quality, gallery.revision) == (quality, before + 1)
 
 
+@promise
+def the_least_gap_is_known(t: Trial) -> None:
+    t.create()
+    t.store.create_gallery("h", encoder_digest="e", dimension=2, least_gap=0.25).result()
+    t.settle()
+    for store_says in (t.store.get_gallery, t.store.known):
+        assert (store_says("g").active.least_gap, store_says("h").active.least_gap) == (0.0, 0.25)
+    for gap in (0.5, 0.0, 1e-3):
+        before = t.store.get_gallery("g").revision
+        after = t.store.set_least_gap("g", gap).result()
+        for gallery in (after, t.store.get_gallery("g"), t.store.known("g")):
+            assert (gallery.active.least_gap, gallery.revision) == (gap, before + 1)
+
+
 # Durability.
 
 

@@ -183,3 +183,26 @@ def encoding_ids_are_never_used_twice(t: Trial) -> None:
     t.settle()
     t.create()
     assert int(new[0]) < int(t.enroll("u", along(5)).encoding_ids[0])
+
+
+# What they look like.
+
+
+@promise
+def what_subjects_look_like_is_listed(t: Trial) -> None:
+    t.create()
+    ids = t.enroll("b", along(2), along(3)).encoding_ids
+    others = [t.enroll(name, along(x)).encoding_ids for name, x in (("a", 4), ("Z", 5))]
+    t.settle()
+    page = t.store.list_likenesses("g")
+    listed = [(one.subject_id, one.encoding_ids, one.vectors.tolist()) for one in page.subjects]
+    expected = [("Z", others[1], (5,)), ("a", others[0], (4,)), ("b", ids, (2, 3))]
+    assert listed == [(name, numbers, [list(along(x)) for x in at]) for name, numbers, at in expected]
+    assert page.next_after is None
+    first = t.store.list_likenesses("g", page_size=2)
+    assert ([one.subject_id for one in first.subjects], first.next_after) == (["Z", "a"], "a")
+    rest = t.store.list_likenesses("g", after=first.next_after)
+    assert [one.subject_id for one in rest.subjects] == ["b"]
+    t.store.set_fusion("g", "mean").result()
+    templates = {one.subject_id: one for one in t.store.list_likenesses("g").subjects}
+    assert (templates["b"].vectors.tolist(), templates["b"].encoding_ids) == ([list(along(2.5))], ())

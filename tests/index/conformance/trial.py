@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ Vectors = NDArray[np.float32]
 
 DIMENSION = 4
 # Stores on trial are opened with these limits.
-MAX_ENCODINGS, MAX_CANDIDATES, MAX_PAGE_BYTES = 5, 400, 32_000
+MAX_ENCODINGS, MAX_NEGATIVES, MAX_CANDIDATES, MAX_PAGE_BYTES = 5, 4, 400, 32_000
 PROBE = (1.0, 0.0, 0.0, 0.0)
 
 
@@ -92,6 +92,7 @@ class Trial:
                 return seen
 
 
+E = TypeVar("E", bound=Exception)
 Check = Callable[[Trial], None]
 PROMISES: dict[str, Check] = {}
 
@@ -102,10 +103,13 @@ def promise(check: Check) -> Check:
 
 
 @contextlib.contextmanager
-def refused(error: type[Exception]) -> Iterator[None]:
+def refused(error: type[E]) -> Iterator[list[E]]:
+    """Gives a list that has the error in it afterwards."""
+    told: list[E] = []
     try:
-        yield
-    except error:
+        yield told
+    except error as expected:
+        told.append(expected)
         return
     except Exception as other:
         raise AssertionError(f"expected {error.__name__}, got {other!r}") from other

@@ -1,0 +1,73 @@
+"""A camera for ``benchmarks.gate``: an RTSP server that shows H.264 pictures at their wall-clock times.
+
+Run by the system's Python, whose GStreamer it needs: ``python3 gate_camera.py PICTURES PORT BEGIN FPS``. Picture n is
+shown at BEGIN + n / FPS, whoever looks; the process may be stopped and continued (a stall), or killed and started again
+(a drop).
+
+PICTURES: for each picture its length, 4 bytes, big endian, and its H.264 access unit.
+"""
+
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+LAUNCH = (
+    "( appsrc name=pictures is-live=true format=time caps=video/x-h264,stream-format=byte-stream,"
+    "alignment=au ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+)
+
+
+def main() -> None:
+    _, path, port, begin, fps = sys.argv
+    data = Path(path).read_bytes()
+    units, at = [], 0
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        units.append(data[at + 4 : at + 4 + length])
+        at += 4 + length
+    Gst.init(None)
+    sources: list[Any] = []
+    shown = -1
+    first = 0  # number of the picture at which the stream's clock is 0
+
+    def configure(_: object, media: Any) -> None:
+        nonlocal first
+        first = shown + 1
+        sources[:] = [media.get_element().get_by_name("pictures")]
+
+    def show() -> bool:
+        nonlocal shown
+        number = int((time.time() - float(begin)) * float(fps))
+        if sources and shown < number < len(units):
+            # After a stall the pictures of that time come, as from a real camera's buffer; at most two seconds of them.
+            for i in range(max(shown + 1, number - 2 * int(float(fps))), number + 1):
+                buffer = Gst.Buffer.new_wrapped(units[i])
+                buffer.pts = buffer.dts = max(0, i - first) * Gst.SECOND // int(float(fps))
+                sources[0].emit("push-buffer", buffer)
+        shown = max(shown, number)
+        return True
+
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(port)
+    factory = GstRtspServer.RTSPMediaFactory()
+    factory.set_launch(LAUNCH)
+    factory.set_shared(True)
+    factory.connect("media-configure", configure)
+    server.get_mount_points().add_factory("/door", factory)
+    server.attach(None)
+    GLib.timeout_add(10, show)
+    print("ready", flush=True)
+    GLib.MainLoop().run()
+
+
+if __name__ == "__main__":
+    main()

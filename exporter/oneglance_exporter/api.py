@@ -1,0 +1,161 @@
+"""Train, export, calibrate and evaluate encoders from Python: what the command line does, and nothing else.
+
+    from oneglance_exporter.api import calibrate, evaluate, export, train
+
+    train("drawings.zip", out="runs/mine", steps=2000)
+    export("runs/mine", out="models/mine", name="mine")
+    calibrate("models/mine", "heldout.zip", fpir=0.01)
+    print(evaluate("models/mine", "heldout.zip", ways=5))
+
+Settings are those of the command line, with _ for -: ``TrainSettings``, ``CalibrateSettings``, ``EvaluateSettings``
+tell each. All raise ``oneglance_exporter.errors.ExporterError`` and ``oneglance_core.manifests.ModelFolderError``.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oneglance_core.folder import write_model_folder
+from oneglance_core.manifests import Calibration, EncoderManifest, FalsePositives
+from oneglance_exporter.encoder import calibrate as fitting
+from oneglance_exporter.encoder import evaluate as measuring
+from oneglance_exporter.encoder.calibrate import Fit
+from oneglance_exporter.encoder.encoded import Reading, StrPath
+from oneglance_exporter.encoder.evaluate import Evaluation
+from oneglance_exporter.encoder.false_positives import false_positives
+from oneglance_exporter.encoder.mates import mate_scores
+from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
+from oneglance_exporter.errors import DataError
+
+if TYPE_CHECKING:  # torch: only what trains and exports needs it
+    from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
+    from oneglance_exporter.encoder.export import Which
+    from oneglance_exporter.training.driver import Reporter
+
+Data = StrPath | Sequence[StrPath]
+
+
+def _silent(told: object) -> None:
+    """Hears what is going on, and says nothing."""
+
+
+def train(
+    data: Data,
+    out: StrPath,
+    *,
+    validation: Data = (),
+    command: str = "oneglance_exporter.api.train",
+    report: "Reporter[Any]" = _silent,
+    tell: Callable[[str], None] = _silent,
+    **settings: Any,
+) -> "EncoderCheckpoint":
+    """Train a new encoder in the run folder ``out``, for ``steps`` or ``seconds``. Returns the last checkpoint.
+
+    command: what the manifest says the run was begun with. report: called after every step. tell: hears what the data
+    are like, what is lost on the way in, and what is left out.
+    """
+    from oneglance_exporter.encoder import train as training
+
+    made = TrainSettings(data=_paths(data), validation=_paths(validation), **settings)
+    return training.train(made, Path(out), command, report, tell)
+
+
+def resume(
+    run: StrPath,
+    *,
+    report: "Reporter[Any]" = _silent,
+    tell: Callable[[str], None] = _silent,
+    **changed: Any,
+) -> "EncoderCheckpoint":
+    """Go on with the training in ``run``. ``changed``: settings that may differ, as ``threads``."""
+    from oneglance_exporter.encoder import train as training
+
+    paths: dict[str, Any] = {name: _paths(changed[name]) for name in ("data", "validation") if name in changed}
+    return training.resume(Path(run), {**changed, **paths}, report, tell)
+
+
+def export(
+    run: StrPath, out: StrPath, name: str, *, description: str = "", license: str = "", which: "Which | None" = None
+) -> EncoderManifest:
+    """Write the encoder of ``run`` as the model folder ``out``. ``which``: its checkpoint, "best" or "last"."""
+    from oneglance_exporter.encoder import export as exporting
+
+    return exporting.export(Path(run), Path(out), name, description, license, which)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What ``calibrate`` found: what is now in the manifest, and the scores that the threshold was fitted on.
+
+    sets: how many data sets were given.
+    """
+
+    threshold: Calibration
+    false_positives: FalsePositives | None
+    fit: Fit
+    sets: int
+
+
+def calibrate(
+    model: StrPath,
+    data: Data,
+    *,
+    described: str | None = None,
+    command: str = "oneglance_exporter.api.calibrate",
+    finders: StrPath | None = None,
+    aligned: bool = False,
+    threads: int = 1,
+    tell: Callable[[str], None] = _silent,
+    **settings: Any,
+) -> Calibrated:
+    """Fit tau on ``data``, subjects never trained on, and write it into the manifest of ``model``.
+
+    described: the data in words, for the manifest; their names without. The rest: as in ``Reading``.
+    """
+    made, paths = CalibrateSettings(**settings), _paths(data)
+    words = described or ", ".join(Path(path).name for path in paths)
+    folder, examples, encodings = Reading(model, paths, finders, aligned, threads).encoded(tell)
+    threshold, fit = fitting.calibrate(encodings, examples, words, made)
+    sources = np.array([next(path for path in paths if file.startswith(f"{Path(path)}: ")) for file in examples.files])
+    names = {path: Path(path).name for path in paths}
+    if len(set(names.values())) < len(names):
+        names = {path: path for path in paths}
+    sets: Mapping[str, Any] = {names[path]: np.flatnonzero(sources == path) for path in paths}
+    for name, rows in sets.items():
+        if not len(rows):
+            raise DataError(f"{name}: all its files are in the other data sets, too")
+    measured = false_positives(encodings, examples.subject_of, words, sets, made.fpir, made.seed)
+    if len(sets) > 1:  # no single FNIR stands for all: `measured` tells it for each
+        threshold = threshold.model_copy(update={"fnir": None, "mated_probes": 0})
+    changes = {
+        "threshold": threshold,
+        "false_positives": measured,
+        "mates": mate_scores(encodings, examples.subject_of, words, made.seed),
+        "training": {**folder.manifest.training, "calibration_command": command},
+    }
+    write_model_folder(model, folder.manifest.model_copy(update=changes), folder.model)
+    return Calibrated(threshold, measured, fit, len(sets))
+
+
+def evaluate(
+    model: StrPath,
+    data: Data,
+    *,
+    finders: StrPath | None = None,
+    aligned: bool = False,
+    threads: int = 1,
+    tell: Callable[[str], None] = _silent,
+    **settings: Any,
+) -> Evaluation:
+    """Measure the encoder in ``model`` on ``data``, subjects never trained on. The rest: as in ``Reading``."""
+    made = EvaluateSettings(**settings)
+    _, examples, encodings = Reading(model, _paths(data), finders, aligned, threads).encoded(tell)
+    return measuring.evaluate(encodings, examples, made)
+
+
+def _paths(data: Data) -> tuple[str, ...]:
+    return (os.fspath(data),) if isinstance(data, str | os.PathLike) else tuple(os.fspath(path) for path in data)

@@ -1,0 +1,252 @@
+"""Labelled files, listed without being read: in folders, zips, tar shards, CSV lists and .npz arrays.
+
+A file's subject is its folder's path inside the source, less the folders that all files of the source share. A
+subject's group is the folder around it: an alphabet in Omniglot, where ``Greek/character01/0394_07.png`` is subject
+``Greek/character01`` of group ``Greek``.
+
+    folder, .zip    .../subject/file
+    .csv            columns "path" (from the CSV's folder on) and "label"
+    .tar            WebDataset shards: key.png beside key.cls, key.txt or key.json ({"label": ...}), which name the
+                    subject; where there are none of these, folders do
+    .npz            arrays "inputs" [N, ...] and "subjects" [N]
+
+Equal subjects of several sources are one subject; a file name that repeats there is read once.
+"""
+
+import csv
+import io
+import json
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from oneglance_core.picture_files import PICTURE_SUFFIXES, ends_in
+from oneglance_exporter.errors import DataError
+
+ARRAY_SUFFIXES = (".npy", ".npz")
+Content = bytes | npt.NDArray[Any]
+_LABELS = (".cls", ".txt", ".json")
+_MOST_LABEL_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A labelled file. ``place``: for messages, "source: file". ``name``: unique among its subject's files.
+
+    read: its content: the bytes of a picture or an array file, or an array. Raises DataError.
+    """
+
+    place: str
+    subject: str
+    name: str
+    read: Callable[[], Content]
+
+
+def labelled_files(paths: Sequence[str | os.PathLike[str]], suffixes: Sequence[str] = PICTURE_SUFFIXES) -> list[File]:
+    """The files of all ``paths`` that end in one of ``suffixes``, sorted by subject and name.
+
+    Hidden files are none: macOS puts a ``._name.png`` beside each name.png. Raises DataError for a path that isn't
+    there, a damaged one, one without such files, and a file without a label.
+    """
+    found: dict[tuple[str, str], File] = {}
+    for path in map(Path, paths):
+        files = list(_of_source(path, suffixes))
+        if not files:
+            what = "arrays" if set(suffixes) <= set(ARRAY_SUFFIXES) else "pictures"
+            raise DataError(f"{path}: no {what} in it ({', '.join(suffixes)})")
+        for file in files:
+            found.setdefault((file.subject, file.name), file)
+    return [found[key] for key in sorted(found)]
+
+
+def unlabelled_files(path: Path) -> list[tuple[PurePosixPath, Callable[[], bytes]]]:
+    """The pictures of a folder or zip, by name, whoever they show. Raises DataError."""
+    files = list(_zipped(path, PICTURE_SUFFIXES) if zipfile.is_zipfile(path) else _in_folder(path, PICTURE_SUFFIXES))
+    if not files:
+        raise DataError(f"{path}: no pictures in it ({', '.join(PICTURE_SUFFIXES)})")
+    return files
+
+
+def _of_source(path: Path, suffixes: Sequence[str]) -> Iterator[File]:
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return _stacked(path)
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return _listed(path, suffixes)
+    if path.suffix.lower() == ".tar" and path.is_file():
+        return _in_shard(path, suffixes)
+    files = _zipped(path, suffixes) if zipfile.is_zipfile(path) else _in_folder(path, suffixes)
+    return _by_folder(path, list(files))
+
+
+def _by_folder(path: Path, files: Sequence[tuple[PurePosixPath, Callable[[], bytes]]]) -> Iterator[File]:
+    for file, _ in files:
+        if len(file.parts) < 2:
+            raise DataError(f"{path}: {file} lies in no subject's folder")
+    shared = _shared_depth([file.parts for file, _ in files]) if files else 0
+    for file, read in files:
+        yield File(f"{path}: {file}", "/".join(file.parts[shared:-1]), file.name, read)
+
+
+def _shared_depth(files: list[tuple[str, ...]]) -> int:
+    """How many leading folders all of ``files`` share; the subject's own folder doesn't count."""
+    folders = [file[:-1] for file in files]
+    depth = 0
+    while depth < min(map(len, folders)) - 1 and len({folder[depth] for folder in folders}) == 1:
+        depth += 1
+    return depth
+
+
+def _in_folder(root: Path, suffixes: Sequence[str]) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
+    if not root.exists():
+        raise DataError(f"{root}: no such file or folder")
+    if not root.is_dir():
+        raise DataError(f"{root}: neither a folder nor a zip, tar, csv or npz")
+    try:
+        for file in sorted(root.rglob("*")):
+            if ends_in(PurePosixPath(file), suffixes) and file.is_file():
+                yield PurePosixPath(file.relative_to(root).as_posix()), partial(_read_file, root, file)
+    except OSError as error:
+        raise DataError(f"{root}: can't be read: {error}") from error
+
+
+def _read_file(source: Path, file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{source}: can't be read: {error}") from error
+
+
+def _zipped(path: Path, suffixes: Sequence[str]) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
+    try:
+        archive = zipfile.ZipFile(path)
+        names = sorted(set(archive.namelist()))
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path}: damaged zip: {error}") from error
+    for name in names:
+        if ends_in(PurePosixPath(name), suffixes):
+            yield PurePosixPath(name), partial(_read_zipped, path, archive, name)
+
+
+def _read_zipped(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError) as error:
+        raise DataError(f"{path}: damaged zip: {error}") from error
+
+
+def _listed(path: Path, suffixes: Sequence[str]) -> Iterator[File]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            if not {"path", "label"} <= set(rows.fieldnames or ()):
+                raise DataError(f"{path}: needs the columns path and label, has {', '.join(rows.fieldnames or ())}")
+            lines = [(rows.line_num, row["path"], row["label"]) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: can't be read: {error}") from error
+    for number, name, label in lines:
+        if not name or not label or not label.strip():
+            raise DataError(f"{path}: line {number} has no {'label' if name else 'path'}")
+        place = path.parent / name
+        if place.suffix.lower() not in suffixes:
+            raise DataError(f"{path}: line {number}: {name} ends in none of {', '.join(suffixes)}")
+        if not place.is_file():
+            raise DataError(f"{path}: line {number}: {name}: no such file")
+        yield File(f"{path}: {name}", label.strip(), name, partial(_read_file, path, place))
+
+
+def _in_shard(path: Path, suffixes: Sequence[str]) -> Iterator[File]:
+    """Only the headers are read; contents are read later, where they stand in the file."""
+    try:
+        with tarfile.open(path, "r:") as shard:
+            members = [member for member in shard if member.isfile()]
+    except (tarfile.TarError, OSError) as error:
+        raise DataError(f"{path}: no tar, or damaged: {error}") from error
+    examples = [member for member in members if ends_in(PurePosixPath(member.name), suffixes)]
+    labels = {
+        _key(member.name): member
+        for member in members
+        if ends_in(PurePosixPath(member.name), _LABELS) and member.size <= _MOST_LABEL_BYTES
+    }
+    if not any(_key(member.name) in labels for member in examples):
+        yield from _by_folder(path, [(PurePosixPath(m.name), partial(_read_member, path, m)) for m in examples])
+        return
+    for member in examples:
+        if (label := labels.get(_key(member.name))) is None:
+            raise DataError(f"{path}: {member.name} has no label: no {_key(member.name)} with {', '.join(_LABELS)}")
+        subject = _label(path, label.name, _read_member(path, label))
+        yield File(f"{path}: {member.name}", subject, f"{path.name}/{member.name}", partial(_read_member, path, member))
+
+
+def _key(name: str) -> str:
+    """WebDataset's: up to the first dot of the file's name."""
+    folder, slash, file = name.rpartition("/")
+    return f"{folder}{slash}{file.split('.', 1)[0]}"
+
+
+def _label(path: Path, name: str, content: bytes) -> str:
+    try:
+        text = content.decode()
+        if name.lower().endswith(".json"):
+            value = json.loads(text)
+            text = str(value["label"] if isinstance(value, dict) else value)
+    except (UnicodeDecodeError, ValueError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: {name}: holds no label: {error}") from error
+    if not text.strip():
+        raise DataError(f"{path}: {name}: holds no label")
+    return text.strip()
+
+
+def _read_member(path: Path, member: tarfile.TarInfo) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(member.offset_data)
+            content = file.read(member.size)
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error}") from error
+    if len(content) < member.size:
+        raise DataError(f"{path}: {member.name}: cut off")
+    return content
+
+
+def _stacked(path: Path) -> Iterator[File]:
+    try:
+        with np.load(path) as arrays:
+            missing = {"inputs", "subjects"} - set(arrays.files)
+            if missing:
+                raise DataError(
+                    f"{path}: needs the arrays inputs and subjects, has {', '.join(arrays.files) or 'none'}"
+                )
+            inputs, subjects = arrays["inputs"], arrays["subjects"]
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: can't be read: {error}") from error
+    if inputs.ndim < 2 or subjects.shape != inputs.shape[:1]:
+        raise DataError(f"{path}: inputs {list(inputs.shape)} and subjects {list(subjects.shape)} don't go together")
+    for row, subject in enumerate(subjects.tolist()):
+        name = f"{path.name}/{row:09d}"
+        yield File(f"{path}: row {row}", str(subject), name, partial(inputs.__getitem__, row))
+
+
+def array_of(content: Content) -> npt.NDArray[Any]:
+    """The array in the bytes of a .npy file, or of a .npz that holds one. Raises ValueError."""
+    if isinstance(content, np.ndarray):
+        return content
+    try:
+        loaded = np.load(io.BytesIO(content))  # no pickles: those run code
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        if len(loaded.files) != 1:
+            raise ValueError(f"holds {len(loaded.files)} arrays; one is needed")
+        array: npt.NDArray[Any] = loaded[loaded.files[0]]
+        return array
+    except (EOFError, OSError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"no array file, or damaged: {error}") from error

@@ -1,0 +1,139 @@
+"""Read labelled files into examples: each as the server would give it to the encoder."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from oneglance_core.manifests import InputSpec
+from oneglance_core.picture_files import PICTURE_SUFFIXES
+from oneglance_core.pictures import PictureError, encoder_input
+from oneglance_core.tensors import TensorError, tensor_input
+from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.data.files import ARRAY_SUFFIXES, Content, File, array_of, labelled_files
+from oneglance_exporter.data.photos import LIMITS
+from oneglance_exporter.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What was left out.
+
+    files: how many of which nothing could be brought. subjects: those which then had too few, in order.
+    """
+
+    files: int
+    subjects: tuple[str, ...]
+
+
+Bring = Callable[[Content], npt.NDArray[Any] | None]
+"""From what a file holds to an encoder's input, ``dtype [*shape]``; None leaves the file out. Raises PictureError,
+TensorError, ValueError."""
+
+Skip = Callable[[str], None]
+"""Told of each broken file, which is then left out."""
+
+Store = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
+"""Where examples of this shape and dtype are put: a new array."""
+
+
+def read_examples(paths: Sequence[str | os.PathLike[str]], spec: InputSpec, least: int = 2) -> Examples:
+    """Read every picture or array of ``paths`` as the server would give it to an encoder that takes ``spec``.
+
+    Raises as bring_all.
+    """
+    return bring_all(labelled_files(paths, suffixes_of(spec)), bringing(spec), least)[0]
+
+
+def suffixes_of(spec: InputSpec) -> tuple[str, ...]:
+    """Of the files that hold what an encoder of ``spec`` takes."""
+    return PICTURE_SUFFIXES if spec.kind == "image" else ARRAY_SUFFIXES
+
+
+def bringing(spec: InputSpec) -> Bring:
+    """For pictures, or for arrays: whichever ``spec`` takes."""
+
+    def bring(content: Content) -> npt.NDArray[Any]:
+        if spec.kind != "image":
+            return tensor_input(array_of(content), spec)
+        if isinstance(content, bytes):
+            return encoder_input(content, spec, LIMITS)
+        if content.dtype != np.uint8 or content.shape != spec.shape:
+            raise TensorError(f"is {content.dtype} {list(content.shape)}, the encoder takes uint8 {list(spec.shape)}")
+        return content
+
+    return bring
+
+
+def bring_all(
+    files: Sequence[File], bring: Bring, least: int = 2, skip: Skip | None = None, store: Store = np.empty
+) -> tuple[Examples, LeftOut]:
+    """Read ``files``, sorted by subject, and let ``bring`` make an encoder's input of each.
+
+    A subject of which fewer than ``least`` files could be brought is left out with all of them. Of broken files
+    ``skip`` is told, and they count as not brought. Raises DataError for a file that can't be read or, without
+    ``skip``, used, a subject with fewer than ``least`` files, and when nobody is left.
+    """
+    given = Counter(file.subject for file in files)
+    scarce = min(given, key=lambda subject: given[subject])
+    if given[scarce] < least:
+        raise DataError(f"subject {scarce!r} has {given[scarce]} picture(s); at least {least} are needed for each")
+    inputs: npt.NDArray[Any] | None = None
+    brought: list[File] = []
+    for file in files:
+        try:
+            made = _bring(file, bring)
+        except DataError as error:
+            if skip is None:
+                raise
+            skip(str(error))
+            continue
+        if made is None:
+            continue
+        if inputs is None:
+            inputs = store((len(files), *made.shape), made.dtype)
+        if made.shape != inputs.shape[1:] or made.dtype != inputs.dtype:
+            raise DataError(f"{file.place}: is {made.dtype} {list(made.shape)}, those before {list(inputs.shape[1:])}")
+        inputs[len(brought)] = made
+        brought.append(file)
+    enough = Counter(file.subject for file in brought)
+    kept = [row for row, file in enumerate(brought) if enough[file.subject] >= least]
+    if inputs is None or not kept:
+        raise DataError(f"there is nobody of whom {least} pictures or more could be used")
+    for row, source in enumerate(kept):  # moved to the front in place: there may be more than memory holds
+        if row != source:
+            inputs[row] = inputs[source]
+    without = tuple(subject for subject in given if enough[subject] < least)
+    return _examples(inputs[: len(kept)], [brought[row] for row in kept]), LeftOut(len(files) - len(brought), without)
+
+
+def _bring(file: File, bring: Bring) -> npt.NDArray[Any] | None:
+    content = file.read()
+    try:
+        return bring(content)
+    except PictureError as error:
+        raise DataError(f"{file.place}: can't be decoded: {error}") from error
+    except (TensorError, ValueError) as error:
+        raise DataError(f"{file.place}: {error}") from error
+
+
+def _examples(inputs: npt.NDArray[Any], files: Sequence[File]) -> Examples:
+    subjects = tuple(dict.fromkeys(file.subject for file in files))
+    groups = tuple(sorted({_group(subject) for subject in subjects}))
+    number = {subject: i for i, subject in enumerate(subjects)}
+    return Examples(
+        inputs=inputs,
+        subject_of=np.array([number[file.subject] for file in files]),
+        subjects=subjects,
+        group_of=np.array([groups.index(_group(subject)) for subject in subjects]),
+        groups=groups,
+        files=tuple(file.place for file in files),
+    )
+
+
+def _group(subject: str) -> str:
+    return subject.rpartition("/")[0]

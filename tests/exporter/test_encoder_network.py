@@ -1,0 +1,133 @@
+"""The encoder family in one, two and three dimensions, and networks of others inside it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from oneglance_core.manifests import InputSpec
+from oneglance_exporter.encoder.backbones import backbone, backbone_digest
+from oneglance_exporter.encoder.network import INPUT, Block, ConvNet, Encoder, encode, shrink_of
+from oneglance_exporter.encoder.settings import TrainSettings
+from oneglance_exporter.errors import SettingsError
+from oneglance_server.settings import BUNDLED_MODEL
+
+OWN = """
+import torch
+
+def make(shape, dimension):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0] * shape[1], dimension))
+
+def short(shape, dimension):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0] * shape[1], dimension - 1))
+
+def fails(shape, dimension):
+    raise RuntimeError("no such luck")
+
+def nothing(shape, dimension):
+    return 3
+"""
+
+
+def signal(length: int, channels: int = 1) -> InputSpec:
+    return InputSpec(kind="signal", shape=(length, channels), dtype="float32")
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_16_filters_of_5_make_10_of_14_in_every_dimension(dims: int) -> None:
+    """The sources: 14 x 1 gives 10 x 16, 14 x 14 x 14 x 1 gives 10 x 10 x 10 x 16."""
+    block = Block(dims, 1, 16, 5, padding=0)
+    assert block(torch.randn(2, 1, *[14] * dims)).shape == (2, 16, *[10] * dims)
+    assert block[0].weight.shape == (16, 1, *[5] * dims)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        signal(14),
+        signal(2000, 3),
+        signal(3),
+        InputSpec(kind="plane", shape=(40, 100, 2), dtype="float32"),
+        InputSpec(kind="plane", shape=(1, 9, 1), dtype="float32"),
+        InputSpec(kind="volume", shape=(14, 14, 14, 1), dtype="float32"),
+        InputSpec(kind="volume", shape=(3, 20, 9, 2), dtype="uint8"),
+        InputSpec(kind="image", shape=(64, 48, 3), dtype="uint8", color="rgb"),
+    ],
+)
+def test_one_family_encodes_every_shape(spec: InputSpec) -> None:
+    *sizes, channels = spec.shape
+    model = Encoder(spec, ConvNet(channels, sizes, 12, shrink=shrink_of(spec))).eval()
+    inputs = (100 * np.random.default_rng(0).random((3, *spec.shape))).astype(spec.dtype)
+    encodings = encode(model, inputs)
+    assert encodings.shape == (3, 12)
+    np.testing.assert_allclose(np.linalg.norm(encodings, axis=1), 1, atol=1e-5)
+    assert np.abs(encodings[0] - encodings[1]).max() > 1e-5
+
+
+def test_the_network_of_drawings_is_that_of_the_bundled_encoder() -> None:
+    told = json.loads((BUNDLED_MODEL / "manifest.json").read_text())["training"]
+    model = Encoder(INPUT, backbone(TrainSettings(steps=1), INPUT))
+    assert sum(parameter.numel() for parameter in model.parameters()) == told["parameters"]
+
+
+def test_arrays_are_scaled_channel_by_channel_and_constant_channels_keep_their_size() -> None:
+    rng = np.random.default_rng(0)
+    inputs = np.stack([5 + 3 * rng.standard_normal((50, 40)), np.full((50, 40), 7.0)], axis=2).astype(np.float32)
+    model = Encoder(signal(40, 2), ConvNet(2, [40], 4))
+    model.scale_to(inputs)
+    prepared = model.prepared(torch.from_numpy(inputs))
+    assert prepared.shape == (50, 2, 40)
+    assert prepared[:, 0].mean().item() == pytest.approx(0, abs=1e-4)
+    assert prepared[:, 0].std().item() == pytest.approx(1, abs=1e-2)
+    assert torch.equal(prepared[:, 1], torch.zeros(50, 40))
+
+
+def test_positive_encodings_have_no_number_below_0() -> None:
+    encodings = encode(Encoder(signal(20), ConvNet(1, [20], 8), positive=True).eval(), np.ones((2, 20, 1), np.float32))
+    assert encodings.min() > 0
+
+
+def test_any_module_that_a_python_file_returns(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+
+    def made(function: str) -> nn.Module:
+        return backbone(TrainSettings(steps=1, network=f"{file}:{function}", dimension=6), signal(9, 2))
+
+    assert made("make")(torch.zeros(3, 2, 9)).shape == (3, 6)
+    for function, message in {
+        "short": r"returns \[2, 5\], must return \[2, 6\]",
+        "fails": "RuntimeError: no such luck",
+        "nothing": "returns int, no torch module",
+        "gone": "AttributeError",
+    }.items():
+        with pytest.raises(SettingsError, match=message):
+            made(function)
+    before = backbone_digest(TrainSettings(steps=1, network=f"{file}:make"))
+    file.write_text(OWN + "\n")
+    assert backbone_digest(TrainSettings(steps=1, network=f"{file}:make")) != before
+
+
+@pytest.mark.parametrize("network", ["resnet", "nowhere.py:make", "mine.py"])
+def test_a_network_that_is_not_there_is_named(network: str) -> None:
+    with pytest.raises(SettingsError, match=f"--network.*{network.partition(':')[0]}"):
+        backbone(TrainSettings(steps=1, network=network), signal(9))
+
+
+def test_networks_of_timm_take_pictures() -> None:
+    with pytest.raises(SettingsError, match="takes pictures and planes, not a signal"):
+        backbone(TrainSettings(steps=1, network="timm:resnet10t"), signal(9))
+    pytest.importorskip("timm")
+    made = backbone(TrainSettings(steps=1, network="timm:resnet10t", dimension=5), INPUT)
+    assert made.eval()(torch.zeros(2, 1, 105, 105)).shape == (2, 5)
+    with pytest.raises(SettingsError, match="timm:nonesuch"):
+        backbone(TrainSettings(steps=1, network="timm:nonesuch"), INPUT)
+
+
+def test_networks_of_timm_need_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(SettingsError, match=r"pip install 'oneglance\[timm\]'"):
+        backbone(TrainSettings(steps=1, network="timm:resnet10t"), INPUT)

@@ -1,0 +1,159 @@
+"""Encoders of signals, planes, volumes and colour pictures: trained, exported, calibrated, asked through a server."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from oneglance import Client
+from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED
+from oneglance_core.folder import read_model_folder
+from oneglance_exporter.api import calibrate, evaluate, export, train
+from oneglance_exporter.cli import main
+from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.data.reading import read_examples
+from oneglance_exporter.errors import ExportError
+from tests.pictures import png
+from tests.running import server_thread
+from tests.waiting import PATIENCE_SECONDS
+
+Array = npt.NDArray[Any]
+SHAPES: dict[str, tuple[int, ...]] = {"signal": (24, 2), "plane": (12, 16, 1), "volume": (8, 8, 8, 1)}
+LOSSES = ("triplet", "contrastive", "arcface", "difference", "chi-square")
+
+
+def example(shape: tuple[int, ...], subject: int, number: int) -> Array:
+    """A pattern of the subject's, moved, louder or softer, and in noise as strong as itself."""
+    pattern = np.random.default_rng(subject).standard_normal(shape[:-1])
+    for axis in range(pattern.ndim):
+        pattern = (pattern + np.roll(pattern, 1, axis)) / 1.4
+    rng = np.random.default_rng((subject, number))
+    moved = np.roll(pattern, int(rng.integers(-1, 2)), 0) * rng.uniform(0.6, 1.6)
+    whole = np.stack([moved] * shape[-1], axis=-1)
+    return (20 + 5 * (whole + rng.standard_normal(shape))).astype(np.float32)
+
+
+def write(root: Path, shape: tuple[int, ...], subjects: range, each: int) -> Path:
+    for subject in subjects:
+        (root / f"{subject:03d}").mkdir(parents=True)
+        for number in range(each):
+            np.save(root / f"{subject:03d}" / f"{number}.npy", example(shape, subject, number))
+    return root
+
+
+def trained(tmp_path: Path, kind: str, steps: int, **settings: Any) -> tuple[Path, Path]:
+    """Model folder and held-out arrays."""
+    data = write(tmp_path / "data", SHAPES[kind], range(60), 6)
+    heldout = write(tmp_path / "heldout", SHAPES[kind], range(100, 120), 4)
+    small: dict[str, Any] = {"classes_per_batch": 24, "dimension": 32, "widths": (16, 32), "average": 0.9}
+    train(data, tmp_path / "run", input=kind, steps=steps, **{**small, **settings})
+    export(tmp_path / "run", tmp_path / "model", "mine")
+    return tmp_path / "model", heldout
+
+
+def through_the_server(model: Path, examples: Examples, data_dir: Path) -> float:
+    """The share of probes that aren't given to their subject: of each subject one example is enrolled, one probes."""
+    with (
+        server_thread(data_dir=data_dir, models=(model,)) as server,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
+    ):
+        client.create_gallery("g", encoder="mine")
+        for subject, members in enumerate(examples.members()):
+            client.enroll("g", str(subject), examples.inputs[members[0]])
+        probes = [examples.inputs[members[1]] for members in examples.members()]
+        found = [client.identify("g", probe, tau=100.0).results[0] for probe in probes]
+    assert all(result.decision == DECISION_IDENTIFIED for result in found)
+    return sum(result.subject_id != str(subject) for subject, result in enumerate(found)) / len(found)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_arrays_of_every_number_of_axes_are_trained_on_and_served(tmp_path: Path, kind: str) -> None:
+    model, heldout = trained(tmp_path, kind, steps=60)
+    spec = read_model_folder(model).manifest.input
+    assert (spec.kind, spec.shape, spec.dtype) == (kind, SHAPES[kind], "float32")
+    calibrate(model, heldout, fpir=0.1, splits=20)
+    assert read_model_folder(model).manifest.threshold is not None
+    examples = read_examples([heldout], spec)
+    learned = through_the_server(model, examples, tmp_path / "learned")
+    untrained, _ = trained(tmp_path / "untrained", kind, steps=1, learning_rate=1e-9)
+    chance = through_the_server(untrained, examples, tmp_path / "chance")
+    assert learned <= chance - 0.2
+    assert evaluate(model, heldout, ways=10, trials=500).one_shot_error < 0.5
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_beats_an_untrained_network_by_a_tenth(tmp_path: Path, loss: str) -> None:
+    settings: dict[str, Any] = {"loss": loss, "learning_rate": 3e-3}
+    model, heldout = trained(tmp_path / "learned", "signal", steps=120, **settings)
+    untrained, _ = trained(tmp_path / "untrained", "signal", steps=1, **{**settings, "learning_rate": 1e-9})
+    learned, chance = (evaluate(one, heldout, ways=20, trials=2000).one_shot_error for one in (model, untrained))
+    assert learned < 0.9 * chance
+
+
+def test_colour_pictures_of_any_size_are_served_as_they_were_measured(tmp_path: Path) -> None:
+    for subject in range(12):
+        (tmp_path / "data" / str(subject)).mkdir(parents=True)
+        for number in range(3):
+            rng = np.random.default_rng((subject, number))
+            pixels = np.full((30 + 4 * number, 40, 3), 30 + 15 * subject, np.float64)
+            pixels[..., subject % 3] += 60
+            noisy = (pixels + 20 * rng.standard_normal(pixels.shape)).clip(0, 255).astype(np.uint8)
+            (tmp_path / "data" / str(subject) / f"{number}.png").write_bytes(png(noisy))
+    data = tmp_path / "data"
+    settings: dict[str, Any] = {"color": "rgb", "size": (20, 32), "fit": "pad", "classes_per_batch": 6, "dimension": 8}
+    train(data, tmp_path / "run", steps=4, **settings)
+    manifest = export(tmp_path / "run", tmp_path / "model", "mine")
+    assert (manifest.input.shape, manifest.input.color, manifest.input.fit) == ((20, 32, 3), "rgb", "pad")
+    assert manifest.made_for is not None
+    out = tmp_path / "out.npz"
+    assert main(["encode", "--model", str(tmp_path / "model"), "--data", str(data), "--out", str(out)]) == 0
+    with (
+        server_thread(data_dir=tmp_path / "served", models=(tmp_path / "model",)) as server,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
+    ):
+        served = client.encode(data / "3" / "2.png", encoder="mine")
+    with np.load(out) as measured:
+        row = [file.endswith("3/2.png") for file in measured["files"].tolist()].index(True)
+        np.testing.assert_allclose(np.array(served.encodings[0].values), measured["encodings"][row], atol=1e-5)
+
+
+BAD_NETWORKS = """
+import torch
+from torch import nn
+
+class Mean(nn.Module):
+    def __init__(self, shape, dimension):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1], dimension))
+
+    def forward(self, x):
+        found = self.inner(x)
+        return found - found.mean(dim=0, keepdim=True) / 2
+
+class Unsupported(Mean):
+    def forward(self, x):
+        found = self.inner(x)
+        return torch.linalg.eigvals(found.T @ found).real.sum() + found
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("Mean", "an input depends on the others of its batch"),
+        ("Unsupported", "can't be written as ONNX: .*linalg_eig"),
+    ],
+)
+def test_a_network_that_can_not_be_served_is_refused_for_the_right_reason(
+    tmp_path: Path, network: str, message: str
+) -> None:
+    (tmp_path / "bad.py").write_text(BAD_NETWORKS)
+    data = write(tmp_path / "data", SHAPES["signal"], range(4), 3)
+    settings: dict[str, Any] = {"network": f"{tmp_path}/bad.py:{network}", "dimension": 4}
+    train(data, tmp_path / "run", input="signal", steps=2, **settings)
+    with pytest.raises(ExportError, match=message) as refused:
+        export(tmp_path / "run", tmp_path / "model", "bad")
+    assert len(str(refused.value).splitlines()) == 1
+    assert not (tmp_path / "model").exists()

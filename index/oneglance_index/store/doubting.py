@@ -33,8 +33,8 @@ def doubt(
 ) -> tuple[Neighbour | None, tuple[Doubt, ...]]:
     """The nearest other subject, and what is doubtful about enrolling `vectors`, float32 [n, D], which are not in yet.
 
-    `subject` is subject `subject_id`, `kept` the subject whose encodings stay, None: there is none. `revision` is the one that the enrollment makes. Raises LikeAnother, UnlikeOwn where doubts are to be refused,
-    NeighbourGone.
+    `subject` is subject `subject_id`, `kept` the subject whose encodings stay, None: there is none. `revision` is the
+    one that the enrollment makes. Raises LikeAnother, UnlikeOwn where doubts are to be refused, NeighbourGone.
     """
     neighbours = _neighbours(db, at, doubting, subject, vectors, revision)
     doubts = [

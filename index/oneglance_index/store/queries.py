@@ -21,7 +21,6 @@ from oneglance_index.records import (
     Gallery,
     Generation,
     Integers,
-    Neighbour,
     Rows,
     Vectors,
 )

@@ -27,6 +27,8 @@
     │   ├── StoreLocked        another process has this data directory open
     │   ├── StoreMissing       the database is gone or older, though its snapshots or its log are there
     │   ├── StoreGone          the data directory was removed or replaced while it was open
+    │   ├── MasterKeyMissing   the master key can't be read from where it is said to be
+    │   ├── MasterKeyWrong     the master key isn't the one that the store's keys are encrypted with
     │   ├── StoreDamaged       the database file is not one, or is broken
     │   ├── StoreTooNew        a later version wrote this data directory
     │   ├── StoreFull          the disk (or a quota) is full
@@ -251,6 +253,14 @@ class StoreMissing(StoreError):
 
 class StoreGone(StoreError):
     summary = "the data directory was removed or replaced while it was open"
+
+
+class MasterKeyMissing(StoreError):
+    summary = "there is no master key"
+
+
+class MasterKeyWrong(StoreError):
+    summary = "this is encrypted with another master key"
 
 
 class StoreDamaged(StoreError):

@@ -86,7 +86,7 @@ class LocalGalleries:
         self._pool = engine.scan_pool(threads)
         try:
             self._opened = OpenedGalleries(Machine(self._pool, threads, device), data_dir)
-            self._store = Store(data_dir, self._opened, settings.max_queued_bytes)
+            self._store = Store(data_dir, self._opened, settings.max_queued_bytes, settings.master_key)
             self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
             try:
                 self._opened.load(self._store, self._upkeep, progress)
@@ -285,35 +285,35 @@ class LocalGalleries:
     # Reading.
 
     def get_gallery(self, gallery_id: str) -> Gallery:
-        with self._store.reading() as db:
-            return queries.gallery(db, gallery_id).gallery
+        return self._store.read(lambda db: queries.gallery(db, gallery_id).gallery)
 
     def known(self, gallery_id: str) -> Gallery:
         return self._find(gallery_id).gallery
 
     def list_galleries(self, *, page_size: int = 100, after: str | None = None) -> GalleryPage:
         _check_page_size(page_size)
-        with self._store.reading() as db:
-            return pages.list_galleries(db, page_size, self.settings.max_page_bytes, after)
+        return self._store.read(lambda db: pages.list_galleries(db, page_size, self.settings.max_page_bytes, after))
 
     def list_thresholds(self, gallery_id: str, *, page_size: int = 100, after: int | None = None) -> ThresholdPage:
         _check_page_size(page_size)
-        with self._store.reading() as db:
-            return pages.list_thresholds(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+        return self._store.read(
+            lambda db: pages.list_thresholds(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+        )
 
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
-        with self._store.reading() as db:
-            return pages.subject(db, gallery_id, subject_id)
+        return self._store.read(lambda db: pages.subject(db, gallery_id, subject_id))
 
     def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
         _check_page_size(page_size)
-        with self._store.reading() as db:
-            return pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+        return self._store.read(
+            lambda db: pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+        )
 
     def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
         _check_page_size(page_size)
-        with self._store.reading() as db:
-            return pages.list_likenesses(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+        return self._store.read(
+            lambda db: pages.list_likenesses(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+        )
 
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         with self._store.reading() as db:
@@ -341,11 +341,12 @@ class LocalGalleries:
     ) -> Sequence[Found | GalleryError]:
         if not opened.having_negatives:
             return index.search(searches)
-        return negatives.search(index.search, searches, opened.gallery.id, opened.having_negatives, self._store.reading)
+        return negatives.search(index.search, searches, opened.gallery.id, opened.having_negatives, self._store.read)
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
-        with self._store.reading() as db:
-            return verifying.verify(db, gallery_id, subject_id, probes, encoder_digest, self._others)
+        return self._store.read(
+            lambda db: verifying.verify(db, gallery_id, subject_id, probes, encoder_digest, self._others)
+        )
 
     def _others(self, gallery_id: str, probes: Vectors) -> Found:
         (found,) = self._find(gallery_id).in_step().search([Search(probes, "", MARGIN_OTHERS + 1)])

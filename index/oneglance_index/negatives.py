@@ -7,9 +7,9 @@ only: they are those of the revision that was searched, or of a later one.
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence, Set
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from oneglance_core.distance import squared_l2
@@ -22,7 +22,8 @@ _FIRST_MORE = 8
 _GROWTH = 4
 
 Ask = Callable[[Sequence[Search]], Sequence[Found | GalleryError]]
-Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
+_Marking = Callable[[sqlite3.Connection], list[Found | GalleryError]]
+Read = Callable[[_Marking], list[Found | GalleryError]]
 _Subject = tuple[Vectors, Integers, Vectors]  # encodings; numbers of negatives, and these
 
 
@@ -38,22 +39,31 @@ def nearer_negative(own: Vectors, numbers: Integers, negatives: Vectors, probe: 
 
 
 def search(
-    ask: Ask, searches: Sequence[Search], gallery_id: str, having: Set[str], reading: Reading
+    ask: Ask, searches: Sequence[Search], gallery_id: str, having: Set[str], read: Read
 ) -> list[Found | GalleryError]:
     """Answers the searches by `ask`, which knows no negatives; `having` are the ids of the subjects that have some."""
     more = min(_FIRST_MORE, len(having))
     while True:
         found = ask([_asking_for(one, more) for one in searches])
-        with reading() as db:
-            marks = _Marks(db, gallery_id, having)
-            marked = [
-                one if search.singly or isinstance(one, GalleryError) else marks.mark(search, one)
-                for search, one in zip(searches, found, strict=True)
-            ]
+        marked = read(functools.partial(_marked, searches, found, gallery_id, having))
         # No more than all of these can be in the way.
         if more == len(having) or all(_enough(*each, more) for each in zip(searches, marked, strict=True)):
             return [_cut(*each) for each in zip(searches, marked, strict=True)]
         more = min(_GROWTH * more, len(having))
+
+
+def _marked(
+    searches: Sequence[Search],
+    found: Sequence[Found | GalleryError],
+    gallery_id: str,
+    having: Set[str],
+    db: sqlite3.Connection,
+) -> list[Found | GalleryError]:
+    marks = _Marks(db, gallery_id, having)
+    return [
+        one if search.singly or isinstance(one, GalleryError) else marks.mark(search, one)
+        for search, one in zip(searches, found, strict=True)
+    ]
 
 
 class _Marks:

@@ -20,7 +20,7 @@ import numpy as np
 
 from oneglance_core.fusion import has_template
 from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
-from oneglance_index.records import Change, Gallery, OpenProgress
+from oneglance_index.records import Change, Gallery, Integers, OpenProgress
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.loading import Progress, load_index
@@ -28,7 +28,7 @@ from oneglance_index.search.registry import Machine, make_index
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.store import queries
 from oneglance_index.store.database import Store
-from oneglance_index.store.mutations import Effect
+from oneglance_index.store.mutations import Effect, ForgetSnapshot
 from oneglance_index.store.queries import Stored
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
@@ -81,6 +81,8 @@ class OpenedGalleries:
         """
         self._store, self._upkeep = store, upkeep
         kept: set[Path] = set()
+        slots: dict[int, Integers] = {}
+        useless: list[int] = []
         with store.reading() as db:
             deleted = queries.check_galleries(db)
             galleries = queries.all_galleries(db)
@@ -88,12 +90,23 @@ class OpenedGalleries:
             snapshot.check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
             self._check_card(galleries)
             for stored in galleries:
-                index, revision = load_index(db, self._data_dir, stored, self._make_index, progress)
+                loaded = load_index(db, self._data_dir, stored, self._make_index, progress)
+                generation, revision = stored.place.generation, loaded.snapshot_revision
                 having = queries.subjects_with_negatives(db, stored.place)
-                self._open(stored.place.generation, stored.gallery, index, revision, having)
+                self._open(generation, stored.gallery, loaded.index, revision, having)
+                slots[stored.place.number] = loaded.slots
                 if revision >= 0:
-                    kept.add(snapshot.path_of(self._data_dir, stored.place.generation, revision))
+                    kept.add(snapshot.path_of(self._data_dir, generation, revision))
+                elif queries.snapshot_record(db, generation) or queries.blocks(db, generation):
+                    useless.append(generation)
         snapshot.remove_others(self._data_dir, kept)
+        for generation in useless:
+            store.write(ForgetSnapshot(generation), self, patient=True).result()
+        # A process may have died between a deletion and this.
+        with store.keys.changing():
+            store.keys.keep_only(slots)
+            for gallery, used in slots.items():
+                store.keys.of(gallery).destroy_others(used)
         if deleted:
             upkeep.purge()
 
@@ -258,15 +271,15 @@ class OpenedGalleries:
             stored = queries.gallery(db, gallery_id)
             if stored.place.generation != generation:
                 raise GalleryNotFound(gallery_id)
-            index, revision = load_index(db, self._data_dir, stored, self._make_index, self._go_on)
+            loaded = load_index(db, self._data_dir, stored, self._make_index, self._go_on)
         with self._rebuilding:
             if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
                 raise IndexOutOfStep(gallery_id)
             for change in missed:
                 if change.revision > stored.gallery.revision:
-                    index.apply(change)
-            self._upkeep.add(generation, index, revision)
-            self._opened[gallery_id] = replace(self._opened[gallery_id], index=index)
+                    loaded.index.apply(change)
+            self._upkeep.add(generation, loaded.index, loaded.snapshot_revision)
+            self._opened[gallery_id] = replace(self._opened[gallery_id], index=loaded.index)
             del self._missed[generation]
         self._tell(generation, None)
 

@@ -380,6 +380,16 @@ class Rows:
     subjects: Integers
     vectors: Vectors
 
+    def part(self, rows: slice) -> Rows:
+        return Rows(self.numbers[rows], self.subjects[rows], self.vectors[rows])
+
+    def followed_by(self, other: Rows) -> Rows:
+        return Rows(
+            np.concatenate([self.numbers, other.numbers]),
+            np.concatenate([self.subjects, other.subjects]),
+            np.concatenate([self.vectors, other.vectors]),
+        )
+
 
 class Checksum(NamedTuple):
     """Tells whether two sets of encodings are the same: how many there are, and the sum of their numbers."""

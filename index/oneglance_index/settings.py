@@ -19,6 +19,11 @@ class IndexSettings(Frozen):
     max_queued_bytes: int = Field(
         256 << 20, ge=1, description="Bytes of writes that may wait; a single larger one may wait alone."
     )
+    master_key: str = Field(
+        "",
+        description="Where the master key is: file:PATH, env:NAME, or command:WORDS, of which one prints it as 64"
+        " hexadecimal digits. Without it, the file master.key in the data directory, made there.",
+    )
     request_ttl_seconds: float = Field(
         24 * 3600.0, ge=0, description="How long the ids of requests are remembered, by the wall clock."
     )

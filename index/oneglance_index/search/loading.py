@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from oneglance_core.fusion import has_template
 from oneglance_index.errors import OutOfMemory
-from oneglance_index.records import Gallery, OpenProgress, Rows
+from oneglance_index.records import Gallery, Integers, OpenProgress, Rows
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import queries
+from oneglance_index.store.ciphers import slots_of
 from oneglance_index.store.queries import SnapshotRecord, Stored
 from oneglance_index.store.seals import damaged, gallery_total
 
@@ -26,11 +28,17 @@ Progress = Callable[[OpenProgress], None]
 MakeIndex = Callable[[Gallery], GalleryIndex]
 
 
-def load_index(
-    db: sqlite3.Connection, data_dir: Path, stored: Stored, make: MakeIndex, progress: Progress
-) -> tuple[GalleryIndex, int]:
-    """The index of a gallery's active generation, equal to the store, and the revision its snapshot has (-1: no usable
-    snapshot).
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """`snapshot_revision` is that of its usable snapshot, -1 without one; `slots` are those of all keys in use."""
+
+    index: GalleryIndex
+    snapshot_revision: int
+    slots: Integers
+
+
+def load_index(db: sqlite3.Connection, data_dir: Path, stored: Stored, make: MakeIndex, progress: Progress) -> Loaded:
+    """The index of a gallery's active generation, equal to the store.
 
     `db` must see one state of the store throughout. Raises StoreDamaged if the store contradicts itself, OutOfMemory,
     and what `make` and `progress` raise.
@@ -46,27 +54,28 @@ def load_index(
         ) from None
 
 
-def _load(
-    db: sqlite3.Connection, data_dir: Path, stored: Stored, make: MakeIndex, progress: Progress
-) -> tuple[GalleryIndex, int]:
+def _load(db: sqlite3.Connection, data_dir: Path, stored: Stored, make: MakeIndex, progress: Progress) -> Loaded:
     gallery = stored.gallery
     if gallery_total(db, stored.place.number) != stored.place.total:
         raise damaged(db, f"gallery {gallery.id!r} doesn't have the rows that it counts: `oneglance check` says which")
     checksum = queries.checksum(db, stored.place.generation)
     if checksum.encodings != gallery.encodings:
         raise damaged(db, f"gallery {gallery.id!r} counts {gallery.encodings} encodings, holds {checksum.encodings}")
-    subject_ids = queries.subject_ids(db, stored.place.number)
+    subject_ids, slots = queries.subject_ids(db, stored.place.number)
     if len(subject_ids) != gallery.subjects:
         raise damaged(db, f"gallery {gallery.id!r} counts {gallery.subjects} subjects, holds {len(subject_ids)}")
     reason = ""
     record = queries.snapshot_record(db, stored.place.generation)
     if record is not None and not has_template(stored.place.fusion):
         loader = _Loader(db, stored, make(gallery), subject_ids, progress, "snapshot", "")
+        blocks = np.array([block.slot for block in record.blocks], np.int64)
         try:
+            if np.isin(blocks, slots).any():
+                raise SnapshotUnusable("a block has the key of a subject")
             loader.add_snapshot(snapshot.path_of(data_dir, stored.place.generation, record.revision), record)
             loader.add_since(record.revision)
             if loader.index.checksum() == checksum:
-                return loader.index, record.revision
+                return Loaded(loader.index, record.revision, np.concatenate([slots, blocks]))
             reason = "the snapshot and what came since don't add up to the store"
         except SnapshotUnusable as error:
             reason = str(error)
@@ -75,7 +84,7 @@ def _load(
     loader.add_all()
     if loader.index.checksum() != checksum:
         raise damaged(db, f"the encodings of gallery {gallery.id!r} contradict their index")
-    return loader.index, -1
+    return Loaded(loader.index, -1, slots)
 
 
 class _Loader:
@@ -103,12 +112,14 @@ class _Loader:
     def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
         """The encodings of the snapshot that weren't deleted since. Raises SnapshotUnusable."""
         deleted = queries.deletions_since(self._db, self._stored.place.generation, record.revision)
-        # Whether the file is whole shows at its end. Until then it may hold any numbers, and squares that overflow.
-        with np.errstate(all="ignore"):
-            for rows in snapshot.read(path, record, self._stored.place.dimension):
-                keep = ~np.isin(rows.numbers, deleted)
-                whole = keep.all()
-                self._add(rows if whole else Rows(rows.numbers[keep], rows.subjects[keep], rows.vectors[keep]))
+        place = self._stored.place
+        for part in snapshot.read(path, record, place.dimension, slots_of(self._db, place.number), place.generation):
+            rows = part.rows
+            if rows is None:
+                rows = queries.encodings_between(self._db, place, part.first, part.last)
+            keep = ~np.isin(rows.numbers, deleted)
+            whole = keep.all()
+            self._add(rows if whole else Rows(rows.numbers[keep], rows.subjects[keep], rows.vectors[keep]))
 
     def add_since(self, revision: int) -> None:
         """The encodings that came into the store after a revision, -1: all."""

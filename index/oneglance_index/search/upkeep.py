@@ -16,6 +16,7 @@ from oneglance_index.errors import StoreClosed, StoreGone
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.snapshot import SnapshotAbandoned
+from oneglance_index.store import queries
 from oneglance_index.store.database import Store
 from oneglance_index.store.mutations import Applied, Mutation, VouchForSnapshot
 from oneglance_index.store.purging import GiveSpaceBack, PurgeSlice
@@ -265,7 +266,12 @@ class Upkeep:
             return
         self._store.check_in_place()
         path = snapshot.path_of(self._data_dir, number, frozen.revision)
-        record = snapshot.write(path, frozen, kept.index.dimension, self._late)
+        with self._store.reading() as db:
+            gallery = queries.gallery_of(db, number)
+        if gallery is None:  # deleted meanwhile
+            return
+        slots = self._store.keys.of(gallery)
+        record = snapshot.write(path, frozen, kept.index.dimension, self._late, slots, number)
         if not self._store.write(VouchForSnapshot(number, record), self, patient=True).result():
             self._unlink(number, frozen.revision)  # the gallery was deleted meanwhile
             return

@@ -1,17 +1,28 @@
-"""Copies of a store, whole and checked: made while a server writes, and put back where a store was lost."""
+"""Copies of a store, whole and checked: made while a server writes, and put back where a store was lost.
+
+A copy is one file: the database, and in a table of its own the files of its keys, encrypted as they are. Only with the
+master key, which is not in it, can it be used. While a copy is made no key is destroyed: so the keys are those of
+exactly this state of the database.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
 from oneglance_core.files import replacing, sync_folder
-from oneglance_index.errors import StoreDamaged, StoreFull, StoreIOError
+from oneglance_index.errors import StoreDamaged
 from oneglance_index.store.checking import check_file, reading_file
-from oneglance_index.store.directory import DATABASE_NAME, SNAPSHOTS_NAME, lock_directory, open_files
+from oneglance_index.store.directory import DATABASE_NAME, KEYS_NAME, SNAPSHOTS_NAME, lock_directory, open_files
+from oneglance_index.store.keys import copying, disk_error, key_files
+from oneglance_index.store.schema import store_error
 
 _TOLD = 5
+_KEY_FILES = "CREATE TABLE key_files (name TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT"
 
 
 def back_up(path: Path, target: Path) -> None:
@@ -22,38 +33,48 @@ def back_up(path: Path, target: Path) -> None:
     """
     try:
         with replacing(target) as fresh:
-            _copy(path, fresh)
+            with copying(path.parent):
+                _copy(path, fresh)
+                _add_keys(path.parent, fresh)
             _check(fresh, target)
+    except sqlite3.Error as error:
+        raise store_error(error, target) from error
     except OSError as error:
-        raise _disk_error(error, target) from error
+        raise disk_error(error, target) from error
 
 
 def restore(source: Path, data_dir: Path) -> Path | None:
     """Puts the backup `source` into a data directory that no server has open.
 
-    What is there is moved to a folder of the directory, which is returned; None where nothing was. Raises StoreError.
+    What is there is moved to a folder of the directory, which is returned; None where nothing was. The master key stays
+    where it is. Raises StoreError.
     """
     _check(source, source)
     lock = lock_directory(data_dir)
     try:
         path = data_dir / DATABASE_NAME
         files = [file for file in open_files(path)[:3] if file.exists()]
-        files += [folder for folder in (data_dir / SNAPSHOTS_NAME,) if folder.exists()]
+        folders = (data_dir / SNAPSHOTS_NAME, data_dir / KEYS_NAME)
+        files += [folder for folder in folders if folder.exists()]
         former = _former(data_dir) if files else None
         # The copy is made first: it is the longest step, and may find the disk full.
         part = path.with_name(path.name + ".restored")
         with replacing(part) as fresh:
             _copy(source, fresh)
+            keys = _take_keys(fresh)
         if former is not None:
             former.mkdir(mode=0o700)
             for file in files:
                 file.rename(former / file.name)
             sync_folder(former)
+        _write_keys(data_dir, keys)
         part.rename(path)
         sync_folder(data_dir)
         return former
+    except sqlite3.Error as error:
+        raise store_error(error, source) from error
     except OSError as error:
-        raise _disk_error(error, data_dir) from error
+        raise disk_error(error, data_dir) from error
     finally:
         os.close(lock)
 
@@ -68,6 +89,41 @@ def _copy(source: Path, target: Path) -> None:
     os.chmod(target, 0o600)
 
 
+def _add_keys(data_dir: Path, copy: Path) -> None:
+    with _open(copy) as db:
+        db.execute(_KEY_FILES)
+        numbers = {str(row[0]) for row in db.execute("SELECT number FROM galleries")}
+        for path in key_files(data_dir):
+            if path.suffix != ".slots" or path.name.split("-")[0] in numbers:
+                db.execute("INSERT INTO key_files (name, content) VALUES (?, ?)", (path.name, path.read_bytes()))
+
+
+def _take_keys(copy: Path) -> dict[str, bytes]:
+    """The files of its keys, by name, which then aren't in the copy any more."""
+    with _open(copy) as db:
+        files = dict(db.execute("SELECT name, content FROM key_files").fetchall())
+        db.execute("DROP TABLE key_files")
+    return files
+
+
+@contextlib.contextmanager
+def _open(copy: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = MEMORY")  # if it fails in the middle, the copy is of no use anyway
+        db.execute("PRAGMA secure_delete = ON")
+        yield db
+
+
+def _write_keys(data_dir: Path, files: Mapping[str, bytes]) -> None:
+    folder = data_dir / KEYS_NAME
+    folder.mkdir(mode=0o700)
+    for name, content in files.items():
+        with replacing(folder / Path(name).name) as fresh:
+            fresh.write_bytes(content)
+        os.chmod(folder / Path(name).name, 0o600)
+    sync_folder(data_dir)
+
+
 def _check(path: Path, named: Path) -> None:
     lost = list(islice(check_file(path), _TOLD))
     if lost:
@@ -79,8 +135,3 @@ def _former(data_dir: Path) -> Path:
     while (data_dir / f"former-{number}").exists():
         number += 1
     return data_dir / f"former-{number}"
-
-
-def _disk_error(error: OSError, path: Path) -> StoreFull | StoreIOError:
-    kind = StoreFull if error.errno in (28, 122) else StoreIOError  # ENOSPC, EDQUOT
-    return kind(path, str(error))

@@ -9,30 +9,44 @@ from pathlib import Path
 
 from oneglance_index.errors import StoreDamaged, StoreError, StoreMissing, StoreTooNew
 from oneglance_index.store import queries
+from oneglance_index.store.keys import Keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
-from oneglance_index.store.seals import COUNTED, ENCODINGS, NO_ROWS, SEALED, Sealed, Total, of_seals, rows_of_gallery
+from oneglance_index.store.seals import (
+    COUNTED,
+    ENCODINGS,
+    NO_ROWS,
+    SEALED,
+    SUBJECTS,
+    Sealed,
+    Total,
+    of_seals,
+    rows_of_gallery,
+)
 from oneglance_index.store.tables import SCHEMA_VERSION
 
 _ROWS_AT_ONCE = 512
 
 
-def check_file(path: Path) -> Iterator[str]:
-    """What is wrong with the database `path`, a line each; nothing where it is whole.
+def check_file(path: Path, keys: Keys | None = None) -> Iterator[str]:
+    """What is wrong with the database `path`, a line each; nothing where it is whole. Without `keys`, what is encrypted
+    is not looked into.
 
     Raises StoreMissing, StoreTooNew, StoreBusy, StoreIOError, and StoreDamaged for one that can't be read at all, or of
     a former schema, which has no seals.
     """
-    with reading_file(path) as db:
+    with reading_file(path, keys) as db:
         yield from _check(db)
+        if keys is not None:
+            yield from _check_contents(db)
 
 
 @contextlib.contextmanager
-def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
+def reading_file(path: Path, keys: Keys | None = None) -> Iterator[sqlite3.Connection]:
     """A read-only connection to the database of the present schema, that sees one state throughout. Raises StoreError,
     OutOfMemory."""
     if not path.is_file() or not path.stat().st_size:
         raise StoreMissing(path)
-    db = connect_reader(path)
+    db = connect_reader(path, keys)
     try:
         version = int(db.execute("PRAGMA user_version").fetchall()[0]["user_version"])
         if version > SCHEMA_VERSION:
@@ -63,6 +77,30 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
         return
     for row in galleries:
         yield from _check_gallery(db, int(row["number"]))
+
+
+def _check_contents(db: sqlite3.Connection) -> Iterator[str]:
+    """What is encrypted. A deletion may go on meanwhile: what it took is no fault."""
+    doubtful: list[tuple[queries.StoredSubject, str]] = []
+    for stored in queries.all_galleries(db):
+        at = stored.place
+        cursor = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ?", (at.number,))
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            for row in rows:
+                subject = queries.StoredSubject(*row)
+                try:
+                    queries.labels(db, subject)
+                    queries.subject_vectors(db, at, subject)
+                    queries.negative_vectors(db, at, subject)
+                except StoreError as error:
+                    told = f"subject {subject.id!r} in gallery {at.gallery_id!r}: {error.detail}"
+                    doubtful.append((subject, told))
+    db.execute("ROLLBACK")
+    db.execute("BEGIN")
+    for subject, told in doubtful:
+        found = db.execute("SELECT slot FROM subjects WHERE number = ?", (subject.number,)).fetchall()
+        if found and found[0]["slot"] == subject.slot:  # it still has the same key
+            yield told
 
 
 def _check_rows(db: sqlite3.Connection, table: Sealed) -> Iterator[str]:

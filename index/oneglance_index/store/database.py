@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
@@ -20,12 +20,15 @@ from oneglance_core.files import sync_folder
 from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
 from oneglance_index.store.directory import (
     DATABASE_NAME,
+    KEYS_NAME,
     OpenFiles,
     check_before_opening,
     check_writable,
     lock_directory,
     open_files,
 )
+from oneglance_index.store.keys import KeyDestroyed
+from oneglance_index.store.master import read_master_key
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
@@ -34,26 +37,32 @@ T = TypeVar("T")
 
 # Between two tries to empty the write-ahead log, while a reader is in the way.
 _CHECKPOINT_SECONDS = 0.02
+# How often something is read anew, where it was deleted meanwhile.
+_READS = 20
 
 
 class Store:
     """Opens (and if need be creates) the store in `data_dir`. Raises StoreError.
 
-    `follower` hears in the writer thread of each transaction, in order, before the futures of its mutations resolve.
+    `master_key` says where the master key is (master.py). `follower` hears in the writer thread of each transaction, in
+    order, before the futures of its mutations resolve.
     """
 
-    def __init__(self, data_dir: Path, follower: Follower, max_queued_bytes: int) -> None:
+    def __init__(self, data_dir: Path, follower: Follower, max_queued_bytes: int, master_key: str = "") -> None:
         self.path = data_dir / DATABASE_NAME
         self._lock = lock_directory(data_dir)
         try:
             check_before_opening(self.path)
             check_writable(data_dir)
-            db = connect_writer(self.path)
+            master = read_master_key(master_key, data_dir, make=not (data_dir / KEYS_NAME).exists())
+            db = connect_writer(self.path, master)
+            self.keys = db.keys
             try:
                 sync_folder(data_dir)
                 self._files = OpenFiles(open_files(self.path))
             except OSError as error:
                 db.close()
+                db.keys.close()
                 raise StoreIOError(data_dir, str(error)) from error
         except BaseException:
             os.close(self._lock)
@@ -121,7 +130,7 @@ class Store:
         try:
             db = self._readers.get_nowait()
         except queue.Empty:
-            db = connect_reader(self.path)
+            db = connect_reader(self.path, self.keys)
         try:
             db.execute("BEGIN")
             yield db
@@ -134,6 +143,14 @@ class Store:
                 self._readers.put(db)
             else:
                 db.close()
+
+    def read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        """What `ask` finds in one state of the store. Raises what it raises, StoreError, OutOfMemory."""
+        for _ in range(_READS):
+            # What is deleted meanwhile can't be decrypted any more; in the next state it isn't there.
+            with contextlib.suppress(KeyDestroyed), self.reading() as db:
+                return ask(db)
+        raise StoreBusy(self.path, "what is being read is being deleted")
 
     def close(self, until: float | None = None) -> None:
         """Finishes the queued mutations, checkpoints, closes, and lets other processes in. Idempotent.

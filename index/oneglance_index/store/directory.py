@@ -18,6 +18,7 @@ LOCK_NAME = "lock"
 DATABASE_NAME = "store.sqlite3"
 SNAPSHOTS_NAME = "snapshots"
 SNAPSHOT_SUFFIX = ".snap"
+KEYS_NAME = "keys"
 
 HOW_TO_RESTORE = (
     "put a backup in its place with `oneglance restore`; to begin anew instead, move these files elsewhere first"
@@ -66,10 +67,13 @@ def check_before_opening(path: Path) -> None:
 
 
 def check_new(path: Path) -> None:
-    """The database `path` holds nothing. Raises StoreMissing where there are snapshots, StoreIOError."""
+    """The database `path` holds nothing. Raises StoreMissing where there are snapshots or keys, StoreIOError."""
     found = snapshot_files(path.parent)
     if found:
         raise StoreMissing(path, f"but {SNAPSHOTS_NAME}/{found[0].name} is there: {HOW_TO_RESTORE}")
+    slots = sorted((path.parent / KEYS_NAME).glob("*.slots"))
+    if slots:
+        raise StoreMissing(path, f"but {KEYS_NAME}/{slots[0].name} is there: {HOW_TO_RESTORE}")
 
 
 def check_writable(data_dir: Path) -> None:

@@ -84,7 +84,7 @@ class Following(Generic[T]):
         gallery = queries.gallery(db, effect.gallery_id).gallery
         told = replace(effect, created=gallery) if effect.created is not None else replace(effect, updated=gallery)
         result = cast(T, gallery) if isinstance(applied.result, Gallery) else applied.result
-        return Applied(result, told)
+        return replace(applied, result=result, effect=told)
 
 
 @dataclass(frozen=True, slots=True)

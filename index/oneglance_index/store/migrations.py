@@ -4,7 +4,8 @@ Version 1 kept of each gallery's thresholds only the one in force. Version 2 kep
 each gallery, whose encodings were the gallery's own; version 3 has generations in between. The first generation of a
 gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 knows
 thresholds that follow a gallery's size, a least gap of each generation and what is done about doubtful enrollments, and
-negatives. Version 5 seals its rows.
+negatives. Version 5 seals its rows, and
+encrypts labels, encodings and negatives.
 
 A file of version 1 may have version 2's table already, when an upgrade of it was not one transaction: what the table
 has is kept, and what it lacks is added. Any other table of a later version is refused, and named.
@@ -16,8 +17,9 @@ import sqlite3
 from pathlib import Path
 
 from oneglance_index.errors import StoreDamaged
-from oneglance_index.store.sealing import seal_all
+from oneglance_index.store.sealing import check_contents, encrypt_all, seal_all
 from oneglance_index.store.tables import (
+    BLOCKS,
     DELETIONS,
     GENERATIONS,
     INDEXES_OF_SEALS,
@@ -106,6 +108,9 @@ ALTER TABLE galleries ADD COLUMN sealed_digest INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE galleries ADD COLUMN root INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE galleries ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE subjects ADD COLUMN encodings INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE subjects ADD COLUMN slot INTEGER NOT NULL DEFAULT -1;
+ALTER TABLE subjects RENAME COLUMN labels TO former_labels;
+ALTER TABLE subjects ADD COLUMN labels BLOB NOT NULL DEFAULT x'';
 ALTER TABLE subjects ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE encodings ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 
@@ -116,13 +121,15 @@ INSERT INTO requests (gallery, id, digest, response, created)
     SELECT gallery, id, digest, response, created FROM former_requests ORDER BY created;
 DROP TABLE former_requests;
 DROP INDEX encodings_by_revision;
+DELETE FROM snapshots;
+{BLOCKS}
 """
 # The tables that each version added, and those that exist in the middle of an upgrade.
 _ADDED = {
     2: ("thresholds",),
     3: ("generations", "former_thresholds", "former_deletions", "former_snapshots"),
     4: ("negatives",),
-    5: ("former_requests",),
+    5: ("former_requests", "blocks"),
 }
 _COLUMNS_OF_2 = ("gallery", "version", "threshold", "calibration", "since")
 
@@ -143,6 +150,9 @@ def migrate(db: sqlite3.Connection, version: int, path: Path) -> None:
         run_all(db, _COLUMNS_OF_4)
     run_all(db, _SEALS_OF_4 if version >= 4 else NEGATIVES)
     run_all(db, _SEALS_OF_5)
+    check_contents(db)
+    encrypt_all(db)
+    db.execute("ALTER TABLE subjects DROP COLUMN former_labels")
     seal_all(db)
     run_all(db, INDEXES_OF_SEALS)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.distance import squared_l2
 from oneglance_core.fusion import has_template
@@ -44,9 +45,11 @@ from oneglance_index.records import (
     Vectors,
 )
 from oneglance_index.store import queries
+from oneglance_index.store.ciphers import encoding_identity, encrypt, keys_of, negative_identity
 from oneglance_index.store.doubting import doubt
 from oneglance_index.store.ledger import Ledger, bury_gallery, insert_gallery, next_number, update_gallery
 from oneglance_index.store.queries import Place, SnapshotRecord, StoredSubject
+from oneglance_index.store.rekeying import NOTHING_DESTROYED, Destroyed, destroyed, new_key, rekey
 from oneglance_index.store.requests import RequestMemory
 from oneglance_index.store.seals import ENCODINGS, GALLERIES, GENERATIONS, NEGATIVES, NO_ROWS, SUBJECTS, THRESHOLDS
 
@@ -75,8 +78,11 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Applied(Generic[T]):
+    """`destroyed`: the keys of what is deleted. They go once the transaction is committed; the result waits for it."""
+
     result: T
     effect: Effect | None = None
+    destroyed: tuple[Destroyed, ...] = NOTHING_DESTROYED
 
 
 class Mutation(Protocol[T]):
@@ -112,6 +118,7 @@ class CreateGallery:
             *(self.gallery_id, number, generation, self.encoder_digest, self.dimension, self.fusion),
             *(-1, 0, 0, NO_ROWS),
         )
+        keys_of(db).make(number)
         ledger = Ledger(db, before)
         row = (generation, number, self.dimension, 0, now, self.least_gap, "active", self.encoder_digest, self.kind)
         ledger.insert(GENERATIONS, (*row, self.fusion, self.quality, None, self.doubt))
@@ -129,7 +136,8 @@ class DeleteGallery:
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         stored = queries.gallery(db, self.gallery_id)
         bury_gallery(db, stored)
-        return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, dropped=True))
+        effect = Effect(stored.place.generation, self.gallery_id, dropped=True)
+        return Applied(stored.gallery, effect, (Destroyed(stored.place.number, None),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +187,14 @@ class SetFusion:
             return Applied(stored.gallery)
         generation = stored.place.generation
         # Where a rule has templates nothing is logged for snapshots, and none is taken.
-        db.execute("DELETE FROM snapshots WHERE generation = ?", (generation,))
-        db.execute("DELETE FROM deletions WHERE generation = ?", (generation,))
+        slots = [block.slot for block in queries.blocks(db, generation)]
+        for table in ("snapshots", "blocks", "deletions"):
+            db.execute(f"DELETE FROM {table} WHERE generation = ?", (generation,))
         clear = stored.gallery.active.threshold is not None or stored.gallery.active.followed is not None
         applied = _changed(db, stored, _CLEARED if clear else None, fusion=self.fusion)
         assert applied.effect is not None
-        return replace(applied, effect=replace(applied.effect, remade=True))
+        gone = destroyed(stored.place.number, *slots)
+        return replace(applied, effect=replace(applied.effect, remade=True), destroyed=gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,14 +307,16 @@ class Enroll:
         if self.doubting is not None:
             nearest_other, doubts = doubt(db, at, self.doubting, self.subject_id, found, staying, vectors, revision)
         kept_numbers, kept = _kept(db, at, staying)
-        subject = self._write_subject(ledger, at, found, now, total)
+        gone: list[int] = []
         if len(removed):
-            ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (subject, generation))
-            _log_deletions(db, at, revision, removed)
+            ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (found.number if found else 0, generation))
+            gone = _log_deletions(db, at, revision, removed)
+        subject, key = self._write_subject(ledger, found, now, total, gone)
         first = at.last_encoding + 1
         numbers = range(first, first + len(vectors))
         for number, vector in zip(numbers, vectors, strict=True):
-            ledger.insert(ENCODINGS, (number, generation, subject, revision, now, _content(vector)))
+            content = encrypt(key, _content(vector), encoding_identity(generation, number))
+            ledger.insert(ENCODINGS, (number, generation, subject, revision, now, content))
         ids = tuple(map(str, numbers))
         enrolled = Enrolled(self.subject_id, ids, found is None, False, revision, nearest_other, doubts)
         if self.request_id is not None:
@@ -315,18 +327,29 @@ class Enroll:
             kept=kept,
             kept_numbers=kept_numbers,
         )
-        return Applied(enrolled, Effect(generation, self.gallery_id, change))
+        return Applied(enrolled, Effect(generation, self.gallery_id, change), destroyed(gallery, *gone))
 
-    def _write_subject(self, ledger: Ledger, at: Place, found: StoredSubject | None, now: float, total: int) -> int:
-        """Its number. `total`: the encodings that it will have."""
+    def _write_subject(
+        self, ledger: Ledger, found: StoredSubject | None, now: float, total: int, gone: list[int]
+    ) -> tuple[int, AESGCM]:
+        """Its number, and its key. `total`: the encodings that it will have. Where some contents are to go, the slot of
+        its former key comes to `gone`."""
         labels = None if self.labels is None else json.dumps(dict(self.labels), ensure_ascii=False)
+        db, at = ledger.db, ledger.at
         if found is None:
-            number = at.last_subject + 1
-            ledger.insert(SUBJECTS, (number, at.number, total, now, now, self.subject_id, labels or "{}"))
-            return number
-        changed = {"updated": now, "encodings": total, "labels": found.labels if labels is None else labels}
-        ledger.update(SUBJECTS, found, **changed)
-        return found.number
+            number, key = at.last_subject + 1, new_key(db, at.number)
+            sealed = key.labels(at.number, number, labels or "{}")
+            ledger.insert(SUBJECTS, (number, at.number, total, key.slot, now, now, self.subject_id, sealed))
+            return number, key.key
+        if self.on_existing != "replace" and labels is None:
+            ledger.update(SUBJECTS, found, updated=now, encodings=total)
+            return found.number, queries.subject_key(db, found)
+        kept = queries.labels(db, found) if labels is None else labels
+        key = rekey(ledger, found)
+        sealed = key.labels(at.number, found.number, kept)
+        ledger.update(SUBJECTS, found, updated=now, encodings=total, slot=key.slot, labels=sealed)
+        gone.append(found.slot)
+        return found.number, key.key
 
 
 def _content(vector: Vectors) -> bytes:
@@ -347,14 +370,27 @@ def _kept(db: sqlite3.Connection, at: Place, subject: StoredSubject | None) -> t
     return queries.subject_vectors(db, at, subject)
 
 
-def _log_deletions(db: sqlite3.Connection, at: Place, revision: int, numbers: Integers) -> None:
-    """For snapshots; there are none where the rule of fusion has templates."""
+def _log_deletions(db: sqlite3.Connection, at: Place, revision: int, numbers: Integers) -> list[int]:
+    """For snapshots; there are none where the rule of fusion has templates. Returns the slots of the blocks of the
+    present one that these encodings are in."""
     if has_template(at.fusion):
-        return
+        return []
     db.executemany(
         "INSERT INTO deletions (generation, revision, encoding) VALUES (?, ?, ?)",
         ((at.generation, revision, int(number)) for number in numbers),
     )
+    return _drop_blocks(db, at.generation, numbers.tolist())
+
+
+def _drop_blocks(db: sqlite3.Connection, generation: int, encodings: Iterable[int]) -> list[int]:
+    """Forgets the blocks of the snapshot that these encodings are in. Returns the slots of their keys."""
+    slots = []
+    for encoding in encodings:
+        block = queries.block_of(db, generation, encoding)
+        if block is not None:
+            db.execute("DELETE FROM blocks WHERE generation = ? AND first = ?", (generation, block.first))
+            slots.append(block.slot)
+    return slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,14 +413,15 @@ class DeleteEncodings:
             raise EncodingNotFound(self.gallery_id, self.subject_id, self.encoding_id)
         left = len(held) - len(removed)
         ledger = Ledger(db, at)
+        now_stored = subject._replace(encodings=left)
         if left:
             ledger.remove(ENCODINGS, "number = ?", (int(removed[0]),))
-            ledger.update(SUBJECTS, subject, updated=time.time(), encodings=left)
+            now_stored = _without_former_key(ledger, subject, encodings=left)
         else:
             ledger.remove_subject(subject.number)
-        _log_deletions(db, at, ledger.revision, removed)
+        gone = [subject.slot, *_log_deletions(db, at, ledger.revision, removed)]
         revision = ledger.close(subjects=-(not left), encodings=-len(removed))
-        kept_numbers, kept = _kept(db, at, subject._replace(encodings=left))
+        kept_numbers, kept = _kept(db, at, now_stored)
         change = _unchanged(
             revision,
             at.dimension,
@@ -395,7 +432,18 @@ class DeleteEncodings:
             kept_numbers=kept_numbers,
             removed_subject=None if left else subject.number,
         )
-        return Applied(Deleted(len(removed), not left, revision), Effect(at.generation, self.gallery_id, change))
+        effect = Effect(at.generation, self.gallery_id, change)
+        return Applied(Deleted(len(removed), not left, revision), effect, destroyed(at.number, *gone))
+
+
+def _without_former_key(ledger: Ledger, subject: StoredSubject, **changes: int) -> StoredSubject:
+    """A subject of which some contents went, with a new key. Destroy the former one."""
+    labels = queries.labels(ledger.db, subject)
+    key = rekey(ledger, subject)
+    sealed = key.labels(subject.gallery, subject.number, labels)
+    written = {**changes, "updated": time.time(), "slot": key.slot, "labels": sealed}
+    ledger.update(SUBJECTS, subject, **written)
+    return subject._replace(**written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,7 +475,9 @@ class AddNegative:
             raise LimitExceeded("max_negatives_per_subject", self.max_negatives, len(numbers) + 1)
         ledger = Ledger(db, at)
         number = next_number(db, NEGATIVES)
-        ledger.insert(NEGATIVES, (number, at.generation, subject.number, time.time(), _content(vector)))
+        identity = negative_identity(at.generation, number)
+        content = encrypt(queries.subject_key(db, subject), _content(vector), identity)
+        ledger.insert(NEGATIVES, (number, at.generation, subject.number, time.time(), content))
         applied = _updated(db, ledger)
         effect = replace(applied.effect, negatives=(self.subject_id, True)) if applied.effect else None
         return Applied(AddedNegative(str(number), True, applied.result.revision), effect)
@@ -452,9 +502,10 @@ class DeleteNegative:
             raise NegativeNotFound(self.gallery_id, self.subject_id, self.negative_id)
         ledger = Ledger(db, stored.place)
         ledger.remove(NEGATIVES, "number = ?", (int(gone[0]),))
+        _without_former_key(ledger, subject)
         applied = _updated(db, ledger)
         effect = replace(applied.effect, negatives=(self.subject_id, len(numbers) > 1)) if applied.effect else None
-        return Applied(applied.result, effect)
+        return Applied(applied.result, effect, destroyed(subject.gallery, subject.slot))
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,13 +516,36 @@ class VouchForSnapshot:
     snapshot: SnapshotRecord
 
     def run(self, db: sqlite3.Connection) -> Applied[bool]:
-        if not db.execute("SELECT 1 FROM generations WHERE number = ?", (self.generation,)).fetchall():
+        number, new = self.generation, self.snapshot
+        rows = db.execute("SELECT gallery, fusion FROM generations WHERE number = ?", (number,)).fetchall()
+        if not rows:  # and with its gallery all its keys
             return Applied(False)
+        gallery, fusion = rows[0]
+        if has_template(fusion):  # since the snapshot was begun
+            return Applied(False, destroyed=destroyed(gallery, *(block.slot for block in new.blocks)))
+        gone = [block.slot for block in queries.blocks(db, number)]
+        db.execute("DELETE FROM blocks WHERE generation = ?", (number,))
+        db.executemany(
+            "INSERT INTO blocks (generation, first, last, slot) VALUES (?, ?, ?, ?)",
+            ((number, *block) for block in new.blocks),
+        )
+        gone += _drop_blocks(db, number, queries.deletions_since(db, number, new.revision).tolist())
         db.execute(
             "INSERT OR REPLACE INTO snapshots (generation, revision, sha256, bytes) VALUES (?, ?, ?, ?)",
-            (self.generation, self.snapshot.revision, self.snapshot.sha256, self.snapshot.size),
+            (number, new.revision, new.sha256, new.size),
         )
-        db.execute(
-            "DELETE FROM deletions WHERE generation = ? AND revision <= ?", (self.generation, self.snapshot.revision)
-        )
-        return Applied(True)
+        db.execute("DELETE FROM deletions WHERE generation = ? AND revision <= ?", (number, new.revision))
+        return Applied(True, destroyed=destroyed(gallery, *gone))
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetSnapshot:
+    """The snapshot of a generation is of no use. Its keys are to be destroyed by the caller. No revision of the
+    gallery."""
+
+    generation: int
+
+    def run(self, db: sqlite3.Connection) -> Applied[None]:
+        for table in ("snapshots", "blocks"):
+            db.execute(f"DELETE FROM {table} WHERE generation = ?", (self.generation,))
+        return Applied(None)

@@ -132,8 +132,9 @@ def _subject(db: sqlite3.Connection, generation: int, row: Sequence[Any]) -> tup
     negatives = tuple(
         Negative(str(one.number), one.created) for one in queries.subject_negatives(db, generation, stored)
     )
-    labels: dict[str, Any] = json.loads(stored.labels)
-    size = _bytes(stored.id) + _bytes(stored.labels) + _LABEL_BYTES * len(labels)
+    written = queries.labels(db, stored)
+    labels: dict[str, Any] = json.loads(written)
+    size = _bytes(stored.id) + _bytes(written) + _LABEL_BYTES * len(labels)
     size += _ENCODING_BYTES * (len(encodings) + len(negatives))
     return Subject(stored.id, labels, stored.created, stored.updated, encodings, negatives), _ENTRY_BYTES + size
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import struct
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_index.errors import GalleryNotFound
 from oneglance_index.records import (
@@ -24,6 +26,8 @@ from oneglance_index.records import (
     Rows,
     Vectors,
 )
+from oneglance_index.store import ciphers
+from oneglance_index.store.keys import KeyDestroyed
 from oneglance_index.store.seals import (
     ENCODINGS,
     GALLERIES,
@@ -53,6 +57,7 @@ _GALLERY = f"""
         (SELECT count(*) FROM negatives WHERE generation = a.number) AS negatives
     FROM galleries AS g JOIN generations AS a ON a.gallery = g.number AND a.state = 'active'
 """
+_ENCODINGS_AND_SLOTS = ", ".join(f"e.{name}" for name in ENCODINGS.columns.split(", ")) + ", s.slot"
 GALLERIES_AFTER = f"{_GALLERY} WHERE ? IS NULL OR g.id > ? ORDER BY g.id"
 
 
@@ -87,15 +92,16 @@ class Stored:
 
 
 class StoredSubject(NamedTuple):
-    """A row of `subjects`. `encodings` counts those of the active generation."""
+    """A row of `subjects`. `encodings` counts those of the active generation; `labels` are encrypted."""
 
     number: int
     gallery: int
     encodings: int
+    slot: int
     created: float
     updated: float
     id: str
-    labels: str
+    labels: bytes
     seal: int
 
 
@@ -365,9 +371,46 @@ def subject_encodings(db: sqlite3.Connection, generation: int, subject: StoredSu
 
 def subject_vectors(db: sqlite3.Connection, at: Place, subject: StoredSubject) -> tuple[Integers, Vectors]:
     """A subject's encodings, oldest first: numbers int64 [n], vectors float32 [n, D]. Raises StoreDamaged."""
-    rows = subject_encodings(db, at.generation, subject)
+    return _decrypted(db, at, subject, subject_encodings(db, at.generation, subject), ciphers.encoding_identity)
+
+
+def _decrypted(
+    db: sqlite3.Connection,
+    at: Place,
+    subject: StoredSubject,
+    rows: Sequence[StoredEncoding | StoredNegative],
+    identity: ciphers.Identity,
+) -> tuple[Integers, Vectors]:
     numbers = np.array([row.number for row in rows], np.int64)
-    return numbers, _vectors(db, [row.vector for row in rows], at.dimension)
+    if not rows:
+        return numbers, np.empty((0, at.dimension), np.float32)
+    key = subject_key(db, subject)
+    vectors = [decrypted(db, subject, key, row.vector, identity(row.generation, row.number)) for row in rows]
+    return numbers, _vectors(db, vectors, at.dimension)
+
+
+def subject_key(db: sqlite3.Connection, subject: StoredSubject) -> AESGCM:
+    return ciphers.slots_of(db, subject.gallery).read(subject.slot)
+
+
+def decrypted(db: sqlite3.Connection, subject: StoredSubject, key: AESGCM, sealed: bytes, identity: bytes) -> bytes:
+    """What is encrypted with the key of a subject. Raises KeyDestroyed, StoreDamaged."""
+    content = ciphers.decrypt(key, sealed, identity)
+    if content is None:
+        raise _undecryptable(db, subject.gallery, subject.number, subject.slot)
+    return content
+
+
+def _undecryptable(db: sqlite3.Connection, gallery: int, subject: int, slot: int) -> Exception:
+    if ciphers.slots_of(db, gallery).was_destroyed(slot):
+        return KeyDestroyed()
+    return damaged(db, f"what is encrypted of subject number {subject} doesn't fit its key")
+
+
+def labels(db: sqlite3.Connection, subject: StoredSubject) -> str:
+    """Of a subject, as JSON. Raises KeyDestroyed, StoreDamaged."""
+    identity = ciphers.labels_identity(subject.gallery, subject.number)
+    return decrypted(db, subject, subject_key(db, subject), subject.labels, identity).decode()
 
 
 def _check_count(db: sqlite3.Connection, subject: StoredSubject, found: int) -> None:
@@ -400,9 +443,7 @@ def subject_negatives(db: sqlite3.Connection, generation: int, subject: StoredSu
 
 def negative_vectors(db: sqlite3.Connection, at: Place, subject: StoredSubject) -> tuple[Integers, Vectors]:
     """A subject's negatives, oldest first: numbers int64 [n], vectors float32 [n, D]. Raises StoreDamaged."""
-    rows = subject_negatives(db, at.generation, subject)
-    numbers = np.array([row.number for row in rows], np.int64)
-    return numbers, _vectors(db, [row.vector for row in rows], at.dimension)
+    return _decrypted(db, at, subject, subject_negatives(db, at.generation, subject), ciphers.negative_identity)
 
 
 def subjects_with_negatives(db: sqlite3.Connection, at: Place) -> frozenset[str]:
@@ -417,31 +458,37 @@ def subjects_with_negatives(db: sqlite3.Connection, at: Place) -> frozenset[str]
 def encodings_since(db: sqlite3.Connection, at: Place, revision: int, block: int) -> Iterator[Rows]:
     """The encodings that came after a revision (-1: all), in blocks of at most `block` rows. Raises StoreDamaged."""
     # Numbers and revisions rise together, so this order is the index's order and the order of numbers.
-    return _in_blocks(
-        db,
-        db.execute(
-            f"SELECT {ENCODINGS.columns} FROM encodings WHERE generation = ? AND revision > ?"
-            " ORDER BY revision, number",
-            (at.generation, revision),
-        ),
-        at.dimension,
-        block,
+    cursor = db.execute(
+        f"SELECT {_ENCODINGS_AND_SLOTS} FROM encodings AS e LEFT JOIN subjects AS s ON s.number = e.subject"
+        " WHERE e.generation = ? AND e.revision > ? ORDER BY e.revision, e.number",
+        (at.generation, revision),
     )
+    return _in_blocks(db, at, cursor, block)
+
+
+def encodings_between(db: sqlite3.Connection, at: Place, first: int, last: int) -> Rows:
+    """The encodings of these numbers, and all between. Raises StoreDamaged."""
+    cursor = db.execute(
+        f"SELECT {_ENCODINGS_AND_SLOTS} FROM encodings AS e LEFT JOIN subjects AS s ON s.number = e.subject"
+        " WHERE e.number BETWEEN ? AND ? AND e.generation = ? ORDER BY e.number",
+        (first, last, at.generation),
+    )
+    cursor.row_factory = None
+    return _rows(db, at, cursor.fetchall())
 
 
 def encodings_by_subject(db: sqlite3.Connection, at: Place, block: int) -> Iterator[Rows]:
     """All encodings, those of one subject together, oldest first, in blocks of about `block` rows: none ends within a
     subject. Raises StoreDamaged."""
     # CROSS JOIN: in this order. Else all vectors are sorted.
-    columns = ", ".join(f"e.{name}" for name in ENCODINGS.columns.split(", "))
     cursor = db.execute(
-        f"SELECT {columns}"
+        f"SELECT {_ENCODINGS_AND_SLOTS}"
         " FROM subjects AS s CROSS JOIN encodings AS e INDEXED BY encodings_by_subject"
         " ON e.subject = s.number AND e.generation = ? WHERE s.gallery = ? ORDER BY s.number, e.number",
         (at.generation, at.number),
     )
     left: Rows | None = None  # the encodings of the last subject so far: more of it may come
-    for rows in _in_blocks(db, cursor, at.dimension, block):
+    for rows in _in_blocks(db, at, cursor, block):
         if left is not None:
             rows = _together([left, rows])
         start = int(np.searchsorted(rows.subjects, rows.subjects[-1]))
@@ -452,11 +499,11 @@ def encodings_by_subject(db: sqlite3.Connection, at: Place, block: int) -> Itera
         yield left
 
 
-def _in_blocks(db: sqlite3.Connection, cursor: sqlite3.Cursor, dimension: int, block: int) -> Iterator[Rows]:
+def _in_blocks(db: sqlite3.Connection, at: Place, cursor: sqlite3.Cursor, block: int) -> Iterator[Rows]:
     cursor.row_factory = None
     some = min(block, _ROWS_AT_ONCE)
     fetches = iter(lambda: cursor.fetchmany(some), [])
-    while parts := [_rows(db, rows, dimension) for rows in itertools.islice(fetches, block // some)]:
+    while parts := [_rows(db, at, rows) for rows in itertools.islice(fetches, block // some)]:
         yield _together(parts)
 
 
@@ -468,12 +515,23 @@ def _together(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def _rows(db: sqlite3.Connection, rows: list[tuple[Any, ...]], dimension: int) -> Rows:
+def _rows(db: sqlite3.Connection, at: Place, rows: list[tuple[Any, ...]]) -> Rows:
+    slots = ciphers.slots_of(db, at.number)
+    vectors, last = [], -1
     for row in rows:
-        ENCODINGS.check(db, row)
-    # By column, not by row: quicker for many.
-    numbers, _, subjects, _, _, vectors, _ = zip(*rows, strict=True)
-    return Rows(np.array(numbers, np.int64), np.array(subjects, np.int64), _vectors(db, vectors, dimension))
+        number, generation, subject, _, _, sealed, _, slot = row
+        ENCODINGS.check(db, row[:-1])
+        if slot is None:
+            raise damaged(db, f"encoding {number} belongs to no subject")
+        if slot != last:  # those of a subject stand together, mostly
+            key, last = slots.read(slot), slot
+        content = ciphers.decrypt(key, sealed, ciphers.encoding_identity(generation, number))
+        if content is None:
+            raise _undecryptable(db, at.number, subject, slot)
+        vectors.append(content)
+    numbers = np.array([row[0] for row in rows], np.int64)
+    subjects = np.array([row[2] for row in rows], np.int64)
+    return Rows(numbers, subjects, _vectors(db, vectors, at.dimension))
 
 
 def deletions_since(db: sqlite3.Connection, generation: int, revision: int) -> Integers:
@@ -493,21 +551,22 @@ def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
     return Checksum(rows[0]["encodings"], rows[0]["total"])
 
 
-def subject_ids(db: sqlite3.Connection, gallery: int) -> dict[int, str]:
-    """The ids of a gallery's subjects by their numbers. Raises StoreDamaged where a row isn't sound, or isn't found by
-    its id."""
+def subject_ids(db: sqlite3.Connection, gallery: int) -> tuple[dict[int, str], Integers]:
+    """The ids of a gallery's subjects by their numbers, and the slots of their keys, int64 [n]. Raises StoreDamaged
+    where a row isn't sound, or isn't found by its id."""
     # One by one: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
     cursor = db.execute(
         f"SELECT {SUBJECTS.columns} FROM subjects INDEXED BY subjects_by_number WHERE gallery = ? ORDER BY number",
         (gallery,),
     )
     cursor.row_factory = None
-    ids = {}
+    ids, slots = {}, array("q")
     for row in cursor:
         SUBJECTS.check(db, row)
-        ids[row[0]] = row[5]
+        ids[row[0]] = row[6]
+        slots.append(row[3])
     _check_index(db, "subjects", gallery, ids)
-    return ids
+    return ids, np.array(slots, np.int64)
 
 
 def _check_index(db: sqlite3.Connection, table: str, gallery: int, ids: Mapping[int, str]) -> None:
@@ -526,18 +585,51 @@ def _check_index(db: sqlite3.Connection, table: str, gallery: int, ids: Mapping[
         raise damaged(db, f"the index of {table} by id has {count} rows of {len(ids)}")
 
 
+class Block(NamedTuple):
+    """Of a snapshot's file: the numbers of its first and its last encoding, and the slot of its key."""
+
+    first: int
+    last: int
+    slot: int
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotRecord:
-    """What the store knows of a snapshot's file: it is of this revision, and holds exactly these bytes."""
+    """What the store knows of a snapshot's file: it is of this revision, and holds exactly these bytes, besides the
+    encrypted ones. `blocks` are those whose keys are still there."""
 
     revision: int
     sha256: str
     size: int
+    blocks: tuple[Block, ...]
 
 
 def snapshot_record(db: sqlite3.Connection, generation: int) -> SnapshotRecord | None:
     rows = db.execute("SELECT revision, sha256, bytes FROM snapshots WHERE generation = ?", (generation,)).fetchall()
-    return SnapshotRecord(rows[0]["revision"], rows[0]["sha256"], rows[0]["bytes"]) if rows else None
+    if not rows:
+        return None
+    return SnapshotRecord(rows[0]["revision"], rows[0]["sha256"], rows[0]["bytes"], blocks(db, generation))
+
+
+def blocks(db: sqlite3.Connection, generation: int) -> tuple[Block, ...]:
+    """Of a generation's snapshot, in order: those whose keys are still there."""
+    rows = db.execute("SELECT first, last, slot FROM blocks WHERE generation = ? ORDER BY first", (generation,))
+    return tuple(Block(*row) for row in rows.fetchall())
+
+
+def block_of(db: sqlite3.Connection, generation: int, encoding: int) -> Block | None:
+    """The block of the snapshot that an encoding is in, if its key is still there."""
+    rows = db.execute(
+        "SELECT first, last, slot FROM blocks WHERE generation = ? AND first <= ? ORDER BY first DESC LIMIT 1",
+        (generation, encoding),
+    ).fetchall()
+    return Block(*rows[0]) if rows and rows[0]["last"] >= encoding else None
+
+
+def gallery_of(db: sqlite3.Connection, generation: int) -> int | None:
+    """The number of a generation's gallery."""
+    rows = db.execute("SELECT gallery FROM generations WHERE number = ?", (generation,)).fetchall()
+    return int(rows[0]["gallery"]) if rows else None
 
 
 def _integers(rows: list[sqlite3.Row], column: str) -> Integers:

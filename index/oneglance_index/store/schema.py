@@ -21,7 +21,9 @@ from oneglance_index.errors import (
     StoreIOError,
     StoreTooNew,
 )
+from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import check_new
+from oneglance_index.store.keys import Keys
 from oneglance_index.store.migrations import migrate
 from oneglance_index.store.seals import NO_ROWS, store_seal
 from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
@@ -32,14 +34,13 @@ BUSY_SECONDS = 2.0
 FAILURES = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
-    """The one connection that writes. Creates the tables in a new file, and brings those of an earlier version up to
-    date. Raises StoreError."""
+def connect_writer(path: Path, master: bytes) -> Connection:
+    """The one connection that writes, with the keys of its store. Creates the tables in a new file, and brings those of
+    an earlier version up to date. Raises StoreError."""
     try:
         # check_same_thread is off because the connection is opened here, then given to the writer thread for
         # good.
-        db = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        db.row_factory = sqlite3.Row
+        db = _connect(path)
         try:
             # Before anything else, so that a file of a later version isn't touched.
             version = int(db.execute("PRAGMA user_version").fetchone()["user_version"])
@@ -55,6 +56,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA secure_delete = ON")
+            db.keys = Keys(path.parent, master, create=version < SCHEMA_VERSION)
             # One transaction, user_version included: a crash leaves either nothing of it or all.
             if version < SCHEMA_VERSION:
                 db.execute("BEGIN IMMEDIATE")
@@ -64,6 +66,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
                     migrate(db, version, path)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 db.execute("COMMIT")
+                # Else what an earlier version wrote in the clear stays in the file until the log is full.
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             _check_writable(db, path)
         except BaseException:
             db.close()
@@ -101,11 +105,18 @@ def _create(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO store (id, created, seal) VALUES (?, ?, ?)", (store_id, created, seal))
 
 
-def connect_reader(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write; it may be handed from thread to thread."""
+def _connect(path: Path) -> Connection:
+    db = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=Connection)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+def connect_reader(path: Path, keys: Keys | None) -> Connection:
+    """A connection that cannot write; it may be handed from thread to thread. Without `keys` it can't decrypt."""
     try:
-        db = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        db.row_factory = sqlite3.Row
+        db = _connect(path)
+        if keys is not None:
+            db.keys = keys
         db.execute("PRAGMA query_only = ON")
     except FAILURES as error:
         raise store_error(error, path) from error

@@ -1,4 +1,5 @@
-"""Sealing the rows of a database of an earlier version, which had no seals: once, when it is brought up to date.
+"""Encrypting and sealing the rows of a database of an earlier version, which did neither: once, when it is brought up
+to date.
 
 What can be seen to be wrong without seals is not sealed: it is refused.
 """
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from oneglance_core.distance import usable_encodings
+from oneglance_index.store import ciphers
 from oneglance_index.store.seals import (
     ENCODINGS,
     NEGATIVES,
@@ -30,8 +32,7 @@ _ROWS_AT_ONCE = 4096
 
 
 def seal_all(db: sqlite3.Connection) -> None:
-    """Gives every row its seal, in the transaction that is open. Raises StoreDamaged."""
-    _check_contents(db)
+    """Gives every row its seal, in the transaction that is open."""
     db.execute("UPDATE subjects SET encodings = (SELECT COUNT(*) FROM encodings WHERE subject = subjects.number)")
     for table in SEALED:
         _seal_table(db, table)
@@ -49,6 +50,33 @@ def seal_all(db: sqlite3.Connection) -> None:
             "UPDATE store SET galleries = ?, digest = ?, seal = ?",
             (of_galleries.rows, signed(of_galleries.digest), store_seal(store["id"], store["created"], of_galleries)),
         )
+
+
+def encrypt_all(db: sqlite3.Connection) -> None:
+    """Makes the keys of all galleries and subjects, and encrypts what is to be, in the transaction that is open."""
+    keys = ciphers.keys_of(db)
+    for row in db.execute("SELECT number FROM galleries").fetchall():
+        keys.make(row["number"])
+    last = 0
+    while rows := db.execute(
+        "SELECT number, gallery, former_labels FROM subjects WHERE number > ? ORDER BY number LIMIT ?",
+        (last, _ROWS_AT_ONCE),
+    ).fetchall():
+        last = rows[-1]["number"]
+        for number, gallery, labels in rows:
+            slots = keys.of(gallery)
+            slot = slots.take()
+            key = slots.read(slot)
+            sealed = ciphers.encrypt(key, labels.encode(), ciphers.labels_identity(gallery, number))
+            db.execute("UPDATE subjects SET slot = ?, labels = ? WHERE number = ?", (slot, sealed, number))
+            for table, identity in ciphers.VECTORS.items():
+                vectors = db.execute(
+                    f"SELECT number, generation, vector FROM {table} WHERE subject = ?", (number,)
+                ).fetchall()
+                db.executemany(
+                    f"UPDATE {table} SET vector = ? WHERE number = ?",
+                    [(ciphers.encrypt(key, one[2], identity(one[1], one[0])), one[0]) for one in vectors],
+                )
 
 
 def _seal_table(db: sqlite3.Connection, table: Sealed) -> None:
@@ -76,7 +104,7 @@ def _blocks(db: sqlite3.Connection, table: Sealed) -> Iterator[list[tuple[Any, .
         yield [row[1:] for row in rows]
 
 
-def _check_contents(db: sqlite3.Connection) -> None:
+def check_contents(db: sqlite3.Connection) -> None:
     """What a gallery says of itself, and what an encoding or a negative must be. Raises StoreDamaged."""
     for broken in islice(db.execute("PRAGMA foreign_key_check"), 1):
         raise damaged(db, f"row {broken['rowid']} of {broken['table']} belongs to nothing")

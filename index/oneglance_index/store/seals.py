@@ -8,7 +8,7 @@ back to what it was before shows when the store is opened. The store keeps the s
 
 SEALED is the one list of tables that this holds for. A new table gets a column `seal INTEGER NOT NULL DEFAULT 0`, an
 entry there, and is written through Ledger (ledger.py). Tables that can be made anew from others are not sealed: the log
-of deletions, and the rows that vouch for snapshots.
+of deletions, the rows that vouch for snapshots, and those of their blocks.
 
 The hash has no key: it tells damage and careless edits, not a forger who knows this file. With a key it would: _hash()
 is the one place where that enters.
@@ -155,7 +155,11 @@ THRESHOLDS = Sealed(
     ("generation", "version"),
 )
 SUBJECTS = Sealed(
-    "subjects", "gallery", "qqqdd", ("number", "gallery", "encodings", "created", "updated"), ("id", "labels")
+    "subjects",
+    "gallery",
+    "qqqqdd",
+    ("number", "gallery", "encodings", "slot", "created", "updated"),
+    ("id", "labels"),
 )
 ENCODINGS = Sealed(
     "encodings", "generation", "qqqqd", ("number", "generation", "subject", "revision", "created"), ("vector",)

@@ -2,7 +2,8 @@
 
 A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
 thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
-highest one is gone; encoding ids rest on it. A `seal` says whether a row is what was written (seals.py).
+highest one is gone; encoding ids rest on it. A `seal` says whether a row is what was written (seals.py). The
+labels of subjects, encodings and negatives are encrypted (ciphers.py); `slot` is that of a key (keys.py).
 """
 
 from __future__ import annotations
@@ -71,6 +72,17 @@ CREATE TABLE snapshots (
     bytes INTEGER NOT NULL
 ) STRICT;
 """
+# The blocks of a snapshot's file whose keys are still there: `first` to `last` are the encodings in it, `slot` is its
+# key's.
+BLOCKS = """
+CREATE TABLE blocks (
+    generation INTEGER NOT NULL REFERENCES generations (number) ON DELETE CASCADE,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    slot INTEGER NOT NULL,
+    PRIMARY KEY (generation, first)
+) STRICT, WITHOUT ROWID;
+"""
 # What makes enrolling idempotent: the answers that requests got, by the ids that they came with.
 REQUESTS = """
 CREATE TABLE requests (
@@ -137,10 +149,11 @@ CREATE TABLE subjects (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     gallery INTEGER NOT NULL REFERENCES galleries (number) ON DELETE CASCADE,
     id TEXT NOT NULL,
-    labels TEXT NOT NULL,
     created REAL NOT NULL,
     updated REAL NOT NULL,
     encodings INTEGER NOT NULL DEFAULT 0,
+    slot INTEGER NOT NULL DEFAULT -1,
+    labels BLOB NOT NULL DEFAULT x'',
     seal INTEGER NOT NULL DEFAULT 0,
     UNIQUE (gallery, id)
 ) STRICT;
@@ -154,7 +167,7 @@ CREATE TABLE encodings (
     seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX encodings_by_subject ON encodings (subject);
-{NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{THRESHOLDS}{INDEXES_OF_SEALS}"""
+{NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{BLOCKS}{THRESHOLDS}{INDEXES_OF_SEALS}"""
 
 
 def run_all(db: sqlite3.Connection, statements: str) -> None:

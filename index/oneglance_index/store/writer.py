@@ -17,6 +17,7 @@ committed meanwhile fails, too: it may be in no file that anybody will ever open
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import threading
 import time
@@ -31,11 +32,24 @@ from oneglance_index.errors import (
     StoreBusy,
     StoreClosed,
     StoreDamaged,
+    StoreError,
+    StoreFull,
     StoreGone,
     StoreIOError,
 )
+from oneglance_index.store.ciphers import Connection
+from oneglance_index.store.destroying import Destroyer
 from oneglance_index.store.directory import OpenFiles
-from oneglance_index.store.mutations import Effect, Mutation
+from oneglance_index.store.following import Following
+from oneglance_index.store.mutations import (
+    Applied,
+    DeleteEncodings,
+    DeleteGallery,
+    DeleteNegative,
+    Effect,
+    Mutation,
+)
+from oneglance_index.store.reserve import Reserve
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, TOUCH, store_error
 from oneglance_index.store.write_queue import Job, WriteQueue
 
@@ -69,10 +83,10 @@ _Task = tuple[Mutation[Any], Future[Any]]
 class Writer:
     """Owns `db`, a connection in autocommit mode, until close(). `files` are those that it writes to."""
 
-    def __init__(
-        self, db: sqlite3.Connection, path: Path, files: OpenFiles, follower: Follower, max_queued_bytes: int
-    ) -> None:
+    def __init__(self, db: Connection, path: Path, files: OpenFiles, follower: Follower, max_queued_bytes: int) -> None:
         self._db = db
+        self._destroyer = Destroyer(db.keys)
+        self._reserve = Reserve(path.parent)
         self._path = path
         self._files = files
         self._follower = follower
@@ -121,7 +135,7 @@ class Writer:
         """Why nothing can be written now; None where all is well."""
         if not self._closed and not self._thread.is_alive():
             return "the thread that writes has ended"
-        return self._failure
+        return self._failure or self._destroyer.failure
 
     def close(self, until: float | None = None) -> None:
         """Finishes what is queued, empties the write-ahead log into the database, and closes the connection.
@@ -152,6 +166,8 @@ class Writer:
             self._wait_for_locks(left)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
+        if self._destroyer.close(None if self._until is None else max(0.0, self._until - time.monotonic())):
+            self._db.keys.close()
 
     def _work(self, group: list[Job]) -> None:
         jobs = [job for job in group if job.future.set_running_or_notify_cancel()]
@@ -170,7 +186,7 @@ class Writer:
 
     def _transact(self, tasks: list[_Task], alone: bool = False) -> bool:
         """One transaction. False: rolled back before the commit with no future resolved; try one by one."""
-        outcomes: list[tuple[Future[Any], Any]] = []
+        outcomes: list[tuple[Future[Any], Applied[Any]]] = []
         failures: list[tuple[Future[Any], Exception]] = []
         effects: list[Effect] = []
         self._follower.begin()
@@ -179,7 +195,7 @@ class Writer:
             for mutation, future in tasks:
                 self._db.execute("SAVEPOINT mutation")
                 try:
-                    applied = mutation.run(self._db)
+                    applied = self._run(mutation)
                     if applied.effect is not None:
                         self._follower.prepare(applied.effect)
                 except (sqlite3.Error, UnicodeDecodeError):
@@ -190,7 +206,7 @@ class Writer:
                     self._db.execute("ROLLBACK TO mutation")
                     failures.append((future, _typed(error)))
                 else:
-                    outcomes.append((future, applied.result))
+                    outcomes.append((future, applied))
                     if applied.effect is not None:
                         effects.append(applied.effect)
                 self._db.execute("RELEASE mutation")
@@ -201,6 +217,8 @@ class Writer:
                 self._wait_for_locks(_STILL_BUSY_SECONDS)
             elif not alone and len(tasks) > 1:
                 return False
+            elif self._makes_room(failure, tasks):
+                return self._transact(tasks, alone)
             self._note(failure)
             self._fail([future for _, future in tasks], failure)
             return True
@@ -209,6 +227,10 @@ class Writer:
         except FAILURES as error:
             self._roll_back()
             failure = store_error(error, self._path)
+            if isinstance(failure, StoreFull) and len(tasks) > 1:
+                return False
+            if self._makes_room(failure, tasks):
+                return self._transact(tasks, alone)
             self._note(failure)
             self._fail([future for _, future in tasks], failure)
             return True
@@ -220,12 +242,29 @@ class Writer:
         except StoreGone as error:
             self._fail([future for future, _ in outcomes], error)
             outcomes.clear()
-        for future, result in outcomes:
-            future.set_result(result)
+        for future, applied in outcomes:
+            if applied.destroyed:
+                self._destroyer.submit(applied.destroyed, functools.partial(_settle, future, applied.result))
+            else:
+                future.set_result(applied.result)
         for future, refusal in failures:
             future.set_exception(refusal)
+        self._reserve.fill()
         self._wait_for_locks(BUSY_SECONDS)  # last, since it may fail
         return True
+
+    def _run(self, mutation: Mutation[T]) -> Applied[T]:
+        try:
+            return mutation.run(self._db)
+        except StoreFull as error:
+            if not self._makes_room(error, [(mutation, Future())]):
+                raise
+            self._db.execute("ROLLBACK TO mutation")
+            return mutation.run(self._db)
+
+    def _makes_room(self, failure: GalleryError, tasks: Sequence[_Task]) -> bool:
+        """Whether the disk is full, all is about deleting, and there was a reserve to give away."""
+        return isinstance(failure, StoreFull) and all(map(_deletes, tasks)) and self._reserve.release()
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
@@ -273,6 +312,20 @@ class Writer:
         for future in futures:
             with contextlib.suppress(InvalidStateError):  # cancelled just now
                 future.set_exception(error)
+
+
+def _deletes(task: _Task) -> bool:
+    mutation = task[0]
+    if isinstance(mutation, Following):
+        mutation = mutation.mutation
+    return isinstance(mutation, DeleteEncodings | DeleteNegative | DeleteGallery)
+
+
+def _settle(future: Future[T], result: T, error: StoreError | None) -> None:
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 def _typed(error: Exception) -> Exception:

@@ -1,0 +1,75 @@
+"""What is encrypted in a store: the labels of subjects, their encodings and negatives, and blocks of snapshots.
+
+Each by itself, with AES-256-GCM: nonce, content, tag. What it belongs to is authenticated with it, by numbers that
+never change, so that none can stand in for another.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+from collections.abc import Callable
+from typing import cast
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from oneglance_index.store.keys import Keys, Slots
+
+NONCE_BYTES = 12
+TAG_BYTES = 16
+OVERHEAD_BYTES = NONCE_BYTES + TAG_BYTES
+_IDENTITY = struct.Struct("<3sqq").pack
+
+
+# What an encrypted content belongs to, as bytes, by two numbers.
+Identity = Callable[[int, int], bytes]
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows the keys of its store."""
+
+    keys: Keys
+
+
+def keys_of(db: sqlite3.Connection) -> Keys:
+    return cast(Connection, db).keys
+
+
+def slots_of(db: sqlite3.Connection, gallery: int) -> Slots:
+    """The keys of a gallery. Raises KeyDestroyed, StoreDamaged, StoreIOError."""
+    return keys_of(db).of(gallery)
+
+
+def labels_identity(gallery: int, subject: int) -> bytes:
+    return _IDENTITY(b"lab", gallery, subject)
+
+
+def encoding_identity(generation: int, encoding: int) -> bytes:
+    return _IDENTITY(b"enc", generation, encoding)
+
+
+def negative_identity(generation: int, negative: int) -> bytes:
+    return _IDENTITY(b"neg", generation, negative)
+
+
+# The tables of encrypted vectors, and what these belong to by generation and number.
+VECTORS = {"encodings": encoding_identity, "negatives": negative_identity}
+
+
+def block_identity(generation: int, first: int) -> bytes:
+    return _IDENTITY(b"blk", generation, first)
+
+
+def encrypt(key: AESGCM, content: bytes, identity: bytes) -> bytes:
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + key.encrypt(nonce, content, identity)
+
+
+def decrypt(key: AESGCM, sealed: bytes, identity: bytes) -> bytes | None:
+    """None for what wasn't encrypted so."""
+    try:
+        return key.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], identity)
+    except (InvalidTag, ValueError, OverflowError):
+        return None

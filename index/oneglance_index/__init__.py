@@ -75,7 +75,7 @@ from oneglance_index.search.device import parse_device
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store.backup import back_up, restore
-from oneglance_index.store.checking import check_file
+from oneglance_index.store.checking import check_directory, check_file
 from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.following import Followable, TauRule
 
@@ -149,6 +149,7 @@ __all__ = [
     "UnlikeOwn",
     "WriteQueueFull",
     "back_up",
+    "check_directory",
     "check_encodings",
     "check_file",
     "parse_device",

@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from oneglance_index import DATABASE_NAME, GalleryError, back_up, check_file, restore
+from oneglance_index import DATABASE_NAME, GalleryError, back_up, check_directory, check_file, restore
 from oneglance_server.errors import StartupError
 
 
-def check(data: Path) -> Iterator[str]:
-    """What is wrong with a data directory, or a backup, a line each. Raises StartupError for one that can't be read."""
+def check(data: Path, master_key: str = "") -> Iterator[str]:
+    """What is wrong with a data directory, or a backup, a line each. What is encrypted in a backup isn't looked into.
+
+    Raises StartupError for one that can't be read.
+    """
     try:
-        yield from check_file(_database(data))
+        yield from check_directory(data, master_key) if data.is_dir() else check_file(data)
     except GalleryError as error:
         raise StartupError(str(error)) from error
 

@@ -15,8 +15,9 @@ a server may go on with it meanwhile. Exit status: 0 all is there, 1 something i
 BACKUP = """\
 Write the galleries of a data directory to one file, as they are at one moment, and
 check it. A server may go on writing meanwhile. The file is in place once it is whole,
-and on the disk; until then a former one of that name stays. It holds biometric data:
-keep it as carefully as the directory.
+and on the disk; until then a former one of that name stays. What it holds is encrypted,
+its keys are encrypted with the master key, and that is not in it: keep master.key of
+the data directory, or where else yours is, apart from it, and don't lose it.
 """
 RESTORE = """\
 Put a backup into a data directory, after a check. No server may have the directory
@@ -27,7 +28,12 @@ once it is not needed any more.
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     directory = ("data_dir", "DIR", "the data directory")
-    _add(commands, "check", "say what is lost in a data directory", CHECK, _check, ("data", "DIR", "or a backup"))
+    check = _add(
+        commands, "check", "say what is lost in a data directory", CHECK, _check, ("data", "DIR", "or a backup")
+    )
+    check.add_argument(
+        "--master-key", default="", metavar="WHERE", help="file:PATH, env:NAME or command:WORDS, as for serve"
+    )
     _add(commands, "backup", "copy the galleries to a file, while a server runs", BACKUP, _backup,
          directory, ("file", "FILE", "where to"))  # fmt: skip
     _add(commands, "restore", "put a backup into a data directory", RESTORE, _restore,
@@ -41,13 +47,14 @@ def _add(
     description: str,
     work: Callable[[Options], int],
     *arguments: tuple[str, str, str],
-) -> None:
+) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name, help=summary, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for destination, metavar, text in arguments:
         command.add_argument(destination, metavar=metavar, type=Path, help=text)
     command.set_defaults(run=lambda options: _run(name, work, options))
+    return command
 
 
 def _run(name: str, work: Callable[[Options], int], options: Options) -> int:
@@ -64,7 +71,7 @@ def _check(options: Options) -> int:
     from oneglance_server.keeping import check
 
     lost = 0
-    for line in check(options.data):
+    for line in check(options.data, options.master_key):
         print(line, flush=True)
         lost += 1
     print(f"{options.data}: {f'{lost} faults' if lost else 'all is there'}")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from oneglance_index.errors import StoreDamaged, StoreError, StoreMissing, StoreTooNew
 from oneglance_index.store import queries
+from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.keys import Keys
+from oneglance_index.store.master import read_master_key
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
 from oneglance_index.store.seals import (
     COUNTED,
@@ -38,6 +40,19 @@ def check_file(path: Path, keys: Keys | None = None) -> Iterator[str]:
         yield from _check(db)
         if keys is not None:
             yield from _check_contents(db)
+
+
+def check_directory(data_dir: Path, master_key: str) -> Iterator[str]:
+    """As check_file(), of a data directory, with what is encrypted. `master_key` says where the master key is
+    (master.py). Raises MasterKeyMissing, MasterKeyWrong, too."""
+    path = data_dir / DATABASE_NAME
+    with reading_file(path):  # before the keys of a store that isn't there
+        pass
+    keys = Keys(data_dir, read_master_key(master_key, data_dir, make=False))
+    try:
+        yield from check_file(path, keys)
+    finally:
+        keys.close()
 
 
 @contextlib.contextmanager

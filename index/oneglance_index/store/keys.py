@@ -47,9 +47,8 @@ _SLOTS_AT_ONCE = 1024
 
 def key_files(data_dir: Path) -> list[Path]:
     """The files that hold the keys of a data directory, encrypted. Raises OSError."""
-    return [
-        path for path in (data_dir / KEYS_NAME).iterdir() if path.suffix == ".slots" or path.name == _GALLERIES_NAME
-    ]
+    folder = data_dir / KEYS_NAME
+    return [folder / _GALLERIES_NAME, *sorted(folder.glob("*.slots"))]
 
 
 @contextmanager

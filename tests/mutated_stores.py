@@ -2,8 +2,8 @@
 
     python -m tests.mutated_stores --count 20000 --seed 1
 
-makes one data directory, and of it that many mutated ones: bytes of the database or of a snapshot changed, pages zeroed
-or swapped, files cut off; rows edited, deleted, doubled, or put back to what they were. Each is opened and asked for
+makes one data directory, and of it that many mutated ones: bytes of the database, of a snapshot or of key files changed,
+pages zeroed or swapped, files cut off or removed; rows edited, deleted, doubled, or put back to what they were. Each is opened and asked for
 all that it holds. It must say what the whole one says, or refuse with a GalleryError. The case of a number depends on
 the seed only: --only NUMBER runs it alone.
 """
@@ -116,6 +116,7 @@ class Mutations:
             self.page,
             self.cut,
             self.snapshot,
+            self.keys,
             *(self.edit,) * 3,
             self.delete,
             self.double,
@@ -126,7 +127,16 @@ class Mutations:
         self._change_bytes(data_dir / "store.sqlite3", rng)
 
     def snapshot(self, data_dir: Path, rng: random.Random) -> None:
-        path = rng.choice(sorted((data_dir / "snapshots").iterdir()))
+        self._harm(rng.choice(sorted((data_dir / "snapshots").iterdir())), rng)
+
+    def keys(self, data_dir: Path, rng: random.Random) -> None:
+        path = rng.choice([data_dir / "master.key", *sorted((data_dir / "keys").iterdir())])
+        if rng.random() < 0.1:
+            path.unlink()
+        else:
+            self._harm(path, rng)
+
+    def _harm(self, path: Path, rng: random.Random) -> None:
         if rng.random() < 0.2:
             path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)])
         else:

@@ -161,7 +161,8 @@ class GalleryStore(Protocol):
 
         A request id is remembered for a while, through restarts. One that was answered before gets the same answer,
         marked `replayed`, and nothing is written; RequestConflict if its digest (whatever identifies the request's
-        content) is another. A request that failed isn't remembered.
+        content) is another; SubjectNotFound if its subject was deleted since: the retry doesn't bring it back. A request
+        that failed isn't remembered.
 
         `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
         a full queue: whoever calls bounds how many of these wait.
@@ -230,7 +231,7 @@ class GalleryStore(Protocol):
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         """The answer that this enroll request was given before, so that its image needn't be encoded again; else None.
 
-        Raises GalleryNotFound, RequestConflict.
+        Raises GalleryNotFound, RequestConflict, SubjectNotFound for one whose subject was deleted since.
         """
 
     # Searching.

@@ -398,6 +398,12 @@ class IgnoresTheContent(ToyStore):
         pass
 
 
+@breaks("a_retry_does_not_bring_back_who_was_deleted")
+class AnswersForTheDeleted(ToyStore):
+    def check_not_deleted(self, kept: Kept, subject_id: str, since: float) -> None:
+        pass
+
+
 @breaks("a_failed_request_is_not_remembered")
 class RemembersFailures(ToyStore):
     def enroll(self, gallery_id: str, subject_id: str, encodings: Vectors, **how: Any) -> Future[Enrolled]:

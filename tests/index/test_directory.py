@@ -21,7 +21,7 @@ from oneglance_index import (
     StoreIOError,
     StoreMissing,
 )
-from oneglance_index.store import schema
+from oneglance_index.store import ciphers, schema
 from tests.index import asking
 from tests.index.test_golden_store import GOLDEN
 from tests.waiting import PATIENCE_SECONDS
@@ -258,7 +258,7 @@ def test_only_what_does_not_pass_keeps_it_from_starting(
     """On a full disk reads and searches go on, and deletions may make room."""
     fill(tmp_path)
 
-    class Connection(sqlite3.Connection):
+    class Connection(ciphers.Connection):
         def execute(self, statement: str, *arguments: object) -> sqlite3.Cursor:
             if statement == schema.TOUCH:
                 error = sqlite3.OperationalError("it says so")
@@ -267,7 +267,7 @@ def test_only_what_does_not_pass_keeps_it_from_starting(
             return super().execute(statement, *arguments)  # type: ignore[arg-type]
 
     connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, factory=Connection, **k))
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "factory": Connection}))
     if opens:
         with LocalGalleries.open(tmp_path) as galleries:
             assert asking.nearest(galleries, "g", VECTORS[:1], 3).subjects == 3

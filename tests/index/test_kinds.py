@@ -151,7 +151,7 @@ def test_another_kind_serves_a_gallery_block_by_block(tmp_path: Path, monkeypatc
             galleries.delete_subject(gallery, "s3").result()
     (snapshot,) = (tmp_path / "snapshots").glob("1-*.snap")
     (other,) = (tmp_path / "snapshots").glob("2-*.snap")
-    assert snapshot.stat().st_size == other.stat().st_size == 48 + 39 * (8 + 8 + 16)
+    assert snapshot.stat().st_size == other.stat().st_size == 56 + 39 * (8 + 8 + 16) + 8 + 28
     seen: list[OpenProgress] = []
     with LocalGalleries.open(tmp_path, progress=seen.append) as galleries:
         assert {step.source for step in seen} == {"snapshot"}
@@ -164,11 +164,11 @@ def test_another_kind_serves_a_gallery_block_by_block(tmp_path: Path, monkeypatc
 
 def test_a_snapshot_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "few", FewIndex)
+    monkeypatch.setattr("oneglance_index.search.snapshot._BLOCK_BYTES", 11 * 16)
     with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("few", encoder_digest="e", dimension=4, kind="few").result()
         for i, vector in enumerate(vectors(40)):
             galleries.enroll("few", f"s{i}", vector[None])
-    monkeypatch.setattr("oneglance_index.search.snapshot._BLOCK_BYTES", 11 * 16)
     monkeypatch.setattr(FewIndex, "most_at_once", 0)
     seen: list[OpenProgress] = []
     with LocalGalleries.open(tmp_path, progress=seen.append) as galleries:

@@ -40,8 +40,8 @@ EDITS = {
     "doubled": "INSERT INTO encodings SELECT 99, generation, subject, vector, created, revision, seal FROM encodings"
     " WHERE number = 3",
     "renamed": "UPDATE subjects SET id = 'x' WHERE number = 2",
-    "other labels": "UPDATE subjects SET labels = '{}x' WHERE number = 2",
-    "a subject of nothing": "INSERT INTO subjects SELECT 99, gallery, 'new', labels, created, updated, 0, seal"
+    "other labels": "UPDATE subjects SET labels = (SELECT labels FROM subjects WHERE number = 1) WHERE number = 2",
+    "a subject of nothing": "INSERT INTO subjects SELECT 99, gallery, 'new', created, updated, 0, slot, labels, seal"
     " FROM subjects WHERE number = 2",
     "another threshold": "UPDATE generations SET threshold = 5",
     "no threshold": "DELETE FROM thresholds",
@@ -100,9 +100,9 @@ def test_what_is_lost_is_named(tmp_path: Path) -> None:
 
 
 def test_every_table_is_sealed_or_named_here() -> None:
-    """Those that aren't can be made anew: SQLite's own, the log of deletions, and the snapshots' rows."""
+    """Those that aren't can be made anew: SQLite's own, the log of deletions, the snapshots' rows and blocks."""
     tables = {line.split()[2] for line in TABLES.splitlines() if line.startswith("CREATE TABLE")}
-    assert {table.name for table in SEALED} == tables - {"store", "deletions", "snapshots"}
+    assert {table.name for table in SEALED} == tables - {"store", "deletions", "snapshots", "blocks"}
     db = sqlite3.connect(":memory:")
     for statement in TABLES.split(";"):
         db.execute(statement)
@@ -115,8 +115,8 @@ def test_every_table_is_sealed_or_named_here() -> None:
 
 
 def test_a_seal_is_of_a_row_in_a_table() -> None:
-    row = (1, 1, 1, 1.0, 1.0, "ab", "c")
-    assert seals.SUBJECTS.seal(row) != seals.SUBJECTS.seal((1, 1, 1, 1.0, 1.0, "a", "bc"))
+    row = (1, 1, 1, 1, 1.0, 1.0, "ab", b"c")
+    assert seals.SUBJECTS.seal(row) != seals.SUBJECTS.seal((1, 1, 1, 1, 1.0, 1.0, "a", b"bc"))
     assert seals.SUBJECTS.is_sound((*row, seals.SUBJECTS.seal(row)))
     for bad in ((None, *row[1:]), (*row[:-1], 5), ("x", *row[1:])):
         assert not seals.SUBJECTS.is_sound((*bad, seals.SUBJECTS.seal(row)))

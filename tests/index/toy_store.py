@@ -89,7 +89,7 @@ class Kept:
 
     gallery: Gallery
     subjects: Mapping[str, Member] = field(default_factory=dict)
-    requests: Mapping[str, tuple[bytes, Enrolled]] = field(default_factory=dict)
+    requests: Mapping[str, tuple[bytes, Enrolled, float]] = field(default_factory=dict)
     thresholds: tuple[ThresholdVersion, ...] = ()
 
 
@@ -365,7 +365,7 @@ class ToyStore(GalleryStore):
             ids, now = tuple(map(str, new)), after.gallery.revision
             enrolled = Enrolled(subject_id, ids, old is None, False, now, neighbour, doubts)
             if request_id is not None:
-                after = replace(after, requests={**kept.requests, request_id: (request_digest, enrolled)})
+                after = replace(after, requests={**kept.requests, request_id: (request_digest, enrolled, at)})
             return replace(state.put(after), next_number=state.next_number + len(new)), enrolled
 
         return self._write(act)
@@ -442,9 +442,14 @@ class ToyStore(GalleryStore):
     def answered(self, kept: Kept, request_id: str | None, digest: bytes) -> Enrolled | None:
         if request_id is None or request_id not in kept.requests:
             return None
-        known, enrolled = kept.requests[request_id]
+        known, enrolled, at = kept.requests[request_id]
         self.check_request(kept.gallery.id, request_id, known == digest)
+        self.check_not_deleted(kept, enrolled.subject_id, at)
         return replace(enrolled, replayed=True)
+
+    def check_not_deleted(self, kept: Kept, subject_id: str, since: float) -> None:
+        if subject_id not in kept.subjects or kept.subjects[subject_id].created > since:
+            raise SubjectNotFound(kept.gallery.id, subject_id)
 
     def check_request(self, gallery_id: str, request_id: str, same: bool) -> None:
         if not same:

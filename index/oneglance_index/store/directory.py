@@ -89,8 +89,12 @@ def log_of(path: Path) -> Path:
 
 
 def open_files(path: Path) -> tuple[Path, ...]:
-    """What stays in place while the database `path` is open: the database, its log, that log's index, and the lock."""
-    return path, log_of(path), path.with_name(path.name + "-shm"), path.with_name(LOCK_NAME)
+    """What stays in place while the database `path` is open: the database, its log, that log's index, the lock, and the
+    folder of its keys."""
+    return (
+        *(path, log_of(path), path.with_name(path.name + "-shm")),
+        *(path.with_name(LOCK_NAME), path.with_name(KEYS_NAME)),
+    )
 
 
 class OpenFiles:

@@ -12,10 +12,10 @@ import json
 import sqlite3
 from dataclasses import asdict, dataclass
 
-from oneglance_index.errors import RequestConflict
+from oneglance_index.errors import RequestConflict, SubjectNotFound
 from oneglance_index.records import Doubt, Enrolled, Neighbour
 from oneglance_index.store.ledger import Ledger, next_number
-from oneglance_index.store.queries import Place
+from oneglance_index.store.queries import Place, find_subject
 from oneglance_index.store.seals import REQUESTS
 
 # So many are forgotten with each that comes, at most: more than one, so that they can't pile up.
@@ -32,7 +32,7 @@ class RequestMemory:
 
     def find(self, db: sqlite3.Connection, at: Place, request_id: str, digest: bytes, now: float) -> Enrolled | None:
         """The answer that a request of this id got, marked as replayed; None where it isn't known, or not any more.
-        Raises RequestConflict, StoreDamaged."""
+        Raises RequestConflict, StoreDamaged, and SubjectNotFound where its subject was deleted since."""
         rows = db.execute(
             f"SELECT {REQUESTS.columns} FROM requests WHERE gallery = ? AND id = ?", (at.number, request_id)
         ).fetchall()
@@ -45,6 +45,9 @@ class RequestMemory:
         if row["digest"] != digest:
             raise RequestConflict(at.gallery_id, request_id)
         answer = json.loads(row["response"])
+        subject = find_subject(db, at.number, answer["subject_id"])
+        if subject is None or subject.created > row["created"]:
+            raise SubjectNotFound(at.gallery_id, answer["subject_id"])
         nearest = answer.get("nearest_other")  # stores of earlier versions didn't keep it
         return Enrolled(
             answer["subject_id"],

@@ -21,10 +21,13 @@ from oneglance_index.errors import (
     IndexOutOfStep,
     LikeAnother,
     LimitExceeded,
+    MasterKeyMissing,
+    MasterKeyWrong,
     NegativeEnrolled,
     NegativeNotFound,
     NeighbourGone,
     OutOfMemory,
+    ReceiptInvalid,
     RequestConflict,
     StoreBusy,
     StoreClosed,
@@ -48,6 +51,7 @@ from oneglance_index.records import (
     Candidate,
     Change,
     Deleted,
+    DeletedGallery,
     Doubt,
     Doubting,
     DoubtKind,
@@ -78,6 +82,7 @@ from oneglance_index.store.backup import back_up, restore
 from oneglance_index.store.checking import check_directory, check_file
 from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.following import Followable, TauRule
+from oneglance_index.store.receipts import verify_receipt
 
 __all__ = [
     "DATABASE_NAME",
@@ -86,6 +91,7 @@ __all__ = [
     "Candidate",
     "Change",
     "Deleted",
+    "DeletedGallery",
     "DeviceLost",
     "DeviceUnavailable",
     "DimensionMismatch",
@@ -118,6 +124,8 @@ __all__ = [
     "LikenessPage",
     "LimitExceeded",
     "LocalGalleries",
+    "MasterKeyMissing",
+    "MasterKeyWrong",
     "NearerNegative",
     "Negative",
     "NegativeEnrolled",
@@ -127,6 +135,7 @@ __all__ = [
     "OnExisting",
     "OpenProgress",
     "OutOfMemory",
+    "ReceiptInvalid",
     "RequestConflict",
     "Search",
     "StoreBusy",
@@ -154,4 +163,5 @@ __all__ = [
     "check_file",
     "parse_device",
     "restore",
+    "verify_receipt",
 ]

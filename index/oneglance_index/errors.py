@@ -34,6 +34,7 @@
     │   ├── StoreFull          the disk (or a quota) is full
     │   ├── StoreIOError       reading or writing failed otherwise
     │   └── StoreClosed        the store was closed, or is closing
+    ├── ReceiptInvalid         not a receipt of a deletion, or not signed with this key
     └── DeviceUnavailable      the device asked for cannot be used
         └── DeviceLost         the device worked, and fails for good now; only a restart can bring it back
 
@@ -226,6 +227,14 @@ class IndexOutOfStep(GalleryError):
     def __init__(self, gallery_id: str) -> None:
         super().__init__(f"the index of gallery {gallery_id!r} is being rebuilt")
         self.gallery_id = gallery_id
+
+
+class ReceiptInvalid(GalleryError):
+    """`reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class StoreError(GalleryError):

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from oneglance_index.opened import Opened, OpenedGalleries
 from oneglance_index.records import (
     AddedNegative,
     Deleted,
+    DeletedGallery,
     Doubting,
     Enrolled,
     Found,
@@ -58,6 +60,7 @@ from oneglance_index.store.following import Follow, Following, TauRule, followab
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.requests import RequestMemory
 from oneglance_index.store.writer import MUTATION_BYTES
+from oneglance_index.waiting import then
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -87,6 +90,7 @@ class LocalGalleries:
         try:
             self._opened = OpenedGalleries(Machine(self._pool, threads, device), data_dir)
             self._store = Store(data_dir, self._opened, settings.max_queued_bytes, settings.master_key)
+            self._store.sign_receipts(settings.backup_seconds)
             self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
             try:
                 self._opened.load(self._store, self._upkeep, progress)
@@ -157,8 +161,12 @@ class LocalGalleries:
             )
         )
 
-    def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
-        return self._store.write(mutations.DeleteGallery(gallery_id))
+    def delete_gallery(self, gallery_id: str) -> Future[DeletedGallery]:
+        def signed(gone: Gallery) -> DeletedGallery:
+            sizes = {"subjects": gone.subjects, "encodings": gone.encodings, "negatives": gone.negatives}
+            return DeletedGallery(gone, self._store.receipts.sign("gallery", gallery_id, gone.revision + 1, **sizes))
+
+        return then(self._store.write(mutations.DeleteGallery(gallery_id)), signed)
 
     def set_threshold(
         self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
@@ -229,10 +237,20 @@ class LocalGalleries:
         )
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> Future[Deleted]:
-        return self._write(mutations.DeleteEncodings(gallery_id, subject_id, encoding_id))
+        def signed(gone: Deleted) -> Deleted:
+            whole = "subject" if gone.subject_deleted else "encoding"
+            return self._with_receipt(gone, whole, gallery_id, subject=subject_id, encoding=encoding_id)
+
+        return then(self._write(mutations.DeleteEncodings(gallery_id, subject_id, encoding_id)), signed)
 
     def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        return self._write(mutations.DeleteEncodings(gallery_id, subject_id, None))
+        def signed(gone: Deleted) -> Deleted:
+            return self._with_receipt(gone, "subject", gallery_id, subject=subject_id, encodings=gone.encodings)
+
+        return then(self._write(mutations.DeleteEncodings(gallery_id, subject_id, None)), signed)
+
+    def _with_receipt(self, gone: Deleted, what: str, gallery_id: str, **more: object) -> Deleted:
+        return replace(gone, receipt=self._store.receipts.sign(what, gallery_id, gone.revision, **more))
 
     def _write(
         self,

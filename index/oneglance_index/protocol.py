@@ -37,6 +37,7 @@ from oneglance_index.errors import GalleryError
 from oneglance_index.records import (
     AddedNegative,
     Deleted,
+    DeletedGallery,
     Doubting,
     Enrolled,
     Found,
@@ -96,8 +97,8 @@ class GalleryStore(Protocol):
         rule here). The id of a deleted gallery is free again; the new gallery begins at revision 0.
         """
 
-    def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
-        """Deletes a gallery with all its subjects; the result is the gallery as it was. GalleryNotFound."""
+    def delete_gallery(self, gallery_id: str) -> Future[DeletedGallery]:
+        """Deletes a gallery with all its subjects. GalleryNotFound."""
 
     def set_threshold(
         self, gallery_id: str, threshold: float | None, calibration: str | None = None, of: Gallery | None = None
@@ -161,8 +162,8 @@ class GalleryStore(Protocol):
 
         A request id is remembered for a while, through restarts. One that was answered before gets the same answer,
         marked `replayed`, and nothing is written; RequestConflict if its digest (whatever identifies the request's
-        content) is another; SubjectNotFound if its subject was deleted since: the retry doesn't bring it back. A request
-        that failed isn't remembered.
+        content) is another; SubjectNotFound if its subject was deleted since: the retry doesn't bring it back. A
+        request that failed isn't remembered.
 
         `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
         a full queue: whoever calls bounds how many of these wait.

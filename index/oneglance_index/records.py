@@ -254,11 +254,21 @@ class LikenessPage:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What a deletion removed. A subject goes with its last encoding: `subject_deleted` is then true."""
+    """What a deletion removed. A subject goes with its last encoding: `subject_deleted` is then true. `receipt` is
+    signed; "" where the store signs none."""
 
     encodings: int
     subject_deleted: bool
     revision: int
+    receipt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedGallery:
+    """A gallery as it was when it was deleted. `receipt`: as of Deleted."""
+
+    gallery: Gallery
+    receipt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ class IndexSettings(Frozen):
         description="Where the master key is: file:PATH, env:NAME, or command:WORDS, of which one prints it as 64"
         " hexadecimal digits. Without it, the file master.key in the data directory, made there.",
     )
+    backup_seconds: float | None = Field(
+        None, ge=0, description="How long backups are kept, which receipts of deletions tell; without it they don't."
+    )
     request_ttl_seconds: float = Field(
         24 * 3600.0, ge=0, description="How long the ids of requests are remembered, by the wall clock."
     )

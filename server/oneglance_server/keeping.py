@@ -1,9 +1,10 @@
 """What can be done with a data directory without serving it: check it, back it up, restore it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from oneglance_index import DATABASE_NAME, GalleryError, back_up, check_directory, check_file, restore
+from oneglance_index import DATABASE_NAME, GalleryError, back_up, check_directory, check_file, restore, verify_receipt
 from oneglance_server.errors import StartupError
 
 
@@ -31,6 +32,17 @@ def restore_backup(source: Path, data_dir: Path) -> Path | None:
     StartupError."""
     try:
         return restore(source, data_dir)
+    except GalleryError as error:
+        raise StartupError(str(error)) from error
+
+
+def read_receipt(receipt: str, public_key: Path) -> Mapping[str, Any]:
+    """What the receipt of a deletion says. `public_key`: the file receipts.pub of the data directory. Raises
+    StartupError for one that isn't signed with this key."""
+    try:
+        return verify_receipt(receipt, public_key.read_text(encoding="ascii", errors="replace"))
+    except OSError as error:
+        raise StartupError(str(error)) from error
     except GalleryError as error:
         raise StartupError(str(error)) from error
 

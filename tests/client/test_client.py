@@ -80,7 +80,7 @@ async def test_the_async_client_does_it_all(address: str, tmp_path: Path) -> Non
         with pytest.raises(RuntimeError, match="the caller's own"):
             await collect(client.bulk_enroll(breaking("async")), answered)
         assert answered == ["last"]
-        assert await client.delete_gallery("async") == 9
+        assert (await client.delete_gallery("async")).deleted_subjects == 9
 
 
 async def collect(answers: AsyncIterator[BulkEnrollResponse], into: list[str]) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from oneglance_index import (
     Candidate,
     Deleted,
+    DeletedGallery,
     Doubt,
     Doubting,
     Encoding,
@@ -348,9 +349,9 @@ class LeavesEmptySubjects(ToyStore):
 class FindsRequestsOfDeletedGalleries(ToyStore):
     def __init__(self, disk: Disk) -> None:
         super().__init__(disk)
-        self.left: dict[str, tuple[bytes, Enrolled]] = {}
+        self.left: dict[str, tuple[bytes, Enrolled, float]] = {}
 
-    def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
+    def delete_gallery(self, gallery_id: str) -> Future[DeletedGallery]:
         if gallery_id in self.state.galleries:
             self.left.update(self.state.kept(gallery_id).requests)
         return super().delete_gallery(gallery_id)
@@ -369,7 +370,7 @@ class UsesNumbersAgain(ToyStore):
 
 @breaks("encoding_ids_are_never_used_twice")
 class FreesNumbersWithTheGallery(ToyStore):
-    def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
+    def delete_gallery(self, gallery_id: str) -> Future[DeletedGallery]:
         future = super().delete_gallery(gallery_id)
         if not self.state.galleries:
             self.state = replace(self.state, next_number=1)

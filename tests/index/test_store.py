@@ -77,7 +77,7 @@ def test_galleries(galleries: LocalGalleries) -> None:
     assert ([g.id for g in page.galleries], page.next_after) == (["g"], None)
     with pytest.raises(GalleryExists):
         galleries.create_gallery("a", encoder_digest="e", dimension=2).result()
-    assert galleries.delete_gallery("a").result().id == "a"
+    assert galleries.delete_gallery("a").result().gallery.id == "a"
     for act in (galleries.get_gallery, galleries.delete_gallery, galleries.index_info, galleries.snapshot):
         with pytest.raises(GalleryNotFound):
             resolved(act("a"))

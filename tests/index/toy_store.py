@@ -25,6 +25,7 @@ from oneglance_index import (
     AddedNegative,
     Candidate,
     Deleted,
+    DeletedGallery,
     Doubt,
     Doubting,
     EncoderMismatch,
@@ -204,9 +205,9 @@ class ToyStore(GalleryStore):
         if fusion not in FUSIONS:
             raise GenerationUnsupported(gallery_id, "rule of fusion", fusion, FUSIONS)
 
-    def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
-        def act(state: State) -> tuple[State, Gallery]:
-            gone = state.kept(gallery_id).gallery
+    def delete_gallery(self, gallery_id: str) -> Future[DeletedGallery]:
+        def act(state: State) -> tuple[State, DeletedGallery]:
+            gone = DeletedGallery(state.kept(gallery_id).gallery)
             return replace(state, galleries={k: v for k, v in state.galleries.items() if k != gallery_id}), gone
 
         return self._write(act)

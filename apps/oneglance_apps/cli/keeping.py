@@ -1,4 +1,4 @@
-"""``oneglance check``, ``backup`` and ``restore``: what keeps the galleries of a data directory, without a server."""
+"""``oneglance check``, ``backup``, ``restore`` and ``verify-receipt``: what keeps the galleries of a data directory, without a server."""
 
 import argparse
 import sys
@@ -24,6 +24,11 @@ Put a backup into a data directory, after a check. No server may have the direct
 open. What is there is moved to a folder of it, former-1 or the next: remove that
 once it is not needed any more.
 """
+RECEIPT = """\
+Check the receipt that a deletion was answered with, and print what it says: what was
+deleted, when, and until when backups may still have it. Exit status: 0 it was signed
+by the store of this key, 1 it was not.
+"""
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,6 +43,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
          directory, ("file", "FILE", "where to"))  # fmt: skip
     _add(commands, "restore", "put a backup into a data directory", RESTORE, _restore,
          ("file", "FILE", "of oneglance backup"), directory)  # fmt: skip
+    _add(commands, "verify-receipt", "check the receipt of a deletion", RECEIPT, _verify_receipt,
+         ("receipt", "FILE", "the receipt, or - for standard input"),
+         ("public_key", "KEY", "receipts.pub of the data directory"))  # fmt: skip
 
 
 def _add(
@@ -62,7 +70,7 @@ def _run(name: str, work: Callable[[Options], int], options: Options) -> int:
 
     try:
         return work(options)
-    except StartupError as error:
+    except (StartupError, OSError) as error:
         print(f"oneglance {name}: {error}", file=sys.stderr)
         return 1
 
@@ -91,4 +99,13 @@ def _restore(options: Options) -> int:
 
     former = restore_backup(options.file, options.data_dir)
     print(f"{options.data_dir}: restored" + (f"; what was there is in {former}" if former else ""))
+    return 0
+
+
+def _verify_receipt(options: Options) -> int:
+    from oneglance_server.keeping import read_receipt
+
+    receipt = sys.stdin.read() if str(options.receipt) == "-" else options.receipt.read_text(encoding="utf-8")
+    for name, value in read_receipt(receipt, options.public_key).items():
+        print(f"{name}: {'not said' if value is None else value}")
     return 0

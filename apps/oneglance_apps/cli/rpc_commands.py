@@ -9,7 +9,6 @@ from google.protobuf.message import Message
 from oneglance.client.requests import DOUBT_POLICIES, QUALITY_POLICIES, enroll_request, identify_request, photo
 from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.sync_client import Client
-from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
 from oneglance.v1.identification_pb2 import VerifyResponse
 from oneglance.v1.subject_pb2 import EnrollRequest
 from oneglance_apps.cli.arguments import (
@@ -83,7 +82,7 @@ def list_galleries(client: Client, o: Options) -> Iterable[Message]:
 
 @command("delete a gallery and everything in it, for good", GALLERY)
 def delete_gallery(client: Client, o: Options) -> Iterable[Message]:
-    yield DeleteGalleryResponse(deleted_subjects=client.delete_gallery(o.gallery))
+    yield client.delete_gallery(o.gallery)
 
 
 @command("show the tau in force, and where it comes from", GALLERY)

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from oneglance_core.files import sync_folder
 from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
+from oneglance_index.store import queries
 from oneglance_index.store.directory import (
     DATABASE_NAME,
     KEYS_NAME,
@@ -30,6 +31,7 @@ from oneglance_index.store.directory import (
 from oneglance_index.store.keys import KeyDestroyed
 from oneglance_index.store.master import read_master_key
 from oneglance_index.store.mutations import Mutation
+from oneglance_index.store.receipts import Receipts
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
 
@@ -70,6 +72,13 @@ class Store:
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._writer = Writer(db, self.path, self._files, follower, max_queued_bytes)
         self._open = True
+
+    def sign_receipts(self, backup_seconds: float | None) -> None:
+        """Makes `receipts`, before anything is deleted. Raises StoreError."""
+        with self.reading() as db:
+            store_id = queries.check_store(db).id
+        self.receipts = Receipts(self.keys.signing_seed, store_id, backup_seconds)
+        self.receipts.publish(self.path.parent)
 
     @property
     def commits(self) -> int:

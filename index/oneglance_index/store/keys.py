@@ -66,7 +66,7 @@ class KeyDestroyed(Exception):
 
 
 class Keys:
-    """The keys of a data directory. Thread-safe. Close it at the end.
+    """The keys of a data directory. Thread-safe. Close it at the end. `signing_seed` is for receipts.
 
     `create`: whether a new store is being made. Raises MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError.
     """
@@ -82,7 +82,7 @@ class Keys:
             if create:
                 self.folder.mkdir(mode=0o700, exist_ok=True)
                 with replacing(self._path) as fresh:
-                    fresh.write_bytes(self._sealed(0, bytes(SLOT_BYTES), 0))
+                    fresh.write_bytes(self._sealed(0, os.urandom(SLOT_BYTES), 0))
                 os.chmod(self._path, 0o600)
                 sync_folder(data_dir)
             self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
@@ -91,7 +91,8 @@ class Keys:
         except OSError as error:
             raise disk_error(error, self._path) from error
         try:
-            self._opened(0)  # of no gallery: it says whether the master key is the right one
+            # Of no gallery: it says whether the master key is the right one.
+            self.signing_seed, _ = self._opened(0)
         except StoreDamaged:
             os.close(self._file)
             raise MasterKeyWrong(self._path) from None

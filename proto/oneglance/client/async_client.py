@@ -42,6 +42,7 @@ from oneglance.v1.gallery_pb2 import (
     CalibrationSettings,
     CreateGalleryRequest,
     DeleteGalleryRequest,
+    DeleteGalleryResponse,
     Gallery,
     GetGalleryRequest,
     GetThresholdRequest,
@@ -227,11 +228,10 @@ class AsyncClient:
             if not token:
                 return
 
-    async def delete_gallery(self, gallery_id: str) -> int:
-        """Delete a gallery with all subjects; returns how many there were."""
+    async def delete_gallery(self, gallery_id: str) -> DeleteGalleryResponse:
+        """Delete a gallery with all subjects. Done, and on disk, when the call returns."""
         request = DeleteGalleryRequest(gallery_id=gallery_id)
-        response = await self._call(self._galleries.DeleteGallery, request)
-        return response.deleted_subjects
+        return await self._call(self._galleries.DeleteGallery, request)
 
     async def get_threshold(self, gallery_id: str) -> Threshold:
         """The tau that decisions in this gallery use, and where it comes from."""

@@ -95,7 +95,7 @@ class GalleryService:
 
         return await self._reads.run(call, read)
 
-    async def delete(self, call: Call, gallery_id: str) -> Gallery:
+    async def delete(self, call: Call, gallery_id: str) -> DeletedGallery:
         """The gallery as it was."""
         check_id("gallery_id", gallery_id)
         loop = asyncio.get_running_loop()
@@ -103,7 +103,7 @@ class GalleryService:
         deleted.add_done_callback(lambda done: loop.call_soon_threadsafe(self._deleted, gallery_id, done))
         return await asyncio.wrap_future(deleted)
 
-    def _deleted(self, gallery_id: str, done: "Future[Gallery]") -> None:
+    def _deleted(self, gallery_id: str, done: "Future[DeletedGallery]") -> None:
         """It is done, whether or not its caller still waits."""
         if not done.cancelled() and done.exception() is None:
             self._on_deleted(gallery_id)

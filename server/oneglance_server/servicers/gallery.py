@@ -91,7 +91,7 @@ class GalleryServicer(GalleryServiceServicer):
 
     async def DeleteGallery(self, request: pb.DeleteGalleryRequest, context: Context) -> pb.DeleteGalleryResponse:
         gone = await self._gate.services.galleries.delete(call_of(context), request.gallery_id)
-        return pb.DeleteGalleryResponse(deleted_subjects=gone.subjects)
+        return pb.DeleteGalleryResponse(deleted_subjects=gone.gallery.subjects, receipt=gone.receipt)
 
     async def GetThreshold(self, request: pb.GetThresholdRequest, context: Context) -> pb.GetThresholdResponse:
         tau, evidence = await self._gate.services.galleries.threshold(call_of(context), request.gallery_id)

@@ -80,13 +80,17 @@ class SubjectServicer(SubjectServiceServicer):
         deleted = await self._gate.services.enrollment.delete_encoding(
             call_of(context), request.gallery_id, request.subject_id, request.encoding_id
         )
-        return pb.DeleteEncodingResponse(subject_deleted=deleted.subject_deleted, gallery_revision=deleted.revision)
+        return pb.DeleteEncodingResponse(
+            subject_deleted=deleted.subject_deleted, gallery_revision=deleted.revision, receipt=deleted.receipt
+        )
 
     async def DeleteSubject(self, request: pb.DeleteSubjectRequest, context: Context) -> pb.DeleteSubjectResponse:
         deleted = await self._gate.services.enrollment.delete_subject(
             call_of(context), request.gallery_id, request.subject_id
         )
-        return pb.DeleteSubjectResponse(deleted_encodings=deleted.encodings, gallery_revision=deleted.revision)
+        return pb.DeleteSubjectResponse(
+            deleted_encodings=deleted.encodings, gallery_revision=deleted.revision, receipt=deleted.receipt
+        )
 
     async def AddNegative(self, request: pb.AddNegativeRequest, context: Context) -> pb.AddNegativeResponse:
         content = content_from(request.example, "example")

@@ -157,7 +157,7 @@ def a_deleted_gallery_takes_everything_with_it(t: Trial) -> None:
     t.create()
     t.enroll("s", along(2), request_id="r")
     t.store.set_threshold("g", 1.0, "evidence").result()
-    assert t.store.delete_gallery("g").result().id == "g"
+    assert t.store.delete_gallery("g").result().gallery.id == "g"
     with refused(GalleryNotFound):
         t.ask(PROBE, 1)
     t.settle()

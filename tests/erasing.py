@@ -96,7 +96,7 @@ def _keys(data_dir: Path) -> Iterator[AESGCM]:
     from oneglance_index.store.keys import SLOT_BYTES, Keys, Slots
     from oneglance_index.store.master import read_master_key
 
-    keys = Keys(data_dir, read_master_key("", data_dir, make=False))
+    keys = Keys(data_dir, [read_master_key("", data_dir, make=False)])
     records = os.fstat(keys._file).st_size
     for gallery in range(1, records):
         try:

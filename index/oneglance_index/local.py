@@ -89,7 +89,9 @@ class LocalGalleries:
         self._pool = engine.scan_pool(threads)
         try:
             self._opened = OpenedGalleries(Machine(self._pool, threads, device), data_dir)
-            self._store = Store(data_dir, self._opened, settings.max_queued_bytes, settings.master_key)
+            self._store = Store(
+                data_dir, self._opened, settings.max_queued_bytes, settings.master_key, settings.former_master_key
+            )
             self._store.sign_receipts(settings.backup_seconds)
             self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
             try:
@@ -403,6 +405,18 @@ class LocalGalleries:
         """
         with _memory("to compact the index"):
             self._upkeep.compact(self._generation(gallery_id))
+
+    def rotate_keys(self, gallery_id: str | None = None) -> None:
+        """Gives a gallery another key, or (None) all of them another master key; what is stored stays as it is.
+
+        Copies of keys that were destroyed before, in old cells of a disk, are worth nothing from then on. The master
+        key is a new one, where it is a file of the data directory, else what its source gives now. Raises
+        GalleryNotFound, StoreError.
+        """
+        if gallery_id is None:
+            self._store.rotate_master_key()
+        else:
+            self._store.rotate_key(self._store.read(lambda db: queries.place(db, gallery_id)).number)
 
     def _generation(self, gallery_id: str | None) -> int | None:
         return None if gallery_id is None else self._find(gallery_id).generation

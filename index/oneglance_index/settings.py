@@ -24,6 +24,9 @@ class IndexSettings(Frozen):
         description="Where the master key is: file:PATH, env:NAME, or command:WORDS, of which one prints it as 64"
         " hexadecimal digits. Without it, the file master.key in the data directory, made there.",
     )
+    former_master_key: str = Field(
+        "", description="Where the master key before that is: as master_key, needed until it was started with both."
+    )
     backup_seconds: float | None = Field(
         None, ge=0, description="How long backups are kept, which receipts of deletions tell; without it they don't."
     )

@@ -1,4 +1,4 @@
-"""``oneglance check``, ``backup``, ``restore`` and ``verify-receipt``: what keeps the galleries of a data directory, without a server."""
+"""``oneglance check``, ``backup``, ``restore`` and ``verify-receipt``: what keeps a data directory, without a server."""
 
 import argparse
 import sys

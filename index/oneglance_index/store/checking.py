@@ -48,7 +48,7 @@ def check_directory(data_dir: Path, master_key: str) -> Iterator[str]:
     path = data_dir / DATABASE_NAME
     with reading_file(path):  # before the keys of a store that isn't there
         pass
-    keys = Keys(data_dir, read_master_key(master_key, data_dir, make=False))
+    keys = Keys(data_dir, [read_master_key(master_key, data_dir, make=False)])
     try:
         yield from check_file(path, keys)
     finally:

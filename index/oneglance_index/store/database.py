@@ -29,7 +29,7 @@ from oneglance_index.store.directory import (
     open_files,
 )
 from oneglance_index.store.keys import KeyDestroyed
-from oneglance_index.store.master import read_master_key
+from oneglance_index.store.master import master_keys, next_master_key, settle_master_key
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.receipts import Receipts
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
@@ -46,19 +46,29 @@ _READS = 20
 class Store:
     """Opens (and if need be creates) the store in `data_dir`. Raises StoreError.
 
-    `master_key` says where the master key is (master.py). `follower` hears in the writer thread of each transaction, in
+    `master_key` says where the master key is (master.py), `former_master_key` where the one before it is, "" if there is
+    none. `follower` hears in the writer thread of each transaction, in
     order, before the futures of its mutations resolve.
     """
 
-    def __init__(self, data_dir: Path, follower: Follower, max_queued_bytes: int, master_key: str = "") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        follower: Follower,
+        max_queued_bytes: int,
+        master_key: str = "",
+        former_master_key: str = "",
+    ) -> None:
+        self._master_key = master_key
         self.path = data_dir / DATABASE_NAME
         self._lock = lock_directory(data_dir)
         try:
             check_before_opening(self.path)
             check_writable(data_dir)
-            master = read_master_key(master_key, data_dir, make=not (data_dir / KEYS_NAME).exists())
-            db = connect_writer(self.path, master)
+            fresh = not (data_dir / KEYS_NAME).exists()
+            db = connect_writer(self.path, master_keys(master_key, former_master_key, data_dir, make=fresh))
             self.keys = db.keys
+            settle_master_key(master_key, data_dir)
             try:
                 sync_folder(data_dir)
                 self._files = OpenFiles(open_files(self.path))
@@ -79,6 +89,19 @@ class Store:
             store_id = queries.check_store(db).id
         self.receipts = Receipts(self.keys.signing_seed, store_id, backup_seconds)
         self.receipts.publish(self.path.parent)
+
+    def rotate_key(self, gallery: int) -> None:
+        """Gives a gallery another key. Raises StoreError."""
+        with self.keys.changing():
+            self.keys.rotate(gallery)
+
+    def rotate_master_key(self) -> None:
+        """Encrypts all galleries' keys under another master key: a new one, where it is the directory's own, else what
+        its source gives now. Raises StoreError."""
+        with self.keys.changing():
+            data_dir = self.path.parent
+            self.keys.rotate_master(next_master_key(self._master_key, data_dir))
+            settle_master_key(self._master_key, data_dir)
 
     @property
     def commits(self) -> int:

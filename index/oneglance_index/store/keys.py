@@ -19,8 +19,8 @@ import fcntl
 import os
 import struct
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,14 @@ class KeyDestroyed(Exception):
 class Keys:
     """The keys of a data directory. Thread-safe. Close it at the end. `signing_seed` is for receipts.
 
+    `masters`: the master key, and others that the keys may still be encrypted with, where a rotation wasn't finished.
     `create`: whether a new store is being made. Raises MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError.
     """
 
-    def __init__(self, data_dir: Path, master: bytes, create: bool = False) -> None:
+    def __init__(self, data_dir: Path, masters: Sequence[bytes], create: bool = False) -> None:
         self.folder = data_dir / KEYS_NAME
         self._path = self.folder / _GALLERIES_NAME
-        self._master = AESGCM(master)
+        self._master = AESGCM(masters[0])
         self._slots: dict[int, Slots] = {}
         self._destroyed: set[int] = set()
         self._lock = threading.RLock()
@@ -90,12 +91,19 @@ class Keys:
             raise StoreDamaged(self._path, "the keys are missing: nothing can be decrypted") from None
         except OSError as error:
             raise disk_error(error, self._path) from error
-        try:
-            # Of no gallery: it says whether the master key is the right one.
-            self.signing_seed, _ = self._opened(0)
-        except StoreDamaged:
-            os.close(self._file)
-            raise MasterKeyWrong(self._path) from None
+        self.signing_seed, right = self._tried(masters)
+        self._master = AESGCM(right)
+        if right != masters[0]:
+            self.rotate_master(masters[0])
+
+    def _tried(self, masters: Sequence[bytes]) -> tuple[bytes, bytes]:
+        """The content of the record of no gallery, and the master key that it is encrypted with."""
+        for master in masters:
+            self._master = AESGCM(master)
+            with suppress(StoreDamaged):
+                return self._opened(0)[0], master
+        os.close(self._file)
+        raise MasterKeyWrong(self._path)
 
     def make(self, gallery: int) -> None:
         """A key for a new gallery."""

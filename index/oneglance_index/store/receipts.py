@@ -1,4 +1,4 @@
-"""Signed receipts of deletions: who or what was deleted from which store, when, and how long a backup may still have it.
+"""Signed receipts of deletions: who or what was deleted from which store, when, and how long backups may have it.
 
 A receipt is one line of text: JSON and an Ed25519 signature of it, each in URL-safe base64, with a point between. The
 private key is made with the store and encrypted with the master key (keys.py); the public one is in `receipts.pub` of

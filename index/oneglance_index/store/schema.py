@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from oneglance_index.errors import (
@@ -34,7 +35,7 @@ BUSY_SECONDS = 2.0
 FAILURES = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 
 
-def connect_writer(path: Path, master: bytes) -> Connection:
+def connect_writer(path: Path, masters: Sequence[bytes]) -> Connection:
     """The one connection that writes, with the keys of its store. Creates the tables in a new file, and brings those of
     an earlier version up to date. Raises StoreError."""
     try:
@@ -56,7 +57,7 @@ def connect_writer(path: Path, master: bytes) -> Connection:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA secure_delete = ON")
-            db.keys = Keys(path.parent, master, create=version < SCHEMA_VERSION)
+            db.keys = Keys(path.parent, masters, create=version < SCHEMA_VERSION)
             # One transaction, user_version included: a crash leaves either nothing of it or all.
             if version < SCHEMA_VERSION:
                 db.execute("BEGIN IMMEDIATE")

@@ -9,7 +9,7 @@ from oneglance_core.calibration import Prior
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.fusion import Fusion
 from oneglance_core.manifests import Calibration
-from oneglance_index import Gallery, GalleryStore, ThresholdVersion
+from oneglance_index import DeletedGallery, Gallery, GalleryStore, ThresholdVersion
 from oneglance_server.calls import Call
 from oneglance_server.offload import Threads
 from oneglance_server.service.breaches import policy_of

@@ -1,0 +1,152 @@
+"""Keys are made, rotated and read from where they are said to be; without the right one nothing is opened."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oneglance_index import IndexSettings, LocalGalleries, MasterKeyMissing, MasterKeyWrong, StoreDamaged, StoreMissing
+from oneglance_index.store import keys, master
+from tests.index import asking
+
+VECTORS = np.eye(4, dtype=np.float32)
+KEY = "0123456789abcdef" * 4
+
+
+def fill(data_dir: Path, settings: IndexSettings | None = None) -> None:
+    with LocalGalleries.open(data_dir, settings=settings) as galleries:
+        for name in ("g", "h"):
+            galleries.create_gallery(name, encoder_digest="e", dimension=4).result()
+            galleries.enroll(name, "s", VECTORS[:2], labels={"a": "b"}).result()
+
+
+def check(data_dir: Path, settings: IndexSettings | None = None) -> None:
+    with LocalGalleries.open(data_dir, settings=settings) as galleries:
+        for name in ("g", "h"):
+            assert galleries.get_subject(name, "s").labels == {"a": "b"}
+            assert galleries.verify(name, "s", VECTORS[1:2]).candidates[0][0].distance == 0
+            assert asking.nearest(galleries, name, VECTORS[:1], 1).subjects == 1
+
+
+def test_a_master_key_comes_from_a_file_the_environment_or_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text(KEY + "\n")
+    monkeypatch.setenv("MASTER", KEY)
+    sources = [f"file:{tmp_path / 'key'}", "env:MASTER", f"command:echo {KEY}"]
+    fill(tmp_path / "data", IndexSettings(master_key=sources[0]))
+    assert not (tmp_path / "data" / "master.key").exists()
+    for source in sources:
+        check(tmp_path / "data", IndexSettings(master_key=source))
+
+
+@pytest.mark.parametrize(
+    "source", ["file:nowhere", "env:NOT_THERE", "command:false", "command:nowhere", "command:echo 12", "x", "env:"]
+)
+def test_a_master_key_that_can_not_be_read_is_named(tmp_path: Path, source: str) -> None:
+    with pytest.raises(MasterKeyMissing, match=source.split(":")[-1]):
+        LocalGalleries.open(tmp_path, settings=IndexSettings(master_key=source))
+    assert not (tmp_path / "keys").exists()
+
+
+def test_another_master_key_opens_nothing_and_harms_nothing(tmp_path: Path) -> None:
+    fill(tmp_path)
+    own = (tmp_path / "master.key").read_text()
+    (tmp_path / "master.key").write_text(KEY)
+    with pytest.raises(MasterKeyWrong):
+        LocalGalleries.open(tmp_path)
+    (tmp_path / "master.key").unlink()
+    with pytest.raises(MasterKeyMissing):
+        LocalGalleries.open(tmp_path)
+    (tmp_path / "master.key").write_text(own)
+    check(tmp_path)
+
+
+def test_keys_rotate_while_it_is_open(tmp_path: Path) -> None:
+    fill(tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "keys").iterdir()}
+    own = (tmp_path / "master.key").read_text()
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.rotate_keys("g")
+        galleries.enroll("g", "t", VECTORS[2:3]).result()
+        galleries.rotate_keys()
+        galleries.rotate_keys("h")
+        galleries.delete_subject("g", "t").result()
+        assert galleries.get_subject("g", "s").labels == {"a": "b"}
+    check(tmp_path)
+    assert (tmp_path / "master.key").read_text() != own
+    assert not (tmp_path / "master.key.next").exists()
+    after = {path.name: path.read_bytes() for path in (tmp_path / "keys").iterdir()}
+    assert set(after) == {"galleries", "1-2.slots", "2-2.slots"}
+    for name, content in before.items():
+        assert after.get(name) != content
+    with pytest.raises(MasterKeyWrong):
+        keys.Keys(tmp_path, [bytes.fromhex(own)])
+
+
+@pytest.mark.parametrize("moment", ["before", "after", "overwritten"])
+def test_a_rotation_that_was_killed_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    fill(tmp_path)
+    if moment == "before":
+        master._make(tmp_path / "master.key.next")
+    else:
+        with monkeypatch.context() as patch, LocalGalleries.open(tmp_path) as galleries:
+            patch.setattr("oneglance_index.store.database.settle_master_key", lambda *_: None)
+            galleries.rotate_keys()
+    if moment == "overwritten":
+        (tmp_path / "master.key").write_bytes(bytes(65))
+    assert (tmp_path / "master.key.next").exists()
+    check(tmp_path)
+    assert not (tmp_path / "master.key.next").exists()
+    check(tmp_path)
+
+
+def test_a_master_key_from_outside_is_rotated_by_naming_both(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text(KEY)
+    (tmp_path / "new").write_text(KEY[::-1])
+    old, new = f"file:{tmp_path / 'old'}", f"file:{tmp_path / 'new'}"
+    fill(tmp_path / "data", IndexSettings(master_key=old))
+    check(tmp_path / "data", IndexSettings(master_key=new, former_master_key=old))
+    check(tmp_path / "data", IndexSettings(master_key=new))
+    with pytest.raises(MasterKeyWrong):
+        LocalGalleries.open(tmp_path / "data", settings=IndexSettings(master_key=old))
+
+
+@pytest.mark.parametrize("file", ["galleries", "1-1.slots"])
+def test_missing_keys_are_damage(tmp_path: Path, file: str) -> None:
+    fill(tmp_path)
+    (tmp_path / "keys" / file).unlink()
+    with pytest.raises(StoreDamaged, match="missing"):
+        LocalGalleries.open(tmp_path)
+
+
+def test_keys_without_their_store_are_not_thrown_away(tmp_path: Path) -> None:
+    fill(tmp_path)
+    shutil.rmtree(tmp_path / "snapshots")
+    (tmp_path / "store.sqlite3").unlink()
+    before = (tmp_path / "keys" / "galleries").read_bytes()
+    with pytest.raises(StoreMissing, match="keys"):
+        LocalGalleries.open(tmp_path)
+    assert (tmp_path / "keys" / "galleries").read_bytes() == before
+
+
+def test_new_subjects_take_keys_that_were_never_used(tmp_path: Path) -> None:
+    path = tmp_path / "1-1.slots"
+    path.touch()
+    slots = keys.Slots(path, bytes(32))
+    taken = [slots.take() for _ in range(2000)]
+    assert len(set(taken)) == 2000
+    former = slots.all()
+    slots.destroy(taken[:10])
+    assert all(slots.was_destroyed(slot) for slot in taken[:10])
+    after = slots.all()
+    for slot in range(2000):
+        same = former[32 * slot : 32 * slot + 32] == after[32 * slot : 32 * slot + 32]
+        assert same == (slot not in taken[:10])
+    slots.destroy_others(np.array(taken[10:20], np.int64))
+    last = slots.all()
+    assert [s for s in taken if former[32 * s : 32 * s + 32] == last[32 * s : 32 * s + 32]] == taken[10:20]
+    slots.close()

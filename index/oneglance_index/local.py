@@ -89,10 +89,7 @@ class LocalGalleries:
         self._pool = engine.scan_pool(threads)
         try:
             self._opened = OpenedGalleries(Machine(self._pool, threads, device), data_dir)
-            self._store = Store(
-                data_dir, self._opened, settings.max_queued_bytes, settings.master_key, settings.former_master_key
-            )
-            self._store.sign_receipts(settings.backup_seconds)
+            self._store = Store(data_dir, self._opened, settings)
             self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
             try:
                 self._opened.load(self._store, self._upkeep, progress)

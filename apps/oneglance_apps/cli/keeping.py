@@ -1,4 +1,4 @@
-"""``oneglance check``, ``backup``, ``restore`` and ``verify-receipt``: what keeps a data directory, without a server."""
+"""``oneglance check``, ``backup``, ``restore`` and ``verify-receipt``: they keep a data directory, with no server."""
 
 import argparse
 import sys

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from oneglance_core.files import sync_folder
 from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
+from oneglance_index.settings import IndexSettings
 from oneglance_index.store import queries
 from oneglance_index.store.directory import (
     DATABASE_NAME,
@@ -46,49 +47,39 @@ _READS = 20
 class Store:
     """Opens (and if need be creates) the store in `data_dir`. Raises StoreError.
 
-    `master_key` says where the master key is (master.py), `former_master_key` where the one before it is, "" if there is
-    none. `follower` hears in the writer thread of each transaction, in
-    order, before the futures of its mutations resolve.
+    `follower` hears in the writer thread of each transaction, in order, before the futures of its mutations resolve.
     """
 
-    def __init__(
-        self,
-        data_dir: Path,
-        follower: Follower,
-        max_queued_bytes: int,
-        master_key: str = "",
-        former_master_key: str = "",
-    ) -> None:
-        self._master_key = master_key
+    def __init__(self, data_dir: Path, follower: Follower, settings: IndexSettings) -> None:
+        self._master_key = settings.master_key
         self.path = data_dir / DATABASE_NAME
         self._lock = lock_directory(data_dir)
         try:
             check_before_opening(self.path)
             check_writable(data_dir)
             fresh = not (data_dir / KEYS_NAME).exists()
-            db = connect_writer(self.path, master_keys(master_key, former_master_key, data_dir, make=fresh))
+            db = connect_writer(
+                self.path, master_keys(settings.master_key, settings.former_master_key, data_dir, fresh)
+            )
             self.keys = db.keys
-            settle_master_key(master_key, data_dir)
             try:
+                settle_master_key(settings.master_key, data_dir)
                 sync_folder(data_dir)
                 self._files = OpenFiles(open_files(self.path))
-            except OSError as error:
+                self.receipts = Receipts(db.keys.signing_seed, queries.check_store(db).id, settings.backup_seconds)
+                self.receipts.publish(data_dir)
+            except BaseException:
                 db.close()
-                db.keys.close()
-                raise StoreIOError(data_dir, str(error)) from error
-        except BaseException:
+                self.keys.close()
+                raise
+        except BaseException as error:
             os.close(self._lock)
+            if isinstance(error, OSError):
+                raise StoreIOError(data_dir, str(error)) from error
             raise
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
-        self._writer = Writer(db, self.path, self._files, follower, max_queued_bytes)
+        self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes)
         self._open = True
-
-    def sign_receipts(self, backup_seconds: float | None) -> None:
-        """Makes `receipts`, before anything is deleted. Raises StoreError."""
-        with self.reading() as db:
-            store_id = queries.check_store(db).id
-        self.receipts = Receipts(self.keys.signing_seed, store_id, backup_seconds)
-        self.receipts.publish(self.path.parent)
 
     def rotate_key(self, gallery: int) -> None:
         """Gives a gallery another key. Raises StoreError."""

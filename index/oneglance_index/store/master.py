@@ -26,7 +26,8 @@ _NEXT_NAME = "master.key.next"
 
 
 def read_master_key(source: str, data_dir: Path, make: bool) -> bytes:
-    """`make`: a key file of the directory's own is made where there is none. Raises MasterKeyMissing, StoreFull, StoreIOError."""
+    """`make`: a key file of the directory's own is made where there is none. Raises MasterKeyMissing, StoreFull,
+    StoreIOError."""
     kind, _, rest = source.partition(":")
     if not source:
         path = data_dir / OWN_NAME

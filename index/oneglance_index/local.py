@@ -26,6 +26,7 @@ from oneglance_index.errors import (
     GenerationUnsupported,
     OutOfMemory,
     StoreClosed,
+    SubjectNotFound,
 )
 from oneglance_index.opened import Opened, OpenedGalleries
 from oneglance_index.records import (
@@ -34,12 +35,14 @@ from oneglance_index.records import (
     DeletedGallery,
     Doubting,
     Enrolled,
+    Expired,
     Found,
     Gallery,
     GalleryPage,
     LikenessPage,
     OnExisting,
     OpenProgress,
+    Retention,
     Search,
     Subject,
     SubjectPage,
@@ -64,6 +67,7 @@ from oneglance_index.waiting import then
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+_SWEPT_AT_ONCE = 256
 
 
 class LocalGalleries:
@@ -94,6 +98,7 @@ class LocalGalleries:
             try:
                 self._opened.load(self._store, self._upkeep, progress)
                 self._move_taus()
+                self._upkeep.sweep_by(self._sweep, settings.sweep_every_seconds)
             except BaseException:
                 self._upkeep.close(until=0)
                 self._store.close(until=0)
@@ -211,6 +216,7 @@ class LocalGalleries:
         caller: Hashable = None,
         patient: bool = False,
         doubting: Doubting | None = None,
+        retention: Retention | None = None,
     ) -> Future[Enrolled]:
         if not subject_id or on_existing not in ("add", "replace", "fail"):
             return _failed(ValueError("enroll needs a subject id, and add, replace or fail"))
@@ -220,6 +226,8 @@ class LocalGalleries:
             return _failed(error)
         if array.shape[0] == 0:
             return _failed(ValueError("enroll needs at least one encoding"))
+        if retention is not None and not _is_time(retention.expires):
+            return _failed(ValueError(f"a time of expiry is finite and >= 0, got {retention.expires}"))
         return self._write(
             mutations.Enroll(
                 gallery_id,
@@ -228,7 +236,7 @@ class LocalGalleries:
                 encoder_digest,
                 None if labels is None else dict(labels),
                 *(on_existing, request_id, request_digest),
-                *(self.settings.max_encodings_per_subject, self._request_memory, doubting),
+                *(self.settings.max_encodings_per_subject, self._request_memory, doubting, retention),
             ),
             caller=caller,
             size=array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
@@ -247,6 +255,27 @@ class LocalGalleries:
             return self._with_receipt(gone, "subject", gallery_id, subject=subject_id, encodings=gone.encodings)
 
         return then(self._write(mutations.DeleteEncodings(gallery_id, subject_id, None)), signed)
+
+    def set_retention(self, gallery_id: str, subject_id: str, retention: Retention) -> Future[Gallery]:
+        if not _is_time(retention.expires):
+            return _failed(ValueError(f"a time of expiry is finite and >= 0, got {retention.expires}"))
+        return self._store.write(mutations.SetRetention(gallery_id, subject_id, retention))
+
+    def expired(self, now: float, most: int = 1000) -> list[Expired]:
+        return self._store.read(lambda db: queries.expired(db, now, most))
+
+    def _sweep(self) -> None:
+        """Deletes the subjects whose time is over."""
+        now = time.time()
+        while found := self.expired(now, _SWEPT_AT_ONCE):
+            due = [
+                self._write(mutations.DeleteEncodings(one.gallery_id, one.subject_id, None, now), patient=True)
+                for one in found
+            ]
+            for one in due:
+                with contextlib.suppress(SubjectNotFound, GalleryNotFound):  # deleted meanwhile, or kept longer
+                    one.result()
+            log.info("swept %d subjects whose time is over", len(found))
 
     def _with_receipt(self, gone: Deleted, what: str, gallery_id: str, **more: object) -> Deleted:
         return replace(gone, receipt=self._store.receipts.sign(what, gallery_id, gone.revision, **more))
@@ -445,6 +474,10 @@ def _copied(encodings: Vectors) -> Vectors:
     """As float32 with one axis at least: the caller may reuse its buffer. Raises TypeError, ValueError, OutOfMemory."""
     with _memory("for these encodings"), np.errstate(over="ignore"):  # becomes infinite, and is refused as such
         return np.array(encodings, np.float32, ndmin=1)
+
+
+def _is_time(seconds: float | None) -> bool:
+    return seconds is None or (math.isfinite(seconds) and seconds >= 0)
 
 
 def _is_target(target_fpir: float | None) -> bool:

@@ -40,11 +40,13 @@ from oneglance_index.records import (
     DeletedGallery,
     Doubting,
     Enrolled,
+    Expired,
     Found,
     Gallery,
     GalleryPage,
     LikenessPage,
     OnExisting,
+    Retention,
     Search,
     Subject,
     SubjectPage,
@@ -152,6 +154,7 @@ class GalleryStore(Protocol):
         caller: Hashable = None,
         patient: bool = False,
         doubting: Doubting | None = None,
+        retention: Retention | None = None,
     ) -> Future[Enrolled]:
         """Enrolls a subject by encodings float32 [n, D], n >= 1, made by encoder `encoder_digest` (None: not
         checked): all of them, or none.
@@ -164,6 +167,8 @@ class GalleryStore(Protocol):
         marked `replayed`, and nothing is written; RequestConflict if its digest (whatever identifies the request's
         content) is another; SubjectNotFound if its subject was deleted since: the retry doesn't bring it back. A
         request that failed isn't remembered.
+
+        `retention` is kept with the subject, in place of what was; None leaves that as it is.
 
         `caller` is whoever asks for it: enrollments of several take turns. With `patient` it is never refused for
         a full queue: whoever calls bounds how many of these wait.
@@ -183,6 +188,14 @@ class GalleryStore(Protocol):
 
     def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
         """Deletes a subject with all its encodings and negatives. GalleryNotFound, SubjectNotFound."""
+
+    def set_retention(self, gallery_id: str, subject_id: str, retention: Retention) -> Future[Gallery]:
+        """How long a subject may be kept, and why; the result is the gallery as it is then. GalleryNotFound,
+        SubjectNotFound."""
+
+    def expired(self, now: float, most: int = 1000) -> list[Expired]:
+        """Subjects of all galleries whose time is over at `now`, those that have waited longest first. The store
+        deletes them by and by."""
 
     def add_negative(
         self, gallery_id: str, subject_id: str, encoding: Vectors, *, encoder_digest: str | None = None

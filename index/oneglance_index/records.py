@@ -197,6 +197,25 @@ class AddedNegative:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a subject may be kept, for what, and by whose consent: until `expires`, seconds since the epoch, then it
+    is deleted; for ever where that is None. `purpose` and `consent`, a reference, are the caller's own words."""
+
+    expires: float | None = None
+    purpose: str | None = None
+    consent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A subject whose time is over."""
+
+    gallery_id: str
+    subject_id: str
+    retention: Retention
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """A subject, its encodings and its negatives, oldest first."""
 
@@ -206,6 +225,7 @@ class Subject:
     updated: float
     encodings: tuple[Encoding, ...]
     negatives: tuple[Negative, ...] = ()
+    retention: Retention = Retention()
 
 
 @dataclass(frozen=True, slots=True)

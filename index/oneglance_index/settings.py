@@ -30,6 +30,9 @@ class IndexSettings(Frozen):
     backup_seconds: float | None = Field(
         None, ge=0, description="How long backups are kept, which receipts of deletions tell; without it they don't."
     )
+    sweep_every_seconds: float = Field(
+        60.0, gt=0, description="How often subjects whose time is over are looked for, and deleted."
+    )
     request_ttl_seconds: float = Field(
         24 * 3600.0, ge=0, description="How long the ids of requests are remembered, by the wall clock."
     )

@@ -41,7 +41,7 @@ EDITS = {
     " WHERE number = 3",
     "renamed": "UPDATE subjects SET id = 'x' WHERE number = 2",
     "other labels": "UPDATE subjects SET labels = (SELECT labels FROM subjects WHERE number = 1) WHERE number = 2",
-    "a subject of nothing": "INSERT INTO subjects SELECT 99, gallery, 'new', created, updated, 0, slot, labels, seal"
+    "a subject of nothing": "INSERT INTO subjects SELECT 99, gallery, 'new', created, updated, 0, slot, labels, expires, purpose, consent, seal"
     " FROM subjects WHERE number = 2",
     "another threshold": "UPDATE generations SET threshold = 5",
     "no threshold": "DELETE FROM thresholds",
@@ -115,8 +115,8 @@ def test_every_table_is_sealed_or_named_here() -> None:
 
 
 def test_a_seal_is_of_a_row_in_a_table() -> None:
-    row = (1, 1, 1, 1, 1.0, 1.0, "ab", b"c")
-    assert seals.SUBJECTS.seal(row) != seals.SUBJECTS.seal((1, 1, 1, 1, 1.0, 1.0, "a", b"bc"))
+    row = (1, 1, 1, 1, 1.0, 1.0, "ab", b"c", None, None, None)
+    assert seals.SUBJECTS.seal(row) != seals.SUBJECTS.seal((*row[:6], "a", b"bc", *row[8:]))
     assert seals.SUBJECTS.is_sound((*row, seals.SUBJECTS.seal(row)))
     for bad in ((None, *row[1:]), (*row[:-1], 5), ("x", *row[1:])):
         assert not seals.SUBJECTS.is_sound((*bad, seals.SUBJECTS.seal(row)))

@@ -1,5 +1,6 @@
 """The thread that looks after indexes in the background: it compacts them, takes their snapshots, and has those that
-missed a write rebuilt. A second one deletes what deleted galleries left behind, slice by slice."""
+missed a write rebuilt. A second one deletes subjects whose time is over, and what deleted galleries left behind, slice
+by slice."""
 
 from __future__ import annotations
 
@@ -98,8 +99,15 @@ class Upkeep:
         self._thread = threading.Thread(target=self._loop, name="oneglance-upkeep", daemon=True)
         self._thread.start()
         self._purge_due = threading.Event()
+        self._sweep: Callable[[], None] | None = None
+        self._sweep_seconds: float | None = None
         # Nobody waits for it: it ends with the slice under way, or when the store is closed.
         threading.Thread(target=self._purge_loop, name="oneglance-purge", daemon=True).start()
+
+    def sweep_by(self, sweep: Callable[[], None], every_seconds: float) -> None:
+        """Calls `sweep` now, and again and again."""
+        self._sweep, self._sweep_seconds = sweep, every_seconds
+        self._purge_due.set()
 
     def purge(self) -> None:
         """A gallery was deleted, now or before the last stop: its rows are to go."""
@@ -107,17 +115,19 @@ class Upkeep:
 
     def _purge_loop(self) -> None:
         while True:
-            self._purge_due.wait()
+            self._purge_due.wait(self._sweep_seconds)
             self._purge_due.clear()
             if self._closing.is_set():
                 return
             try:
+                if self._sweep is not None:
+                    self._sweep()
                 self._work_off(PurgeSlice)
                 self._work_off(GiveSpaceBack)
             except StoreClosed:
                 return
             except Exception as error:  # a full disk, say: what is deleted stays deleted, and is in no answer
-                log.warning("purging deleted galleries failed: %s", error)
+                log.warning("deleting what is over failed: %s", error)
                 if self._closing.wait(_RETRY_SECONDS):
                     return
                 self._purge_due.set()

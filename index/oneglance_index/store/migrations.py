@@ -21,6 +21,7 @@ from oneglance_index.store.sealing import check_contents, encrypt_all, seal_all
 from oneglance_index.store.tables import (
     BLOCKS,
     DELETIONS,
+    EXPIRIES,
     GENERATIONS,
     INDEXES_OF_SEALS,
     NEGATIVES,
@@ -111,6 +112,9 @@ ALTER TABLE subjects ADD COLUMN encodings INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE subjects ADD COLUMN slot INTEGER NOT NULL DEFAULT -1;
 ALTER TABLE subjects RENAME COLUMN labels TO former_labels;
 ALTER TABLE subjects ADD COLUMN labels BLOB NOT NULL DEFAULT x'';
+ALTER TABLE subjects ADD COLUMN expires REAL;
+ALTER TABLE subjects ADD COLUMN purpose TEXT;
+ALTER TABLE subjects ADD COLUMN consent TEXT;
 ALTER TABLE subjects ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE encodings ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 
@@ -154,7 +158,7 @@ def migrate(db: sqlite3.Connection, version: int, path: Path) -> None:
     encrypt_all(db)
     db.execute("ALTER TABLE subjects DROP COLUMN former_labels")
     seal_all(db)
-    run_all(db, INDEXES_OF_SEALS)
+    run_all(db, INDEXES_OF_SEALS + EXPIRIES)
 
 
 def _check_tables(db: sqlite3.Connection, version: int, path: Path) -> None:

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -42,6 +42,7 @@ from oneglance_index.records import (
     Integers,
     Neighbour,
     OnExisting,
+    Retention,
     Vectors,
 )
 from oneglance_index.store import queries
@@ -278,6 +279,7 @@ class Enroll:
     max_encodings: int
     request_memory: RequestMemory
     doubting: Doubting | None = None
+    retention: Retention | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
         at = queries.place(db, self.gallery_id)
@@ -339,15 +341,17 @@ class Enroll:
         if found is None:
             number, key = at.last_subject + 1, new_key(db, at.number)
             sealed = key.labels(at.number, number, labels or "{}")
-            ledger.insert(SUBJECTS, (number, at.number, total, key.slot, now, now, self.subject_id, sealed))
+            row = (number, at.number, total, key.slot, now, now, self.subject_id, sealed)
+            ledger.insert(SUBJECTS, (*row, *astuple(self.retention or Retention())))
             return number, key.key
+        kept_until = {} if self.retention is None else asdict(self.retention)
         if self.on_existing != "replace" and labels is None:
-            ledger.update(SUBJECTS, found, updated=now, encodings=total)
+            ledger.update(SUBJECTS, found, updated=now, encodings=total, **kept_until)
             return found.number, queries.subject_key(db, found)
         kept = queries.labels(db, found) if labels is None else labels
         key = rekey(ledger, found)
         sealed = key.labels(at.number, found.number, kept)
-        ledger.update(SUBJECTS, found, updated=now, encodings=total, slot=key.slot, labels=sealed)
+        ledger.update(SUBJECTS, found, updated=now, encodings=total, slot=key.slot, labels=sealed, **kept_until)
         gone.append(found.slot)
         return found.number, key.key
 
@@ -395,16 +399,20 @@ def _drop_blocks(db: sqlite3.Connection, generation: int, encodings: Iterable[in
 
 @dataclass(frozen=True, slots=True)
 class DeleteEncodings:
-    """Deletes one encoding of a subject, or (encoding_id None) the subject with all of them."""
+    """Deletes one encoding of a subject, or (encoding_id None) the subject with all of them.
+
+    `expired_by`: only a subject whose time is over at that time.
+    """
 
     gallery_id: str
     subject_id: str
     encoding_id: str | None
+    expired_by: float | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Deleted]:
         at = queries.place(db, self.gallery_id)
         subject = queries.find_subject(db, at.number, self.subject_id)
-        if subject is None:
+        if subject is None or not self._is_due(subject):
             raise SubjectNotFound(self.gallery_id, self.subject_id)
         held = queries.encoding_numbers(db, at.generation, subject)
         # Compared as text: " 1", "01" and "+1" are no ids, though int() would take them.
@@ -434,6 +442,25 @@ class DeleteEncodings:
         )
         effect = Effect(at.generation, self.gallery_id, change)
         return Applied(Deleted(len(removed), not left, revision), effect, destroyed(at.number, *gone))
+
+    def _is_due(self, subject: StoredSubject) -> bool:
+        return self.expired_by is None or (subject.expires is not None and subject.expires <= self.expired_by)
+
+
+@dataclass(frozen=True, slots=True)
+class SetRetention:
+    gallery_id: str
+    subject_id: str
+    retention: Retention
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        subject = queries.find_subject(db, stored.place.number, self.subject_id)
+        if subject is None:
+            raise SubjectNotFound(self.gallery_id, self.subject_id)
+        ledger = Ledger(db, stored.place)
+        ledger.update(SUBJECTS, subject, updated=time.time(), **asdict(self.retention))
+        return _updated(db, ledger)
 
 
 def _without_former_key(ledger: Ledger, subject: StoredSubject, **changes: int) -> StoredSubject:

@@ -136,7 +136,9 @@ def _subject(db: sqlite3.Connection, generation: int, row: Sequence[Any]) -> tup
     labels: dict[str, Any] = json.loads(written)
     size = _bytes(stored.id) + _bytes(written) + _LABEL_BYTES * len(labels)
     size += _ENCODING_BYTES * (len(encodings) + len(negatives))
-    return Subject(stored.id, labels, stored.created, stored.updated, encodings, negatives), _ENTRY_BYTES + size
+    size += _bytes(stored.purpose) + _bytes(stored.consent)
+    subject = Subject(stored.id, labels, stored.created, stored.updated, encodings, negatives, stored.retention)
+    return subject, _ENTRY_BYTES + size
 
 
 def _likeness(db: sqlite3.Connection, at: queries.Place, row: Sequence[Any]) -> tuple[Likeness, int]:

@@ -19,10 +19,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from oneglance_index.errors import GalleryNotFound
 from oneglance_index.records import (
     Checksum,
+    Expired,
     Followed,
     Gallery,
     Generation,
     Integers,
+    Retention,
     Rows,
     Vectors,
 )
@@ -102,7 +104,14 @@ class StoredSubject(NamedTuple):
     updated: float
     id: str
     labels: bytes
+    expires: float | None
+    purpose: str | None
+    consent: str | None
     seal: int
+
+    @property
+    def retention(self) -> Retention:
+        return Retention(self.expires, self.purpose, self.consent)
 
 
 def stored_gallery(db: sqlite3.Connection, row: sqlite3.Row) -> Stored:
@@ -334,6 +343,23 @@ def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> Store
     subject = StoredSubject(*rows[0])
     SUBJECTS.check(db, subject)
     return subject
+
+
+def expired(db: sqlite3.Connection, now: float, most: int) -> list[Expired]:
+    """Subjects whose time is over, those that have waited longest first. Raises StoreDamaged."""
+    columns = ", ".join(f"s.{name}" for name in SUBJECTS.columns.split(", "))
+    rows = db.execute(
+        f"SELECT g.id, {columns} FROM subjects AS s JOIN galleries AS g ON g.number = s.gallery"
+        " JOIN generations AS a ON a.gallery = g.number AND a.state = 'active'"
+        " WHERE s.expires <= ? ORDER BY s.expires, s.number LIMIT ?",
+        (now, most),
+    ).fetchall()
+    found = []
+    for gallery_id, *row in rows:
+        subject = StoredSubject(*row)
+        SUBJECTS.check(db, subject)
+        found.append(Expired(gallery_id, subject.id, subject.retention))
+    return found
 
 
 def subject_id(db: sqlite3.Connection, number: int) -> str:

@@ -72,6 +72,8 @@ def connect_writer(path: Path, masters: Sequence[bytes]) -> Connection:
             _check_writable(db, path)
         except BaseException:
             db.close()
+            if hasattr(db, "keys"):
+                db.keys.close()
             raise
     except FAILURES as error:
         raise store_error(error, path) from error

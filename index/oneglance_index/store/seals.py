@@ -159,7 +159,7 @@ SUBJECTS = Sealed(
     "gallery",
     "qqqqdd",
     ("number", "gallery", "encodings", "slot", "created", "updated"),
-    ("id", "labels"),
+    ("id", "labels", "expires", "purpose", "consent"),
 )
 ENCODINGS = Sealed(
     "encodings", "generation", "qqqqd", ("number", "generation", "subject", "revision", "created"), ("vector",)

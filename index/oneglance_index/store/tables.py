@@ -102,6 +102,10 @@ CREATE INDEX encodings_by_revision ON encodings (generation, revision, number, s
 CREATE INDEX subjects_by_number ON subjects (gallery, number, seal);
 CREATE INDEX requests_by_number ON requests (gallery, number, seal);
 """
+# What sweeping reads.
+EXPIRIES = """
+CREATE INDEX subjects_by_expiry ON subjects (expires) WHERE expires IS NOT NULL;
+"""
 # Encodings of what a subject is not, made by the generation's encoder.
 NEGATIVES = """
 CREATE TABLE negatives (
@@ -154,6 +158,9 @@ CREATE TABLE subjects (
     encodings INTEGER NOT NULL DEFAULT 0,
     slot INTEGER NOT NULL DEFAULT -1,
     labels BLOB NOT NULL DEFAULT x'',
+    expires REAL,
+    purpose TEXT,
+    consent TEXT,
     seal INTEGER NOT NULL DEFAULT 0,
     UNIQUE (gallery, id)
 ) STRICT;
@@ -167,7 +174,7 @@ CREATE TABLE encodings (
     seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX encodings_by_subject ON encodings (subject);
-{NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{BLOCKS}{THRESHOLDS}{INDEXES_OF_SEALS}"""
+{NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{BLOCKS}{THRESHOLDS}{INDEXES_OF_SEALS}{EXPIRIES}"""
 
 
 def run_all(db: sqlite3.Connection, statements: str) -> None:

@@ -36,7 +36,7 @@ from oneglance_index.store.directory import (
     SNAPSHOTS_NAME,
     snapshot_files,
 )
-from oneglance_index.store.keys import KeyDestroyed, Slots, disk_error
+from oneglance_index.store.keys import KeyDestroyed, Keys, Slots, disk_error
 from oneglance_index.store.queries import Block, SnapshotRecord
 
 _MAGIC = b"oneglance snapshot 2\n"
@@ -58,12 +58,20 @@ def path_of(data_dir: Path, generation: int, revision: int) -> Path:
 
 
 def write(
-    path: Path, frozen: Frozen, dimension: int, late: Callable[[], bool], slots: Slots, generation: int
+    path: Path,
+    frozen: Frozen,
+    dimension: int,
+    late: Callable[[], bool],
+    keys: Keys,
+    gallery: int,
+    generation: int,
 ) -> SnapshotRecord:
     """Writes a snapshot and makes it durable under its name; gives up when it is `late`, which it asks for every block.
 
-    `slots` are the keys of the gallery. Raises SnapshotAbandoned, StoreFull, StoreIOError.
+    `gallery` and `generation` are their numbers. Raises SnapshotAbandoned, KeyDestroyed where the gallery was deleted,
+    StoreFull, StoreIOError.
     """
+    slots = keys.of(gallery)
     layout = _Layout(frozen.encodings, dimension, max(1, _BLOCK_BYTES // (4 * dimension)))
     taken: list[int] = []
     try:
@@ -87,8 +95,8 @@ def write(
             file.seek(0)
             file.write(head)
     except BaseException as error:
-        with contextlib.suppress(StoreError, KeyDestroyed):
-            slots.destroy(taken)
+        with contextlib.suppress(StoreError, KeyDestroyed), keys.changing():
+            keys.of(gallery).destroy(taken)
         if isinstance(error, OSError):
             raise disk_error(error, path) from error
         raise

@@ -19,6 +19,7 @@ from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.snapshot import SnapshotAbandoned
 from oneglance_index.store import queries
 from oneglance_index.store.database import Store
+from oneglance_index.store.keys import KeyDestroyed
 from oneglance_index.store.mutations import Applied, Mutation, VouchForSnapshot
 from oneglance_index.store.purging import GiveSpaceBack, PurgeSlice
 
@@ -280,8 +281,10 @@ class Upkeep:
             gallery = queries.gallery_of(db, number)
         if gallery is None:  # deleted meanwhile
             return
-        slots = self._store.keys.of(gallery)
-        record = snapshot.write(path, frozen, kept.index.dimension, self._late, slots, number)
+        try:
+            record = snapshot.write(path, frozen, kept.index.dimension, self._late, self._store.keys, gallery, number)
+        except KeyDestroyed:  # deleted meanwhile
+            return
         if not self._store.write(VouchForSnapshot(number, record), self, patient=True).result():
             self._unlink(number, frozen.revision)  # the gallery was deleted meanwhile
             return

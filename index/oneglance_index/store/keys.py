@@ -41,8 +41,8 @@ _RECORD_BYTES = 128
 _NONCE_BYTES, _TAG_BYTES = 12, 16
 _CONTENT = struct.Struct("<32sq")
 _SEALED_BYTES = _NONCE_BYTES + _CONTENT.size + _TAG_BYTES
-# So many keys are made and synced at once: enrolling needs no write of its own.
-_SLOTS_AT_ONCE = 1024
+# As many keys as there are, within these bounds, are made and synced at once: few subjects need a write of their own.
+_FEWEST_SLOTS, _MOST_SLOTS = 64, 8192
 
 
 def key_files(data_dir: Path) -> list[Path]:
@@ -134,7 +134,8 @@ class Keys:
         return slots
 
     def destroy(self, gallery: int) -> None:
-        """Destroys the key of a gallery, and with it all that it encrypts. Raises StoreIOError."""
+        """Destroys the key of a gallery, and with it all that it encrypts. Call it in changing(). Raises
+        StoreIOError."""
         with self._lock:
             self._destroyed.add(gallery)
             self._forget(gallery)
@@ -146,7 +147,8 @@ class Keys:
                 raise disk_error(error, self._path) from error
 
     def keep_only(self, galleries: Iterable[int]) -> None:
-        """Destroys the keys of all other galleries, and files that a process left behind. Raises StoreIOError."""
+        """Destroys the keys of all other galleries, and files that a process left behind. Call it in changing(). Raises
+        StoreIOError."""
         kept = set(galleries)
         with self._lock:
             names = {self._slots_path(gallery, self._opened(gallery)[1]).name for gallery in kept}
@@ -169,7 +171,8 @@ class Keys:
             yield
 
     def rotate(self, gallery: int) -> None:
-        """Gives a gallery a new key: copies of slots that were destroyed before are worth nothing from then on."""
+        """Gives a gallery a new key: copies of slots that were destroyed before are worth nothing from then on. Call it
+        in changing()."""
         with self._lock:
             former = self.of(gallery)
             _, number = self._opened(gallery)
@@ -186,7 +189,8 @@ class Keys:
                 raise disk_error(error, path) from error
 
     def rotate_master(self, master: bytes) -> None:
-        """Encrypts the galleries' keys under another master key, all or none. Raises StoreIOError, StoreFull."""
+        """Encrypts the galleries' keys under another master key, all or none. Call it in changing(). Raises
+        StoreIOError, StoreFull."""
         with self._lock:
             other = AESGCM(master)
             try:
@@ -300,20 +304,19 @@ class Slots:
             return self._decryptor.update(content)
 
     def destroy(self, slots: Iterable[int]) -> None:
-        """When it returns, these keys are nowhere on the disk."""
+        """When it returns, these keys are nowhere on the disk. Call it in Keys.changing()."""
+        gone = set(slots)
+        self._destroyed.update(gone)
+        self._renew(np.array(sorted(gone), np.int64))  # without the lock: others go on meanwhile
         with self._lock:
-            gone = list(slots)
-            if gone:
-                self._destroyed.update(gone)
-                self._renew(np.array(gone, np.int64))
-                self._free += gone
+            self._free += gone
 
     def was_destroyed(self, slot: int) -> bool:
         """Since the store was opened: whoever reads what was there a moment ago may still ask for it."""
         return slot in self._destroyed
 
     def destroy_others(self, used: NDArray[np.int64]) -> None:
-        """Destroys all keys but those in the slots `used`."""
+        """Destroys all keys but those in the slots `used`. Call it in Keys.changing(), before any is taken."""
         with self._lock:
             unused = np.ones(self._count, bool)
             unused[used[(used >= 0) & (used < self._count)]] = False
@@ -327,24 +330,25 @@ class Slots:
             self._file = -1
 
     def _renew(self, slots: NDArray[np.int64]) -> None:
+        """Overwrites slots, ascending."""
         if not len(slots):
             return
-        ordered = np.unique(slots)
         try:
-            for run in np.split(ordered, np.flatnonzero(np.diff(ordered) != 1) + 1):
+            for run in np.split(slots, np.flatnonzero(np.diff(slots) != 1) + 1):
                 os.pwrite(self._file, os.urandom(len(run) * SLOT_BYTES), int(run[0]) * SLOT_BYTES)
             os.fdatasync(self._file)
         except OSError as error:
             raise disk_error(error, self._path) from error
 
     def _grow(self) -> None:
+        more = min(max(_FEWEST_SLOTS, self._count), _MOST_SLOTS)
         try:
-            os.pwrite(self._file, os.urandom(_SLOTS_AT_ONCE * SLOT_BYTES), self._count * SLOT_BYTES)
+            os.pwrite(self._file, os.urandom(more * SLOT_BYTES), self._count * SLOT_BYTES)
             os.fsync(self._file)
         except OSError as error:
             raise disk_error(error, self._path) from error
-        self._free = list(range(self._count + _SLOTS_AT_ONCE - 1, self._count - 1, -1))
-        self._count += _SLOTS_AT_ONCE
+        self._free = list(range(self._count + more - 1, self._count - 1, -1))
+        self._count += more
 
 
 @contextmanager

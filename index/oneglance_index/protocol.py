@@ -69,6 +69,9 @@ class GalleryStore(Protocol):
         only make the next start quicker is left out.
         """
 
+    def rotate_keys(self, gallery_id: str | None = None) -> None:
+        """Gives a gallery another key, or (None) all of them another master key. GalleryNotFound, StoreError."""
+
     def queued_writes(self) -> int:
         """How many writes wait for their turn."""
 

@@ -27,8 +27,8 @@ class IndexSettings(Frozen):
     former_master_key: str = Field(
         "", description="Where the master key before that is: as master_key, needed until it was started with both."
     )
-    backup_seconds: float | None = Field(
-        None, ge=0, description="How long backups are kept, which receipts of deletions tell; without it they don't."
+    backup_seconds: float = Field(
+        0.0, ge=0, description="How long backups are kept, which receipts of deletions tell; 0: they don't."
     )
     sweep_every_seconds: float = Field(
         60.0, gt=0, description="How often subjects whose time is over are looked for, and deleted."

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from oneglance.client.requests import identify_request as identify_request
     from oneglance.client.requests import mate as mate
     from oneglance.client.requests import photo as photo
+    from oneglance.client.requests import retention as retention
     from oneglance.client.requests import stranger as stranger
     from oneglance.client.requests import stream_settings as stream_settings
     from oneglance.client.requests import stylize_settings as stylize_settings
@@ -35,6 +36,7 @@ _HOMES = {
     "OneglanceError": "oneglance.client.errors",
     "encoding": "oneglance.client.requests",
     "enroll_request": "oneglance.client.requests",
+    "retention": "oneglance.client.requests",
     "identify_request": "oneglance.client.requests",
     "mate": "oneglance.client.requests",
     "photo": "oneglance.client.requests",
@@ -51,6 +53,7 @@ __all__ = [
     "identify_request",
     "mate",
     "photo",
+    "retention",
     "stranger",
     "stream_settings",
     "stylize_settings",

@@ -301,6 +301,10 @@ def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGallerie
         gpu_lost=settings.gpu_lost,
         search_threads=settings.search_threads,
         snapshot_every_encodings=settings.snapshot_every,
+        master_key=settings.master_key,
+        former_master_key=settings.former_master_key,
+        backup_seconds=settings.backup_seconds,
+        sweep_every_seconds=settings.sweep_every_seconds,
     )
     try:
         return LocalGalleries.open(

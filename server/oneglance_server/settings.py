@@ -148,6 +148,10 @@ class Settings(Frozen, BaseSettings):
         "RESOURCE_EXHAUSTED, half for streams, which wait; of either half one connection has at most half.",
     )
     max_encodings_per_subject: int = as_in(IndexSettings, "max_encodings_per_subject")
+    master_key: str = as_in(IndexSettings, "master_key")
+    former_master_key: str = as_in(IndexSettings, "former_master_key")
+    backup_seconds: float = as_in(IndexSettings, "backup_seconds")
+    sweep_every_seconds: float = as_in(IndexSettings, "sweep_every_seconds")
     snapshot_every: int = as_in(IndexSettings, "snapshot_every_encodings")
     search_threads: int = as_in(IndexSettings, "search_threads")
     gpu_memory_bytes: int = Field(

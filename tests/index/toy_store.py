@@ -32,6 +32,7 @@ from oneglance_index import (
     Encoding,
     EncodingNotFound,
     Enrolled,
+    Expired,
     Found,
     FusionChanged,
     Gallery,
@@ -53,6 +54,7 @@ from oneglance_index import (
     Neighbour,
     OnExisting,
     RequestConflict,
+    Retention,
     Search,
     StoreClosed,
     Subject,
@@ -79,6 +81,7 @@ class Member:
     updated: float
     encodings: Mapping[int, tuple[Encoding, Vectors]] = field(default_factory=dict)
     negatives: Mapping[int, tuple[Negative, Vectors]] = field(default_factory=dict)
+    retention: Retention = Retention()
 
     def vectors(self) -> Vectors:
         return np.stack([vector for _, vector in self.encodings.values()])
@@ -327,6 +330,7 @@ class ToyStore(GalleryStore):
         caller: Hashable = None,
         patient: bool = False,
         doubting: Doubting | None = None,
+        retention: Retention | None = None,
     ) -> Future[Enrolled]:
         vectors = self.taken(encodings)
 
@@ -359,6 +363,7 @@ class ToyStore(GalleryStore):
                 at,
                 self.joined(begun.encodings, new, on_existing),
                 self.kept_negatives(begun.negatives),
+                begun.retention if retention is None else retention,
             )
             if len(member.encodings) > MAX_ENCODINGS:
                 raise LimitExceeded("max_encodings_per_subject", MAX_ENCODINGS, len(member.encodings))
@@ -610,6 +615,30 @@ class ToyStore(GalleryStore):
 
     def rank(self, one: str) -> str:
         return one
+
+    def set_retention(self, gallery_id: str, subject_id: str, retention: Retention) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept = state.kept(gallery_id)
+            if subject_id not in kept.subjects:
+                raise SubjectNotFound(gallery_id, subject_id)
+            member = replace(kept.subjects[subject_id], retention=retention)
+            after = self.changed(kept, {**kept.subjects, subject_id: member})
+            return state.put(after), after.gallery
+
+        return self._write(act)
+
+    def expired(self, now: float, most: int = 1000) -> list[Expired]:
+        over = [
+            Expired(gallery_id, subject_id, member.retention)
+            for gallery_id, kept in self.now().galleries.items()
+            for subject_id, member in kept.subjects.items()
+            if member.retention.expires is not None and member.retention.expires <= now
+        ]
+        return sorted(over, key=lambda one: one.retention.expires or 0.0)[:most]
+
+    def rotate_keys(self, gallery_id: str | None = None) -> None:
+        if gallery_id is not None:
+            self.now().kept(gallery_id)
 
     def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         return self.answered(self.now().kept(gallery_id), request_id, request_digest)

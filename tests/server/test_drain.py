@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from oneglance import Client, OneglanceError, enroll_request, identify_request
+from oneglance import Client, OneglanceError, enroll_request, identify_request, retention
 from tests.pictures import picture, png
 from tests.running import server_thread
 from tests.waiting import PATIENCE_SECONDS, until
@@ -49,6 +49,8 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         "ListLookAlikes": lambda: client.list_look_alikes("g", 0.1),
         "SetDoubtPolicy": lambda: client.set_doubt_policy("g", "flag"),
         "Negatives": lambda: client.delete_negative("g", "it", client.add_negative("g", "it", other).negative_id),
+        "Retention": lambda: (client.set_retention("g", "it", retention(None, "p")), client.list_expired()),
+        "RotateKey": lambda: (client.rotate_key("g"), client.rotate_key()),
         "ListThresholds": lambda: client.list_thresholds("g"),
         "ListModels": client.list_models,
         "Stylize": lambda: client.stylize(PAINTED, "ember"),

@@ -1,16 +1,24 @@
 """The commands that call one RPC each: ``Identify`` is ``oneglance identify``."""
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from google.protobuf.message import Message
 
-from oneglance.client.requests import DOUBT_POLICIES, QUALITY_POLICIES, enroll_request, identify_request, photo
+from oneglance.client.requests import (
+    DOUBT_POLICIES,
+    QUALITY_POLICIES,
+    enroll_request,
+    identify_request,
+    photo,
+    retention,
+)
 from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.sync_client import Client
 from oneglance.v1.identification_pb2 import VerifyResponse
-from oneglance.v1.subject_pb2 import EnrollRequest
+from oneglance.v1.subject_pb2 import EnrollRequest, Retention
 from oneglance_apps.cli.arguments import (
     ACCEPT_BREACHES,
     ALL_MATCHES,
@@ -38,6 +46,17 @@ EXIT_DIFFERENT = 3
 FUSIONS = [name for name in RULES if name]
 _GAP = "how much nearer than the next subject one must be to be identified"
 LEAST_GAP = argument("--least-gap", f"{_GAP} [the gallery's]", type=float, metavar="GAP")
+
+
+def a_time(text: str) -> datetime:
+    """As 2027-01-31 or 2027-01-31T12:00; without a zone it is UTC. Raises ValueError."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+EXPIRES = argument("--expires", "when the subject is to be deleted, as 2027-01-31", type=a_time, metavar="TIME")
+PURPOSE = argument("--purpose", "what the subject is kept for", default="", metavar="TEXT")
+CONSENT = argument("--consent", "a reference to the consent", default="", metavar="TEXT")
 ONE_FACE_EACH = argument(
     "--one-face-each",
     "identify a subject in one face of a photo at most, and tell of the conflicts",
@@ -83,6 +102,15 @@ def list_galleries(client: Client, o: Options) -> Iterable[Message]:
 @command("delete a gallery and everything in it, for good", GALLERY)
 def delete_gallery(client: Client, o: Options) -> Iterable[Message]:
     yield client.delete_gallery(o.gallery)
+
+
+@command(
+    "give a gallery another key, or without one: encrypt all keys with another master key",
+    argument("gallery", "gallery id", nargs="?", default="", metavar="GALLERY"),
+)
+def rotate_key(client: Client, o: Options) -> Iterable[Message]:
+    client.rotate_key(o.gallery)
+    return ()
 
 
 @command("show the tau in force, and where it comes from", GALLERY)
@@ -153,6 +181,9 @@ def set_doubt_policy(client: Client, o: Options) -> Iterable[Message]:
     argument("--label", "may be repeated", action="append", default=[], metavar="KEY=VALUE"),
     argument("--on-existing", "when enrolled already [add]", choices=["add", "replace", "fail"], default="add"),
     argument("--request-id", "makes a retry safe", default="", metavar="ID"),
+    EXPIRES,
+    PURPOSE,
+    CONSENT,
     ACCEPT_BREACHES,
     ON_DOUBT,
     ENCODER_DIGEST,
@@ -171,7 +202,32 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
         request_id=o.request_id,
         accept_breaches=o.accept_breaches,
         doubt_policy=o.on_doubt,
+        retention=_retention(o) if o.expires or o.purpose or o.consent else None,
     )
+
+
+def _retention(o: Options) -> Retention:
+    return retention(o.expires, o.purpose, o.consent)
+
+
+@command(
+    "set how long a subject may be kept, and why; what is left out is cleared",
+    GALLERY,
+    SUBJECT,
+    EXPIRES,
+    PURPOSE,
+    CONSENT,
+)
+def set_retention(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_retention(o.gallery, o.subject, _retention(o))
+
+
+@command(
+    "list subjects whose time is over, whom the next sweep deletes",
+    argument("--at", "at a time to come [now]", type=a_time, metavar="TIME"),
+)
+def list_expired(client: Client, o: Options) -> Iterable[Message]:
+    return client.list_expired(o.at)
 
 
 @command(

@@ -26,9 +26,9 @@ METHOD = "the keys that it was encrypted with were overwritten"
 
 
 class Receipts:
-    """Signs receipts of the store `store_id`. `backup_seconds`: how long a backup is kept, None where nobody said."""
+    """Signs receipts of the store `store_id`. `backup_seconds`: how long a backup is kept, 0 where nobody said."""
 
-    def __init__(self, seed: bytes, store_id: str, backup_seconds: float | None) -> None:
+    def __init__(self, seed: bytes, store_id: str, backup_seconds: float) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self._store_id = store_id
         self._backup_seconds = backup_seconds
@@ -48,7 +48,7 @@ class Receipts:
         """`what` was deleted just now; `revision` is the gallery's afterwards."""
         now = datetime.now(UTC)
         until = None
-        if self._backup_seconds is not None:
+        if self._backup_seconds:
             until = (now + timedelta(seconds=self._backup_seconds)).isoformat(timespec="seconds")
         content = {
             "deleted": what,

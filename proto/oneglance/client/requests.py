@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +53,7 @@ from oneglance.v1.subject_pb2 import (
     ON_EXISTING_FAIL,
     ON_EXISTING_REPLACE,
     EnrollRequest,
+    Retention,
 )
 
 _NOT_AN_EXAMPLE = "an example is a path, the bytes of a picture, a uint8 or float32 array, or an Encoding, not {}"
@@ -175,11 +177,13 @@ def enroll_request(
     request_id: str = "",
     accept_breaches: bool = False,
     doubt_policy: DoubtPolicy = "",
+    retention: Retention | None = None,
 ) -> EnrollRequest:
     """The message of one enrollment; ``bulk_enroll`` takes many.
 
     accept_breaches: enroll examples outside the limits of the gallery's quality policy or of the encoder's input, too.
     doubt_policy: what is done if it is doubtful: like another subject, or unlike its own; empty: the gallery's.
+    retention: how long the subject may be kept, and why; ``retention`` makes it. None: as it was.
     """
     return EnrollRequest(
         gallery_id=gallery_id,
@@ -190,7 +194,16 @@ def enroll_request(
         request_id=request_id,
         accept_breaches=accept_breaches,
         doubt_policy=DOUBT_POLICIES[doubt_policy],
+        retention=retention,
     )
+
+
+def retention(expires: datetime | None = None, purpose: str = "", consent: str = "") -> Retention:
+    """How long a subject may be kept, for what, and by whose consent; ``expires`` None: for ever."""
+    made = Retention(purpose=purpose, consent=consent)
+    if expires is not None:
+        made.expire_time.FromDatetime(expires)
+    return made
 
 
 def identify_request(

@@ -1,6 +1,7 @@
 """Enroll, look up and delete subjects."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -11,10 +12,12 @@ from oneglance_index import (
     Deleted,
     Doubting,
     Enrolled,
+    Expired,
     Gallery,
     GalleryStore,
     NeighbourGone,
     OnExisting,
+    Retention,
     Search,
     Subject,
     SubjectPage,
@@ -25,12 +28,14 @@ from oneglance_server.offload import Threads
 from oneglance_server.service.breaches import breaches_of, policy_of, refuse
 from oneglance_server.service.content import (
     MAX_EXAMPLES_PER_ENROLL,
+    MAX_LABEL_CHARACTERS,
     Breached,
     Content,
     Provenance,
     check_count,
     check_id,
     check_labels,
+    check_text,
 )
 from oneglance_server.service.doubts import DoubtPolicy, doubt_policy_of, doubting
 from oneglance_server.service.encoding import Encoded, Encoding
@@ -45,6 +50,7 @@ class Enrollment:
 
     accept_breaches: enroll examples outside the limits, too, and tell of them.
     doubt_policy: None: the gallery's.
+    retention: None: as it was.
     """
 
     gallery_id: str
@@ -56,6 +62,7 @@ class Enrollment:
     request_digest: bytes
     accept_breaches: bool = False
     doubt_policy: DoubtPolicy | None = None
+    retention: Retention | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,12 @@ class NegativeAnswer:
     negative: AddedNegative
     provenance: Provenance
     face: Face | None
+
+
+def check_retention(retention: Retention | None) -> None:
+    if retention is not None:
+        check_text("retention.purpose", retention.purpose or "", MAX_LABEL_CHARACTERS)
+        check_text("retention.consent", retention.consent or "", MAX_LABEL_CHARACTERS)
 
 
 class EnrollmentService:
@@ -105,6 +118,7 @@ class EnrollmentService:
         """
         check_id("subject_id", request.subject_id)
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
+        check_retention(request.retention)
         # Labels left out are kept, unless everything is to be replaced.
         labels = check_labels(request.labels) if request.labels or request.on_existing == "replace" else None
         gallery = self._store.known(check_id("gallery_id", request.gallery_id))
@@ -140,6 +154,7 @@ class EnrollmentService:
                         caller=(call.caller, call.patient),
                         patient=call.patient,
                         doubting=doubts,
+                        retention=request.retention,
                     )
                 )
                 break
@@ -166,6 +181,17 @@ class EnrollmentService:
     async def page(self, call: Call, gallery_id: str, size: int, after: str | None) -> SubjectPage:
         check_id("gallery_id", gallery_id)
         return await self._reads.run(call, self._store.list_subjects, gallery_id, page_size=size, after=after)
+
+    async def set_retention(self, call: Call, gallery_id: str, subject_id: str, retention: Retention) -> Gallery:
+        """The gallery as it is then."""
+        check_id("gallery_id", gallery_id)
+        check_id("subject_id", subject_id)
+        check_retention(retention)
+        return await asyncio.wrap_future(self._store.set_retention(gallery_id, subject_id, retention))
+
+    async def expired(self, call: Call, at: float | None) -> list[Expired]:
+        """Subjects whose time is over, None: now."""
+        return await self._reads.run(call, self._store.expired, time.time() if at is None else at)
 
     async def delete_encoding(self, call: Call, gallery_id: str, subject_id: str, encoding_id: str) -> Deleted:
         check_id("gallery_id", gallery_id)

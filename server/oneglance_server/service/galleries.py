@@ -108,6 +108,11 @@ class GalleryService:
         if not done.cancelled() and done.exception() is None:
             self._on_deleted(gallery_id)
 
+    async def rotate_key(self, call: Call, gallery_id: str) -> None:
+        """Of a gallery, or (no id) the master key."""
+        chosen = check_id("gallery_id", gallery_id) if gallery_id else None
+        await self._reads.run(call, self._store.rotate_keys, chosen)
+
     async def threshold(self, call: Call, gallery_id: str) -> tuple[Tau, Calibration | None]:
         """The tau in force, and what it was fitted on. Raises ThresholdMissing."""
         gallery = await self._get(call, gallery_id)

@@ -93,6 +93,10 @@ class GalleryServicer(GalleryServiceServicer):
         gone = await self._gate.services.galleries.delete(call_of(context), request.gallery_id)
         return pb.DeleteGalleryResponse(deleted_subjects=gone.gallery.subjects, receipt=gone.receipt)
 
+    async def RotateKey(self, request: pb.RotateKeyRequest, context: Context) -> pb.RotateKeyResponse:
+        await self._gate.services.galleries.rotate_key(call_of(context), request.gallery_id)
+        return pb.RotateKeyResponse()
+
     async def GetThreshold(self, request: pb.GetThresholdRequest, context: Context) -> pb.GetThresholdResponse:
         tau, evidence = await self._gate.services.galleries.threshold(call_of(context), request.gallery_id)
         return pb.GetThresholdResponse(

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from oneglance.defaults import MAX_PAGE_SIZE, PAGE_SIZE
 from oneglance.v1 import common_pb2 as pb
@@ -30,6 +31,7 @@ from oneglance_server.service.content import (
 )
 from oneglance_server.service.doubts import DoubtPolicy
 
+_YEAR_10000 = 253_402_300_800.0  # seconds since the epoch
 _READ_ON_THE_LOOP = 16_384  # values of encodings: about 1 ms,
 _EXAMPLES_ON_THE_LOOP = 128  # and so many examples less
 _DTYPES = {pb.DATA_TYPE_UINT8: "uint8", pb.DATA_TYPE_FLOAT32: "float32"}
@@ -55,6 +57,8 @@ _DOUBT_POLICIES: dict[int, DoubtPolicy] = {
     pb.DOUBT_POLICY_FLAG: "flag",
     pb.DOUBT_POLICY_REFUSE: "refuse",
 }
+
+_YEAR_10000 = 253_402_300_800.0
 
 
 def call_of(context: grpc.aio.ServicerContext[Any, Any], *, patient: bool = False) -> Call:
@@ -137,6 +141,14 @@ def fusion_from(value: int, path: str, unspecified: Fusion | None = None) -> Fus
     if found is None:
         raise InvalidRequest.field(path, f"unknown value {value}" if value else "is required")
     return found
+
+
+def seconds_from(time: Timestamp, path: str) -> float:
+    """Seconds since the epoch. Raises InvalidRequest for a time before it, or beyond the year 9999."""
+    seconds = time.seconds + time.nanos / 1e9
+    if not (0 <= seconds <= _YEAR_10000 and 0 <= time.nanos < 1e9):
+        raise InvalidRequest.field(path, "must lie between 1970 and 9999")
+    return seconds
 
 
 def page_from(size: int, token: str) -> tuple[int, str | None]:

@@ -9,7 +9,7 @@ import grpc
 from oneglance.v1 import subject_pb2 as pb
 from oneglance.v1.error_pb2 import Error
 from oneglance.v1.subject_pb2_grpc import SubjectServiceServicer
-from oneglance_index import OnExisting, Subject
+from oneglance_index import OnExisting, Retention, Subject
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
@@ -27,7 +27,14 @@ from oneglance_server.servicers.answers import (
     to_timestamp,
 )
 from oneglance_server.servicers.receiving import Incoming
-from oneglance_server.servicers.requests import call_of, content_from, contents_from, doubt_policy_from, page_from
+from oneglance_server.servicers.requests import (
+    call_of,
+    content_from,
+    contents_from,
+    doubt_policy_from,
+    page_from,
+    seconds_from,
+)
 from oneglance_server.servicers.streams import KeyedLock, in_order
 
 _LISTED_ON_THE_LOOP = 2000  # subjects, labels and encodings: a few milliseconds
@@ -92,6 +99,24 @@ class SubjectServicer(SubjectServiceServicer):
             deleted_encodings=deleted.encodings, gallery_revision=deleted.revision, receipt=deleted.receipt
         )
 
+    async def SetRetention(self, request: pb.SetRetentionRequest, context: Context) -> pb.SetRetentionResponse:
+        after = await self._gate.services.enrollment.set_retention(
+            call_of(context), request.gallery_id, request.subject_id, _retention_from(request.retention)
+        )
+        return pb.SetRetentionResponse(gallery_revision=after.revision)
+
+    async def ListExpired(self, request: pb.ListExpiredRequest, context: Context) -> pb.ListExpiredResponse:
+        at = seconds_from(request.at, "at") if request.HasField("at") else None
+        found = await self._gate.services.enrollment.expired(call_of(context), at)
+        return pb.ListExpiredResponse(
+            subjects=[
+                pb.ExpiredSubject(
+                    gallery_id=one.gallery_id, subject_id=one.subject_id, retention=_to_retention(one.retention)
+                )
+                for one in found
+            ]
+        )
+
     async def AddNegative(self, request: pb.AddNegativeRequest, context: Context) -> pb.AddNegativeResponse:
         content = content_from(request.example, "example")
         answer = await self._gate.services.enrollment.add_negative(
@@ -115,6 +140,7 @@ class SubjectServicer(SubjectServiceServicer):
         # Before content_digest takes the request apart.
         accept_breaches = request.accept_breaches
         doubt = doubt_policy_from(request.doubt_policy, "doubt_policy") if request.doubt_policy else None
+        retention = _retention_from(request.retention) if request.HasField("retention") else None
         enrollment = Enrollment(
             gallery_id=request.gallery_id,
             subject_id=request.subject_id,
@@ -125,6 +151,7 @@ class SubjectServicer(SubjectServiceServicer):
             request_digest=await off_loop(lambda: content_digest(request)) if request.request_id else b"",
             accept_breaches=accept_breaches,
             doubt_policy=doubt,
+            retention=retention,
         )
         answer = await self._gate.services.enrollment.enroll(call, enrollment)
         enrolled = answer.enrolled
@@ -171,4 +198,20 @@ def _to_subject(subject: Subject) -> pb.Subject:
         ],
         create_time=to_timestamp(subject.created),
         update_time=to_timestamp(subject.updated),
+        retention=None if subject.retention == Retention() else _to_retention(subject.retention),
     )
+
+
+def _to_retention(retention: Retention) -> pb.Retention:
+    return pb.Retention(
+        expire_time=None if retention.expires is None else to_timestamp(retention.expires),
+        purpose=retention.purpose or "",
+        consent=retention.consent or "",
+    )
+
+
+def _retention_from(message: pb.Retention) -> Retention:
+    expires = None
+    if message.HasField("expire_time"):
+        expires = seconds_from(message.expire_time, "retention.expire_time")
+    return Retention(expires, message.purpose or None, message.consent or None)

@@ -29,7 +29,7 @@ from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.store import queries
 from oneglance_index.store.database import Store
 from oneglance_index.store.mutations import Effect, ForgetSnapshot
-from oneglance_index.store.queries import Stored
+from oneglance_index.store.queries import Stored, Subjects
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
@@ -89,8 +89,10 @@ class OpenedGalleries:
             revisions = {stored.place.generation: stored.gallery.revision for stored in galleries}
             snapshot.check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
             self._check_card(galleries)
+            everybody = queries.all_subjects(db)
             for stored in galleries:
-                loaded = load_index(db, self._data_dir, stored, self._make_index, progress)
+                subjects = everybody.pop(stored.place.number, Subjects())
+                loaded = load_index(db, self._data_dir, stored, subjects, self._make_index, progress)
                 generation, revision = stored.place.generation, loaded.snapshot_revision
                 having = queries.subjects_with_negatives(db, stored.place)
                 self._open(generation, stored.gallery, loaded.index, revision, having)
@@ -271,7 +273,8 @@ class OpenedGalleries:
             stored = queries.gallery(db, gallery_id)
             if stored.place.generation != generation:
                 raise GalleryNotFound(gallery_id)
-            loaded = load_index(db, self._data_dir, stored, self._make_index, self._go_on)
+            subjects = queries.all_subjects(db).get(stored.place.number, Subjects())
+            loaded = load_index(db, self._data_dir, stored, subjects, self._make_index, self._go_on)
         with self._rebuilding:
             if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
                 raise IndexOutOfStep(gallery_id)

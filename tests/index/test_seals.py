@@ -41,8 +41,8 @@ EDITS = {
     " WHERE number = 3",
     "renamed": "UPDATE subjects SET id = 'x' WHERE number = 2",
     "other labels": "UPDATE subjects SET labels = (SELECT labels FROM subjects WHERE number = 1) WHERE number = 2",
-    "a subject of nothing": "INSERT INTO subjects SELECT 99, gallery, 'new', created, updated, 0, slot, labels, expires,"
-    " purpose, consent, seal FROM subjects WHERE number = 2",
+    "a subject of nothing": "INSERT INTO subjects SELECT 99, gallery, 'new', created, updated, 0, slot, labels,"
+    " expires, purpose, consent, seal FROM subjects WHERE number = 2",
     "another threshold": "UPDATE generations SET threshold = 5",
     "no threshold": "DELETE FROM thresholds",
     "other evidence": "UPDATE thresholds SET calibration = NULL",

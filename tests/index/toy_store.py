@@ -81,7 +81,7 @@ class Member:
     updated: float
     encodings: Mapping[int, tuple[Encoding, Vectors]] = field(default_factory=dict)
     negatives: Mapping[int, tuple[Negative, Vectors]] = field(default_factory=dict)
-    retention: Retention = Retention()
+    retention: Retention = field(default_factory=Retention)
 
     def vectors(self) -> Vectors:
         return np.stack([vector for _, vector in self.encodings.values()])

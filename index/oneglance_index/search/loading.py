@@ -37,14 +37,16 @@ class Loaded:
     slots: Integers
 
 
-def load_index(db: sqlite3.Connection, data_dir: Path, stored: Stored, make: MakeIndex, progress: Progress) -> Loaded:
+def load_index(
+    db: sqlite3.Connection, data_dir: Path, stored: Stored, subjects: Subjects, make: MakeIndex, progress: Progress
+) -> Loaded:
     """The index of a gallery's active generation, equal to the store.
 
-    `db` must see one state of the store throughout. Raises StoreDamaged if the store contradicts itself, OutOfMemory,
-    and what `make` and `progress` raise.
+    `subjects` are those that the store holds of it. `db` must see one state of the store throughout. Raises
+    StoreDamaged if the store contradicts itself, OutOfMemory, and what `make` and `progress` raise.
     """
     try:
-        return _load(db, data_dir, stored, make, progress)
+        return _load(db, data_dir, stored, subjects, make, progress)
     except MemoryError:
         gallery = stored.gallery
         megabytes = gallery.encodings * (4 * gallery.active.dimension + 20) / 1e6
@@ -54,14 +56,16 @@ def load_index(db: sqlite3.Connection, data_dir: Path, stored: Stored, make: Mak
         ) from None
 
 
-def _load(db: sqlite3.Connection, data_dir: Path, stored: Stored, make: MakeIndex, progress: Progress) -> Loaded:
+def _load(
+    db: sqlite3.Connection, data_dir: Path, stored: Stored, subjects: Subjects, make: MakeIndex, progress: Progress
+) -> Loaded:
     gallery = stored.gallery
-    if gallery_total(db, stored.place.number) != stored.place.total:
+    if gallery_total(db, stored.place.number, subjects.total) != stored.place.total:
         raise damaged(db, f"gallery {gallery.id!r} doesn't have the rows that it counts: `oneglance check` says which")
     checksum = queries.checksum(db, stored.place.generation)
     if checksum.encodings != gallery.encodings:
         raise damaged(db, f"gallery {gallery.id!r} counts {gallery.encodings} encodings, holds {checksum.encodings}")
-    subject_ids, slots = queries.subject_ids(db, stored.place.number)
+    subject_ids, slots = subjects.ids, subjects.slots
     if len(subject_ids) != gallery.subjects:
         raise damaged(db, f"gallery {gallery.id!r} counts {gallery.subjects} subjects, holds {len(subject_ids)}")
     reason = ""

@@ -252,6 +252,7 @@ class Slots:
     def __init__(self, path: Path, key: bytes) -> None:
         self._lock = threading.RLock()
         self._free: list[int] = []
+        self._fresh: dict[int, bytes] = {}  # keys of slots that were just made
         self._destroyed: set[int] = set()
         self._file = -1
         self.move(path, key)
@@ -280,6 +281,13 @@ class Slots:
             if not self._free:
                 self._grow()
             return self._free.pop()
+
+    def take_key(self) -> tuple[int, AESGCM]:
+        """A key that was never used, and its slot."""
+        with self._lock:
+            slot = self.take()
+            key = self._fresh.pop(slot, None)
+            return slot, self.read(slot) if key is None else AESGCM(key)
 
     def read(self, slot: int) -> AESGCM:
         """Raises StoreDamaged where there is no such slot."""
@@ -342,12 +350,18 @@ class Slots:
 
     def _grow(self) -> None:
         more = min(max(_FEWEST_SLOTS, self._count), _MOST_SLOTS)
+        content = os.urandom(more * SLOT_BYTES)
         try:
-            os.pwrite(self._file, os.urandom(more * SLOT_BYTES), self._count * SLOT_BYTES)
+            os.pwrite(self._file, content, self._count * SLOT_BYTES)
             os.fsync(self._file)
         except OSError as error:
             raise disk_error(error, self._path) from error
-        self._free = list(range(self._count + more - 1, self._count - 1, -1))
+        made = range(self._count + more - 1, self._count - 1, -1)
+        keys = self._decryptor.update(content)
+        self._free = list(made)
+        self._fresh = {
+            self._count + place: keys[place * SLOT_BYTES : (place + 1) * SLOT_BYTES] for place in range(more)
+        }
         self._count += more
 
 

@@ -21,7 +21,7 @@ _OF_GENERATIONS = "generation IN (SELECT number FROM generations WHERE gallery =
 _SLICES = (
     ("encodings", "number", _OF_GENERATIONS, "generation, revision, number"),
     ("negatives", "number", _OF_GENERATIONS, "generation, number"),
-    ("subjects", "number", "gallery = ?", "number"),
+    ("subjects", "number", "gallery = ?", "id"),
     ("requests", "number", "gallery = ?", "number"),
     ("deletions", "generation, revision, encoding", _OF_GENERATIONS, "generation, revision, encoding"),
     ("thresholds", "generation, version", _OF_GENERATIONS, "generation, version"),

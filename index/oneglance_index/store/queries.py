@@ -9,6 +9,7 @@ import itertools
 import sqlite3
 import struct
 from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -577,22 +578,40 @@ def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
     return Checksum(rows[0]["encodings"], rows[0]["total"])
 
 
-def subject_ids(db: sqlite3.Connection, gallery: int) -> tuple[dict[int, str], Integers]:
-    """The ids of a gallery's subjects by their numbers, and the slots of their keys, int64 [n]. Raises StoreDamaged
-    where a row isn't sound, or isn't found by its id."""
+class Subjects:
+    """The subjects of a gallery: their ids by number, the slots of their keys, and the sum of their rows' seals."""
+
+    def __init__(self) -> None:
+        self.ids: dict[int, str] = {}
+        self._slots = array("q")
+        self._digest = 0
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """`row`: of `subjects`."""
+        self.ids[row[0]] = row[6]
+        self._slots.append(row[3])
+        self._digest += row[-1]
+
+    @property
+    def slots(self) -> Integers:
+        """int64 [n]."""
+        return np.array(self._slots, np.int64)
+
+    @property
+    def total(self) -> Total:
+        return Total(len(self.ids), self._digest % MODULUS)
+
+
+def all_subjects(db: sqlite3.Connection) -> dict[int, Subjects]:
+    """Of all galleries, by number. Raises StoreDamaged where a row isn't sound, or isn't found by its id."""
+    found: defaultdict[int, Subjects] = defaultdict(Subjects)
     # One by one: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
-    cursor = db.execute(
-        f"SELECT {SUBJECTS.columns} FROM subjects INDEXED BY subjects_by_number WHERE gallery = ? ORDER BY number",
-        (gallery,),
-    )
-    cursor.row_factory = None
-    ids, slots = {}, array("q")
-    for row in cursor:
+    for row in _all_rows(db, SUBJECTS):
         SUBJECTS.check(db, row)
-        ids[row[0]] = row[6]
-        slots.append(row[3])
-    _check_index(db, "subjects", gallery, ids)
-    return ids, np.array(slots, np.int64)
+        found[row[1]].add(row)
+    for gallery, subjects in found.items():
+        _check_index(db, "subjects", gallery, subjects.ids)
+    return found
 
 
 def _check_index(db: sqlite3.Connection, table: str, gallery: int, ids: Mapping[int, str]) -> None:

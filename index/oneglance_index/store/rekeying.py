@@ -42,9 +42,7 @@ class SubjectKey:
 
 
 def new_key(db: sqlite3.Connection, gallery: int) -> SubjectKey:
-    slots = ciphers.slots_of(db, gallery)
-    slot = slots.take()
-    return SubjectKey(slot, slots.read(slot))
+    return SubjectKey(*ciphers.slots_of(db, gallery).take_key())
 
 
 def rekey(ledger: Ledger, subject: StoredSubject) -> SubjectKey:

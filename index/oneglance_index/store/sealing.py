@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from oneglance_core.distance import usable_encodings
-from oneglance_index.store import ciphers
+from oneglance_index.store import ciphers, queries
 from oneglance_index.store.seals import (
     ENCODINGS,
     NEGATIVES,
+    NO_ROWS,
     SEALED,
     Sealed,
     damaged,
@@ -37,8 +38,10 @@ def seal_all(db: sqlite3.Connection) -> None:
     for table in SEALED:
         _seal_table(db, table)
     galleries = db.execute("SELECT number, revision, subjects, encodings, seal FROM galleries").fetchall()
+    subjects = queries.all_subjects(db)
     for row in galleries:
-        total = gallery_total(db, row["number"])
+        own = subjects[row["number"]].total if row["number"] in subjects else NO_ROWS
+        total = gallery_total(db, row["number"], own)
         root = root_seal(row["number"], row["revision"], row["subjects"], row["encodings"], total)
         db.execute(
             "UPDATE galleries SET sealed_rows = ?, sealed_digest = ?, root = ? WHERE number = ?",

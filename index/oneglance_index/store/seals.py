@@ -199,10 +199,12 @@ def rows_of_gallery(table: Sealed) -> str:
     return f"{table.owner} IN (SELECT number FROM generations WHERE gallery = ?)"
 
 
-def gallery_total(db: sqlite3.Connection, gallery: int) -> Total:
-    """Of all sealed rows that the gallery has, as the tables hold them."""
-    total = NO_ROWS
+def gallery_total(db: sqlite3.Connection, gallery: int, subjects: Total) -> Total:
+    """Of all sealed rows that the gallery has, as the tables hold them; `subjects`: of its subjects."""
+    total = subjects
     for table in COUNTED:
+        if table is SUBJECTS:  # no index has their seals
+            continue
         rows = db.execute(f"SELECT {TOTAL} FROM {table.name} WHERE {rows_of_gallery(table)}", (gallery,)).fetchall()
         total = total.plus(total_of(rows[0]))
     return total

@@ -99,7 +99,6 @@ CREATE TABLE requests (
 # What adding up the seals of a gallery reads.
 INDEXES_OF_SEALS = """
 CREATE INDEX encodings_by_revision ON encodings (generation, revision, number, seal);
-CREATE INDEX subjects_by_number ON subjects (gallery, number, seal);
 CREATE INDEX requests_by_number ON requests (gallery, number, seal);
 """
 # What sweeping reads.

@@ -58,8 +58,6 @@ _DOUBT_POLICIES: dict[int, DoubtPolicy] = {
     pb.DOUBT_POLICY_REFUSE: "refuse",
 }
 
-_YEAR_10000 = 253_402_300_800.0
-
 
 def call_of(context: grpc.aio.ServicerContext[Any, Any], *, patient: bool = False) -> Call:
     """Who calls, and until when. ``patient``: a stream, whose items wait for room in the queues."""

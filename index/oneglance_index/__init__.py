@@ -85,6 +85,7 @@ from oneglance_index.store.checking import check_directory, check_file
 from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.following import Followable, TauRule
 from oneglance_index.store.receipts import verify_receipt
+from oneglance_index.store.repairing import repair
 
 __all__ = [
     "DATABASE_NAME",
@@ -166,6 +167,7 @@ __all__ = [
     "check_encodings",
     "check_file",
     "parse_device",
+    "repair",
     "restore",
     "verify_receipt",
 ]

@@ -4,7 +4,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from oneglance_index import DATABASE_NAME, GalleryError, back_up, check_directory, check_file, restore, verify_receipt
+from oneglance_index import (
+    DATABASE_NAME,
+    GalleryError,
+    back_up,
+    check_directory,
+    check_file,
+    repair,
+    restore,
+    verify_receipt,
+)
 from oneglance_server.errors import StartupError
 
 
@@ -32,6 +41,15 @@ def restore_backup(source: Path, data_dir: Path) -> Path | None:
     StartupError."""
     try:
         return restore(source, data_dir)
+    except GalleryError as error:
+        raise StartupError(str(error)) from error
+
+
+def repair_directory(data_dir: Path, master_key: str, backup: Path | None) -> tuple[Path, list[str]]:
+    """Where the damaged store is now, and what could not be saved. No server may have the directory open. Raises
+    StartupError."""
+    try:
+        return repair(data_dir, master_key, backup)
     except GalleryError as error:
         raise StartupError(str(error)) from error
 

@@ -24,6 +24,12 @@ Put a backup into a data directory, after a check. No server may have the direct
 open. What is there is moved to a folder of it, former-1 or the next: remove that
 once it is not needed any more.
 """
+REPAIR = """\
+Copy what is sound in a damaged data directory to a new database, take what is lost
+from a backup if there is one, and say what could not be saved. Nobody who was deleted
+comes back. No server may have the directory open. The damaged files are moved to a
+folder of it, former-1 or the next. Exit status: 0 all was saved, 1 something was not.
+"""
 RECEIPT = """\
 Check the receipt that a deletion was answered with, and print what it says: what was
 deleted, when, and until when backups may still have it. Exit status: 0 it was signed
@@ -36,9 +42,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     check = _add(
         commands, "check", "say what is lost in a data directory", CHECK, _check, ("data", "DIR", "or a backup")
     )
-    check.add_argument(
-        "--master-key", default="", metavar="WHERE", help="file:PATH, env:NAME or command:WORDS, as for serve"
-    )
+    repairing = _add(commands, "repair", "put a damaged data directory right", REPAIR, _repair, directory)
+    repairing.add_argument("--backup", type=Path, metavar="FILE", help="of oneglance backup")
+    for command in (check, repairing):
+        command.add_argument(
+            "--master-key", default="", metavar="WHERE", help="file:PATH, env:NAME or command:WORDS, as for serve"
+        )
     _add(commands, "backup", "copy the galleries to a file, while a server runs", BACKUP, _backup,
          directory, ("file", "FILE", "where to"))  # fmt: skip
     _add(commands, "restore", "put a backup into a data directory", RESTORE, _restore,
@@ -100,6 +109,16 @@ def _restore(options: Options) -> int:
     former = restore_backup(options.file, options.data_dir)
     print(f"{options.data_dir}: restored" + (f"; what was there is in {former}" if former else ""))
     return 0
+
+
+def _repair(options: Options) -> int:
+    from oneglance_server.keeping import repair_directory
+
+    former, lost = repair_directory(options.data_dir, options.master_key, options.backup)
+    for line in lost:
+        print(f"not saved: {line}")
+    print(f"{options.data_dir}: repaired; what was there is in {former}")
+    return 1 if lost else 0
 
 
 def _verify_receipt(options: Options) -> int:

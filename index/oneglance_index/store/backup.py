@@ -56,7 +56,7 @@ def restore(source: Path, data_dir: Path) -> Path | None:
         files = [file for file in open_files(path)[:3] if file.exists()]
         folders = (data_dir / SNAPSHOTS_NAME, data_dir / KEYS_NAME)
         files += [folder for folder in folders if folder.exists()]
-        former = _former(data_dir) if files else None
+        former = former_folder(data_dir) if files else None
         # The copy is made first: it is the longest step, and may find the disk full.
         part = path.with_name(path.name + ".restored")
         with replacing(part) as fresh:
@@ -130,7 +130,8 @@ def _check(path: Path, named: Path) -> None:
         raise StoreDamaged(named, "; ".join(lost))
 
 
-def _former(data_dir: Path) -> Path:
+def former_folder(data_dir: Path) -> Path:
+    """Where to put what was in a data directory: it isn't there yet."""
     number = 1
     while (data_dir / f"former-{number}").exists():
         number += 1

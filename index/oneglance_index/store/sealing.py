@@ -37,6 +37,11 @@ def seal_all(db: sqlite3.Connection) -> None:
     db.execute("UPDATE subjects SET encodings = (SELECT COUNT(*) FROM encodings WHERE subject = subjects.number)")
     for table in SEALED:
         _seal_table(db, table)
+    seal_counts(db)
+
+
+def seal_counts(db: sqlite3.Connection) -> None:
+    """What the galleries know of their rows, and the store of its galleries, in the transaction that is open."""
     galleries = db.execute("SELECT number, revision, subjects, encodings, seal FROM galleries").fetchall()
     subjects = queries.all_subjects(db)
     for row in galleries:

@@ -1,0 +1,234 @@
+"""Putting a damaged store right: what is sound is copied to a new database, what isn't is taken from a backup or told.
+
+A row is sound if its seal is right, and what is encrypted in it can be decrypted with the keys of the data directory.
+That holds for a row of a backup, too: whoever was deleted since can't be decrypted, and so doesn't come back. The
+write-ahead log is read by SQLite as always. Snapshots are made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from oneglance_core.files import replacing, sync_folder
+from oneglance_index.errors import StoreDamaged, StoreError
+from oneglance_index.store import ciphers, ledger, queries
+from oneglance_index.store.backup import former_folder
+from oneglance_index.store.directory import DATABASE_NAME, SNAPSHOTS_NAME, lock_directory, open_files
+from oneglance_index.store.keys import Keys, disk_error
+from oneglance_index.store.master import master_keys
+from oneglance_index.store.schema import FAILURES, connect_reader, store_error
+from oneglance_index.store.sealing import seal_counts
+from oneglance_index.store.seals import (
+    ENCODINGS,
+    GALLERIES,
+    GENERATIONS,
+    NEGATIVES,
+    REQUESTS,
+    SUBJECTS,
+    THRESHOLDS,
+    Sealed,
+)
+from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
+
+
+def repair(data_dir: Path, master_key: str, backup: Path | None = None) -> tuple[Path, list[str]]:
+    """Puts a store right that no server has open. Returns where the damaged one is now, and what could not be saved, a
+    line each. Raises StoreError where nothing can be done."""
+    lock = lock_directory(data_dir)
+    try:
+        keys = Keys(data_dir, master_keys(master_key, "", data_dir, make=False))
+        try:
+            return _repair(data_dir, keys, backup)
+        finally:
+            keys.close()
+    except FAILURES as error:
+        raise store_error(error, data_dir / DATABASE_NAME) from error
+    except OSError as error:
+        raise disk_error(error, data_dir) from error
+    finally:
+        os.close(lock)
+
+
+def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list[str]]:
+    path = data_dir / DATABASE_NAME
+    part = path.with_name(path.name + ".repaired")
+    with replacing(part) as fresh:
+        with contextlib.closing(_new(fresh, keys)) as db:
+            lost = _Salvage(db, path, keys).run()
+            if backup is not None:
+                _Salvage(db, backup, keys).run()  # what it hasn't isn't lost: it came, or was deleted, since
+            lost = [line for line in lost if not _is_there(db, line)]
+            lost += _finish_subjects(db)
+            _count(db)
+            db.execute("COMMIT")
+        os.chmod(fresh, 0o600)
+    former = former_folder(data_dir)
+    former.mkdir(mode=0o700)
+    for file in (*open_files(path)[:3], data_dir / SNAPSHOTS_NAME):
+        if file.exists():
+            file.rename(former / file.name)
+    sync_folder(former)
+    part.rename(path)
+    sync_folder(data_dir)
+    return former, sorted(set(lost))
+
+
+def _new(path: Path, keys: Keys) -> ciphers.Connection:
+    db = sqlite3.connect(path, isolation_level=None, factory=ciphers.Connection)
+    db.row_factory = sqlite3.Row
+    db.keys = keys
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("PRAGMA journal_mode = MEMORY")
+    db.execute("BEGIN")
+    run_all(db, TABLES)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return db
+
+
+class _Salvage:
+    """Copies what is sound in the database `source`, and isn't in `db` yet."""
+
+    def __init__(self, db: ciphers.Connection, source: Path, keys: Keys) -> None:
+        self._db = db
+        self._keys = keys
+        self._source = connect_reader(source, keys)
+        self._path = source
+        self._lost: list[str] = []
+
+    def run(self) -> list[str]:
+        """What could not be saved, a line each. Raises StoreDamaged where nothing can be read at all."""
+        try:
+            version = self._source.execute("PRAGMA user_version").fetchall()[0][0]
+            if version != SCHEMA_VERSION:
+                raise StoreDamaged(self._path, f"it is of schema {version}, not {SCHEMA_VERSION}")
+            self._store()
+            for table in (GALLERIES, GENERATIONS, THRESHOLDS):
+                for row in self._sound(table):
+                    self._copy(table, row)
+            self._revisions()
+            self._subjects()
+            for row in self._sound(REQUESTS):
+                self._copy(REQUESTS, row)
+        finally:
+            self._source.close()
+        return self._lost
+
+    def _store(self) -> None:
+        if self._db.execute("SELECT 1 FROM store").fetchall():
+            return
+        try:
+            row = queries.check_store(self._source)
+            store_id, created = row.id, row.created
+        except (StoreError, sqlite3.Error):
+            store_id, created = uuid.uuid4().hex, 0.0
+            self._lost.append("the id of the store")
+        self._db.execute("INSERT INTO store (id, created) VALUES (?, ?)", (store_id, created))
+
+    def _revisions(self) -> None:
+        """The revision of each gallery: so that no number is given twice."""
+        for row in _rows(self._source, "galleries", "number, revision", []):
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("UPDATE galleries SET revision = MAX(revision, ?) WHERE number = ?", (row[2], row[1]))
+
+    def _subjects(self) -> None:
+        for row in self._sound(SUBJECTS):
+            subject = queries.StoredSubject(*row)
+            try:
+                queries.labels(self._source, subject)
+            except StoreError:
+                self._lost.append(f"row {subject.number} of subjects: {subject.id!r} can't be decrypted")
+            else:
+                self._copy(SUBJECTS, row)
+        cursor = self._db.execute(f"SELECT {SUBJECTS.columns} FROM subjects")
+        subjects = {row[0]: queries.StoredSubject(*row) for row in cursor.fetchall()}
+        for table, identity in ((ENCODINGS, ciphers.encoding_identity), (NEGATIVES, ciphers.negative_identity)):
+            place = table.columns.split(", ").index("vector")
+            for row in self._sound(table):
+                owner = subjects.get(row[2])
+                key = None if owner is None else queries.subject_key(self._db, owner)
+                if key is None or ciphers.decrypt(key, row[place], identity(row[1], row[0])) is None:
+                    self._lost.append(f"row {row[0]} of {table.name}: it can't be decrypted")
+                else:
+                    self._copy(table, row)
+
+    def _sound(self, table: Sealed) -> Iterator[tuple[Any, ...]]:
+        for row in _rows(self._source, table.name, table.columns, self._lost):
+            if table.is_sound(row[1:]):
+                yield row[1:]
+            else:
+                self._lost.append(f"row {table.named(row[1:])}: it was changed")
+
+    def _copy(self, table: Sealed, row: tuple[Any, ...]) -> None:
+        # What is there already, or contradicts it, stays out.
+        places = ", ".join("?" * len(row))
+        self._db.execute(f"INSERT OR IGNORE INTO {table.name} ({table.columns}) VALUES ({places})", row)
+
+
+def _rows(db: sqlite3.Connection, table: str, columns: str, lost: list[str]) -> Iterator[tuple[Any, ...]]:
+    """All rows that can be read, with their rowids first; where the file is broken some are left out, and told."""
+    last, step = -1, 1
+    while True:
+        try:
+            cursor = db.execute(
+                f"SELECT rowid, {columns} FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid", (last,)
+            )
+            cursor.row_factory = None
+            for row in cursor:
+                yield row
+                last, step = row[0], 1
+            return
+        except sqlite3.DatabaseError:
+            lost.append(f"rows of {table} after {last}: they can't be read")
+            last, step = last + step, 2 * step
+            if last > 1 << 62:
+                return
+
+
+def _is_there(db: sqlite3.Connection, line: str) -> bool:
+    """Whether what a line says is lost, a row of a table, came from the backup after all."""
+    words = line.split(":")[0].split()
+    if words[0] != "row" or not words[1].isdecimal():
+        return False
+    return bool(db.execute(f"SELECT 1 FROM {words[3]} WHERE rowid = ?", (int(words[1]),)).fetchall())
+
+
+def _finish_subjects(db: sqlite3.Connection) -> Iterator[str]:
+    """Subjects of which some encodings are lost, a line each, have those that are left, or go."""
+    held = dict(db.execute("SELECT subject, COUNT(*) FROM encodings GROUP BY subject").fetchall())
+    for row in db.execute(f"SELECT {SUBJECTS.columns} FROM subjects").fetchall():
+        subject = queries.StoredSubject(*row)
+        left = held.get(subject.number, 0)
+        if left != subject.encodings:
+            yield f"subject {subject.id!r}: {subject.encodings - left} of its {subject.encodings} encodings"
+            ledger.update(db, SUBJECTS, subject, encodings=left)
+    db.execute("DELETE FROM subjects WHERE encodings = 0")
+    for table in ("encodings", "negatives"):
+        db.execute(f"DELETE FROM {table} WHERE subject NOT IN (SELECT number FROM subjects)")
+
+
+def _count(db: ciphers.Connection) -> None:
+    """What galleries and the store know of their rows. Galleries without an active generation are none."""
+    gone = "SELECT number FROM galleries WHERE number NOT IN (SELECT gallery FROM generations WHERE state = 'active')"
+    for table in ("subjects", "requests", "generations"):
+        db.execute(f"DELETE FROM {table} WHERE gallery IN ({gone}) OR gallery NOT IN (SELECT number FROM galleries)")
+    for table in ("thresholds", "encodings", "negatives"):
+        db.execute(f"DELETE FROM {table} WHERE generation NOT IN (SELECT number FROM generations)")
+    db.execute(f"DELETE FROM galleries WHERE number IN ({gone})")
+    for row in db.execute(f"SELECT {GENERATIONS.columns} FROM generations").fetchall():
+        newest = db.execute("SELECT MAX(version) FROM thresholds WHERE generation = ?", (row["number"],)).fetchall()
+        version = newest[0][0] or 0
+        if version != row["threshold_revision"]:
+            threshold = None if version == 0 else row["threshold"]
+            ledger.update(db, GENERATIONS, tuple(row), threshold_revision=version, threshold=threshold)
+    db.execute("UPDATE galleries SET subjects = (SELECT COUNT(*) FROM subjects WHERE gallery = galleries.number)")
+    db.execute(
+        "UPDATE galleries SET encodings = (SELECT COUNT(*) FROM encodings AS e JOIN generations AS a"
+        " ON a.number = e.generation AND a.state = 'active' WHERE a.gallery = galleries.number)"
+    )
+    seal_counts(db)

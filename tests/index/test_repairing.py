@@ -1,0 +1,91 @@
+"""A damaged store is put right: what is sound is saved, what isn't comes from a backup or is told."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oneglance_index import LocalGalleries, StoreDamaged, back_up, check_directory, repair
+
+VECTORS = np.eye(4, dtype=np.float32)
+
+
+def fill(data_dir: Path, backup: Path) -> None:
+    with LocalGalleries.open(data_dir) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for name in ("a", "b", "deleted"):
+            galleries.enroll("g", name, VECTORS[:3], labels={"n": name}, request_id=name).result()
+        galleries.add_negative("g", "a", VECTORS[3]).result()
+        galleries.set_threshold("g", 0.5, "evidence").result()
+        back_up(data_dir / "store.sqlite3", backup)
+        galleries.delete_subject("g", "deleted").result()
+
+
+def damage(data_dir: Path, *statements: str) -> None:
+    with sqlite3.connect(data_dir / "store.sqlite3") as db:
+        for statement in statements:
+            db.execute(statement)
+    db.close()
+    with pytest.raises(StoreDamaged), LocalGalleries.open(data_dir) as galleries:  # noqa: PT012 - at either
+        galleries.verify("g", "a", VECTORS[:1])
+        galleries.verify("g", "b", VECTORS[:1])
+
+
+def state(data_dir: Path) -> dict[str, int]:
+    """Encodings by subject."""
+    assert list(check_directory(data_dir, "")) == []
+    with LocalGalleries.open(data_dir) as galleries:
+        page = galleries.list_subjects("g")
+        for subject in page.subjects:
+            assert subject.labels == {"n": subject.id}
+            galleries.verify("g", subject.id, VECTORS[:1])
+        assert galleries.get_gallery("g").active.threshold in (0.5, None)
+        galleries.enroll("g", "new", VECTORS[:1]).result()
+        galleries.delete_subject("g", "new").result()
+        return {subject.id: len(subject.encodings) for subject in page.subjects}
+
+
+DAMAGE = {
+    "an encoding": ("UPDATE encodings SET created = 5 WHERE number = 2",),
+    "a subject": ("UPDATE subjects SET id = 'x' WHERE number = 2",),
+    "a missing encoding": ("DELETE FROM encodings WHERE number = 5",),
+    "what a gallery knows": ("UPDATE galleries SET root = 1",),
+    "what the store knows": ("UPDATE store SET seal = 1",),
+    "a threshold": ("DELETE FROM thresholds",),
+}
+LEFT = {"an encoding": {"a": 2, "b": 3}, "a subject": {"a": 3}, "a missing encoding": {"a": 3, "b": 2}}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_what_is_sound_is_saved_and_what_is_not_is_told(tmp_path: Path, what: str) -> None:
+    data = tmp_path / "data"
+    fill(data, tmp_path / "backup")
+    damage(data, *DAMAGE[what])
+    former, lost = repair(data, "")
+    assert (former / "store.sqlite3").exists()
+    assert state(data) == LEFT.get(what, {"a": 3, "b": 3})
+    assert bool(lost) == (what in LEFT or what == "what the store knows")
+
+
+def test_what_is_lost_comes_from_a_backup_but_nobody_who_was_deleted(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    fill(data, tmp_path / "backup")
+    damage(data, "UPDATE subjects SET id = 'x' WHERE number = 2")
+    _, lost = repair(data, "", tmp_path / "backup")
+    assert state(data) == {"a": 3, "b": 3}
+    assert lost == []
+
+
+def test_single_encodings_come_from_a_backup_too(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    fill(data, tmp_path / "backup")
+    with LocalGalleries.open(data) as galleries:
+        encodings = galleries.get_subject("g", "b").encodings
+        galleries.delete_encoding("g", "b", encodings[0].id).result()  # and doesn't come back
+    damage(data, "UPDATE encodings SET created = 5 WHERE number = 2")
+    _, lost = repair(data, "", tmp_path / "backup")
+    assert state(data) == {"a": 3, "b": 2}
+    assert lost == []

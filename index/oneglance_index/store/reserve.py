@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 NAME = "reserve"
-BYTES = 4 << 20
+BYTES = 1 << 20
 
 
 class Reserve:
-    """The file `reserve` of a data directory. It is there whenever there was room for it."""
+    """The file `reserve` of a data directory. It is there while the store is open, whenever there was room for it."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / NAME

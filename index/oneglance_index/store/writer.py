@@ -166,6 +166,7 @@ class Writer:
             self._wait_for_locks(left)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
+        self._reserve.release()
         if self._destroyer.close(None if self._until is None else max(0.0, self._until - time.monotonic())):
             self._db.keys.close()
 

@@ -1,0 +1,74 @@
+"""On a full disk nothing more is enrolled, but what is there can be deleted, and is gone for good."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import PATIENCE_SECONDS
+
+# In a namespace of its own, with a small file system that is filled to the brim.
+SCRIPT = """
+set -e
+mount -t tmpfs -o size=6m tmpfs {folder}
+exec {python} -c '
+import os, sys
+from pathlib import Path
+import numpy as np
+from oneglance_index import LocalGalleries, StoreFull
+from tests.erasing import DIMENSION, Thief, labels_of, vectors_of
+
+data = Path("{folder}/data")
+with LocalGalleries.open(data) as galleries:
+    galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
+    galleries.create_gallery("h", encoder_digest="e", dimension=DIMENSION).result()
+    for i in range(50):
+        galleries.enroll("g" if i else "h", f"s{{i}}", vectors_of(f"s{{i}}"), labels=labels_of(f"s{{i}}")).result()
+    thief = Thief(data)
+    thief.look()
+    with open("{folder}/filler", "wb") as filler:
+        try:
+            while True:
+                filler.write(bytes(4096))
+                filler.flush()
+        except OSError:
+            pass
+    full = 0
+    for i in range(3000):
+        try:
+            galleries.enroll("g", f"t{{i}}", vectors_of("x"), labels=labels_of("x")).result()
+        except StoreFull:
+            full += 1
+            if full == 3:
+                break
+    assert full == 3, full
+    gone = {{f"s{{i}}" for i in range(0, 20)}}
+    for name in sorted(gone - {{"s0"}}):
+        galleries.delete_subject("g", name).result()
+    galleries.delete_gallery("h").result()
+    assert thief.of(gone) == set()
+left = LocalGalleries.open(data)
+assert not (gone & {{s.id for s in left.list_subjects("g", page_size=1000).subjects}})
+assert thief.of(gone) == set()
+left.close()
+'
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode != 0,
+    reason="needs a file system of its own",
+)
+def test_what_is_there_can_be_deleted(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    script = SCRIPT.format(folder=tmp_path / "small", python=sys.executable)
+    run = subprocess.run(
+        ["unshare", "-m", "bash", "-c", script], timeout=PATIENCE_SECONDS, check=False, capture_output=True, text=True
+    )
+    if "mount" in run.stderr and "denied" in run.stderr:
+        pytest.skip("may not mount")
+    assert (run.returncode, run.stderr[-2000:]) == (0, "")

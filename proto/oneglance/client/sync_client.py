@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -42,11 +43,13 @@ from oneglance.v1.gallery_pb2 import (
     CalibrationSettings,
     CreateGalleryRequest,
     DeleteGalleryRequest,
+    DeleteGalleryResponse,
     Gallery,
     GetGalleryRequest,
     GetThresholdRequest,
     ListGalleriesRequest,
     ListThresholdsRequest,
+    RotateKeyRequest,
     SetDoubtPolicyRequest,
     SetFusionRequest,
     SetLeastGapRequest,
@@ -93,8 +96,13 @@ from oneglance.v1.subject_pb2 import (
     DeleteSubjectResponse,
     EnrollRequest,
     EnrollResponse,
+    ExpiredSubject,
     GetSubjectRequest,
+    ListExpiredRequest,
     ListSubjectsRequest,
+    Retention,
+    SetRetentionRequest,
+    SetRetentionResponse,
     Subject,
 )
 from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
@@ -227,11 +235,14 @@ class Client:
             if not token:
                 return
 
-    def delete_gallery(self, gallery_id: str) -> int:
-        """Delete a gallery with all subjects; returns how many there were."""
+    def delete_gallery(self, gallery_id: str) -> DeleteGalleryResponse:
+        """Delete a gallery with all subjects. Done, and on disk, when the call returns."""
         request = DeleteGalleryRequest(gallery_id=gallery_id)
-        response = self._call(self._galleries.DeleteGallery, request)
-        return response.deleted_subjects
+        return self._call(self._galleries.DeleteGallery, request)
+
+    def rotate_key(self, gallery_id: str = "") -> None:
+        """Give a gallery another key, or (no id) all of them another master key. What is stored stays as it is."""
+        self._call(self._galleries.RotateKey, RotateKeyRequest(gallery_id=gallery_id))
 
     def get_threshold(self, gallery_id: str) -> Threshold:
         """The tau that decisions in this gallery use, and where it comes from."""
@@ -326,15 +337,17 @@ class Client:
         request_id: str = "",
         accept_breaches: bool = False,
         doubt_policy: DoubtPolicy = "",
+        retention: Retention | None = None,
     ) -> EnrollResponse:
         """Enroll a subject from one or several examples. It is on disk when the call returns.
 
         accept_breaches: also examples outside the limits of the gallery's quality policy or of the encoder's input.
         doubt_policy: what is done if it is doubtful: like another subject, or unlike the subject's own; empty: the
             gallery's.
+        retention: how long the subject may be kept, and why; ``oneglance.retention`` makes it. None: as it was.
         """
         request = enroll_request(
-            gallery_id, subject_id, examples, labels, on_existing, request_id, accept_breaches, doubt_policy
+            gallery_id, subject_id, examples, labels, on_existing, request_id, accept_breaches, doubt_policy, retention
         )
         return self._call(self._subjects.Enroll, request)
 
@@ -364,6 +377,18 @@ class Client:
             token = page.next_page_token
             if not token:
                 return
+
+    def set_retention(self, gallery_id: str, subject_id: str, retention: Retention) -> SetRetentionResponse:
+        """How long a subject may be kept, and why, in place of what was set before."""
+        request = SetRetentionRequest(gallery_id=gallery_id, subject_id=subject_id, retention=retention)
+        return self._call(self._subjects.SetRetention, request)
+
+    def list_expired(self, at: datetime | None = None) -> list[ExpiredSubject]:
+        """Subjects of all galleries whose time is over, now or at a time to come; at most 1,000."""
+        request = ListExpiredRequest()
+        if at is not None:
+            request.at.FromDatetime(at)
+        return list((self._call(self._subjects.ListExpired, request)).subjects)
 
     def delete_encoding(self, gallery_id: str, subject_id: str, encoding_id: str) -> DeleteEncodingResponse:
         """Delete one encoding. Deleting the last one deletes the subject."""

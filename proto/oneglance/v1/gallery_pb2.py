@@ -28,17 +28,17 @@ from oneglance.v1 import error_pb2 as oneglance_dot_v1_dot_error__pb2
 from oneglance.v1 import face_pb2 as oneglance_dot_v1_dot_face__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoneglance/v1/gallery.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19oneglance/v1/common.proto\x1a\x18oneglance/v1/error.proto\x1a\x17oneglance/v1/face.proto\"\x90\x04\n\x07Gallery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x16\n\x0e\x65ncoder_digest\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x15\n\rsubject_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x65ncoding_count\x18\x06 \x01(\x03\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tthreshold\x18\t \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12\x16\n\x0e\x65ncoder_loaded\x18\n \x01(\x08\x12$\n\x06\x66usion\x18\x0b \x01(\x0e\x32\x14.oneglance.v1.Fusion\x12\x18\n\x0btarget_fpir\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x33\n\x0equality_policy\x18\x1e \x01(\x0e\x32\x1b.oneglance.v1.QualityPolicy\x12\x11\n\tleast_gap\x18( \x01(\x01\x12\"\n\x05\x64rift\x18) \x01(\x0b\x32\x13.oneglance.v1.Drift\x12/\n\x0c\x64oubt_policy\x18\x32 \x01(\x0e\x32\x19.oneglance.v1.DoubtPolicy\x12\x16\n\x0enegative_count\x18\x33 \x01(\x03\x42\x0e\n\x0c_target_fpir\"\x99\x02\n\x14\x43reateGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12$\n\x06\x66usion\x18\x04 \x01(\x0e\x32\x14.oneglance.v1.Fusion\x12\x18\n\x0btarget_fpir\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x33\n\x0equality_policy\x18\x1e \x01(\x0e\x32\x1b.oneglance.v1.QualityPolicy\x12\x11\n\tleast_gap\x18( \x01(\x01\x12/\n\x0c\x64oubt_policy\x18\x32 \x01(\x0e\x32\x19.oneglance.v1.DoubtPolicyB\x0e\n\x0c_target_fpir\"?\n\x15\x43reateGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\'\n\x11GetGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"<\n\x12GetGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"=\n\x14ListGalleriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x15ListGalleriesResponse\x12(\n\tgalleries\x18\x01 \x03(\x0b\x32\x15.oneglance.v1.Gallery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x14\x44\x65leteGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"1\n\x15\x44\x65leteGalleryResponse\x12\x18\n\x10\x64\x65leted_subjects\x18\x01 \x01(\x03\")\n\x13GetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"r\n\x14GetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x02 \x01(\x0b\x32\x19.oneglance.v1.Calibration\"m\n\x13SetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x10\n\x03tau\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0btarget_fpir\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_tauB\x0e\n\x0c_target_fpir\"B\n\x14SetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\"L\n\x10SetFusionRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12$\n\x06\x66usion\x18\x02 \x01(\x0e\x32\x14.oneglance.v1.Fusion\";\n\x11SetFusionResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"b\n\x17SetQualityPolicyRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x33\n\x0equality_policy\x18\x1e \x01(\x0e\x32\x1b.oneglance.v1.QualityPolicy\"B\n\x18SetQualityPolicyResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"N\n\x12SetLeastGapRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x16\n\tleast_gap\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_least_gap\"=\n\x13SetLeastGapResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\\\n\x15SetDoubtPolicyRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12/\n\x0c\x64oubt_policy\x18\x32 \x01(\x0e\x32\x19.oneglance.v1.DoubtPolicy\"@\n\x16SetDoubtPolicyResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\x82\x01\n\x10\x43\x61librateRequest\x12\x35\n\x08settings\x18\x01 \x01(\x0b\x32!.oneglance.v1.CalibrationSettingsH\x00\x12/\n\x05probe\x18\x02 \x01(\x0b\x32\x1e.oneglance.v1.CalibrationProbeH\x00\x42\x06\n\x04item\"r\n\x13\x43\x61librationSettings\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x18\n\x0btarget_fpir\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\tB\x0e\n\x0c_target_fpir\"Z\n\x10\x43\x61librationProbe\x12&\n\x07\x65xample\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Example\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\r\n\x05mated\x18\x03 \x01(\x08\"\xb3\x01\n\x11\x43\x61librateResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x02 \x01(\x0b\x32\x19.oneglance.v1.Calibration\x12+\n\x07skipped\x18\x03 \x03(\x0b\x32\x1a.oneglance.v1.SkippedProbe\x12\x15\n\rskipped_count\x18\x04 \x01(\x03\"A\n\x0cSkippedProbe\x12\r\n\x05index\x18\x01 \x01(\x03\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x13.oneglance.v1.Error\"R\n\x15ListThresholdsRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x16ListThresholdsResponse\x12\x30\n\x08versions\x18\x01 \x03(\x0b\x32\x1e.oneglance.v1.ThresholdVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8b\x02\n\x10ThresholdVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12*\n\tthreshold\x18\x02 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x03 \x01(\x0b\x32\x19.oneglance.v1.Calibration\x12,\n\x08set_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rsubject_count\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0e\x65ncoding_count\x18\x06 \x01(\x03H\x01\x88\x01\x01\x42\x10\n\x0e_subject_countB\x11\n\x0f_encoding_count\"[\n\x05\x44rift\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.oneglance.v1.DriftState\x12)\n\x07watches\x18\x02 \x03(\x0b\x32\x18.oneglance.v1.DriftWatch\"\xa3\x01\n\nDriftWatch\x12!\n\x02of\x18\x01 \x01(\x0e\x32\x15.oneglance.v1.DriftOf\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.oneglance.v1.DriftState\x12\x0e\n\x06probes\x18\x03 \x01(\x03\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x64vice\x18\x05 \x01(\t*w\n\nDriftState\x12\x1b\n\x17\x44RIFT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44RIFT_STATE_NOT_WATCHED\x10\x01\x12\x14\n\x10\x44RIFT_STATE_NONE\x10\x02\x12\x19\n\x15\x44RIFT_STATE_SUSPECTED\x10\x03*O\n\x07\x44riftOf\x12\x18\n\x14\x44RIFT_OF_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RIFT_OF_STRANGERS\x10\x01\x12\x12\n\x0e\x44RIFT_OF_MATES\x10\x02\x32\xac\x08\n\x0eGalleryService\x12X\n\rCreateGallery\x12\".oneglance.v1.CreateGalleryRequest\x1a#.oneglance.v1.CreateGalleryResponse\x12O\n\nGetGallery\x12\x1f.oneglance.v1.GetGalleryRequest\x1a .oneglance.v1.GetGalleryResponse\x12X\n\rListGalleries\x12\".oneglance.v1.ListGalleriesRequest\x1a#.oneglance.v1.ListGalleriesResponse\x12X\n\rDeleteGallery\x12\".oneglance.v1.DeleteGalleryRequest\x1a#.oneglance.v1.DeleteGalleryResponse\x12U\n\x0cGetThreshold\x12!.oneglance.v1.GetThresholdRequest\x1a\".oneglance.v1.GetThresholdResponse\x12U\n\x0cSetThreshold\x12!.oneglance.v1.SetThresholdRequest\x1a\".oneglance.v1.SetThresholdResponse\x12L\n\tSetFusion\x12\x1e.oneglance.v1.SetFusionRequest\x1a\x1f.oneglance.v1.SetFusionResponse\x12N\n\tCalibrate\x12\x1e.oneglance.v1.CalibrateRequest\x1a\x1f.oneglance.v1.CalibrateResponse(\x01\x12\x61\n\x10SetQualityPolicy\x12%.oneglance.v1.SetQualityPolicyRequest\x1a&.oneglance.v1.SetQualityPolicyResponse\x12R\n\x0bSetLeastGap\x12 .oneglance.v1.SetLeastGapRequest\x1a!.oneglance.v1.SetLeastGapResponse\x12[\n\x0eSetDoubtPolicy\x12#.oneglance.v1.SetDoubtPolicyRequest\x1a$.oneglance.v1.SetDoubtPolicyResponse\x12[\n\x0eListThresholds\x12#.oneglance.v1.ListThresholdsRequest\x1a$.oneglance.v1.ListThresholdsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoneglance/v1/gallery.proto\x12\x0coneglance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19oneglance/v1/common.proto\x1a\x18oneglance/v1/error.proto\x1a\x17oneglance/v1/face.proto\"\x90\x04\n\x07Gallery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x16\n\x0e\x65ncoder_digest\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x05\x12\x15\n\rsubject_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x65ncoding_count\x18\x06 \x01(\x03\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tthreshold\x18\t \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12\x16\n\x0e\x65ncoder_loaded\x18\n \x01(\x08\x12$\n\x06\x66usion\x18\x0b \x01(\x0e\x32\x14.oneglance.v1.Fusion\x12\x18\n\x0btarget_fpir\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x33\n\x0equality_policy\x18\x1e \x01(\x0e\x32\x1b.oneglance.v1.QualityPolicy\x12\x11\n\tleast_gap\x18( \x01(\x01\x12\"\n\x05\x64rift\x18) \x01(\x0b\x32\x13.oneglance.v1.Drift\x12/\n\x0c\x64oubt_policy\x18\x32 \x01(\x0e\x32\x19.oneglance.v1.DoubtPolicy\x12\x16\n\x0enegative_count\x18\x33 \x01(\x03\x42\x0e\n\x0c_target_fpir\"\x99\x02\n\x14\x43reateGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12$\n\x06\x66usion\x18\x04 \x01(\x0e\x32\x14.oneglance.v1.Fusion\x12\x18\n\x0btarget_fpir\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x33\n\x0equality_policy\x18\x1e \x01(\x0e\x32\x1b.oneglance.v1.QualityPolicy\x12\x11\n\tleast_gap\x18( \x01(\x01\x12/\n\x0c\x64oubt_policy\x18\x32 \x01(\x0e\x32\x19.oneglance.v1.DoubtPolicyB\x0e\n\x0c_target_fpir\"?\n\x15\x43reateGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\'\n\x11GetGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"<\n\x12GetGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"=\n\x14ListGalleriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x15ListGalleriesResponse\x12(\n\tgalleries\x18\x01 \x03(\x0b\x32\x15.oneglance.v1.Gallery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x14\x44\x65leteGalleryRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"B\n\x15\x44\x65leteGalleryResponse\x12\x18\n\x10\x64\x65leted_subjects\x18\x01 \x01(\x03\x12\x0f\n\x07receipt\x18\x02 \x01(\t\"&\n\x10RotateKeyRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"\x13\n\x11RotateKeyResponse\")\n\x13GetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\"r\n\x14GetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x02 \x01(\x0b\x32\x19.oneglance.v1.Calibration\"m\n\x13SetThresholdRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x10\n\x03tau\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0btarget_fpir\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_tauB\x0e\n\x0c_target_fpir\"B\n\x14SetThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\"L\n\x10SetFusionRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12$\n\x06\x66usion\x18\x02 \x01(\x0e\x32\x14.oneglance.v1.Fusion\";\n\x11SetFusionResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"b\n\x17SetQualityPolicyRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x33\n\x0equality_policy\x18\x1e \x01(\x0e\x32\x1b.oneglance.v1.QualityPolicy\"B\n\x18SetQualityPolicyResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"N\n\x12SetLeastGapRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x16\n\tleast_gap\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_least_gap\"=\n\x13SetLeastGapResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\\\n\x15SetDoubtPolicyRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12/\n\x0c\x64oubt_policy\x18\x32 \x01(\x0e\x32\x19.oneglance.v1.DoubtPolicy\"@\n\x16SetDoubtPolicyResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Gallery\"\x82\x01\n\x10\x43\x61librateRequest\x12\x35\n\x08settings\x18\x01 \x01(\x0b\x32!.oneglance.v1.CalibrationSettingsH\x00\x12/\n\x05probe\x18\x02 \x01(\x0b\x32\x1e.oneglance.v1.CalibrationProbeH\x00\x42\x06\n\x04item\"r\n\x13\x43\x61librationSettings\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x18\n\x0btarget_fpir\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\tB\x0e\n\x0c_target_fpir\"Z\n\x10\x43\x61librationProbe\x12&\n\x07\x65xample\x18\x01 \x01(\x0b\x32\x15.oneglance.v1.Example\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\r\n\x05mated\x18\x03 \x01(\x08\"\xb3\x01\n\x11\x43\x61librateResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x02 \x01(\x0b\x32\x19.oneglance.v1.Calibration\x12+\n\x07skipped\x18\x03 \x03(\x0b\x32\x1a.oneglance.v1.SkippedProbe\x12\x15\n\rskipped_count\x18\x04 \x01(\x03\"A\n\x0cSkippedProbe\x12\r\n\x05index\x18\x01 \x01(\x03\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x13.oneglance.v1.Error\"R\n\x15ListThresholdsRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x16ListThresholdsResponse\x12\x30\n\x08versions\x18\x01 \x03(\x0b\x32\x1e.oneglance.v1.ThresholdVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8b\x02\n\x10ThresholdVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12*\n\tthreshold\x18\x02 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12.\n\x0b\x63\x61libration\x18\x03 \x01(\x0b\x32\x19.oneglance.v1.Calibration\x12,\n\x08set_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rsubject_count\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0e\x65ncoding_count\x18\x06 \x01(\x03H\x01\x88\x01\x01\x42\x10\n\x0e_subject_countB\x11\n\x0f_encoding_count\"[\n\x05\x44rift\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.oneglance.v1.DriftState\x12)\n\x07watches\x18\x02 \x03(\x0b\x32\x18.oneglance.v1.DriftWatch\"\xa3\x01\n\nDriftWatch\x12!\n\x02of\x18\x01 \x01(\x0e\x32\x15.oneglance.v1.DriftOf\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.oneglance.v1.DriftState\x12\x0e\n\x06probes\x18\x03 \x01(\x03\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x64vice\x18\x05 \x01(\t*w\n\nDriftState\x12\x1b\n\x17\x44RIFT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44RIFT_STATE_NOT_WATCHED\x10\x01\x12\x14\n\x10\x44RIFT_STATE_NONE\x10\x02\x12\x19\n\x15\x44RIFT_STATE_SUSPECTED\x10\x03*O\n\x07\x44riftOf\x12\x18\n\x14\x44RIFT_OF_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RIFT_OF_STRANGERS\x10\x01\x12\x12\n\x0e\x44RIFT_OF_MATES\x10\x02\x32\xfa\x08\n\x0eGalleryService\x12X\n\rCreateGallery\x12\".oneglance.v1.CreateGalleryRequest\x1a#.oneglance.v1.CreateGalleryResponse\x12O\n\nGetGallery\x12\x1f.oneglance.v1.GetGalleryRequest\x1a .oneglance.v1.GetGalleryResponse\x12X\n\rListGalleries\x12\".oneglance.v1.ListGalleriesRequest\x1a#.oneglance.v1.ListGalleriesResponse\x12X\n\rDeleteGallery\x12\".oneglance.v1.DeleteGalleryRequest\x1a#.oneglance.v1.DeleteGalleryResponse\x12L\n\tRotateKey\x12\x1e.oneglance.v1.RotateKeyRequest\x1a\x1f.oneglance.v1.RotateKeyResponse\x12U\n\x0cGetThreshold\x12!.oneglance.v1.GetThresholdRequest\x1a\".oneglance.v1.GetThresholdResponse\x12U\n\x0cSetThreshold\x12!.oneglance.v1.SetThresholdRequest\x1a\".oneglance.v1.SetThresholdResponse\x12L\n\tSetFusion\x12\x1e.oneglance.v1.SetFusionRequest\x1a\x1f.oneglance.v1.SetFusionResponse\x12N\n\tCalibrate\x12\x1e.oneglance.v1.CalibrateRequest\x1a\x1f.oneglance.v1.CalibrateResponse(\x01\x12\x61\n\x10SetQualityPolicy\x12%.oneglance.v1.SetQualityPolicyRequest\x1a&.oneglance.v1.SetQualityPolicyResponse\x12R\n\x0bSetLeastGap\x12 .oneglance.v1.SetLeastGapRequest\x1a!.oneglance.v1.SetLeastGapResponse\x12[\n\x0eSetDoubtPolicy\x12#.oneglance.v1.SetDoubtPolicyRequest\x1a$.oneglance.v1.SetDoubtPolicyResponse\x12[\n\x0eListThresholds\x12#.oneglance.v1.ListThresholdsRequest\x1a$.oneglance.v1.ListThresholdsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'oneglance.v1.gallery_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DRIFTSTATE']._serialized_start=3640
-  _globals['_DRIFTSTATE']._serialized_end=3759
-  _globals['_DRIFTOF']._serialized_start=3761
-  _globals['_DRIFTOF']._serialized_end=3840
+  _globals['_DRIFTSTATE']._serialized_start=3718
+  _globals['_DRIFTSTATE']._serialized_end=3837
+  _globals['_DRIFTOF']._serialized_start=3839
+  _globals['_DRIFTOF']._serialized_end=3918
   _globals['_GALLERY']._serialized_start=156
   _globals['_GALLERY']._serialized_end=684
   _globals['_CREATEGALLERYREQUEST']._serialized_start=687
@@ -56,51 +56,55 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEGALLERYREQUEST']._serialized_start=1293
   _globals['_DELETEGALLERYREQUEST']._serialized_end=1335
   _globals['_DELETEGALLERYRESPONSE']._serialized_start=1337
-  _globals['_DELETEGALLERYRESPONSE']._serialized_end=1386
-  _globals['_GETTHRESHOLDREQUEST']._serialized_start=1388
-  _globals['_GETTHRESHOLDREQUEST']._serialized_end=1429
-  _globals['_GETTHRESHOLDRESPONSE']._serialized_start=1431
-  _globals['_GETTHRESHOLDRESPONSE']._serialized_end=1545
-  _globals['_SETTHRESHOLDREQUEST']._serialized_start=1547
-  _globals['_SETTHRESHOLDREQUEST']._serialized_end=1656
-  _globals['_SETTHRESHOLDRESPONSE']._serialized_start=1658
-  _globals['_SETTHRESHOLDRESPONSE']._serialized_end=1724
-  _globals['_SETFUSIONREQUEST']._serialized_start=1726
-  _globals['_SETFUSIONREQUEST']._serialized_end=1802
-  _globals['_SETFUSIONRESPONSE']._serialized_start=1804
-  _globals['_SETFUSIONRESPONSE']._serialized_end=1863
-  _globals['_SETQUALITYPOLICYREQUEST']._serialized_start=1865
-  _globals['_SETQUALITYPOLICYREQUEST']._serialized_end=1963
-  _globals['_SETQUALITYPOLICYRESPONSE']._serialized_start=1965
-  _globals['_SETQUALITYPOLICYRESPONSE']._serialized_end=2031
-  _globals['_SETLEASTGAPREQUEST']._serialized_start=2033
-  _globals['_SETLEASTGAPREQUEST']._serialized_end=2111
-  _globals['_SETLEASTGAPRESPONSE']._serialized_start=2113
-  _globals['_SETLEASTGAPRESPONSE']._serialized_end=2174
-  _globals['_SETDOUBTPOLICYREQUEST']._serialized_start=2176
-  _globals['_SETDOUBTPOLICYREQUEST']._serialized_end=2268
-  _globals['_SETDOUBTPOLICYRESPONSE']._serialized_start=2270
-  _globals['_SETDOUBTPOLICYRESPONSE']._serialized_end=2334
-  _globals['_CALIBRATEREQUEST']._serialized_start=2337
-  _globals['_CALIBRATEREQUEST']._serialized_end=2467
-  _globals['_CALIBRATIONSETTINGS']._serialized_start=2469
-  _globals['_CALIBRATIONSETTINGS']._serialized_end=2583
-  _globals['_CALIBRATIONPROBE']._serialized_start=2585
-  _globals['_CALIBRATIONPROBE']._serialized_end=2675
-  _globals['_CALIBRATERESPONSE']._serialized_start=2678
-  _globals['_CALIBRATERESPONSE']._serialized_end=2857
-  _globals['_SKIPPEDPROBE']._serialized_start=2859
-  _globals['_SKIPPEDPROBE']._serialized_end=2924
-  _globals['_LISTTHRESHOLDSREQUEST']._serialized_start=2926
-  _globals['_LISTTHRESHOLDSREQUEST']._serialized_end=3008
-  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_start=3010
-  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_end=3109
-  _globals['_THRESHOLDVERSION']._serialized_start=3112
-  _globals['_THRESHOLDVERSION']._serialized_end=3379
-  _globals['_DRIFT']._serialized_start=3381
-  _globals['_DRIFT']._serialized_end=3472
-  _globals['_DRIFTWATCH']._serialized_start=3475
-  _globals['_DRIFTWATCH']._serialized_end=3638
-  _globals['_GALLERYSERVICE']._serialized_start=3843
-  _globals['_GALLERYSERVICE']._serialized_end=4911
+  _globals['_DELETEGALLERYRESPONSE']._serialized_end=1403
+  _globals['_ROTATEKEYREQUEST']._serialized_start=1405
+  _globals['_ROTATEKEYREQUEST']._serialized_end=1443
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=1445
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=1464
+  _globals['_GETTHRESHOLDREQUEST']._serialized_start=1466
+  _globals['_GETTHRESHOLDREQUEST']._serialized_end=1507
+  _globals['_GETTHRESHOLDRESPONSE']._serialized_start=1509
+  _globals['_GETTHRESHOLDRESPONSE']._serialized_end=1623
+  _globals['_SETTHRESHOLDREQUEST']._serialized_start=1625
+  _globals['_SETTHRESHOLDREQUEST']._serialized_end=1734
+  _globals['_SETTHRESHOLDRESPONSE']._serialized_start=1736
+  _globals['_SETTHRESHOLDRESPONSE']._serialized_end=1802
+  _globals['_SETFUSIONREQUEST']._serialized_start=1804
+  _globals['_SETFUSIONREQUEST']._serialized_end=1880
+  _globals['_SETFUSIONRESPONSE']._serialized_start=1882
+  _globals['_SETFUSIONRESPONSE']._serialized_end=1941
+  _globals['_SETQUALITYPOLICYREQUEST']._serialized_start=1943
+  _globals['_SETQUALITYPOLICYREQUEST']._serialized_end=2041
+  _globals['_SETQUALITYPOLICYRESPONSE']._serialized_start=2043
+  _globals['_SETQUALITYPOLICYRESPONSE']._serialized_end=2109
+  _globals['_SETLEASTGAPREQUEST']._serialized_start=2111
+  _globals['_SETLEASTGAPREQUEST']._serialized_end=2189
+  _globals['_SETLEASTGAPRESPONSE']._serialized_start=2191
+  _globals['_SETLEASTGAPRESPONSE']._serialized_end=2252
+  _globals['_SETDOUBTPOLICYREQUEST']._serialized_start=2254
+  _globals['_SETDOUBTPOLICYREQUEST']._serialized_end=2346
+  _globals['_SETDOUBTPOLICYRESPONSE']._serialized_start=2348
+  _globals['_SETDOUBTPOLICYRESPONSE']._serialized_end=2412
+  _globals['_CALIBRATEREQUEST']._serialized_start=2415
+  _globals['_CALIBRATEREQUEST']._serialized_end=2545
+  _globals['_CALIBRATIONSETTINGS']._serialized_start=2547
+  _globals['_CALIBRATIONSETTINGS']._serialized_end=2661
+  _globals['_CALIBRATIONPROBE']._serialized_start=2663
+  _globals['_CALIBRATIONPROBE']._serialized_end=2753
+  _globals['_CALIBRATERESPONSE']._serialized_start=2756
+  _globals['_CALIBRATERESPONSE']._serialized_end=2935
+  _globals['_SKIPPEDPROBE']._serialized_start=2937
+  _globals['_SKIPPEDPROBE']._serialized_end=3002
+  _globals['_LISTTHRESHOLDSREQUEST']._serialized_start=3004
+  _globals['_LISTTHRESHOLDSREQUEST']._serialized_end=3086
+  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_start=3088
+  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_end=3187
+  _globals['_THRESHOLDVERSION']._serialized_start=3190
+  _globals['_THRESHOLDVERSION']._serialized_end=3457
+  _globals['_DRIFT']._serialized_start=3459
+  _globals['_DRIFT']._serialized_end=3550
+  _globals['_DRIFTWATCH']._serialized_start=3553
+  _globals['_DRIFTWATCH']._serialized_end=3716
+  _globals['_GALLERYSERVICE']._serialized_start=3921
+  _globals['_GALLERYSERVICE']._serialized_end=5067
 # @@protoc_insertion_point(module_scope)

@@ -307,15 +307,45 @@ class DeleteGalleryResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DELETED_SUBJECTS_FIELD_NUMBER: builtins.int
+    RECEIPT_FIELD_NUMBER: builtins.int
     deleted_subjects: builtins.int
+    receipt: builtins.str
+    """Signed: what was deleted, when, and until when backups may still have it. `oneglance verify-receipt` reads it."""
     def __init__(
         self,
         *,
         deleted_subjects: builtins.int = ...,
+        receipt: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["deleted_subjects", b"deleted_subjects"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deleted_subjects", b"deleted_subjects", "receipt", b"receipt"]) -> None: ...
 
 Global___DeleteGalleryResponse: typing_extensions.TypeAlias = DeleteGalleryResponse
+
+@typing.final
+class RotateKeyRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    """Empty: the master key. It is a new one where it is kept in the data directory, else what its source gives by now."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id"]) -> None: ...
+
+Global___RotateKeyRequest: typing_extensions.TypeAlias = RotateKeyRequest
+
+@typing.final
+class RotateKeyResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___RotateKeyResponse: typing_extensions.TypeAlias = RotateKeyResponse
 
 @typing.final
 class GetThresholdRequest(google.protobuf.message.Message):

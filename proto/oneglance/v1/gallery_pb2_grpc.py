@@ -61,6 +61,11 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.DeleteGalleryRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.DeleteGalleryResponse.FromString,
                 _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/oneglance.v1.GalleryService/RotateKey',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
         self.GetThreshold = channel.unary_unary(
                 '/oneglance.v1.GalleryService/GetThreshold',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.GetThresholdRequest.SerializeToString,
@@ -136,6 +141,14 @@ class GalleryServiceServicer(object):
 
     def DeleteGallery(self, request, context):
         """Deletes a gallery with everything in it, for good. NOT_FOUND when there is none of that id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Gives a gallery another key, or (no id) encrypts the keys of all galleries with another master key; what is stored
+        stays as it is. Old copies of destroyed keys, which a disk may have, are worth nothing from then on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,6 +237,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.DeleteGallery,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.DeleteGalleryRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.DeleteGalleryResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.RotateKeyRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.RotateKeyResponse.SerializeToString,
             ),
             'GetThreshold': grpc.unary_unary_rpc_method_handler(
                     servicer.GetThreshold,
@@ -381,6 +399,33 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/DeleteGallery',
             oneglance_dot_v1_dot_gallery__pb2.DeleteGalleryRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.DeleteGalleryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/RotateKey',
+            oneglance_dot_v1_dot_gallery__pb2.RotateKeyRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.RotateKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,6 +89,22 @@ _GalleryServiceDeleteGalleryType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceRotateKeyType = typing_extensions.TypeVar(
+    '_GalleryServiceRotateKeyType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.RotateKeyRequest,
+        oneglance.v1.gallery_pb2.RotateKeyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.RotateKeyRequest,
+        oneglance.v1.gallery_pb2.RotateKeyResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.RotateKeyRequest,
+        oneglance.v1.gallery_pb2.RotateKeyResponse,
+    ],
+)
+
 _GalleryServiceGetThresholdType = typing_extensions.TypeVar(
     '_GalleryServiceGetThresholdType',
     grpc.UnaryUnaryMultiCallable[
@@ -217,7 +233,7 @@ _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -244,6 +260,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.DeleteGalleryRequest,
             oneglance.v1.gallery_pb2.DeleteGalleryResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.RotateKeyRequest,
+            oneglance.v1.gallery_pb2.RotateKeyResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.GetThresholdRequest,
@@ -298,6 +318,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.DeleteGalleryResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.RotateKeyRequest,
+            oneglance.v1.gallery_pb2.RotateKeyResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.GetThresholdRequest,
             oneglance.v1.gallery_pb2.GetThresholdResponse,
         ],
@@ -342,6 +366,11 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
 
     DeleteGallery: _GalleryServiceDeleteGalleryType
     """Deletes a gallery with everything in it, for good. NOT_FOUND when there is none of that id."""
+
+    RotateKey: _GalleryServiceRotateKeyType
+    """Gives a gallery another key, or (no id) encrypts the keys of all galleries with another master key; what is stored
+    stays as it is. Old copies of destroyed keys, which a disk may have, are worth nothing from then on.
+    """
 
     GetThreshold: _GalleryServiceGetThresholdType
     """The threshold that decisions in this gallery use. FAILED_PRECONDITION when neither gallery nor model has one."""
@@ -392,6 +421,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.DeleteGalleryRequest,
         oneglance.v1.gallery_pb2.DeleteGalleryResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.RotateKeyRequest,
+        oneglance.v1.gallery_pb2.RotateKeyResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.GetThresholdRequest,
@@ -468,6 +501,16 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.gallery_pb2.DeleteGalleryResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.DeleteGalleryResponse]]:
         """Deletes a gallery with everything in it, for good. NOT_FOUND when there is none of that id."""
+
+    @abc.abstractmethod
+    def RotateKey(
+        self,
+        request: oneglance.v1.gallery_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.RotateKeyResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.RotateKeyResponse]]:
+        """Gives a gallery another key, or (no id) encrypts the keys of all galleries with another master key; what is stored
+        stays as it is. Old copies of destroyed keys, which a disk may have, are worth nothing from then on.
+        """
 
     @abc.abstractmethod
     def GetThreshold(

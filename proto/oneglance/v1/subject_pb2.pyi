@@ -77,6 +77,7 @@ class Subject(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     NEGATIVES_FIELD_NUMBER: builtins.int
+    RETENTION_FIELD_NUMBER: builtins.int
     id: builtins.str
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
@@ -88,6 +89,8 @@ class Subject(google.protobuf.message.Message):
     def update_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
     def negatives(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NegativeRecord]: ...
+    @property
+    def retention(self) -> Global___Retention: ...
     def __init__(
         self,
         *,
@@ -97,11 +100,41 @@ class Subject(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         negatives: collections.abc.Iterable[Global___NegativeRecord] | None = ...,
+        retention: Global___Retention | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "encodings", b"encodings", "id", b"id", "labels", b"labels", "negatives", b"negatives", "update_time", b"update_time"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "retention", b"retention", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "encodings", b"encodings", "id", b"id", "labels", b"labels", "negatives", b"negatives", "retention", b"retention", "update_time", b"update_time"]) -> None: ...
 
 Global___Subject: typing_extensions.TypeAlias = Subject
+
+@typing.final
+class Retention(google.protobuf.message.Message):
+    """How long a subject may be kept, for what, and by whose consent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    PURPOSE_FIELD_NUMBER: builtins.int
+    CONSENT_FIELD_NUMBER: builtins.int
+    purpose: builtins.str
+    """Your own words, at most 1,000 characters each."""
+    consent: builtins.str
+    """A reference to the consent."""
+    @property
+    def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Then the subject is deleted, as if by DeleteSubject, within a minute or so. Absent: it isn't."""
+
+    def __init__(
+        self,
+        *,
+        expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        purpose: builtins.str = ...,
+        consent: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["expire_time", b"expire_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["consent", b"consent", "expire_time", b"expire_time", "purpose", b"purpose"]) -> None: ...
+
+Global___Retention: typing_extensions.TypeAlias = Retention
 
 @typing.final
 class EncodingRecord(google.protobuf.message.Message):
@@ -175,6 +208,7 @@ class EnrollRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     ACCEPT_BREACHES_FIELD_NUMBER: builtins.int
     DOUBT_POLICY_FIELD_NUMBER: builtins.int
+    RETENTION_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     subject_id: builtins.str
     on_existing: Global___OnExisting.ValueType
@@ -196,6 +230,10 @@ class EnrollRequest(google.protobuf.message.Message):
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """At most 64; keys 1 to 128 characters, values at most 1,000."""
 
+    @property
+    def retention(self) -> Global___Retention:
+        """Takes the place of what was set before. Absent: that stays."""
+
     def __init__(
         self,
         *,
@@ -207,8 +245,10 @@ class EnrollRequest(google.protobuf.message.Message):
         request_id: builtins.str = ...,
         accept_breaches: builtins.bool = ...,
         doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
+        retention: Global___Retention | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accept_breaches", b"accept_breaches", "doubt_policy", b"doubt_policy", "examples", b"examples", "gallery_id", b"gallery_id", "labels", b"labels", "on_existing", b"on_existing", "request_id", b"request_id", "subject_id", b"subject_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["retention", b"retention"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accept_breaches", b"accept_breaches", "doubt_policy", b"doubt_policy", "examples", b"examples", "gallery_id", b"gallery_id", "labels", b"labels", "on_existing", b"on_existing", "request_id", b"request_id", "retention", b"retention", "subject_id", b"subject_id"]) -> None: ...
 
 Global___EnrollRequest: typing_extensions.TypeAlias = EnrollRequest
 
@@ -420,17 +460,21 @@ class DeleteEncodingResponse(google.protobuf.message.Message):
 
     SUBJECT_DELETED_FIELD_NUMBER: builtins.int
     GALLERY_REVISION_FIELD_NUMBER: builtins.int
+    RECEIPT_FIELD_NUMBER: builtins.int
     subject_deleted: builtins.bool
     """True when it was the last one, and the subject is gone with it."""
     gallery_revision: builtins.int
     """The gallery's revision afterwards."""
+    receipt: builtins.str
+    """Signed: what was deleted, when, and until when backups may still have it. `oneglance verify-receipt` reads it."""
     def __init__(
         self,
         *,
         subject_deleted: builtins.bool = ...,
         gallery_revision: builtins.int = ...,
+        receipt: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["gallery_revision", b"gallery_revision", "subject_deleted", b"subject_deleted"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_revision", b"gallery_revision", "receipt", b"receipt", "subject_deleted", b"subject_deleted"]) -> None: ...
 
 Global___DeleteEncodingResponse: typing_extensions.TypeAlias = DeleteEncodingResponse
 
@@ -458,18 +502,121 @@ class DeleteSubjectResponse(google.protobuf.message.Message):
 
     DELETED_ENCODINGS_FIELD_NUMBER: builtins.int
     GALLERY_REVISION_FIELD_NUMBER: builtins.int
+    RECEIPT_FIELD_NUMBER: builtins.int
     deleted_encodings: builtins.int
     gallery_revision: builtins.int
     """The gallery's revision afterwards."""
+    receipt: builtins.str
+    """Signed: what was deleted, when, and until when backups may still have it. `oneglance verify-receipt` reads it."""
     def __init__(
         self,
         *,
         deleted_encodings: builtins.int = ...,
         gallery_revision: builtins.int = ...,
+        receipt: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["deleted_encodings", b"deleted_encodings", "gallery_revision", b"gallery_revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deleted_encodings", b"deleted_encodings", "gallery_revision", b"gallery_revision", "receipt", b"receipt"]) -> None: ...
 
 Global___DeleteSubjectResponse: typing_extensions.TypeAlias = DeleteSubjectResponse
+
+@typing.final
+class SetRetentionRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    RETENTION_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    subject_id: builtins.str
+    @property
+    def retention(self) -> Global___Retention: ...
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        subject_id: builtins.str = ...,
+        retention: Global___Retention | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["retention", b"retention"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "retention", b"retention", "subject_id", b"subject_id"]) -> None: ...
+
+Global___SetRetentionRequest: typing_extensions.TypeAlias = SetRetentionRequest
+
+@typing.final
+class SetRetentionResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_REVISION_FIELD_NUMBER: builtins.int
+    gallery_revision: builtins.int
+    """The gallery's revision afterwards."""
+    def __init__(
+        self,
+        *,
+        gallery_revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery_revision", b"gallery_revision"]) -> None: ...
+
+Global___SetRetentionResponse: typing_extensions.TypeAlias = SetRetentionResponse
+
+@typing.final
+class ListExpiredRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_FIELD_NUMBER: builtins.int
+    @property
+    def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Absent: now."""
+
+    def __init__(
+        self,
+        *,
+        at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["at", b"at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["at", b"at"]) -> None: ...
+
+Global___ListExpiredRequest: typing_extensions.TypeAlias = ListExpiredRequest
+
+@typing.final
+class ListExpiredResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECTS_FIELD_NUMBER: builtins.int
+    @property
+    def subjects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExpiredSubject]:
+        """At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        subjects: collections.abc.Iterable[Global___ExpiredSubject] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["subjects", b"subjects"]) -> None: ...
+
+Global___ListExpiredResponse: typing_extensions.TypeAlias = ListExpiredResponse
+
+@typing.final
+class ExpiredSubject(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    RETENTION_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    subject_id: builtins.str
+    @property
+    def retention(self) -> Global___Retention: ...
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        subject_id: builtins.str = ...,
+        retention: Global___Retention | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["retention", b"retention"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery_id", b"gallery_id", "retention", b"retention", "subject_id", b"subject_id"]) -> None: ...
+
+Global___ExpiredSubject: typing_extensions.TypeAlias = ExpiredSubject
 
 @typing.final
 class AddNegativeRequest(google.protobuf.message.Message):

@@ -71,6 +71,16 @@ class SubjectServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectResponse.FromString,
                 _registered_method=True)
+        self.SetRetention = channel.unary_unary(
+                '/oneglance.v1.SubjectService/SetRetention',
+                request_serializer=oneglance_dot_v1_dot_subject__pb2.SetRetentionRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_subject__pb2.SetRetentionResponse.FromString,
+                _registered_method=True)
+        self.ListExpired = channel.unary_unary(
+                '/oneglance.v1.SubjectService/ListExpired',
+                request_serializer=oneglance_dot_v1_dot_subject__pb2.ListExpiredRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_subject__pb2.ListExpiredResponse.FromString,
+                _registered_method=True)
         self.AddNegative = channel.unary_unary(
                 '/oneglance.v1.SubjectService/AddNegative',
                 request_serializer=oneglance_dot_v1_dot_subject__pb2.AddNegativeRequest.SerializeToString,
@@ -135,7 +145,23 @@ class SubjectServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSubject(self, request, context):
-        """Deletes a subject and all its encodings. NOT_FOUND when there is none.
+        """Deletes a subject and all its encodings. NOT_FOUND when there is none. When a deletion is answered, the keys that
+        the deleted was encrypted with are destroyed: neither logs nor old files of the server can bring it back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRetention(self, request, context):
+        """How long a subject may be kept, and why, in place of what was set before. NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExpired(self, request, context):
+        """Subjects of all galleries whose time is over, now or at a time to come, those that have waited longest first: whom
+        the next sweep deletes. An empty list is a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,6 +217,16 @@ def add_SubjectServiceServicer_to_server(servicer, server):
                     servicer.DeleteSubject,
                     request_deserializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_subject__pb2.DeleteSubjectResponse.SerializeToString,
+            ),
+            'SetRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRetention,
+                    request_deserializer=oneglance_dot_v1_dot_subject__pb2.SetRetentionRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_subject__pb2.SetRetentionResponse.SerializeToString,
+            ),
+            'ListExpired': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExpired,
+                    request_deserializer=oneglance_dot_v1_dot_subject__pb2.ListExpiredRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_subject__pb2.ListExpiredResponse.SerializeToString,
             ),
             'AddNegative': grpc.unary_unary_rpc_method_handler(
                     servicer.AddNegative,
@@ -372,6 +408,60 @@ class SubjectService(object):
             '/oneglance.v1.SubjectService/DeleteSubject',
             oneglance_dot_v1_dot_subject__pb2.DeleteSubjectRequest.SerializeToString,
             oneglance_dot_v1_dot_subject__pb2.DeleteSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.SubjectService/SetRetention',
+            oneglance_dot_v1_dot_subject__pb2.SetRetentionRequest.SerializeToString,
+            oneglance_dot_v1_dot_subject__pb2.SetRetentionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExpired(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.SubjectService/ListExpired',
+            oneglance_dot_v1_dot_subject__pb2.ListExpiredRequest.SerializeToString,
+            oneglance_dot_v1_dot_subject__pb2.ListExpiredResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -121,6 +121,38 @@ _SubjectServiceDeleteSubjectType = typing_extensions.TypeVar(
     ],
 )
 
+_SubjectServiceSetRetentionType = typing_extensions.TypeVar(
+    '_SubjectServiceSetRetentionType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.SetRetentionRequest,
+        oneglance.v1.subject_pb2.SetRetentionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.SetRetentionRequest,
+        oneglance.v1.subject_pb2.SetRetentionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.SetRetentionRequest,
+        oneglance.v1.subject_pb2.SetRetentionResponse,
+    ],
+)
+
+_SubjectServiceListExpiredType = typing_extensions.TypeVar(
+    '_SubjectServiceListExpiredType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.ListExpiredRequest,
+        oneglance.v1.subject_pb2.ListExpiredResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.ListExpiredRequest,
+        oneglance.v1.subject_pb2.ListExpiredResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.ListExpiredRequest,
+        oneglance.v1.subject_pb2.ListExpiredResponse,
+    ],
+)
+
 _SubjectServiceAddNegativeType = typing_extensions.TypeVar(
     '_SubjectServiceAddNegativeType',
     grpc.UnaryUnaryMultiCallable[
@@ -153,7 +185,7 @@ _SubjectServiceDeleteNegativeType = typing_extensions.TypeVar(
     ],
 )
 
-class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServiceBulkEnrollType, _SubjectServiceGetSubjectType, _SubjectServiceListSubjectsType, _SubjectServiceDeleteEncodingType, _SubjectServiceDeleteSubjectType, _SubjectServiceAddNegativeType, _SubjectServiceDeleteNegativeType]):
+class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServiceBulkEnrollType, _SubjectServiceGetSubjectType, _SubjectServiceListSubjectsType, _SubjectServiceDeleteEncodingType, _SubjectServiceDeleteSubjectType, _SubjectServiceSetRetentionType, _SubjectServiceListExpiredType, _SubjectServiceAddNegativeType, _SubjectServiceDeleteNegativeType]):
     """Subjects of a gallery: who is enrolled, from which examples.
 
     A write that answers OK is on disk (fsync) and in effect for every search that starts afterwards.
@@ -188,6 +220,14 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.subject_pb2.DeleteSubjectRequest,
             oneglance.v1.subject_pb2.DeleteSubjectResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.SetRetentionRequest,
+            oneglance.v1.subject_pb2.SetRetentionResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.ListExpiredRequest,
+            oneglance.v1.subject_pb2.ListExpiredResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.subject_pb2.AddNegativeRequest,
@@ -226,6 +266,14 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
             oneglance.v1.subject_pb2.DeleteSubjectResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.SetRetentionRequest,
+            oneglance.v1.subject_pb2.SetRetentionResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.subject_pb2.ListExpiredRequest,
+            oneglance.v1.subject_pb2.ListExpiredResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.subject_pb2.AddNegativeRequest,
             oneglance.v1.subject_pb2.AddNegativeResponse,
         ],
@@ -259,7 +307,17 @@ class SubjectServiceStub(typing.Generic[_SubjectServiceEnrollType, _SubjectServi
     """Deletes one encoding. A subject whose last encoding goes, goes too. NOT_FOUND when there is none."""
 
     DeleteSubject: _SubjectServiceDeleteSubjectType
-    """Deletes a subject and all its encodings. NOT_FOUND when there is none."""
+    """Deletes a subject and all its encodings. NOT_FOUND when there is none. When a deletion is answered, the keys that
+    the deleted was encrypted with are destroyed: neither logs nor old files of the server can bring it back.
+    """
+
+    SetRetention: _SubjectServiceSetRetentionType
+    """How long a subject may be kept, and why, in place of what was set before. NOT_FOUND when there is none."""
+
+    ListExpired: _SubjectServiceListExpiredType
+    """Subjects of all galleries whose time is over, now or at a time to come, those that have waited longest first: whom
+    the next sweep deletes. An empty list is a success.
+    """
 
     AddNegative: _SubjectServiceAddNegativeType
     """"Not this person": keeps an example as a negative of a subject, durably, until it or the subject is deleted. A probe
@@ -296,6 +354,14 @@ SubjectServiceAsyncStub: typing_extensions.TypeAlias = SubjectServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.DeleteSubjectRequest,
         oneglance.v1.subject_pb2.DeleteSubjectResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.SetRetentionRequest,
+        oneglance.v1.subject_pb2.SetRetentionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.subject_pb2.ListExpiredRequest,
+        oneglance.v1.subject_pb2.ListExpiredResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.subject_pb2.AddNegativeRequest,
@@ -371,7 +437,27 @@ class SubjectServiceServicer(metaclass=abc.ABCMeta):
         request: oneglance.v1.subject_pb2.DeleteSubjectRequest,
         context: _ServicerContext,
     ) -> typing.Union[oneglance.v1.subject_pb2.DeleteSubjectResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.DeleteSubjectResponse]]:
-        """Deletes a subject and all its encodings. NOT_FOUND when there is none."""
+        """Deletes a subject and all its encodings. NOT_FOUND when there is none. When a deletion is answered, the keys that
+        the deleted was encrypted with are destroyed: neither logs nor old files of the server can bring it back.
+        """
+
+    @abc.abstractmethod
+    def SetRetention(
+        self,
+        request: oneglance.v1.subject_pb2.SetRetentionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.subject_pb2.SetRetentionResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.SetRetentionResponse]]:
+        """How long a subject may be kept, and why, in place of what was set before. NOT_FOUND when there is none."""
+
+    @abc.abstractmethod
+    def ListExpired(
+        self,
+        request: oneglance.v1.subject_pb2.ListExpiredRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.subject_pb2.ListExpiredResponse, collections.abc.Awaitable[oneglance.v1.subject_pb2.ListExpiredResponse]]:
+        """Subjects of all galleries whose time is over, now or at a time to come, those that have waited longest first: whom
+        the next sweep deletes. An empty list is a success.
+        """
 
     @abc.abstractmethod
     def AddNegative(

@@ -162,6 +162,8 @@ def work(galleries: LocalGalleries, name: str) -> None:
             galleries.enroll(
                 gallery, subject, vectors_of(other), labels=labels_of(other), on_existing="replace"
             ).result()
+            (negative,) = galleries.get_subject(gallery, subject).negatives
+            galleries.delete_negative(gallery, subject, negative.id).result()
             say(f"gone {subject}")
             alive[gallery].remove(subject)
         else:

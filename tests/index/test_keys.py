@@ -137,7 +137,7 @@ def test_new_subjects_take_keys_that_were_never_used(tmp_path: Path) -> None:
     path = tmp_path / "1-1.slots"
     path.touch()
     slots = keys.Slots(path, bytes(32))
-    taken = [slots.take() for _ in range(2000)]
+    taken = [slots.take()[0] for _ in range(2000)]
     assert len(set(taken)) == 2000
     former = slots.all()
     slots.destroy(taken[:10])
@@ -149,4 +149,16 @@ def test_new_subjects_take_keys_that_were_never_used(tmp_path: Path) -> None:
     slots.destroy_others(np.array(taken[10:20], np.int64))
     last = slots.all()
     assert [s for s in taken if former[32 * s : 32 * s + 32] == last[32 * s : 32 * s + 32]] == taken[10:20]
+    slots.close()
+
+
+def test_a_key_in_memory_is_the_one_on_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "1-1.slots"
+    path.touch()
+    slots = keys.Slots(path, bytes(32))
+    for _ in range(3):
+        taken = [slots.take() for _ in range(100)]
+        for slot, key in taken:
+            assert slots.read(slot).decrypt(bytes(12), key.encrypt(bytes(12), b"it", b""), b"") == b"it"
+        slots.destroy(slot for slot, _ in taken)
     slots.close()

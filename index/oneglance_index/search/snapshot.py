@@ -85,10 +85,10 @@ def write(
                     raise SnapshotAbandoned
                 part = slice(start, start + len(rows.numbers))
                 numbers[part], subjects[part] = rows.numbers, rows.subjects
-                slot = slots.take()
+                slot, key = slots.take()
                 taken.append(slot)
                 content = rows.vectors.astype("<f4", copy=False).tobytes()
-                file.write(encrypt(slots.read(slot), content, block_identity(generation, int(rows.numbers[0]))))
+                file.write(encrypt(key, content, block_identity(generation, int(rows.numbers[0]))))
                 start = part.stop
             header = _HEADER.pack(_MAGIC, frozen.revision, frozen.encodings, dimension, layout.rows)
             head = b"".join((header, numbers.tobytes(), subjects.tobytes(), np.array(taken, "<i8").tobytes()))

@@ -275,17 +275,12 @@ class Slots:
         """While it is held, no key comes or goes."""
         return self._lock
 
-    def take(self) -> int:
-        """The slot of a key that was never used."""
+    def take(self) -> tuple[int, AESGCM]:
+        """A key that was never used, and its slot."""
         with self._lock:
             if not self._free:
                 self._grow()
-            return self._free.pop()
-
-    def take_key(self) -> tuple[int, AESGCM]:
-        """A key that was never used, and its slot."""
-        with self._lock:
-            slot = self.take()
+            slot = self._free.pop()
             key = self._fresh.pop(slot, None)
             return slot, self.read(slot) if key is None else AESGCM(key)
 

@@ -42,7 +42,7 @@ class SubjectKey:
 
 
 def new_key(db: sqlite3.Connection, gallery: int) -> SubjectKey:
-    return SubjectKey(*ciphers.slots_of(db, gallery).take_key())
+    return SubjectKey(*ciphers.slots_of(db, gallery).take())
 
 
 def rekey(ledger: Ledger, subject: StoredSubject) -> SubjectKey:

@@ -73,8 +73,7 @@ def encrypt_all(db: sqlite3.Connection) -> None:
         last = rows[-1]["number"]
         for number, gallery, labels in rows:
             slots = keys.of(gallery)
-            slot = slots.take()
-            key = slots.read(slot)
+            slot, key = slots.take()
             sealed = ciphers.encrypt(key, labels.encode(), ciphers.labels_identity(gallery, number))
             db.execute("UPDATE subjects SET slot = ?, labels = ? WHERE number = ?", (slot, sealed, number))
             for table, identity in ciphers.VECTORS.items():

@@ -94,11 +94,13 @@ class LocalGalleries:
         try:
             self._opened = OpenedGalleries(Machine(self._pool, threads, device), data_dir)
             self._store = Store(data_dir, self._opened, settings)
-            self._upkeep = Upkeep(data_dir, self._store, settings.snapshot_every_encodings)
+            self._upkeep = Upkeep(
+                *(data_dir, self._store, settings.snapshot_every_encodings),
+                *(self._sweep, settings.sweep_every_seconds),
+            )
             try:
                 self._opened.load(self._store, self._upkeep, progress)
                 self._move_taus()
-                self._upkeep.sweep_by(self._sweep, settings.sweep_every_seconds)
             except BaseException:
                 self._upkeep.close(until=0)
                 self._store.close(until=0)

@@ -83,10 +83,12 @@ class _Repair:
 class Upkeep:
     """Takes a snapshot of an index each time `snapshot_every` of its encodings have come or gone.
 
-    Indexes are known by the number of their generation.
+    Indexes are known by the number of their generation. `sweep` is called every `sweep_seconds`.
     """
 
-    def __init__(self, data_dir: Path, store: Store, snapshot_every: int) -> None:
+    def __init__(
+        self, data_dir: Path, store: Store, snapshot_every: int, sweep: Callable[[], None], sweep_seconds: float
+    ) -> None:
         self._data_dir = data_dir
         self._store = store
         self._snapshot_every = snapshot_every
@@ -100,15 +102,9 @@ class Upkeep:
         self._thread = threading.Thread(target=self._loop, name="oneglance-upkeep", daemon=True)
         self._thread.start()
         self._purge_due = threading.Event()
-        self._sweep: Callable[[], None] | None = None
-        self._sweep_seconds: float | None = None
+        self._sweep, self._sweep_seconds = sweep, sweep_seconds
         # Nobody waits for it: it ends with the slice under way, or when the store is closed.
         threading.Thread(target=self._purge_loop, name="oneglance-purge", daemon=True).start()
-
-    def sweep_by(self, sweep: Callable[[], None], every_seconds: float) -> None:
-        """Calls `sweep` now, and again and again."""
-        self._sweep, self._sweep_seconds = sweep, every_seconds
-        self._purge_due.set()
 
     def purge(self) -> None:
         """A gallery was deleted, now or before the last stop: its rows are to go."""
@@ -121,8 +117,7 @@ class Upkeep:
             if self._closing.is_set():
                 return
             try:
-                if self._sweep is not None:
-                    self._sweep()
+                self._sweep()
                 self._work_off(PurgeSlice)
                 self._work_off(GiveSpaceBack)
             except StoreClosed:

@@ -322,7 +322,7 @@ class Enroll:
         ids = tuple(map(str, numbers))
         enrolled = Enrolled(self.subject_id, ids, found is None, False, revision, nearest_other, doubts)
         if self.request_id is not None:
-            self.request_memory.remember(db, ledger, self.request_id, self.request_digest, enrolled, now)
+            self.request_memory.remember(db, ledger, self.request_id, self.request_digest, enrolled, subject, now)
         ledger.close(subjects=found is None, encodings=len(vectors) - len(removed))
         change = Change(
             *(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed),

@@ -46,7 +46,8 @@ class RequestMemory:
             raise RequestConflict(at.gallery_id, request_id)
         answer = json.loads(row["response"])
         subject = find_subject(db, at.number, answer["subject_id"])
-        if subject is None or subject.created > row["created"]:
+        # Stores of earlier versions didn't keep the number.
+        if subject is None or subject.number != answer.get("subject", subject.number):
             raise SubjectNotFound(at.gallery_id, answer["subject_id"])
         nearest = answer.get("nearest_other")  # stores of earlier versions didn't keep it
         return Enrolled(
@@ -60,10 +61,17 @@ class RequestMemory:
         )
 
     def remember(
-        self, db: sqlite3.Connection, ledger: Ledger, request_id: str, digest: bytes, answer: Enrolled, now: float
+        self,
+        db: sqlite3.Connection,
+        ledger: Ledger,
+        request_id: str,
+        digest: bytes,
+        answer: Enrolled,
+        subject: int,
+        now: float,
     ) -> None:
-        """Remembers an answer, in place of one of the same id that is over, and forgets a few of the gallery's oldest
-        where it is time."""
+        """Remembers an answer, about the subject of this number, in place of one of the same id that is over, and
+        forgets a few of the gallery's oldest where it is time."""
         number, gallery = next_number(db, REQUESTS), ledger.at.number
         oldest = db.execute(
             "SELECT number, created, id FROM requests WHERE gallery = ? ORDER BY number LIMIT ?",
@@ -75,17 +83,18 @@ class RequestMemory:
             ledger.remove(REQUESTS, "number = ?", (row["number"],))
         if db.execute("SELECT 1 FROM requests WHERE gallery = ? AND id = ?", (gallery, request_id)).fetchall():
             ledger.remove(REQUESTS, "gallery = ? AND id = ?", (gallery, request_id))
-        ledger.insert(REQUESTS, (number, gallery, now, request_id, digest, _dump(answer)))
+        ledger.insert(REQUESTS, (number, gallery, now, request_id, digest, _dump(answer, subject)))
 
     def _is_over(self, number: int, created: float, last: int, now: float) -> bool:
         younger = last - number
         return younger >= self.kept and (younger >= self.at_most or created < now - self.ttl_seconds)
 
 
-def _dump(enrolled: Enrolled) -> str:
+def _dump(enrolled: Enrolled, subject: int) -> str:
     return json.dumps(
         {
             "subject_id": enrolled.subject_id,
+            "subject": subject,
             "encoding_ids": enrolled.encoding_ids,
             "created": enrolled.created,
             "revision": enrolled.revision,

@@ -238,7 +238,9 @@ class LocalGalleries:
                 encoder_digest,
                 None if labels is None else dict(labels),
                 *(on_existing, request_id, request_digest),
-                *(self.settings.max_encodings_per_subject, self._request_memory, doubting, retention),
+                *(self.settings.max_encodings_per_subject, self._request_memory),
+                doubting=doubting,
+                retention=retention,
             ),
             caller=caller,
             size=array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
@@ -426,9 +428,8 @@ class LocalGalleries:
     def compact(self, gallery_id: str | None = None) -> None:
         """Makes deletions physical, in memory and on disk.
 
-        A deleted encoding is out of every answer at once, and SQLite overwrites it in the database file
-        (secure_delete); copies may remain as dead rows in memory, in a snapshot, and in the write-ahead log.
-        After this call none of them does. (What the file system or the disk keep of old blocks is beyond us.)
+        A deleted encoding is out of every answer at once, and nobody can decrypt what is left of it on the disk;
+        dead rows may remain in memory, and its subject's id in the write-ahead log. After this call none does.
         Raises GalleryNotFound, StoreError, OutOfMemory.
         """
         with _memory("to compact the index"):

@@ -463,14 +463,15 @@ class SetRetention:
         return _updated(db, ledger)
 
 
-def _without_former_key(ledger: Ledger, subject: StoredSubject, **changes: int) -> StoredSubject:
-    """A subject of which some contents went, with a new key. Destroy the former one."""
+def _without_former_key(ledger: Ledger, subject: StoredSubject, encodings: int | None = None) -> StoredSubject:
+    """A subject of which some contents went, with a new key, and so many encodings left. Destroy the former one."""
     labels = queries.labels(ledger.db, subject)
     key = rekey(ledger, subject)
     sealed = key.labels(subject.gallery, subject.number, labels)
-    written = {**changes, "updated": time.time(), "slot": key.slot, "labels": sealed}
-    ledger.update(SUBJECTS, subject, **written)
-    return subject._replace(**written)
+    encodings = subject.encodings if encodings is None else encodings
+    now = subject._replace(encodings=encodings, updated=time.time(), slot=key.slot, labels=sealed)
+    ledger.update(SUBJECTS, subject, encodings=encodings, updated=now.updated, slot=now.slot, labels=sealed)
+    return now
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ the medians.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -80,9 +81,9 @@ def measure(data_dir: Path, encodings: int) -> dict[str, float]:
         found["enroll_per_second"] = (encodings - 1000) / seconds
         found["enroll_cpu_us"] = (time.process_time() - processor) / (encodings - 1000) * 1e6
         for count in PROBES:
-            search = [Search(unit(count, 1), "e", 5)]
-            galleries.search_many("g", search)
-            found[f"identify_{count}_ms"] = 1e3 * median(lambda search=search: galleries.search_many("g", search), 15)
+            ask = functools.partial(galleries.search_many, "g", [Search(unit(count, 1), "e", 5)])
+            ask()
+            found[f"identify_{count}_ms"] = 1e3 * median(ask, 15)
         begun = time.perf_counter()
     found["stop_s"] = time.perf_counter() - begun
     found["disk_mb"] = sum(path.stat().st_size for path in data_dir.rglob("*") if path.is_file()) / 1e6
@@ -95,7 +96,7 @@ def measure(data_dir: Path, encodings: int) -> dict[str, float]:
     found["delete_gallery_ms"] = 1e3 * timed(galleries.delete_gallery("g").result)
     begun, slowest, number = time.perf_counter(), 0.0, 0
     while rows_left(data_dir):
-        slowest = max(slowest, timed(lambda number=number: enroll(galleries, [number], "other")))
+        slowest = max(slowest, timed(functools.partial(enroll, galleries, [number], "other")))
         number += 1
     found["purged_s"] = time.perf_counter() - begun
     found["slowest_write_ms"] = 1e3 * slowest

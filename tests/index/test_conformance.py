@@ -412,7 +412,7 @@ class RemembersFailures(ToyStore):
         kept = self.state.galleries.get(gallery_id)
         request = how.get("request_id")
         if kept is not None and request is not None and future.exception() and request not in kept.requests:
-            answer = (how["request_digest"], Enrolled(subject_id, (), False, False, kept.gallery.revision))
+            answer = (how["request_digest"], Enrolled(subject_id, (), False, False, kept.gallery.revision), 0.0)
             self.state = self.state.put(replace(kept, requests={**kept.requests, request: answer}))
         return future
 

@@ -175,9 +175,9 @@ def test_enrolling_a_subject_again(galleries: LocalGalleries) -> None:
     assert galleries.get_gallery("g").encodings == 1
     assert int(replaced.encoding_ids[0]) > int(added.encoding_ids[0])
     with galleries._store.reading() as db:
-        subject = queries.find_subject(db, queries.place(db, "g").number, "s")
-        assert subject is not None
-        kept = queries.subject_vectors(db, queries.place(db, "g"), subject)[1]
+        stored = queries.find_subject(db, queries.place(db, "g").number, "s")
+        assert stored is not None
+        kept = queries.subject_vectors(db, queries.place(db, "g"), stored)[1]
     np.testing.assert_array_equal(kept, vectors(1, 2))
 
 

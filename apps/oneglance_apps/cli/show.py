@@ -41,6 +41,9 @@ from oneglance.v1.subject_pb2 import (
     DeleteNegativeResponse,
     DeleteSubjectResponse,
     EnrollResponse,
+    ExpiredSubject,
+    Retention,
+    SetRetentionResponse,
     Subject,
 )
 from oneglance_apps.picture_formats import format_name
@@ -176,10 +179,20 @@ def _look_alikes(r: ListLookAlikesResponse) -> str:
     return "\n".join([*lines, f"pairs within {distance(r.within)}: {len(r.pairs)}", f"  {_provenance(r.provenance)}"])
 
 
+def _receipt(deleted: DeleteGalleryResponse | DeleteEncodingResponse | DeleteSubjectResponse) -> str:
+    return f"\nreceipt: {deleted.receipt}" if deleted.receipt else ""
+
+
+def _retention(kept: Retention) -> str:
+    until = f"  until {kept.expire_time.ToJsonString()}" if kept.HasField("expire_time") else ""
+    purpose = f"  for {kept.purpose}" if kept.purpose else ""
+    return until + purpose + (f"  by consent {kept.consent}" if kept.consent else "")
+
+
 def _subject(s: Subject) -> str:
     labels = "".join(f" {key}={value}" for key, value in sorted(s.labels.items()))
     negatives = f", negatives {', '.join(n.id for n in s.negatives)}" if s.negatives else ""
-    return f"{s.id}: encodings {', '.join(e.id for e in s.encodings)}{negatives}{labels}"
+    return f"{s.id}: encodings {', '.join(e.id for e in s.encodings)}{negatives}{labels}{_retention(s.retention)}"
 
 
 def _enrolled(r: EnrollResponse) -> str:
@@ -300,15 +313,19 @@ def _item(r: Any, outcome: str) -> str:
 
 _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     Gallery: _gallery,
-    DeleteGalleryResponse: lambda r: f"deleted, {r.deleted_subjects} subjects with it",
+    DeleteGalleryResponse: lambda r: f"deleted, {r.deleted_subjects} subjects with it{_receipt(r)}",
     Threshold: _threshold,
     CalibrateResponse: _calibrated,
     ThresholdVersion: _threshold_version,
     EnrollResponse: _enrolled,
     BulkEnrollResponse: lambda r: _item(r, "enrolled"),
     Subject: _subject,
-    DeleteEncodingResponse: lambda r: "deleted" + (", the subject with it" if r.subject_deleted else ""),
-    DeleteSubjectResponse: lambda r: f"deleted, encodings: {r.deleted_encodings}, revision {r.gallery_revision}",
+    DeleteEncodingResponse: lambda r: f"deleted{', the subject with it' if r.subject_deleted else ''}{_receipt(r)}",
+    DeleteSubjectResponse: lambda r: (
+        f"deleted, encodings: {r.deleted_encodings}, revision {r.gallery_revision}{_receipt(r)}"
+    ),
+    SetRetentionResponse: lambda r: f"set, revision {r.gallery_revision}",
+    ExpiredSubject: lambda one: f"{one.gallery_id}  {one.subject_id}{_retention(one.retention)}",
     AddNegativeResponse: lambda r: f"negative {r.negative_id}, revision {r.provenance.gallery_revision}",
     DeleteNegativeResponse: lambda r: f"deleted, revision {r.gallery_revision}",
     VerifyResponse: _verified,

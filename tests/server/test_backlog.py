@@ -149,23 +149,41 @@ async def test_short_deadlines_of_some_do_not_refuse_others() -> None:
     assert not backlog.too_long(SLOW, 64)
 
 
-async def test_no_more_are_under_way_than_can_be_done_in_time() -> None:
-    backlog = Backlog()
-    backlog._method = SLOW
-    backlog._rates.append(400)  # a second, when calls waited
-    for _ in range(1000):
-        backlog.will_wait(SLOW, 0.2)
-    assert not backlog.too_long(SLOW, 1000)  # none waits
-    backlog._last = 0.01
-    assert backlog.too_long(SLOW, 42)  # they take a tenth of a second
-    assert not backlog.too_long(SLOW, 38)
-    backlog._rates.clear()
-    assert not backlog.too_long(SLOW, 42)  # who knows
-
-
 async def test_calls_that_are_never_refused_are_not_timed() -> None:
     async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
         seen = looking.backlog.seen
         looking.backlog.seen = lambda call, ours: seen(call, ours=False)  # type: ignore[method-assign]
         await asyncio.gather(*[calling(channel, SLOW)(b"") for _ in range(20)])
         assert not looking.own
+
+
+async def test_a_call_is_too_much_when_those_under_way_take_until_its_deadline() -> None:
+    backlog = Backlog()
+    backlog._method = SLOW
+    assert not backlog.too_long(SLOW, 100, 0.1)  # nobody was late
+    for _ in range(1000):
+        backlog.late(SLOW, 1.0)
+    assert backlog.too_long(SLOW, 100, 0.1)
+    assert not backlog.too_long(SLOW, 100, 10.0)  # there is time for this one
+    assert not backlog.too_long(SLOW, 5, 0.1)
+    assert not backlog.too_long(QUICK, 0, 0.1)
+    for _ in range(1000):
+        backlog.answered(SLOW)
+    assert not backlog.too_long(SLOW, 100, 0.1)  # they are done in time again
+
+
+async def test_deadlines_that_nobody_could_keep_change_nothing() -> None:
+    backlog = Backlog()
+    backlog._method = SLOW
+    for _ in range(1000):
+        backlog.late(SLOW, 0.02)
+    assert not backlog.too_long(SLOW, 100, 0.1)
+
+
+async def test_a_few_patient_callers_do_not_hide_that_the_others_wait_too_long() -> None:
+    backlog = Backlog()
+    backlog._method = SLOW
+    for number in range(1000):
+        backlog.will_wait(SLOW, None if number % 20 == 0 else 0.1)
+    backlog._last = 0.09
+    assert backlog.too_long(SLOW, 64)

@@ -59,6 +59,7 @@ class Backlog:
         self._answered = 0  # in the present second
         self._second = 0
         self._most = 0  # calls under way at once, in the present second
+        self._most_lately = 0  # since it was last looked
         self._rates: deque[int] = deque(maxlen=_REMEMBERED)  # of seconds in which calls waited
 
     def listen(self, server: grpc.aio.Server) -> None:
@@ -69,15 +70,16 @@ class Backlog:
         except RuntimeError as error:
             log.warning("how long calls wait unseen can't be measured: more will wait under overload", error=str(error))
 
-    def seen(self, call: grpc.HandlerCallDetails, ours: bool) -> bool:
-        """A call is being looked at; ``ours``: of a method whose calls may be refused. Returns whether the call is the
-        one of our own, which wants no more."""
+    def seen(self, call: grpc.HandlerCallDetails, ours: bool, under_way: int) -> bool:
+        """A call is being looked at while so many are under way; ``ours``: of a method whose calls may be refused.
+        Returns whether the call is the one of our own, which wants no more."""
         if self._sent is not None and call.method == self._method and (_TOKEN, self._token) in call.invocation_metadata:
             self._last = _now() - self._sent
             self._sent = None
             return True
         if ours:
             self._calls[call.method] += 1
+            self._most_lately = max(self._most_lately, under_way)
         return False
 
     def will_wait(self, method: str, seconds: float | None) -> None:
@@ -109,7 +111,11 @@ class Backlog:
                     try:
                         self._choose()
                         if self._method and self._sent is None:
-                            await self._time(channel)
+                            if self._most_lately >= _LEAST_CALLS:
+                                await self._time(channel)
+                            else:  # so few that none waits, and none would be refused
+                                self._last = 0.0
+                            self._most_lately = 0
                     except Exception as error:  # want of memory, say: it looks again
                         self._forget()
                         log.error("calls that wait could not be timed", exc_info=error)

@@ -27,9 +27,10 @@ class Looking(grpc.aio.ServerInterceptor):
     def __init__(self, backlog: Backlog) -> None:
         self.backlog = backlog
         self.own = 0
+        self.under_way = 64
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        if self.backlog.seen(handler_call_details, ours=True):
+        if self.backlog.seen(handler_call_details, True, self.under_way):
             self.own += 1
             return None
         return await continuation(handler_call_details)
@@ -83,6 +84,13 @@ async def test_many_calls_of_a_method_wait_and_others_do_not() -> None:
         await asyncio.gather(*calls)
         await reached(lambda: not backlog.too_long(SLOW, 64))
         assert looking.own
+
+
+async def test_while_few_are_under_way_none_is_timed() -> None:
+    async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
+        looking.under_way = 2
+        await asyncio.gather(*[calling(channel, SLOW)(b"") for _ in range(20)])
+        assert not looking.own
 
 
 async def test_nobody_elses_call_is_taken_for_our_own() -> None:
@@ -152,7 +160,7 @@ async def test_short_deadlines_of_some_do_not_refuse_others() -> None:
 async def test_calls_that_are_never_refused_are_not_timed() -> None:
     async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
         seen = looking.backlog.seen
-        looking.backlog.seen = lambda call, ours: seen(call, ours=False)  # type: ignore[method-assign]
+        looking.backlog.seen = lambda call, ours, under_way: seen(call, False, under_way)  # type: ignore[method-assign]
         await asyncio.gather(*[calling(channel, SLOW)(b"") for _ in range(20)])
         assert not looking.own
 

@@ -87,12 +87,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method: str = handler_call_details.method
-        if self._backlog.seen(handler_call_details, ours=method.startswith(PREFIX) and method in self._wrapped):
+        under_way = self._singles + len(self._entering)
+        if self._backlog.seen(handler_call_details, method.startswith(PREFIX) and method in self._wrapped, under_way):
             return None
         if method.startswith(PREFIX):
             if self.under_way.refusing:
                 return await self._refusal(method, draining(), continuation, handler_call_details)
-            if self._backlog.too_long(method, self._singles + len(self._entering), time_left.get()):
+            if self._backlog.too_long(method, under_way, time_left.get()):
                 return await self._refusal(method, _TOO_MANY_CALLS, continuation, handler_call_details)
             self.under_way.add()
             self._enter()

@@ -50,7 +50,7 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         "SetDoubtPolicy": lambda: client.set_doubt_policy("g", "flag"),
         "Negatives": lambda: client.delete_negative("g", "it", client.add_negative("g", "it", other).negative_id),
         "Retention": lambda: (client.set_retention("g", "it", retention(None, "p")), client.list_expired()),
-        "RotateKey": lambda: (client.rotate_key("g"), client.rotate_key()),
+        "RotateKey": lambda: client.rotate_key("g"),
         "ListThresholds": lambda: client.list_thresholds("g"),
         "ListModels": client.list_models,
         "Stylize": lambda: client.stylize(PAINTED, "ember"),

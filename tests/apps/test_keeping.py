@@ -1,5 +1,6 @@
 """``oneglance check``, ``backup`` and ``restore``."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from oneglance_apps.cli.main import main
-from oneglance_index import LocalGalleries
+from oneglance_index import LocalGalleries, MasterKeyMissing
 
 VECTORS = np.eye(4, dtype=np.float32)
 
@@ -32,9 +33,12 @@ def test_a_backup_is_made_while_it_is_open_and_restored(tmp_path: Path, capsys: 
     assert "former-1" in capsys.readouterr().out
     assert subjects(data) == ["a"]
     assert main(["restore", str(file), str(tmp_path / "new")]) == 0
+    with pytest.raises(MasterKeyMissing):
+        subjects(tmp_path / "new")
+    shutil.copy(data / "master.key", tmp_path / "new")
     assert subjects(tmp_path / "new") == ["a"]
-    (tmp_path / "lost").mkdir()
     (data / "former-1").rename(tmp_path / "former")
+    shutil.copy(data / "master.key", tmp_path / "former")
     assert subjects(tmp_path / "former") == ["a", "b"]
 
 
@@ -45,7 +49,7 @@ def test_damage_is_told_and_never_copied(tmp_path: Path, capsys: pytest.CaptureF
         galleries.enroll("g", "a", VECTORS[:1]).result()
     file.write_bytes(b"the former backup")
     with sqlite3.connect(data / "store.sqlite3") as db:
-        db.execute("UPDATE subjects SET labels = 'x'")
+        db.execute("UPDATE subjects SET labels = x'00'")
     db.close()
     assert main(["check", str(data)]) == 1
     assert "subject 'a' in gallery 'g'" in capsys.readouterr().out

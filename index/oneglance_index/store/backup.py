@@ -61,7 +61,7 @@ def restore(source: Path, data_dir: Path) -> Path | None:
         part = path.with_name(path.name + ".restored")
         with replacing(part) as fresh:
             _copy(source, fresh)
-            keys = _take_keys(fresh)
+            keys = _take_keys(fresh, source)
         if former is not None:
             former.mkdir(mode=0o700)
             for file in files:
@@ -98,9 +98,11 @@ def _add_keys(data_dir: Path, copy: Path) -> None:
                 db.execute("INSERT INTO key_files (name, content) VALUES (?, ?)", (path.name, path.read_bytes()))
 
 
-def _take_keys(copy: Path) -> dict[str, bytes]:
+def _take_keys(copy: Path, source: Path) -> dict[str, bytes]:
     """The files of its keys, by name, which then aren't in the copy any more."""
     with _open(copy) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'key_files'").fetchall():
+            raise StoreDamaged(source, "it holds no keys: `oneglance backup` didn't make it")
         files = dict(db.execute("SELECT name, content FROM key_files").fetchall())
         db.execute("DROP TABLE key_files")
     return files

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -342,15 +342,16 @@ class Enroll:
             number, key = at.last_subject + 1, new_key(db, at.number)
             sealed = key.labels(at.number, number, labels or "{}")
             row = (number, at.number, total, key.slot, now, now, self.subject_id, sealed)
-            ledger.insert(SUBJECTS, (*row, *astuple(self.retention or Retention())))
+            kept = self.retention or Retention()
+            ledger.insert(SUBJECTS, (*row, kept.expires, kept.purpose, kept.consent))
             return number, key.key
         kept_until = {} if self.retention is None else asdict(self.retention)
         if self.on_existing != "replace" and labels is None:
             ledger.update(SUBJECTS, found, updated=now, encodings=total, **kept_until)
             return found.number, queries.subject_key(db, found)
-        kept = queries.labels(db, found) if labels is None else labels
+        labels_now = queries.labels(db, found) if labels is None else labels
         key = rekey(ledger, found)
-        sealed = key.labels(at.number, found.number, kept)
+        sealed = key.labels(at.number, found.number, labels_now)
         ledger.update(SUBJECTS, found, updated=now, encodings=total, slot=key.slot, labels=sealed, **kept_until)
         gone.append(found.slot)
         return found.number, key.key

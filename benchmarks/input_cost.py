@@ -9,7 +9,6 @@ in turn, on one thread. Milliseconds of processor time a picture, medians.
 import functools
 import io
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.report import table
+from benchmarks.report import options, table
 from oneglance_core.folder import read_model_folder
 from oneglance_core.input_figures import input_figures
 from oneglance_core.pictures import PictureLimits, encoder_input
@@ -48,8 +47,10 @@ def picture(shape: tuple[int, ...], seed: int) -> bytes:
 
 
 def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("models", metavar="MODEL", nargs="+", type=Path)
     rows = []
-    for folder in map(Path, sys.argv[1:]):
+    for folder in parser.parse_args().models:
         encoder = Encoder(read_model_folder(folder), Runtime("cpu", 1, 1 << 30))
         spec = encoder.manifest.input
         pictures = [picture(tuple(spec.shape), seed) for seed in range(BATCH)]

@@ -1,12 +1,25 @@
 """What settings and manifests have in common: a frozen pydantic model that refuses unknown fields, NaN and infinity."""
 
+import math
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+from oneglance_core.ranges import MOST, MOST_SECONDS
 
 
 class Frozen(BaseModel):
+    """No number is beyond -2^53 to 2^53, and no time (``seconds``, ``..._seconds``) longer than a year."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _not_absurd(cls, value: Any, field: ValidationInfo) -> Any:
+        most = MOST_SECONDS if f"_{field.field_name}".endswith("_seconds") else MOST
+        if isinstance(value, int | float) and not math.isinf(value) and not -most <= value <= most:
+            raise ValueError(f"must be between {-most:.12g} and {most:.12g}")
+        return value
 
 
 def as_in(model: type[BaseModel], name: str) -> Any:

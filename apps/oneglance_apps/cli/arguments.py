@@ -16,6 +16,9 @@ from oneglance.client.requests import (
 )
 from oneglance_apps.cli.commands import Options, argument
 from oneglance_core.defaults import CANDIDATES
+from oneglance_core.ranges import within
+
+MOST_COUNT = 2**31 - 1  # what a field of a message holds
 
 
 def _face_choice(text: str) -> FaceChoice:
@@ -40,9 +43,13 @@ ENCODER_DIGEST = argument(
     "--encoder-digest", "FILE.npy is an encoding that the encoder with this digest made", metavar="DIGEST"
 )
 ENCODER = argument("--encoder", "name or digest of a loaded model [the only one]", metavar="MODEL", default="")
-TAU = argument("--tau", "threshold, squared L2 [the gallery's, else the model's]", type=float)
+TAU = argument("--tau", "threshold, squared L2 [the gallery's, else the model's]", type=within(float))
 MAX_CANDIDATES = argument(
-    "--max-candidates", f"length of the candidate list [{CANDIDATES}]", type=int, default=0, metavar="N"
+    "--max-candidates",
+    f"length of the candidate list [{CANDIDATES}]",
+    type=within(int, least=0, most=MOST_COUNT),
+    default=0,
+    metavar="N",
 )
 FACE = argument(
     "--face",

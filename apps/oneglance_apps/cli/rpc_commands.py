@@ -34,17 +34,18 @@ from oneglance_apps.cli.arguments import (
 from oneglance_apps.cli.commands import Options, argument, command
 from oneglance_core.defaults import FUSION, TARGET_FPIR, VERIFY_FMR
 from oneglance_core.picture_files import is_picture
+from oneglance_core.ranges import seconds, within
 
 EXIT_DIFFERENT = 3
 FUSIONS = [name for name in RULES if name]
 _GAP = "how much nearer than the next subject one must be to be identified"
-LEAST_GAP = argument("--least-gap", f"{_GAP} [the gallery's]", type=float, metavar="GAP")
+LEAST_GAP = argument("--least-gap", f"{_GAP} [the gallery's]", type=within(float), metavar="GAP")
 ONE_FACE_EACH = argument(
     "--one-face-each",
     "identify a subject in one face of a photo at most, and tell of the conflicts",
     action="store_true",
 )
-FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR}]", type=float, metavar="RATE")
+FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR}]", type=within(float), metavar="RATE")
 
 
 @command(
@@ -53,9 +54,9 @@ FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR
     ENCODER,
     argument("--description", "for people", default=""),
     argument("--fusion", f"how a subject's examples become one distance [{FUSION}]", choices=FUSIONS, default=""),
-    argument("--fpir", f"share of strangers that tau may let in [{TARGET_FPIR}]", type=float, metavar="RATE"),
+    argument("--fpir", f"share of strangers that tau may let in [{TARGET_FPIR}]", type=within(float), metavar="RATE"),
     QUALITY_POLICY,
-    argument("--least-gap", f"{_GAP} [0]", type=float, default=0.0, metavar="GAP"),
+    argument("--least-gap", f"{_GAP} [0]", type=within(float), default=0.0, metavar="GAP"),
     ON_DOUBT,
 )
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
@@ -94,8 +95,8 @@ def get_threshold(client: Client, o: Options) -> Iterable[Message]:
 @command(
     "give a gallery a tau of its own, or let it follow the gallery's size",
     GALLERY,
-    argument("tau", "squared L2; leave it out to clear", type=float, nargs="?", metavar="TAU"),
-    argument("--fpir", "without TAU: share of strangers that tau may let in", type=float, metavar="RATE"),
+    argument("tau", "squared L2; leave it out to clear", type=within(float), nargs="?", metavar="TAU"),
+    argument("--fpir", "without TAU: share of strangers that tau may let in", type=within(float), metavar="RATE"),
 )
 def set_threshold(client: Client, o: Options) -> Iterable[Message]:
     yield client.set_threshold(o.gallery, o.tau, target_fpir=o.fpir)
@@ -122,7 +123,7 @@ def set_quality_policy(client: Client, o: Options) -> Iterable[Message]:
 @command(
     "set how much nearer than the next subject one must be to be identified from now on",
     GALLERY,
-    argument("gap", "0: it need not be", type=float, metavar="GAP"),
+    argument("gap", "0: it need not be", type=within(float), metavar="GAP"),
 )
 def set_least_gap(client: Client, o: Options) -> Iterable[Message]:
     yield client.set_least_gap(o.gallery, o.gap)
@@ -131,7 +132,7 @@ def set_least_gap(client: Client, o: Options) -> Iterable[Message]:
 @command(
     "list pairs of subjects that look like each other, the nearest first",
     GALLERY,
-    argument("--within", "squared L2 [the gallery's tau]", type=float, metavar="DISTANCE"),
+    argument("--within", "squared L2 [the gallery's tau]", type=within(float), metavar="DISTANCE"),
 )
 def list_look_alikes(client: Client, o: Options) -> Iterable[Message]:
     yield client.list_look_alikes(o.gallery, o.within)
@@ -358,7 +359,7 @@ def describe_model(client: Client, o: Options) -> Iterable[Message]:
 
 @command(
     "wait until the server serves",
-    argument("--wait", "how long to wait [1]", type=float, default=1.0, metavar="SECONDS"),
+    argument("--wait", "how long to wait [1]", type=seconds(least=0), default=1.0, metavar="SECONDS"),
 )
 def health(client: Client, o: Options) -> Iterable[Message]:
     client.wait_until_serving(o.wait)

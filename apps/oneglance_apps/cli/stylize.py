@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from oneglance.client.sync_client import Client
 from oneglance_apps.cli import stylize_text
+from oneglance_apps.cli.arguments import MOST_COUNT
 from oneglance_apps.cli.commands import Options, call_options, command, run_with_client
 from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, FRAME_QUALITY, SUFFIX_OF_FORMAT
 from oneglance_apps.repaint.files import VIDEO_CONTAINERS, check_out, picture_format
@@ -98,9 +99,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="may be repeated, for a blend: weights sum to 1; without weights, equal parts",
     )
     add("--stylizer", metavar="MODEL", default="", help="name or digest of a loaded stylizer [the only one]")
-    add("--strength", type=float, metavar="SHARE", help="how much of the stylized picture, 0 to 1 [1]")
+    add("--strength", type=within(float), metavar="SHARE", help="how much of the stylized picture, 0 to 1 [1]")
     add("--keep-colors", action="store_true", help="take only brightness from the stylized picture")
-    add("--max-side", type=int, default=0, metavar="PIXELS", help="shrink larger pictures to that first [0: never]")
+    add("--max-side", type=within(int, least=0, most=MOST_COUNT), default=0, metavar="PIXELS", help="shrink larger pictures to that first [0: never]")
     add(
         "--format",
         choices=list(SUFFIX_OF_FORMAT),
@@ -109,14 +110,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     add(
         "--quality",
-        type=int,
+        type=within(int, least=0, most=100),
         default=0,
         metavar="N",
         help=f"of jpeg and webp, 1 to 100 [{PICTURE_QUALITY}; of a video's frames {FRAME_QUALITY}]",
     )
     add(
         "--steadiness",
-        type=float,
+        type=within(float),
         metavar="SHARE",
         help=f"of a video: how much of a still part is kept from frame to frame, 0 to <1 [{STEADINESS}]",
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import shlex
 import signal
 import sys
@@ -14,7 +15,7 @@ from oneglance_apps.frames.region import WHOLE, region
 from oneglance_apps.limits import NO_LIVENESS
 from oneglance_apps.watch.settings import AppearanceRules, DeliveryRules, WatchSettings
 from oneglance_core.progress import Progress
-from oneglance_core.ranges import within
+from oneglance_core.ranges import seconds, within
 
 if TYPE_CHECKING:
     from oneglance_apps.watch.outbox import Output
@@ -52,7 +53,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add_server_option(command)
     command.add_argument(
         "--timeout",
-        type=within(float, above=0),
+        type=seconds(above=0),
         default=30.0,
         metavar="SECONDS",
         help="deadline of the first calls [%(default)g]",
@@ -62,14 +63,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     command.add_argument(
         "--fps",
-        type=within(float, above=0),
+        type=within(float, least=0.001, most=1000),
         default=WatchSettings.fps,
         metavar="N",
         help="frames looked at per second, at most [%(default)g]",
     )
     command.add_argument(
         "--max-side",
-        type=within(int, least=1),
+        type=within(int, least=1, most=65_535),
         default=WatchSettings.max_side,
         metavar="PIXELS",
         help="larger frames are shrunk to that. The server shrinks once more, to its search_pixels (1,000,000, which "
@@ -84,7 +85,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     command.add_argument(
         "--latency",
-        type=within(float, above=0),
+        type=seconds(above=0),
         default=WatchSettings.latency,
         metavar="SECONDS",
         help="from when a camera takes a frame to when its faces are known: fewer frames are under way while it is "
@@ -103,21 +104,21 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     command.add_argument(
         "--confirm",
-        type=within(int, least=1),
+        type=within(int, least=1, most=1000),
         default=AppearanceRules.confirm,
         metavar="N",
         help="frames that must agree on a name [%(default)s]",
     )
     command.add_argument(
         "--unknown-after",
-        type=within(float, least=0),
+        type=seconds(least=0),
         default=AppearanceRules.unknown_after,
         metavar="SECONDS",
         help="how long a face must stay unknown to be announced [%(default)g]",
     )
     command.add_argument(
         "--gone",
-        type=within(float, above=0),
+        type=seconds(above=0),
         default=AppearanceRules.gone,
         metavar="SECONDS",
         help="unseen for so long, an appearance is over [%(default)g]",
@@ -133,7 +134,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     command.add_argument(
         "--follower-faces",
-        type=within(int, least=1),
+        type=within(int, least=1, most=1000),
         default=AppearanceRules.follower_faces,
         metavar="N",
         help="so many clear unknown faces in a row, in the place of somebody known who was there just before, are "
@@ -141,7 +142,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     command.add_argument(
         "--repeat",
-        type=within(float, above=0),
+        type=seconds(above=0),
         metavar="SECONDS",
         help="`present`, so often, while somebody who was announced is still identified [never]",
     )
@@ -151,20 +152,19 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _add_camera_options(command: argparse.ArgumentParser) -> None:
     cameras = command.add_argument_group("cameras and streams")
-    seconds = within(float, above=0)
     cameras.add_argument(
         "--lost-after",
-        type=seconds,
+        type=seconds(above=0),
         default=WatchSettings.lost_after,
         metavar="SECONDS",
         help="without a frame, until `camera_lost` is told [%(default)g]",
     )
     cameras.add_argument(
-        "--connect-timeout", type=seconds, default=10.0, metavar="SECONDS", help="to open a URL [%(default)g]"
+        "--connect-timeout", type=seconds(above=0), default=10.0, metavar="SECONDS", help="to open a URL [%(default)g]"
     )
     cameras.add_argument(
         "--read-timeout",
-        type=seconds,
+        type=seconds(above=0),
         default=10.0,
         metavar="SECONDS",
         help="a URL that gives nothing for so long is opened again [%(default)g]",
@@ -199,31 +199,30 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
         help="at-most-once: what may have arrived is not sent again; at-least-once: an event is sent until it is "
         "taken, or too old [%(default)s]",
     )
-    seconds = within(float, above=0)
     outputs.add_argument(
         "--max-age",
-        type=seconds,
+        type=seconds(above=0),
         default=DeliveryRules.identified_seconds,
         metavar="SECONDS",
         help="`identified`, `present` and `accompanied` that are older are not sent; `expired` is told [%(default)g]",
     )
     outputs.add_argument(
         "--max-age-other",
-        type=seconds,
+        type=seconds(above=0),
         default=DeliveryRules.other_seconds,
         metavar="SECONDS",
         help="the same of other events [%(default)g]",
     )
     outputs.add_argument(
         "--answer-timeout",
-        type=seconds,
+        type=seconds(above=0),
         default=DeliveryRules.answer_seconds,
         metavar="SECONDS",
         help="how long an output may take to answer [%(default)g]",
     )
     outputs.add_argument(
         "--heartbeat",
-        type=within(float, least=0),
+        type=seconds(least=0),
         default=30.0,
         metavar="SECONDS",
         help="a live source tells so often that it is watched; 0: never [%(default)g]",
@@ -248,7 +247,11 @@ def run(o: Options) -> int:
     if len(set(o.sources)) < len(o.sources):
         print("oneglance watch: the same source twice", file=sys.stderr)
         return 2
-    return asyncio.run(_watch(o))
+    status, stuck = asyncio.run(_watch(o))
+    if stuck:  # a line is being written that nobody reads: Python would wait for it, and then abort
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _outputs(o: Options) -> "list[Output]":
@@ -288,7 +291,8 @@ def _settings(o: Options) -> WatchSettings:
     )
 
 
-async def _watch(o: Options) -> int:
+async def _watch(o: Options) -> tuple[int, bool]:
+    """The exit status, and whether standard output is stuck."""
     from oneglance.client.async_client import AsyncClient
     from oneglance_apps.cli import watch_text
     from oneglance_apps.cli.printer import Printer
@@ -328,14 +332,14 @@ async def _watch(o: Options) -> int:
                 session.add_output(output)
         except ValueError as error:
             note(str(error))
-            return 2
+            return 2, False
         for text in o.sources:
             session.add_source(source_from(text, o.fps, network, clock))
         try:
             stop_serving = _serve_metrics(session, o.metrics)
         except OSError as error:
             note(f"--metrics: {error.strerror}")
-            return 2
+            return 2, False
         if any(one.watcher.source.live for one in session.watched):
             note(NO_LIVENESS)
         running = asyncio.create_task(session.run())
@@ -376,11 +380,12 @@ async def _watch(o: Options) -> int:
                 note("no face was there for long enough to be announced; for stills: --confirm 1 --unknown-after 0")
     for outbox in session.outboxes:
         note(watch_text.output_summary(outbox))
-    if interrupted and not all(one.watcher.source.live for one in session.watched):
-        return 130
     if printer.lost:
         note(f"{printer.lost} events were not printed")
-    return 1 if failed or unread else 0
+    status = 1 if failed or unread or printer.lost else 0
+    if interrupted and not all(one.watcher.source.live for one in session.watched):
+        status = 130
+    return status, not printer.ended
 
 
 def _serve_metrics(session: "Session", address: tuple[str, int] | None) -> Callable[[], None]:

@@ -100,7 +100,7 @@ class Session:
                     one.recorder.heartbeat(
                         watcher.latency(),
                         watcher.frames,
-                        camera=watcher.camera_up and not one.failure,
+                        camera=watcher.camera_up,
                         server=watcher.server_up,
                     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import grpc
 
 from oneglance.client.async_client import AsyncClient
-from oneglance.client.errors import InternalError, UnavailableError, from_error
+from oneglance.client.errors import InternalError, OneglanceError, UnavailableError, from_error
 from oneglance.client.requests import identify_request, photo
 from oneglance.v1.common_pb2 import Example
 from oneglance.v1.identification_pb2 import (
@@ -24,6 +24,7 @@ from oneglance.v1.identification_pb2 import (
 from oneglance_apps.clock import Clock, SystemClock
 from oneglance_apps.frames.frame import EncodedFrame
 from oneglance_apps.frames.moment import Moment
+from oneglance_apps.frames.source_error import SourceError
 from oneglance_apps.frames.sources import Source
 from oneglance_apps.text import nearest_given, score
 from oneglance_apps.watch.appearances import Appearances
@@ -114,6 +115,7 @@ class Watcher:
         self._lateness = Lateness(None)
         self._camera = CameraState(source.name, settings.lost_after, self._clock.now())
         self._server_lost = False
+        self._failed = False
 
     @property
     def frames(self) -> Frames:
@@ -130,10 +132,12 @@ class Watcher:
 
     @property
     def camera_up(self) -> bool:
-        return self._reader is not None and self._camera.lost is None
+        """Frames come, or came to their end."""
+        return self._reader is not None and self._camera.lost is None and not self._failed
 
     @property
     def server_up(self) -> bool:
+        """The server answers, as far as is known."""
         return not self._server_lost
 
     def latency(self, *, of_run: bool = False) -> Latency:
@@ -155,6 +159,14 @@ class Watcher:
         if the server refuses all frames and, for a file, if it becomes unavailable or gives no answer for 30 seconds.
         For a live source the server is tried again instead.
         """
+        try:
+            await self._run()
+        except (SourceError, OneglanceError) as error:
+            self._failed = True
+            self._server_lost |= isinstance(error, OneglanceError)
+            raise
+
+    async def _run(self) -> None:
         gallery = await self._client.get_gallery(self._settings.gallery)
         if gallery.encoder_loaded:
             self._takes_photos = (await self._client.describe_model(gallery.encoder_digest)).model.takes_photos

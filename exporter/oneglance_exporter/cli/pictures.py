@@ -22,7 +22,7 @@ def add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
     )
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned faces already")
     parser.add_argument(
-        "--threads", type=within(int, least=1), default=1, metavar="N", help="of ONNX Runtime [%(default)s]"
+        "--threads", type=within(int, least=1, most=4096), default=1, metavar="N", help="of ONNX Runtime [%(default)s]"
     )
 
 

@@ -55,7 +55,7 @@ subtitles; it needs: pip install 'oneglance[watch]'.
 
 However the command ends, an output file is complete or absent. In a folder,
 pictures whose output exists are skipped, so the same command can be repeated to
-continue.
+continue. So can that of a video, with --resume.
 """
 EPILOG = """\
 examples:
@@ -129,6 +129,12 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="of a folder: calls under way at once [%(default)s]",
     )
     add("--overwrite", action="store_true", help="replace outputs that exist")
+    add(
+        "--resume",
+        action="store_true",
+        help="of a video: keep what is painted until OUT is complete, in a hidden folder beside it, so that the same "
+        "command goes on there, however it was ended",
+    )
 
 
 def run(o: Options) -> int:
@@ -162,6 +168,8 @@ def _stylize(client: Client, o: Options) -> None:
 
 def _picture(client: Client, choice: StyleChoice, source: Path | None, out: Path | None, o: Options) -> None:
     """Repaint one picture. ``source`` None: from stdin; ``out`` None: to stdout."""
+    if o.resume:
+        raise ValueError("--resume is of videos; a folder goes on where it was ended without it")
     format = o.format
     if out is not None:
         format = picture_format(out, o.format)
@@ -231,7 +239,9 @@ def _video(client: Client, choice: StyleChoice, source: Path, out: Path, o: Opti
 
     try:
         with Progress() as progress:
-            result = repaint_video(client, choice, source, out, steadiness=o.steadiness, show=show_progress)
+            result = repaint_video(
+                client, choice, source, out, steadiness=o.steadiness, resume=o.resume, show=show_progress
+            )
     except SourceError as error:
         print(f"oneglance: {error}", file=sys.stderr)
         o.status = 1

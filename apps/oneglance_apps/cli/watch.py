@@ -73,8 +73,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         type=within(int, least=1, most=65_535),
         default=WatchSettings.max_side,
         metavar="PIXELS",
-        help="larger frames are shrunk to that. The server shrinks once more, to its search_pixels (1,000,000, which "
-        "holds 1280 x 720): to find small faces in 4K raise both, or look at a --region [%(default)s]",
+        help="larger frames are shrunk to that. 3840 finds in 4K the small faces that 1280 finds in 720p, at nine times "
+        "the cost: the server searches frames at this size, too. A --region costs less [%(default)s]",
     )
     command.add_argument(
         "--region",

@@ -25,9 +25,11 @@ class EncodedFrame:
     """An encoded picture of a frame, or of a part of it.
 
     scale_x, scale_y: factors from its pixels to those of the frame. left, top: of the part, in pixels of the frame.
+    pixels: width x height; 0: it is a file as it is.
     """
 
     data: bytes
+    pixels: int = 0
     scale_x: float = 1.0
     scale_y: float = 1.0
     left: float = 0.0
@@ -99,4 +101,4 @@ def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float], reg
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=FRAME_QUALITY, subsampling=0)
-    return EncodedFrame(buffer.getvalue(), width / size[0], height / size[1], left, top)
+    return EncodedFrame(buffer.getvalue(), size[0] * size[1], width / size[0], height / size[1], left, top)

@@ -12,6 +12,7 @@ from oneglance.client.async_client import AsyncClient
 from oneglance.client.errors import InternalError, OneglanceError, UnavailableError, from_error
 from oneglance.client.requests import identify_request, photo
 from oneglance.v1.common_pb2 import Example
+from oneglance.v1.face_pb2 import Photo
 from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
     DECISION_NOT_COMPARED,
@@ -34,9 +35,10 @@ from oneglance_apps.watch.frame_reader import FIRST_PAUSE_SECONDS, LONGEST_PAUSE
 from oneglance_apps.watch.lateness import Lateness
 from oneglance_apps.watch.recorder import Recorder
 from oneglance_apps.watch.records import Frames, Latency
-from oneglance_apps.watch.settings import WatchSettings
+from oneglance_apps.watch.settings import USUAL_MAX_SIDE, WatchSettings
 from oneglance_apps.watch.track import Box, Observation
 from oneglance_apps.watch.window import Window
+from oneglance_core.defaults import MAX_SEARCH_PIXELS
 
 TICK_SECONDS = 0.25  # how often a live source is looked after
 SILENT_SECONDS = 30.0  # a server that gives no answer for so long counts as unavailable
@@ -116,6 +118,7 @@ class Watcher:
         self._camera = CameraState(source.name, settings.lost_after, self._clock.now())
         self._server_lost = False
         self._failed = False
+        self._search_told = False
 
     @property
     def frames(self) -> Frames:
@@ -262,13 +265,20 @@ class Watcher:
                 self._unanswered.append(_Sent(frame.moment, frame.taken, since, encoded))
                 if len(self._unanswered) == 1:
                     self._await_answer()
-                probe = self._photo(encoded.data) if self._takes_photos else encoded.data
+                probe = self._photo(encoded) if self._takes_photos else encoded.data
                 requests.put_nowait(identify_request(settings.gallery, [probe], max_candidates=1, tau=settings.tau))
         finally:
             requests.put_nowait(None)
 
-    def _photo(self, data: bytes) -> Example:
-        return photo(data, small_faces=self._settings.small_faces, upright_only=not self._settings.turned)
+    def _photo(self, encoded: EncodedFrame) -> Example:
+        settings = self._settings
+        asked = settings.max_side > USUAL_MAX_SIDE
+        return photo(
+            encoded.data,
+            small_faces=settings.small_faces,
+            upright_only=not settings.turned,
+            search_pixels=min(encoded.pixels or MAX_SEARCH_PIXELS, MAX_SEARCH_PIXELS) if asked else 0,
+        )
 
     def _receive(self, answer: IdentifyStreamResponse) -> float:
         """Returns the latency of the frame."""
@@ -287,6 +297,9 @@ class Watcher:
         if self._server_lost:
             self._server_lost = False
             self._recorder.server("server_back", f"{self._client.target} answers again")
+        if answer.response.photos and not self._search_told:
+            self._search_told = True
+            self._tell_search(answer.response.photos[0], sent.encoded)
         compared = [result for result in answer.response.results if result.decision != DECISION_NOT_COMPARED]
         faces = [_observation(result, sent.encoded) for result in compared]
         self.counts.faces += len(faces)
@@ -298,6 +311,14 @@ class Watcher:
         self._lateness.answered(self._clock.now(), latency)
         self._observe(latency)
         return latency
+
+    def _tell_search(self, searched: Photo, encoded: EncodedFrame) -> None:
+        """From which size on faces are seen, in pixels of the source's frames: frames may be shrunk on their way."""
+        width, height = searched.width * encoded.scale_x, searched.height * encoded.scale_y
+        self._warn(
+            f"{self.source.name}: faces from {searched.smallest_face * encoded.scale_x:.0f} pixels on are looked for "
+            f"in {width:.0f} x {height:.0f}"
+        )
 
     def _announce(self, events: list[Event], taken: float) -> None:
         for event in events:

@@ -105,6 +105,7 @@ def photo(
     small_faces: SmallFaces = "",
     *,
     upright_only: bool = False,
+    search_pixels: int = 0,
 ) -> Example:
     """A photo for an encoder of faces.
 
@@ -114,8 +115,12 @@ def photo(
         it found none as wide as 0.3 of the photo's shorter side; empty: ``when-wide`` for every face and for a box,
         else ``when-none``.
     upright_only: don't search the photo turned when it shows no upright face as it is.
+    search_pixels: search it at up to so many pixels where that is more than the server's own search_pixels; up to
+        16,000,000.
     """
-    selector = FaceSelector(small_faces=SMALL_FACES[small_faces], upright_only=upright_only)
+    selector = FaceSelector(
+        small_faces=SMALL_FACES[small_faces], upright_only=upright_only, search_pixels=search_pixels
+    )
     if face == "largest":
         selector.largest = True
     elif face == "aligned":

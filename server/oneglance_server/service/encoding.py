@@ -178,7 +178,8 @@ class Encoding:
             raise detector_missing()
         if pixels is None:
             pixels = await self._count_pixels(call, [request.data for request in requests], paths)
-        outcomes = await self._crops.submit_settled(requests, pixels, call)
+        work = [n + min(n, one.choice.search_pixels) for n, one in zip(pixels, requests, strict=True)]
+        outcomes = await self._crops.submit_settled(requests, work, call)
         return [_usable(outcome, path) for outcome, path in zip(outcomes, paths, strict=True)]
 
     async def _crop_all(

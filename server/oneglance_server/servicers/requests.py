@@ -14,6 +14,7 @@ from oneglance.defaults import MAX_PAGE_SIZE, PAGE_SIZE
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1.face_pb2 import FaceSelector
+from oneglance_core.defaults import MAX_SEARCH_PIXELS
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import SmallFaces
 from oneglance_core.faces.quality import QualityPolicy
@@ -93,19 +94,22 @@ def content_from(example: pb.Example, path: str) -> Content:
 def choice_from(selector: FaceSelector, path: str) -> FaceChoice:
     """Raises InvalidRequest for a box that is none, or a value this version doesn't know."""
     small_faces = small_faces_from(selector.small_faces, f"{path}.small_faces")
+    if not 0 <= selector.search_pixels <= MAX_SEARCH_PIXELS:
+        raise InvalidRequest.field(f"{path}.search_pixels", f"must be 0 to {MAX_SEARCH_PIXELS:,}")
+    how = small_faces, selector.upright_only, selector.search_pixels
     which = selector.WhichOneof("which")
     if which == "box":
         box = (selector.box.x, selector.box.y, selector.box.width, selector.box.height)
         if not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
             raise InvalidRequest.field(f"{path}.box", "needs finite numbers, width and height above 0")
-        return FaceChoice("box", box, small_faces, selector.upright_only)
+        return FaceChoice("box", box, *how)
     if which == "largest" and selector.largest:
-        return FaceChoice("largest", None, small_faces, selector.upright_only)
+        return FaceChoice("largest", None, *how)
     if which == "aligned" and selector.aligned:
         return FaceChoice("aligned")
     if which is not None:
         raise InvalidRequest.field(f"{path}.{which}", "must be true when it is given")
-    return FaceChoice("unset", None, small_faces, selector.upright_only)
+    return FaceChoice("unset", None, *how)
 
 
 def small_faces_from(value: int, path: str) -> SmallFaces | None:

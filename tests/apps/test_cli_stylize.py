@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -521,6 +522,20 @@ def test_a_kill_in_the_middle_leaves_no_half_file(
     assert not (tmp_path / "out.mp4").exists()
     if number != signal.SIGKILL:
         assert names(tmp_path) == ["in.mp4"]
+
+
+@pytest.mark.parametrize("words", [(), ("--resume",)])
+def test_a_full_disk_is_no_misuse(run: Run, tmp_path: Path, capsys: Capture, words: tuple[str, ...]) -> None:
+    write_video(tmp_path / "in.mp4", [noise(i, 96, 128) for i in range(30)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))  # as on a disk with no more room
+    try:
+        status = run(tmp_path / "in.mp4", tmp_path / "out.mp4", *MOSS, *words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert status == 1
+    assert "File too large" in capsys.readouterr().err
+    assert names(tmp_path) == ([".out.mp4.oneglance-parts/begun.json"] if words else []) + ["in.mp4"]
 
 
 def test_a_killed_video_goes_on_and_becomes_the_same_file(

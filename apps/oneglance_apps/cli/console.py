@@ -37,7 +37,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         default=CONSOLE_ADDRESS,
         help=f"where to serve the page; port 0 picks a free one [{CONSOLE_ADDRESS}]",
     )
-    command.add_argument("--child-socket", type=within(int, least=0, most=1 << 20), metavar="FD", help=argparse.SUPPRESS)
+    command.add_argument(
+        "--child-socket", type=within(int, least=0, most=1 << 20), metavar="FD", help=argparse.SUPPRESS
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -101,7 +101,13 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--stylizer", metavar="MODEL", default="", help="name or digest of a loaded stylizer [the only one]")
     add("--strength", type=within(float), metavar="SHARE", help="how much of the stylized picture, 0 to 1 [1]")
     add("--keep-colors", action="store_true", help="take only brightness from the stylized picture")
-    add("--max-side", type=within(int, least=0, most=MOST_COUNT), default=0, metavar="PIXELS", help="shrink larger pictures to that first [0: never]")
+    add(
+        "--max-side",
+        type=within(int, least=0, most=MOST_COUNT),
+        default=0,
+        metavar="PIXELS",
+        help="shrink larger pictures to that first [0: never]",
+    )
     add(
         "--format",
         choices=list(SUFFIX_OF_FORMAT),

@@ -39,8 +39,8 @@ class _Begun:
 
 
 class PartsWriter:
-    """A PictureWriter that keeps what is painted in a hidden folder beside the output: a file for every 100 frames, each
-    encoded by itself. ``end`` makes the output of them, and removes the folder.
+    """A PictureWriter that keeps what is painted in a hidden folder beside the output: a file for every 100 frames,
+    each encoded by itself. ``end`` makes the output of them, and removes the folder.
 
     done: frames that earlier runs have painted. The next picture is to be the one after them.
 

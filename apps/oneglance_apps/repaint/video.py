@@ -65,13 +65,13 @@ def repaint_video(
 ) -> VideoResult:
     """Repaint every frame of ``source`` into ``out``, whose suffix is one of VIDEO_CONTAINERS.
 
-    resume: what is painted is kept until ``out`` is complete, and a later call with the same arguments goes on there; see
-    PartsWriter.
+    resume: what is painted is kept until ``out`` is complete, and a later call with the same arguments goes on there;
+    see PartsWriter.
     show: called after each frame with the result so far, and the length of the source in seconds (None: unknown).
 
     The output stands upright, with square pixels and even sides: an odd side gets a copy of its last row or column.
-    Raises SourceError when no frame can be read, OneglanceError for the first frame that the server refuses, OSError, and
-    ValueError when what was kept can't be gone on with.
+    Raises SourceError when no frame can be read, OneglanceError for the first frame that the server refuses, OSError,
+    and ValueError when what was kept can't be gone on with.
     """
     video = VideoSource(str(source), live=False)
     video.open()
@@ -80,8 +80,15 @@ def repaint_video(
         with ExitStack() as stack:
             writer: PictureWriter
             if resume:
-                told = {**_identity(source), **asdict(choice), "steadiness": steadiness, "ffmpeg": av.ffmpeg_version_info}
-                writer = parts = stack.enter_context(PartsWriter(out, VIDEO_CONTAINERS[out.suffix.lower()], source, told))
+                told = {
+                    **_identity(source),
+                    **asdict(choice),
+                    "steadiness": steadiness,
+                    "ffmpeg": av.ffmpeg_version_info,
+                }
+                writer = parts = stack.enter_context(
+                    PartsWriter(out, VIDEO_CONTAINERS[out.suffix.lower()], source, told)
+                )
                 check, done = parts.check_painter, parts.done
             else:
                 fresh = stack.enter_context(replacing(out))

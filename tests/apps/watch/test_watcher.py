@@ -19,7 +19,7 @@ from oneglance.v1.identification_pb2 import (
     IdentifyResult,
     IdentifyStreamResponse,
 )
-from oneglance_apps.frames.frame import Frame
+from oneglance_apps.frames.frame import EncodedFrame, Frame
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.frames.source_error import SourceError
 from oneglance_apps.watch import frame_reader, watcher
@@ -275,3 +275,12 @@ async def test_a_source_that_the_server_refused_has_no_server_and_the_others_go_
     going_on.watcher.stop()
     yard.coming.put(0.0)
     await running
+
+
+@pytest.mark.parametrize(
+    ("max_side", "pixels", "asked"), [(1280, 921_600, 0), (3840, 8_294_400, 8_294_400), (9000, 0, 16_000_000)]
+)
+async def test_larger_frames_are_searched_as_they_are(picture: Path, max_side: int, pixels: int, asked: int) -> None:
+    gate = opened(picture, max_side=max_side)
+    assert gate.watcher._photo(EncodedFrame(b"", pixels)).face.search_pixels == asked
+    await gate.end()

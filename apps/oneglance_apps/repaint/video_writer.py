@@ -12,6 +12,9 @@ from av.container import OutputContainer
 from oneglance_apps.repaint.h264 import CODEC, OPTIONS, even, pixels_of, set_up, to_frame
 from oneglance_apps.repaint.other_tracks import OtherTracks
 
+IN_DECODING_TIME = ("mp4", "mov")
+"""Formats that take the end of the last picture decoded for the video's; the last one shown may be another."""
+
 
 class PictureWriter(Protocol):
     """What takes the pictures of a video, in order. The first one decides the video's size."""
@@ -39,6 +42,9 @@ class VideoWriter:
         self._others: OtherTracks | None = None
         self._base = Fraction(1, 90_000)
         self._last = -1
+        self._held: Any = None  # the latest packet
+        self._begin: tuple[int, int] | None = None  # pts and dts of the first packet
+        self._end = 0  # of the last picture shown so far
 
     def __enter__(self) -> Self:
         return self
@@ -68,17 +74,29 @@ class VideoWriter:
         assert self._others is not None
         self._container.mux(list(self._others.until(seconds)))
         for packet in packets:
+            self._write_held()
             packet.stream = self._stream
-            self._container.mux(packet)
+            self._held = packet
+            self._begin = self._begin or (packet.pts, packet.dts)
+            self._end = max(self._end, packet.pts + max(1, round(1 / self._others.frame_rate / packet.time_base)))
 
     def end(self) -> OtherTracks | None:
         if self._container is not None:
             assert self._others is not None
-            self._container.mux(list(self._others.until(None)))
-            self._container.mux(self._stream.encode(None))
+            self.mux(self._stream.encode(None), float("inf"))
+            if self._held is not None and self._begin is not None and self._format in IN_DECODING_TIME:
+                first_pts, first_dts = self._begin
+                self._held.duration = (self._end - first_pts) - (self._held.dts - first_dts)
+            self._write_held()
             container, self._container = self._container, None
             container.close()
         return self._others
+
+    def _write_held(self) -> None:
+        if self._held is not None:
+            assert self._container is not None
+            self._container.mux(self._held)
+            self._held = None
 
     def open(self, size: tuple[int, int], start: float, base: Fraction) -> None:
         """Begin the file. ``start``: the time in the source that becomes 0 in the output."""

@@ -17,8 +17,9 @@ class Frozen(BaseModel):
     @classmethod
     def _not_absurd(cls, value: Any, field: ValidationInfo) -> Any:
         most = MOST_SECONDS if f"_{field.field_name}".endswith("_seconds") else MOST
-        if isinstance(value, int | float) and not math.isinf(value) and not -most <= value <= most:
-            raise ValueError(f"must be between {-most:.12g} and {most:.12g}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not math.isinf(number) and not -most <= number <= most:
+                raise ValueError(f"must be between {-most:.12g} and {most:.12g}")
         return value
 
 

@@ -8,14 +8,14 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-_EBML = bytes.fromhex("1a45dfa3")
+EBML = bytes.fromhex("1a45dfa3")
 _SEGMENT = bytes.fromhex("18538067")
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _PS_PACK = bytes.fromhex("000001ba")
 TS_PACKET = 188
 _M2TS_PACKET = 192  # with 4 bytes of time before each packet
-_TS_SYNC = 0x47
+TS_SYNC = 0x47
 _HEAD = 1 << 16  # bytes at the begin or the end that are looked through
 _MP4_BOXES = (
     b"ftyp",
@@ -41,12 +41,13 @@ def missing_bytes(path: Path) -> int:
     with path.open("rb") as file:
         head = file.read(16).ljust(16, b"\0")
         file.seek(0)
-        if head[:4] == _EBML:
-            end = _end_of_matroska(file)
+        if head[:4] == EBML:
+            end = end_of_matroska(file)
         elif head[:4] == b"RIFF":
             end = _end_of_riff(file, size)
-        elif (packet := _ts_packet(file, head, size)) is not None:
+        elif (packet := ts_packet(file, head, size)) is not None:
             end = -(-size // packet) * packet
+            end += _missing_of_ts(file, size, packet) if end == size else 0
         elif head[4:8] in _MP4_BOXES:
             end = _end_of_mp4(file, size)
         elif head[:3] == b"FLV":
@@ -62,10 +63,10 @@ def missing_bytes(path: Path) -> int:
     return max(0, end - size)
 
 
-def _ts_packet(file: BinaryIO, head: bytes, size: int) -> int | None:
+def ts_packet(file: BinaryIO, head: bytes, size: int) -> int | None:
     """The length of a packet of MPEG-TS; None: it is none."""
     for packet, sync in ((TS_PACKET, 0), (_M2TS_PACKET, 4)):
-        if head[sync] == _TS_SYNC and size > packet + sync and _byte(file, packet + sync) == _TS_SYNC:
+        if head[sync] == TS_SYNC and size > packet + sync and _byte(file, packet + sync) == TS_SYNC:
             return packet
     return None
 
@@ -75,21 +76,21 @@ def _byte(file: BinaryIO, at: int) -> int:
     return file.read(1)[0]
 
 
-def _end_of_matroska(file: BinaryIO) -> int:
+def end_of_matroska(file: BinaryIO) -> int:
     """The end of the segment, which holds everything; 0 when its size isn't stated, as in a recording still under
-    way."""
+    way. The file is at the segment's first element then."""
     file.read(4)
-    header = _vint(file)
+    header = vint(file)
     if header is None:
         return 0
     file.seek(header, 1)
     if file.read(4) != _SEGMENT:
         return 0
-    size = _vint(file)
+    size = vint(file)
     return 0 if size is None else file.tell() + size
 
 
-def _vint(file: BinaryIO) -> int | None:
+def vint(file: BinaryIO) -> int | None:
     """A length of EBML: as many bytes as the first one has leading zero bits, and one more; None: unknown."""
     first = file.read(1)
     if not first or not first[0]:
@@ -133,6 +134,24 @@ def _end_of_mp4(file: BinaryIO, size: int) -> int:
             return size  # not a box: damaged, which shows elsewhere
         at += length
     return at
+
+
+def _missing_of_ts(file: BinaryIO, size: int, packet: int) -> int:
+    """How many bytes the last PES packets of the streams lack, where their length is stated, as that of sound is."""
+    start = max(0, size - 40 * _HEAD // packet * packet)
+    file.seek(start)
+    tail = file.read()
+    lacking: dict[int, int] = {}  # by stream, in its last PES packet
+    for at in range(packet - TS_PACKET, len(tail), packet):
+        stream = int.from_bytes(tail[at + 1 : at + 3], "big") & 0x1FFF
+        field = 1 + tail[at + 4] if tail[at + 3] & 0x20 else 0
+        payload = tail[at + 4 + field : at + TS_PACKET] if tail[at + 3] & 0x10 else b""
+        if tail[at + 1] & 0x40:  # a PES packet begins, or a table
+            length = int.from_bytes(payload[4:6], "big") if payload[:3] == b"\0\0\1" else 0
+            lacking[stream] = length + 6 - len(payload) if length else 0
+        elif stream in lacking:
+            lacking[stream] -= len(payload)
+    return sum(max(0, one) for one in lacking.values())
 
 
 def _end_of_flv(file: BinaryIO, size: int) -> int:

@@ -150,8 +150,6 @@ async def _watch(o: Options) -> tuple[int, bool]:
         except OSError as error:
             note(f"--metrics: {error.strerror}")
             return 2, False
-        if any(one.watcher.source.live for one in session.watched):
-            note(NO_LIVENESS)
         running = asyncio.create_task(session.run())
 
         def stop() -> None:

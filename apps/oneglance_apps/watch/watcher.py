@@ -85,7 +85,7 @@ class Watcher:
     """Watches one source, and identifies its faces in one gallery.
 
     recorder: gets each event. warn: called (from any thread) with a message about a temporary problem.
-    observe: called with the latency of each answer, in seconds.
+    observe: called with the latency of each answer, in seconds. live: called once the source is open, if it is live.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class Watcher:
         warn: Callable[[str], None],
         clock: Clock | None = None,
         observe: Callable[[float], None] = lambda latency: None,
+        live: Callable[[], None] = lambda: None,
     ) -> None:
         self.counts = WatchCounts()
         self.source = source
@@ -106,6 +107,7 @@ class Watcher:
         self._warn = warn
         self._clock = clock or SystemClock()
         self._observe = observe
+        self._live = live
         self._appearances = Appearances(settings.rules)
         self._unanswered: deque[_Sent] = deque()
         self._encoding = 0  # frames being made ready to send
@@ -179,6 +181,8 @@ class Watcher:
         try:
             await reader.open()
             live = self._recorder.live = self.source.live
+            if live:
+                self._live()
             self._lateness = Lateness(self._settings.latency if live else None)
             self._camera = CameraState(self.source.name, self._settings.lost_after, self._clock.now())
             ticking = asyncio.create_task(self._tick(reader)) if live else None

@@ -53,6 +53,9 @@ class PartsWriter:
         self._source = source
         self._settings = settings
         self._begun: _Begun | None = None
+        self._painter = ""
+        self._last = -1  # time of the last picture
+        self.done = 0
         self._folder = out.with_name(f".{out.name}.oneglance-parts")
         self._folder.mkdir(exist_ok=True)
         self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -125,9 +128,6 @@ class PartsWriter:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"{self._out}: another process is making it") from None
-        self.done = 0
-        self._last = -1
-        self._painter = ""
         if not (parts := self._parts()):
             return
         found = json.loads((self._folder / _BEGUN).read_text())

@@ -167,7 +167,7 @@ class FaceFinder:
             return math.prod(_canvas_at(height, width, fine, detector, levels)) <= most
 
         found: list[Detection] = []
-        for tile in tiles(*pixels.shape[:2], overlap, fits):
+        for tile in tiles(pixels.shape[0], pixels.shape[1], overlap, fits):
             part = pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
             for seen in search([part], self._score, detector, scale=fine, levels=levels)[0]:
                 left, top, right, bottom = seen.box

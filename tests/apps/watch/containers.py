@@ -103,7 +103,7 @@ def make(path: Path, kind: Kind, making: Making) -> list[float]:
             sounds.append(sound)
         told: Any = None
         if making.subtitles:
-            written = av.open(io.BytesIO(SUBTITLES.encode()), format="srt")
+            written: Any = av.open(io.BytesIO(SUBTITLES.encode()), format="srt")
             told = container.add_stream_from_template(written.streams.subtitles[0])
         packets: list[tuple[float, Any]] = []
         for i, at in enumerate(times):

@@ -23,6 +23,7 @@ from oneglance_index.errors import (
     GalleryError,
     GalleryNotFound,
     GenerationUnsupported,
+    IndexOutOfStep,
     OutOfMemory,
     StoreClosed,
 )
@@ -339,12 +340,23 @@ class LocalGalleries:
             return index.search(searches)
         return negatives.search(index.search, searches, opened.gallery.id, opened.having_negatives, self._store.reading)
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+    def verify(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probes: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        fusion: str | None = None,
+    ) -> Found:
         with self._store.reading() as db:
-            return verifying.verify(db, gallery_id, subject_id, probes, encoder_digest, self._others)
+            return verifying.verify(db, gallery_id, subject_id, probes, encoder_digest, fusion, self._others)
 
-    def _others(self, gallery_id: str, probes: Vectors) -> Found:
-        (found,) = self._find(gallery_id).in_step().search([Search(probes, "", MARGIN_OTHERS + 1)])
+    def _others(self, gallery_id: str, probes: Vectors, fusion: str) -> Found:
+        opened = self._find(gallery_id)
+        if opened.gallery.active.fusion != fusion:  # its index has yet to follow
+            raise IndexOutOfStep(gallery_id)
+        (found,) = opened.in_step().search([Search(probes, "", MARGIN_OTHERS + 1)])
         if isinstance(found, GalleryError):
             raise found
         return found

@@ -22,6 +22,7 @@ from oneglance_core.fusion import has_template
 from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
 from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
+from oneglance_index.search.fused import adds_template
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.loading import Progress, load_index
 from oneglance_index.search.registry import Machine, make_index
@@ -64,9 +65,9 @@ class OpenedGalleries:
         self._machine = machine
         self._data_dir = data_dir
         self._opened: dict[str, Opened] = {}
-        # Of the transaction under way: indexes made, and encodings there is room for, by generation.
+        # Of the transaction under way: indexes made, and (encodings, new subjects) there is room for, by generation.
         self._made: dict[int, GalleryIndex] = {}
-        self._added: dict[int, int] = {}
+        self._added: dict[int, tuple[int, int]] = {}
         # Guards what an index that is being rebuilt missed, by generation, and the changes of _opened.
         self._rebuilding = threading.Lock()
         self._missed: dict[int, list[Change]] = {}
@@ -159,16 +160,17 @@ class OpenedGalleries:
             if effect.created is not None:
                 self._made[effect.generation] = self._make_index(effect.created)
             elif effect.change is not None and len(effect.change.added):
-                self._reserve(effect, _rows_of(effect.change))
+                self._reserve(effect, effect.change)
         except MemoryError:
             raise OutOfMemory(f"for more in gallery {effect.gallery_id!r}") from None
 
-    def _reserve(self, effect: Effect, rows: int) -> None:
+    def _reserve(self, effect: Effect, change: Change) -> None:
         if not self._added:
             np.empty(_FOLLOWING_BYTES, np.uint8)
-        added = self._added.get(effect.generation, 0) + rows
+        encodings, subjects = self._added.get(effect.generation, (0, 0))
+        added = encodings + _rows_of(change), subjects + adds_template(change)
         index = self._made.get(effect.generation) or self._opened[effect.gallery_id].in_step()
-        index.reserve(added)
+        index.reserve(*added)
         self._added[effect.generation] = added
 
     def follow(self, effects: Sequence[Effect]) -> None:
@@ -192,7 +194,8 @@ class OpenedGalleries:
         elif effect.remade:
             assert effect.updated is not None
             with self._rebuilding:
-                self._opened[effect.gallery_id] = replace(self._opened[effect.gallery_id], gallery=effect.updated)
+                opened = self._opened[effect.gallery_id]
+                self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated, index=None)
             self._upkeep.drop(effect.generation)
             self._give_up(effect)
         elif effect.change is not None:
@@ -253,6 +256,8 @@ class OpenedGalleries:
             index, revision = load_index(db, self._data_dir, stored, self._make_index, self._go_on)
         with self._rebuilding:
             if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
+                raise IndexOutOfStep(gallery_id)
+            if self._opened[gallery_id].gallery.active.fusion != stored.place.fusion:  # changed again: to be followed
                 raise IndexOutOfStep(gallery_id)
             for change in missed:
                 if change.revision > stored.gallery.revision:

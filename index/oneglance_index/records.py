@@ -290,7 +290,8 @@ class Search:
 
     Asks for the `candidates` nearest subjects of each probe (0: none). With `within` it also asks for every subject
     whose score is at most that, but for no more than the nearest `limit` of each probe. With `singly` probes are
-    compared with every single encoding, whatever the rule of fusion, and negatives don't count. Raises ValueError for a
+    compared with every single encoding, whatever the rule of fusion, and negatives don't count. `fusion` is the rule
+    that scores must be by, that of the threshold which they are compared with; None: any. Raises ValueError for a
     question that asks for nothing.
     """
 
@@ -300,6 +301,7 @@ class Search:
     within: float | None = None
     limit: int = 0
     singly: bool = False
+    fusion: str | None = None
 
     def __post_init__(self) -> None:
         if self.within is None:

@@ -242,6 +242,18 @@ class VerifiesByNearest(ToyStore):
         return self.verified(subject_id, kept.subjects[subject_id], probe)
 
 
+@breaks("nobody_is_compared_by_another_rule_than_is_asked_for")
+class SearchesByAnyRule(ToyStore):
+    def check_rule(self, gallery: Gallery, fusion: str | None) -> None:
+        pass
+
+
+@breaks("nobody_is_compared_by_another_rule_than_is_asked_for")
+class VerifiesByAnyRule(ToyStore):
+    def check_rule_to_verify(self, gallery: Gallery, fusion: str | None) -> None:
+        pass
+
+
 Encodings = Mapping[int, tuple[Encoding, Vectors]]
 
 

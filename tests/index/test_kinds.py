@@ -84,7 +84,7 @@ class FewIndex:
         for number, subject, vector in zip(rows.numbers, rows.subjects, rows.vectors, strict=True):
             self.rows[int(number)] = Row(int(subject), vector.copy())
 
-    def reserve(self, encodings: int) -> None:
+    def reserve(self, encodings: int, subjects: int) -> None:
         pass
 
     def checksum(self) -> Checksum:

@@ -83,7 +83,7 @@ def test_rows_promised_survive_a_compaction(galleries: LocalGalleries, monkeypat
     for i in range(70):
         galleries.enroll("g", f"s{i}", VECTORS[:1]).result()
         galleries.delete_subject("g", f"s{i}").result()
-    index.reserve(5000)
+    index.reserve(5000, 0)
     galleries.compact("g")
     with monkeypatch.context() as patched:
         patched.setattr(rows.RowArrays, "empty", full)

@@ -112,9 +112,9 @@ class ExactIndex:
                 self._told += len(rows.numbers)
             self._extend()
 
-    def reserve(self, encodings: int) -> None:
+    def reserve(self, encodings: int, subjects: int) -> None:
         with self._pending_lock:
-            self._promised = self._told + encodings
+            self._promised = self._told + (subjects if self._templates else encodings)
             room = self._held.capacity if self._room is None else self._room.capacity
             if self._promised > room:
                 self._room = self._larger(self._promised)

@@ -68,9 +68,9 @@ class FusedIndex:
             self._sizes.append((revision, encodings + len(rows.numbers)))
             self._checksum = _with(self._checksum, rows.numbers, NONE)
 
-    def reserve(self, encodings: int) -> None:
-        self._templates.reserve(encodings)  # more than the templates: one for each change
-        self._singles.reserve(encodings)
+    def reserve(self, encodings: int, subjects: int) -> None:
+        self._templates.reserve(encodings, subjects)
+        self._singles.reserve(encodings, subjects)
 
     def checksum(self) -> Checksum:
         with self._lock:

@@ -59,10 +59,10 @@ class GalleryIndex(Protocol):
         """Adds a block of encodings, whose numbers are above all there are; where the rule of fusion has templates, all
         encodings of some subjects instead, one subject after the other."""
 
-    def reserve(self, encodings: int) -> None:
-        """Makes room for so many encodings besides those that append() and apply() brought, before they are committed:
-        apply() must then not fail for want of it. Each call is instead of the one before. Raises MemoryError,
-        DeviceLost; must not wait for a search.
+    def reserve(self, encodings: int, subjects: int) -> None:
+        """Makes room for so many encodings, and among them those of so many new subjects, besides what append() and
+        apply() brought, before they are committed: apply() must then not fail for want of it. Each call is instead of
+        the one before. Raises MemoryError, DeviceLost; must not wait for a search.
         """
 
     def checksum(self) -> Checksum:

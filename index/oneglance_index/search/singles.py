@@ -48,8 +48,8 @@ class Singles:
             self._rows.append(Rows(rows.numbers[here], rows.subjects[here], rows.vectors[here]), ids)
             self._several.update(several)
 
-    def reserve(self, encodings: int) -> None:
-        self._rows.reserve(encodings)
+    def reserve(self, encodings: int, subjects: int) -> None:
+        self._rows.reserve(encodings, subjects)
 
     def apply(self, change: Change) -> None:
         if change.subject in self._several:

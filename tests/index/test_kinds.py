@@ -46,6 +46,7 @@ class Row:
 class FrozenFew:
     revision: int
     rows: dict[int, Row]
+    by_subject: bool = False
 
     @property
     def encodings(self) -> int:

@@ -194,7 +194,7 @@ class SetFusion:
             return Applied(stored.gallery)
         generation = stored.place.generation
         db.execute("UPDATE generations SET fusion = ? WHERE number = ?", (self.fusion, generation))
-        # Where a rule has templates nothing is logged for snapshots, and none is taken.
+        # By a rule that has templates a snapshot has another order.
         db.execute("DELETE FROM snapshots WHERE generation = ?", (generation,))
         db.execute("DELETE FROM deletions WHERE generation = ?", (generation,))
         if stored.gallery.active.threshold is not None or stored.gallery.active.followed is not None:
@@ -364,9 +364,7 @@ def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> tup
 
 
 def _log_deletions(db: sqlite3.Connection, at: queries.Place, revision: int, numbers: Integers) -> None:
-    """For snapshots; there are none where the rule of fusion has templates."""
-    if has_template(at.fusion):
-        return
+    """For snapshots."""
     db.executemany(
         "INSERT INTO deletions (generation, revision, encoding) VALUES (?, ?, ?)",
         ((at.generation, revision, int(number)) for number in numbers),

@@ -276,16 +276,16 @@ class IdentificationService:
         return encoded, Provenance(chosen.digest, encoded.provider), tuple(breached)
 
     async def nearest(self, call: Call, gallery: Gallery, probe: Content) -> tuple[Candidate | None, int]:
-        """The nearest subject that one probe can be given, by the gallery's rule of fusion, and how many it was compared
-        with. No decision, and none is counted."""
+        """The nearest subject that one probe can be given, by this rule of fusion, and how many it was compared with.
+        No decision, and none is counted."""
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
         search = Search(encoded.vectors, gallery.active.encoder_digest, 1, fusion=gallery.active.fusion)
         found = await self.search(call, gallery.id, search, encoded)
         return next(_without_negatives(found.candidates[0]), None), found.subjects
 
     async def nearest_to(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
-        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder, by its rule of fusion. No
-        decision, and none is counted."""
+        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder, by its rule of fusion.
+        No decision, and none is counted."""
         search = Search(vectors, gallery.active.encoder_digest, candidates, fusion=gallery.active.fusion)
         return await self._search(call, gallery.id, search)
 
@@ -341,7 +341,6 @@ class IdentificationService:
             breaches,
             other.negative,
         )
-
 
     def _decided(self, gallery: Gallery | None, **counts: int) -> None:
         """Counts decisions by their names. None: of no gallery."""

@@ -31,6 +31,7 @@ from oneglance_index.store import queries
 from oneglance_index.store.database import Store
 from oneglance_index.store.mutations import Effect
 from oneglance_index.store.queries import Stored
+from oneglance_index.store.recent import Recent
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
@@ -65,6 +66,7 @@ class OpenedGalleries:
         self._machine = machine
         self._data_dir = data_dir
         self._opened: dict[str, Opened] = {}
+        self.recent = Recent()
         # Of the transaction under way: indexes made, and (encodings, new subjects) there is room for, by generation.
         self._made: dict[int, GalleryIndex] = {}
         self._added: dict[int, tuple[int, int]] = {}
@@ -151,6 +153,7 @@ class OpenedGalleries:
     def begin(self) -> None:
         self._made.clear()
         self._added.clear()
+        self.recent.begin()
 
     def prepare(self, effect: Effect) -> None:
         """Makes the room that following this effect takes. Raises OutOfMemory, IndexOutOfStep for more encodings of a
@@ -163,6 +166,8 @@ class OpenedGalleries:
                 self._reserve(effect, effect.change)
         except MemoryError:
             raise OutOfMemory(f"for more in gallery {effect.gallery_id!r}") from None
+        if effect.dropped or effect.change is not None:
+            self.recent.changed(effect.generation, None if effect.dropped else effect.change)
 
     def _reserve(self, effect: Effect, change: Change) -> None:
         if not self._added:
@@ -175,6 +180,7 @@ class OpenedGalleries:
 
     def follow(self, effects: Sequence[Effect]) -> None:
         """Brings the indexes up to what was committed, in the order of the commits."""
+        self.recent.committed()
         for effect in effects:
             try:
                 self._follow(effect)

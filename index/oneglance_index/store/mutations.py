@@ -46,6 +46,7 @@ from oneglance_index.records import (
 from oneglance_index.store import queries
 from oneglance_index.store.doubting import doubt
 from oneglance_index.store.queries import SnapshotRecord
+from oneglance_index.store.recent import Recent
 
 T = TypeVar("T")
 
@@ -278,6 +279,7 @@ class Enroll:
     request_digest: bytes
     max_encodings: int
     request_ttl_seconds: float
+    recent: Recent
     doubting: Doubting | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
@@ -307,7 +309,9 @@ class Enroll:
         doubts: tuple[Doubt, ...] = ()
         if self.doubting is not None:
             kept_from = found if self.on_existing == "add" else None
-            nearest_other, doubts = doubt(db, at, self.doubting, self.subject_id, found, kept_from, vectors, revision)
+            nearest_other, doubts = doubt(
+                *(db, at, self.doubting, self.subject_id, found, kept_from, vectors, revision, self.recent)
+            )
         subject = self._write_subject(db, gallery, found, now)
         if len(removed):
             db.execute("DELETE FROM encodings WHERE subject = ? AND generation = ?", (subject, generation))

@@ -3,6 +3,7 @@ neighbours were searched, and would read nearly the same from the database."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -10,9 +11,11 @@ import numpy as np
 
 from oneglance_index.records import Change, Integers, Vectors
 
-# So many generations are followed, those asked about last, and so many encodings of each are known at least.
+# So many generations are followed, those asked about last, and so many encodings of each are known at least, or as many
+# as so many bytes have room for twice.
 _GENERATIONS = 16
 _ENCODINGS = 1024
+_BYTES = 4 << 20
 
 
 class Since(NamedTuple):
@@ -38,14 +41,17 @@ class Recent:
         self._in_transaction = False
 
     def changed(self, generation: int, change: Change | None) -> None:
-        """A mutation of the transaction under way succeeded. None: it deleted the generation."""
+        """A mutation of the transaction under way succeeded. None: it deleted the generation. Never raises."""
         self._in_transaction = True
         last = self._followed.get(generation)
         if last is not None:
+            try:
+                if change is not None:
+                    last.add(change)
+            except MemoryError:
+                change = None
             if change is None:
                 del self._followed[generation]
-            else:
-                last.add(change)
 
     def committed(self) -> None:
         self._in_transaction = False
@@ -54,11 +60,14 @@ class Recent:
         """What came after `revision`; None where that isn't known. `now` is the newest revision."""
         last = self._followed.get(generation)
         if last is None:
-            last = self._followed[generation] = _Last(now, dimension)
-            if len(self._followed) > _GENERATIONS:
-                self._followed.popitem(last=False)
+            with contextlib.suppress(MemoryError):
+                last = self._followed[generation] = _Last(now, dimension)
+                if len(self._followed) > _GENERATIONS:
+                    self._followed.popitem(last=False)
+        if last is None or revision < last.base:
+            return None
         self._followed.move_to_end(generation)
-        return last.since(revision) if revision >= last.base else None
+        return last.since(revision)
 
 
 class _Last:
@@ -67,19 +76,20 @@ class _Last:
     def __init__(self, base: int, dimension: int) -> None:
         self.base = base
         self._count = 0
-        self._revisions = np.empty(2 * _ENCODINGS, np.int64)
-        self._numbers = np.empty(2 * _ENCODINGS, np.int64)
-        self._subjects = np.empty(2 * _ENCODINGS, np.int64)
-        self._vectors = np.empty((2 * _ENCODINGS, dimension), np.float32)
+        self._least = max(1, min(_ENCODINGS, _BYTES // (8 * dimension)))
+        self._revisions = np.empty(2 * self._least, np.int64)
+        self._numbers = np.empty(2 * self._least, np.int64)
+        self._subjects = np.empty(2 * self._least, np.int64)
+        self._vectors = np.empty((2 * self._least, dimension), np.float32)
 
     def add(self, change: Change) -> None:
         if len(change.removed):
             self._keep(np.flatnonzero(~np.isin(self._numbers[: self._count], change.removed)))
-        if len(change.added) > _ENCODINGS:
+        if len(change.added) > self._least:
             self._count, self.base = 0, change.revision
             return
-        if self._count + len(change.added) > 2 * _ENCODINGS:
-            first = self._count - _ENCODINGS
+        if self._count + len(change.added) > 2 * self._least:
+            first = self._count - self._least
             self.base = int(self._revisions[first - 1])
             self._keep(np.arange(first, self._count))
         new = slice(self._count, self._count + len(change.added))

@@ -14,7 +14,7 @@ from oneglance_index import Found, FusionChanged, GalleryError, IndexOutOfStep, 
 from oneglance_index.opened import OpenedGalleries
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.store.mutations import Effect
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 PROBE = np.array([[1.0, 0.0]], np.float32)
 OWN = np.array([[2.0, 0.0], [4.0, 0.0]], np.float32)
@@ -85,6 +85,7 @@ def test_an_index_is_not_made_by_a_rule_that_is_yet_to_be_followed(
     monkeypatch.setattr(OpenedGalleries, "_rebuild", rebuilding)
     monkeypatch.setattr(OpenedGalleries, "follow", following)
     begun = galleries.set_fusion("g", "mean")
+    until(lambda: galleries.known("g").active.fusion == "mean")
     galleries.set_fusion("g", "nearest").result()
     assert seen == [IndexOutOfStep]
     begun.result()

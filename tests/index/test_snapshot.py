@@ -84,10 +84,11 @@ def test_a_snapshot_is_used_and_catches_up(
     galleries.close()
 
 
-def everything(galleries: LocalGalleries) -> tuple[Found, Found]:
+def everything(galleries: LocalGalleries) -> tuple[Found, list[list[tuple[str, float]]]]:
     """All subjects by the rule of fusion, and by single encodings."""
     by_rule = asking.nearest(galleries, "g", PROBES, 40)
-    return by_rule, asking.ask(galleries, "g", Search(PROBES, "e", 40, singly=True))
+    singly = asking.ask(galleries, "g", Search(PROBES, "e", 40, singly=True))
+    return by_rule, [[(one.subject_id, one.distance) for one in near] for near in singly.candidates]
 
 
 @pytest.mark.parametrize("changes", [("mean",), ("mean", "nearest"), ("margin", "mean")])
@@ -269,7 +270,7 @@ def test_what_was_replaced_leaves_the_snapshot_by_itself(tmp_path: Path, fusion:
     with LocalGalleries.open(tmp_path) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4, fusion=fusion).result()
         for i, vector in enumerate(old):
-            galleries.enroll("g", f"s{i}", vector[None])
+            galleries.enroll("g", f"s{i}", vector[None]).result()
         galleries.snapshot()
         assert found(tmp_path / "snapshots", old[0].tobytes())
         for i in range(65):

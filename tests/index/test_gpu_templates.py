@@ -9,6 +9,7 @@ from oneglance_core.fusion import template
 from oneglance_index import Found, IndexSettings, LocalGalleries, Search
 from oneglance_index.errors import OutOfMemory
 from oneglance_index.records import OnExisting
+from oneglance_index.search import gpu_scan
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.gpu_scan import GpuScan
 from oneglance_index.search.rows import RowArrays
@@ -148,6 +149,7 @@ def test_a_card_needs_room_for_templates_not_for_examples(monkeypatch: pytest.Mo
 def test_more_examples_of_a_known_subject_take_no_room_on_a_card(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(gpu_scan, "_LEAST_ROWS", 64)
     card = FakeCard(monkeypatch, capacity=64 << 20)
     vectors = np.random.default_rng(0).standard_normal((3000, D)).astype(np.float32)
     with opened(tmp_path, "cuda:0") as store:

@@ -55,8 +55,7 @@ def templates(encodings: Vectors) -> Vectors:
     norms = squared_norms(encodings.reshape(-1, dimension)).reshape(subjects, count)
     lengths = np.sqrt(norms).sum(axis=1) / count
     own = np.sqrt(np.square(means).sum(axis=1))
-    stretched = own > _NO_DIRECTION * lengths
-    means[stretched] *= (lengths[stretched] / own[stretched])[:, None]
+    means *= np.divide(lengths, own, out=np.ones_like(own), where=own > _NO_DIRECTION * lengths)[:, None]
     vectors: Vectors = means.astype(np.float32)
     return vectors
 

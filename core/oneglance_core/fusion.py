@@ -38,16 +38,26 @@ def template(encodings: Vectors) -> Vectors:
     Their mean in float64, stretched to the mean of their lengths, rounded once. A single encoding is its own template.
     Where encodings cancel each other out, their mean has no direction, and is not stretched.
     """
-    if len(encodings) == 1:
-        only: Vectors = encodings[0]
-        return only
-    mean = encodings.mean(axis=0, dtype=np.float64)
-    length = float(np.sqrt(squared_norms(encodings)).mean())
-    own = float(np.sqrt(mean @ mean))
-    if own > _NO_DIRECTION * length:
-        mean *= length / own
-    vector: Vectors = mean.astype(np.float32)
+    vector: Vectors = templates(encodings[None])[0]
     return vector
+
+
+def templates(encodings: Vectors) -> Vectors:
+    """The templates of subjects that have equally many encodings: float32 [s, n, D], n >= 1, to float32 [s, D].
+
+    Each is bit for bit the one that ``template`` makes.
+    """
+    subjects, count, dimension = encodings.shape
+    if count == 1:
+        only: Vectors = encodings[:, 0]
+        return only
+    means = encodings.sum(axis=1, dtype=np.float64) / count
+    norms = squared_norms(encodings.reshape(-1, dimension)).reshape(subjects, count)
+    lengths = np.sqrt(norms).sum(axis=1) / count
+    own = np.sqrt(np.square(means).sum(axis=1))
+    means *= np.divide(lengths, own, out=np.ones_like(own), where=own > _NO_DIRECTION * lengths)[:, None]
+    vectors: Vectors = means.astype(np.float32)
+    return vectors
 
 
 def margin_scores(ordered: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

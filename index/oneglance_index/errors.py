@@ -14,7 +14,7 @@
     ├── NeighbourGone          a neighbour that an enrollment names was deleted since it was found; search again
     ├── RequestConflict        this request id was used before, with other content
     ├── EncoderMismatch        encodings of another encoder than the gallery's
-    ├── FusionChanged          a threshold for another rule of fusion than the gallery's
+    ├── FusionChanged          a threshold for another rule of fusion than the gallery's, to be set or compared with
     ├── DimensionMismatch      vectors of another dimension than the gallery's
     ├── EncodingInvalid        a vector that has no usable distance: NaN, infinite, zero, or huge
     ├── GenerationUnsupported  a kind of index or a fusion rule that this version doesn't have

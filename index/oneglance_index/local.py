@@ -23,6 +23,7 @@ from oneglance_index.errors import (
     GalleryError,
     GalleryNotFound,
     GenerationUnsupported,
+    IndexOutOfStep,
     OutOfMemory,
     StoreClosed,
 )
@@ -217,7 +218,8 @@ class LocalGalleries:
                 encoder_digest,
                 None if labels is None else dict(labels),
                 *(on_existing, request_id, request_digest),
-                *(self.settings.max_encodings_per_subject, self.settings.request_ttl_seconds, doubting),
+                *(self.settings.max_encodings_per_subject, self.settings.request_ttl_seconds),
+                *(self._opened.recent, doubting),
             ),
             caller=caller,
             size=array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
@@ -339,12 +341,23 @@ class LocalGalleries:
             return index.search(searches)
         return negatives.search(index.search, searches, opened.gallery.id, opened.having_negatives, self._store.reading)
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+    def verify(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probes: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        fusion: str | None = None,
+    ) -> Found:
         with self._store.reading() as db:
-            return verifying.verify(db, gallery_id, subject_id, probes, encoder_digest, self._others)
+            return verifying.verify(db, gallery_id, subject_id, probes, encoder_digest, fusion, self._others)
 
-    def _others(self, gallery_id: str, probes: Vectors) -> Found:
-        (found,) = self._find(gallery_id).in_step().search([Search(probes, "", MARGIN_OTHERS + 1)])
+    def _others(self, gallery_id: str, probes: Vectors, fusion: str) -> Found:
+        opened = self._find(gallery_id)
+        if opened.gallery.active.fusion != fusion:  # its index has yet to follow
+            raise IndexOutOfStep(gallery_id)
+        (found,) = opened.in_step().search([Search(probes, "", MARGIN_OTHERS + 1)])
         if isinstance(found, GalleryError):
             raise found
         return found

@@ -247,15 +247,24 @@ class GalleryStore(Protocol):
         there are as many as asked for, if there are so many. Negatives are those of the revision, or of a later one.
         What asks `singly` may be answered from another revision than the rest.
 
-        A question that cannot be answered gets its own error in place of an answer: EncoderMismatch,
+        A question that cannot be answered gets its own error in place of an answer: EncoderMismatch, FusionChanged,
         DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"), OutOfMemory. What concerns them all is
         raised: GalleryNotFound, StoreClosed, DeviceLost, OutOfMemory, IndexOutOfStep (it will pass).
         """
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+    def verify(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probes: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        fusion: str | None = None,
+    ) -> Found:
         """How far each probe float32 [q, D] is from one subject: one candidate per probe, by the gallery's rule of
-        fusion.
+        fusion, which must be `fusion` (None: not checked).
 
         Always exact, negatives included. By "margin" the others are those of the revision it states, or of a later one.
-        Raises GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
+        Raises GalleryNotFound, SubjectNotFound, EncoderMismatch, FusionChanged, DimensionMismatch, EncodingInvalid, and
+        by "margin" IndexOutOfStep.
         """

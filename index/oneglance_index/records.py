@@ -7,7 +7,7 @@ never used twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -290,7 +290,8 @@ class Search:
 
     Asks for the `candidates` nearest subjects of each probe (0: none). With `within` it also asks for every subject
     whose score is at most that, but for no more than the nearest `limit` of each probe. With `singly` probes are
-    compared with every single encoding, whatever the rule of fusion, and negatives don't count. Raises ValueError for a
+    compared with every single encoding, whatever the rule of fusion, and negatives don't count. `fusion` is the rule
+    that scores must be by, that of the threshold which they are compared with; None: any. Raises ValueError for a
     question that asks for nothing.
     """
 
@@ -300,6 +301,7 @@ class Search:
     within: float | None = None
     limit: int = 0
     singly: bool = False
+    fusion: str | None = None
 
     def __post_init__(self) -> None:
         if self.within is None:
@@ -374,11 +376,44 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Encodings in order of number: numbers and subject numbers int64 [n], vectors float32 [n, D]."""
+    """Encodings, in order of number or subject by subject: numbers and subject numbers int64 [n], vectors float32 [n,
+    D]."""
 
     numbers: Integers
     subjects: Integers
     vectors: Vectors
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """One after the other, at least one."""
+        return cls(
+            np.concatenate([part.numbers for part in parts]),
+            np.concatenate([part.subjects for part in parts]),
+            np.concatenate([part.vectors for part in parts]),
+        )
+
+    def at(self, where: slice | Integers | NDArray[np.bool_]) -> Rows:
+        """Those at these positions."""
+        return Rows(self.numbers[where], self.subjects[where], self.vectors[where])
+
+    def by_subject(self) -> Rows:
+        """Those of one subject together, in the order that they have here."""
+        if (self.subjects[1:] >= self.subjects[:-1]).all():
+            return self
+        return self.at(np.argsort(self.subjects, kind="stable"))
+
+
+def whole_subjects(blocks: Iterable[Rows]) -> Iterator[Rows]:
+    """The same encodings, which come subject by subject, in blocks none of which ends within a subject."""
+    left: Rows | None = None  # the encodings of the last subject so far: more of it may come
+    for block in blocks:
+        rows = block if left is None else Rows.joined([left, block])
+        start = int(np.searchsorted(rows.subjects, rows.subjects[-1]))
+        left = rows.at(slice(start, None))
+        if start:
+            yield rows.at(slice(start))
+    if left is not None:
+        yield left
 
 
 class Checksum(NamedTuple):

@@ -11,13 +11,13 @@ import numpy as np
 from oneglance_core.distance import squared_l2
 from oneglance_core.fusion import margin_scores, template
 from oneglance_index.encodings import check_encodings
-from oneglance_index.errors import EncoderMismatch, SubjectNotFound
+from oneglance_index.errors import EncoderMismatch, FusionChanged, SubjectNotFound
 from oneglance_index.negatives import nearer_negative
 from oneglance_index.records import Candidate, Found, Integers, Vectors
 from oneglance_index.store import queries
 
-# Finds the subjects nearest to each probe of a gallery: one more than "margin" counts as others.
-Nearest = Callable[[str, Vectors], Found]
+# Finds the subjects of a gallery nearest to each probe by this rule: one more than "margin" counts as others.
+Nearest = Callable[[str, Vectors, str], Found]
 
 
 def verify(
@@ -26,6 +26,7 @@ def verify(
     subject_id: str,
     probes: Vectors,
     encoder_digest: str | None,
+    fusion: str | None,
     nearest: Nearest,
 ) -> Found:
     """As GalleryStore.verify()."""
@@ -33,6 +34,8 @@ def verify(
     gallery = stored.gallery
     if encoder_digest not in (None, gallery.active.encoder_digest):
         raise EncoderMismatch(gallery_id, gallery.active.encoder_digest, encoder_digest or "")
+    if fusion not in (None, gallery.active.fusion):
+        raise FusionChanged(gallery_id, fusion or "", gallery.active.fusion)
     subject = queries.find_subject(db, stored.place.number, subject_id)
     if subject is None:
         raise SubjectNotFound(gallery_id, subject_id)
@@ -44,7 +47,7 @@ def verify(
         distances = squared_l2(template(vectors), checked)
         own = [Candidate(subject_id, "", distance, distance) for distance in distances.tolist()]
     if gallery.active.fusion == "margin":
-        others = nearest(gallery_id, checked).candidates
+        others = nearest(gallery_id, checked, gallery.active.fusion).candidates
         own = [_by_margin(one, near) for one, near in zip(own, others, strict=True)]
     negatives = queries.negative_vectors(db, stored.place, subject)
     own = [

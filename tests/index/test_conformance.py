@@ -242,6 +242,18 @@ class VerifiesByNearest(ToyStore):
         return self.verified(subject_id, kept.subjects[subject_id], probe)
 
 
+@breaks("nobody_is_compared_by_another_rule_than_is_asked_for")
+class SearchesByAnyRule(ToyStore):
+    def check_rule(self, gallery: Gallery, fusion: str | None) -> None:
+        pass
+
+
+@breaks("nobody_is_compared_by_another_rule_than_is_asked_for")
+class VerifiesByAnyRule(ToyStore):
+    def check_rule_to_verify(self, gallery: Gallery, fusion: str | None) -> None:
+        pass
+
+
 Encodings = Mapping[int, tuple[Encoding, Vectors]]
 
 
@@ -310,12 +322,20 @@ class VerifiesTheDeleted(ToyStore):
             self.before = self.state
         return super().delete_subject(gallery_id, subject_id)
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+    def verify(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probes: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        fusion: str | None = None,
+    ) -> Found:
         state = self.state
         if subject_id == "gone":
             self.state = self.before
         try:
-            return super().verify(gallery_id, subject_id, probes, encoder_digest=encoder_digest)
+            return super().verify(gallery_id, subject_id, probes, encoder_digest=encoder_digest, fusion=fusion)
         finally:
             self.state = state
 
@@ -493,8 +513,16 @@ class TakesAnyKind(ToyStore):
 
 @breaks("encodings_of_another_encoder_are_refused")
 class VerifiesForeignEncodings(ToyStore):
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
-        return super().verify(gallery_id, subject_id, probes)
+    def verify(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probes: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        fusion: str | None = None,
+    ) -> Found:
+        return super().verify(gallery_id, subject_id, probes, fusion=fusion)
 
 
 @breaks("encodings_without_a_distance_are_refused")

@@ -628,6 +628,7 @@ class ToyStore(GalleryStore):
         gallery = kept.gallery
         if search.encoder_digest != gallery.active.encoder_digest:
             raise EncoderMismatch(gallery.id, gallery.active.encoder_digest, search.encoder_digest)
+        self.check_rule(gallery, search.fusion)
         most = max(search.candidates, search.limit)
         if most > MAX_CANDIDATES:
             raise LimitExceeded("max_candidates", MAX_CANDIDATES, most)
@@ -651,6 +652,10 @@ class ToyStore(GalleryStore):
             "toy",
             "cpu",
         )
+
+    def check_rule(self, gallery: Gallery, fusion: str | None) -> None:
+        if fusion not in (None, gallery.active.fusion):
+            raise FusionChanged(gallery.id, fusion or "", gallery.active.fusion)
 
     def candidates(self, near: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
         """To the last of so many that have no nearer negative."""
@@ -768,11 +773,20 @@ class ToyStore(GalleryStore):
     def truncated(self, matches: int, search: Search) -> bool:
         return search.within is not None and matches > search.limit
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+    def verify(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probes: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        fusion: str | None = None,
+    ) -> Found:
         state = self.now()
         state.member(gallery_id, subject_id)
         gallery = state.kept(gallery_id).gallery
         self.check_encoder(gallery_id, gallery.active, encoder_digest)
+        self.check_rule_to_verify(gallery, fusion)
         checked = check_encodings(probes, gallery.active.dimension)
         kept, member = state.kept(gallery_id), state.member(gallery_id, subject_id)
         found = tuple(
@@ -781,6 +795,9 @@ class ToyStore(GalleryStore):
         none: tuple[tuple[Candidate, ...], ...] = ((),) * len(found)
         no = (False,) * len(found)
         return Found(found, none, no, gallery.revision, gallery.subjects, gallery.encodings, True, "toy", "cpu")
+
+    def check_rule_to_verify(self, gallery: Gallery, fusion: str | None) -> None:
+        ToyStore.check_rule(self, gallery, fusion)
 
     def verified_by_rule(self, kept: Kept, subject_id: str, probe: Vectors) -> Candidate:
         if kept.gallery.active.fusion == "nearest":

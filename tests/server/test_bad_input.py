@@ -532,7 +532,7 @@ ELSEWHERE = {
     "encoder-not-loaded": ("FAILED_PRECONDITION", "ENCODER_NOT_LOADED"),  # test_lifecycle.py
     "limit-encodings": ("FAILED_PRECONDITION", "LIMIT_EXCEEDED"),  # test_lifecycle.py
     "loading": ("UNAVAILABLE", "NOT_SERVING"),  # test_lifecycle.py
-    "calibrate-fusion-changed": ("FAILED_PRECONDITION", "FUSION_CHANGED"),  # test_fusion.py
+    "fusion-changed": ("FAILED_PRECONDITION", "FUSION_CHANGED"),  # test_fusion.py
     "disk-full": ("RESOURCE_EXHAUSTED", "STORE_FULL"),  # test_lifecycle.py
     **{slug: (code, reason) for slug, (_, code, reason) in STATES.items()},  # test_store_states.py
 }

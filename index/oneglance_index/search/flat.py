@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import logging
 import threading
+import weakref
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,8 @@ class ExactIndex:
         # Rows with a new value that the scan doesn't have yet; and all since a compaction began, None without one.
         self._stale: set[int] = set()
         self._rewritten: set[int] | None = None
+        # What freeze() gave out and somebody still has.
+        self._frozen: weakref.WeakSet[FrozenRows] = weakref.WeakSet()
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
         self._compacting = threading.Lock()
@@ -112,9 +115,9 @@ class ExactIndex:
                 self._told += len(rows.numbers)
             self._extend()
 
-    def reserve(self, encodings: int) -> None:
+    def reserve(self, encodings: int, subjects: int) -> None:
         with self._pending_lock:
-            self._promised = self._told + encodings
+            self._promised = self._told + (subjects if self._templates else encodings)
             room = self._held.capacity if self._room is None else self._room.capacity
             if self._promised > room:
                 self._room = self._larger(self._promised)
@@ -232,10 +235,10 @@ class ExactIndex:
             self.device,
         )
 
-    def subject_id(self, number: int) -> str:
-        """Of a subject that load() or append() told."""
+    def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]:
+        """Of subjects that load() or append() told."""
         with self._lock:
-            return self._subject_ids[number]
+            return {number: self._subject_ids[number] for number in numbers}
 
     def info(self) -> IndexInfo:
         with self._lock:
@@ -252,11 +255,12 @@ class ExactIndex:
             self._drain()
             # Rows are append-only and compaction makes new arrays, so views of the others stay as they are.
             held, rows = self._held, slice(0, self._rows)
-            return FrozenRows(self._revision, held.numbers[rows], held.subjects[rows].copy(), held.vectors[rows])
+            frozen = FrozenRows(self._revision, held.numbers[rows], held.subjects[rows].copy(), held.vectors[rows])
+            self._frozen.add(frozen)
+            return frozen
 
     def wants_compaction(self) -> bool:
-        dead = self._dead + self._pending_removals
-        return dead > max(_MIN_DEAD_ROWS, _DEAD_SHARE * self._rows)
+        return worth_compacting(self._dead + self._pending_removals, self._rows)
 
     def compact(self) -> None:
         """Forgets dead rows. Searches wait for moments only, but on a GPU that has no room for all rows twice the next
@@ -403,12 +407,20 @@ class ExactIndex:
         room = self._room
         if room is None or room.capacity < rows:
             room = self._larger(rows)
-        room.copy_from(self._held, self._rows)
         self._scan.extend(room.vectors, room.norms, self._scan.rows)  # else it would keep the former arrays in memory
+        if self._frozen:  # somebody looks at them yet
+            room.copy_from(self._held, self._rows)
+        else:
+            room.take_over(self._held, self._rows)
         with self._pending_lock:
             self._held = room
             if self._room is not None and self._room.capacity <= room.capacity:
                 self._room = None
+
+
+def worth_compacting(dead: int, rows: int) -> bool:
+    """Whether so many rows are dead, among so many."""
+    return dead > max(_MIN_DEAD_ROWS, _DEAD_SHARE * rows)
 
 
 def _in_place(change: Change) -> bool:

@@ -46,6 +46,7 @@ from oneglance_index.records import (
 from oneglance_index.store import queries
 from oneglance_index.store.doubting import doubt
 from oneglance_index.store.queries import SnapshotRecord
+from oneglance_index.store.recent import Recent
 
 T = TypeVar("T")
 
@@ -194,7 +195,7 @@ class SetFusion:
             return Applied(stored.gallery)
         generation = stored.place.generation
         db.execute("UPDATE generations SET fusion = ? WHERE number = ?", (self.fusion, generation))
-        # Where a rule has templates nothing is logged for snapshots, and none is taken.
+        # By a rule that has templates a snapshot has another order.
         db.execute("DELETE FROM snapshots WHERE generation = ?", (generation,))
         db.execute("DELETE FROM deletions WHERE generation = ?", (generation,))
         if stored.gallery.active.threshold is not None or stored.gallery.active.followed is not None:
@@ -278,6 +279,7 @@ class Enroll:
     request_digest: bytes
     max_encodings: int
     request_ttl_seconds: float
+    recent: Recent
     doubting: Doubting | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
@@ -307,7 +309,9 @@ class Enroll:
         doubts: tuple[Doubt, ...] = ()
         if self.doubting is not None:
             kept_from = found if self.on_existing == "add" else None
-            nearest_other, doubts = doubt(db, at, self.doubting, self.subject_id, found, kept_from, vectors, revision)
+            nearest_other, doubts = doubt(
+                *(db, at, self.doubting, self.subject_id, found, kept_from, vectors, revision, self.recent)
+            )
         subject = self._write_subject(db, gallery, found, now)
         if len(removed):
             db.execute("DELETE FROM encodings WHERE subject = ? AND generation = ?", (subject, generation))
@@ -364,9 +368,7 @@ def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> tup
 
 
 def _log_deletions(db: sqlite3.Connection, at: queries.Place, revision: int, numbers: Integers) -> None:
-    """For snapshots; there are none where the rule of fusion has templates."""
-    if has_template(at.fusion):
-        return
+    """For snapshots."""
     db.executemany(
         "INSERT INTO deletions (generation, revision, encoding) VALUES (?, ?, ?)",
         ((at.generation, revision, int(number)) for number in numbers),

@@ -109,7 +109,7 @@ class CalibrationRun:
         content = probe.content
         if isinstance(content, Picture) and content.face.which == "unset":
             content = replace(content, face=replace(content.face, which="largest"))
-        found, size = await self._identification.nearest(self._call, self._gallery.id, content)
+        found, size = await self._identification.nearest(self._call, self._gallery, content)
         if found is None and not size:
             raise _empty(self._gallery.id)
         self._sizes.add(size)

@@ -11,7 +11,16 @@ from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import Vectors, squared_l2
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import DEFAULT_POLICY
-from oneglance_index import Candidate, Found, Gallery, GalleryStore, NearerNegative, Search
+from oneglance_index import (
+    Candidate,
+    Found,
+    Gallery,
+    GalleryNotFound,
+    GalleryStore,
+    NearerNegative,
+    Search,
+    StoreClosed,
+)
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
@@ -155,15 +164,17 @@ class IdentificationService:
                 gallery_size=gallery.subjects,
             )
             refused = _with_refused([], encoded.photos)
-            self._on_decision(gallery_id, "not_compared", len(refused))
+            self._decided(gallery, not_compared=len(refused))
             return Identified(refused, deciding.at(gallery.subjects, gallery.encodings), nothing, encoded.photos)
         _check_listed(candidates, len(encoded.owners))
         within = await self._within(call, deciding, gallery_id) if all_matches else None
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
         listed = max(candidates, 2)  # the next subject is looked at, too
-        search = Search(encoded.vectors, gallery.active.encoder_digest, listed, within, limit)
+        active = gallery.active
+        search = Search(encoded.vectors, active.encoder_digest, listed, within, limit, fusion=active.fusion)
         found = await self.search(call, gallery_id, search, encoded)
-        self._drift.saw(call, gallery, found, len(probes))
+        if self._is_there(gallery):
+            self._drift.saw(call, gallery, found, len(probes))
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
             threshold = replace(threshold, value=within)
@@ -189,9 +200,7 @@ class IdentificationService:
         if one_face_each:
             answers = each_in_one_face(answers)
         known = sum(answer.identified is not None for answer in answers)
-        self._on_decision(gallery_id, "identified", known)
-        self._on_decision(gallery_id, "unknown", compared - known)
-        self._on_decision(gallery_id, "not_compared", len(answers) - compared)
+        self._decided(gallery, identified=known, unknown=compared - known, not_compared=len(answers) - compared)
         return Identified(answers, threshold, _provenance(gallery, encoded, found), encoded.photos)
 
     async def verify(
@@ -210,12 +219,13 @@ class IdentificationService:
             subject_id,
             encoded.vectors,
             encoder_digest=gallery.active.encoder_digest,
+            fusion=gallery.active.fusion,
         )
         nearest = found.candidates[0][0]
         threshold = deciding.at(found.subjects, found.encodings)
         provenance = _provenance(gallery, encoded, found)
         (breached,) = breaches_of([probe], encoded, policy_of(gallery))
-        return self._verified(gallery_id, nearest, threshold, provenance, encoded, breached)
+        return self._verified(gallery, nearest, threshold, provenance, encoded, breached)
 
     async def compare(
         self,
@@ -233,8 +243,8 @@ class IdentificationService:
         A gallery's that is for scores by margin is none for a distance: then the encoder's applies.
         """
         check_rate("target_fmr", target_fmr)
-        if gallery_id:
-            gallery = self._gallery(gallery_id)
+        gallery = self._gallery(gallery_id) if gallery_id else None
+        if gallery is not None:
             space, policy = _space(gallery), policy_of(gallery)
             self._encoding.check_loaded([probe, other], space)
             if gallery.active.fusion == "margin":
@@ -250,7 +260,7 @@ class IdentificationService:
         breached = tuple(itertools.chain(*breaches_of([probe, other], encoded, policy)))
         other_example = Candidate("", "", distance, distance)
         provenance = Provenance(space.digest, encoded.provider)
-        return self._verified(gallery_id, other_example, deciding.at(1, 1), provenance, encoded, breached)
+        return self._verified(gallery, other_example, deciding.at(1, 1), provenance, encoded, breached)
 
     async def encode(
         self, call: Call, encoder: str, examples: Sequence[Content]
@@ -265,18 +275,19 @@ class IdentificationService:
         breached = itertools.chain(*breaches_of(examples, encoded, "off"))
         return encoded, Provenance(chosen.digest, encoded.provider), tuple(breached)
 
-    async def nearest(self, call: Call, gallery_id: str, probe: Content) -> tuple[Candidate | None, int]:
-        """The nearest subject that one probe can be given, and how many it was compared with. No decision, and none is
-        counted."""
-        gallery = self._gallery(gallery_id)
+    async def nearest(self, call: Call, gallery: Gallery, probe: Content) -> tuple[Candidate | None, int]:
+        """The nearest subject that one probe can be given, by this rule of fusion, and how many it was compared with.
+        No decision, and none is counted."""
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
-        found = await self.search(call, gallery_id, Search(encoded.vectors, gallery.active.encoder_digest, 1), encoded)
+        search = Search(encoded.vectors, gallery.active.encoder_digest, 1, fusion=gallery.active.fusion)
+        found = await self.search(call, gallery.id, search, encoded)
         return next(_without_negatives(found.candidates[0]), None), found.subjects
 
     async def nearest_to(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
-        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder. No decision, and none
-        is counted."""
-        return await self._search(call, gallery.id, Search(vectors, gallery.active.encoder_digest, candidates))
+        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder, by its rule of fusion.
+        No decision, and none is counted."""
+        search = Search(vectors, gallery.active.encoder_digest, candidates, fusion=gallery.active.fusion)
+        return await self._search(call, gallery.id, search)
 
     async def _within(self, call: Call, deciding: Deciding, gallery_id: str) -> float:
         """Up to which score subjects match: tau, before the search."""
@@ -310,7 +321,7 @@ class IdentificationService:
 
     def _verified(
         self,
-        gallery_id: str,
+        gallery: Gallery | None,
         other: Candidate,
         tau: Tau,
         provenance: Provenance,
@@ -318,7 +329,7 @@ class IdentificationService:
         breaches: tuple[Breached, ...],
     ) -> Verification:
         same = other.score <= tau.value and other.negative is None
-        self._on_decision(gallery_id, "same" if same else "different", 1)
+        self._decided(gallery, same=int(same), different=int(not same))
         return Verification(
             same,
             other.distance,
@@ -330,6 +341,19 @@ class IdentificationService:
             breaches,
             other.negative,
         )
+
+    def _decided(self, gallery: Gallery | None, **counts: int) -> None:
+        """Counts decisions by their names. None: of no gallery."""
+        if gallery is None or self._is_there(gallery):
+            for decision, count in counts.items():
+                self._on_decision(gallery.id if gallery else "", decision, count)
+
+    def _is_there(self, gallery: Gallery) -> bool:
+        """Whether it still is: of one that was deleted nothing is counted, since nobody would forget it again."""
+        try:
+            return self._store.known(gallery.id).created == gallery.created
+        except (GalleryNotFound, StoreClosed):
+            return False
 
 
 def _without_negatives(candidates: Sequence[Candidate]) -> Iterator[Candidate]:

@@ -11,6 +11,7 @@ from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
 from oneglance_core.defaults import FUSION, TARGET_FPIR
 from oneglance_core.faces.quality import DEFAULT_POLICY
+from oneglance_index import FusionChanged
 from oneglance_server.errors import (
     CannotCalibrate,
     DetectorNotLoaded,
@@ -47,7 +48,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 # What one probe can have wrong with it; anything else ends the calibration.
 _FLAWS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 # Not a flaw of one probe: all others would fail likewise.
-_CONCERN_ALL = (CannotCalibrate, EncoderNotLoaded, DetectorNotLoaded)
+_CONCERN_ALL = (CannotCalibrate, FusionChanged, EncoderNotLoaded, DetectorNotLoaded)
 _MAX_SKIPPED_LISTED = 1000
 _LISTED_ON_THE_LOOP = 100  # galleries or thresholds: a few milliseconds
 _PROBES_AT_ONCE = 16  # more would only wait, with their pictures in memory

@@ -1,11 +1,11 @@
-"""How fast an encoder is trained, against the same network and job written plainly in PyTorch and pytorch-metric-learning.
+"""How fast an encoder is trained, against the same job written plainly in PyTorch and pytorch-metric-learning.
 
     python -m benchmarks.training_speed [--steps 120] [--threads 1]
 
-Both sides, step by step in turns in one process: P x K examples drawn from the same pictures in memory, the same network
-(``ConvNet``), semi-hard triplets of squared L2 with a margin of 0.2, AdamW. The plain side has the
-library's own miner and a loop of ten lines. Ours has what a training that can be trusted has, too: the moving average of
-the weights, a look at every loss, gradient and weight whether it is finite, the log, the checkpoint.
+Both sides, step by step in turns in one process: P x K examples drawn from the same pictures in memory, the same
+network (``ConvNet``), semi-hard triplets of squared L2 with a margin of 0.2, AdamW. The plain side has the library's
+own miner and a loop of ten lines. Ours has what a training that can be trusted has, too: the moving average of the
+weights, a look at every loss, gradient and weight whether it is finite, the log, the checkpoint.
 """
 
 import argparse

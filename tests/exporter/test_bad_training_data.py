@@ -110,11 +110,9 @@ def test_a_split_without_examples_is_named(tmp_path: Path, which: str) -> None:
     np.savez(tmp_path / "empty.npz", inputs=np.zeros((0, 10, 10, 1), np.uint8), subjects=np.zeros(0, str))
     for name in ("empty.csv", "empty", "empty.zip", "empty.npz"):
         empty = tmp_path / name
+        data, validation = (empty, ()) if which == "data" else (whole, (str(empty),))
         with pytest.raises(DataError, match=f"{name}: no pictures in it"):
-            if which == "data":
-                read([], empty)
-            else:
-                read([], whole, validation=(str(empty),))
+            read([], data, validation=validation)
 
 
 @pytest.mark.parametrize(

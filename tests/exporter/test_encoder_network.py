@@ -162,9 +162,14 @@ def test_a_network_that_can_not_be_served_is_named_for_its_reason(tmp_path: Path
     inputs = np.random.default_rng(0).standard_normal((8, 9, 2)).astype(np.float32)
     np.savez(tmp_path / "all.npz", inputs=inputs, subjects=np.arange(8) // 2)
     small: dict[str, Any] = {"classes_per_batch": 4, "examples_per_class": 2, "dimension": 6}
-    with pytest.raises(ExporterError, match=message):
-        train(tmp_path / "all.npz", tmp_path / "run", input="signal", network=f"{file}:{function}", steps=2, **small)
+    network = f"{file}:{function}"
+
+    def trained_and_exported() -> None:
+        train(tmp_path / "all.npz", tmp_path / "run", input="signal", network=network, steps=2, **small)
         export(tmp_path / "run", tmp_path / "model", "mine")
+
+    with pytest.raises(ExporterError, match=message):
+        trained_and_exported()
     assert not (tmp_path / "model").exists()
 
 

@@ -266,7 +266,9 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[ExporterError], str]] = {
         "not valid ONNX.*Nonsense",
     ),
     "the mean of the batch": (
-        lambda p: graph_file(p, LESS_THE_MEAN), DataError, "depends on the others of its batch: alone, each is useless"
+        lambda p: graph_file(p, LESS_THE_MEAN),
+        DataError,
+        "depends on the others of its batch: alone, each is useless",
     ),
     "the mean of a fixed batch": (
         lambda p: graph_file(p, LESS_THE_MEAN, batch=4, output=(4, DIMENSION)),

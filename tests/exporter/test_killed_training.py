@@ -1,4 +1,4 @@
-"""kill -9 at random moments, within the writing of files too: resumed, a training ends with the weights of one left alone."""
+"""kill -9 at random moments, within the writing of files too: resumed, a training ends as one that was left alone."""
 
 import json
 import os
@@ -80,6 +80,7 @@ def life(run: Path, data: str, heldout: str, deadly: Deadly) -> int:
 
 def lives(folder: Path, data: str, heldout: str) -> None:
     """One run left alone, and one with a dozen lives, each a process of its own. Prints what they died of."""
+
     def lived(run: str, deadly: Deadly) -> int:
         """The process's end: its signal, negative; 0."""
         child = os.fork()

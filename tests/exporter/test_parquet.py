@@ -112,27 +112,37 @@ WAVE = [[1.0, 2.0]] * 6
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"input": [WAVE], "name": ["a"]}, "needs the column label, and one of path, bytes, image, input; has input, name"),
+        (
+            {"input": [WAVE], "name": ["a"]},
+            "needs the column label, and one of path, bytes, image, input; has input, name",
+        ),
         ({"input": [WAVE], "path": ["a"], "label": ["a"]}, "needs the column label, and one of"),
         ({"input": [WAVE, WAVE], "label": ["a", None]}, "row 1 has no label"),
         ({"input": [WAVE, WAVE], "label": ["a", " "]}, "row 1 has no label"),
         ({"input": [WAVE, None], "label": ["a", "a"]}, "row 1 has no content"),
         ({"path": ["", "x.npy"], "label": ["a", "a"]}, "row 0 has no content: an empty path"),
-        ({"input": [WAVE, [[1.0], [1.0, 2.0]]], "label": ["a", "a"]}, "row 1 has no content: all input arrays must have"),
+        (
+            {"input": [WAVE, [[1.0], [1.0, 2.0]]], "label": ["a", "a"]},
+            "row 1 has no content: all input arrays must have",
+        ),
         ({"input": [WAVE, [[1.0, float("nan")]] * 6], "label": ["a", "a"]}, "row 1: .*NaN, infinite"),
         ({"input": [WAVE, [[1.0, None]] * 6], "label": ["a", "a"]}, "row 1: .*NaN, infinite"),
         ({"input": [["x"], ["y"]], "label": ["a", "a"]}, "row 0 has no content: numbers are needed"),
-        ({"input": [[1.0] * 12] * 2, "shape": [[6, 2], [5, 2]], "label": ["a", "a"]}, "row 1 has no content: cannot reshape"),
+        (
+            {"input": [[1.0] * 12] * 2, "shape": [[6, 2], [5, 2]], "label": ["a", "a"]},
+            "row 1 has no content: cannot reshape",
+        ),
         ({"input": [1.0, 2.0], "label": ["a", "a"]}, "the column input is double: neither text"),
         ({"image": [{"path": "x"}], "label": ["a"]}, "the column image is struct.*: neither text"),
         ({"path": ["x.npy"], "label": ["a"]}, r"row 0: x\.npy: no such file"),
         ({"bytes": [b"nothing", b"x"], "label": ["a", "a"]}, "row 0: no array file, or damaged"),
-        ({"input": arrow.array([], arrow.list_(arrow.float32())), "label": arrow.array([], arrow.string())}, "no arrays"),
+        (
+            {"input": arrow.array([], arrow.list_(arrow.float32())), "label": arrow.array([], arrow.string())},
+            "no arrays",
+        ),
     ],
 )
-def test_rows_and_columns_that_can_not_be_used_are_named(
-    tmp_path: Path, columns: dict[str, Any], message: str
-) -> None:
+def test_rows_and_columns_that_can_not_be_used_are_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
     file = table(tmp_path / "all.parquet", columns)
     with pytest.raises(DataError, match=rf"all\.parquet: {message}"):
         read_examples([file], SIGNAL)

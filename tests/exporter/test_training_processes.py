@@ -1,4 +1,4 @@
-"""One batch, however it is encoded: in pieces, in several processes, in other numbers, on a card; and what ends with it."""
+"""One batch, however it is encoded: in pieces, in several processes, in other numbers, on a card."""
 
 import os
 import signal
@@ -104,7 +104,7 @@ def batch() -> tuple[Encoder, torch.Tensor]:
 
 def test_statistics_are_recorded_once_for_each_piece() -> None:
     encoder, inputs = batch()
-    norm: Any = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm1d)][0]
+    norm: Any = next(module for module in encoder.modules() if isinstance(module, nn.BatchNorm1d))
     made = Pieces(encoder, inputs, TrainSettings(steps=1, accumulate=2), step=0)
     assert norm.num_batches_tracked == 0
     with_graph(made).sum().backward()
@@ -112,7 +112,7 @@ def test_statistics_are_recorded_once_for_each_piece() -> None:
     once, _ = batch()
     for part in inputs.tensor_split(2):
         once.encode(part)
-    expected: Any = [module for module in once.modules() if isinstance(module, nn.BatchNorm1d)][0]
+    expected: Any = next(module for module in once.modules() if isinstance(module, nn.BatchNorm1d))
     assert torch.equal(norm.running_mean, expected.running_mean)
 
 
@@ -162,9 +162,10 @@ def test_no_process_outlives_the_training(tmp_path: Path, drawings_zip: Path) ->
     """Process 0 is killed."""
     pids = tmp_path / "pids"
     settings = own(tmp_path, "mortal", f"open({str(pids)!r}, 'w').write(str(os.getpid()))")
+    settings |= {"steps": 10**7, "processes": 2, "checkpoint_seconds": 1e9}
     code = f"""
 from oneglance_exporter.api import train
-train({str(drawings_zip)!r}, {str(tmp_path / "run")!r}, steps=10**7, processes=2, checkpoint_seconds=1e9, **{settings!r})
+train({str(drawings_zip)!r}, {str(tmp_path / "run")!r}, **{settings!r})
 """
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PATH})
     until(lambda: (pids.exists() and pids.read_text()) or process.poll() is not None)
@@ -188,7 +189,18 @@ def test_cuda_without_a_card_is_an_error_before_the_work(
     tmp_path: Path, drawings_zip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    arguments = ["train", "encoder", "--data", drawings_zip, "--out", tmp_path / "run", "--steps", 1, "--device", "cuda"]
+    arguments = [
+        "train",
+        "encoder",
+        "--data",
+        drawings_zip,
+        "--out",
+        tmp_path / "run",
+        "--steps",
+        1,
+        "--device",
+        "cuda",
+    ]
     assert main(list(map(str, arguments))) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"oneglance-exporter: error: --device cuda: torch {torch.__version__} ")

@@ -3,8 +3,8 @@
 Columns: "label", and one of
 
     path            text: a file, from the Parquet file's folder on
-    bytes, image    binary: the content of a picture or of a .npy file; or a struct that has it as "bytes", as datasets of
-                    Hugging Face have
+    bytes, image    binary: the content of a picture or of a .npy file; or a struct that has it as "bytes", as data
+                    sets of Hugging Face have
     input           numbers: a list, nested for several axes, or Arrow's tensors; with a column "shape", a flat list
 
 The type of the column decides, not which of the names it has.
@@ -44,8 +44,8 @@ class Row:
 def read_rows(file: Path) -> Iterator[Row]:
     """Contents lie in a file without a name until they are read, since rows are compressed many together.
 
-    Raises DataError for a file that can't be read, other columns, a row without a label, and a full disk; ``Row.read`` for
-    a row without content.
+    Raises DataError for a file that can't be read, other columns, a row without a label, and a full disk; ``Row.read``
+    for a row without content.
     """
     try:
         import pyarrow as arrow

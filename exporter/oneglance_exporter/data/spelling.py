@@ -42,8 +42,8 @@ def checked(files: Sequence[File], spellings: Literal["refuse", "distinct", "one
 
 
 def plain_name(subject: str) -> str:
-    """Without what spellings differ in: capitals, how accents are stored, what isn't seen, spaces, _ and -. Folders stay
-    apart."""
+    """Without what spellings differ in: capitals, how accents are stored, what isn't seen, spaces, _ and -. Folders
+    stay apart."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", subject).casefold())
     seen = "".join(char for char in folded if unicodedata.category(char) != "Cf")
     between = re.sub(r"(?<=\d)[\s_-]+(?=\d)", "\0", seen)  # 1_12 is not 11_2

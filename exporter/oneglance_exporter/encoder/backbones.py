@@ -1,7 +1,7 @@
 """The network inside an encoder, by the name that ``--network`` has: ours, one of timm's, or a user's own.
 
 conv                    ConvNet: 1, 2 or 3 dimensions
-timm:NAME               timm.create_model(NAME): pictures and planes; timm needs the torchvision of the torch that is there
+timm:NAME               timm.create_model(NAME): pictures and planes; needs the torchvision of the torch that is there
 (with --base)           a head: one linear map, or two with a hidden layer between
 FILE.py:FUNCTION        what FUNCTION(shape, dimension) of a Python file returns: a torch module that takes
                         float32 [N, *shape], shape = (C, *sizes), and returns [N, dimension]
@@ -76,8 +76,8 @@ def _timm(name: str, spec: InputSpec, dimension: int) -> nn.Module:
         ) from error
     except Exception as error:  # whatever a torchvision raises that was made for another torch
         raise SettingsError(
-            f"--network timm:{name}: timm can't be imported: {_line(error)}; it needs the torchvision that was made for "
-            f"torch {torch.__version__}"
+            f"--network timm:{name}: timm can't be imported: {_line(error)}; it needs the torchvision that was made "
+            f"for torch {torch.__version__}"
         ) from error
     try:
         made: nn.Module = timm.create_model(name, in_chans=spec.shape[-1], num_classes=dimension)

@@ -1,4 +1,4 @@
-"""A Learner as it is trained: on its device, in the layout in memory that is fastest there, with its fixed layers fixed."""
+"""A Learner as it is trained: on its device, in the layout in memory that is fastest, with its fixed layers fixed."""
 
 import torch
 

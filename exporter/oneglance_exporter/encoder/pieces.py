@@ -30,8 +30,8 @@ class Pieces:
     """The encodings of prepared ``inputs``, float32 [B, C, *sizes], in ``settings.accumulate`` pieces.
 
     One piece is encoded once. Of several, each is encoded twice: first without a graph, then for its gradient, with the
-    same random numbers. Batch norm sees a piece at a time, with those of the other processes, and records its statistics
-    once.
+    same random numbers. Batch norm sees a piece at a time, with those of the other processes, and records its
+    statistics once.
     number: of the first piece among all that are made in this step; each has random numbers of its own.
     """
 

@@ -111,7 +111,9 @@ class TrainSettings(DataSettings, TrainingSettings):
         1, ge=1, le=64, description="share each batch among so many processes; with cuda, each has a card of its own"
     )
     accumulate: int = Field(
-        1, ge=1, description="encode a batch in so many pieces, one after the other: less memory; the loss sees the whole"
+        1,
+        ge=1,
+        description="encode a batch in so many pieces, one after the other: less memory; the loss sees the whole",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",

@@ -1,7 +1,7 @@
 """Batch norm over a batch whose examples lie in several processes: the statistics are of all of them.
 
-torch's own (SyncBatchNorm) knows no CPU, and takes the place of a module, so that what a network's own class does besides
-is lost. This one stands under torch.nn.functional.batch_norm.
+torch's own (SyncBatchNorm) knows no CPU, and takes the place of a module, so that what a network's own class does
+besides is lost. This one stands under torch.nn.functional.batch_norm.
 """
 
 from collections.abc import Callable, Sequence

@@ -134,7 +134,9 @@ class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):
         settings = self.checkpoint.settings
         inputs, labels = self.batches(step)
         if len(inputs) < settings.processes * settings.accumulate:
-            raise SettingsError(f"--processes and --accumulate make more pieces than a batch has examples: {len(inputs)}")
+            raise SettingsError(
+                f"--processes and --accumulate make more pieces than a batch has examples: {len(inputs)}"
+            )
         encodings = with_graph(self.workers.encoded(self.model.encoder, inputs, step))
         generator = torch.Generator(self.device).manual_seed(seed_of(settings, step))
         loss, active = self.model.loss(encodings, labels.to(self.device), generator)

@@ -1,5 +1,5 @@
-"""``python -m oneglance_exporter.encoder.worker NUMBER FOLDER``: a process that ``encoder.workers`` begins, which encodes its
-share of each batch.
+"""``python -m oneglance_exporter.encoder.worker NUMBER FOLDER``: encode a share of each batch, as ``encoder.workers``
+has it begun.
 
 On standard input it is given the checkpoint, without weights. When that ends, process 0 has: so has this one.
 """
@@ -46,7 +46,8 @@ def main() -> None:
 
 
 def _end_with_process_0() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not through sys.stdin, whose lock the end of this process would wait for
+        pass
     os._exit(0)
 
 

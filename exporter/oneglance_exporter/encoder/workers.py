@@ -1,9 +1,9 @@
 """Processes that share the batches of a training, on one machine: each encodes its share, on a device of its own.
 
-Process 0 is the training itself. It draws the batch, gives the others their shares and the weights, takes the loss of all
-encodings, gives each the gradients of its own, and adds up what the weights get. So the loss sees the whole batch, which
-that of DistributedDataParallel doesn't, and the weights end as those of one process, but for the order of sums. The others
-(``encoder.worker``) have no data, no optimizer and no checkpoint: nothing is lost with them.
+Process 0 is the training itself. It draws the batch, gives the others their shares and the weights, takes the loss of
+all encodings, gives each the gradients of its own, and adds up what the weights get. So the loss sees the whole batch,
+which that of DistributedDataParallel doesn't, and the weights end as those of one process, but for the order of sums.
+The others (``encoder.worker``) have no data, no optimizer and no checkpoint: nothing is lost with them.
 """
 
 import contextlib

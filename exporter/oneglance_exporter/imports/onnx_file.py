@@ -88,7 +88,9 @@ def import_onnx(
         _check_answers(expected, file)
     except DataError as error:
         if _differ_together(source, prepared):
-            raise DataError(f"{file}: an encoding depends on the others of its batch: alone, each is useless") from error
+            raise DataError(
+                f"{file}: an encoding depends on the others of its batch: alone, each is useless"
+            ) from error
         raise
 
     largest = float(np.abs(expected).max())

@@ -1,5 +1,5 @@
-"""The log of a run: ``log.jsonl`` in the run folder, one JSON object per line, in order of steps; ``log.csv``, the same as
-a table; and ``tensorboard/``, the same for TensorBoard, where that is asked for."""
+"""The log of a run: ``log.jsonl`` in the run folder, one JSON object per line, in order of steps; ``log.csv``, the same
+as a table; and ``tensorboard/``, the same for TensorBoard, where that is asked for."""
 
 import csv
 import errno

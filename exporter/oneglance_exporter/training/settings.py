@@ -11,8 +11,8 @@ from oneglance_exporter.settings import CommandSettings
 
 
 class TrainingSettings(CommandSettings):
-    """Those of every training. Each kind states its own defaults of ``learning_rate`` and ``checkpoint_seconds``, and the
-    ``precision`` that it knows: fp32, bf16 or fp16."""
+    """Those of every training. Each kind states its own defaults of ``learning_rate`` and ``checkpoint_seconds``, and
+    the ``precision`` that it knows: fp32, bf16 or fp16."""
 
     learning_rate: float
     checkpoint_seconds: float
@@ -25,7 +25,8 @@ class TrainingSettings(CommandSettings):
     seed: int = Field(0, ge=0, lt=2**32, description="decides first weights and every batch")
     threads: int = Field(1, ge=1, description="torch threads, of each process")
     tensorboard: bool = Field(
-        False, description="write the log for TensorBoard, too, in RUN_DIR/tensorboard: pip install 'oneglance[tensorboard]'"
+        False,
+        description="write the log for TensorBoard, too, in RUN_DIR/tensorboard: pip install 'oneglance[tensorboard]'",
     )
 
     @model_validator(mode="after")

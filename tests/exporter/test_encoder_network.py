@@ -1,5 +1,6 @@
 """The encoder family in one, two and three dimensions, and networks of others inside it."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -173,8 +174,23 @@ def test_a_network_that_can_not_be_served_is_named_for_its_reason(tmp_path: Path
     assert not (tmp_path / "model").exists()
 
 
+@pytest.fixture
+def timm() -> None:
+    """PyPI's torchvision, which timm imports, is made for torch with CUDA. Beside one without, it misses an operator,
+    which no network of timm's needs."""
+    try:
+        pytest.importorskip("timm", reason="pip install 'oneglance[timm]'")
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+        torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("timm", "torchvision")]:
+            del sys.modules[name]
+        importlib.import_module("timm")
+
+
+@pytest.mark.usefixtures("timm")
 def test_an_encoder_of_timm_is_trained_and_exported(tmp_path: Path) -> None:
-    pytest.importorskip("timm", reason="pip install 'oneglance[timm]'")
     inputs = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "all.npz", inputs=inputs, subjects=np.arange(8) // 2)
     small: dict[str, Any] = {"classes_per_batch": 4, "examples_per_class": 2, "dimension": 6, "augment": "none"}
@@ -183,10 +199,13 @@ def test_an_encoder_of_timm_is_trained_and_exported(tmp_path: Path) -> None:
     assert export(tmp_path / "run", tmp_path / "model", "mine").output.dimension == 6
 
 
-def test_networks_of_timm_take_pictures() -> None:
+def test_timm_is_for_pictures() -> None:
     with pytest.raises(SettingsError, match="takes pictures and planes, not a signal"):
         backbone(TrainSettings(steps=1, network="timm:resnet10t"), signal(9))
-    pytest.importorskip("timm")
+
+
+@pytest.mark.usefixtures("timm")
+def test_networks_of_timm_take_pictures() -> None:
     made = backbone(TrainSettings(steps=1, network="timm:resnet10t", dimension=5), INPUT)
     assert made.eval()(torch.zeros(2, 1, 105, 105)).shape == (2, 5)
     with pytest.raises(SettingsError, match="timm:nonesuch"):

@@ -73,7 +73,7 @@ def life(run: Path, data: str, heldout: str, deadly: Deadly) -> int:
     if (run / CHECKPOINT_FILE).exists():
         resume(run)
     else:
-        every = {"steps": STEPS, "validation_steps": VALIDATED, "checkpoint_seconds": 0, "average": 0.5}
+        every: dict[str, Any] = {"steps": STEPS, "validation_steps": VALIDATED, "checkpoint_seconds": 0, "average": 0.5}
         train(data, run, validation=heldout, **every, **SETTINGS)
     return moments
 

@@ -65,7 +65,7 @@ def own(folder: Path, function: str, fate: str = "pass") -> dict[str, Any]:
 def moved(one: EncoderCheckpoint, other: EncoderCheckpoint) -> float:
     """The largest difference of two numbers of the networks' weights."""
     names = [name for name, value in one.model.items() if value.is_floating_point()]
-    return max((one.model[name] - other.model[name]).abs().max().item() for name in names)
+    return max(float((one.model[name] - other.model[name]).abs().max()) for name in names)
 
 
 def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, drawings_zip: Path) -> None:
@@ -107,7 +107,7 @@ def test_statistics_are_recorded_once_for_each_piece() -> None:
     norm: Any = next(module for module in encoder.modules() if isinstance(module, nn.BatchNorm1d))
     made = Pieces(encoder, inputs, TrainSettings(steps=1, accumulate=2), step=0)
     assert norm.num_batches_tracked == 0
-    with_graph(made).sum().backward()
+    with_graph(made).sum().backward()  # type: ignore[no-untyped-call]
     assert norm.num_batches_tracked == 2
     once, _ = batch()
     for part in inputs.tensor_split(2):
@@ -122,7 +122,7 @@ def test_a_piece_drops_the_same_numbers_when_it_is_encoded_again() -> None:
     network.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
     encoder = Encoder(InputSpec(kind="signal", shape=(12, 1), dtype="float32"), network)
     made = Pieces(encoder, torch.ones(6, 1, 12), TrainSettings(steps=1, accumulate=2), step=3)
-    with_graph(made).sum().backward()
+    with_graph(made).sum().backward()  # type: ignore[no-untyped-call]
     first, second, first_again, second_again = seen
     assert torch.equal(first, first_again)
     assert torch.equal(second, second_again)

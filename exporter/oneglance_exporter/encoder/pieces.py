@@ -6,7 +6,7 @@ batch, and pairs are all its pairs, though the network never holds more than a p
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -61,10 +61,10 @@ class Pieces:
 
     def backward(self, gradient: Tensor) -> None:
         if self._graph is not None:
-            self._graph.backward(gradient)
+            self._graph.backward(gradient)  # type: ignore[no-untyped-call]
             return
         for part, own in enumerate(gradient.tensor_split(len(self._parts))):
-            self._encode(part).backward(own)
+            self._encode(part).backward(own)  # type: ignore[no-untyped-call]
 
 
 def seed_of(settings: TrainSettings, step: int, number: int = 0) -> int:
@@ -74,7 +74,8 @@ def seed_of(settings: TrainSettings, step: int, number: int = 0) -> int:
 
 def with_graph(made: Encoded) -> Tensor:
     """``made.encodings``, such that a loss of them has a ``backward``, which calls that of ``made``."""
-    return cast(Tensor, _Made.apply(torch.ones((), requires_grad=True), made))
+    found: Tensor = _Made.apply(torch.ones((), requires_grad=True), made)  # type: ignore[no-untyped-call]
+    return found
 
 
 class _Made(torch.autograd.Function):

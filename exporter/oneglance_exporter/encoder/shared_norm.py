@@ -62,7 +62,7 @@ def _batch_norm(
 
 def _sum(values: Tensor) -> Tensor:
     """Over all processes."""
-    found: Tensor = _Sum.apply(values)
+    found: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return found
 
 

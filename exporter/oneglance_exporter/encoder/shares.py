@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import FileStore  # torch.distributed doesn't say that it exports it
 
 from oneglance_exporter.encoder.network import Encoder
 
@@ -32,7 +33,7 @@ def join(folder: Path, number: int, processes: int, device: torch.device) -> Non
     try:
         dist.init_process_group(
             "gloo" if device.type == "cpu" else "nccl",
-            store=dist.FileStore(str(folder / _STORE), processes),
+            store=FileStore(str(folder / _STORE), processes),
             rank=number,
             world_size=processes,
             timeout=_LONGEST_WAIT,
@@ -96,7 +97,7 @@ class Shares:
 
     def give_gradients(self, gradient: Tensor) -> Tensor:
         """Process 0: of all encodings, [B, D]. Returns the own share."""
-        own, *others = gradient.contiguous().split(self._rows)
+        own, *others = torch.split(gradient.contiguous(), self._rows)
         for number, share in enumerate(others, 1):
             dist.send(share, number)
         return own
@@ -108,7 +109,7 @@ class Shares:
         parts = [zeros.expand(p.shape) if p.grad is None else p.grad for p in learned]
         total = torch.cat([part.flatten() for part in parts])
         dist.reduce(total, 0)
-        for parameter, part in zip(learned, total.split([p.numel() for p in learned]), strict=True):
+        for parameter, part in zip(learned, torch.split(total, [p.numel() for p in learned]), strict=True):
             parameter.grad = part.reshape(parameter.shape)
 
     def _weights(self) -> Tensor:
@@ -117,7 +118,7 @@ class Shares:
     @torch.no_grad()
     def _set_weights(self, weights: Tensor) -> None:
         values = self._floats()
-        for value, part in zip(values, weights.split([value.numel() for value in values]), strict=True):
+        for value, part in zip(values, torch.split(weights, [value.numel() for value in values]), strict=True):
             value.copy_(part.reshape(value.shape))
 
     def _floats(self) -> list[Tensor]:

@@ -193,6 +193,7 @@ def test_what_judges_needs_no_torch(tmp_path: Path) -> None:
         ["calibrate", "--model", str(model), "--data", str(data), "--fpir", "0.2"],
         ["evaluate", "--model", str(model), "--data", str(data), "--ways", "4", "--trials", "10"],
         ["encode", "--model", str(model), "--data", str(data), "--out", str(tmp_path / "all.npz")],
+        ["measure-input", "--model", str(model), "--data", str(data)],
     ]
     code = "import sys; sys.modules['torch'] = None\nfrom oneglance_exporter.cli import main\n"
     code += f"sys.exit(max(main(arguments) for arguments in {commands!r}))"

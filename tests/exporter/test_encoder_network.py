@@ -152,7 +152,7 @@ def mean(shape, dimension):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("fixed", r"can't take \[3, 2, 9\]: RuntimeError: shape '\[2, -1\]' is invalid"),
+        ("fixed", r"can't take \[3, 2, 9\]: RuntimeError: "),
         ("digamma", "can't be written as ONNX: .*digamma"),
         ("mean", "the network's encoding of an input depends on the others of its batch"),
     ],

@@ -140,7 +140,7 @@ def array_spec(
     for file in labelled_files(paths, ARRAY_SUFFIXES):
         try:
             array = with_channels(array_of(file.read()), axes)
-        except (TensorError, ValueError):
+        except (TensorError, ValueError, DataError):
             continue
         shapes[array.shape] += 1
         dtypes.add(array.dtype.name)

@@ -41,7 +41,10 @@ class EncoderCheckpoint(Checkpoint):
             "validation",
             "finders",
             "memory_bytes",
+            "device",
+            "processes",
             "threads",
+            "tensorboard",
             "patience",
             "checkpoint_seconds",
             "validation_seconds",
@@ -73,6 +76,13 @@ class EncoderCheckpoint(Checkpoint):
             changed = self.settings.base or self.settings.network
             raise RunError(f"{changed}: is not what it was when the run began")
         return Learner(self.settings, self.spec, self.classes)
+
+    def preparer(self) -> Encoder:
+        """Without a network: for ``Encoder.prepared`` only, with the scale that arrays are given."""
+        encoder = Encoder(self.spec, nn.Identity())
+        scale = {name: self.average[f"encoder.{name}"] for name in encoder.state_dict()}
+        encoder.load_state_dict(scale)
+        return encoder
 
     def encoder(self) -> Encoder:
         """The averaged network, in eval mode."""

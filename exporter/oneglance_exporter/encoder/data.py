@@ -10,7 +10,7 @@ from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.data.files import labelled_files
 from oneglance_exporter.data.identity import Identity
 from oneglance_exporter.data.reading import Bring, bring_all, bringing, suffixes_of
-from oneglance_exporter.data.spelling import checked
+from oneglance_exporter.data.spelling import checked, plain_name
 from oneglance_exporter.data.storage import storage
 from oneglance_exporter.data.survey import Statistics, Survey, array_spec
 from oneglance_exporter.encoder.network import INPUT_SIZE
@@ -46,9 +46,10 @@ def read_training_data(settings: TrainSettings, run: Path, tell: Tell, spec: Inp
         _with_base(settings.base, settings, run, tell) if settings.base else _without(settings, run, tell, spec)
     )
     if "validation" in parts:
-        both = set(parts["data"].subjects) & set(parts["validation"].subjects)
+        learned = {plain_name(subject) for subject in parts["data"].subjects}
+        both = [subject for subject in parts["validation"].subjects if plain_name(subject) in learned]
         if both:
-            tell(f"note: {len(both)} subject(s) are in --data and in --validation, as {min(both)!r}")
+            tell(f"note: {len(both)} subject(s) are in --data and in --validation, as {both[0]!r}")
     return TrainingData(spec, parts["data"], parts.get("validation"), Identity(parts))
 
 

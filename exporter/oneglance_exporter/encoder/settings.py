@@ -104,6 +104,21 @@ class TrainSettings(DataSettings, TrainingSettings):
         3e-3, gt=0, le=HIGHEST_LEARNING_RATE, description="AdamW's highest; falls linearly to 0"
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW's decay of the weights")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="where the network is trained; without a usable card, cuda is an error"
+    )
+    processes: int = Field(
+        1, ge=1, le=64, description="share each batch among so many processes; with cuda, each has a card of its own"
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="encode a batch in so many pieces, one after the other: less memory; the loss sees the whole",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="fp32; bf16 (autocast; about twice as fast on a CPU with avx512_bf16 or AMX); or fp16 (cuda only)",
+    )
     patience: int | None = Field(
         None, ge=1, description="stop after so many measurements on --validation without a better one"
     )
@@ -167,6 +182,14 @@ class TrainSettings(DataSettings, TrainingSettings):
             and (self.input == "image") == (self.augmentation == "array")
         ):
             raise ValueError(f"--augment {self.augmentation} isn't for a {self.input}")
+        return self
+
+    @model_validator(mode="after")
+    def _pieces(self) -> Self:
+        if self.processes * self.accumulate > self.classes_per_batch * self.examples_per_class:
+            raise ValueError("--processes and --accumulate make more pieces than a batch has examples")
+        if self.precision == "fp16" and self.device != "cuda":
+            raise ValueError("--precision fp16 needs --device cuda; on a CPU take bf16")
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import Vectors, squared_l2
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import DEFAULT_POLICY
+from oneglance_core.pair_head import PairHead, probabilities_of, scores_of
 from oneglance_index import Candidate, Found, Gallery, GalleryStore, NearerNegative, Search
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
@@ -38,7 +39,7 @@ from oneglance_server.service.drift import DriftWatches
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CLIENT, Encoded, Encoding
 from oneglance_server.service.group_photos import each_in_one_face
-from oneglance_server.service.plan import Space
+from oneglance_server.service.plan import Space, encoder_unknown
 from oneglance_server.service.thresholds import Deciding, Thresholds
 
 _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to compare
@@ -47,7 +48,7 @@ _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to com
 @dataclass(frozen=True, slots=True)
 class Verification:
     """``score`` is what was compared with ``tau``. ``negative``: one of the subject that is nearer, so that it isn't
-    the same."""
+    the same. ``probability``: of the encoder's pair head, if it has one."""
 
     same: bool
     distance: float
@@ -58,6 +59,7 @@ class Verification:
     faces: Sequence[Face | None]
     breaches: Sequence[Breached]
     negative: NearerNegative | None
+    probability: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ class IdentificationService:
         _check_listed(candidates, len(probes))
         gallery = self._gallery(gallery_id)
         self._encoding.check_loaded(probes, _space(gallery))
+        head = self._head(gallery)
         deciding = self._thresholds.of_gallery(gallery, tau)
         least_gap = gallery.active.least_gap if least_gap is None else least_gap
         encoded = await self._encoding.encode(call, probes, _space(gallery), faces="all")
@@ -161,7 +164,7 @@ class IdentificationService:
         within = await self._within(call, deciding, gallery_id) if all_matches else None
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
         listed = max(candidates, 2)  # the next subject is looked at, too
-        search = Search(encoded.vectors, gallery.active.encoder_digest, listed, within, limit)
+        search = _search_in(gallery, head, encoded.vectors, listed, within, limit)
         found = await self.search(call, gallery_id, search, encoded)
         self._drift.saw(call, gallery, found, len(probes))
         threshold = deciding.at(found.subjects, found.encodings)
@@ -201,6 +204,7 @@ class IdentificationService:
         check_id("subject_id", subject_id)
         gallery = self._gallery(gallery_id)
         self._encoding.check_loaded([probe], _space(gallery))
+        head = self._head(gallery)
         deciding = self._thresholds.one_to_one(gallery, tau, check_rate("target_fmr", target_fmr))
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
         found = await self._reads.run(
@@ -210,6 +214,8 @@ class IdentificationService:
             subject_id,
             encoded.vectors,
             encoder_digest=gallery.active.encoder_digest,
+            head=head,
+            by_probability=_by_probability(gallery),
         )
         nearest = found.candidates[0][0]
         threshold = deciding.at(found.subjects, found.encodings)
@@ -237,6 +243,7 @@ class IdentificationService:
             gallery = self._gallery(gallery_id)
             space, policy = _space(gallery), policy_of(gallery)
             self._encoding.check_loaded([probe, other], space)
+            head, by_probability = self._head(gallery), _by_probability(gallery)
             if gallery.active.fusion == "margin":
                 deciding = self._thresholds.of_pair(space.digest, tau, target_fmr)
             else:
@@ -245,10 +252,15 @@ class IdentificationService:
             chosen = self._encoders.find("encoder", encoder)
             deciding = self._thresholds.of_pair(chosen.digest, tau, target_fmr)
             space, policy = Space(chosen.digest, chosen.dimension), DEFAULT_POLICY
+            head, by_probability = chosen.pair_head, False
         encoded = await self._encoding.encode(call, [probe, other], space)
         distance = float(squared_l2(encoded.vectors[0], encoded.vectors[1]))
         breached = tuple(itertools.chain(*breaches_of([probe, other], encoded, policy)))
         other_example = Candidate("", "", distance, distance)
+        if head is not None:
+            logit = head.logits(encoded.vectors[0], encoded.vectors[1])
+            score = float(scores_of(logit)) if by_probability else distance
+            other_example = replace(other_example, score=score, probability=float(probabilities_of(logit)))
         provenance = Provenance(space.digest, encoded.provider)
         return self._verified(gallery_id, other_example, deciding.at(1, 1), provenance, encoded, breached)
 
@@ -270,12 +282,12 @@ class IdentificationService:
         counted."""
         gallery = self._gallery(gallery_id)
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
-        found = await self.search(call, gallery_id, Search(encoded.vectors, gallery.active.encoder_digest, 1), encoded)
+        found = await self.search(call, gallery_id, _search_in(gallery, self._head(gallery), encoded.vectors, 1), encoded)
         return next(_without_negatives(found.candidates[0]), None), found.subjects
 
     async def nearest_to(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
-        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder. No decision, and none
-        is counted."""
+        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder, by distance. No decision,
+        and none is counted."""
         return await self._search(call, gallery.id, Search(vectors, gallery.active.encoder_digest, candidates))
 
     async def _within(self, call: Call, deciding: Deciding, gallery_id: str) -> float:
@@ -288,6 +300,13 @@ class IdentificationService:
     def _gallery(self, gallery_id: str) -> Gallery:
         """Its encoder, dimension and own tau, from memory; sizes and revision may be old. Raises GalleryNotFound."""
         return self._store.known(check_id("gallery_id", gallery_id))
+
+    def _head(self, gallery: Gallery) -> PairHead | None:
+        """Of the gallery's encoder, if it is loaded and has one. Raises EncoderNotLoaded where it has to decide."""
+        encoder = self._encoders.by_digest(gallery.active.encoder_digest)
+        if encoder is None and _by_probability(gallery):
+            raise encoder_unknown(gallery.active.encoder_digest, "its pair head decides")
+        return encoder.pair_head if encoder is not None else None
 
     async def search(self, call: Call, gallery_id: str, search: Search, encoded: Encoded) -> Found:
         """The answer to a search for what was ``encoded`` for this call; concurrent ones share a scan."""
@@ -329,6 +348,7 @@ class IdentificationService:
             encoded.faces,
             breaches,
             other.negative,
+            other.probability,
         )
 
 
@@ -374,6 +394,26 @@ def _together(steps: Sequence[Found]) -> Found:
 
 def _space(gallery: Gallery) -> Space:
     return Space(gallery.active.encoder_digest, gallery.active.dimension)
+
+
+def _by_probability(gallery: Gallery) -> bool:
+    return gallery.active.decided_by == "probability"
+
+
+def _search_in(
+    gallery: Gallery,
+    head: PairHead | None,
+    vectors: Vectors,
+    candidates: int,
+    within: float | None = None,
+    limit: int = 0,
+) -> Search:
+    """By what decides in the gallery."""
+    return Search(
+        *(vectors, gallery.active.encoder_digest, candidates, within, limit),
+        head=head,
+        by_probability=_by_probability(gallery),
+    )
 
 
 def _check_listed(candidates: int, probes: int) -> None:

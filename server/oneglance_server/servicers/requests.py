@@ -17,7 +17,7 @@ from oneglance.v1.face_pb2 import FaceSelector
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import SmallFaces
 from oneglance_core.faces.quality import QualityPolicy
-from oneglance_core.fusion import Fusion
+from oneglance_core.fusion import DecidedBy, Fusion
 from oneglance_server.calls import Call, caller_at
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
@@ -37,6 +37,10 @@ _FUSIONS: dict[int, Fusion] = {
     pb.FUSION_NEAREST: "nearest",
     pb.FUSION_MEAN: "mean",
     pb.FUSION_MARGIN: "margin",
+}
+_DECIDED_BY: dict[int, DecidedBy] = {
+    pb.DECIDED_BY_DISTANCE: "distance",
+    pb.DECIDED_BY_PROBABILITY: "probability",
 }
 _SMALL_FACES: dict[int, SmallFaces | None] = {
     face_pb.SMALL_FACES_UNSPECIFIED: None,
@@ -134,6 +138,14 @@ def doubt_policy_from(value: int, path: str) -> DoubtPolicy:
 def fusion_from(value: int, path: str, unspecified: Fusion | None = None) -> Fusion:
     """A rule of fusion; ``unspecified`` where the request has none, if that may be. Raises InvalidRequest."""
     found = _FUSIONS.get(value, unspecified if value == pb.FUSION_UNSPECIFIED else None)
+    if found is None:
+        raise InvalidRequest.field(path, f"unknown value {value}" if value else "is required")
+    return found
+
+
+def decided_by_from(value: int, path: str, unspecified: DecidedBy | None = None) -> DecidedBy:
+    """What decides; ``unspecified`` where the request has none, if that may be. Raises InvalidRequest."""
+    found = _DECIDED_BY.get(value, unspecified if value == pb.DECIDED_BY_UNSPECIFIED else None)
     if found is None:
         raise InvalidRequest.field(path, f"unknown value {value}" if value else "is required")
     return found

@@ -65,7 +65,7 @@ def train(
     if data.spec.kind != "image":
         learner.encoder.scale_to(data.examples.inputs)
     if settings.init is not None:
-        start_from(learner, Path(settings.init), tell)
+        start_from(learner, Path(settings.init), data.examples.inputs, tell)
     first = EncoderCheckpoint.first(
         settings,
         command,

@@ -96,7 +96,8 @@ class GalleryStore(Protocol):
 
         `kind` is the kind of index that searches it, `fusion` its rule of fusion; `quality` is as in set_quality,
         `least_gap` as in set_least_gap, `doubt` as in set_doubt, `decided_by` as in set_decided_by. GalleryExists,
-        GenerationUnsupported (no such kind or rule here), RulesConflict. The id of a deleted gallery is free again; the new gallery begins at revision 0.
+        GenerationUnsupported (no such kind or rule here), RulesConflict. The id of a deleted gallery is free again; the
+        new gallery begins at revision 0.
         """
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
@@ -109,8 +110,9 @@ class GalleryStore(Protocol):
         fusion but "margin" >= 0. GalleryNotFound.
 
         `of`: the gallery that it was made for. When it is another one by then GalleryNotFound, when its rule of fusion
-        is another one FusionChanged, when something else decides DecidedByChanged. `calibration` is the evidence for it, kept as it is and never looked into. Earlier
-        thresholds are kept, too: see list_thresholds. The result is the gallery as it is then.
+        is another one FusionChanged, when something else decides DecidedByChanged. `calibration` is the evidence for
+        it, kept as it is and never looked into. Earlier thresholds are kept, too: see list_thresholds. The result is
+        the gallery as it is then.
         """
 
     def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
@@ -130,8 +132,8 @@ class GalleryStore(Protocol):
 
     def set_decided_by(self, gallery_id: str, decided_by: DecidedBy) -> Future[Gallery]:
         """Sets what decides in the active generation, kept and never acted on. The gallery's own τ, which was for
-        what decided before, is cleared. Nothing happens where it is this already. GalleryNotFound, RulesConflict ("margin"
-        is for distances). The result is the gallery as it is then."""
+        what decided before, is cleared. Nothing happens where it is this already. GalleryNotFound, RulesConflict
+        ("margin" is for distances). The result is the gallery as it is then."""
 
     def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
         """Sets the name of the active generation's quality policy, kept as it is and never looked into; None: none.

@@ -333,11 +333,11 @@ class Found:
     """The answer to one Search. The i-th tuple answers the i-th probe, nearest first.
 
     `candidates[i]` ends with the last subject asked for that has no nearer negative, and `matches[i]` has none that do.
-    No subject appears twice in a tuple; equal distances, or probabilities, are ordered by the number of the nearest encoding, oldest
-    first, or where a rule compares with the mean, by when the subject was enrolled. `matches[i]` is () where no
-    `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through. `exact` is
-    whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as it was
-    searched: candidates and matches are of one revision. `kind` and `device` are what did the search.
+    No subject appears twice in a tuple; equal distances, or probabilities, are ordered by the number of the nearest
+    encoding, oldest first, or where a rule compares with the mean, by when the subject was enrolled. `matches[i]` is ()
+    where no `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through.
+    `exact` is whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as
+    it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search.
     """
 
     candidates: tuple[tuple[Candidate, ...], ...]

@@ -10,7 +10,7 @@ import torch
 from oneglance import Client
 from oneglance_core.folder import read_model_folder
 from oneglance_core.pair_head import FORMS, Form, probabilities_of
-from oneglance_exporter.api import calibrate, export, train
+from oneglance_exporter.api import export, train
 from oneglance_exporter.cli import main
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.export import pair_head_of
@@ -23,8 +23,12 @@ from tests.running import server_thread
 from tests.waiting import PATIENCE_SECONDS
 
 SMALL: dict[str, Any] = {
-    **{"input": "signal", "classes_per_batch": 12, "dimension": 12, "widths": (8, 16), "average": 0.9},
-    **{"validation_steps": 20},
+    "input": "signal",
+    "classes_per_batch": 12,
+    "dimension": 12,
+    "widths": (8, 16),
+    "average": 0.9,
+    "validation_steps": 20,
 }
 
 
@@ -127,7 +131,10 @@ def test_calibrate_says_what_it_is_worth(model: Path, data: Path, capsys: pytest
 def test_without_validation_the_head_is_as_it_was_trained(data: Path, tmp_path: Path) -> None:
     train(data / "data", tmp_path / "run", steps=2, loss="difference", **SMALL)
     export(tmp_path / "run", tmp_path / "model", "mine")
-    manifest, learner = read_model_folder(tmp_path / "model").manifest, load(tmp_path / "run", EncoderCheckpoint).averaged()
+    manifest, learner = (
+        read_model_folder(tmp_path / "model").manifest,
+        load(tmp_path / "run", EncoderCheckpoint).averaged(),
+    )
     network: Any = learner.loss
     assert manifest.pair_head is not None
     np.testing.assert_array_equal(manifest.pair_head.weights.unpack(), network.head.weight.detach().numpy())
@@ -188,7 +195,10 @@ def test_reliability_is_of_pairs_as_likely_to_be_mated_as_not() -> None:
 
 def test_a_head_that_can_not_be_served_is_not_exported() -> None:
     encodings = np.eye(4, dtype=np.float32) - np.float32(0.1)
-    for head, message in ((PairHead(3, "difference"), "can't be served"), (PairHead(4, "chi-square"), "never negative")):
+    for head, message in (
+        (PairHead(3, "difference"), "can't be served"),
+        (PairHead(4, "chi-square"), "never negative"),
+    ):
         with pytest.raises((ExportError, RuntimeError), match=f"{message}|size"):
             pair_head_of(head, None, encodings)
     broken = PairHead(4, "difference")

@@ -121,9 +121,7 @@ def test_an_exported_graph_is_begun_with_exactly(base: Path, drawings_zip: Path)
     folder = read_model_folder(base)
     inputs = folder.manifest.parity.inputs.unpack()
     assert learner.training
-    np.testing.assert_allclose(
-        encode(learner.encoder.eval(), inputs), encoder_of(folder.model, 1)(inputs), atol=1e-4
-    )
+    np.testing.assert_allclose(encode(learner.encoder.eval(), inputs), encoder_of(folder.model, 1)(inputs), atol=1e-4)
     # With the statistics of a batch as with those of all: near to what it answers, so that training goes on from there.
     batch = torch.from_numpy(examples.inputs[:48])
     with torch.no_grad():
@@ -167,7 +165,14 @@ def test_a_pair_head_is_taken_over_too(tmp_path: Path, heldout_zip: Path) -> Non
     assert head is not None
     given = torch.from_numpy(head.weights.unpack())
     for source in ("first", "model"):
-        train(heldout_zip, tmp_path / f"from-{source}", steps=1, init=str(tmp_path / source), learning_rate=1e-30, **settings)
+        train(
+            heldout_zip,
+            tmp_path / f"from-{source}",
+            steps=1,
+            init=str(tmp_path / source),
+            learning_rate=1e-30,
+            **settings,
+        )
         assert torch.equal(load(tmp_path / f"from-{source}", EncoderCheckpoint).model["loss.head.weight"], given)
 
 

@@ -843,7 +843,9 @@ class TakesAnyNegative(ToyStore):
 @breaks("a_head_tells_how_likely_candidates_are")
 class ProbabilityOfTheFirstEncoding(ToyStore):
     def with_probability(self, kept: Kept, one: Candidate, head: PairHead, probe: Vectors) -> Candidate:
-        told = super().with_probability(kept, replace(one, encoding_id=self.compared_by(kept, one.subject_id)[0][0]), head, probe)
+        told = super().with_probability(
+            kept, replace(one, encoding_id=self.compared_by(kept, one.subject_id)[0][0]), head, probe
+        )
         return replace(one, probability=told.probability)
 
 
@@ -868,7 +870,7 @@ class VerifiesByTheNearest(ToyStore):
 
 
 @breaks("what_decides_can_be_changed")
-class KeepsTheFormerThreshold(ToyStore):
+class KeepsTheThresholdForWhatDecided(ToyStore):
     def without_decided_threshold(self, kept: Kept) -> Kept:
         return kept
 

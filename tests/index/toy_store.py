@@ -731,9 +731,7 @@ class ToyStore(GalleryStore):
     def likeliest_first(self, found: list[tuple[float, int, Candidate]]) -> list[Candidate]:
         return [one for _, _, one in sorted(found, key=lambda each: each[:2])]
 
-    def likeliest(
-        self, kept: Kept, name: str, head: PairHead, probe: Vectors
-    ) -> tuple[float, int, Candidate]:
+    def likeliest(self, kept: Kept, name: str, head: PairHead, probe: Vectors) -> tuple[float, int, Candidate]:
         """(the negative of what sigma is taken of, its place among equals, the subject)."""
         ids, vectors = self.compared_by(kept, name)
         logits = head.logits(vectors, probe)

@@ -198,7 +198,10 @@ def test_what_decides_and_the_margin_to_others_do_not_go_together(client: Client
     for act, field in (
         (lambda: client.set_fusion("g", "margin"), "fusion"),
         (lambda: client.set_decided_by("m", "probability"), "decided_by"),
-        (lambda: client.create_gallery("n", encoder="difference", fusion="margin", decided_by="probability"), "decided_by"),
+        (
+            lambda: client.create_gallery("n", encoder="difference", fusion="margin", decided_by="probability"),
+            "decided_by",
+        ),
     ):
         with pytest.raises(OneglanceError) as refused:
             act()
@@ -211,12 +214,12 @@ def test_what_decides_and_the_margin_to_others_do_not_go_together(client: Client
 def test_an_unknown_value_is_refused(client: Client) -> None:
     client.create_gallery("g", encoder="difference")
     for value in (0, 99):
+        request = SetDecidedByRequest(gallery_id="g", decided_by=value)  # type: ignore[arg-type]
         with pytest.raises(OneglanceError) as refused:
-            request = SetDecidedByRequest(gallery_id="g", decided_by=value)  # type: ignore[arg-type]
             client._call(client._galleries.SetDecidedBy, request)
         assert refused.value.field_violations[0][0] == "decided_by"
+    created = CreateGalleryRequest(gallery_id="h", encoder="difference", decided_by=99)  # type: ignore[arg-type]
     with pytest.raises(OneglanceError):
-        created = CreateGalleryRequest(gallery_id="h", encoder="difference", decided_by=99)  # type: ignore[arg-type]
         client._call(client._galleries.CreateGallery, created)
     client.delete_gallery("g")
 
@@ -288,7 +291,10 @@ def test_negative_values_are_no_encoding_for_chi_square(client: Client) -> None:
         if form == "difference":
             client.enroll(form, "s", given)
         else:
-            for act in (lambda g=given: client.enroll("chi-square", "s", g), lambda g=given: client.identify("chi-square", g)):
+            for act in (
+                lambda g=given: client.enroll("chi-square", "s", g),
+                lambda g=given: client.identify("chi-square", g),
+            ):
                 with pytest.raises(OneglanceError) as refused:
                     act()
                 assert refused.value.reason == "ENCODING_INVALID"
@@ -363,6 +369,8 @@ def test_a_model_whose_head_was_tampered_with_is_not_served(models: tuple[Path, 
     assert folder.manifest.pair_head is not None
     other = folder.manifest.pair_head.model_copy(update={"weights": Array.pack(-WEIGHTS)})
     write_model_folder(tmp_path / "model", folder.manifest.model_copy(update={"pair_head": other}), folder.model)
-    with pytest.raises((StartupError, ValueError), match="pair_head: gives other probabilities"):
-        with server_thread(data_dir=tmp_path / "data", models=(tmp_path / "model",)):
-            pass
+    with (
+        pytest.raises((StartupError, ValueError), match="pair_head: gives other probabilities"),
+        server_thread(data_dir=tmp_path / "data", models=(tmp_path / "model",)),
+    ):
+        pass

@@ -105,7 +105,13 @@ def get_threshold(client: Client, o: Options) -> Iterable[Message]:
 @command(
     "give a gallery a tau of its own, or let it follow the gallery's size",
     GALLERY,
-    argument("tau", "squared L2, or 1 - probability where that decides; leave it out to clear", type=float, nargs="?", metavar="TAU"),
+    argument(
+        "tau",
+        "squared L2, or 1 - probability where that decides; leave it out to clear",
+        type=float,
+        nargs="?",
+        metavar="TAU",
+    ),
     argument("--fpir", "without TAU: share of strangers that tau may let in", type=float, metavar="RATE"),
 )
 def set_threshold(client: Client, o: Options) -> Iterable[Message]:

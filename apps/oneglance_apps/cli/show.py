@@ -170,7 +170,8 @@ def _gallery(g: Gallery) -> str:
     decided_by = ", decided by probability" if g.decided_by == DECIDED_BY_PROBABILITY else ""
     return (
         f"{g.id}: {g.subject_count} subjects, {g.encoding_count} encodings of {g.dimension}, revision {g.revision}, "
-        f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}{decided_by}, {_threshold(g.threshold)}, "
+        f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}{decided_by}, "
+        f"{_threshold(g.threshold)}, "
         f"quality policy {policy_name(g.quality_policy)}, doubt policy {doubt_policy_name(g.doubt_policy)}"
         f"{gap}{negatives}, drift: {drift_name(g.drift.state)}{drift}"
     )
@@ -281,7 +282,8 @@ def _model(m: Model) -> str:
     shape = " x ".join(map(str, m.input.shape))
     return (
         f"{model_name(m)}: {m.input.kind} {shape} {m.input.color} -> {m.dimension}, {m.metric}, "
-        f"on {m.execution_provider}, {_threshold(m.threshold)}" + (_pair_head(m.pair_head) if m.HasField("pair_head") else "")
+        f"on {m.execution_provider}, {_threshold(m.threshold)}"
+        + (_pair_head(m.pair_head) if m.HasField("pair_head") else "")
     )
 
 

@@ -29,8 +29,8 @@ class ReliabilityBin(Part):
 
 
 class Reliability(Part):
-    """Whether y is a probability: measured on ``mated_pairs`` and ``non_mated_pairs`` of ``data``, each kind having half
-    the weight.
+    """Whether y is a probability: measured on ``mated_pairs`` and ``non_mated_pairs`` of ``data``, each kind having
+    half the weight.
 
     error: the expected calibration error, the mean of |predicted - mated| over all pairs. log_loss: in nats; 0.693 for
     a head that knows nothing. slope, offset: sigma(slope x + offset) would be the most likely of all in place of
@@ -98,4 +98,6 @@ class PairHeadPart(Part):
             )
         found = probabilities_of(self.head().logits(encodings[:1], encodings))
         if found.shape != (len(self.probabilities),) or not np.abs(found - self.probabilities).max() <= TOLERANCE:
-            raise ModelFolderError("pair_head: gives other probabilities for the parity vectors than those it came with")
+            raise ModelFolderError(
+                "pair_head: gives other probabilities for the parity vectors than those it came with"
+            )

@@ -39,7 +39,9 @@ def _encoder(options: argparse.Namespace) -> str:
     checkpoint = f"the {told['checkpoint']} checkpoint (step {told['steps']}{error})"
     head = ""
     if manifest.pair_head is not None:
-        fitted = "made probabilities on --validation" if "pair_head_fit" in told else "not fitted: there was no --validation"
+        fitted = (
+            "made probabilities on --validation" if "pair_head_fit" in told else "not fitted: there was no --validation"
+        )
         head = f", with its pair head ({manifest.pair_head.form}; {fitted})"
     return (
         f"{options.out}: {manifest.name}, {manifest.output.dimension} numbers{head}, {checkpoint}, parity checked; "

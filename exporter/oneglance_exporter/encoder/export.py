@@ -79,7 +79,9 @@ def export(
         output=OutputSpec(dimension=state.settings.dimension, unit_norm=True),
         training=provenance(state, model, which, base),
         made_for=MadeFor.model_validate(state.made_for) if state.made_for else None,
-        pair_head=pair_head_of(learned.loss.head, fit_of(state), outputs) if isinstance(learned.loss, PairLoss) else None,
+        pair_head=pair_head_of(learned.loss.head, fit_of(state), outputs)
+        if isinstance(learned.loss, PairLoss)
+        else None,
         parity=Parity.pack(inputs, outputs, TOLERANCE),
         model_sha256="0" * 64,  # write_model_folder sets both from the graph
         model_bytes=1,

@@ -107,9 +107,9 @@ def check_same(encoder: Encoder, given: GraphWeights, inputs: npt.NDArray[Any]) 
         return
     if wrong := apart(encode(encoder.eval(), inputs), encoder_of(given.graph, threads=1)(inputs), _TOLERANCE):
         raise WeightsError(
-            f"--init {given.path}: the network with its weights gives other encodings ({wrong}): it is another network, or "
-            "its batch norms, which the graph has folded into convolutions, can't be told apart again; begin with the "
-            "run or a state dict"
+            f"--init {given.path}: the network with its weights gives other encodings ({wrong}): it is another "
+            "network, or its batch norms, which the graph has folded into convolutions, can't be told apart again; "
+            "begin with the run or a state dict"
         )
 
 
@@ -127,7 +127,12 @@ def _folded(encoder: Encoder, given: GraphWeights) -> Iterator[tuple[str, Any, s
             conv_name, conv = before
             weight, bias = given.find(f"{conv_name}.weight"), given.find(f"{conv_name}.weight{_FOLDED}")
             same = weight is not None and weight.shape == conv.weight.shape and conv.bias is None
-            if same and bias is not None and bias.shape == (module.num_features,) and given.find(f"{name}.weight") is None:
+            if (
+                same
+                and bias is not None
+                and bias.shape == (module.num_features,)
+                and given.find(f"{name}.weight") is None
+            ):
                 yield conv_name, conv, name, module
             before = None
 

@@ -11,7 +11,7 @@ from oneglance_core.trials import Pairwise
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """``pairwise`` gives scores: squared L2, or 1 - y. ``rules``: of fusion, that go with it. ``decimals``: of a tau."""
+    """pairwise: gives scores, squared L2 or 1 - y. rules: of fusion, that go with it. decimals: of a tau."""
 
     decided_by: DecidedBy
     pairwise: Pairwise

@@ -49,8 +49,8 @@ class PairFit:
 
 
 def sampled_pairs(encodings: Encodings, subject_of: Indices, seed: int = 0) -> Pairs | None:
-    """All mated pairs of encodings float32 [N, D], and as many non-mated ones; of each kind at most 20,000, drawn at
-    random. None where there are none of a kind."""
+    """Mated and non-mated pairs of encodings float32 [N, D], drawn at random, at most 20,000 of each kind; None where
+    there are none of a kind."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(subject_of == subject) for subject in np.unique(subject_of)]
     mated = [np.stack(np.triu_indices(len(own), 1), axis=1) for own in members]
@@ -104,7 +104,9 @@ def scaled(head: PairHead, slope: float, offset: float) -> PairHead:
     return PairHead(head.form, weights, slope * head.bias + offset)
 
 
-def reliability(head: PairHead, encodings: Encodings, subject_of: Indices, data: str, seed: int = 0) -> Reliability | None:
+def reliability(
+    head: PairHead, encodings: Encodings, subject_of: Indices, data: str, seed: int = 0
+) -> Reliability | None:
     """How far the head's probabilities are from the shares that are seen. None without pairs of both kinds."""
     pairs = sampled_pairs(encodings, subject_of, seed)
     if pairs is None:
@@ -122,8 +124,8 @@ def reliability(head: PairHead, encodings: Encodings, subject_of: Indices, data:
     return Reliability(
         data=data,
         method=(
-            f"mated and non-mated pairs, drawn at random (seed {seed}), at most {_MOST_PAIRS} of each; each kind has half "
-            f"the weight; {_BINS} bins of equal width"
+            f"mated and non-mated pairs, drawn at random (seed {seed}), at most {_MOST_PAIRS} of each; each kind has "
+            f"half the weight; {_BINS} bins of equal width"
         ),
         mated_pairs=fit.mated_pairs,
         non_mated_pairs=fit.non_mated_pairs,

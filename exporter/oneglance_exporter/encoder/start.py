@@ -22,9 +22,9 @@ _Find = Callable[[str], Tensor | None]  # a weight of an Encoder, by its name
 def start_from(learner: Learner, source: Path, inputs: npt.NDArray[Any], tell: Tell) -> None:
     """Take the weights of ``source`` over, where name and shape agree, and tell which stay new.
 
-    source: a run folder, whose averaged weights are taken; a state dict (.pt, .pth) of the network inside the encoder or
-    of the whole encoder; or an ONNX file (.onnx), or the model folder of one, that ``export`` wrote. A run's or a model
-    folder's pair head is taken, too, for the same loss. inputs: examples of the training, [N, *shape].
+    source: a run folder, whose averaged weights are taken; a state dict (.pt, .pth) of the network inside the encoder
+    or of the whole encoder; or an ONNX file (.onnx), or the model folder of one, that ``export`` wrote. A run's or a
+    model folder's pair head is taken, too, for the same loss. inputs: examples of the training, [N, *shape].
     Raises WeightsError when none agrees, RunError for an unusable run, ModelFolderError for an unusable model folder.
     """
     if is_graph(source):

@@ -102,7 +102,8 @@ class Follow:
 def _read(db: sqlite3.Connection, generation: int) -> Followable | None:
     """As followable(), of what every enrollment has to know only."""
     rows = db.execute(
-        "SELECT a.encoder_digest, a.fusion, a.decided_by, g.target_fpir, g.subjects, g.encodings, t.threshold, t.followed"
+        "SELECT a.encoder_digest, a.fusion, a.decided_by, g.target_fpir, g.subjects, g.encodings,"
+        " t.threshold, t.followed"
         " FROM generations AS a JOIN galleries AS g ON g.number = a.gallery"
         " LEFT JOIN thresholds AS t ON t.generation = a.number AND t.version = a.threshold_revision"
         " AND t.target_fpir = g.target_fpir"

@@ -163,9 +163,7 @@ class SetThreshold:
             if stored.gallery.active.fusion != self.of.active.fusion:
                 raise FusionChanged(self.gallery_id, self.of.active.fusion, stored.gallery.active.fusion)
             if stored.gallery.active.decided_by != self.of.active.decided_by:
-                raise DecidedByChanged(
-                    self.gallery_id, self.of.active.decided_by, stored.gallery.active.decided_by
-                )
+                raise DecidedByChanged(self.gallery_id, self.of.active.decided_by, stored.gallery.active.decided_by)
         if self.threshold is not None and self.threshold < 0 and stored.place.fusion != "margin":
             raise ValueError(f"a threshold on distances is a finite number >= 0, got {self.threshold}")
         _set_threshold(db, stored, self.threshold, self.calibration)
@@ -225,9 +223,7 @@ class SetDecidedBy:
         if active.decided_by == self.decided_by:
             return Applied(stored.gallery)
         check_decidable(self.gallery_id, active.fusion, self.decided_by)
-        db.execute(
-            "UPDATE generations SET decided_by = ? WHERE number = ?", (self.decided_by, stored.place.generation)
-        )
+        db.execute("UPDATE generations SET decided_by = ? WHERE number = ?", (self.decided_by, stored.place.generation))
         if active.threshold is not None or active.followed is not None:
             _set_threshold(db, stored, None, None)
         return _updated(db, stored)

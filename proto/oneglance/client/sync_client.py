@@ -245,7 +245,7 @@ class Client:
         return (self._call(self._galleries.GetThreshold, request)).threshold
 
     def set_threshold(self, gallery_id: str, tau: float | None, *, target_fpir: float | None = None) -> Threshold:
-        """Give the gallery a tau of its own (squared L2, or 1 - probability). None: go back to the target's or the model's.
+        """Give the gallery a tau of its own (squared L2, or 1 - probability). None: go back to the target's or model's.
 
         target_fpir: with tau None, a share of strangers that may be let in, which tau follows.
         """
@@ -258,7 +258,7 @@ class Client:
         return (self._call(self._galleries.SetFusion, request)).gallery
 
     def set_decided_by(self, gallery_id: str, decided_by: DecidedByName) -> Gallery:
-        """Change whether distances decide or the probability of the encoder's pair head. Clears the gallery's own tau."""
+        """Change whether distances decide or the pair head's probability. Clears the gallery's own tau."""
         request = SetDecidedByRequest(gallery_id=gallery_id, decided_by=DECIDED_BY[decided_by])
         return (self._call(self._galleries.SetDecidedBy, request)).gallery
 

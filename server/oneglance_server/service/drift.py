@@ -106,8 +106,8 @@ class _Watch:
 class DriftWatches:
     """Belongs to one event loop; ``of`` may be called from any thread.
 
-    ``mates``: by digest of an encoder, and what decides. ``on_drift(gallery_id, of, suspected)`` hears of every gallery that is watched,
-    and of every change.
+    ``mates``: by digest of an encoder, and what decides. ``on_drift(gallery_id, of, suspected)`` hears of every gallery
+    that is watched, and of every change.
     """
 
     def __init__(

@@ -43,6 +43,7 @@ from oneglance_server.service.plan import Space, encoder_unknown
 from oneglance_server.service.thresholds import Deciding, Thresholds
 
 _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to compare
+_BY_PROBABILITY = 4  # times as long as by distance, of small galleries; of larger ones the batcher's steps get shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,12 +283,14 @@ class IdentificationService:
         counted."""
         gallery = self._gallery(gallery_id)
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
-        found = await self.search(call, gallery_id, _search_in(gallery, self._head(gallery), encoded.vectors, 1), encoded)
+        found = await self.search(
+            call, gallery_id, _search_in(gallery, self._head(gallery), encoded.vectors, 1), encoded
+        )
         return next(_without_negatives(found.candidates[0]), None), found.subjects
 
     async def nearest_to(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
-        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder, by distance. No decision,
-        and none is counted."""
+        """The subjects nearest by distance to each of the vectors, float32 [n, D] by the gallery's encoder. No
+        decision, and none is counted."""
         return await self._search(call, gallery.id, Search(vectors, gallery.active.encoder_digest, candidates))
 
     async def _within(self, call: Call, deciding: Deciding, gallery_id: str) -> float:
@@ -320,6 +323,8 @@ class IdentificationService:
                 functools.partial(self._store.search_many, gallery_id)
             )
         each = 1 + search.candidates // _CANDIDATES_PER_PROBE
+        if search.by_probability:
+            each *= _BY_PROBABILITY
         size = max(1, batcher.step // each)
         steps = [
             replace(search, probes=search.probes[start : start + size]) for start in range(0, len(search.probes), size)

@@ -265,7 +265,9 @@ class Thresholds:
         other = "distance" if active.decided_by == "probability" else "probability"
         decided_before = self._model(active.encoder_digest, fusion, other)
         if decided_before is not None and decided_before.id == made.model:
-            return Deciding(followed.tau, "model", followed.id, fusion, None, decided_before, target_fpir, since, version)
+            return Deciding(
+                followed.tau, "model", followed.id, fusion, None, decided_before, target_fpir, since, version
+            )
         own = self._calibration(gallery) if fusion == active.fusion else None
         model = self._model(active.encoder_digest, fusion, active.decided_by)
         return Deciding(followed.tau, "model", followed.id, fusion, own, model, target_fpir, since, version)

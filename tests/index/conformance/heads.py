@@ -114,6 +114,4 @@ def what_decides_can_be_changed(t: Trial) -> None:
     with refused(RulesConflict):
         t.store.set_fusion("g", "margin").result()
     with refused(RulesConflict):
-        t.store.create_gallery(
-            "h", encoder_digest="e", dimension=4, fusion="margin", decided_by="probability"
-        ).result()
+        t.store.create_gallery("h", encoder_digest="e", dimension=4, fusion="margin", decided_by="probability").result()

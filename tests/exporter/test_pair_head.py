@@ -138,7 +138,7 @@ def test_without_validation_the_head_is_as_it_was_trained(data: Path, tmp_path: 
     network: Any = learner.loss
     assert manifest.pair_head is not None
     np.testing.assert_array_equal(manifest.pair_head.weights.unpack(), network.head.weight.detach().numpy())
-    assert manifest.pair_head.bias == float(network.head.bias)
+    assert manifest.pair_head.bias == network.head.bias.detach().item()
     assert "pair_head_fit" not in manifest.training
 
 

@@ -74,7 +74,7 @@ class PairHead(nn.Module):
 
     def served(self) -> ServedHead:
         """As it is served, in numpy."""
-        return ServedHead(self.form, self.weight.detach().double().numpy(), float(self.bias))
+        return ServedHead(self.form, self.weight.detach().double().numpy(), self.bias.detach().item())
 
 
 class PairLoss(nn.Module):

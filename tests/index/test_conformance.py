@@ -311,12 +311,12 @@ class VerifiesTheDeleted(ToyStore):
             self.before = self.state
         return super().delete_subject(gallery_id, subject_id)
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, **how: Any) -> Found:
         state = self.state
         if subject_id == "gone":
             self.state = self.before
         try:
-            return super().verify(gallery_id, subject_id, probes, encoder_digest=encoder_digest)
+            return super().verify(gallery_id, subject_id, probes, **how)
         finally:
             self.state = state
 
@@ -494,8 +494,8 @@ class TakesAnyKind(ToyStore):
 
 @breaks("encodings_of_another_encoder_are_refused")
 class VerifiesForeignEncodings(ToyStore):
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
-        return super().verify(gallery_id, subject_id, probes)
+    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, **how: Any) -> Found:
+        return super().verify(gallery_id, subject_id, probes, **{**how, "encoder_digest": None})
 
 
 @breaks("encodings_without_a_distance_are_refused")

@@ -1,6 +1,7 @@
 """Probabilities of a pair head through a real server: told beside distances, and deciding in their place."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from tests.running import server_thread
 from tests.waiting import PATIENCE_SECONDS
 
 Vectors = npt.NDArray[np.float32]
+Act = Callable[[], object]
 SUBJECTS, EXAMPLES = 8, 3
 WEIGHTS = -np.abs(np.random.default_rng(0).standard_normal(SIDE * SIDE)) * 2
 WEIGHTS[::4] *= -1  # so that the nearest isn't always the likeliest
@@ -103,9 +105,9 @@ def compared(own: Vectors, probe: Vectors, form: str, fusion: str, by_probabilit
     """What a probe is compared with of a subject with encodings [n, D]."""
     if fusion == "mean":
         return template(own)
-    if by_probability:
-        return own[int(np.argmax([by_hand(form, one, probe) for one in own]))]
-    chosen: Vectors = own[((own.astype(np.float64) - probe) ** 2).sum(axis=1).argmin()]
+    likely = [by_hand(form, one, probe) for one in own]
+    distances = ((own.astype(np.float64) - probe) ** 2).sum(axis=1)
+    chosen: Vectors = own[int(np.argmax(likely) if by_probability else np.argmin(distances))]
     return chosen
 
 
@@ -179,10 +181,11 @@ def test_an_encoder_without_a_head_tells_none_and_can_not_decide_by_it(client: C
     assert not client.compare(png(PROBES[0]), png(PROBES[1]), encoder="plain").HasField("probability")
     (result,) = client.identify("plain", png(PROBES[1])).results
     assert not result.candidates[0].HasField("probability")
-    for act in (
+    acts: list[Act] = [
         lambda: client.create_gallery("new", encoder="plain", decided_by="probability"),
         lambda: client.set_decided_by("plain", "probability"),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(OneglanceError) as refused:
             act()
         assert (refused.value.code.name, refused.value.reason) == ("INVALID_ARGUMENT", "PAIR_HEAD_MISSING")
@@ -195,14 +198,13 @@ def test_an_encoder_without_a_head_tells_none_and_can_not_decide_by_it(client: C
 def test_what_decides_and_the_margin_to_others_do_not_go_together(client: Client) -> None:
     client.create_gallery("g", encoder="difference", decided_by="probability", fusion="mean")
     client.create_gallery("m", encoder="difference", fusion="margin")
-    for act, field in (
+    made = functools.partial(client.create_gallery, "n", encoder="difference", fusion="margin")
+    acts: list[tuple[Act, str]] = [
         (lambda: client.set_fusion("g", "margin"), "fusion"),
         (lambda: client.set_decided_by("m", "probability"), "decided_by"),
-        (
-            lambda: client.create_gallery("n", encoder="difference", fusion="margin", decided_by="probability"),
-            "decided_by",
-        ),
-    ):
+        (lambda: made(decided_by="probability"), "decided_by"),
+    ]
+    for act, field in acts:
         with pytest.raises(OneglanceError) as refused:
             act()
         assert (refused.value.code.name, refused.value.reason) == ("INVALID_ARGUMENT", "RULES_CONFLICT")

@@ -849,13 +849,13 @@ class ProbabilityOfTheFirstEncoding(ToyStore):
         return replace(one, probability=told.probability)
 
 
-@breaks("where_probability_decides_the_likeliest_come_first")
+@breaks("where_probability_decides_the_likeliest_are_found")
 class RankedByDistanceAllTheSame(ToyStore):
     def likeliest_first(self, found: list[tuple[float, int, Candidate]]) -> list[Candidate]:
         return [one for _, _, one in found]
 
 
-@breaks("where_probability_decides_the_likeliest_come_first")
+@breaks("where_probability_decides_the_likeliest_are_found")
 class EquallyLikelyTheNewestFirst(ToyStore):
     def likeliest_first(self, found: list[tuple[float, int, Candidate]]) -> list[Candidate]:
         return [one for _, _, one in sorted(found, key=lambda each: (each[0], -each[1]))]

@@ -665,7 +665,11 @@ class ToyStore(GalleryStore):
         else:
             ranked = [self.marked(kept, self.by_head(kept, search, probe), probe) for probe in probes]
         matches = [
-            [one for one in near if search.within is not None and self.matches(self.compared(one), search.within)]
+            [
+                one
+                for one in near
+                if search.within is not None and self.matches(self.score_of(one, search), search.within)
+            ]
             for near in map(self.given, ranked)
         ]
         return Found(
@@ -743,7 +747,8 @@ class ToyStore(GalleryStore):
 
     def with_probability(self, kept: Kept, one: Candidate, head: PairHead, probe: Vectors) -> Candidate:
         ids, vectors = self.compared_by(kept, one.subject_id)
-        logit = np.float64(head.logits(vectors[ids.index(one.encoding_id)], probe))
+        row = ids.index(one.encoding_id) if len(ids) > 1 else 0
+        logit = np.float64(head.logits(vectors[row], probe))
         return replace(one, probability=float(1 / (1 + np.exp(-logit))))
 
     def compared_by(self, kept: Kept, name: str) -> tuple[list[str], Vectors]:
@@ -801,6 +806,9 @@ class ToyStore(GalleryStore):
 
     def counted(self, others: list[float]) -> list[float]:
         return others[:5]
+
+    def score_of(self, one: Candidate, search: Search) -> float:
+        return one.score if search.by_probability else self.compared(one)
 
     def compared(self, one: Candidate) -> float:
         return one.score

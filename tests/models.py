@@ -9,7 +9,16 @@ import onnx
 from onnx import TensorProto, helper
 
 from oneglance_core.folder import write_model_folder
-from oneglance_core.manifests import Array, Calibration, EncoderManifest, InputSpec, OutputSpec, Parity
+from oneglance_core.manifests import (
+    Array,
+    Calibration,
+    EncoderManifest,
+    InputSpec,
+    OutputSpec,
+    PairHeadPart,
+    Parity,
+)
+from oneglance_core.pair_head import PairHead, probabilities_of
 
 SIDE = 8
 
@@ -29,8 +38,11 @@ def pixels_model(
     tau: float | None = 0.5,
     flaw: float = 0.0,
     resize: Literal["box", "bilinear"] = "box",
+    head: PairHead | None = None,
+    head_part: dict[str, Any] | None = None,
 ) -> Path:
-    """An image encoder: uint8 [N, 8, 8, 1]. ``flaw`` shifts the parity outputs, as a broken export would."""
+    """An image encoder: uint8 [N, 8, 8, 1]. ``flaw`` shifts the parity outputs, as a broken export would. ``head``: its
+    pair head, with what is measured of it in ``head_part``."""
     nodes = [
         helper.make_node("Cast", ["input"], ["x"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["white", "x"], ["inverted"]),
@@ -55,6 +67,10 @@ def pixels_model(
         pixels(inputs) + flaw,
         tau,
     )
+    if head is not None:
+        found = probabilities_of(head.logits(pixels(inputs)[:1], pixels(inputs))).tolist()
+        given = {"weights": Array.pack(head.weights), "bias": head.bias, "probabilities": found, **(head_part or {})}
+        manifest = manifest.model_copy(update={"pair_head": PairHeadPart(form=head.form, **given)})
     return write_model_folder(folder, manifest, model)
 
 
@@ -112,6 +128,12 @@ def _manifest(
         model_sha256="0" * 64,  # write_model_folder sets both
         model_bytes=1,
     )
+
+
+def manifest_of(inputs: npt.NDArray[Any], outputs: npt.NDArray[np.float32], **changes: Any) -> EncoderManifest:
+    """Of an encoder of gray pictures with these parity vectors, and no graph."""
+    spec = InputSpec(kind="image", shape=inputs.shape[1:], dtype="uint8", color="gray")
+    return EncoderManifest(**{**dict(_manifest("made", spec, inputs, outputs, None)), **changes})
 
 
 def calibration(tau: float) -> Calibration:

@@ -10,6 +10,9 @@ below 0. Subjects have the same order by score as by distance: of two subjects t
 
 With fewer than MARGIN_OTHERS other subjects those that there are count. With none the score is the distance, so that a
 tau made for a larger gallery lets hardly anybody in.
+
+A gallery may be decided by the probability y of the encoder's pair head instead (``pair_head``). The score is then
+1 - y, by ``nearest`` of the encoding with the highest y, by ``mean`` of the template; ``margin`` is for distances only.
 """
 
 from typing import Literal, get_args
@@ -21,6 +24,7 @@ from oneglance_core.distance import Vectors, squared_norms
 
 Fusion = Literal["nearest", "mean", "margin"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+DecidedBy = Literal["distance", "probability"]
 MARGIN_WEIGHT = 0.3
 MARGIN_OTHERS = 5
 

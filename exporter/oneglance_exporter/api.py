@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oneglance_core.folder import write_model_folder
-from oneglance_core.manifests import Calibration, EncoderManifest, FalsePositives
+from oneglance_core.manifests import Calibration, EncoderManifest, FalsePositives, MateScores, Reliability
 from oneglance_exporter.encoder import calibrate as fitting
 from oneglance_exporter.encoder import evaluate as measuring
 from oneglance_exporter.encoder.calibrate import Fit
@@ -28,6 +28,8 @@ from oneglance_exporter.encoder.encoded import Reading, StrPath
 from oneglance_exporter.encoder.evaluate import Evaluation
 from oneglance_exporter.encoder.false_positives import false_positives
 from oneglance_exporter.encoder.mates import mate_scores
+from oneglance_exporter.encoder.measure import DISTANCE, Measure, by_head
+from oneglance_exporter.encoder.pair_fit import reliability
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
 from oneglance_exporter.errors import DataError
 
@@ -88,16 +90,26 @@ def export(
 
 
 @dataclass(frozen=True, slots=True)
+class CalibratedHead:
+    """What ``calibrate`` found of a pair head: a threshold for 1 - y, whether y is a probability, and the scores."""
+
+    threshold: Calibration
+    reliability: Reliability | None
+    fit: Fit
+
+
+@dataclass(frozen=True, slots=True)
 class Calibrated:
     """What ``calibrate`` found: what is now in the manifest, and the scores that the threshold was fitted on.
 
-    sets: how many data sets were given.
+    sets: how many data sets were given. head: of an encoder with a pair head.
     """
 
     threshold: Calibration
     false_positives: FalsePositives | None
     fit: Fit
     sets: int
+    head: CalibratedHead | None = None
 
 
 def calibrate(
@@ -119,7 +131,6 @@ def calibrate(
     made, paths = CalibrateSettings(**settings), _paths(data)
     words = described or ", ".join(Path(path).name for path in paths)
     folder, examples, encodings = Reading(model, paths, finders, aligned, threads).encoded(tell)
-    threshold, fit = fitting.calibrate(encodings, examples, words, made)
     sources = np.array([next(path for path in paths if file.startswith(f"{Path(path)}: ")) for file in examples.files])
     names = {path: Path(path).name for path in paths}
     if len(set(names.values())) < len(names):
@@ -128,17 +139,33 @@ def calibrate(
     for name, rows in sets.items():
         if not len(rows):
             raise DataError(f"{name}: all its files are in the other data sets, too")
-    measured = false_positives(encodings, examples.subject_of, words, sets, made.fpir, made.seed)
-    if len(sets) > 1:  # no single FNIR stands for all: `measured` tells it for each
-        threshold = threshold.model_copy(update={"fnir": None, "mated_probes": 0})
+
+    def measured(measure: Measure) -> tuple[Calibration, FalsePositives | None, MateScores | None, Fit]:
+        threshold, fit = fitting.calibrate(encodings, examples, words, made, measure)
+        found = false_positives(encodings, examples.subject_of, words, sets, made.fpir, made.seed, measure)
+        if len(sets) > 1:  # no single FNIR stands for all: `found` tells it for each
+            threshold = threshold.model_copy(update={"fnir": None, "mated_probes": 0})
+        mates = mate_scores(encodings, examples.subject_of, words, made.seed, measure)
+        return threshold, found, mates, fit
+
+    threshold, found, mates, fit = measured(DISTANCE)
+    part = folder.manifest.pair_head
+    head = None
+    if part is not None:
+        of_head = measured(by_head(part.head()))
+        reliable = reliability(part.head(), encodings, examples.subject_of, words, made.seed)
+        names_of_head = ("threshold", "false_positives", "mates")
+        part = part.model_copy(update={**dict(zip(names_of_head, of_head, strict=False)), "reliability": reliable})
+        head = CalibratedHead(of_head[0], reliable, of_head[3])
     changes = {
         "threshold": threshold,
-        "false_positives": measured,
-        "mates": mate_scores(encodings, examples.subject_of, words, made.seed),
+        "false_positives": found,
+        "mates": mates,
+        "pair_head": part,
         "training": {**folder.manifest.training, "calibration_command": command},
     }
     write_model_folder(model, folder.manifest.model_copy(update=changes), folder.model)
-    return Calibrated(threshold, measured, fit, len(sets))
+    return Calibrated(threshold, found, fit, len(sets), head)
 
 
 def evaluate(

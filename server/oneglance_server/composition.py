@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from oneglance_core.manifests import MateScores
 from oneglance_core.pictures import PictureLimits
 from oneglance_index import GalleryStore
 from oneglance_server.engines.faces import FaceCropper, face_search
@@ -80,8 +81,7 @@ def make_services(
     )
     reads = Threads("read", pools.read, workers=pools.read_threads, max_wait=max_wait, observer=metrics.stage("read"))
     encoders = Encoders(models.encoders)
-    mates = {one.digest: one.manifest.mates for one in models.encoders if one.manifest.mates}
-    drift = DriftWatches(thresholds, mates, metrics.drift)
+    drift = DriftWatches(thresholds, _mates(models), metrics.drift)
     # One thread per GPU: FAISS's GPU resources are not safe for two.
     scans = _SCANS_AT_ONCE if settings.device == "cpu" else 1
     identification = IdentificationService(
@@ -118,6 +118,18 @@ def make_services(
         calibration=CalibrationService(store, reads, galleries, identification),
         stylization=_stylization(settings, models, limits, metrics, pools),
     )
+
+
+def _mates(models: Models) -> dict[tuple[str, str], MateScores]:
+    """By digest of an encoder, and what decides."""
+    found: dict[tuple[str, str], MateScores] = {}
+    for encoder in models.encoders:
+        if encoder.manifest.mates is not None:
+            found[encoder.digest, "distance"] = encoder.manifest.mates
+        head = encoder.manifest.pair_head
+        if head is not None and head.mates is not None:
+            found[encoder.digest, "probability"] = head.mates
+    return found
 
 
 def _stylization(

@@ -150,6 +150,7 @@ STATEMENTS = [
         (1, "INSERT INTO thresholds (gallery"),
         *((version, one) for version in (1, 2) for one in STATEMENTS),
         *((3, one) for one in ("ALTER TABLE generations", "CREATE TABLE negatives", "PRAGMA user_version =", "COMMIT")),
+        *((4, one) for one in ("ALTER TABLE generations", "PRAGMA user_version =", "COMMIT")),
     ],
 )
 def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(

@@ -23,6 +23,7 @@ from oneglance.v1.gallery_pb2 import (
     CalibrateRequest,
     CalibrationSettings,
     ListGalleriesRequest,
+    SetDecidedByRequest,
     SetDoubtPolicyRequest,
     SetFusionRequest,
 )
@@ -313,6 +314,18 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "INVALID_ARGUMENT",
         "INVALID_REQUEST",
         "doubt_policy",
+    ),
+    "decided-by-unknown": (
+        lambda c, g, d: c._call(c._galleries.SetDecidedBy, SetDecidedByRequest(gallery_id=g)),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "decided_by",
+    ),
+    "pair-head-missing": (
+        lambda c, g, d: c.set_decided_by(g, "probability"),
+        "INVALID_ARGUMENT",
+        "PAIR_HEAD_MISSING",
+        "decided_by",
     ),
     "model-unknown": (lambda c, g, d: c.create_gallery("new", encoder="resnet"), "NOT_FOUND", "MODEL_NOT_FOUND", ""),
     "model-required": (lambda c, g, d: c.create_gallery("new"), "INVALID_ARGUMENT", "MODEL_REQUIRED", "encoder"),

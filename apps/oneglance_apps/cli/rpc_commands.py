@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
-from oneglance.client.requests import DOUBT_POLICIES, QUALITY_POLICIES, enroll_request, identify_request, photo
+from oneglance.client.requests import (
+    DECIDED_BY,
+    DOUBT_POLICIES,
+    QUALITY_POLICIES,
+    enroll_request,
+    identify_request,
+    photo,
+)
 from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
@@ -38,6 +45,8 @@ from oneglance_core.ranges import seconds, within
 
 EXIT_DIFFERENT = 3
 FUSIONS = [name for name in RULES if name]
+DECIDED_BY_NAMES = [name for name in DECIDED_BY if name]
+_DECIDES = "what decides: distances, or the probability that the encoder's pair head tells"
 _GAP = "how much nearer than the next subject one must be to be identified"
 LEAST_GAP = argument("--least-gap", f"{_GAP} [the gallery's]", type=within(float), metavar="GAP")
 ONE_FACE_EACH = argument(
@@ -58,6 +67,7 @@ FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR
     QUALITY_POLICY,
     argument("--least-gap", f"{_GAP} [0]", type=within(float), default=0.0, metavar="GAP"),
     ON_DOUBT,
+    argument("--decided-by", f"{_DECIDES} [distance]", choices=DECIDED_BY_NAMES, default=""),
 )
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
     yield client.create_gallery(
@@ -69,6 +79,7 @@ def create_gallery(client: Client, o: Options) -> Iterable[Message]:
         quality_policy=o.quality_policy,
         least_gap=o.least_gap,
         doubt_policy=o.on_doubt,
+        decided_by=o.decided_by,
     )
 
 
@@ -95,7 +106,13 @@ def get_threshold(client: Client, o: Options) -> Iterable[Message]:
 @command(
     "give a gallery a tau of its own, or let it follow the gallery's size",
     GALLERY,
-    argument("tau", "squared L2; leave it out to clear", type=within(float), nargs="?", metavar="TAU"),
+    argument(
+        "tau",
+        "squared L2, or 1 - probability where that decides; leave it out to clear",
+        type=within(float),
+        nargs="?",
+        metavar="TAU",
+    ),
     argument("--fpir", "without TAU: share of strangers that tau may let in", type=within(float), metavar="RATE"),
 )
 def set_threshold(client: Client, o: Options) -> Iterable[Message]:
@@ -109,6 +126,15 @@ def set_threshold(client: Client, o: Options) -> Iterable[Message]:
 )
 def set_fusion(client: Client, o: Options) -> Iterable[Message]:
     yield client.set_fusion(o.gallery, o.fusion)
+
+
+@command(
+    "change what decides in a gallery; clears the gallery's own tau",
+    GALLERY,
+    argument("decided_by", _DECIDES, choices=DECIDED_BY_NAMES, metavar="{distance,probability}"),
+)
+def set_decided_by(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_decided_by(o.gallery, o.decided_by)
 
 
 @command(

@@ -12,6 +12,7 @@ from oneglance_core.manifests.landmarks import LANDMARKS, Alignment, LandmarksMa
 from oneglance_core.manifests.made_for import FigureRange, MadeFor
 from oneglance_core.manifests.mates import MateScores, MatesOfSize
 from oneglance_core.manifests.model import FORMAT, NAME_PATTERN, ModelManifest
+from oneglance_core.manifests.pair_head import PairHeadPart, Reliability, ReliabilityBin
 from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
 from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StylizerManifest
@@ -57,7 +58,10 @@ __all__ = [
     "ModelManifest",
     "NamedParity",
     "OutputSpec",
+    "PairHeadPart",
     "Parity",
+    "Reliability",
+    "ReliabilityBin",
     "Style",
     "StylizerManifest",
     "TensorSpec",

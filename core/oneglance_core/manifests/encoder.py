@@ -10,6 +10,7 @@ from oneglance_core.manifests.landmarks import Alignment
 from oneglance_core.manifests.made_for import MadeFor
 from oneglance_core.manifests.mates import MateScores
 from oneglance_core.manifests.model import ModelManifest
+from oneglance_core.manifests.pair_head import PairHeadPart
 from oneglance_core.manifests.parity import Parity, Vectors
 from oneglance_core.manifests.part import Part
 from oneglance_core.manifests.tensor import TensorSpec
@@ -76,7 +77,8 @@ class EncoderManifest(ModelManifest):
 
     With ``alignment``, x is a face chip, rgb and at least 8 x 8, and photos can be given. ``threshold`` is a tau for
     one size of a gallery; ``false_positives`` tell those for others; ``mates`` tell how far subjects' own probes are.
-    ``made_for``: what its images look like; None: nobody measured it.
+    ``made_for``: what its images look like; None: nobody measured it. ``pair_head``: tells how likely two encodings are
+    of one subject; None: it has none.
     """
 
     other_outputs: ClassVar[bool] = True  # ``output`` names one of them
@@ -91,7 +93,17 @@ class EncoderManifest(ModelManifest):
     false_positives: FalsePositives | None = None
     mates: MateScores | None = None
     made_for: MadeFor | None = None
+    pair_head: PairHeadPart | None = None
     parity: Parity
+
+    @model_validator(mode="after")
+    def _head_fits(self) -> Self:
+        if self.pair_head is not None and self.pair_head.weights.shape != (self.output.dimension,):
+            raise ValueError(
+                f"pair_head.weights: must be [{self.output.dimension}], one for each number of an encoding, not "
+                f"{list(self.pair_head.weights.shape)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _images(self) -> Self:
@@ -119,7 +131,11 @@ class EncoderManifest(ModelManifest):
         return (TensorSpec(self.output.name, "float32", (None, self.output.dimension)),)
 
     def vectors(self) -> Vectors:
-        return self.parity.vectors(self.input.name, self.output.name)
+        """Raises ModelFolderError, too, when the pair head doesn't fit their encodings."""
+        vectors = self.parity.vectors(self.input.name, self.output.name)
+        if self.pair_head is not None:
+            self.pair_head.check(vectors.outputs[self.output.name])
+        return vectors
 
     def _contract(self) -> dict[str, Any]:
         contract = {
@@ -130,4 +146,6 @@ class EncoderManifest(ModelManifest):
         }
         if self.alignment is not None:
             contract["alignment"] = self.alignment.model_dump(mode="json")
+        if self.pair_head is not None:
+            contract["pair_head"] = self.pair_head.contract()
         return contract

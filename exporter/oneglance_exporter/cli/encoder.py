@@ -69,6 +69,7 @@ def _encode(options: argparse.Namespace, arguments: list[str]) -> None:
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_core.measures import det_point, tau_for_rate
     from oneglance_exporter.api import calibrate
+    from oneglance_exporter.encoder.pair_fit import told as told_reliability
 
     found = calibrate(
         options.model,
@@ -89,6 +90,15 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
                 f"  {one.data}, {one.gallery_size} enrolled from {one.examples} each, by {one.fusion}: "
                 f"FPIR {one.fpir:.2%}, FNIR {one.fnir:.2%} at tau {one.tau:.4f}"
             )
+    if found.head is not None:
+        told = found.head.threshold
+        print(
+            f"by probability: tau {told.tau:.6g}, that is a probability of at least {1 - told.tau:.6g}: "
+            f"FPIR {told.fpir:.2%} ({told.fpir_low:.2%} to {told.fpir_high:.2%})"
+            + (f", FNIR {told.fnir:.2%}" if told.fnir is not None else "")
+        )
+        if found.head.reliability is not None:
+            print(f"  {told_reliability(found.head.reliability)}")
     if found.sets > 1:
         return
     for rate in (0.001, 0.01, 0.03, 0.1, 0.3):

@@ -62,6 +62,11 @@ def _without(
 
 
 def _with_base(folder: str, settings: TrainSettings, run: Path, tell: Tell) -> tuple[dict[str, Examples], InputSpec]:
+    if Path(folder).suffix == ".onnx":
+        raise SettingsError(
+            f"--base {folder}: a graph alone doesn't say what it takes; make a model folder of it first: "
+            "oneglance-exporter import onnx"
+        )
     base = read_model_folder(folder)
     spec = base.manifest.input
     tell(f"the base {base.manifest.name} takes {told_spec(spec)}")

@@ -94,7 +94,9 @@ class TrainSettings(DataSettings, TrainingSettings):
     )
     aligned: bool = Field(False, description="with a --base for faces: the pictures are aligned faces already")
     init: OptionalPath = Field(
-        None, description="begin with the weights of this run folder or state dict (.pt), where their shapes agree"
+        None,
+        description="begin with the weights of this run folder, state dict (.pt), model folder or ONNX (.onnx) that "
+        "export wrote, where their shapes agree",
     )
     freeze: bool = Field(False, description="learn the last layer only; the others stay as --init has them")
     layer_decay: float = Field(

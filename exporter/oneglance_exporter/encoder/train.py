@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from oneglance_core.folder import read_model_folder
-from oneglance_core.trials import OneShotTrials, one_shot_error
+from oneglance_core.pair_head import PairHead
+from oneglance_core.trials import Encodings, OneShotTrials, one_shot_error
 from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.encoder.backbones import backbone_digest
 from oneglance_exporter.encoder.batches import batches_of
@@ -23,6 +24,8 @@ from oneglance_exporter.encoder.learning import learner_on
 from oneglance_exporter.encoder.made_for import made_for
 from oneglance_exporter.encoder.network import encode
 from oneglance_exporter.encoder.optimizer import fix_layers, optimizer_of
+from oneglance_exporter.encoder.pair_fit import PairFit, platt, sampled_pairs
+from oneglance_exporter.encoder.pair_losses import PairLoss
 from oneglance_exporter.encoder.pieces import seed_of, with_graph
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.encoder.start import start_from
@@ -69,7 +72,7 @@ def train(
     if data.spec.kind != "image":
         learner.encoder.scale_to(data.examples.inputs)
     if settings.init is not None:
-        start_from(learner, Path(settings.init), tell)
+        start_from(learner, Path(settings.init), data.examples.inputs, tell)
     fix_layers(learner, settings)
     first = EncoderCheckpoint.first(
         settings,
@@ -148,7 +151,11 @@ class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):
         state = self.checkpoint
         if self.validation is None:
             return figures
-        error = state.validation_error = self.validation.error(self.average)
+        encodings = self.validation.encodings(self.average)
+        error = state.validation_error = self.validation.error(encodings)
+        if isinstance(self.average.loss, PairLoss):
+            fit = self.validation.pair_fit(encodings, self.average.loss.head.served())
+            state.pair_fit = None if fit is None else {**dataclasses.asdict(fit), "step": state.step}
         self._improved = state.best_error is None or error < state.best_error
         if self._improved:
             state.best_error, state.best_step, state.since_best = error, state.step, 0
@@ -186,12 +193,21 @@ class _Validation:
         ways = min(_VALIDATION_WAYS, int(np.bincount(examples.group_of).max()))
         return cls(examples, one_shot_trials(examples, _VALIDATION_TRIALS, ways, seed=seed))
 
-    def error(self, learner: Learner) -> float:
-        """One-shot error within groups, 20-way where the largest group has as many subjects. Raises DivergedError."""
+    def encodings(self, learner: Learner) -> Encodings:
+        """float32 [N, D]. Raises DivergedError."""
         encodings = encode(learner.encoder, self.examples.inputs)
         if not np.isfinite(encodings).all():
             raise DivergedError("an encoding of --validation was not finite; try a lower --learning-rate")
+        return encodings
+
+    def error(self, encodings: Encodings) -> float:
+        """One-shot error within groups, 20-way where the largest group has as many subjects."""
         return one_shot_error(encodings, self.trials)
+
+    def pair_fit(self, encodings: Encodings, head: PairHead) -> PairFit | None:
+        """What makes the head's y a probability; None where there are no pairs of both kinds."""
+        pairs = sampled_pairs(encodings, self.examples.subject_of)
+        return None if pairs is None else platt(head.logits(pairs.first, pairs.second).astype(np.float64), pairs.same)
 
 
 def _made_for(data: TrainingData, settings: TrainSettings) -> dict[str, object] | None:

@@ -16,15 +16,18 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
 
-from oneglance_core.distance import squared_norms
+from oneglance_core.distance import squared_l2, squared_norms
+from oneglance_core.pair_head import probabilities_of, scores_of
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
-from oneglance_index.records import Candidate, Change, Checksum, Found, Rows, Search
+from oneglance_index.records import Candidate, Change, Checksum, Found, Rows, Search, Vectors
+from oneglance_index.search.by_head import likeliest_rows
 from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.rows import FrozenRows, RowArrays, SubjectIds
@@ -213,16 +216,33 @@ class ExactIndex:
             len(self._subject_ids),
             self._scan.rounding,
         )
-        probes = np.concatenate([search.probes for search in searches])
-        ranked = iter(nearest_subjects(table, self._scan.nearest, probes, wanted_by(searches)))
-        return [self._found(search, list(itertools.islice(ranked, len(search.probes)))) for search in searches]
+        by_distance = [search for search in searches if not search.by_probability]
+        ranked: Iterator[Ranked] = iter(())
+        if by_distance:
+            probes = np.concatenate([search.probes for search in by_distance])
+            ranked = iter(nearest_subjects(table, self._scan.nearest, probes, wanted_by(by_distance)))
+        return [
+            self._found(
+                search,
+                table,
+                [_likeliest(table, search, probe) for probe in search.probes]
+                if search.by_probability
+                else list(itertools.islice(ranked, len(search.probes))),
+            )
+            for search in searches
+        ]
 
-    def _found(self, search: Search, ranked: Sequence[Ranked]) -> Found:
+    def _found(self, search: Search, table: Table, ranked: Sequence[Ranked]) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
         numbered = search.singly or not self._templates
         near = [_candidates(found, self._subject_ids, numbered) for found in ranked]
+        if search.head is not None:
+            near = [
+                _with_probabilities(search, candidates, search.head.logits(table.vectors[found.rows], probe))
+                for candidates, found, probe in zip(near, ranked, search.probes, strict=True)
+            ]
         within = -np.inf if search.within is None else search.within
-        counts = [bisect_right(found, within, key=_distance) for found in near]
+        counts = [bisect_right(found, within, key=_score) for found in near]
         return Found(
             tuple(found[: search.candidates] for found in near),
             tuple(found[: min(count, search.limit)] for found, count in zip(near, counts, strict=True)),
@@ -428,7 +448,23 @@ def _in_place(change: Change) -> bool:
     return len(change.added) == len(change.removed) == 1 and bool(change.added[0] == change.removed[0])
 
 
-_distance = attrgetter("distance")
+_score = attrgetter("score")
+
+
+def _likeliest(table: Table, search: Search, probe: Vectors) -> Ranked:
+    """As nearest_subjects(), by the head of the search."""
+    assert search.head is not None
+    # One more than the limit, to see whether it cut something off.
+    rows = likeliest_rows(table, search.head, probe, search.candidates, search.within, search.limit + 1)
+    return Ranked(squared_l2(table.vectors[rows], probe), table.subjects[rows], table.numbers[rows], rows)
+
+
+def _with_probabilities(search: Search, found: Sequence[Candidate], logits: Vectors) -> tuple[Candidate, ...]:
+    scores = scores_of(logits).tolist() if search.by_probability else [one.score for one in found]
+    return tuple(
+        replace(one, score=score, probability=probability)
+        for one, score, probability in zip(found, scores, probabilities_of(logits).tolist(), strict=True)
+    )
 
 
 def _candidates(found: Ranked, ids: SubjectIds, numbered: bool) -> tuple[Candidate, ...]:

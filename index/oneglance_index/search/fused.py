@@ -100,7 +100,13 @@ class FusedIndex:
         return [self._sized(one) if isinstance(one, Found) else one for one in found]
 
     def _by_rule(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
-        return self._by_margin(searches) if self._margin else self._templates.search(searches)
+        if not self._margin:
+            return self._templates.search(searches)
+        by_margin = [search for search in searches if not search.by_probability]
+        others = [search for search in searches if search.by_probability]
+        scored = iter(self._by_margin(by_margin) if by_margin else [])
+        found = iter(self._templates.search(others) if others else [])
+        return [next(found if search.by_probability else scored) for search in searches]
 
     def _sized(self, found: Found) -> Found:
         """With the number of encodings at its revision."""

@@ -32,7 +32,7 @@ _GALLERY = """
         g.number, g.id, g.description, g.target_fpir, g.policies, g.rights, g.retention, g.created,
         g.revision, g.subjects, g.encodings,
         a.number AS generation, a.encoder_digest, a.dimension, a.kind, a.fusion, a.state, a.quality, a.least_gap,
-        a.doubt,
+        a.doubt, a.decided_by,
         a.created AS generation_created, a.threshold, a.threshold_revision,
         (SELECT since FROM thresholds WHERE generation = a.number AND version = a.threshold_revision)
             AS threshold_since,
@@ -88,6 +88,7 @@ def stored_gallery(row: sqlite3.Row) -> Stored:
         least_gap=row["least_gap"],
         followed=None if row["followed"] is None else Followed(row["newest_threshold"], row["followed"]),
         doubt=row["doubt"],
+        decided_by=row["decided_by"],
     )
     gallery = Gallery(
         id=row["id"],

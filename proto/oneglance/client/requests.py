@@ -11,6 +11,9 @@ import numpy.typing as npt
 from oneglance.v1.common_pb2 import (
     DATA_TYPE_FLOAT32,
     DATA_TYPE_UINT8,
+    DECIDED_BY_DISTANCE,
+    DECIDED_BY_PROBABILITY,
+    DECIDED_BY_UNSPECIFIED,
     DOUBT_POLICY_FLAG,
     DOUBT_POLICY_OFF,
     DOUBT_POLICY_REFUSE,
@@ -65,6 +68,13 @@ _ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": 
 
 FusionName = Literal["", "nearest", "mean", "margin"]
 FUSIONS = {"": FUSION_UNSPECIFIED, "nearest": FUSION_NEAREST, "mean": FUSION_MEAN, "margin": FUSION_MARGIN}
+
+DecidedByName = Literal["", "distance", "probability"]
+DECIDED_BY = {
+    "": DECIDED_BY_UNSPECIFIED,
+    "distance": DECIDED_BY_DISTANCE,
+    "probability": DECIDED_BY_PROBABILITY,
+}
 
 SmallFaces = Literal["", "when-none", "when-wide", "always", "never"]
 SMALL_FACES = {

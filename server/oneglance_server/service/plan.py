@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from oneglance_core.faces.crops import CropRequest, FaceChoice
 from oneglance_core.faces.finder import ChipSpec, SmallFaces
+from oneglance_core.pair_head import LEAST_POSITIVE
 from oneglance_index import EncodingInvalid, check_encodings
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import EncoderNotLoaded, ForeignEncoding, InvalidRequest, ServiceError
@@ -46,7 +47,7 @@ def make_plan(
     try:
         for i, content in enumerate(contents):
             if isinstance(content, ClientEncoding):
-                _check_encoding(content, space)
+                _check_encoding(content, space, encoder)
                 given.append(content)
             elif encoder is None:
                 raise encoder_missing(content, space)
@@ -67,10 +68,13 @@ def make_plan(
 
 
 def encoder_missing(content: Content, space: Space) -> EncoderNotLoaded:
+    error = encoder_unknown(space.digest, "only encodings can be compared")
+    return EncoderNotLoaded(f"{example_of(content)}: {error}", metadata=error.metadata)
+
+
+def encoder_unknown(digest: str, so: str) -> EncoderNotLoaded:
     return EncoderNotLoaded(
-        f"{example_of(content)}: the gallery's encoder {space.digest[:12]} is not loaded here; only encodings can be "
-        "compared",
-        metadata={"encoder_digest": space.digest},
+        f"the gallery's encoder {digest[:12]} is not loaded here; {so}", metadata={"encoder_digest": digest}
     )
 
 
@@ -98,7 +102,7 @@ def example_of(content: Content) -> str:
     return content.path.rpartition(".")[0]
 
 
-def _check_encoding(content: ClientEncoding, space: Space) -> None:
+def _check_encoding(content: ClientEncoding, space: Space, encoder: Encoder | None) -> None:
     digest, path = space.digest, content.path
     if not content.encoder_digest:
         raise InvalidRequest.field(
@@ -113,6 +117,13 @@ def _check_encoding(content: ClientEncoding, space: Space) -> None:
     if content.values.shape != (space.dimension,):
         raise InvalidRequest.field(
             f"{path}.values", f"has {content.values.size} values, expected {space.dimension}", reason="ENCODING_INVALID"
+        )
+    head = encoder.pair_head if encoder is not None else None
+    if head is not None and head.form == "chi-square" and content.values.min() < LEAST_POSITIVE:
+        raise InvalidRequest.field(
+            f"{path}.values",
+            "has values below 0: this encoder gives none, and its pair head can't compare them",
+            reason="ENCODING_INVALID",
         )
 
 

@@ -35,6 +35,7 @@ from oneglance_server.servicers.receiving import Incoming, Received
 from oneglance_server.servicers.requests import (
     call_of,
     content_from,
+    decided_by_from,
     doubt_policy_from,
     fusion_from,
     page_from,
@@ -77,6 +78,7 @@ class GalleryServicer(GalleryServiceServicer):
             policy,
             request.least_gap,
             doubt or DEFAULT_DOUBT_POLICY,
+            decided_by_from(request.decided_by, "decided_by", "distance"),
         )
         return pb.CreateGalleryResponse(gallery=to_gallery(state))
 
@@ -115,6 +117,12 @@ class GalleryServicer(GalleryServiceServicer):
         fusion = fusion_from(request.fusion, "fusion")
         state = await self._gate.services.galleries.set_fusion(call_of(context), request.gallery_id, fusion)
         return pb.SetFusionResponse(gallery=to_gallery(state))
+
+    async def SetDecidedBy(self, request: pb.SetDecidedByRequest, context: Context) -> pb.SetDecidedByResponse:
+        decided_by = decided_by_from(request.decided_by, "decided_by")
+        galleries = self._gate.services.galleries
+        state = await galleries.set_decided_by(call_of(context), request.gallery_id, decided_by)
+        return pb.SetDecidedByResponse(gallery=to_gallery(state))
 
     async def SetQualityPolicy(
         self, request: pb.SetQualityPolicyRequest, context: Context

@@ -18,7 +18,7 @@ from oneglance_core.defaults import MAX_SEARCH_PIXELS
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import SmallFaces
 from oneglance_core.faces.quality import QualityPolicy
-from oneglance_core.fusion import Fusion
+from oneglance_core.fusion import DecidedBy, Fusion
 from oneglance_server.calls import Call, caller_at
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
@@ -38,6 +38,10 @@ _FUSIONS: dict[int, Fusion] = {
     pb.FUSION_NEAREST: "nearest",
     pb.FUSION_MEAN: "mean",
     pb.FUSION_MARGIN: "margin",
+}
+_DECIDED_BY: dict[int, DecidedBy] = {
+    pb.DECIDED_BY_DISTANCE: "distance",
+    pb.DECIDED_BY_PROBABILITY: "probability",
 }
 _SMALL_FACES: dict[int, SmallFaces | None] = {
     face_pb.SMALL_FACES_UNSPECIFIED: None,
@@ -138,6 +142,14 @@ def doubt_policy_from(value: int, path: str) -> DoubtPolicy:
 def fusion_from(value: int, path: str, unspecified: Fusion | None = None) -> Fusion:
     """A rule of fusion; ``unspecified`` where the request has none, if that may be. Raises InvalidRequest."""
     found = _FUSIONS.get(value, unspecified if value == pb.FUSION_UNSPECIFIED else None)
+    if found is None:
+        raise InvalidRequest.field(path, f"unknown value {value}" if value else "is required")
+    return found
+
+
+def decided_by_from(value: int, path: str, unspecified: DecidedBy | None = None) -> DecidedBy:
+    """What decides; ``unspecified`` where the request has none, if that may be. Raises InvalidRequest."""
+    found = _DECIDED_BY.get(value, unspecified if value == pb.DECIDED_BY_UNSPECIFIED else None)
     if found is None:
         raise InvalidRequest.field(path, f"unknown value {value}" if value else "is required")
     return found

@@ -14,6 +14,7 @@ from oneglance_core.manifests.mates import MateScores, MatesOfSize
 from oneglance_core.manifests.model import FORMAT, NAME_PATTERN, ModelManifest
 from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
+from oneglance_core.manifests.sound import SoundSpec, Windows
 from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StylizerManifest
 from oneglance_core.manifests.tensor import TensorSpec
 from oneglance_core.manifests.uprightness import UprightnessEvidence, UprightnessManifest
@@ -58,10 +59,12 @@ __all__ = [
     "NamedParity",
     "OutputSpec",
     "Parity",
+    "SoundSpec",
     "Style",
     "StylizerManifest",
     "TensorSpec",
     "UprightnessEvidence",
     "UprightnessManifest",
     "Vectors",
+    "Windows",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oneglance_core.folder import ModelFolder, read_model_folder
-from oneglance_core.manifests import EncoderManifest, InputSpec
+from oneglance_core.manifests import EncoderManifest, InputSpec, SoundSpec
 from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.data.files import labelled_files
 from oneglance_exporter.data.identity import Identity
@@ -84,6 +84,9 @@ def input_spec(settings: TrainSettings) -> InputSpec:
         return InputSpec(
             kind="image", shape=(height, width, channels), dtype="uint8", color=settings.color, fit=settings.fit
         )
+    if settings.sample_rate is not None:
+        sound = SoundSpec(sample_rate=settings.sample_rate)
+        return InputSpec(kind="signal", shape=(settings.size[0], 1), dtype="float32", fit="pad", sound=sound)
     return array_spec(settings.data, settings.input, settings.size, "pad" if settings.fit == "pad" else None)
 
 
@@ -93,6 +96,8 @@ def told_spec(spec: InputSpec) -> str:
     if spec.kind != "image":
         others = "others are cut or followed by zeros" if spec.fit else "no others"
     sizes = " x ".join(map(str, spec.shape[:-1]))
+    if spec.sound is not None:
+        return f"sounds of {sizes} samples at {spec.sound.sample_rate} a second; others are cut or followed by zeros"
     return f"{spec.kind}s of {sizes} x {spec.shape[-1]}, {spec.dtype}; {others}"
 
 

@@ -1,4 +1,4 @@
-"""Random numbers that are the same on every machine: made of uniform ones by + - * /, which IEEE 754 rounds identically."""
+"""Random numbers that are the same on every machine: uniform ones and + - * /, which IEEE 754 rounds identically."""
 
 import numpy as np
 import numpy.typing as npt

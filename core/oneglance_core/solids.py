@@ -1,8 +1,8 @@
 """Generate characters in space: bent tubes, each made by several simulated hands. What glyphs.py is to pictures.
 
-A character is a few strokes (lines, corners, arcs, S-curves, screws) in a cube. :func:`shape` makes a volume of it as one
-hand: turned, stretched, moved a little, with a tremor, thicker or thinner. The characters of one :func:`cabinet` share some
-strokes, so they resemble each other.
+A character is a few strokes (lines, corners, arcs, S-curves, screws) in a cube. :func:`shape` makes a volume of it as
+one hand: turned, stretched, moved a little, with a tremor, thicker or thinner. The characters of one :func:`cabinet`
+share some strokes, so they resemble each other.
 
     for solid in cabinet(seed=1, characters=20, examples=2):
         solid.name, solid.volumes          # "solid-0001-007", uint8 [2, 24, 24, 24]
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.portable_random import normal, normals, random_below
+from oneglance_core.portable_random import normals, random_below
 
 Points = npt.NDArray[np.float64]
 

@@ -25,14 +25,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "voices": {
         "input": "signal",
         "sample_rate": RATE,
-        "size": (6000,),
-        "network": f"{HERE / 'voice_network.py'}:make",
+        "size": (4000,),
+        "window_step": 2000,
+        "network": f"{HERE / 'networks.py'}:sounds",
         "steps": 400,
         "learning_rate": 2e-3,
     },
     "solids": {"input": "volume", "widths": (8, 16, 32), "steps": 300},
 }
-TRAINED, CALIBRATED, ENROLLED, STRANGERS = 200, 40, 20, 20  # subjects; no subject is in two of these
+TRAINED, OTHERS = 200, 20  # subjects
 
 
 def write_voices(folder: Path, seed: int, count: int, each: int) -> None:
@@ -67,14 +68,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("one-shot"), help="a new folder for everything [%(default)s]")
     parser.add_argument("--steps", type=int, help="of the training")
     parser.add_argument("--subjects", type=int, default=TRAINED, help="to train on [%(default)s]")
+    parser.add_argument(
+        "--others",
+        type=int,
+        default=OTHERS,
+        help="to enroll, as many strangers, twice as many to calibrate [%(default)s]",
+    )
     options = parser.parse_args(arguments)
     settings = SETTINGS[options.kind] | ({"steps": options.steps} if options.steps else {})
     write = {"voices": write_voices, "solids": write_solids}[options.kind]
     for part, seed, count, each in (
         ("trained", 1000, options.subjects, 6),
-        ("calibrated", 2000, CALIBRATED, 4),
-        ("enrolled", 3000, ENROLLED, 2),
-        ("strangers", 4000, STRANGERS, 1),
+        ("calibrated", 2000, 2 * options.others, 4),
+        ("enrolled", 3000, options.others, 2),
+        ("strangers", 4000, options.others, 1),
     ):
         write(options.out / part, seed, count, each)
 

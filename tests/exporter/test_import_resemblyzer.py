@@ -1,4 +1,4 @@
-"""The speaker encoder: mel energies as librosa's, the graph as torch, windows as the original's, answers through a server."""
+"""The speaker encoder: mel energies as librosa's, the graph as torch, windows as the original's; served."""
 
 import os
 import zipfile

@@ -1,6 +1,6 @@
 """Receptive fields against brute force, the patches of the strongest units, and the sheets of every kind of input."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +117,7 @@ def test_receptive_fields_are_what_perturbation_finds(name: str, dims: int) -> N
             at = np.argwhere(moved[:, place].reshape(shape[:-1]))
             fields = [field.seen_from(i) for field, i in zip(layer.fields, index, strict=True)]
             hulls = [(int(column.min()), int(column.max()) + 1) for column in at.T] if len(at) else []
-            inside = all(0 <= a and b <= length for (a, b), length in zip(fields, shape, strict=False))
+            inside = all(a >= 0 and b <= length for (a, b), length in zip(fields, shape, strict=False))
             if inside:
                 assert hulls == fields
                 exact += 1
@@ -171,12 +171,12 @@ def test_what_lies_outside_of_the_input_is_told_apart() -> None:
 
 
 @pytest.fixture(scope="module")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawings")
     for character in alphabet(5, 10, 1):
         (folder / character.name).mkdir()
         Image.fromarray(character.drawings[0]).save(folder / character.name / "0.png")
-    yield folder
+    return folder
 
 
 def test_the_bundled_encoder_is_looked_at_from_the_command_line(

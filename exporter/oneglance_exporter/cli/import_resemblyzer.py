@@ -39,6 +39,6 @@ def _import_resemblyzer(options: argparse.Namespace, arguments: list[str]) -> No
 
     made = import_resemblyzer(options.out, options.name, options.weights)
     print(
-        f"{options.out}: {made.name}, {made.output.dimension} numbers out of length 1, {made.digest[:12]}, parity checked"
+        f"{options.out}: {made.name}, {made.output.dimension} numbers of length 1, {made.digest[:12]}, parity checked"
     )
     print(f"licence of the weights: {LICENSE}")

@@ -4,7 +4,8 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,30 @@ def bring_windows(content: Content, spec: InputSpec) -> npt.NDArray[Any]:
     if spec.sound is not None and isinstance(content, bytes) and is_sound(content):
         return sound_input(content, spec, SOUND_LIMITS)
     return windows_of(array_of(content), spec)
+
+
+def in_windows(files: Sequence[File], spec: InputSpec) -> list[File]:
+    """A file for each window of each of ``files``, which are read for it. A broken one stays as it is."""
+
+    @lru_cache(maxsize=1)  # windows are read one after the other
+    def windows_in(number: int) -> npt.NDArray[Any]:
+        return bring_windows(files[number].read(), spec)
+
+    def window_of(number: int, window: int) -> npt.NDArray[Any]:
+        one: npt.NDArray[Any] = windows_in(number)[window]
+        return one
+
+    found: list[File] = []
+    for number, file in enumerate(files):
+        try:
+            count = len(windows_in(number))
+        except (ValueError, DataError):
+            found.append(file)
+            continue
+        for window in range(count):
+            place, name = f"{file.place} [{window}]", f"{file.name} [{window:06d}]"
+            found.append(replace(file, place=place, name=name, read=partial(window_of, number, window)))
+    return found
 
 
 def bring_all(

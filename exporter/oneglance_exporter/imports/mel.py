@@ -10,7 +10,7 @@ _LOG_STEP = np.log(6.4) / 27
 
 
 def fourier(size: int) -> Matrix:
-    """float64 [2 * (size // 2 + 1), size]: the real and imaginary parts of a windowed Fourier transform (Hann, periodic)."""
+    """float64 [2 * (size // 2 + 1), size]: a Fourier transform behind a Hann window, real parts first."""
     at = np.arange(size)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * at / size)
     phases = 2 * np.pi * np.outer(np.arange(size // 2 + 1), at) / size
@@ -18,8 +18,7 @@ def fourier(size: int) -> Matrix:
 
 
 def mel_weights(sample_rate: int, size: int, channels: int) -> Matrix:
-    """float64 [channels, size // 2 + 1]: triangles over the frequencies of a transform of ``size``, up to half the rate,
-    each of area 1."""
+    """float64 [channels, size // 2 + 1]: triangles of area 1 over the frequencies of a transform of ``size``."""
     frequencies = np.arange(size // 2 + 1) * sample_rate / size
     edges = _hertz(np.linspace(0, _mel(sample_rate / 2), channels + 2))
     low, middle, high = edges[:-2, np.newaxis], edges[1:-1, np.newaxis], edges[2:, np.newaxis]

@@ -1,8 +1,9 @@
 """Resemblyzer's pretrained speaker encoder, from its published weights to a model folder that takes sound files.
 
-A sound is brought to 16,000 samples a second and to -30 dB at least, cut into windows of 1.6 s every 0.77 s, and the mean
-of their encodings is its encoding, as in the original (``embed_utterance``, with its rate of 1.3 windows a second and its
-least coverage of 0.75). What the original does before, and this doesn't: to cut out long silences (by WebRTC's detector).
+A sound is brought to 16,000 samples a second and to -30 dB at least, cut into windows of 1.6 s every 0.77 s, and the
+mean of their encodings is its encoding, as in the original (``embed_utterance``, with its rate of 1.3 windows a second
+and its least coverage of 0.75). What the original does before, and this doesn't: to cut out long silences (by WebRTC's
+detector).
 """
 
 import hashlib

@@ -61,8 +61,8 @@ def peaks(model: onnx.ModelProto, layers: Sequence[Layer], inputs: Inputs, threa
 def patch(
     layer: Layer, place: int, example: npt.NDArray[np.float64], outside: float = np.nan
 ) -> npt.NDArray[np.float64]:
-    """What the unit at ``place`` sees of an example [*sizes, C]: float64 [*layer.size, C], ``outside`` where that is not
-    in the input."""
+    """What the unit at ``place`` sees of an example [*sizes, C]: float64 [*layer.size, C]; ``outside`` where it sees
+    beyond the input."""
     index = np.unravel_index(place, layer.places)
     cut = np.full((*layer.size, example.shape[-1]), outside)
     to, of = [], []

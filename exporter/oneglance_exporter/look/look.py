@@ -56,7 +56,7 @@ def look(
 
 
 def chosen(layers: Sequence[Layer], names: Sequence[str]) -> list[Layer]:
-    """By name, or by number from 1 on; without any, the first, the last and some evenly between. Raises SettingsError."""
+    """By name, or by number from 1 on; none: the first, the last and some evenly between. Raises SettingsError."""
     if not names:
         return [layers[i] for i in spread(range(len(layers)), _LAYERS)]
     by_name = {layer.name: layer for layer in layers} | {str(i): layer for i, layer in enumerate(layers, 1)}

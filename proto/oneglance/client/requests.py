@@ -61,7 +61,7 @@ _NOT_AN_EXAMPLE = (
 
 ExampleLike = str | os.PathLike[str] | bytes | npt.NDArray[Any] | Encoding | Example
 """A path to a picture or a sound; the bytes of one; the encoder's input as uint8 or float32 array without batch
-dimension (``[H, W, C]``, ``[L, C]`` or ``[D, H, W, C]``); an Encoding made by the same encoder; or the message itself."""
+dimension (``[H, W, C]``, ``[L, C]`` or ``[D, H, W, C]``); an Encoding made by the same encoder; or the message."""
 
 OnExisting = Literal["add", "replace", "fail"]
 _ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL}

@@ -16,7 +16,7 @@ from oneglance_core.picture_files import PICTURE_SUFFIXES
 from oneglance_core.pictures import PictureError, encoder_input
 from oneglance_core.sound_header import is_sound
 from oneglance_core.sounds import SOUND_SUFFIXES, SoundLimits, sound_input
-from oneglance_core.tensors import TensorError
+from oneglance_core.tensors import TensorError, tensor_input
 from oneglance_core.windows import windows_of
 from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.data.files import ARRAY_SUFFIXES, Content, File, array_of, labelled_files
@@ -51,9 +51,12 @@ Store = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
 def read_examples(paths: Sequence[str | os.PathLike[str]], spec: InputSpec, least: int = 2) -> Examples:
     """Read every picture, sound or array of ``paths`` as the server would give it to an encoder that takes ``spec``.
 
-    Of a sound or signal the first window. Raises as bring_all.
+    Where ``spec`` has windows, each is an example. Raises as bring_all.
     """
-    return bring_all(labelled_files(paths, suffixes_of(spec)), bringing(spec), least)[0]
+    files = labelled_files(paths, suffixes_of(spec))
+    if spec.windows is not None:
+        files = in_windows(files, spec)
+    return bring_all(files, bringing(spec), least)[0]
 
 
 def suffixes_of(spec: InputSpec) -> tuple[str, ...]:
@@ -64,12 +67,14 @@ def suffixes_of(spec: InputSpec) -> tuple[str, ...]:
 
 
 def bringing(spec: InputSpec) -> Bring:
-    """For pictures, or for sounds and arrays: whichever ``spec`` takes."""
+    """For pictures, or for sounds and arrays: whichever ``spec`` takes. Where it has windows, for files in_windows."""
 
     def bring(content: Content) -> npt.NDArray[Any]:
+        if spec.windows is not None and isinstance(content, np.ndarray):
+            return tensor_input(content, spec)
         if spec.kind != "image":
-            first: npt.NDArray[Any] = bring_windows(content, spec)[0]
-            return first
+            whole: npt.NDArray[Any] = bring_windows(content, spec)[0]
+            return whole
         if isinstance(content, bytes):
             return encoder_input(content, spec, LIMITS)
         if content.dtype != np.uint8 or content.shape != spec.shape:
@@ -87,7 +92,7 @@ def bring_windows(content: Content, spec: InputSpec) -> npt.NDArray[Any]:
 
 
 def in_windows(files: Sequence[File], spec: InputSpec) -> list[File]:
-    """A file for each window of each of ``files``, which are read for it. A broken one stays as it is."""
+    """An array for each window of each of ``files``, which are read for it. A broken file stays as it is."""
 
     @lru_cache(maxsize=1)  # windows are read one after the other
     def windows_in(number: int) -> npt.NDArray[Any]:

@@ -21,7 +21,10 @@ from oneglance_core.windows import windows_of
 
 SOUND_SUFFIXES = (".wav", ".flac")
 DEFAULT_MAX_BYTES, DEFAULT_MAX_SECONDS = 16 << 20, 60.0
-CLIPPED_SHARE = 0.01  # of the samples: at full scale, and so was the sample before
+CLIPPED_SHARE = (
+    0.01  # of the samples: at full scale, or at the sound's own highest or lowest, and so was the one before
+)
+_CLIPPED_PEAK = 0.1  # of a sound cut off below full scale; in quiet ones steps are few, and samples often equal
 SILENT = 10 ** (-60 / 20)  # standard deviation of the loudest block, full scale is 1
 _BLOCK_SECONDS = 0.1
 _READ_FRAMES = 1 << 16
@@ -61,6 +64,8 @@ def sound_samples(data: bytes, spec: InputSpec, limits: SoundLimits) -> Samples:
     samples = _decoded(data, header, spec.shape[-1])
     if _loudest(samples, header.rate) < SILENT:
         raise SoundError("SOUND_SILENT", f"nowhere louder than {20 * np.log10(SILENT):.0f} dB below full scale")
+    if (share := _flat_share(samples)) > CLIPPED_SHARE:
+        raise SoundError("SOUND_CLIPPED", f"{share:.0%} of its samples are cut off at its highest or lowest")
     brought = resampled(samples, header.rate, spec.sound.sample_rate)
     return brought if spec.sound.least_dbfs is None else _louder(brought, spec.sound.least_dbfs)
 
@@ -83,7 +88,7 @@ def _decoded(data: bytes, header: SoundHeader, channels: int) -> Samples:
         raise SoundError("SOUND_UNDECODABLE", "sounds need soundfile: pip install 'oneglance[sound]'") from error
     out = np.empty((header.frames, channels), np.float32)
     clipped, done, last = 0, 0, False
-    full = 1 - 1.5 / (1 << (header.bits or 16) - 1)
+    full = 1 - 1.5 / (1 << min(header.bits or 16, 16) - 1)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if (file.samplerate, file.channels) != (header.rate, header.channels):
@@ -120,6 +125,13 @@ def _loudest(samples: Samples, rate: int) -> float:
     block = min(len(samples), max(1, round(_BLOCK_SECONDS * rate)))
     blocks = samples[: len(samples) // block * block].reshape(-1, block, samples.shape[1])
     return float(blocks.std(axis=1, dtype=np.float64).max())
+
+
+def _flat_share(samples: Samples) -> float:
+    """Of the worst channel, the share of samples at its highest or lowest after another one there."""
+    at = (samples == samples.max(axis=0)) | (samples == samples.min(axis=0))
+    shares = (at[1:] & at[:-1]).mean(axis=0)
+    return float(shares[np.abs(samples).max(axis=0) >= _CLIPPED_PEAK].max(initial=0.0))
 
 
 def _louder(samples: Samples, least_dbfs: float) -> Samples:

@@ -1,10 +1,9 @@
 """Distances by aeon: DTW on the raw series, and MiniRocket features. Run by signals.py, with a Python that has aeon.
 
-    python signal_rivals.py FOLD.npz OUT.npz WINDOW
+    python signal_rivals.py FOLD.npz OUT.npz
 
 FOLD.npz: trained [M, C, L], tested [N, C, L], lengths [N]; padded with zeros. OUT.npz: for each rival the distances
-[N, N] and the seconds that one comparison (DTW) or one probe (MiniRocket) took. WINDOW: of DTW, a share of the length;
-1: none.
+[N, N] and the seconds that one comparison (DTW) or one probe (MiniRocket) took.
 """
 
 import sys
@@ -17,16 +16,15 @@ def main() -> None:
     from aeon.distances import dtw_distance
     from aeon.transformations.collection.convolution_based import MiniRocket
 
-    fold, out, window = np.load(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    fold, out = np.load(sys.argv[1]), sys.argv[2]
     tested, lengths = fold["tested"].astype(np.float64), fold["lengths"]
     series = [one[:, :length] for one, length in zip(tested, lengths, strict=True)]
-    band = None if window >= 1 else window
-    dtw_distance(series[0], series[1], window=band)  # compiled
+    dtw_distance(series[0], series[1])  # compiled
     distances = np.zeros((len(series), len(series)))
     begun = perf_counter()
     for i, one in enumerate(series):
         for j in range(i):
-            distances[i, j] = distances[j, i] = dtw_distance(one, series[j], window=band)
+            distances[i, j] = distances[j, i] = dtw_distance(one, series[j])
     pairs = len(series) * (len(series) - 1) / 2
     dtw_seconds = (perf_counter() - begun) / pairs
 

@@ -5,13 +5,17 @@ from torch import Tensor, nn
 
 
 class Anywhere(nn.Module):
-    """float32 [N, C, L] -> [N, dimension]: filters, then the mean and the spread over time of what they find."""
+    """float32 [N, C, L] -> [N, dimension]: filters, then the mean and the spread over time of what they find.
 
-    def __init__(self, channels: int, widths: tuple[int, ...], dimension: int) -> None:
+    widths: filters of each stage; maxima of 2 between stages. first, stride: size and step of the first filters.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...], dimension: int, first: int = 3, stride: int = 1) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for i, width in enumerate(widths):
-            layers += [nn.Conv1d(channels, width, 5 if i == 0 else 3, padding=1), nn.BatchNorm1d(width), nn.ReLU()]
+            size, step = (first, stride) if i == 0 else (3, 1)
+            layers += [nn.Conv1d(channels, width, size, step, padding=1), nn.BatchNorm1d(width), nn.ReLU()]
             if i < len(widths) - 1:
                 layers.append(nn.MaxPool1d(2))
             channels = width
@@ -45,5 +49,5 @@ def sounds(shape: tuple[int, ...], dimension: int) -> nn.Module:
 
 
 def signals(shape: tuple[int, ...], dimension: int) -> nn.Module:
-    """For long signals."""
-    return Anywhere(shape[0], (32, 64, 96, 128), dimension)
+    """For long signals: the last filters see 159 samples."""
+    return Anywhere(shape[0], (16, 24, 32, 48, 64), dimension, first=9, stride=2)

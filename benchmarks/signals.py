@@ -122,8 +122,8 @@ def ours(
     settings = {"dimension": 64, "average": 0.98, "learning_rate": 2e-3, **SETTINGS[signals.name]}
     train(place / "data", place / "run", input="signal", **settings)
     export(place / "run", place / "model", "signals")
-    folder = read_model_folder(place / "model")
-    spec, run = folder.manifest.input, encoder_of(folder.model, threads=1)
+    model = read_model_folder(place / "model")
+    spec, run = model.manifest.input, encoder_of(model.model, threads=1)
     encodings = np.stack([encoded(signals.signals[row], spec, run) for row in rows])
     gallery = encodings[:enrolled]
     begun = perf_counter()

@@ -119,7 +119,8 @@ def _stroke(rng: np.random.Generator) -> Points:
         steps = [(i / 5, a, b) for i, (a, b) in enumerate(turns)]
     points = np.stack([t * along + depth * (a * side + b * third) for t, a, b in steps])
     points = points - points.min(axis=0)
-    return points / max(1.0, float(points.max()))
+    inside: Points = points / max(1.0, float(points.max()))
+    return inside
 
 
 def _path(points: Points) -> Points:
@@ -149,7 +150,8 @@ def _turn(q: Points) -> Points:
 
 def _times(points: Points, matrix: Points) -> Points:
     """points @ matrix.T, summed in one order everywhere."""
-    return points[:, :1] * matrix[:, 0] + points[:, 1:2] * matrix[:, 1] + points[:, 2:] * matrix[:, 2]
+    turned: Points = points[:, :1] * matrix[:, 0] + points[:, 1:2] * matrix[:, 1] + points[:, 2:] * matrix[:, 2]
+    return turned
 
 
 def _dot(a: Points, b: Points) -> float:

@@ -58,7 +58,7 @@ def test_extra_chunks_and_a_size_that_was_never_filled_in_are_read() -> None:
 
 TONE = tone(440)
 LOUD = np.clip(20 * tone(440), -1, 1)
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "no bytes": (lambda: b"", "SOUND_EMPTY"),
     "not a sound": (lambda: b"once upon a time", "SOUND_UNDECODABLE"),
     "a picture": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(100), "SOUND_UNDECODABLE"),

@@ -227,7 +227,7 @@ def model_folder(path: Path, graph: bytes, kind: str, shape: tuple[int, ...]) ->
     manifest = EncoderManifest(
         name="test",
         created="2026-01-01T00:00:00Z",
-        input=InputSpec(kind=kind, shape=shape, dtype="float32"),  # type: ignore[arg-type]
+        input=InputSpec(kind=kind, shape=shape, dtype="float32"),
         output=OutputSpec(dimension=2, unit_norm=False),
         parity=Parity(inputs=Array.pack(inputs), outputs=Array.pack(outputs), tolerance=1e-4),
         model_sha256="0" * 64,

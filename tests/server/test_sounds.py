@@ -156,7 +156,7 @@ def test_what_can_not_be_used_is_refused_and_leaves_everything_as_it_was(
     with pytest.raises(OneglanceError) as caught:
         call(client, gallery)
     assert (caught.value.code.name, caught.value.reason) == ("INVALID_ARGUMENT", reason)
-    assert field in caught.value.field_violations
+    assert field in dict(caught.value.field_violations)
     assert client.get_gallery(gallery).revision == before.revision
 
 

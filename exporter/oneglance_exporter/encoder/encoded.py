@@ -58,8 +58,8 @@ class Reading:
 
         def bring(content: Content) -> Encodings:
             windows = bring_windows(content, spec)
-            (encoding,) = joined(encode(windows), [len(windows)], unit_norm=folder.manifest.output.unit_norm)
-            return encoding
+            one: Encodings = joined(encode(windows), [len(windows)], unit_norm=folder.manifest.output.unit_norm)[0]
+            return one
 
         return bring_all(labelled_files(self.data, suffixes_of(spec)), bring, self.least)[0]
 

@@ -22,7 +22,7 @@ from oneglance_exporter.look.receptive_fields import Field, Layer, layers_of
 from oneglance_exporter.runtime import session_of
 from oneglance_server.settings import BUNDLED_MODEL
 
-LENGTHS = {1: (40,), 2: (19, 23), 3: (9, 8, 10)}
+LENGTHS = {1: (40,), 2: (19, 23), 3: (11, 10, 12)}
 Build = Callable[[Graph, str, int], str]
 
 

@@ -1,7 +1,7 @@
 """From data to answers, for signals and for volumes: python examples/one_shot/one_shot.py voices|solids [--out DIR]
 
 Invents subjects, trains an encoder on some of them, exports it, calibrates its threshold on others, starts a server,
-enrolls others again, each from one example, and asks the server who is who. A minute or two on one core.
+enrolls others again, each from one example, and asks the server who is who. Minutes, on one core.
 """
 
 import argparse

@@ -145,7 +145,8 @@ def _turn(q: Points) -> Points:
         [2 * (x * y + z), 1 - x * x + y * y - z * z, 2 * (y * z - x)],
         [2 * (x * z - y), 2 * (y * z + x), 1 - x * x - y * y + z * z],
     ]
-    return np.array(rows) / norm
+    matrix: Points = np.array(rows) / norm
+    return matrix
 
 
 def _times(points: Points, matrix: Points) -> Points:

@@ -184,5 +184,34 @@ def evaluate(
     return measuring.evaluate(encodings, examples, made)
 
 
+def look(
+    model: StrPath,
+    data: Data,
+    out: StrPath,
+    *,
+    finders: StrPath | None = None,
+    aligned: bool = False,
+    threads: int = 1,
+    tell: Callable[[str], None] = _silent,
+    **settings: Any,
+) -> list[str]:
+    """Write the sheet ``out`` (.png or .html): the patches of ``data`` that excite most the units of the encoder in
+    ``model``. Returns a line for each layer. The rest: as in ``Reading``."""
+    from oneglance_exporter.look import look as looking
+    from oneglance_exporter.look.settings import LookSettings
+    from oneglance_exporter.look.sheet import write
+
+    made = LookSettings(**settings)
+    folder, examples = Reading(model, _paths(data), finders, aligned, threads, least=1).examples(tell)
+    sheets = looking.look(folder, examples, made, threads)
+    looked_at = min(made.most, len(examples.inputs))
+    title = f"{folder.manifest.name}: the patches of {looked_at} examples that excite each unit most"
+    try:
+        write(sheets, title, Path(out))
+    except OSError as error:
+        raise DataError(f"{out}: can't be written: {error}") from error
+    return [sheet.title for sheet in sheets]
+
+
 def _paths(data: Data) -> tuple[str, ...]:
     return (os.fspath(data),) if isinstance(data, str | os.PathLike) else tuple(os.fspath(path) for path in data)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from oneglance_core.manifests import MateScores
 from oneglance_core.pictures import PictureLimits
+from oneglance_core.sounds import SoundLimits
 from oneglance_index import GalleryStore
 from oneglance_server.engines.faces import FaceCropper, face_search
 from oneglance_server.limiter import Limiter
@@ -26,6 +27,7 @@ from oneglance_server.service.services import Services
 from oneglance_server.service.styles import Stylizers
 from oneglance_server.service.stylizing import StylizationService, StylizeLimits
 from oneglance_server.service.thresholds import Thresholds
+from oneglance_server.service.work import ContentLimits
 from oneglance_server.settings import Settings
 
 _SCANS_AT_ONCE = 2
@@ -68,8 +70,12 @@ def make_services(
         models.encoders,
         _crops(settings, cropper, metrics, pools) if cropper else None,
         headers,
-        limits,
-        settings.max_call_pixels,
+        ContentLimits(
+            limits,
+            SoundLimits(settings.max_sound_bytes, settings.max_sound_seconds),
+            settings.max_call_pixels,
+            settings.max_call_sound_seconds,
+        ),
         settings.unfit_inputs != "ignore",
         cropper.check if cropper else None,
         pools.new("encode", 2 * settings.encoder_workers),

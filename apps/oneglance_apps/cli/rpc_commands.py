@@ -12,7 +12,6 @@ from oneglance.client.requests import (
     QUALITY_POLICIES,
     enroll_request,
     identify_request,
-    photo,
 )
 from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.sync_client import Client
@@ -36,11 +35,12 @@ from oneglance_apps.cli.arguments import (
     SUBJECT,
     TAU,
     UPRIGHT_ONLY,
+    is_example,
     read_examples,
+    read_file,
 )
 from oneglance_apps.cli.commands import Options, argument, command
 from oneglance_core.defaults import FUSION, TARGET_FPIR, VERIFY_FMR
-from oneglance_core.picture_files import is_picture
 from oneglance_core.ranges import seconds, within
 
 EXIT_DIFFERENT = 3
@@ -203,7 +203,7 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
 
 
 @command(
-    "enroll a folder of pictures over one stream",
+    "enroll a folder of pictures or sounds over one stream",
     GALLERY,
     argument("folder", "SUBJECT/*.png (all of a subject's examples) or SUBJECT.png", type=Path, metavar="DIR"),
     ACCEPT_BREACHES,
@@ -402,16 +402,16 @@ def _with_status(answer: VerifyResponse, o: Options) -> VerifyResponse:
 def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
     """A request for each subject of a folder."""
 
-    def request(subject: str, pictures: list[Path]) -> EnrollRequest:
-        examples = [photo(path, o.face, o.small_faces, upright_only=o.upright_only) for path in pictures]
+    def request(subject: str, files: list[Path]) -> EnrollRequest:
+        examples = [read_file(file, o) for file in files]
         return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches, doubt_policy=o.on_doubt)
 
     if not o.folder.is_dir():
         raise FileNotFoundError(f"{o.folder}: not a folder")
     for entry in sorted(o.folder.iterdir()):
         if entry.is_dir():
-            pictures = sorted(p for p in entry.iterdir() if is_picture(p))
-            if pictures:
-                yield request(entry.name, pictures)
-        elif is_picture(entry):
+            files = sorted(file for file in entry.iterdir() if is_example(file))
+            if files:
+                yield request(entry.name, files)
+        elif is_example(entry):
             yield request(entry.stem, [entry])

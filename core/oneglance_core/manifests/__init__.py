@@ -15,6 +15,7 @@ from oneglance_core.manifests.model import FORMAT, NAME_PATTERN, ModelManifest
 from oneglance_core.manifests.pair_head import PairHeadPart, Reliability, ReliabilityBin
 from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
+from oneglance_core.manifests.sound import SoundSpec, Windows
 from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StylizerManifest
 from oneglance_core.manifests.tensor import TensorSpec
 from oneglance_core.manifests.uprightness import UprightnessEvidence, UprightnessManifest
@@ -62,10 +63,12 @@ __all__ = [
     "Parity",
     "Reliability",
     "ReliabilityBin",
+    "SoundSpec",
     "Style",
     "StylizerManifest",
     "TensorSpec",
     "UprightnessEvidence",
     "UprightnessManifest",
     "Vectors",
+    "Windows",
 ]

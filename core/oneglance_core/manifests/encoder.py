@@ -13,6 +13,7 @@ from oneglance_core.manifests.model import ModelManifest
 from oneglance_core.manifests.pair_head import PairHeadPart
 from oneglance_core.manifests.parity import Parity, Vectors
 from oneglance_core.manifests.part import Part
+from oneglance_core.manifests.sound import MOST_OVERLAP, SoundSpec, Windows
 from oneglance_core.manifests.tensor import TensorSpec
 
 MAX_DIMENSION = 65536
@@ -31,6 +32,8 @@ class InputSpec(Part):
     ``fit``: what becomes of inputs of another size. None: pictures are stretched, and arrays are refused. "pad": a
     picture keeps its aspect, with white beside it; an array is cut at the end of each axis, or followed by zeros.
     "crop" (pictures only): the aspect is kept, and what juts out on two sides is cut off.
+
+    ``sound`` (signals only): sound files are taken, too. ``windows`` (signals only): longer ones are encoded whole.
     """
 
     name: str = "input"
@@ -40,6 +43,8 @@ class InputSpec(Part):
     color: Literal["gray", "rgb"] | None = None
     resize: Literal["box", "bilinear"] = "box"
     fit: Literal["pad", "crop"] | None = None
+    sound: SoundSpec | None = None
+    windows: Windows | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -54,14 +59,28 @@ class InputSpec(Part):
             raise ValueError(f"crop is for images, not for a {self.kind}")
         return self
 
+    @model_validator(mode="after")
+    def _signals(self) -> Self:
+        if self.sound is not None and (self.kind != "signal" or self.dtype != "float32" or self.shape[-1] > 2):
+            raise ValueError("sound: needs a float32 signal of 1 or 2 channels")
+        if self.sound is not None and self.fit != "pad":
+            raise ValueError('sound: needs fit "pad": sounds have any length')
+        if self.windows is not None:
+            if self.kind != "signal" or self.fit != "pad":
+                raise ValueError('windows: needs a signal with fit "pad"')
+            if self.windows.step * MOST_OVERLAP < self.shape[0] or self.windows.before >= self.shape[0]:
+                raise ValueError(f"windows: a step of at least 1/{MOST_OVERLAP} of the input, and before below it")
+        return self
+
     @property
     def axes(self) -> int:
         """1, 2 or 3: those that an encoder convolves over. The last one of ``shape`` has the channels."""
         return len(self.shape) - 1
 
     def contract(self) -> dict[str, Any]:
-        """What of it a model's digest covers. ``fit`` only where it is set: digests made before it stay."""
-        return self.model_dump(mode="json", exclude={"fit"} if self.fit is None else set())
+        """What of it a model's digest covers. Newer fields only where they are set: digests made before them stay."""
+        unset = {name for name in ("fit", "sound", "windows") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=unset)
 
 
 class OutputSpec(Part):

@@ -12,7 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from oneglance_core.manifests import ModelFolderError
-from oneglance_exporter.cli import encoder, export, import_dlib, import_onnx, quantize, style, train
+from oneglance_exporter.cli import (
+    encoder,
+    export,
+    import_dlib,
+    import_onnx,
+    import_resemblyzer,
+    look,
+    quantize,
+    style,
+    train,
+)
 from oneglance_exporter.errors import ExporterError
 
 _EPILOG = """\
@@ -65,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line, as tests read it."""
     top = argparse.ArgumentParser(
         prog="oneglance-exporter",
-        description="Train, export, import, calibrate and measure one-shot encoders; train and export stylizers.",
+        description="Train, export, import, calibrate, measure and show one-shot encoders; train and export stylizers.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,7 +86,9 @@ def parser() -> argparse.ArgumentParser:
     sources = importer.add_subparsers(required=True, metavar="KIND")
     import_dlib.add_parser(sources)
     import_onnx.add_parser(sources)
+    import_resemblyzer.add_parser(sources)
     quantize.add_commands(commands)
     encoder.add_commands(commands)
+    look.add_commands(commands)
     style.add_commands(commands)
     return top

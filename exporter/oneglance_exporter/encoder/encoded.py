@@ -9,8 +9,10 @@ import numpy as np
 from oneglance_core.folder import ModelFolder, read_model_folder
 from oneglance_core.manifests import EncoderManifest
 from oneglance_core.trials import Encodings
+from oneglance_core.windows import joined
 from oneglance_exporter.data.examples import Examples
-from oneglance_exporter.data.reading import read_examples
+from oneglance_exporter.data.files import Content, labelled_files
+from oneglance_exporter.data.reading import bring_all, bring_windows, read_examples, suffixes_of
 from oneglance_exporter.errors import DataError
 from oneglance_exporter.faces import read_faces
 from oneglance_exporter.runtime import encoder_of
@@ -50,10 +52,26 @@ class Reading:
             )
         return folder, examples
 
+    def _encoded_whole(self, folder: ModelFolder[EncoderManifest]) -> Examples:
+        """Examples with their encodings as inputs, each the mean of its windows'."""
+        spec, encode = folder.manifest.input, encoder_of(folder.model, self.threads)
+
+        def bring(content: Content) -> Encodings:
+            windows = bring_windows(content, spec)
+            one: Encodings = joined(encode(windows), [len(windows)], unit_norm=folder.manifest.output.unit_norm)[0]
+            return one
+
+        return bring_all(labelled_files(self.data, suffixes_of(spec)), bring, self.least)[0]
+
     def encoded(self, tell: Callable[[str], None]) -> tuple[ModelFolder[EncoderManifest], Examples, Encodings]:
         """And their encodings, float32 [N, D]. Raises DataError for one that isn't finite, too; it names the file."""
-        folder, examples = self.examples(tell)
-        encodings = encoder_of(folder.model, self.threads)(examples.inputs)
+        folder = read_model_folder(self.model)
+        if folder.manifest.input.windows is None:
+            folder, examples = self.examples(tell)
+            encodings = encoder_of(folder.model, self.threads)(examples.inputs)
+        else:
+            examples = self._encoded_whole(folder)
+            encodings = examples.inputs
         bad = np.flatnonzero(~np.isfinite(encodings).all(axis=1))
         if len(bad):
             raise DataError(f"{examples.files[bad[0]]}: {folder.path} gives it an encoding that is not finite")

@@ -57,11 +57,14 @@ from oneglance.v1.subject_pb2 import (
     EnrollRequest,
 )
 
-_NOT_AN_EXAMPLE = "an example is a path, the bytes of a picture, a uint8 or float32 array, or an Encoding, not {}"
+SOUND_SUFFIXES = (".wav", ".flac")
+_NOT_AN_EXAMPLE = (
+    "an example is a path, the bytes of a picture or a sound, a uint8 or float32 array, or an Encoding, not {}"
+)
 
 ExampleLike = str | os.PathLike[str] | bytes | npt.NDArray[Any] | Encoding | Example
-"""A path to a picture; the picture's bytes; the encoder's input as uint8 or float32 array without batch dimension
-(``[H, W, C]``, ``[L, C]`` or ``[D, H, W, C]``); an Encoding made by the same encoder; or the message itself."""
+"""A path to a picture or a sound; the bytes of one; the encoder's input as uint8 or float32 array without batch
+dimension (``[H, W, C]``, ``[L, C]`` or ``[D, H, W, C]``); an Encoding made by the same encoder; or the message."""
 
 OnExisting = Literal["add", "replace", "fail"]
 _ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL}
@@ -143,6 +146,16 @@ def photo(
     return message
 
 
+def sound(content: str | os.PathLike[str] | bytes) -> Example:
+    """A sound for an encoder that takes sounds: its path, or the bytes of a WAV or a FLAC."""
+    return Example(sound=content if isinstance(content, bytes) else Path(content).read_bytes())
+
+
+def is_sound_file(path: str | os.PathLike[str]) -> bool:
+    """By its suffix, in capitals or not."""
+    return os.fspath(path).lower().endswith(SOUND_SUFFIXES)
+
+
 def stranger(content: ExampleLike, name: str = "") -> CalibrationProbe:
     """A probe for ``calibrate`` that shows a person who is not enrolled. ``name``: the same for all pictures of one."""
     return CalibrationProbe(example=example(content), subject=name)
@@ -165,11 +178,12 @@ def example(content: ExampleLike) -> Example:
     if isinstance(content, Encoding):
         return Example(encoding=content)
     if isinstance(content, bytes):
-        return Example(image=content)
+        heard = content[:4] == b"fLaC" or (content[:4] == b"RIFF" and content[8:12] == b"WAVE")
+        return Example(sound=content) if heard else Example(image=content)
     if isinstance(content, np.ndarray):
         return Example(tensor=_tensor(content))
     if isinstance(content, (str, os.PathLike)):
-        return Example(image=Path(content).read_bytes())
+        return sound(content) if is_sound_file(content) else example(Path(content).read_bytes())
     raise TypeError(_NOT_AN_EXAMPLE.format(type(content).__name__))
 
 

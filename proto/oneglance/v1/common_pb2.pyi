@@ -211,15 +211,23 @@ class Example(google.protobuf.message.Message):
     IMAGE_FIELD_NUMBER: builtins.int
     TENSOR_FIELD_NUMBER: builtins.int
     ENCODING_FIELD_NUMBER: builtins.int
+    SOUND_FIELD_NUMBER: builtins.int
     FACE_FIELD_NUMBER: builtins.int
     image: builtins.bytes
     """An encoded picture (PNG, JPEG, WebP, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is honoured.
     For an encoder of faces, a photo: the face is found, aligned and encoded. For others, brought to the encoder's
     declared size and colour.
     """
+    sound: builtins.bytes
+    """An encoded sound (WAV of integers or floats, FLAC), for an encoder with a Model.input.sample_rate. It is brought to
+    that rate and to the encoder's channels; one longer than the encoder's input is encoded in windows, where the
+    encoder has some, and cut where it has none.
+    """
     @property
     def tensor(self) -> Global___Tensor:
-        """The encoder's input itself, in the shape and type that Model.input declares."""
+        """The encoder's input itself, in the shape and type that Model.input declares. Where that says "pad" in `fit`, other
+        sizes of as many channels are taken, too.
+        """
 
     @property
     def encoding(self) -> Global___Encoding:
@@ -235,11 +243,12 @@ class Example(google.protobuf.message.Message):
         image: builtins.bytes = ...,
         tensor: Global___Tensor | None = ...,
         encoding: Global___Encoding | None = ...,
+        sound: builtins.bytes = ...,
         face: oneglance.v1.face_pb2.FaceSelector | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "tensor", b"tensor"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "tensor", b"tensor"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["image", "tensor", "encoding"] | None: ...
+    def HasField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "sound", b"sound", "tensor", b"tensor"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "sound", b"sound", "tensor", b"tensor"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["image", "tensor", "encoding", "sound"] | None: ...
 
 Global___Example: typing_extensions.TypeAlias = Example
 

@@ -158,11 +158,19 @@ class ModelInput(google.protobuf.message.Message):
     SHAPE_FIELD_NUMBER: builtins.int
     DATA_TYPE_FIELD_NUMBER: builtins.int
     COLOR_FIELD_NUMBER: builtins.int
+    FIT_FIELD_NUMBER: builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """"image", "signal", "plane" or "volume"."""
     data_type: oneglance.v1.common_pb2.DataType.ValueType
     color: builtins.str
     """"gray" or "rgb" for images."""
+    fit: builtins.str
+    """"pad": an array of another size is cut at the end of each axis, or followed by zeros; an image keeps its aspect.
+    "crop": an image is cut. Empty: images are stretched, and arrays must have the shape.
+    """
+    sample_rate: builtins.int
+    """Samples a second that sounds are brought to; 0: it takes none."""
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Without the batch: [H, W, C], [L, C] or [D, H, W, C]."""
@@ -174,8 +182,10 @@ class ModelInput(google.protobuf.message.Message):
         shape: collections.abc.Iterable[builtins.int] | None = ...,
         data_type: oneglance.v1.common_pb2.DataType.ValueType = ...,
         color: builtins.str = ...,
+        fit: builtins.str = ...,
+        sample_rate: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["color", b"color", "data_type", b"data_type", "kind", b"kind", "shape", b"shape"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["color", b"color", "data_type", b"data_type", "fit", b"fit", "kind", b"kind", "sample_rate", b"sample_rate", "shape", b"shape"]) -> None: ...
 
 Global___ModelInput: typing_extensions.TypeAlias = ModelInput
 

@@ -42,8 +42,17 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Sound:
+    """An encoded sound."""
+
+    path: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
-    """The encoder's input: ``dtype`` "uint8" or "float32", C order, little endian."""
+    """The encoder's input: ``dtype`` "uint8" or "float32", C order, little endian. Of another size where the encoder's
+    ``fit`` says what becomes of it."""
 
     path: str
     dtype: str
@@ -60,7 +69,7 @@ class ClientEncoding:
     encoder_digest: str
 
 
-Content = Picture | Tensor | ClientEncoding
+Content = Picture | Sound | Tensor | ClientEncoding
 
 
 @dataclass(frozen=True, slots=True)

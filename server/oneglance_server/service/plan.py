@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from oneglance_core.faces.crops import CropRequest, FaceChoice
 from oneglance_core.faces.finder import ChipSpec, SmallFaces
+from oneglance_core.manifests import InputSpec
 from oneglance_core.pair_head import LEAST_POSITIVE
 from oneglance_index import EncodingInvalid, check_encodings
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import EncoderNotLoaded, ForeignEncoding, InvalidRequest, ServiceError
-from oneglance_server.service.content import ClientEncoding, Content, Tensor
+from oneglance_server.service.content import ClientEncoding, Content, Sound, Tensor
 
 Vectors = npt.NDArray[np.float32]
 ENCODING_FLAWS = {
@@ -53,10 +54,11 @@ def make_plan(
                 raise encoder_missing(content, space)
             elif isinstance(content, Tensor):
                 _check_tensor(content, encoder)
+            elif isinstance(content, Sound):
+                if encoder.manifest.input.sound is None:
+                    raise InvalidRequest.field(content.path, f"this encoder takes a {encoder.manifest.input.kind}")
             elif encoder.manifest.input.kind != "image":
-                raise InvalidRequest.field(
-                    content.path, f"this encoder takes a {encoder.manifest.input.kind}: send a tensor"
-                )
+                raise InvalidRequest.field(content.path, f"this encoder takes {_taken(encoder)}")
             elif encoder.takes_photos and content.face.which != "aligned":
                 photos[i] = CropRequest(
                     content.data, _resolved(content.face, faces), chip_of(encoder), face_required=faces == "only"
@@ -76,6 +78,11 @@ def encoder_unknown(digest: str, so: str) -> EncoderNotLoaded:
     return EncoderNotLoaded(
         f"the gallery's encoder {digest[:12]} is not loaded here; {so}", metadata={"encoder_digest": digest}
     )
+
+
+def _taken(encoder: Encoder) -> str:
+    spec = encoder.manifest.input
+    return f"a {spec.kind}: send a {'sound, or a ' if spec.sound else ''}tensor"
 
 
 def _resolved(choice: FaceChoice, faces: Literal["all", "only"]) -> FaceChoice:
@@ -141,15 +148,27 @@ def _vectors(given: Sequence[ClientEncoding], space: Space) -> Vectors:
         ) from error
 
 
+def _can_be_fitted(shape: Sequence[int], spec: InputSpec) -> bool:
+    """Whether an array of this shape can be brought to the encoder's. An image's pixels are sent as they are."""
+    return (
+        spec.kind != "image"
+        and spec.fit == "pad"
+        and len(shape) == len(spec.shape)
+        and min(shape) >= 1
+        and shape[-1] == spec.shape[-1]
+    )
+
+
 def _check_tensor(content: Tensor, encoder: Encoder) -> None:
     spec, path = encoder.manifest.input, content.path
     if content.dtype != spec.dtype:
         raise InvalidRequest.field(f"{path}.data_type", f"expected {spec.dtype}", reason="TENSOR_INVALID")
-    if content.shape != spec.shape:
+    if content.shape != spec.shape and not _can_be_fitted(content.shape, spec):
+        sizes = f"{list(spec.shape)}, or other sizes of as many channels" if spec.fit == "pad" else list(spec.shape)
         raise InvalidRequest.field(
-            f"{path}.shape", f"expected {list(spec.shape)}, got {list(content.shape)[:8]}", reason="TENSOR_INVALID"
+            f"{path}.shape", f"expected {sizes}, got {list(content.shape)[:8]}", reason="TENSOR_INVALID"
         )
-    expected = math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+    expected = math.prod(content.shape) * np.dtype(spec.dtype).itemsize
     if len(content.data) != expected:
         raise InvalidRequest.field(
             f"{path}.data", f"expected {expected} bytes, got {len(content.data)}", reason="TENSOR_INVALID"

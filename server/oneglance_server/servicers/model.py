@@ -57,6 +57,8 @@ def _encoder_part(encoder: Encoder, tau: Tau | None) -> pb.Model:
             shape=manifest.input.shape,
             data_type=_DATA_TYPES[manifest.input.dtype],
             color=manifest.input.color or "",
+            fit=manifest.input.fit or "",
+            sample_rate=manifest.input.sound.sample_rate if manifest.input.sound else 0,
         ),
         dimension=encoder.dimension,
         unit_norm=manifest.output.unit_norm,

@@ -26,6 +26,7 @@ from oneglance_server.service.content import (
     ClientEncoding,
     Content,
     Picture,
+    Sound,
     Tensor,
     check_size,
 )
@@ -83,6 +84,8 @@ def content_from(example: pb.Example, path: str) -> Content:
     kind = example.WhichOneof("content")
     if kind == "image":
         return Picture(f"{path}.image", example.image, choice_from(example.face, f"{path}.face"))
+    if kind == "sound":
+        return Sound(f"{path}.sound", example.sound)
     if kind == "encoding":
         encoding = example.encoding
         return ClientEncoding(f"{path}.encoding", np.array(encoding.values, dtype=np.float32), encoding.encoder_digest)
@@ -92,7 +95,7 @@ def content_from(example: pb.Example, path: str) -> Content:
         if dtype is None:
             raise InvalidRequest.field(f"{path}.tensor.data_type", "is required", reason="TENSOR_INVALID")
         return Tensor(f"{path}.tensor", dtype, tuple(tensor.shape), tensor.data)
-    raise InvalidRequest.field(path, "needs an image, a tensor or an encoding", reason="EMPTY")
+    raise InvalidRequest.field(path, "needs an image, a sound, a tensor or an encoding", reason="EMPTY")
 
 
 def choice_from(selector: FaceSelector, path: str) -> FaceChoice:

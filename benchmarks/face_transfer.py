@@ -42,7 +42,7 @@ DIMENSION = 128
 ALL = "all"
 FIGURES = {
     "EER": "EER",
-    "FNIR at FPIR 1 %, half of the people enrolled from one photo": r"FNIR at FPIR 1 %, \d+ enrolled from 1 each, by mean",
+    "FNIR at FPIR 1 %, half of them enrolled from one photo": r"FNIR at FPIR 1 %, \d+ enrolled from 1 each, by mean",
 }
 
 Faces = dict[str, list[Path]]

@@ -2,9 +2,8 @@
 
     python -m benchmarks.size DATA [--model MODEL_DIR] [--splits 3] [--out docs/size.svg]
 
-DATA is a folder or zip of .../SUBJECT/picture that the encoder wasn't trained on. Galleries grow: to the subjects there
-are others are enrolled, from one picture each, and all probes are identified again. tau is that of an FMR over all pairs.
-The same is computed from the encodings by ``oneglance_core.judging``; the two must be equal.
+DATA is a folder or zip of .../SUBJECT/picture that the encoder wasn't trained on. Galleries grow: further subjects
+are enrolled, from one picture each, and all probes are identified again. tau is that of an FMR over all pairs. The same is computed from the encodings by ``oneglance_core.judging``; the two must be equal.
 """
 
 import argparse
@@ -79,7 +78,10 @@ def measure(served: Served, judgement: Judgement) -> Counts:
             served.enroll(gallery, drawn, range(enrolled, size))
             enrolled = size
             mated = np.flatnonzero(drawn.probe & (drawn.place < size))
-            right = [found == people.subject_of[row] for row, (found, _) in zip(mated, served.nearest(gallery, mated), strict=True)]
+            right = [
+                found == people.subject_of[row]
+                for row, (found, _) in zip(mated, served.nearest(gallery, mated), strict=True)
+            ]
             add(counts, ("rank-1", size), right)
             if size <= half:
                 strangers = np.flatnonzero(drawn.place >= half)
@@ -109,9 +111,7 @@ def rows_of(judgement: Judgement, counts: Counts) -> list[tuple[object, ...]]:
             predicted = f"{rate:.2%}"
         served = hits / total
         equal = "yes" if abs(served - figure.value) < 1e-9 else f"no: {served - figure.value:+.2e}"
-        rows.append(
-            (name, size, f"{served:.2%}", f"{figure.low:.2%} to {figure.high:.2%}", predicted, equal)
-        )
+        rows.append((name, size, f"{served:.2%}", f"{figure.low:.2%} to {figure.high:.2%}", predicted, equal))
     return rows
 
 
@@ -124,16 +124,46 @@ def figure_of(judgement: Judgement, counts: Counts, name: str, out: Path) -> Non
         at = [size for size, _ in known]
         share = match_rate(judgement.pairs.non_mated, largest_tau_for_rate(judgement.pairs.non_mated, fmr))
         served = [counts[f"FPIR at FMR {fmr:.1%}", size] for size in at]
-        left.plot(at, [predicted for _, (_, predicted) in known], "--", color=color, lw=1.2, label=f"1 - (1 - {share:.1%})^K")
-        left.fill_between(at, [m.low for _, (m, _) in known], [m.high for _, (m, _) in known], color=color, alpha=0.18, lw=0)
-        left.plot(at, [hits / total for hits, total in served], "o-", color=color, ms=4, label=f"served, τ of FMR {fmr:.1%}")
-    left.set(xscale="log", yscale="log", xlabel="subjects enrolled, K", ylabel="strangers let in (FPIR)", title=f"{name}: FPIR")
+        left.plot(
+            at, [predicted for _, (_, predicted) in known], "--", color=color, lw=1.2, label=f"1 - (1 - {share:.1%})^K"
+        )
+        left.fill_between(
+            at, [m.low for _, (m, _) in known], [m.high for _, (m, _) in known], color=color, alpha=0.18, lw=0
+        )
+        left.plot(
+            at, [hits / total for hits, total in served], "o-", color=color, ms=4, label=f"served, τ of FMR {fmr:.1%}"
+        )
+    left.set(
+        xscale="log",
+        yscale="log",
+        xlabel="subjects enrolled, K",
+        ylabel="strangers let in (FPIR)",
+        title=f"{name}: FPIR",
+    )
     at = [one.gallery_size for one in sizes if one.rank1 is not None]
     known_rank1 = [one.rank1 for one in sizes if one.rank1 is not None]
-    right.fill_between(at, [m.low for m in known_rank1], [m.high for m in known_rank1], color=COLORS[0], alpha=0.18, lw=0)
-    right.plot(at, [counts["rank-1", size][0] / counts["rank-1", size][1] for size in at], "o-", color=COLORS[0], ms=4, label="served")
-    right.plot(at, [one.independent_rank1 for one in sizes], "--", color=INK, lw=1.2, label="by the pairs, if independent")
-    right.plot(at, [one.simple_rank1 for one in sizes], ":", color=COLORS[1], lw=1.5, label=f"(1 - EER)^K, EER {judgement.pairs.eer.value:.1%}")
+    right.fill_between(
+        at, [m.low for m in known_rank1], [m.high for m in known_rank1], color=COLORS[0], alpha=0.18, lw=0
+    )
+    right.plot(
+        at,
+        [counts["rank-1", size][0] / counts["rank-1", size][1] for size in at],
+        "o-",
+        color=COLORS[0],
+        ms=4,
+        label="served",
+    )
+    right.plot(
+        at, [one.independent_rank1 for one in sizes], "--", color=INK, lw=1.2, label="by the pairs, if independent"
+    )
+    right.plot(
+        at,
+        [one.simple_rank1 for one in sizes],
+        ":",
+        color=COLORS[1],
+        lw=1.5,
+        label=f"(1 - EER)^K, EER {judgement.pairs.eer.value:.1%}",
+    )
     right.set(xscale="log", ylim=(0, 1.02), xlabel="subjects enrolled, K", ylabel="rank-1", title=f"{name}: rank-1")
     for axis in (left, right):
         axis.grid(color="#e4e7eb", lw=0.6)

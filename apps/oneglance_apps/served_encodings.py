@@ -36,7 +36,9 @@ def served_encodings(
         raise NotADirectoryError(f"{folder}: no such folder")
     named = [("/".join(parts), file) for parts, files in subject_folders(folder) for file in files]
     if not named:
-        raise BadEncodings(f"{folder}: no pictures; they belong in {folder}/SUBJECT/1.png or {folder}/GROUP/SUBJECT/1.png")
+        raise BadEncodings(
+            f"{folder}: no pictures; they belong in {folder}/SUBJECT/1.png or {folder}/GROUP/SUBJECT/1.png"
+        )
     rows: list[npt.NDArray[np.float32]] = []
     kept: list[tuple[str, Path]] = []
     digest = ""

@@ -56,7 +56,9 @@ def identified(client: Client, gallery: str, pictures: Path, people: LabelledEnc
     return sorted(results, key=lambda result: result.probe_index)
 
 
-def test_rates_are_those_of_the_servers_own_decisions(client: Client, pictures: Path, people: LabelledEncodings) -> None:
+def test_rates_are_those_of_the_servers_own_decisions(
+    client: Client, pictures: Path, people: LabelledEncodings
+) -> None:
     splits, fmr = 2, 0.01
     judged = judge(people, splits=splits, replicates=10)
     tau = largest_tau_for_rate(judged.pairs.non_mated, fmr)
@@ -70,7 +72,9 @@ def test_rates_are_those_of_the_servers_own_decisions(client: Client, pictures: 
             client.create_gallery(gallery, encoder="pixels")
             for place in range(enrolled):
                 row = int(drawn.enrolled[place, 0])
-                client.enroll(gallery, people.subjects[drawn.order[place]].replace("/", ":"), pictures / people.files[row])
+                client.enroll(
+                    gallery, people.subjects[drawn.order[place]].replace("/", ":"), pictures / people.files[row]
+                )
             client.set_threshold(gallery, max(tau, 0.0))
             for row, result in enumerate(identified(client, gallery, pictures, people)):
                 if enrolled == size and drawn.place[row] >= size:

@@ -73,7 +73,9 @@ def _evaluate(client: Client, o: Options) -> None:
         if len(people) > 1:
             people = list(paired(people[0], people[1]))
             names[1] += f" {digests[1][:8]}" * (names[0] == names[1])
-        judged = [(name, judge(one, splits=o.splits, seed=o.seed, far=far)) for name, one in zip(names, people, strict=True)]
+        judged = [
+            (name, judge(one, splits=o.splits, seed=o.seed, far=far)) for name, one in zip(names, people, strict=True)
+        ]
     comparison = compare(judged[0][1], judged[1][1]) if len(judged) > 1 else None
     facts |= {f"encoder {name}": digest for name, digest in zip(names, digests, strict=True)}
     if tau is not None:

@@ -71,9 +71,7 @@ def chart(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> Markup:
     def up(value: float) -> float:
         return bottom - (bottom - _TOP) * y.place(value)
 
-    parts = [
-        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, height, title)
-    ]
+    parts = [Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, height, title)]
     for tick in y.ticks():
         parts.append(_line(_LEFT, up(tick), WIDTH - _RIGHT, up(tick), "grid"))
         parts.append(_text(_LEFT - 8, up(tick) + 4, y.text(tick), "tick end"))

@@ -43,7 +43,8 @@ class Comparison:
             p = "" if one.p is None else f", p = {one.p:.4f}"
             verdict = "differ" if one.certain else "may be equal"
             lines.append(
-                f"{one.name}: {told(one.first)} and {told(one.second)}; difference {points(one.difference)}{p}: {verdict}"
+                f"{one.name}: {told(one.first)} and {told(one.second)}; "
+                f"difference {points(one.difference)}{p}: {verdict}"
             )
         return "\n".join(lines)
 

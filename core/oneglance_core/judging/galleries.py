@@ -1,10 +1,11 @@
-"""Galleries, 1:K: FPIR and FNIR by the size of the gallery, the number of examples and the rule of fusion; rank-1 by size.
+"""Galleries, 1:K: FPIR and FNIR by the size of the gallery, the number of examples and the rule of fusion; and rank-1.
 
 In each of several draws the subjects are put in a random order, and of each so many examples are chosen to be enrolled.
 The gallery of K is the first K subjects. The second half of the subjects are strangers to all galleries that are judged
 with strangers, with all their examples; the other examples of the K are mated probes.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -124,7 +125,12 @@ def distances_to(people: LabelledEncodings, drawn: Draw, fusion: Fusion) -> npt.
 
 
 def searched(
-    people: LabelledEncodings, drawn: Draw, distances: npt.NDArray[np.float64], fusion: Fusion, size: int, strangers: int
+    people: LabelledEncodings,
+    drawn: Draw,
+    distances: npt.NDArray[np.float64],
+    fusion: Fusion,
+    size: int,
+    strangers: int,
 ) -> Found:
     """Search a gallery of the first ``size`` subjects; strangers are those from the place ``strangers`` on."""
     mated = np.flatnonzero(drawn.probe & (drawn.place < size))
@@ -144,54 +150,45 @@ def measure_galleries(
 ) -> Galleries:
     """A draw for each seed. ``far`` hears how far it is, in [0, 1]."""
     subjects = len(people.subjects)
-    number = np.bincount(people.subject_of, minlength=subjects)
     open_size = subjects // 2
-    wanted = [
-        n for n in EXAMPLES if (number >= n).sum() >= open_size and (number > n).sum() >= min(_LEAST_MATES, subjects)
-    ] or [1]
-    steps = len(wanted) * len(FUSIONS) + 1
-    draws = [draw(people, 1, seed) for seed in seeds]
-    distances = [distances_to(people, drawn, FUSION) for drawn in draws]
     sizes = sorted({size for size in SIZES if size < subjects} | {open_size, subjects})
-    everybody = [_rank1(people, drawn, d, subjects) for drawn, d in zip(draws, distances, strict=True)]
-    hits, probes = (np.sum(part, axis=0) for part in zip(*everybody, strict=True))
-    by_size = []
-    for size in sizes:
-        parts = [_rank1(people, drawn, d, size) for drawn, d in zip(draws, distances, strict=True)]
-        found = None
-        if size <= open_size:
-            found = _pooled(
-                [searched(people, one, d, FUSION, size, open_size) for one, d in zip(draws, distances, strict=True)]
-            )
-        by_size.append(_by_size(size, parts, found, pairs, weights))
-    done = 1
-    far(done / steps)
-    by_fusion = []
-    for examples in wanted:
-        draws = [draw(people, examples, seed) for seed in seeds]
-        known: list[npt.NDArray[np.float64]] = []
-        for fusion in FUSIONS:
-            if fusion != "margin":  # it has the distances of mean
-                known = [distances_to(people, drawn, fusion) for drawn in draws]
-            found = _pooled(
-                [searched(people, one, d, fusion, open_size, open_size) for one, d in zip(draws, known, strict=True)]
-            )
-            same = examples == 1 and fusion == "nearest"  # as mean
-            fitted = {fpir: fnir_at(fpir, found, weights) for fpir in FPIRS} if len(found.mated) and not same else {}
-            if fitted:
-                by_fusion.append(
-                    ByFusion(
-                        fusion,
-                        examples,
-                        open_size,
-                        {fpir: rate for fpir, (rate, _) in fitted.items()},
-                        {fpir: tau for fpir, (_, tau) in fitted.items()},
-                        _curve(found),
-                    )
-                )
-            done += 1
-            far(done / steps)
-    return Galleries(open_size, tuple(by_size), tuple(by_fusion), hits, probes)
+    ranked = {size: (np.zeros(subjects), np.zeros(subjects)) for size in sizes}
+    parts: dict[tuple[Fusion, int, int], list[Found]] = defaultdict(list)
+    wanted = _numbers_of_examples(people, open_size)
+    for number, examples in enumerate(wanted):
+        for turn, seed in enumerate(seeds):
+            far((number + turn / len(seeds)) / (len(wanted) + 1))
+            drawn = draw(people, examples, seed)
+            distances = np.empty((0, 0))
+            for fusion in FUSIONS if examples > 1 else (FUSION, "margin"):  # of one example nearest is mean
+                if fusion != "margin":  # that has the distances of mean, which comes before it
+                    distances = distances_to(people, drawn, fusion)
+                by_size = examples == 1 and fusion == FUSION
+                for size in [one for one in sizes if one <= open_size] if by_size else [open_size]:
+                    found = searched(people, drawn, distances, fusion, size, open_size)
+                    parts[fusion, examples, size].append(found)
+                for size in sizes if by_size else ():
+                    for total, more in zip(ranked[size], _rank1(people, drawn, distances, size), strict=True):
+                        total += more
+    found_of = {key: _pooled(found) for key, found in parts.items()}
+    far(len(wanted) / (len(wanted) + 1))
+    return Galleries(
+        open_size,
+        tuple(_by_size(size, *ranked[size], found_of.get((FUSION, 1, size)), pairs, weights) for size in sizes),
+        tuple(
+            _by_fusion(fusion, examples, size, found, weights)
+            for (fusion, examples, size), found in found_of.items()
+            if size == open_size and len(found.mated)
+        ),
+        *ranked[subjects],
+    )
+
+
+def _numbers_of_examples(people: LabelledEncodings, open_size: int) -> list[int]:
+    """Those of which half of the subjects have enough, and some one more, to probe with."""
+    has = np.bincount(people.subject_of, minlength=len(people.subjects))
+    enough = [n for n in EXAMPLES if (has >= n).sum() >= open_size and (has > n).sum() >= _LEAST_MATES]
+    return sorted({1, *enough})
 
 
 def _rank1(
@@ -209,12 +206,12 @@ def _rank1(
 
 def _by_size(
     size: int,
-    parts: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]],
+    hits: npt.NDArray[np.float64],
+    probes: npt.NDArray[np.float64],
     found: Found | None,
     pairs: Pairs,
     weights: Weights,
 ) -> BySize:
-    hits, probes = (np.sum(part, axis=0) for part in zip(*parts, strict=True))
     nearer = np.searchsorted(pairs.non_mated, pairs.mated, side="left") / len(pairs.non_mated)
     mates = found is not None and len(found.mated) > 0
     taus = {fmr: largest_tau_for_rate(pairs.non_mated, fmr) for fmr in FMRS}
@@ -233,6 +230,18 @@ def _by_size(
             )
             for fmr, tau in taus.items()
         },
+    )
+
+
+def _by_fusion(fusion: Fusion, examples: int, size: int, found: Found, weights: Weights) -> ByFusion:
+    fitted = {fpir: fnir_at(fpir, found, weights) for fpir in FPIRS}
+    return ByFusion(
+        fusion,
+        examples,
+        size,
+        {fpir: rate for fpir, (rate, _) in fitted.items()},
+        {fpir: tau for fpir, (_, tau) in fitted.items()},
+        _curve(found),
     )
 
 

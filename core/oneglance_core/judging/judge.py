@@ -69,8 +69,8 @@ class Judgement:
             lines[0] += f"; {self.left_out} further examples were left out, at random"
         lines += [f"{name}: {told(figure)}" for name, figure in self.headline().items()]
         lines += [
-            f"{one.group or '-'}: FMR {told(one.fmr)}, FNMR {told(one.fnmr)} at the tau of FMR {GROUP_FMR:.0%} over all; "
-            f"rank-1 {told(one.rank1)}"
+            f"{one.group or '-'}: FMR {told(one.fmr)}, FNMR {told(one.fnmr)} at the tau of FMR {GROUP_FMR:.0%} "
+            f"over all; rank-1 {told(one.rank1)}"
             for one in self.groups
         ]
         return "\n".join(lines)

@@ -19,6 +19,7 @@ Picture = Callable[[int], npt.NDArray[Any]]
 
 MOST_SUBJECTS = 1_000
 MOST_EXAMPLES = 8_000
+_ARRAYS = ("encodings", "subjects", "files", "groups", "inputs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class LabelledEncodings:
         if len(members) <= subjects and len(self.files) <= examples:
             return self
         rng = np.random.default_rng(seed)
-        kept = [rng.permutation(members[i]) for i in np.sort(rng.permutation(len(members))[:subjects])]
+        order = sorted(rng.permutation(len(members)).tolist(), key=lambda i: len(members[i]) < 2)  # mates are needed
+        kept = [rng.permutation(members[i]) for i in sorted(order[:subjects])]
         each = max(2, examples // len(kept))
         return self.rows(np.sort(np.concatenate([own[:each] for own in kept])))
 
@@ -117,26 +119,31 @@ def group_of_subject(subject: str) -> str:
 
 
 def read_encodings(path: str | os.PathLike[str]) -> LabelledEncodings:
-    """Of a .npz with the arrays encodings [N, D], subjects [N] and, if there are any, files, groups and inputs [N, ...].
+    """Of a .npz: encodings [N, D], subjects [N] and, if there are any, files [N], groups [N] and inputs [N, ...].
 
     Raises JudgingError.
     """
     try:
         with np.load(path) as arrays:
-            missing = {"encodings", "subjects"} - set(arrays.files)
-            if missing:
-                raise BadEncodings(
-                    f"{path}: needs the arrays encodings and subjects, has {', '.join(arrays.files) or 'none'}"
-                )
-            more = {name: arrays[name] if name in arrays.files else None for name in ("files", "groups", "inputs")}
-            encodings, subjects = arrays["encodings"], arrays["subjects"]
-    except JudgingError:
-        raise
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            names = arrays.files
+            given = {name: arrays[name] for name in _ARRAYS if name in names}
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise BadEncodings(f"{path}: no .npz, or damaged: {error}") from error
+    if not {"encodings", "subjects"} <= set(names):
+        raise BadEncodings(f"{path}: needs the arrays encodings and subjects, has {', '.join(names) or 'none'}")
+    encodings, subjects = given["encodings"], given["subjects"]
     if subjects.ndim != 1:
         raise BadEncodings(f"{path}: subjects are {list(subjects.shape)}, must be [N]")
-    files, groups, inputs = more["files"], more["groups"], more["inputs"]
+    files, groups, inputs = given.get("files"), given.get("groups"), given.get("inputs")
     if inputs is not None and len(inputs) != len(subjects):
         raise BadEncodings(f"{path}: {len(subjects)} subjects, but {len(inputs)} inputs")
     return label(

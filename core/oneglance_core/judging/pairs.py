@@ -99,10 +99,8 @@ def measure_pairs(people: LabelledEncodings, weights: Weights) -> Pairs:
     )
 
 
-def _taus(
-    mated: Distances, non_mated: Distances, more: tuple[float, ...], most: int
-) -> npt.NDArray[np.float64]:
-    """Where the curve is drawn: evenly on a logarithmic scale of the FMR, and on a plain one of the FNMR; and ``more``."""
+def _taus(mated: Distances, non_mated: Distances, more: tuple[float, ...], most: int) -> npt.NDArray[np.float64]:
+    """Where the curve is drawn: evenly on a logarithmic scale of the FMR, on a plain one of the FNMR; and ``more``."""
     number = min(_MOST_TAUS, max(_FEWEST_TAUS, most)) - len(more)
     rates = np.geomspace(1 / len(non_mated), 1, number * 2 // 3)
     ranks = np.unique(np.ceil(rates * len(non_mated)).astype(np.int64)) - 1

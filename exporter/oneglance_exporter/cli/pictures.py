@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from oneglance_exporter.encoder.encoded import Reading
 
 
-def add_pictures(
-    parser: argparse.ArgumentParser, which: str, *, model: str = "MODEL_DIR", needed: bool = True
-) -> None:
+def add_pictures(parser: argparse.ArgumentParser, which: str, *, model: str = "MODEL_DIR", needed: bool = True) -> None:
     """The options; ``which``: what the examples must be, for --data's help. model: stands for --model's value. needed:
     --data can't be left out."""
     parser.add_argument("--model", required=True, metavar=model)

@@ -50,7 +50,9 @@ def test_files_and_groups_must_go_with_the_encodings() -> None:
 
 def test_files_of_arrays_are_read_or_refused(tmp_path: Path) -> None:
     file = tmp_path / "people.npz"
-    np.savez(file, encodings=F, subjects=np.array(ABAB), files=np.array(["1", "2", "3", "4"]), inputs=np.ones((4, 2, 2, 1)))
+    np.savez(
+        file, encodings=F, subjects=np.array(ABAB), files=np.array(["1", "2", "3", "4"]), inputs=np.ones((4, 2, 2, 1))
+    )
     people = read_encodings(file)
     assert (people.subjects, people.files) == (("a", "b"), ("1", "2", "3", "4"))
     assert people.subject_of.tolist() == [0, 1, 0, 1]

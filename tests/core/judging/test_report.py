@@ -102,7 +102,9 @@ def test_every_kind_of_input_is_a_picture(shape: tuple[int, ...], dtype: type) -
 
 
 def test_a_chart_places_values_on_its_axes() -> None:
-    made = chart("t", Axis("x", 1, 100, log=True, percent=False), Axis("y", 0, 1), [Line("a<b", [(10, 0.5)], 0, dots=True)])
+    made = chart(
+        "t", Axis("x", 1, 100, log=True, percent=False), Axis("y", 0, 1), [Line("a<b", [(10, 0.5)], 0, dots=True)]
+    )
     assert "a&lt;b" in made
     circle = re.search(r'cx="([\d.]+)" cy="([\d.]+)"', made)
     assert circle is not None

@@ -2,8 +2,9 @@
 
     python -m benchmarks.size DATA [--model MODEL_DIR] [--splits 3] [--out docs/size.svg]
 
-DATA is a folder or zip of .../SUBJECT/picture that the encoder wasn't trained on. Galleries grow: further subjects
-are enrolled, from one picture each, and all probes are identified again. tau is that of an FMR over all pairs. The same is computed from the encodings by ``oneglance_core.judging``; the two must be equal.
+DATA is a folder or zip of .../SUBJECT/picture that the encoder wasn't trained on. Galleries grow: further subjects are
+enrolled, from one picture each, and all probes are identified again. tau is that of an FMR over all pairs. The same is
+computed from the encodings by ``oneglance_core.judging``; the two must be equal.
 """
 
 import argparse

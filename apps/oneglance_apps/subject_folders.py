@@ -7,7 +7,7 @@ from oneglance_core.picture_files import is_picture
 
 
 def subject_folders(folder: Path) -> Iterator[tuple[tuple[str, ...], list[Path]]]:
-    """The folders below ``folder`` that lead to each subject's pictures, and these, sorted; hidden ones are left out."""
+    """The folders below ``folder`` that lead to each subject's pictures, and these, sorted; no hidden ones."""
     for place in sorted({*folder.glob("*/"), *folder.glob("*/*/")}):
         parts = place.relative_to(folder).parts
         if any(part.startswith(".") for part in parts) or not place.is_dir():

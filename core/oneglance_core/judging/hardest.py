@@ -73,7 +73,7 @@ class Projection:
 
 
 def project(people: LabelledEncodings, subjects: int, examples: int, seed: int) -> Projection:
-    """The first two principal components of the subjects' means; so many ``subjects`` and ``examples`` of each at most."""
+    """The first two principal components of the subjects' means, and at most so many subjects, and examples of each."""
     members = people.members()
     means = np.stack([people.encodings[own].mean(axis=0, dtype=np.float64) for own in members])
     centre = means.mean(axis=0)

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.report import table
 from oneglance import Client, encoding, enroll_request, identify_request
+from oneglance.v1.common_pb2 import Encoding
 from oneglance_core.folder import read_model_folder
 from oneglance_core.judging.galleries import FMRS, Draw, draw
 from oneglance_core.judging.judge import Judgement, judge
@@ -63,7 +64,7 @@ class Served:
             for result in answer.response.results
         ]
 
-    def _encoding(self, row: int) -> object:
+    def _encoding(self, row: int) -> Encoding:
         return encoding(self.people.encodings[row], self.digest)
 
 
@@ -79,10 +80,8 @@ def measure(served: Served, judgement: Judgement) -> Counts:
             served.enroll(gallery, drawn, range(enrolled, size))
             enrolled = size
             mated = np.flatnonzero(drawn.probe & (drawn.place < size))
-            right = [
-                found == people.subject_of[row]
-                for row, (found, _) in zip(mated, served.nearest(gallery, mated), strict=True)
-            ]
+            found = [subject for subject, _ in served.nearest(gallery, mated)]
+            right = (np.array(found) == people.subject_of[mated]).tolist()
             add(counts, ("rank-1", size), right)
             if size <= half:
                 strangers = np.flatnonzero(drawn.place >= half)
@@ -95,7 +94,7 @@ def measure(served: Served, judgement: Judgement) -> Counts:
 
 def add(counts: Counts, key: tuple[str, int], hits: list[bool]) -> None:
     before = counts.get(key, (0, 0))
-    counts[key] = before[0] + sum(map(bool, hits)), before[1] + len(hits)
+    counts[key] = before[0] + sum(hits), before[1] + len(hits)
 
 
 def rows_of(judgement: Judgement, counts: Counts) -> list[tuple[object, ...]]:

@@ -31,7 +31,7 @@ from oneglance_exporter.encoder.evaluate import Evaluation
 from oneglance_exporter.encoder.false_positives import false_positives
 from oneglance_exporter.encoder.mates import mate_scores
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
-from oneglance_exporter.errors import DataError
+from oneglance_exporter.errors import DataError, SettingsError
 
 if TYPE_CHECKING:  # torch: only what trains and exports needs it; jinja2: what judges
     from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
@@ -192,6 +192,9 @@ def judge(
     from oneglance_exporter.encoder import judged as judging
 
     made = EvaluateSettings(**settings)
+    arrays = [os.fspath(path).endswith(judging.ARRAYS) for path in (model, against) if path is not None]
+    if all(arrays) and _paths(data):
+        raise SettingsError("encodings of a file are judged as they are; --data is for a model folder")
     parts = (1.0 / 2, 1.0) if against is None else (1.0 / 3, 2.0 / 3, 1.0)
 
     def source(path: StrPath, start: float, end: float) -> "Source":

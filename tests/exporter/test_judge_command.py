@@ -97,8 +97,9 @@ def test_what_can_not_be_judged_is_one_line(
     for file, told in (("nan", "not finite"), ("one", "at least 2 are needed"), ("none", "no .npz")):
         assert cli.main(["evaluate", "--model", str(tmp_path / f"{file}.npz")]) == 1
         assert told in capsys.readouterr().err
-    with pytest.raises(SettingsError, match="--data is for a model folder"):
-        judge(tmp_path / "nan.npz", heldout_zip)
+    for measure in (judge, evaluate):
+        with pytest.raises(SettingsError, match="--data is for a model folder"):
+            measure(tmp_path / "nan.npz", heldout_zip)
     with pytest.raises(SettingsError, match="say what to encode"):
         judge(model)
     for bad in (tmp_path / "page.txt", tmp_path / "none" / "page.html"):

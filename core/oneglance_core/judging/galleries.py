@@ -201,7 +201,8 @@ def _rank1(
         return np.zeros(subjects), np.zeros(subjects)
     right = np.isfinite(to_mate(distances[rows, :size], drawn.place[rows]))
     owner = people.subject_of[rows]
-    return np.bincount(owner, right, subjects), np.bincount(owner, minlength=subjects).astype(np.float64)
+    hits = np.bincount(owner, right, subjects).astype(np.float64)
+    return hits, np.bincount(owner, minlength=subjects).astype(np.float64)
 
 
 def _by_size(

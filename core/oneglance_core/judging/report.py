@@ -122,7 +122,10 @@ def _charts(judged: Judged) -> dict[str, Markup]:
     least = max(_LEAST_RATE, min(1 / len(one.non_mated) for one in pairs))
     least_miss = max(_LEAST_RATE, min(0.5 / len(one.mated) for one in pairs))
     fmr, share = Axis("FMR (FAR)", least, 1, log=True), Axis("TAR = 1 - FNMR", 0, 1)
-    roc, det, missed, ranked = [], [], [], []
+    roc: list[Line] = []
+    det: list[Line] = []
+    missed: list[Line] = []
+    ranked: list[Line] = []
     for number, (name, found) in enumerate(judged):
         curve = found.pairs.curve
         roc.append(

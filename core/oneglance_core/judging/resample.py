@@ -98,4 +98,6 @@ def fnir_at(fpir: float, found: Found, weights: Weights) -> tuple[Measured, floa
 
 def ratio(numerator: Replicates, denominator: Replicates, otherwise: float) -> Replicates:
     """``otherwise`` in replicates that have none of what is counted."""
-    return np.divide(numerator, denominator, out=np.full(len(numerator), otherwise), where=denominator > 0)
+    found: Replicates = np.full(len(numerator), otherwise)
+    np.divide(numerator, denominator, out=found, where=denominator > 0)
+    return found

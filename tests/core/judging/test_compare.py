@@ -8,7 +8,7 @@ from oneglance_core.judging.errors import NotPaired
 from oneglance_core.judging.judge import judge
 from tests.core.judging.worlds import world
 
-MANY = (4,) * 30
+MANY = (4,) * 20
 
 
 def test_one_encoder_is_no_better_than_itself() -> None:
@@ -27,7 +27,7 @@ def test_a_worse_encoder_is_worse_for_certain() -> None:
     found = {one.name: one for one in compare(good, bad).differences}
     assert found["EER"].certain
     assert found["EER"].difference.value == bad.pairs.eer.value - good.pairs.eer.value > 0
-    rank1 = found["rank-1, 30 enrolled once"]
+    rank1 = found["rank-1, 20 enrolled once"]
     assert rank1.certain
     assert rank1.p is not None
     assert rank1.p < 0.001
@@ -39,13 +39,13 @@ def test_a_worse_encoder_is_worse_for_certain() -> None:
 def test_chance_alone_is_rarely_called_a_difference() -> None:
     """Encoders that err as often, by other noise: about 1 of 20 is called different."""
     called = ps = 0
-    for seed in range(20):
-        first, second = (judge(world(MANY, 0.7, seed=s), splits=1, replicates=60) for s in (seed, seed + 100))
+    for seed in range(10):
+        first, second = (judge(world((3,) * 16, 0.7, seed=s), splits=1, replicates=60) for s in (seed, seed + 100))
         rank1 = next(one for one in compare(first, second).differences if one.name.startswith("rank-1"))
         called += rank1.certain
         ps += rank1.p is not None and rank1.p < 0.05
-    assert called <= 4
-    assert ps <= 4
+    assert called <= 3
+    assert ps <= 3
 
 
 def test_other_examples_are_refused() -> None:

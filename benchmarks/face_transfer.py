@@ -1,12 +1,12 @@
 """Does a head that is learned on some people's faces help with others? Judged by a paired test, help or harm.
 
-    python -m benchmarks.face_transfer MODELS DATA... [--out FOLDER] [--seeds 3] [--steps 600]
+    python -m benchmarks.face_transfer MODELS DATA... [--out FOLDER] [--heads linear] [--seeds 3] [--steps 600]
 
 MODELS is what ``oneglance-exporter import dlib-faces`` wrote; DATA are zips or folders of PERSON/photo.jpg. The largest
 face of each photo is aligned once. For each seed the people of each set are split in two halves at random. A head is
 trained on the encodings of the first halves (of one set, or of all) with ``train encoder --base``, exported, and
 compared with the encoder as it is on the second halves, and on all people of the sets that it saw nobody of.
-``--out`` keeps the aligned faces and the model folders.
+``--out`` keeps the aligned faces and the model folders. The tables are printed after each seed.
 """
 
 import argparse
@@ -36,9 +36,9 @@ from oneglance_exporter.faces import bringing_faces
 HEADS: dict[str, dict[str, Any]] = {
     "linear": {},
     "hidden layer of 256": {"hidden": 256},
-    "linear, slow": {"learning_rate": 3e-4},
 }
 DIMENSION = 128
+SPLITS, REPLICATES = 5, 200  # of each judgement
 ALL = "all"
 FIGURES = {
     "EER": "EER",
@@ -105,7 +105,7 @@ def encodings(model: Path, faces: Path) -> LabelledEncodings:
 
 def judged(people: LabelledEncodings, chosen: set[str], seed: int) -> Judgement:
     inside = [people.subjects[subject] in chosen for subject in people.subject_of]
-    return judge(people.rows(np.flatnonzero(inside)), seed=seed)
+    return judge(people.rows(np.flatnonzero(inside)), splits=SPLITS, replicates=REPLICATES, seed=seed)
 
 
 def told(found: Sequence[Difference]) -> tuple[str, str, str, str]:
@@ -120,11 +120,26 @@ def told(found: Sequence[Difference]) -> tuple[str, str, str, str]:
     return f"{first:.2f} %", f"{second:.2f} %", each, verdict or "neither"
 
 
+def tell(found: dict[tuple[str, str, str, str], list[Difference]], seeds: int) -> None:
+    """A table of each figure, of as many halvings as were judged."""
+    for figure in FIGURES:
+        table(
+            f"{figure} of faces: dlib's encoder as it is, and with a head, {seeds} random halves",
+            ("trained on", "head", "judged on", "as it is", "with the head", "difference, points", "certain"),
+            [
+                (trained, head, which, *told(differences))
+                for (one, head, trained, which), differences in found.items()
+                if one == figure
+            ],
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, metavar="MODELS")
     parser.add_argument("data", type=Path, nargs="+", metavar="DATA")
     parser.add_argument("--out", type=Path, metavar="FOLDER")
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS), metavar="HEAD")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--steps", type=int, default=600, metavar="N")
     options = parser.parse_args()
@@ -142,7 +157,7 @@ def main() -> None:
             as_is: dict[str, Judgement] = {}
             for trained in [*sets, ALL]:
                 people = listed(out / "train.csv", firsts if trained == ALL else {trained: firsts[trained]})
-                for head, settings in HEADS.items():
+                for head, settings in ((head, HEADS[head]) for head in options.heads):
                     run = out / "runs" / f"{trained}-{head}-{seed}".replace(" ", "-").replace(",", "")
                     model = out / "models" / run.name
                     if not model.exists():
@@ -158,16 +173,7 @@ def main() -> None:
                                 if re.fullmatch(pattern, one.name):
                                     found.setdefault((figure, head, trained, which), []).append(one)
                     print(f"{run.name}: judged", flush=True)
-    for figure in FIGURES:
-        table(
-            f"{figure} of faces: dlib's encoder as it is, and with a head, {options.seeds} random halves",
-            ("trained on", "head", "judged on", "as it is", "with the head", "difference, points", "certain"),
-            [
-                (trained, head, which, *told(differences))
-                for (one, head, trained, which), differences in found.items()
-                if one == figure
-            ],
-        )
+            tell(found, seed + 1)
 
 
 if __name__ == "__main__":

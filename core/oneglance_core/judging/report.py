@@ -148,7 +148,13 @@ def _charts(judged: Judged) -> dict[str, Markup]:
         for fpir in FPIRS:
             rates = [(one.gallery_size, one.fnir[fpir]) for one in sizes if one.fnir is not None]
             missed.append(_measured(f"{name + ', ' if several else ''}FPIR {fpir:.0%}", rates, len(missed)))
-        ranked.append(_measured(f"{name}, measured", [(o.gallery_size, o.rank1) for o in sizes if o.rank1], number))
+        ranked.append(
+            _measured(
+                f"{name}, measured",
+                [(o.gallery_size, o.rank1) for o in sizes if o.rank1 and o.gallery_size > 1],
+                number,
+            )
+        )
     first = judged[0][1].galleries.by_size
     size = Axis("subjects enrolled, K", 1, max(2, first[-1].gallery_size), log=True, percent=False)
     open_size = Axis("subjects enrolled, K", 1, max(2, judged[0][1].galleries.open_size), log=True, percent=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 from oneglance_core.judging.galleries import Galleries, measure_galleries
 from oneglance_core.judging.hardest import Pair, farthest_mates, nearest_strangers
-from oneglance_core.judging.labelled import LabelledEncodings
+from oneglance_core.judging.labelled import LabelledEncodings, shown
 from oneglance_core.judging.pairs import GROUP_FMR, Pairs, measure_pairs
 from oneglance_core.judging.resample import REPLICATES, Measured, draw_weights, share
 
@@ -124,7 +124,8 @@ class Judgement:
         }
 
     def _named(self, pair: Pair) -> dict[str, Any]:
-        return {"files": [self.people.files[pair.first], self.people.files[pair.second]], "distance": pair.distance}
+        files = [shown(self.people.files[row]) for row in (pair.first, pair.second)]
+        return {"files": files, "distance": pair.distance}
 
 
 def rates(group: GroupFigures) -> dict[str, Measured | None]:

@@ -118,6 +118,12 @@ def group_of_subject(subject: str) -> str:
     return subject.rpartition("/")[0]
 
 
+def shown(file: str) -> str:
+    """A file's name for readers: of ``/home/ann/data.zip: b/1.png`` without the folders that lead to the source."""
+    source, colon, name = file.partition(": ")
+    return f"{source.rpartition('/')[2]}{colon}{name}" if colon else file
+
+
 def read_encodings(path: str | os.PathLike[str]) -> LabelledEncodings:
     """Of a .npz: encodings [N, D], subjects [N] and, if there are any, files [N], groups [N] and inputs [N, ...].
 

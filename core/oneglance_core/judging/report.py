@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
@@ -18,7 +19,8 @@ from oneglance_core.judging.compare import Comparison, points
 from oneglance_core.judging.galleries import FMRS, FPIRS, FUSION
 from oneglance_core.judging.hardest import Pair, project
 from oneglance_core.judging.judge import Judgement, told
-from oneglance_core.judging.pairs import GROUP_FMR
+from oneglance_core.judging.labelled import shown
+from oneglance_core.judging.pairs import GROUP_FMR, Pairs
 from oneglance_core.judging.resample import Measured
 from oneglance_core.judging.thumbnails import thumbnail
 
@@ -71,6 +73,7 @@ def render(judged: Judged, comparison: Comparison | None = None, facts: Mapping[
             ("Not recognised", "one subject, the farthest of its examples", judgement.farthest_mates),
         ],
         picture=lambda row: _picture(judgement, row, _SIDE),
+        file=lambda row: shown(judgement.people.files[row]),
         subject=lambda row: judgement.people.subjects[judgement.people.subject_of[row]],
         verdict=lambda pair: _verdict(judgement, pair),
         plane=_plane(judgement),
@@ -127,23 +130,11 @@ def _charts(judged: Judged) -> dict[str, Markup]:
     missed: list[Line] = []
     ranked: list[Line] = []
     for number, (name, found) in enumerate(judged):
-        curve = found.pairs.curve
-        roc.append(
-            Line(
-                name,
-                [(p.fmr.value, 1 - p.fnmr.value) for p in curve],
-                number,
-                [(p.fmr.value, 1 - p.fnmr.high, 1 - p.fnmr.low) for p in curve],
-            )
-        )
-        det.append(
-            Line(
-                name,
-                [(p.fmr.value, p.fnmr.value) for p in curve],
-                number,
-                [(p.fmr.value, p.fnmr.low, p.fnmr.high) for p in curve],
-            )
-        )
+        curve, band = found.pairs.curve, _band(found.pairs)
+        hits = [(p.fmr.value, 1 - p.fnmr.value) for p in curve]
+        roc.append(Line(name, hits, number, band))
+        misses = [(p.fmr.value, p.fnmr.value) for p in curve]
+        det.append(Line(name, misses, number, [(at, 1 - high, 1 - low) for at, low, high in band]))
         sizes = found.galleries.by_size
         for fpir in FPIRS:
             rates = [(one.gallery_size, one.fnir[fpir]) for one in sizes if one.fnir is not None]
@@ -192,6 +183,16 @@ def _charts(judged: Judged) -> dict[str, Markup]:
         "false": chart("FPIR by size", open_size, Axis("strangers let in, FPIR", least_fpir, 1, log=True), false),
         "open_set": chart("FNIR by FPIR", fpir_axis, fnir_axis, open_set),
     }
+
+
+def _band(pairs: Pairs) -> list[tuple[float, float, float]]:
+    """Of each point of the curve the FMR, and the 95 % interval of the TAR at that FMR, not at that tau."""
+    fmr = np.stack([point.fmr.replicates for point in pairs.curve], axis=1)  # [B, T]
+    fnmr = np.stack([point.fnmr.replicates for point in pairs.curve], axis=1)
+    at = [point.fmr.value for point in pairs.curve]
+    tar = np.stack([np.interp(at, one, 1 - other) for one, other in zip(fmr, fnmr, strict=True)])
+    low, high = np.quantile(tar, (0.025, 0.975), axis=0)
+    return list(zip(at, low.tolist(), high.tolist(), strict=True))
 
 
 def _measured(name: str, rates: Sequence[tuple[int, Measured]], number: int) -> Line:

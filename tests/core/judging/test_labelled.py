@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from oneglance_core.judging.errors import BadEncodings, NoMates, NotPaired, TooFewSubjects
-from oneglance_core.judging.labelled import label, paired, read_encodings
+from oneglance_core.judging.labelled import label, paired, read_encodings, shown
 from tests.core.judging.worlds import world
 
 F = np.eye(4, dtype=np.float32)
@@ -75,6 +75,11 @@ def test_files_of_arrays_are_read_or_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", F)
     with pytest.raises(BadEncodings, match=r"one\.npy"):
         read_encodings(tmp_path / "one.npy")
+
+
+def test_a_file_is_shown_without_the_way_to_its_source() -> None:
+    assert shown("/home/ann/data.zip: b/1.png") == "data.zip: b/1.png"
+    assert shown("b/1.png") == "b/1.png"
 
 
 def test_too_many_are_chosen_from_at_random() -> None:

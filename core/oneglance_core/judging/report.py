@@ -21,7 +21,7 @@ from oneglance_core.judging.hardest import Pair, project
 from oneglance_core.judging.judge import Judgement, told
 from oneglance_core.judging.labelled import shown
 from oneglance_core.judging.pairs import GROUP_FMR, Pairs
-from oneglance_core.judging.resample import Measured
+from oneglance_core.judging.resample import TAIL, Measured
 from oneglance_core.judging.thumbnails import thumbnail
 
 _SHOWN_SUBJECTS, _SHOWN_EXAMPLES = 40, 10
@@ -191,7 +191,7 @@ def _band(pairs: Pairs) -> list[tuple[float, float, float]]:
     fnmr = np.stack([point.fnmr.replicates for point in pairs.curve], axis=1)
     at = [point.fmr.value for point in pairs.curve]
     tar = np.stack([np.interp(at, one, 1 - other) for one, other in zip(fmr, fnmr, strict=True)])
-    low, high = np.quantile(tar, (0.025, 0.975), axis=0)
+    low, high = np.quantile(tar, (TAIL, 1 - TAIL), axis=0)
     return list(zip(at, low.tolist(), high.tolist(), strict=True))
 
 

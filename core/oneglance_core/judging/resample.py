@@ -13,7 +13,7 @@ from oneglance_core.intervals import clopper_pearson
 from oneglance_core.measures import Distances, Indices, largest_tau_for_rate, miss_rate
 
 REPLICATES = 400
-_TAIL = 0.025
+TAIL = 0.025  # on either side of an interval of 95 %
 
 Weights = npt.NDArray[np.float64]
 """[B, S]: how often each subject counts in each replicate."""
@@ -35,7 +35,7 @@ class Measured:
     def of(cls, value: float, replicates: Replicates, subjects: int = 0) -> "Measured":
         """subjects: how many a share in [0, 1] rests on. One of 0 or 1 has the interval of Clopper and Pearson, each
         subject counting as one: replicates of no error have none either."""
-        low, high = (float(q) for q in np.quantile(replicates, (_TAIL, 1 - _TAIL)))
+        low, high = (float(q) for q in np.quantile(replicates, (TAIL, 1 - TAIL)))
         if subjects and value in (0.0, 1.0):
             low, high = clopper_pearson(value * subjects, subjects)
         return cls(value, min(low, value), max(high, value), replicates)

@@ -1,11 +1,12 @@
-"""Train, export, calibrate and evaluate encoders from Python: what the command line does, and nothing else.
+"""Train, export, calibrate, evaluate and judge encoders from Python: what the command line does, and nothing else.
 
-    from oneglance_exporter.api import calibrate, evaluate, export, train
+    from oneglance_exporter.api import calibrate, evaluate, export, judge, train
 
     train("drawings.zip", out="runs/mine", steps=2000)
     export("runs/mine", out="models/mine", name="mine")
     calibrate("models/mine", "heldout.zip", fpir=0.01)
     print(evaluate("models/mine", "heldout.zip", ways=5))
+    judge("models/mine", "heldout.zip", against="models/other", report="mine.html")
 
 Settings are those of the command line, with _ for -: ``TrainSettings``, ``CalibrateSettings``, ``EvaluateSettings``
 tell each. All raise ``oneglance_exporter.errors.ExporterError`` and ``oneglance_core.manifests.ModelFolderError``.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oneglance_core.folder import write_model_folder
+from oneglance_core.judging.judge import Far
 from oneglance_core.manifests import Calibration, EncoderManifest, FalsePositives, MateScores, Reliability
 from oneglance_exporter.encoder import calibrate as fitting
 from oneglance_exporter.encoder import evaluate as measuring
@@ -31,11 +33,12 @@ from oneglance_exporter.encoder.mates import mate_scores
 from oneglance_exporter.encoder.measure import DISTANCE, Measure, by_head
 from oneglance_exporter.encoder.pair_fit import reliability
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
-from oneglance_exporter.errors import DataError
+from oneglance_exporter.errors import DataError, SettingsError
 
-if TYPE_CHECKING:  # torch: only what trains and exports needs it
+if TYPE_CHECKING:  # torch: only what trains and exports needs it; jinja2: what judges
     from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
     from oneglance_exporter.encoder.export import Which
+    from oneglance_exporter.encoder.judged import Judged, Source
     from oneglance_exporter.training.driver import Reporter
 
 Data = StrPath | Sequence[StrPath]
@@ -43,6 +46,10 @@ Data = StrPath | Sequence[StrPath]
 
 def _silent(told: object) -> None:
     """Hears what is going on, and says nothing."""
+
+
+def _not_far(done: float, words: str) -> None:
+    """Hears how far it is, and says nothing."""
 
 
 def train(
@@ -170,18 +177,65 @@ def calibrate(
 
 def evaluate(
     model: StrPath,
-    data: Data,
+    data: Data = (),
     *,
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
     tell: Callable[[str], None] = _silent,
+    far: Far = _not_far,
     **settings: Any,
 ) -> Evaluation:
-    """Measure the encoder in ``model`` on ``data``, subjects never trained on. The rest: as in ``Reading``."""
+    """Measure the encoder in ``model`` on ``data``, subjects never trained on; or the encodings in a .npz ``model``.
+
+    far: hears how far it is. The rest: as in ``Reading``.
+    """
+    from oneglance_exporter.encoder.judged import read_source
+
     made = EvaluateSettings(**settings)
-    _, examples, encodings = Reading(model, _paths(data), finders, aligned, threads).encoded(tell)
-    return measuring.evaluate(encodings, examples, made)
+    source = read_source(Reading(model, _paths(data), finders, aligned, threads), tell, far)
+    return measuring.evaluate(source.encodings, source.examples, made)
+
+
+def judge(
+    model: StrPath,
+    data: Data = (),
+    *,
+    against: StrPath | None = None,
+    report: StrPath | None = None,
+    command: str = "oneglance_exporter.api.judge",
+    finders: StrPath | None = None,
+    aligned: bool = False,
+    threads: int = 1,
+    tell: Callable[[str], None] = _silent,
+    far: Far = _not_far,
+    **settings: Any,
+) -> "Judged":
+    """All that can be told of the encoder in ``model`` by ``data``, with intervals; compared with that in ``against``.
+
+    model, against: a model folder, or a .npz of encodings, which needs no ``data``: see ``read_encodings``. report: an
+    HTML page to write. far: hears how far it is. The rest: as in ``Reading``.
+    """
+    from oneglance_exporter.encoder import judged as judging
+
+    made = EvaluateSettings(**settings)
+    arrays = [os.fspath(path).endswith(judging.ARRAYS) for path in (model, against) if path is not None]
+    if all(arrays) and _paths(data):
+        raise SettingsError("encodings of a file are judged as they are; --data is for a model folder")
+    parts = (1.0 / 2, 1.0) if against is None else (1.0 / 3, 2.0 / 3, 1.0)
+
+    def source(path: StrPath, start: float, end: float) -> "Source":
+        needed = () if os.fspath(path).endswith(judging.ARRAYS) else _paths(data)
+        reading = Reading(path, needed, finders, aligned, threads)
+        return judging.read_source(reading, tell, lambda done, words: far(start + (end - start) * done, words))
+
+    first = source(model, 0, parts[0])
+    second = None if against is None else source(against, parts[0], parts[1])
+    found = judging.judge_sources(first, second, made, lambda done, words: far(parts[-2] + done / len(parts), words))
+    if report is not None:
+        sources = [first] if second is None else [first, second]
+        judging.report(found, Path(report), judging.facts_of(sources, _paths(data), command))
+    return found
 
 
 def look(

@@ -31,7 +31,7 @@ from drawings to a served encoder:
   oneglance-exporter train encoder --data drawings.zip --out runs/mine --seconds 1800
   oneglance-exporter export    --run runs/mine --out models/mine --name mine
   oneglance-exporter calibrate --model models/mine --data heldout.zip --fpir 0.01
-  oneglance-exporter evaluate  --model models/mine --data heldout.zip
+  oneglance-exporter evaluate  --model models/mine --data heldout.zip --report mine.html
 
 PATH is a folder or a zip of .../subject/*.png|jpg. Subjects that share the folder around theirs
 (an alphabet, say) form a group: training takes its negatives, and evaluation its rivals, from there.

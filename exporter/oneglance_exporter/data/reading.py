@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.judging.labelled import group_of_subject
 from oneglance_core.manifests import InputSpec
 from oneglance_core.picture_files import PICTURE_SUFFIXES
 from oneglance_core.pictures import PictureError, encoder_input
@@ -169,17 +170,13 @@ def _bring(file: File, bring: Bring) -> npt.NDArray[Any] | None:
 
 def _examples(inputs: npt.NDArray[Any], files: Sequence[File]) -> Examples:
     subjects = tuple(dict.fromkeys(file.subject for file in files))
-    groups = tuple(sorted({_group(subject) for subject in subjects}))
+    groups = tuple(sorted({group_of_subject(subject) for subject in subjects}))
     number = {subject: i for i, subject in enumerate(subjects)}
     return Examples(
         inputs=inputs,
         subject_of=np.array([number[file.subject] for file in files]),
         subjects=subjects,
-        group_of=np.array([groups.index(_group(subject)) for subject in subjects]),
+        group_of=np.array([groups.index(group_of_subject(subject)) for subject in subjects]),
         groups=groups,
         files=tuple(file.place for file in files),
     )
-
-
-def _group(subject: str) -> str:
-    return subject.rpartition("/")[0]

@@ -69,7 +69,8 @@ class Served:
 
 
 def measure(served: Served, judgement: Judgement) -> Counts:
-    people, counts = served.people, {}
+    people = served.people
+    counts: Counts = {}
     taus = {fmr: largest_tau_for_rate(judgement.pairs.non_mated, fmr) for fmr in FMRS}
     half = judgement.galleries.open_size
     for seed in range(judgement.splits):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from oneglance_exporter.api import evaluate, judge
 from oneglance_exporter.errors import DataError, SettingsError
 from tests.models import pixels_model
 
-FEW = {"splits": 2, "ways": 5, "trials": 100}
+FEW: dict[str, Any] = {"splits": 2, "ways": 5, "trials": 100}
 FLAGS = ["--splits", "2", "--ways", "5", "--trials", "100"]
 
 

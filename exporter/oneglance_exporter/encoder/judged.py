@@ -80,7 +80,8 @@ class Source:
 
     @property
     def encodings(self) -> Encodings:
-        return self.people.encodings[self._order]
+        encodings: Encodings = self.people.encodings[self._order]
+        return encodings
 
     @property
     def _order(self) -> Any:

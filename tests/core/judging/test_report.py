@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_the_plane_is_where_subjects_differ_most() -> None:
 @pytest.mark.parametrize("shape", [(20, 10, 1), (20, 10, 3), (50, 2), (4, 8, 8, 1), (8, 8, 5)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_every_kind_of_input_is_a_picture(shape: tuple[int, ...], dtype: type) -> None:
-    example = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
+    example: np.ndarray[Any, Any] = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
     assert thumbnail(example, 16).startswith("data:image/")
     assert thumbnail(np.zeros(shape, dtype), 16).startswith("data:image/")
 

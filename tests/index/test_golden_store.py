@@ -64,8 +64,8 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
     if not with_snapshot:
         shutil.rmtree(data_dir / "snapshots")
     seen: dict[str, OpenProgress] = {}
-    # The request was made long ago.
-    forever = IndexSettings(request_ttl_seconds=1e12)
+    # The request was made long ago, longer than anybody may ask for.
+    forever = IndexSettings().model_copy(update={"request_ttl_seconds": 1e12})
     with LocalGalleries.open(
         data_dir, settings=forever, progress=lambda progress: seen.update({progress.gallery_id: progress})
     ) as galleries:

@@ -26,7 +26,7 @@ def url(fake: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert not list(cwd.iterdir())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     from tests.apps.console.browsing import CHROMIUM, playwright
 

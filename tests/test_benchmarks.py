@@ -8,7 +8,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if 'if __name__ == "__main__"' in path.read_text())
-BY_ANOTHER_PYTHON = ("gate_camera",)  # the system's, for its GStreamer
+BY_ANOTHER_PYTHON = ("gate_camera", "signal_rivals")  # the system's, for its GStreamer; one that has aeon
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name not in BY_ANOTHER_PYTHON])

@@ -120,7 +120,9 @@ def test_no_setting_takes_an_absurd_number(model: type[BaseModel], needed: dict[
             continue
         many = typing.get_origin(field.annotation) is tuple
         endless = any(getattr(part, "allow_inf_nan", False) for part in field.metadata)
-        absurd = [math.nan, 1e300, 10**40, *([] if endless else [math.inf])]
+        absurd = [math.nan, *([] if endless else [math.inf])]
+        if name not in getattr(model, "endless", ()):
+            absurd += [1e300, 10**40]
         for value in [*absurd, *([1e12] if name.endswith("seconds") else [])]:
             with pytest.raises((ValidationError, SettingsError), match=r"must be|should be|Unable to parse"):
                 model(**{**needed, name: (value, value) if many else value})

@@ -1,7 +1,7 @@
 """What settings and manifests have in common: a frozen pydantic model that refuses unknown fields, NaN and infinity."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -13,9 +13,13 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    endless: ClassVar[frozenset[str]] = frozenset()  # names of fields that take every finite number
+
     @field_validator("*")
     @classmethod
     def _not_absurd(cls, value: Any, field: ValidationInfo) -> Any:
+        if field.field_name in cls.endless:
+            return value
         most = MOST_SECONDS if f"_{field.field_name}".endswith("_seconds") else MOST
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not math.isinf(number) and not -most <= number <= most:

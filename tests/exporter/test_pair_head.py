@@ -206,5 +206,5 @@ def test_a_head_that_can_not_be_served_is_not_exported() -> None:
     broken = PairHead(4, "difference")
     with torch.no_grad():
         broken.weight[1] = float("nan")
-    with pytest.raises(ExportError, match="must be finite"):
+    with pytest.raises(ExportError, match="a finite number"):
         pair_head_of(broken, PairFit(1, 0, 1, 1), encodings)

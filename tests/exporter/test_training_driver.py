@@ -181,7 +181,7 @@ def test_a_training_ends_with_its_checkpoint_log_and_reports(tmp_path: Path) -> 
 
 def test_the_learning_rate_rises_then_falls_to_zero_and_groups_have_multiples(tmp_path: Path) -> None:
     reports: Reports = []
-    go(tmp_path, first(steps=1000, checkpoint_seconds=1e9), reports)
+    go(tmp_path, first(steps=1000, checkpoint_seconds=1e7), reports)
     rates = [report.figures.rate for report in reports]
     assert rates[0] == 0
     assert rates[10] == pytest.approx(0.1 * 2 * 0.5)  # half way through the first 2 %

@@ -17,6 +17,8 @@ _Side = Annotated[int, Flag(unit="pixels"), Field(ge=1, le=LARGEST_SIDE)]
 class GatysSettings(CommandSettings):
     """Settings of ``style optimize``."""
 
+    endless: ClassVar[frozenset[str]] = frozenset({"alpha", "beta"})  # only their ratio counts
+
     size: _Side = Field(256, description="longer side of the result")
     style_size: Annotated[int | None, Flag(unit="pixels", default="that of --size"), Field(ge=1, le=LARGEST_SIDE)] = (
         Field(None, description="longer side of the style picture: larger makes larger strokes")

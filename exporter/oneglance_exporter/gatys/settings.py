@@ -1,6 +1,6 @@
 """What Gatys' optimisation is told. No torch."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 

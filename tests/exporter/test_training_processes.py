@@ -162,7 +162,7 @@ def test_no_process_outlives_the_training(tmp_path: Path, drawings_zip: Path) ->
     """Process 0 is killed."""
     pids = tmp_path / "pids"
     settings = own(tmp_path, "mortal", f"open({str(pids)!r}, 'w').write(str(os.getpid()))")
-    settings |= {"steps": 10**7, "processes": 2, "checkpoint_seconds": 1e9}
+    settings |= {"steps": 10**7, "processes": 2, "checkpoint_seconds": 1e7}
     code = f"""
 from oneglance_exporter.api import train
 train({str(drawings_zip)!r}, {str(tmp_path / "run")!r}, **{settings!r})

@@ -6,6 +6,7 @@ index is a cache of it. Distances are squared L2 throughout. FAISS is loaded whe
 
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
+    DecidedByChanged,
     DeviceLost,
     DeviceUnavailable,
     DimensionMismatch,
@@ -29,6 +30,7 @@ from oneglance_index.errors import (
     OutOfMemory,
     ReceiptInvalid,
     RequestConflict,
+    RulesConflict,
     StoreBusy,
     StoreClosed,
     StoreDamaged,
@@ -93,6 +95,7 @@ __all__ = [
     "AddedNegative",
     "Candidate",
     "Change",
+    "DecidedByChanged",
     "Deleted",
     "DeletedGallery",
     "DeviceLost",
@@ -142,6 +145,7 @@ __all__ = [
     "ReceiptInvalid",
     "RequestConflict",
     "Retention",
+    "RulesConflict",
     "Search",
     "StoreBusy",
     "StoreClosed",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from oneglance.client.requests import mate as mate
     from oneglance.client.requests import photo as photo
     from oneglance.client.requests import retention as retention
+    from oneglance.client.requests import sound as sound
     from oneglance.client.requests import stranger as stranger
     from oneglance.client.requests import stream_settings as stream_settings
     from oneglance.client.requests import stylize_settings as stylize_settings
@@ -40,6 +41,7 @@ _HOMES = {
     "identify_request": "oneglance.client.requests",
     "mate": "oneglance.client.requests",
     "photo": "oneglance.client.requests",
+    "sound": "oneglance.client.requests",
     "stranger": "oneglance.client.requests",
     "stream_settings": "oneglance.client.requests",
     "stylize_settings": "oneglance.client.requests",
@@ -54,6 +56,7 @@ __all__ = [
     "mate",
     "photo",
     "retention",
+    "sound",
     "stranger",
     "stream_settings",
     "stylize_settings",

@@ -12,6 +12,7 @@ from oneglance_apps.cli import (
     commands,
     console,
     demo,
+    evaluate,
     keeping,
     rpc_commands,  # noqa: F401  (registers its commands)
     serve,
@@ -54,6 +55,7 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
     watch.add_command(parsers)
     stylize.add_command(parsers)
     keeping.add_commands(parsers)
+    evaluate.add_command(parsers)
     commands.add_registered_commands(parsers)
     return top
 

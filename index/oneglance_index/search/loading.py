@@ -4,15 +4,17 @@ store.
 
 from __future__ import annotations
 
+import functools
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oneglance_core.fusion import has_template
-from oneglance_index.errors import OutOfMemory
+from oneglance_index.errors import GalleryNotFound, OutOfMemory
 from oneglance_index.records import Gallery, Integers, OpenProgress, Rows
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
@@ -23,6 +25,7 @@ from oneglance_index.store.queries import SnapshotRecord, Stored, Subjects
 from oneglance_index.store.seals import damaged, gallery_total
 
 _BLOCK_ROWS = 16_384
+_SUBJECTS_AT_ONCE = 2048
 
 Progress = Callable[[OpenProgress], None]
 MakeIndex = Callable[[Gallery], GalleryIndex]
@@ -70,14 +73,13 @@ def _load(
         raise damaged(db, f"gallery {gallery.id!r} counts {gallery.subjects} subjects, holds {len(subject_ids)}")
     reason = ""
     record = queries.snapshot_record(db, stored.place.generation)
-    if record is not None and not has_template(stored.place.fusion):
+    if record is not None:
         loader = _Loader(db, stored, make(gallery), subject_ids, progress, "snapshot", "")
         blocks = np.array([block.slot for block in record.blocks], np.int64)
         try:
             if np.isin(blocks, slots).any():
                 raise SnapshotUnusable("a block has the key of a subject")
             loader.add_snapshot(snapshot.path_of(data_dir, stored.place.generation, record.revision), record)
-            loader.add_since(record.revision)
             if loader.index.checksum() == checksum:
                 return Loaded(loader.index, record.revision, np.concatenate([slots, blocks]))
             reason = "the snapshot and what came since don't add up to the store"
@@ -109,35 +111,61 @@ class _Loader:
         self._stored = stored
         self._progress = progress
         self._source = (source, reason)
-        self._done = 0
         self._subjects = subject_ids.keys()
+        self._by_subject = has_template(stored.place.fusion)
+        self._done = 0
         index.load(stored.gallery.revision, subject_ids, stored.gallery.encodings)
 
     def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
-        """The encodings of the snapshot that weren't deleted since. Raises SnapshotUnusable."""
-        deleted = queries.deletions_since(self._db, self._stored.place.generation, record.revision)
+        """The encodings of the snapshot that weren't deleted since, and those that came since. Raises
+        SnapshotUnusable."""
+        place = self._stored.place
+        deleted = queries.deletions_since(self._db, place.generation, record.revision)
+        since = queries.encodings_since(self._db, place, record.revision, _BLOCK_ROWS)
+        blocks = self._blocks_of(path, record)
+        if self._by_subject:
+            self._add_subjects(blocks, deleted, list(since))
+        else:
+            for rows in blocks:
+                self._add(_kept(rows, ~np.isin(rows.numbers, deleted)))
+        self._report()
+        if not self._by_subject:
+            for rows in since:
+                self._add(rows)
+
+    def _blocks_of(self, path: Path, record: SnapshotRecord) -> Iterator[Rows]:
+        """Of a snapshot; those whose key was destroyed are what the store still has of them."""
         place = self._stored.place
         for part in snapshot.read(path, record, place.dimension, slots_of(self._db, place.number), place.generation):
             rows = part.rows
-            if rows is None:
+            if rows is None and self._by_subject:
+                rows = queries.encodings_of_subjects(self._db, place, part.first, part.last, record.revision)
+            elif rows is None:
                 rows = queries.encodings_between(self._db, place, part.first, part.last)
-            keep = ~np.isin(rows.numbers, deleted)
-            whole = keep.all()
-            self._add(rows if whole else Rows(rows.numbers[keep], rows.subjects[keep], rows.vectors[keep]))
+            if len(rows.numbers):
+                yield rows
 
-    def add_since(self, revision: int) -> None:
-        """The encodings that came into the store after a revision, -1: all."""
-        self._report()
-        for rows in queries.encodings_since(self._db, self._stored.place, revision, _BLOCK_ROWS):
-            self._add(rows)
+    def _add_subjects(self, blocks: Iterable[Rows], deleted: Integers, since: Sequence[Rows]) -> None:
+        """The encodings in the blocks, with those that came since behind the others of their subjects."""
+        newer = Rows.joined(since).by_subject() if since else None
+        start = 0
+        for block in blocks:
+            rows = _kept(block, ~np.isin(block.numbers, deleted))
+            if newer is not None:
+                end = max(start, int(np.searchsorted(newer.subjects, block.subjects[-1], side="right")))
+                rows, start = Rows.joined([rows, newer.at(slice(start, end))]), end
+            self._add(rows.by_subject())
+        if newer is not None:
+            self._add(newer.at(slice(start, None)))
 
     def add_all(self) -> None:
         """All encodings that the store holds."""
-        if not has_template(self._stored.place.fusion):
-            self.add_since(-1)
-            return
         self._report()
-        for rows in queries.encodings_by_subject(self._db, self._stored.place, _BLOCK_ROWS):
+        if self._by_subject:
+            blocks = queries.encodings_by_subject(self._db, self._stored.place, _BLOCK_ROWS)
+        else:
+            blocks = queries.encodings_since(self._db, self._stored.place, -1, _BLOCK_ROWS)
+        for rows in blocks:
             self._add(rows)
 
     def _add(self, rows: Rows) -> None:
@@ -151,3 +179,40 @@ class _Loader:
     def _report(self) -> None:
         gallery = self._stored.gallery
         self._progress(OpenProgress(gallery.id, self._done, gallery.encodings, *self._source))
+
+
+def _kept(rows: Rows, keep: NDArray[np.bool_]) -> Rows:
+    return rows if keep.all() else rows.at(keep)
+
+
+class StoredEncodings:
+    """A Frozen of what the store holds, for a rule of fusion that has templates.
+
+    It is read piece by piece, each from the present state: what came since isn't in it, what was deleted since may not
+    be in it. blocks() raises GalleryNotFound for a gallery that is deleted, or has another rule meanwhile.
+    """
+
+    by_subject = True
+
+    def __init__(self, store: Store, stored: Stored) -> None:
+        self._store = store
+        self._place = stored.place
+        self.revision = stored.gallery.revision
+        self.encodings = stored.gallery.encodings
+
+    def blocks(self) -> Iterator[Rows]:
+        last: int | None = 0
+        while last is not None:
+            last, rows = self._store.read(functools.partial(self._next, last + 1))
+            if len(rows.numbers):
+                yield rows
+
+    def _next(self, first: int, db: sqlite3.Connection) -> tuple[int | None, Rows]:
+        """The encodings of the next subjects, from number `first` on, and the number of the last of these; None after
+        the last of all."""
+        now = queries.of_generation(db, self._place.generation)
+        if now is None or now.place.fusion != self._place.fusion:
+            raise GalleryNotFound(self._place.gallery_id)
+        last = queries.last_of(db, self._place.number, first, _SUBJECTS_AT_ONCE)
+        end = first if last is None else last
+        return last, queries.encodings_of_subjects(db, self._place, first, end, self.revision)

@@ -1,12 +1,13 @@
 """Snapshots: an index's encodings in a file, so that opening needn't read all of them from the database.
 
-`snapshots/<generation number>-<revision>.snap` holds a header, encoding numbers, subject numbers, the slots of the
-blocks' keys, and the blocks: vectors, each block encrypted with a key of its own. A deletion destroys the key of the
-block that it concerns, at once; what else was in it is read from the store, until the next snapshot. A file is believed
-only if the store vouches for it: the store holds the sha256 of exactly these bytes before the blocks, which say
-themselves whether they are what was written. So a missing, truncated, altered, outdated or foreign file is never used,
-and a crash at any moment leaves either the former vouched-for file or the new one (files no row vouches for are removed
-when the store is opened).
+`snapshots/<generation number>-<revision>.snap` holds a header; the vectors in blocks, each encrypted with a key of its
+own; and then the numbers of encodings and of subjects, the slots of the blocks' keys, and where the blocks end. The
+encodings are in order of number, or where the rule of fusion has templates subject by subject, no block ending within a
+subject, which the first bytes tell. A deletion destroys the key of the block that it concerns, at once; what else was
+in it is read from the store, until the next snapshot. A file is believed only if the store vouches for it: the store
+holds the sha256 of exactly these bytes besides the blocks, which say themselves whether they are what was written. So a
+missing, truncated, altered, outdated or foreign file is never used, and a crash at any moment leaves either the former
+vouched-for file or the new one (files no row vouches for are removed when the store is opened).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from oneglance_core.files import replacing
 from oneglance_index.errors import StoreError, StoreMissing
-from oneglance_index.records import Rows
+from oneglance_index.records import Integers, Rows
 from oneglance_index.search.kinds import Frozen
 from oneglance_index.store.ciphers import OVERHEAD_BYTES, block_identity, decrypt, encrypt
 from oneglance_index.store.directory import (
@@ -39,8 +40,8 @@ from oneglance_index.store.directory import (
 from oneglance_index.store.keys import KeyDestroyed, Keys, Slots, disk_error
 from oneglance_index.store.queries import Block, SnapshotRecord
 
-_MAGIC = b"oneglance snapshot 2\n"
-_HEADER = struct.Struct("<21sxxxQQQQ")  # magic, revision, encodings, dimension, rows of a block
+_MAGIC = {False: b"oneglance snapshot 3\n", True: b"oneglance snapshot 4\n"}  # by Frozen.by_subject
+_HEADER = struct.Struct("<21sxxxQQQQ")  # magic, revision, encodings, dimension, blocks
 # A deletion costs a start the reading of so much from the store.
 _BLOCK_BYTES = 1 << 20
 
@@ -72,70 +73,94 @@ def write(
     StoreFull, StoreIOError.
     """
     slots = keys.of(gallery)
-    layout = _Layout(frozen.encodings, dimension, max(1, _BLOCK_BYTES // (4 * dimension)))
+    size = max(1, _BLOCK_BYTES // (4 * dimension))
     taken: list[int] = []
+    ends: list[int] = []
     try:
         path.parent.mkdir(exist_ok=True, mode=0o700)
         with replacing(path) as fresh, fresh.open("w+b") as file:
             numbers, subjects = np.empty(frozen.encodings, "<i8"), np.empty(frozen.encodings, "<i8")
-            file.seek(layout.blocks_at)
+            file.seek(_HEADER.size)
             start = 0
-            for rows in _in_blocks(frozen.blocks(), layout.rows):
+            for rows in _in_blocks(frozen.blocks(), size, frozen.by_subject):
                 if late():
                     raise SnapshotAbandoned
                 part = slice(start, start + len(rows.numbers))
                 numbers[part], subjects[part] = rows.numbers, rows.subjects
                 slot, key = slots.take()
                 taken.append(slot)
+                first = rows.subjects[0] if frozen.by_subject else rows.numbers[0]
                 content = rows.vectors.astype("<f4", copy=False).tobytes()
-                file.write(encrypt(key, content, block_identity(generation, int(rows.numbers[0]))))
+                file.write(encrypt(key, content, block_identity(generation, int(first))))
                 start = part.stop
-            header = _HEADER.pack(_MAGIC, frozen.revision, frozen.encodings, dimension, layout.rows)
-            head = b"".join((header, numbers.tobytes(), subjects.tobytes(), np.array(taken, "<i8").tobytes()))
+                ends.append(start)
+            numbers, subjects = numbers[:start], subjects[:start]
+            header = _HEADER.pack(_MAGIC[frozen.by_subject], frozen.revision, start, dimension, len(ends))
+            lists = (numbers, subjects, np.array(taken, "<i8"), np.array(ends, "<i8"))
+            tail = b"".join(values.tobytes() for values in lists)
+            file.write(tail)
             file.seek(0)
-            file.write(head)
+            file.write(header)
     except BaseException as error:
         with contextlib.suppress(StoreError, KeyDestroyed), keys.changing():
             keys.of(gallery).destroy(taken)
         if isinstance(error, OSError):
             raise disk_error(error, path) from error
         raise
-    blocks = (Block(*block) for block in zip(*layout.ends(numbers), taken, strict=True))
-    return SnapshotRecord(frozen.revision, hashlib.sha256(head).hexdigest(), layout.size, tuple(blocks))
+    layout = _Layout(start, dimension, len(ends))
+    bounds = _bounds(subjects if frozen.by_subject else numbers, np.array(ends, np.int64))
+    blocks = tuple(Block(*block) for block in zip(*bounds, taken, strict=True))
+    digest = hashlib.sha256(header + tail).hexdigest()
+    return SnapshotRecord(frozen.revision, digest, layout.size, blocks, frozen.by_subject)
 
 
-def _in_blocks(parts: Iterable[Rows], size: int) -> Iterator[Rows]:
-    """The same rows in blocks of `size`, the last one smaller."""
+def _in_blocks(parts: Iterable[Rows], size: int, by_subject: bool) -> Iterator[Rows]:
+    """The same rows in blocks of `size`, the last one smaller; by subject none ends within one, and they are smaller or
+    of one subject."""
+    if by_subject:
+        for part in parts:
+            yield from _whole_subjects(part, size)
+        return
     left: Rows | None = None
     for part in parts:
-        rows = part if left is None else left.followed_by(part)
+        rows = part if left is None else Rows.joined([left, part])
         whole = len(rows.numbers) - len(rows.numbers) % size
         for start in range(0, whole, size):
-            yield rows.part(slice(start, start + size))
-        left = rows.part(slice(whole, None))
+            yield rows.at(slice(start, start + size))
+        left = rows.at(slice(whole, None))
     if left is not None and len(left.numbers):
         yield left
 
 
+def _whole_subjects(rows: Rows, size: int) -> Iterator[Rows]:
+    ends = np.append(np.flatnonzero(np.diff(rows.subjects)) + 1, len(rows.subjects))
+    start = 0
+    while start < len(rows.subjects):
+        fitting = int(np.searchsorted(ends, start + size, side="right")) - 1
+        end = int(ends[max(fitting, int(np.searchsorted(ends, start, side="right")))])
+        yield rows.at(slice(start, end))
+        start = end
+
+
+def _bounds(order: NDArray[Any], ends: Integers) -> tuple[list[int], list[int]]:
+    """The first and the last number of each block."""
+    starts = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1]])
+    return order[starts].tolist(), order[ends - 1].tolist()
+
+
 class _Layout:
-    """Where in the file what is, of so many encodings in blocks of `rows`."""
+    """Where in the file what is, of so many encodings in so many blocks."""
 
-    def __init__(self, encodings: int, dimension: int, rows: int) -> None:
-        self.encodings, self.dimension, self.rows = encodings, dimension, rows
-        self.blocks = -(-encodings // rows)
-        self.blocks_at = _HEADER.size + 16 * encodings + 8 * self.blocks
-        self.size = self.blocks_at + self.blocks * OVERHEAD_BYTES + 4 * dimension * encodings
-
-    def ends(self, numbers: NDArray[Any]) -> tuple[list[int], list[int]]:
-        """The first and the last number of each block."""
-        firsts = np.arange(0, self.encodings, self.rows)
-        lasts = np.minimum(firsts + self.rows, self.encodings) - 1
-        return numbers[firsts].tolist(), numbers[lasts].tolist()
+    def __init__(self, encodings: int, dimension: int, blocks: int) -> None:
+        self.encodings, self.blocks = encodings, blocks
+        self.tail_at = _HEADER.size + blocks * OVERHEAD_BYTES + 4 * dimension * encodings
+        self.size = self.tail_at + 16 * encodings + 16 * blocks
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One block: the encodings `first` to `last`. `rows` is None where its key was destroyed."""
+    """One block: the encodings numbered `first` to `last`, or those of these subjects. `rows` is None where its key was
+    destroyed."""
 
     first: int
     last: int
@@ -149,20 +174,23 @@ def read(path: Path, record: SnapshotRecord, dimension: int, slots: Slots, gener
     """
     try:
         with path.open("rb") as file:
-            layout, numbers, subjects, taken = _read_head(file, record, dimension)
+            numbers, subjects, taken, ends = _read_frame(file, record, dimension)
             alive = {block: block.slot for block in record.blocks}
-            known = [Block(*block) for block in zip(*layout.ends(numbers), taken.tolist(), strict=True)]
+            order = subjects if record.by_subject else numbers
+            known = [Block(*block) for block in zip(*_bounds(order, ends), taken.tolist(), strict=True)]
             if not alive.keys() <= set(known):
                 raise SnapshotUnusable("the store has other blocks")
-            for start, block in zip(range(0, layout.encodings, layout.rows), known, strict=True):
-                part = slice(start, min(start + layout.rows, layout.encodings))
+            file.seek(_HEADER.size)
+            start = 0
+            for end, block in zip(ends.tolist(), known, strict=True):
+                part, start = slice(start, end), end
                 sealed = file.read(OVERHEAD_BYTES + 4 * dimension * (part.stop - part.start))
                 if block not in alive:
                     yield Part(block.first, block.last, None)
                     continue
                 content = decrypt(slots.read(block.slot), sealed, block_identity(generation, block.first))
                 if content is None:
-                    raise SnapshotUnusable(f"the block of encoding {block.first} is not what was written")
+                    raise SnapshotUnusable(f"the block of number {block.first} is not what was written")
                 vectors = np.frombuffer(content, "<f4").reshape(-1, dimension).astype(np.float32, copy=False)
                 yield Part(block.first, block.last, Rows(numbers[part], subjects[part], vectors))
     except OSError as error:
@@ -171,26 +199,28 @@ def read(path: Path, record: SnapshotRecord, dimension: int, slots: Slots, gener
         raise SnapshotUnusable(f"a key can't be read: {error}") from error
 
 
-def _read_head(
+def _read_frame(
     file: io.BufferedReader, record: SnapshotRecord, dimension: int
-) -> tuple[_Layout, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The layout, the numbers of encodings, of subjects, and the slots: what the file's real size allows."""
+) -> tuple[Integers, Integers, Integers, Integers]:
+    """Numbers of encodings, of subjects, slots, and where blocks end: what the file's real size allows."""
     size = os.fstat(file.fileno()).st_size
     if size != record.size:
         raise SnapshotUnusable(f"the file has {size} bytes, not {record.size}")
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:
         raise SnapshotUnusable("the file is shorter than a header")
-    magic, revision, encodings, width, rows = _HEADER.unpack(header)
-    fits = (magic, revision, width) == (_MAGIC, record.revision, dimension) and rows > 0
-    layout = _Layout(encodings, dimension, rows) if fits else None
+    magic, revision, encodings, width, blocks = _HEADER.unpack(header)
+    fits = (magic, revision, width) == (_MAGIC[record.by_subject], record.revision, dimension)
+    layout = _Layout(encodings, dimension, blocks) if fits else None
     if layout is None or size != layout.size:
         raise SnapshotUnusable("the header doesn't fit the gallery")
-    rest = file.read(layout.blocks_at - _HEADER.size)
-    if hashlib.sha256(header + rest).hexdigest() != record.sha256:
+    file.seek(layout.tail_at)
+    tail = file.read()
+    if hashlib.sha256(header + tail).hexdigest() != record.sha256:
         raise SnapshotUnusable("the content is not what the store vouches for")
-    integers = np.frombuffer(rest, "<i8").astype(np.int64, copy=False)
-    return layout, integers[:encodings], integers[encodings : 2 * encodings], integers[2 * encodings :]
+    integers = np.frombuffer(tail, "<i8").astype(np.int64, copy=False)
+    parts = np.split(integers, np.cumsum([encodings, encodings, blocks]))
+    return parts[0], parts[1], parts[2], parts[3]
 
 
 def check_none_is_later(data_dir: Path, last_generation: int, revisions: Mapping[int, int]) -> None:

@@ -9,13 +9,15 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oneglance_index.errors import StoreClosed, StoreGone
+from oneglance_core.fusion import has_template
+from oneglance_index.errors import GalleryNotFound, StoreClosed, StoreGone
 from oneglance_index.search import snapshot
-from oneglance_index.search.kinds import GalleryIndex
+from oneglance_index.search.kinds import Frozen, GalleryIndex
+from oneglance_index.search.loading import StoredEncodings
 from oneglance_index.search.snapshot import SnapshotAbandoned
 from oneglance_index.store import queries
 from oneglance_index.store.database import Store
@@ -264,7 +266,7 @@ class Upkeep:
 
     def _snapshot(self, number: int, kept: _Kept) -> None:
         changed = kept.changed_encodings
-        frozen = kept.index.freeze()
+        frozen = self._frozen(number, kept.index)
         if frozen is None:
             kept.changed_encodings -= changed
             return
@@ -272,25 +274,32 @@ class Upkeep:
             return
         self._store.check_in_place()
         path = snapshot.path_of(self._data_dir, number, frozen.revision)
-        with self._store.reading() as db:
-            gallery = queries.gallery_of(db, number)
+        gallery = self._store.read(lambda db: queries.gallery_of(db, number))
         if gallery is None:  # deleted meanwhile
             return
         try:
             record = snapshot.write(path, frozen, kept.index.dimension, self._late, self._store.keys, gallery, number)
-        except KeyDestroyed:  # deleted meanwhile
+        except (KeyDestroyed, GalleryNotFound):  # deleted meanwhile
             return
         if not self._store.write(VouchForSnapshot(number, record), self, patient=True).result():
-            self._unlink(number, frozen.revision)  # the gallery was deleted meanwhile
+            self._unlink(number, record.revision)  # the gallery was deleted meanwhile
             return
         # From here on the store vouches for the new file only.
-        former, kept.snapshot_revision = kept.snapshot_revision, frozen.revision
+        former, kept.snapshot_revision = kept.snapshot_revision, record.revision
         kept.changed_encodings -= changed
         self._unlink(number, former)
         with self._lock:
             replaced = self._kept.get(number) is not kept
         if replaced:  # dropped after the store vouched, before drop() could know of this file; or being rebuilt
-            self._unlink(number, frozen.revision)
+            self._unlink(number, record.revision)
+
+    def _frozen(self, number: int, index: GalleryIndex) -> Frozen | None:
+        """What a snapshot is made of. None: there is none."""
+        frozen = index.freeze()
+        if frozen is not None:
+            return frozen
+        stored = self._store.read(lambda db: queries.of_generation(db, number))
+        return StoredEncodings(self._store, stored) if stored is not None and has_template(stored.place.fusion) else None
 
     def _unlink(self, generation: int, revision: int) -> None:
         # A file that stays is removed when the store is opened next.

@@ -35,6 +35,7 @@ class Followable:
     subjects: int
     encodings: int
     followed: Followed | None
+    decided_by: str = "distance"
 
 
 # The τ that takes the place of the one in force; None where that stays, or where there can be none.
@@ -53,6 +54,7 @@ def followable(gallery: Gallery) -> Followable | None:
         gallery.subjects,
         gallery.encodings,
         active.followed,
+        active.decided_by,
     )
 
 
@@ -112,7 +114,7 @@ class Follow:
 def _read(db: sqlite3.Connection, generation: int) -> Followable | None:
     """As followable(), of what every enrollment has to know only."""
     rows = db.execute(
-        "SELECT a.encoder_digest, a.fusion, a.threshold_revision, g.target_fpir, g.subjects, g.encodings"
+        "SELECT a.encoder_digest, a.fusion, a.decided_by, a.threshold_revision, g.target_fpir, g.subjects, g.encodings"
         " FROM generations AS a JOIN galleries AS g ON g.number = a.gallery"
         " WHERE a.number = ? AND a.threshold IS NULL AND g.target_fpir IS NOT NULL",
         (generation,),
@@ -122,7 +124,8 @@ def _read(db: sqlite3.Connection, generation: int) -> Followable | None:
     row = rows[0]
     followed = queries.followed_by(queries.threshold(db, generation, row["threshold_revision"]), row["target_fpir"])
     return Followable(
-        row["encoder_digest"], row["fusion"], row["target_fpir"], row["subjects"], row["encodings"], followed
+        *(row["encoder_digest"], row["fusion"], row["target_fpir"], row["subjects"], row["encodings"]),
+        *(followed, row["decided_by"]),
     )
 
 

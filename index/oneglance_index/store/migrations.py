@@ -4,8 +4,8 @@ Version 1 kept of each gallery's thresholds only the one in force. Version 2 kep
 each gallery, whose encodings were the gallery's own; version 3 has generations in between. The first generation of a
 gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 knows
 thresholds that follow a gallery's size, a least gap of each generation and what is done about doubtful enrollments, and
-negatives. Version 5 seals its rows, and
-encrypts labels, encodings and negatives.
+negatives. Version 5 knows what decides in each generation. Version 6 seals its rows, and encrypts labels, encodings and
+negatives.
 
 A file of version 1 may have version 2's table already, when an upgrade of it was not one transaction: what the table
 has is kept, and what it lacks is added. Any other table of a later version is refused, and named.
@@ -73,11 +73,6 @@ INSERT INTO thresholds (generation, version, threshold, calibration, since)
     SELECT gallery, version, threshold, calibration, since FROM former_thresholds;
 DROP TABLE former_thresholds;
 
-ALTER TABLE deletions RENAME TO former_deletions;
-{DELETIONS}
-INSERT INTO deletions (generation, revision, encoding) SELECT gallery, revision, encoding FROM former_deletions;
-DROP TABLE former_deletions;
-
 ALTER TABLE snapshots RENAME TO former_snapshots;
 {SNAPSHOTS}
 INSERT INTO snapshots (generation, revision, sha256, bytes)
@@ -93,6 +88,10 @@ ALTER TABLE thresholds ADD COLUMN encodings INTEGER;
 ALTER TABLE generations ADD COLUMN least_gap REAL NOT NULL DEFAULT 0;
 ALTER TABLE generations ADD COLUMN doubt TEXT;
 """
+# What version 4 gets, and version 3 after those.
+_COLUMNS_OF_5 = """
+ALTER TABLE generations ADD COLUMN decided_by TEXT NOT NULL DEFAULT 'distance';
+"""
 _SEALS_OF_3 = """
 ALTER TABLE generations ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE thresholds ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
@@ -100,7 +99,7 @@ ALTER TABLE thresholds ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 _SEALS_OF_4 = """
 ALTER TABLE negatives ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 """
-_SEALS_OF_5 = f"""
+_SEALS_OF_6 = f"""
 ALTER TABLE store ADD COLUMN galleries INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE store ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE store ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
@@ -126,6 +125,8 @@ INSERT INTO requests (gallery, id, digest, response, created)
 DROP TABLE former_requests;
 DROP INDEX encodings_by_revision;
 DELETE FROM snapshots;
+DROP TABLE deletions;
+{DELETIONS}
 {BLOCKS}
 """
 # The tables that each version added, and those that exist in the middle of an upgrade.
@@ -133,7 +134,7 @@ _ADDED = {
     2: ("thresholds",),
     3: ("generations", "former_thresholds", "former_deletions", "former_snapshots"),
     4: ("negatives",),
-    5: ("former_requests", "blocks"),
+    6: ("former_requests", "blocks"),
 }
 _COLUMNS_OF_2 = ("gallery", "version", "threshold", "calibration", "since")
 
@@ -152,8 +153,10 @@ def migrate(db: sqlite3.Connection, version: int, path: Path) -> None:
         run_all(db, _SEALS_OF_3)
     if version == 3:
         run_all(db, _COLUMNS_OF_4)
+    if version in (3, 4):
+        run_all(db, _COLUMNS_OF_5)
     run_all(db, _SEALS_OF_4 if version >= 4 else NEGATIVES)
-    run_all(db, _SEALS_OF_5)
+    run_all(db, _SEALS_OF_6)
     check_contents(db)
     encrypt_all(db)
     db.execute("ALTER TABLE subjects DROP COLUMN former_labels")
@@ -164,7 +167,7 @@ def migrate(db: sqlite3.Connection, version: int, path: Path) -> None:
 def _check_tables(db: sqlite3.Connection, version: int, path: Path) -> None:
     there = {row["name"] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
     for later in range(version + 1, SCHEMA_VERSION + 1):
-        for name in there.intersection(_ADDED[later]):
+        for name in there.intersection(_ADDED.get(later, ())):
             columns = tuple(row["name"] for row in db.execute(f"PRAGMA table_info({name})").fetchall())
             if (version, name) != (1, "thresholds") or columns != _COLUMNS_OF_2:
                 raise StoreDamaged(

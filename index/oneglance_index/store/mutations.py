@@ -11,15 +11,16 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, get_args
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.distance import squared_l2
-from oneglance_core.fusion import has_template
+from oneglance_core.fusion import DecidedBy, has_template
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
+    DecidedByChanged,
     EncoderMismatch,
     EncodingNotFound,
     FusionChanged,
@@ -28,6 +29,7 @@ from oneglance_index.errors import (
     LimitExceeded,
     NegativeEnrolled,
     NegativeNotFound,
+    RulesConflict,
     SubjectExists,
     SubjectNotFound,
 )
@@ -50,6 +52,7 @@ from oneglance_index.store.ciphers import encoding_identity, encrypt, keys_of, n
 from oneglance_index.store.doubting import doubt
 from oneglance_index.store.ledger import Ledger, bury_gallery, insert_gallery, next_number, update_gallery
 from oneglance_index.store.queries import Place, SnapshotRecord, StoredSubject
+from oneglance_index.store.recent import Recent
 from oneglance_index.store.rekeying import NOTHING_DESTROYED, Destroyed, destroyed, new_key, rekey
 from oneglance_index.store.requests import RequestMemory
 from oneglance_index.store.seals import ENCODINGS, GALLERIES, GENERATIONS, NEGATIVES, NO_ROWS, SUBJECTS, THRESHOLDS
@@ -108,6 +111,7 @@ class CreateGallery:
     quality: str | None = None
     least_gap: float = 0.0
     doubt: str | None = None
+    decided_by: str = "distance"
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
@@ -122,7 +126,7 @@ class CreateGallery:
         keys_of(db).make(number)
         ledger = Ledger(db, before)
         row = (generation, number, self.dimension, 0, now, self.least_gap, "active", self.encoder_digest, self.kind)
-        ledger.insert(GENERATIONS, (*row, self.fusion, self.quality, None, self.doubt))
+        ledger.insert(GENERATIONS, (*row, self.fusion, self.quality, None, self.doubt, self.decided_by))
         ledger.close()
         stored = queries.gallery(db, self.gallery_id)
         return Applied(stored.gallery, Effect(stored.place.generation, self.gallery_id, created=stored.gallery))
@@ -155,6 +159,8 @@ class SetThreshold:
                 raise GalleryNotFound(self.gallery_id)
             if stored.gallery.active.fusion != self.of.active.fusion:
                 raise FusionChanged(self.gallery_id, self.of.active.fusion, stored.gallery.active.fusion)
+            if stored.gallery.active.decided_by != self.of.active.decided_by:
+                raise DecidedByChanged(self.gallery_id, self.of.active.decided_by, stored.gallery.active.decided_by)
         if self.threshold is not None and self.threshold < 0 and stored.place.fusion != "margin":
             raise ValueError(f"a threshold on distances is a finite number >= 0, got {self.threshold}")
         return _changed(db, stored, _NewThreshold(self.threshold, self.calibration))
@@ -186,16 +192,42 @@ class SetFusion:
         stored = queries.gallery(db, self.gallery_id)
         if stored.place.fusion == self.fusion:
             return Applied(stored.gallery)
+        check_decidable(self.gallery_id, self.fusion, stored.gallery.active.decided_by)
         generation = stored.place.generation
-        # Where a rule has templates nothing is logged for snapshots, and none is taken.
+        # By a rule that has templates a snapshot has another order. The log of deletions stays: one may be under way.
         slots = [block.slot for block in queries.blocks(db, generation)]
-        for table in ("snapshots", "blocks", "deletions"):
+        for table in ("snapshots", "blocks"):
             db.execute(f"DELETE FROM {table} WHERE generation = ?", (generation,))
         clear = stored.gallery.active.threshold is not None or stored.gallery.active.followed is not None
         applied = _changed(db, stored, _CLEARED if clear else None, fusion=self.fusion)
         assert applied.effect is not None
         gone = destroyed(stored.place.number, *slots)
         return replace(applied, effect=replace(applied.effect, remade=True), destroyed=gone)
+
+
+@dataclass(frozen=True, slots=True)
+class SetDecidedBy:
+    """The gallery's own threshold is cleared: it was for what decided before."""
+
+    gallery_id: str
+    decided_by: str
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        active = stored.gallery.active
+        if active.decided_by == self.decided_by:
+            return Applied(stored.gallery)
+        check_decidable(self.gallery_id, active.fusion, self.decided_by)
+        clear = active.threshold is not None or active.followed is not None
+        return _changed(db, stored, _CLEARED if clear else None, decided_by=self.decided_by)
+
+
+def check_decidable(gallery_id: str, fusion: str, decided_by: str) -> None:
+    """Raises RulesConflict: the rule "margin" is for distances."""
+    if decided_by not in get_args(DecidedBy):
+        raise ValueError(f"what decides is distance or probability, not {decided_by}")
+    if fusion == "margin" and decided_by == "probability":
+        raise RulesConflict(gallery_id, fusion, decided_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +310,7 @@ class Enroll:
     request_digest: bytes
     max_encodings: int
     request_memory: RequestMemory
+    recent: Recent
     doubting: Doubting | None = None
     retention: Retention | None = None
 
@@ -307,12 +340,14 @@ class Enroll:
         nearest_other: Neighbour | None = None
         doubts: tuple[Doubt, ...] = ()
         if self.doubting is not None:
-            nearest_other, doubts = doubt(db, at, self.doubting, self.subject_id, found, staying, vectors, revision)
+            nearest_other, doubts = doubt(
+                *(db, at, self.doubting, self.subject_id, found, staying, vectors, revision, self.recent)
+            )
         kept_numbers, kept = _kept(db, at, staying)
         gone: list[int] = []
         if len(removed):
             ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (found.number if found else 0, generation))
-            gone = _log_deletions(db, at, revision, removed)
+            gone = _log_deletions(db, at, revision, found.number if found else 0, removed)
         subject, key = self._write_subject(ledger, found, now, total, gone)
         first = at.last_encoding + 1
         numbers = range(first, first + len(vectors))
@@ -375,23 +410,22 @@ def _kept(db: sqlite3.Connection, at: Place, subject: StoredSubject | None) -> t
     return queries.subject_vectors(db, at, subject)
 
 
-def _log_deletions(db: sqlite3.Connection, at: Place, revision: int, numbers: Integers) -> list[int]:
-    """For snapshots; there are none where the rule of fusion has templates. Returns the slots of the blocks of the
-    present one that these encodings are in."""
-    if has_template(at.fusion):
-        return []
+def _log_deletions(db: sqlite3.Connection, at: Place, revision: int, subject: int, numbers: Integers) -> list[int]:
+    """Of a subject's encodings, for snapshots. Returns the slots of the blocks of the present one that these encodings
+    are in."""
     db.executemany(
-        "INSERT INTO deletions (generation, revision, encoding) VALUES (?, ?, ?)",
-        ((at.generation, revision, int(number)) for number in numbers),
+        "INSERT INTO deletions (generation, revision, encoding, subject) VALUES (?, ?, ?, ?)",
+        ((at.generation, revision, int(number), subject) for number in numbers),
     )
-    return _drop_blocks(db, at.generation, numbers.tolist())
+    return _drop_blocks(db, at.generation, [subject] if has_template(at.fusion) else numbers.tolist())
 
 
-def _drop_blocks(db: sqlite3.Connection, generation: int, encodings: Iterable[int]) -> list[int]:
-    """Forgets the blocks of the snapshot that these encodings are in. Returns the slots of their keys."""
+def _drop_blocks(db: sqlite3.Connection, generation: int, gone: Iterable[int]) -> list[int]:
+    """Forgets the blocks of the snapshot that these encodings, or all those of these subjects, are in. Returns the
+    slots of their keys."""
     slots = []
-    for encoding in encodings:
-        block = queries.block_of(db, generation, encoding)
+    for number in gone:
+        block = queries.block_of(db, generation, number)
         if block is not None:
             db.execute("DELETE FROM blocks WHERE generation = ? AND first = ?", (generation, block.first))
             slots.append(block.slot)
@@ -428,7 +462,7 @@ class DeleteEncodings:
             now_stored = _without_former_key(ledger, subject, encodings=left)
         else:
             ledger.remove_subject(subject.number)
-        gone = [subject.slot, *_log_deletions(db, at, ledger.revision, removed)]
+        gone = [subject.slot, *_log_deletions(db, at, ledger.revision, subject.number, removed)]
         revision = ledger.close(subjects=-(not left), encodings=-len(removed))
         kept_numbers, kept = _kept(db, at, now_stored)
         change = _unchanged(
@@ -550,7 +584,7 @@ class VouchForSnapshot:
         if not rows:  # and with its gallery all its keys
             return Applied(False)
         gallery, fusion = rows[0]
-        if has_template(fusion):  # since the snapshot was begun
+        if has_template(fusion) != new.by_subject:  # since the snapshot was begun
             return Applied(False, destroyed=destroyed(gallery, *(block.slot for block in new.blocks)))
         gone = [block.slot for block in queries.blocks(db, number)]
         db.execute("DELETE FROM blocks WHERE generation = ?", (number,))
@@ -558,7 +592,8 @@ class VouchForSnapshot:
             "INSERT INTO blocks (generation, first, last, slot) VALUES (?, ?, ?, ?)",
             ((number, *block) for block in new.blocks),
         )
-        gone += _drop_blocks(db, number, queries.deletions_since(db, number, new.revision).tolist())
+        since = queries.subjects_deleted_since if new.by_subject else queries.deletions_since
+        gone += _drop_blocks(db, number, since(db, number, new.revision).tolist())
         db.execute(
             "INSERT OR REPLACE INTO snapshots (generation, revision, sha256, bytes) VALUES (?, ?, ?, ?)",
             (number, new.revision, new.sha256, new.size),

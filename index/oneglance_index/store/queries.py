@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from oneglance_core.fusion import has_template
 from oneglance_index.errors import GalleryNotFound
 from oneglance_index.records import (
     Checksum,
@@ -28,6 +29,7 @@ from oneglance_index.records import (
     Retention,
     Rows,
     Vectors,
+    whole_subjects,
 )
 from oneglance_index.store import ciphers
 from oneglance_index.store.keys import KeyDestroyed
@@ -145,6 +147,7 @@ def stored_gallery(db: sqlite3.Connection, row: sqlite3.Row) -> Stored:
         least_gap=row["a_least_gap"],
         followed=followed_by(newest, row["target_fpir"]),
         doubt=row["a_doubt"],
+        decided_by=row["a_decided_by"],
     )
     gallery = Gallery(
         id=row["id"],
@@ -310,6 +313,12 @@ def gallery(db: sqlite3.Connection, gallery_id: str) -> Stored:
     if found is None:
         raise GalleryNotFound(gallery_id)
     return found
+
+
+def of_generation(db: sqlite3.Connection, generation: int) -> Stored | None:
+    """The gallery whose active generation has this number; None where it is gone."""
+    rows = db.execute(f"{_GALLERY} WHERE a.number = ?", (generation,)).fetchall()
+    return stored_gallery(db, rows[0]) if rows else None
 
 
 def all_galleries(db: sqlite3.Connection) -> list[Stored]:
@@ -504,6 +513,30 @@ def encodings_between(db: sqlite3.Connection, at: Place, first: int, last: int) 
     return _rows(db, at, cursor.fetchall())
 
 
+def encodings_of_subjects(db: sqlite3.Connection, at: Place, first: int, last: int, revision: int) -> Rows:
+    """The encodings of the subjects of these numbers, and all between, that came no later than a revision: those of one
+    subject together, oldest first. Raises StoreDamaged."""
+    cursor = db.execute(
+        f"SELECT {_ENCODINGS_AND_SLOTS}"
+        " FROM subjects AS s CROSS JOIN encodings AS e INDEXED BY encodings_by_subject"
+        " ON e.subject = s.number AND e.generation = ?"
+        " WHERE s.number BETWEEN ? AND ? AND s.gallery = ? AND e.revision <= ? ORDER BY s.number, e.number",
+        (at.generation, first, last, at.number, revision),
+    )
+    cursor.row_factory = None
+    return _rows(db, at, cursor.fetchall())
+
+
+def last_of(db: sqlite3.Connection, gallery: int, first: int, count: int) -> int | None:
+    """The number of the last of the next `count` subjects of a gallery, from number `first` on; None: there is none."""
+    rows = db.execute(
+        "SELECT MAX(number) AS last FROM"
+        " (SELECT number FROM subjects NOT INDEXED WHERE number >= ? AND gallery = ? ORDER BY number LIMIT ?)",
+        (first, gallery, count),
+    ).fetchall()
+    return None if rows[0]["last"] is None else int(rows[0]["last"])
+
+
 def encodings_by_subject(db: sqlite3.Connection, at: Place, block: int) -> Iterator[Rows]:
     """All encodings, those of one subject together, oldest first, in blocks of about `block` rows: none ends within a
     subject. Raises StoreDamaged."""
@@ -514,16 +547,7 @@ def encodings_by_subject(db: sqlite3.Connection, at: Place, block: int) -> Itera
         " ON e.subject = s.number AND e.generation = ? WHERE s.gallery = ? ORDER BY s.number, e.number",
         (at.generation, at.number),
     )
-    left: Rows | None = None  # the encodings of the last subject so far: more of it may come
-    for rows in _in_blocks(db, at, cursor, block):
-        if left is not None:
-            rows = _together([left, rows])
-        start = int(np.searchsorted(rows.subjects, rows.subjects[-1]))
-        left = Rows(rows.numbers[start:], rows.subjects[start:], rows.vectors[start:])
-        if start:
-            yield Rows(rows.numbers[:start], rows.subjects[:start], rows.vectors[:start])
-    if left is not None:
-        yield left
+    return whole_subjects(_in_blocks(db, at, cursor, block))
 
 
 def _in_blocks(db: sqlite3.Connection, at: Place, cursor: sqlite3.Cursor, block: int) -> Iterator[Rows]:
@@ -531,15 +555,7 @@ def _in_blocks(db: sqlite3.Connection, at: Place, cursor: sqlite3.Cursor, block:
     some = min(block, _ROWS_AT_ONCE)
     fetches = iter(lambda: cursor.fetchmany(some), [])
     while parts := [_rows(db, at, rows) for rows in itertools.islice(fetches, block // some)]:
-        yield _together(parts)
-
-
-def _together(parts: Sequence[Rows]) -> Rows:
-    return Rows(
-        np.concatenate([part.numbers for part in parts]),
-        np.concatenate([part.subjects for part in parts]),
-        np.concatenate([part.vectors for part in parts]),
-    )
+        yield Rows.joined(parts)
 
 
 def _rows(db: sqlite3.Connection, at: Place, rows: list[tuple[Any, ...]]) -> Rows:
@@ -568,6 +584,14 @@ def deletions_since(db: sqlite3.Connection, generation: int, revision: int) -> I
         (generation, revision),
     ).fetchall()
     return _integers(rows, "encoding")
+
+
+def subjects_deleted_since(db: sqlite3.Connection, generation: int, revision: int) -> Integers:
+    """The numbers of subjects of which encodings were deleted after a revision, int64 [n]."""
+    rows = db.execute(
+        "SELECT DISTINCT subject FROM deletions WHERE generation = ? AND revision > ?", (generation, revision)
+    ).fetchall()
+    return _integers(rows, "subject")
 
 
 def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
@@ -631,7 +655,8 @@ def _check_index(db: sqlite3.Connection, table: str, gallery: int, ids: Mapping[
 
 
 class Block(NamedTuple):
-    """Of a snapshot's file: the numbers of its first and its last encoding, and the slot of its key."""
+    """Of a snapshot's file: the numbers of its first and its last encoding, or where the rule of fusion has templates of
+    its first and its last subject; and the slot of its key."""
 
     first: int
     last: int
@@ -647,13 +672,19 @@ class SnapshotRecord:
     sha256: str
     size: int
     blocks: tuple[Block, ...]
+    by_subject: bool
 
 
 def snapshot_record(db: sqlite3.Connection, generation: int) -> SnapshotRecord | None:
-    rows = db.execute("SELECT revision, sha256, bytes FROM snapshots WHERE generation = ?", (generation,)).fetchall()
+    rows = db.execute(
+        "SELECT s.revision, s.sha256, s.bytes, a.fusion FROM snapshots AS s JOIN generations AS a"
+        " ON a.number = s.generation WHERE s.generation = ?",
+        (generation,),
+    ).fetchall()
     if not rows:
         return None
-    return SnapshotRecord(rows[0]["revision"], rows[0]["sha256"], rows[0]["bytes"], blocks(db, generation))
+    revision, sha256, size, fusion = rows[0]
+    return SnapshotRecord(revision, sha256, size, blocks(db, generation), has_template(fusion))
 
 
 def blocks(db: sqlite3.Connection, generation: int) -> tuple[Block, ...]:
@@ -662,13 +693,13 @@ def blocks(db: sqlite3.Connection, generation: int) -> tuple[Block, ...]:
     return tuple(Block(*row) for row in rows.fetchall())
 
 
-def block_of(db: sqlite3.Connection, generation: int, encoding: int) -> Block | None:
-    """The block of the snapshot that an encoding is in, if its key is still there."""
+def block_of(db: sqlite3.Connection, generation: int, number: int) -> Block | None:
+    """The block of the snapshot that an encoding of this number, or a subject's, is in, if its key is still there."""
     rows = db.execute(
         "SELECT first, last, slot FROM blocks WHERE generation = ? AND first <= ? ORDER BY first DESC LIMIT 1",
-        (generation, encoding),
+        (generation, number),
     ).fetchall()
-    return Block(*rows[0]) if rows and rows[0]["last"] >= encoding else None
+    return Block(*rows[0]) if rows and rows[0]["last"] >= number else None
 
 
 def gallery_of(db: sqlite3.Connection, generation: int) -> int | None:

@@ -144,7 +144,7 @@ GENERATIONS = Sealed(
     "gallery",
     "qqqqdd",
     ("number", "gallery", "dimension", "threshold_revision", "created", "least_gap"),
-    ("state", "encoder_digest", "kind", "fusion", "quality", "threshold", "doubt"),
+    ("state", "encoder_digest", "kind", "fusion", "quality", "threshold", "doubt", "decided_by"),
 )
 THRESHOLDS = Sealed(
     "thresholds",

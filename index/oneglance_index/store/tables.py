@@ -1,4 +1,4 @@
-"""The tables of the database, version 5 of the schema.
+"""The tables of the database, version 6 of the schema.
 
 A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
 thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
 # `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy, `least_gap` is how far
-# two scores must be apart, `doubt` what is done about doubtful enrollments.
+# two scores must be apart, `doubt` what is done about doubtful enrollments, `decided_by` whether distances decide or
+# the probability of the encoder's pair head.
 GENERATIONS = """
 CREATE TABLE generations (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -30,6 +31,7 @@ CREATE TABLE generations (
     created REAL NOT NULL,
     least_gap REAL NOT NULL DEFAULT 0,
     doubt TEXT,
+    decided_by TEXT NOT NULL DEFAULT 'distance',
     seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX generations_by_gallery ON generations (gallery);
@@ -60,6 +62,7 @@ CREATE TABLE deletions (
     generation INTEGER NOT NULL REFERENCES generations (number) ON DELETE CASCADE,
     revision INTEGER NOT NULL,
     encoding INTEGER NOT NULL,
+    subject INTEGER NOT NULL,
     PRIMARY KEY (generation, revision, encoding)
 ) STRICT, WITHOUT ROWID;
 """
@@ -72,8 +75,8 @@ CREATE TABLE snapshots (
     bytes INTEGER NOT NULL
 ) STRICT;
 """
-# The blocks of a snapshot's file whose keys are still there: `first` to `last` are the encodings in it, `slot` is its
-# key's.
+# The blocks of a snapshot's file whose keys are still there: `first` to `last` are the numbers of the encodings in it, or
+# where the rule of fusion has templates those of their subjects; `slot` is its key's.
 BLOCKS = """
 CREATE TABLE blocks (
     generation INTEGER NOT NULL REFERENCES generations (number) ON DELETE CASCADE,

@@ -62,6 +62,7 @@ from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import mutations, pages, queries
 from oneglance_index.store.database import Store
+from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Follow, Following, TauRule, followable
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.requests import RequestMemory
@@ -239,7 +240,7 @@ class LocalGalleries:
         if retention is not None and not _is_time(retention.expires):
             return _failed(ValueError(f"a time of expiry is finite and >= 0, got {retention.expires}"))
         return self._write(
-            mutations.Enroll(
+            Enroll(
                 gallery_id,
                 subject_id,
                 array,

@@ -13,7 +13,6 @@ from oneglance.client.requests import (
     QUALITY_POLICIES,
     enroll_request,
     identify_request,
-    photo,
     retention,
 )
 from oneglance.client.requests import FUSIONS as RULES

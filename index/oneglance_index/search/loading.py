@@ -21,6 +21,7 @@ from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import queries
 from oneglance_index.store.ciphers import slots_of
+from oneglance_index.store.database import Store
 from oneglance_index.store.queries import SnapshotRecord, Stored, Subjects
 from oneglance_index.store.seals import damaged, gallery_total
 

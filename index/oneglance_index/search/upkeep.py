@@ -9,7 +9,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -299,7 +299,9 @@ class Upkeep:
         if frozen is not None:
             return frozen
         stored = self._store.read(lambda db: queries.of_generation(db, number))
-        return StoredEncodings(self._store, stored) if stored is not None and has_template(stored.place.fusion) else None
+        if stored is None or not has_template(stored.place.fusion):
+            return None
+        return StoredEncodings(self._store, stored)
 
     def _unlink(self, generation: int, revision: int) -> None:
         # A file that stays is removed when the store is opened next.

@@ -8,7 +8,7 @@ Every distance is that of two single encodings, whatever the gallery's rule of f
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,14 +32,15 @@ def doubt(
     vectors: Vectors,
     revision: int,
     recent: Recent,
+    settle: Callable[[], None],
 ) -> tuple[Neighbour | None, tuple[Doubt, ...]]:
     """The nearest other subject, and what is doubtful about enrolling `vectors`, float32 [n, D], which are not in yet.
 
     `subject` is subject `subject_id`, `kept` the subject whose encodings stay, None: there is none. `revision` is the
-    one that the enrollment makes; `recent` knows what the writer did last. Raises LikeAnother, UnlikeOwn where doubts
-    are to be refused, NeighbourGone.
+    one that the enrollment makes; `recent` knows what the writer did last, `settle` is called before the database is
+    asked about that. Raises LikeAnother, UnlikeOwn where doubts are to be refused, NeighbourGone.
     """
-    neighbours = _neighbours(db, at, doubting, subject, vectors, revision, recent)
+    neighbours = _neighbours(db, at, doubting, subject, vectors, revision, recent, settle)
     doubts = [
         Doubt("like_another", one.example, one.subject_id, one.distance, doubting.like_another)
         for one in neighbours
@@ -66,12 +67,15 @@ def _neighbours(
     vectors: Vectors,
     revision: int,
     recent: Recent,
+    settle: Callable[[], None],
 ) -> Sequence[Neighbour]:
     """The neighbours of the examples that have one, in their order. Raises NeighbourGone."""
     found, since = list(doubting.neighbours), doubting.revision
     if since >= revision:  # the gallery was deleted and made anew
         raise NeighbourGone(at.gallery_id)
     known = recent.since(at.generation, since, revision - 1, at.dimension)
+    if known is None:
+        settle()
     if since < revision - 1:  # in a gallery that was made anew, too
         _check_present(db, at, vectors, doubting.neighbours)
     nearest = [np.inf if one is None else one.distance for one in found]
@@ -88,6 +92,8 @@ def _neighbours(
             best = int(distances.argmin())
             if distances[best] < nearest[example]:
                 nearest[example], newer[example] = float(distances[best]), int(subjects[best])
+    if newer:
+        settle()
     for example, number in newer.items():
         found[example] = Neighbour(example, queries.subject_id(db, number), nearest[example])
     return [one for one in found if one is not None]

@@ -14,6 +14,8 @@ from typing import Generic, TypeVar, cast
 
 from oneglance_index.records import Followed, Gallery
 from oneglance_index.store import queries
+from oneglance_index.store.enrolling import Enroll
+from oneglance_index.store.gathering import Gathering
 from oneglance_index.store.ledger import Ledger
 from oneglance_index.store.mutations import Applied, Effect, Mutation, unchanged
 from oneglance_index.store.seals import GENERATIONS, THRESHOLDS
@@ -66,6 +68,20 @@ class Following(Generic[T]):
     rule: TauRule
     anew: bool = False
 
+    def gather(self, db: sqlite3.Connection, gathering: Gathering) -> Applied[T] | None:
+        """As Enroll.gather(): where τ stays."""
+        if not isinstance(self.mutation, Enroll):
+            return None
+        applied = self.mutation.gather(db, gathering)
+        if applied is None or applied.effect is None:
+            return applied
+        new = gathering.of(self.mutation.gallery_id)
+        found = _read(db, applied.effect.generation, (new.subjects, new.encodings))
+        if found is None or self.rule(found) is None:
+            return applied
+        gathering.undo()
+        return None
+
     def run(self, db: sqlite3.Connection) -> Applied[T]:
         applied = self.mutation.run(db)
         effect = applied.effect
@@ -111,8 +127,9 @@ class Follow:
         return Applied(None, Effect(stored.place.generation, self.gallery_id, change, updated=updated))
 
 
-def _read(db: sqlite3.Connection, generation: int) -> Followable | None:
-    """As followable(), of what every enrollment has to know only."""
+def _read(db: sqlite3.Connection, generation: int, sizes: tuple[int, int] | None = None) -> Followable | None:
+    """As followable(), of what every enrollment has to know only. `sizes`: how many subjects and encodings there are,
+    where the store doesn't know yet."""
     rows = db.execute(
         "SELECT a.encoder_digest, a.fusion, a.decided_by, a.threshold_revision, g.target_fpir, g.subjects, g.encodings"
         " FROM generations AS a JOIN galleries AS g ON g.number = a.gallery"
@@ -124,7 +141,8 @@ def _read(db: sqlite3.Connection, generation: int) -> Followable | None:
     row = rows[0]
     followed = queries.followed_by(queries.threshold(db, generation, row["threshold_revision"]), row["target_fpir"])
     return Followable(
-        *(row["encoder_digest"], row["fusion"], row["target_fpir"], row["subjects"], row["encodings"]),
+        *(row["encoder_digest"], row["fusion"], row["target_fpir"]),
+        *(sizes or (row["subjects"], row["encodings"])),
         *(followed, row["decided_by"]),
     )
 

@@ -277,12 +277,19 @@ class Slots:
 
     def take(self) -> tuple[int, AESGCM]:
         """A key that was never used, and its slot."""
+        return self.take_some(1)[0]
+
+    def take_some(self, count: int) -> list[tuple[int, AESGCM]]:
+        """So many keys that were never used, and their slots."""
+        taken = []
         with self._lock:
-            if not self._free:
-                self._grow()
-            slot = self._free.pop()
-            key = self._fresh.pop(slot, None)
-            return slot, self.read(slot) if key is None else AESGCM(key)
+            for _ in range(count):
+                if not self._free:
+                    self._grow()
+                slot = self._free.pop()
+                key = self._fresh.pop(slot, None)
+                taken.append((slot, self.read(slot) if key is None else AESGCM(key)))
+        return taken
 
     def read(self, slot: int) -> AESGCM:
         """Raises StoreDamaged where there is no such slot."""

@@ -43,6 +43,12 @@ class Ledger:
         self._rows += 1
         self._digest += insert(self.db, table, values)
 
+    def insert_all(self, table: Sealed, rows: Sequence[Sequence[Any]]) -> None:
+        seals = table.seals(rows)
+        self._rows += len(rows)
+        self._digest += sum(seals)
+        self.db.executemany(table.insertion, [(*row, seal) for row, seal in zip(rows, seals, strict=True)])
+
     def update(self, table: Sealed, row: Sequence[Any], **changes: Any) -> None:
         """`row`: as it is now, its seal included."""
         self._digest += update(self.db, table, row, **changes) - row[-1]

@@ -6,15 +6,13 @@ returns its result and the Effect that an index has to follow once the transacti
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Generic, Protocol, TypeVar, get_args
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.distance import squared_l2
 from oneglance_core.fusion import DecidedBy, has_template
@@ -30,31 +28,22 @@ from oneglance_index.errors import (
     NegativeEnrolled,
     NegativeNotFound,
     RulesConflict,
-    SubjectExists,
     SubjectNotFound,
 )
 from oneglance_index.records import (
     AddedNegative,
     Change,
     Deleted,
-    Doubt,
-    Doubting,
-    Enrolled,
     Gallery,
     Integers,
-    Neighbour,
-    OnExisting,
     Retention,
     Vectors,
 )
 from oneglance_index.store import queries
-from oneglance_index.store.ciphers import encoding_identity, encrypt, keys_of, negative_identity
-from oneglance_index.store.doubting import doubt
+from oneglance_index.store.ciphers import encrypt, keys_of, negative_identity
 from oneglance_index.store.ledger import Ledger, bury_gallery, insert_gallery, next_number, update_gallery
 from oneglance_index.store.queries import Place, SnapshotRecord, StoredSubject
-from oneglance_index.store.recent import Recent
-from oneglance_index.store.rekeying import NOTHING_DESTROYED, Destroyed, destroyed, new_key, rekey
-from oneglance_index.store.requests import RequestMemory
+from oneglance_index.store.rekeying import NOTHING_DESTROYED, Destroyed, destroyed, rekey
 from oneglance_index.store.seals import ENCODINGS, GALLERIES, GENERATIONS, NEGATIVES, NO_ROWS, SUBJECTS, THRESHOLDS
 
 T = TypeVar("T")
@@ -298,106 +287,12 @@ def _updated(db: sqlite3.Connection, ledger: Ledger) -> Applied[Gallery]:
     return Applied(updated, Effect(place.generation, place.gallery_id, change, updated=updated))
 
 
-@dataclass(frozen=True, slots=True)
-class Enroll:
-    gallery_id: str
-    subject_id: str
-    encodings: Vectors
-    encoder_digest: str | None
-    labels: Mapping[str, str] | None
-    on_existing: OnExisting
-    request_id: str | None
-    request_digest: bytes
-    max_encodings: int
-    request_memory: RequestMemory
-    recent: Recent
-    doubting: Doubting | None = None
-    retention: Retention | None = None
-
-    def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
-        at = queries.place(db, self.gallery_id)
-        gallery, generation = at.number, at.generation
-        if self.encoder_digest not in (None, at.encoder_digest):
-            raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
-        now = time.time()
-        if self.request_id is not None:
-            answered = self.request_memory.find(db, at, self.request_id, self.request_digest, now)
-            if answered is not None:
-                return Applied(answered)
-        vectors = check_encodings(self.encodings, at.dimension)
-        found = queries.find_subject(db, gallery, self.subject_id)
-        if found is not None and self.on_existing == "fail":
-            raise SubjectExists(self.gallery_id, self.subject_id)
-        held = queries.encoding_numbers(db, generation, found) if found is not None else NOTHING_REMOVED
-        removed = held if self.on_existing == "replace" else NOTHING_REMOVED
-        total = len(held) - len(removed) + len(vectors)
-        if total > self.max_encodings:
-            raise LimitExceeded("max_encodings_per_subject", self.max_encodings, total)
-
-        ledger = Ledger(db, at)
-        revision = ledger.revision
-        staying = found if self.on_existing == "add" else None
-        nearest_other: Neighbour | None = None
-        doubts: tuple[Doubt, ...] = ()
-        if self.doubting is not None:
-            nearest_other, doubts = doubt(
-                *(db, at, self.doubting, self.subject_id, found, staying, vectors, revision, self.recent)
-            )
-        kept_numbers, kept = _kept(db, at, staying)
-        gone: list[int] = []
-        if len(removed):
-            ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (found.number if found else 0, generation))
-            gone = _log_deletions(db, at, revision, found.number if found else 0, removed)
-        subject, key = self._write_subject(ledger, found, now, total, gone)
-        first = at.last_encoding + 1
-        numbers = range(first, first + len(vectors))
-        for number, vector in zip(numbers, vectors, strict=True):
-            content = encrypt(key, _content(vector), encoding_identity(generation, number))
-            ledger.insert(ENCODINGS, (number, generation, subject, revision, now, content))
-        ids = tuple(map(str, numbers))
-        enrolled = Enrolled(self.subject_id, ids, found is None, False, revision, nearest_other, doubts)
-        if self.request_id is not None:
-            self.request_memory.remember(db, ledger, self.request_id, self.request_digest, enrolled, subject, now)
-        ledger.close(subjects=found is None, encodings=len(vectors) - len(removed))
-        change = Change(
-            *(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed),
-            kept=kept,
-            kept_numbers=kept_numbers,
-        )
-        return Applied(enrolled, Effect(generation, self.gallery_id, change), destroyed(gallery, *gone))
-
-    def _write_subject(
-        self, ledger: Ledger, found: StoredSubject | None, now: float, total: int, gone: list[int]
-    ) -> tuple[int, AESGCM]:
-        """Its number, and its key. `total`: the encodings that it will have. Where some contents are to go, the slot of
-        its former key comes to `gone`."""
-        labels = None if self.labels is None else json.dumps(dict(self.labels), ensure_ascii=False)
-        db, at = ledger.db, ledger.at
-        if found is None:
-            number, key = at.last_subject + 1, new_key(db, at.number)
-            sealed = key.labels(at.number, number, labels or "{}")
-            row = (number, at.number, total, key.slot, now, now, self.subject_id, sealed)
-            kept = self.retention or Retention()
-            ledger.insert(SUBJECTS, (*row, kept.expires, kept.purpose, kept.consent))
-            return number, key.key
-        kept_until = {} if self.retention is None else asdict(self.retention)
-        if self.on_existing != "replace" and labels is None:
-            ledger.update(SUBJECTS, found, updated=now, encodings=total, **kept_until)
-            return found.number, queries.subject_key(db, found)
-        labels_now = queries.labels(db, found) if labels is None else labels
-        key = rekey(ledger, found)
-        sealed = key.labels(at.number, found.number, labels_now)
-        ledger.update(SUBJECTS, found, updated=now, encodings=total, slot=key.slot, labels=sealed, **kept_until)
-        gone.append(found.slot)
-        return found.number, key.key
-
-
-def _content(vector: Vectors) -> bytes:
+def content(vector: Vectors) -> bytes:
     """As the store keeps it: float32 [D], little-endian."""
     return vector.astype("<f4", copy=False).tobytes()
 
 
-def _kept(db: sqlite3.Connection, at: Place, subject: StoredSubject | None) -> tuple[Integers | None, Vectors | None]:
+def kept_of(db: sqlite3.Connection, at: Place, subject: StoredSubject | None) -> tuple[Integers | None, Vectors | None]:
     """The encodings that a subject has now, numbers int64 [k] and vectors float32 [k, D], where the rule of fusion has
     templates; else None.
 
@@ -410,7 +305,7 @@ def _kept(db: sqlite3.Connection, at: Place, subject: StoredSubject | None) -> t
     return queries.subject_vectors(db, at, subject)
 
 
-def _log_deletions(db: sqlite3.Connection, at: Place, revision: int, subject: int, numbers: Integers) -> list[int]:
+def log_deletions(db: sqlite3.Connection, at: Place, revision: int, subject: int, numbers: Integers) -> list[int]:
     """Of a subject's encodings, for snapshots. Returns the slots of the blocks of the present one that these encodings
     are in."""
     db.executemany(
@@ -462,9 +357,9 @@ class DeleteEncodings:
             now_stored = _without_former_key(ledger, subject, encodings=left)
         else:
             ledger.remove_subject(subject.number)
-        gone = [subject.slot, *_log_deletions(db, at, ledger.revision, subject.number, removed)]
+        gone = [subject.slot, *log_deletions(db, at, ledger.revision, subject.number, removed)]
         revision = ledger.close(subjects=-(not left), encodings=-len(removed))
-        kept_numbers, kept = _kept(db, at, now_stored)
+        kept_numbers, kept = kept_of(db, at, now_stored)
         change = _unchanged(
             revision,
             at.dimension,
@@ -539,8 +434,8 @@ class AddNegative:
         ledger = Ledger(db, at)
         number = next_number(db, NEGATIVES)
         identity = negative_identity(at.generation, number)
-        content = encrypt(queries.subject_key(db, subject), _content(vector), identity)
-        ledger.insert(NEGATIVES, (number, at.generation, subject.number, time.time(), content))
+        sealed = encrypt(queries.subject_key(db, subject), content(vector), identity)
+        ledger.insert(NEGATIVES, (number, at.generation, subject.number, time.time(), sealed))
         applied = _updated(db, ledger)
         effect = replace(applied.effect, negatives=(self.subject_id, True)) if applied.effect else None
         return Applied(AddedNegative(str(number), True, applied.result.revision), effect)

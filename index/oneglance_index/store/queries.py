@@ -355,6 +355,15 @@ def find_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> Store
     return subject
 
 
+def has_subject(db: sqlite3.Connection, gallery: int, subject_id: str) -> bool:
+    return bool(db.execute("SELECT 1 FROM subjects WHERE gallery = ? AND id = ?", (gallery, subject_id)).fetchall())
+
+
+def has_request(db: sqlite3.Connection, gallery: int, request_id: str) -> bool:
+    """Whether there is one, over or not."""
+    return bool(db.execute("SELECT 1 FROM requests WHERE gallery = ? AND id = ?", (gallery, request_id)).fetchall())
+
+
 def expired(db: sqlite3.Connection, now: float, most: int) -> list[Expired]:
     """Subjects whose time is over, those that have waited longest first. Raises StoreDamaged."""
     columns = ", ".join(f"s.{name}" for name in SUBJECTS.columns.split(", "))
@@ -655,8 +664,8 @@ def _check_index(db: sqlite3.Connection, table: str, gallery: int, ids: Mapping[
 
 
 class Block(NamedTuple):
-    """Of a snapshot's file: the numbers of its first and its last encoding, or where the rule of fusion has templates of
-    its first and its last subject; and the slot of its key."""
+    """Of a snapshot's file: the numbers of its first and its last encoding, or where the rule of fusion has templates
+    of its first and its last subject; and the slot of its key."""
 
     first: int
     last: int

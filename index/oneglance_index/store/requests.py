@@ -8,18 +8,33 @@ later, but never beyond these bounds.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from oneglance_index.errors import RequestConflict, SubjectNotFound
 from oneglance_index.records import Doubt, Enrolled, Neighbour
+from oneglance_index.store import queries
 from oneglance_index.store.ledger import Ledger, next_number
 from oneglance_index.store.queries import Place, find_subject
 from oneglance_index.store.seals import REQUESTS
 
 # So many are forgotten with each that comes, at most: more than one, so that they can't pile up.
 _FORGOTTEN_AT_ONCE = 4
+
+
+class Remembered(NamedTuple):
+    """A request, and the answer that it got, about the subject of this number."""
+
+    id: str
+    digest: bytes
+    answer: Enrolled
+    subject: int
+    now: float
+    memory: RequestMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +75,26 @@ class RequestMemory:
             tuple(Doubt(**doubt) for doubt in answer.get("doubts", ())),
         )
 
-    def remember(
-        self,
-        db: sqlite3.Connection,
-        ledger: Ledger,
-        request_id: str,
-        digest: bytes,
-        answer: Enrolled,
-        subject: int,
-        now: float,
-    ) -> None:
-        """Remembers an answer, about the subject of this number, in place of one of the same id that is over, and
-        forgets a few of the gallery's oldest where it is time."""
-        number, gallery = next_number(db, REQUESTS), ledger.at.number
+    def remember(self, db: sqlite3.Connection, ledger: Ledger, new: Sequence[Remembered]) -> None:
+        """Remembers answers in place of those of the same ids that are over, and forgets a few of the gallery's oldest
+        where it is time."""
+        first, gallery = next_number(db, REQUESTS), ledger.at.number
         oldest = db.execute(
-            "SELECT number, created, id FROM requests WHERE gallery = ? ORDER BY number LIMIT ?",
-            (gallery, _FORGOTTEN_AT_ONCE),
+            "SELECT number, created FROM requests WHERE gallery = ? ORDER BY number LIMIT ?",
+            (gallery, _FORGOTTEN_AT_ONCE * len(new)),
         ).fetchall()
-        for row in oldest:
-            if not self._is_over(row["number"], row["created"], number, now):
-                break
-            ledger.remove(REQUESTS, "number = ?", (row["number"],))
-        if db.execute("SELECT 1 FROM requests WHERE gallery = ? AND id = ?", (gallery, request_id)).fetchall():
-            ledger.remove(REQUESTS, "gallery = ? AND id = ?", (gallery, request_id))
-        ledger.insert(REQUESTS, (number, gallery, now, request_id, digest, _dump(answer, subject)))
+        over = itertools.takewhile(lambda row: self._is_over(row[0], row[1], first, new[0].now), oldest)
+        last = max((row[0] for row in over), default=None)
+        if last is not None:
+            ledger.remove(REQUESTS, "gallery = ? AND number <= ?", (gallery, last))
+        for one in new:
+            if queries.has_request(db, gallery, one.id):
+                ledger.remove(REQUESTS, "gallery = ? AND id = ?", (gallery, one.id))
+        rows = [
+            (number, gallery, one.now, one.id, one.digest, _dump(one.answer, one.subject))
+            for number, one in enumerate(new, first)
+        ]
+        ledger.insert_all(REQUESTS, rows)
 
     def _is_over(self, number: int, created: float, last: int, now: float) -> bool:
         younger = last - number

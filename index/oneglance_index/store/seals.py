@@ -110,6 +110,10 @@ class Sealed:
                 packed += b"\0" if value is None else _REAL.pack(3, value)
         return _hash(self._person, packed)
 
+    def seals(self, rows: Sequence[Sequence[Any]]) -> list[int]:
+        """Of several rows."""
+        return list(map(self.seal, rows))
+
     def is_sound(self, row: Sequence[Any]) -> bool:
         """Whether a row, its values in the order of `columns`, has its seal."""
         try:

@@ -75,8 +75,8 @@ CREATE TABLE snapshots (
     bytes INTEGER NOT NULL
 ) STRICT;
 """
-# The blocks of a snapshot's file whose keys are still there: `first` to `last` are the numbers of the encodings in it, or
-# where the rule of fusion has templates those of their subjects; `slot` is its key's.
+# The blocks of a snapshot's file whose keys are still there: `first` to `last` are the numbers of the encodings in it,
+# or where the rule of fusion has templates those of their subjects; `slot` is its key's.
 BLOCKS = """
 CREATE TABLE blocks (
     generation INTEGER NOT NULL REFERENCES generations (number) ON DELETE CASCADE,

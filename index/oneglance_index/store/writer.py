@@ -1,8 +1,9 @@
 """The one thread that writes, with group commit.
 
 Mutations queue up (write_queue.py); the writer takes a group of them, runs each in a savepoint of one transaction,
-commits once (one fsync for all of them), tells the indexes in commit order, and only then resolves the futures. So a
-done future means: fsynced, and seen by every search that starts from now on.
+writes the new subjects that it gathered from them, commits once (one fsync for all of them), tells the indexes in
+commit order, and only then resolves the futures. So a done future means: fsynced, and seen by every search that starts
+from now on.
 
 One mutation's own error (a typed one, or that its index has no room for it) undoes that mutation alone. When SQLite
 itself fails inside a group, which may take the transaction down with it, the group is rolled back and its mutations run
@@ -40,7 +41,9 @@ from oneglance_index.errors import (
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.destroying import Destroyer
 from oneglance_index.store.directory import OpenFiles
+from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Following
+from oneglance_index.store.gathering import Gathering
 from oneglance_index.store.mutations import (
     Applied,
     DeleteEncodings,
@@ -77,6 +80,13 @@ class Follower(Protocol):
         """What the transaction did is committed. Must not fail."""
 
 
+class _Unwritten(Exception):
+    """What was gathered could not be written."""
+
+    def __init__(self, error: GalleryError) -> None:
+        self.error = error
+
+
 _Task = tuple[Mutation[Any], Future[Any]]
 
 
@@ -87,6 +97,7 @@ class Writer:
         self._db = db
         self._destroyer = Destroyer(db.keys)
         self._reserve = Reserve(path.parent)
+        self._gathering = Gathering(db)
         self._path = path
         self._files = files
         self._follower = follower
@@ -191,29 +202,26 @@ class Writer:
         failures: list[tuple[Future[Any], Exception]] = []
         effects: list[Effect] = []
         self._follower.begin()
+        self._gathering.begin()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for mutation, future in tasks:
-                self._db.execute("SAVEPOINT mutation")
                 try:
-                    applied = self._run(mutation)
-                    if applied.effect is not None:
-                        self._follower.prepare(applied.effect)
-                except (sqlite3.Error, UnicodeDecodeError):
+                    applied = self._gathered(mutation) or self._run(mutation)
+                except (sqlite3.Error, UnicodeDecodeError, _Unwritten):
                     raise
                 except Exception as error:  # the caller's, whatever it is: the writer must live
                     if not self._db.in_transaction:  # SQLite ran out of memory, and undid all
                         raise
-                    self._db.execute("ROLLBACK TO mutation")
                     failures.append((future, _typed(error)))
                 else:
                     outcomes.append((future, applied))
                     if applied.effect is not None:
                         effects.append(applied.effect)
-                self._db.execute("RELEASE mutation")
-        except FAILURES as error:
+            self._flush()
+        except (*FAILURES, _Unwritten) as error:
             self._roll_back()
-            failure = store_error(error, self._path)
+            failure = error.error if isinstance(error, _Unwritten) else store_error(error, self._path)
             if isinstance(failure, StoreBusy):
                 self._wait_for_locks(_STILL_BUSY_SECONDS)
             elif not alone and len(tasks) > 1:
@@ -254,7 +262,43 @@ class Writer:
         self._wait_for_locks(BUSY_SECONDS)  # last, since it may fail
         return True
 
+    def _gathered(self, mutation: Mutation[Any]) -> Applied[Any] | None:
+        """What comes of a mutation that can wait to be written with others; None for any other."""
+        if not isinstance(mutation, Enroll | Following):
+            return None
+        applied: Applied[Any] | None = mutation.gather(self._db, self._gathering)
+        if applied is not None and applied.effect is not None:
+            try:
+                self._follower.prepare(applied.effect)
+            except BaseException:
+                self._gathering.undo()
+                raise
+        return applied
+
+    def _flush(self) -> None:
+        try:
+            self._gathering.flush()
+        except StoreError as error:
+            raise _Unwritten(error) from error
+
     def _run(self, mutation: Mutation[T]) -> Applied[T]:
+        self._flush()
+        self._db.execute("SAVEPOINT mutation")
+        try:
+            applied = self._run_with_room(mutation)
+            if applied.effect is not None:
+                self._follower.prepare(applied.effect)
+        except (sqlite3.Error, UnicodeDecodeError):
+            raise
+        except Exception:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK TO mutation")
+                self._db.execute("RELEASE mutation")
+            raise
+        self._db.execute("RELEASE mutation")
+        return applied
+
+    def _run_with_room(self, mutation: Mutation[T]) -> Applied[T]:
         try:
             return mutation.run(self._db)
         except StoreFull as error:

@@ -1,0 +1,181 @@
+"""Enrolling: the one mutation that comes in great numbers."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from oneglance_index.encodings import check_encodings
+from oneglance_index.errors import EncoderMismatch, LimitExceeded, SubjectExists
+from oneglance_index.records import Change, Doubt, Doubting, Enrolled, Neighbour, OnExisting, Retention, Vectors
+from oneglance_index.store import queries
+from oneglance_index.store.ciphers import encoding_identity, encrypt
+from oneglance_index.store.doubting import doubt
+from oneglance_index.store.gathering import Gathering, NewSubject
+from oneglance_index.store.ledger import Ledger
+from oneglance_index.store.mutations import NOTHING_REMOVED, Applied, Effect, content, kept_of, log_deletions
+from oneglance_index.store.queries import Place, StoredSubject
+from oneglance_index.store.recent import Recent
+from oneglance_index.store.rekeying import destroyed, new_key, rekey
+from oneglance_index.store.requests import Remembered, RequestMemory
+from oneglance_index.store.seals import ENCODINGS, SUBJECTS
+
+_NO_RETENTION = Retention()
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _as_json(labels: Mapping[str, str]) -> str:
+    return _encode(dict(labels))
+
+
+@dataclass(frozen=True, slots=True)
+class Enroll:
+    gallery_id: str
+    subject_id: str
+    encodings: Vectors
+    encoder_digest: str | None
+    labels: Mapping[str, str] | None
+    on_existing: OnExisting
+    request_id: str | None
+    request_digest: bytes
+    max_encodings: int
+    request_memory: RequestMemory
+    recent: Recent
+    doubting: Doubting | None = None
+    retention: Retention | None = None
+
+    def gather(self, db: sqlite3.Connection, gathering: Gathering) -> Applied[Enrolled] | None:
+        """Leaves it to `gathering` to write a new subject. None for one that is there, or a request that isn't new:
+        nothing is done then."""
+        new = gathering.of(self.gallery_id)
+        at = new.at
+        self._check_encoder(at)
+        if self.request_id is not None and not gathering.is_new_request(new, self.request_id):
+            return None
+        vectors = check_encodings(self.encodings, at.dimension)
+        if not gathering.is_new_subject(new, self.subject_id):
+            return None
+        self._check_number(len(vectors))
+        revision = new.revision + 1
+        nearest_other: Neighbour | None = None
+        doubts: tuple[Doubt, ...] = ()
+        if self.doubting is not None:
+            nearest_other, doubts = doubt(
+                *(db, at, self.doubting, self.subject_id, None, None, vectors, revision),
+                *(self.recent, gathering.flush),
+            )
+            new = gathering.of(self.gallery_id)
+        kept_numbers, kept = kept_of(db, at, None)
+        now = time.time()
+        subject, numbers = gathering.numbers(len(vectors))
+        ids = tuple(map(str, numbers))
+        enrolled = Enrolled(self.subject_id, ids, True, False, revision, nearest_other, doubts)
+        remembered = None
+        if self.request_id is not None:
+            remembered = self._remembered(self.request_id, enrolled, subject, now)
+        labels = _as_json(self.labels or {}).encode()
+        contents = list(map(content, vectors))
+        kept_until = self.retention or _NO_RETENTION
+        gathering.add(
+            new,
+            NewSubject(subject, self.subject_id, labels, kept_until, now, revision, numbers[0], contents, remembered),
+        )
+        change = Change(
+            *(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, NOTHING_REMOVED),
+            kept=kept,
+            kept_numbers=kept_numbers,
+        )
+        return Applied(enrolled, Effect(at.generation, self.gallery_id, change))
+
+    def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
+        at = queries.place(db, self.gallery_id)
+        gallery, generation = at.number, at.generation
+        self._check_encoder(at)
+        now = time.time()
+        if self.request_id is not None:
+            answered = self.request_memory.find(db, at, self.request_id, self.request_digest, now)
+            if answered is not None:
+                return Applied(answered)
+        vectors = check_encodings(self.encodings, at.dimension)
+        found = queries.find_subject(db, gallery, self.subject_id)
+        if found is not None and self.on_existing == "fail":
+            raise SubjectExists(self.gallery_id, self.subject_id)
+        held = queries.encoding_numbers(db, generation, found) if found is not None else NOTHING_REMOVED
+        removed = held if self.on_existing == "replace" else NOTHING_REMOVED
+        total = len(held) - len(removed) + len(vectors)
+        self._check_number(total)
+
+        ledger = Ledger(db, at)
+        revision = ledger.revision
+        staying = found if self.on_existing == "add" else None
+        nearest_other: Neighbour | None = None
+        doubts: tuple[Doubt, ...] = ()
+        if self.doubting is not None:
+            nearest_other, doubts = doubt(
+                *(db, at, self.doubting, self.subject_id, found, staying, vectors, revision),
+                *(self.recent, lambda: None),
+            )
+        kept_numbers, kept = kept_of(db, at, staying)
+        gone: list[int] = []
+        if len(removed):
+            ledger.remove(ENCODINGS, "subject = ? AND generation = ?", (found.number if found else 0, generation))
+            gone = log_deletions(db, at, revision, found.number if found else 0, removed)
+        subject, key = self._write_subject(ledger, found, now, total, gone)
+        first = at.last_encoding + 1
+        numbers = range(first, first + len(vectors))
+        for number, vector in zip(numbers, vectors, strict=True):
+            sealed = encrypt(key, content(vector), encoding_identity(generation, number))
+            ledger.insert(ENCODINGS, (number, generation, subject, revision, now, sealed))
+        ids = tuple(map(str, numbers))
+        enrolled = Enrolled(self.subject_id, ids, found is None, False, revision, nearest_other, doubts)
+        if self.request_id is not None:
+            self.request_memory.remember(db, ledger, [self._remembered(self.request_id, enrolled, subject, now)])
+        ledger.close(subjects=found is None, encodings=len(vectors) - len(removed))
+        change = Change(
+            *(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed),
+            kept=kept,
+            kept_numbers=kept_numbers,
+        )
+        return Applied(enrolled, Effect(generation, self.gallery_id, change), destroyed(gallery, *gone))
+
+    def _check_encoder(self, at: Place) -> None:
+        if self.encoder_digest not in (None, at.encoder_digest):
+            raise EncoderMismatch(self.gallery_id, at.encoder_digest, self.encoder_digest or "")
+
+    def _check_number(self, encodings: int) -> None:
+        if encodings > self.max_encodings:
+            raise LimitExceeded("max_encodings_per_subject", self.max_encodings, encodings)
+
+    def _remembered(self, request_id: str, enrolled: Enrolled, subject: int, now: float) -> Remembered:
+        return Remembered(request_id, self.request_digest, enrolled, subject, now, self.request_memory)
+
+    def _write_subject(
+        self, ledger: Ledger, found: StoredSubject | None, now: float, total: int, gone: list[int]
+    ) -> tuple[int, AESGCM]:
+        """Its number, and its key. `total`: the encodings that it will have. Where some contents are to go, the slot of
+        its former key comes to `gone`."""
+        labels = None if self.labels is None else _as_json(self.labels)
+        db, at = ledger.db, ledger.at
+        if found is None:
+            number, key = at.last_subject + 1, new_key(db, at.number)
+            sealed = key.labels(at.number, number, labels or "{}")
+            row = (number, at.number, total, key.slot, now, now, self.subject_id, sealed)
+            kept = self.retention or Retention()
+            ledger.insert(SUBJECTS, (*row, kept.expires, kept.purpose, kept.consent))
+            return number, key.key
+        kept_until = {} if self.retention is None else asdict(self.retention)
+        if self.on_existing != "replace" and labels is None:
+            ledger.update(SUBJECTS, found, updated=now, encodings=total, **kept_until)
+            return found.number, queries.subject_key(db, found)
+        labels_now = queries.labels(db, found) if labels is None else labels
+        key = rekey(ledger, found)
+        sealed = key.labels(at.number, found.number, labels_now)
+        ledger.update(SUBJECTS, found, updated=now, encodings=total, slot=key.slot, labels=sealed, **kept_until)
+        gone.append(found.slot)
+        return found.number, key.key

@@ -139,10 +139,10 @@ def _read(db: sqlite3.Connection, generation: int, sizes: tuple[int, int] | None
     if not rows:
         return None
     row = rows[0]
+    subjects, encodings = sizes or (row["subjects"], row["encodings"])
     followed = queries.followed_by(queries.threshold(db, generation, row["threshold_revision"]), row["target_fpir"])
     return Followable(
-        *(row["encoder_digest"], row["fusion"], row["target_fpir"]),
-        *(sizes or (row["subjects"], row["encodings"])),
+        *(row["encoder_digest"], row["fusion"], row["target_fpir"], subjects, encodings),
         *(followed, row["decided_by"]),
     )
 

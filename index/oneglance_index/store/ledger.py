@@ -44,7 +44,7 @@ class Ledger:
         self._digest += insert(self.db, table, values)
 
     def insert_all(self, table: Sealed, rows: Sequence[Sequence[Any]]) -> None:
-        seals = table.seals(rows)
+        seals = list(table.seals(rows))
         self._rows += len(rows)
         self._digest += sum(seals)
         self.db.executemany(table.insertion, [(*row, seal) for row, seal in zip(rows, seals, strict=True)])

@@ -12,6 +12,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -409,8 +410,7 @@ def subject_encodings(db: sqlite3.Connection, generation: int, subject: StoredSu
     )
     rows = [StoredEncoding(*row) for row in cursor.fetchall()]
     _check_count(db, subject, len(rows))
-    for row in rows:
-        ENCODINGS.check(db, row)
+    ENCODINGS.check_all(db, rows)
     return rows
 
 
@@ -570,9 +570,9 @@ def _in_blocks(db: sqlite3.Connection, at: Place, cursor: sqlite3.Cursor, block:
 def _rows(db: sqlite3.Connection, at: Place, rows: list[tuple[Any, ...]]) -> Rows:
     slots = ciphers.slots_of(db, at.number)
     vectors, last = [], -1
+    ENCODINGS.check_all(db, [row[:-1] for row in rows])
     for row in rows:
         number, generation, subject, _, _, sealed, _, slot = row
-        ENCODINGS.check(db, row[:-1])
         if slot is None:
             raise damaged(db, f"encoding {number} belongs to no subject")
         if slot != last:  # those of a subject stand together, mostly
@@ -619,11 +619,11 @@ class Subjects:
         self._slots = array("q")
         self._digest = 0
 
-    def add(self, row: tuple[Any, ...]) -> None:
-        """`row`: of `subjects`."""
-        self.ids[row[0]] = row[6]
-        self._slots.append(row[3])
-        self._digest += row[-1]
+    def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Rows of `subjects`."""
+        self.ids.update((row[0], row[6]) for row in rows)
+        self._slots.extend([row[3] for row in rows])
+        self._digest += sum(row[-1] for row in rows)
 
     @property
     def slots(self) -> Integers:
@@ -638,10 +638,12 @@ class Subjects:
 def all_subjects(db: sqlite3.Connection) -> dict[int, Subjects]:
     """Of all galleries, by number. Raises StoreDamaged where a row isn't sound, or isn't found by its id."""
     found: defaultdict[int, Subjects] = defaultdict(Subjects)
-    # One by one: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
-    for row in _all_rows(db, SUBJECTS):
-        SUBJECTS.check(db, row)
-        found[row[1]].add(row)
+    # Few at once: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
+    cursor = _all_rows(db, SUBJECTS)
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        SUBJECTS.check_all(db, rows)
+        for gallery, own in itertools.groupby(rows, key=itemgetter(1)):
+            found[gallery].add(list(own))
     for gallery, subjects in found.items():
         _check_index(db, "subjects", gallery, subjects.ids)
     return found

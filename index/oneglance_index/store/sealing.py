@@ -92,7 +92,10 @@ def _seal_table(db: sqlite3.Connection, table: Sealed) -> None:
     names = (*table.fixed, *table.others)
     places = [names.index(column) for column in table.key]
     for rows in _blocks(db, table):
-        db.executemany(update, ((table.seal(row[:-1]), *(row[place] for place in places)) for row in rows))
+        db.executemany(
+            update,
+            ((seal, *(row[place] for place in places)) for seal, row in zip(table.seals(rows), rows, strict=True)),
+        )
 
 
 def _blocks(db: sqlite3.Connection, table: Sealed) -> Iterator[list[tuple[Any, ...]]]:

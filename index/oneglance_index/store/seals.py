@@ -10,7 +10,7 @@ SEALED is the one list of tables that this holds for. A new table gets a column 
 entry there, and is written through Ledger (ledger.py). Tables that can be made anew from others are not sealed: the log
 of deletions, the rows that vouch for snapshots, and those of their blocks.
 
-The hash has no key: it tells damage and careless edits, not a forger who knows this file. With a key it would: _hash()
+The hash has no key: it tells damage and careless edits, not a forger who knows this file. With a key it would: _hashing()
 is the one place where that enters.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -67,6 +67,18 @@ def total_of(values: Sequence[Any]) -> Total:
     return Total(rows, (low + (high << 32)) % MODULUS)
 
 
+def _hashing(person: bytes) -> Callable[[bytes], int]:
+    """The hash, for one kind of content. Copying a state that has its parameters is quicker than giving them."""
+    begin = blake2b(digest_size=8, person=person).copy
+
+    def hashed(content: bytes) -> int:
+        state = begin()
+        state.update(content)
+        return int.from_bytes(state.digest(), "little", signed=True)
+
+    return hashed
+
+
 @dataclass(frozen=True)
 class Sealed:
     """A table whose rows are sealed.
@@ -85,7 +97,7 @@ class Sealed:
     columns: str = field(init=False)
     insertion: str = field(init=False, repr=False)
     _pack: Any = field(init=False, repr=False, compare=False)
-    _person: bytes = field(init=False, repr=False, compare=False)
+    _hash: Callable[[bytes], int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = (*self.fixed, *self.others, "seal")
@@ -93,31 +105,34 @@ class Sealed:
         places = ", ".join("?" * len(names))
         object.__setattr__(self, "insertion", f"INSERT INTO {self.name} ({self.columns}) VALUES ({places})")
         object.__setattr__(self, "_pack", struct.Struct("<" + self.layout).pack)
-        object.__setattr__(self, "_person", self.name.encode())
+        object.__setattr__(self, "_hash", _hashing(self.name.encode()))
 
     def seal(self, values: Sequence[Any]) -> int:
-        """Of a row: its values in the order of `columns`, without the seal."""
-        count = len(self.fixed)
-        packed: bytes = self._pack(*values[:count])
-        for value in values[count:]:
-            kind = type(value)
-            if kind is bytes:
-                packed += _LENGTH.pack(2, len(value)) + value
-            elif kind is str:
-                content = value.encode()
-                packed += _LENGTH.pack(1, len(content)) + content
-            else:
-                packed += b"\0" if value is None else _REAL.pack(3, value)
-        return _hash(self._person, packed)
+        """Of a row: its values in the order of `columns`, with or without the seal."""
+        return next(self.seals((values,)))
 
-    def seals(self, rows: Sequence[Sequence[Any]]) -> list[int]:
+    def seals(self, rows: Iterable[Sequence[Any]]) -> Iterator[int]:
         """Of several rows."""
-        return list(map(self.seal, rows))
+        count, end, pack, hashed = len(self.fixed), len(self.fixed) + len(self.others), self._pack, self._hash
+        for row in rows:
+            packed: bytes = pack(*row[:count])
+            for value in row[count:end]:
+                kind = type(value)
+                if value is None:
+                    packed += b"\0"
+                elif kind is bytes:
+                    packed += _LENGTH.pack(2, len(value)) + value
+                elif kind is str:
+                    content = value.encode()
+                    packed += _LENGTH.pack(1, len(content)) + content
+                else:
+                    packed += _REAL.pack(3, value)
+            yield hashed(packed)
 
     def is_sound(self, row: Sequence[Any]) -> bool:
         """Whether a row, its values in the order of `columns`, has its seal."""
         try:
-            return bool(self.seal(row[:-1]) == row[-1])
+            return bool(self.seal(row) == row[-1])
         except (struct.error, TypeError, ValueError, OverflowError):  # values of another type
             return False
 
@@ -125,6 +140,16 @@ class Sealed:
         """Raises StoreDamaged."""
         if not self.is_sound(row):
             raise damaged(db, f"row {self.named(row)} was changed")
+
+    def check_all(self, db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
+        """Raises StoreDamaged."""
+        try:
+            sound = list(self.seals(rows)) == [row[-1] for row in rows]
+        except (struct.error, TypeError, ValueError, OverflowError):  # values of another type
+            sound = False
+        if not sound:
+            for row in rows:
+                self.check(db, row)
 
     def named(self, row: Sequence[Any]) -> str:
         """For people: which row it is."""
@@ -179,21 +204,18 @@ OF_SUBJECTS = tuple(table for table in SEALED if "subject" in table.fixed)
 
 _ROOT = struct.Struct("<qqqqqq")
 _STORE = struct.Struct("<qqd")
+_ROOT_HASH, _STORE_HASH = _hashing(b"root"), _hashing(b"store")
 
 
 def root_seal(number: int, revision: int, subjects: int, encodings: int, total: Total) -> int:
     """The seal of what a gallery knows of its rows."""
-    return _hash(b"root", _ROOT.pack(number, revision, subjects, encodings, total.rows, signed(total.digest)))
+    return _ROOT_HASH(_ROOT.pack(number, revision, subjects, encodings, total.rows, signed(total.digest)))
 
 
 def store_seal(store_id: str, created: float, galleries: Total) -> int:
     """The seal of the one row of `store`."""
     packed = _STORE.pack(galleries.rows, signed(galleries.digest), created)
-    return _hash(b"store", packed + store_id.encode())
-
-
-def _hash(person: bytes, content: bytes) -> int:
-    return int.from_bytes(blake2b(content, digest_size=8, person=person).digest(), "little", signed=True)
+    return _STORE_HASH(packed + store_id.encode())
 
 
 def rows_of_gallery(table: Sealed) -> str:

@@ -10,8 +10,8 @@ SEALED is the one list of tables that this holds for. A new table gets a column 
 entry there, and is written through Ledger (ledger.py). Tables that can be made anew from others are not sealed: the log
 of deletions, the rows that vouch for snapshots, and those of their blocks.
 
-The hash has no key: it tells damage and careless edits, not a forger who knows this file. With a key it would: _hashing()
-is the one place where that enters.
+The hash has no key: it tells damage and careless edits, not a forger who knows this file. With a key it would:
+_hashing() is the one place where that enters.
 """
 
 from __future__ import annotations

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from oneglance_index import Found, IndexSettings, LocalGalleries, OpenProgress, Search, StoreFull
 from oneglance_index.search import snapshot
 from oneglance_index.store import queries
-from oneglance_index.store.ciphers import slots_of
-from oneglance_index.store.queries import SnapshotRecord
+from oneglance_index.store.ciphers import OVERHEAD_BYTES, block_identity, decrypt, slots_of
+from oneglance_index.store.keys import SLOT_BYTES
+from oneglance_index.store.queries import NewSnapshot
 from tests.index import asking
 from tests.waiting import until
 
@@ -103,7 +105,7 @@ def test_one_taken_while_the_rule_of_fusion_changes_is_not_used(
     galleries.delete_subject("g", "s5").result()
     write = snapshot.write
 
-    def written(*args: Any) -> SnapshotRecord:
+    def written(*args: Any) -> NewSnapshot:
         record = write(*args)
         for fusion in changes:
             galleries.set_fusion("g", fusion)
@@ -140,7 +142,7 @@ def scramble(path: Path) -> None:
     """Other numbers of encodings and subjects."""
     content = bytearray(path.read_bytes())
     numbers = np.random.default_rng(0).integers(-(2**62), 2**62, 2 * 43, np.int64)
-    tail = len(content) - numbers.nbytes - 16  # of one block
+    tail = len(content) - numbers.nbytes - 8  # of one block
     content[tail : tail + numbers.nbytes] = numbers.tobytes()
     path.write_bytes(content)
 
@@ -279,6 +281,45 @@ def in_snapshot(galleries: LocalGalleries, vector: NDArray[np.float32]) -> bool:
         path = snapshot.path_of(galleries._store.path.parent, at.generation, record.revision)
         parts = snapshot.read(path, record, 4, slots_of(db, at.number), at.generation)
         return any(part.rows is not None and (part.rows.vectors == vector).all(axis=1).any() for part in parts)
+
+
+def test_what_is_deleted_while_one_is_written_is_not_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fusion: str
+) -> None:
+    fill(tmp_path, fusion)
+    galleries, _ = opened(tmp_path)
+    galleries.enroll("g", "late", vectors(1, 77)).result()
+    write = snapshot.write
+
+    def written(path: Path, *rest: Any) -> NewSnapshot:
+        record = write(path, *rest)
+        galleries.delete_subject("g", "late").result()
+        assert not has_a_key(galleries, path)
+        return record
+
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshot, "write", written)
+        galleries.snapshot("g")
+    assert not has_a_key(galleries, only_snapshot(tmp_path))
+    assert not in_snapshot(galleries, vectors(1, 77)[0])
+    expected = everything(galleries)
+    crash(galleries)
+    galleries, progress = opened(tmp_path)
+    assert progress.source == "snapshot"
+    assert everything(galleries) == expected
+    galleries.close()
+
+
+def has_a_key(galleries: LocalGalleries, path: Path) -> bool:
+    """Whether any key of the gallery fits the one block of a snapshot."""
+    keys = galleries._store.keys.of(1).all()
+    content = path.read_bytes()
+    encodings = int.from_bytes(content[32:40], "little")
+    block = content[56 : 56 + OVERHEAD_BYTES + 16 * encodings]
+    return any(
+        decrypt(AESGCM(keys[at : at + SLOT_BYTES]), block, block_identity(1, 1)) is not None
+        for at in range(0, len(keys), SLOT_BYTES)
+    )
 
 
 def test_what_was_replaced_leaves_the_snapshot_at_once(tmp_path: Path, fusion: str) -> None:

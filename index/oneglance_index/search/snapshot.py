@@ -1,7 +1,7 @@
 """Snapshots: an index's encodings in a file, so that opening needn't read all of them from the database.
 
 `snapshots/<generation number>-<revision>.snap` holds a header; the vectors in blocks, each encrypted with a key of its
-own; and then the numbers of encodings and of subjects, the slots of the blocks' keys, and where the blocks end. The
+own; and then the numbers of encodings and of subjects, and where the blocks end. The
 encodings are in order of number, or where the rule of fusion has templates subject by subject, no block ending within a
 subject, which the first bytes tell. A deletion destroys the key of the block that it concerns, at once; what else was
 in it is read from the store, until the next snapshot. A file is believed only if the store vouches for it: the store
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from oneglance_core.files import replacing
@@ -37,8 +38,8 @@ from oneglance_index.store.directory import (
     SNAPSHOTS_NAME,
     snapshot_files,
 )
-from oneglance_index.store.keys import KeyDestroyed, Keys, Slots, disk_error
-from oneglance_index.store.queries import Block, SnapshotRecord
+from oneglance_index.store.keys import KeyDestroyed, Slots, disk_error, new_key
+from oneglance_index.store.queries import NewSnapshot, SnapshotRecord
 
 _MAGIC = {False: b"oneglance snapshot 3\n", True: b"oneglance snapshot 4\n"}  # by Frozen.by_subject
 _HEADER = struct.Struct("<21sxxxQQQQ")  # magic, revision, encodings, dimension, blocks
@@ -58,23 +59,14 @@ def path_of(data_dir: Path, generation: int, revision: int) -> Path:
     return data_dir / SNAPSHOTS_NAME / f"{generation}-{revision}{SNAPSHOT_SUFFIX}"
 
 
-def write(
-    path: Path,
-    frozen: Frozen,
-    dimension: int,
-    late: Callable[[], bool],
-    keys: Keys,
-    gallery: int,
-    generation: int,
-) -> SnapshotRecord:
+def write(path: Path, frozen: Frozen, dimension: int, late: Callable[[], bool], generation: int) -> NewSnapshot:
     """Writes a snapshot and makes it durable under its name; gives up when it is `late`, which it asks for every block.
 
-    `gallery` and `generation` are their numbers. Raises SnapshotAbandoned, KeyDestroyed where the gallery was deleted,
-    StoreFull, StoreIOError.
+    The keys of its blocks are nowhere on the disk before the store vouches for it: what is deleted meanwhile is in no
+    block whose key comes there. Raises SnapshotAbandoned, StoreFull, StoreIOError, and what `frozen` raises.
     """
-    slots = keys.of(gallery)
     size = max(1, _BLOCK_BYTES // (4 * dimension))
-    taken: list[int] = []
+    keys: list[bytes] = []
     ends: list[int] = []
     try:
         path.parent.mkdir(exist_ok=True, mode=0o700)
@@ -87,31 +79,24 @@ def write(
                     raise SnapshotAbandoned
                 part = slice(start, start + len(rows.numbers))
                 numbers[part], subjects[part] = rows.numbers, rows.subjects
-                slot, key = slots.take()
-                taken.append(slot)
+                keys.append(new_key())
                 first = rows.subjects[0] if frozen.by_subject else rows.numbers[0]
                 content = rows.vectors.astype("<f4", copy=False).tobytes()
-                file.write(encrypt(key, content, block_identity(generation, int(first))))
+                file.write(encrypt(AESGCM(keys[-1]), content, block_identity(generation, int(first))))
                 start = part.stop
                 ends.append(start)
             numbers, subjects = numbers[:start], subjects[:start]
             header = _HEADER.pack(_MAGIC[frozen.by_subject], frozen.revision, start, dimension, len(ends))
-            lists = (numbers, subjects, np.array(taken, "<i8"), np.array(ends, "<i8"))
-            tail = b"".join(values.tobytes() for values in lists)
+            tail = b"".join(values.tobytes() for values in (numbers, subjects, np.array(ends, "<i8")))
             file.write(tail)
             file.seek(0)
             file.write(header)
-    except BaseException as error:
-        with contextlib.suppress(StoreError, KeyDestroyed), keys.changing():
-            keys.of(gallery).destroy(taken)
-        if isinstance(error, OSError):
-            raise disk_error(error, path) from error
-        raise
+    except OSError as error:
+        raise disk_error(error, path) from error
     layout = _Layout(start, dimension, len(ends))
     bounds = _bounds(subjects if frozen.by_subject else numbers, np.array(ends, np.int64))
-    blocks = tuple(Block(*block) for block in zip(*bounds, taken, strict=True))
     digest = hashlib.sha256(header + tail).hexdigest()
-    return SnapshotRecord(frozen.revision, digest, layout.size, blocks, frozen.by_subject)
+    return NewSnapshot(frozen.revision, digest, layout.size, bounds, keys, frozen.by_subject)
 
 
 def _in_blocks(parts: Iterable[Rows], size: int, by_subject: bool) -> Iterator[Rows]:
@@ -142,10 +127,10 @@ def _whole_subjects(rows: Rows, size: int) -> Iterator[Rows]:
         start = end
 
 
-def _bounds(order: NDArray[Any], ends: Integers) -> tuple[list[int], list[int]]:
+def _bounds(order: NDArray[Any], ends: Integers) -> list[tuple[int, int]]:
     """The first and the last number of each block."""
     starts = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1]])
-    return order[starts].tolist(), order[ends - 1].tolist()
+    return list(zip(order[starts].tolist(), order[ends - 1].tolist(), strict=True))
 
 
 class _Layout:
@@ -154,7 +139,7 @@ class _Layout:
     def __init__(self, encodings: int, dimension: int, blocks: int) -> None:
         self.encodings, self.blocks = encodings, blocks
         self.tail_at = _HEADER.size + blocks * OVERHEAD_BYTES + 4 * dimension * encodings
-        self.size = self.tail_at + 16 * encodings + 16 * blocks
+        self.size = self.tail_at + 16 * encodings + 8 * blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,35 +159,33 @@ def read(path: Path, record: SnapshotRecord, dimension: int, slots: Slots, gener
     """
     try:
         with path.open("rb") as file:
-            numbers, subjects, taken, ends = _read_frame(file, record, dimension)
-            alive = {block: block.slot for block in record.blocks}
-            order = subjects if record.by_subject else numbers
-            known = [Block(*block) for block in zip(*_bounds(order, ends), taken.tolist(), strict=True)]
+            numbers, subjects, ends = _read_frame(file, record, dimension)
+            alive = {(block.first, block.last): block.slot for block in record.blocks}
+            known = _bounds(subjects if record.by_subject else numbers, ends)
             if not alive.keys() <= set(known):
                 raise SnapshotUnusable("the store has other blocks")
             file.seek(_HEADER.size)
             start = 0
-            for end, block in zip(ends.tolist(), known, strict=True):
+            for end, (first, last) in zip(ends.tolist(), known, strict=True):
                 part, start = slice(start, end), end
                 sealed = file.read(OVERHEAD_BYTES + 4 * dimension * (part.stop - part.start))
-                if block not in alive:
-                    yield Part(block.first, block.last, None)
+                slot = alive.get((first, last))
+                if slot is None:
+                    yield Part(first, last, None)
                     continue
-                content = decrypt(slots.read(block.slot), sealed, block_identity(generation, block.first))
+                content = decrypt(slots.read(slot), sealed, block_identity(generation, first))
                 if content is None:
-                    raise SnapshotUnusable(f"the block of number {block.first} is not what was written")
+                    raise SnapshotUnusable(f"the block of number {first} is not what was written")
                 vectors = np.frombuffer(content, "<f4").reshape(-1, dimension).astype(np.float32, copy=False)
-                yield Part(block.first, block.last, Rows(numbers[part], subjects[part], vectors))
+                yield Part(first, last, Rows(numbers[part], subjects[part], vectors))
     except OSError as error:
         raise SnapshotUnusable(f"reading failed: {error}") from error
     except (StoreError, KeyDestroyed) as error:  # of the keys
         raise SnapshotUnusable(f"a key can't be read: {error}") from error
 
 
-def _read_frame(
-    file: io.BufferedReader, record: SnapshotRecord, dimension: int
-) -> tuple[Integers, Integers, Integers, Integers]:
-    """Numbers of encodings, of subjects, slots, and where blocks end: what the file's real size allows."""
+def _read_frame(file: io.BufferedReader, record: SnapshotRecord, dimension: int) -> tuple[Integers, Integers, Integers]:
+    """Numbers of encodings, of subjects, and where blocks end: what the file's real size allows."""
     size = os.fstat(file.fileno()).st_size
     if size != record.size:
         raise SnapshotUnusable(f"the file has {size} bytes, not {record.size}")
@@ -219,8 +202,7 @@ def _read_frame(
     if hashlib.sha256(header + tail).hexdigest() != record.sha256:
         raise SnapshotUnusable("the content is not what the store vouches for")
     integers = np.frombuffer(tail, "<i8").astype(np.int64, copy=False)
-    parts = np.split(integers, np.cumsum([encodings, encodings, blocks]))
-    return parts[0], parts[1], parts[2], parts[3]
+    return integers[:encodings], integers[encodings : 2 * encodings], integers[2 * encodings :]
 
 
 def check_none_is_later(data_dir: Path, last_generation: int, revisions: Mapping[int, int]) -> None:

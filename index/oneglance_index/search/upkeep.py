@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oneglance_core.fusion import has_template
-from oneglance_index.errors import GalleryNotFound, StoreClosed, StoreGone
+from oneglance_index.errors import GalleryNotFound, StoreClosed, StoreError, StoreGone
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import Frozen, GalleryIndex
 from oneglance_index.search.loading import StoredEncodings
@@ -278,10 +278,17 @@ class Upkeep:
         if gallery is None:  # deleted meanwhile
             return
         try:
-            record = snapshot.write(path, frozen, kept.index.dimension, self._late, self._store.keys, gallery, number)
+            record = snapshot.write(path, frozen, kept.index.dimension, self._late, number)
         except (KeyDestroyed, GalleryNotFound):  # deleted meanwhile
             return
-        if not self._store.write(VouchForSnapshot(number, record), self, patient=True).result():
+        vouching = VouchForSnapshot(number, record)
+        try:
+            vouched = self._store.write(vouching, self, patient=True).result()
+        except BaseException:
+            with contextlib.suppress(StoreError, KeyDestroyed), self._store.keys.changing():
+                self._store.keys.of(gallery).destroy(vouching.put)
+            raise
+        if not vouched:
             self._unlink(number, record.revision)  # the gallery was deleted meanwhile
             return
         # From here on the store vouches for the new file only.

@@ -269,7 +269,7 @@ class Slots:
             raise StoreDamaged(path, "the keys of a gallery are missing") from None
         except OSError as error:
             raise disk_error(error, path) from error
-        self._decryptor = _ecb(key).decryptor()
+        self._decryptor, self._encryptor = _ecb(key).decryptor(), _ecb(key).encryptor()
 
     def held(self) -> AbstractContextManager[object]:
         """While it is held, no key comes or goes."""
@@ -281,15 +281,31 @@ class Slots:
 
     def take_some(self, count: int) -> list[tuple[int, AESGCM]]:
         """So many keys that were never used, and their slots."""
-        taken = []
+        taken: list[tuple[int, AESGCM]] = []
         with self._lock:
-            for _ in range(count):
-                if not self._free:
-                    self._grow()
-                slot = self._free.pop()
-                key = self._fresh.pop(slot, None)
-                taken.append((slot, self.read(slot) if key is None else AESGCM(key)))
+            try:
+                for _ in range(count):
+                    if not self._free:
+                        self._grow()
+                    slot = self._free.pop()
+                    key = self._fresh.pop(slot, None)
+                    taken.append((slot, self.read(slot) if key is None else AESGCM(key)))
+            except BaseException:
+                self._free += [slot for slot, _ in taken]
+                raise
         return taken
+
+    def put(self, keys: Sequence[bytes]) -> list[int]:
+        """Puts keys that were made elsewhere into slots that were never used: on the disk when it returns."""
+        slots = [slot for slot, _ in self.take_some(len(keys))]
+        with self._lock:
+            try:
+                for slot, key in zip(slots, keys, strict=True):
+                    os.pwrite(self._file, self._encryptor.update(key), slot * SLOT_BYTES)
+                os.fdatasync(self._file)
+            except OSError as error:
+                raise disk_error(error, self._path) from error
+        return slots
 
     def read(self, slot: int) -> AESGCM:
         """Raises StoreDamaged where there is no such slot."""
@@ -379,6 +395,10 @@ def _locked(path: Path, kind: int) -> Iterator[None]:
             os.close(own)
     except OSError as error:
         raise disk_error(error, path) from error
+
+
+def new_key() -> bytes:
+    return os.urandom(SLOT_BYTES)
 
 
 def disk_error(error: OSError, path: Path) -> StoreFull | StoreIOError:

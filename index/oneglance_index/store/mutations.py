@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Generic, Protocol, TypeVar, get_args
 
 import numpy as np
@@ -40,9 +40,9 @@ from oneglance_index.records import (
     Vectors,
 )
 from oneglance_index.store import queries
-from oneglance_index.store.ciphers import encrypt, keys_of, negative_identity
+from oneglance_index.store.ciphers import encrypt, keys_of, negative_identity, slots_of
 from oneglance_index.store.ledger import Ledger, bury_gallery, insert_gallery, next_number, update_gallery
-from oneglance_index.store.queries import Place, SnapshotRecord, StoredSubject
+from oneglance_index.store.queries import NewSnapshot, Place, StoredSubject
 from oneglance_index.store.rekeying import NOTHING_DESTROYED, Destroyed, destroyed, rekey
 from oneglance_index.store.seals import ENCODINGS, GALLERIES, GENERATIONS, NEGATIVES, NO_ROWS, SUBJECTS, THRESHOLDS
 
@@ -466,35 +466,50 @@ class DeleteNegative:
         return Applied(applied.result, effect, destroyed(subject.gallery, subject.slot))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class VouchForSnapshot:
-    """Records that a snapshot file is whole. False where the generation is gone. No revision of the gallery."""
+    """Records that a snapshot file is whole. False where it is of no use any more. No revision of the gallery.
+
+    The keys of its blocks come into slots here, but those of blocks of which something was deleted meanwhile. `put`:
+    these slots, to be destroyed by the caller where the mutation fails.
+    """
 
     generation: int
-    snapshot: SnapshotRecord
+    snapshot: NewSnapshot
+    put: list[int] = field(default_factory=list)
 
     def run(self, db: sqlite3.Connection) -> Applied[bool]:
         number, new = self.generation, self.snapshot
         rows = db.execute("SELECT gallery, fusion FROM generations WHERE number = ?", (number,)).fetchall()
-        if not rows:  # and with its gallery all its keys
+        if not rows or has_template(rows[0]["fusion"]) != new.by_subject:  # since the snapshot was begun
             return Applied(False)
-        gallery, fusion = rows[0]
-        if has_template(fusion) != new.by_subject:  # since the snapshot was begun
-            return Applied(False, destroyed=destroyed(gallery, *(block.slot for block in new.blocks)))
-        gone = [block.slot for block in queries.blocks(db, number)]
+        gallery = rows[0]["gallery"]
+        gone = [*self.put, *(block.slot for block in queries.blocks(db, number))]
         db.execute("DELETE FROM blocks WHERE generation = ?", (number,))
+        since = queries.subjects_deleted_since if new.by_subject else queries.deletions_since
+        alive = _without(new, since(db, number, new.revision))
+        self.put = slots_of(db, gallery).put([key for _, key in alive])
         db.executemany(
             "INSERT INTO blocks (generation, first, last, slot) VALUES (?, ?, ?, ?)",
-            ((number, *block) for block in new.blocks),
+            ((number, *bounds, slot) for (bounds, _), slot in zip(alive, self.put, strict=True)),
         )
-        since = queries.subjects_deleted_since if new.by_subject else queries.deletions_since
-        gone += _drop_blocks(db, number, since(db, number, new.revision).tolist())
         db.execute(
             "INSERT OR REPLACE INTO snapshots (generation, revision, sha256, bytes) VALUES (?, ?, ?, ?)",
             (number, new.revision, new.sha256, new.size),
         )
         db.execute("DELETE FROM deletions WHERE generation = ? AND revision <= ?", (number, new.revision))
         return Applied(True, destroyed=destroyed(gallery, *gone))
+
+
+def _without(new: NewSnapshot, deleted: Integers) -> list[tuple[tuple[int, int], bytes]]:
+    """The blocks of a snapshot, and their keys, that have none of these numbers."""
+    if not new.bounds:
+        return []
+    firsts = np.array([first for first, _ in new.bounds], np.int64)
+    places = np.unique(np.searchsorted(firsts, deleted, side="right") - 1).tolist()
+    gone = set(places)
+    blocks = zip(new.bounds, new.keys, strict=True)
+    return [block for place, block in enumerate(blocks) if place not in gone]
 
 
 @dataclass(frozen=True, slots=True)

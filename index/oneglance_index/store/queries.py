@@ -11,7 +11,7 @@ import struct
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
@@ -683,6 +683,19 @@ class SnapshotRecord:
     sha256: str
     size: int
     blocks: tuple[Block, ...]
+    by_subject: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewSnapshot:
+    """Of a snapshot's file that was just written: as SnapshotRecord, and the first and last numbers of all blocks with
+    their keys, which are nowhere else."""
+
+    revision: int
+    sha256: str
+    size: int
+    bounds: Sequence[tuple[int, int]]
+    keys: Sequence[bytes] = field(repr=False)
     by_subject: bool
 
 

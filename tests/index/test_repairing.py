@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -64,10 +65,34 @@ def test_what_is_sound_is_saved_and_what_is_not_is_told(tmp_path: Path, what: st
     data = tmp_path / "data"
     fill(data, tmp_path / "backup")
     damage(data, *DAMAGE[what])
+    shutil.rmtree(data / "snapshots")  # it would have the encodings
     former, lost = repair(data, "")
     assert (former / "store.sqlite3").exists()
     assert state(data) == LEFT.get(what, {"a": 3, "b": 3})
     assert bool(lost) == (what in LEFT or what == "what the store knows")
+
+
+@pytest.mark.parametrize("fusion", ["nearest", "mean"])
+def test_encodings_come_from_the_snapshot_but_none_that_was_deleted(tmp_path: Path, fusion: str) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4, fusion=fusion).result()
+        for name in ("a", "b"):
+            galleries.enroll("g", name, VECTORS[:3], labels={"n": name}).result()
+        galleries.snapshot()
+        expected = galleries.verify("g", "b", VECTORS[:1])
+        galleries.enroll("g", "late", VECTORS[:3], labels={"n": "late"}).result()
+    damage(tmp_path, "UPDATE encodings SET created = 5 WHERE number = 4", "DELETE FROM encodings WHERE number = 5")
+    assert repair(tmp_path, "")[1] == []
+    assert state(tmp_path) == {"a": 3, "b": 3, "late": 3}
+    with LocalGalleries.open(tmp_path) as galleries:
+        assert galleries.verify("g", "b", VECTORS[:1]).candidates == expected.candidates
+        galleries.snapshot()
+        galleries.delete_encoding("g", "b", "4").result()
+        galleries._upkeep.close(until=0)
+        galleries._store.close()
+    damage(tmp_path, "DELETE FROM encodings WHERE number = 5")
+    assert any("'b'" in line for line in repair(tmp_path, "")[1])
+    assert state(tmp_path) == {"a": 3, "b": 1, "late": 3}
 
 
 def test_what_is_lost_comes_from_a_backup_but_nobody_who_was_deleted(tmp_path: Path) -> None:

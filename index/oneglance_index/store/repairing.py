@@ -2,7 +2,8 @@
 
 A row is sound if its seal is right, and what is encrypted in it can be decrypted with the keys of the data directory.
 That holds for a row of a backup, too: whoever was deleted since can't be decrypted, and so doesn't come back. The
-write-ahead log is read by SQLite as always. Snapshots are made anew.
+write-ahead log is read by SQLite as always. Encodings whose rows are lost come from the snapshot, too: where something
+of one of its blocks was deleted, that block has no key any more. Snapshots are made anew.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from typing import Any
 
 from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import StoreDamaged, StoreError
+from oneglance_index.records import Rows
+from oneglance_index.search import snapshot
+from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import ciphers, ledger, queries
 from oneglance_index.store.backup import former_folder
 from oneglance_index.store.directory import DATABASE_NAME, SNAPSHOTS_NAME, lock_directory, open_files
-from oneglance_index.store.keys import Keys, disk_error
+from oneglance_index.store.keys import KeyDestroyed, Keys, disk_error
 from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
 from oneglance_index.store.sealing import seal_counts
@@ -61,6 +65,7 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
     with replacing(part) as fresh:
         with contextlib.closing(_new(fresh, keys)) as db:
             lost = _Salvage(db, path, keys).run()
+            _add_from_snapshots(db, path, keys)
             if backup is not None:
                 _Salvage(db, backup, keys).run()  # what it hasn't isn't lost: it came, or was deleted, since
             lost = [line for line in lost if not _is_there(db, line)]
@@ -168,6 +173,40 @@ class _Salvage:
         # What is there already, or contradicts it, stays out.
         places = ", ".join("?" * len(row))
         self._db.execute(f"INSERT OR IGNORE INTO {table.name} ({table.columns}) VALUES ({places})", row)
+
+
+def _add_from_snapshots(db: ciphers.Connection, path: Path, keys: Keys) -> None:
+    """Encodings that `db` lacks, of subjects that it has, from the snapshots beside the database `path`."""
+    generations = db.execute("SELECT number, gallery, dimension FROM generations WHERE state = 'active'").fetchall()
+    with contextlib.closing(connect_reader(path, keys)) as source:
+        for number, gallery, dimension in generations:
+            # One that is of no use is left out.
+            with contextlib.suppress(SnapshotUnusable, StoreError, KeyDestroyed, sqlite3.Error):
+                record = queries.snapshot_record(source, number)
+                if record is not None:
+                    file = snapshot.path_of(path.parent, number, record.revision)
+                    for part in snapshot.read(file, record, dimension, keys.of(gallery), number):
+                        if part.rows is not None:
+                            _add_rows(db, number, part.rows)
+
+
+def _add_rows(db: ciphers.Connection, generation: int, rows: Rows) -> None:
+    for number, subject, vector in zip(rows.numbers.tolist(), rows.subjects.tolist(), rows.vectors, strict=True):
+        if db.execute("SELECT 1 FROM encodings WHERE number = ?", (number,)).fetchall():
+            continue
+        found = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE number = ?", (subject,)).fetchall()
+        if not found:
+            continue
+        owner = queries.StoredSubject(*found[0])
+        # Revisions rise with numbers.
+        before = db.execute(
+            "SELECT revision FROM encodings WHERE generation = ? AND number < ? ORDER BY number DESC LIMIT 1",
+            (generation, number),
+        ).fetchall()
+        revision = before[0]["revision"] if before else 0
+        key, identity = queries.subject_key(db, owner), ciphers.encoding_identity(generation, number)
+        sealed = ciphers.encrypt(key, vector.astype("<f4", copy=False).tobytes(), identity)
+        ledger.insert(db, ENCODINGS, (number, generation, subject, revision, owner.created, sealed))
 
 
 def _rows(db: sqlite3.Connection, table: str, columns: str, lost: list[str]) -> Iterator[tuple[Any, ...]]:

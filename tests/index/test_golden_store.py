@@ -9,6 +9,7 @@ and committed. Don't make them anew: add v7 beside them when the schema changes.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sqlite3
 import subprocess
@@ -187,9 +188,13 @@ def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
 
 
 @pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
-def test_an_old_store_gets_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
+def test_an_old_store_gets_the_tables_of_a_new_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, version: int
+) -> None:
     shutil.copytree(GOLDEN / f"v{version}", tmp_path / "old")
-    LocalGalleries.open(tmp_path / "old").close()
+    with caplog.at_level(logging.INFO):
+        LocalGalleries.open(tmp_path / "old").close()
+    assert ("5 of 5 subjects" in caplog.text) == (version < 6)
     LocalGalleries.open(tmp_path / "new").close()
     assert schema_of(tmp_path / "old" / "store.sqlite3") == schema_of(tmp_path / "new" / "store.sqlite3")
 

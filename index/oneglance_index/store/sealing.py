@@ -6,6 +6,7 @@ What can be seen to be wrong without seals is not sealed: it is refused.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from itertools import islice
@@ -30,6 +31,8 @@ from oneglance_index.store.seals import (
 )
 
 _ROWS_AT_ONCE = 4096
+
+log = logging.getLogger(__name__)
 
 
 def seal_all(db: sqlite3.Connection) -> None:
@@ -65,12 +68,13 @@ def encrypt_all(db: sqlite3.Connection) -> None:
     keys = ciphers.keys_of(db)
     for row in db.execute("SELECT number FROM galleries").fetchall():
         keys.make(row["number"])
-    last = 0
+    last, done = 0, 0
+    total = db.execute("SELECT COUNT(*) AS count FROM subjects").fetchall()[0]["count"]
     while rows := db.execute(
         "SELECT number, gallery, former_labels FROM subjects WHERE number > ? ORDER BY number LIMIT ?",
         (last, _ROWS_AT_ONCE),
     ).fetchall():
-        last = rows[-1]["number"]
+        last, done = rows[-1]["number"], done + len(rows)
         for number, gallery, labels in rows:
             slots = keys.of(gallery)
             slot, key = slots.take()
@@ -84,6 +88,7 @@ def encrypt_all(db: sqlite3.Connection) -> None:
                     f"UPDATE {table} SET vector = ? WHERE number = ?",
                     [(ciphers.encrypt(key, one[2], identity(one[1], one[0])), one[0]) for one in vectors],
                 )
+        log.info("encrypting an earlier version's store: %d of %d subjects", done, total)
 
 
 def _seal_table(db: sqlite3.Connection, table: Sealed) -> None:

@@ -111,18 +111,18 @@ def _keys(data_dir: Path) -> Iterator[AESGCM]:
 
 
 def _blocks(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    from oneglance_index.search.snapshot import _HEADER, _Layout
+    from oneglance_index.search.snapshot import _HEADER, _MAGIC, _bounds, _Layout
     from oneglance_index.store import ciphers
 
     content = path.read_bytes()
-    _, _, encodings, dimension, rows = _HEADER.unpack(content[: _HEADER.size])
-    layout = _Layout(encodings, dimension, rows)
-    numbers = np.frombuffer(content, "<i8", encodings, _HEADER.size)
-    at, generation = layout.blocks_at, int(path.stem.split("-")[0])
-    for first, last in zip(*layout.ends(numbers), strict=True):
-        size = ciphers.OVERHEAD_BYTES + 4 * dimension * int(((numbers >= first) & (numbers <= last)).sum())
+    magic, _, encodings, dimension, blocks = _HEADER.unpack(content[: _HEADER.size])
+    lists = np.frombuffer(content, "<i8", 2 * encodings + blocks, _Layout(encodings, dimension, blocks).tail_at)
+    order = lists[encodings : 2 * encodings] if magic == _MAGIC[True] else lists[:encodings]
+    at, start, generation = _HEADER.size, 0, int(path.stem.split("-")[0])
+    for end, (first, _) in zip(lists[2 * encodings :].tolist(), _bounds(order, lists[2 * encodings :]), strict=True):
+        size = ciphers.OVERHEAD_BYTES + 4 * dimension * (end - start)
         yield content[at : at + size], ciphers.block_identity(generation, first)
-        at += size
+        at, start = at + size, end
 
 
 def keep_keys() -> None:
@@ -195,15 +195,17 @@ def rounds(data_dir: Path, count: int, seed: int, keeping: bool) -> tuple[int, i
         process = subprocess.Popen([*command, *(["--keep-keys"] if keeping else [])], stdout=subprocess.PIPE)
         assert process.stdout is not None
         with process, process.stdout:
-            process.stdout.readline()
             said = []
-            for _ in range(rng.randrange(1, 40)):
-                said.append(process.stdout.readline())
-                if rng.random() < 0.2:
-                    thief.look()
-            thief.look()
-            time.sleep(rng.uniform(0, 0.005))
-            process.send_signal(signal.SIGKILL)
+            try:
+                process.stdout.readline()
+                for _ in range(rng.randrange(1, 40)):
+                    said.append(process.stdout.readline())
+                    if rng.random() < 0.2:
+                        thief.look()
+                thief.look()
+                time.sleep(rng.uniform(0, 0.005))
+            finally:
+                process.send_signal(signal.SIGKILL)
             said += process.stdout.read().splitlines()
         thief.look()  # at what was left, before anybody tidies up
         fresh = {line.decode().split()[1] for line in said if line.startswith(b"gone ")}

@@ -67,6 +67,9 @@ def test_what_is_sound_is_saved_and_what_is_not_is_told(tmp_path: Path, what: st
     damage(data, *DAMAGE[what])
     shutil.rmtree(data / "snapshots")  # it would have the encodings
     former, lost = repair(data, "")
+    with LocalGalleries.open(data) as galleries:  # numbers of those that were deleted are not given again
+        assert galleries.enroll("g", "next", VECTORS[:1]).result().encoding_ids == ("10",)
+        galleries.delete_subject("g", "next").result()
     assert (former / "store.sqlite3").exists()
     assert state(data) == LEFT.get(what, {"a": 3, "b": 3})
     assert bool(lost) == (what in LEFT or what == "what the store knows")

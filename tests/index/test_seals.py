@@ -56,6 +56,8 @@ EDITS = {
     "a request of another id": "UPDATE requests SET id = 'x' WHERE number = 2",
     "a request less": "DELETE FROM requests WHERE number = 2",
     "no store": "DELETE FROM store",
+    "a lower last number": "UPDATE sqlite_sequence SET seq = 2 WHERE name = 'encodings'",
+    "no last number": "UPDATE sqlite_sequence SET seq = NULL WHERE name = 'requests'",
 }
 
 

@@ -41,6 +41,7 @@ from oneglance_index.store.seals import (
     MODULUS,
     NEGATIVES,
     REQUESTS,
+    SEALED,
     SUBJECTS,
     THRESHOLDS,
     Sealed,
@@ -289,11 +290,23 @@ def check_galleries(db: sqlite3.Connection) -> bool:
         requests.setdefault(row[1], {})[row[0]] = row[3]
     for gallery, ids in requests.items():
         _check_index(db, "requests", gallery, ids)
+    _check_sequences(db)
     for name in ("galleries", "generations", "thresholds", "negatives", "snapshots"):
         for row in db.execute(f"PRAGMA integrity_check({name})").fetchall():
             if row[0] != "ok":
                 raise damaged(db, row[0])
     return any(row["id"].startswith(TOMBSTONE) for row in rows)
+
+
+def _check_sequences(db: sqlite3.Connection) -> None:
+    """That no number is given again. Raises StoreDamaged."""
+    rows = db.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
+    known = {row["name"]: row["seq"] for row in rows}
+    for table in (table.name for table in SEALED if table.key == ("number",)):
+        last = db.execute(f"SELECT COALESCE(MAX(number), 0) AS last FROM {table}").fetchall()[0]["last"]
+        seq = known.get(table, 0)
+        if type(seq) is not int or seq < last or len(known) != len(rows):
+            raise damaged(db, f"the last number of {table} was changed")
 
 
 def _all_rows(db: sqlite3.Connection, table: Sealed) -> sqlite3.Cursor:
@@ -658,7 +671,7 @@ def _check_index(db: sqlite3.Connection, table: str, gallery: int, ids: Mapping[
     cursor.row_factory = None
     last, count = "", 0
     for number, name in cursor:
-        if name < last or ids.get(number) != name:
+        if type(name) is not str or name < last or ids.get(number) != name:
             raise damaged(db, f"the index of {table} by id is wrong at row {number}")
         last, count = name, count + 1
     if count != len(ids):

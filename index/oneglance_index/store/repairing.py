@@ -71,6 +71,7 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
             lost = [line for line in lost if not _is_there(db, line)]
             lost += _finish_subjects(db)
             _count(db)
+            _keep_last_numbers(db, path, keys)
             db.execute("COMMIT")
         os.chmod(fresh, 0o600)
     former = former_folder(data_dir)
@@ -227,6 +228,14 @@ def _rows(db: sqlite3.Connection, table: str, columns: str, lost: list[str]) -> 
             last, step = last + step, 2 * step
             if last > 1 << 62:
                 return
+
+
+def _keep_last_numbers(db: ciphers.Connection, path: Path, keys: Keys) -> None:
+    """No number is given again that the damaged database `path` gave, as far as it tells."""
+    with contextlib.closing(connect_reader(path, keys)) as source, contextlib.suppress(sqlite3.Error):
+        for name, last in source.execute("SELECT name, seq FROM sqlite_sequence").fetchall():
+            if type(last) is int:
+                db.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = ?", (last, name))
 
 
 def _is_there(db: sqlite3.Connection, line: str) -> bool:

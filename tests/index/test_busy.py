@@ -208,14 +208,22 @@ class Failing:
             raise self.error
         return self.db.execute(statement, *arguments)
 
+    def executemany(self, statement: str, rows: Any) -> Any:
+        if statement.startswith(self.statement):
+            raise self.error
+        return self.db.executemany(statement, rows)
+
 
 @pytest.mark.parametrize("statement", ["BEGIN", "SAVEPOINT", "INSERT INTO encodings", "RELEASE", "COMMIT"])
 def test_the_writer_survives_want_of_memory_anywhere(galleries: LocalGalleries, statement: str) -> None:
-    whole = galleries._store._writer._db
-    galleries._store._writer._db = Failing(whole, statement, MemoryError())  # type: ignore[assignment]
-    futures = [galleries.enroll("g", f"s{i}", VECTORS[1:2]) for i in range(1, 6)]
+    writer = galleries._store._writer
+    whole = writer._db
+    writer._db = writer._gathering._db = Failing(whole, statement, MemoryError())  # type: ignore[assignment]
+    # Only what is there already is enrolled in a savepoint.
+    names = ["s0"] if statement in ("SAVEPOINT", "RELEASE") else [f"s{i}" for i in range(1, 6)]
+    futures = [galleries.enroll("g", name, VECTORS[1:2]) for name in names]
     assert {type(future.exception()) for future in futures} == {OutOfMemory}
-    galleries._store._writer._db = whole
+    writer._db = writer._gathering._db = whole
     assert galleries.trouble() is None
     galleries.enroll("g", "late", VECTORS[1:2]).result()
     assert galleries.get_gallery("g").subjects == asking.nearest(galleries, "g", VECTORS[:1], 9).subjects == 2

@@ -81,7 +81,7 @@ class Follower(Protocol):
 
 
 class _Unwritten(Exception):
-    """What was gathered could not be written."""
+    """The transaction is void: what was gathered could not be written, or a savepoint not be set or left."""
 
     def __init__(self, error: GalleryError) -> None:
         self.error = error
@@ -283,7 +283,7 @@ class Writer:
 
     def _run(self, mutation: Mutation[T]) -> Applied[T]:
         self._flush()
-        self._db.execute("SAVEPOINT mutation")
+        self._step("SAVEPOINT mutation")
         try:
             applied = self._run_with_room(mutation)
             if applied.effect is not None:
@@ -292,11 +292,18 @@ class Writer:
             raise
         except Exception:
             if self._db.in_transaction:
-                self._db.execute("ROLLBACK TO mutation")
-                self._db.execute("RELEASE mutation")
+                self._step("ROLLBACK TO mutation")
+                self._step("RELEASE mutation")
             raise
-        self._db.execute("RELEASE mutation")
+        self._step("RELEASE mutation")
         return applied
+
+    def _step(self, statement: str) -> None:
+        """Where it fails the transaction is void."""
+        try:
+            self._db.execute(statement)
+        except FAILURES as error:
+            raise _Unwritten(store_error(error, self._path)) from error
 
     def _run_with_room(self, mutation: Mutation[T]) -> Applied[T]:
         try:

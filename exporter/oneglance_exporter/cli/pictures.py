@@ -16,6 +16,11 @@ def add_pictures(parser: argparse.ArgumentParser, which: str, *, model: str = "M
     --data can't be left out."""
     parser.add_argument("--model", required=True, metavar=model)
     parser.add_argument("--data", required=needed, default=(), nargs="+", metavar="PATH", help=which)
+    add_reading(parser)
+
+
+def add_reading(parser: argparse._ActionsContainer) -> None:
+    """The options that ``read_as`` reads."""
     parser.add_argument(
         "--finders",
         metavar="DIR",

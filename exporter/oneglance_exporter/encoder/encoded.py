@@ -97,10 +97,26 @@ class Reading:
         else:
             examples = self._encoded_whole(folder, far)
             encodings = examples.inputs
-        bad = np.flatnonzero(~np.isfinite(encodings).all(axis=1))
-        if len(bad):
-            raise DataError(f"{examples.files[bad[0]]}: {folder.path} gives it an encoding that is not finite")
+        _check_finite(folder, examples, encodings)
         return folder, examples, encodings
+
+    def encoded_by(self, other: ModelFolder[EncoderManifest], examples: Examples) -> Encodings:
+        """What ``other``, which takes the same input, makes of the ``examples`` that ``encoded`` returned.
+
+        Raises DataError.
+        """
+        if other.manifest.input.windows is None:
+            encodings = encoder_of(other.model, self.threads)(examples.inputs)
+        else:
+            encodings = self._encoded_whole(other, _silent).inputs
+        _check_finite(other, examples, encodings)
+        return encodings
+
+
+def _check_finite(folder: ModelFolder[EncoderManifest], examples: Examples, encodings: Encodings) -> None:
+    bad = np.flatnonzero(~np.isfinite(encodings).all(axis=1))
+    if len(bad):
+        raise DataError(f"{examples.files[bad[0]]}: {folder.path} gives it an encoding that is not finite")
 
 
 def _counted(bring: Bring, total: int, far: Far) -> Bring:

@@ -33,7 +33,7 @@ class Anywhere(nn.Module):
 
 
 class Spectrum(nn.Module):
-    """float32 [N, 1, samples] -> [N, bands, T]: the logarithm of the power in each band, 256 samples every 64.
+    """float32 [N, 1, samples] -> [N, bands, T]: the logarithm of the power in each band, 256 samples every 128.
 
     A band's filters begin as a cosine and a sine under a Hann window, so that phase doesn't matter, at frequencies
     evenly on the mel scale from 60 Hz to 3,800 Hz of 8,000 samples a second; they are learned on from there. The mean
@@ -42,7 +42,7 @@ class Spectrum(nn.Module):
 
     def __init__(self, bands: int = 64) -> None:
         super().__init__()
-        self.filters = nn.Conv1d(1, 2 * bands, 256, stride=64, bias=False)
+        self.filters = nn.Conv1d(1, 2 * bands, 256, stride=128, bias=False)
         self.norm = nn.BatchNorm1d(bands)
         mels = torch.linspace(*(2595 * math.log10(1 + hertz / 700) for hertz in (60, 3800)), bands)
         angles = 2 * math.pi / 8000 * (700 * (10 ** (mels / 2595) - 1))[:, None] * torch.arange(256)
@@ -58,7 +58,7 @@ class Spectrum(nn.Module):
 
 
 def sounds(shape: tuple[int, ...], dimension: int) -> nn.Module:
-    """For sounds of 8,000 samples a second: 32 ms every 8 ms."""
+    """For sounds of 8,000 samples a second: 32 ms every 16 ms."""
     return nn.Sequential(Spectrum(), Anywhere(64, (96, 128), dimension))
 
 

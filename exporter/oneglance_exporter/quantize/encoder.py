@@ -133,9 +133,9 @@ def lowered(
     graph = int8_graph(folder, feeds) if precision == "int8" else fp16_graph(folder)
     encode = encoder_of(graph, threads=1)
     before, after = encoder_of(folder.model, threads=1)(inputs), encode(inputs)
-    if not np.isfinite(after).all():
-        raise ExportError(f"{folder.path}: in {precision} the encodings aren't finite: numbers leave its range")
     as_written = np.concatenate(in_float(graph, old.output.name, feeds))
+    if not (np.isfinite(after).all() and np.isfinite(as_written).all()):
+        raise ExportError(f"{folder.path}: in {precision} the encodings aren't finite: numbers leave its range")
     if precision == "int8":
         outputs = np.concatenate(in_float(graph, old.output.name, _feeds(old, vectors)))
         tolerance = rounding_tolerance([as_written, outputs], [after, encode(vectors)])

@@ -15,6 +15,7 @@ from oneglance_core.measures import equal_error_rate
 from oneglance_core.trials import pair_distances
 from oneglance_exporter import api
 from oneglance_exporter.cli import main
+from oneglance_exporter.encoder import calibrated as calibrating
 from oneglance_exporter.encoder.calibrate import calibrate
 from oneglance_exporter.encoder.encoded import Reading
 from oneglance_exporter.encoder.settings import CalibrateSettings
@@ -31,6 +32,13 @@ from tests.models import SOUND, sound_model
 
 def silent(told: object) -> None:
     pass
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the curves by size of gallery, which take seconds."""
+    monkeypatch.setattr(calibrating, "false_positives", lambda *given: None)
+    monkeypatch.setattr(calibrating, "mate_scores", lambda *given: None)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +160,7 @@ def test_what_a_logarithm_is_taken_of_stays_float(tmp_path: Path) -> None:
         int8_graph(folder, [{"input": inputs()}])
 
 
+@pytest.mark.usefixtures("quick")
 def test_an_encoder_of_windows_is_measured_by_whole_signals(tmp_path: Path) -> None:
     rng, at = np.random.default_rng(1), np.arange(2400) / 8000
     for subject in range(5):
@@ -165,6 +174,7 @@ def test_an_encoder_of_windows_is_measured_by_whole_signals(tmp_path: Path) -> N
     assert made.input == read_model_folder(model).manifest.input
 
 
+@pytest.mark.usefixtures("quick")
 def test_export_tells_the_opset_and_what_it_was_checked_on(
     drawings_zip: Path, heldout_zip: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,9 @@
 All from the first product (of matrices, a convolution, a recurrence) to the last one is float16. What stands before,
 which scales the input, and after, which brings an encoding to unit norm, stays float32: squares of larger numbers leave
 float16's range, of +-65,504. Inputs and outputs keep their types.
+
+A processor without float16 computes all of it in float32, so what it answers doesn't tell what a card will.
+``rounded_graph`` does: it is for measuring only.
 """
 
 from collections.abc import Iterable
@@ -25,6 +28,16 @@ def fp16_graph(folder: ModelFolder[EncoderManifest]) -> bytes:
 
     Raises SettingsError for a graph that isn't all float32, ExportError for one that can't be converted.
     """
+    return _converted(folder, _Conversion)
+
+
+def rounded_graph(folder: ModelFolder[EncoderManifest]) -> bytes:
+    """As ``fp16_graph``, but in float32, each weight and each result rounded to 16 bits: what cards answer, which sum
+    in float32 and keep results in float16. Raises as that."""
+    return _converted(folder, _Rounding)
+
+
+def _converted(folder: ModelFolder[EncoderManifest], kind: "type[_Conversion]") -> bytes:
     model = onnx.load_model_from_string(folder.model)
     nodes = list(model.graph.node)
     if any(node.op_type.endswith("QuantizeLinear") for node in nodes) or any(
@@ -37,7 +50,7 @@ def fp16_graph(folder: ModelFolder[EncoderManifest]) -> bytes:
     if any(attribute.HasField("g") or attribute.graphs for node in nodes for attribute in node.attribute):
         raise ExportError(f"{folder.path}: a graph with branches or loops isn't converted to 16 bits")
     try:
-        _Conversion(model, folder.path.name).convert(products[0], products[-1])
+        kind(model, folder.path.name).convert(products[0], products[-1])
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{folder.path}: can't be converted to 16 bits: {error}") from error
@@ -91,10 +104,13 @@ class _Conversion:
                 self._computed.add(name)
         self._nodes.append(node)
 
+    def _cast(self, name: str, to: str, kind: int) -> None:
+        self._nodes.append(helper.make_node("Cast", [name], [to], to=kind))
+
     def _wanted(self, names: Iterable[str]) -> None:
         """In float32."""
         for name in self._computed.intersection(names):
-            self._nodes.append(helper.make_node("Cast", [self._half[name]], [name], to=TensorProto.FLOAT))
+            self._cast(self._half[name], name, TensorProto.FLOAT)
             self._computed.discard(name)
 
     def _halved(self, name: str) -> str:
@@ -104,7 +120,7 @@ class _Conversion:
             self._graph.initializer.append(self._rounded(self._weights[name], self._half[name]))
         elif name not in self._half and name in self._floats:
             self._half[name] = f"{name}/16"
-            self._nodes.append(helper.make_node("Cast", [name], [self._half[name]], to=TensorProto.FLOAT16))
+            self._cast(name, self._half[name], TensorProto.FLOAT16)
         return self._half.get(name, name)
 
     def _rounded(self, tensor: TensorProto, name: str) -> TensorProto:
@@ -112,3 +128,33 @@ class _Conversion:
         if np.abs(values).max(initial=0.0) > _MOST:
             raise ExportError(f"{self._name}: weights of {tensor.name} pass {_MOST:,.0f}, the largest in 16 bits")
         return numpy_helper.from_array(values.astype(np.float16), name)
+
+
+class _Rounding(_Conversion):
+    """The same, in float32: a tensor's ``half`` is it after rounding. ONNX Runtime leaves out casts that it adds
+    itself, never those of a graph."""
+
+    def _inside(self, node: onnx.NodeProto) -> None:
+        kept = _FLOAT_INPUTS.get(node.op_type, ())
+        node.input[:] = [name if number in kept else self._halved(name) for number, name in enumerate(node.input)]
+        rounded = [(number, name) for number, name in enumerate(node.output) if name in self._floats]
+        for number, name in rounded:
+            node.output[number] = f"{name}/exact"
+        self._nodes.append(node)
+        for _, name in rounded:
+            self._round(f"{name}/exact", name)
+            self._half[name] = name
+
+    def _halved(self, name: str) -> str:
+        if name not in self._half and name in self._weights:
+            self._half[name] = f"{name}/16"
+            half = numpy_helper.to_array(self._rounded(self._weights[name], name))
+            self._graph.initializer.append(numpy_helper.from_array(half.astype(np.float32), self._half[name]))
+        elif name not in self._half and name in self._floats:
+            self._half[name] = f"{name}/rounded"
+            self._round(name, self._half[name])
+        return self._half.get(name, name)
+
+    def _round(self, name: str, to: str) -> None:
+        self._cast(name, f"{name}/16", TensorProto.FLOAT16)
+        self._cast(f"{name}/16", to, TensorProto.FLOAT)

@@ -43,7 +43,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "classes_per_batch": 26,
         "steps": 250,
     },
-    "JapaneseVowels": {"fit": "pad", "classes_per_batch": 6, "examples_per_class": 10, "steps": 400},
+    "JapaneseVowels": {
+        "fit": "pad",
+        "network": f"{NETWORKS}:words",
+        "augment": "none",
+        "classes_per_batch": 6,
+        "examples_per_class": 12,
+        "learning_rate": 1e-3,
+        "steps": 200,
+    },
 }
 Distances = npt.NDArray[np.float64]
 

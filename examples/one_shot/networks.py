@@ -65,3 +65,32 @@ def sounds(shape: tuple[int, ...], dimension: int) -> nn.Module:
 def signals(shape: tuple[int, ...], dimension: int) -> nn.Module:
     """For long signals: the last filters see 159 samples."""
     return Anywhere(shape[0], (16, 24, 32, 48, 64), dimension, first=9, stride=2)
+
+
+class Stretched(nn.Module):
+    """float32 [N, C, L] -> [N, dimension]: what was said, brought to one duration, and a linear map of it.
+
+    For words of different lengths, followed by equal frames up to L: those aren't looked at. frames: the duration, in
+    points between which the signal is interpolated. The map begins without preference for any direction.
+    """
+
+    def __init__(self, channels: int, frames: int, dimension: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.map = nn.Linear(channels * frames, dimension)
+        nn.init.orthogonal_(self.map.weight)
+        nn.init.zeros_(self.map.bias)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        said = ((signal - signal[:, :, -1:]).abs().sum(dim=1) > 0).to(signal.dtype)  # [N, L]: 0 in the padding
+        last = said.sum(dim=1, keepdim=True).clamp(min=1) - 1
+        times = torch.arange(signal.shape[2], dtype=signal.dtype)  # [L]
+        points = last * torch.linspace(0, 1, self.frames)  # [N, frames]
+        near = (1 - (points[:, :, None] - times).abs()).clamp(min=0)  # [N, frames, L]: between two frames
+        answer: Tensor = self.map((signal @ near.transpose(1, 2)).flatten(1))
+        return answer
+
+
+def words(shape: tuple[int, ...], dimension: int) -> nn.Module:
+    """For short utterances, as frames of cepstral coefficients."""
+    return Stretched(shape[0], 12, dimension)

@@ -74,7 +74,8 @@ def test_it_is_calibrated_anew_on_the_data_for_the_same_target(
     assert "calibration_command" not in fp16.manifest.training
     _, examples, encodings = Reading(fp16.path, [heldout_zip]).encoded(silent)
     found, _ = calibrate(encodings, examples, "heldout.zip", CalibrateSettings(fpir=told.target_fpir))
-    assert found == told
+    assert found.tau == pytest.approx(told.tau, abs=1e-3)  # told: as cards answer
+    assert (found.gallery_size, found.method) == (told.gallery_size, told.method)
 
 
 def test_its_cost_is_that_of_both_on_the_same_examples(fp16: ModelFolder[EncoderManifest], heldout_zip: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.precision import ONE_THREAD, milliseconds
+from benchmarks.precision import ONE_THREAD, Encode, milliseconds
 from benchmarks.report import table
 from oneglance_core.folder import read_model_folder
 from oneglance_exporter.api import quantize
@@ -29,7 +29,7 @@ FIGURES = ("EER", "FNIR at FPIR 1 %")
 
 def rows_of(model: Path, data: Path, ranges: Sequence[Path], scratch: Path) -> list[tuple[object, ...]]:
     """One for each precision."""
-    ways = {"fp32": Encoder(read_model_folder(model), ONE_THREAD).encode}
+    ways: dict[str, Encode] = {"fp32": Encoder(read_model_folder(model), ONE_THREAD).encode}
     told: dict[str, dict[str, Any]] = {}
     refused: dict[str, str] = {}
     for precision in PRECISIONS:

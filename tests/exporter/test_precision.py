@@ -144,8 +144,7 @@ def test_numbers_beyond_16_bits_are_refused_in_words(tmp_path: Path) -> None:
 def test_what_a_logarithm_is_taken_of_stays_float(tmp_path: Path) -> None:
     def with_logarithm(graph: onnx.GraphProto) -> None:
         power = next(node for node in graph.node if node.op_type == "Mul")
-        second = numpy_helper.from_array(np.ones((len(SOUND.shape) and 1,), np.float32), "one")
-        graph.initializer.append(second)
+        graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "one"))
         for node in graph.node:
             node.input[:] = ["heard_log" if name == power.output[0] else name for name in node.input]
         at = list(graph.node).index(power) + 1

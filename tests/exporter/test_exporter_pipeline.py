@@ -77,6 +77,14 @@ def test_the_exported_folder_keeps_the_contract(model: Path, drawings_zip: Path)
     assert str(PROJECT).encode() not in folder.model
 
 
+def test_the_exported_folder_tells_what_it_was_checked_on(model: Path) -> None:
+    """Real inputs: of the training, which is still there."""
+    checked = read_model_folder(model).manifest.training["checked"]
+    assert checked["batches"] == [1, 2, 7]
+    assert (checked["real_inputs"], checked["invented_inputs"]) == (7, 7)
+    assert 0 <= checked["largest_difference_from_torch"] <= 1e-4
+
+
 def test_the_exported_folder_tells_what_the_drawings_of_the_training_look_like(model: Path, drawings_zip: Path) -> None:
     found = read_model_folder(model).manifest.made_for
     assert found == made_for(read_examples([drawings_zip], INPUT).inputs, drawings_zip.name)

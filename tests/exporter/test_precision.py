@@ -19,7 +19,7 @@ from oneglance_exporter.encoder import calibrated as calibrating
 from oneglance_exporter.encoder.calibrate import calibrate
 from oneglance_exporter.encoder.encoded import Reading
 from oneglance_exporter.encoder.settings import CalibrateSettings
-from oneglance_exporter.errors import DataError, ExportError, PrecisionError, SettingsError
+from oneglance_exporter.errors import ExportError, PrecisionError, SettingsError
 from oneglance_exporter.quantize import encoder as quantizing
 from oneglance_exporter.quantize.fp16 import fp16_graph
 from oneglance_exporter.quantize.int8 import int8_graph
@@ -171,31 +171,22 @@ def test_an_encoder_of_windows_is_measured_by_whole_signals(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("quick")
-def test_export_tells_the_opset_and_what_it_was_checked_on(
-    drawings_zip: Path, heldout_zip: Path, tmp_path: Path
+def test_export_chooses_opset_and_bits(
+    drawings_zip: Path, heldout_zip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
+    run, out = tmp_path / "run", tmp_path / "out"
     api.train(drawings_zip, run, steps=1, dimension=8, classes_per_batch=4, examples_per_class=2, widths=(4, 4, 4, 4))
-    made = api.export(tmp_path / "run", tmp_path / "plain", "plain")
-    checked = made.training["checked"]
-    assert checked["batches"] == [1, 2, 7]
-    assert (checked["real_inputs"], checked["invented_inputs"]) == (7, 7)
-    assert checked["largest_difference_from_torch"] <= 1e-4
-    for opset in (17, 21):
-        made = api.export(tmp_path / "run", tmp_path / "other", "other", opset=opset, data=heldout_zip)
-        graph = onnx.load_model_from_string((tmp_path / "other" / "model.onnx").read_bytes())
-        assert [one.version for one in graph.opset_import if one.domain in ("", "ai.onnx")] == [opset]
-        assert made.training["checked"]["opset"] == opset
     with pytest.raises(SettingsError, match="--opset must be 13 to"):
-        api.export(tmp_path / "run", tmp_path / "none", "none", opset=9)
-    with pytest.raises(DataError, match="no such file"):
-        api.export(tmp_path / "run", tmp_path / "none", "none", data=tmp_path / "missing")
-    given = ["export", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "none"), "--name", "small"]
-    assert main([*given, "--precision", "fp16"]) == 1
-    assert not (tmp_path / "none").exists()
-    assert main([*given, "--precision", "fp16", "--data", str(heldout_zip)]) == 0
-    told = read_model_folder(tmp_path / "none").manifest
-    assert told.name == "small"
-    assert told.training["quantized"]["precision"] == "fp16"
-    assert told.training["checked"]["real_inputs"] == 7
+        api.export(run, out, "none", opset=9)
+    given = ["export", "--run", str(run), "--out", str(out), "--name", "small", "--precision", "fp16", "--opset", "17"]
+    assert main(given) == 1
+    assert "--precision fp16 needs --data" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*given, "--data", str(heldout_zip)]) == 0
+    folder = read_model_folder(out)
+    graph = onnx.load_model_from_string(folder.model)
+    assert [one.version for one in graph.opset_import if one.domain in ("", "ai.onnx")] == [17]
+    told = folder.manifest
+    assert (told.name, told.training["quantized"]["precision"]) == ("small", "fp16")
+    assert (told.training["checked"]["opset"], told.training["checked"]["real_inputs"]) == (17, 7)
     assert told.threshold is not None

@@ -18,6 +18,9 @@ class QuantizeSettings(CommandSettings):
         (), description="other examples, to set the ranges of an encoder's int8 activations by"
     )
     most_lost: float = Field(
-        0.01, ge=0, le=1, description="of an encoder: how much its EER may rise, a share; beyond, nothing is written"
+        0.01,
+        ge=0,
+        le=1,
+        description="of an encoder: how much its EER may rise, a share; where it does, and surely, nothing is written",
     )
     seed: int = Field(0, ge=0, description="decides who is enrolled and probed where the cost is measured")

@@ -1,5 +1,6 @@
 """Encoders of signals, planes, volumes and colour pictures: trained, exported, calibrated, asked through a server."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,15 @@ LOSSES = ("triplet", "contrastive", "arcface", "difference", "chi-square")
 
 
 def example(shape: tuple[int, ...], subject: int, number: int) -> Array:
-    """A pattern of the subject's, moved, louder or softer, and in noise as strong as itself."""
+    """A pattern of the subject's, moved, louder or softer, in noise, under a hum of any phase louder than all of it."""
     pattern = np.random.default_rng(subject).standard_normal(shape[:-1])
     for axis in range(pattern.ndim):
         pattern = (pattern + np.roll(pattern, 1, axis)) / 1.4
     rng = np.random.default_rng((subject, number))
     moved = np.roll(pattern, int(rng.integers(-1, 2)), 0) * rng.uniform(0.6, 1.6)
-    whole = np.stack([moved] * shape[-1], axis=-1)
+    along = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 2))
+    hum = 3 * np.sin(math.pi / 2 * along + rng.uniform(0, 2 * math.pi))
+    whole = np.stack([moved + hum] * shape[-1], axis=-1)
     return (20 + 5 * (whole + rng.standard_normal(shape))).astype(np.float32)
 
 
@@ -84,12 +87,12 @@ def test_arrays_of_every_number_of_axes_are_trained_on_and_served(tmp_path: Path
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_loss_beats_an_untrained_network_by_a_tenth(tmp_path: Path, loss: str) -> None:
+def test_every_loss_beats_an_untrained_network_by_a_wide_margin(tmp_path: Path, loss: str) -> None:
     settings: dict[str, Any] = {"loss": loss, "learning_rate": 3e-3}
     model, heldout = trained(tmp_path / "learned", "signal", steps=120, **settings)
     untrained, _ = trained(tmp_path / "untrained", "signal", steps=1, **{**settings, "learning_rate": 1e-9})
     learned, chance = (evaluate(one, heldout, ways=20, trials=2000).one_shot_error for one in (model, untrained))
-    assert learned < 0.9 * chance
+    assert learned <= 0.7 * chance
 
 
 def test_colour_pictures_of_any_size_are_served_as_they_were_measured(tmp_path: Path) -> None:

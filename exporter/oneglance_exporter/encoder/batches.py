@@ -2,8 +2,8 @@
 
 Most classes of a batch come from few groups, since look-alikes of one alphabet are the negatives that
 teach something. Of drawings, a class is a subject in one of eight symmetries; some classes are composites (two
-drawings on one paper) and some are invented characters, so that the network meets far more classes
-than the data has. Of anything else a class is a subject.
+drawings on one paper, or one half of each), some are invented characters, and some are bent so much that they are others,
+so that the network meets far more classes than the data has. Of anything else a class is a subject.
 """
 
 import math
@@ -23,20 +23,25 @@ from oneglance_exporter.encoder.augment import (
     another_hand,
     another_photo,
     composite,
+    shapes,
     symmetry,
 )
-from oneglance_exporter.encoder.settings import TrainSettings
+from oneglance_exporter.encoder.settings import Shares, TrainSettings
 from oneglance_exporter.errors import DataError
 
-# Two parts, each (center x, center y, size): beside each other, one above the other, overlaid.
+# Two parts, each (center x, center y, size): beside each other, one above the other, overlaid, a half of each.
 _LAYOUTS = np.array(
     [
         [[-0.42, 0.0, 0.66], [0.42, 0.0, 0.66]],
         [[0.0, -0.42, 0.66], [0.0, 0.42, 0.66]],
         [[0.0, 0.0, 0.95], [0.0, 0.0, 0.95]],
+        [[0.0, 0.0, 0.95], [0.0, 0.0, 0.95]],
     ],
     dtype=np.float32,
 )
+_OVERLAID, _HALVES = 2, 3
+_FARTHEST_CUT = 0.2  # of the line between two halves from the middle, in halves of the width
+_ALPHABETS = 256  # of invented characters: as many are made, and kept
 _GROUPS_PER_BATCH = 2
 
 Prepare = Callable[[Tensor], Tensor]
@@ -59,7 +64,7 @@ def batches_of(examples: Examples, settings: TrainSettings, prepare: Prepare) ->
     """Raises DataError when the data has too few classes."""
     count, each = settings.classes_per_batch, settings.examples_per_class
     if settings.augmentation == "drawing":
-        return DrawingBatches(examples, count, each, *settings.shares, settings.seed, prepare)
+        return DrawingBatches(examples, count, each, settings.shares, settings.seed, prepare)
     vary = {"photo": another_photo, "array": another_array}.get(settings.augmentation, lambda values, generator: values)
     return PlainBatches(examples, count, each, settings.seed, prepare, vary)
 
@@ -96,19 +101,16 @@ class PlainBatches:
 
 
 class DrawingBatches:
-    """Ink float32 [P * K, 1, H, W] of square gray pictures. The arguments are those of TrainSettings."""
+    """Ink float32 [P * K, 1, H, W] of square gray pictures. The arguments are those of TrainSettings.
+
+    Of the subjects of a group the examples have the same places, since those of one place are often by one drawer: so
+    who wrote tells nothing of what is written.
+    """
 
     def __init__(
-        self,
-        examples: Examples,
-        classes: int,
-        each: int,
-        procedural: float,
-        composites: float,
-        seed: int,
-        prepare: Prepare,
+        self, examples: Examples, classes: int, each: int, shares: Shares, seed: int, prepare: Prepare
     ) -> None:
-        self.procedural, self.composites = round(procedural * classes), round(composites * classes)
+        self.procedural, self.composites = round(shares.procedural * classes), round(shares.composite * classes)
         self.plain = classes - self.procedural - self.composites
         self.classes = SYMMETRIES * len(examples.subjects)
         if self.plain > self.classes:
@@ -116,18 +118,21 @@ class DrawingBatches:
                 f"{len(examples.subjects)} subjects can't fill {self.plain} classes of a batch; "
                 "lower --classes-per-batch"
             )
+        self._bent = shares.bent
         self._inputs, self._each, self._seed, self._prepare = examples.inputs, each, seed, prepare
         self._members = examples.members()
         self._subjects_of = [np.flatnonzero(examples.group_of == g) for g in range(len(examples.groups))]
+        self._invented: dict[int, Tensor] = {}  # by number, uint8 [characters * K, H, W, 1]
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self._seed, step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         plain, labels = self._plain(rng)
-        parts = plain + self._composites(rng, generator) + self._procedural(rng)
-        ink = another_hand(torch.cat(parts), generator)
-        labels += range(self.classes, self.classes + len(ink) // self._each - len(labels))
-        return ink, torch.tensor(labels).repeat_interleave(self._each)
+        ink = torch.cat(plain + self._composites(rng, generator) + self._procedural(rng))
+        classes = len(ink) // self._each
+        shape = shapes(classes, self._bent, generator).repeated(self._each) if self._bent else None
+        labels += range(self.classes, self.classes + classes - len(labels))
+        return another_hand(ink, generator, shape), torch.tensor(labels).repeat_interleave(self._each)
 
     def _plain(self, rng: np.random.Generator) -> tuple[list[Tensor], list[int]]:
         """Subjects of few groups, each group under one symmetry, until ``self.plain`` classes are had; their labels."""
@@ -140,7 +145,8 @@ class DrawingBatches:
         most = math.ceil(self.plain / min(_GROUPS_PER_BATCH, len(self._subjects_of)))
         for group, which in queue:
             subjects = rng.permutation(self._subjects_of[group])[: min(most, missing)]
-            parts += [symmetry(self._examples(rng, s), which) for s in subjects]
+            places = self._places(rng)
+            parts += [symmetry(self._examples(rng, s, places), which) for s in subjects]
             labels += [int(s) * SYMMETRIES + which for s in subjects]
             missing -= len(subjects)
             most = max(most, missing)
@@ -149,38 +155,63 @@ class DrawingBatches:
         return parts, labels
 
     def _composites(self, rng: np.random.Generator, generator: torch.Generator) -> list[Tensor]:
-        """Pairs out of a handful of subjects, so that many classes share one of their halves."""
+        """Pairs out of a handful of subjects, so that many classes share one of their halves; of one kind, if there are
+        enough."""
         if not self.composites:
             return []
-        handful = max(2, math.ceil(math.sqrt(2 * self.composites)))
+        handful = math.ceil(math.sqrt(2 * self.composites)) + 1
         few = rng.choice(len(self._members), min(handful, len(self._members)), replace=False)
-        pairs = [(a, b, kind) for kind in range(len(_LAYOUTS)) for a in few for b in few]
-        layout_first = int(rng.integers(len(_LAYOUTS)))
-        # An overlay of (a, b) looks like one of (b, a): keep one of the two.
-        pairs = [p for p in pairs if p[2] != 2 or p[0] < p[1]]
-        pairs = [pairs[i] for i in rng.permutation(len(pairs))]
-        pairs.sort(key=lambda pair: pair[2] != layout_first)
+        pairs = [(kind, a, b) for kind in rng.permutation(len(_LAYOUTS)) for a, b in rng.permutation(_pairs(few, kind))]
         chosen = [pairs[i % len(pairs)] for i in range(self.composites)]
-        first = torch.cat([self._examples(rng, a) for a, _, _ in chosen])
-        second = torch.cat([self._examples(rng, b) for _, b, _ in chosen])
-        layout = torch.from_numpy(_LAYOUTS[[kind for _, _, kind in chosen]])
-        both = composite(first, second, layout.repeat_interleave(self._each, dim=0), generator)
-        return [symmetry(both, int(rng.integers(SYMMETRIES)))]
+        places, cut, which = self._places(rng), _cut(rng), int(rng.integers(SYMMETRIES))
+        made = []
+        for kind in dict.fromkeys(kind for kind, _, _ in chosen):
+            own = [(a, b) for of_kind, a, b in chosen if of_kind == kind]
+            first = torch.cat([self._examples(rng, a, places) for a, _ in own])
+            second = torch.cat([self._examples(rng, b, places) for _, b in own])
+            layout = torch.from_numpy(_LAYOUTS[kind])
+            both = composite(first, second, layout, generator, cut if kind == _HALVES else None)
+            made.append(symmetry(both, which))
+        return made
 
     def _procedural(self, rng: np.random.Generator) -> list[Tensor]:
+        """One of the alphabets that were invented, in a random symmetry."""
         if not self.procedural:
             return []
-        size = self._inputs.shape[1]
-        seed = int(rng.integers(TRAINING_SEEDS.start, TRAINING_SEEDS.stop))
-        drawn = alphabet(seed, self.procedural, self._each, size)
-        return [self._prepare(torch.from_numpy(subject.drawings[..., None])) for subject in drawn]
+        number, which = int(rng.integers(_ALPHABETS)), int(rng.integers(SYMMETRIES))
+        if number not in self._invented:
+            drawn = alphabet(TRAINING_SEEDS.start + number, self.procedural, self._each, self._inputs.shape[1])
+            self._invented[number] = torch.cat([torch.from_numpy(one.drawings[..., None]) for one in drawn])
+        return [symmetry(self._prepare(self._invented[number]), which)]
 
-    def _examples(self, rng: np.random.Generator, subject: int) -> Tensor:
-        """K pictures of one subject, float32 [K, 1, H, W]; some repeat when it has fewer than K."""
-        rows = chosen_examples(rng, self._members[subject], self._each)
+    def _places(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        return rng.permutation(max(map(len, self._members)))
+
+    def _examples(self, rng: np.random.Generator, subject: int, places: npt.NDArray[np.int64]) -> Tensor:
+        """K pictures of one subject, float32 [K, 1, H, W]: the first of ``places`` that it has; some repeat when it has
+        fewer than K."""
+        members = self._members[subject]
+        rows = members[places[places < len(members)][: self._each]]
+        if len(rows) < self._each:
+            rows = chosen_examples(rng, members, self._each)
         return self._prepare(torch.from_numpy(self._inputs[rows]))
 
 
 def chosen_examples(rng: np.random.Generator, members: npt.NDArray[Any], each: int) -> npt.NDArray[Any]:
     """``each`` of a subject's examples, drawn at random; some repeat when it has fewer."""
     return rng.choice(members, each, replace=len(members) < each)
+
+
+def _pairs(few: npt.NDArray[np.int64], kind: int) -> list[tuple[int, int]]:
+    """Of subjects, for a kind of composite: no two look alike."""
+    if kind == _OVERLAID:  # that of (a, b) looks like that of (b, a)
+        return [(a, b) for i, a in enumerate(few) for b in few[i + 1 :]]
+    if kind == _HALVES:  # two halves of one are that one
+        return [(a, b) for a in few for b in few if a != b]
+    return [(a, b) for a in few for b in few]
+
+
+def _cut(rng: np.random.Generator) -> Tensor:
+    """A line near the middle, in any direction: (a, b, c) of a x + b y = c."""
+    angle = 2 * math.pi * rng.random()
+    return torch.tensor([math.cos(angle), math.sin(angle), _FARTHEST_CUT * (2 * rng.random() - 1)])

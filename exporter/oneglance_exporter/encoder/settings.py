@@ -1,6 +1,6 @@
 """What the commands that train, calibrate and evaluate encoders are told. No torch."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,15 @@ Augmentation = Literal["drawing", "photo", "array", "none"]
 Mining = Literal["semi-hard", "random", "batch-hard"]
 Spellings = Literal["refuse", "distinct", "one"]
 MARGINS = {"triplet": 0.2, "contrastive": 1.0, "arcface": 0.5}  # squared L2; L2; radians
+
+
+class Shares(NamedTuple):
+    """Of a batch's classes of drawings, in [0, 1]: invented characters; two drawings on one paper; bent to others, of
+    whatever kind."""
+
+    procedural: float
+    composite: float
+    bent: float
 
 
 class DataSettings(CommandSettings):
@@ -64,6 +73,14 @@ class TrainSettings(DataSettings, TrainingSettings):
         None, ge=1, description="of conv: the mean of so many pixels along each axis is taken first"
     )
     dimension: int = Field(128, ge=1, le=MAX_DIMENSION, description="numbers per encoding")
+    views: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="with --augment drawing: turned by quarters and mirrored, a picture is encoded so many times, by one "
+        "network, and the encodings of dimension / views numbers each are joined; costs no training, and so many times "
+        "the encoding",
+    )
     loss: Literal["triplet", "contrastive", "arcface", "difference", "chi-square"] = Field(
         "triplet", description="what is made small; the last two: a logistic unit over the difference of two encodings"
     )
@@ -82,6 +99,9 @@ class TrainSettings(DataSettings, TrainingSettings):
     )
     composite: Annotated[float | None, Flag(default="0.25 with --augment drawing")] = Field(
         None, ge=0, le=1, description="share of a batch's classes that are two drawings on one paper"
+    )
+    bent: Annotated[float | None, Flag(default="0.5 with --augment drawing")] = Field(
+        None, ge=0, le=1, description="share of a batch's classes whose drawings are bent, all alike, to others"
     )
     base: OptionalPath = Field(
         None, description="learn a head on the encodings of this model folder, which stay as they are"
@@ -136,23 +156,35 @@ class TrainSettings(DataSettings, TrainingSettings):
         return self.input == "image" and self.color == "gray" and len(set(self.size)) < 2
 
     @property
-    def shares(self) -> tuple[float, float]:
-        """Of a batch's classes: those that are invented, and those that are two drawings on one paper."""
+    def learned_dimension(self) -> int:
+        """Numbers of an encoding of one view: what the network returns, and the loss is given."""
+        return self.dimension // self.views
+
+    @property
+    def shares(self) -> Shares:
         plain = self.augmentation != "drawing" or self.loss == "arcface"
-        usual = (0.0, 0.0) if plain else (0.2, 0.25)
-        return (
-            usual[0] if self.procedural is None else self.procedural,
-            usual[1] if self.composite is None else self.composite,
-        )
+        usual = Shares(0.0, 0.0, 0.0) if plain else Shares(0.2, 0.25, 0.5)
+        given = (getattr(self, name) for name in Shares._fields)
+        return Shares(*(default if share is None else share for default, share in zip(usual, given, strict=True)))
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
-        if sum(self.shares) > 1:
+        if self.shares.procedural + self.shares.composite > 1:
             raise ValueError("--procedural and --composite are shares of a batch: together at most 1")
-        if sum(self.shares) > 0 and self.augmentation != "drawing":
-            raise ValueError("--procedural and --composite make drawings: they need --augment drawing")
-        if sum(self.shares) > 0 and self.loss == "arcface":
-            raise ValueError("--loss arcface knows the classes of the data only: without --procedural, --composite")
+        if any(self.shares) and self.augmentation != "drawing":
+            raise ValueError("--procedural, --composite and --bent make drawings: they need --augment drawing")
+        if any(self.shares) and self.loss == "arcface":
+            raise ValueError(
+                "--loss arcface knows the classes of the data only: without --procedural, --composite and --bent"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _views(self) -> Self:
+        if self.views > 1 and self.augmentation != "drawing":
+            raise ValueError("--views is for --augment drawing, by which a turned drawing is another character")
+        if self.dimension % self.views:
+            raise ValueError(f"--dimension must be a multiple of --views, got {self.dimension} and {self.views}")
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from oneglance_exporter.encoder.start import start_from
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import DivergedError
 from oneglance_exporter.training.checkpoint import check_new, check_writable, load_to_resume, writing
-from oneglance_exporter.training.driver import Reporter, Training, drive
+from oneglance_exporter.training.driver import Clock, Reporter, Training, drive
 
 _VALIDATION_TRIALS, _VALIDATION_WAYS = 4000, 20
 
@@ -46,11 +47,16 @@ class EncoderFigures:
 
 
 def train(
-    settings: TrainSettings, run: Path, command: str, report: Reporter[EncoderFigures], tell: Tell = lambda line: None
+    settings: TrainSettings,
+    run: Path,
+    command: str,
+    report: Reporter[EncoderFigures],
+    tell: Tell = lambda line: None,
+    clock: Clock = time.monotonic,
 ) -> EncoderCheckpoint:
     """Train a new encoder in the run folder ``run``. Returns the last checkpoint, which is saved.
 
-    tell: hears what the data are like, what is lost on the way in, and what is left out.
+    tell: hears what the data are like, what is lost on the way in, and what is left out. clock: of ``drive``.
     Raises RunError when ``run`` has a checkpoint already, SettingsError, DataError for unusable data, and as ``drive``.
     """
     check_new(run)
@@ -76,13 +82,17 @@ def train(
     )
     with writing(run):
         data.identity.write(run)
-    return drive(run, first, lambda checkpoint: EncoderTraining(checkpoint, data), report)
+    return drive(run, first, lambda checkpoint: EncoderTraining(checkpoint, data), report, clock)
 
 
 def resume(
-    run: Path, changed: Mapping[str, object], report: Reporter[EncoderFigures], tell: Tell = lambda line: None
+    run: Path,
+    changed: Mapping[str, object],
+    report: Reporter[EncoderFigures],
+    tell: Tell = lambda line: None,
+    clock: Clock = time.monotonic,
 ) -> EncoderCheckpoint:
-    """Go on with the training in ``run``; ``changed`` holds the settings that were given anew.
+    """Go on with the training in ``run``; ``changed`` holds the settings that were given anew. clock: of ``drive``.
 
     Raises RunError when there is nothing to resume or the data are others, SettingsError when a changed setting would
     make it another training, and as ``drive``.
@@ -94,7 +104,7 @@ def resume(
         data.identity.check(run, checkpoint.data_digest)
         return EncoderTraining(checkpoint, data)
 
-    return drive(run, checkpoint, begin, report)
+    return drive(run, checkpoint, begin, report, clock)
 
 
 class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):

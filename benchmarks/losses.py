@@ -85,7 +85,9 @@ class Bench:
 
     def cell(self, loss: str, mining: str, seed: int) -> Cell:
         """The one that is kept, or a new one."""
-        name = "-".join(filter(None, (loss.replace(UNTRAINED, "untrained"), mining, f"{self.cpu_seconds:g}s", str(seed))))
+        name = "-".join(
+            filter(None, (loss.replace(UNTRAINED, "untrained"), mining, f"{self.cpu_seconds:g}s", str(seed)))
+        )
         file = self.kept / f"{name}.json"
         if not file.exists():
             made = self._made(loss, mining, seed, self.kept / name)
@@ -208,7 +210,9 @@ def main() -> None:
     options = parser.parse_args()
     options.kept.mkdir(parents=True, exist_ok=True)
     if options.only:
-        found = [Cell(**json.loads(file.read_text())) for file in options.kept.glob(f"*-{options.cpu_seconds:g}s-*.json")]
+        found = [
+            Cell(**json.loads(file.read_text())) for file in options.kept.glob(f"*-{options.cpu_seconds:g}s-*.json")
+        ]
         order = [*LOSSES, (UNTRAINED, "")]
         cells = sorted(found, key=lambda cell: (order.index((cell.loss, cell.mining)), cell.seed))
     else:

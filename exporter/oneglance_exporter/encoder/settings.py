@@ -100,8 +100,8 @@ class TrainSettings(DataSettings, TrainingSettings):
     composite: Annotated[float | None, Flag(default="0.25 with --augment drawing")] = Field(
         None, ge=0, le=1, description="share of a batch's classes that are two drawings on one paper"
     )
-    bent: Annotated[float | None, Flag(default="0.5 with --augment drawing")] = Field(
-        None, ge=0, le=1, description="share of a batch's classes whose drawings are bent, all alike, to others"
+    bent: float = Field(
+        0.0, ge=0, le=1, description="share of a batch's classes whose drawings are bent, all alike, to others"
     )
     base: OptionalPath = Field(
         None, description="learn a head on the encodings of this model folder, which stay as they are"
@@ -163,9 +163,12 @@ class TrainSettings(DataSettings, TrainingSettings):
     @property
     def shares(self) -> Shares:
         plain = self.augmentation != "drawing" or self.loss == "arcface"
-        usual = Shares(0.0, 0.0, 0.0) if plain else Shares(0.2, 0.25, 0.5)
-        given = (getattr(self, name) for name in Shares._fields)
-        return Shares(*(default if share is None else share for default, share in zip(usual, given, strict=True)))
+        usual = (0.0, 0.0) if plain else (0.2, 0.25)
+        return Shares(
+            usual[0] if self.procedural is None else self.procedural,
+            usual[1] if self.composite is None else self.composite,
+            self.bent,
+        )
 
     @model_validator(mode="after")
     def _shares(self) -> Self:

@@ -85,9 +85,8 @@ class Bench:
 
     def cell(self, loss: str, mining: str, seed: int) -> Cell:
         """The one that is kept, or a new one."""
-        name = "-".join(
-            filter(None, (loss.replace(UNTRAINED, "untrained"), mining, f"{self.cpu_seconds:g}s", str(seed)))
-        )
+        kind = "untrained" if loss == UNTRAINED else f"{loss}-{mining}".rstrip("-")
+        name = f"{kind}-{self.cpu_seconds:g}s-{seed}"
         file = self.kept / f"{name}.json"
         if not file.exists():
             made = self._made(loss, mining, seed, self.kept / name)

@@ -2,8 +2,8 @@
 
 Most classes of a batch come from few groups, since look-alikes of one alphabet are the negatives that
 teach something. Of drawings, a class is a subject in one of eight symmetries; some classes are composites (two
-drawings on one paper, or one half of each), some are invented characters, and some are bent so much that they are others,
-so that the network meets far more classes than the data has. Of anything else a class is a subject.
+drawings on one paper, or one half of each), some are invented characters, and some are bent so much that they
+are others, so that the network meets far more classes than the data has. Of anything else a class is a subject.
 """
 
 import math

@@ -95,8 +95,8 @@ def shrink_of(spec: InputSpec) -> int:
 class Encoder(nn.Module):
     """f: [N, *shape] as ``spec`` declares -> float32 [N, dimension], unit norm.
 
-    backbone: float [N, C, *sizes] -> [N, dimension / views]. It is given pictures as ink, 0 white to 1 black; arrays less their
-    mean over the training data, divided by their standard deviation, channel by channel: ``scale_to``.
+    backbone: float [N, C, *sizes] -> [N, dimension / views]. It is given pictures as ink, 0 white to 1 black; arrays
+    less their mean over the training data, divided by their standard deviation, channel by channel: ``scale_to``.
     positive: no number of an encoding is below 0. views: in eval mode so many symmetries of a picture are encoded, and
     their encodings joined: d is the mean of the d of each. In training mode, a picture is seen as it is.
     """

@@ -77,9 +77,8 @@ class TrainSettings(DataSettings, TrainingSettings):
         1,
         ge=1,
         le=8,
-        description="with --augment drawing: turned by quarters and mirrored, a picture is encoded so many times, by one "
-        "network, and the encodings of dimension / views numbers each are joined; costs no training, and so many times "
-        "the encoding",
+        description="with --augment drawing: a picture is encoded so many times, turned by quarters and mirrored, and "
+        "the encodings of dimension / views numbers each are joined",
     )
     loss: Literal["triplet", "contrastive", "arcface", "difference", "chi-square"] = Field(
         "triplet", description="what is made small; the last two: a logistic unit over the difference of two encodings"

@@ -8,6 +8,7 @@ they are missing or have another form, gRPC's loop alone goes on.
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 log = structlog.get_logger()
+time_left: ContextVar[float | None] = ContextVar("time_left", default=None)  # of a call that was taken here, seconds
 NEEDED = ("_schedule_rpc_coro", "_handle_rpc", "_ServicerContext")
 _AT_ONCE = 16
 _LEAVES_SECONDS = 0.1  # a caller whose deadline has passed: then gRPC may cancel its call, and it won't see that
@@ -80,6 +82,7 @@ def accept_more(
                 expired(method)
                 loop.call_later(_LEAVES_SECONDS, _forget, call)
                 continue
+            time_left.set(left)
             serving = handle(method, resolver, (interceptor,), call, loop, False)
             start(schedule(serving, call, loop, method))
 

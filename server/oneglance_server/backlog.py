@@ -6,6 +6,7 @@ its own, and is timed.
 
 import asyncio
 import contextlib
+import math
 import secrets
 from collections import Counter, deque
 
@@ -21,8 +22,15 @@ _NEWS = 0.05  # the weight of the newest call in an average
 _CROWDED_SECONDS = 0.003
 _AT_ONCE = 64  # calls that come at once are no overload, however long this machine takes for them
 _BUSY_CALLS = 64
-_FEW_CALLS, _UNDER_WAY_SHARE = 24, 0.5
+_FEW_CALLS, _LEAST_CALLS = 24, 6
+_SLOWEST, _FASTEST = 50.0, 2000.0  # calls a second
+_SLOWER, _FASTER = 0.97, 1.01  # after a late call, and one that was not: where they balance, one of four is late
+_LATELY_SECONDS = 0.5
 _REMEMBERED = 10
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def is_own_socket(peer: str) -> bool:
@@ -45,10 +53,13 @@ class Backlog:
         self._method = ""  # that is timed
         self._last = 0.0
         self._sent: float | None = None
-        self._patience = _LONGEST_SECONDS  # of callers, on average
+        self._log_patience = math.log(_LONGEST_SECONDS)  # of callers, on average: a few patient ones change little
+        self._pace = _FASTEST  # calls a second that are done in time
+        self._slowed = -math.inf  # when a call was late
         self._answered = 0  # in the present second
         self._second = 0
         self._most = 0  # calls under way at once, in the present second
+        self._most_lately = 0  # since it was last looked
         self._rates: deque[int] = deque(maxlen=_REMEMBERED)  # of seconds in which calls waited
 
     def listen(self, server: grpc.aio.Server) -> None:
@@ -59,27 +70,35 @@ class Backlog:
         except RuntimeError as error:
             log.warning("how long calls wait unseen can't be measured: more will wait under overload", error=str(error))
 
-    def seen(self, call: grpc.HandlerCallDetails, ours: bool) -> bool:
-        """A call is being looked at; ``ours``: of a method whose calls may be refused. Returns whether the call is the
-        one of our own, which wants no more."""
+    def seen(self, call: grpc.HandlerCallDetails, ours: bool, under_way: int) -> bool:
+        """A call is being looked at while so many are under way; ``ours``: of a method whose calls may be refused.
+        Returns whether the call is the one of our own, which wants no more."""
         if self._sent is not None and call.method == self._method and (_TOKEN, self._token) in call.invocation_metadata:
-            self._last = asyncio.get_running_loop().time() - self._sent
+            self._last = _now() - self._sent
             self._sent = None
             return True
         if ours:
             self._calls[call.method] += 1
+            self._most_lately = max(self._most_lately, under_way)
         return False
 
     def will_wait(self, method: str, seconds: float | None) -> None:
         """The caller of a call that was let in will wait so long for it; None: for ever."""
         if method == self._method:
             patience = min(_LONGEST_SECONDS, seconds + self._last) if seconds is not None else _LONGEST_SECONDS
-            self._patience += _NEWS * (patience - self._patience)
+            self._log_patience += _NEWS * (math.log(max(patience, _LEAST_WAIT_SECONDS)) - self._log_patience)
 
     def answered(self, method: str) -> None:
         """A call was carried out."""
         if method == self._method:
             self._answered += 1
+            self._pace = min(_FASTEST, self._pace * _FASTER)
+
+    def late(self, method: str, patience: float) -> None:
+        """A call that was let in was not carried out by its deadline, ``patience`` seconds later."""
+        if method == self._method and patience > _LEAST_WAIT_SECONDS:
+            self._slowed = _now()
+            self._pace = max(_SLOWEST, self._pace * _SLOWER)
 
     async def watch(self) -> None:
         """Time calls until cancelled."""
@@ -92,7 +111,11 @@ class Backlog:
                     try:
                         self._choose()
                         if self._method and self._sent is None:
-                            await self._time(channel)
+                            if self._most_lately >= _LEAST_CALLS:
+                                await self._time(channel)
+                            else:  # so few that none waits, and none would be refused
+                                self._last = 0.0
+                            self._most_lately = 0
                     except Exception as error:  # want of memory, say: it looks again
                         self._forget()
                         log.error("calls that wait could not be timed", exc_info=error)
@@ -111,7 +134,8 @@ class Backlog:
             if method != self._method:
                 self._method, self._last, self._answered = method, 0.0, 0
                 self._rates.clear()
-        second = int(asyncio.get_running_loop().time())
+                self._pace = _FASTEST
+        second = int(_now())
         if second != self._second:
             if self.crowded() and self._most >= _FEW_CALLS:  # else it tells how many came, not how many can be done
                 self._rates.append(self._answered)
@@ -120,7 +144,7 @@ class Backlog:
     async def _time(self, channel: grpc.aio.Channel) -> None:
         """Send a call of ours, and give it a while to come."""
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(self._method)
-        self._sent = asyncio.get_running_loop().time()
+        self._sent = _now()
         sent = asyncio.ensure_future(self._answer(call, self._sent))
         await asyncio.wait([sent], timeout=_EVERY_SECONDS)
 
@@ -136,28 +160,30 @@ class Backlog:
             return 0.0
         if self._sent is None:
             return self._last
-        return max(self._last, asyncio.get_running_loop().time() - self._sent)
+        return max(self._last, _now() - self._sent)
 
     def crowded(self) -> bool:
         """Whether calls wait."""
         return self.seconds(self._method) > _CROWDED_SECONDS
 
-    def too_long(self, method: str, under_way: int) -> bool:
+    def too_long(self, method: str, under_way: int, left: float | None = None) -> bool:
         """Whether a call of this method is one too many while so many are under way.
 
-        It is when calls wait, and those under way already take half of what callers will wait. Otherwise none is
-        while calls wait for no more than a tenth of a second, or than 64 others, and a quarter of what their callers
-        will wait; 30 ms are never too long. Beyond that as many may be under way as keep the machine busy, and fewer
-        the longer others wait: to refuse those takes time, too.
+        ``left``: until its deadline, seconds; None where it has none, or that isn't known.
+
+        It is when those under way already take until its deadline, by the pace at which calls were done in time; not
+        while none waits and none was late. Otherwise none is while calls wait for no more than a tenth of a second, or
+        than 64 others, and a quarter of what their callers will wait; 30 ms are never too long. Beyond that as many may
+        be under way as keep the machine busy, and fewer the longer others wait: to refuse those takes time, too.
         """
         if method == self._method:
             self._most = max(self._most, under_way)
         seconds = self.seconds(method)
+        if left is not None and under_way >= max(_LEAST_CALLS, left * self._pace):
+            return seconds > _CROWDED_SECONDS or _now() - self._slowed < _LATELY_SECONDS
         best = max(self._rates, default=0)
-        if best and under_way >= max(_FEW_CALLS, _UNDER_WAY_SHARE * self._patience * best):
-            return seconds > _CROWDED_SECONDS
         if seconds <= _LEAST_WAIT_SECONDS:
             return False
-        long = min(_PATIENCE_SHARE * self._patience, max(_WAIT_SECONDS, _AT_ONCE / best if best else 0.0))
+        long = min(_PATIENCE_SHARE * math.exp(self._log_patience), max(_WAIT_SECONDS, _AT_ONCE / best if best else 0.0))
         long = max(long, _LEAST_WAIT_SECONDS)
         return seconds > long and under_way >= _BUSY_CALLS * (long / seconds) ** 2

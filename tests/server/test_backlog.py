@@ -27,9 +27,10 @@ class Looking(grpc.aio.ServerInterceptor):
     def __init__(self, backlog: Backlog) -> None:
         self.backlog = backlog
         self.own = 0
+        self.under_way = 64
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        if self.backlog.seen(handler_call_details, ours=True):
+        if self.backlog.seen(handler_call_details, True, self.under_way):
             self.own += 1
             return None
         return await continuation(handler_call_details)
@@ -83,6 +84,13 @@ async def test_many_calls_of_a_method_wait_and_others_do_not() -> None:
         await asyncio.gather(*calls)
         await reached(lambda: not backlog.too_long(SLOW, 64))
         assert looking.own
+
+
+async def test_while_few_are_under_way_none_is_timed() -> None:
+    async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
+        looking.under_way = 2
+        await asyncio.gather(*[calling(channel, SLOW)(b"") for _ in range(20)])
+        assert not looking.own
 
 
 async def test_nobody_elses_call_is_taken_for_our_own() -> None:
@@ -149,23 +157,41 @@ async def test_short_deadlines_of_some_do_not_refuse_others() -> None:
     assert not backlog.too_long(SLOW, 64)
 
 
-async def test_no_more_are_under_way_than_can_be_done_in_time() -> None:
-    backlog = Backlog()
-    backlog._method = SLOW
-    backlog._rates.append(400)  # a second, when calls waited
-    for _ in range(1000):
-        backlog.will_wait(SLOW, 0.2)
-    assert not backlog.too_long(SLOW, 1000)  # none waits
-    backlog._last = 0.01
-    assert backlog.too_long(SLOW, 42)  # they take a tenth of a second
-    assert not backlog.too_long(SLOW, 38)
-    backlog._rates.clear()
-    assert not backlog.too_long(SLOW, 42)  # who knows
-
-
 async def test_calls_that_are_never_refused_are_not_timed() -> None:
     async with watched_server() as (looking, address), grpc.aio.insecure_channel(address) as channel:
         seen = looking.backlog.seen
-        looking.backlog.seen = lambda call, ours: seen(call, ours=False)  # type: ignore[method-assign]
+        looking.backlog.seen = lambda call, ours, under_way: seen(call, False, under_way)  # type: ignore[method-assign]
         await asyncio.gather(*[calling(channel, SLOW)(b"") for _ in range(20)])
         assert not looking.own
+
+
+async def test_a_call_is_too_much_when_those_under_way_take_until_its_deadline() -> None:
+    backlog = Backlog()
+    backlog._method = SLOW
+    assert not backlog.too_long(SLOW, 100, 0.1)  # nobody was late
+    for _ in range(1000):
+        backlog.late(SLOW, 1.0)
+    assert backlog.too_long(SLOW, 100, 0.1)
+    assert not backlog.too_long(SLOW, 100, 10.0)  # there is time for this one
+    assert not backlog.too_long(SLOW, 5, 0.1)
+    assert not backlog.too_long(QUICK, 0, 0.1)
+    for _ in range(1000):
+        backlog.answered(SLOW)
+    assert not backlog.too_long(SLOW, 100, 0.1)  # they are done in time again
+
+
+async def test_deadlines_that_nobody_could_keep_change_nothing() -> None:
+    backlog = Backlog()
+    backlog._method = SLOW
+    for _ in range(1000):
+        backlog.late(SLOW, 0.02)
+    assert not backlog.too_long(SLOW, 100, 0.1)
+
+
+async def test_a_few_patient_callers_do_not_hide_that_the_others_wait_too_long() -> None:
+    backlog = Backlog()
+    backlog._method = SLOW
+    for number in range(1000):
+        backlog.will_wait(SLOW, None if number % 20 == 0 else 0.1)
+    backlog._last = 0.09
+    assert backlog.too_long(SLOW, 64)

@@ -212,7 +212,7 @@ def test_when_calls_wait_too_long_unseen_more_are_refused_unread(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     too_many, often = False, True
-    monkeypatch.setattr(Backlog, "too_long", lambda self, method, under_way: too_many)
+    monkeypatch.setattr(Backlog, "too_long", lambda self, method, under_way, left=None: too_many)
     monkeypatch.setattr(Arrivals, "few", lambda self, connection: not often)
     with (
         server_thread(data_dir=tmp_path, models=models) as server,

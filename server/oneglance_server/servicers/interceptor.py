@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf import descriptor_pool
 
+from oneglance_server.accepting import time_left
 from oneglance_server.backlog import Backlog, is_own_socket
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded, ServiceError, StreamIdle
@@ -31,6 +32,8 @@ _TOO_LATE = Overloaded(
 _TOO_MANY_CALLS = Overloaded("more calls come than can be looked at", metadata={"queue": "calls", RETRY_AFTER: 200})
 _WORKED = (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)  # until it was over
 _WAITING_SECONDS = 0.01  # more calls come than can be done at once
+_MESSAGE_SECONDS = 0.05
+_LATE_SECONDS = 0.005  # gRPC's timer and ours
 _CHARGED_BYTES = 64 << 10  # smaller answers are not charged
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -73,6 +76,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._told = Told()
         self._arrivals = Arrivals()
         self._singles = 0  # calls under way
+        self._entering: set[Any] = set()  # tasks of calls that were let in and have not begun
         self._usual = UsualTime()
         self.under_way = CallsUnderWay()
         self.off_loop: Threads | None = None
@@ -83,15 +87,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method: str = handler_call_details.method
-        if self._backlog.seen(handler_call_details, ours=method.startswith(PREFIX) and method in self._wrapped):
+        under_way = self._singles + len(self._entering)
+        if self._backlog.seen(handler_call_details, method.startswith(PREFIX) and method in self._wrapped, under_way):
             return None
         if method.startswith(PREFIX):
             if self.under_way.refusing:
                 return await self._refusal(method, draining(), continuation, handler_call_details)
-            if self._backlog.too_long(method, self._singles):
+            if self._backlog.too_long(method, under_way, time_left.get()):
                 return await self._refusal(method, _TOO_MANY_CALLS, continuation, handler_call_details)
             self.under_way.add()
+            self._enter()
         return await self._handler(method, continuation, handler_call_details)
+
+    def _enter(self) -> None:
+        """The current task's call was let in. It counts as one under way until it begins, or its message is late."""
+        task = asyncio.current_task()
+        self._entering.add(task)
+        asyncio.get_running_loop().call_later(_MESSAGE_SECONDS, self._entering.discard, task)
 
     def expired(self, method: str) -> None:
         """Count a call that was dropped unread because its deadline had passed."""
@@ -175,8 +187,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             run = Run(self._metrics, self._told, method)
             self._take_turns(context, patient=False)
             connection = context.peer()
-            charged = 0
+            charged, remaining = 0, None
             self._singles += 1
+            self._entering.discard(asyncio.current_task())
             self._arrivals.add(connection)
             try:
                 remaining = context.time_remaining()
@@ -206,6 +219,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._singles -= 1
                 if run.code is grpc.StatusCode.OK:
                     self._backlog.answered(full_method)
+                elif remaining is not None and run.code in _WORKED and run.seconds >= remaining - _LATE_SECONDS:
+                    self._backlog.late(full_method, remaining)
                 if run.code in _WORKED:
                     self._usual.add((method, connection), run.seconds)
                 run.end()

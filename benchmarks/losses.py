@@ -209,9 +209,8 @@ def main() -> None:
     options = parser.parse_args()
     options.kept.mkdir(parents=True, exist_ok=True)
     if options.only:
-        found = [
-            Cell(**json.loads(file.read_text())) for file in options.kept.glob(f"*-{options.cpu_seconds:g}s-*.json")
-        ]
+        files = options.kept.glob(f"*-{options.cpu_seconds:g}s-*.json")
+        found = [Cell(**json.loads(file.read_text())) for file in files]
         order = [*LOSSES, (UNTRAINED, "")]
         cells = sorted(found, key=lambda cell: (order.index((cell.loss, cell.mining)), cell.seed))
     else:

@@ -139,8 +139,9 @@ class Encoder(nn.Module):
         if self.training or self.views == 1:
             return self._unit(prepared)
         seen = torch.cat([symmetry(prepared, which) for which in range(self.views)])
-        parts = self._unit(seen).unflatten(0, (self.views, -1))  # [views, N, dimension / views]
-        return parts.transpose(0, 1).flatten(1) / math.sqrt(self.views)
+        parts = self._unit(seen)  # [views * N, dimension / views]
+        joined: Tensor = parts.reshape(self.views, -1, parts.shape[1]).transpose(0, 1).flatten(1)
+        return joined / math.sqrt(self.views)
 
     def _unit(self, prepared: Tensor) -> Tensor:
         encoding = self.backbone(prepared).float()

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from grpc._cython import cygrpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 _ROOT = Path(__file__).parents[1]
 _NAME = re.compile(r'\("(grpc\.[a-z0-9_.]+)",')

@@ -89,9 +89,9 @@ class Measured:
     def __init__(self, people: People) -> None:
         subject_of = np.unique(people.names, return_inverse=True)[1]
         curves = false_positives(people.encodings, subject_of, "", {}, 0.01)
-        manifest = SimpleNamespace(threshold=None, author_threshold=None, false_positives=curves)
+        manifest = SimpleNamespace(threshold=None, author_threshold=None, false_positives=curves, pair_head=None)
         mates = mate_scores(people.encodings, subject_of, "")
-        self._mates = {"e": mates} if mates else {}
+        self._mates = {("e", "distance"): mates} if mates else {}
         self._thresholds = Thresholds([cast(Any, SimpleNamespace(digest="e", manifest=manifest))])
 
     def watch(self, size: int) -> See:

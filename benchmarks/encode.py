@@ -26,7 +26,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from benchmarks.load import ENCODE, Load, drive
-from benchmarks.report import table
+from benchmarks.report import options, table
 from oneglance.client.requests import example
 from oneglance.v1.common_pb2 import Encoding
 from oneglance.v1.identification_pb2 import EncodeRequest, EncodeResponse
@@ -172,6 +172,7 @@ def bare(encoder: Encoder, inputs: npt.NDArray[np.uint8], workers: int, seconds:
 
 
 def main() -> None:
+    options(__doc__).parse_args()
     drawings = [subject.drawings[0] for subject in alphabet(seed=1, characters=BATCH, drawings=1)]
     inputs = np.stack(drawings)[..., np.newaxis]
     contents = {"tensor": [example(row) for row in inputs], "PNG": [example(png(row)) for row in inputs]}

@@ -7,13 +7,12 @@ Needs numpy and dlib alone, so that it also runs under a Python whose dlib was b
 face_recognition 1.3.0's face_encodings(photo): HOG detector with one upsampling, 5 landmarks, no jitter.
 """
 
+import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import dlib
 import numpy as np
 
 
@@ -21,6 +20,8 @@ class Rival:
     """dlib's models, called as face_recognition calls them."""
 
     def __init__(self, weights: Path) -> None:
+        import dlib
+
         self.detector = dlib.get_frontal_face_detector()
         self.predictor = dlib.shape_predictor(str(weights / "shape_predictor_5_face_landmarks.dat"))
         self.network = dlib.face_recognition_model_v1(str(weights / "dlib_face_recognition_resnet_model_v1.dat"))
@@ -43,10 +44,16 @@ class Rival:
 
 
 def main() -> None:
-    task, weights, argument, path = sys.argv[1:]
-    rival = Rival(Path(weights))
-    photos = list(np.load(path).values())
-    if task == "encode":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=["encode", "speed"])
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("argument", metavar="OUT.npz or SECONDS")
+    parser.add_argument("photos", metavar="PHOTOS.npz")
+    given = parser.parse_args()
+    argument = given.argument
+    rival = Rival(given.weights)
+    photos = list(np.load(given.photos).values())
+    if given.task == "encode":
         rows = [rival.encode(photo) for photo in photos]
         np.savez(argument, encodings=np.array([np.full(128, np.nan) if row is None else row for row in rows]))
         return

@@ -4,9 +4,12 @@ Run by the system's Python, whose GStreamer it needs: ``python3 gate_camera.py P
 shown at BEGIN + n / FPS, whoever looks; the process may be stopped and continued (a stall), or killed and started again
 (a drop).
 
+SIGUSR1 sets the clock of the stream ahead by an hour, SIGUSR2 back by an hour.
+
 PICTURES: for each picture its length, 4 bytes, big endian, and its H.264 access unit.
 """
 
+import signal
 import struct
 import sys
 import time
@@ -19,6 +22,7 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
+HOUR = 3600
 LAUNCH = (
     "( appsrc name=pictures is-live=true format=time caps=video/x-h264,stream-format=byte-stream,"
     "alignment=au ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
@@ -37,6 +41,7 @@ def main() -> None:
     sources: list[Any] = []
     shown = -1
     first = 0  # number of the picture at which the stream's clock is 0
+    ahead = 0  # of the stream's clock, in seconds
 
     def configure(_: object, media: Any) -> None:
         nonlocal first
@@ -50,11 +55,18 @@ def main() -> None:
             # After a stall the pictures of that time come, as from a real camera's buffer; at most two seconds of them.
             for i in range(max(shown + 1, number - 2 * int(float(fps))), number + 1):
                 buffer = Gst.Buffer.new_wrapped(units[i])
-                buffer.pts = buffer.dts = max(0, i - first) * Gst.SECOND // int(float(fps))
+                buffer.pts = buffer.dts = ahead * Gst.SECOND + max(0, i - first) * Gst.SECOND // int(float(fps))
                 sources[0].emit("push-buffer", buffer)
         shown = max(shown, number)
         return True
 
+    def step(seconds: int) -> bool:
+        nonlocal ahead
+        ahead = max(0, ahead + seconds)
+        return True
+
+    GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGUSR1, step, HOUR)
+    GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGUSR2, step, -HOUR)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(port)

@@ -363,7 +363,7 @@ def filling(bench: Bench) -> None:
         except MemoryError:
             size //= 2
     try:
-        index.reserve(FULL_ROWS)
+        index.reserve(FULL_ROWS, FULL_ROWS)
     except MemoryError as error:
         refused = str(error)
     else:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.load import IDENTIFY, drive
-from benchmarks.report import table
+from benchmarks.report import options, table
 from oneglance import Client, encoding, enroll_request
 from oneglance.client.requests import example
 from oneglance.v1.identification_pb2 import IdentifyRequest
@@ -69,6 +69,7 @@ def bandwidth() -> float:
 
 
 def main() -> None:
+    options(__doc__).parse_args()
     # FAISS's own default: the index package changes it in a process that opens galleries.
     faiss.cvar.distance_compute_blas_threshold = 128_000
     rng = np.random.default_rng(0)

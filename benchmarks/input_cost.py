@@ -9,7 +9,6 @@ in turn, on one thread. Milliseconds of processor time a picture, medians.
 import functools
 import io
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +16,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.report import table
+from benchmarks.report import options, table
 from oneglance_core.folder import read_model_folder
 from oneglance_core.input_figures import input_figures
 from oneglance_core.pictures import PictureLimits, encoder_input
+from oneglance_core.sounds import SoundLimits
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.session import Runtime
+from oneglance_server.service.batch_encoding import runner
 from oneglance_server.service.content import Picture
-from oneglance_server.service.encoding import _runner
+from oneglance_server.service.work import ContentLimits
 
 BATCH, ROUNDS = 8, 15
 LIMITS = PictureLimits(1 << 24, 50_000_000)
+ALL_LIMITS = ContentLimits(LIMITS, SoundLimits(), 1 << 30, 1.0)
 
 
 def milliseconds(run: Callable[[], object]) -> float:
@@ -48,13 +50,15 @@ def picture(shape: tuple[int, ...], seed: int) -> bytes:
 
 
 def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("models", metavar="MODEL", nargs="+", type=Path)
     rows = []
-    for folder in map(Path, sys.argv[1:]):
+    for folder in parser.parse_args().models:
         encoder = Encoder(read_model_folder(folder), Runtime("cpu", 1, 1 << 30))
         spec = encoder.manifest.input
         pictures = [picture(tuple(spec.shape), seed) for seed in range(BATCH)]
         contents = [Picture("probe.image", data) for data in pictures]
-        runs = {looked: _runner(encoder, LIMITS, looked, None) for looked in (False, True)}
+        runs = {looked: runner(encoder, ALL_LIMITS, BATCH, looked, None) for looked in (False, True)}
         took: dict[bool, list[float]] = {False: [], True: []}
         for i in range(ROUNDS):
             for looked in (bool(i % 2), not i % 2):

@@ -17,6 +17,8 @@ import grpc
 import numpy as np
 from google.protobuf.message import Message
 
+from benchmarks.report import options
+
 IDENTIFY = "/oneglance.v1.IdentificationService/Identify"
 ENCODE = "/oneglance.v1.IdentificationService/Encode"
 
@@ -63,6 +65,12 @@ async def _drive(address: str, method: str, payloads: list[bytes], in_flight: in
 
 
 if __name__ == "__main__":
-    _, address, method, path, in_flight, seconds = sys.argv
-    payloads = [bytes.fromhex(text) for text in json.loads(Path(path).read_text())]
-    print(json.dumps(vars(asyncio.run(_drive(address, method, payloads, int(in_flight), float(seconds))))))
+    parser = options(__doc__)
+    parser.add_argument("address", metavar="HOST:PORT")
+    parser.add_argument("method", help="its path, as /oneglance.v1.IdentificationService/Identify")
+    parser.add_argument("requests", type=Path, help="a file of JSON: a list of messages in hexadecimal")
+    parser.add_argument("in_flight", type=int)
+    parser.add_argument("seconds", type=float)
+    given = parser.parse_args()
+    payloads = [bytes.fromhex(text) for text in json.loads(given.requests.read_text())]
+    print(json.dumps(vars(asyncio.run(_drive(given.address, given.method, payloads, given.in_flight, given.seconds)))))

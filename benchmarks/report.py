@@ -1,9 +1,15 @@
 """Tables on stdout, in Markdown, so that they can go into docs/benchmarks.md as they are."""
 
+import argparse
 import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+
+
+def options(module: str | None) -> argparse.ArgumentParser:
+    """The command line of a benchmark. ``module``: its docstring, which ``--help`` prints."""
+    return argparse.ArgumentParser(description=module, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def machine() -> str:

@@ -8,6 +8,7 @@ and minimum milliseconds.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -113,6 +114,8 @@ def measure(count: int, dimension: int) -> None:
 
 
 if __name__ == "__main__":
-    sizes = [int(argument) for argument in sys.argv[1:]] or [100_000, 128, 500_000, 512]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sizes", metavar="ROWS DIMENSION", nargs="*", type=int)
+    sizes = parser.parse_args().sizes or [100_000, 128, 500_000, 512]
     for count, dimension in zip(sizes[::2], sizes[1::2], strict=True):
         measure(count, dimension)

@@ -12,7 +12,6 @@ same bytes decoded and encoded by Pillow.
 
 import io
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ import numpy.typing as npt
 import onnxruntime
 from PIL import Image
 
-from benchmarks.report import table
+from benchmarks.report import options, table
 from oneglance import Client
 from oneglance_core.folder import read_any_model_folder
 from oneglance_core.manifests import StylizerManifest
@@ -191,8 +190,9 @@ def through_grpc(folder: Path) -> None:
 
 
 def main() -> None:
-    given = [Path(argument) for argument in sys.argv[1:]]
-    folder = given[0] if given else BUNDLED_STYLIZER
+    parser = options(__doc__)
+    parser.add_argument("model", metavar="MODEL_DIR", nargs="?", type=Path, default=BUNDLED_STYLIZER)
+    folder = parser.parse_args().model
     networks(folder)
     engines(folder)
     through_grpc(folder)

@@ -6,7 +6,6 @@ stylized without a pause, four calls in flight. Rounds alternate; the ratio is t
 
 import io
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.load import IDENTIFY, Load, drive
-from benchmarks.report import table
+from benchmarks.report import options, table
 from benchmarks.style import photo
 from oneglance import Client, encoding, enroll_request, identify_request
 from oneglance_core.folder import read_any_model_folder
@@ -69,7 +68,9 @@ class Stylizing:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else BUNDLED_STYLIZER
+    parser = options(__doc__)
+    parser.add_argument("model", metavar="MODEL_DIR", nargs="?", type=Path, default=BUNDLED_STYLIZER)
+    folder = parser.parse_args().model
     style = read_any_model_folder(folder).manifest.styles[0].name
     drawings = [png(subject.drawings[0]) for subject in alphabet(seed=1, characters=64, drawings=1)]
     rows = []

@@ -58,7 +58,9 @@ class Remembering(FaceFinder):
         self._finder, self._file = finder, file
         self._known: dict[str, Photo] = pickle.loads(file.read_bytes()) if file and file.is_file() else {}
 
-    def find(self, photos: Sequence[Pixels], small_faces: Sequence[SmallFaces]) -> list[Photo]:
+    def find(
+        self, photos: Sequence[Pixels], small_faces: Sequence[SmallFaces], search_pixels: Sequence[int] = ()
+    ) -> list[Photo]:
         found = []
         for pixels, small in zip(photos, small_faces, strict=True):
             key = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()

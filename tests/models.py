@@ -9,7 +9,18 @@ import onnx
 from onnx import TensorProto, helper
 
 from oneglance_core.folder import write_model_folder
-from oneglance_core.manifests import Array, Calibration, EncoderManifest, InputSpec, OutputSpec, Parity
+from oneglance_core.manifests import (
+    Array,
+    Calibration,
+    EncoderManifest,
+    InputSpec,
+    OutputSpec,
+    PairHeadPart,
+    Parity,
+    SoundSpec,
+    Windows,
+)
+from oneglance_core.pair_head import PairHead, probabilities_of
 
 SIDE = 8
 
@@ -29,8 +40,11 @@ def pixels_model(
     tau: float | None = 0.5,
     flaw: float = 0.0,
     resize: Literal["box", "bilinear"] = "box",
+    head: PairHead | None = None,
+    head_part: dict[str, Any] | None = None,
 ) -> Path:
-    """An image encoder: uint8 [N, 8, 8, 1]. ``flaw`` shifts the parity outputs, as a broken export would."""
+    """An image encoder: uint8 [N, 8, 8, 1]. ``flaw`` shifts the parity outputs, as a broken export would. ``head``: its
+    pair head, with what is measured of it in ``head_part``."""
     nodes = [
         helper.make_node("Cast", ["input"], ["x"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["white", "x"], ["inverted"]),
@@ -55,6 +69,10 @@ def pixels_model(
         pixels(inputs) + flaw,
         tau,
     )
+    if head is not None:
+        found = probabilities_of(head.logits(pixels(inputs)[:1], pixels(inputs))).tolist()
+        given = {"weights": Array.pack(head.weights), "bias": head.bias, "probabilities": found, **(head_part or {})}
+        manifest = manifest.model_copy(update={"pair_head": PairHeadPart(form=head.form, **given)})
     return write_model_folder(folder, manifest, model)
 
 
@@ -74,13 +92,60 @@ def values_model(folder: Path, spec: InputSpec, *, name: str = "values") -> Path
     return write_model_folder(folder, manifest.model_copy(update={"output": output}), model)
 
 
-def signal_model(folder: Path, *, name: str = "signal") -> Path:
+def signal_model(folder: Path, *, name: str = "signal", fit: Literal["pad"] | None = None) -> Path:
     """A signal encoder: float32 [N, 6, 2] -> itself, flattened to 12; not normalised, not calibrated."""
     shape = (6, 2)
     model = _model([helper.make_node("Flatten", ["input"], ["encoding"], axis=1)], {}, TensorProto.FLOAT, shape, 12)
     inputs = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
-    spec = InputSpec(kind="signal", shape=shape, dtype="float32")
+    spec = InputSpec(kind="signal", shape=shape, dtype="float32", fit=fit)
     return write_model_folder(folder, _manifest(name, spec, inputs, inputs.reshape(2, 12), None), model)
+
+
+TONES = tuple(range(200, 3800, 120))  # Hz
+SOUND = InputSpec(
+    kind="signal",
+    shape=(800, 1),
+    dtype="float32",
+    fit="pad",
+    sound=SoundSpec(sample_rate=8000),
+    windows=Windows(step=400, least=600),
+)
+
+
+def tones(windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What the sound model computes: the power at each of TONES. float32 [N, 800, 1] -> [N, 30], unit norm or zero."""
+    power = np.square(windows[..., 0] @ _waves())
+    norm = np.sqrt(np.square(power).sum(axis=1, keepdims=True))
+    encodings: npt.NDArray[np.float32] = (power / np.maximum(norm, 1e-12)).astype(np.float32)
+    return encodings
+
+
+def _waves() -> npt.NDArray[np.float32]:
+    phases = 2 * np.pi * np.arange(800)[:, np.newaxis] / 8000 * np.array(TONES)
+    waves: npt.NDArray[np.float32] = np.sin(phases).astype(np.float32)
+    return waves
+
+
+def sound_model(folder: Path, *, name: str = "sound") -> Path:
+    """An encoder of sounds at 8,000 samples a second, in windows of a tenth of a second, half of which overlap."""
+    nodes = [
+        helper.make_node("Flatten", ["input"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "waves"], ["heard"]),
+        helper.make_node("Mul", ["heard", "heard"], ["power"]),
+        helper.make_node("ReduceL2", ["power", "axes"], ["norm"], keepdims=1),
+        helper.make_node("Max", ["norm", "tiny"], ["safe"]),
+        helper.make_node("Div", ["power", "safe"], ["encoding"]),
+    ]
+    constants = {
+        "waves": _waves(),
+        "axes": np.array([1], np.int64),
+        "tiny": np.array(1e-12, np.float32),
+    }
+    model = _model(nodes, constants, TensorProto.FLOAT, SOUND.shape, len(TONES))
+    inputs = np.random.default_rng(0).standard_normal((2, *SOUND.shape)).astype(np.float32)
+    manifest = _manifest(name, SOUND, inputs, tones(inputs), 0.5)
+    output = OutputSpec(dimension=len(TONES), unit_norm=True)
+    return write_model_folder(folder, manifest.model_copy(update={"output": output}), model)
 
 
 def _model(
@@ -112,6 +177,12 @@ def _manifest(
         model_sha256="0" * 64,  # write_model_folder sets both
         model_bytes=1,
     )
+
+
+def manifest_of(inputs: npt.NDArray[Any], outputs: npt.NDArray[np.float32], **changes: Any) -> EncoderManifest:
+    """Of an encoder of gray pictures with these parity vectors, and no graph."""
+    spec = InputSpec(kind="image", shape=inputs.shape[1:], dtype="uint8", color="gray")
+    return EncoderManifest(**{**dict(_manifest("made", spec, inputs, outputs, None)), **changes})
 
 
 def calibration(tau: float) -> Calibration:

@@ -1,6 +1,8 @@
-"""The examples work: the Node client against a real server."""
+"""The examples work: the Node client against a real server; signals and volumes, at a tiny size."""
 
 import json
+import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from tests.models import pixels_model
 from tests.pictures import picture, png
 from tests.running import server_thread
+from tests.sounds import soundfile
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,3 +45,15 @@ def test_node(tmp_path: Path) -> None:
         refused = node("node", one)
         assert refused.returncode == 1
         assert refused.stderr.strip() == "ALREADY_EXISTS GALLERY_EXISTS"
+
+
+@pytest.mark.parametrize("kind", ["voices", "solids"])
+def test_one_shot(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if kind == "voices":
+        soundfile()
+    example = runpy.run_path(str(ROOT / "examples" / "one_shot" / "one_shot.py"))
+    example["main"]([kind, "--out", str(tmp_path / "out"), "--subjects", "8", "--others", "5", "--steps", "3"])
+    told = capsys.readouterr().out
+    assert re.search(r"^tau \d", told, re.MULTILINE)
+    assert re.search(r"^5 enrolled from one example each: \d+ nearest, \d+ identified$", told, re.MULTILINE)
+    assert re.search(r"^5 strangers: \d+ identified$", told, re.MULTILINE)

@@ -1,9 +1,11 @@
 """Every setting of every settings model: described, a flag that shows its default, refused by its flag out of range."""
 
 import argparse
+import contextlib
 import json
 import math
 import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +22,9 @@ from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSetti
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.settings import GatysSettings
 from oneglance_exporter.imports.onnx_settings import OnnxSettings
+from oneglance_exporter.look.settings import LookSettings
 from oneglance_exporter.stylizer.settings import StylizerSettings
+from oneglance_exporter.uprightness.settings import UprightnessSettings
 from oneglance_index import IndexSettings
 from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER, Settings
 
@@ -34,6 +38,8 @@ COMMANDS: list[tuple[type[BaseModel], argparse.ArgumentParser, list[str], dict[s
     (StylizerSettings, exporter_parser(), ["train", "stylizer"], {"steps": 1}),
     (GatysSettings, exporter_parser(), ["style", "optimize"], {}),
     (OnnxSettings, exporter_parser(), ["import", "onnx"], {}),
+    (UprightnessSettings, exporter_parser(), ["train", "uprightness"], {}),
+    (LookSettings, exporter_parser(), ["look"], {}),
 ]
 MODELS: list[tuple[type[BaseModel], dict[str, Any]]] = [
     *((model, needed) for model, _, _, needed in COMMANDS),
@@ -75,6 +81,53 @@ def test_every_setting_is_described_and_refused_by_its_flag(model: type[BaseMode
         (line,) = complaints(error) if isinstance(error, ValidationError) else str(error).splitlines()
         assert line.startswith(f"{flag_name(name)} must ")
         assert line.endswith(f", got {value!r}")
+
+
+def leaves(top: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """The commands of a command line, without those that consist of others."""
+    groups = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield name, top
+    for group in groups:
+        for word, below in group.choices.items():
+            yield from leaves(below, f"{name} {word}")
+
+
+def numbers() -> Iterator[tuple[str, Callable[[str], object], bool]]:
+    """What reads each number of every command that no settings model checks; and whether it is a time."""
+    of_models = {name for model, _ in MODELS for name in model.model_fields}
+    for name, parser in (*leaves(apps_parser(), "oneglance"), *leaves(exporter_parser(), "oneglance-exporter")):
+        for action in parser._actions:
+            kind: Any = action.type
+            if kind is None or action.dest in of_models:
+                continue
+            with contextlib.suppress(ValueError, TypeError, argparse.ArgumentTypeError):
+                if any(type(kind(text)) in (int, float) for text in ("1", "64")):
+                    yield f"{name} {action.dest}", kind, action.metavar == "SECONDS"
+
+
+def test_no_flag_takes_an_absurd_number() -> None:
+    found = list(numbers())
+    assert len(found) > 50
+    for name, read, is_time in found:
+        for text in ("nan", "inf", "-inf", "1e300", "-1e300", "9" * 40, *(["1e12", "-1"] if is_time else [])):
+            with pytest.raises((argparse.ArgumentTypeError, ValueError), match=r"must be|invalid literal"):
+                print(name, text, read(text))
+
+
+@pytest.mark.parametrize(("model", "needed"), MODELS)
+def test_no_setting_takes_an_absurd_number(model: type[BaseModel], needed: dict[str, Any]) -> None:
+    for name, field in model.model_fields.items():
+        if not {int, float} & {field.annotation, *typing.get_args(field.annotation)}:
+            continue
+        many = typing.get_origin(field.annotation) is tuple
+        endless = any(getattr(part, "allow_inf_nan", False) for part in field.metadata)
+        absurd = [math.nan, *([] if endless else [math.inf])]
+        if name not in getattr(model, "endless", ()):
+            absurd += [1e300, 10**40]
+        for value in [*absurd, *([1e12] if name.endswith("seconds") else [])]:
+            with pytest.raises((ValidationError, SettingsError), match=r"must be|should be|Unable to parse"):
+                model(**{**needed, name: (value, value) if many else value})
 
 
 @pytest.mark.parametrize(("model", "top", "words", "needed"), COMMANDS)

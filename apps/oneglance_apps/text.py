@@ -29,6 +29,15 @@ def distance(value: float) -> str:
     return f"{value:.4f}"
 
 
+def probability(value: float) -> str:
+    """Of a pair head: ``97.1 %``; with as many digits more as it is near to 0 or 100 %."""
+    return f"{100 * value:.{_digits(min(value, 1 - value))}f} %"
+
+
+def _digits(share: float) -> int:
+    return 1 if share >= 0.001 else 3 if share >= 0.00001 else 5
+
+
 def fusion_name(fusion: Fusion.ValueType) -> str:
     """``nearest``, ``mean`` or ``margin``; servers older than the field have no other than the first."""
     return Fusion.Name(fusion).removeprefix("FUSION_").lower() if fusion else "nearest"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oneglance_core.fusion import Fusion
+from oneglance_core.fusion import DecidedBy, Fusion
 from oneglance_core.intervals import clopper_pearson, interval
 from oneglance_core.manifests import Calibration
 from oneglance_core.measures import (
@@ -89,15 +89,30 @@ def fit_gallery(
     data: str,
     note: str = "",
     prior: Prior | None = None,
+    decided_by: DecidedBy = "distance",
 ) -> Calibration:
     """The largest tau that at most a share ``target_fpir``, in (0, 1), of the non-mated probes reach.
 
     mated: float64 [m], of ``measures.to_mate``; without any there is no FNIR. gallery_size: subjects enrolled, >= 1,
-    and ``fusion`` the rule by which they were scored. ``data`` and, in the method, ``note`` are kept. ``fmr_curve`` is
-    what FMR would have to be for 1 - (1 - FMR)^K to give the measured FPIR at K = ``gallery_size``, so that the formula
-    is right there and estimates other K from it. Fewer than 1 / ``target_fpir`` strangers are evidence beside
-    ``prior``; without one it raises TooFewStrangers. Raises TargetUnreachable.
+    and ``fusion`` and ``decided_by`` the rules by which they were scored. ``data`` and, in the method, ``note`` are
+    kept. ``fmr_curve`` is what FMR would have to be for 1 - (1 - FMR)^K to give the measured FPIR at K =
+    ``gallery_size``, so that the formula is right there and estimates other K from it. Fewer than 1 / ``target_fpir``
+    strangers are evidence beside ``prior``; without one it raises TooFewStrangers. Raises TargetUnreachable.
     """
+    found = _fit(non_mated, mated, gallery_size, fusion, target_fpir, data, note, prior)
+    return found.model_copy(update={"decided_by": decided_by})
+
+
+def _fit(
+    non_mated: NonMated,
+    mated: Distances,
+    gallery_size: int,
+    fusion: Fusion,
+    target_fpir: float,
+    data: str,
+    note: str,
+    prior: Prior | None,
+) -> Calibration:
     strangers = len(np.unique(non_mated.stranger))
     needed = strangers_needed(target_fpir)
     if strangers < needed:
@@ -108,7 +123,7 @@ def fit_gallery(
     hits, fpir = matches(non_mated.nearest, tau), match_rate(non_mated.nearest, tau)
     if fpir > target_fpir + ROUNDING:
         raise TargetUnreachable(
-            f"{fpir:.2%} of the strangers' probes are at distance 0 from a subject: were they enrolled?"
+            f"{fpir:.2%} of the strangers' probes have a score of 0, as enrolled pictures do: were they enrolled?"
         )
     low, high = interval(hits, non_mated.stranger)
     measured = fmr_curve(non_mated.nearest)

@@ -10,6 +10,9 @@ below 0. Subjects have the same order by score as by distance: of two subjects t
 
 With fewer than MARGIN_OTHERS other subjects those that there are count. With none the score is the distance, so that a
 tau made for a larger gallery lets hardly anybody in.
+
+A gallery may be decided by the probability y of the encoder's pair head instead (``pair_head``). The score is then
+1 - y, by ``nearest`` of the encoding with the highest y, by ``mean`` of the template; ``margin`` is for distances only.
 """
 
 from typing import Literal, get_args
@@ -21,6 +24,7 @@ from oneglance_core.distance import Vectors, squared_norms
 
 Fusion = Literal["nearest", "mean", "margin"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+DecidedBy = Literal["distance", "probability"]
 MARGIN_WEIGHT = 0.3
 MARGIN_OTHERS = 5
 
@@ -38,16 +42,26 @@ def template(encodings: Vectors) -> Vectors:
     Their mean in float64, stretched to the mean of their lengths, rounded once. A single encoding is its own template.
     Where encodings cancel each other out, their mean has no direction, and is not stretched.
     """
-    if len(encodings) == 1:
-        only: Vectors = encodings[0]
-        return only
-    mean = encodings.mean(axis=0, dtype=np.float64)
-    length = float(np.sqrt(squared_norms(encodings)).mean())
-    own = float(np.sqrt(mean @ mean))
-    if own > _NO_DIRECTION * length:
-        mean *= length / own
-    vector: Vectors = mean.astype(np.float32)
+    vector: Vectors = templates(encodings[None])[0]
     return vector
+
+
+def templates(encodings: Vectors) -> Vectors:
+    """The templates of subjects that have equally many encodings: float32 [s, n, D], n >= 1, to float32 [s, D].
+
+    Each is bit for bit the one that ``template`` makes.
+    """
+    subjects, count, dimension = encodings.shape
+    if count == 1:
+        only: Vectors = encodings[:, 0]
+        return only
+    means = encodings.sum(axis=1, dtype=np.float64) / count
+    norms = squared_norms(encodings.reshape(-1, dimension)).reshape(subjects, count)
+    lengths = np.sqrt(norms).sum(axis=1) / count
+    own = np.sqrt(np.square(means).sum(axis=1))
+    means *= np.divide(lengths, own, out=np.ones_like(own), where=own > _NO_DIRECTION * lengths)[:, None]
+    vectors: Vectors = means.astype(np.float32)
+    return vectors
 
 
 def margin_scores(ordered: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.portable_random import normal, normals, random_below
+
 Points = npt.NDArray[np.float64]
 
 TRAINING_SEEDS = range(2**31, 2**32)
@@ -75,7 +77,7 @@ def alphabet(seed: int, characters: int, drawings: int, size: int = SIZE) -> Ite
 
 def glyphs(rng: np.random.Generator, characters: int) -> list[Glyph]:
     """``characters`` glyphs of one alphabet. They share some strokes, but none are nearly equal."""
-    shared = [_stroke(rng) for _ in range(6 + _random_below(rng, 7))]
+    shared = [_stroke(rng) for _ in range(6 + random_below(rng, 7))]
     busy = rng.random()  # in [0, 1): how many strokes the characters of this alphabet have
     found: list[Glyph] = []
     outlines = np.empty((characters, _OUTLINE, 2))
@@ -98,17 +100,17 @@ def draw(glyph: Glyph, writer: np.random.Generator, size: int = SIZE) -> npt.NDA
     if size < 8:
         raise ValueError(f"size must be at least 8 pixels, got {size}")
     # The writer: a small rotation as (1 - t^2, 2t) / (1 + t^2), a slant, two scales, a shift.
-    t = 0.05 * _normal(writer)
+    t = 0.05 * normal(writer)
     cos, sin = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
-    slant = 0.12 * _normal(writer)
-    wide, tall = (0.72 + 0.09 * _normal(writer) for _ in range(2))
-    right, down = (0.5 + 0.035 * _normal(writer) for _ in range(2))
+    slant = 0.12 * normal(writer)
+    wide, tall = (0.72 + 0.09 * normal(writer) for _ in range(2))
+    right, down = (0.5 + 0.035 * normal(writer) for _ in range(2))
     pen = 0.012 + 0.005 * writer.random()  # radius, in picture widths
 
     paths = []
     for stroke in glyph.strokes:
-        wobble = 0.028 * _normals(writer, stroke.points.shape) + 0.028 * _normals(writer, (1, 2))
-        grown = 1 + 0.09 * _normal(writer)
+        wobble = 0.028 * normals(writer, stroke.points.shape) + 0.028 * normals(writer, (1, 2))
+        grown = 1 + 0.09 * normal(writer)
         middle = (stroke.points.min(axis=0) + stroke.points.max(axis=0)) / 2
         points = middle + grown * (stroke.points - middle) + wobble
         path = _path(points, stroke.smooth)  # [M, 2]
@@ -131,7 +133,7 @@ def _glyph(rng: np.random.Generator, shared: list[Stroke], busy: float) -> Glyph
     strokes: list[Stroke] = []
     for _ in range(count):
         # Half of the strokes are the alphabet's shared ones, some turned or mirrored: similar glyphs arise.
-        stroke = shared[_random_below(rng, len(shared))] if rng.random() < 0.5 else _stroke(rng)
+        stroke = shared[random_below(rng, len(shared))] if rng.random() < 0.5 else _stroke(rng)
         points = stroke.points
         if rng.random() < 0.3:
             points = points[:, ::-1] if rng.random() < 0.5 else 1 - points
@@ -139,8 +141,8 @@ def _glyph(rng: np.random.Generator, shared: list[Stroke], busy: float) -> Glyph
         points = points - points.min(axis=0) + rng.random(2) * (1 - extent)
         if strokes and rng.random() < 0.6:
             # Most strokes of real characters touch: move a point of it to a point of an earlier stroke.
-            other = strokes[_random_below(rng, len(strokes))].points
-            points = points + other[_random_below(rng, len(other))] - points[_random_below(rng, len(points))]
+            other = strokes[random_below(rng, len(strokes))].points
+            points = points + other[random_below(rng, len(other))] - points[random_below(rng, len(points))]
         strokes.append(Stroke(points, stroke.smooth))
     # Scale the whole character to fill the box.
     everything = np.concatenate([stroke.points for stroke in strokes])
@@ -182,7 +184,7 @@ def _stroke(rng: np.random.Generator) -> Stroke:
     side = 1.0 if rng.random() < 0.5 else -1.0
     if kind < 0.22:  # line
         if rng.random() < 0.5:  # half of the straight strokes are nearly vertical or horizontal
-            axis = _random_below(rng, 2)
+            axis = random_below(rng, 2)
             along = along * np.array([axis == 0, axis == 1]) + np.array([0.4 * (axis == 0), 0.4 * (axis == 1)])
         shape = [0 * along, along]
     elif kind < 0.40:  # corner, once or twice
@@ -251,18 +253,3 @@ def _ink(points: Points, pen: float, size: int) -> npt.NDArray[np.uint8]:
     white = np.clip(distance - pen + 0.5, 0.0, 1.0)  # 0 inside the pen, 1 a pixel outside
     picture: npt.NDArray[np.uint8] = (white * 255 + 0.5).astype(np.uint8)
     return picture
-
-
-def _random_below(rng: np.random.Generator, bound: int) -> int:
-    return int(rng.random() * bound)
-
-
-def _normal(rng: np.random.Generator) -> float:
-    """Approximately normal, mean 0, standard deviation 1, within 3.5: the sum of four uniforms (Irwin-Hall)."""
-    return float((rng.random() + rng.random() + rng.random() + rng.random() - 2.0) * 1.7320508075688772)
-
-
-def _normals(rng: np.random.Generator, shape: tuple[int, ...]) -> Points:
-    four = rng.random((4, *shape))
-    bells: Points = (four[0] + four[1] + four[2] + four[3] - 2.0) * 1.7320508075688772
-    return bells

@@ -1,9 +1,10 @@
 """Trials: which pictures of a labelled set are compared with which, and what an encoder makes of them.
 
-Encodings are float32 [N, D], row i for picture i. Distances are squared L2, as ``measures`` takes them.
+Encodings are float32 [N, D], row i for picture i. Distances are squared L2, as ``measures`` takes them; or what another
+``pairwise`` gives: scores that are the lower, the more alike two encodings are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from oneglance_core.fusion import FUSIONS, MARGIN_OTHERS, Fusion, has_template, 
 from oneglance_core.measures import Distances, Indices, Scores, to_mate
 
 Encodings = npt.NDArray[np.float32]
+# Of all pairs: float64 [N, M] for [N, D] and [M, D].
+Pairwise = Callable[[npt.NDArray[np.floating], npt.NDArray[np.floating]], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +64,23 @@ def one_shot_error(encodings: Encodings, trials: OneShotTrials) -> float:
     return wrong / len(trials.probe)
 
 
-def search(encodings: Encodings, split: OpenSet) -> Scores:
+def search(encodings: Encodings, split: OpenSet, pairwise: Pairwise = pairwise_squared_l2) -> Scores:
     """Search every probe of ``split`` among its enrolled pictures."""
     gallery = encodings[split.enrolled]
     return Scores(
-        mated=to_mate(pairwise_squared_l2(encodings[split.mated], gallery), split.mate),
-        non_mated=pairwise_squared_l2(encodings[split.strangers], gallery).min(axis=1),
+        mated=to_mate(pairwise(encodings[split.mated], gallery), split.mate),
+        non_mated=pairwise(encodings[split.strangers], gallery).min(axis=1),
     )
 
 
 def search_fused(
-    encodings: Encodings, subjects: Sequence[tuple[Indices, Indices]], strangers: Indices
+    encodings: Encodings,
+    subjects: Sequence[tuple[Indices, Indices]],
+    strangers: Indices,
+    pairwise: Pairwise = pairwise_squared_l2,
+    rules: Sequence[Fusion] = FUSIONS,
 ) -> Iterator[tuple[Fusion, Scores]]:
-    """Search all probes among subjects with several examples each, by every rule of fusion.
+    """Search all probes among subjects with several examples each, by each of these rules of fusion.
 
     subjects: of each, int64 [n] the pictures that are enrolled, and int64 [m] others of it, mated probes.
     """
@@ -83,12 +90,12 @@ def search_fused(
     templates = np.stack([template(own) for own in enrolled])
     everything = np.concatenate(enrolled)
     starts = np.cumsum([0, *(len(own) for own in enrolled[:-1])])
-    for fusion in FUSIONS:
+    for fusion in rules:
 
         def distances(probes: Encodings, fusion: Fusion = fusion) -> npt.NDArray[np.float64]:
             if has_template(fusion):
-                return pairwise_squared_l2(probes, templates)
-            nearest: Distances = np.minimum.reduceat(pairwise_squared_l2(probes, everything), starts, axis=1)
+                return pairwise(probes, templates)
+            nearest: Distances = np.minimum.reduceat(pairwise(probes, everything), starts, axis=1)
             return nearest
 
         own, others = distances(mated), distances(encodings[strangers])
@@ -105,11 +112,13 @@ def lowest_scores(distances: npt.NDArray[np.float64], fusion: str) -> Distances:
     return margin_scores(np.sort(np.partition(distances, nearest - 1, axis=1)[:, :nearest], axis=1))[:, 0]
 
 
-def pair_distances(encodings: Encodings, subject_of: Indices) -> tuple[Distances, Distances]:
+def pair_distances(
+    encodings: Encodings, subject_of: Indices, pairwise: Pairwise = pairwise_squared_l2
+) -> tuple[Distances, Distances]:
     """Distances of all pairs of pictures: (mated, non-mated), float64 [pairs] each, in no order."""
     mated, non_mated = [np.empty(0)], [np.empty(0)]
     for start in range(0, len(encodings), 512):
-        block = pairwise_squared_l2(encodings[start : start + 512], encodings[start:])
+        block = pairwise(encodings[start : start + 512], encodings[start:])
         upper = np.arange(block.shape[1])[None, :] > np.arange(block.shape[0])[:, None]
         same = subject_of[start : start + 512, None] == subject_of[None, start:]
         mated.append(block[upper & same])

@@ -1,11 +1,12 @@
-"""Train, export, calibrate and evaluate encoders from Python: what the command line does, and nothing else.
+"""Train, export, calibrate, evaluate and judge encoders from Python: what the command line does, and nothing else.
 
-    from oneglance_exporter.api import calibrate, evaluate, export, train
+    from oneglance_exporter.api import calibrate, evaluate, export, judge, train
 
     train("drawings.zip", out="runs/mine", steps=2000)
     export("runs/mine", out="models/mine", name="mine")
     calibrate("models/mine", "heldout.zip", fpir=0.01)
     print(evaluate("models/mine", "heldout.zip", ways=5))
+    judge("models/mine", "heldout.zip", against="models/other", report="mine.html")
 
 Settings are those of the command line, with _ for -: ``TrainSettings``, ``CalibrateSettings``, ``EvaluateSettings``
 tell each. All raise ``oneglance_exporter.errors.ExporterError`` and ``oneglance_core.manifests.ModelFolderError``.
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oneglance_core.folder import write_model_folder
-from oneglance_core.manifests import Calibration, EncoderManifest, FalsePositives
+from oneglance_core.judging.judge import Far
+from oneglance_core.manifests import Calibration, EncoderManifest, FalsePositives, MateScores, Reliability
 from oneglance_exporter.encoder import calibrate as fitting
 from oneglance_exporter.encoder import evaluate as measuring
 from oneglance_exporter.encoder.calibrate import Fit
@@ -28,12 +30,15 @@ from oneglance_exporter.encoder.encoded import Reading, StrPath
 from oneglance_exporter.encoder.evaluate import Evaluation
 from oneglance_exporter.encoder.false_positives import false_positives
 from oneglance_exporter.encoder.mates import mate_scores
+from oneglance_exporter.encoder.measure import DISTANCE, Measure, by_head
+from oneglance_exporter.encoder.pair_fit import reliability
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
-from oneglance_exporter.errors import DataError
+from oneglance_exporter.errors import DataError, SettingsError
 
-if TYPE_CHECKING:  # torch: only what trains and exports needs it
+if TYPE_CHECKING:  # torch: only what trains and exports needs it; jinja2: what judges
     from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
     from oneglance_exporter.encoder.export import Which
+    from oneglance_exporter.encoder.judged import Judged, Source
     from oneglance_exporter.training.driver import Reporter
 
 Data = StrPath | Sequence[StrPath]
@@ -41,6 +46,10 @@ Data = StrPath | Sequence[StrPath]
 
 def _silent(told: object) -> None:
     """Hears what is going on, and says nothing."""
+
+
+def _not_far(done: float, words: str) -> None:
+    """Hears how far it is, and says nothing."""
 
 
 def train(
@@ -88,16 +97,26 @@ def export(
 
 
 @dataclass(frozen=True, slots=True)
+class CalibratedHead:
+    """What ``calibrate`` found of a pair head: a threshold for 1 - y, whether y is a probability, and the scores."""
+
+    threshold: Calibration
+    reliability: Reliability | None
+    fit: Fit
+
+
+@dataclass(frozen=True, slots=True)
 class Calibrated:
     """What ``calibrate`` found: what is now in the manifest, and the scores that the threshold was fitted on.
 
-    sets: how many data sets were given.
+    sets: how many data sets were given. head: of an encoder with a pair head.
     """
 
     threshold: Calibration
     false_positives: FalsePositives | None
     fit: Fit
     sets: int
+    head: CalibratedHead | None = None
 
 
 def calibrate(
@@ -119,7 +138,6 @@ def calibrate(
     made, paths = CalibrateSettings(**settings), _paths(data)
     words = described or ", ".join(Path(path).name for path in paths)
     folder, examples, encodings = Reading(model, paths, finders, aligned, threads).encoded(tell)
-    threshold, fit = fitting.calibrate(encodings, examples, words, made)
     sources = np.array([next(path for path in paths if file.startswith(f"{Path(path)}: ")) for file in examples.files])
     names = {path: Path(path).name for path in paths}
     if len(set(names.values())) < len(names):
@@ -128,33 +146,125 @@ def calibrate(
     for name, rows in sets.items():
         if not len(rows):
             raise DataError(f"{name}: all its files are in the other data sets, too")
-    measured = false_positives(encodings, examples.subject_of, words, sets, made.fpir, made.seed)
-    if len(sets) > 1:  # no single FNIR stands for all: `measured` tells it for each
-        threshold = threshold.model_copy(update={"fnir": None, "mated_probes": 0})
+
+    def measured(measure: Measure) -> tuple[Calibration, FalsePositives | None, MateScores | None, Fit]:
+        threshold, fit = fitting.calibrate(encodings, examples, words, made, measure)
+        found = false_positives(encodings, examples.subject_of, words, sets, made.fpir, made.seed, measure)
+        if len(sets) > 1:  # no single FNIR stands for all: `found` tells it for each
+            threshold = threshold.model_copy(update={"fnir": None, "mated_probes": 0})
+        mates = mate_scores(encodings, examples.subject_of, words, made.seed, measure)
+        return threshold, found, mates, fit
+
+    threshold, found, mates, fit = measured(DISTANCE)
+    part = folder.manifest.pair_head
+    head = None
+    if part is not None:
+        of_head = measured(by_head(part.head()))
+        reliable = reliability(part.head(), encodings, examples.subject_of, words, made.seed)
+        names_of_head = ("threshold", "false_positives", "mates")
+        part = part.model_copy(update={**dict(zip(names_of_head, of_head, strict=False)), "reliability": reliable})
+        head = CalibratedHead(of_head[0], reliable, of_head[3])
     changes = {
         "threshold": threshold,
-        "false_positives": measured,
-        "mates": mate_scores(encodings, examples.subject_of, words, made.seed),
+        "false_positives": found,
+        "mates": mates,
+        "pair_head": part,
         "training": {**folder.manifest.training, "calibration_command": command},
     }
     write_model_folder(model, folder.manifest.model_copy(update=changes), folder.model)
-    return Calibrated(threshold, measured, fit, len(sets))
+    return Calibrated(threshold, found, fit, len(sets), head)
 
 
 def evaluate(
     model: StrPath,
+    data: Data = (),
+    *,
+    finders: StrPath | None = None,
+    aligned: bool = False,
+    threads: int = 1,
+    tell: Callable[[str], None] = _silent,
+    far: Far = _not_far,
+    **settings: Any,
+) -> Evaluation:
+    """Measure the encoder in ``model`` on ``data``, subjects never trained on; or the encodings in a .npz ``model``.
+
+    far: hears how far it is. The rest: as in ``Reading``.
+    """
+    from oneglance_exporter.encoder.judged import read_source
+
+    made = EvaluateSettings(**settings)
+    source = read_source(Reading(model, _paths(data), finders, aligned, threads), tell, far)
+    return measuring.evaluate(source.encodings, source.examples, made)
+
+
+def judge(
+    model: StrPath,
+    data: Data = (),
+    *,
+    against: StrPath | None = None,
+    report: StrPath | None = None,
+    command: str = "oneglance_exporter.api.judge",
+    finders: StrPath | None = None,
+    aligned: bool = False,
+    threads: int = 1,
+    tell: Callable[[str], None] = _silent,
+    far: Far = _not_far,
+    **settings: Any,
+) -> "Judged":
+    """All that can be told of the encoder in ``model`` by ``data``, with intervals; compared with that in ``against``.
+
+    model, against: a model folder, or a .npz of encodings, which needs no ``data``: see ``read_encodings``. report: an
+    HTML page to write. far: hears how far it is. The rest: as in ``Reading``.
+    """
+    from oneglance_exporter.encoder import judged as judging
+
+    made = EvaluateSettings(**settings)
+    arrays = [os.fspath(path).endswith(judging.ARRAYS) for path in (model, against) if path is not None]
+    if all(arrays) and _paths(data):
+        raise SettingsError("encodings of a file are judged as they are; --data is for a model folder")
+    parts = (1.0 / 2, 1.0) if against is None else (1.0 / 3, 2.0 / 3, 1.0)
+
+    def source(path: StrPath, start: float, end: float) -> "Source":
+        needed = () if os.fspath(path).endswith(judging.ARRAYS) else _paths(data)
+        reading = Reading(path, needed, finders, aligned, threads)
+        return judging.read_source(reading, tell, lambda done, words: far(start + (end - start) * done, words))
+
+    first = source(model, 0, parts[0])
+    second = None if against is None else source(against, parts[0], parts[1])
+    found = judging.judge_sources(first, second, made, lambda done, words: far(parts[-2] + done / len(parts), words))
+    if report is not None:
+        sources = [first] if second is None else [first, second]
+        judging.report(found, Path(report), judging.facts_of(sources, _paths(data), command))
+    return found
+
+
+def look(
+    model: StrPath,
     data: Data,
+    out: StrPath,
     *,
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
     tell: Callable[[str], None] = _silent,
     **settings: Any,
-) -> Evaluation:
-    """Measure the encoder in ``model`` on ``data``, subjects never trained on. The rest: as in ``Reading``."""
-    made = EvaluateSettings(**settings)
-    _, examples, encodings = Reading(model, _paths(data), finders, aligned, threads).encoded(tell)
-    return measuring.evaluate(encodings, examples, made)
+) -> list[str]:
+    """Write the sheet ``out`` (.png or .html): the patches of ``data`` that excite most the units of the encoder in
+    ``model``. Returns a line for each layer. The rest: as in ``Reading``."""
+    from oneglance_exporter.look import look as looking
+    from oneglance_exporter.look.settings import LookSettings
+    from oneglance_exporter.look.sheet import write
+
+    made = LookSettings(**settings)
+    folder, examples = Reading(model, _paths(data), finders, aligned, threads, least=1).examples(tell)
+    sheets = looking.look(folder, examples, made, threads)
+    looked_at = min(made.most, len(examples.inputs))
+    title = f"{folder.manifest.name}: the patches of {looked_at} examples that excite each unit most"
+    try:
+        write(sheets, title, Path(out))
+    except OSError as error:
+        raise DataError(f"{out}: can't be written: {error}") from error
+    return [sheet.title for sheet in sheets]
 
 
 def _paths(data: Data) -> tuple[str, ...]:

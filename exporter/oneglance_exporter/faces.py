@@ -1,7 +1,7 @@
 """Read labelled photos of faces as the server would see them: the largest face of each, aligned."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,34 +14,21 @@ from oneglance_core.faces.finder import ChipSpec, FaceFinder
 from oneglance_core.faces.uprightness import UprightnessCheck
 from oneglance_core.folder import ModelFolder, model_folders, read_any_model_folder
 from oneglance_core.manifests import DetectorManifest, EncoderManifest, UprightnessManifest
-from oneglance_exporter.data.examples import Examples
-from oneglance_exporter.data.files import Content, labelled_files
+from oneglance_exporter.data.files import Content
 from oneglance_exporter.data.photos import LIMITS
-from oneglance_exporter.data.reading import Bring, LeftOut, bring_all
+from oneglance_exporter.data.reading import Bring
 from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.runtime import session_of
-
-
-def read_faces(
-    paths: Sequence[str | os.PathLike[str]],
-    encoder: ModelFolder[EncoderManifest],
-    finders: str | os.PathLike[str] | None,
-    threads: int,
-    least: int = 2,
-) -> tuple[Examples, LeftOut]:
-    """The aligned faces of the photos in ``paths``; how many photos show none, and who then had fewer than ``least``.
-
-    finders: a folder with the detector's and the landmarks' model folders; None: those beside the encoder's. An
-    uprightness check among them is applied.
-    Raises SettingsError when it hasn't both, DataError as bring_all does.
-    """
-    return bring_all(labelled_files(paths), bringing_faces(encoder, finders, threads), least)
 
 
 def bringing_faces(
     encoder: ModelFolder[EncoderManifest], finders: str | os.PathLike[str] | None, threads: int
 ) -> Bring:
-    """From photos to their largest faces, aligned as ``encoder`` wants them. Raises SettingsError as read_faces."""
+    """From photos to their largest faces, aligned as ``encoder`` wants them.
+
+    finders: a folder with the detector's and the landmarks' model folders; None: those beside the encoder's. An
+    uprightness check among them is applied. Raises SettingsError when it hasn't both.
+    """
     alignment = encoder.manifest.alignment
     if alignment is None:
         raise SettingsError(f"{encoder.path}: not an encoder of faces")

@@ -6,6 +6,7 @@ index is a cache of it. Distances are squared L2 throughout. FAISS is loaded whe
 
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
+    DecidedByChanged,
     DeviceLost,
     DeviceUnavailable,
     DimensionMismatch,
@@ -26,6 +27,7 @@ from oneglance_index.errors import (
     NeighbourGone,
     OutOfMemory,
     RequestConflict,
+    RulesConflict,
     StoreBusy,
     StoreClosed,
     StoreDamaged,
@@ -79,6 +81,7 @@ __all__ = [
     "AddedNegative",
     "Candidate",
     "Change",
+    "DecidedByChanged",
     "Deleted",
     "DeviceLost",
     "DeviceUnavailable",
@@ -122,6 +125,7 @@ __all__ = [
     "OpenProgress",
     "OutOfMemory",
     "RequestConflict",
+    "RulesConflict",
     "Search",
     "StoreBusy",
     "StoreClosed",

@@ -14,7 +14,9 @@
     ├── NeighbourGone          a neighbour that an enrollment names was deleted since it was found; search again
     ├── RequestConflict        this request id was used before, with other content
     ├── EncoderMismatch        encodings of another encoder than the gallery's
-    ├── FusionChanged          a threshold for another rule of fusion than the gallery's
+    ├── FusionChanged          a threshold for another rule of fusion than the gallery's, to be set or compared with
+    ├── DecidedByChanged       a threshold for something else than what decides in the gallery
+    ├── RulesConflict          a rule of fusion that can't go with what decides
     ├── DimensionMismatch      vectors of another dimension than the gallery's
     ├── EncodingInvalid        a vector that has no usable distance: NaN, infinite, zero, or huge
     ├── GenerationUnsupported  a kind of index or a fusion rule that this version doesn't have
@@ -162,6 +164,24 @@ class FusionChanged(GalleryError):
         self.gallery_id = gallery_id
         self.expected = expected
         self.got = got
+
+
+class DecidedByChanged(GalleryError):
+    def __init__(self, gallery_id: str, expected: str, got: str) -> None:
+        super().__init__(f"gallery {gallery_id!r} decides by {got} meanwhile, the threshold was made for {expected}")
+        self.gallery_id = gallery_id
+        self.expected = expected
+        self.got = got
+
+
+class RulesConflict(GalleryError):
+    """A rule of fusion that can't go with what decides."""
+
+    def __init__(self, gallery_id: str, fusion: str, decided_by: str) -> None:
+        super().__init__(f"gallery {gallery_id!r} can't be decided by {decided_by} with the rule of fusion {fusion!r}")
+        self.gallery_id = gallery_id
+        self.fusion = fusion
+        self.decided_by = decided_by
 
 
 class DimensionMismatch(GalleryError):

@@ -17,13 +17,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from oneglance_core.fusion import MARGIN_OTHERS
+from oneglance_core.fusion import MARGIN_OTHERS, DecidedBy
+from oneglance_core.pair_head import PairHead
 from oneglance_index import negatives, verifying
 from oneglance_index.errors import (
     GalleryError,
     GalleryNotFound,
     GenerationUnsupported,
+    IndexOutOfStep,
     OutOfMemory,
+    RulesConflict,
     StoreClosed,
 )
 from oneglance_index.opened import Opened, OpenedGalleries
@@ -135,6 +138,7 @@ class LocalGalleries:
         quality: str | None = None,
         least_gap: float = 0.0,
         doubt: str | None = None,
+        decided_by: DecidedBy = "distance",
     ) -> Future[Gallery]:
         if not gallery_id or not 1 <= dimension <= MAX_DIMENSION:
             return _failed(ValueError(f"a gallery needs an id, and a dimension from 1 to {MAX_DIMENSION}"))
@@ -144,12 +148,13 @@ class LocalGalleries:
             return _failed(ValueError(f"a gap is finite and >= 0, got {least_gap}"))
         try:
             check_supported(gallery_id, kind, fusion)
-        except GenerationUnsupported as error:
+            mutations.check_decidable(gallery_id, fusion, decided_by)
+        except (GenerationUnsupported, RulesConflict, ValueError) as error:
             return _failed(error)
         return self._write(
             mutations.CreateGallery(
                 *(gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir),
-                *(quality, least_gap, doubt),
+                *(quality, least_gap, doubt, decided_by),
             )
         )
 
@@ -174,6 +179,9 @@ class LocalGalleries:
         except GenerationUnsupported as error:
             return _failed(error)
         return self._opened.once_in_step(gallery_id, self._write(mutations.SetFusion(gallery_id, fusion)))
+
+    def set_decided_by(self, gallery_id: str, decided_by: DecidedBy) -> Future[Gallery]:
+        return self._write(mutations.SetDecidedBy(gallery_id, decided_by))
 
     def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
         return self._store.write(mutations.SetQuality(gallery_id, quality))
@@ -217,7 +225,8 @@ class LocalGalleries:
                 encoder_digest,
                 None if labels is None else dict(labels),
                 *(on_existing, request_id, request_digest),
-                *(self.settings.max_encodings_per_subject, self.settings.request_ttl_seconds, doubting),
+                *(self.settings.max_encodings_per_subject, self.settings.request_ttl_seconds),
+                *(self._opened.recent, doubting),
             ),
             caller=caller,
             size=array.nbytes + MUTATION_BYTES * len(array) + sum(map(len, (labels or {}).values())),
@@ -339,12 +348,29 @@ class LocalGalleries:
             return index.search(searches)
         return negatives.search(index.search, searches, opened.gallery.id, opened.having_negatives, self._store.reading)
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+    def verify(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probes: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        fusion: str | None = None,
+        head: PairHead | None = None,
+        by_probability: bool = False,
+    ) -> Found:
+        if by_probability and head is None:
+            raise ValueError("what decides by probability needs a head")
         with self._store.reading() as db:
-            return verifying.verify(db, gallery_id, subject_id, probes, encoder_digest, self._others)
+            return verifying.verify(
+                db, gallery_id, subject_id, probes, encoder_digest, fusion, self._others, head, by_probability
+            )
 
-    def _others(self, gallery_id: str, probes: Vectors) -> Found:
-        (found,) = self._find(gallery_id).in_step().search([Search(probes, "", MARGIN_OTHERS + 1)])
+    def _others(self, gallery_id: str, probes: Vectors, fusion: str) -> Found:
+        opened = self._find(gallery_id)
+        if opened.gallery.active.fusion != fusion:  # its index has yet to follow
+            raise IndexOutOfStep(gallery_id)
+        (found,) = opened.in_step().search([Search(probes, "", MARGIN_OTHERS + 1)])
         if isinstance(found, GalleryError):
             raise found
         return found

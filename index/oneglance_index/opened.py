@@ -22,6 +22,7 @@ from oneglance_core.fusion import has_template
 from oneglance_index.errors import GalleryNotFound, IndexOutOfStep, OutOfMemory, StoreClosed
 from oneglance_index.records import Change, Gallery, OpenProgress
 from oneglance_index.search import snapshot
+from oneglance_index.search.fused import adds_template
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.loading import Progress, load_index
 from oneglance_index.search.registry import Machine, make_index
@@ -30,6 +31,7 @@ from oneglance_index.store import queries
 from oneglance_index.store.database import Store
 from oneglance_index.store.mutations import Effect
 from oneglance_index.store.queries import Stored
+from oneglance_index.store.recent import Recent
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
@@ -64,9 +66,10 @@ class OpenedGalleries:
         self._machine = machine
         self._data_dir = data_dir
         self._opened: dict[str, Opened] = {}
-        # Of the transaction under way: indexes made, and encodings there is room for, by generation.
+        self.recent = Recent()
+        # Of the transaction under way: indexes made, and (encodings, new subjects) there is room for, by generation.
         self._made: dict[int, GalleryIndex] = {}
-        self._added: dict[int, int] = {}
+        self._added: dict[int, tuple[int, int]] = {}
         # Guards what an index that is being rebuilt missed, by generation, and the changes of _opened.
         self._rebuilding = threading.Lock()
         self._missed: dict[int, list[Change]] = {}
@@ -150,6 +153,7 @@ class OpenedGalleries:
     def begin(self) -> None:
         self._made.clear()
         self._added.clear()
+        self.recent.begin()
 
     def prepare(self, effect: Effect) -> None:
         """Makes the room that following this effect takes. Raises OutOfMemory, IndexOutOfStep for more encodings of a
@@ -159,20 +163,24 @@ class OpenedGalleries:
             if effect.created is not None:
                 self._made[effect.generation] = self._make_index(effect.created)
             elif effect.change is not None and len(effect.change.added):
-                self._reserve(effect, _rows_of(effect.change))
+                self._reserve(effect, effect.change)
         except MemoryError:
             raise OutOfMemory(f"for more in gallery {effect.gallery_id!r}") from None
+        if effect.dropped or effect.change is not None:
+            self.recent.changed(effect.generation, None if effect.dropped else effect.change)
 
-    def _reserve(self, effect: Effect, rows: int) -> None:
+    def _reserve(self, effect: Effect, change: Change) -> None:
         if not self._added:
             np.empty(_FOLLOWING_BYTES, np.uint8)
-        added = self._added.get(effect.generation, 0) + rows
+        encodings, subjects = self._added.get(effect.generation, (0, 0))
+        added = encodings + _rows_of(change), subjects + adds_template(change)
         index = self._made.get(effect.generation) or self._opened[effect.gallery_id].in_step()
-        index.reserve(added)
+        index.reserve(*added)
         self._added[effect.generation] = added
 
     def follow(self, effects: Sequence[Effect]) -> None:
         """Brings the indexes up to what was committed, in the order of the commits."""
+        self.recent.committed()
         for effect in effects:
             try:
                 self._follow(effect)
@@ -192,7 +200,8 @@ class OpenedGalleries:
         elif effect.remade:
             assert effect.updated is not None
             with self._rebuilding:
-                self._opened[effect.gallery_id] = replace(self._opened[effect.gallery_id], gallery=effect.updated)
+                opened = self._opened[effect.gallery_id]
+                self._opened[effect.gallery_id] = replace(opened, gallery=effect.updated, index=None)
             self._upkeep.drop(effect.generation)
             self._give_up(effect)
         elif effect.change is not None:
@@ -253,6 +262,8 @@ class OpenedGalleries:
             index, revision = load_index(db, self._data_dir, stored, self._make_index, self._go_on)
         with self._rebuilding:
             if self._missed.get(generation) is not missed:  # it was deleted, or missed more than it says
+                raise IndexOutOfStep(gallery_id)
+            if self._opened[gallery_id].gallery.active.fusion != stored.place.fusion:  # changed again: to be followed
                 raise IndexOutOfStep(gallery_id)
             for change in missed:
                 if change.revision > stored.gallery.revision:

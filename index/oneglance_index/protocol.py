@@ -33,6 +33,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from oneglance_core.fusion import DecidedBy
+from oneglance_core.pair_head import PairHead
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import (
     AddedNegative,
@@ -88,12 +90,14 @@ class GalleryStore(Protocol):
         quality: str | None = None,
         least_gap: float = 0.0,
         doubt: str | None = None,
+        decided_by: DecidedBy = "distance",
     ) -> Future[Gallery]:
         """Makes an empty gallery, whose active generation is for encodings float32 [*, dimension] of one encoder.
 
         `kind` is the kind of index that searches it, `fusion` its rule of fusion; `quality` is as in set_quality,
-        `least_gap` as in set_least_gap, `doubt` as in set_doubt. GalleryExists, GenerationUnsupported (no such kind or
-        rule here). The id of a deleted gallery is free again; the new gallery begins at revision 0.
+        `least_gap` as in set_least_gap, `doubt` as in set_doubt, `decided_by` as in set_decided_by. GalleryExists,
+        GenerationUnsupported (no such kind or rule here), RulesConflict. The id of a deleted gallery is free again; the
+        new gallery begins at revision 0.
         """
 
     def delete_gallery(self, gallery_id: str) -> Future[Gallery]:
@@ -106,8 +110,9 @@ class GalleryStore(Protocol):
         fusion but "margin" >= 0. GalleryNotFound.
 
         `of`: the gallery that it was made for. When it is another one by then GalleryNotFound, when its rule of fusion
-        is another one FusionChanged. `calibration` is the evidence for it, kept as it is and never looked into. Earlier
-        thresholds are kept, too: see list_thresholds. The result is the gallery as it is then.
+        is another one FusionChanged, when something else decides DecidedByChanged. `calibration` is the evidence for
+        it, kept as it is and never looked into. Earlier thresholds are kept, too: see list_thresholds. The result is
+        the gallery as it is then.
         """
 
     def set_target_fpir(self, gallery_id: str, target_fpir: float | None) -> Future[Gallery]:
@@ -122,8 +127,13 @@ class GalleryStore(Protocol):
         where the rule is this one already.
 
         The future is done once searches go by the new rule. They may raise IndexOutOfStep before, as enrollments do.
-        GalleryNotFound, GenerationUnsupported (no such rule). The result is the gallery as it is then.
+        GalleryNotFound, GenerationUnsupported (no such rule), RulesConflict. The result is the gallery as it is then.
         """
+
+    def set_decided_by(self, gallery_id: str, decided_by: DecidedBy) -> Future[Gallery]:
+        """Sets what decides in the active generation, kept and never acted on. The gallery's own τ, which was for
+        what decided before, is cleared. Nothing happens where it is this already. GalleryNotFound, RulesConflict
+        ("margin" is for distances). The result is the gallery as it is then."""
 
     def set_quality(self, gallery_id: str, quality: str | None) -> Future[Gallery]:
         """Sets the name of the active generation's quality policy, kept as it is and never looked into; None: none.
@@ -247,15 +257,26 @@ class GalleryStore(Protocol):
         there are as many as asked for, if there are so many. Negatives are those of the revision, or of a later one.
         What asks `singly` may be answered from another revision than the rest.
 
-        A question that cannot be answered gets its own error in place of an answer: EncoderMismatch,
+        A question that cannot be answered gets its own error in place of an answer: EncoderMismatch, FusionChanged,
         DimensionMismatch, EncodingInvalid, LimitExceeded("max_candidates"), OutOfMemory. What concerns them all is
         raised: GalleryNotFound, StoreClosed, DeviceLost, OutOfMemory, IndexOutOfStep (it will pass).
         """
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+    def verify(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probes: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        fusion: str | None = None,
+        head: PairHead | None = None,
+        by_probability: bool = False,
+    ) -> Found:
         """How far each probe float32 [q, D] is from one subject: one candidate per probe, by the gallery's rule of
-        fusion.
+        fusion, which must be `fusion` (None: not checked); `head` and `by_probability` as in Search.
 
         Always exact, negatives included. By "margin" the others are those of the revision it states, or of a later one.
-        Raises GalleryNotFound, SubjectNotFound, EncoderMismatch, DimensionMismatch, EncodingInvalid.
+        Raises GalleryNotFound, SubjectNotFound, EncoderMismatch, FusionChanged, DimensionMismatch, EncodingInvalid, and
+        by "margin" IndexOutOfStep.
         """

@@ -7,12 +7,14 @@ never used twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from oneglance_core.pair_head import PairHead
 
 Vectors = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -50,7 +52,8 @@ class Generation:
     `doubt`, what is done about doubtful enrollments.
 
     `least_gap` is how far the scores of the two nearest subjects must be apart for one of them to be identified, >= 0;
-    it is kept here, and never acted on.
+    `decided_by` is what decides, "distance" or the "probability" of the encoder's pair head. Both are kept here, and
+    never acted on: each Search says what it is ranked by.
     """
 
     encoder_digest: str
@@ -68,6 +71,7 @@ class Generation:
     least_gap: float = 0.0
     followed: Followed | None = None
     doubt: str | None = None
+    decided_by: str = "distance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +278,9 @@ class Candidate:
     """One subject near a probe: its squared L2 distance by the gallery's rule of fusion, and what is compared with τ.
 
     `encoding_id` is its nearest encoding; "" where the rule compares with the mean of them. `score` is the distance,
-    but by "margin". A probe that has a nearer `negative` is not to be given the subject.
+    but by "margin", and in a search by probability 1 - `probability`. `probability` is that of the search's pair head,
+    for the very pair whose distance is told; None where it has none. A probe that has a nearer `negative` is not to be
+    given the subject.
     """
 
     subject_id: str
@@ -282,6 +288,7 @@ class Candidate:
     distance: float
     score: float
     negative: NearerNegative | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -290,8 +297,12 @@ class Search:
 
     Asks for the `candidates` nearest subjects of each probe (0: none). With `within` it also asks for every subject
     whose score is at most that, but for no more than the nearest `limit` of each probe. With `singly` probes are
-    compared with every single encoding, whatever the rule of fusion, and negatives don't count. Raises ValueError for a
-    question that asks for nothing.
+    compared with every single encoding, whatever the rule of fusion, and negatives don't count. `fusion` is the rule
+    that scores must be by, that of the threshold which they are compared with; None: any.
+
+    With `head` candidates and matches are told its probability. With `by_probability` that decides, too: nearest is the
+    subject with the highest one, and scores are 1 - probability; by the rule of fusion "margin" as by "mean". Raises
+    ValueError for a question that asks for nothing.
     """
 
     probes: Vectors
@@ -300,8 +311,13 @@ class Search:
     within: float | None = None
     limit: int = 0
     singly: bool = False
+    fusion: str | None = None
+    head: PairHead | None = None
+    by_probability: bool = False
 
     def __post_init__(self) -> None:
+        if (self.by_probability and self.head is None) or (self.singly and self.head is not None):
+            raise ValueError("what decides by probability needs a head; single encodings are searched without")
         if self.within is None:
             if self.candidates < 1:
                 raise ValueError(f"at least 1 candidate must be asked for, got {self.candidates}")
@@ -319,11 +335,11 @@ class Found:
     """The answer to one Search. The i-th tuple answers the i-th probe, nearest first.
 
     `candidates[i]` ends with the last subject asked for that has no nearer negative, and `matches[i]` has none that do.
-    No subject appears twice in a tuple; equal distances are ordered by the number of the nearest encoding, oldest
-    first, or where a rule compares with the mean, by when the subject was enrolled. `matches[i]` is () where no
-    `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through. `exact` is
-    whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as it was
-    searched: candidates and matches are of one revision. `kind` and `device` are what did the search.
+    No subject appears twice in a tuple; equal distances, or probabilities, are ordered by the number of the nearest
+    encoding, oldest first, or where a rule compares with the mean, by when the subject was enrolled. `matches[i]` is ()
+    where no `within` was asked for. `truncated[i]` says that more subjects lay within it than the limit let through.
+    `exact` is whether these are certainly the nearest. `revision`, `subjects` and `encodings` describe the gallery as
+    it was searched: candidates and matches are of one revision. `kind` and `device` are what did the search.
     """
 
     candidates: tuple[tuple[Candidate, ...], ...]
@@ -374,11 +390,44 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Encodings in order of number: numbers and subject numbers int64 [n], vectors float32 [n, D]."""
+    """Encodings, in order of number or subject by subject: numbers and subject numbers int64 [n], vectors float32 [n,
+    D]."""
 
     numbers: Integers
     subjects: Integers
     vectors: Vectors
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """One after the other, at least one."""
+        return cls(
+            np.concatenate([part.numbers for part in parts]),
+            np.concatenate([part.subjects for part in parts]),
+            np.concatenate([part.vectors for part in parts]),
+        )
+
+    def at(self, where: slice | Integers | NDArray[np.bool_]) -> Rows:
+        """Those at these positions."""
+        return Rows(self.numbers[where], self.subjects[where], self.vectors[where])
+
+    def by_subject(self) -> Rows:
+        """Those of one subject together, in the order that they have here."""
+        if (self.subjects[1:] >= self.subjects[:-1]).all():
+            return self
+        return self.at(np.argsort(self.subjects, kind="stable"))
+
+
+def whole_subjects(blocks: Iterable[Rows]) -> Iterator[Rows]:
+    """The same encodings, which come subject by subject, in blocks none of which ends within a subject."""
+    left: Rows | None = None  # the encodings of the last subject so far: more of it may come
+    for block in blocks:
+        rows = block if left is None else Rows.joined([left, block])
+        start = int(np.searchsorted(rows.subjects, rows.subjects[-1]))
+        left = rows.at(slice(start, None))
+        if start:
+            yield rows.at(slice(start))
+    if left is not None:
+        yield left
 
 
 class Checksum(NamedTuple):

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from oneglance_core.distance import squared_l2
 from oneglance_core.fusion import margin_scores, template
+from oneglance_core.pair_head import PairHead, probabilities_of, scores_of
 from oneglance_index.encodings import check_encodings
-from oneglance_index.errors import EncoderMismatch, SubjectNotFound
+from oneglance_index.errors import EncoderMismatch, FusionChanged, SubjectNotFound
 from oneglance_index.negatives import nearer_negative
-from oneglance_index.records import Candidate, Found, Integers, Vectors
+from oneglance_index.records import Candidate, Found, Vectors
 from oneglance_index.store import queries
 
-# Finds the subjects nearest to each probe of a gallery: one more than "margin" counts as others.
-Nearest = Callable[[str, Vectors], Found]
+# Finds the subjects of a gallery nearest to each probe by this rule: one more than "margin" counts as others.
+Nearest = Callable[[str, Vectors, str], Found]
 
 
 def verify(
@@ -26,25 +27,31 @@ def verify(
     subject_id: str,
     probes: Vectors,
     encoder_digest: str | None,
+    fusion: str | None,
     nearest: Nearest,
+    head: PairHead | None = None,
+    by_probability: bool = False,
 ) -> Found:
     """As GalleryStore.verify()."""
     stored = queries.gallery(db, gallery_id)
     gallery = stored.gallery
     if encoder_digest not in (None, gallery.active.encoder_digest):
         raise EncoderMismatch(gallery_id, gallery.active.encoder_digest, encoder_digest or "")
+    if fusion not in (None, gallery.active.fusion):
+        raise FusionChanged(gallery_id, fusion or "", gallery.active.fusion)
     subject = queries.find_subject(db, stored.place.number, subject_id)
     if subject is None:
         raise SubjectNotFound(gallery_id, subject_id)
     numbers, vectors = queries.subject_vectors(db, stored.place, subject)
     checked = check_encodings(probes, gallery.active.dimension)
     if gallery.active.fusion == "nearest":
-        own = [_nearest_of(subject_id, numbers, vectors, probe) for probe in checked]
+        ids = numbers.astype(str).tolist()
+        own = [_nearest_of(subject_id, ids, vectors, probe, head, by_probability) for probe in checked]
     else:
-        distances = squared_l2(template(vectors), checked)
-        own = [Candidate(subject_id, "", distance, distance) for distance in distances.tolist()]
-    if gallery.active.fusion == "margin":
-        others = nearest(gallery_id, checked).candidates
+        made = template(vectors)[None]
+        own = [_nearest_of(subject_id, [""], made, probe, head, by_probability) for probe in checked]
+    if gallery.active.fusion == "margin" and not by_probability:
+        others = nearest(gallery_id, checked, gallery.active.fusion).candidates
         own = [_by_margin(one, near) for one, near in zip(own, others, strict=True)]
     negatives = queries.negative_vectors(db, stored.place, subject)
     own = [
@@ -64,11 +71,20 @@ def verify(
     )
 
 
-def _nearest_of(subject_id: str, numbers: Integers, vectors: Vectors, probe: Vectors) -> Candidate:
+def _nearest_of(
+    subject_id: str, ids: Sequence[str], vectors: Vectors, probe: Vectors, head: PairHead | None, by_probability: bool
+) -> Candidate:
+    """Of vectors [n, D] with these ids, the one that decides."""
     distances = squared_l2(vectors, probe)
-    best = int(distances.argmin())  # the first, that is the oldest, of equals
-    distance = float(distances[best])
-    return Candidate(subject_id, str(numbers[best]), distance, distance)
+    if head is None:
+        best = int(distances.argmin())  # the first, that is the oldest, of equals
+        distance = float(distances[best])
+        return Candidate(subject_id, ids[best], distance, distance)
+    logits = head.logits(vectors, probe)
+    best = int(logits.argmax() if by_probability else distances.argmin())
+    distance, probability = float(distances[best]), float(probabilities_of(logits[best]))
+    score = float(scores_of(logits[best])) if by_probability else distance
+    return Candidate(subject_id, ids[best], distance, score, probability=probability)
 
 
 def _by_margin(own: Candidate, nearest: tuple[Candidate, ...]) -> Candidate:
@@ -77,4 +93,4 @@ def _by_margin(own: Candidate, nearest: tuple[Candidate, ...]) -> Candidate:
     place = int(np.searchsorted(ranked, own.distance))
     ranked.insert(place, own.distance)
     score = margin_scores(np.array(ranked, np.float32))[place]
-    return Candidate(own.subject_id, own.encoding_id, own.distance, float(score))
+    return replace(own, score=float(score))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from oneglance.client.requests import identify_request as identify_request
     from oneglance.client.requests import mate as mate
     from oneglance.client.requests import photo as photo
+    from oneglance.client.requests import sound as sound
     from oneglance.client.requests import stranger as stranger
     from oneglance.client.requests import stream_settings as stream_settings
     from oneglance.client.requests import stylize_settings as stylize_settings
@@ -38,6 +39,7 @@ _HOMES = {
     "identify_request": "oneglance.client.requests",
     "mate": "oneglance.client.requests",
     "photo": "oneglance.client.requests",
+    "sound": "oneglance.client.requests",
     "stranger": "oneglance.client.requests",
     "stream_settings": "oneglance.client.requests",
     "stylize_settings": "oneglance.client.requests",
@@ -51,6 +53,7 @@ __all__ = [
     "identify_request",
     "mate",
     "photo",
+    "sound",
     "stranger",
     "stream_settings",
     "stylize_settings",

@@ -179,7 +179,7 @@ class Backlog:
         if method == self._method:
             self._most = max(self._most, under_way)
         seconds = self.seconds(method)
-        if left is not None and under_way >= max(_LEAST_CALLS, left * self._pace):
+        if method == self._method and left is not None and under_way >= max(_LEAST_CALLS, left * self._pace):
             return seconds > _CROWDED_SECONDS or _now() - self._slowed < _LATELY_SECONDS
         best = max(self._rates, default=0)
         if seconds <= _LEAST_WAIT_SECONDS:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from oneglance_core.manifests import MateScores
 from oneglance_core.pictures import PictureLimits
+from oneglance_core.sounds import SoundLimits
 from oneglance_index import GalleryStore
 from oneglance_server.engines.faces import FaceCropper, face_search
 from oneglance_server.limiter import Limiter
@@ -25,6 +27,7 @@ from oneglance_server.service.services import Services
 from oneglance_server.service.styles import Stylizers
 from oneglance_server.service.stylizing import StylizationService, StylizeLimits
 from oneglance_server.service.thresholds import Thresholds
+from oneglance_server.service.work import ContentLimits
 from oneglance_server.settings import Settings
 
 _SCANS_AT_ONCE = 2
@@ -67,8 +70,12 @@ def make_services(
         models.encoders,
         _crops(settings, cropper, metrics, pools) if cropper else None,
         headers,
-        limits,
-        settings.max_call_pixels,
+        ContentLimits(
+            limits,
+            SoundLimits(settings.max_sound_bytes, settings.max_sound_seconds),
+            settings.max_call_pixels,
+            settings.max_call_sound_seconds,
+        ),
         settings.unfit_inputs != "ignore",
         cropper.check if cropper else None,
         pools.new("encode", 2 * settings.encoder_workers),
@@ -80,8 +87,7 @@ def make_services(
     )
     reads = Threads("read", pools.read, workers=pools.read_threads, max_wait=max_wait, observer=metrics.stage("read"))
     encoders = Encoders(models.encoders)
-    mates = {one.digest: one.manifest.mates for one in models.encoders if one.manifest.mates}
-    drift = DriftWatches(thresholds, mates, metrics.drift)
+    drift = DriftWatches(thresholds, _mates(models), metrics.drift)
     # One thread per GPU: FAISS's GPU resources are not safe for two.
     scans = _SCANS_AT_ONCE if settings.device == "cpu" else 1
     identification = IdentificationService(
@@ -118,6 +124,18 @@ def make_services(
         calibration=CalibrationService(store, reads, galleries, identification),
         stylization=_stylization(settings, models, limits, metrics, pools),
     )
+
+
+def _mates(models: Models) -> dict[tuple[str, str], MateScores]:
+    """By digest of an encoder, and what decides."""
+    found: dict[tuple[str, str], MateScores] = {}
+    for encoder in models.encoders:
+        if encoder.manifest.mates is not None:
+            found[encoder.digest, "distance"] = encoder.manifest.mates
+        head = encoder.manifest.pair_head
+        if head is not None and head.mates is not None:
+            found[encoder.digest, "probability"] = head.mates
+    return found
 
 
 def _stylization(

@@ -97,7 +97,8 @@ class ThresholdMissing(ServiceError):
 
 
 class CannotCalibrate(ServiceError):
-    """Always with a reason of its own: GALLERY_EMPTY, FUSION_CHANGED, TOO_FEW_STRANGERS, TARGET_UNREACHABLE."""
+    """Always with a reason of its own: GALLERY_EMPTY, FUSION_CHANGED, DECIDED_BY_CHANGED, TOO_FEW_STRANGERS,
+    TARGET_UNREACHABLE."""
 
 
 class Overloaded(ServiceError):

@@ -19,6 +19,7 @@ from oneglance_core.manifests import (
     UprightnessManifest,
 )
 from oneglance_core.pictures import PictureLimits
+from oneglance_core.sounds import can_decode
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks, Uprightness
 from oneglance_server.engines.loaded_model import LoadedModel
@@ -83,6 +84,9 @@ def load_models(settings: Settings, stylize_pool: Executor) -> Models:
         loaded = _load(folders, settings, stylize_pool)
     except ModelFolderError as error:
         raise StartupError(str(error)) from error
+    for encoder in (model for model in loaded if isinstance(model, Encoder)):
+        if encoder.manifest.input.sound is not None and not can_decode():
+            raise StartupError(f"{encoder.manifest.name} takes sound files: pip install 'oneglance[sound]'")
     limits = picture_limits(settings)
     painters = (Painter(m, grid_of(m.manifest, settings), limits) for m in loaded if isinstance(m, Stylizer))
     models = Models(tuple(loaded), tuple(painters))

@@ -25,6 +25,7 @@ from oneglance_core.defaults import CONSOLE_ADDRESS
 from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.flags import Flag, complaints
 from oneglance_core.frozen import Frozen, as_in
+from oneglance_core.sounds import DEFAULT_MAX_BYTES, DEFAULT_MAX_SECONDS
 from oneglance_index import IndexSettings
 from oneglance_server.errors import StartupError
 
@@ -80,6 +81,13 @@ class Settings(Frozen, BaseSettings):
     max_image_bytes: int = Field(16 << 20, ge=1, description="Largest encoded picture.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height, before decoding.")
     max_call_pixels: int = Field(1_000_000_000, ge=1, description="The same of all pictures of one call together.")
+    max_sound_bytes: int = Field(DEFAULT_MAX_BYTES, ge=1, description="Largest encoded sound.")
+    max_sound_seconds: float = Field(
+        DEFAULT_MAX_SECONDS, gt=0, le=86_400, description="Longest sound, as its header says, before decoding."
+    )
+    max_call_sound_seconds: float = Field(
+        1200.0, gt=0, le=86_400, description="The same of all sounds of one call together."
+    )
     prepared_sizes: Annotated[tuple[str, ...], NoDecode, Flag(separator=",", metavar="WIDTHxHEIGHT")] = Field(
         (),
         description="Sizes of photos and frames that come often, as 1920x1080: face detector and stylizers are "

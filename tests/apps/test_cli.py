@@ -36,10 +36,11 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
         "serve",
         "demo",
         "compare",
+        "evaluate",
         "health",
         "watch",
         "console",
-    }  # compare is Verify of two examples
+    }  # compare is Verify of two examples, evaluate both of many
     for name, command in have.items():
         assert command.description, name
         for action in command._actions:

@@ -1,7 +1,10 @@
 """The encoder family in one, two and three dimensions, and networks of others inside it."""
 
+import importlib
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +12,11 @@ import torch
 from torch import nn
 
 from oneglance_core.manifests import InputSpec
+from oneglance_exporter.api import export, train
 from oneglance_exporter.encoder.backbones import backbone, backbone_digest
 from oneglance_exporter.encoder.network import INPUT, Block, ConvNet, Encoder, encode, shrink_of
 from oneglance_exporter.encoder.settings import TrainSettings
-from oneglance_exporter.errors import SettingsError
+from oneglance_exporter.errors import ExporterError, SettingsError
 from oneglance_server.settings import BUNDLED_MODEL
 
 OWN = """
@@ -120,10 +124,95 @@ def test_a_network_that_is_not_there_is_named(network: str) -> None:
         backbone(TrainSettings(steps=1, network=network), signal(9))
 
 
-def test_networks_of_timm_take_pictures() -> None:
+FIXED = """
+import torch
+from torch import nn
+
+class Fixed(nn.Linear):
+    def forward(self, inputs):
+        return super().forward(inputs.reshape(2, -1))
+
+class Own(nn.Linear):
+    def forward(self, inputs):
+        return super().forward(torch.digamma(inputs.flatten(1).abs() + 2))
+
+class Mean(nn.Linear):
+    def forward(self, inputs):
+        found = super().forward(inputs.flatten(1))
+        return found - 0.5 * found.mean(0)
+
+def fixed(shape, dimension):
+    return Fixed(18, dimension)
+
+def digamma(shape, dimension):
+    return Own(18, dimension)
+
+def mean(shape, dimension):
+    return Mean(18, dimension)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("fixed", r"can't take \[3, 2, 9\]: RuntimeError: "),
+        ("digamma", "can't be written as ONNX: .*digamma"),
+        ("mean", "the network's encoding of an input depends on the others of its batch"),
+    ],
+)
+def test_a_network_that_can_not_be_served_is_named_for_its_reason(tmp_path: Path, function: str, message: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(FIXED)
+    inputs = np.random.default_rng(0).standard_normal((8, 9, 2)).astype(np.float32)
+    np.savez(tmp_path / "all.npz", inputs=inputs, subjects=np.arange(8) // 2)
+    small: dict[str, Any] = {"classes_per_batch": 4, "examples_per_class": 2, "dimension": 6}
+    network = f"{file}:{function}"
+
+    def trained_and_exported() -> None:
+        train(tmp_path / "all.npz", tmp_path / "run", input="signal", network=network, steps=2, **small)
+        export(tmp_path / "run", tmp_path / "model", "mine")
+
+    with pytest.raises(ExporterError, match=message):
+        trained_and_exported()
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.fixture
+def timm() -> None:
+    """PyPI's torchvision, which timm imports, is made for torch with CUDA. Beside one without, it misses
+    operators, which no network of timm's needs."""
+    try:
+        pytest.importorskip("timm", reason="pip install 'oneglance[timm]'")
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+        for operator in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("timm", "torchvision")]:
+            del sys.modules[name]
+        try:
+            importlib.import_module("timm")
+        except RuntimeError as another:
+            pytest.skip(f"the torchvision that is there was made for another torch: {another}")
+
+
+@pytest.mark.usefixtures("timm")
+def test_an_encoder_of_timm_is_trained_and_exported(tmp_path: Path) -> None:
+    inputs = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "all.npz", inputs=inputs, subjects=np.arange(8) // 2)
+    small: dict[str, Any] = {"classes_per_batch": 4, "examples_per_class": 2, "dimension": 6, "augment": "none"}
+    network = "timm:resnet10t"
+    train(tmp_path / "all.npz", tmp_path / "run", size=(32, 32), color="rgb", network=network, steps=2, **small)
+    assert export(tmp_path / "run", tmp_path / "model", "mine").output.dimension == 6
+
+
+def test_timm_is_for_pictures() -> None:
     with pytest.raises(SettingsError, match="takes pictures and planes, not a signal"):
         backbone(TrainSettings(steps=1, network="timm:resnet10t"), signal(9))
-    pytest.importorskip("timm")
+
+
+@pytest.mark.usefixtures("timm")
+def test_networks_of_timm_take_pictures() -> None:
     made = backbone(TrainSettings(steps=1, network="timm:resnet10t", dimension=5), INPUT)
     assert made.eval()(torch.zeros(2, 1, 105, 105)).shape == (2, 5)
     with pytest.raises(SettingsError, match="timm:nonesuch"):
@@ -131,6 +220,15 @@ def test_networks_of_timm_take_pictures() -> None:
 
 
 def test_networks_of_timm_need_timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(SettingsError, match=r"pip install 'oneglance\[timm\]'"):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(SettingsError, match=r"there is no module timm: pip install 'oneglance\[timm\]'"):
+        backbone(TrainSettings(steps=1, network="timm:resnet10t"), INPUT)
+
+
+def test_a_timm_that_can_not_be_imported_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "timm"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(SettingsError, match=r"nms does not exist; it needs the torchvision that was made for torch 2"):
         backbone(TrainSettings(steps=1, network="timm:resnet10t"), INPUT)

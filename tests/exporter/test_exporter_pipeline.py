@@ -335,7 +335,7 @@ def test_threads_below_1_are_a_usage_error(
     with pytest.raises(SystemExit) as stopped:
         cli("encode", "--model", model, "--data", drawings_zip, "--out", tmp_path / "out.npz", "--threads", threads)
     assert stopped.value.code == 2
-    assert f"--threads: must be at least 1, got {threads}" in capsys.readouterr().err
+    assert f"argument --threads: must be at least 1 and at most 4096, got {threads}" in capsys.readouterr().err
 
 
 def test_a_picture_that_can_not_be_read_is_a_data_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

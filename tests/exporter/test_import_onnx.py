@@ -143,7 +143,7 @@ def test_rows_that_mix_are_refused(tmp_path: Path) -> None:
         helper.make_node("Mul", ["m", "half"], ["h"]), helper.make_node("Sub", ["z", "h"], ["y"]),
     )  # fmt: skip
     file = graph_file(tmp_path / "net.onnx", nodes, extra={"half": np.array(0.5, np.float32)})
-    with pytest.raises(ExportError, match=r"several pictures at once.*depends on the others.*batch size 2"):
+    with pytest.raises(ExportError, match=r"depends on the others.*batch size 2"):
         bring(file)
 
 
@@ -253,12 +253,32 @@ CONSTANT = (
 )
 NAN = (*HEAD, helper.make_node("Sub", ["pooled", "pooled"], ["zero"]), helper.make_node("Div", ["zero", "zero"], ["n"]),
         helper.make_node("Flatten", ["n"], ["flat"]), GEMM)  # fmt: skip
+MEAN = helper.make_node("ReduceMean", ["flat"], ["mean"], axes=[0], keepdims=1)
+LESS_THE_MEAN = (*HEAD, FLATTEN, MEAN, helper.make_node("Sub", ["flat", "mean"], ["off"]),
+                 helper.make_node("MatMul", ["off", "last"], ["y"]))  # fmt: skip
+PLUS_THE_MEAN = (*HEAD, FLATTEN, MEAN, helper.make_node("Add", ["flat", "mean"], ["off"]),
+                 helper.make_node("MatMul", ["off", "last"], ["y"]))  # fmt: skip
 BAD: dict[str, tuple[Callable[[Path], Path], type[ExporterError], str]] = {
     "custom operator": (lambda p: graph_file(p, (*HEAD, CUSTOM, GEMM)), DataError, r"doesn't have: acme\.Mystery"),
     "unknown operator": (
         lambda p: graph_file(p, (*HEAD, helper.make_node("Nonsense", ["pooled"], ["flat"]), GEMM)),
         DataError,
         "not valid ONNX.*Nonsense",
+    ),
+    "the mean of the batch": (
+        lambda p: graph_file(p, LESS_THE_MEAN),
+        DataError,
+        "depends on the others of its batch: alone, each is useless",
+    ),
+    "the mean of a fixed batch": (
+        lambda p: graph_file(p, LESS_THE_MEAN, batch=4, output=(4, DIMENSION)),
+        DataError,
+        "depends on the others of its batch: alone, each is useless",
+    ),
+    "part of the mean": (
+        lambda p: graph_file(p, PLUS_THE_MEAN),
+        ExportError,
+        "^an encoding depends on the others of its batch: at batch size 2",
     ),
     "channels": (lambda p: graph_file(p, channels=4), SettingsError, "takes 4 channels as nchw, and rgb has 3"),
     "integers": (lambda p: graph_file(p, kind=TensorProto.INT32), DataError, "'x' is int32; only float"),

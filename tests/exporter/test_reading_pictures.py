@@ -18,7 +18,7 @@ from oneglance_exporter.data.files import Content, labelled_files
 from oneglance_exporter.data.photos import LIMITS
 from oneglance_exporter.data.reading import LeftOut, bring_all, read_examples
 from oneglance_exporter.errors import DataError
-from oneglance_exporter.faces import read_faces
+from oneglance_exporter.faces import bringing_faces
 from tests.face_models import face_models, photo
 
 
@@ -205,7 +205,8 @@ def test_photos_without_a_face_are_counted_with_the_people_they_cost(
         for i in range(4):
             picture = photo({(16 + 4 * i, 16): person} if person > 1 or not i else {})
             folder_of(photos, f"{person}/{i}.png", picture=picture)
-    pictures, left_out = read_faces([photos], read_model_folder(models / "encoder"), None, threads=1)
+    bring = bringing_faces(read_model_folder(models / "encoder"), None, threads=1)
+    pictures, left_out = bring_all(labelled_files([photos]), bring)
     assert left_out == LeftOut(files=3, subjects=("1",))
     assert pictures.subjects == ("2", "3", "4", "5", "6")
     assert len(pictures.inputs) == 20

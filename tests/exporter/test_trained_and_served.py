@@ -11,7 +11,9 @@ import pytest
 from oneglance import Client
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED
 from oneglance_core.folder import read_model_folder
+from oneglance_core.manifests import SoundSpec, Windows
 from oneglance_core.trials import one_shot_error
+from oneglance_core.voices import RATE, voices
 from oneglance_exporter.api import calibrate, evaluate, export, train
 from oneglance_exporter.cli import main
 from oneglance_exporter.data.examples import Examples
@@ -21,6 +23,7 @@ from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import ExportError
 from tests.pictures import png
 from tests.running import server_thread
+from tests.sounds import soundfile, wav
 from tests.waiting import PATIENCE_SECONDS
 
 Array = npt.NDArray[Any]
@@ -126,6 +129,64 @@ def test_colour_pictures_of_any_size_are_served_as_they_were_measured(tmp_path: 
     with np.load(out) as measured:
         row = [file.endswith("3/2.png") for file in measured["files"].tolist()].index(True)
         np.testing.assert_allclose(np.array(served.encodings[0].values), measured["encodings"][row], atol=1e-5)
+
+
+def test_sounds_are_served_as_they_were_measured(tmp_path: Path) -> None:
+    """Trained in windows, on sounds of many lengths; the server gives what `encode` measures of a file, alone and among
+    others."""
+    soundfile()
+    for voice in voices(1, 8, 3):
+        (tmp_path / "data" / voice.name).mkdir(parents=True)
+        for number, said in enumerate(voice.utterances):
+            (tmp_path / "data" / voice.name / f"{number}.wav").write_bytes(wav(said[:, np.newaxis], RATE))
+    data = tmp_path / "data"
+    told: list[str] = []
+    settings: dict[str, Any] = {"sample_rate": RATE, "size": (512,), "window_step": 300, "widths": (4, 8)}
+    train(
+        data, tmp_path / "run", input="signal", steps=4, classes_per_batch=8, dimension=8, tell=told.append, **settings
+    )
+    lengths = [len(said) for voice in voices(1, 8, 3) for said in voice.utterances]
+    windows = sum(1 + (length - 384) // 300 for length in lengths)
+    assert any(f"{windows} examples of 8 subjects" in line for line in told)
+    manifest = export(tmp_path / "run", tmp_path / "model", "mine")
+    assert (manifest.input.sound, manifest.input.windows) == (SoundSpec(sample_rate=RATE), Windows(step=300, least=384))
+    calibrate(tmp_path / "model", data, fpir=0.2, splits=5)
+    out = tmp_path / "out.npz"
+    assert main(["encode", "--model", str(tmp_path / "model"), "--data", str(data), "--out", str(out)]) == 0
+    files = sorted(data.glob("*/*.wav"))
+    with (
+        server_thread(data_dir=tmp_path / "served", models=(tmp_path / "model",)) as server,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
+    ):
+        together = [one.values for one in client.encode(*files, encoder="mine").encodings]
+        alone = [client.encode(file, encoder="mine").encodings[0].values for file in files[:3]]
+    with np.load(out) as measured:
+        np.testing.assert_allclose(together, measured["encodings"], atol=1e-5)
+    np.testing.assert_allclose(together[:3], alone, atol=1e-6)
+
+
+def test_arrays_of_other_lengths_are_served_as_they_were_measured(tmp_path: Path) -> None:
+    """Followed by zeros, by the exporter and by the server alike."""
+    for subject in range(6):
+        (tmp_path / "data" / str(subject)).mkdir(parents=True)
+        for number in range(3):
+            length = int(np.random.default_rng((subject, number)).integers(9, 25))
+            np.save(tmp_path / "data" / str(subject) / f"{number}.npy", example((24, 2), subject, number)[:length])
+    data = tmp_path / "data"
+    train(data, tmp_path / "run", input="signal", fit="pad", steps=4, classes_per_batch=6, dimension=8, widths=(4,))
+    export(tmp_path / "run", tmp_path / "model", "mine")
+    out = tmp_path / "out.npz"
+    assert main(["encode", "--model", str(tmp_path / "model"), "--data", str(data), "--out", str(out)]) == 0
+    arrays = [np.load(file) for file in sorted(data.glob("*/*.npy"))]
+    with (
+        server_thread(data_dir=tmp_path / "served", models=(tmp_path / "model",)) as server,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
+    ):
+        together = [one.values for one in client.encode(*arrays, encoder="mine").encodings]
+        alone = [client.encode(array, encoder="mine").encodings[0].values for array in arrays]
+    with np.load(out) as measured:
+        np.testing.assert_allclose(together, measured["encodings"], atol=1e-5)
+    np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 BAD_NETWORKS = """

@@ -181,7 +181,7 @@ def test_a_training_ends_with_its_checkpoint_log_and_reports(tmp_path: Path) -> 
 
 def test_the_learning_rate_rises_then_falls_to_zero_and_groups_have_multiples(tmp_path: Path) -> None:
     reports: Reports = []
-    go(tmp_path, first(steps=1000, checkpoint_seconds=1e9), reports)
+    go(tmp_path, first(steps=1000, checkpoint_seconds=1e7), reports)
     rates = [report.figures.rate for report in reports]
     assert rates[0] == 0
     assert rates[10] == pytest.approx(0.1 * 2 * 0.5)  # half way through the first 2 %
@@ -325,6 +325,22 @@ def test_single_bad_steps_are_left_out_where_a_training_allows_them(tmp_path: Pa
     assert all(value.isfinite().all() for value in (*done.model.values(), *done.average.values()))
     with pytest.raises(DivergedError, match="3 steps running"):
         go(tmp_path / "three", first(), bad=frozenset({8, 9, 10}), most_bad_steps=3)
+
+
+def test_in_fp16_the_scale_of_the_loss_is_found_and_kept(tmp_path: Path) -> None:
+    """A step whose gradient overflows is left out, and halves the scale; a resumed run goes on with it."""
+    bad = frozenset({0, 1, 20})
+    whole = go(tmp_path / "whole", first(precision="fp16"), bad=bad, most_bad_steps=3)
+    assert whole.scaler["scale"] == 2.0**16 / 2 ** len(bad)
+    plain = go(tmp_path / "plain", first(), bad=bad, most_bad_steps=3)
+    assert plain.scaler == {}
+    assert torch.allclose(whole.model["weight"], plain.model["weight"], atol=1e-5)  # powers of 2 divide exactly
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "stopped", first(precision="fp16"), bad=bad, most_bad_steps=3, happens=stop_at(10))
+    assert load(tmp_path / "stopped", ToyCheckpoint).scaler["scale"] == 2.0**14
+    resumed = resume(tmp_path / "stopped", bad=bad, most_bad_steps=3)
+    assert_equal(resumed, whole)
+    assert resumed.scaler == whole.scaler
 
 
 def test_a_gradient_that_is_too_large_is_scaled_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from oneglance_core.folder import read_model_folder
 from oneglance_exporter.api import evaluate, export, resume, train
+from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint, Learner
 from oneglance_exporter.encoder.data import input_spec
 from oneglance_exporter.encoder.network import encode
 from oneglance_exporter.encoder.optimizer import optimizer_of
 from oneglance_exporter.encoder.settings import TrainSettings
+from oneglance_exporter.encoder.start import start_from
 from oneglance_exporter.errors import ExporterError, RunError, SettingsError, WeightsError
 from oneglance_exporter.runtime import encoder_of
 from oneglance_exporter.training.checkpoint import load
@@ -91,6 +94,88 @@ def base(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("source", ["base", "base/model.onnx"])
+def test_the_weights_of_an_exported_graph_are_taken_over(
+    tmp_path: Path, base: Path, drawings_zip: Path, source: str
+) -> None:
+    told: list[str] = []
+    start = base.parent / source
+    train(drawings_zip, tmp_path, steps=1, init=str(start), learning_rate=1e-30, tell=told.append, **SMALL)
+    assert any(f"--init {start}: " in line and "new" not in line for line in told)
+    assert any("batch norms" in line for line in told)
+    graph = onnx.load_model_from_string(read_model_folder(base).model)
+    given = {one.name: onnx.numpy_helper.to_array(one) for one in graph.graph.initializer}
+    begun = load(tmp_path, EncoderCheckpoint).model
+    same = [name for name in given if f"encoder.{name}" in begun]
+    assert {"backbone.features.0.0.weight", "backbone.head.weight", "backbone.head.bias"} <= set(same)
+    for name in same:
+        np.testing.assert_array_equal(begun[f"encoder.{name}"].numpy(), given[name])
+
+
+def test_an_exported_graph_is_begun_with_exactly(base: Path, drawings_zip: Path) -> None:
+    settings = TrainSettings(steps=1, **SMALL)
+    spec = input_spec(settings)
+    learner, told = Learner(settings, spec, 3), list[str]()
+    examples = read_examples([str(drawings_zip)], spec)
+    start_from(learner, base, examples.inputs, told.append)
+    folder = read_model_folder(base)
+    inputs = folder.manifest.parity.inputs.unpack()
+    assert learner.training
+    np.testing.assert_allclose(encode(learner.encoder.eval(), inputs), encoder_of(folder.model, 1)(inputs), atol=1e-4)
+    # With the statistics of a batch as with those of all: near to what it answers, so that training goes on from there.
+    batch = torch.from_numpy(examples.inputs[:48])
+    with torch.no_grad():
+        as_it_is, in_training = learner.encoder.eval()(batch), learner.encoder.train()(batch)
+    assert float(((as_it_is - in_training) ** 2).sum(1).mean()) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"nothing", "no ONNX with its weights inside"),
+        (None, "can't be read"),
+        ("foreign", "none of its weights"),
+        ("moved", "gives other encodings"),
+    ],
+)
+def test_a_graph_that_can_not_be_begun_with_is_named(
+    tmp_path: Path, base: Path, drawings_zip: Path, content: bytes | str | None, message: str
+) -> None:
+    file = tmp_path / "net.onnx"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        graph = onnx.load_model_from_string(read_model_folder(base).model)
+        for node in graph.graph.node if content == "moved" else ():
+            if node.op_type == "Relu":
+                node.op_type = "Abs"
+        for weight in graph.graph.initializer if content == "foreign" else ():
+            for node in graph.graph.node:
+                node.input[:] = [f"other.{weight.name}" if name == weight.name else name for name in node.input]
+            weight.name = f"other.{weight.name}"
+        file.write_bytes(graph.SerializeToString())
+    with pytest.raises(WeightsError, match=rf"net\.onnx: .*{message}"):
+        train(drawings_zip, tmp_path / "run", steps=1, init=str(file), **SMALL)
+
+
+def test_a_pair_head_is_taken_over_too(tmp_path: Path, heldout_zip: Path) -> None:
+    settings: dict[str, Any] = {**SMALL, "loss": "difference", "dimension": 8}
+    train(heldout_zip, tmp_path / "first", steps=3, **settings)
+    head = export(tmp_path / "first", tmp_path / "model", "first").pair_head
+    assert head is not None
+    given = torch.from_numpy(head.weights.unpack())
+    for source in ("first", "model"):
+        train(
+            heldout_zip,
+            tmp_path / f"from-{source}",
+            steps=1,
+            init=str(tmp_path / source),
+            learning_rate=1e-30,
+            **settings,
+        )
+        assert torch.equal(load(tmp_path / f"from-{source}", EncoderCheckpoint).model["loss.head.weight"], given)
+
+
 HEAD: dict[str, Any] = {"classes_per_batch": 8, "examples_per_class": 2, "dimension": 6, "hidden": 12}
 
 
@@ -143,6 +228,7 @@ def test_a_head_on_an_encoder_of_faces_takes_photos(tmp_path: Path) -> None:
         ({"base": "BASE", "augment": "photo"}, "encodings are varied"),
         ({"hidden": 3}, "go with --base"),
         ({"base": "nowhere"}, "not a model folder"),
+        ({"base": "net.onnx"}, "a graph alone doesn't say what it takes"),
     ],
 )
 def test_settings_that_do_not_go_with_a_base_are_refused(

@@ -1,13 +1,13 @@
 """A training that can be trusted: finite or stopped, on the data it was begun with, the best kept, safe from kills."""
 
 import csv
+import io
 import json
 import math
 import os
-import random
+import resource
 import shutil
 import signal
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -24,11 +24,8 @@ from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.train import _Validation
 from oneglance_exporter.errors import DivergedError, ExporterError, RunError, SettingsError
 from oneglance_exporter.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, load
-from oneglance_exporter.training.log import LOG_FILE, TABLE_FILE
-from tests.waiting import PATIENCE_SECONDS, until
+from oneglance_exporter.training.log import LOG_FILE, TABLE_FILE, RunLog
 
-PROJECT = Path(__file__).resolve().parents[2]
-PATH = ":".join(str(PROJECT / part) for part in ("core", "exporter"))
 SMALL: dict[str, Any] = {"classes_per_batch": 8, "examples_per_class": 2, "dimension": 16, "shrink": 7}
 
 
@@ -175,50 +172,6 @@ def test_patience_ends_a_training_that_gets_no_better(
         train(drawings_zip, tmp_path / "other", steps=4, patience=3)
 
 
-CHILD = """
-import sys
-from oneglance_exporter.api import resume, train
-run, data, heldout = sys.argv[1:]
-from pathlib import Path
-settings = dict(classes_per_batch=8, examples_per_class=2, dimension=16, shrink=7)
-if (Path(run) / "checkpoint.pt").exists():
-    resume(run)
-else:
-    train(data, run, validation=heldout, steps=150, validation_steps=7, checkpoint_seconds=0, **settings)
-"""
-
-
-def test_killed_at_random_moments_it_ends_with_the_weights_of_a_run_left_alone(
-    tmp_path: Path, drawings_zip: Path, heldout_zip: Path
-) -> None:
-    rng = random.Random(0)
-    arguments = [str(tmp_path / "killed"), str(drawings_zip), str(heldout_zip)]
-
-    def begin() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", CHILD, *arguments], env={**os.environ, "PYTHONPATH": PATH})
-
-    checkpoint, log = tmp_path / "killed" / CHECKPOINT_FILE, tmp_path / "killed" / LOG_FILE
-    for after in (rng.randrange(1, 12), rng.randrange(20, 35)):
-        process = begin()
-
-        def reached(after: int = after, process: Any = process) -> bool:
-            done = load(tmp_path / "killed", EncoderCheckpoint).step if checkpoint.exists() else 0
-            return done >= after or process.poll() is not None
-
-        until(reached)
-        process.kill()
-        assert process.wait(PATIENCE_SECONDS) == -signal.SIGKILL
-    assert begin().wait(PATIENCE_SECONDS) == 0
-    whole = train(drawings_zip, tmp_path / "whole", validation=heldout_zip, steps=150, validation_steps=7, **SMALL)
-    killed = load(tmp_path / "killed", EncoderCheckpoint)
-    assert_same_weights(killed, whole)
-    assert (killed.best_step, killed.best_error) == (whole.best_step, whole.best_error)
-    assert_same_weights(
-        load(tmp_path / "killed", EncoderCheckpoint, BEST_FILE), load(tmp_path / "whole", EncoderCheckpoint, BEST_FILE)
-    )
-    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [*range(20, 141, 20), 150]
-
-
 def test_the_table_has_the_lines_of_the_log(tmp_path: Path, drawings_zip: Path) -> None:
     train(drawings_zip, tmp_path, steps=41, **SMALL)
     lines = [json.loads(line) for line in (tmp_path / LOG_FILE).read_text().splitlines()]
@@ -228,6 +181,68 @@ def test_the_table_has_the_lines_of_the_log(tmp_path: Path, drawings_zip: Path) 
     assert [float(row["loss"]) for row in rows] == [line["loss"] for line in lines]
     assert resume(tmp_path).step == 41
     assert (tmp_path / TABLE_FILE).read_text().count("\n") == 4
+
+
+def test_the_log_for_tensorboard_has_each_step_once(tmp_path: Path, drawings_zip: Path) -> None:
+    pytest.importorskip("tensorboard", reason="pip install 'oneglance[tensorboard]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def stop(report: Any) -> None:
+        if report.step == 45:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(drawings_zip, tmp_path, steps=61, tensorboard=True, report=stop, **SMALL)
+    with open(tmp_path / LOG_FILE, "a") as file:  # what a killed run wrote after its last checkpoint
+        file.write('{"step": 60, "loss": 7.0}\n')
+    resume(tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    lines = [json.loads(line) for line in (tmp_path / LOG_FILE).read_text().splitlines()]
+    assert [event.step for event in events.Scalars("loss")] == [line["step"] for line in lines] == [20, 40, 60, 61]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx([line["loss"] for line in lines])
+    assert "active_triplets" in events.Tags()["scalars"]
+
+
+def test_tensorboard_that_is_not_there_is_named(
+    tmp_path: Path, drawings_zip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(SettingsError, match=r"--tensorboard: pip install 'oneglance\[tensorboard\]'"):
+        train(drawings_zip, tmp_path, steps=1, tensorboard=True, **SMALL)
+
+
+def test_a_disk_that_fills_up_ends_the_training_and_the_last_good_checkpoint_stays(
+    tmp_path: Path, drawings_zip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No file may grow beyond 20 kB any more, after the third step."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(report: Any) -> None:
+        if report.step == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, usual[1]))
+
+    try:
+        with pytest.raises(RunError, match=r"can't be written: .*File too large"):
+            train(drawings_zip, tmp_path, steps=9, checkpoint_seconds=0, report=fill, **SMALL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert load(tmp_path, EncoderCheckpoint).step == 2
+    assert not list(tmp_path.glob(".*"))
+    assert_same_weights(resume(tmp_path), train(drawings_zip, tmp_path / "whole", steps=9, **SMALL))
+
+
+def test_a_line_of_which_a_part_fits_is_an_error(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        def write(self, content: Any) -> int:
+            return super().write(content[:3])
+
+    with RunLog(tmp_path, 0) as log:
+        monkeyed, log._file = log._file, Full()  # type: ignore[assignment]
+        with pytest.raises(RunError, match="No space left on device"):
+            log.write({"step": 20, "loss": 1.0})
+        monkeyed.close()
 
 
 def test_reports_tell_the_time_that_remains(tmp_path: Path, drawings_zip: Path) -> None:

@@ -23,6 +23,7 @@ from oneglance.v1 import (
     subject_pb2,
 )
 from oneglance.v1.face_pb2 import QUALITY_POLICY_OFF
+from oneglance_core.pair_head import PairHead
 from tests import face_models
 from tests.fuzz.values import World
 from tests.models import pixels_model, signal_model
@@ -53,7 +54,7 @@ def methods() -> dict[str, MethodDescriptor]:
 def write_models(folder: Path) -> str:
     """All kinds of models, as ``--models``."""
     made = (
-        pixels_model(folder / "pixels"),
+        pixels_model(folder / "pixels", head=PairHead("difference", np.linspace(-4, 1, DIMENSION), 1.0)),
         signal_model(folder / "signal"),
         face_models.face_models(folder / "faces"),
         style_model(folder / "tints"),
@@ -200,6 +201,8 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g")]
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g", target_fpir=0.02)]
     yield "/SetFusion", [galleries.SetFusionRequest(gallery_id="g", fusion=common_pb2.FUSION_NEAREST)]
+    for decided_by in (common_pb2.DECIDED_BY_DISTANCE, common_pb2.DECIDED_BY_PROBABILITY):
+        yield "/SetDecidedBy", [galleries.SetDecidedByRequest(gallery_id="g", decided_by=decided_by)]
     yield "/SetQualityPolicy", [galleries.SetQualityPolicyRequest(gallery_id="g", quality_policy=QUALITY_POLICY_OFF)]
     yield "/SetLeastGap", [galleries.SetLeastGapRequest(gallery_id="g", least_gap=0.01)]
     looks = identification.ListLookAlikesRequest(gallery_id="g", within=0.4, page_size=2, page_token="czE=")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from oneglance_core.pair_head import PairHead
 from oneglance_index import (
     Candidate,
     Deleted,
@@ -242,6 +243,18 @@ class VerifiesByNearest(ToyStore):
         return self.verified(subject_id, kept.subjects[subject_id], probe)
 
 
+@breaks("nobody_is_compared_by_another_rule_than_is_asked_for")
+class SearchesByAnyRule(ToyStore):
+    def check_rule(self, gallery: Gallery, fusion: str | None) -> None:
+        pass
+
+
+@breaks("nobody_is_compared_by_another_rule_than_is_asked_for")
+class VerifiesByAnyRule(ToyStore):
+    def check_rule_to_verify(self, gallery: Gallery, fusion: str | None) -> None:
+        pass
+
+
 Encodings = Mapping[int, tuple[Encoding, Vectors]]
 
 
@@ -310,12 +323,12 @@ class VerifiesTheDeleted(ToyStore):
             self.before = self.state
         return super().delete_subject(gallery_id, subject_id)
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, **how: Any) -> Found:
         state = self.state
         if subject_id == "gone":
             self.state = self.before
         try:
-            return super().verify(gallery_id, subject_id, probes, encoder_digest=encoder_digest)
+            return super().verify(gallery_id, subject_id, probes, **how)
         finally:
             self.state = state
 
@@ -493,8 +506,8 @@ class TakesAnyKind(ToyStore):
 
 @breaks("encodings_of_another_encoder_are_refused")
 class VerifiesForeignEncodings(ToyStore):
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
-        return super().verify(gallery_id, subject_id, probes)
+    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, **how: Any) -> Found:
+        return super().verify(gallery_id, subject_id, probes, **{**how, "encoder_digest": None})
 
 
 @breaks("encodings_without_a_distance_are_refused")
@@ -836,6 +849,47 @@ class AddsNegativesAgain(ToyStore):
 @breaks("a_negative_that_cannot_be_is_refused")
 class TakesAnyNegative(ToyStore):
     def check_negative(self, gallery_id: str, subject_id: str, member: Member, vector: Vectors) -> None:
+        pass
+
+
+@breaks("a_head_tells_how_likely_candidates_are")
+class ProbabilityOfTheFirstEncoding(ToyStore):
+    def with_probability(self, kept: Kept, one: Candidate, head: PairHead, probe: Vectors) -> Candidate:
+        told = super().with_probability(
+            kept, replace(one, encoding_id=self.compared_by(kept, one.subject_id)[0][0]), head, probe
+        )
+        return replace(one, probability=told.probability)
+
+
+@breaks("where_probability_decides_the_likeliest_are_found")
+class RankedByDistanceAllTheSame(ToyStore):
+    def likeliest_first(self, found: list[tuple[float, int, Candidate]]) -> list[Candidate]:
+        return [one for _, _, one in found]
+
+
+@breaks("where_probability_decides_the_likeliest_are_found")
+class EquallyLikelyTheNewestFirst(ToyStore):
+    def likeliest_first(self, found: list[tuple[float, int, Candidate]]) -> list[Candidate]:
+        return [one for _, _, one in sorted(found, key=lambda each: (each[0], -each[1]))]
+
+
+@breaks("verify_tells_how_likely_it_is")
+class VerifiesByTheNearest(ToyStore):
+    def verified_by_head(
+        self, kept: Kept, subject_id: str, probe: Vectors, head: PairHead | None, by_probability: bool
+    ) -> Candidate:
+        return super().verified_by_head(kept, subject_id, probe, head, False)
+
+
+@breaks("what_decides_can_be_changed")
+class KeepsTheThresholdForWhatDecided(ToyStore):
+    def without_decided_threshold(self, kept: Kept) -> Kept:
+        return kept
+
+
+@breaks("what_decides_can_be_changed")
+class TakesAnyRules(ToyStore):
+    def check_rules(self, gallery_id: str, fusion: str, decided_by: str) -> None:
         pass
 
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from oneglance_index import Doubting, Found, LikeAnother, LocalGalleries, Neighbour, NeighbourGone, Search
+from oneglance_index import (
+    Doubting,
+    Found,
+    LikeAnother,
+    LocalGalleries,
+    Neighbour,
+    NeighbourGone,
+    OnExisting,
+    OutOfMemory,
+    Search,
+)
+from oneglance_index.opened import OpenedGalleries
+from oneglance_index.store import recent
+from oneglance_index.store.mutations import Applied, Effect
+from tests.index.brute_force import distance
 from tests.waiting import PATIENCE_SECONDS
 
 PERSON = np.array([[1, 2, 3]], np.float32)
@@ -70,3 +86,83 @@ def test_who_was_deleted_since_the_search_is_not_named(tmp_path: Path) -> None:
         again = doubting(galleries, PERSON, 0.1)
         galleries.enroll("g", "other", PERSON + 2).result()
         assert galleries.enroll("g", "new", PERSON, doubting=again).result().nearest_other == Neighbour(0, "late", 3.0)
+
+
+def test_each_is_compared_with_all_that_came_since_its_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever came, went or failed meanwhile, and however long ago the search was."""
+    monkeypatch.setattr(recent, "_ENCODINGS", 8)
+    monkeypatch.setattr(recent, "_GENERATIONS", 2)
+    prepare = OpenedGalleries.prepare
+
+    def failing(self: OpenedGalleries, effect: Effect) -> None:
+        if effect.change is not None and effect.change.subject_id == "no room":
+            raise OutOfMemory("for this")
+        prepare(self, effect)
+
+    monkeypatch.setattr(OpenedGalleries, "prepare", failing)
+    rng = np.random.default_rng(0)
+    # By gallery and subject, each encoding with its revision.
+    held: dict[str, dict[str, list[tuple[int, np.typing.NDArray[np.float32]]]]] = {name: {} for name in ("g", "h", "i")}
+    revisions = dict.fromkeys(held, 0)
+    with LocalGalleries.open(tmp_path) as galleries:
+        for gallery in held:
+            galleries.create_gallery(gallery, encoder_digest="e", dimension=3, fusion="mean").result()
+        for step in range(400):
+            gallery, subject = str(rng.choice(list(held))), f"s{rng.integers(12)}"
+            own, last = held[gallery], revisions[gallery]
+            vectors = rng.standard_normal((int(rng.integers(1, 12)), 3)).astype(np.float32)
+            kind = rng.random()
+            if kind < 0.1:
+                failed = galleries.enroll(gallery, "no room", vectors)
+                assert isinstance(failed.exception(), OutOfMemory)
+                continue
+            if kind < 0.25 and subject in own:
+                revisions[gallery] = galleries.delete_subject(gallery, subject).result().revision
+                del own[subject]
+                continue
+            since = int(rng.integers(max(0, last - 15), last + 1))
+            none = Doubting((None,) * len(vectors), since, None, None, refuse=False)  # nobody was there at the search
+            how: OnExisting = "replace" if kind < 0.4 else "add"
+            done = galleries.enroll(gallery, subject, vectors, on_existing=how, doubting=none if kind < 0.7 else None)
+            near = done.result().nearest_other
+            if kind < 0.7:
+                others = [row for name, rows in own.items() if name != subject for row in rows]
+                distances = [distance(row, vector) for came, row in others if came > since for vector in vectors]
+                assert (near.distance if near else None) == min(distances, default=None), step
+            revisions[gallery] = done.result().revision
+            kept = own.get(subject, []) if how == "add" else []
+            own[subject] = kept + [(revisions[gallery], vector) for vector in vectors]
+
+
+def test_what_a_failed_commit_took_back_is_nobodys_neighbour(tmp_path: Path) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=3).result()
+        galleries.enroll("g", "far", PERSON + 9).result()
+        before = doubting(galleries, PERSON, 0.1)
+        galleries.enroll("g", "far too", PERSON + 8, doubting=before).result()  # it is followed from here on
+
+        begun, end = threading.Event(), threading.Event()
+
+        class Hold:
+            """Holds the writer up, so that what is queued meanwhile is one group."""
+
+            def run(self, db: sqlite3.Connection) -> Applied[None]:
+                begun.set()
+                assert end.wait(PATIENCE_SECONDS)
+                return Applied(None)
+
+        class Failing:
+            def run(self, db: sqlite3.Connection) -> Applied[None]:
+                raise sqlite3.OperationalError("disk I/O error")
+
+        galleries._store.write(Hold())
+        assert begun.wait(PATIENCE_SECONDS)
+        lost = galleries.enroll("g", "lost", PERSON, doubting=before)
+        failing = galleries._store.write(Failing())
+        again = galleries.enroll("g", "again", PERSON, doubting=before)
+        end.set()
+        assert failing.exception(PATIENCE_SECONDS) is not None
+        assert lost.exception(PATIENCE_SECONDS) is None  # the group was rolled back, and it was run again
+        error = again.exception(PATIENCE_SECONDS)
+        assert isinstance(error, LikeAnother)
+        assert error.other_subject_id == "lost"

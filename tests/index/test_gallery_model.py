@@ -162,7 +162,6 @@ class GalleryMachine(RuleBasedStateMachine):
         seen: list[OpenProgress] = []
         self.galleries = LocalGalleries.open(self.folder, progress=seen.append)
         assert (seen[-1].source == "snapshot") == (bool(snapshots) and harm == "none")
-        assert self.fusion == "nearest" or not list(self.folder.glob("snapshots/*.snap"))
 
     @rule(probe=VECTOR, k=st.integers(1, 8))
     def search(self, probe: list[float], k: int) -> None:

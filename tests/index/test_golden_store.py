@@ -2,9 +2,9 @@
 
 Made once by
 
-    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v4
+    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v5
 
-and committed. Don't make them anew: add v5 beside them when the schema changes.
+and committed. Don't make them anew: add v6 beside them when the schema changes.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def make(data_dir: Path) -> None:
     with LocalGalleries.open(data_dir) as galleries:
         galleries.create_gallery("people", encoder_digest="sha256:abc", dimension=3, description="Größe").result()
         galleries.create_gallery("empty", encoder_digest="sha256:abc", dimension=2).result()
+        galleries.set_decided_by("empty", "probability").result()
         galleries.set_threshold("people", 0.25, "evidence").result()
         galleries.set_threshold("people", 0.36).result()
         for i in range(5):
@@ -56,7 +57,7 @@ def make(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("with_snapshot", [True, False])
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) -> None:
     thresholds = 1 if version == 1 else 2  # version 1 was made with one
     data_dir = tmp_path / "data"
@@ -64,8 +65,8 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
     if not with_snapshot:
         shutil.rmtree(data_dir / "snapshots")
     seen: dict[str, OpenProgress] = {}
-    # The request was made long ago.
-    forever = IndexSettings(request_ttl_seconds=1e12)
+    # The request was made long ago, longer than anybody may ask for.
+    forever = IndexSettings().model_copy(update={"request_ttl_seconds": 1e12})
     with LocalGalleries.open(
         data_dir, settings=forever, progress=lambda progress: seen.update({progress.gallery_id: progress})
     ) as galleries:
@@ -96,6 +97,8 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
             assert people.active.threshold_since is not None
             assert (people.active.calibration, people.active.calibration_revision) == ("evidence", 1)
         assert galleries.list_thresholds("empty").versions == ()
+        empty = galleries.get_gallery("empty").active
+        assert (empty.decided_by, active.decided_by) == ("probability" if version >= 5 else "distance", "distance")
         page = galleries.list_subjects("people")
         assert [s.id for s in page.subjects] == ["late", "s0", "s2", "s3", "s4"]
         assert galleries.get_subject("people", "s2").labels == {"name": "Zoë 2"}
@@ -150,6 +153,7 @@ STATEMENTS = [
         (1, "INSERT INTO thresholds (gallery"),
         *((version, one) for version in (1, 2) for one in STATEMENTS),
         *((3, one) for one in ("ALTER TABLE generations", "CREATE TABLE negatives", "PRAGMA user_version =", "COMMIT")),
+        *((4, one) for one in ("ALTER TABLE generations", "PRAGMA user_version =", "COMMIT")),
     ],
 )
 def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
@@ -165,10 +169,10 @@ def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
     assert before["user_version"] == {str(version)}
     with LocalGalleries.open(data_dir) as galleries:
         assert [v.threshold for v in galleries.list_thresholds("people").versions] == [0.36, 0.25][:version]
-        assert galleries.get_gallery("people").revision == 8 + min(version, 2)
+        assert galleries.get_gallery("people").revision == 8 + min(version, 2) + (version >= 4)  # a negative
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_an_old_store_gets_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
     shutil.copytree(GOLDEN / f"v{version}", tmp_path / "old")
     LocalGalleries.open(tmp_path / "old").close()

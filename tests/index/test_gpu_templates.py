@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oneglance_core.fusion import template
 from oneglance_index import Found, IndexSettings, LocalGalleries, Search
 from oneglance_index.errors import OutOfMemory
 from oneglance_index.records import OnExisting
+from oneglance_index.search import gpu_scan
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.gpu_scan import GpuScan
 from oneglance_index.search.rows import RowArrays
@@ -142,6 +144,31 @@ def test_a_card_needs_room_for_templates_not_for_examples(monkeypatch: pytest.Mo
     with opened(tmp_path, "cuda:0") as store:
         (found,) = store.search_many("g", [Search(rng.standard_normal((1, 128)).astype(np.float32), "e", 1)])
         assert isinstance(found, Found)
+
+
+def test_more_examples_of_a_known_subject_take_no_room_on_a_card(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gpu_scan, "_LEAST_ROWS", 64)
+    card = FakeCard(monkeypatch, capacity=64 << 20)
+    vectors = np.random.default_rng(0).standard_normal((3000, D)).astype(np.float32)
+    with opened(tmp_path, "cuda:0") as store:
+        store.create_gallery("g", encoder_digest="e", dimension=D, fusion="mean").result()
+        store.enroll("g", "known", vectors[:1]).result()
+        card.capacity = card.used
+        for i in range(0, 3000, 500):
+            store.enroll("g", "known", vectors[i : i + 500], on_existing="replace").result()
+        refused = None
+        for i in range(3000):
+            refused = store.enroll("g", f"new{i}", vectors[:1]).exception()
+            if refused is not None:
+                break
+        assert isinstance(refused, OutOfMemory)
+        store.enroll("g", "known", vectors[:1]).result()
+        known = template(np.concatenate([vectors[2500:], vectors[:1]]))
+        (found,) = store.search_many("g", [Search(known[None], "e", 1)])
+        assert isinstance(found, Found)
+        assert (found.candidates[0][0].subject_id, found.candidates[0][0].distance) == ("known", 0.0)
 
 
 @pytest.mark.parametrize("fusion", ["nearest", "mean"])

@@ -46,6 +46,7 @@ class Row:
 class FrozenFew:
     revision: int
     rows: dict[int, Row]
+    by_subject: bool = False
 
     @property
     def encodings(self) -> int:
@@ -84,7 +85,7 @@ class FewIndex:
         for number, subject, vector in zip(rows.numbers, rows.subjects, rows.vectors, strict=True):
             self.rows[int(number)] = Row(int(subject), vector.copy())
 
-    def reserve(self, encodings: int) -> None:
+    def reserve(self, encodings: int, subjects: int) -> None:
         pass
 
     def checksum(self) -> Checksum:

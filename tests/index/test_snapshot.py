@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from oneglance_index import IndexSettings, LocalGalleries, OpenProgress, StoreFull
+from oneglance_index import Found, IndexSettings, LocalGalleries, OpenProgress, Search, StoreFull
+from oneglance_index.search import snapshot
+from oneglance_index.store.queries import SnapshotRecord
 from tests.index import asking
 from tests.waiting import until
 
@@ -23,11 +26,17 @@ def vectors(n: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((n, 4), dtype=np.float32)
 
 
-def fill(data_dir: Path, seed: int = 0) -> None:
+@pytest.fixture(params=["nearest", "mean"])
+def fusion(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def fill(data_dir: Path, fusion: str = "nearest", seed: int = 0) -> None:
+    """Subjects with one and with two examples."""
     with LocalGalleries.open(data_dir) as galleries:
-        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        galleries.create_gallery("g", encoder_digest="e", dimension=4, fusion=fusion).result()
         for i in range(30):
-            galleries.enroll("g", f"s{i}", vectors(2, seed + i))
+            galleries.enroll("g", f"s{i}", vectors(1 + i % 2, seed + i))
         galleries.delete_subject("g", "s3").result()
 
 
@@ -43,19 +52,72 @@ def opened(data_dir: Path) -> tuple[LocalGalleries, OpenProgress]:
     return galleries, seen[-1]
 
 
-def test_a_snapshot_is_used_and_catches_up(tmp_path: Path) -> None:
-    fill(tmp_path)
+@pytest.mark.parametrize("block_bytes", [7 * 16, 8 << 20])
+def test_a_snapshot_is_used_and_catches_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fusion: str, block_bytes: int
+) -> None:
+    monkeypatch.setattr(snapshot, "_BLOCK_BYTES", block_bytes)
+    fill(tmp_path, fusion)
     galleries, progress = opened(tmp_path)
     assert (progress.source, progress.reason) == ("snapshot", "")
     galleries.enroll("g", "new", vectors(3, 99)).result()
-    galleries.enroll("g", "s5", vectors(1, 98), on_existing="replace").result()
+    for i in range(4, 6):  # of one, and of two
+        galleries.enroll("g", f"s{i}", vectors(1, 98), on_existing="replace").result()
+        galleries.enroll("g", f"s{i + 10}", vectors(2, 97)).result()
+        galleries.delete_subject("g", f"s{i + 4}").result()
+        galleries.enroll("g", f"s{i + 4}", vectors(2, 96)).result()
+    galleries.delete_encoding("g", "s15", galleries.get_subject("g", "s15").encodings[0].id).result()
     galleries.delete_subject("g", "s6").result()
     galleries.set_threshold("g", 1.0).result()
-    expected = asking.nearest(galleries, "g", PROBES, 40)
+    expected = everything(galleries)
     crash(galleries)
     galleries, progress = opened(tmp_path)
     assert progress.source == "snapshot"
-    assert asking.nearest(galleries, "g", PROBES, 40) == expected
+    assert everything(galleries) == expected
+    galleries.enroll("g", "s16", vectors(1, 95)).result()
+    expected = everything(galleries)
+    crash(galleries)
+    only_snapshot(tmp_path).unlink()
+    galleries, progress = opened(tmp_path)
+    assert progress.source == "store"
+    assert everything(galleries) == expected
+    galleries.close()
+
+
+def everything(galleries: LocalGalleries) -> tuple[Found, list[list[tuple[str, float]]]]:
+    """All subjects by the rule of fusion, and by single encodings."""
+    by_rule = asking.nearest(galleries, "g", PROBES, 40)
+    singly = asking.ask(galleries, "g", Search(PROBES, "e", 40, singly=True))
+    return by_rule, [[(one.subject_id, one.distance) for one in near] for near in singly.candidates]
+
+
+@pytest.mark.parametrize("changes", [("mean",), ("mean", "nearest"), ("margin", "mean")])
+def test_one_taken_while_the_rule_of_fusion_changes_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: Sequence[str]
+) -> None:
+    """The store vouches for it after the change; it was made before."""
+    fill(tmp_path, "nearest")
+    galleries, _ = opened(tmp_path)
+    galleries.delete_subject("g", "s5").result()
+    write = snapshot.write
+
+    def written(*args: Any) -> SnapshotRecord:
+        record = write(*args)
+        for fusion in changes:
+            galleries.set_fusion("g", fusion)
+        galleries.enroll("g", "s6", vectors(1, 7)).exception()  # may be refused while the index is made anew
+        return record
+
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshot, "write", written)
+        galleries.snapshot("g")
+    galleries.set_fusion("g", changes[-1]).result()
+    until(lambda: galleries.trouble() is None)
+    galleries.delete_subject("g", "s7").result()
+    expected = everything(galleries)
+    crash(galleries)
+    galleries, _ = opened(tmp_path)
+    assert everything(galleries) == expected
     galleries.close()
 
 
@@ -69,6 +131,14 @@ def crash(galleries: LocalGalleries) -> None:
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def scramble(path: Path) -> None:
+    """Other numbers of encodings and subjects."""
+    content = bytearray(path.read_bytes())
+    numbers = np.random.default_rng(0).integers(-(2**62), 2**62, 2 * 43, np.int64)
+    content[48 : 48 + numbers.nbytes] = numbers.tobytes()
     path.write_bytes(content)
 
 
@@ -95,14 +165,15 @@ def foreign(path: Path) -> None:
         lambda path: path.write_bytes(path.read_bytes() + b"x"),
         flip,
         lambda path: path.write_bytes(path.read_bytes()[:-4] + struct.pack("<f", 3e38)),
+        scramble,
         older,
         foreign,
     ],
-    ids=["missing", "empty", "truncated", "longer", "bit flipped", "huge", "older", "foreign"],
+    ids=["missing", "empty", "truncated", "longer", "bit flipped", "huge", "scrambled", "older", "foreign"],
 )
-def test_a_bad_snapshot_is_rebuilt_with_a_reason(tmp_path: Path, harm: Callable[[Path], object]) -> None:
+def test_a_bad_snapshot_is_rebuilt_with_a_reason(tmp_path: Path, fusion: str, harm: Callable[[Path], object]) -> None:
     data_dir = tmp_path / "data"
-    fill(data_dir)
+    fill(data_dir, fusion)
     harm(only_snapshot(data_dir))
     galleries, progress = opened(data_dir)
     assert progress.source == "store"
@@ -115,8 +186,10 @@ def test_a_bad_snapshot_is_rebuilt_with_a_reason(tmp_path: Path, harm: Callable[
 
 
 @pytest.mark.parametrize("moment", ["before the rename", "before the store vouches"])
-def test_a_crash_while_taking_one_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    fill(tmp_path)
+def test_a_crash_while_taking_one_is_harmless(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fusion: str, moment: str
+) -> None:
+    fill(tmp_path, fusion)
     former = only_snapshot(tmp_path)
     galleries, _ = opened(tmp_path)
     galleries.enroll("g", "new", vectors(1, 50)).result()
@@ -145,9 +218,9 @@ def test_a_crash_while_taking_one_is_harmless(tmp_path: Path, monkeypatch: pytes
     galleries.close()
 
 
-def test_snapshots_are_taken_in_the_background(tmp_path: Path) -> None:
+def test_snapshots_are_taken_in_the_background(tmp_path: Path, fusion: str) -> None:
     with LocalGalleries.open(tmp_path, settings=IndexSettings(snapshot_every_encodings=50)) as galleries:
-        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        galleries.create_gallery("g", encoder_digest="e", dimension=4, fusion=fusion).result()
         for i in range(200):
             galleries.enroll("g", f"s{i}", vectors(1, i)).result()
         for i in range(150):
@@ -172,19 +245,45 @@ def test_a_full_disk_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     galleries.close()
 
 
-def test_compaction_leaves_nothing_on_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["deleted", "replaced"])
+def test_compaction_leaves_nothing_on_disk(tmp_path: Path, fusion: str, way: str) -> None:
     secret = np.array([[1.2345679, -9.876543, 3.1415927, 2.7182817]], np.float32)
     with LocalGalleries.open(tmp_path) as galleries:
-        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        galleries.create_gallery("g", encoder_digest="e", dimension=4, fusion=fusion).result()
         for i in range(50):
             galleries.enroll("g", f"s{i}", vectors(2, i))
         galleries.enroll("g", "gone", secret, labels={"name": "Nemo Nobody"}).result()
         galleries.snapshot()
-        assert found(tmp_path, secret.tobytes())
-        galleries.delete_subject("g", "gone").result()
+        assert found(tmp_path / "snapshots", secret.tobytes())
+        if way == "deleted":
+            galleries.delete_subject("g", "gone").result()
+        else:
+            galleries.enroll("g", "gone", vectors(1), labels={}, on_existing="replace").result()
         galleries.compact()
         assert not found(tmp_path, secret.tobytes())
         assert not found(tmp_path, b"Nemo Nobody")
+
+
+def test_what_was_replaced_leaves_the_snapshot_by_itself(tmp_path: Path, fusion: str) -> None:
+    """Where a subject's only example is replaced, too."""
+    old = vectors(100, 1)
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4, fusion=fusion).result()
+        for i, vector in enumerate(old):
+            galleries.enroll("g", f"s{i}", vector[None]).result()
+        galleries.snapshot()
+        assert found(tmp_path / "snapshots", old[0].tobytes())
+        for i in range(65):
+            galleries.enroll("g", f"s{i}", vectors(1, 10 + i), on_existing="replace").result()
+        until(lambda: not still_found(tmp_path / "snapshots", old[0].tobytes()))
+
+
+def still_found(folder: Path, needle: bytes) -> bool:
+    """While files come and go."""
+    try:
+        return bool(found(folder, needle))
+    except FileNotFoundError:
+        return True
 
 
 def found(folder: Path, needle: bytes) -> list[Path]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import mmap
 import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_norms
 from oneglance_index import Found, LocalGalleries, OutOfMemory, Search
+from oneglance_index.records import Rows
 from oneglance_index.search import exact, faiss_calls, flat, rows
+from oneglance_index.search.scan import CpuScan
 from tests.index import asking
 from tests.waiting import PATIENCE_SECONDS
 
@@ -83,7 +89,7 @@ def test_rows_promised_survive_a_compaction(galleries: LocalGalleries, monkeypat
     for i in range(70):
         galleries.enroll("g", f"s{i}", VECTORS[:1]).result()
         galleries.delete_subject("g", f"s{i}").result()
-    index.reserve(5000)
+    index.reserve(5000, 0)
     galleries.compact("g")
     with monkeypatch.context() as patched:
         patched.setattr(rows.RowArrays, "empty", full)
@@ -170,6 +176,39 @@ def test_an_index_that_grew_keeps_its_former_arrays_no_longer(galleries: LocalGa
     assert index._held.vectors is not former()
     gc.collect()
     assert former() is None
+
+
+def resident(array: NDArray[np.float32]) -> int:
+    """Bytes of an array that are in memory."""
+    start, size = array.ctypes.data, array.nbytes
+    pages = -(-(start % mmap.PAGESIZE + size) // mmap.PAGESIZE)
+    present = (ctypes.c_ubyte * pages)()
+    address = ctypes.c_void_p(start - start % mmap.PAGESIZE)
+    assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(pages * mmap.PAGESIZE), present) == 0
+    return sum(page & 1 for page in present) * mmap.PAGESIZE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is in memory")
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_index_that_grows_holds_its_vectors_once(watched: bool) -> None:
+    """Unless somebody looks at the former arrays yet, as one who takes a snapshot does: those stay as they are."""
+    vectors = np.random.default_rng(0).standard_normal((70_000, 64)).astype(np.float32)  # 18 MB
+    with ThreadPoolExecutor(1, initializer=faiss_calls.use_one_thread) as pool:
+        index = flat.ExactIndex(64, CpuScan(pool, 1))
+        index.load(0, {1: "s"}, len(vectors))
+        numbers = np.arange(1, len(vectors) + 2)
+        subjects = np.ones(len(vectors) + 1, np.int64)
+        index.append(Rows(numbers[:-1], subjects[:-1], vectors))
+        former = index._held.vectors
+        frozen = index.freeze() if watched else None
+        assert resident(former) >= former.nbytes
+        index.append(Rows(numbers[-1:], subjects[-1:], vectors[:1]))
+        assert index._held.vectors is not former
+        assert (index._held.vectors[: len(vectors)] == vectors).all()
+        if frozen is not None:
+            assert (np.concatenate([rows.vectors for rows in frozen.blocks()]) == vectors).all()
+        else:
+            assert resident(former) < 0.1 * former.nbytes
 
 
 @pytest.mark.parametrize("act", ["enroll", "search", "load"])

@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_l2
-from oneglance_core.fusion import FUSIONS, template
+from oneglance_core.fusion import FUSIONS, DecidedBy, template
+from oneglance_core.pair_head import PairHead
 from oneglance_index import (
     AddedNegative,
     Candidate,
+    DecidedByChanged,
     Deleted,
     Doubt,
     Doubting,
@@ -52,6 +54,7 @@ from oneglance_index import (
     Neighbour,
     OnExisting,
     RequestConflict,
+    RulesConflict,
     Search,
     StoreClosed,
     Subject,
@@ -179,6 +182,7 @@ class ToyStore(GalleryStore):
         quality: str | None = None,
         least_gap: float = 0.0,
         doubt: str | None = None,
+        decided_by: DecidedBy = "distance",
     ) -> Future[Gallery]:
         def act(state: State) -> tuple[State, Gallery]:
             if not gallery_id or dimension < 1 or not 0 < (target_fpir or 0.5) < 1:
@@ -186,9 +190,10 @@ class ToyStore(GalleryStore):
             self.check_gap(least_gap)
             self.check_new(state, gallery_id, kind)
             self.check_fusion(gallery_id, fusion)
+            self.check_rules(gallery_id, fusion, decided_by)
             at = time.time()
             active = Generation(encoder_digest, dimension, kind, fusion, "active", None, 0, None, None, 0, quality, at)
-            active = replace(active, least_gap=least_gap, doubt=doubt)
+            active = replace(active, least_gap=least_gap, doubt=doubt, decided_by=decided_by)
             gallery = Gallery(gallery_id, description, active, target_fpir, None, None, None, at, 0, 0, 0)
             return state.put(Kept(gallery)), gallery
 
@@ -220,6 +225,8 @@ class ToyStore(GalleryStore):
                 raise GalleryNotFound(gallery_id)
             if of is not None and of.active.fusion != kept.gallery.active.fusion:
                 raise FusionChanged(gallery_id, of.active.fusion, kept.gallery.active.fusion)
+            if of is not None and of.active.decided_by != kept.gallery.active.decided_by:
+                raise DecidedByChanged(gallery_id, of.active.decided_by, kept.gallery.active.decided_by)
             least = -math.inf if kept.gallery.active.fusion == "margin" else 0
             if threshold is not None and not (math.isfinite(threshold) and threshold >= least):
                 raise ValueError
@@ -259,12 +266,33 @@ class ToyStore(GalleryStore):
             kept = state.kept(gallery_id)
             if kept.gallery.active.fusion == fusion:
                 return state, kept.gallery
+            self.check_rules(gallery_id, fusion, kept.gallery.active.decided_by)
             kept = self.without_threshold(kept)
             active = replace(kept.gallery.active, fusion=fusion)
             gallery = replace(kept.gallery, active=active, revision=kept.gallery.revision + 1)
             return state.put(replace(kept, gallery=gallery)), gallery
 
         return self._write(act)
+
+    def set_decided_by(self, gallery_id: str, decided_by: DecidedBy) -> Future[Gallery]:
+        def act(state: State) -> tuple[State, Gallery]:
+            kept = state.kept(gallery_id)
+            if kept.gallery.active.decided_by == decided_by:
+                return state, kept.gallery
+            self.check_rules(gallery_id, kept.gallery.active.fusion, decided_by)
+            kept = self.without_decided_threshold(kept)
+            active = replace(kept.gallery.active, decided_by=decided_by)
+            gallery = replace(kept.gallery, active=active, revision=kept.gallery.revision + 1)
+            return state.put(replace(kept, gallery=gallery)), gallery
+
+        return self._write(act)
+
+    def check_rules(self, gallery_id: str, fusion: str, decided_by: str) -> None:
+        if fusion == "margin" and decided_by == "probability":
+            raise RulesConflict(gallery_id, fusion, decided_by)
+
+    def without_decided_threshold(self, kept: Kept) -> Kept:
+        return kept if kept.gallery.active.threshold is None else self.with_threshold(kept, None, None)
 
     def without_threshold(self, kept: Kept) -> Kept:
         return kept if kept.gallery.active.threshold is None else self.with_threshold(kept, None, None)
@@ -628,6 +656,7 @@ class ToyStore(GalleryStore):
         gallery = kept.gallery
         if search.encoder_digest != gallery.active.encoder_digest:
             raise EncoderMismatch(gallery.id, gallery.active.encoder_digest, search.encoder_digest)
+        self.check_rule(gallery, search.fusion)
         most = max(search.candidates, search.limit)
         if most > MAX_CANDIDATES:
             raise LimitExceeded("max_candidates", MAX_CANDIDATES, most)
@@ -635,9 +664,13 @@ class ToyStore(GalleryStore):
         if search.singly:
             ranked = [self.ranked_singly(kept, probe) for probe in probes]
         else:
-            ranked = [self.marked(kept, self.ranked(kept, probe), probe) for probe in probes]
+            ranked = [self.marked(kept, self.by_head(kept, search, probe), probe) for probe in probes]
         matches = [
-            [one for one in near if search.within is not None and self.matches(self.compared(one), search.within)]
+            [
+                one
+                for one in near
+                if search.within is not None and self.matches(self.score_of(one, search), search.within)
+            ]
             for near in map(self.given, ranked)
         ]
         return Found(
@@ -651,6 +684,10 @@ class ToyStore(GalleryStore):
             "toy",
             "cpu",
         )
+
+    def check_rule(self, gallery: Gallery, fusion: str | None) -> None:
+        if fusion not in (None, gallery.active.fusion):
+            raise FusionChanged(gallery.id, fusion or "", gallery.active.fusion)
 
     def candidates(self, near: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
         """To the last of so many that have no nearer negative."""
@@ -690,6 +727,41 @@ class ToyStore(GalleryStore):
             Candidate(name, "", distances[name], distances[name])
             for name in sorted(distances, key=lambda name: distances[name])
         ]
+
+    def by_head(self, kept: Kept, search: Search, probe: Vectors) -> list[Candidate]:
+        """All subjects, with what the search's head tells, in the order of what decides."""
+        near = self.ranked(kept, probe)
+        if search.head is None:
+            return near
+        if search.by_probability:
+            return self.likeliest_first([self.likeliest(kept, one.subject_id, search.head, probe) for one in near])
+        return [self.with_probability(kept, one, search.head, probe) for one in near]
+
+    def likeliest_first(self, found: list[tuple[float, int, Candidate]]) -> list[Candidate]:
+        return [one for _, _, one in sorted(found, key=lambda each: each[:2])]
+
+    def likeliest(self, kept: Kept, name: str, head: PairHead, probe: Vectors) -> tuple[float, int, Candidate]:
+        """(the negative of what sigma is taken of, its place among equals, the subject)."""
+        ids, vectors = self.compared_by(kept, name)
+        logits = head.logits(vectors, probe)
+        best = int(logits.argmax())
+        probability = float(1 / (1 + np.exp(-np.float64(logits[best]))))
+        distance = float(squared_l2(vectors[best], probe))
+        one = Candidate(name, ids[best], distance, 1 - probability, probability=probability)
+        return -float(logits[best]), int(ids[best] or list(kept.subjects).index(name)), one
+
+    def with_probability(self, kept: Kept, one: Candidate, head: PairHead, probe: Vectors) -> Candidate:
+        ids, vectors = self.compared_by(kept, one.subject_id)
+        row = ids.index(one.encoding_id) if len(ids) > 1 else 0
+        logit = np.float64(head.logits(vectors[row], probe))
+        return replace(one, probability=float(1 / (1 + np.exp(-logit))))
+
+    def compared_by(self, kept: Kept, name: str) -> tuple[list[str], Vectors]:
+        """What probes are compared with of a subject: ids, and vectors."""
+        member = kept.subjects[name]
+        if kept.gallery.active.fusion == "nearest":
+            return [str(number) for number in member.encodings], member.vectors()
+        return [""], self.template(name, member)[None]
 
     def ranked(self, kept: Kept, probe: Vectors) -> list[Candidate]:
         """All subjects, nearest first."""
@@ -740,6 +812,9 @@ class ToyStore(GalleryStore):
     def counted(self, others: list[float]) -> list[float]:
         return others[:5]
 
+    def score_of(self, one: Candidate, search: Search) -> float:
+        return one.score if search.by_probability else self.compared(one)
+
     def compared(self, one: Candidate) -> float:
         return one.score
 
@@ -768,19 +843,42 @@ class ToyStore(GalleryStore):
     def truncated(self, matches: int, search: Search) -> bool:
         return search.within is not None and matches > search.limit
 
-    def verify(self, gallery_id: str, subject_id: str, probes: Vectors, *, encoder_digest: str | None = None) -> Found:
+    def verify(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        probes: Vectors,
+        *,
+        encoder_digest: str | None = None,
+        fusion: str | None = None,
+        head: PairHead | None = None,
+        by_probability: bool = False,
+    ) -> Found:
         state = self.now()
         state.member(gallery_id, subject_id)
         gallery = state.kept(gallery_id).gallery
         self.check_encoder(gallery_id, gallery.active, encoder_digest)
+        self.check_rule_to_verify(gallery, fusion)
         checked = check_encodings(probes, gallery.active.dimension)
         kept, member = state.kept(gallery_id), state.member(gallery_id, subject_id)
         found = tuple(
-            (self.verified_mark(member, self.verified_by_rule(kept, subject_id, probe), probe),) for probe in checked
+            (self.verified_mark(member, self.verified_by_head(kept, subject_id, probe, head, by_probability), probe),)
+            for probe in checked
         )
         none: tuple[tuple[Candidate, ...], ...] = ((),) * len(found)
         no = (False,) * len(found)
         return Found(found, none, no, gallery.revision, gallery.subjects, gallery.encodings, True, "toy", "cpu")
+
+    def check_rule_to_verify(self, gallery: Gallery, fusion: str | None) -> None:
+        ToyStore.check_rule(self, gallery, fusion)
+
+    def verified_by_head(
+        self, kept: Kept, subject_id: str, probe: Vectors, head: PairHead | None, by_probability: bool
+    ) -> Candidate:
+        if head is not None and by_probability:
+            return ToyStore.likeliest(self, kept, subject_id, head, probe)[2]
+        one = self.verified_by_rule(kept, subject_id, probe)
+        return one if head is None else ToyStore.with_probability(self, kept, one, head, probe)
 
     def verified_by_rule(self, kept: Kept, subject_id: str, probe: Vectors) -> Candidate:
         if kept.gallery.active.fusion == "nearest":

@@ -280,7 +280,7 @@ def test_a_call_of_large_pictures_holds_nobody_up(
         return encoder_input(data, *rest)
 
     large = large_picture()
-    monkeypatch.setattr("oneglance_server.service.encoding.encoder_input", held)
+    monkeypatch.setattr("oneglance_server.service.batch_encoding.encoder_input", held)
     with (
         server_thread(data_dir=tmp_path, models=models, encoder_workers=1) as server,
         Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,

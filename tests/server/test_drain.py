@@ -45,6 +45,7 @@ def kinds(client: Client, end: threading.Event) -> dict[str, Callable[[], object
         "ListGalleries": lambda: list(client.list_galleries()),
         "SetThreshold": lambda: client.set_threshold("g", 0.25),
         "SetQualityPolicy": lambda: client.set_quality_policy("g", "off"),
+        "SetDecidedBy": lambda: client.set_decided_by("g", "distance"),
         "SetLeastGap": lambda: client.set_least_gap("g", 0.0),
         "ListLookAlikes": lambda: client.list_look_alikes("g", 0.1),
         "SetDoubtPolicy": lambda: client.set_doubt_policy("g", "flag"),

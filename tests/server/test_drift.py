@@ -25,7 +25,9 @@ from oneglance_core.folder import read_model_folder, write_model_folder
 from oneglance_core.fusion import FUSIONS
 from oneglance_core.manifests import FalsePositives, Galleries, MateScores, MatesOfSize
 from oneglance_server.app import Server
+from oneglance_server.calls import Call, Caller
 from oneglance_server.service import drift
+from oneglance_server.service.identification import IdentificationService
 from tests.models import pixels_model
 from tests.running import measured, server_thread
 from tests.waiting import PATIENCE_SECONDS
@@ -245,6 +247,25 @@ def test_it_begins_anew_when_the_gallery_has_outgrown_it(client: Client) -> None
         client.enroll("grows", f"far {i}", encoding(-np.eye(64)[0], digest))
     show(client, "grows", digest, [0.5] * 3)
     assert watches(client, "grows")[DRIFT_OF_STRANGERS].probes == 3
+
+
+def test_a_gallery_deleted_while_its_probe_is_searched_is_watched_no_more(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = make(client, "gone")
+    galleries, search = server._gate.services.galleries, IdentificationService.search
+
+    async def searched_and_deleted(self: IdentificationService, *args: Any) -> Any:
+        found = await search(self, *args)
+        await galleries.delete(Call(Caller("a")), "gone")
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IdentificationService, "search", searched_and_deleted)
+        show(client, "gone", digest, [0.5])
+    assert "gone" not in galleries._drift._watches
+    label = {"gallery": "gone", "of": "strangers"}
+    assert server._metrics.registry.get_sample_value("oneglance_gallery_drift", label) is None
 
 
 def test_where_nothing_was_measured_nothing_is_watched(tmp_path: Path) -> None:

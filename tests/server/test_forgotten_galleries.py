@@ -1,6 +1,7 @@
 """Of a deleted gallery nothing is kept: otherwise memory grew with the number of galleries there ever were."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 
 from oneglance import Client, OneglanceError
 from oneglance_server.calls import Call, Caller
+from oneglance_server.offload import Threads
 from oneglance_server.service.encoding import Encoding
 from oneglance_server.service.galleries import GalleryService
+from oneglance_server.service.identification import IdentificationService
 from tests.pictures import picture
 from tests.running import measured, server_thread
 from tests.waiting import reached
@@ -32,6 +35,41 @@ def test_its_metrics_and_its_queue_are_gone(models: tuple[Path, Path], tmp_path:
         client.create_gallery("g", encoder="pixels")
         client.identify("g", picture(5))
         assert measured(server, "oneglance_decisions_total", **of) == 1
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["deleted", "and made again"])
+def test_what_was_under_way_is_not_counted_for_it(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """It is deleted after a search was answered, and before the decision."""
+    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+
+        def deleting(call: Callable[..., Any]) -> Callable[..., Any]:
+            async def called(*args: Any, **kwargs: Any) -> Any:
+                found = await call(*args, **kwargs)
+                galleries = server._gate.services.galleries
+                await galleries.delete(CALL, "g")
+                if again:
+                    await galleries.create(CALL, "g", "pixels", "", "mean", 0.01, "off", 0.0, "off", "distance")
+                return found
+
+            return called
+
+        for owner, name, ask in (
+            (IdentificationService, "search", lambda: client.identify("g", picture(5))),
+            (Threads, "run", lambda: client.verify("g", "s", picture(5))),
+            (Encoding, "encode", lambda: client.compare(picture(5), picture(6), gallery_id="g")),
+        ):
+            client.create_gallery("g", encoder="pixels", doubt_policy="off")
+            client.enroll("g", "s", picture(5))
+            with monkeypatch.context() as patched:
+                patched.setattr(owner, name, deleting(getattr(owner, name)))
+                ask()
+            for decision in ("identified", "unknown", "same", "different"):
+                of = {"gallery": "g", "decision": decision}
+                assert server._metrics.registry.get_sample_value("oneglance_decisions_total", of) is None
+            if again:
+                client.delete_gallery("g")
 
 
 class Deleting:

@@ -1,8 +1,8 @@
 """A gallery's rule of fusion through a real server: what is compared with tau, by each rule."""
 
 import itertools
-from collections.abc import Iterator
-from typing import get_args
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from oneglance.v1.gallery_pb2 import CalibrationProbe, SetFusionRequest
 from oneglance_apps.cli import main
 from oneglance_core.fusion import Fusion
 from oneglance_server.app import Server
+from oneglance_server.calls import Call, Caller
+from oneglance_server.offload import Threads
+from oneglance_server.service.encoding import Encoding
 from tests.index.brute_force import by_template, distance
 
 SUBJECTS, EXAMPLES, DIMENSION = 12, 3, 64
@@ -165,6 +168,53 @@ def test_a_calibration_for_a_rule_that_was_changed_meanwhile_is_void(client: Cli
         if caught.value.reason == "FUSION_CHANGED":
             break
     assert not client.get_gallery(gallery).threshold.set_time.seconds
+
+
+def changing(server: Server, gallery: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call, during which the rule of fusion is changed to ``nearest``."""
+
+    async def called(*args: Any, **kwargs: Any) -> Any:
+        found = await call(*args, **kwargs)
+        await server._gate.services.galleries.set_fusion(Call(Caller("a")), gallery, "nearest")
+        return found
+
+    return called
+
+
+@pytest.mark.parametrize("of_gallery", [True, False], ids=["its own tau", "a request's tau"])
+def test_no_tau_is_held_against_scores_by_another_rule(
+    server: Server, client: Client, digest: str, gallery: str, monkeypatch: pytest.MonkeyPatch, of_gallery: bool
+) -> None:
+    """The rule is changed after tau was looked up, and before the search."""
+    client.enroll(gallery, "s", *(encoding(row, digest) for row in ENROLLED[0]))
+    probe = encoding(PROBES[0], digest)
+    tau = None if of_gallery else 0.5
+    for ask in (
+        lambda: client.identify(gallery, probe, tau=tau),
+        lambda: client.identify(gallery, probe, tau=tau, all_matches=True),
+        lambda: client.verify(gallery, "s", probe, tau=tau),
+        lambda: client.calibrate(gallery, [stranger(probe)] * 2, target_fpir=0.5),
+    ):
+        client.set_fusion(gallery, "mean")
+        with monkeypatch.context() as patched:
+            patched.setattr(Encoding, "encode", changing(server, gallery, Encoding.encode))
+            with pytest.raises(OneglanceError) as caught:
+                ask()
+        assert caught.value.reason == "FUSION_CHANGED"
+        ask()
+
+
+def test_no_look_alikes_are_found_by_another_rule(
+    server: Server, client: Client, digest: str, gallery: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        client.enroll(gallery, name, encoding(ENROLLED[0, 0], digest))
+    with monkeypatch.context() as patched:
+        patched.setattr(Threads, "run", changing(server, gallery, Threads.run))
+        with pytest.raises(OneglanceError) as caught:
+            client.list_look_alikes(gallery)
+    assert caught.value.reason == "FUSION_CHANGED"
+    assert len(client.list_look_alikes(gallery).pairs) == 1
 
 
 def test_a_new_gallery_goes_by_mean(client: Client, gallery: str) -> None:

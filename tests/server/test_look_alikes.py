@@ -127,6 +127,25 @@ def test_it_comes_page_by_page_each_pair_once(client: Client, monkeypatch: pytes
         assert [pair[0] for pair in listed] == sorted(pair[0] for pair in listed)
 
 
+@pytest.mark.parametrize("fusion", ["nearest", "mean"])
+def test_negatives_hide_no_pair(client: Client, monkeypatch: pytest.MonkeyPatch, fusion: FusionName) -> None:
+    """Who is nearer to a negative is not identified, and looks like the subject all the same."""
+    monkeypatch.setattr(look_alikes, "_FIRST", 2)
+    monkeypatch.setattr(look_alikes, "MAX_CANDIDATES", 25)
+    gallery = f"negatives-{fusion}"
+    client.create_gallery(gallery, encoder="pixels", fusion=fusion)
+    enrolled = people(24, seed=6)
+    enroll(client, gallery, enrolled)
+    expected = brute_force(enrolled, fusion, 0.4)
+    assert len(expected) > 24
+    digest = client.get_gallery(gallery).encoder_digest
+    for first, second, _ in expected[::2]:  # each a mistake that somebody reported
+        for subject, other in ((first, second), (second, first)):
+            client.add_negative(gallery, subject, encoding(enrolled[other][0], digest))
+    found = client.list_look_alikes(gallery, 0.4)
+    assert (pairs(found), list(found.truncated_subject_ids)) == (expected, [])
+
+
 def test_who_looks_like_too_many_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(look_alikes, "MAX_CANDIDATES", 20)
     client.create_gallery("crowd", encoder="pixels", fusion="mean")

@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from oneglance import Client, OneglanceError, enroll_request, identify_request, photo
 from oneglance.v1.common_pb2 import Example
 from oneglance.v1.face_pb2 import Box, Face, FaceSelector
-from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_UNKNOWN
+from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_UNKNOWN, IdentifyResponse
 from oneglance_server.app import Server
 from tests import face_models
 from tests.face_models import WINDOW, encoded
@@ -259,6 +259,32 @@ def test_a_large_photo_is_searched_shrunk_and_says_so(tmp_path: Path) -> None:
         assert c.detect_faces(encoded(pixels), small_faces="always").photos[0].smallest_face == pytest.approx(
             2 * WINDOW
         )
+
+
+def test_a_call_may_have_a_large_photo_searched_as_it_is(tmp_path: Path) -> None:
+    """In tiles: nobody is lost between two of them, nor seen in both."""
+    places = [(x, y) for x in range(20, 490, 44) for y in range(16, 360, 44)]
+    pixels = face_models.photo(dict.fromkeys(places, ADA), size=(384, 512))
+    models = (make_models(tmp_path / "m"),)
+    with server_thread(data_dir=tmp_path / "d", models=models, search_pixels=20_000) as s, Client(s.address) as c:
+        c.create_gallery("g", quality_policy="off")
+        c.enroll("g", "ada", one(ADA))
+
+        def look(search_pixels: int) -> IdentifyResponse:
+            return c.identify("g", photo(encoded(pixels), small_faces="never", search_pixels=search_pixels))
+
+        assert not look(0).results
+        seen = look(384 * 512)
+        assert seen.photos[0].smallest_face == WINDOW
+        found = sorted(corner(one.face) for one in seen.results)
+        assert found == sorted(places)
+        assert {one.subject_id for one in seen.results} == {"ada"}
+        assert seen == look(16_000_000)
+        assert WINDOW < look(384 * 512 // 2).photos[0].smallest_face < 1.5 * WINDOW
+        for wrong in (-1, 16_000_001):
+            with pytest.raises(OneglanceError) as caught:
+                look(wrong)
+            assert caught.value.field_violations[0][0] == "probes[0].face.search_pixels"
 
 
 def test_without_a_detector_only_aligned_faces_are_taken(tmp_path: Path) -> None:

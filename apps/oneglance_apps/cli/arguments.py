@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -9,13 +10,21 @@ from oneglance.client.requests import (
     DOUBT_POLICIES,
     QUALITY_POLICIES,
     SMALL_FACES,
+    SOUND_SUFFIXES,
     ExampleLike,
     FaceChoice,
     encoding,
+    is_sound_file,
     photo,
+    sound,
 )
+from oneglance.v1.common_pb2 import Example
 from oneglance_apps.cli.commands import Options, argument
 from oneglance_core.defaults import CANDIDATES
+from oneglance_core.picture_files import PICTURE_SUFFIXES, ends_in
+from oneglance_core.ranges import within
+
+MOST_COUNT = 2**31 - 1  # what a field of a message holds
 
 
 def _face_choice(text: str) -> FaceChoice:
@@ -32,7 +41,9 @@ def _face_choice(text: str) -> FaceChoice:
 
 GALLERY = argument("gallery", "gallery id", metavar="GALLERY")
 SUBJECT = argument("subject", "subject id", metavar="SUBJECT")
-_EXAMPLE = "a picture; or FILE.npy with the encoder's input or, given --encoder-digest, an encoding"
+_EXAMPLE = (
+    "a picture, or a sound (.wav, .flac); or FILE.npy with the encoder's input or, given --encoder-digest, an encoding"
+)
 PROBE = argument("probe", _EXAMPLE, metavar="FILE")
 OTHER_PROBE = argument("other", _EXAMPLE, metavar="OTHER")
 EXAMPLES = argument("examples", _EXAMPLE, metavar="FILE", nargs="+")
@@ -40,9 +51,13 @@ ENCODER_DIGEST = argument(
     "--encoder-digest", "FILE.npy is an encoding that the encoder with this digest made", metavar="DIGEST"
 )
 ENCODER = argument("--encoder", "name or digest of a loaded model [the only one]", metavar="MODEL", default="")
-TAU = argument("--tau", "threshold, squared L2 [the gallery's, else the model's]", type=float)
+TAU = argument("--tau", "threshold, squared L2 [the gallery's, else the model's]", type=within(float))
 MAX_CANDIDATES = argument(
-    "--max-candidates", f"length of the candidate list [{CANDIDATES}]", type=int, default=0, metavar="N"
+    "--max-candidates",
+    f"length of the candidate list [{CANDIDATES}]",
+    type=within(int, least=0, most=MOST_COUNT),
+    default=0,
+    metavar="N",
 )
 FACE = argument(
     "--face",
@@ -86,13 +101,23 @@ ALL_MATCHES = argument("--all-matches", "also list every subject under tau", act
 
 
 def read_examples(files: Iterable[str], o: Options) -> Iterator[ExampleLike]:
-    """Pictures with the face options of ``o``; FILE.npy as the encoder's input or, by row, as encodings."""
+    """Sounds; pictures with the face options of ``o``; FILE.npy as the encoder's input or, by row, as encodings."""
     encoder_digest = getattr(o, "encoder_digest", None)
     for file in files:
         if not file.endswith(".npy"):
-            yield photo(file, o.face, o.small_faces, upright_only=o.upright_only)
+            yield read_file(Path(file), o)
         elif encoder_digest is None:
             yield np.load(file, allow_pickle=False)
         else:
             rows = np.atleast_2d(np.load(file, allow_pickle=False))
             yield from (encoding(row, encoder_digest) for row in rows)
+
+
+def read_file(file: Path, o: Options) -> Example:
+    """A sound, or a picture with the face options of ``o``."""
+    return sound(file) if is_sound_file(file) else photo(file, o.face, o.small_faces, upright_only=o.upright_only)
+
+
+def is_example(file: Path) -> bool:
+    """Whether a file in a folder of examples is one, by its suffix. Hidden files are none."""
+    return ends_in(file, (*PICTURE_SUFFIXES, *SOUND_SUFFIXES))

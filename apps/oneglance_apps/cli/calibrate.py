@@ -6,13 +6,12 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 
-from oneglance.client.requests import mate, photo, stranger
+from oneglance.client.requests import mate, stranger
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import CalibrationProbe
-from oneglance_apps.cli.arguments import FACE, GALLERY, SMALL_FACES_OPTION, UPRIGHT_ONLY
+from oneglance_apps.cli.arguments import FACE, GALLERY, SMALL_FACES_OPTION, UPRIGHT_ONLY, is_example, read_file
 from oneglance_apps.cli.commands import Argument, Options, argument, command
 from oneglance_core.defaults import TARGET_FPIR
-from oneglance_core.picture_files import is_picture
 from oneglance_core.progress import Progress
 from oneglance_core.ranges import within
 
@@ -55,7 +54,7 @@ def calibrate(client: Client, o: Options) -> Iterable[Message]:
         total = len(pictures) + len(mated)
         for i, (path, name) in enumerate([*pictures, *mated]):
             progress.show(i, total, f"{i} of {total} pictures sent")
-            example = photo(path, o.face, o.small_faces, upright_only=o.upright_only)
+            example = read_file(path, o)
             yield stranger(example, name) if i < len(pictures) else mate(example, name)
         progress.show(total, total, f"{total} of {total} pictures sent")
 
@@ -94,4 +93,4 @@ def _people(folder: Path, *, loose: bool) -> list[tuple[Path, str]]:
 
 
 def _is_picture(path: Path) -> bool:
-    return is_picture(path) and path.is_file()
+    return is_example(path) and path.is_file()

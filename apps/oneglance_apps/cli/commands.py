@@ -14,6 +14,7 @@ from oneglance.client.errors import OneglanceError
 from oneglance.client.sync_client import Client
 from oneglance.defaults import SERVER_ADDRESS
 from oneglance_apps.cli import show
+from oneglance_core.ranges import seconds
 
 Options = argparse.Namespace
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
@@ -73,7 +74,7 @@ def call_options(
     add_server_option(options)
     options.add_argument(
         "--timeout",
-        type=float,
+        type=seconds(above=0),
         default=timeout_seconds,
         metavar="SECONDS",
         help=f"deadline of a call [{timeout_seconds:g}]; {no_timeout}",

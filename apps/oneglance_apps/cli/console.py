@@ -10,6 +10,7 @@ from oneglance.client.async_client import LOOPBACK
 from oneglance_apps.cli.commands import add_server_option
 from oneglance_apps.console.process import ConsoleError, end_with_parent, host_of, listening_socket
 from oneglance_core.defaults import CONSOLE_ADDRESS
+from oneglance_core.ranges import within
 
 DESCRIPTION = """\
 Serve a web page that works with a oneglance server: see who is on a photo, enroll
@@ -36,7 +37,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         default=CONSOLE_ADDRESS,
         help=f"where to serve the page; port 0 picks a free one [{CONSOLE_ADDRESS}]",
     )
-    command.add_argument("--child-socket", type=int, metavar="FD", help=argparse.SUPPRESS)
+    command.add_argument(
+        "--child-socket", type=within(int, least=0, most=1 << 20), metavar="FD", help=argparse.SUPPRESS
+    )
 
 
 def run(options: argparse.Namespace) -> int:

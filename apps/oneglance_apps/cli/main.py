@@ -12,6 +12,7 @@ from oneglance_apps.cli import (
     commands,
     console,
     demo,
+    evaluate,
     rpc_commands,  # noqa: F401  (registers its commands)
     serve,
     stylize,
@@ -52,6 +53,7 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
     console.add_command(parsers)
     watch.add_command(parsers)
     stylize.add_command(parsers)
+    evaluate.add_command(parsers)
     commands.add_registered_commands(parsers)
     return top
 

@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
-from oneglance.client.requests import DOUBT_POLICIES, QUALITY_POLICIES, enroll_request, identify_request, photo
+from oneglance.client.requests import (
+    DECIDED_BY,
+    DOUBT_POLICIES,
+    QUALITY_POLICIES,
+    enroll_request,
+    identify_request,
+)
 from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import DeleteGalleryResponse
@@ -29,22 +35,26 @@ from oneglance_apps.cli.arguments import (
     SUBJECT,
     TAU,
     UPRIGHT_ONLY,
+    is_example,
     read_examples,
+    read_file,
 )
 from oneglance_apps.cli.commands import Options, argument, command
 from oneglance_core.defaults import FUSION, TARGET_FPIR, VERIFY_FMR
-from oneglance_core.picture_files import is_picture
+from oneglance_core.ranges import seconds, within
 
 EXIT_DIFFERENT = 3
 FUSIONS = [name for name in RULES if name]
+DECIDED_BY_NAMES = [name for name in DECIDED_BY if name]
+_DECIDES = "what decides: distances, or the probability that the encoder's pair head tells"
 _GAP = "how much nearer than the next subject one must be to be identified"
-LEAST_GAP = argument("--least-gap", f"{_GAP} [the gallery's]", type=float, metavar="GAP")
+LEAST_GAP = argument("--least-gap", f"{_GAP} [the gallery's]", type=within(float), metavar="GAP")
 ONE_FACE_EACH = argument(
     "--one-face-each",
     "identify a subject in one face of a photo at most, and tell of the conflicts",
     action="store_true",
 )
-FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR}]", type=float, metavar="RATE")
+FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR}]", type=within(float), metavar="RATE")
 
 
 @command(
@@ -53,10 +63,11 @@ FMR = argument("--fmr", f"share of wrong claims that tau may accept [{VERIFY_FMR
     ENCODER,
     argument("--description", "for people", default=""),
     argument("--fusion", f"how a subject's examples become one distance [{FUSION}]", choices=FUSIONS, default=""),
-    argument("--fpir", f"share of strangers that tau may let in [{TARGET_FPIR}]", type=float, metavar="RATE"),
+    argument("--fpir", f"share of strangers that tau may let in [{TARGET_FPIR}]", type=within(float), metavar="RATE"),
     QUALITY_POLICY,
-    argument("--least-gap", f"{_GAP} [0]", type=float, default=0.0, metavar="GAP"),
+    argument("--least-gap", f"{_GAP} [0]", type=within(float), default=0.0, metavar="GAP"),
     ON_DOUBT,
+    argument("--decided-by", f"{_DECIDES} [distance]", choices=DECIDED_BY_NAMES, default=""),
 )
 def create_gallery(client: Client, o: Options) -> Iterable[Message]:
     yield client.create_gallery(
@@ -68,6 +79,7 @@ def create_gallery(client: Client, o: Options) -> Iterable[Message]:
         quality_policy=o.quality_policy,
         least_gap=o.least_gap,
         doubt_policy=o.on_doubt,
+        decided_by=o.decided_by,
     )
 
 
@@ -94,8 +106,14 @@ def get_threshold(client: Client, o: Options) -> Iterable[Message]:
 @command(
     "give a gallery a tau of its own, or let it follow the gallery's size",
     GALLERY,
-    argument("tau", "squared L2; leave it out to clear", type=float, nargs="?", metavar="TAU"),
-    argument("--fpir", "without TAU: share of strangers that tau may let in", type=float, metavar="RATE"),
+    argument(
+        "tau",
+        "squared L2, or 1 - probability where that decides; leave it out to clear",
+        type=within(float),
+        nargs="?",
+        metavar="TAU",
+    ),
+    argument("--fpir", "without TAU: share of strangers that tau may let in", type=within(float), metavar="RATE"),
 )
 def set_threshold(client: Client, o: Options) -> Iterable[Message]:
     yield client.set_threshold(o.gallery, o.tau, target_fpir=o.fpir)
@@ -111,6 +129,15 @@ def set_fusion(client: Client, o: Options) -> Iterable[Message]:
 
 
 @command(
+    "change what decides in a gallery; clears the gallery's own tau",
+    GALLERY,
+    argument("decided_by", _DECIDES, choices=DECIDED_BY_NAMES, metavar="{distance,probability}"),
+)
+def set_decided_by(client: Client, o: Options) -> Iterable[Message]:
+    yield client.set_decided_by(o.gallery, o.decided_by)
+
+
+@command(
     "set what a gallery demands of faces from now on",
     GALLERY,
     argument("policy", "the quality policy", choices=list(filter(None, QUALITY_POLICIES))),
@@ -122,7 +149,7 @@ def set_quality_policy(client: Client, o: Options) -> Iterable[Message]:
 @command(
     "set how much nearer than the next subject one must be to be identified from now on",
     GALLERY,
-    argument("gap", "0: it need not be", type=float, metavar="GAP"),
+    argument("gap", "0: it need not be", type=within(float), metavar="GAP"),
 )
 def set_least_gap(client: Client, o: Options) -> Iterable[Message]:
     yield client.set_least_gap(o.gallery, o.gap)
@@ -131,7 +158,7 @@ def set_least_gap(client: Client, o: Options) -> Iterable[Message]:
 @command(
     "list pairs of subjects that look like each other, the nearest first",
     GALLERY,
-    argument("--within", "squared L2 [the gallery's tau]", type=float, metavar="DISTANCE"),
+    argument("--within", "squared L2 [the gallery's tau]", type=within(float), metavar="DISTANCE"),
 )
 def list_look_alikes(client: Client, o: Options) -> Iterable[Message]:
     yield client.list_look_alikes(o.gallery, o.within)
@@ -176,7 +203,7 @@ def enroll(client: Client, o: Options) -> Iterable[Message]:
 
 
 @command(
-    "enroll a folder of pictures over one stream",
+    "enroll a folder of pictures or sounds over one stream",
     GALLERY,
     argument("folder", "SUBJECT/*.png (all of a subject's examples) or SUBJECT.png", type=Path, metavar="DIR"),
     ACCEPT_BREACHES,
@@ -358,7 +385,7 @@ def describe_model(client: Client, o: Options) -> Iterable[Message]:
 
 @command(
     "wait until the server serves",
-    argument("--wait", "how long to wait [1]", type=float, default=1.0, metavar="SECONDS"),
+    argument("--wait", "how long to wait [1]", type=seconds(least=0), default=1.0, metavar="SECONDS"),
 )
 def health(client: Client, o: Options) -> Iterable[Message]:
     client.wait_until_serving(o.wait)
@@ -375,16 +402,16 @@ def _with_status(answer: VerifyResponse, o: Options) -> VerifyResponse:
 def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
     """A request for each subject of a folder."""
 
-    def request(subject: str, pictures: list[Path]) -> EnrollRequest:
-        examples = [photo(path, o.face, o.small_faces, upright_only=o.upright_only) for path in pictures]
+    def request(subject: str, files: list[Path]) -> EnrollRequest:
+        examples = [read_file(file, o) for file in files]
         return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches, doubt_policy=o.on_doubt)
 
     if not o.folder.is_dir():
         raise FileNotFoundError(f"{o.folder}: not a folder")
     for entry in sorted(o.folder.iterdir()):
         if entry.is_dir():
-            pictures = sorted(p for p in entry.iterdir() if is_picture(p))
-            if pictures:
-                yield request(entry.name, pictures)
-        elif is_picture(entry):
+            files = sorted(file for file in entry.iterdir() if is_example(file))
+            if files:
+                yield request(entry.name, files)
+        elif is_example(entry):
             yield request(entry.stem, [entry])

@@ -8,7 +8,14 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from oneglance.client.errors import OneglanceError
-from oneglance.v1.common_pb2 import Breach, Calibration, Candidate, Provenance, Threshold
+from oneglance.v1.common_pb2 import (
+    DECIDED_BY_PROBABILITY,
+    Breach,
+    Calibration,
+    Candidate,
+    Provenance,
+    Threshold,
+)
 from oneglance.v1.detection_pb2 import DetectFacesResponse
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance.v1.face_pb2 import Face, Photo
@@ -32,7 +39,7 @@ from oneglance.v1.identification_pb2 import (
     ListLookAlikesResponse,
     VerifyResponse,
 )
-from oneglance.v1.model_pb2 import DescribeModelResponse, Model
+from oneglance.v1.model_pb2 import DescribeModelResponse, Model, PairHead
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance.v1.subject_pb2 import (
     AddNegativeResponse,
@@ -56,6 +63,7 @@ from oneglance_apps.text import (
     model_name,
     neighbour,
     policy_name,
+    probability,
     short_digest,
     source_name,
 )
@@ -141,9 +149,10 @@ def _nearer(found: Candidate | VerifyResponse) -> str:
 
 
 def _measured(found: Candidate | VerifyResponse) -> str:
-    """The distance, and the score where that is what was compared with tau."""
-    scored = f" (score {distance(found.score)})" if found.HasField("score") else ""
-    return distance(found.distance) + scored
+    """The distance, the probability, and the score where that is what was compared with tau."""
+    told = [f"probability {probability(found.probability)}"] if found.HasField("probability") else []
+    told += [f"score {distance(found.score)}"] if found.HasField("score") else []
+    return distance(found.distance) + (f" ({', '.join(told)})" if told else "")
 
 
 def _provenance(p: Provenance) -> str:
@@ -158,9 +167,11 @@ def _gallery(g: Gallery) -> str:
     negatives = f", {g.negative_count} negatives" if g.negative_count else ""
     gap = f", least gap {distance(g.least_gap)}" if g.least_gap else ""
     drift = "".join(f"\n  drift suspected since {one.since.ToJsonString()}: {one.advice}" for one in _suspected(g))
+    decided_by = ", decided by probability" if g.decided_by == DECIDED_BY_PROBABILITY else ""
     return (
         f"{g.id}: {g.subject_count} subjects, {g.encoding_count} encodings of {g.dimension}, revision {g.revision}, "
-        f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}, {_threshold(g.threshold)}, "
+        f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}{decided_by}, "
+        f"{_threshold(g.threshold)}, "
         f"quality policy {policy_name(g.quality_policy)}, doubt policy {doubt_policy_name(g.doubt_policy)}"
         f"{gap}{negatives}, drift: {drift_name(g.drift.state)}{drift}"
     )
@@ -272,7 +283,14 @@ def _model(m: Model) -> str:
     return (
         f"{model_name(m)}: {m.input.kind} {shape} {m.input.color} -> {m.dimension}, {m.metric}, "
         f"on {m.execution_provider}, {_threshold(m.threshold)}"
+        + (_pair_head(m.pair_head) if m.HasField("pair_head") else "")
     )
+
+
+def _pair_head(head: PairHead) -> str:
+    if not head.HasField("calibration_error"):
+        return f", pair head {head.form}, its probabilities not measured"
+    return f", pair head {head.form}, off by {head.calibration_error:.2%} on {head.data}"
 
 
 def _encodings(r: EncodeResponse) -> str:

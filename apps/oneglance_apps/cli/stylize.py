@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from oneglance.client.sync_client import Client
 from oneglance_apps.cli import stylize_text
+from oneglance_apps.cli.arguments import MOST_COUNT
 from oneglance_apps.cli.commands import Options, call_options, command, run_with_client
 from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, FRAME_QUALITY, SUFFIX_OF_FORMAT
 from oneglance_apps.repaint.files import VIDEO_CONTAINERS, check_out, picture_format
@@ -54,7 +55,7 @@ subtitles; it needs: pip install 'oneglance[watch]'.
 
 However the command ends, an output file is complete or absent. In a folder,
 pictures whose output exists are skipped, so the same command can be repeated to
-continue.
+continue. So can that of a video, with --resume.
 """
 EPILOG = """\
 examples:
@@ -98,9 +99,15 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="may be repeated, for a blend: weights sum to 1; without weights, equal parts",
     )
     add("--stylizer", metavar="MODEL", default="", help="name or digest of a loaded stylizer [the only one]")
-    add("--strength", type=float, metavar="SHARE", help="how much of the stylized picture, 0 to 1 [1]")
+    add("--strength", type=within(float), metavar="SHARE", help="how much of the stylized picture, 0 to 1 [1]")
     add("--keep-colors", action="store_true", help="take only brightness from the stylized picture")
-    add("--max-side", type=int, default=0, metavar="PIXELS", help="shrink larger pictures to that first [0: never]")
+    add(
+        "--max-side",
+        type=within(int, least=0, most=MOST_COUNT),
+        default=0,
+        metavar="PIXELS",
+        help="shrink larger pictures to that first [0: never]",
+    )
     add(
         "--format",
         choices=list(SUFFIX_OF_FORMAT),
@@ -109,14 +116,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     add(
         "--quality",
-        type=int,
+        type=within(int, least=0, most=100),
         default=0,
         metavar="N",
         help=f"of jpeg and webp, 1 to 100 [{PICTURE_QUALITY}; of a video's frames {FRAME_QUALITY}]",
     )
     add(
         "--steadiness",
-        type=float,
+        type=within(float),
         metavar="SHARE",
         help=f"of a video: how much of a still part is kept from frame to frame, 0 to <1 [{STEADINESS}]",
     )
@@ -128,6 +135,12 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="of a folder: calls under way at once [%(default)s]",
     )
     add("--overwrite", action="store_true", help="replace outputs that exist")
+    add(
+        "--resume",
+        action="store_true",
+        help="of a video: keep what is painted until OUT is complete, in a hidden folder beside it, so that the same "
+        "command goes on there, however it was ended",
+    )
 
 
 def run(o: Options) -> int:
@@ -161,6 +174,8 @@ def _stylize(client: Client, o: Options) -> None:
 
 def _picture(client: Client, choice: StyleChoice, source: Path | None, out: Path | None, o: Options) -> None:
     """Repaint one picture. ``source`` None: from stdin; ``out`` None: to stdout."""
+    if o.resume:
+        raise ValueError("--resume is of videos; a folder goes on where it was ended without it")
     format = o.format
     if out is not None:
         format = picture_format(out, o.format)
@@ -230,7 +245,9 @@ def _video(client: Client, choice: StyleChoice, source: Path, out: Path, o: Opti
 
     try:
         with Progress() as progress:
-            result = repaint_video(client, choice, source, out, steadiness=o.steadiness, show=show_progress)
+            result = repaint_video(
+                client, choice, source, out, steadiness=o.steadiness, resume=o.resume, show=show_progress
+            )
     except SourceError as error:
         print(f"oneglance: {error}", file=sys.stderr)
         o.status = 1

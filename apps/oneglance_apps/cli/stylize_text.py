@@ -79,6 +79,7 @@ def video_line(source: str, out: str, result: "VideoResult", *, as_json: bool) -
         return f"{out}: {result.frames} frames, {result.width} x {result.height} h264, {by}"
     about = {
         "frames": result.frames,
+        "resumed": result.resumed,
         "seconds": round(result.seconds, 3),
         "width": result.width,
         "height": result.height,
@@ -88,8 +89,10 @@ def video_line(source: str, out: str, result: "VideoResult", *, as_json: bool) -
 
 
 def video_summary(out: Path, result: "VideoResult", seconds: float) -> str:
+    fresh = result.frames - result.resumed
     return joined(
-        f"{result.frames} frames in {seconds:.1f} s, {result.frames / seconds:.1f} a second",
+        f"{fresh} frames in {seconds:.1f} s, {fresh / seconds:.1f} a second",
+        f"{result.resumed} were painted before" if result.resumed else "",
         f"{result.damaged} damaged packets skipped" if result.damaged else "",
         f"{result.missing} frames missing" if result.missing else "",
         f"the sound is left out, {out.suffix} can't hold it" if result.sound is False else "",

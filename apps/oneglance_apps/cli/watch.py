@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import shlex
 import signal
 import sys
@@ -9,12 +10,11 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from oneglance_apps.cli.commands import Options, add_server_option
-from oneglance_apps.frames.region import WHOLE, region
+from oneglance_apps.cli.commands import Options
+from oneglance_apps.cli.watch_options import add_options
 from oneglance_apps.limits import NO_LIVENESS
 from oneglance_apps.watch.settings import AppearanceRules, DeliveryRules, WatchSettings
 from oneglance_core.progress import Progress
-from oneglance_core.ranges import within
 
 if TYPE_CHECKING:
     from oneglance_apps.watch.outbox import Output
@@ -47,198 +47,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run, needs="this command needs: pip install 'oneglance[watch]'")
-    command.add_argument("gallery", metavar="GALLERY", help="gallery id")
-    command.add_argument("sources", metavar="SOURCE", nargs="+", help="file, folder, number of a camera, URL")
-    add_server_option(command)
-    command.add_argument(
-        "--timeout",
-        type=within(float, above=0),
-        default=30.0,
-        metavar="SECONDS",
-        help="deadline of the first calls [%(default)g]",
-    )
-    command.add_argument(
-        "--tau", type=within(float), help="threshold, squared L2 or a score by margin [the gallery's, else the model's]"
-    )
-    command.add_argument(
-        "--fps",
-        type=within(float, above=0),
-        default=WatchSettings.fps,
-        metavar="N",
-        help="frames looked at per second, at most [%(default)g]",
-    )
-    command.add_argument(
-        "--max-side",
-        type=within(int, least=1),
-        default=WatchSettings.max_side,
-        metavar="PIXELS",
-        help="larger frames are shrunk to that. The server shrinks once more, to its search_pixels (1,000,000, which "
-        "holds 1280 x 720): to find small faces in 4K raise both, or look at a --region [%(default)s]",
-    )
-    command.add_argument(
-        "--region",
-        type=region,
-        default=WHOLE,
-        metavar="X,Y,WIDTH,HEIGHT",
-        help="look at this part of the frame only, in shares of it: 0.25,0,0.5,1 is the middle half [all of it]",
-    )
-    command.add_argument(
-        "--latency",
-        type=within(float, above=0),
-        default=WatchSettings.latency,
-        metavar="SECONDS",
-        help="from when a camera takes a frame to when its faces are known: fewer frames are under way while it is "
-        "longer, and `behind` is told [%(default)g]",
-    )
-    command.add_argument(
-        "--small-faces",
-        choices=["never", "when-none", "when-wide", "always"],
-        default=WatchSettings.small_faces,
-        help="search for faces below the detector's window, too; slow on every empty frame [%(default)s]",
-    )
-    command.add_argument(
-        "--turned",
-        action="store_true",
-        help="search frames without an upright face in their other three turns, too; slow on every empty frame",
-    )
-    command.add_argument(
-        "--confirm",
-        type=within(int, least=1),
-        default=AppearanceRules.confirm,
-        metavar="N",
-        help="frames that must agree on a name [%(default)s]",
-    )
-    command.add_argument(
-        "--unknown-after",
-        type=within(float, least=0),
-        default=AppearanceRules.unknown_after,
-        metavar="SECONDS",
-        help="how long a face must stay unknown to be announced [%(default)g]",
-    )
-    command.add_argument(
-        "--gone",
-        type=within(float, above=0),
-        default=AppearanceRules.gone,
-        metavar="SECONDS",
-        help="unseen for so long, an appearance is over [%(default)g]",
-    )
-    command.add_argument("--leave", action="store_true", help="an event when an appearance is over, too")
-    command.add_argument(
-        "--alone",
-        nargs="?",
-        choices=["strangers", "anybody"],
-        const="anybody",
-        default="",
-        help="`identified` only while nobody else, or no stranger, is in view; until then `accompanied` [anybody]",
-    )
-    command.add_argument(
-        "--follower-faces",
-        type=within(int, least=1),
-        default=AppearanceRules.follower_faces,
-        metavar="N",
-        help="so many clear unknown faces in a row, in the place of somebody known who was there just before, are "
-        "`unknown` at once [%(default)s]",
-    )
-    command.add_argument(
-        "--repeat",
-        type=within(float, above=0),
-        metavar="SECONDS",
-        help="`present`, so often, while somebody who was announced is still identified [never]",
-    )
-    _add_camera_options(command)
-    _add_output_options(command)
-
-
-def _add_camera_options(command: argparse.ArgumentParser) -> None:
-    cameras = command.add_argument_group("cameras and streams")
-    seconds = within(float, above=0)
-    cameras.add_argument(
-        "--lost-after",
-        type=seconds,
-        default=WatchSettings.lost_after,
-        metavar="SECONDS",
-        help="without a frame, until `camera_lost` is told [%(default)g]",
-    )
-    cameras.add_argument(
-        "--connect-timeout", type=seconds, default=10.0, metavar="SECONDS", help="to open a URL [%(default)g]"
-    )
-    cameras.add_argument(
-        "--read-timeout",
-        type=seconds,
-        default=10.0,
-        metavar="SECONDS",
-        help="a URL that gives nothing for so long is opened again [%(default)g]",
-    )
-    cameras.add_argument(
-        "--rtsp-transport", choices=["tcp", "udp", "http"], default="tcp", help="UDP may lose packets [%(default)s]"
-    )
-
-
-def _add_output_options(command: argparse.ArgumentParser) -> None:
-    outputs = command.add_argument_group("outputs", "Each takes every event, as JSON (docs/watch.md). May be repeated.")
-    outputs.add_argument("--json", action="store_true", help="print events as JSON, one per line")
-    outputs.add_argument("--post", metavar="URL", action="append", default=[], help="post each event there")
-    outputs.add_argument(
-        "--exec",
-        metavar="COMMAND",
-        action="append",
-        default=[],
-        help="run this for each event, without a shell; the event is its standard input",
-    )
-    outputs.add_argument(
-        "--mqtt",
-        metavar="URL",
-        action="append",
-        default=[],
-        help="publish each event: mqtt://USER:PASSWORD@HOST/TOPIC",
-    )
-    outputs.add_argument(
-        "--delivery",
-        choices=["at-most-once", "at-least-once"],
-        default=DeliveryRules.delivery,
-        help="at-most-once: what may have arrived is not sent again; at-least-once: an event is sent until it is "
-        "taken, or too old [%(default)s]",
-    )
-    seconds = within(float, above=0)
-    outputs.add_argument(
-        "--max-age",
-        type=seconds,
-        default=DeliveryRules.identified_seconds,
-        metavar="SECONDS",
-        help="`identified`, `present` and `accompanied` that are older are not sent; `expired` is told [%(default)g]",
-    )
-    outputs.add_argument(
-        "--max-age-other",
-        type=seconds,
-        default=DeliveryRules.other_seconds,
-        metavar="SECONDS",
-        help="the same of other events [%(default)g]",
-    )
-    outputs.add_argument(
-        "--answer-timeout",
-        type=seconds,
-        default=DeliveryRules.answer_seconds,
-        metavar="SECONDS",
-        help="how long an output may take to answer [%(default)g]",
-    )
-    outputs.add_argument(
-        "--heartbeat",
-        type=within(float, least=0),
-        default=30.0,
-        metavar="SECONDS",
-        help="a live source tells so often that it is watched; 0: never [%(default)g]",
-    )
-    outputs.add_argument(
-        "--metrics",
-        type=_address,
-        metavar="[HOST:]PORT",
-        help="serve Prometheus metrics there; without HOST to this machine only",
-    )
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host.strip("[]") or "127.0.0.1", within(int, least=0, most=65535)(port)
+    add_options(command)
 
 
 def run(o: Options) -> int:
@@ -248,7 +57,11 @@ def run(o: Options) -> int:
     if len(set(o.sources)) < len(o.sources):
         print("oneglance watch: the same source twice", file=sys.stderr)
         return 2
-    return asyncio.run(_watch(o))
+    status, stuck = asyncio.run(_watch(o))
+    if stuck:  # a line is being written that nobody reads: Python would wait for it, and then abort
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _outputs(o: Options) -> "list[Output]":
@@ -288,7 +101,8 @@ def _settings(o: Options) -> WatchSettings:
     )
 
 
-async def _watch(o: Options) -> int:
+async def _watch(o: Options) -> tuple[int, bool]:
+    """The exit status, and whether standard output is stuck."""
     from oneglance.client.async_client import AsyncClient
     from oneglance_apps.cli import watch_text
     from oneglance_apps.cli.printer import Printer
@@ -328,16 +142,14 @@ async def _watch(o: Options) -> int:
                 session.add_output(output)
         except ValueError as error:
             note(str(error))
-            return 2
+            return 2, False
         for text in o.sources:
             session.add_source(source_from(text, o.fps, network, clock))
         try:
             stop_serving = _serve_metrics(session, o.metrics)
         except OSError as error:
             note(f"--metrics: {error.strerror}")
-            return 2
-        if any(one.watcher.source.live for one in session.watched):
-            note(NO_LIVENESS)
+            return 2, False
         running = asyncio.create_task(session.run())
 
         def stop() -> None:
@@ -376,11 +188,12 @@ async def _watch(o: Options) -> int:
                 note("no face was there for long enough to be announced; for stills: --confirm 1 --unknown-after 0")
     for outbox in session.outboxes:
         note(watch_text.output_summary(outbox))
-    if interrupted and not all(one.watcher.source.live for one in session.watched):
-        return 130
     if printer.lost:
         note(f"{printer.lost} events were not printed")
-    return 1 if failed or unread else 0
+    status = 1 if failed or unread or printer.lost else 0
+    if interrupted and not all(one.watcher.source.live for one in session.watched):
+        status = 130
+    return status, not printer.ended
 
 
 def _serve_metrics(session: "Session", address: tuple[str, int] | None) -> Callable[[], None]:

@@ -4,7 +4,7 @@ from nicegui import ui
 
 from oneglance.v1.common_pb2 import Candidate
 from oneglance.v1.face_pb2 import Face, Photo
-from oneglance_apps.text import distance, score
+from oneglance_apps.text import distance, probability, score
 
 
 def draw_box(face: Face, photo: Photo, caption: str, state: str) -> ui.element:
@@ -43,11 +43,17 @@ def draw_candidate(candidate: Candidate, tau: float | None, scale: float) -> Non
     with ui.element("div").classes("candidate under" if under else "candidate"):
         with ui.element("p"):
             ui.label(f"{candidate.subject_id}, but nearer to a negative" if withheld else candidate.subject_id)
-            ui.label(distance(compared)).classes("distance")
+            ui.label(_measured(candidate)).classes("distance")
         with ui.element("div").classes("bar"):
             ui.element("i").style(f"width:{min(100, max(0, 100 * compared / scale)):.1f}%")
             if tau is not None:
                 ui.element("s").style(f"left:{min(100, max(0, 100 * tau / scale)):.1f}%")
+
+
+def _measured(candidate: Candidate) -> str:
+    """What is compared with tau, and the probability where the encoder tells one."""
+    compared = distance(score(candidate))
+    return f"{compared} · {probability(candidate.probability)}" if candidate.HasField("probability") else compared
 
 
 def draw_row(tag: str, *cells: str) -> list[ui.element]:

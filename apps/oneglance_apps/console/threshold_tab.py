@@ -7,7 +7,7 @@ import numpy as np
 from nicegui import ui
 
 from oneglance.client.errors import OneglanceError
-from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_MODEL
+from oneglance.v1.common_pb2 import DECIDED_BY_PROBABILITY, THRESHOLD_SOURCE_MODEL
 from oneglance.v1.gallery_pb2 import Gallery, ThresholdVersion
 from oneglance_apps.console.charts import det_options, rate_options
 from oneglance_apps.console.elements import draw_row
@@ -113,7 +113,10 @@ class ThresholdTab:
             self.tau_value.text = f"τ {distance(threshold.tau)}"
             expected = expected_fpir_text(threshold, gallery.subject_count)
             rule = fusion_name(gallery.fusion)
-            self.tau_words.text = f"{source_text(threshold)}; expected FPIR: {expected}; examples fused by {rule}"
+            decided = "; 1 - probability decides" if gallery.decided_by == DECIDED_BY_PROBABILITY else ""
+            self.tau_words.text = (
+                f"{source_text(threshold)}; expected FPIR: {expected}; examples fused by {rule}{decided}"
+            )
         calibrated_rates: MeasuredRates | None = None
         with self._state.errors_shown_in(self.tau_refusal):
             versions = await self._state.api.list_thresholds(gallery.id)

@@ -7,7 +7,7 @@ import numpy as np
 from oneglance_apps.demo.collection import MIN_CALIBRATION_PROBES, Collection, Stranger, Subject
 from oneglance_apps.demo.errors import DemoError
 from oneglance_apps.demo.pictures import Picture
-from oneglance_core.picture_files import is_picture
+from oneglance_apps.subject_folders import subject_folders
 
 MAX_PROBES = 20  # per subject
 _LAYOUT = "pictures belong in one folder per subject: {0}/SUBJECT/1.png, or {0}/GROUP/SUBJECT/1.png"
@@ -57,14 +57,9 @@ def read_folder(folder: Path, subjects: int, strangers: int, seed: int) -> Colle
 def _find(folder: Path) -> dict[str, list[Picture]]:
     """Subjects and their pictures, both sorted by name."""
     found: dict[str, list[Picture]] = {}
-    for place in sorted({*folder.glob("*/"), *folder.glob("*/*/")}):
-        parts = place.relative_to(folder).parts
-        if any(part.startswith(".") for part in parts) or not place.is_dir():
-            continue
-        files = sorted(file for file in place.iterdir() if is_picture(file) and file.is_file())
-        if files:
-            name = ":".join(parts)
-            if name in found:
-                raise DemoError(f"{folder}: two folders would both be the subject {name!r}")
-            found[name] = [Picture(file, file.relative_to(folder).as_posix()) for file in files]
+    for parts, files in subject_folders(folder):
+        name = ":".join(parts)
+        if name in found:
+            raise DemoError(f"{folder}: two folders would both be the subject {name!r}")
+        found[name] = [Picture(file, file.relative_to(folder).as_posix()) for file in files]
     return found

@@ -1,11 +1,12 @@
 """One frame, and its JPEG for the server."""
 
 import io
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
-from av.video.reformatter import ColorPrimaries, ColorTrc
+from av.video.reformatter import ColorPrimaries, ColorTrc, VideoReformatter
 from PIL import Image
 
 from oneglance.defaults import MAX_MESSAGE_BYTES
@@ -25,13 +26,35 @@ class EncodedFrame:
     """An encoded picture of a frame, or of a part of it.
 
     scale_x, scale_y: factors from its pixels to those of the frame. left, top: of the part, in pixels of the frame.
+    pixels: width x height; 0: it is a file as it is.
     """
 
     data: bytes
+    pixels: int = 0
     scale_x: float = 1.0
     scale_y: float = 1.0
     left: float = 0.0
     top: float = 0.0
+
+
+class StandardColours:
+    """Brings frames to BT.709: HDR (PQ, HLG) and wide colours. What is brighter than white on paper, 203 cd/m2, becomes
+    white.
+
+    The tables for one kind of frames take seconds to make and are kept: so one for all frames of a source. Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, image: av.VideoFrame) -> av.VideoFrame:
+        if image.color_trc not in HDR_CURVES and image.color_primaries != ColorPrimaries.BT2020:
+            return image
+        with self._lock:
+            return self._reformatter.reformat(
+                image, format="rgb24", dst_color_trc=ColorTrc.BT709, dst_color_primaries=ColorPrimaries.BT709
+            )
 
 
 @dataclass(frozen=True)
@@ -39,12 +62,14 @@ class Frame:
     """A decoded frame of a video, or the path of a picture.
 
     aspect: width / height of one of its pixels. taken: when it was taken, or read from a file, by the clock's ``now``.
+    colours: what brings it to BT.709; the frames of a source share one.
     """
 
     moment: Moment
     content: av.VideoFrame | Path
     aspect: float = 1.0
     taken: float = 0.0
+    colours: StandardColours = field(default_factory=StandardColours, compare=False, repr=False)
 
     def encoded(self, max_side: int, region: Region = WHOLE) -> EncodedFrame:
         """The region of the frame as JPEG: upright, with square pixels, longer side at most ``max_side`` pixels.
@@ -54,20 +79,13 @@ class Frame:
         """
         if isinstance(self.content, Path):
             return _encoded_file(self.content, max_side, region)
-        image = Image.fromarray(_standard_colours(self.content).to_ndarray(format="rgb24"))
+        image = Image.fromarray(self.colours(self.content).to_ndarray(format="rgb24"))
         if turns := round(self.content.rotation / 90) % 4:
             image = image.transpose(
                 (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns - 1]
             )
         stretch = (1.0, self.aspect) if turns % 2 else (self.aspect, 1.0)
         return _shrunk(image, max_side, stretch, region)
-
-
-def _standard_colours(image: av.VideoFrame) -> av.VideoFrame:
-    """HDR (PQ, HLG) and wide colours as BT.709. What is brighter than white on paper, 203 cd/m2, becomes white."""
-    if image.color_trc in HDR_CURVES or image.color_primaries == ColorPrimaries.BT2020:
-        return image.reformat(format="rgb24", dst_color_trc=ColorTrc.BT709, dst_color_primaries=ColorPrimaries.BT709)
-    return image
 
 
 def _encoded_file(path: Path, max_side: int, region: Region) -> EncodedFrame:
@@ -99,4 +117,4 @@ def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float], reg
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=FRAME_QUALITY, subsampling=0)
-    return EncodedFrame(buffer.getvalue(), width / size[0], height / size[1], left, top)
+    return EncodedFrame(buffer.getvalue(), size[0] * size[1], width / size[0], height / size[1], left, top)

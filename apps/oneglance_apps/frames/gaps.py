@@ -9,17 +9,19 @@ FEWEST = 10
 class Gaps:
     """Counts frames that are missing from a video with a constant rate.
 
-    A gap counts where something was damaged; and, if ``long_ones_count``, wherever it lasts more than half a second and
-    three frames: containers without an index lose frames silently. A video of variable rate has no gaps.
+    A gap counts where something was damaged; and it may count wherever it is long, that is more than half a second and
+    three frames: some containers lose frames silently. A video of variable rate has no gaps.
+
+    in_long_ones: frames that long gaps without damage would have room for.
     """
 
-    def __init__(self, step: float, *, long_ones_count: bool) -> None:
+    def __init__(self, step: float) -> None:
         self._step = step
-        self._long_ones_count = long_ones_count
         self._last: float | None = None
         self._regular = 0
         self._frames = 0
-        self._lost = 0
+        self._damaged = 0
+        self.in_long_ones = 0
 
     def add(self, seconds: float, *, damaged: bool) -> None:
         """The next frame. ``damaged``: whether something was damaged since the frame before."""
@@ -28,14 +30,14 @@ class Gaps:
             self._frames += 1
             self._regular += abs(distance - self._step) < 0.25 * self._step
             lost = round(distance / self._step) - 1
-            if lost > 0 and (
-                damaged or (self._long_ones_count and distance > max(LONG_SECONDS, LONG_STEPS * self._step))
-            ):
-                self._lost += lost
+            if lost > 0 and damaged:
+                self._damaged += lost
+            elif lost > 0 and distance > max(LONG_SECONDS, LONG_STEPS * self._step):
+                self.in_long_ones += lost
         self._last = seconds
 
-    @property
-    def missing(self) -> int:
+    def missing(self, *, long_ones_count: bool) -> int:
         """Frames missing so far."""
-        constant = self._frames >= FEWEST and self._regular >= REGULAR * self._frames
-        return self._lost if constant else 0
+        if self._frames < FEWEST or self._regular < REGULAR * self._frames:
+            return 0
+        return self._damaged + (self.in_long_ones if long_ones_count else 0)

@@ -40,7 +40,8 @@ def explained(error: Exception, waited_seconds: float, timeout_seconds: float | 
     anything then, "Invalid data" for one.
     """
     if timeout_seconds is not None and (isinstance(error, av.error.ExitError) or waited_seconds >= timeout_seconds):
-        return "timeout", f"nothing came for {timeout_seconds:g} s"
+        waited = f"{timeout_seconds:g}" if waited_seconds >= timeout_seconds else f"{waited_seconds:.1f}"
+        return "timeout", f"nothing came for {waited} s"
     if getattr(error, "errno", None) == errno.EPROTONOSUPPORT:
         return "transport", _TRANSPORT
     for kind in type(error).__mro__:

@@ -13,9 +13,10 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from oneglance_apps.clock import Clock, SystemClock
-from oneglance_apps.frames.frame import Frame
+from oneglance_apps.frames.frame import Frame, StandardColours
 from oneglance_apps.frames.frame_clock import FrameClock
 from oneglance_apps.frames.gaps import Gaps
+from oneglance_apps.frames.intact import is_intact_flv, is_intact_matroska, is_intact_ts, is_overwritten
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.frames.positions import Positions
 from oneglance_apps.frames.source_error import SourceError, explained
@@ -30,7 +31,7 @@ USUAL_FPS = 25  # of a video that doesn't say
 # makes them up.
 STAMPED_FORMATS = ("rtsp", "rtp", "sdp", "mpegts", "flv", "hls", "video4linux2,v4l2")
 INDEXED_FORMATS = ("mov", "avi")  # state the time of every frame, so a gap is meant
-LONG_FORMATS = ("matroska", "mov", "avi", "flv", "asf")  # state the length of the longest stream
+LONG_FORMATS = ("matroska", "mov", "avi", "flv", "ogg")  # state the length of the longest stream
 
 RtspTransport = Literal["tcp", "udp", "http"]
 
@@ -71,6 +72,7 @@ class VideoSource:
         self._number = 0
         self._started = self._clock.now()
         self._last_taken = self._started
+        self._colours = StandardColours()
 
     def open(self) -> None:
         options: dict[str, str] = {}
@@ -123,14 +125,15 @@ class VideoSource:
             taken = frame_clock.taken(image.time if stamped else None, arrived)
             self._last_taken = max(self._last_taken, taken)
             time = self._clock.wall() - timedelta(seconds=max(0.0, arrived - taken))
-            yield Frame(Moment(self._number, self._last_taken - self._started, time), image, aspect, taken)
+            moment = Moment(self._number, self._last_taken - self._started, time)
+            yield Frame(moment, image, aspect, taken, self._colours)
             self._number += 1
 
     def _file(self, container: InputContainer, stream: VideoStream) -> Iterator[Frame]:
         step = 1 / float(stream.average_rate or USUAL_FPS)
         start = None if container.start_time is None else max(0.0, container.start_time / av.time_base)
         positions = Positions(start, step, may_step=bool(container.format.flags & CLOCK_STEPS))
-        gaps = Gaps(step, long_ones_count=not _is_of(container, INDEXED_FORMATS))
+        gaps = Gaps(step)
         aspect = float(stream.sample_aspect_ratio or 1)
         decoding = _Decoding(self, container, stream)
         seconds = 0.0
@@ -139,17 +142,33 @@ class VideoSource:
                 damaged = decoding.damaged_since_last_frame
                 seconds = positions.of(image.time)
                 gaps.add(seconds, damaged=damaged)
-                yield Frame(Moment(self._number, seconds), image, aspect, self._clock.now())
+                yield Frame(Moment(self._number, seconds), image, aspect, self._clock.now(), self._colours)
                 self._number += 1
         except SourceError as error:
             raise SourceError(f"{error}, after {seconds:.1f} s", error.reason) from error
         finally:
-            self.missing = gaps.missing
+            meant = not gaps.in_long_ones or self._gaps_are_meant(container)
+            self.missing = gaps.missing(long_ones_count=not meant)
+            if _is_of(container, ("avi",)):  # whose frames have no times: its index tells how many there are
+                self.missing = max(self.missing, len(stream.index_entries) - decoding.packets)
         if not self._number:
             raise SourceError(f"{self.name}: not a single frame could be read", "unreadable")
         self._check_end(container, stream, decoding, seconds + step)
         if self.damaged or self.missing:
             raise SourceError(f"{self.name}: damaged: {self.damage()}", "damaged")
+        if not self._is_url and is_overwritten(Path(self._text)):
+            raise SourceError(
+                f"{self.name}: damaged: a part of it was overwritten, {self._number} frames could be read", "damaged"
+            )
+
+    def _gaps_are_meant(self, container: InputContainer) -> bool:
+        """Whether nothing that the container holds was lost."""
+        if _is_of(container, INDEXED_FORMATS):
+            return True
+        if self._is_url:
+            return False
+        path = Path(self._text)
+        return is_intact_matroska(path) is True or is_intact_ts(path) or is_intact_flv(path)
 
     def damage(self) -> str:
         """``3 damaged packets, 41 frames missing``; empty when there is no damage."""
@@ -167,7 +186,10 @@ class VideoSource:
                 f"{self.name}: broken off, only {end:.1f} s{whole} could be read: {missing:,} bytes are missing",
                 "damaged",
             )
-        told = [(read.end_of(stream), _seconds(stream.start_time, stream) or 0.0, _seconds(stream.duration, stream))]
+        begin, length = _seconds(stream.start_time, stream) or 0.0, _seconds(stream.duration, stream)
+        told = [(read.end_of(stream), begin, length)]
+        if _is_of(container, ("asf",)):  # which states one length for all streams
+            told = [(read.end, 0.0, length)]
         if container.duration is not None and _is_of(container, LONG_FORMATS):
             told.append((read.end, 0.0, container.duration / av.time_base))  # Matroska counts from 0
         for read_to, begin, length in told:
@@ -192,10 +214,12 @@ class _Decoding:
     end.
 
     end: the latest end of a packet so far, in seconds of the file's clock; None before the first.
+    packets: of the stream, read so far.
     """
 
     def __init__(self, source: VideoSource, container: InputContainer, stream: VideoStream) -> None:
         self.end: float | None = None
+        self.packets = 0
         self._ends: dict[int, float] = {}
         self._source = source
         self._container = container
@@ -224,9 +248,10 @@ class _Decoding:
             except (av.FFmpegError, OSError, ValueError) as error:
                 raise source._error("broke off", error, begun, timeout) from error
             self._note_end(packet)
+            source.damaged += packet.is_corrupt
             if packet.stream.index != self._stream.index:
                 continue
-            source.damaged += packet.is_corrupt
+            self.packets += packet.size > 0
             try:
                 images = packet.decode()
             except EOFError:

@@ -9,6 +9,7 @@ from oneglance.client.errors import OneglanceError
 from oneglance_apps.clock import Clock
 from oneglance_apps.frames.source_error import SourceError
 from oneglance_apps.frames.sources import Source
+from oneglance_apps.limits import NO_LIVENESS
 from oneglance_apps.watch.camera_state import CameraChange
 from oneglance_apps.watch.metrics import WatchMetrics
 from oneglance_apps.watch.outbox import Letter, Listener, Outbox, Output
@@ -45,6 +46,7 @@ class Session:
     metrics: WatchMetrics = field(default_factory=WatchMetrics)
     watched: list[Watched] = field(default_factory=list)
     outboxes: list[Outbox] = field(default_factory=list)
+    _liveness_noted: bool = False
     _recorders: dict[str, Recorder] = field(default_factory=dict)
 
     def add_output(self, output: Output) -> None:
@@ -54,7 +56,9 @@ class Session:
     def add_source(self, source: Source) -> None:
         recorder = Recorder(self.settings.gallery, source.name, self.rules, self.clock, self._emit)
         observe = self.metrics.observer(source.name)
-        watcher = Watcher(self.client, source, self.settings, recorder, self.note, self.clock, observe)
+        watcher = Watcher(
+            self.client, source, self.settings, recorder, self.note, self.clock, observe, self._note_no_liveness
+        )
         self._recorders[source.name] = recorder
         self.watched.append(Watched(watcher, recorder))
 
@@ -100,9 +104,15 @@ class Session:
                     one.recorder.heartbeat(
                         watcher.latency(),
                         watcher.frames,
-                        camera=watcher.camera_up and not one.failure,
+                        camera=watcher.camera_up,
                         server=watcher.server_up,
                     )
+
+    def _note_no_liveness(self) -> None:
+        """Before the first frame of a camera is sent."""
+        if not self._liveness_noted:
+            self._liveness_noted = True
+            self.note(NO_LIVENESS)
 
     def _emit(self, letter: Letter) -> None:
         if letter.record.kind == "left" and not self.leave:

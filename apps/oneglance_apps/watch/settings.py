@@ -8,6 +8,7 @@ from oneglance_apps.frames.region import WHOLE, Region
 
 Delivery = Literal["at-most-once", "at-least-once"]
 Alone = Literal["", "strangers", "anybody"]
+USUAL_MAX_SIDE = 1280
 URGENT = ("identified", "present", "accompanied")
 """Kinds of events that something may be opened by."""
 
@@ -41,7 +42,8 @@ class WatchSettings:
     fps: frames a second that are looked at, at most.
     latency: bound, in seconds, from when a frame of a live source is taken to when its faces are known.
     lost_after: seconds without a frame after which a camera is lost.
-    max_side: frames are sent with at most so many pixels on the longer side.
+    max_side: frames are sent with at most so many pixels on the longer side; when it is more than usual, the server
+    is asked to search them at that size, too.
     region: the part of the frame that is looked at: left, top, width, height as shares of the frame in [0, 1].
     turned: a frame without an upright face is searched in its other three turns, too.
     """
@@ -51,7 +53,7 @@ class WatchSettings:
     fps: float = 5.0
     latency: float = 0.5
     lost_after: float = 3.0
-    max_side: int = 1280
+    max_side: int = USUAL_MAX_SIDE
     region: Region = WHOLE
     small_faces: SmallFaces = "never"
     turned: bool = False

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import grpc
 
 from oneglance.client.async_client import AsyncClient
-from oneglance.client.errors import InternalError, UnavailableError, from_error
+from oneglance.client.errors import InternalError, OneglanceError, UnavailableError, from_error
 from oneglance.client.requests import identify_request, photo
 from oneglance.v1.common_pb2 import Example
+from oneglance.v1.face_pb2 import Photo
 from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
     DECISION_NOT_COMPARED,
@@ -24,6 +25,7 @@ from oneglance.v1.identification_pb2 import (
 from oneglance_apps.clock import Clock, SystemClock
 from oneglance_apps.frames.frame import EncodedFrame
 from oneglance_apps.frames.moment import Moment
+from oneglance_apps.frames.source_error import SourceError
 from oneglance_apps.frames.sources import Source
 from oneglance_apps.text import nearest_given, score
 from oneglance_apps.watch.appearances import Appearances
@@ -33,9 +35,10 @@ from oneglance_apps.watch.frame_reader import FIRST_PAUSE_SECONDS, LONGEST_PAUSE
 from oneglance_apps.watch.lateness import Lateness
 from oneglance_apps.watch.recorder import Recorder
 from oneglance_apps.watch.records import Frames, Latency
-from oneglance_apps.watch.settings import WatchSettings
+from oneglance_apps.watch.settings import USUAL_MAX_SIDE, WatchSettings
 from oneglance_apps.watch.track import Box, Observation
 from oneglance_apps.watch.window import Window
+from oneglance_core.defaults import MAX_SEARCH_PIXELS
 
 TICK_SECONDS = 0.25  # how often a live source is looked after
 SILENT_SECONDS = 30.0  # a server that gives no answer for so long counts as unavailable
@@ -82,7 +85,7 @@ class Watcher:
     """Watches one source, and identifies its faces in one gallery.
 
     recorder: gets each event. warn: called (from any thread) with a message about a temporary problem.
-    observe: called with the latency of each answer, in seconds.
+    observe: called with the latency of each answer, in seconds. live: called once the source is open, if it is live.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Watcher:
         warn: Callable[[str], None],
         clock: Clock | None = None,
         observe: Callable[[float], None] = lambda latency: None,
+        live: Callable[[], None] = lambda: None,
     ) -> None:
         self.counts = WatchCounts()
         self.source = source
@@ -103,6 +107,7 @@ class Watcher:
         self._warn = warn
         self._clock = clock or SystemClock()
         self._observe = observe
+        self._live = live
         self._appearances = Appearances(settings.rules)
         self._unanswered: deque[_Sent] = deque()
         self._encoding = 0  # frames being made ready to send
@@ -114,6 +119,8 @@ class Watcher:
         self._lateness = Lateness(None)
         self._camera = CameraState(source.name, settings.lost_after, self._clock.now())
         self._server_lost = False
+        self._failed = False
+        self._search_told = False
 
     @property
     def frames(self) -> Frames:
@@ -130,10 +137,12 @@ class Watcher:
 
     @property
     def camera_up(self) -> bool:
-        return self._reader is not None and self._camera.lost is None
+        """Frames come, or came to their end."""
+        return self._reader is not None and self._camera.lost is None and not self._failed
 
     @property
     def server_up(self) -> bool:
+        """The server answers, as far as is known."""
         return not self._server_lost
 
     def latency(self, *, of_run: bool = False) -> Latency:
@@ -155,6 +164,14 @@ class Watcher:
         if the server refuses all frames and, for a file, if it becomes unavailable or gives no answer for 30 seconds.
         For a live source the server is tried again instead.
         """
+        try:
+            await self._run()
+        except (SourceError, OneglanceError) as error:
+            self._failed = True
+            self._server_lost |= isinstance(error, OneglanceError)
+            raise
+
+    async def _run(self) -> None:
         gallery = await self._client.get_gallery(self._settings.gallery)
         if gallery.encoder_loaded:
             self._takes_photos = (await self._client.describe_model(gallery.encoder_digest)).model.takes_photos
@@ -164,6 +181,8 @@ class Watcher:
         try:
             await reader.open()
             live = self._recorder.live = self.source.live
+            if live:
+                self._live()
             self._lateness = Lateness(self._settings.latency if live else None)
             self._camera = CameraState(self.source.name, self._settings.lost_after, self._clock.now())
             ticking = asyncio.create_task(self._tick(reader)) if live else None
@@ -250,13 +269,20 @@ class Watcher:
                 self._unanswered.append(_Sent(frame.moment, frame.taken, since, encoded))
                 if len(self._unanswered) == 1:
                     self._await_answer()
-                probe = self._photo(encoded.data) if self._takes_photos else encoded.data
+                probe = self._photo(encoded) if self._takes_photos else encoded.data
                 requests.put_nowait(identify_request(settings.gallery, [probe], max_candidates=1, tau=settings.tau))
         finally:
             requests.put_nowait(None)
 
-    def _photo(self, data: bytes) -> Example:
-        return photo(data, small_faces=self._settings.small_faces, upright_only=not self._settings.turned)
+    def _photo(self, encoded: EncodedFrame) -> Example:
+        settings = self._settings
+        asked = settings.max_side > USUAL_MAX_SIDE
+        return photo(
+            encoded.data,
+            small_faces=settings.small_faces,
+            upright_only=not settings.turned,
+            search_pixels=min(encoded.pixels or MAX_SEARCH_PIXELS, MAX_SEARCH_PIXELS) if asked else 0,
+        )
 
     def _receive(self, answer: IdentifyStreamResponse) -> float:
         """Returns the latency of the frame."""
@@ -275,6 +301,9 @@ class Watcher:
         if self._server_lost:
             self._server_lost = False
             self._recorder.server("server_back", f"{self._client.target} answers again")
+        if answer.response.photos and not self._search_told:
+            self._search_told = True
+            self._tell_search(answer.response.photos[0], sent.encoded)
         compared = [result for result in answer.response.results if result.decision != DECISION_NOT_COMPARED]
         faces = [_observation(result, sent.encoded) for result in compared]
         self.counts.faces += len(faces)
@@ -286,6 +315,14 @@ class Watcher:
         self._lateness.answered(self._clock.now(), latency)
         self._observe(latency)
         return latency
+
+    def _tell_search(self, searched: Photo, encoded: EncodedFrame) -> None:
+        """From which size on faces are seen, in pixels of the source's frames: frames may be shrunk on their way."""
+        width, height = searched.width * encoded.scale_x, searched.height * encoded.scale_y
+        self._warn(
+            f"{self.source.name}: faces from {searched.smallest_face * encoded.scale_x:.0f} pixels on are looked for "
+            f"in {width:.0f} x {height:.0f}"
+        )
 
     def _announce(self, events: list[Event], taken: float) -> None:
         for event in events:

@@ -30,12 +30,14 @@ class FaceChoice:
     box: (x, y, width, height) in photo pixels.
     small_faces: None: up to the call.
     upright_only: a photo without an upright face is not searched turned.
+    search_pixels: the photo is searched at this size where that is more than the setting; 0: it isn't.
     """
 
     which: Literal["unset", "only", "all", "largest", "box", "aligned"] = "unset"
     box: Box | None = None
     small_faces: SmallFaces | None = None
     upright_only: bool = False
+    search_pixels: int = 0
 
 
 class FaceError(ValueError):
@@ -112,7 +114,11 @@ def _crop(
         return {}
     outcomes: dict[int, CropOutcome] = {}
     with stage("detect"):
-        found = finder.find(list(decoded.values()), [requests[i].choice.small_faces or "when-none" for i in decoded])
+        found = finder.find(
+            list(decoded.values()),
+            [requests[i].choice.small_faces or "when-none" for i in decoded],
+            [requests[i].choice.search_pixels for i in decoded],
+        )
     if check is not None:
         found = _checked(finder, check, decoded, found, requests, stage)
     chosen: dict[int, Photo] = {}
@@ -157,6 +163,7 @@ def _checked(
                 [photos[j] for j in again],
                 [judged[j] for j in again],
                 [choices[j].small_faces or "when-none" for j in again],
+                [choices[j].search_pixels for j in again],
             )
         for j, photo in zip(again, turned, strict=True):
             judged[j] = photo

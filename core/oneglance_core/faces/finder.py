@@ -12,6 +12,7 @@ from pydantic import Field
 from oneglance_core.faces.chips import cut_chip, gray
 from oneglance_core.faces.detection import Detection, Score, canvas_size, search, suppress
 from oneglance_core.faces.quality import Quality, quality
+from oneglance_core.faces.tiles import tiles
 from oneglance_core.faces.turns import Box, turn_points
 from oneglance_core.flags import Flag
 from oneglance_core.frozen import Frozen
@@ -118,20 +119,29 @@ class FaceFinder:
         self._points = points
         self._limits = limits or FaceSearch()
 
-    def find(self, photos: Sequence[Pixels], small_faces: Sequence[SmallFaces]) -> list[Photo]:
+    def find(
+        self, photos: Sequence[Pixels], small_faces: Sequence[SmallFaces], search_pixels: Sequence[int] = ()
+    ) -> list[Photo]:
         """The faces of each photo uint8 [H, W, 3], without landmarks.
 
         small_faces: for each photo, when to search the enlarged photo, too: "when-none": the first search found no
         face; "when-wide": it found none of PORTRAIT of the photo's shorter side or more.
+        search_pixels: for each photo, the size at which it is to be searched, where that is more than the setting; in
+        tiles then. Empty: none asks for more.
         """
-        by_shape: dict[tuple[int, ...], list[int]] = {}
+        by_shape: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for i, pixels in enumerate(photos):
-            by_shape.setdefault(pixels.shape, []).append(i)
+            by_shape.setdefault((pixels.shape, search_pixels[i] if search_pixels else 0), []).append(i)
         seen: dict[int, Photo] = {}
-        for (height, width, _), members in by_shape.items():
+        for ((height, width, _), asked), members in by_shape.items():
             first, second, levels = _scales(height, width, self._detector, self._limits)
             stack = [photos[i] for i in members]
             found = search(stack, self._score, self._detector, scale=first)
+            fine = _fine_scale(height, width, asked, self._detector, self._limits)
+            if finer := _levels_between(fine, first, self._detector):
+                more = [self._search_tiles(pixels, first, fine, finer) for pixels in stack]
+                found = [[*some, *others] for some, others in zip(found, more, strict=True)]
+                first, levels = fine, _levels_between(second, fine, self._detector)
             smallest = [self._detector.window / first] * len(members)
             again = [
                 j
@@ -145,6 +155,26 @@ class FaceFinder:
             for j, i in enumerate(members):
                 seen[i] = self._photo(height, width, suppress(found[j], self._detector), smallest[j])
         return [seen[i] for i in range(len(photos))]
+
+    def _search_tiles(self, pixels: Pixels, first: float, fine: float, levels: int) -> list[Detection]:
+        """The faces that a search at scale ``fine`` finds in its ``levels`` largest levels, and one at ``first``
+        doesn't: they are smaller than the window there."""
+        detector = self._detector
+        overlap = 2 * math.ceil(detector.window / first)
+        most = _CANVAS_PIXELS * self._limits.search_pixels
+
+        def fits(height: int, width: int) -> bool:
+            return math.prod(_canvas_at(height, width, fine, detector, levels)) <= most
+
+        found: list[Detection] = []
+        for tile in tiles(pixels.shape[0], pixels.shape[1], overlap, fits):
+            part = pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
+            for seen in search([part], self._score, detector, scale=fine, levels=levels)[0]:
+                left, top, right, bottom = seen.box
+                box = left + tile.left, top + tile.top, right + tile.left, bottom + tile.top
+                if tile.owns((box[0] + box[2]) / 2, (box[1] + box[3]) / 2):
+                    found.append(Detection(box, seen.score))
+        return found
 
     def locate(self, photos: Sequence[Pixels], found: Sequence[Photo]) -> list[Photo]:
         """``found``, with the landmarks of all faces."""
@@ -184,8 +214,20 @@ def _scales(height: int, width: int, detector: DetectorManifest, limits: FaceSea
 
     first = affordable(min(1.0, math.sqrt(limits.search_pixels / pixels)), None)
     second = min(detector.window / limits.min_face, math.sqrt(4 * limits.search_pixels / pixels))
-    levels = math.ceil(math.log(max(second / first, 1.0)) / -math.log(detector.shrink) - 1e-6)
+    levels = _levels_between(second, first, detector)
     return first, affordable(second, levels) if levels else first, levels
+
+
+def _levels_between(scale: float, other: float, detector: DetectorManifest) -> int:
+    """How many levels of the pyramid at ``scale`` are larger than the largest at ``other``."""
+    return math.ceil(math.log(max(scale / other, 1.0)) / -math.log(detector.shrink) - 1e-6)
+
+
+def _fine_scale(height: int, width: int, asked: int, detector: DetectorManifest, limits: FaceSearch) -> float:
+    """The scale at which ``asked`` pixels are searched; less where tiles that overlap by twice the largest faces of
+    that search would not fit into the memory of a search."""
+    most = limits.search_pixels**2 // (5 * detector.window**2)
+    return min(1.0, math.sqrt(min(asked, most) / (height * width)))
 
 
 def _canvas_at(

@@ -61,16 +61,18 @@ def search_turned(
     photos: Sequence[Pixels],
     found: Sequence[Photo],
     small_faces: Sequence[SmallFaces],
+    search_pixels: Sequence[int],
 ) -> list[Photo]:
     """The faces of photos without an upright one, from the turn in which the most upright face is.
 
     photos: uint8 [H, W, 3]. found: what was found in them as they are, judged. It stays when no turn shows an upright
     face. small_faces: for each photo; its copies are enlarged only for ``always``, which bounds what a photo without
-    any face costs.
+    any face costs. search_pixels: see FaceFinder.find.
     """
     copies = [np.rot90(pixels, -degrees // 90) for pixels in photos for degrees in _TURNS]  # views: no memory
     thorough: list[SmallFaces] = ["always" if small == "always" else "never" for small in small_faces for _ in _TURNS]
-    seen = check.judge(copies, finder.locate(copies, finder.find(copies, thorough)))
+    sizes = [size for size in search_pixels for _ in _TURNS]
+    seen = check.judge(copies, finder.locate(copies, finder.find(copies, thorough, sizes)))
     result = []
     for i, photo in enumerate(found):
         turned = zip(_TURNS, seen[i * len(_TURNS) : (i + 1) * len(_TURNS)], strict=True)

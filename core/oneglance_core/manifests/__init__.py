@@ -12,8 +12,10 @@ from oneglance_core.manifests.landmarks import LANDMARKS, Alignment, LandmarksMa
 from oneglance_core.manifests.made_for import FigureRange, MadeFor
 from oneglance_core.manifests.mates import MateScores, MatesOfSize
 from oneglance_core.manifests.model import FORMAT, NAME_PATTERN, ModelManifest
+from oneglance_core.manifests.pair_head import PairHeadPart, Reliability, ReliabilityBin
 from oneglance_core.manifests.parity import MAX_TOLERANCE, Arrays, NamedParity, Parity, Vectors
 from oneglance_core.manifests.part import ModelFolderError
+from oneglance_core.manifests.sound import SoundSpec, Windows
 from oneglance_core.manifests.stylizer import MAX_STYLES, Style, StylizerManifest
 from oneglance_core.manifests.tensor import TensorSpec
 from oneglance_core.manifests.uprightness import UprightnessEvidence, UprightnessManifest
@@ -57,11 +59,16 @@ __all__ = [
     "ModelManifest",
     "NamedParity",
     "OutputSpec",
+    "PairHeadPart",
     "Parity",
+    "Reliability",
+    "ReliabilityBin",
+    "SoundSpec",
     "Style",
     "StylizerManifest",
     "TensorSpec",
     "UprightnessEvidence",
     "UprightnessManifest",
     "Vectors",
+    "Windows",
 ]

@@ -6,21 +6,23 @@ import itertools
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from oneglance_core.fusion import Fusion
+from oneglance_core.fusion import DecidedBy, Fusion
 from oneglance_core.manifests.part import Part, canonical
 
 
 class Calibration(Part):
     """A threshold tau with the evidence for it (ISO/IEC 19795-1 terms).
 
-    tau: squared L2; a subject is under tau when its score by the rule ``fusion`` is <= tau. Below 0 by "margin" only.
+    decided_by: what tau is for, distances or probabilities. tau: squared L2, or 1 - y; a subject is under tau when its
+    score by the rule ``fusion`` is <= tau. Below 0 by "margin" only.
     target_fpir: the FPIR asked for, at ``gallery_size`` enrolled subjects.
     fpir, fpir_low, fpir_high: measured at tau, with its 95 % interval.
     fnir: share of mated probes whose mate was not the nearest subject under tau; None without mated probes.
     fmr_curve: (distance, share of non-mated pairs at or below it), both rising.
     """
 
-    fusion: Fusion = "nearest"  # before tau, whose range depends on it
+    fusion: Fusion = "nearest"  # before tau, whose range depends on both
+    decided_by: DecidedBy = "distance"
     tau: float
     target_fpir: float = Field(gt=0, lt=1)
     gallery_size: int = Field(ge=1)
@@ -40,6 +42,8 @@ class Calibration(Part):
         content = self.model_dump(mode="json")
         if self.fusion == "nearest":
             del content["fusion"]  # as it was before there were other rules, so that ids stay
+        if self.decided_by == "distance":
+            del content["decided_by"]
         return hashlib.sha256(canonical(content)).hexdigest()[:12]
 
     def fmr(self, tau: float) -> float | None:
@@ -57,6 +61,8 @@ class Calibration(Part):
     def _in_range(cls, tau: float, info: ValidationInfo) -> float:
         if tau < 0 and info.data.get("fusion") != "margin":
             raise ValueError("a threshold on distances is >= 0")
+        if tau > 1 and info.data.get("decided_by") == "probability":
+            raise ValueError("a threshold on probabilities is <= 1")
         return tau
 
     @field_validator("fmr_curve")

@@ -10,8 +10,10 @@ from oneglance_core.manifests.landmarks import Alignment
 from oneglance_core.manifests.made_for import MadeFor
 from oneglance_core.manifests.mates import MateScores
 from oneglance_core.manifests.model import ModelManifest
+from oneglance_core.manifests.pair_head import PairHeadPart
 from oneglance_core.manifests.parity import Parity, Vectors
 from oneglance_core.manifests.part import Part
+from oneglance_core.manifests.sound import MOST_OVERLAP, SoundSpec, Windows
 from oneglance_core.manifests.tensor import TensorSpec
 
 MAX_DIMENSION = 65536
@@ -30,6 +32,8 @@ class InputSpec(Part):
     ``fit``: what becomes of inputs of another size. None: pictures are stretched, and arrays are refused. "pad": a
     picture keeps its aspect, with white beside it; an array is cut at the end of each axis, or followed by zeros.
     "crop" (pictures only): the aspect is kept, and what juts out on two sides is cut off.
+
+    ``sound`` (signals only): sound files are taken, too. ``windows`` (signals only): longer ones are encoded whole.
     """
 
     name: str = "input"
@@ -39,6 +43,8 @@ class InputSpec(Part):
     color: Literal["gray", "rgb"] | None = None
     resize: Literal["box", "bilinear"] = "box"
     fit: Literal["pad", "crop"] | None = None
+    sound: SoundSpec | None = None
+    windows: Windows | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -53,14 +59,28 @@ class InputSpec(Part):
             raise ValueError(f"crop is for images, not for a {self.kind}")
         return self
 
+    @model_validator(mode="after")
+    def _signals(self) -> Self:
+        if self.sound is not None and (self.kind != "signal" or self.dtype != "float32" or self.shape[-1] > 2):
+            raise ValueError("sound: needs a float32 signal of 1 or 2 channels")
+        if self.sound is not None and self.fit != "pad":
+            raise ValueError('sound: needs fit "pad": sounds have any length')
+        if self.windows is not None:
+            if self.kind != "signal" or self.fit != "pad":
+                raise ValueError('windows: needs a signal with fit "pad"')
+            if self.windows.step * MOST_OVERLAP < self.shape[0] or self.windows.before >= self.shape[0]:
+                raise ValueError(f"windows: a step of at least 1/{MOST_OVERLAP} of the input, and before below it")
+        return self
+
     @property
     def axes(self) -> int:
         """1, 2 or 3: those that an encoder convolves over. The last one of ``shape`` has the channels."""
         return len(self.shape) - 1
 
     def contract(self) -> dict[str, Any]:
-        """What of it a model's digest covers. ``fit`` only where it is set: digests made before it stay."""
-        return self.model_dump(mode="json", exclude={"fit"} if self.fit is None else set())
+        """What of it a model's digest covers. Newer fields only where they are set: digests made before them stay."""
+        unset = {name for name in ("fit", "sound", "windows") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=unset)
 
 
 class OutputSpec(Part):
@@ -76,7 +96,8 @@ class EncoderManifest(ModelManifest):
 
     With ``alignment``, x is a face chip, rgb and at least 8 x 8, and photos can be given. ``threshold`` is a tau for
     one size of a gallery; ``false_positives`` tell those for others; ``mates`` tell how far subjects' own probes are.
-    ``made_for``: what its images look like; None: nobody measured it.
+    ``made_for``: what its images look like; None: nobody measured it. ``pair_head``: tells how likely two encodings are
+    of one subject; None: it has none.
     """
 
     other_outputs: ClassVar[bool] = True  # ``output`` names one of them
@@ -91,7 +112,17 @@ class EncoderManifest(ModelManifest):
     false_positives: FalsePositives | None = None
     mates: MateScores | None = None
     made_for: MadeFor | None = None
+    pair_head: PairHeadPart | None = None
     parity: Parity
+
+    @model_validator(mode="after")
+    def _head_fits(self) -> Self:
+        if self.pair_head is not None and self.pair_head.weights.shape != (self.output.dimension,):
+            raise ValueError(
+                f"pair_head.weights: must be [{self.output.dimension}], one for each number of an encoding, not "
+                f"{list(self.pair_head.weights.shape)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _images(self) -> Self:
@@ -119,7 +150,11 @@ class EncoderManifest(ModelManifest):
         return (TensorSpec(self.output.name, "float32", (None, self.output.dimension)),)
 
     def vectors(self) -> Vectors:
-        return self.parity.vectors(self.input.name, self.output.name)
+        """Raises ModelFolderError, too, when the pair head doesn't fit their encodings."""
+        vectors = self.parity.vectors(self.input.name, self.output.name)
+        if self.pair_head is not None:
+            self.pair_head.check(vectors.outputs[self.output.name])
+        return vectors
 
     def _contract(self) -> dict[str, Any]:
         contract = {
@@ -130,4 +165,6 @@ class EncoderManifest(ModelManifest):
         }
         if self.alignment is not None:
             contract["alignment"] = self.alignment.model_dump(mode="json")
+        if self.pair_head is not None:
+            contract["pair_head"] = self.pair_head.contract()
         return contract

@@ -62,10 +62,10 @@ class OnnxSession:
     def __init__(self, graph: bytes, options: Any, providers: Sequence[Any] = (CPU,)) -> None:
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=list(providers), enable_fallback=0)
+            self.inputs = [_spec(node) for node in self._session.get_inputs()]
+            self.outputs = [_spec(node) for node in self._session.get_outputs()]
         except Exception as error:  # ONNX Runtime's own classes have no common base but this
             raise GraphError(f"ONNX Runtime can't load the graph: {error}") from error
-        self.inputs = [_spec(node) for node in self._session.get_inputs()]
-        self.outputs = [_spec(node) for node in self._session.get_outputs()]
         self.provider: str = self._session.get_providers()[0]
 
     def prepare(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> None:

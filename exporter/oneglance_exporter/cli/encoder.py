@@ -6,9 +6,11 @@ import io
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 from oneglance_core.flags import add_flags, given_values
 from oneglance_core.folder import write_model_folder
+from oneglance_core.progress import Progress
 from oneglance_exporter.cli.pictures import add_pictures, described, read_as, reading, say
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings
 from oneglance_exporter.errors import SettingsError
@@ -33,9 +35,20 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     calibrate.add_argument("--described", metavar="TEXT", help="the data in words, for the manifest")
     calibrate.set_defaults(run_command=_calibrate)
 
-    evaluate = commands.add_parser("evaluate", help="one-shot error, rank-1, FNIR and EER on held-out subjects")
-    add_pictures(evaluate, "subjects never trained on")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="one-shot error, rank-1, FNIR and EER on held-out subjects; --report: all that can be told, as a page",
+        description="Measure an encoder on subjects that it was not trained on. With --report or --against: ROC, DET,\n"
+        "TAR, FPIR and FNIR by the size of the gallery, examples and rule of fusion, groups, each with its\n"
+        "interval, the hardest pairs, and the encodings on a plane (docs/evaluate.md).",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_pictures(evaluate, "subjects never trained on", model="MODEL_DIR|FILE.npz", needed=False)
     add_flags(evaluate, EvaluateSettings)
+    evaluate.add_argument("--report", type=Path, metavar="FILE.html", help="write a page; replaced if it is there")
+    evaluate.add_argument(
+        "--against", metavar="MODEL_DIR|FILE.npz", help="compare with this encoder, on the same examples: a paired test"
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(run_command=_evaluate)
 
@@ -69,6 +82,7 @@ def _encode(options: argparse.Namespace, arguments: list[str]) -> None:
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
     from oneglance_core.measures import det_point, tau_for_rate
     from oneglance_exporter.api import calibrate
+    from oneglance_exporter.encoder.pair_fit import told as told_reliability
 
     found = calibrate(
         options.model,
@@ -89,6 +103,15 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> None:
                 f"  {one.data}, {one.gallery_size} enrolled from {one.examples} each, by {one.fusion}: "
                 f"FPIR {one.fpir:.2%}, FNIR {one.fnir:.2%} at tau {one.tau:.4f}"
             )
+    if found.head is not None:
+        told = found.head.threshold
+        print(
+            f"by probability: tau {told.tau:.6g}, that is a probability of at least {1 - told.tau:.6g}: "
+            f"FPIR {told.fpir:.2%} ({told.fpir_low:.2%} to {told.fpir_high:.2%})"
+            + (f", FNIR {told.fnir:.2%}" if told.fnir is not None else "")
+        )
+        if found.head.reliability is not None:
+            print(f"  {told_reliability(found.head.reliability)}")
     if found.sets > 1:
         return
     for rate in (0.001, 0.01, 0.03, 0.1, 0.3):
@@ -110,7 +133,27 @@ def _measure_input(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from oneglance_exporter.api import evaluate
+    from oneglance_exporter.api import evaluate, judge
+    from oneglance_exporter.cli.outputs import check_outputs
 
-    result = evaluate(options.model, options.data, **read_as(options), **given_values(options, EvaluateSettings))
+    settings = {**read_as(options), **given_values(options, EvaluateSettings)}
+    if options.report is not None:
+        check_outputs({"--report": (options.report, (".html",))}, [])
+    with Progress() as progress:
+        settings["far"] = lambda done, words: progress.show(done, 1, words)
+        result: Any
+        if options.report is None and options.against is None:
+            result = evaluate(options.model, options.data, **settings)
+        else:
+            command = shlex.join(["oneglance-exporter", *arguments])
+            result = judge(
+                options.model,
+                options.data,
+                against=options.against,
+                report=options.report,
+                command=command,
+                **settings,
+            )
     print(json.dumps(result.as_dict(), indent=2, allow_nan=False) if options.json else result)
+    if options.report is not None:
+        say(f"{options.report}: {options.report.stat().st_size / 1024:,.0f} KiB")

@@ -37,8 +37,14 @@ def _encoder(options: argparse.Namespace) -> str:
     told = manifest.training
     error = f", one-shot error {told['validation_error']:.1%}" if "validation_error" in told else ""
     checkpoint = f"the {told['checkpoint']} checkpoint (step {told['steps']}{error})"
+    head = ""
+    if manifest.pair_head is not None:
+        fitted = (
+            "made probabilities on --validation" if "pair_head_fit" in told else "not fitted: there was no --validation"
+        )
+        head = f", with its pair head ({manifest.pair_head.form}; {fitted})"
     return (
-        f"{options.out}: {manifest.name}, {manifest.output.dimension} numbers, {checkpoint}, parity checked; "
+        f"{options.out}: {manifest.name}, {manifest.output.dimension} numbers{head}, {checkpoint}, parity checked; "
         "no threshold yet"
     )
 

@@ -12,7 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from oneglance_core.manifests import ModelFolderError
-from oneglance_exporter.cli import encoder, export, import_dlib, import_onnx, quantize, style, train
+from oneglance_exporter.cli import (
+    encoder,
+    export,
+    import_dlib,
+    import_onnx,
+    import_resemblyzer,
+    look,
+    quantize,
+    style,
+    train,
+)
 from oneglance_exporter.errors import ExporterError
 
 _EPILOG = """\
@@ -21,7 +31,7 @@ from drawings to a served encoder:
   oneglance-exporter train encoder --data drawings.zip --out runs/mine --seconds 1800
   oneglance-exporter export    --run runs/mine --out models/mine --name mine
   oneglance-exporter calibrate --model models/mine --data heldout.zip --fpir 0.01
-  oneglance-exporter evaluate  --model models/mine --data heldout.zip
+  oneglance-exporter evaluate  --model models/mine --data heldout.zip --report mine.html
 
 PATH is a folder or a zip of .../subject/*.png|jpg. Subjects that share the folder around theirs
 (an alphabet, say) form a group: training takes its negatives, and evaluation its rivals, from there.
@@ -65,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line, as tests read it."""
     top = argparse.ArgumentParser(
         prog="oneglance-exporter",
-        description="Train, export, import, calibrate and measure one-shot encoders; train and export stylizers.",
+        description="Train, export, import, calibrate, measure and show one-shot encoders; train and export stylizers.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,7 +86,9 @@ def parser() -> argparse.ArgumentParser:
     sources = importer.add_subparsers(required=True, metavar="KIND")
     import_dlib.add_parser(sources)
     import_onnx.add_parser(sources)
+    import_resemblyzer.add_parser(sources)
     quantize.add_commands(commands)
     encoder.add_commands(commands)
+    look.add_commands(commands)
     style.add_commands(commands)
     return top

@@ -4,12 +4,15 @@ import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from oneglance_core.files import replacing
 from oneglance_exporter.errors import DataError, SettingsError
-from oneglance_exporter.perceptual.pictures import Rgb
+
+if TYPE_CHECKING:  # torch comes with it
+    from oneglance_exporter.perceptual.pictures import Rgb
 
 
 def check_outputs(outputs: Mapping[str, tuple[Path, Sequence[str]]], inputs: Sequence[Path]) -> None:
@@ -39,7 +42,7 @@ def write(path: Path, content: bytes) -> None:
         raise DataError(f"{path}: can't be written: {error}") from error
 
 
-def png(picture: Rgb) -> bytes:
+def png(picture: "Rgb") -> bytes:
     """A picture uint8 [H, W, 3] as a file, to the bit."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from oneglance_exporter.encoder.encoded import Reading
 
 
-def add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
-    """The options; ``which``: what the examples must be, for --data's help."""
-    parser.add_argument("--model", required=True, metavar="MODEL_DIR")
-    parser.add_argument("--data", required=True, nargs="+", metavar="PATH", help=which)
+def add_pictures(parser: argparse.ArgumentParser, which: str, *, model: str = "MODEL_DIR", needed: bool = True) -> None:
+    """The options; ``which``: what the examples must be, for --data's help. model: stands for --model's value. needed:
+    --data can't be left out."""
+    parser.add_argument("--model", required=True, metavar=model)
+    parser.add_argument("--data", required=needed, default=(), nargs="+", metavar="PATH", help=which)
     parser.add_argument(
         "--finders",
         metavar="DIR",
@@ -22,7 +23,7 @@ def add_pictures(parser: argparse.ArgumentParser, which: str) -> None:
     )
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned faces already")
     parser.add_argument(
-        "--threads", type=within(int, least=1), default=1, metavar="N", help="of ONNX Runtime [%(default)s]"
+        "--threads", type=within(int, least=1, most=4096), default=1, metavar="N", help="of ONNX Runtime [%(default)s]"
     )
 
 

@@ -38,7 +38,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     evaluate.add_argument(
         "--gatys",
-        type=within(int, least=0),
+        type=within(int, least=0, most=1_000_000),
         default=0,
         metavar="N",
         help="compare with Gatys after N evaluations of J, 50 say",
@@ -51,7 +51,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     evaluate.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet")
     evaluate.add_argument("--loss-network", type=Path, metavar="PATH", help="as it was trained with")
-    evaluate.add_argument("--threads", type=within(int, least=1), default=1, metavar="N", help="[%(default)s]")
+    evaluate.add_argument(
+        "--threads", type=within(int, least=1, most=4096), default=1, metavar="N", help="[%(default)s]"
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON: medians, and every photo in every style")
     evaluate.set_defaults(run_command=_evaluate)
 

@@ -34,6 +34,11 @@ colour photos that keep their aspect, and the checkpoint that is best on others:
 a network of your own, encoder.py: def make(shape, dimension): return torch.nn.Sequential(...)
 
   oneglance-exporter train encoder --data ct/ --input volume --network encoder.py:make --steps 2000 --out runs/ct
+
+two cards, and batches of 1024 photos of which each card holds 128 at a time; the loss sees all 1024:
+
+  oneglance-exporter train encoder --data photos/ --color rgb --network timm:resnet18 --steps 20000 --out runs/large \
+      --device cuda --processes 2 --classes-per-batch 256 --accumulate 4 --precision bf16 --tensorboard
 """
 _STYLIZER_EPILOG = """\
 from paintings to a served stylizer:

@@ -9,8 +9,10 @@ subject's group is the folder around it: an alphabet in Omniglot, where ``Greek/
     .tar            WebDataset shards: key.png beside key.cls, key.txt or key.json ({"label": ...}), which name the
                     subject; where there are none of these, folders do
     .npz            arrays "inputs" [N, ...] and "subjects" [N]
+    .parquet        columns "label" and "path", "bytes", "image" or "input": ``data.parquet``
 
-Equal subjects of several sources are one subject; a file name that repeats there is read once.
+Equal subjects of several sources are one subject. A file that is there again under its name, with the same content, is
+read once.
 """
 
 import csv
@@ -31,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.picture_files import PICTURE_SUFFIXES, ends_in
+from oneglance_exporter.data.parquet import read_rows
 from oneglance_exporter.errors import DataError
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -58,20 +61,33 @@ def labelled_files(paths: Sequence[str | os.PathLike[str]], suffixes: Sequence[s
     Hidden files are none: macOS puts a ``._name.png`` beside each name.png. Raises DataError for a path that isn't
     there, a damaged one, one without such files, and a file without a label.
     """
-    found: dict[tuple[str, str], File] = {}
+    found: dict[tuple[str, str], list[File]] = {}
     for path in map(Path, paths):
         files = list(_of_source(path, suffixes))
         if not files:
             what = "arrays" if set(suffixes) <= set(ARRAY_SUFFIXES) else "pictures"
             raise DataError(f"{path}: no {what} in it ({', '.join(suffixes)})")
         for file in files:
-            found.setdefault((file.subject, file.name), file)
-    return [found[key] for key in sorted(found)]
+            namesakes = found.setdefault((file.subject, file.name), [])
+            if not any(_same(file, other) for other in namesakes):
+                namesakes.append(file)
+    return [file for key in sorted(found) for file in found[key]]
+
+
+def _same(one: File, other: File) -> bool:
+    """Whether both hold the same, and can be read."""
+    try:
+        first, second = one.read(), other.read()
+    except DataError:
+        return False
+    if isinstance(first, bytes) or isinstance(second, bytes):
+        return isinstance(first, bytes) and first == second
+    return first.dtype == second.dtype and np.array_equal(first, second)
 
 
 def unlabelled_files(path: Path) -> list[tuple[PurePosixPath, Callable[[], bytes]]]:
     """The pictures of a folder or zip, by name, whoever they show. Raises DataError."""
-    files = list(_zipped(path, PICTURE_SUFFIXES) if zipfile.is_zipfile(path) else _in_folder(path, PICTURE_SUFFIXES))
+    files = list(_zipped(path, PICTURE_SUFFIXES) if _is_zip(path) else _in_folder(path, PICTURE_SUFFIXES))
     if not files:
         raise DataError(f"{path}: no pictures in it ({', '.join(PICTURE_SUFFIXES)})")
     return files
@@ -84,8 +100,15 @@ def _of_source(path: Path, suffixes: Sequence[str]) -> Iterator[File]:
         return _listed(path, suffixes)
     if path.suffix.lower() == ".tar" and path.is_file():
         return _in_shard(path, suffixes)
-    files = _zipped(path, suffixes) if zipfile.is_zipfile(path) else _in_folder(path, suffixes)
+    if path.suffix.lower() == ".parquet" and path.is_file():
+        return _in_parquet(path, suffixes)
+    files = _zipped(path, suffixes) if _is_zip(path) else _in_folder(path, suffixes)
     return _by_folder(path, list(files))
+
+
+def _is_zip(path: Path) -> bool:
+    """No pipe is: the look at it would wait for a writer."""
+    return path.is_file() and zipfile.is_zipfile(path)
 
 
 def _by_folder(path: Path, files: Sequence[tuple[PurePosixPath, Callable[[], bytes]]]) -> Iterator[File]:
@@ -110,7 +133,7 @@ def _in_folder(root: Path, suffixes: Sequence[str]) -> Iterator[tuple[PurePosixP
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
     if not root.is_dir():
-        raise DataError(f"{root}: neither a folder nor a zip, tar, csv or npz")
+        raise DataError(f"{root}: neither a folder nor a zip, tar, csv, npz or parquet")
     try:
         for file in sorted(root.rglob("*")):
             if ends_in(PurePosixPath(file), suffixes) and file.is_file():
@@ -153,15 +176,33 @@ def _listed(path: Path, suffixes: Sequence[str]) -> Iterator[File]:
             lines = [(rows.line_num, row["path"], row["label"]) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: can't be read: {error}") from error
+    label_of: dict[str, str] = {}
     for number, name, label in lines:
         if not name or not label or not label.strip():
             raise DataError(f"{path}: line {number} has no {'label' if name else 'path'}")
-        place = path.parent / name
-        if place.suffix.lower() not in suffixes:
-            raise DataError(f"{path}: line {number}: {name} ends in none of {', '.join(suffixes)}")
-        if not place.is_file():
-            raise DataError(f"{path}: line {number}: {name}: no such file")
-        yield File(f"{path}: {name}", label.strip(), name, partial(_read_file, path, place))
+        yield _named(path, f"line {number}", name, label.strip(), suffixes, label_of)
+
+
+def _named(path: Path, where: str, name: str, label: str, suffixes: Sequence[str], label_of: dict[str, str]) -> File:
+    """The file that a list names, from the list's folder on. label_of: of those before."""
+    place = path.parent / name
+    if place.suffix.lower() not in suffixes:
+        raise DataError(f"{path}: {where}: {name} ends in none of {', '.join(suffixes)}")
+    if not place.is_file():
+        raise DataError(f"{path}: {where}: {name}: no such file")
+    if label_of.setdefault(name, label) != label:
+        raise DataError(f"{path}: {where}: {name} has the label {label!r}, and {label_of[name]!r} before")
+    return File(f"{path}: {name}", label, name, partial(_read_file, path, place))
+
+
+def _in_parquet(path: Path, suffixes: Sequence[str]) -> Iterator[File]:
+    label_of: dict[str, str] = {}
+    for row in read_rows(path):
+        where = f"row {row.number}"
+        if row.path is not None:
+            yield _named(path, where, row.path, row.label, suffixes, label_of)
+        elif row.read is not None:
+            yield File(f"{path}: {where}", row.label, f"{path.name}/{row.number:09d}", row.read)
 
 
 def _in_shard(path: Path, suffixes: Sequence[str]) -> Iterator[File]:

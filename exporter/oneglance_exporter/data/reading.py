@@ -1,22 +1,30 @@
 """Read labelled files into examples: each as the server would give it to the encoder."""
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.judging.labelled import group_of_subject
 from oneglance_core.manifests import InputSpec
 from oneglance_core.picture_files import PICTURE_SUFFIXES
 from oneglance_core.pictures import PictureError, encoder_input
+from oneglance_core.sound_header import is_sound
+from oneglance_core.sounds import SOUND_SUFFIXES, SoundLimits, sound_input
 from oneglance_core.tensors import TensorError, tensor_input
+from oneglance_core.windows import windows_of
 from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.data.files import ARRAY_SUFFIXES, Content, File, array_of, labelled_files
 from oneglance_exporter.data.photos import LIMITS
 from oneglance_exporter.errors import DataError
+
+SOUND_LIMITS = SoundLimits(max_sound_bytes=sys.maxsize, max_sound_seconds=3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,7 @@ class LeftOut:
 
 Bring = Callable[[Content], npt.NDArray[Any] | None]
 """From what a file holds to an encoder's input, ``dtype [*shape]``; None leaves the file out. Raises PictureError,
-TensorError, ValueError."""
+SoundError, TensorError, ValueError."""
 
 Skip = Callable[[str], None]
 """Told of each broken file, which is then left out."""
@@ -42,24 +50,32 @@ Store = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
 
 
 def read_examples(paths: Sequence[str | os.PathLike[str]], spec: InputSpec, least: int = 2) -> Examples:
-    """Read every picture or array of ``paths`` as the server would give it to an encoder that takes ``spec``.
+    """Read every picture, sound or array of ``paths`` as the server would give it to an encoder that takes ``spec``.
 
-    Raises as bring_all.
+    Where ``spec`` has windows, each is an example. Raises as bring_all.
     """
-    return bring_all(labelled_files(paths, suffixes_of(spec)), bringing(spec), least)[0]
+    files = labelled_files(paths, suffixes_of(spec))
+    if spec.windows is not None:
+        files = in_windows(files, spec)
+    return bring_all(files, bringing(spec), least)[0]
 
 
 def suffixes_of(spec: InputSpec) -> tuple[str, ...]:
     """Of the files that hold what an encoder of ``spec`` takes."""
-    return PICTURE_SUFFIXES if spec.kind == "image" else ARRAY_SUFFIXES
+    if spec.kind == "image":
+        return PICTURE_SUFFIXES
+    return ARRAY_SUFFIXES if spec.sound is None else (*SOUND_SUFFIXES, *ARRAY_SUFFIXES)
 
 
 def bringing(spec: InputSpec) -> Bring:
-    """For pictures, or for arrays: whichever ``spec`` takes."""
+    """For pictures, or for sounds and arrays: whichever ``spec`` takes. Where it has windows, for files in_windows."""
 
     def bring(content: Content) -> npt.NDArray[Any]:
+        if spec.windows is not None and isinstance(content, np.ndarray):
+            return tensor_input(content, spec)
         if spec.kind != "image":
-            return tensor_input(array_of(content), spec)
+            whole: npt.NDArray[Any] = bring_windows(content, spec)[0]
+            return whole
         if isinstance(content, bytes):
             return encoder_input(content, spec, LIMITS)
         if content.dtype != np.uint8 or content.shape != spec.shape:
@@ -67,6 +83,37 @@ def bringing(spec: InputSpec) -> Bring:
         return content
 
     return bring
+
+
+def bring_windows(content: Content, spec: InputSpec) -> npt.NDArray[Any]:
+    """All windows of a sound or an array, ``dtype [windows, *shape]``. Raises SoundError, TensorError, ValueError."""
+    if spec.sound is not None and isinstance(content, bytes) and is_sound(content):
+        return sound_input(content, spec, SOUND_LIMITS)
+    return windows_of(array_of(content), spec)
+
+
+def in_windows(files: Sequence[File], spec: InputSpec) -> list[File]:
+    """An array for each window of each of ``files``, which are read for it. A broken file stays as it is."""
+
+    @lru_cache(maxsize=1)  # windows are read one after the other
+    def windows_in(number: int) -> npt.NDArray[Any]:
+        return bring_windows(files[number].read(), spec)
+
+    def window_of(number: int, window: int) -> npt.NDArray[Any]:
+        one: npt.NDArray[Any] = windows_in(number)[window]
+        return one
+
+    found: list[File] = []
+    for number, file in enumerate(files):
+        try:
+            count = len(windows_in(number))
+        except (ValueError, DataError):
+            found.append(file)
+            continue
+        for window in range(count):
+            place, name = f"{file.place} [{window}]", f"{file.name} [{window:06d}]"
+            found.append(replace(file, place=place, name=name, read=partial(window_of, number, window)))
+    return found
 
 
 def bring_all(
@@ -117,23 +164,19 @@ def _bring(file: File, bring: Bring) -> npt.NDArray[Any] | None:
         return bring(content)
     except PictureError as error:
         raise DataError(f"{file.place}: can't be decoded: {error}") from error
-    except (TensorError, ValueError) as error:
+    except ValueError as error:  # SoundError, TensorError too
         raise DataError(f"{file.place}: {error}") from error
 
 
 def _examples(inputs: npt.NDArray[Any], files: Sequence[File]) -> Examples:
     subjects = tuple(dict.fromkeys(file.subject for file in files))
-    groups = tuple(sorted({_group(subject) for subject in subjects}))
+    groups = tuple(sorted({group_of_subject(subject) for subject in subjects}))
     number = {subject: i for i, subject in enumerate(subjects)}
     return Examples(
         inputs=inputs,
         subject_of=np.array([number[file.subject] for file in files]),
         subjects=subjects,
-        group_of=np.array([groups.index(_group(subject)) for subject in subjects]),
+        group_of=np.array([groups.index(group_of_subject(subject)) for subject in subjects]),
         groups=groups,
         files=tuple(file.place for file in files),
     )
-
-
-def _group(subject: str) -> str:
-    return subject.rpartition("/")[0]

@@ -19,7 +19,7 @@ def checked(files: Sequence[File], spellings: Literal["refuse", "distinct", "one
         return list(files)
     counts: dict[str, dict[str, int]] = {}
     for file in files:
-        names = counts.setdefault(_plain(file.subject), {})
+        names = counts.setdefault(plain_name(file.subject), {})
         names[file.subject] = names.get(file.subject, 0) + 1
     if spellings == "refuse":
         for names in counts.values():
@@ -34,15 +34,17 @@ def checked(files: Sequence[File], spellings: Literal["refuse", "distinct", "one
     # Of two files of one name, the second keeps its subject's spelling in its own.
     united = [
         file
-        if name_of[_plain(file.subject)] == file.subject
-        else replace(file, subject=name_of[_plain(file.subject)], name=f"{file.name} of {file.subject}")
+        if name_of[plain_name(file.subject)] == file.subject
+        else replace(file, subject=name_of[plain_name(file.subject)], name=f"{file.name} of {file.subject}")
         for file in files
     ]
     return sorted(united, key=lambda file: (file.subject, file.name))
 
 
-def _plain(subject: str) -> str:
-    """Without what spellings differ in: capitals, how accents are stored, spaces, _ and -. Folders stay apart."""
-    folded = unicodedata.normalize("NFKC", subject).casefold()
-    between = re.sub(r"(?<=\d)[ _\t-]+(?=\d)", "\0", folded)  # 1_12 is not 11_2
-    return re.sub(r"[ _\t-]+", "", between)
+def plain_name(subject: str) -> str:
+    """Without what spellings differ in: capitals, how accents are stored, what isn't seen, spaces, _ and -. Folders
+    stay apart."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", subject).casefold())
+    seen = "".join(char for char in folded if unicodedata.category(char) != "Cf")
+    between = re.sub(r"(?<=\d)[\s_-]+(?=\d)", "\0", seen)  # 1_12 is not 11_2
+    return re.sub(r"[\s_-]+", "", between)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from oneglance_core.manifests import InputSpec
 from oneglance_core.pictures import encoder_input, read_header
+from oneglance_core.sound_header import is_sound, read_sound_header
 from oneglance_core.tensors import TensorError, with_channels
 from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.data.files import ARRAY_SUFFIXES, Content, array_of, labelled_files
@@ -43,7 +44,10 @@ class Survey:
         return bring_and_count
 
     def _count(self, content: Content) -> None:
-        if self.spec.kind != "image":
+        if self.spec.sound is not None and isinstance(content, bytes) and is_sound(content):
+            seconds = read_sound_header(content).seconds
+            self.sizes[round(seconds * self.spec.sound.sample_rate), self.spec.shape[-1]] += 1
+        elif self.spec.kind != "image":
             self.sizes[with_channels(array_of(content), self.spec.axes).shape] += 1
         elif isinstance(content, bytes):
             header = read_header(content, LIMITS)
@@ -140,7 +144,7 @@ def array_spec(
     for file in labelled_files(paths, ARRAY_SUFFIXES):
         try:
             array = with_channels(array_of(file.read()), axes)
-        except (TensorError, ValueError):
+        except (TensorError, ValueError, DataError):
             continue
         shapes[array.shape] += 1
         dtypes.add(array.dtype.name)

@@ -1,7 +1,7 @@
 """The network inside an encoder, by the name that ``--network`` has: ours, one of timm's, or a user's own.
 
 conv                    ConvNet: 1, 2 or 3 dimensions
-timm:NAME               timm.create_model(NAME): pictures and planes; pip install timm
+timm:NAME               timm.create_model(NAME): pictures and planes; needs the torchvision of the torch that is there
 (with --base)           a head: one linear map, or two with a hidden layer between
 FILE.py:FUNCTION        what FUNCTION(shape, dimension) of a Python file returns: a torch module that takes
                         float32 [N, *shape], shape = (C, *sizes), and returns [N, dimension]
@@ -21,7 +21,7 @@ from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.errors import SettingsError
 
 _TIMM = "timm:"
-_TRIED_BATCH = 2
+_TRIED_BATCHES = (2, 3)  # a network may be made for one size
 
 
 def backbone(settings: TrainSettings, spec: InputSpec) -> nn.Module:
@@ -71,7 +71,14 @@ def _timm(name: str, spec: InputSpec, dimension: int) -> nn.Module:
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise SettingsError(f"--network timm:{name}: pip install 'oneglance[timm]'") from error
+        raise SettingsError(
+            f"--network timm:{name}: there is no module {error.name}: pip install 'oneglance[timm]'"
+        ) from error
+    except Exception as error:  # whatever a torchvision raises that was made for another torch
+        raise SettingsError(
+            f"--network timm:{name}: timm can't be imported: {_line(error)}; it needs the torchvision that was made "
+            f"for torch {torch.__version__}"
+        ) from error
     try:
         made: nn.Module = timm.create_model(name, in_chans=spec.shape[-1], num_classes=dimension)
     except Exception as error:  # timm's own classes, and whatever its models raise
@@ -105,18 +112,19 @@ def _split(network: str) -> tuple[Path, str]:
 @torch.no_grad()
 def _check(made: nn.Module, shape: tuple[int, ...], settings: TrainSettings) -> None:
     training = made.training
-    try:
-        found = made.eval()(torch.zeros(_TRIED_BATCH, *shape))
-    except Exception as error:  # whatever the network raises
-        raise SettingsError(
-            f"--network {settings.network}: can't take {[_TRIED_BATCH, *shape]}: {_line(error)}"
-        ) from error
-    finally:
-        made.train(training)
-    wanted = (_TRIED_BATCH, settings.learned_dimension)
-    if not isinstance(found, torch.Tensor) or tuple(found.shape) != wanted:
-        got = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-        raise SettingsError(f"--network {settings.network}: returns {got}, must return {list(wanted)}")
+    made.eval()
+    for batch in _TRIED_BATCHES:
+        try:
+            found = made(torch.zeros(batch, *shape))
+        except Exception as error:  # whatever the network raises
+            raise SettingsError(
+                f"--network {settings.network}: can't take {[batch, *shape]}: {_line(error)}"
+            ) from error
+        wanted = (batch, settings.learned_dimension)
+        if not isinstance(found, torch.Tensor) or tuple(found.shape) != wanted:
+            got = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+            raise SettingsError(f"--network {settings.network}: returns {got}, must return {list(wanted)}")
+    made.train(training)
 
 
 def _line(error: Exception) -> str:

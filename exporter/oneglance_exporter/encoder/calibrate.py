@@ -16,6 +16,7 @@ from oneglance_core.manifests import Calibration
 from oneglance_core.measures import Scores, fmr_curve, matches, tau_for_rate
 from oneglance_core.trials import Encodings, pair_distances, search
 from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.encoder.measure import DISTANCE, Measure
 from oneglance_exporter.encoder.settings import CalibrateSettings
 from oneglance_exporter.encoder.trials import open_set
 from oneglance_exporter.errors import DataError, SettingsError
@@ -29,7 +30,9 @@ class Fit:
     subjects: npt.NDArray[np.int64]
 
 
-def fit_splits(encodings: Encodings, examples: Examples, settings: CalibrateSettings) -> tuple[Fit, int]:
+def fit_splits(
+    encodings: Encodings, examples: Examples, settings: CalibrateSettings, measure: Measure = DISTANCE
+) -> tuple[Fit, int]:
     """Search the probes of ``settings.splits`` random galleries. Returns the pooled scores and K.
 
     Raises SettingsError when K leaves no strangers, DataError with fewer than 4 subjects or one picture of each only.
@@ -43,7 +46,7 @@ def fit_splits(encodings: Encodings, examples: Examples, settings: CalibrateSett
     parts, subjects = [], []
     for i in range(settings.splits):
         split = open_set(examples, size, seed=settings.seed + i, probes_per_subject=1)
-        parts.append(search(encodings, split))
+        parts.append(search(encodings, split, measure.pairwise))
         subjects.append(examples.subject_of[split.strangers])
     scores = Scores.pooled(parts)
     if not len(scores.mated):
@@ -52,7 +55,7 @@ def fit_splits(encodings: Encodings, examples: Examples, settings: CalibrateSett
 
 
 def calibrate(
-    encodings: Encodings, examples: Examples, data: str, settings: CalibrateSettings
+    encodings: Encodings, examples: Examples, data: str, settings: CalibrateSettings, measure: Measure = DISTANCE
 ) -> tuple[Calibration, Fit]:
     """A Calibration for the manifest, and the scores it was fitted on.
 
@@ -61,11 +64,12 @@ def calibrate(
     construction: its interval, over subjects, is what says how far to trust it.
     Raises as ``fit_splits``.
     """
-    fit, size = fit_splits(encodings, examples, settings)
+    fit, size = fit_splits(encodings, examples, settings, measure)
     tau = tau_for_rate(fit.scores.non_mated, settings.fpir)
     low, high = interval(matches(fit.scores.non_mated, tau), fit.subjects)
-    _, non_mated = pair_distances(encodings, examples.subject_of)
+    _, non_mated = pair_distances(encodings, examples.subject_of, measure.pairwise)
     calibration = Calibration(
+        decided_by=measure.decided_by,
         tau=tau,
         target_fpir=settings.fpir,
         gallery_size=size,

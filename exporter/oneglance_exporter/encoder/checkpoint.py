@@ -31,7 +31,8 @@ class EncoderCheckpoint(Checkpoint):
     spec: what the encoder takes. classes: of the data. data_digest: of the data (``data.identity``). network_digest: of
     the file with the user's own network, or of the base; else empty. made_for: the MadeFor of the training pictures, as
     JSON values; None for arrays. validation_error: the latest, in [0, 1]; None before the first. best_error, best_step:
-    the lowest, and after how many steps. since_best: how often it was measured since.
+    the lowest, and after how many steps. since_best: how often it was measured since. pair_fit: of a pair head, the
+    latest PairFit on --validation, as JSON values, with the step it was made after.
     """
 
     FORMAT: ClassVar[str] = "oneglance-run/2"
@@ -42,7 +43,10 @@ class EncoderCheckpoint(Checkpoint):
             "validation",
             "finders",
             "memory_bytes",
+            "device",
+            "processes",
             "threads",
+            "tensorboard",
             "patience",
             "checkpoint_seconds",
             "validation_seconds",
@@ -60,6 +64,7 @@ class EncoderCheckpoint(Checkpoint):
     best_error: float | None = None
     best_step: int | None = None
     since_best: int = 0
+    pair_fit: dict[str, Any] | None = None
 
     def content(self) -> State:
         return {**super().content(), "spec": self.spec.model_dump()}
@@ -75,8 +80,19 @@ class EncoderCheckpoint(Checkpoint):
             raise RunError(f"{changed}: is not what it was when the run began")
         return Learner(self.settings, self.spec, self.classes)
 
+    def preparer(self) -> Encoder:
+        """Without a network: for ``Encoder.prepared`` only, with the scale that arrays are given."""
+        encoder = Encoder(self.spec, nn.Identity())
+        scale = {name: self.average[f"encoder.{name}"] for name in encoder.state_dict()}
+        encoder.load_state_dict(scale)
+        return encoder
+
     def encoder(self) -> Encoder:
         """The averaged network, in eval mode."""
+        return self.averaged().encoder
+
+    def averaged(self) -> Learner:
+        """The averaged encoder and loss, in eval mode."""
         learner = self.learner()
         learner.load_state_dict(self.average)
-        return learner.encoder.eval()
+        return learner.eval()

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from oneglance_core.folder import ModelFolder, read_model_folder
-from oneglance_core.manifests import EncoderManifest, InputSpec
+from oneglance_core.manifests import EncoderManifest, InputSpec, SoundSpec, Windows
 from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.data.files import labelled_files
 from oneglance_exporter.data.identity import Identity
-from oneglance_exporter.data.reading import Bring, bring_all, bringing, suffixes_of
-from oneglance_exporter.data.spelling import checked
+from oneglance_exporter.data.reading import Bring, bring_all, bringing, in_windows, suffixes_of
+from oneglance_exporter.data.spelling import checked, plain_name
 from oneglance_exporter.data.storage import storage
 from oneglance_exporter.data.survey import Statistics, Survey, array_spec
 from oneglance_exporter.encoder.network import INPUT_SIZE
@@ -46,9 +47,10 @@ def read_training_data(settings: TrainSettings, run: Path, tell: Tell, spec: Inp
         _with_base(settings.base, settings, run, tell) if settings.base else _without(settings, run, tell, spec)
     )
     if "validation" in parts:
-        both = set(parts["data"].subjects) & set(parts["validation"].subjects)
+        learned = {plain_name(subject) for subject in parts["data"].subjects}
+        both = [subject for subject in parts["validation"].subjects if plain_name(subject) in learned]
         if both:
-            tell(f"note: {len(both)} subject(s) are in --data and in --validation, as {min(both)!r}")
+            tell(f"note: {len(both)} subject(s) are in --data and in --validation, as {both[0]!r}")
     return TrainingData(spec, parts["data"], parts.get("validation"), Identity(parts))
 
 
@@ -61,6 +63,11 @@ def _without(
 
 
 def _with_base(folder: str, settings: TrainSettings, run: Path, tell: Tell) -> tuple[dict[str, Examples], InputSpec]:
+    if Path(folder).suffix == ".onnx":
+        raise SettingsError(
+            f"--base {folder}: a graph alone doesn't say what it takes; make a model folder of it first: "
+            "oneglance-exporter import onnx"
+        )
     base = read_model_folder(folder)
     spec = base.manifest.input
     tell(f"the base {base.manifest.name} takes {told_spec(spec)}")
@@ -84,15 +91,30 @@ def input_spec(settings: TrainSettings) -> InputSpec:
         return InputSpec(
             kind="image", shape=(height, width, channels), dtype="uint8", color=settings.color, fit=settings.fit
         )
-    return array_spec(settings.data, settings.input, settings.size, "pad" if settings.fit == "pad" else None)
+    windows = None
+    if settings.window_step is not None:
+        windows = Windows(step=settings.window_step, least=max(1, settings.size[0] * 3 // 4))
+    if settings.sample_rate is not None:
+        sound = SoundSpec(sample_rate=settings.sample_rate)
+        shape = (settings.size[0], 1)
+        return InputSpec(kind="signal", shape=shape, dtype="float32", fit="pad", sound=sound, windows=windows)
+    fit: Literal["pad"] | None = "pad" if settings.fit == "pad" or windows else None
+    found = array_spec(settings.data, settings.input, settings.size, fit)
+    return found.model_copy(update={"windows": windows})
 
 
 def told_spec(spec: InputSpec) -> str:
     """In words."""
+    if spec.windows is not None:
+        longer = f"longer ones are learned from and encoded in windows, one every {spec.windows.step}"
+        rate = f" at {spec.sound.sample_rate} a second" if spec.sound else ""
+        return f"signals of {spec.shape[0]} samples x {spec.shape[-1]}{rate}, {spec.dtype}; {longer}"
     others = {"pad": "others get white sides", "crop": "others lose two sides", None: "others are stretched"}[spec.fit]
     if spec.kind != "image":
         others = "others are cut or followed by zeros" if spec.fit else "no others"
     sizes = " x ".join(map(str, spec.shape[:-1]))
+    if spec.sound is not None:
+        return f"sounds of {sizes} samples at {spec.sound.sample_rate} a second; others are cut or followed by zeros"
     return f"{spec.kind}s of {sizes} x {spec.shape[-1]}, {spec.dtype}; {others}"
 
 
@@ -103,6 +125,8 @@ def _parts(
 
     def read(paths: Sequence[str], option: str) -> Examples:
         files = checked(labelled_files(paths, suffixes_of(spec)), settings.spellings)
+        if spec.windows is not None:
+            files = in_windows(files, spec)
         survey = Survey(spec)
         watched = survey.watching(bring) if surveyed else bring
         skip = (lambda broken: tell(f"left out: {broken}")) if settings.on_broken == "skip" else None

@@ -3,19 +3,31 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from oneglance_core.folder import ModelFolder, read_model_folder
+from oneglance_core.judging.judge import Far
 from oneglance_core.manifests import EncoderManifest
 from oneglance_core.trials import Encodings
+from oneglance_core.windows import joined
 from oneglance_exporter.data.examples import Examples
-from oneglance_exporter.data.reading import read_examples
+from oneglance_exporter.data.files import Content, labelled_files
+from oneglance_exporter.data.reading import Bring, bring_all, bring_windows, bringing, in_windows, suffixes_of
 from oneglance_exporter.errors import DataError
-from oneglance_exporter.faces import read_faces
+from oneglance_exporter.faces import bringing_faces
 from oneglance_exporter.runtime import encoder_of
 
 StrPath = str | os.PathLike[str]
+
+_BLOCK = 1024  # a multiple of what is encoded at once
+_READING = 0.5  # of the work
+
+
+def _silent(done: float, words: str) -> None:
+    """Hears how far it is, and says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +45,22 @@ class Reading:
     threads: int = 1
     least: int = 2
 
-    def examples(self, tell: Callable[[str], None]) -> tuple[ModelFolder[EncoderManifest], Examples]:
-        """The model folder, and the examples as its input. ``tell`` hears of photos without a face.
+    def examples(
+        self, tell: Callable[[str], None], far: Far = _silent
+    ) -> tuple[ModelFolder[EncoderManifest], Examples]:
+        """The model folder, and the examples as its input. ``tell`` hears of photos without a face, ``far`` how far it
+        is.
 
         Raises DataError, SettingsError and ModelFolderError.
         """
         folder = read_model_folder(self.model)
-        if folder.manifest.alignment is None or self.aligned:
-            return folder, read_examples(self.data, folder.manifest.input, self.least)
-        examples, left_out = read_faces(self.data, folder, self.finders, self.threads, self.least)
+        spec = folder.manifest.input
+        faces = folder.manifest.alignment is not None and not self.aligned
+        bring = bringing_faces(folder, self.finders, self.threads) if faces else bringing(spec)
+        files = labelled_files(self.data, suffixes_of(spec))
+        if spec.windows is not None:
+            files = in_windows(files, spec)
+        examples, left_out = bring_all(files, _counted(bring, len(files), far), self.least)
         if left_out.files:
             people = len(left_out.subjects)
             tell(
@@ -50,11 +69,47 @@ class Reading:
             )
         return folder, examples
 
-    def encoded(self, tell: Callable[[str], None]) -> tuple[ModelFolder[EncoderManifest], Examples, Encodings]:
+    def _encoded_whole(self, folder: ModelFolder[EncoderManifest], far: Far) -> Examples:
+        """Examples with their encodings as inputs, each the mean of its windows'."""
+        spec, encode = folder.manifest.input, encoder_of(folder.model, self.threads)
+
+        def bring(content: Content) -> Encodings:
+            windows = bring_windows(content, spec)
+            one: Encodings = joined(encode(windows), [len(windows)], unit_norm=folder.manifest.output.unit_norm)[0]
+            return one
+
+        files = labelled_files(self.data, suffixes_of(spec))
+        return bring_all(files, _counted(bring, len(files), far), self.least)[0]
+
+    def encoded(
+        self, tell: Callable[[str], None], far: Far = _silent
+    ) -> tuple[ModelFolder[EncoderManifest], Examples, Encodings]:
         """And their encodings, float32 [N, D]. Raises DataError for one that isn't finite, too; it names the file."""
-        folder, examples = self.examples(tell)
-        encodings = encoder_of(folder.model, self.threads)(examples.inputs)
+        folder = read_model_folder(self.model)
+        if folder.manifest.input.windows is None:
+            folder, examples = self.examples(tell, lambda done, words: far(_READING * done, words))
+            encode, inputs = encoder_of(folder.model, self.threads), examples.inputs
+            blocks = []
+            for start in range(0, len(inputs), _BLOCK):
+                far(_READING + (1 - _READING) * start / len(inputs), f"{start} of {len(inputs)} encoded")
+                blocks.append(encode(inputs[start : start + _BLOCK]))
+            encodings = np.concatenate(blocks)
+        else:
+            examples = self._encoded_whole(folder, far)
+            encodings = examples.inputs
         bad = np.flatnonzero(~np.isfinite(encodings).all(axis=1))
         if len(bad):
             raise DataError(f"{examples.files[bad[0]]}: {folder.path} gives it an encoding that is not finite")
         return folder, examples, encodings
+
+
+def _counted(bring: Bring, total: int, far: Far) -> Bring:
+    number = 0
+
+    def brought(content: Content) -> npt.NDArray[Any] | None:
+        nonlocal number
+        far(number / total, f"{number} of {total} read")
+        number += 1
+        return bring(content)
+
+    return brought

@@ -6,6 +6,7 @@ The graph takes the input as it is served ([N, *shape], as the manifest declares
 free. It is refused unless ONNX Runtime gives torch's answers at batch sizes other than the traced one.
 """
 
+import copy
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +18,13 @@ import torch
 
 from oneglance_core.folder import ModelFolder, check_replaceable, read_model_folder, write_model_folder
 from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
-from oneglance_core.manifests import EncoderManifest, InputSpec, MadeFor, OutputSpec, Parity
+from oneglance_core.manifests import Array, EncoderManifest, InputSpec, MadeFor, OutputSpec, PairHeadPart, Parity
 from oneglance_core.sessions.checks import apart
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.merged import merged
 from oneglance_exporter.encoder.network import INPUT, Encoder, encode
+from oneglance_exporter.encoder.pair_fit import PairFit, scaled
+from oneglance_exporter.encoder.pair_losses import PairHead, PairLoss
 from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import check_model, encoder_of
 from oneglance_exporter.tracing import traced
@@ -57,13 +60,15 @@ def export(
     check_replaceable(out)
     which = which or ("best" if (run / BEST_FILE).exists() else "last")
     state = load(run, EncoderCheckpoint, {"best": BEST_FILE, "last": CHECKPOINT_FILE}[which])
-    model = state.encoder()
+    learned = state.averaged()
+    model = learned.encoder
     base = None if state.settings.base is None else read_model_folder(state.settings.base)
     if base is None:
         inputs = given = parity_inputs(state.spec, model)
     else:
         inputs = base.manifest.parity.inputs.unpack()
         given = encoder_of(base.model, threads=1)(inputs)[..., None]
+    outputs = encode(model, given)
     manifest = EncoderManifest(
         name=name,
         description=description,
@@ -74,7 +79,10 @@ def export(
         output=OutputSpec(dimension=state.settings.dimension, unit_norm=True),
         training=provenance(state, model, which, base),
         made_for=MadeFor.model_validate(state.made_for) if state.made_for else None,
-        parity=Parity.pack(inputs, encode(model, given), TOLERANCE),
+        pair_head=pair_head_of(learned.loss.head, fit_of(state), outputs)
+        if isinstance(learned.loss, PairLoss)
+        else None,
+        parity=Parity.pack(inputs, outputs, TOLERANCE),
         model_sha256="0" * 64,  # write_model_folder sets both from the graph
         model_bytes=1,
     )
@@ -85,6 +93,38 @@ def export(
     check_model(graph, manifest)
     write_model_folder(out, manifest, graph)
     return manifest
+
+
+def fit_of(state: EncoderCheckpoint) -> PairFit | None:
+    """What makes a probability of the pair head's y, if that was found out on --validation."""
+    if state.pair_fit is None:
+        return None
+    fit = PairFit(**{name: value for name, value in state.pair_fit.items() if name != "step"})
+    return fit if fit.usable else None
+
+
+@torch.no_grad()
+def pair_head_of(head: PairHead, fit: PairFit | None, encodings: npt.NDArray[np.float32]) -> PairHeadPart:
+    """The head as a manifest holds it, with what torch makes of the parity vectors' encodings float32 [n, D].
+
+    With ``fit``, its weights and its bias are scaled so that y is a probability. Raises ExportError where numpy, which
+    the server runs it with, gives other probabilities than torch.
+    """
+    slope, offset = (1.0, 0.0) if fit is None else (fit.slope, fit.offset)
+    rows = torch.from_numpy(encodings).double()
+    logits = slope * copy.deepcopy(head).double()(rows[:1], rows) + offset
+    served = scaled(head.served(), slope, offset)
+    try:
+        part = PairHeadPart(
+            form=served.form,
+            weights=Array.pack(served.weights),
+            bias=served.bias,
+            probabilities=tuple(torch.sigmoid(logits).tolist()),
+        )
+        part.check(encodings)
+    except ValueError as error:
+        raise ExportError(f"the pair head can't be served: {error}") from error
+    return part
 
 
 def parity_inputs(spec: InputSpec = INPUT, model: Encoder | None = None) -> npt.NDArray[Any]:
@@ -113,6 +153,8 @@ def provenance(
 ) -> dict[str, object]:
     """The manifest's ``training``: the command, all settings, and figures about the run."""
     mined = f", {state.settings.mining} triplets" if state.settings.loss == "triplet" else ""
+    fit = fit_of(state)
+    scaled_by = {} if fit is None else {"pair_head_fit": state.pair_fit}
     learned_on = {} if base is None else {"base": {"digest": base.digest, **base.manifest.training}}
     measured = {} if state.validation_error is None else {"validation_error": state.validation_error}
     return {
@@ -123,6 +165,7 @@ def provenance(
         "steps": state.step,
         "seconds": round(state.elapsed_seconds, 1),
         **measured,
+        **scaled_by,
         **learned_on,
         "parameters": sum(p.numel() for p in model.parameters()),
         "loss": _LOSSES[state.settings.loss] + mined,

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from oneglance_core.expectation import Expectation
-from oneglance_core.fusion import FUSIONS, Fusion
+from oneglance_core.fusion import Fusion
 from oneglance_core.intervals import clopper_pearson
 from oneglance_core.manifests import Evidence, FalsePositives, Galleries
 from oneglance_core.measures import Distances, Indices, Scores, largest_tau_for_rate
 from oneglance_core.trials import Encodings, search_fused
+from oneglance_exporter.encoder.measure import DISTANCE, Measure
 
 EXAMPLES = (1, 2, 3, 5)
 SIZES = (1, 2, 5, 10, 25, 50, 100, 200, 400, 800)
@@ -26,7 +27,13 @@ _DECIMALS = 5
 
 
 def false_positives(
-    encodings: Encodings, subject_of: Indices, data: str, sets: Mapping[str, Indices], target_fpir: float, seed: int = 0
+    encodings: Encodings,
+    subject_of: Indices,
+    data: str,
+    sets: Mapping[str, Indices],
+    target_fpir: float,
+    seed: int = 0,
+    measure: Measure = DISTANCE,
 ) -> FalsePositives | None:
     """Of pictures, float32 [N, D], of subjects that the encoder was not trained on; None for fewer than 4 of them.
 
@@ -37,11 +44,11 @@ def false_positives(
     if len(members) < LEAST_PEOPLE:
         return None
     galleries = [
-        Galleries(fusion=fusion, examples=examples, gallery_size=size, taus=_taus(scores))
+        Galleries(fusion=fusion, examples=examples, gallery_size=size, taus=_taus(scores, measure.decimals))
         for examples in EXAMPLES
         for size in SIZES
         if size <= (1 - _LEAST_STRANGERS) * sum(len(own) >= examples for own in members)
-        for fusion, scores in pooled_scores(encodings, members, examples, size, seed).items()
+        for fusion, scores in pooled_scores(encodings, members, examples, size, seed, measure).items()
     ]
     bounds = [clopper_pearson(level * len(members), len(members)) for level in LEVELS]
     measured = FalsePositives(
@@ -61,21 +68,27 @@ def false_positives(
     evidence = [
         one
         for name, rows in sets.items()
-        for one in _evidence(encodings[rows], subject_of[rows], name, expectation, target_fpir, seed + 1)
+        for one in _evidence(encodings[rows], subject_of[rows], name, expectation, target_fpir, seed + 1, measure)
     ]
     return measured.model_copy(update={"evidence": tuple(evidence)})
 
 
 def _evidence(
-    encodings: Encodings, subject_of: Indices, data: str, expectation: Expectation, target_fpir: float, seed: int
+    encodings: Encodings,
+    subject_of: Indices,
+    data: str,
+    expectation: Expectation,
+    target_fpir: float,
+    seed: int,
+    measure: Measure,
 ) -> Iterator[Evidence]:
     members = members_of(subject_of)
     size = len(members) // 2
     for examples in EXAMPLES if len(members) >= LEAST_PEOPLE else ():
         if sum(len(own) > examples for own in members) < size:
             continue
-        for fusion, scores in pooled_scores(encodings, members, examples, size, seed).items():
-            tau = round(expectation.tau(target_fpir, fusion, examples, size), _DECIMALS)
+        for fusion, scores in pooled_scores(encodings, members, examples, size, seed, measure).items():
+            tau = round(expectation.tau(target_fpir, fusion, examples, size), measure.decimals)
             yield Evidence(
                 data=data,
                 people=len(members),
@@ -94,11 +107,11 @@ def members_of(subject_of: Indices) -> list[Indices]:
 
 
 def pooled_scores(
-    encodings: Encodings, members: list[Indices], examples: int, size: int, seed: int
+    encodings: Encodings, members: list[Indices], examples: int, size: int, seed: int, measure: Measure = DISTANCE
 ) -> dict[Fusion, Scores]:
     """Scores of strangers and mates in random galleries together, by rule of fusion."""
     rng = np.random.default_rng((seed, examples, size))
-    parts: dict[Fusion, list[Scores]] = {fusion: [] for fusion in FUSIONS}
+    parts: dict[Fusion, list[Scores]] = {fusion: [] for fusion in measure.rules}
     probes = galleries = 0
     while galleries < _FEWEST_GALLERIES or (probes < _PROBES and galleries < _MOST_GALLERIES):
         shown = [rng.permutation(members[i]) for i in rng.permutation(len(members))]
@@ -106,15 +119,15 @@ def pooled_scores(
         enrolled = {id(own) for own in able}
         strangers = np.array([own[0] for own in shown if id(own) not in enrolled])
         subjects = [(own[:examples], own[examples : examples + 1]) for own in able]
-        for fusion, scores in search_fused(encodings, subjects, strangers):
+        for fusion, scores in search_fused(encodings, subjects, strangers, measure.pairwise, measure.rules):
             parts[fusion].append(scores)
         probes += len(strangers)
         galleries += 1
     return {fusion: Scores.pooled(own) for fusion, own in parts.items()}
 
 
-def _taus(scores: Scores) -> tuple[float, ...]:
-    return tuple(round(_tau(scores.non_mated, level), _DECIMALS) for level in LEVELS)
+def _taus(scores: Scores, decimals: int) -> tuple[float, ...]:
+    return tuple(round(_tau(scores.non_mated, level), decimals) for level in LEVELS)
 
 
 def _tau(non_mated: Distances, level: float) -> float:

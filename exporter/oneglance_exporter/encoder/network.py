@@ -154,9 +154,10 @@ class Encoder(nn.Module):
 
 @torch.no_grad()
 def encode(model: Encoder, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Encode inputs [N, *shape] -> float32 [N, D] in blocks. Put the model in eval mode before."""
+    """Encode inputs [N, *shape] -> float32 [N, D] in blocks, where the model is. Put it in eval mode before."""
+    device = next(model.backbone.parameters()).device
     blocks = [
-        model(torch.from_numpy(np.ascontiguousarray(inputs[i : i + _BLOCK]))).numpy()
+        model(torch.from_numpy(np.ascontiguousarray(inputs[i : i + _BLOCK])).to(device)).cpu().numpy()
         for i in range(0, len(inputs), _BLOCK)
     ]
     return np.concatenate(blocks)

@@ -14,16 +14,9 @@ _LOSS_TIMES = 10.0  # the loss has few weights, and they must keep up with the e
 def optimizer_of(learner: Learner, settings: TrainSettings) -> torch.optim.Optimizer:
     """AdamW. Batch norm's scales and all biases are left undecayed, and so are the loss's weights.
 
-    With ``freeze`` all layers but the last are fixed, their batch norms too. With ``layer_decay`` each layer learns by
-    that factor slower than the one after it; a layer is a module with weights of its own, in the network's order.
+    With ``layer_decay`` each layer learns by that factor slower than the one after it.
     """
-    layers = [module for module in learner.encoder.backbone.modules() if list(module.parameters(recurse=False))]
-    fixed = layers[:-1] if settings.freeze else []
-    for layer in fixed:
-        for parameter in layer.parameters(recurse=False):
-            parameter.requires_grad_(False)
-    if fixed:
-        freeze_statistics(learner.encoder.backbone)
+    layers = _layers(learner)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()  # two layers may share one
     for depth, layer in enumerate(reversed(layers)):
@@ -39,6 +32,21 @@ def optimizer_of(learner: Learner, settings: TrainSettings) -> torch.optim.Optim
     if own:
         found.append({"params": own, "weight_decay": 0.0, "times": _LOSS_TIMES})
     return torch.optim.AdamW(found, lr=settings.learning_rate)
+
+
+def fix_layers(learner: Learner, settings: TrainSettings) -> None:
+    """With ``freeze``, all layers but the last don't learn, and their batch norms keep their statistics."""
+    fixed = _layers(learner)[:-1] if settings.freeze else []
+    for layer in fixed:
+        for parameter in layer.parameters(recurse=False):
+            parameter.requires_grad_(False)
+    if fixed:
+        freeze_statistics(learner.encoder.backbone)
+
+
+def _layers(learner: Learner) -> list[nn.Module]:
+    """The modules that have weights of their own, in the network's order."""
+    return [module for module in learner.encoder.backbone.modules() if list(module.parameters(recurse=False))]
 
 
 def freeze_statistics(backbone: nn.Module) -> None:

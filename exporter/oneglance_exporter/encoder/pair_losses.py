@@ -5,15 +5,15 @@ alike: J = 1/2 (mean over pairs of one class + mean over pairs of two). The sour
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oneglance_core.pair_head import Form
+from oneglance_core.pair_head import PairHead as ServedHead
 from oneglance_exporter.encoder.loss import distances
 
-Form = Literal["difference", "chi-square"]
 _LEAST = 1e-12  # squared L2: the root has no gradient at 0
 _FIRST_SUM = 4.0  # of the head's logits: what a pair that differs as random unit vectors do is given at first
 
@@ -71,6 +71,10 @@ class PairHead(nn.Module):
         apart = first - second
         terms = apart.abs() if self.form == "difference" else apart * apart / (first + second).clamp_min(_LEAST)
         return terms @ self.weight + self.bias
+
+    def served(self) -> ServedHead:
+        """As it is served, in numpy."""
+        return ServedHead(self.form, self.weight.detach().double().numpy(), self.bias.detach().item())
 
 
 class PairLoss(nn.Module):

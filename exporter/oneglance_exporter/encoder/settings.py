@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.flags import Flag, flag_name
 from oneglance_core.manifests import MAX_DIMENSION
+from oneglance_core.manifests.sound import LEAST_RATE, MOST_OVERLAP, MOST_RATE, RATE_STEP
 from oneglance_exporter.settings import HIGHEST_LEARNING_RATE, CommandSettings, OptionalPath, Paths
 from oneglance_exporter.training.settings import TrainingSettings
 
@@ -38,6 +39,20 @@ class DataSettings(CommandSettings):
     size: Annotated[tuple[int, ...], Flag(default="105 105; arrays: their own")] = Field(
         (), description="of the encoder's input: height and width, length, or depth, height and width"
     )
+    sample_rate: int | None = Field(
+        None,
+        ge=LEAST_RATE,
+        le=MOST_RATE,
+        multiple_of=RATE_STEP,
+        description="with --input signal: examples are sound files, brought to so many samples a second; --size is "
+        "their length in samples, shorter ones are followed by zeros",
+    )
+    window_step: int | None = Field(
+        None,
+        ge=1,
+        description="with --input signal and --size: longer signals are learned from, and encoded, in windows of that "
+        "length, one every so many samples; a signal's encoding is the mean of theirs",
+    )
     color: Literal["gray", "rgb"] = Field("gray", description="of pictures, as the encoder takes them")
     fit: Annotated[Literal["pad", "crop"] | None, Flag(default="pictures are stretched, arrays refused")] = Field(
         None, description="what becomes of examples of another size: see docs/training.md"
@@ -59,6 +74,13 @@ class DataSettings(CommandSettings):
             raise ValueError(f"--size: at least 1, got {min(self.size)}")
         if self.fit == "crop" and self.input != "image":
             raise ValueError("--fit crop is for pictures; arrays take --fit pad")
+        if self.sample_rate is not None and (self.input != "signal" or not self.size):
+            raise ValueError("--sample-rate needs --input signal, and --size: how many samples the encoder takes")
+        if self.window_step is not None:
+            if self.input != "signal" or not self.size:
+                raise ValueError("--window-step needs --input signal, and --size: the length of a window")
+            if not self.size[0] <= MOST_OVERLAP * self.window_step <= MOST_OVERLAP * self.size[0]:
+                raise ValueError(f"--window-step: at most --size, and at least 1/{MOST_OVERLAP} of it")
         return self
 
 
@@ -113,7 +135,9 @@ class TrainSettings(DataSettings, TrainingSettings):
     )
     aligned: bool = Field(False, description="with a --base for faces: the pictures are aligned faces already")
     init: OptionalPath = Field(
-        None, description="begin with the weights of this run folder or state dict (.pt), where their shapes agree"
+        None,
+        description="begin with the weights of this run folder, state dict (.pt), model folder or ONNX (.onnx) that "
+        "export wrote, where their shapes agree",
     )
     freeze: bool = Field(False, description="learn the last layer only; the others stay as --init has them")
     layer_decay: float = Field(
@@ -123,6 +147,21 @@ class TrainSettings(DataSettings, TrainingSettings):
         3e-3, gt=0, le=HIGHEST_LEARNING_RATE, description="AdamW's highest; falls linearly to 0"
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW's decay of the weights")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="where the network is trained; without a usable card, cuda is an error"
+    )
+    processes: int = Field(
+        1, ge=1, le=64, description="share each batch among so many processes; with cuda, each has a card of its own"
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="encode a batch in so many pieces, one after the other: less memory; the loss sees the whole",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="fp32; bf16 (autocast; about twice as fast on a CPU with avx512_bf16 or AMX); or fp16 (cuda only)",
+    )
     patience: int | None = Field(
         None, ge=1, description="stop after so many measurements on --validation without a better one"
     )
@@ -204,6 +243,14 @@ class TrainSettings(DataSettings, TrainingSettings):
         return self
 
     @model_validator(mode="after")
+    def _pieces(self) -> Self:
+        if self.processes * self.accumulate > self.classes_per_batch * self.examples_per_class:
+            raise ValueError("--processes and --accumulate make more pieces than a batch has examples")
+        if self.precision == "fp16" and self.device != "cuda":
+            raise ValueError("--precision fp16 needs --device cuda; on a CPU take bf16")
+        return self
+
+    @model_validator(mode="after")
     def _wide(self) -> Self:
         if min(self.widths) < 1:
             raise ValueError(f"--widths: at least 1 each, got {min(self.widths)}")
@@ -213,7 +260,7 @@ class TrainSettings(DataSettings, TrainingSettings):
     def _together(self) -> Self:
         if self.patience is not None and not self.validation:
             raise ValueError("--patience needs --validation: what is measured on")
-        told = ("input", "size", "color", "fit", "network", "shrink", "widths")
+        told = ("input", "size", "sample_rate", "window_step", "color", "fit", "network", "shrink", "widths")
         other = [name for name in told if getattr(self, name) != type(self).model_fields[name].default]
         if self.base is not None and other:
             raise ValueError(f"--base says what the encoder takes and is; {flag_name(other[0])} can't change it")

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,23 +13,31 @@ import torch
 from torch import Tensor
 
 from oneglance_core.folder import read_model_folder
-from oneglance_core.trials import OneShotTrials, one_shot_error
+from oneglance_core.pair_head import PairHead
+from oneglance_core.trials import Encodings, OneShotTrials, one_shot_error
 from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.encoder.backbones import backbone_digest
 from oneglance_exporter.encoder.batches import batches_of
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint, Learner
 from oneglance_exporter.encoder.data import Tell, TrainingData, read_training_data
+from oneglance_exporter.encoder.device import usable_device
+from oneglance_exporter.encoder.learning import learner_on
 from oneglance_exporter.encoder.made_for import made_for
 from oneglance_exporter.encoder.network import encode
-from oneglance_exporter.encoder.optimizer import optimizer_of
+from oneglance_exporter.encoder.optimizer import fix_layers, optimizer_of
+from oneglance_exporter.encoder.pair_fit import PairFit, platt, sampled_pairs
+from oneglance_exporter.encoder.pair_losses import PairLoss
+from oneglance_exporter.encoder.pieces import seed_of, with_graph
 from oneglance_exporter.encoder.settings import TrainSettings
 from oneglance_exporter.encoder.start import start_from
 from oneglance_exporter.encoder.trials import one_shot_trials
-from oneglance_exporter.errors import DivergedError
+from oneglance_exporter.encoder.workers import Workers
+from oneglance_exporter.errors import DivergedError, RunError, SettingsError
 from oneglance_exporter.training.checkpoint import check_new, check_writable, load_to_resume, writing
 from oneglance_exporter.training.driver import Clock, Reporter, Training, drive
 
 _VALIDATION_TRIALS, _VALIDATION_WAYS = 4000, 20
+_MOST_BAD_STEPS_FP16 = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,7 @@ def train(
     """
     check_new(run)
     check_writable(run)
+    device = usable_device(settings)
     data = read_training_data(settings, run, tell)
     torch.manual_seed(settings.seed)
     classes = batches_of(data.examples, settings, lambda inputs: inputs).classes
@@ -68,7 +78,8 @@ def train(
     if data.spec.kind != "image":
         learner.encoder.scale_to(data.examples.inputs)
     if settings.init is not None:
-        start_from(learner, Path(settings.init), tell)
+        start_from(learner, Path(settings.init), data.examples.inputs, tell)
+    fix_layers(learner, settings)
     first = EncoderCheckpoint.first(
         settings,
         command,
@@ -82,7 +93,8 @@ def train(
     )
     with writing(run):
         data.identity.write(run)
-    return drive(run, first, lambda checkpoint: EncoderTraining(checkpoint, data), report, clock)
+    with _enough_memory(), Workers(first, device) as workers:
+        return drive(run, first, lambda checkpoint: EncoderTraining(checkpoint, data, workers, device), report, clock)
 
 
 def resume(
@@ -98,13 +110,15 @@ def resume(
     make it another training, and as ``drive``.
     """
     checkpoint = load_to_resume(run, EncoderCheckpoint, changed)
+    device = usable_device(checkpoint.settings)
+    with _enough_memory(), Workers(checkpoint, device) as workers:
 
-    def begin(checkpoint: EncoderCheckpoint) -> EncoderTraining:
-        data = read_training_data(checkpoint.settings, run, tell, checkpoint.spec)
-        data.identity.check(run, checkpoint.data_digest)
-        return EncoderTraining(checkpoint, data)
+        def begin(checkpoint: EncoderCheckpoint) -> EncoderTraining:
+            data = read_training_data(checkpoint.settings, run, tell, checkpoint.spec)
+            data.identity.check(run, checkpoint.data_digest)
+            return EncoderTraining(checkpoint, data, workers, device)
 
-    return drive(run, checkpoint, begin, report, clock)
+        return drive(run, checkpoint, begin, report, clock)
 
 
 class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):
@@ -113,15 +127,18 @@ class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):
     model: Learner
     average: Learner
 
-    def __init__(self, checkpoint: EncoderCheckpoint, data: TrainingData) -> None:
+    def __init__(
+        self, checkpoint: EncoderCheckpoint, data: TrainingData, workers: Workers, device: torch.device
+    ) -> None:
         super().__init__(checkpoint)
         settings = checkpoint.settings
-        self.model, self.average = checkpoint.learner(), checkpoint.learner().eval()
-        if data.spec.axes == 2:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        self.workers, self.device = workers, device
+        self.model = learner_on(checkpoint, device)
+        self.average = checkpoint.learner().to(device).eval()
         self.optimizer = optimizer_of(self.model, settings)
-        # By the average's copy, since the scale of arrays is a buffer, which stays as the checkpoint has it.
-        self.batches = batches_of(data.examples, settings, self.average.encoder.prepared)
+        self.batches = batches_of(data.examples, settings, checkpoint.preparer().prepared)
+        if settings.precision == "fp16":  # the scale of the loss is found by steps that are left out
+            self.most_bad_steps = _MOST_BAD_STEPS_FP16
         self.validation = None if data.validation is None else _Validation.of(data.validation, settings.seed)
         self.validation_seconds, self.validation_steps = settings.validation_seconds, settings.validation_steps
         self._improved = False
@@ -129,10 +146,13 @@ class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):
     def step(self, step: int, done: float) -> tuple[Tensor, EncoderFigures]:
         settings = self.checkpoint.settings
         inputs, labels = self.batches(step)
-        generator = torch.manual_seed((settings.seed << 32) + step)  # of all torch: a network may have dropout
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            encodings = self.model.encoder.encode(inputs)
-        loss, active = self.model.loss(encodings, labels, generator)
+        if len(inputs) < settings.processes * settings.accumulate:
+            raise SettingsError(
+                f"--processes and --accumulate make more pieces than a batch has examples: {len(inputs)}"
+            )
+        encodings = with_graph(self.workers.encoded(self.model.encoder, inputs, step))
+        generator = torch.Generator(self.device).manual_seed(seed_of(settings, step))
+        loss, active = self.model.loss(encodings, labels.to(self.device), generator)
         if not encodings.isfinite().all():  # no triplet is active then, and the loss would be 0
             loss = loss * math.nan
         return loss, EncoderFigures(loss.item(), active, self.checkpoint.validation_error)
@@ -141,7 +161,11 @@ class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):
         state = self.checkpoint
         if self.validation is None:
             return figures
-        error = state.validation_error = self.validation.error(self.average)
+        encodings = self.validation.encodings(self.average)
+        error = state.validation_error = self.validation.error(encodings)
+        if isinstance(self.average.loss, PairLoss):
+            fit = self.validation.pair_fit(encodings, self.average.loss.head.served())
+            state.pair_fit = None if fit is None else {**dataclasses.asdict(fit), "step": state.step}
         self._improved = state.best_error is None or error < state.best_error
         if self._improved:
             state.best_error, state.best_step, state.since_best = error, state.step, 0
@@ -157,6 +181,16 @@ class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):
         return patience is not None and self.checkpoint.since_best >= patience
 
 
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"the card has too little memory for a batch: raise --accumulate; what was saved before stays ({error})"
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Validation:
     """Examples that aren't trained on, and the trials that are drawn from them."""
@@ -169,12 +203,21 @@ class _Validation:
         ways = min(_VALIDATION_WAYS, int(np.bincount(examples.group_of).max()))
         return cls(examples, one_shot_trials(examples, _VALIDATION_TRIALS, ways, seed=seed))
 
-    def error(self, learner: Learner) -> float:
-        """One-shot error within groups, 20-way where the largest group has as many subjects. Raises DivergedError."""
+    def encodings(self, learner: Learner) -> Encodings:
+        """float32 [N, D]. Raises DivergedError."""
         encodings = encode(learner.encoder, self.examples.inputs)
         if not np.isfinite(encodings).all():
             raise DivergedError("an encoding of --validation was not finite; try a lower --learning-rate")
+        return encodings
+
+    def error(self, encodings: Encodings) -> float:
+        """One-shot error within groups, 20-way where the largest group has as many subjects."""
         return one_shot_error(encodings, self.trials)
+
+    def pair_fit(self, encodings: Encodings, head: PairHead) -> PairFit | None:
+        """What makes the head's y a probability; None where there are no pairs of both kinds."""
+        pairs = sampled_pairs(encodings, self.examples.subject_of)
+        return None if pairs is None else platt(head.logits(pairs.first, pairs.second).astype(np.float64), pairs.same)
 
 
 def _made_for(data: TrainingData, settings: TrainSettings) -> dict[str, object] | None:

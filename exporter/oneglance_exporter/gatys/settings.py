@@ -1,6 +1,6 @@
 """What Gatys' optimisation is told. No torch."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,8 @@ _Side = Annotated[int, Flag(unit="pixels"), Field(ge=1, le=LARGEST_SIDE)]
 
 class GatysSettings(CommandSettings):
     """Settings of ``style optimize``."""
+
+    endless: ClassVar[frozenset[str]] = frozenset({"alpha", "beta"})  # only their ratio counts
 
     size: _Side = Field(256, description="longer side of the result")
     style_size: Annotated[int | None, Flag(unit="pixels", default="that of --size"), Field(ge=1, le=LARGEST_SIDE)] = (

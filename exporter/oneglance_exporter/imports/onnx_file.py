@@ -30,7 +30,7 @@ from oneglance_core.manifests import (
     OutputSpec,
     Parity,
 )
-from oneglance_exporter.errors import DataError, SettingsError
+from oneglance_exporter.errors import DataError, ExportError, SettingsError
 from oneglance_exporter.imports.onnx_settings import Contract
 from oneglance_exporter.imports.onnx_source import FLOATS, keep_output, load, single_input, subtracts
 from oneglance_exporter.imports.onnx_wrap import Encodings, answer, free_batch
@@ -84,7 +84,14 @@ def import_onnx(
     if unit_norm:
         with np.errstate(invalid="ignore"):  # found below
             expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
-    _check_answers(expected, file)
+    try:
+        _check_answers(expected, file)
+    except DataError as error:
+        if _differ_together(source, prepared):
+            raise DataError(
+                f"{file}: an encoding depends on the others of its batch: alone, each is useless"
+            ) from error
+        raise
 
     largest = float(np.abs(expected).max())
     tolerance = (_TOLERANCE_HALF if kind == TensorProto.FLOAT16 else TOLERANCE) * largest
@@ -195,6 +202,17 @@ def _check_answers(encodings: Encodings, file: Path) -> None:
     apart = np.abs(encodings - encodings[:1]).max(axis=1)
     if not apart[1:].max() > 1e-6 * np.abs(encodings).max():
         raise DataError(f"{file}: the network returns the same encoding for every picture")
+
+
+def _differ_together(model: onnx.ModelProto, prepared: Floats) -> bool:
+    """Whether the graph tells pictures of one batch apart, though not one at a time."""
+    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    together = np.resize(prepared, (fixed or len(prepared), *prepared.shape[1:]))
+    try:
+        found = answer(encoder_of(model.SerializeToString(), threads=1), together)
+    except ExportError:
+        return False
+    return bool(np.isfinite(found).all() and np.abs(found - found[:1]).max() > 0)
 
 
 def _unit_norm(encodings: Encodings) -> bool:

@@ -21,6 +21,10 @@ _CHECKED_BATCHES = (1, 2, 5)
 Encodings = npt.NDArray[np.float32]
 
 
+class DependentError(ExportError):
+    """Raised when a graph's encoding of a picture depends on the other pictures of its batch."""
+
+
 def free_batch(
     source: onnx.ModelProto,
     contract: Contract,
@@ -43,6 +47,8 @@ def free_batch(
             failure = failure or error
         else:
             return wrapped
+    if isinstance(failure, DependentError):
+        raise failure
     raise ExportError(f"the graph can't take several pictures at once: {failure}") from failure
 
 
@@ -119,7 +125,7 @@ def _check_wrapped(graph: bytes, images: npt.NDArray[np.uint8], expected: Encodi
     for batch in _CHECKED_BATCHES:
         wrong = apart(answer(run, images[:batch]), expected[:batch], tolerance)
         if wrong and batch > 1:
-            raise ExportError(f"an encoding depends on the others of its batch: at batch size {batch}, {wrong}")
+            raise DependentError(f"an encoding depends on the others of its batch: at batch size {batch}, {wrong}")
         if wrong:
             raise ExportError(f"its answers differ from those of the original graph: {wrong}")
 

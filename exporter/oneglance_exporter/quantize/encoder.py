@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from oneglance_core.distance import squared_l2
 from oneglance_core.folder import check_replaceable, read_model_folder, write_model_folder
-from oneglance_core.manifests import AuthorThreshold, EncoderManifest, Parity
+from oneglance_core.manifests import AuthorThreshold, EncoderManifest, PairHeadPart, Parity
+from oneglance_core.pair_head import probabilities_of
 from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.quantize.int8 import described_origin, in_float, int8_graph, rounding_tolerance
 from oneglance_exporter.runtime import check_model, encoder_of
@@ -54,6 +55,7 @@ def quantize(model: Path, out: Path, pictures: Images, described: str, name: str
             "name": name or f"{old.name}-int8",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "threshold": None,
+            "pair_head": None if old.pair_head is None else _head_of(old.pair_head, outputs),
             "author_threshold": author
             and AuthorThreshold(tau=author.tau, source=f"{author.source}; for the encoder before quantisation"),
             "training": {
@@ -72,6 +74,13 @@ def quantize(model: Path, out: Path, pictures: Images, described: str, name: str
     check_model(graph, manifest)
     write_model_folder(out, manifest, graph)
     return manifest
+
+
+def _head_of(head: PairHeadPart, encodings: npt.NDArray[np.float32]) -> PairHeadPart:
+    """The same head, for other encodings of the parity vectors; nothing is measured of it yet."""
+    probabilities = probabilities_of(head.head().logits(encodings[:1], encodings))
+    measured = dict.fromkeys(("reliability", "threshold", "false_positives", "mates"))
+    return head.model_copy(update={**measured, "probabilities": tuple(probabilities.tolist())})
 
 
 def _feeds(manifest: EncoderManifest, pictures: Images) -> list[dict[str, Images]]:

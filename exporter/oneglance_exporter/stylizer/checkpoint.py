@@ -20,7 +20,9 @@ class StylizerCheckpoint(Checkpoint):
 
     FORMAT: ClassVar[str] = "oneglance-stylizer-run/1"
     SETTINGS: ClassVar[type[StylizerSettings]] = StylizerSettings
-    FREE: ClassVar[frozenset[str]] = frozenset({"styles", "photos", "loss_network", "threads", "checkpoint_seconds"})
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"styles", "photos", "loss_network", "threads", "tensorboard", "checkpoint_seconds"}
+    )
 
     settings: StylizerSettings
     styles: tuple[Style, ...]

@@ -13,7 +13,7 @@ import pickle
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -37,7 +37,7 @@ class Checkpoint:
     FREE: the settings that may be changed when a run is resumed.
     command: the command line that began the run. step: steps done. elapsed_seconds: time spent on them, over all
     resumptions. model, average, optimizer: state dicts; ``average`` has the moving average of the weights, which is
-    what is exported.
+    what is exported. scaler: state of the loss's scale, in fp16; else empty.
     """
 
     FORMAT: ClassVar[str]
@@ -51,6 +51,7 @@ class Checkpoint:
     model: State
     average: State
     optimizer: State
+    scaler: State = field(default_factory=dict, kw_only=True)
 
     @classmethod
     def first(

@@ -13,6 +13,7 @@ The run folder:
     best.pt         the same, of the step whose measurement on data not trained on was the best; none without such data
     log.jsonl       a line for every 20th step and the last: step, done, elapsed_seconds and the training's figures
     log.csv         the same lines as a table
+    tensorboard/    the same for TensorBoard, if it was asked for
 """
 
 import dataclasses
@@ -147,7 +148,7 @@ def drive(
     checkpoint is saved.
     """
     torch.set_num_threads(checkpoint.settings.threads)
-    with RunLog(run, checkpoint.step) as log:
+    with RunLog(run, checkpoint.step, tensorboard=checkpoint.settings.tensorboard) as log:
         training = begin(checkpoint)
         training.model.load_state_dict(checkpoint.model)
         training.average.load_state_dict(checkpoint.average)
@@ -171,6 +172,9 @@ def _loop(
     model, average, optimizer = training.model, training.average, training.optimizer
     state, settings = training.checkpoint, training.checkpoint.settings
     begun, before = clock(), state.elapsed_seconds
+    scaler = torch.amp.GradScaler(_device_of(model), enabled=settings.precision == "fp16")
+    if state.scaler:
+        scaler.load_state_dict(state.scaler)
     saved = validated = begun
     saved_step, bad_steps, stopping = state.step, 0, False
     first_done = settings.progress(state.step, state.elapsed_seconds)
@@ -185,7 +189,8 @@ def _loop(
         _set_learning_rate(optimizer, settings.learning_rate * min(done / _WARMUP, 1 - done))
         loss, figures = training.step(state.step, done)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), training.largest_gradient)
         finite = math.isfinite(loss.item()) and math.isfinite(norm.item())
         bad_steps = 0 if finite else bad_steps + 1
@@ -193,7 +198,8 @@ def _loop(
             where = f"step {state.step + 1}" if bad_steps == 1 else f"{bad_steps} steps running"
             raise diverged(f"the loss or its gradient was not finite in {where}")
         if finite:
-            optimizer.step()
+            scaler.step(optimizer)
+        scaler.update()
         if not _finite(model.state_dict()):
             raise diverged(f"a weight was not finite after step {state.step + 1}")
         _move_average(average, model, min(settings.average, (1 + state.step) / (10 + state.step)))
@@ -215,7 +221,7 @@ def _loop(
         if last or stopping or improved or now - saved > settings.checkpoint_seconds:
             log.sync()
             state.model, state.average = model.state_dict(), average.state_dict()
-            state.optimizer = optimizer.state_dict()
+            state.optimizer, state.scaler = optimizer.state_dict(), scaler.state_dict()
             if not _finite({"average": state.average, "optimizer": state.optimizer}):
                 raise diverged(f"the moving average or the optimizer's moments were not finite at step {state.step}")
             if improved:
@@ -223,6 +229,10 @@ def _loop(
             save(run, state)
             training.checkpoint_saved(run)
             saved, saved_step = clock(), state.step
+
+
+def _device_of(model: nn.Module) -> str:
+    return next(parameter.device.type for parameter in model.parameters())
 
 
 def _validates(training: Training[C, F], step: int, seconds: float) -> bool:

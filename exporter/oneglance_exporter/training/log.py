@@ -1,6 +1,8 @@
-"""The log of a run: ``log.jsonl`` in the run folder, one JSON object per line, in order of steps; and ``log.csv``."""
+"""The log of a run: ``log.jsonl`` in the run folder, one JSON object per line, in order of steps; ``log.csv``, the same
+as a table; and ``tensorboard/``, the same for TensorBoard, where that is asked for."""
 
 import csv
+import errno
 import io
 import json
 import math
@@ -8,12 +10,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
+from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.training.checkpoint import writing
 
 LOG_FILE = "log.jsonl"
 TABLE_FILE = "log.csv"
+TENSORBOARD_FOLDER = "tensorboard"
 
 
 class RunLog:
@@ -21,12 +25,13 @@ class RunLog:
 
     Lines of later steps are removed at the start: they were written after the last checkpoint, and the resumed run
     writes them again. So is a last line that was cut off by a kill. The table is made anew from the lines. Creates the
-    folder. Raises RunError.
+    folder. Raises RunError; SettingsError for ``tensorboard`` where that isn't installed.
     """
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, *, tensorboard: bool = False) -> None:
         self._run = run
         self._columns: list[str] = []
+        self._events = _events(run, step) if tensorboard else None
         with writing(run):
             run.mkdir(parents=True, exist_ok=True)
             # Unbuffered, so that a killed process loses no line.
@@ -37,14 +42,19 @@ class RunLog:
             self._file.truncate(length)
             self._table = open(run / TABLE_FILE, "wb", buffering=0)  # noqa: SIM115
             for line in content[:length].splitlines():
-                self._table.write(self._row(json.loads(line)))
+                _append(self._table, self._row(json.loads(line)))
 
     def write(self, line: Mapping[str, object]) -> None:
         """Append one line; ``line`` has the key "step". A number that isn't finite is null. Raises RunError."""
         plain = _finite(line)
         with writing(self._run):
-            self._file.write(json.dumps(plain, allow_nan=False).encode() + b"\n")
-            self._table.write(self._row(plain))
+            _append(self._file, json.dumps(plain, allow_nan=False).encode() + b"\n")
+            _append(self._table, self._row(plain))
+            if self._events is not None:
+                for name, value in _flat(plain).items():
+                    if name != "step" and value is not None:
+                        self._events.add_scalar(name, value, plain["step"])
+                self._events.flush()
 
     def sync(self) -> None:
         """Return when all lines are on the disk: to be called before a checkpoint of their steps. Raises RunError."""
@@ -52,10 +62,8 @@ class RunLog:
             os.fsync(self._file.fileno())
 
     def _row(self, line: dict[str, Any]) -> bytes:
-        """A line of the table; before the first, its header. Values inside a value are columns "outer.inner"."""
-        flat: dict[str, Any] = {}
-        for name, value in line.items():
-            flat |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+        """A line of the table; before the first, its header."""
+        flat = _flat(line)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if not self._columns:
@@ -72,6 +80,33 @@ class RunLog:
     ) -> None:
         self._file.close()
         self._table.close()
+        if self._events is not None:
+            with writing(self._run):
+                self._events.close()
+
+
+def _events(run: Path, step: int) -> Any:
+    """TensorBoard's writer. What was written of steps after ``step``, which are done again, it will not show."""
+    try:
+        from torch.utils.tensorboard.writer import SummaryWriter
+    except ImportError as error:
+        raise SettingsError("--tensorboard: pip install 'oneglance[tensorboard]'") from error
+    with writing(run):
+        return SummaryWriter(str(run / TENSORBOARD_FOLDER), purge_step=step + 1)
+
+
+def _append(file: BinaryIO, content: bytes) -> None:
+    """Write all of it: on a disk that is nearly full, a first part fits. Raises OSError."""
+    if file.write(content) < len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _flat(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Values inside a value are "outer.inner"."""
+    flat: dict[str, Any] = {}
+    for name, value in line.items():
+        flat |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def _finite(value: Any) -> Any:

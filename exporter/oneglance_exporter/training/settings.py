@@ -1,7 +1,7 @@
 """The settings that every kind of training has: when to stop, in what precision, from which seed."""
 
 from collections.abc import Mapping, Set
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,8 @@ from oneglance_exporter.settings import CommandSettings
 
 
 class TrainingSettings(CommandSettings):
-    """Those of every training. Each kind states its own defaults of ``learning_rate`` and ``checkpoint_seconds``."""
+    """Those of every training. Each kind states its own defaults of ``learning_rate`` and ``checkpoint_seconds``, and
+    the ``precision`` that it knows: fp32, bf16 or fp16."""
 
     learning_rate: float
     checkpoint_seconds: float
@@ -20,11 +21,13 @@ class TrainingSettings(CommandSettings):
     average: float = Field(
         0.998, ge=0, lt=1, description="decay of the weights' moving average, which is what is exported"
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="fp32, or bf16 (autocast; about twice as fast on a CPU with avx512_bf16 or AMX)"
-    )
+    precision: str = "fp32"
     seed: int = Field(0, ge=0, lt=2**32, description="decides first weights and every batch")
-    threads: int = Field(1, ge=1, description="torch threads")
+    threads: int = Field(1, ge=1, description="torch threads, of each process")
+    tensorboard: bool = Field(
+        False,
+        description="write the log for TensorBoard, too, in RUN_DIR/tensorboard: pip install 'oneglance[tensorboard]'",
+    )
 
     @model_validator(mode="after")
     def _ends(self) -> Self:

@@ -80,11 +80,12 @@ class Table(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """The nearest subjects of one probe, nearest first: all three [m]."""
+    """The nearest subjects of one probe, nearest first, and which row of the table each is nearest by: all [m]."""
 
     distances: Vectors
     subjects: Integers
     numbers: Integers
+    rows: Integers
 
 
 class Wanted(NamedTuple):
@@ -118,7 +119,7 @@ def wanted_by(searches: Sequence[Search]) -> Wanted:
 def nearest_subjects(table: Table, nearest: Nearest, probes: Vectors, wanted: Wanted) -> list[Ranked]:
     """For each probe float32 [q, D] its nearest subjects: as many as it takes to answer what is wanted of it."""
     rows = len(table.numbers)
-    answers: list[Ranked] = [Ranked(np.empty(0, np.float32), *[np.empty(0, np.int64)] * 2)] * len(probes)
+    answers: list[Ranked] = [Ranked(np.empty(0, np.float32), *[np.empty(0, np.int64)] * 3)] * len(probes)
     if table.live_subjects == 0 or len(probes) == 0:
         return answers
     wanted = wanted._replace(candidates=np.minimum(wanted.candidates, table.live_subjects))
@@ -171,7 +172,7 @@ def _rank(
 
     def ranked(i: int) -> Ranked:
         keep = kept[i]
-        return Ranked(distances[i, keep], subjects[i, keep], numbers[i, keep])
+        return Ranked(distances[i, keep], subjects[i, keep], numbers[i, keep], at[i, order[i, keep]])
 
     return ranked, cuts, floors
 

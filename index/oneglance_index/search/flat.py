@@ -13,17 +13,21 @@ import contextlib
 import itertools
 import logging
 import threading
+import weakref
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
 
-from oneglance_core.distance import squared_norms
+from oneglance_core.distance import squared_l2, squared_norms
+from oneglance_core.pair_head import probabilities_of, scores_of
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
-from oneglance_index.records import Candidate, Change, Checksum, Found, Rows, Search
+from oneglance_index.records import Candidate, Change, Checksum, Found, Rows, Search, Vectors
+from oneglance_index.search.by_head import likeliest_rows
 from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.rows import FrozenRows, RowArrays, SubjectIds
@@ -79,6 +83,8 @@ class ExactIndex:
         # Rows with a new value that the scan doesn't have yet; and all since a compaction began, None without one.
         self._stale: set[int] = set()
         self._rewritten: set[int] | None = None
+        # What freeze() gave out and somebody still has.
+        self._frozen: weakref.WeakSet[FrozenRows] = weakref.WeakSet()
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
         self._compacting = threading.Lock()
@@ -112,9 +118,9 @@ class ExactIndex:
                 self._told += len(rows.numbers)
             self._extend()
 
-    def reserve(self, encodings: int) -> None:
+    def reserve(self, encodings: int, subjects: int) -> None:
         with self._pending_lock:
-            self._promised = self._told + encodings
+            self._promised = self._told + (subjects if self._templates else encodings)
             room = self._held.capacity if self._room is None else self._room.capacity
             if self._promised > room:
                 self._room = self._larger(self._promised)
@@ -210,16 +216,33 @@ class ExactIndex:
             len(self._subject_ids),
             self._scan.rounding,
         )
-        probes = np.concatenate([search.probes for search in searches])
-        ranked = iter(nearest_subjects(table, self._scan.nearest, probes, wanted_by(searches)))
-        return [self._found(search, list(itertools.islice(ranked, len(search.probes)))) for search in searches]
+        by_distance = [search for search in searches if not search.by_probability]
+        ranked: Iterator[Ranked] = iter(())
+        if by_distance:
+            probes = np.concatenate([search.probes for search in by_distance])
+            ranked = iter(nearest_subjects(table, self._scan.nearest, probes, wanted_by(by_distance)))
+        return [
+            self._found(
+                search,
+                table,
+                [_likeliest(table, search, probe) for probe in search.probes]
+                if search.by_probability
+                else list(itertools.islice(ranked, len(search.probes))),
+            )
+            for search in searches
+        ]
 
-    def _found(self, search: Search, ranked: Sequence[Ranked]) -> Found:
+    def _found(self, search: Search, table: Table, ranked: Sequence[Ranked]) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
         numbered = search.singly or not self._templates
         near = [_candidates(found, self._subject_ids, numbered) for found in ranked]
+        if search.head is not None:
+            near = [
+                _with_probabilities(search, candidates, search.head.logits(table.vectors[found.rows], probe))
+                for candidates, found, probe in zip(near, ranked, search.probes, strict=True)
+            ]
         within = -np.inf if search.within is None else search.within
-        counts = [bisect_right(found, within, key=_distance) for found in near]
+        counts = [bisect_right(found, within, key=_score) for found in near]
         return Found(
             tuple(found[: search.candidates] for found in near),
             tuple(found[: min(count, search.limit)] for found, count in zip(near, counts, strict=True)),
@@ -232,10 +255,10 @@ class ExactIndex:
             self.device,
         )
 
-    def subject_id(self, number: int) -> str:
-        """Of a subject that load() or append() told."""
+    def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]:
+        """Of subjects that load() or append() told."""
         with self._lock:
-            return self._subject_ids[number]
+            return {number: self._subject_ids[number] for number in numbers}
 
     def info(self) -> IndexInfo:
         with self._lock:
@@ -252,11 +275,12 @@ class ExactIndex:
             self._drain()
             # Rows are append-only and compaction makes new arrays, so views of the others stay as they are.
             held, rows = self._held, slice(0, self._rows)
-            return FrozenRows(self._revision, held.numbers[rows], held.subjects[rows].copy(), held.vectors[rows])
+            frozen = FrozenRows(self._revision, held.numbers[rows], held.subjects[rows].copy(), held.vectors[rows])
+            self._frozen.add(frozen)
+            return frozen
 
     def wants_compaction(self) -> bool:
-        dead = self._dead + self._pending_removals
-        return dead > max(_MIN_DEAD_ROWS, _DEAD_SHARE * self._rows)
+        return worth_compacting(self._dead + self._pending_removals, self._rows)
 
     def compact(self) -> None:
         """Forgets dead rows. Searches wait for moments only, but on a GPU that has no room for all rows twice the next
@@ -403,12 +427,20 @@ class ExactIndex:
         room = self._room
         if room is None or room.capacity < rows:
             room = self._larger(rows)
-        room.copy_from(self._held, self._rows)
         self._scan.extend(room.vectors, room.norms, self._scan.rows)  # else it would keep the former arrays in memory
+        if self._frozen:  # somebody looks at them yet
+            room.copy_from(self._held, self._rows)
+        else:
+            room.take_over(self._held, self._rows)
         with self._pending_lock:
             self._held = room
             if self._room is not None and self._room.capacity <= room.capacity:
                 self._room = None
+
+
+def worth_compacting(dead: int, rows: int) -> bool:
+    """Whether so many rows are dead, among so many."""
+    return dead > max(_MIN_DEAD_ROWS, _DEAD_SHARE * rows)
 
 
 def _in_place(change: Change) -> bool:
@@ -416,7 +448,23 @@ def _in_place(change: Change) -> bool:
     return len(change.added) == len(change.removed) == 1 and bool(change.added[0] == change.removed[0])
 
 
-_distance = attrgetter("distance")
+_score = attrgetter("score")
+
+
+def _likeliest(table: Table, search: Search, probe: Vectors) -> Ranked:
+    """As nearest_subjects(), by the head of the search."""
+    assert search.head is not None
+    # One more than the limit, to see whether it cut something off.
+    rows = likeliest_rows(table, search.head, probe, search.candidates, search.within, search.limit + 1)
+    return Ranked(squared_l2(table.vectors[rows], probe), table.subjects[rows], table.numbers[rows], rows)
+
+
+def _with_probabilities(search: Search, found: Sequence[Candidate], logits: Vectors) -> tuple[Candidate, ...]:
+    scores = scores_of(logits).tolist() if search.by_probability else [one.score for one in found]
+    return tuple(
+        replace(one, score=score, probability=probability)
+        for one, score, probability in zip(found, scores, probabilities_of(logits).tolist(), strict=True)
+    )
 
 
 def _candidates(found: Ranked, ids: SubjectIds, numbered: bool) -> tuple[Candidate, ...]:

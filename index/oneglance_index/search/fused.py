@@ -19,10 +19,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from oneglance_core.fusion import MARGIN_OTHERS, farthest_margin_match, margin_scores, template
+from oneglance_core.fusion import MARGIN_OTHERS, farthest_margin_match, margin_scores, template, templates
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
-from oneglance_index.search.flat import ExactIndex
+from oneglance_index.search.flat import ExactIndex, worth_compacting
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.singles import NONE, Singles
 
@@ -43,6 +43,8 @@ class FusedIndex:
         # Guards what is below, for moments. The checksum is of the encodings that the templates are made of.
         self._lock = threading.Lock()
         self._checksum = Checksum(0, 0)
+        # Encodings deleted since the last compaction.
+        self._gone = 0
         # (revision, encodings at it), for the revision of the last search and all later ones.
         self._sizes = deque([(0, 0)])
 
@@ -52,15 +54,17 @@ class FusedIndex:
 
     def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
         self._templates.load(revision, subject_ids, len(subject_ids))
-        self._singles.load(revision)
+        # No more than these can be of subjects with several: for each of them one more than one at least.
+        self._singles.load(revision, min(capacity, 2 * (capacity - len(subject_ids))))
         self._sizes = deque([(revision, 0)])
 
     def append(self, rows: Rows) -> None:
         """All encodings of some subjects, ordered by the subjects' numbers."""
         subjects, starts, counts = np.unique(rows.subjects, return_index=True, return_counts=True)
         made = rows.vectors[starts]
-        for i in np.flatnonzero(counts > 1):
-            made[i] = template(rows.vectors[starts[i] : starts[i] + counts[i]])
+        for count in np.unique(counts[counts > 1]):
+            same = np.flatnonzero(counts == count)
+            made[same] = templates(rows.vectors[starts[same, None] + np.arange(count)])
         self._templates.append(Rows(subjects, subjects, made))
         self._singles.append(rows, counts)
         with self._lock:
@@ -68,9 +72,9 @@ class FusedIndex:
             self._sizes.append((revision, encodings + len(rows.numbers)))
             self._checksum = _with(self._checksum, rows.numbers, NONE)
 
-    def reserve(self, encodings: int) -> None:
-        self._templates.reserve(encodings)  # more than the templates: one for each change
-        self._singles.reserve(encodings)
+    def reserve(self, encodings: int, subjects: int) -> None:
+        self._templates.reserve(encodings, subjects)
+        self._singles.reserve(encodings, subjects)
 
     def checksum(self) -> Checksum:
         with self._lock:
@@ -79,6 +83,7 @@ class FusedIndex:
     def apply(self, change: Change) -> None:
         with self._lock:
             self._checksum = _with(self._checksum, change.added, change.removed)
+            self._gone += len(change.removed)
             self._sizes.append((change.revision, self._checksum.encodings))
         self._singles.apply(change)
         self._templates.apply(_of_template(change))
@@ -95,7 +100,13 @@ class FusedIndex:
         return [self._sized(one) if isinstance(one, Found) else one for one in found]
 
     def _by_rule(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
-        return self._by_margin(searches) if self._margin else self._templates.search(searches)
+        if not self._margin:
+            return self._templates.search(searches)
+        by_margin = [search for search in searches if not search.by_probability]
+        others = [search for search in searches if search.by_probability]
+        scored = iter(self._by_margin(by_margin) if by_margin else [])
+        found = iter(self._templates.search(others) if others else [])
+        return [next(found if search.by_probability else scored) for search in searches]
 
     def _sized(self, found: Found) -> Found:
         """With the number of encodings at its revision."""
@@ -144,14 +155,18 @@ class FusedIndex:
         )
 
     def freeze(self) -> None:
-        """Templates follow from the store's encodings: there is nothing to take a snapshot of."""
+        """Not all encodings are here."""
 
     def wants_compaction(self) -> bool:
-        return self._templates.wants_compaction() or self._singles.wants_compaction()
+        # Where a subject's only encoding was replaced it left nothing here, but perhaps in the snapshot.
+        return worth_compacting(self._gone, self._checksum.encodings)
 
     def compact(self) -> None:
+        gone = self._gone
         self._templates.compact()
         self._singles.compact()
+        with self._lock:
+            self._gone -= gone
 
 
 def _with(checksum: Checksum, added: Integers, removed: Integers) -> Checksum:

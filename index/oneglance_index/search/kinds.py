@@ -25,7 +25,7 @@ class IndexInfo:
 
 
 class Frozen(Protocol):
-    """The encodings that an index holds at a revision, for a snapshot. Later changes of the index don't show."""
+    """The encodings of a generation at a revision, for a snapshot. Later changes don't show."""
 
     @property
     def revision(self) -> int: ...
@@ -33,8 +33,12 @@ class Frozen(Protocol):
     def encodings(self) -> int:
         """How many there are."""
 
+    @property
+    def by_subject(self) -> bool:
+        """Whether they come subject by subject, those of one oldest first, instead of in order of number."""
+
     def blocks(self) -> Iterator[Rows]:
-        """All of them, in order of number, in blocks small enough for memory."""
+        """All of them, in blocks small enough for memory."""
 
 
 class GalleryIndex(Protocol):
@@ -59,10 +63,10 @@ class GalleryIndex(Protocol):
         """Adds a block of encodings, whose numbers are above all there are; where the rule of fusion has templates, all
         encodings of some subjects instead, one subject after the other."""
 
-    def reserve(self, encodings: int) -> None:
-        """Makes room for so many encodings besides those that append() and apply() brought, before they are committed:
-        apply() must then not fail for want of it. Each call is instead of the one before. Raises MemoryError,
-        DeviceLost; must not wait for a search.
+    def reserve(self, encodings: int, subjects: int) -> None:
+        """Makes room for so many encodings, and among them those of so many new subjects, besides what append() and
+        apply() brought, before they are committed: apply() must then not fail for want of it. Each call is instead of
+        the one before. Raises MemoryError, DeviceLost; must not wait for a search.
         """
 
     def checksum(self) -> Checksum:
@@ -81,8 +85,8 @@ class GalleryIndex(Protocol):
     def info(self) -> IndexInfo: ...
 
     def freeze(self) -> Frozen | None:
-        """The present encodings; searches and changes go on meanwhile. None where there are no snapshots: where the
-        rule of fusion has templates."""
+        """The present encodings; searches and changes go on meanwhile. None where it doesn't hold them all: where the
+        rule of fusion has templates a snapshot is made of what the store holds, else there is none."""
 
     def wants_compaction(self) -> bool:
         """Whether deleted encodings have left enough behind to be worth compact()."""

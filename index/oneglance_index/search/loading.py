@@ -5,14 +5,15 @@ store.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oneglance_core.fusion import has_template
 from oneglance_index.errors import OutOfMemory, StoreDamaged
-from oneglance_index.records import Gallery, OpenProgress, Rows
+from oneglance_index.records import Gallery, Integers, OpenProgress, Rows, whole_subjects
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.snapshot import SnapshotUnusable
@@ -57,11 +58,10 @@ def _load(
     subject_ids = queries.subject_ids(db, stored.place.number)
     reason = ""
     record = queries.snapshot_record(db, stored.place.generation)
-    if record is not None and not has_template(stored.place.fusion):
+    if record is not None:
         loader = _Loader(db, stored, make(gallery), subject_ids, progress, "snapshot", "")
         try:
             loader.add_snapshot(snapshot.path_of(data_dir, stored.place.generation, record.revision), record)
-            loader.add_since(record.revision)
             if loader.index.checksum() == checksum:
                 return loader.index, record.revision
             reason = "the snapshot and what came since don't add up to the store"
@@ -93,32 +93,52 @@ class _Loader:
         self._stored = stored
         self._progress = progress
         self._source = (source, reason)
+        self._subject_ids = subject_ids
+        self._by_subject = has_template(stored.place.fusion)
         self._done = 0
         index.load(stored.gallery.revision, subject_ids, stored.gallery.encodings)
 
     def add_snapshot(self, path: Path, record: SnapshotRecord) -> None:
-        """The encodings of the snapshot that weren't deleted since. Raises SnapshotUnusable."""
-        deleted = queries.deletions_since(self._db, self._stored.place.generation, record.revision)
+        """The encodings of the snapshot that weren't deleted since, and those that came since. Raises
+        SnapshotUnusable."""
+        place = self._stored.place
+        deleted = queries.deletions_since(self._db, place.generation, record.revision)
+        since = queries.encodings_since(self._db, place, record.revision, _BLOCK_ROWS)
+        blocks = snapshot.read(path, record, place.dimension, self._by_subject)
         # Whether the file is whole shows at its end. Until then it may hold any numbers, and squares that overflow.
         with np.errstate(all="ignore"):
-            for rows in snapshot.read(path, record, self._stored.place.dimension):
-                keep = ~np.isin(rows.numbers, deleted)
-                whole = keep.all()
-                self._add(rows if whole else Rows(rows.numbers[keep], rows.subjects[keep], rows.vectors[keep]))
-
-    def add_since(self, revision: int) -> None:
-        """The encodings that came into the store after a revision, -1: all."""
+            if self._by_subject:
+                self._add_subjects(whole_subjects(blocks), deleted, list(since))
+            else:
+                for rows in blocks:
+                    self._add(_kept(rows, ~np.isin(rows.numbers, deleted)))
         self._report()
-        for rows in queries.encodings_since(self._db, self._stored.place, revision, _BLOCK_ROWS):
-            self._add(rows)
+        if not self._by_subject:
+            for rows in since:
+                self._add(rows)
+
+    def _add_subjects(self, blocks: Iterable[Rows], deleted: Integers, since: Sequence[Rows]) -> None:
+        """The encodings in the blocks, with those that came since behind the others of their subjects."""
+        known = np.array(sorted(self._subject_ids), np.int64)
+        newer = Rows.joined(since).by_subject() if since else None
+        start = 0
+        for block in blocks:
+            rows = _kept(block, ~np.isin(block.numbers, deleted) & np.isin(block.subjects, known))
+            if newer is not None:
+                end = max(start, int(np.searchsorted(newer.subjects, block.subjects[-1], side="right")))
+                rows, start = Rows.joined([rows, newer.at(slice(start, end))]), end
+            self._add(rows.by_subject())
+        if newer is not None:
+            self._add(newer.at(slice(start, None)))
 
     def add_all(self) -> None:
         """All encodings that the store holds."""
-        if not has_template(self._stored.place.fusion):
-            self.add_since(-1)
-            return
         self._report()
-        for rows in queries.encodings_by_subject(self._db, self._stored.place, _BLOCK_ROWS):
+        if self._by_subject:
+            blocks = queries.encodings_by_subject(self._db, self._stored.place, _BLOCK_ROWS)
+        else:
+            blocks = queries.encodings_since(self._db, self._stored.place, -1, _BLOCK_ROWS)
+        for rows in blocks:
             self._add(rows)
 
     def _add(self, rows: Rows) -> None:
@@ -129,3 +149,23 @@ class _Loader:
     def _report(self) -> None:
         gallery = self._stored.gallery
         self._progress(OpenProgress(gallery.id, self._done, gallery.encodings, *self._source))
+
+
+def _kept(rows: Rows, keep: NDArray[np.bool_]) -> Rows:
+    return rows if keep.all() else rows.at(keep)
+
+
+class StoredEncodings:
+    """A Frozen of what the store holds, for a rule of fusion that has templates. `db` must see one state of the store
+    as long as it is used."""
+
+    by_subject = True
+
+    def __init__(self, db: sqlite3.Connection, stored: Stored) -> None:
+        self._db = db
+        self._place = stored.place
+        self.revision = stored.gallery.revision
+        self.encodings = stored.gallery.encodings
+
+    def blocks(self) -> Iterator[Rows]:
+        return queries.encodings_by_subject(self._db, self._place, _BLOCK_ROWS)

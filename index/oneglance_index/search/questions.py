@@ -9,14 +9,14 @@ import numpy as np
 
 from oneglance_core.distance import usable_encodings
 from oneglance_index.encodings import as_encodings, check_values
-from oneglance_index.errors import EncoderMismatch, GalleryError, LimitExceeded
+from oneglance_index.errors import EncoderMismatch, FusionChanged, GalleryError, LimitExceeded
 from oneglance_index.records import Gallery, Search
 
 
 def check_searches(gallery: Gallery, max_candidates: int, searches: Sequence[Search]) -> list[Search | GalleryError]:
     """Each question with its probes as an index takes them, float32 [q, D] C-contiguous; or its error in its place.
 
-    The errors are EncoderMismatch, DimensionMismatch, EncodingInvalid, LimitExceeded.
+    The errors are EncoderMismatch, FusionChanged, DimensionMismatch, EncodingInvalid, LimitExceeded.
     """
     checked = [_checked(gallery, max_candidates, search) for search in searches]
     probes = [search.probes for search in checked if isinstance(search, Search)]
@@ -30,6 +30,8 @@ def _checked(gallery: Gallery, max_candidates: int, search: Search) -> Search | 
     active = gallery.active
     if search.encoder_digest != active.encoder_digest:
         return EncoderMismatch(gallery.id, active.encoder_digest, search.encoder_digest)
+    if search.fusion not in (None, active.fusion):
+        return FusionChanged(gallery.id, search.fusion, active.fusion)
     most = max(search.candidates, search.limit)
     if most > max_candidates:
         return LimitExceeded("max_candidates", max_candidates, most)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import mmap
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -43,12 +47,37 @@ class RowArrays(NamedTuple):
         self.vectors[:rows], self.norms[:rows] = other.vectors[:rows], other.norms[:rows]
         self.numbers[:rows], self.subjects[:rows] = other.numbers[:rows], other.subjects[:rows]
 
+    def take_over(self, other: RowArrays, rows: int) -> None:
+        """As copy_from(), but the memory of the vectors of `other` goes back to the system meanwhile: those are lost,
+        and both together take hardly more than one of them. Nobody may look at `other` any more.
 
-# Bounds the copy that FrozenRows.blocks() makes.
+        Raises MemoryError before anything is lost.
+        """
+        step = max(1, _BLOCK_BYTES // (4 * self.vectors.shape[1]))
+        slices = [slice(start, min(rows, start + step)) for start in range(0, rows, step)]
+        parts = [(self.vectors[part], other.vectors[part]) for part in slices]
+        self.norms[:rows] = other.norms[:rows]
+        self.numbers[:rows], self.subjects[:rows] = other.numbers[:rows], other.subjects[:rows]
+        for to, part in parts:
+            np.copyto(to, part)
+            _give_back(part)
+
+
+def _give_back(part: Vectors) -> None:
+    """Gives the whole pages of an array's part back to the system, where that is known how; what they held is lost."""
+    with contextlib.suppress(MemoryError):
+        start = part.ctypes.data + -part.ctypes.data % mmap.PAGESIZE
+        size = (part.ctypes.data + part.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
+        if size > 0 and _LIBC is not None:
+            _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), ctypes.c_int(mmap.MADV_DONTNEED))
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+# Bounds what FrozenRows.blocks() and RowArrays.take_over() copy at a time.
 _BLOCK_BYTES = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class FrozenRows:
     """The rows of an ExactIndex at a revision, dead ones included; nobody changes these arrays any more.
 
@@ -59,6 +88,7 @@ class FrozenRows:
     numbers: Integers
     subjects: Integers
     vectors: Vectors
+    by_subject: bool = False
 
     @property
     def encodings(self) -> int:

@@ -36,20 +36,19 @@ class Singles:
         # was deleted a moment ago could be taken for an encoding.
         self._several: set[int] = set()
 
-    def load(self, revision: int) -> None:
-        self._rows.load(revision, {}, 0)
+    def load(self, revision: int, capacity: int) -> None:
+        self._rows.load(revision, {}, capacity)
 
     def append(self, rows: Rows, counts: Integers) -> None:
         """All encodings of some subjects, one subject after the other, who have `counts` of them, int64 [s]."""
         here = np.repeat(counts > 1, counts)
         if here.any():
             several = np.unique(rows.subjects[here]).tolist()
-            ids = {number: self._templates.subject_id(number) for number in several}
-            self._rows.append(Rows(rows.numbers[here], rows.subjects[here], rows.vectors[here]), ids)
+            self._rows.append(rows.at(here), self._templates.subject_ids(several))
             self._several.update(several)
 
-    def reserve(self, encodings: int) -> None:
-        self._rows.reserve(encodings)
+    def reserve(self, encodings: int, subjects: int) -> None:
+        self._rows.reserve(encodings, subjects)
 
     def apply(self, change: Change) -> None:
         if change.subject in self._several:
@@ -90,9 +89,6 @@ class Singles:
 
     def info(self) -> IndexInfo:
         return self._rows.info()
-
-    def wants_compaction(self) -> bool:
-        return self._rows.wants_compaction()
 
     def compact(self) -> None:
         self._rows.compact()

@@ -1,7 +1,8 @@
 """Snapshots: an index's encodings in a file, so that opening needn't read all of them from the database.
 
-`snapshots/<generation number>-<revision>.snap` holds a header, encoding numbers, subject numbers, and vectors. It is
-written and read in blocks. A file is believed only if the store vouches for it: the store holds the sha256 of exactly
+`snapshots/<generation number>-<revision>.snap` holds a header, encoding numbers, subject numbers, and vectors: in order
+of number, or where the rule of fusion has templates subject by subject, which the first bytes tell. It is written and
+read in blocks. A file is believed only if the store vouches for it: the store holds the sha256 of exactly
 these bytes. So a missing, truncated, altered, outdated or foreign file is never used, and a crash at any
 moment leaves either the former vouched-for file or the new one (files no row vouches for are removed when the
 store is opened).
@@ -28,7 +29,7 @@ from oneglance_index.search.kinds import Frozen
 from oneglance_index.store.queries import SnapshotRecord
 
 DIRECTORY = "snapshots"
-_MAGIC = b"oneglance snapshot 1\n"
+_MAGIC = {False: b"oneglance snapshot 1\n", True: b"oneglance snapshot 2\n"}  # by Frozen.by_subject
 _HEADER = struct.Struct("<21sxxxQQQ")  # magic, revision, encodings, dimension
 _BLOCK_BYTES = 8 << 20
 
@@ -65,7 +66,7 @@ def write(path: Path, frozen: Frozen, dimension: int, late: Callable[[], bool]) 
 
 def _write_blocks(file: io.BufferedRandom, frozen: Frozen, dimension: int, late: Callable[[], bool]) -> None:
     columns = _Columns(frozen.encodings, dimension)
-    file.write(_HEADER.pack(_MAGIC, frozen.revision, frozen.encodings, dimension))
+    file.write(_HEADER.pack(_MAGIC[frozen.by_subject], frozen.revision, frozen.encodings, dimension))
     start = 0
     for rows in frozen.blocks():
         if late():
@@ -91,7 +92,7 @@ class _Columns:
         return self._starts[column] + encoding * self._widths[column]
 
 
-def read(path: Path, record: SnapshotRecord, dimension: int) -> Iterator[Rows]:
+def read(path: Path, record: SnapshotRecord, dimension: int, by_subject: bool) -> Iterator[Rows]:
     """The encodings of the snapshot that the store vouches for, in blocks.
 
     Raises SnapshotUnusable with the reason, perhaps after the last block only: what was given out until then must not
@@ -99,7 +100,7 @@ def read(path: Path, record: SnapshotRecord, dimension: int) -> Iterator[Rows]:
     """
     try:
         with path.open("rb") as file:
-            header, encodings = _read_header(file, record, dimension)
+            header, encodings = _read_header(file, record, dimension, by_subject)
             digest = hashlib.sha256(header)
 
             def column(of: int, *shape: int) -> NDArray[Any]:
@@ -120,7 +121,9 @@ def read(path: Path, record: SnapshotRecord, dimension: int) -> Iterator[Rows]:
         raise SnapshotUnusable(f"reading failed: {error}") from error
 
 
-def _read_header(file: io.BufferedReader, record: SnapshotRecord, dimension: int) -> tuple[bytes, int]:
+def _read_header(
+    file: io.BufferedReader, record: SnapshotRecord, dimension: int, by_subject: bool
+) -> tuple[bytes, int]:
     """The header, and how many encodings the file holds: what the file's real size allows."""
     size = os.fstat(file.fileno()).st_size
     if size != record.size:
@@ -129,7 +132,7 @@ def _read_header(file: io.BufferedReader, record: SnapshotRecord, dimension: int
     if len(header) < _HEADER.size:
         raise SnapshotUnusable("the file is shorter than a header")
     magic, revision, encodings, width = _HEADER.unpack(header)
-    fits = (magic, revision, width) == (_MAGIC, record.revision, dimension)
+    fits = (magic, revision, width) == (_MAGIC[by_subject], record.revision, dimension)
     if not fits or size != _Columns(encodings, dimension).size:
         raise SnapshotUnusable("the header doesn't fit the gallery")
     return header, int(encodings)

@@ -7,13 +7,16 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from oneglance_core.fusion import has_template
 from oneglance_index.search import snapshot
-from oneglance_index.search.kinds import GalleryIndex
+from oneglance_index.search.kinds import Frozen, GalleryIndex
+from oneglance_index.search.loading import StoredEncodings
 from oneglance_index.search.snapshot import SnapshotAbandoned
+from oneglance_index.store import queries
 from oneglance_index.store.database import Store
 from oneglance_index.store.mutations import VouchForSnapshot
 
@@ -199,25 +202,36 @@ class Upkeep:
 
     def _snapshot(self, number: int, kept: _Kept) -> None:
         changed = kept.changed_encodings
-        frozen = kept.index.freeze()
-        if frozen is None:
-            kept.changed_encodings -= changed
-            return
-        if frozen.revision == kept.snapshot_revision:
-            return
-        path = snapshot.path_of(self._data_dir, number, frozen.revision)
-        record = snapshot.write(path, frozen, kept.index.dimension, self._late)
+        with self._frozen(number, kept.index) as frozen:
+            if frozen is None:
+                kept.changed_encodings -= changed
+                return
+            if frozen.revision == kept.snapshot_revision:
+                return
+            path = snapshot.path_of(self._data_dir, number, frozen.revision)
+            record = snapshot.write(path, frozen, kept.index.dimension, self._late)
         if not self._store.write(VouchForSnapshot(number, record), self, patient=True).result():
-            self._unlink(number, frozen.revision)  # the gallery was deleted meanwhile
+            self._unlink(number, record.revision)  # the gallery was deleted meanwhile
             return
         # From here on the store vouches for the new file only.
-        former, kept.snapshot_revision = kept.snapshot_revision, frozen.revision
+        former, kept.snapshot_revision = kept.snapshot_revision, record.revision
         kept.changed_encodings -= changed
         self._unlink(number, former)
         with self._lock:
             replaced = self._kept.get(number) is not kept
         if replaced:  # dropped after the store vouched, before drop() could know of this file; or being rebuilt
-            self._unlink(number, frozen.revision)
+            self._unlink(number, record.revision)
+
+    @contextlib.contextmanager
+    def _frozen(self, number: int, index: GalleryIndex) -> Iterator[Frozen | None]:
+        """What a snapshot is made of. None: there is none."""
+        frozen = index.freeze()
+        if frozen is not None:
+            yield frozen
+            return
+        with self._store.reading() as db:
+            stored = queries.of_generation(db, number)
+            yield StoredEncodings(db, stored) if stored is not None and has_template(stored.place.fusion) else None
 
     def _unlink(self, generation: int, revision: int) -> None:
         # A file that stays is removed when the store is opened next.

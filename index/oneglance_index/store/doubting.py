@@ -16,6 +16,7 @@ from oneglance_core.distance import squared_l2
 from oneglance_index.errors import LikeAnother, NeighbourGone, UnlikeOwn
 from oneglance_index.records import Doubt, Doubting, Neighbour, Vectors
 from oneglance_index.store import queries
+from oneglance_index.store.recent import Recent
 
 _BLOCK_ROWS = 512
 
@@ -29,14 +30,15 @@ def doubt(
     kept: int | None,
     vectors: Vectors,
     revision: int,
+    recent: Recent,
 ) -> tuple[Neighbour | None, tuple[Doubt, ...]]:
     """The nearest other subject, and what is doubtful about enrolling `vectors`, float32 [n, D], which are not in yet.
 
     `subject` is the number of subject `subject_id`, `kept` that of the subject whose encodings stay, None: there is
-    none. `revision` is the one that the enrollment makes. Raises LikeAnother, UnlikeOwn where doubts are to be refused,
-    NeighbourGone.
+    none. `revision` is the one that the enrollment makes; `recent` knows what the writer did last. Raises LikeAnother,
+    UnlikeOwn where doubts are to be refused, NeighbourGone.
     """
-    neighbours = _neighbours(db, at, doubting, subject, vectors, revision)
+    neighbours = _neighbours(db, at, doubting, subject, vectors, revision, recent)
     doubts = [
         Doubt("like_another", one.example, one.subject_id, one.distance, doubting.like_another)
         for one in neighbours
@@ -56,25 +58,34 @@ def doubt(
 
 
 def _neighbours(
-    db: sqlite3.Connection, at: queries.Place, doubting: Doubting, subject: int | None, vectors: Vectors, revision: int
+    db: sqlite3.Connection,
+    at: queries.Place,
+    doubting: Doubting,
+    subject: int | None,
+    vectors: Vectors,
+    revision: int,
+    recent: Recent,
 ) -> Sequence[Neighbour]:
     """The neighbours of the examples that have one, in their order. Raises NeighbourGone."""
     found, since = list(doubting.neighbours), doubting.revision
     if since >= revision:  # the gallery was deleted and made anew
         raise NeighbourGone(at.gallery_id)
-    if since < revision - 1:
+    known = recent.since(at.generation, since, revision - 1, at.dimension)
+    if since < revision - 1:  # in a gallery that was made anew, too
         _check_present(db, at, vectors, doubting.neighbours)
     nearest = [np.inf if one is None else one.distance for one in found]
     newer: dict[int, int] = {}
-    for rows in queries.encodings_since(db, at, since, _BLOCK_ROWS):
-        others = np.flatnonzero(rows.subjects != subject) if subject is not None else np.arange(len(rows.subjects))
-        if not len(others):
+    for rows in [known] if known is not None else queries.encodings_since(db, at, since, _BLOCK_ROWS):
+        subjects, others = rows.subjects, rows.vectors
+        if subject is not None and subject in subjects:
+            subjects, others = subjects[subjects != subject], others[subjects != subject]
+        if not len(subjects):
             continue
         for example, vector in enumerate(vectors):
-            distances = squared_l2(rows.vectors[others], vector)
+            distances = squared_l2(others, vector)
             best = int(distances.argmin())
             if distances[best] < nearest[example]:
-                nearest[example], newer[example] = float(distances[best]), int(rows.subjects[others[best]])
+                nearest[example], newer[example] = float(distances[best]), int(subjects[best])
     for example, number in newer.items():
         found[example] = Neighbour(example, queries.subject_id(db, number), nearest[example])
     return [one for one in found if one is not None]
@@ -94,8 +105,10 @@ def _check_present(
 
 def _from_own(vectors: Vectors, own: Vectors) -> Sequence[float | None]:
     """How far each example is from the nearest of the others and of `own`; None where there are none."""
+    if len(vectors) + len(own) == 1:
+        return [None]
     distances: list[float | None] = []
     for example, vector in enumerate(vectors):
         others = np.concatenate([own, np.delete(vectors, example, axis=0)])
-        distances.append(float(squared_l2(others, vector).min()) if len(others) else None)
+        distances.append(float(squared_l2(others, vector).min()))
     return distances

@@ -33,6 +33,7 @@ class Followable:
     subjects: int
     encodings: int
     followed: Followed | None
+    decided_by: str = "distance"
 
 
 # The τ that takes the place of the one in force; None where that stays, or where there can be none.
@@ -51,6 +52,7 @@ def followable(gallery: Gallery) -> Followable | None:
         gallery.subjects,
         gallery.encodings,
         active.followed,
+        active.decided_by,
     )
 
 
@@ -100,7 +102,8 @@ class Follow:
 def _read(db: sqlite3.Connection, generation: int) -> Followable | None:
     """As followable(), of what every enrollment has to know only."""
     rows = db.execute(
-        "SELECT a.encoder_digest, a.fusion, g.target_fpir, g.subjects, g.encodings, t.threshold, t.followed"
+        "SELECT a.encoder_digest, a.fusion, a.decided_by, g.target_fpir, g.subjects, g.encodings,"
+        " t.threshold, t.followed"
         " FROM generations AS a JOIN galleries AS g ON g.number = a.gallery"
         " LEFT JOIN thresholds AS t ON t.generation = a.number AND t.version = a.threshold_revision"
         " AND t.target_fpir = g.target_fpir"
@@ -112,7 +115,8 @@ def _read(db: sqlite3.Connection, generation: int) -> Followable | None:
     row = rows[0]
     followed = None if row["followed"] is None else Followed(row["threshold"], row["followed"])
     return Followable(
-        row["encoder_digest"], row["fusion"], row["target_fpir"], row["subjects"], row["encodings"], followed
+        *(row["encoder_digest"], row["fusion"], row["target_fpir"], row["subjects"], row["encodings"]),
+        *(followed, row["decided_by"]),
     )
 
 

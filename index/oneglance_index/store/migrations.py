@@ -4,7 +4,7 @@ Version 1 kept of each gallery's thresholds only the one in force. Version 2 kep
 each gallery, whose encodings were the gallery's own; version 3 has generations in between. The first generation of a
 gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 knows
 thresholds that follow a gallery's size, a least gap of each generation and what is done about doubtful enrollments, and
-negatives.
+negatives. Version 5 knows what decides in each generation.
 """
 
 from __future__ import annotations
@@ -74,6 +74,10 @@ ALTER TABLE thresholds ADD COLUMN encodings INTEGER;
 ALTER TABLE generations ADD COLUMN least_gap REAL NOT NULL DEFAULT 0;
 ALTER TABLE generations ADD COLUMN doubt TEXT;
 """
+# What version 4 gets, and version 3 after those.
+_COLUMNS_OF_5 = """
+ALTER TABLE generations ADD COLUMN decided_by TEXT NOT NULL DEFAULT 'distance';
+"""
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
@@ -82,6 +86,9 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
         run_all(db, _THRESHOLDS_OF_2)
     if version < 3:
         run_all(db, _GENERATIONS_OF_3)
-    else:
+    elif version == 3:
         run_all(db, _COLUMNS_OF_4)
-    run_all(db, NEGATIVES)
+    if version < 4:
+        run_all(db, NEGATIVES)
+    if version >= 3:
+        run_all(db, _COLUMNS_OF_5)

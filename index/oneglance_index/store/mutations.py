@@ -11,14 +11,15 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, get_args
 
 import numpy as np
 
 from oneglance_core.distance import squared_l2
-from oneglance_core.fusion import has_template
+from oneglance_core.fusion import DecidedBy, has_template
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
+    DecidedByChanged,
     EncoderMismatch,
     EncodingNotFound,
     FusionChanged,
@@ -27,6 +28,7 @@ from oneglance_index.errors import (
     LimitExceeded,
     NegativeEnrolled,
     NegativeNotFound,
+    RulesConflict,
     SubjectExists,
     SubjectNotFound,
 )
@@ -46,6 +48,7 @@ from oneglance_index.records import (
 from oneglance_index.store import queries
 from oneglance_index.store.doubting import doubt
 from oneglance_index.store.queries import SnapshotRecord
+from oneglance_index.store.recent import Recent
 
 T = TypeVar("T")
 
@@ -113,6 +116,7 @@ class CreateGallery:
     quality: str | None = None
     least_gap: float = 0.0
     doubt: str | None = None
+    decided_by: str = "distance"
 
     def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
         if queries.find_gallery(db, self.gallery_id) is not None:
@@ -124,11 +128,11 @@ class CreateGallery:
         ).lastrowid
         db.execute(
             "INSERT INTO generations"
-            " (gallery, state, encoder_digest, dimension, kind, fusion, quality, created, least_gap, doubt)"
-            " VALUES (?, 'active', ?, ?, ?, ?, ?, ?, ?, ?)",
+            " (gallery, state, encoder_digest, dimension, kind, fusion, quality, created, least_gap, doubt, decided_by)"
+            " VALUES (?, 'active', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(number, self.encoder_digest, self.dimension, self.kind, self.fusion, self.quality, now),
-                *(self.least_gap, self.doubt),
+                *(self.least_gap, self.doubt, self.decided_by),
             ),
         )
         stored = queries.gallery(db, self.gallery_id)
@@ -159,6 +163,8 @@ class SetThreshold:
                 raise GalleryNotFound(self.gallery_id)
             if stored.gallery.active.fusion != self.of.active.fusion:
                 raise FusionChanged(self.gallery_id, self.of.active.fusion, stored.gallery.active.fusion)
+            if stored.gallery.active.decided_by != self.of.active.decided_by:
+                raise DecidedByChanged(self.gallery_id, self.of.active.decided_by, stored.gallery.active.decided_by)
         if self.threshold is not None and self.threshold < 0 and stored.place.fusion != "margin":
             raise ValueError(f"a threshold on distances is a finite number >= 0, got {self.threshold}")
         _set_threshold(db, stored, self.threshold, self.calibration)
@@ -192,9 +198,10 @@ class SetFusion:
         stored = queries.gallery(db, self.gallery_id)
         if stored.place.fusion == self.fusion:
             return Applied(stored.gallery)
+        check_decidable(self.gallery_id, self.fusion, stored.gallery.active.decided_by)
         generation = stored.place.generation
         db.execute("UPDATE generations SET fusion = ? WHERE number = ?", (self.fusion, generation))
-        # Where a rule has templates nothing is logged for snapshots, and none is taken.
+        # By a rule that has templates a snapshot has another order.
         db.execute("DELETE FROM snapshots WHERE generation = ?", (generation,))
         db.execute("DELETE FROM deletions WHERE generation = ?", (generation,))
         if stored.gallery.active.threshold is not None or stored.gallery.active.followed is not None:
@@ -202,6 +209,33 @@ class SetFusion:
         applied = _updated(db, stored)
         assert applied.effect is not None
         return replace(applied, effect=replace(applied.effect, remade=True))
+
+
+@dataclass(frozen=True, slots=True)
+class SetDecidedBy:
+    """The gallery's own threshold is cleared: it was for what decided before."""
+
+    gallery_id: str
+    decided_by: str
+
+    def run(self, db: sqlite3.Connection) -> Applied[Gallery]:
+        stored = queries.gallery(db, self.gallery_id)
+        active = stored.gallery.active
+        if active.decided_by == self.decided_by:
+            return Applied(stored.gallery)
+        check_decidable(self.gallery_id, active.fusion, self.decided_by)
+        db.execute("UPDATE generations SET decided_by = ? WHERE number = ?", (self.decided_by, stored.place.generation))
+        if active.threshold is not None or active.followed is not None:
+            _set_threshold(db, stored, None, None)
+        return _updated(db, stored)
+
+
+def check_decidable(gallery_id: str, fusion: str, decided_by: str) -> None:
+    """Raises RulesConflict: the rule "margin" is for distances."""
+    if decided_by not in get_args(DecidedBy):
+        raise ValueError(f"what decides is distance or probability, not {decided_by}")
+    if fusion == "margin" and decided_by == "probability":
+        raise RulesConflict(gallery_id, fusion, decided_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +312,7 @@ class Enroll:
     request_digest: bytes
     max_encodings: int
     request_ttl_seconds: float
+    recent: Recent
     doubting: Doubting | None = None
 
     def run(self, db: sqlite3.Connection) -> Applied[Enrolled]:
@@ -307,7 +342,9 @@ class Enroll:
         doubts: tuple[Doubt, ...] = ()
         if self.doubting is not None:
             kept_from = found if self.on_existing == "add" else None
-            nearest_other, doubts = doubt(db, at, self.doubting, self.subject_id, found, kept_from, vectors, revision)
+            nearest_other, doubts = doubt(
+                *(db, at, self.doubting, self.subject_id, found, kept_from, vectors, revision, self.recent)
+            )
         subject = self._write_subject(db, gallery, found, now)
         if len(removed):
             db.execute("DELETE FROM encodings WHERE subject = ? AND generation = ?", (subject, generation))
@@ -364,9 +401,7 @@ def _kept(db: sqlite3.Connection, at: queries.Place, subject: int | None) -> tup
 
 
 def _log_deletions(db: sqlite3.Connection, at: queries.Place, revision: int, numbers: Integers) -> None:
-    """For snapshots; there are none where the rule of fusion has templates."""
-    if has_template(at.fusion):
-        return
+    """For snapshots."""
     db.executemany(
         "INSERT INTO deletions (generation, revision, encoding) VALUES (?, ?, ?)",
         ((at.generation, revision, int(number)) for number in numbers),

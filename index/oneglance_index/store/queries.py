@@ -22,6 +22,7 @@ from oneglance_index.records import (
     Neighbour,
     Rows,
     Vectors,
+    whole_subjects,
 )
 
 # More at once are slower: they leave the processor's cache before they are used.
@@ -31,7 +32,7 @@ _GALLERY = """
         g.number, g.id, g.description, g.target_fpir, g.policies, g.rights, g.retention, g.created,
         g.revision, g.subjects, g.encodings,
         a.number AS generation, a.encoder_digest, a.dimension, a.kind, a.fusion, a.state, a.quality, a.least_gap,
-        a.doubt,
+        a.doubt, a.decided_by,
         a.created AS generation_created, a.threshold, a.threshold_revision,
         (SELECT since FROM thresholds WHERE generation = a.number AND version = a.threshold_revision)
             AS threshold_since,
@@ -87,6 +88,7 @@ def stored_gallery(row: sqlite3.Row) -> Stored:
         least_gap=row["least_gap"],
         followed=None if row["followed"] is None else Followed(row["newest_threshold"], row["followed"]),
         doubt=row["doubt"],
+        decided_by=row["decided_by"],
     )
     gallery = Gallery(
         id=row["id"],
@@ -133,6 +135,12 @@ def gallery(db: sqlite3.Connection, gallery_id: str) -> Stored:
     if found is None:
         raise GalleryNotFound(gallery_id)
     return found
+
+
+def of_generation(db: sqlite3.Connection, generation: int) -> Stored | None:
+    """The gallery whose active generation has this number; None where it is gone."""
+    rows = db.execute(f"{_GALLERY} WHERE a.number = ?", (generation,)).fetchall()
+    return stored_gallery(rows[0]) if rows else None
 
 
 def all_galleries(db: sqlite3.Connection) -> list[Stored]:
@@ -245,31 +253,14 @@ def encodings_by_subject(db: sqlite3.Connection, at: Place, block: int) -> Itera
         " ON e.subject = s.number AND e.generation = ? WHERE s.gallery = ? ORDER BY s.number, e.number",
         (at.generation, at.number),
     )
-    left: Rows | None = None  # the encodings of the last subject so far: more of it may come
-    for rows in _in_blocks(cursor, at.dimension, block):
-        if left is not None:
-            rows = _together([left, rows])
-        start = int(np.searchsorted(rows.subjects, rows.subjects[-1]))
-        left = Rows(rows.numbers[start:], rows.subjects[start:], rows.vectors[start:])
-        if start:
-            yield Rows(rows.numbers[:start], rows.subjects[:start], rows.vectors[:start])
-    if left is not None:
-        yield left
+    return whole_subjects(_in_blocks(cursor, at.dimension, block))
 
 
 def _in_blocks(cursor: sqlite3.Cursor, dimension: int, block: int) -> Iterator[Rows]:
     some = min(block, _ROWS_AT_ONCE)
     fetches = iter(lambda: cursor.fetchmany(some), [])
     while parts := [_rows(rows, dimension) for rows in itertools.islice(fetches, block // some)]:
-        yield _together(parts)
-
-
-def _together(parts: Sequence[Rows]) -> Rows:
-    return Rows(
-        np.concatenate([part.numbers for part in parts]),
-        np.concatenate([part.subjects for part in parts]),
-        np.concatenate([part.vectors for part in parts]),
-    )
+        yield Rows.joined(parts)
 
 
 def _rows(rows: list[sqlite3.Row], dimension: int) -> Rows:

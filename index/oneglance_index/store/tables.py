@@ -1,4 +1,4 @@
-"""The tables of the database, version 4 of the schema.
+"""The tables of the database, version 5 of the schema.
 
 A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
 thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
 # `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy, `least_gap` is how far
-# two scores must be apart, `doubt` what is done about doubtful enrollments.
+# two scores must be apart, `doubt` what is done about doubtful enrollments, `decided_by` whether distances decide or
+# the probability of the encoder's pair head.
 GENERATIONS = """
 CREATE TABLE generations (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -28,7 +29,8 @@ CREATE TABLE generations (
     threshold_revision INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL,
     least_gap REAL NOT NULL DEFAULT 0,
-    doubt TEXT
+    doubt TEXT,
+    decided_by TEXT NOT NULL DEFAULT 'distance'
 ) STRICT;
 CREATE INDEX generations_by_gallery ON generations (gallery);
 CREATE UNIQUE INDEX one_active_generation ON generations (gallery) WHERE state = 'active';

@@ -13,10 +13,12 @@ import grpc
 
 from oneglance.client.errors import UnavailableError, raise_from, retry_after
 from oneglance.client.requests import (
+    DECIDED_BY,
     DOUBT_POLICIES,
     FUSIONS,
     QUALITY_POLICIES,
     SMALL_FACES,
+    DecidedByName,
     DoubtPolicy,
     ExampleLike,
     FusionName,
@@ -47,6 +49,7 @@ from oneglance.v1.gallery_pb2 import (
     GetThresholdRequest,
     ListGalleriesRequest,
     ListThresholdsRequest,
+    SetDecidedByRequest,
     SetDoubtPolicyRequest,
     SetFusionRequest,
     SetLeastGapRequest,
@@ -189,6 +192,7 @@ class AsyncClient:
         quality_policy: QualityPolicy = "",
         least_gap: float = 0.0,
         doubt_policy: DoubtPolicy = "",
+        decided_by: DecidedByName = "",
     ) -> Gallery:
         """Create an empty gallery for ``encoder`` (name or digest; may be empty when only one is loaded).
 
@@ -197,6 +201,7 @@ class AsyncClient:
         quality_policy: what it demands of faces; empty: the server's default.
         least_gap: how much nearer than the next subject one must be to be identified.
         doubt_policy: what is done about doubtful enrollments; empty: the server's default.
+        decided_by: the distance, or the probability of the encoder's pair head; empty: the distance.
         """
         request = CreateGalleryRequest(
             gallery_id=gallery_id,
@@ -207,6 +212,7 @@ class AsyncClient:
             quality_policy=QUALITY_POLICIES[quality_policy],
             least_gap=least_gap,
             doubt_policy=DOUBT_POLICIES[doubt_policy],
+            decided_by=DECIDED_BY[decided_by],
         )
         return (await self._call(self._galleries.CreateGallery, request)).gallery
 
@@ -239,7 +245,7 @@ class AsyncClient:
         return (await self._call(self._galleries.GetThreshold, request)).threshold
 
     async def set_threshold(self, gallery_id: str, tau: float | None, *, target_fpir: float | None = None) -> Threshold:
-        """Give the gallery a tau of its own (squared L2). None: go back to the target's or the model's.
+        """Give the gallery a tau of its own (squared L2, or 1 - probability). None: go back to the target's or model's.
 
         target_fpir: with tau None, a share of strangers that may be let in, which tau follows.
         """
@@ -250,6 +256,11 @@ class AsyncClient:
         """Change how a subject's encodings become one distance. Clears the gallery's own tau."""
         request = SetFusionRequest(gallery_id=gallery_id, fusion=FUSIONS[fusion])
         return (await self._call(self._galleries.SetFusion, request)).gallery
+
+    async def set_decided_by(self, gallery_id: str, decided_by: DecidedByName) -> Gallery:
+        """Change whether distances decide or the pair head's probability. Clears the gallery's own tau."""
+        request = SetDecidedByRequest(gallery_id=gallery_id, decided_by=DECIDED_BY[decided_by])
+        return (await self._call(self._galleries.SetDecidedBy, request)).gallery
 
     async def set_quality_policy(self, gallery_id: str, policy: QualityPolicy) -> Gallery:
         """Set what the gallery demands of faces from now on. What is enrolled stays."""

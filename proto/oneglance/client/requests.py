@@ -11,6 +11,9 @@ import numpy.typing as npt
 from oneglance.v1.common_pb2 import (
     DATA_TYPE_FLOAT32,
     DATA_TYPE_UINT8,
+    DECIDED_BY_DISTANCE,
+    DECIDED_BY_PROBABILITY,
+    DECIDED_BY_UNSPECIFIED,
     DOUBT_POLICY_FLAG,
     DOUBT_POLICY_OFF,
     DOUBT_POLICY_REFUSE,
@@ -54,17 +57,27 @@ from oneglance.v1.subject_pb2 import (
     EnrollRequest,
 )
 
-_NOT_AN_EXAMPLE = "an example is a path, the bytes of a picture, a uint8 or float32 array, or an Encoding, not {}"
+SOUND_SUFFIXES = (".wav", ".flac")
+_NOT_AN_EXAMPLE = (
+    "an example is a path, the bytes of a picture or a sound, a uint8 or float32 array, or an Encoding, not {}"
+)
 
 ExampleLike = str | os.PathLike[str] | bytes | npt.NDArray[Any] | Encoding | Example
-"""A path to a picture; the picture's bytes; the encoder's input as uint8 or float32 array without batch dimension
-(``[H, W, C]``, ``[L, C]`` or ``[D, H, W, C]``); an Encoding made by the same encoder; or the message itself."""
+"""A path to a picture or a sound; the bytes of one; the encoder's input as uint8 or float32 array without batch
+dimension (``[H, W, C]``, ``[L, C]`` or ``[D, H, W, C]``); an Encoding made by the same encoder; or the message."""
 
 OnExisting = Literal["add", "replace", "fail"]
 _ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL}
 
 FusionName = Literal["", "nearest", "mean", "margin"]
 FUSIONS = {"": FUSION_UNSPECIFIED, "nearest": FUSION_NEAREST, "mean": FUSION_MEAN, "margin": FUSION_MARGIN}
+
+DecidedByName = Literal["", "distance", "probability"]
+DECIDED_BY = {
+    "": DECIDED_BY_UNSPECIFIED,
+    "distance": DECIDED_BY_DISTANCE,
+    "probability": DECIDED_BY_PROBABILITY,
+}
 
 SmallFaces = Literal["", "when-none", "when-wide", "always", "never"]
 SMALL_FACES = {
@@ -105,6 +118,7 @@ def photo(
     small_faces: SmallFaces = "",
     *,
     upright_only: bool = False,
+    search_pixels: int = 0,
 ) -> Example:
     """A photo for an encoder of faces.
 
@@ -114,8 +128,12 @@ def photo(
         it found none as wide as 0.3 of the photo's shorter side; empty: ``when-wide`` for every face and for a box,
         else ``when-none``.
     upright_only: don't search the photo turned when it shows no upright face as it is.
+    search_pixels: search it at up to so many pixels where that is more than the server's own search_pixels; up to
+        16,000,000.
     """
-    selector = FaceSelector(small_faces=SMALL_FACES[small_faces], upright_only=upright_only)
+    selector = FaceSelector(
+        small_faces=SMALL_FACES[small_faces], upright_only=upright_only, search_pixels=search_pixels
+    )
     if face == "largest":
         selector.largest = True
     elif face == "aligned":
@@ -126,6 +144,16 @@ def photo(
     message = example(content)
     message.face.CopyFrom(selector)
     return message
+
+
+def sound(content: str | os.PathLike[str] | bytes) -> Example:
+    """A sound for an encoder that takes sounds: its path, or the bytes of a WAV or a FLAC."""
+    return Example(sound=content if isinstance(content, bytes) else Path(content).read_bytes())
+
+
+def is_sound_file(path: str | os.PathLike[str]) -> bool:
+    """By its suffix, in capitals or not."""
+    return os.fspath(path).lower().endswith(SOUND_SUFFIXES)
 
 
 def stranger(content: ExampleLike, name: str = "") -> CalibrationProbe:
@@ -150,11 +178,12 @@ def example(content: ExampleLike) -> Example:
     if isinstance(content, Encoding):
         return Example(encoding=content)
     if isinstance(content, bytes):
-        return Example(image=content)
+        heard = content[:4] == b"fLaC" or (content[:4] == b"RIFF" and content[8:12] == b"WAVE")
+        return Example(sound=content) if heard else Example(image=content)
     if isinstance(content, np.ndarray):
         return Example(tensor=_tensor(content))
     if isinstance(content, (str, os.PathLike)):
-        return Example(image=Path(content).read_bytes())
+        return sound(content) if is_sound_file(content) else example(Path(content).read_bytes())
     raise TypeError(_NOT_AN_EXAMPLE.format(type(content).__name__))
 
 

@@ -78,6 +78,36 @@ is enrolled: to enroll or delete one changes the scores of others. It may be bel
 """
 Global___Fusion: typing_extensions.TypeAlias = Fusion
 
+class _DecidedBy:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DecidedByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DecidedBy.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DECIDED_BY_UNSPECIFIED: _DecidedBy.ValueType  # 0
+    """In CreateGalleryRequest: DISTANCE."""
+    DECIDED_BY_DISTANCE: _DecidedBy.ValueType  # 1
+    """The distance, by the rule of fusion."""
+    DECIDED_BY_PROBABILITY: _DecidedBy.ValueType  # 2
+    """The probability of the encoder's pair head (Model.pair_head): the score is 1 - probability. By FUSION_NEAREST a subject
+    is compared by the encoding with the highest probability, by FUSION_MEAN by its template; FUSION_MARGIN is for
+    distances only. Every encoding, or template, is looked at, so answers are exact.
+    """
+
+class DecidedBy(_DecidedBy, metaclass=_DecidedByEnumTypeWrapper):
+    """What decides in a gallery: which of the two is the score that is compared with tau, and by which subjects are ranked."""
+
+DECIDED_BY_UNSPECIFIED: DecidedBy.ValueType  # 0
+"""In CreateGalleryRequest: DISTANCE."""
+DECIDED_BY_DISTANCE: DecidedBy.ValueType  # 1
+"""The distance, by the rule of fusion."""
+DECIDED_BY_PROBABILITY: DecidedBy.ValueType  # 2
+"""The probability of the encoder's pair head (Model.pair_head): the score is 1 - probability. By FUSION_NEAREST a subject
+is compared by the encoding with the highest probability, by FUSION_MEAN by its template; FUSION_MARGIN is for
+distances only. Every encoding, or template, is looked at, so answers are exact.
+"""
+Global___DecidedBy: typing_extensions.TypeAlias = DecidedBy
+
 class _ThresholdSource:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -181,15 +211,23 @@ class Example(google.protobuf.message.Message):
     IMAGE_FIELD_NUMBER: builtins.int
     TENSOR_FIELD_NUMBER: builtins.int
     ENCODING_FIELD_NUMBER: builtins.int
+    SOUND_FIELD_NUMBER: builtins.int
     FACE_FIELD_NUMBER: builtins.int
     image: builtins.bytes
     """An encoded picture (PNG, JPEG, WebP, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is honoured.
     For an encoder of faces, a photo: the face is found, aligned and encoded. For others, brought to the encoder's
     declared size and colour.
     """
+    sound: builtins.bytes
+    """An encoded sound (WAV of integers or floats, FLAC), for an encoder with a Model.input.sample_rate. It is brought to
+    that rate and to the encoder's channels; one longer than the encoder's input is encoded in windows, where the
+    encoder has some, and cut where it has none.
+    """
     @property
     def tensor(self) -> Global___Tensor:
-        """The encoder's input itself, in the shape and type that Model.input declares."""
+        """The encoder's input itself, in the shape and type that Model.input declares. Where that says "pad" in `fit`, other
+        sizes of as many channels are taken, too.
+        """
 
     @property
     def encoding(self) -> Global___Encoding:
@@ -205,11 +243,12 @@ class Example(google.protobuf.message.Message):
         image: builtins.bytes = ...,
         tensor: Global___Tensor | None = ...,
         encoding: Global___Encoding | None = ...,
+        sound: builtins.bytes = ...,
         face: oneglance.v1.face_pb2.FaceSelector | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "tensor", b"tensor"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "tensor", b"tensor"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["image", "tensor", "encoding"] | None: ...
+    def HasField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "sound", b"sound", "tensor", b"tensor"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "encoding", b"encoding", "face", b"face", "image", b"image", "sound", b"sound", "tensor", b"tensor"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["image", "tensor", "encoding", "sound"] | None: ...
 
 Global___Example: typing_extensions.TypeAlias = Example
 
@@ -268,7 +307,9 @@ Global___Encoding: typing_extensions.TypeAlias = Encoding
 
 @typing.final
 class Threshold(google.protobuf.message.Message):
-    """tau: a subject whose score for the probe is <= tau is "under tau". The score is the distance but by FUSION_MARGIN."""
+    """tau: a subject whose score for the probe is <= tau is "under tau". The score is the distance, but by FUSION_MARGIN and
+    with DECIDED_BY_PROBABILITY.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -285,7 +326,9 @@ class Threshold(google.protobuf.message.Message):
     EXPECTED_FMR_HIGH_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     tau: builtins.float
-    """Squared L2, >= 0 but by FUSION_MARGIN. Unit-norm encodings lie within [0, 4] of each other."""
+    """Squared L2, >= 0 but by FUSION_MARGIN. Unit-norm encodings lie within [0, 4] of each other. With
+    DECIDED_BY_PROBABILITY 1 - probability, in [0, 1]: 0.05 asks for a probability of at least 0.95.
+    """
     source: Global___ThresholdSource.ValueType
     id: builtins.str
     """Names the very value: the calibration's id for MODEL, and where tau follows the gallery what was measured of the model,
@@ -372,6 +415,7 @@ class Calibration(google.protobuf.message.Message):
     DATA_FIELD_NUMBER: builtins.int
     METHOD_FIELD_NUMBER: builtins.int
     FUSION_FIELD_NUMBER: builtins.int
+    DECIDED_BY_FIELD_NUMBER: builtins.int
     id: builtins.str
     """12 hex digits that change whenever the calibration does."""
     tau: builtins.float
@@ -393,6 +437,8 @@ class Calibration(google.protobuf.message.Message):
     """How it was fitted, in words."""
     fusion: Global___Fusion.ValueType
     """The rule whose scores tau was fitted on."""
+    decided_by: Global___DecidedBy.ValueType
+    """What these were: distances or probabilities."""
     def __init__(
         self,
         *,
@@ -409,9 +455,10 @@ class Calibration(google.protobuf.message.Message):
         data: builtins.str = ...,
         method: builtins.str = ...,
         fusion: Global___Fusion.ValueType = ...,
+        decided_by: Global___DecidedBy.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_fnir", b"_fnir", "fnir", b"fnir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_fnir", b"_fnir", "data", b"data", "fnir", b"fnir", "fpir", b"fpir", "fpir_high", b"fpir_high", "fpir_low", b"fpir_low", "fusion", b"fusion", "gallery_size", b"gallery_size", "id", b"id", "mated_probes", b"mated_probes", "method", b"method", "non_mated_probes", b"non_mated_probes", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_fnir", b"_fnir", "data", b"data", "decided_by", b"decided_by", "fnir", b"fnir", "fpir", b"fpir", "fpir_high", b"fpir_high", "fpir_low", b"fpir_low", "fusion", b"fusion", "gallery_size", b"gallery_size", "id", b"id", "mated_probes", b"mated_probes", "method", b"method", "non_mated_probes", b"non_mated_probes", "target_fpir", b"target_fpir", "tau", b"tau"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_fnir", b"_fnir"]) -> typing.Literal["fnir"] | None: ...
 
 Global___Calibration: typing_extensions.TypeAlias = Calibration
@@ -473,13 +520,18 @@ class Candidate(google.protobuf.message.Message):
     ENCODING_ID_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     NEGATIVE_FIELD_NUMBER: builtins.int
+    PROBABILITY_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     distance: builtins.float
     """Squared L2 between the probe and the subject, by the gallery's rule of fusion: its nearest encoding, or its template."""
     encoding_id: builtins.str
     """The nearest encoding; empty where the rule compares with the template."""
     score: builtins.float
-    """What is compared with tau, where that is not the distance: by FUSION_MARGIN."""
+    """What is compared with tau, where that is not the distance: by FUSION_MARGIN, and with DECIDED_BY_PROBABILITY."""
+    probability: builtins.float
+    """That the two whose distance is told, the probe and the encoding or template, are of one subject: by the encoder's pair
+    head, if both answers are equally likely before. Absent where the encoder has none, or isn't loaded.
+    """
     @property
     def negative(self) -> Global___NearerNegative:
         """The probe is nearer to this negative of the subject than to the subject: it is not given the subject."""
@@ -492,9 +544,13 @@ class Candidate(google.protobuf.message.Message):
         encoding_id: builtins.str = ...,
         score: builtins.float | None = ...,
         negative: Global___NearerNegative | None = ...,
+        probability: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_score", b"_score", "negative", b"negative", "score", b"score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "negative", b"negative", "score", b"score", "subject_id", b"subject_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "negative", b"negative", "probability", b"probability", "score", b"score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "distance", b"distance", "encoding_id", b"encoding_id", "negative", b"negative", "probability", b"probability", "score", b"score", "subject_id", b"subject_id"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_probability", b"_probability"]) -> typing.Literal["probability"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___Candidate: typing_extensions.TypeAlias = Candidate

@@ -256,6 +256,7 @@ class FaceSelector(google.protobuf.message.Message):
     ALIGNED_FIELD_NUMBER: builtins.int
     SMALL_FACES_FIELD_NUMBER: builtins.int
     UPRIGHT_ONLY_FIELD_NUMBER: builtins.int
+    SEARCH_PIXELS_FIELD_NUMBER: builtins.int
     largest: builtins.bool
     """Must be true. The face with the largest box."""
     aligned: builtins.bool
@@ -266,6 +267,11 @@ class FaceSelector(google.protobuf.message.Message):
     upright_only: builtins.bool
     """Don't search the photo in its other three turns when it shows no upright face as it is. For photos known to be
     upright, such as a camera's frames: most of them show nobody, and then the three searches cost as much again.
+    """
+    search_pixels: builtins.int
+    """Search the photo at up to so many pixels, width x height, where that is more than the server's search_pixels; up to
+    16,000,000. 0: no more than the server does for others. It takes time in proportion, and finds smaller faces in
+    large photos: all that a search of the photo as it is finds, when it is at least as many pixels as the photo has.
     """
     @property
     def box(self) -> Global___Box:
@@ -279,9 +285,10 @@ class FaceSelector(google.protobuf.message.Message):
         aligned: builtins.bool = ...,
         small_faces: Global___SmallFaces.ValueType = ...,
         upright_only: builtins.bool = ...,
+        search_pixels: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["aligned", b"aligned", "box", b"box", "largest", b"largest", "which", b"which"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["aligned", b"aligned", "box", b"box", "largest", b"largest", "small_faces", b"small_faces", "upright_only", b"upright_only", "which", b"which"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["aligned", b"aligned", "box", b"box", "largest", b"largest", "search_pixels", b"search_pixels", "small_faces", b"small_faces", "upright_only", b"upright_only", "which", b"which"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["which", b"which"]) -> typing.Literal["largest", "box", "aligned"] | None: ...
 
 Global___FaceSelector: typing_extensions.TypeAlias = FaceSelector

@@ -90,6 +90,7 @@ class Gallery(google.protobuf.message.Message):
     DRIFT_FIELD_NUMBER: builtins.int
     DOUBT_POLICY_FIELD_NUMBER: builtins.int
     NEGATIVE_COUNT_FIELD_NUMBER: builtins.int
+    DECIDED_BY_FIELD_NUMBER: builtins.int
     id: builtins.str
     description: builtins.str
     encoder_digest: builtins.str
@@ -116,6 +117,8 @@ class Gallery(google.protobuf.message.Message):
     """Never UNSPECIFIED. OFF in galleries made before there were such policies."""
     negative_count: builtins.int
     """Negatives of its subjects (SubjectService.AddNegative)."""
+    decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType
+    """Never UNSPECIFIED. DISTANCE in galleries made before there was a choice."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -146,9 +149,10 @@ class Gallery(google.protobuf.message.Message):
         drift: Global___Drift | None = ...,
         doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
         negative_count: builtins.int = ...,
+        decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "drift", b"drift", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "create_time", b"create_time", "decided_by", b"decided_by", "description", b"description", "dimension", b"dimension", "doubt_policy", b"doubt_policy", "drift", b"drift", "encoder_digest", b"encoder_digest", "encoder_loaded", b"encoder_loaded", "encoding_count", b"encoding_count", "fusion", b"fusion", "id", b"id", "least_gap", b"least_gap", "negative_count", b"negative_count", "quality_policy", b"quality_policy", "revision", b"revision", "subject_count", b"subject_count", "target_fpir", b"target_fpir", "threshold", b"threshold"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___Gallery: typing_extensions.TypeAlias = Gallery
@@ -165,6 +169,7 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     QUALITY_POLICY_FIELD_NUMBER: builtins.int
     LEAST_GAP_FIELD_NUMBER: builtins.int
     DOUBT_POLICY_FIELD_NUMBER: builtins.int
+    DECIDED_BY_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     encoder: builtins.str
     """Name or digest of a loaded model. May stay empty when one model is loaded."""
@@ -180,6 +185,8 @@ class CreateGalleryRequest(google.protobuf.message.Message):
     """See Gallery.least_gap. Finite, >= 0."""
     doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType
     """UNSPECIFIED: FLAG."""
+    decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType
+    """UNSPECIFIED: DISTANCE. PROBABILITY needs an encoder with a pair head, and another rule of fusion than MARGIN."""
     def __init__(
         self,
         *,
@@ -191,9 +198,10 @@ class CreateGalleryRequest(google.protobuf.message.Message):
         quality_policy: oneglance.v1.face_pb2.QualityPolicy.ValueType = ...,
         least_gap: builtins.float = ...,
         doubt_policy: oneglance.v1.common_pb2.DoubtPolicy.ValueType = ...,
+        decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "target_fpir", b"target_fpir"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "description", b"description", "doubt_policy", b"doubt_policy", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_target_fpir", b"_target_fpir", "decided_by", b"decided_by", "description", b"description", "doubt_policy", b"doubt_policy", "encoder", b"encoder", "fusion", b"fusion", "gallery_id", b"gallery_id", "least_gap", b"least_gap", "quality_policy", b"quality_policy", "target_fpir", b"target_fpir"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_target_fpir", b"_target_fpir"]) -> typing.Literal["target_fpir"] | None: ...
 
 Global___CreateGalleryRequest: typing_extensions.TypeAlias = CreateGalleryRequest
@@ -364,7 +372,7 @@ class SetThresholdRequest(google.protobuf.message.Message):
     TARGET_FPIR_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
     tau: builtins.float
-    """Finite; >= 0 but by FUSION_MARGIN. Absent clears the gallery's own."""
+    """Finite; >= 0 but by FUSION_MARGIN; with DECIDED_BY_PROBABILITY at most 1. Absent clears the gallery's own."""
     target_fpir: builtins.float
     """Without tau: see Gallery.target_fpir. At least 0.000001 and below 1."""
     def __init__(
@@ -437,6 +445,42 @@ class SetFusionResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
 
 Global___SetFusionResponse: typing_extensions.TypeAlias = SetFusionResponse
+
+@typing.final
+class SetDecidedByRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    DECIDED_BY_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType
+    """Required."""
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        decided_by: oneglance.v1.common_pb2.DecidedBy.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["decided_by", b"decided_by", "gallery_id", b"gallery_id"]) -> None: ...
+
+Global___SetDecidedByRequest: typing_extensions.TypeAlias = SetDecidedByRequest
+
+@typing.final
+class SetDecidedByResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> Global___Gallery: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+Global___SetDecidedByResponse: typing_extensions.TypeAlias = SetDecidedByResponse
 
 @typing.final
 class SetQualityPolicyRequest(google.protobuf.message.Message):

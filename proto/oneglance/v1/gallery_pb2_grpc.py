@@ -81,6 +81,11 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateResponse.FromString,
                 _registered_method=True)
+        self.SetDecidedBy = channel.unary_unary(
+                '/oneglance.v1.GalleryService/SetDecidedBy',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetDecidedByRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetDecidedByResponse.FromString,
+                _registered_method=True)
         self.SetQualityPolicy = channel.unary_unary(
                 '/oneglance.v1.GalleryService/SetQualityPolicy',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.SetQualityPolicyRequest.SerializeToString,
@@ -173,6 +178,15 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetDecidedBy(self, request, context):
+        """Sets what decides in the gallery from now on. Its own threshold, which was for what decided before, is cleared; what is
+        enrolled stays. INVALID_ARGUMENT (PAIR_HEAD_MISSING) where the gallery's encoder has no pair head;
+        FAILED_PRECONDITION where it is not loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetQualityPolicy(self, request, context):
         """Sets what the gallery demands of faces from now on. What is enrolled stays.
         """
@@ -244,6 +258,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.Calibrate,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.CalibrateResponse.SerializeToString,
+            ),
+            'SetDecidedBy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDecidedBy,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.SetDecidedByRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.SetDecidedByResponse.SerializeToString,
             ),
             'SetQualityPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.SetQualityPolicy,
@@ -489,6 +508,33 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/Calibrate',
             oneglance_dot_v1_dot_gallery__pb2.CalibrateRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.CalibrateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDecidedBy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/SetDecidedBy',
+            oneglance_dot_v1_dot_gallery__pb2.SetDecidedByRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.SetDecidedByResponse.FromString,
             options,
             channel_credentials,
             insecure,

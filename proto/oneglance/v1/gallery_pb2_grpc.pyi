@@ -153,6 +153,22 @@ _GalleryServiceCalibrateType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceSetDecidedByType = typing_extensions.TypeVar(
+    '_GalleryServiceSetDecidedByType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDecidedByRequest,
+        oneglance.v1.gallery_pb2.SetDecidedByResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDecidedByRequest,
+        oneglance.v1.gallery_pb2.SetDecidedByResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDecidedByRequest,
+        oneglance.v1.gallery_pb2.SetDecidedByResponse,
+    ],
+)
+
 _GalleryServiceSetQualityPolicyType = typing_extensions.TypeVar(
     '_GalleryServiceSetQualityPolicyType',
     grpc.UnaryUnaryMultiCallable[
@@ -217,7 +233,7 @@ _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -260,6 +276,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.StreamUnaryMultiCallable[
             oneglance.v1.gallery_pb2.CalibrateRequest,
             oneglance.v1.gallery_pb2.CalibrateResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetDecidedByRequest,
+            oneglance.v1.gallery_pb2.SetDecidedByResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
@@ -314,6 +334,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.CalibrateResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.SetDecidedByRequest,
+            oneglance.v1.gallery_pb2.SetDecidedByResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
             oneglance.v1.gallery_pb2.SetQualityPolicyResponse,
         ],
@@ -362,6 +386,12 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     threshold applies from the answer on, unless dry_run. FAILED_PRECONDITION with too few strangers for the target.
     """
 
+    SetDecidedBy: _GalleryServiceSetDecidedByType
+    """Sets what decides in the gallery from now on. Its own threshold, which was for what decided before, is cleared; what is
+    enrolled stays. INVALID_ARGUMENT (PAIR_HEAD_MISSING) where the gallery's encoder has no pair head;
+    FAILED_PRECONDITION where it is not loaded.
+    """
+
     SetQualityPolicy: _GalleryServiceSetQualityPolicyType
     """Sets what the gallery demands of faces from now on. What is enrolled stays."""
 
@@ -408,6 +438,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.StreamUnaryMultiCallable[
         oneglance.v1.gallery_pb2.CalibrateRequest,
         oneglance.v1.gallery_pb2.CalibrateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.SetDecidedByRequest,
+        oneglance.v1.gallery_pb2.SetDecidedByResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.SetQualityPolicyRequest,
@@ -506,6 +540,17 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         """Fits the gallery's threshold to a target FPIR, at the gallery's present size, on probes of strangers: people who are
         not enrolled. The settings come first, then the probes. A probe that can't be used is skipped and reported. The
         threshold applies from the answer on, unless dry_run. FAILED_PRECONDITION with too few strangers for the target.
+        """
+
+    @abc.abstractmethod
+    def SetDecidedBy(
+        self,
+        request: oneglance.v1.gallery_pb2.SetDecidedByRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.SetDecidedByResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.SetDecidedByResponse]]:
+        """Sets what decides in the gallery from now on. Its own threshold, which was for what decided before, is cleared; what is
+        enrolled stays. INVALID_ARGUMENT (PAIR_HEAD_MISSING) where the gallery's encoder has no pair head;
+        FAILED_PRECONDITION where it is not loaded.
         """
 
     @abc.abstractmethod

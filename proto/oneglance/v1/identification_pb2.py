@@ -27,7 +27,7 @@ from oneglance.v1 import error_pb2 as oneglance_dot_v1_dot_error__pb2
 from oneglance.v1 import face_pb2 as oneglance_dot_v1_dot_face__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!oneglance/v1/identification.proto\x12\x0coneglance.v1\x1a\x19oneglance/v1/common.proto\x1a\x18oneglance/v1/error.proto\x1a\x17oneglance/v1/face.proto\"\xe3\x01\n\rVerifyRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12$\n\x05probe\x18\x02 \x01(\x0b\x32\x15.oneglance.v1.Example\x12\x14\n\nsubject_id\x18\x03 \x01(\tH\x00\x12&\n\x05other\x18\x04 \x01(\x0b\x32\x15.oneglance.v1.ExampleH\x00\x12\x10\n\x03tau\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x65ncoder\x18\x06 \x01(\t\x12\x17\n\ntarget_fmr\x18\x07 \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05\x63laimB\x06\n\x04_tauB\r\n\x0b_target_fmr\"\xdf\x02\n\x0eVerifyResponse\x12\x0c\n\x04same\x18\x01 \x01(\x08\x12\x10\n\x08\x64istance\x18\x02 \x01(\x01\x12\x13\n\x0b\x65ncoding_id\x18\x03 \x01(\t\x12*\n\tthreshold\x18\x04 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12,\n\nprovenance\x18\x05 \x01(\x0b\x32\x18.oneglance.v1.Provenance\x12 \n\x04\x66\x61\x63\x65\x18\x06 \x01(\x0b\x32\x12.oneglance.v1.Face\x12&\n\nother_face\x18\x07 \x01(\x0b\x32\x12.oneglance.v1.Face\x12\x12\n\x05score\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12&\n\x08\x62reaches\x18\x1e \x03(\x0b\x32\x14.oneglance.v1.Breach\x12.\n\x08negative\x18\x32 \x01(\x0b\x32\x1c.oneglance.v1.NearerNegativeB\x08\n\x06_score\"\xd0\x01\n\x0fIdentifyRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12%\n\x06probes\x18\x02 \x03(\x0b\x32\x15.oneglance.v1.Example\x12\x16\n\x0emax_candidates\x18\x03 \x01(\x05\x12\x10\n\x03tau\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x61ll_matches\x18\x05 \x01(\x08\x12\x16\n\tleast_gap\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rone_face_each\x18( \x01(\x08\x42\x06\n\x04_tauB\x0c\n\n_least_gap\"\x9b\x02\n\x10IdentifyResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.oneglance.v1.IdentifyResult\x12*\n\tthreshold\x18\x02 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12,\n\nprovenance\x18\x03 \x01(\x0b\x32\x18.oneglance.v1.Provenance\x12:\n\x06photos\x18\x04 \x03(\x0b\x32*.oneglance.v1.IdentifyResponse.PhotosEntry\x1a\x42\n\x0bPhotosEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.oneglance.v1.Photo:\x02\x38\x01\"\xc7\x03\n\x0eIdentifyResult\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x16.oneglance.v1.Decision\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12+\n\ncandidates\x18\x03 \x03(\x0b\x32\x17.oneglance.v1.Candidate\x12(\n\x07matches\x18\x04 \x03(\x0b\x32\x17.oneglance.v1.Candidate\x12\x19\n\x11matches_truncated\x18\x05 \x01(\x08\x12\x13\n\x0bprobe_index\x18\x06 \x01(\x05\x12 \n\x04\x66\x61\x63\x65\x18\x07 \x01(\x0b\x32\x12.oneglance.v1.Face\x12\x33\n\x0eunknown_reason\x18\x08 \x01(\x0e\x32\x1b.oneglance.v1.UnknownReason\x12\x10\n\x03gap\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12nearest_subject_id\x18\n \x01(\t\x12\x17\n\x0fnext_subject_id\x18\x0b \x01(\t\x12&\n\x08\x62reaches\x18\x1e \x03(\x0b\x32\x14.oneglance.v1.Breach\x12\"\n\x05taken\x18( \x01(\x0b\x32\x13.oneglance.v1.TakenB\x06\n\x04_gap\"1\n\x05Taken\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x14\n\x0cresult_index\x18\x02 \x01(\x05\"G\n\x15IdentifyStreamRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.oneglance.v1.IdentifyRequest\"\x8c\x01\n\x16IdentifyStreamResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x32\n\x08response\x18\x02 \x01(\x0b\x32\x1e.oneglance.v1.IdentifyResponseH\x00\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.oneglance.v1.ErrorH\x00\x42\t\n\x07outcome\"r\n\x15ListLookAlikesRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x13\n\x06within\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\tB\t\n\x07_within\"\xb7\x01\n\x16ListLookAlikesResponse\x12\'\n\x05pairs\x18\x01 \x03(\x0b\x32\x18.oneglance.v1.LookAlikes\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0e\n\x06within\x18\x03 \x01(\x01\x12\x1d\n\x15truncated_subject_ids\x18\x04 \x03(\t\x12,\n\nprovenance\x18\x05 \x01(\x0b\x32\x18.oneglance.v1.Provenance\"|\n\nLookAlikes\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x18\n\x10other_subject_id\x18\x02 \x01(\t\x12\x10\n\x08\x64istance\x18\x03 \x01(\x01\x12\x13\n\x0b\x65ncoding_id\x18\x04 \x01(\t\x12\x19\n\x11other_encoding_id\x18\x05 \x01(\t\"I\n\rEncodeRequest\x12\'\n\x08\x65xamples\x18\x01 \x03(\x0b\x32\x15.oneglance.v1.Example\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\"\xb4\x01\n\x0e\x45ncodeResponse\x12)\n\tencodings\x18\x01 \x03(\x0b\x32\x16.oneglance.v1.Encoding\x12,\n\nprovenance\x18\x02 \x01(\x0b\x32\x18.oneglance.v1.Provenance\x12!\n\x05\x66\x61\x63\x65s\x18\x03 \x03(\x0b\x32\x12.oneglance.v1.Face\x12&\n\x08\x62reaches\x18\x1e \x03(\x0b\x32\x14.oneglance.v1.Breach*n\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x45\x43ISION_IDENTIFIED\x10\x01\x12\x14\n\x10\x44\x45\x43ISION_UNKNOWN\x10\x02\x12\x19\n\x15\x44\x45\x43ISION_NOT_COMPARED\x10\x03*\xa4\x01\n\rUnknownReason\x12\x1e\n\x1aUNKNOWN_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUNKNOWN_REASON_NOBODY_NEAR\x10\x01\x12\x1c\n\x18UNKNOWN_REASON_AMBIGUOUS\x10\x02\x12\x18\n\x14UNKNOWN_REASON_TAKEN\x10\n\x12\x1b\n\x17UNKNOWN_REASON_NEGATIVE\x10\x14\x32\xaa\x03\n\x15IdentificationService\x12\x43\n\x06Verify\x12\x1b.oneglance.v1.VerifyRequest\x1a\x1c.oneglance.v1.VerifyResponse\x12I\n\x08Identify\x12\x1d.oneglance.v1.IdentifyRequest\x1a\x1e.oneglance.v1.IdentifyResponse\x12_\n\x0eIdentifyStream\x12#.oneglance.v1.IdentifyStreamRequest\x1a$.oneglance.v1.IdentifyStreamResponse(\x01\x30\x01\x12\x43\n\x06\x45ncode\x12\x1b.oneglance.v1.EncodeRequest\x1a\x1c.oneglance.v1.EncodeResponse\x12[\n\x0eListLookAlikes\x12#.oneglance.v1.ListLookAlikesRequest\x1a$.oneglance.v1.ListLookAlikesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!oneglance/v1/identification.proto\x12\x0coneglance.v1\x1a\x19oneglance/v1/common.proto\x1a\x18oneglance/v1/error.proto\x1a\x17oneglance/v1/face.proto\"\xe3\x01\n\rVerifyRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12$\n\x05probe\x18\x02 \x01(\x0b\x32\x15.oneglance.v1.Example\x12\x14\n\nsubject_id\x18\x03 \x01(\tH\x00\x12&\n\x05other\x18\x04 \x01(\x0b\x32\x15.oneglance.v1.ExampleH\x00\x12\x10\n\x03tau\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x65ncoder\x18\x06 \x01(\t\x12\x17\n\ntarget_fmr\x18\x07 \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05\x63laimB\x06\n\x04_tauB\r\n\x0b_target_fmr\"\x8a\x03\n\x0eVerifyResponse\x12\x0c\n\x04same\x18\x01 \x01(\x08\x12\x10\n\x08\x64istance\x18\x02 \x01(\x01\x12\x13\n\x0b\x65ncoding_id\x18\x03 \x01(\t\x12*\n\tthreshold\x18\x04 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12,\n\nprovenance\x18\x05 \x01(\x0b\x32\x18.oneglance.v1.Provenance\x12 \n\x04\x66\x61\x63\x65\x18\x06 \x01(\x0b\x32\x12.oneglance.v1.Face\x12&\n\nother_face\x18\x07 \x01(\x0b\x32\x12.oneglance.v1.Face\x12\x12\n\x05score\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12&\n\x08\x62reaches\x18\x1e \x03(\x0b\x32\x14.oneglance.v1.Breach\x12.\n\x08negative\x18\x32 \x01(\x0b\x32\x1c.oneglance.v1.NearerNegative\x12\x19\n\x0bprobability\x18\x82\x01 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_scoreB\x0e\n\x0c_probability\"\xd0\x01\n\x0fIdentifyRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12%\n\x06probes\x18\x02 \x03(\x0b\x32\x15.oneglance.v1.Example\x12\x16\n\x0emax_candidates\x18\x03 \x01(\x05\x12\x10\n\x03tau\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x61ll_matches\x18\x05 \x01(\x08\x12\x16\n\tleast_gap\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rone_face_each\x18( \x01(\x08\x42\x06\n\x04_tauB\x0c\n\n_least_gap\"\x9b\x02\n\x10IdentifyResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.oneglance.v1.IdentifyResult\x12*\n\tthreshold\x18\x02 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12,\n\nprovenance\x18\x03 \x01(\x0b\x32\x18.oneglance.v1.Provenance\x12:\n\x06photos\x18\x04 \x03(\x0b\x32*.oneglance.v1.IdentifyResponse.PhotosEntry\x1a\x42\n\x0bPhotosEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.oneglance.v1.Photo:\x02\x38\x01\"\xc7\x03\n\x0eIdentifyResult\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x16.oneglance.v1.Decision\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12+\n\ncandidates\x18\x03 \x03(\x0b\x32\x17.oneglance.v1.Candidate\x12(\n\x07matches\x18\x04 \x03(\x0b\x32\x17.oneglance.v1.Candidate\x12\x19\n\x11matches_truncated\x18\x05 \x01(\x08\x12\x13\n\x0bprobe_index\x18\x06 \x01(\x05\x12 \n\x04\x66\x61\x63\x65\x18\x07 \x01(\x0b\x32\x12.oneglance.v1.Face\x12\x33\n\x0eunknown_reason\x18\x08 \x01(\x0e\x32\x1b.oneglance.v1.UnknownReason\x12\x10\n\x03gap\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12nearest_subject_id\x18\n \x01(\t\x12\x17\n\x0fnext_subject_id\x18\x0b \x01(\t\x12&\n\x08\x62reaches\x18\x1e \x03(\x0b\x32\x14.oneglance.v1.Breach\x12\"\n\x05taken\x18( \x01(\x0b\x32\x13.oneglance.v1.TakenB\x06\n\x04_gap\"1\n\x05Taken\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x14\n\x0cresult_index\x18\x02 \x01(\x05\"G\n\x15IdentifyStreamRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.oneglance.v1.IdentifyRequest\"\x8c\x01\n\x16IdentifyStreamResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x32\n\x08response\x18\x02 \x01(\x0b\x32\x1e.oneglance.v1.IdentifyResponseH\x00\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.oneglance.v1.ErrorH\x00\x42\t\n\x07outcome\"r\n\x15ListLookAlikesRequest\x12\x12\n\ngallery_id\x18\x01 \x01(\t\x12\x13\n\x06within\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\tB\t\n\x07_within\"\xb7\x01\n\x16ListLookAlikesResponse\x12\'\n\x05pairs\x18\x01 \x03(\x0b\x32\x18.oneglance.v1.LookAlikes\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0e\n\x06within\x18\x03 \x01(\x01\x12\x1d\n\x15truncated_subject_ids\x18\x04 \x03(\t\x12,\n\nprovenance\x18\x05 \x01(\x0b\x32\x18.oneglance.v1.Provenance\"|\n\nLookAlikes\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x18\n\x10other_subject_id\x18\x02 \x01(\t\x12\x10\n\x08\x64istance\x18\x03 \x01(\x01\x12\x13\n\x0b\x65ncoding_id\x18\x04 \x01(\t\x12\x19\n\x11other_encoding_id\x18\x05 \x01(\t\"I\n\rEncodeRequest\x12\'\n\x08\x65xamples\x18\x01 \x03(\x0b\x32\x15.oneglance.v1.Example\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\"\xb4\x01\n\x0e\x45ncodeResponse\x12)\n\tencodings\x18\x01 \x03(\x0b\x32\x16.oneglance.v1.Encoding\x12,\n\nprovenance\x18\x02 \x01(\x0b\x32\x18.oneglance.v1.Provenance\x12!\n\x05\x66\x61\x63\x65s\x18\x03 \x03(\x0b\x32\x12.oneglance.v1.Face\x12&\n\x08\x62reaches\x18\x1e \x03(\x0b\x32\x14.oneglance.v1.Breach*n\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x45\x43ISION_IDENTIFIED\x10\x01\x12\x14\n\x10\x44\x45\x43ISION_UNKNOWN\x10\x02\x12\x19\n\x15\x44\x45\x43ISION_NOT_COMPARED\x10\x03*\xa4\x01\n\rUnknownReason\x12\x1e\n\x1aUNKNOWN_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUNKNOWN_REASON_NOBODY_NEAR\x10\x01\x12\x1c\n\x18UNKNOWN_REASON_AMBIGUOUS\x10\x02\x12\x18\n\x14UNKNOWN_REASON_TAKEN\x10\n\x12\x1b\n\x17UNKNOWN_REASON_NEGATIVE\x10\x14\x32\xaa\x03\n\x15IdentificationService\x12\x43\n\x06Verify\x12\x1b.oneglance.v1.VerifyRequest\x1a\x1c.oneglance.v1.VerifyResponse\x12I\n\x08Identify\x12\x1d.oneglance.v1.IdentifyRequest\x1a\x1e.oneglance.v1.IdentifyResponse\x12_\n\x0eIdentifyStream\x12#.oneglance.v1.IdentifyStreamRequest\x1a$.oneglance.v1.IdentifyStreamResponse(\x01\x30\x01\x12\x43\n\x06\x45ncode\x12\x1b.oneglance.v1.EncodeRequest\x1a\x1c.oneglance.v1.EncodeResponse\x12[\n\x0eListLookAlikes\x12#.oneglance.v1.ListLookAlikesRequest\x1a$.oneglance.v1.ListLookAlikesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,38 +36,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IDENTIFYRESPONSE_PHOTOSENTRY']._loaded_options = None
   _globals['_IDENTIFYRESPONSE_PHOTOSENTRY']._serialized_options = b'8\001'
-  _globals['_DECISION']._serialized_start=2621
-  _globals['_DECISION']._serialized_end=2731
-  _globals['_UNKNOWNREASON']._serialized_start=2734
-  _globals['_UNKNOWNREASON']._serialized_end=2898
+  _globals['_DECISION']._serialized_start=2664
+  _globals['_DECISION']._serialized_end=2774
+  _globals['_UNKNOWNREASON']._serialized_start=2777
+  _globals['_UNKNOWNREASON']._serialized_end=2941
   _globals['_VERIFYREQUEST']._serialized_start=130
   _globals['_VERIFYREQUEST']._serialized_end=357
   _globals['_VERIFYRESPONSE']._serialized_start=360
-  _globals['_VERIFYRESPONSE']._serialized_end=711
-  _globals['_IDENTIFYREQUEST']._serialized_start=714
-  _globals['_IDENTIFYREQUEST']._serialized_end=922
-  _globals['_IDENTIFYRESPONSE']._serialized_start=925
-  _globals['_IDENTIFYRESPONSE']._serialized_end=1208
-  _globals['_IDENTIFYRESPONSE_PHOTOSENTRY']._serialized_start=1142
-  _globals['_IDENTIFYRESPONSE_PHOTOSENTRY']._serialized_end=1208
-  _globals['_IDENTIFYRESULT']._serialized_start=1211
-  _globals['_IDENTIFYRESULT']._serialized_end=1666
-  _globals['_TAKEN']._serialized_start=1668
-  _globals['_TAKEN']._serialized_end=1717
-  _globals['_IDENTIFYSTREAMREQUEST']._serialized_start=1719
-  _globals['_IDENTIFYSTREAMREQUEST']._serialized_end=1790
-  _globals['_IDENTIFYSTREAMRESPONSE']._serialized_start=1793
-  _globals['_IDENTIFYSTREAMRESPONSE']._serialized_end=1933
-  _globals['_LISTLOOKALIKESREQUEST']._serialized_start=1935
-  _globals['_LISTLOOKALIKESREQUEST']._serialized_end=2049
-  _globals['_LISTLOOKALIKESRESPONSE']._serialized_start=2052
-  _globals['_LISTLOOKALIKESRESPONSE']._serialized_end=2235
-  _globals['_LOOKALIKES']._serialized_start=2237
-  _globals['_LOOKALIKES']._serialized_end=2361
-  _globals['_ENCODEREQUEST']._serialized_start=2363
-  _globals['_ENCODEREQUEST']._serialized_end=2436
-  _globals['_ENCODERESPONSE']._serialized_start=2439
-  _globals['_ENCODERESPONSE']._serialized_end=2619
-  _globals['_IDENTIFICATIONSERVICE']._serialized_start=2901
-  _globals['_IDENTIFICATIONSERVICE']._serialized_end=3327
+  _globals['_VERIFYRESPONSE']._serialized_end=754
+  _globals['_IDENTIFYREQUEST']._serialized_start=757
+  _globals['_IDENTIFYREQUEST']._serialized_end=965
+  _globals['_IDENTIFYRESPONSE']._serialized_start=968
+  _globals['_IDENTIFYRESPONSE']._serialized_end=1251
+  _globals['_IDENTIFYRESPONSE_PHOTOSENTRY']._serialized_start=1185
+  _globals['_IDENTIFYRESPONSE_PHOTOSENTRY']._serialized_end=1251
+  _globals['_IDENTIFYRESULT']._serialized_start=1254
+  _globals['_IDENTIFYRESULT']._serialized_end=1709
+  _globals['_TAKEN']._serialized_start=1711
+  _globals['_TAKEN']._serialized_end=1760
+  _globals['_IDENTIFYSTREAMREQUEST']._serialized_start=1762
+  _globals['_IDENTIFYSTREAMREQUEST']._serialized_end=1833
+  _globals['_IDENTIFYSTREAMRESPONSE']._serialized_start=1836
+  _globals['_IDENTIFYSTREAMRESPONSE']._serialized_end=1976
+  _globals['_LISTLOOKALIKESREQUEST']._serialized_start=1978
+  _globals['_LISTLOOKALIKESREQUEST']._serialized_end=2092
+  _globals['_LISTLOOKALIKESRESPONSE']._serialized_start=2095
+  _globals['_LISTLOOKALIKESRESPONSE']._serialized_end=2278
+  _globals['_LOOKALIKES']._serialized_start=2280
+  _globals['_LOOKALIKES']._serialized_end=2404
+  _globals['_ENCODEREQUEST']._serialized_start=2406
+  _globals['_ENCODEREQUEST']._serialized_end=2479
+  _globals['_ENCODERESPONSE']._serialized_start=2482
+  _globals['_ENCODERESPONSE']._serialized_end=2662
+  _globals['_IDENTIFICATIONSERVICE']._serialized_start=2944
+  _globals['_IDENTIFICATIONSERVICE']._serialized_end=3370
 # @@protoc_insertion_point(module_scope)

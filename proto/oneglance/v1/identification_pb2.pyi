@@ -111,7 +111,9 @@ class VerifyRequest(google.protobuf.message.Message):
     subject_id: builtins.str
     """An enrolled subject of the gallery."""
     tau: builtins.float
-    """Finite; >= 0 but for a subject by FUSION_MARGIN. Overrides the gallery's and the model's."""
+    """Finite; >= 0 but for a subject by FUSION_MARGIN; at most 1 where probability decides. Overrides the gallery's and the
+    model's.
+    """
     encoder: builtins.str
     """Name or digest of a loaded model, when no gallery is given. May stay empty when one model is loaded."""
     target_fmr: builtins.float
@@ -160,6 +162,7 @@ class VerifyResponse(google.protobuf.message.Message):
     SCORE_FIELD_NUMBER: builtins.int
     BREACHES_FIELD_NUMBER: builtins.int
     NEGATIVE_FIELD_NUMBER: builtins.int
+    PROBABILITY_FIELD_NUMBER: builtins.int
     same: builtins.bool
     """The score is <= tau, and `negative` is absent."""
     distance: builtins.float
@@ -169,7 +172,13 @@ class VerifyResponse(google.protobuf.message.Message):
     encoding_id: builtins.str
     """The subject's nearest encoding; empty where the rule compares with the template, and for two examples."""
     score: builtins.float
-    """What is compared with tau, where that is not the distance: for a subject by FUSION_MARGIN."""
+    """What is compared with tau, where that is not the distance: for a subject by FUSION_MARGIN, and in a gallery with
+    DECIDED_BY_PROBABILITY.
+    """
+    probability: builtins.float
+    """See Candidate.probability. Of a subject with several encodings, by the gallery's rule of fusion: of the nearest one (the
+    likeliest, where probability decides), or of the template.
+    """
     @property
     def threshold(self) -> oneglance.v1.common_pb2.Threshold: ...
     @property
@@ -201,9 +210,13 @@ class VerifyResponse(google.protobuf.message.Message):
         score: builtins.float | None = ...,
         breaches: collections.abc.Iterable[oneglance.v1.common_pb2.Breach] | None = ...,
         negative: oneglance.v1.common_pb2.NearerNegative | None = ...,
+        probability: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_score", b"_score", "face", b"face", "negative", b"negative", "other_face", b"other_face", "provenance", b"provenance", "score", b"score", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_score", b"_score", "breaches", b"breaches", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "negative", b"negative", "other_face", b"other_face", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "face", b"face", "negative", b"negative", "other_face", b"other_face", "probability", b"probability", "provenance", b"provenance", "score", b"score", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_probability", b"_probability", "_score", b"_score", "breaches", b"breaches", "distance", b"distance", "encoding_id", b"encoding_id", "face", b"face", "negative", b"negative", "other_face", b"other_face", "probability", b"probability", "provenance", b"provenance", "same", b"same", "score", b"score", "threshold", b"threshold"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_probability", b"_probability"]) -> typing.Literal["probability"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
 
 Global___VerifyResponse: typing_extensions.TypeAlias = VerifyResponse
@@ -225,7 +238,7 @@ class IdentifyRequest(google.protobuf.message.Message):
     over all probes.
     """
     tau: builtins.float
-    """Finite; >= 0 but by FUSION_MARGIN. Overrides the gallery's and the model's."""
+    """Finite; >= 0 but by FUSION_MARGIN; at most 1 where probability decides. Overrides the gallery's and the model's."""
     all_matches: builtins.bool
     """Also list every subject under tau, nearest first."""
     least_gap: builtins.float

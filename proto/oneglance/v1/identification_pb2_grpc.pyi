@@ -110,6 +110,8 @@ class IdentificationServiceStub(typing.Generic[_IdentificationServiceVerifyType,
 
     d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau, or with FUSION_MARGIN when the score is. tau comes from the
     request, else from the gallery, else from the model; every answer says which. The model's is no tau for FUSION_MARGIN.
+    An encoder with a pair head also tells a probability; in a gallery with DECIDED_BY_PROBABILITY that decides, and "nearest"
+    means the likeliest.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery or model,
     FAILED_PRECONDITION for encodings of another encoder, an encoder that is not loaded, or a missing tau,
@@ -211,6 +213,8 @@ class IdentificationServiceServicer(metaclass=abc.ABCMeta):
 
     d(x, y) = ||f(x) - f(y)||^2; same subject when d <= tau, or with FUSION_MARGIN when the score is. tau comes from the
     request, else from the gallery, else from the model; every answer says which. The model's is no tau for FUSION_MARGIN.
+    An encoder with a pair head also tells a probability; in a gallery with DECIDED_BY_PROBABILITY that decides, and "nearest"
+    means the likeliest.
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field, NOT_FOUND for an unknown gallery or model,
     FAILED_PRECONDITION for encodings of another encoder, an encoder that is not loaded, or a missing tau,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from oneglance.v1 import common_pb2 as oneglance_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18oneglance/v1/model.proto\x12\x0coneglance.v1\x1a\x19oneglance/v1/common.proto\"\xc6\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\'\n\x05input\x18\x04 \x01(\x0b\x32\x18.oneglance.v1.ModelInput\x12\x11\n\tdimension\x18\x05 \x01(\x05\x12\x11\n\tunit_norm\x18\x06 \x01(\x08\x12\x0e\n\x06metric\x18\x07 \x01(\t\x12*\n\tthreshold\x18\x08 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12\x1a\n\x12\x65xecution_provider\x18\t \x01(\t\x12\x0f\n\x07license\x18\n \x01(\t\x12\x0c\n\x04kind\x18\x0b \x01(\t\x12\x14\n\x0ctakes_photos\x18\x0c \x01(\x08\x12.\n\x0cinput_limits\x18\x1e \x03(\x0b\x32\x18.oneglance.v1.InputLimit\"9\n\nInputLimit\x12\x0e\n\x06\x66igure\x18\x01 \x01(\t\x12\r\n\x05least\x18\x02 \x01(\x01\x12\x0c\n\x04most\x18\x03 \x01(\x01\"c\n\nModelInput\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12)\n\tdata_type\x18\x03 \x01(\x0e\x32\x16.oneglance.v1.DataType\x12\r\n\x05\x63olor\x18\x04 \x01(\t\"\x13\n\x11ListModelsRequest\"9\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.oneglance.v1.Model\"%\n\x14\x44\x65scribeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"R\n\x15\x44\x65scribeModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.oneglance.v1.Model\x12\x15\n\rmanifest_json\x18\x02 \x01(\t2\xb9\x01\n\x0cModelService\x12O\n\nListModels\x12\x1f.oneglance.v1.ListModelsRequest\x1a .oneglance.v1.ListModelsResponse\x12X\n\rDescribeModel\x12\".oneglance.v1.DescribeModelRequest\x1a#.oneglance.v1.DescribeModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18oneglance/v1/model.proto\x12\x0coneglance.v1\x1a\x19oneglance/v1/common.proto\"\xf2\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\'\n\x05input\x18\x04 \x01(\x0b\x32\x18.oneglance.v1.ModelInput\x12\x11\n\tdimension\x18\x05 \x01(\x05\x12\x11\n\tunit_norm\x18\x06 \x01(\x08\x12\x0e\n\x06metric\x18\x07 \x01(\t\x12*\n\tthreshold\x18\x08 \x01(\x0b\x32\x17.oneglance.v1.Threshold\x12\x1a\n\x12\x65xecution_provider\x18\t \x01(\t\x12\x0f\n\x07license\x18\n \x01(\t\x12\x0c\n\x04kind\x18\x0b \x01(\t\x12\x14\n\x0ctakes_photos\x18\x0c \x01(\x08\x12.\n\x0cinput_limits\x18\x1e \x03(\x0b\x32\x18.oneglance.v1.InputLimit\x12*\n\tpair_head\x18\x82\x01 \x01(\x0b\x32\x16.oneglance.v1.PairHead\"\\\n\x08PairHead\x12\x0c\n\x04\x66orm\x18\x01 \x01(\t\x12\x1e\n\x11\x63\x61libration_error\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\tB\x14\n\x12_calibration_error\"9\n\nInputLimit\x12\x0e\n\x06\x66igure\x18\x01 \x01(\t\x12\r\n\x05least\x18\x02 \x01(\x01\x12\x0c\n\x04most\x18\x03 \x01(\x01\"\x85\x01\n\nModelInput\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12)\n\tdata_type\x18\x03 \x01(\x0e\x32\x16.oneglance.v1.DataType\x12\r\n\x05\x63olor\x18\x04 \x01(\t\x12\x0b\n\x03\x66it\x18< \x01(\t\x12\x13\n\x0bsample_rate\x18= \x01(\x05\"\x13\n\x11ListModelsRequest\"9\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.oneglance.v1.Model\"%\n\x14\x44\x65scribeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"R\n\x15\x44\x65scribeModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.oneglance.v1.Model\x12\x15\n\rmanifest_json\x18\x02 \x01(\t2\xb9\x01\n\x0cModelService\x12O\n\nListModels\x12\x1f.oneglance.v1.ListModelsRequest\x1a .oneglance.v1.ListModelsResponse\x12X\n\rDescribeModel\x12\".oneglance.v1.DescribeModelRequest\x1a#.oneglance.v1.DescribeModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +33,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'oneglance.v1.model_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL']._serialized_start=70
-  _globals['_MODEL']._serialized_end=396
-  _globals['_INPUTLIMIT']._serialized_start=398
-  _globals['_INPUTLIMIT']._serialized_end=455
-  _globals['_MODELINPUT']._serialized_start=457
-  _globals['_MODELINPUT']._serialized_end=556
-  _globals['_LISTMODELSREQUEST']._serialized_start=558
-  _globals['_LISTMODELSREQUEST']._serialized_end=577
-  _globals['_LISTMODELSRESPONSE']._serialized_start=579
-  _globals['_LISTMODELSRESPONSE']._serialized_end=636
-  _globals['_DESCRIBEMODELREQUEST']._serialized_start=638
-  _globals['_DESCRIBEMODELREQUEST']._serialized_end=675
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=677
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=759
-  _globals['_MODELSERVICE']._serialized_start=762
-  _globals['_MODELSERVICE']._serialized_end=947
+  _globals['_MODEL']._serialized_end=440
+  _globals['_PAIRHEAD']._serialized_start=442
+  _globals['_PAIRHEAD']._serialized_end=534
+  _globals['_INPUTLIMIT']._serialized_start=536
+  _globals['_INPUTLIMIT']._serialized_end=593
+  _globals['_MODELINPUT']._serialized_start=596
+  _globals['_MODELINPUT']._serialized_end=729
+  _globals['_LISTMODELSREQUEST']._serialized_start=731
+  _globals['_LISTMODELSREQUEST']._serialized_end=750
+  _globals['_LISTMODELSRESPONSE']._serialized_start=752
+  _globals['_LISTMODELSRESPONSE']._serialized_end=809
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=811
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=848
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=850
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=932
+  _globals['_MODELSERVICE']._serialized_start=935
+  _globals['_MODELSERVICE']._serialized_end=1120
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,7 @@ class Model(google.protobuf.message.Message):
     KIND_FIELD_NUMBER: builtins.int
     TAKES_PHOTOS_FIELD_NUMBER: builtins.int
     INPUT_LIMITS_FIELD_NUMBER: builtins.int
+    PAIR_HEAD_FIELD_NUMBER: builtins.int
     name: builtins.str
     digest: builtins.str
     """SHA-256 over the graph and its input and output contract, 64 hex digits. Galleries are bound to it."""
@@ -66,6 +67,10 @@ class Model(google.protobuf.message.Message):
         them. They hold for pictures and tensors given as they are, not for faces found in photos.
         """
 
+    @property
+    def pair_head(self) -> Global___PairHead:
+        """Of an encoder that tells probabilities; else absent."""
+
     def __init__(
         self,
         *,
@@ -82,11 +87,43 @@ class Model(google.protobuf.message.Message):
         kind: builtins.str = ...,
         takes_photos: builtins.bool = ...,
         input_limits: collections.abc.Iterable[Global___InputLimit] | None = ...,
+        pair_head: Global___PairHead | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["input", b"input", "threshold", b"threshold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["description", b"description", "digest", b"digest", "dimension", b"dimension", "execution_provider", b"execution_provider", "input", b"input", "input_limits", b"input_limits", "kind", b"kind", "license", b"license", "metric", b"metric", "name", b"name", "takes_photos", b"takes_photos", "threshold", b"threshold", "unit_norm", b"unit_norm"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["input", b"input", "pair_head", b"pair_head", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["description", b"description", "digest", b"digest", "dimension", b"dimension", "execution_provider", b"execution_provider", "input", b"input", "input_limits", b"input_limits", "kind", b"kind", "license", b"license", "metric", b"metric", "name", b"name", "pair_head", b"pair_head", "takes_photos", b"takes_photos", "threshold", b"threshold", "unit_norm", b"unit_norm"]) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
+
+@typing.final
+class PairHead(google.protobuf.message.Message):
+    """Tells how likely two encodings are of one subject: sigma(sum of weights x terms + bias); the manifest has the numbers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FORM_FIELD_NUMBER: builtins.int
+    CALIBRATION_ERROR_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    form: builtins.str
+    """"difference": the terms are |f_i - f_j|; "chi-square": (f_i - f_j)^2 / (f_i + f_j), 0 where both are 0."""
+    calibration_error: builtins.float
+    """By how much its probabilities are off on average (expected calibration error), on pairs of subjects that the encoder
+    was not trained on, mated ones having half the weight. Absent when nobody measured it: then they are numbers between 0
+    and 1, and not more.
+    """
+    data: builtins.str
+    """What that was measured on."""
+    def __init__(
+        self,
+        *,
+        form: builtins.str = ...,
+        calibration_error: builtins.float | None = ...,
+        data: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_calibration_error", b"_calibration_error", "calibration_error", b"calibration_error"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_calibration_error", b"_calibration_error", "calibration_error", b"calibration_error", "data", b"data", "form", b"form"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_calibration_error", b"_calibration_error"]) -> typing.Literal["calibration_error"] | None: ...
+
+Global___PairHead: typing_extensions.TypeAlias = PairHead
 
 @typing.final
 class InputLimit(google.protobuf.message.Message):
@@ -121,11 +158,19 @@ class ModelInput(google.protobuf.message.Message):
     SHAPE_FIELD_NUMBER: builtins.int
     DATA_TYPE_FIELD_NUMBER: builtins.int
     COLOR_FIELD_NUMBER: builtins.int
+    FIT_FIELD_NUMBER: builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """"image", "signal", "plane" or "volume"."""
     data_type: oneglance.v1.common_pb2.DataType.ValueType
     color: builtins.str
     """"gray" or "rgb" for images."""
+    fit: builtins.str
+    """"pad": an array of another size is cut at the end of each axis, or followed by zeros; an image keeps its aspect.
+    "crop": an image is cut. Empty: images are stretched, and arrays must have the shape.
+    """
+    sample_rate: builtins.int
+    """Samples a second that sounds are brought to; 0: it takes none."""
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Without the batch: [H, W, C], [L, C] or [D, H, W, C]."""
@@ -137,8 +182,10 @@ class ModelInput(google.protobuf.message.Message):
         shape: collections.abc.Iterable[builtins.int] | None = ...,
         data_type: oneglance.v1.common_pb2.DataType.ValueType = ...,
         color: builtins.str = ...,
+        fit: builtins.str = ...,
+        sample_rate: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["color", b"color", "data_type", b"data_type", "kind", b"kind", "shape", b"shape"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["color", b"color", "data_type", b"data_type", "fit", b"fit", "kind", b"kind", "sample_rate", b"sample_rate", "shape", b"shape"]) -> None: ...
 
 Global___ModelInput: typing_extensions.TypeAlias = ModelInput
 

@@ -1,5 +1,6 @@
 """f: the Siamese encoder."""
 
+import functools
 from typing import Any, Self
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 
 from oneglance_core.folder import ModelFolder
 from oneglance_core.manifests import EncoderManifest
+from oneglance_core.pair_head import PairHead
 from oneglance_server.engines.loaded_model import LoadedModel
 from oneglance_server.engines.session import Runtime
 from oneglance_server.settings import Settings
@@ -37,6 +39,11 @@ class Encoder(LoadedModel[EncoderManifest]):
     @property
     def dimension(self) -> int:
         return self.manifest.output.dimension
+
+    @functools.cached_property
+    def pair_head(self) -> PairHead | None:
+        """None where it has none."""
+        return None if self.manifest.pair_head is None else self.manifest.pair_head.head()
 
     @property
     def takes_photos(self) -> bool:

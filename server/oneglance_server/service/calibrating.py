@@ -10,7 +10,7 @@ import numpy as np
 
 from oneglance_core.calibration import NonMated, TargetUnreachable, TooFewStrangers, fit_gallery
 from oneglance_core.defaults import TARGET_FPIR
-from oneglance_core.fusion import Fusion
+from oneglance_core.fusion import DecidedBy, Fusion
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryNotFound, GalleryStore
 from oneglance_server.calls import Call
@@ -109,7 +109,7 @@ class CalibrationRun:
         content = probe.content
         if isinstance(content, Picture) and content.face.which == "unset":
             content = replace(content, face=replace(content.face, which="largest"))
-        found, size = await self._identification.nearest(self._call, self._gallery.id, content)
+        found, size = await self._identification.nearest(self._call, self._gallery, content)
         if found is None and not size:
             raise _empty(self._gallery.id)
         self._sizes.add(size)
@@ -147,6 +147,8 @@ class CalibrationRun:
             raise GalleryNotFound(self._gallery.id)
         if state.gallery.active.fusion != self._gallery.active.fusion:
             raise CannotCalibrate("the gallery's rule of fusion was changed meanwhile", reason="FUSION_CHANGED")
+        if state.gallery.active.decided_by != self._gallery.active.decided_by:
+            raise CannotCalibrate("what decides in the gallery was changed meanwhile", reason="DECIDED_BY_CHANGED")
         if not dry_run:
             state = await self._galleries.set_calibrated(self._gallery, calibration)
         return state, calibration
@@ -160,6 +162,7 @@ class CalibrationRun:
             np.array(self._mated, np.float64),
             gallery_size=smallest,
             fusion=cast(Fusion, self._gallery.active.fusion),
+            decided_by=cast(DecidedBy, self._gallery.active.decided_by),
             target_fpir=self._target,
             data=self._data,
             note=f" (up to {largest} while it went on)" if largest > smallest else "",

@@ -42,8 +42,17 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Sound:
+    """An encoded sound."""
+
+    path: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
-    """The encoder's input: ``dtype`` "uint8" or "float32", C order, little endian."""
+    """The encoder's input: ``dtype`` "uint8" or "float32", C order, little endian. Of another size where the encoder's
+    ``fit`` says what becomes of it."""
 
     path: str
     dtype: str
@@ -60,7 +69,7 @@ class ClientEncoding:
     encoder_digest: str
 
 
-Content = Picture | Tensor | ClientEncoding
+Content = Picture | Sound | Tensor | ClientEncoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +184,10 @@ def check_count(path: str, items: Collection[object], limit: int) -> None:
         raise InvalidRequest.field(path, f"{len(items)} given, at most {limit}", reason="TOO_MANY", limit=limit)
 
 
-def check_tau(path: str, tau: float, fusion: str) -> float:
-    """``fusion``: the rule whose scores it is compared with."""
+def check_tau(path: str, tau: float, fusion: str, decided_by: str = "distance") -> float:
+    """``fusion``, ``decided_by``: whose scores it is compared with."""
+    if decided_by == "probability" and not 0 <= tau <= 1:
+        raise InvalidRequest.field(path, f"must be 0 to 1 (1 - probability), got {tau}", reason="TAU_INVALID")
     if not math.isfinite(tau) or (tau < 0 and fusion != "margin"):
         raise InvalidRequest.field(path, f"must be finite and >= 0 (squared L2), got {tau}", reason="TAU_INVALID")
     return tau

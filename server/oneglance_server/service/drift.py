@@ -106,14 +106,14 @@ class _Watch:
 class DriftWatches:
     """Belongs to one event loop; ``of`` may be called from any thread.
 
-    ``mates``: by digest of an encoder. ``on_drift(gallery_id, of, suspected)`` hears of every gallery that is watched,
-    and of every change.
+    ``mates``: by digest of an encoder, and what decides. ``on_drift(gallery_id, of, suspected)`` hears of every gallery
+    that is watched, and of every change.
     """
 
     def __init__(
         self,
         thresholds: Thresholds,
-        mates: Mapping[str, MateScores],
+        mates: Mapping[tuple[str, str], MateScores],
         on_drift: OnDrift,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -164,7 +164,7 @@ class DriftWatches:
 
     def _may_be_watched(self, of: Of, gallery: Gallery) -> bool:
         known = self._thresholds.knows_strangers(gallery)
-        return known and (of == "strangers" or gallery.active.encoder_digest in self._mates)
+        return known and (of == "strangers" or _scored_by(gallery.active) in self._mates)
 
     def _watch(self, gallery: Gallery, found: Found) -> _Watch:
         """The gallery's, begun anew where it was changed or has outgrown it."""
@@ -201,7 +201,7 @@ class DriftWatches:
         if curve is None:
             return []
         regions = [region_of_strangers(curve.taus, curve.rates, curve.people)]
-        mates, active = self._mates.get(gallery.active.encoder_digest), gallery.active
+        mates, active = self._mates.get(_scored_by(gallery.active)), gallery.active
         scores = mates.scores(active.fusion, found.encodings / found.subjects, found.subjects) if mates else None
         if mates is not None and scores is not None:
             regions.append(region_of_mates(scores, mates.shares, mates.people, curve.taus, curve.rates))
@@ -245,4 +245,8 @@ class DriftWatches:
 
 def _rests_on(gallery: Gallery) -> tuple[object, ...]:
     """Changes when a gallery's probes are held against something else."""
-    return (gallery.created, gallery.active.encoder_digest, gallery.active.fusion, gallery.active.calibration)
+    return (gallery.created, *_scored_by(gallery.active), gallery.active.fusion, gallery.active.calibration)
+
+
+def _scored_by(active: Generation) -> tuple[str, str]:
+    return active.encoder_digest, active.decided_by

@@ -6,57 +6,31 @@ The pass: photos -> faces -> their chips -> with all else that must be encoded, 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from oneglance_core.distance import usable_encodings
 from oneglance_core.faces.crops import CropRequest, FaceCrops, FaceError
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.uprightness import UprightnessCheck
-from oneglance_core.input_figures import input_figures
-from oneglance_core.limits import Breach, Limit, breaches
-from oneglance_core.pictures import PictureError, PictureLimits, encoder_input, read_header
+from oneglance_core.pictures import PictureError
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import BatchObserver
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.lanes import PictureLanes
 from oneglance_server.errors import DetectorNotLoaded, InvalidRequest, Overloaded
 from oneglance_server.offload import Threads, off_loop
-from oneglance_server.service.content import MAX_FACES, ClientEncoding, Content, Picture, Tensor
+from oneglance_server.service.batch_encoding import Breaches, Chip, Input, Output, runner
+from oneglance_server.service.content import MAX_FACES, ClientEncoding, Content, Tensor
 from oneglance_server.service.plan import Space, Vectors, encoder_missing, example_of, make_plan
+from oneglance_server.service.work import PIXELS_PER_ENCODING, ContentLimits, Work
 
 CLIENT = "client"
 _PHOTOS_AT_ONCE = 16  # of one call, before its faces are counted
 _PLANNED_ON_THE_LOOP = 64  # contents: each takes some 10 us to check,
 _CHECKED_ON_THE_LOOP = 4 << 20  # and so many bytes of tensors about 1 ms
-_PIXELS_PER_ENCODING = 16_384  # take about as long to decode as a small picture to encode
-_COUNTED_ON_THE_LOOP = 4096  # bytes of pictures: drawings take 0.05 ms, whatever is in them 2 ms at most
-_HEADER_BYTES = 1 << 16  # of a picture; to look through them for its header takes about as long as a short read
-_NO_ENCODING = "the encoder gives it no usable encoding"
 
 CropLanes = PictureLanes[CropRequest, FaceCrops]
-Breaches = tuple[Breach, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Chip:
-    """An aligned face, uint8 [H, W, 3]."""
-
-    path: str
-    pixels: npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """An encoding float32 [D], and the limits of the encoder's manifest that its input breaks."""
-
-    vector: Vectors
-    breaches: Breaches
-
-
-_Input = Picture | Tensor | _Chip
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +55,9 @@ class Encoded:
 class Encoding:
     """Encodes contents: every encoder behind coalescing batchers of its own, the face finder behind those for all.
 
-    ``crops``: None when no face finder is loaded. ``headers``: where the headers of pictures are read.
-    ``max_pixels``: of all pictures of one call. ``check_inputs``: whether to look for breaches. ``uprightness``: what
-    looks at aligned faces then, too; None where no check is loaded.
-    ``executor``: has twice as many threads as ``workers``. Belongs to one
-    event loop.
+    ``crops``: None when no face finder is loaded. ``headers``: where the headers of pictures and sounds are read.
+    ``check_inputs``: whether to look for breaches. ``uprightness``: what looks at aligned faces then, too; None where
+    no check is loaded. ``executor``: has twice as many threads as ``workers``. Belongs to one event loop.
     """
 
     def __init__(
@@ -93,8 +65,7 @@ class Encoding:
         encoders: Sequence[Encoder],
         crops: CropLanes | None,
         headers: Threads,
-        limits: PictureLimits,
-        max_pixels: int,
+        limits: ContentLimits,
         check_inputs: bool,
         uprightness: UprightnessCheck | None,
         executor: Executor,
@@ -106,19 +77,17 @@ class Encoding:
         crowded: Callable[[], bool],
     ) -> None:
         self._crops = crops
-        self._headers = headers
-        self._limits = limits
-        self._max_pixels = max_pixels
+        self._work_of = Work(headers, limits)
         self._encoders = {
             encoder.digest: (
                 encoder,
-                PictureLanes[_Input, _Output](
+                PictureLanes[Input, Output](
                     "encode",
-                    _runner(encoder, limits, check_inputs, uprightness),
+                    runner(encoder, limits, max_batch, check_inputs, uprightness),
                     executor,
                     workers=workers,
                     max_batch=max_batch,
-                    unit=_PIXELS_PER_ENCODING,
+                    unit=PIXELS_PER_ENCODING,
                     max_wait=max_wait,
                     observer=observer,
                     crowded=crowded,
@@ -148,12 +117,12 @@ class Encoding:
         if len(given) == len(contents):
             count = len(contents)
             return Encoded(given, CLIENT, range(count), (None,) * count, ((),) * count, {})
-        pixels = await self._pixels(call, contents)
-        crops = await self._crop_all(call, contents, photos, pixels) if photos else {}
+        work = await self._work_of.of(call, contents, encoder.manifest.input) if encoder else {}
+        crops = await self._crop_all(call, contents, photos, work) if photos else {}
         if crops:
             call = call.let_in
         owners, found, inputs = _inputs(contents, crops)
-        counts = [0 if isinstance(one, _Chip) else pixels.get(one.path, 0) for one in inputs]
+        counts = [0 if isinstance(one, Chip) else work.get(one.path, 0) for one in inputs]
         encoded = iter(_all(await lanes.submit_settled(inputs, counts, call)) if lanes and inputs else ())
         rest = iter(given)
         vectors = np.empty((len(owners), space.dimension), dtype=np.float32)
@@ -177,8 +146,9 @@ class Encoding:
         if self._crops is None:
             raise detector_missing()
         if pixels is None:
-            pixels = await self._count_pixels(call, [request.data for request in requests], paths)
-        outcomes = await self._crops.submit_settled(requests, pixels, call)
+            pixels = await self._work_of.pixels_of(call, [request.data for request in requests], paths)
+        work = [n + min(n, one.choice.search_pixels) for n, one in zip(pixels, requests, strict=True)]
+        outcomes = await self._crops.submit_settled(requests, work, call)
         return [_usable(outcome, path) for outcome, path in zip(outcomes, paths, strict=True)]
 
     async def _crop_all(
@@ -202,36 +172,6 @@ class Encoding:
             call = call.let_in
         return crops
 
-    async def _pixels(self, call: Call, contents: Sequence[Content]) -> dict[str, int]:
-        """Of each picture, by its path. Raises InvalidRequest for too many in all."""
-        pictures = [content for content in contents if isinstance(content, Picture)]
-        if not pictures:
-            return {}
-        paths = [picture.path for picture in pictures]
-        counts = await self._count_pixels(call, [picture.data for picture in pictures], paths)
-        return dict(zip(paths, counts, strict=True))
-
-    async def _count_pixels(self, call: Call, pictures: Sequence[bytes], paths: Sequence[str]) -> list[int]:
-        def count() -> list[int]:
-            return [_pixels_of(picture, self._limits) for picture in pictures]
-
-        size = sum(map(len, pictures))
-        if size <= _COUNTED_ON_THE_LOOP:
-            counts = count()
-        else:
-            counts = await self._headers.run_long(call, size // _HEADER_BYTES + len(pictures), count)
-        total = 0
-        for path, pixels in zip(paths, counts, strict=True):
-            total += pixels
-            if total > self._max_pixels:
-                raise InvalidRequest.field(
-                    path,
-                    f"{total} pixels up to this picture, at most {self._max_pixels} in one call",
-                    reason="TOO_MANY",
-                    limit=self._max_pixels,
-                )
-        return counts
-
 
 def _is_heavy(contents: Sequence[Content]) -> bool:
     if len(contents) > _PLANNED_ON_THE_LOOP:
@@ -247,16 +187,16 @@ def detector_missing() -> DetectorNotLoaded:
 
 def _inputs(
     contents: Sequence[Content], crops: Mapping[int, FaceCrops]
-) -> tuple[list[int], list[Face | None], list[_Input]]:
+) -> tuple[list[int], list[Face | None], list[Input]]:
     """(owners, faces) of all vectors to come, and what the encoder must encode for them, in the same order."""
     owners: list[int] = []
     faces: list[Face | None] = []
-    inputs: list[_Input] = []
+    inputs: list[Input] = []
     for i, content in enumerate(contents):
         if i in crops:
             owners += [i] * len(crops[i].chips)
             faces += crops[i].photo.comparable
-            inputs += [_Chip(content.path, chip) for chip in crops[i].chips]
+            inputs += [Chip(content.path, chip) for chip in crops[i].chips]
         else:
             owners.append(i)
             faces.append(None)
@@ -265,16 +205,7 @@ def _inputs(
     return owners, faces, inputs
 
 
-def _pixels_of(picture: bytes, limits: PictureLimits) -> int:
-    """What its header says; 0 for what can't be used, which is told when its turn comes."""
-    try:
-        header = read_header(picture, limits)
-    except (PictureError, MemoryError):
-        return 0
-    return header.width * header.height
-
-
-def _all(outcomes: Sequence[_Output | BaseException]) -> Iterator[_Output]:
+def _all(outcomes: Sequence[Output | BaseException]) -> Iterator[Output]:
     """Raises the first that is an exception."""
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
@@ -294,54 +225,3 @@ def _usable(outcome: FaceCrops | BaseException, path: str) -> FaceCrops:
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
-
-
-def _runner(
-    encoder: Encoder, limits: PictureLimits, check_inputs: bool, uprightness: UprightnessCheck | None
-) -> Callable[[Sequence[_Input]], Sequence[_Output | Exception]]:
-    """What encodes a batch of inputs, off the event loop."""
-    spec = encoder.manifest.input
-    made_for = encoder.manifest.made_for
-    input_limits = made_for.limits if made_for is not None else ()
-    alignment = encoder.manifest.alignment
-
-    def breaches_in(content: _Input, prepared: npt.NDArray[Any]) -> Breaches:
-        if not check_inputs or isinstance(content, _Chip):  # a chip of ours was checked before it was cut
-            return ()
-        found = breaches(input_figures(prepared), input_limits) if input_limits else ()
-        if uprightness is None or alignment is None:
-            return found
-        seen = uprightness.judge_chip(prepared, alignment)
-        return found if seen.enough else (*found, Breach(Limit("uprightness", least=seen.threshold), seen.score))
-
-    def prepare(content: _Input) -> npt.NDArray[Any]:
-        if isinstance(content, _Chip):
-            return content.pixels
-        if isinstance(content, Tensor):
-            return np.frombuffer(content.data, np.dtype(content.dtype).newbyteorder("<")).reshape(content.shape)
-        return encoder_input(content.data, spec, limits)
-
-    def run(contents: Sequence[_Input]) -> Sequence[_Output | Exception]:
-        inputs = np.empty((len(contents), *spec.shape), dtype=spec.dtype)
-        results: list[_Output | Exception] = []
-        good: list[tuple[int, Breaches]] = []
-        for i, content in enumerate(contents):
-            try:
-                inputs[len(good)] = prepare(content)
-                good.append((i, breaches_in(content, inputs[len(good)])))
-                results.append(_Output(inputs, ()))  # replaced below
-            except PictureError as error:
-                results.append(InvalidRequest.field(content.path, str(error), reason=error.reason))
-            except MemoryError:
-                results.append(Overloaded.for_want_of_memory("pictures"))
-        if good:
-            outputs = encoder.encode(inputs[: len(good)])
-            for (i, found), output, fine in zip(good, outputs, usable_encodings(outputs), strict=True):
-                results[i] = (
-                    _Output(output, found)
-                    if fine
-                    else InvalidRequest.field(contents[i].path, _NO_ENCODING, reason="NO_ENCODING")
-                )
-        return results
-
-    return run

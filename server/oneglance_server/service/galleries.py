@@ -7,16 +7,19 @@ from dataclasses import dataclass
 
 from oneglance_core.calibration import Prior
 from oneglance_core.faces.quality import QualityPolicy
-from oneglance_core.fusion import Fusion
+from oneglance_core.fusion import DecidedBy, Fusion
 from oneglance_core.manifests import Calibration
 from oneglance_index import Gallery, GalleryStore, ThresholdVersion
 from oneglance_server.calls import Call
+from oneglance_server.engines.encoder import Encoder
+from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import Threads
 from oneglance_server.service.breaches import policy_of
 from oneglance_server.service.content import Tau, check_gap, check_id, check_rate, check_tau
 from oneglance_server.service.doubts import DoubtPolicy, doubt_policy_of
 from oneglance_server.service.drift import DriftFound, DriftWatches
 from oneglance_server.service.encoders import Encoders
+from oneglance_server.service.plan import encoder_unknown
 from oneglance_server.service.thresholds import Thresholds
 
 # A tau as it would apply now, None where the gallery's own was cleared; and its evidence.
@@ -66,9 +69,13 @@ class GalleryService:
         quality_policy: QualityPolicy,
         least_gap: float,
         doubt_policy: DoubtPolicy,
+        decided_by: DecidedBy,
     ) -> GalleryState:
         check_id("gallery_id", gallery_id)
         chosen = self._encoders.find("encoder", encoder)
+        if decided_by == "probability":
+            _check_head(chosen)
+            _check_rules("decided_by", fusion, decided_by)
         created = self._store.create_gallery(
             gallery_id,
             encoder_digest=chosen.digest,
@@ -79,6 +86,7 @@ class GalleryService:
             quality=quality_policy,
             least_gap=check_gap("least_gap", least_gap),
             doubt=doubt_policy,
+            decided_by=decided_by,
         )
         return self._state(await asyncio.wrap_future(created))
 
@@ -124,7 +132,7 @@ class GalleryService:
         known = None
         if tau is not None:
             known = self._store.known(gallery_id)
-            check_tau("tau", tau, known.active.fusion)
+            check_tau("tau", tau, known.active.fusion, known.active.decided_by)
         return self._state(await asyncio.wrap_future(self._store.set_threshold(gallery_id, tau, of=known)))
 
     async def set_calibrated(self, gallery: Gallery, calibration: Calibration) -> GalleryState:
@@ -141,7 +149,20 @@ class GalleryService:
     async def set_fusion(self, call: Call, gallery_id: str, fusion: Fusion) -> GalleryState:
         """Searches go by the rule when it returns. The gallery's own tau is cleared."""
         check_id("gallery_id", gallery_id)
+        _check_rules("fusion", fusion, self._store.known(gallery_id).active.decided_by)
         return self._state(await asyncio.wrap_future(self._store.set_fusion(gallery_id, fusion)))
+
+    async def set_decided_by(self, call: Call, gallery_id: str, decided_by: DecidedBy) -> GalleryState:
+        """The gallery's own tau is cleared. Raises InvalidRequest, EncoderNotLoaded."""
+        check_id("gallery_id", gallery_id)
+        active = self._store.known(gallery_id).active
+        if decided_by == "probability":
+            encoder = self._encoders.by_digest(active.encoder_digest)
+            if encoder is None:
+                raise encoder_unknown(active.encoder_digest, "whether it has a pair head isn't known")
+            _check_head(encoder)
+            _check_rules("decided_by", active.fusion, decided_by)
+        return self._state(await asyncio.wrap_future(self._store.set_decided_by(gallery_id, decided_by)))
 
     async def set_quality_policy(self, call: Call, gallery_id: str, policy: QualityPolicy) -> GalleryState:
         check_id("gallery_id", gallery_id)
@@ -176,3 +197,20 @@ class GalleryService:
         loaded = self._encoders.by_digest(gallery.active.encoder_digest) is not None
         tau, drift = self._thresholds.in_force(gallery), self._drift.of(gallery)
         return GalleryState(gallery, tau, loaded, policy_of(gallery), doubt_policy_of(gallery), drift)
+
+
+def _check_head(encoder: Encoder) -> None:
+    if encoder.pair_head is None:
+        raise InvalidRequest.field(
+            "decided_by",
+            f"encoder {encoder.manifest.name} has no pair head, so it tells no probabilities",
+            reason="PAIR_HEAD_MISSING",
+            encoder_digest=encoder.digest,
+        )
+
+
+def _check_rules(path: str, fusion: str, decided_by: str) -> None:
+    if fusion == "margin" and decided_by == "probability":
+        raise InvalidRequest.field(
+            path, "the rule of fusion margin is for distances, not for probabilities", reason="RULES_CONFLICT"
+        )

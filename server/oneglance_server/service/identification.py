@@ -11,7 +11,17 @@ from oneglance_core.defaults import CANDIDATES, MAX_CANDIDATES
 from oneglance_core.distance import Vectors, squared_l2
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import DEFAULT_POLICY
-from oneglance_index import Candidate, Found, Gallery, GalleryStore, NearerNegative, Search
+from oneglance_core.pair_head import PairHead, probabilities_of, scores_of
+from oneglance_index import (
+    Candidate,
+    Found,
+    Gallery,
+    GalleryNotFound,
+    GalleryStore,
+    NearerNegative,
+    Search,
+    StoreClosed,
+)
 from oneglance_server.calls import Call
 from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
@@ -38,16 +48,17 @@ from oneglance_server.service.drift import DriftWatches
 from oneglance_server.service.encoders import Encoders
 from oneglance_server.service.encoding import CLIENT, Encoded, Encoding
 from oneglance_server.service.group_photos import each_in_one_face
-from oneglance_server.service.plan import Space
+from oneglance_server.service.plan import Space, encoder_unknown
 from oneglance_server.service.thresholds import Deciding, Thresholds
 
 _CANDIDATES_PER_PROBE = 64  # take about as long to rank as another probe to compare
+_BY_PROBABILITY = 4  # times as long as by distance, of small galleries; of larger ones the batcher's steps get shorter
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
     """``score`` is what was compared with ``tau``. ``negative``: one of the subject that is nearer, so that it isn't
-    the same."""
+    the same. ``probability``: of the encoder's pair head, if it has one."""
 
     same: bool
     distance: float
@@ -58,6 +69,7 @@ class Verification:
     faces: Sequence[Face | None]
     breaches: Sequence[Breached]
     negative: NearerNegative | None
+    probability: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,7 @@ class IdentificationService:
         _check_listed(candidates, len(probes))
         gallery = self._gallery(gallery_id)
         self._encoding.check_loaded(probes, _space(gallery))
+        head = self._head(gallery)
         deciding = self._thresholds.of_gallery(gallery, tau)
         least_gap = gallery.active.least_gap if least_gap is None else least_gap
         encoded = await self._encoding.encode(call, probes, _space(gallery), faces="all")
@@ -155,15 +168,16 @@ class IdentificationService:
                 gallery_size=gallery.subjects,
             )
             refused = _with_refused([], encoded.photos)
-            self._on_decision(gallery_id, "not_compared", len(refused))
+            self._decided(gallery, not_compared=len(refused))
             return Identified(refused, deciding.at(gallery.subjects, gallery.encodings), nothing, encoded.photos)
         _check_listed(candidates, len(encoded.owners))
         within = await self._within(call, deciding, gallery_id) if all_matches else None
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
         listed = max(candidates, 2)  # the next subject is looked at, too
-        search = Search(encoded.vectors, gallery.active.encoder_digest, listed, within, limit)
+        search = _search_in(gallery, head, encoded.vectors, listed, within, limit)
         found = await self.search(call, gallery_id, search, encoded)
-        self._drift.saw(call, gallery, found, len(probes))
+        if self._is_there(gallery):
+            self._drift.saw(call, gallery, found, len(probes))
         threshold = deciding.at(found.subjects, found.encodings)
         if within is not None and within != threshold.value:  # the gallery changed meanwhile, and tau with it
             threshold = replace(threshold, value=within)
@@ -189,9 +203,7 @@ class IdentificationService:
         if one_face_each:
             answers = each_in_one_face(answers)
         known = sum(answer.identified is not None for answer in answers)
-        self._on_decision(gallery_id, "identified", known)
-        self._on_decision(gallery_id, "unknown", compared - known)
-        self._on_decision(gallery_id, "not_compared", len(answers) - compared)
+        self._decided(gallery, identified=known, unknown=compared - known, not_compared=len(answers) - compared)
         return Identified(answers, threshold, _provenance(gallery, encoded, found), encoded.photos)
 
     async def verify(
@@ -201,6 +213,7 @@ class IdentificationService:
         check_id("subject_id", subject_id)
         gallery = self._gallery(gallery_id)
         self._encoding.check_loaded([probe], _space(gallery))
+        head = self._head(gallery)
         deciding = self._thresholds.one_to_one(gallery, tau, check_rate("target_fmr", target_fmr))
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
         found = await self._reads.run(
@@ -210,12 +223,15 @@ class IdentificationService:
             subject_id,
             encoded.vectors,
             encoder_digest=gallery.active.encoder_digest,
+            fusion=gallery.active.fusion,
+            head=head,
+            by_probability=_by_probability(gallery),
         )
         nearest = found.candidates[0][0]
         threshold = deciding.at(found.subjects, found.encodings)
         provenance = _provenance(gallery, encoded, found)
         (breached,) = breaches_of([probe], encoded, policy_of(gallery))
-        return self._verified(gallery_id, nearest, threshold, provenance, encoded, breached)
+        return self._verified(gallery, nearest, threshold, provenance, encoded, breached)
 
     async def compare(
         self,
@@ -233,10 +249,11 @@ class IdentificationService:
         A gallery's that is for scores by margin is none for a distance: then the encoder's applies.
         """
         check_rate("target_fmr", target_fmr)
-        if gallery_id:
-            gallery = self._gallery(gallery_id)
+        gallery = self._gallery(gallery_id) if gallery_id else None
+        if gallery is not None:
             space, policy = _space(gallery), policy_of(gallery)
             self._encoding.check_loaded([probe, other], space)
+            head, by_probability = self._head(gallery), _by_probability(gallery)
             if gallery.active.fusion == "margin":
                 deciding = self._thresholds.of_pair(space.digest, tau, target_fmr)
             else:
@@ -245,12 +262,17 @@ class IdentificationService:
             chosen = self._encoders.find("encoder", encoder)
             deciding = self._thresholds.of_pair(chosen.digest, tau, target_fmr)
             space, policy = Space(chosen.digest, chosen.dimension), DEFAULT_POLICY
+            head, by_probability = chosen.pair_head, False
         encoded = await self._encoding.encode(call, [probe, other], space)
         distance = float(squared_l2(encoded.vectors[0], encoded.vectors[1]))
         breached = tuple(itertools.chain(*breaches_of([probe, other], encoded, policy)))
         other_example = Candidate("", "", distance, distance)
+        if head is not None:
+            logit = head.logits(encoded.vectors[0], encoded.vectors[1])
+            score = float(scores_of(logit)) if by_probability else distance
+            other_example = replace(other_example, score=score, probability=float(probabilities_of(logit)))
         provenance = Provenance(space.digest, encoded.provider)
-        return self._verified(gallery_id, other_example, deciding.at(1, 1), provenance, encoded, breached)
+        return self._verified(gallery, other_example, deciding.at(1, 1), provenance, encoded, breached)
 
     async def encode(
         self, call: Call, encoder: str, examples: Sequence[Content]
@@ -265,18 +287,19 @@ class IdentificationService:
         breached = itertools.chain(*breaches_of(examples, encoded, "off"))
         return encoded, Provenance(chosen.digest, encoded.provider), tuple(breached)
 
-    async def nearest(self, call: Call, gallery_id: str, probe: Content) -> tuple[Candidate | None, int]:
-        """The nearest subject that one probe can be given, and how many it was compared with. No decision, and none is
-        counted."""
-        gallery = self._gallery(gallery_id)
+    async def nearest(self, call: Call, gallery: Gallery, probe: Content) -> tuple[Candidate | None, int]:
+        """The nearest subject that one probe can be given, by this rule of fusion, and how many it was compared with.
+        No decision, and none is counted."""
         encoded = await self._encoding.encode(call, [probe], _space(gallery))
-        found = await self.search(call, gallery_id, Search(encoded.vectors, gallery.active.encoder_digest, 1), encoded)
+        search = _search_in(gallery, self._head(gallery), encoded.vectors, 1)
+        found = await self.search(call, gallery.id, search, encoded)
         return next(_without_negatives(found.candidates[0]), None), found.subjects
 
     async def nearest_to(self, call: Call, gallery: Gallery, vectors: Vectors, candidates: int) -> Found:
-        """The subjects nearest to each of the vectors, float32 [n, D] by the gallery's encoder. No decision, and none
-        is counted."""
-        return await self._search(call, gallery.id, Search(vectors, gallery.active.encoder_digest, candidates))
+        """The subjects nearest by distance to each of the vectors, float32 [n, D] by the gallery's encoder, by its rule
+        of fusion. No decision, and none is counted."""
+        search = Search(vectors, gallery.active.encoder_digest, candidates, fusion=gallery.active.fusion)
+        return await self._search(call, gallery.id, search)
 
     async def _within(self, call: Call, deciding: Deciding, gallery_id: str) -> float:
         """Up to which score subjects match: tau, before the search."""
@@ -288,6 +311,13 @@ class IdentificationService:
     def _gallery(self, gallery_id: str) -> Gallery:
         """Its encoder, dimension and own tau, from memory; sizes and revision may be old. Raises GalleryNotFound."""
         return self._store.known(check_id("gallery_id", gallery_id))
+
+    def _head(self, gallery: Gallery) -> PairHead | None:
+        """Of the gallery's encoder, if it is loaded and has one. Raises EncoderNotLoaded where it has to decide."""
+        encoder = self._encoders.by_digest(gallery.active.encoder_digest)
+        if encoder is None and _by_probability(gallery):
+            raise encoder_unknown(gallery.active.encoder_digest, "its pair head decides")
+        return encoder.pair_head if encoder is not None else None
 
     async def search(self, call: Call, gallery_id: str, search: Search, encoded: Encoded) -> Found:
         """The answer to a search for what was ``encoded`` for this call; concurrent ones share a scan."""
@@ -301,6 +331,8 @@ class IdentificationService:
                 functools.partial(self._store.search_many, gallery_id)
             )
         each = 1 + search.candidates // _CANDIDATES_PER_PROBE
+        if search.by_probability:
+            each *= _BY_PROBABILITY
         size = max(1, batcher.step // each)
         steps = [
             replace(search, probes=search.probes[start : start + size]) for start in range(0, len(search.probes), size)
@@ -310,7 +342,7 @@ class IdentificationService:
 
     def _verified(
         self,
-        gallery_id: str,
+        gallery: Gallery | None,
         other: Candidate,
         tau: Tau,
         provenance: Provenance,
@@ -318,7 +350,7 @@ class IdentificationService:
         breaches: tuple[Breached, ...],
     ) -> Verification:
         same = other.score <= tau.value and other.negative is None
-        self._on_decision(gallery_id, "same" if same else "different", 1)
+        self._decided(gallery, same=int(same), different=int(not same))
         return Verification(
             same,
             other.distance,
@@ -329,7 +361,21 @@ class IdentificationService:
             encoded.faces,
             breaches,
             other.negative,
+            other.probability,
         )
+
+    def _decided(self, gallery: Gallery | None, **counts: int) -> None:
+        """Counts decisions by their names. None: of no gallery."""
+        if gallery is None or self._is_there(gallery):
+            for decision, count in counts.items():
+                self._on_decision(gallery.id if gallery else "", decision, count)
+
+    def _is_there(self, gallery: Gallery) -> bool:
+        """Whether it still is: of one that was deleted nothing is counted, since nobody would forget it again."""
+        try:
+            return self._store.known(gallery.id).created == gallery.created
+        except (GalleryNotFound, StoreClosed):
+            return False
 
 
 def _without_negatives(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
@@ -374,6 +420,27 @@ def _together(steps: Sequence[Found]) -> Found:
 
 def _space(gallery: Gallery) -> Space:
     return Space(gallery.active.encoder_digest, gallery.active.dimension)
+
+
+def _by_probability(gallery: Gallery) -> bool:
+    return gallery.active.decided_by == "probability"
+
+
+def _search_in(
+    gallery: Gallery,
+    head: PairHead | None,
+    vectors: Vectors,
+    candidates: int,
+    within: float | None = None,
+    limit: int = 0,
+) -> Search:
+    """By what decides in the gallery."""
+    return Search(
+        *(vectors, gallery.active.encoder_digest, candidates, within, limit),
+        fusion=gallery.active.fusion,
+        head=head,
+        by_probability=_by_probability(gallery),
+    )
 
 
 def _check_listed(candidates: int, probes: int) -> None:

@@ -79,7 +79,7 @@ class LookAlikeService:
         return LookAlikePage(pairs, read.next_after, limit, truncated, provenance)
 
     def _limit(self, gallery: Gallery) -> float:
-        if gallery.active.fusion == "margin":  # its tau is for scores
+        if gallery.active.fusion == "margin" or gallery.active.decided_by != "distance":  # its tau is for scores
             return self._thresholds.of_model(gallery.active.encoder_digest, gallery.subjects).value
         return self._thresholds.of_gallery(gallery).at(gallery.subjects, gallery.encodings).value
 

@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from oneglance_core.faces.crops import CropRequest, FaceChoice
 from oneglance_core.faces.finder import ChipSpec, SmallFaces
+from oneglance_core.manifests import InputSpec
+from oneglance_core.pair_head import LEAST_POSITIVE
 from oneglance_index import EncodingInvalid, check_encodings
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import EncoderNotLoaded, ForeignEncoding, InvalidRequest, ServiceError
-from oneglance_server.service.content import ClientEncoding, Content, Tensor
+from oneglance_server.service.content import ClientEncoding, Content, Sound, Tensor
 
 Vectors = npt.NDArray[np.float32]
 ENCODING_FLAWS = {
@@ -46,16 +48,17 @@ def make_plan(
     try:
         for i, content in enumerate(contents):
             if isinstance(content, ClientEncoding):
-                _check_encoding(content, space)
+                _check_encoding(content, space, encoder)
                 given.append(content)
             elif encoder is None:
                 raise encoder_missing(content, space)
             elif isinstance(content, Tensor):
                 _check_tensor(content, encoder)
+            elif isinstance(content, Sound):
+                if encoder.manifest.input.sound is None:
+                    raise InvalidRequest.field(content.path, f"this encoder takes a {encoder.manifest.input.kind}")
             elif encoder.manifest.input.kind != "image":
-                raise InvalidRequest.field(
-                    content.path, f"this encoder takes a {encoder.manifest.input.kind}: send a tensor"
-                )
+                raise InvalidRequest.field(content.path, f"this encoder takes {_taken(encoder)}")
             elif encoder.takes_photos and content.face.which != "aligned":
                 photos[i] = CropRequest(
                     content.data, _resolved(content.face, faces), chip_of(encoder), face_required=faces == "only"
@@ -67,11 +70,19 @@ def make_plan(
 
 
 def encoder_missing(content: Content, space: Space) -> EncoderNotLoaded:
+    error = encoder_unknown(space.digest, "only encodings can be compared")
+    return EncoderNotLoaded(f"{example_of(content)}: {error}", metadata=error.metadata)
+
+
+def encoder_unknown(digest: str, so: str) -> EncoderNotLoaded:
     return EncoderNotLoaded(
-        f"{example_of(content)}: the gallery's encoder {space.digest[:12]} is not loaded here; only encodings can be "
-        "compared",
-        metadata={"encoder_digest": space.digest},
+        f"the gallery's encoder {digest[:12]} is not loaded here; {so}", metadata={"encoder_digest": digest}
     )
+
+
+def _taken(encoder: Encoder) -> str:
+    spec = encoder.manifest.input
+    return f"a {spec.kind}: send a {'sound, or a ' if spec.sound else ''}tensor"
 
 
 def _resolved(choice: FaceChoice, faces: Literal["all", "only"]) -> FaceChoice:
@@ -98,7 +109,7 @@ def example_of(content: Content) -> str:
     return content.path.rpartition(".")[0]
 
 
-def _check_encoding(content: ClientEncoding, space: Space) -> None:
+def _check_encoding(content: ClientEncoding, space: Space, encoder: Encoder | None) -> None:
     digest, path = space.digest, content.path
     if not content.encoder_digest:
         raise InvalidRequest.field(
@@ -113,6 +124,13 @@ def _check_encoding(content: ClientEncoding, space: Space) -> None:
     if content.values.shape != (space.dimension,):
         raise InvalidRequest.field(
             f"{path}.values", f"has {content.values.size} values, expected {space.dimension}", reason="ENCODING_INVALID"
+        )
+    head = encoder.pair_head if encoder is not None else None
+    if head is not None and head.form == "chi-square" and content.values.min() < LEAST_POSITIVE:
+        raise InvalidRequest.field(
+            f"{path}.values",
+            "has values below 0: this encoder gives none, and its pair head can't compare them",
+            reason="ENCODING_INVALID",
         )
 
 
@@ -130,15 +148,27 @@ def _vectors(given: Sequence[ClientEncoding], space: Space) -> Vectors:
         ) from error
 
 
+def _can_be_fitted(shape: Sequence[int], spec: InputSpec) -> bool:
+    """Whether an array of this shape can be brought to the encoder's. An image's pixels are sent as they are."""
+    return (
+        spec.kind != "image"
+        and spec.fit == "pad"
+        and len(shape) == len(spec.shape)
+        and min(shape) >= 1
+        and shape[-1] == spec.shape[-1]
+    )
+
+
 def _check_tensor(content: Tensor, encoder: Encoder) -> None:
     spec, path = encoder.manifest.input, content.path
     if content.dtype != spec.dtype:
         raise InvalidRequest.field(f"{path}.data_type", f"expected {spec.dtype}", reason="TENSOR_INVALID")
-    if content.shape != spec.shape:
+    if content.shape != spec.shape and not _can_be_fitted(content.shape, spec):
+        sizes = f"{list(spec.shape)}, or other sizes of as many channels" if spec.fit == "pad" else list(spec.shape)
         raise InvalidRequest.field(
-            f"{path}.shape", f"expected {list(spec.shape)}, got {list(content.shape)[:8]}", reason="TENSOR_INVALID"
+            f"{path}.shape", f"expected {sizes}, got {list(content.shape)[:8]}", reason="TENSOR_INVALID"
         )
-    expected = math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+    expected = math.prod(content.shape) * np.dtype(spec.dtype).itemsize
     if len(content.data) != expected:
         raise InvalidRequest.field(
             f"{path}.data", f"expected {expected} bytes, got {len(content.data)}", reason="TENSOR_INVALID"

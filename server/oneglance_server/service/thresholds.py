@@ -9,9 +9,9 @@ import numpy as np
 
 from oneglance_core.calibration import Prior
 from oneglance_core.expectation import Expectation, Rate
-from oneglance_core.manifests import Calibration
+from oneglance_core.manifests import Calibration, EncoderManifest, PairHeadPart
 from oneglance_core.measures import expected_fpir, fmr_for_fpir
-from oneglance_index import Followable, Followed, Gallery, ThresholdVersion
+from oneglance_index import Followable, Followed, Gallery, Generation, ThresholdVersion
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import ThresholdMissing
 from oneglance_server.service.content import Tau, check_tau
@@ -86,16 +86,18 @@ class Thresholds:
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         manifests = {encoder.digest: encoder.manifest for encoder in encoders}
         self._loaded = frozenset(manifests)
-        self._calibrated = {
-            digest: _Calibrated(manifest.threshold) for digest, manifest in manifests.items() if manifest.threshold
+        # By digest, and what decides.
+        parts: dict[tuple[str, str], EncoderManifest | PairHeadPart] = {}
+        for digest, manifest in manifests.items():
+            parts[digest, "distance"] = manifest
+            if manifest.pair_head is not None:
+                parts[digest, "probability"] = manifest.pair_head
+        self._calibrated = {key: _Calibrated(part.threshold) for key, part in parts.items() if part.threshold}
+        self._measured = {
+            key: Measured(Expectation(part.false_positives)) for key, part in parts.items() if part.false_positives
         }
         self._recommended = {
             digest: manifest.author_threshold.tau for digest, manifest in manifests.items() if manifest.author_threshold
-        }
-        self._measured = {
-            digest: Measured(Expectation(manifest.false_positives))
-            for digest, manifest in manifests.items()
-            if manifest.false_positives
         }
 
     def of_gallery(self, gallery: Gallery, requested: float | None = None) -> Deciding:
@@ -108,15 +110,16 @@ class Thresholds:
         if requested is None and active.followed is not None:
             version, since = active.threshold_revision, active.threshold_since
             return self._followed(gallery, active.followed, gallery.target_fpir, version, since)
-        model = self._model(active.encoder_digest, active.fusion)
+        model = self._model_of(active)
         if requested is None and gallery.target_fpir is not None and model is not None:
             own = self._calibration(gallery)
             return Deciding(None, "model", "", active.fusion, own, model, gallery.target_fpir)
-        return self._of_model(active.encoder_digest, requested, active.fusion, self._calibration(gallery))
+        own = self._calibration(gallery)
+        return self._of_model(active.encoder_digest, requested, active.fusion, own, active.decided_by)
 
     def prior(self, gallery: Gallery) -> Prior | None:
         """What the model's measurements say of the gallery at its present size, before any stranger came."""
-        model = self._model(gallery.active.encoder_digest, gallery.active.fusion)
+        model = self._model_of(gallery.active)
         if model is None or not gallery.subjects:
             return None
         fusion, examples = gallery.active.fusion, examples_of(gallery.subjects, gallery.encodings)
@@ -148,11 +151,7 @@ class Thresholds:
 
     def _strangers_of(self, gallery: Gallery) -> "_Calibrated | Measured | None":
         active = gallery.active
-        return (
-            self._calibration(gallery)
-            or self._model(active.encoder_digest, active.fusion)
-            or self._calibration_of(active.encoder_digest, active.fusion)
-        )
+        return self._calibration(gallery) or self._model_of(active) or self._calibration_of(active)
 
     def one_to_one(self, gallery: Gallery, requested: float | None, target_fmr: float) -> Deciding:
         """What decides whether a probe is one subject of a gallery: at ``target_fmr`` where tau follows.
@@ -160,7 +159,7 @@ class Thresholds:
         Raises ThresholdMissing, InvalidRequest.
         """
         active = gallery.active
-        model = self._model(active.encoder_digest, active.fusion)
+        model = self._model_of(active)
         follows = requested is None and active.threshold is None and gallery.target_fpir is not None
         if follows and model is not None:
             own = self._calibration(gallery)
@@ -180,7 +179,7 @@ class Thresholds:
 
     def moved(self, found: Followable) -> Followed | None:
         """The tau that takes the place of the one that a gallery follows; a TauRule."""
-        model = self._model(found.encoder_digest, found.fusion)
+        model = self._model(found.encoder_digest, found.fusion, found.decided_by)
         if model is None:
             return None
         return moved(model, found.fusion, found.target_fpir, found.subjects, found.encodings, found.followed)
@@ -193,12 +192,12 @@ class Thresholds:
         second is the tau at which one in 20 wrong claims is accepted, where the model was measured; else the first.
         """
         active = gallery.active
-        own = None if active.fusion == "margin" else active.threshold
-        followed = active.followed if active.fusion == "nearest" else None
+        of_distances = active.decided_by == "distance"
+        own = active.threshold if of_distances and active.fusion != "margin" else None
+        followed = active.followed if of_distances and active.fusion == "nearest" else None
+        singly = replace(active, fusion="nearest", decided_by="distance", threshold=own, followed=followed)
         try:
-            like = self.of_gallery(
-                replace(gallery, active=replace(active, fusion="nearest", threshold=own, followed=followed))
-            )
+            like = self.of_gallery(replace(gallery, active=singly))
         except ThresholdMissing:
             like_another = None
         else:
@@ -236,7 +235,8 @@ class Thresholds:
         """What ``tau`` was fitted on, if it was fitted once."""
         if tau.source == "calibration" and gallery.active.calibration is not None:
             return _ready(gallery.active.calibration).calibration
-        known = self._calibrated.get(gallery.active.encoder_digest) if tau.source == "model" else None
+        key = gallery.active.encoder_digest, gallery.active.decided_by
+        known = self._calibrated.get(key) if tau.source == "model" else None
         return known.calibration if known is not None and known.id == tau.id else None
 
     def _own(
@@ -244,13 +244,14 @@ class Thresholds:
     ) -> Deciding:
         """``calibration``: what this very tau of the gallery came from."""
         active = gallery.active
+        former = calibration is not None and _ready(calibration).calibration.decided_by != active.decided_by
         return Deciding(
             value,
             "gallery" if calibration is None else "calibration",
             str(version),
             active.fusion,
-            self._calibration(gallery) or self._calibration_of(active.encoder_digest, active.fusion),
-            self._model(active.encoder_digest, active.fusion),
+            None if former else self._calibration(gallery) or self._calibration_of(active),
+            None if former else self._model_of(active),
             None if calibration is None else _ready(calibration).target_fpir,
             since,
             version,
@@ -259,16 +260,30 @@ class Thresholds:
     def _followed(
         self, gallery: Gallery, followed: Followed, target_fpir: float | None, version: int, since: float | None
     ) -> Deciding:
-        fusion = MadeFor.parse(followed.id).fusion  # of an earlier version perhaps not the gallery's present rule
-        own = self._calibration(gallery) if fusion == gallery.active.fusion else None
-        model = self._model(gallery.active.encoder_digest, fusion)
+        made, active = MadeFor.parse(followed.id), gallery.active
+        fusion = made.fusion  # of an earlier version perhaps not the gallery's present rule
+        other = "distance" if active.decided_by == "probability" else "probability"
+        decided_before = self._model(active.encoder_digest, fusion, other)
+        if decided_before is not None and decided_before.id == made.model:
+            return Deciding(
+                followed.tau, "model", followed.id, fusion, None, decided_before, target_fpir, since, version
+            )
+        own = self._calibration(gallery) if fusion == active.fusion else None
+        model = self._model(active.encoder_digest, fusion, active.decided_by)
         return Deciding(followed.tau, "model", followed.id, fusion, own, model, target_fpir, since, version)
 
-    def _of_model(self, digest: str, requested: float | None, fusion: str, own: "_Calibrated | None") -> Deciding:
-        """``own``: the gallery's newest calibration; ``fusion``: the rule whose scores it is for."""
-        calibrated, target = self._calibrated.get(digest), None
+    def _of_model(
+        self,
+        digest: str,
+        requested: float | None,
+        fusion: str,
+        own: "_Calibrated | None",
+        decided_by: str = "distance",
+    ) -> Deciding:
+        """``own``: the gallery's newest calibration; ``fusion``, ``decided_by``: whose scores it is for."""
+        calibrated, target = self._calibrated.get((digest, decided_by)), None
         if requested is not None:
-            value, source, id = check_tau("tau", requested, fusion), "request", ""
+            value, source, id = check_tau("tau", requested, fusion, decided_by), "request", ""
         elif fusion == "margin":
             raise ThresholdMissing(
                 "no tau: the request gives none, the gallery has none, and its model's is not for scores by margin; "
@@ -277,7 +292,7 @@ class Thresholds:
             )
         elif calibrated is not None:
             value, source, id, target = calibrated.tau, "model", calibrated.id, calibrated.target_fpir
-        elif digest in self._recommended:
+        elif digest in self._recommended and decided_by == "distance":
             value, source, id = self._recommended[digest], "author", ""
         else:
             why = "not calibrated" if digest in self._loaded else "not loaded here"
@@ -285,24 +300,32 @@ class Thresholds:
                 f"no tau: the request gives none, the gallery has none, and its model is {why}",
                 metadata={"encoder_digest": digest},
             )
-        known = own or self._calibration_of(digest, fusion)
-        return Deciding(value, source, id, fusion, known, self._model(digest, fusion), target)
+        known = own or self._fitted(digest, fusion, decided_by)
+        return Deciding(value, source, id, fusion, known, self._model(digest, fusion, decided_by), target)
 
     def _calibration(self, gallery: Gallery) -> "_Calibrated | None":
-        """The gallery's own newest calibration, if it is for its rule of fusion."""
-        if gallery.active.calibration is None:
+        """The gallery's own newest calibration, if it is for its rule of fusion and what decides in it."""
+        active = gallery.active
+        if active.calibration is None:
             return None
-        own = _ready(gallery.active.calibration)
-        return own if own.calibration.fusion == gallery.active.fusion else None
+        own = _ready(active.calibration)
+        made_for = own.calibration.fusion, own.calibration.decided_by
+        return own if made_for == (active.fusion, active.decided_by) else None
 
-    def _calibration_of(self, digest: str, fusion: str) -> "_Calibrated | None":
-        """The model's own, where nothing better was measured of it. It is for distances."""
-        if fusion == "margin" or digest in self._measured:
+    def _calibration_of(self, active: Generation) -> "_Calibrated | None":
+        return self._fitted(active.encoder_digest, active.fusion, active.decided_by)
+
+    def _fitted(self, digest: str, fusion: str, decided_by: str) -> "_Calibrated | None":
+        """The model's own calibration, where nothing better was measured of it. It is for no scores by margin."""
+        if fusion == "margin" or (digest, decided_by) in self._measured:
             return None
-        return self._calibrated.get(digest)
+        return self._calibrated.get((digest, decided_by))
 
-    def _model(self, digest: str, fusion: str) -> Measured | None:
-        measured = self._measured.get(digest)
+    def _model_of(self, active: Generation) -> Measured | None:
+        return self._model(active.encoder_digest, active.fusion, active.decided_by)
+
+    def _model(self, digest: str, fusion: str, decided_by: str = "distance") -> Measured | None:
+        measured = self._measured.get((digest, decided_by))
         return measured if measured is not None and measured.expectation.knows(fusion) else None
 
 

@@ -159,12 +159,17 @@ def to_threshold(tau: Tau) -> pb.Threshold:
 
 
 def to_calibration(calibration: Calibration) -> pb.Calibration:
-    fields = calibration.model_dump(exclude={"fmr_curve", "fusion"})
-    return pb.Calibration(id=calibration.id, fusion=to_fusion(calibration.fusion), **fields)
+    fields = calibration.model_dump(exclude={"fmr_curve", "fusion", "decided_by"})
+    fusion, decided_by = to_fusion(calibration.fusion), to_decided_by(calibration.decided_by)
+    return pb.Calibration(id=calibration.id, fusion=fusion, decided_by=decided_by, **fields)
 
 
 def to_fusion(fusion: str) -> pb.Fusion.ValueType:
     return pb.Fusion.Value(f"FUSION_{fusion.upper()}")
+
+
+def to_decided_by(decided_by: str) -> pb.DecidedBy.ValueType:
+    return pb.DecidedBy.Value(f"DECIDED_BY_{decided_by.upper()}")
 
 
 def to_score(distance: float, score: float) -> float | None:
@@ -191,6 +196,7 @@ def to_candidate(candidate: Candidate) -> pb.Candidate:
         encoding_id=candidate.encoding_id,
         score=to_score(candidate.distance, candidate.score),
         negative=to_negative(candidate.negative),
+        probability=candidate.probability,
     )
 
 
@@ -214,6 +220,7 @@ def to_gallery(state: GalleryState) -> GalleryMessage:
         drift=to_drift(state.drift),
         doubt_policy=_DOUBT_POLICIES[state.doubt_policy],
         negative_count=gallery.negatives,
+        decided_by=to_decided_by(gallery.active.decided_by),
     )
 
 

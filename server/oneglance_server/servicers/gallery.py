@@ -11,6 +11,7 @@ from oneglance.v1.error_pb2 import Error
 from oneglance.v1.gallery_pb2_grpc import GalleryServiceServicer
 from oneglance_core.defaults import FUSION, TARGET_FPIR
 from oneglance_core.faces.quality import DEFAULT_POLICY
+from oneglance_index import FusionChanged
 from oneglance_server.errors import (
     CannotCalibrate,
     DetectorNotLoaded,
@@ -34,6 +35,7 @@ from oneglance_server.servicers.receiving import Incoming, Received
 from oneglance_server.servicers.requests import (
     call_of,
     content_from,
+    decided_by_from,
     doubt_policy_from,
     fusion_from,
     page_from,
@@ -47,7 +49,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 # What one probe can have wrong with it; anything else ends the calibration.
 _FLAWS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 # Not a flaw of one probe: all others would fail likewise.
-_CONCERN_ALL = (CannotCalibrate, EncoderNotLoaded, DetectorNotLoaded)
+_CONCERN_ALL = (CannotCalibrate, FusionChanged, EncoderNotLoaded, DetectorNotLoaded)
 _MAX_SKIPPED_LISTED = 1000
 _LISTED_ON_THE_LOOP = 100  # galleries or thresholds: a few milliseconds
 _PROBES_AT_ONCE = 16  # more would only wait, with their pictures in memory
@@ -76,6 +78,7 @@ class GalleryServicer(GalleryServiceServicer):
             policy,
             request.least_gap,
             doubt or DEFAULT_DOUBT_POLICY,
+            decided_by_from(request.decided_by, "decided_by", "distance"),
         )
         return pb.CreateGalleryResponse(gallery=to_gallery(state))
 
@@ -114,6 +117,12 @@ class GalleryServicer(GalleryServiceServicer):
         fusion = fusion_from(request.fusion, "fusion")
         state = await self._gate.services.galleries.set_fusion(call_of(context), request.gallery_id, fusion)
         return pb.SetFusionResponse(gallery=to_gallery(state))
+
+    async def SetDecidedBy(self, request: pb.SetDecidedByRequest, context: Context) -> pb.SetDecidedByResponse:
+        decided_by = decided_by_from(request.decided_by, "decided_by")
+        galleries = self._gate.services.galleries
+        state = await galleries.set_decided_by(call_of(context), request.gallery_id, decided_by)
+        return pb.SetDecidedByResponse(gallery=to_gallery(state))
 
     async def SetQualityPolicy(
         self, request: pb.SetQualityPolicyRequest, context: Context

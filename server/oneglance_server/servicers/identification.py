@@ -70,6 +70,7 @@ class IdentificationServicer(IdentificationServiceServicer):
             other_face=to_face(answer.faces[1]) if len(answer.faces) > 1 else None,
             breaches=to_breaches(answer.breaches),
             negative=to_negative(answer.negative),
+            probability=answer.probability,
         )
 
     async def Identify(  # type: ignore[override]

@@ -7,6 +7,7 @@ import grpc
 from oneglance.v1 import common_pb2
 from oneglance.v1 import model_pb2 as pb
 from oneglance.v1.model_pb2_grpc import ModelServiceServicer
+from oneglance_core.manifests import PairHeadPart
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.service.content import Tau
 from oneglance_server.service.models import ModelState
@@ -56,6 +57,8 @@ def _encoder_part(encoder: Encoder, tau: Tau | None) -> pb.Model:
             shape=manifest.input.shape,
             data_type=_DATA_TYPES[manifest.input.dtype],
             color=manifest.input.color or "",
+            fit=manifest.input.fit or "",
+            sample_rate=manifest.input.sound.sample_rate if manifest.input.sound else 0,
         ),
         dimension=encoder.dimension,
         unit_norm=manifest.output.unit_norm,
@@ -67,4 +70,14 @@ def _encoder_part(encoder: Encoder, tau: Tau | None) -> pb.Model:
         ]
         if manifest.made_for
         else (),
+        pair_head=_to_head(manifest.pair_head) if manifest.pair_head else None,
+    )
+
+
+def _to_head(head: PairHeadPart) -> pb.PairHead:
+    known = head.reliability
+    return pb.PairHead(
+        form=head.form,
+        calibration_error=known.error if known is not None else None,
+        data=known.data if known is not None else "",
     )

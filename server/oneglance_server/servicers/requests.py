@@ -14,10 +14,11 @@ from oneglance.defaults import MAX_PAGE_SIZE, PAGE_SIZE
 from oneglance.v1 import common_pb2 as pb
 from oneglance.v1 import face_pb2 as face_pb
 from oneglance.v1.face_pb2 import FaceSelector
+from oneglance_core.defaults import MAX_SEARCH_PIXELS
 from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import SmallFaces
 from oneglance_core.faces.quality import QualityPolicy
-from oneglance_core.fusion import Fusion
+from oneglance_core.fusion import DecidedBy, Fusion
 from oneglance_server.calls import Call, caller_at
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
@@ -25,6 +26,7 @@ from oneglance_server.service.content import (
     ClientEncoding,
     Content,
     Picture,
+    Sound,
     Tensor,
     check_size,
 )
@@ -37,6 +39,10 @@ _FUSIONS: dict[int, Fusion] = {
     pb.FUSION_NEAREST: "nearest",
     pb.FUSION_MEAN: "mean",
     pb.FUSION_MARGIN: "margin",
+}
+_DECIDED_BY: dict[int, DecidedBy] = {
+    pb.DECIDED_BY_DISTANCE: "distance",
+    pb.DECIDED_BY_PROBABILITY: "probability",
 }
 _SMALL_FACES: dict[int, SmallFaces | None] = {
     face_pb.SMALL_FACES_UNSPECIFIED: None,
@@ -78,6 +84,8 @@ def content_from(example: pb.Example, path: str) -> Content:
     kind = example.WhichOneof("content")
     if kind == "image":
         return Picture(f"{path}.image", example.image, choice_from(example.face, f"{path}.face"))
+    if kind == "sound":
+        return Sound(f"{path}.sound", example.sound)
     if kind == "encoding":
         encoding = example.encoding
         return ClientEncoding(f"{path}.encoding", np.array(encoding.values, dtype=np.float32), encoding.encoder_digest)
@@ -87,25 +95,28 @@ def content_from(example: pb.Example, path: str) -> Content:
         if dtype is None:
             raise InvalidRequest.field(f"{path}.tensor.data_type", "is required", reason="TENSOR_INVALID")
         return Tensor(f"{path}.tensor", dtype, tuple(tensor.shape), tensor.data)
-    raise InvalidRequest.field(path, "needs an image, a tensor or an encoding", reason="EMPTY")
+    raise InvalidRequest.field(path, "needs an image, a sound, a tensor or an encoding", reason="EMPTY")
 
 
 def choice_from(selector: FaceSelector, path: str) -> FaceChoice:
     """Raises InvalidRequest for a box that is none, or a value this version doesn't know."""
     small_faces = small_faces_from(selector.small_faces, f"{path}.small_faces")
+    if not 0 <= selector.search_pixels <= MAX_SEARCH_PIXELS:
+        raise InvalidRequest.field(f"{path}.search_pixels", f"must be 0 to {MAX_SEARCH_PIXELS:,}")
+    how = small_faces, selector.upright_only, selector.search_pixels
     which = selector.WhichOneof("which")
     if which == "box":
         box = (selector.box.x, selector.box.y, selector.box.width, selector.box.height)
         if not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
             raise InvalidRequest.field(f"{path}.box", "needs finite numbers, width and height above 0")
-        return FaceChoice("box", box, small_faces, selector.upright_only)
+        return FaceChoice("box", box, *how)
     if which == "largest" and selector.largest:
-        return FaceChoice("largest", None, small_faces, selector.upright_only)
+        return FaceChoice("largest", None, *how)
     if which == "aligned" and selector.aligned:
         return FaceChoice("aligned")
     if which is not None:
         raise InvalidRequest.field(f"{path}.{which}", "must be true when it is given")
-    return FaceChoice("unset", None, small_faces, selector.upright_only)
+    return FaceChoice("unset", None, *how)
 
 
 def small_faces_from(value: int, path: str) -> SmallFaces | None:
@@ -134,6 +145,14 @@ def doubt_policy_from(value: int, path: str) -> DoubtPolicy:
 def fusion_from(value: int, path: str, unspecified: Fusion | None = None) -> Fusion:
     """A rule of fusion; ``unspecified`` where the request has none, if that may be. Raises InvalidRequest."""
     found = _FUSIONS.get(value, unspecified if value == pb.FUSION_UNSPECIFIED else None)
+    if found is None:
+        raise InvalidRequest.field(path, f"unknown value {value}" if value else "is required")
+    return found
+
+
+def decided_by_from(value: int, path: str, unspecified: DecidedBy | None = None) -> DecidedBy:
+    """What decides; ``unspecified`` where the request has none, if that may be. Raises InvalidRequest."""
+    found = _DECIDED_BY.get(value, unspecified if value == pb.DECIDED_BY_UNSPECIFIED else None)
     if found is None:
         raise InvalidRequest.field(path, f"unknown value {value}" if value else "is required")
     return found

@@ -8,6 +8,7 @@ from google.rpc.status_pb2 import Status
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance_core.faces.finder import Photo
 from oneglance_index import (
+    DecidedByChanged,
     DeviceLost,
     DimensionMismatch,
     DoubtfulEnrollment,
@@ -25,6 +26,7 @@ from oneglance_index import (
     NegativeNotFound,
     OutOfMemory,
     RequestConflict,
+    RulesConflict,
     StoreBusy,
     StoreClosed,
     StoreError,
@@ -89,6 +91,8 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     UnlikeOwn: (Code.FAILED_PRECONDITION, "UNLIKE_OWN"),
     RequestConflict: (Code.ABORTED, "REQUEST_CONFLICT"),
     FusionChanged: (Code.FAILED_PRECONDITION, "FUSION_CHANGED"),
+    DecidedByChanged: (Code.FAILED_PRECONDITION, "DECIDED_BY_CHANGED"),
+    RulesConflict: (Code.INVALID_ARGUMENT, "RULES_CONFLICT"),
     DimensionMismatch: (Code.INVALID_ARGUMENT, "ENCODING_INVALID"),
     EncodingInvalid: (Code.INVALID_ARGUMENT, "ENCODING_INVALID"),
     LimitExceeded: (Code.FAILED_PRECONDITION, "LIMIT_EXCEEDED"),

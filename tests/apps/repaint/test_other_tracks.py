@@ -14,6 +14,7 @@ from oneglance_apps.frames.video import VideoSource
 from oneglance_apps.repaint.files import VIDEO_CONTAINERS
 from oneglance_apps.repaint.other_tracks import OtherTracks
 from oneglance_apps.repaint.video_writer import VideoWriter
+from tests.apps.watch.videos import level, write_video
 
 FPS = 10
 SECONDS = 2
@@ -127,17 +128,32 @@ def hdr(code: float, curve: int) -> av.VideoFrame:
     return frame
 
 
-@pytest.mark.parametrize(
-    ("code", "curve", "gray"),
-    [(0.508, 16, 189), (0.58, 16, 253), (0.75, 16, 255), (0.0, 16, 0), (0.508, 1, 129)],
-)
-def test_hdr_becomes_bt709(code: float, curve: int, gray: int) -> None:
-    """PQ: 0.508 are 100 cd/m2, half of the white of paper."""
-    from oneglance_apps.frames.frame import Frame
+def test_hdr_becomes_bt709() -> None:
+    """PQ: 0.508 are 100 cd/m2, half of the white of paper. The tables for it, which take seconds, are made once."""
+    from oneglance_apps.frames.frame import Frame, StandardColours
     from oneglance_apps.frames.moment import Moment
 
-    frame = hdr(code, curve)
-    if curve == 1:
-        frame.color_primaries = frame.colorspace = 1
-    data = Frame(Moment(0, 0.0), frame).encoded(64).data
-    assert np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).mean() == pytest.approx(gray, abs=3)
+    colours = StandardColours()
+    for code, curve, gray in ((0.508, 16, 189), (0.58, 16, 253), (0.75, 16, 255), (0.0, 16, 0), (0.508, 1, 129)):
+        image = hdr(code, curve)
+        if curve == 1:
+            image.color_primaries = image.colorspace = 1
+        data = Frame(Moment(0, 0.0), image, colours=colours).encoded(64).data
+        assert np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).mean() == pytest.approx(gray, abs=3)
+
+
+def test_the_frames_of_a_source_share_what_converts_them(film: Path) -> None:
+    video = VideoSource(str(film), live=False)
+    video.open()
+    assert len({id(frame.colours) for frame in video.frames()}) == 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_video_of_uneven_rate_is_as_long_as_its_last_picture_is_shown(tmp_path: Path, suffix: str) -> None:
+    times = [*(i / 25 for i in range(28)), 3.0, 5.0]
+    source = write_video(tmp_path / "in.mp4", [level(8 * i) for i in range(30)], times=times)
+    written(source, tmp_path / f"out{suffix}")
+    with av.open(str(tmp_path / f"out{suffix}")) as after:
+        assert after.duration is not None
+        assert 5.0 <= after.duration / av.time_base < 5.5
+        assert [frame.time for frame in after.decode(video=0)] == pytest.approx(times, abs=0.002)

@@ -100,3 +100,22 @@ def test_a_large_frame_is_shrunk_and_the_box_is_not(
     assert isinstance(box, dict)
     assert abs(box["x"] + box["width"] / 2 - 3 * 325) < 90
     assert 150 < box["width"] < 600
+
+
+def test_4k_shows_what_720p_shows_with_one_setting(
+    server: Server, lfw: dict[str, list[bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A face of as many pixels, in a corner of either."""
+    name = next(iter(lfw))
+    face = Image.open(io.BytesIO(lfw[name][1])).convert("RGB")
+    words = ["watch", "--json", "--tau", TAU, "--server", server.address, "--confirm", "1", "people"]
+    for size, more, seen in (((1280, 720), [], True), ((3840, 2160), [], False), ((3840, 2160), ["3840"], True)):
+        frame = Image.new("RGB", size, (90, 90, 90))
+        frame.paste(face, (size[0] - 300, size[1] - 300))
+        folder = tmp_path / f"{size[0]}{len(more)}"
+        folder.mkdir()
+        frame.save(folder / "a.jpg", quality=95)
+        assert main([*words, str(folder), *(["--max-side", *more] if more else [])]) == 0
+        out, said = capsys.readouterr()
+        assert [json.loads(line)["subject_id"] for line in out.splitlines()] == ([name] if seen else [])
+        assert f"faces from {80 if seen else 240} pixels on are looked for in {size[0]} x {size[1]}" in said

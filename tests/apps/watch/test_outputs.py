@@ -8,13 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from oneglance_apps.clock import SystemClock
 from oneglance_apps.watch.command import Command
-from oneglance_apps.watch.outbox import Listener, NotReached, NotTaken, Outbox
+from oneglance_apps.watch.outbox import Listener, NoAnswer, NotReached, NotTaken, Outbox
 from oneglance_apps.watch.settings import Delivery, DeliveryRules
 from tests.apps.watch.letters import appearance, heartbeat, letter
 from tests.apps.watch.manual_clock import ManualClock
@@ -134,6 +134,79 @@ async def test_a_broker_that_refuses_or_is_down_takes_nothing(broker: str) -> No
             assert "wrong" not in str(caught.value)
             assert "wrong" not in output.name
             await output.close()
+
+
+class FakeClient:
+    """A connection to a broker that ends while two events are being published."""
+
+    made: ClassVar[list["FakeClient"]] = []
+    publishing = 0
+    left = 0
+
+    def __init__(self, **_: object) -> None:
+        self.made.append(self)
+        self.broken = asyncio.Event()
+
+    async def __aenter__(self) -> "FakeClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.left += 1
+
+    async def publish(self, *_: object, **__: object) -> None:
+        import aiomqtt
+
+        self.publishing += 1
+        if len(self.made) == 1:
+            await self.broken.wait()
+            raise aiomqtt.MqttError("the connection ended")
+
+
+async def test_a_lost_connection_is_closed_once_and_the_next_event_makes_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aiomqtt = pytest.importorskip("aiomqtt", reason="needs oneglance[mqtt]")
+    from oneglance_apps.watch.mqtt import Mqtt
+
+    monkeypatch.setattr(aiomqtt, "Client", FakeClient)
+    monkeypatch.setattr(FakeClient, "made", [])
+    output = Mqtt("mqtt://127.0.0.1/gate", "at-most-once")
+    sending = [asyncio.create_task(output.send(appearance(id=name), 60.0)) for name in "ab"]
+    await reached(lambda: FakeClient.made and FakeClient.made[0].publishing == 2)
+    (first,) = FakeClient.made
+    first.broken.set()
+    with pytest.raises(NoAnswer, match="the connection ended"):
+        await sending[0]
+    await output.send(appearance(id="c"), 60.0)  # over another connection,
+    with pytest.raises(NoAnswer):
+        await sending[1]
+    await output.send(appearance(id="d"), 60.0)  # which the second failure of the first one doesn't end
+    _, second = FakeClient.made
+    assert (first.left, second.left, second.publishing) == (1, 0, 2)
+    await output.close()
+    assert (first.left, second.left) == (1, 1)
+
+
+async def test_a_broker_that_goes_away_and_comes_back_gets_the_next_event(broker: str) -> None:
+    import aiomqtt
+
+    from oneglance_apps.watch.mqtt import Mqtt
+
+    host, _, port = broker.partition(":")
+    output = Mqtt(f"mqtt://door:secret@{broker}/gate", "at-least-once")
+    await output.send(appearance(), 60.0)
+    first = output._client
+    assert first is not None
+    await first.__aexit__(None, None, None)  # as when the connection ends
+    with pytest.raises((NoAnswer, NotReached)):
+        await output.send(appearance(), 60.0)
+    version = aiomqtt.ProtocolVersion.V5
+    async with aiomqtt.Client(host, int(port), username="door", password="secret", protocol=version) as listening:
+        await listening.subscribe("gate/#", qos=1)
+        await output.send(appearance(id="again"), 60.0)
+        message = await anext(listening.messages)
+        assert json.loads(bytes(message.payload))["id"] == "again"
+    await output.close()
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,29 @@ def test_a_slow_reader_holds_up_nobody() -> None:
         printing.put("more")  # returns
     assert printing.lost == 7
     printing.close(0.0)
-    assert printing.lost > printer.MOST_WAITING
+    assert printing.lost == printer.MOST_WAITING + 8  # no more, no less: with the one that is being printed
+    assert not printing.ended
     awake.set()
-    until(lambda: len(said) == printer.MOST_WAITING + 1)
+    until(lambda: printing.ended)
+    assert len(said) == printer.MOST_WAITING + 1
+
+
+def test_lines_that_wait_at_the_end_are_printed_and_the_end_is_no_line() -> None:
+    awake = threading.Event()
+    said: list[str] = []
+
+    def slow(line: str) -> None:
+        assert awake.wait(PATIENCE_SECONDS)
+        said.append(line)
+
+    printing = Printer(slow, lambda: None)
+    for _ in range(5):
+        printing.put("line")
+    printing.close(0.0)
+    assert printing.lost == 5
+    awake.set()
+    printing.close(PATIENCE_SECONDS)
+    assert (len(said), printing.lost, printing.ended) == (5, 0, True)
 
 
 def test_nobody_reads_any_more() -> None:
@@ -44,5 +64,9 @@ def test_nobody_reads_any_more() -> None:
     def closed(line: str) -> None:
         raise BrokenPipeError
 
-    Printer(closed, broken.set).put("line")
+    printing = Printer(closed, broken.set)
+    printing.put("line")
     assert broken.wait(PATIENCE_SECONDS)
+    printing.put("more")
+    printing.close(PATIENCE_SECONDS)
+    assert printing.lost == 2

@@ -91,10 +91,10 @@ def test_a_camera_s_clock_may_be_a_little_slow() -> None:
 
 def test_gaps_of_a_regular_video_are_frames_missing() -> None:
     def missing(times: list[float], damaged_at: float = -1, *, long_ones_count: bool = True) -> int:
-        gaps = Gaps(0.1, long_ones_count=long_ones_count)
+        gaps = Gaps(0.1)
         for seconds in times:
             gaps.add(seconds, damaged=seconds == damaged_at)
-        return gaps.missing
+        return gaps.missing(long_ones_count=long_ones_count)
 
     steady = [i / 10 for i in range(100)]
     assert missing(steady) == 0

@@ -19,6 +19,7 @@ from oneglance.client.errors import UnavailableError
 from oneglance_apps.cli import main
 from oneglance_apps.clock import SystemClock
 from oneglance_apps.frames.sources import source_from
+from oneglance_apps.limits import NO_LIVENESS
 from oneglance_apps.watch import watcher
 from oneglance_apps.watch.outbox import Letter
 from oneglance_apps.watch.recorder import Recorder
@@ -31,7 +32,7 @@ from tests.apps.watch.videos import level, scene, write_video
 from tests.models import pixels_model
 from tests.pictures import picture, png
 from tests.running import ServerProcess, server_thread
-from tests.waiting import PATIENCE_SECONDS, reached
+from tests.waiting import PATIENCE_SECONDS, reached, until
 
 Capture = pytest.CaptureFixture[str]
 PEOPLE = {"ann": 1, "bea": 2, "cem": 3}
@@ -149,6 +150,7 @@ def test_help_says_every_status(capsys: Capture) -> None:
         main(["watch", "--help"])
     said = capsys.readouterr().out
     assert all(f"{status}:" in said for status in (0, 1, 2, 130))
+    assert NO_LIVENESS in " ".join(said.split())
 
 
 def test_events_are_posted_also_when_the_receiver_fails_first(
@@ -214,6 +216,45 @@ class Door(Camera):
         return Image.fromarray(scene(picture(1)))
 
 
+CODE = "import fcntl, sys; from oneglance_apps.cli import watch; from oneglance_apps.cli.main import main; "
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_who_reads_one_event_and_goes_ends_the_watch(server: Server) -> None:
+    with serving(Door) as url:
+        words = ["watch", "--server", server.address, "people", url, "--json", "--confirm", "1", "--repeat", "0.1"]
+        command = [sys.executable, "-m", "oneglance_apps.cli", *words, "--fps", "20"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert json.loads(process.stdout.readline())["subject_id"] == "ann"
+            process.stdout.close()  # as head -1 does
+            said = process.stderr.read()
+            assert process.wait(PATIENCE_SECONDS) == 1, said
+    assert "Traceback" not in said
+    assert "events were not printed" in said
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_who_stops_reading_holds_up_nothing_and_watch_ends_in_order(server: Server, receiver: Receiver) -> None:  # noqa: F811
+    """A FIFO that nobody reads any more, and a receiver that gets every event nevertheless."""
+    reads, writes = os.pipe()
+    with serving(Door) as url:
+        code = f"{CODE}fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096); watch.DELIVER_SECONDS = 0.1; sys.exit(main())"
+        words = ["watch", "--server", server.address, "people", url, "--json", "--confirm", "1", "--repeat", "0.01"]
+        words += ["--fps", "100", "--post", receiver.url, "--max-age", "1000"]
+        command = [sys.executable, "-c", code, *words]
+        with subprocess.Popen(command, stdout=writes, stderr=subprocess.PIPE, text=True) as process:
+            os.close(writes)
+            until(lambda: len(receiver.accepted) > 30 or process.poll() is not None)  # the pipe holds five or so
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    os.close(reads)
+    assert process.returncode == 1, said
+    assert "Fatal" not in said
+    assert "events were not printed" in said
+
+
 @pytest.mark.usefixtures("no_proxy")
 def test_ctrl_c_ends_a_camera_with_a_summary(server: Server) -> None:
     with serving(Door) as url:
@@ -227,6 +268,7 @@ def test_ctrl_c_ends_a_camera_with_a_summary(server: Server) -> None:
         assert first.split()[2:4] == ["identified", "ann"]
         assert (rest, process.returncode) == ("", 0)
         assert "1 identified, 0 unknown" in said
+        assert f"oneglance watch: {NO_LIVENESS}\n" in said  # before a camera decides anything
         assert "Traceback" not in said
 
 

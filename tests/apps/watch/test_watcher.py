@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from oneglance.client.errors import UnavailableError
+from oneglance.client.errors import FailedPreconditionError, UnavailableError
 from oneglance.v1.gallery_pb2 import Gallery
 from oneglance.v1.identification_pb2 import (
     DECISION_IDENTIFIED,
@@ -19,13 +19,14 @@ from oneglance.v1.identification_pb2 import (
     IdentifyResult,
     IdentifyStreamResponse,
 )
-from oneglance_apps.frames.frame import Frame
+from oneglance_apps.frames.frame import EncodedFrame, Frame
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.frames.source_error import SourceError
 from oneglance_apps.watch import frame_reader, watcher
 from oneglance_apps.watch.outbox import Letter
 from oneglance_apps.watch.recorder import Recorder
-from oneglance_apps.watch.records import Frames
+from oneglance_apps.watch.records import Frames, HeartbeatRecord
+from oneglance_apps.watch.session import Session
 from oneglance_apps.watch.settings import AppearanceRules, DeliveryRules, WatchSettings
 from tests.apps.watch.manual_clock import ManualClock
 from tests.waiting import PATIENCE_SECONDS, reached
@@ -38,12 +39,12 @@ ANN = IdentifyStreamResponse(
 class Camera:
     """A live source that gives what the test puts: how many seconds ago a frame was taken, or an error."""
 
-    name = "door"
     live = True
     length: float | None = None
     damaged = missing = 0
 
-    def __init__(self, clock: ManualClock, picture: Path) -> None:
+    def __init__(self, clock: ManualClock, picture: Path, name: str = "door") -> None:
+        self.name = name
         self.coming: queue.Queue[float | SourceError] = queue.Queue()
         self._clock = clock
         self._picture = picture
@@ -240,3 +241,46 @@ async def test_a_server_that_goes_away_and_comes_back_is_told(picture: Path, mon
     frames = await gate.end()
     assert frames.dropped >= 1
     assert gate.watcher.counts.lost == 1
+
+
+async def test_a_source_that_the_server_refused_has_no_server_and_the_others_go_on(picture: Path) -> None:
+    clock = ManualClock()
+    server = Server()
+    told: list[Letter] = []
+    client: Any = server
+    session = Session(
+        client, WatchSettings("people"), DeliveryRules(), clock, lambda _: None, told.append, heartbeat_seconds=1.0
+    )
+    door, yard = Camera(clock, picture, "door"), Camera(clock, picture, "yard")
+    for camera in (door, yard):
+        session.add_source(camera)
+    running = asyncio.create_task(session.run())
+
+    async def beats() -> dict[str, tuple[bool, bool]]:
+        """Camera and server, of the next heartbeat of each source."""
+        told.clear()
+        await clock.advance(1.0)
+        found = [one.record for one in told if isinstance(one.record, HeartbeatRecord)]
+        return {one.source: (one.camera, one.server) for one in found}
+
+    await reached(lambda: all(one.watcher.camera_up and one.recorder.live for one in session.watched))
+    assert await beats() == {"door": (True, True), "yard": (True, True)}
+    door.coming.put(0.0)
+    await reached(lambda: server.asked == 1)
+    server.answers.put_nowait(FailedPreconditionError("this gallery's encoder is not loaded"))
+    failed, going_on = session.watched
+    await reached(lambda: failed.failure)
+    assert await beats() == {"door": (False, False), "yard": (True, True)}
+    assert (failed.watcher.camera_up, failed.watcher.server_up) == (False, False)  # what the metrics tell
+    going_on.watcher.stop()
+    yard.coming.put(0.0)
+    await running
+
+
+@pytest.mark.parametrize(
+    ("max_side", "pixels", "asked"), [(1280, 921_600, 0), (3840, 8_294_400, 8_294_400), (9000, 0, 16_000_000)]
+)
+async def test_larger_frames_are_searched_as_they_are(picture: Path, max_side: int, pixels: int, asked: int) -> None:
+    gate = opened(picture, max_side=max_side)
+    assert gate.watcher._photo(EncodedFrame(b"", pixels)).face.search_pixels == asked
+    await gate.end()

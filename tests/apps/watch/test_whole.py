@@ -12,10 +12,12 @@ import pytest
 
 from oneglance_apps.clock import SystemClock
 from oneglance_apps.frames.frame import Frame
+from oneglance_apps.frames.intact import is_intact_matroska, is_intact_ts
 from oneglance_apps.frames.source_error import SourceError
 from oneglance_apps.frames.video import VideoSource
 from oneglance_apps.frames.whole import missing_bytes
 from oneglance_apps.watch.frame_reader import FrameReader
+from tests.apps.watch import containers
 from tests.apps.watch.videos import Picture, level, write_video
 
 FRAMES = 100  # 4 seconds
@@ -29,6 +31,9 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "webm": ("a.webm", "libvpx", {}),
     "flv": ("a.flv", "flv", {}),
     "mpg": ("a.mpg", "mpeg2video", {}),
+    "m2ts": ("a.m2ts", "libx264", {"mpegts_m2ts_mode": "1"}),
+    "wmv": ("a.wmv", "wmv2", {}),
+    "ogv": ("a.ogv", "libvpx", {}),
 }
 
 
@@ -69,10 +74,8 @@ def test_a_whole_file_is_complete(whole: Path) -> None:
     assert [frame.moment.seconds for frame in frames] == pytest.approx([i / 25 for i in range(FRAMES)])
 
 
-@pytest.mark.parametrize("share", [0.4, 2 / 3, 0.97])
+@pytest.mark.parametrize("share", [0.4, 2 / 3, 0.97, 0.9999])
 def test_a_file_that_is_cut_is_not(whole: Path, share: float) -> None:
-    if whole.suffix in (".mpg", ".flv") and share > 0.9:
-        pytest.skip("the end of these is not marked: a second is")
     cut = whole.with_stem("cut")
     cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
     frames, problem, _ = read(cut)
@@ -96,6 +99,48 @@ def test_garbage_in_the_middle_is_told_and_counted(whole: Path) -> None:
     ):  # whose frames have no times of their own
         assert len(frames) + source.missing + source.damaged >= FRAMES - 5
     assert_in_order(frames)
+
+
+@pytest.mark.parametrize("packets", [1, 5, 20])
+def test_a_transport_stream_that_is_cut_between_packets_is_told_by_its_last_picture(
+    tmp_path: Path, packets: int
+) -> None:
+    # Every picture takes many packets.
+    noise = np.random.default_rng(1).integers(0, 255, (20, 96, 128, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "a.ts", noise, codec="libx264")
+    path.write_bytes(path.read_bytes()[: -188 * packets])
+    assert missing_bytes(path) == 0
+    assert read(path)[1].startswith("damaged: ")
+
+
+def test_a_transport_stream_that_is_cut_between_packets_is_told_by_its_sound(tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    containers.make(path, next(kind for kind in containers.KINDS if kind.suffix == ".ts"), containers.Making())
+    data = path.read_bytes()
+    assert missing_bytes(path) == 0
+    assert is_intact_ts(path)
+    told = 0
+    for packets in range(1, 20):
+        path.write_bytes(data[: -188 * packets])
+        told += read(path)[1].startswith("damaged: ")
+        assert is_intact_ts(path)  # as far as it goes
+    assert told > 9, told  # but where both a picture and a packet of sound end
+    path.write_bytes(data[: 188 * 50] + data[188 * 53 :])
+    assert not is_intact_ts(path)
+
+
+def test_gaps_in_matroska_are_meant_unless_something_is_missing(tmp_path: Path) -> None:
+    """As of a camera that records only what moves."""
+    times = [i / 25 + (0.9 if i >= 50 else 0.0) for i in range(FRAMES)]
+    path = write_video(tmp_path / "a.mkv", pictures(), times=times, codec="libx264")
+    assert is_intact_matroska(path)
+    frames, problem, _ = read(path)
+    assert (problem, len(frames)) == ("", FRAMES)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 4 : len(data) // 4 + 3000] = np.random.default_rng(2).bytes(3000)
+    path.write_bytes(data)
+    assert not is_intact_matroska(path)
+    assert read(path)[1].startswith("damaged: ")
 
 
 def test_sound_that_goes_on_is_no_reason_and_pictures_that_begin_later_have_later_times(tmp_path: Path) -> None:
@@ -149,6 +194,7 @@ def test_a_recording_without_an_end_is_read_as_it_is(tmp_path: Path) -> None:
     """Streamed Matroska states no sizes: nobody can tell where it should end."""
     path = write_video(tmp_path / "a.mkv", [level(i) for i in range(50)], live="1")
     assert missing_bytes(path) == 0
+    assert is_intact_matroska(path) is None
     assert len(read(path)[0]) == 50
 
 
@@ -157,7 +203,9 @@ def test_a_recording_without_an_end_is_read_as_it_is(tmp_path: Path) -> None:
 )
 def test_anything_can_be_asked_for_its_end(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
-    assert 0 <= missing_bytes(tmp_path / "a") <= 188
+    assert 0 <= missing_bytes(tmp_path / "a") <= 1 << 20
+    assert not is_intact_matroska(tmp_path / "a")
+    is_intact_ts(tmp_path / "a")
 
 
 @pytest.mark.parametrize("fps", [1.0, 4.9, 10.0, 24.0, 25.0, 1000.0])

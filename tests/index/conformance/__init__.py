@@ -10,6 +10,7 @@ from tests.index.conformance import (  # noqa: F401  (register their checks)
     errors,
     fusion,
     galleries,
+    heads,
     negatives,
     searching,
     subjects,

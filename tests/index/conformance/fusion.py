@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from oneglance_index import GenerationUnsupported
+from oneglance_index import Found, FusionChanged, GenerationUnsupported, Search
 from tests.index.brute_force import distance
 from tests.index.conformance.trial import PROBE, Trial, along, promise, random_vectors, refused
 
@@ -138,3 +138,21 @@ def verify_goes_by_the_rule_of_fusion(t: Trial) -> None:
             verified = t.store.verify("g", one.subject_id, probe).candidates[0][0]
             assert (verified.distance, verified.encoding_id) == (one.distance, "")
             assert verified.score == pytest.approx(one.score, rel=1e-9)
+
+
+@promise
+def nobody_is_compared_by_another_rule_than_is_asked_for(t: Trial) -> None:
+    t.create(fusion="nearest")
+    t.enroll("s", along(2), along(4))
+    probe = np.array([PROBE], np.float32)
+    for made, rule in itertools.pairwise(("nearest", "mean", "margin", "nearest")):
+        t.store.set_fusion("g", rule).result()
+        t.settle()
+        for search in (Search(probe, "e", 1, fusion=made), Search(probe, "e", 0, 1.0, 1, fusion=made)):
+            assert [type(one) for one in t.store.search_many("g", [search])] == [FusionChanged]
+        with refused(FusionChanged) as told:
+            t.store.verify("g", "s", probe, fusion=made)
+        assert (told[0].expected, told[0].got) == (made, rule)
+        (found,) = t.store.search_many("g", [Search(probe, "e", 1, fusion=rule)])
+        assert isinstance(found, Found)
+        assert t.store.verify("g", "s", probe, fusion=rule).candidates

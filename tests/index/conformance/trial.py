@@ -55,9 +55,16 @@ class Trial:
         return self.store.enroll("g", subject, np.array(vectors, np.float32), **how).result()
 
     def ask(
-        self, probe: Sequence[float] | Vectors, k: int, within: float | None = None, limit: int = 0, digest: str = "e"
+        self,
+        probe: Sequence[float] | Vectors,
+        k: int,
+        within: float | None = None,
+        limit: int = 0,
+        digest: str = "e",
+        **how: Any,
     ) -> Found:
-        (found,) = self.store.search_many("g", [Search(np.array([probe], np.float32), digest, k, within, limit)])
+        search = Search(np.array([probe], np.float32), digest, k, within, limit, **how)
+        (found,) = self.store.search_many("g", [search])
         if isinstance(found, GalleryError):
             raise found
         return found

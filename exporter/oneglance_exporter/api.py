@@ -34,6 +34,7 @@ from oneglance_exporter.encoder.measure import DISTANCE, Measure, by_head
 from oneglance_exporter.encoder.pair_fit import reliability
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
 from oneglance_exporter.errors import DataError, SettingsError
+from oneglance_exporter.settings import Spellings
 
 if TYPE_CHECKING:  # torch: only what trains and exports needs it; jinja2: what judges
     from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
@@ -128,6 +129,7 @@ def calibrate(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     **settings: Any,
 ) -> Calibrated:
@@ -137,7 +139,7 @@ def calibrate(
     """
     made, paths = CalibrateSettings(**settings), _paths(data)
     words = described or ", ".join(Path(path).name for path in paths)
-    folder, examples, encodings = Reading(model, paths, finders, aligned, threads).encoded(tell)
+    folder, examples, encodings = Reading(model, paths, finders, aligned, threads, spellings=spellings).encoded(tell)
     sources = np.array([next(path for path in paths if file.startswith(f"{Path(path)}: ")) for file in examples.files])
     names = {path: Path(path).name for path in paths}
     if len(set(names.values())) < len(names):
@@ -182,6 +184,7 @@ def evaluate(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     far: Far = _not_far,
     **settings: Any,
@@ -193,7 +196,8 @@ def evaluate(
     from oneglance_exporter.encoder.judged import read_source
 
     made = EvaluateSettings(**settings)
-    source = read_source(Reading(model, _paths(data), finders, aligned, threads), tell, far)
+    reading = Reading(model, _paths(data), finders, aligned, threads, spellings=spellings)
+    source = read_source(reading, tell, far)
     return measuring.evaluate(source.encodings, source.examples, made)
 
 
@@ -207,6 +211,7 @@ def judge(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     far: Far = _not_far,
     **settings: Any,
@@ -226,7 +231,7 @@ def judge(
 
     def source(path: StrPath, start: float, end: float) -> "Source":
         needed = () if os.fspath(path).endswith(judging.ARRAYS) else _paths(data)
-        reading = Reading(path, needed, finders, aligned, threads)
+        reading = Reading(path, needed, finders, aligned, threads, spellings=spellings)
         return judging.read_source(reading, tell, lambda done, words: far(start + (end - start) * done, words))
 
     first = source(model, 0, parts[0])
@@ -246,6 +251,7 @@ def look(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     **settings: Any,
 ) -> list[str]:
@@ -256,7 +262,8 @@ def look(
     from oneglance_exporter.look.sheet import write
 
     made = LookSettings(**settings)
-    folder, examples = Reading(model, _paths(data), finders, aligned, threads, least=1).examples(tell)
+    reading = Reading(model, _paths(data), finders, aligned, threads, 1, spellings)
+    folder, examples = reading.examples(tell)
     sheets = looking.look(folder, examples, made, threads)
     looked_at = min(made.most, len(examples.inputs))
     title = f"{folder.manifest.name}: the patches of {looked_at} examples that excite each unit most"

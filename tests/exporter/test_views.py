@@ -50,6 +50,7 @@ def test_the_training_sees_one_view_and_the_graph_joins_them(tmp_path: Path, dra
     ("settings", "message"),
     [
         ({"dimension": 10, "views": 4}, "--dimension must be a multiple of --views, got 10 and 4"),
+        ({"loss": "chi-square", "views": 2}, "--loss chi-square learns a pair head, which is for --views 1"),
         ({"augment": "none", "views": 2}, "--views is for --augment drawing"),
         ({"input": "signal", "views": 2}, "--views is for --augment drawing"),
     ],

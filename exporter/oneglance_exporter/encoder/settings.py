@@ -8,12 +8,11 @@ from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.flags import Flag, flag_name
 from oneglance_core.manifests import MAX_DIMENSION
 from oneglance_core.manifests.sound import LEAST_RATE, MOST_OVERLAP, MOST_RATE, RATE_STEP
-from oneglance_exporter.settings import HIGHEST_LEARNING_RATE, CommandSettings, OptionalPath, Paths
+from oneglance_exporter.settings import HIGHEST_LEARNING_RATE, CommandSettings, OptionalPath, Paths, Spellings
 from oneglance_exporter.training.settings import TrainingSettings
 
 Augmentation = Literal["drawing", "photo", "array", "none"]
 Mining = Literal["semi-hard", "random", "batch-hard"]
-Spellings = Literal["refuse", "distinct", "one"]
 MARGINS = {"triplet": 0.2, "contrastive": 1.0, "arcface": 0.5}  # squared L2; L2; radians
 
 
@@ -224,6 +223,8 @@ class TrainSettings(DataSettings, TrainingSettings):
     def _views(self) -> Self:
         if self.views > 1 and self.augmentation != "drawing":
             raise ValueError("--views is for --augment drawing, by which a turned drawing is another character")
+        if self.views > 1 and self.loss in ("difference", "chi-square"):
+            raise ValueError(f"--loss {self.loss} learns a pair head, which is for --views 1")
         if self.dimension % self.views:
             raise ValueError(f"--dimension must be a multiple of --views, got {self.dimension} and {self.views}")
         return self

@@ -3,11 +3,11 @@
     python -m benchmarks.losses OMNIGLOT --kept DIR [--cpu-seconds 90] [--seeds 3] [--out docs/losses.svg]
 
 OMNIGLOT is the folder with images_background_small1.zip, images_background_small2.zip and images_validation.zip. Each
-cell trains the same network, with a fifth of the usual work a picture, so that a short time has many steps. Each gets the
-same batches and the same processor time (of this process: waiting costs nothing). It learns the background alphabets
-alone: characters as they were drawn, in eight symmetries, without invented, composed or bent ones, since ArcFace must
-know each class. It is measured by d on the validation alphabets: 20-way one-shot error within an alphabet, EER, and FNIR
-over 20 random galleries of half of the characters, examples fused by their mean.
+cell trains the same network, with a fifth of the usual work a picture, so that a short time has many steps. Each gets
+the same batches and the same processor time (of this process: waiting costs nothing). It learns the background
+alphabets alone: characters as they were drawn, in eight symmetries, without invented, composed or bent ones, since
+ArcFace must know each class. It is measured by d on the validation alphabets: 20-way one-shot error within an alphabet,
+EER, and FNIR over 20 random galleries of half of the characters, examples fused by their mean.
 
 Every cell is a run and a JSON file in DIR. Stopped at any moment, the command goes on where it was; what is done is not
 done again. --only prints and draws what is there.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from oneglance_core.distance import squared_norms
 from oneglance_index import Candidate, Change, Found, Search
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search import flat, gpu_scan
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.gpu_scan import GpuScan, open_gpu
+from oneglance_index.search.rows import RowArrays
 from oneglance_index.search.scan import CpuScan
 from tests.card import needs_card
 from tests.fake_card import FakeCard
@@ -245,39 +244,70 @@ def test_dead_rows_are_gone_from_memory_after_compaction(make: Make) -> None:
     assert frozen.numbers.tolist() == [2]
 
 
-@pytest.mark.parametrize("failing", range(8))
-def test_a_compaction_without_memory_loses_nothing(make: Make, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
-    """Many rows come during a compaction, and then one of its allocations fails."""
-    rng = np.random.default_rng(7)
-    gallery = Gallery(make(8))
-    for i, vector in enumerate(units(rng, 20, 8)):
+def test_what_is_looked_at_stays_as_it_is_during_a_compaction(make: Make) -> None:
+    rng = np.random.default_rng(6)
+    gallery = Gallery(make(4))
+    vectors = units(rng, 200, 4)
+    for i, vector in enumerate(vectors):
         gallery.add(f"s{i}", vector[None])
-    gallery.remove(3)
+    frozen = gallery.index.freeze()
+    gallery.remove(*range(1, 200, 2))
+    gallery.index.compact()
+    np.testing.assert_array_equal(frozen.vectors, vectors)
+    assert frozen.numbers.tolist() == list(range(1, 201))
+    assert frozen.encodings == 200
+    gallery.check(vectors[:3], 5)
+
+
+def test_a_compaction_takes_no_memory_and_gives_some_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(8)
+    gallery = Gallery(make(64))
+    for i in range(10):
+        gallery.add(f"s{i}", units(rng, 1000, 64))
+    before = gallery.check(units(rng, 1, 64)).encodings
+    full = gallery.index.info().memory_bytes
+    gallery.remove(*range(1001, 10_001))
+    monkeypatch.setattr(RowArrays, "empty", pytest.fail)
+    gallery.index.compact()
+    assert gallery.check(units(rng, 3, 64)).encodings == before - 9000
+    assert gallery.index.info().memory_bytes < full / 8
+
+
+@pytest.mark.parametrize("failing", range(1, 16, 2))
+def test_a_compaction_without_memory_loses_nothing(make: Make, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+    """Between its steps rows come, many and few, and others go, moved or not; and then one of the steps fails."""
+    rng = np.random.default_rng(failing)
+    monkeypatch.setattr(flat, "_STEP_BYTES", 4 * 8 * 5)  # 5 rows
+    gallery = Gallery(make(8))
+    for i, vector in enumerate(units(rng, 60, 8)):
+        gallery.add(f"s{i}", vector[None])
+    gallery.remove(1, *range(7, 20, 2), 30, 31)
     gallery.check(units(rng, 1, 8))
-    norms, empty = squared_norms, np.empty
-    allocations = 0
+    move_up, steps = RowArrays.move_up, 0
 
-    def scarce(*args: Any, **how: Any) -> NDArray[Any]:
-        nonlocal allocations
-        allocations += 1
-        if allocations == failing:
+    def scarce(*args: Any) -> int:
+        nonlocal steps
+        steps += 1
+        if steps == failing:
             raise MemoryError
-        return empty(*args, **how)
+        return move_up(*args)
 
-    def late(vectors: Vectors) -> NDArray[np.float64]:
-        monkeypatch.setattr(flat, "squared_norms", norms)
-        gallery.add("late", units(rng, 3000, 8))
-        monkeypatch.setattr(np, "empty", scarce)
-        return norms(vectors)
+    def meanwhile() -> None:
+        gallery.check(units(rng, 2, 8), 40)
+        if steps < 10:
+            gallery.add("late", units(rng, 300 if steps == 3 else 1, 8))
+            gallery.remove(*rng.choice([number for _, number, _ in gallery.rows[:40]], 2, replace=False).tolist())
 
-    monkeypatch.setattr(flat, "squared_norms", late)
-    with contextlib.suppress(MemoryError):
-        gallery.index.compact()
-    monkeypatch.undo()
-    gallery.check(units(rng, 3, 8))
+    with monkeypatch.context() as patched:
+        patched.setattr(RowArrays, "move_up", scarce)
+        patched.setattr(flat, "_pause", meanwhile)
+        with pytest.raises(MemoryError):
+            gallery.index.compact()
+    gallery.check(units(rng, 3, 8), 40)
+    gallery.remove(gallery.rows[0][1], gallery.rows[10][1], gallery.rows[-1][1])
     gallery.index.compact()
     assert gallery.index.info().dead_rows == 0
-    gallery.check(units(rng, 3, 8))
+    gallery.check(units(rng, 3, 8), 40)
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1e-3, 1.0, 1e4, 1e17])

@@ -1,5 +1,6 @@
 """Rules of fusion that have templates, on a card: the same answers as on the CPU, and room for what they take."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,12 @@ import pytest
 from oneglance_core.fusion import template
 from oneglance_index import Found, IndexSettings, LocalGalleries, Search
 from oneglance_index.errors import OutOfMemory
-from oneglance_index.records import OnExisting
-from oneglance_index.search import gpu_scan
+from oneglance_index.records import OnExisting, Vectors
+from oneglance_index.search import flat, gpu_scan
 from oneglance_index.search.flat import ExactIndex
+from oneglance_index.search.fused import FusedIndex
 from oneglance_index.search.gpu_scan import GpuScan
 from oneglance_index.search.rows import RowArrays
-from oneglance_index.search.scan import Scan
 from tests.fake_card import FakeCard
 
 D = 8
@@ -116,6 +117,8 @@ def test_no_deletion_is_refused_for_want_of_memory(
     with opened(tmp_path, device) as store:
         store.search_many("g", [Search(left[:1], "e", 1)])
         card.capacity = card.used
+        for kind in (ExactIndex, FusedIndex):
+            monkeypatch.setattr(kind, "wants_compaction", lambda self: False)
         with monkeypatch.context() as patched:
             patched.setattr(RowArrays, "empty", full)
             for start in range(0, 300, 50):
@@ -187,63 +190,72 @@ def test_a_card_lost_while_an_index_is_compacted_leaves_it_whole(
         monkeypatch.setattr(ExactIndex, "wants_compaction", lambda self: False)  # we say when
         for i in range(200):
             store.delete_subject("g", f"s{i}").result()
-        asked = 0
+        written = 0
 
-        def reserve(scan: GpuScan, rows: int) -> None:
-            nonlocal asked
-            asked += 1
-            if asked == 1:
-                raise MemoryError  # the copy finds no room,
-            raise scan._gpu.card.give_up("an illegal memory access")  # and then the card is lost
+        def rewrite(scan: GpuScan, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
+            nonlocal written
+            written += 1
+            if written == 2:
+                raise scan._gpu.card.give_up("an illegal memory access")
+            written_on(scan, matrix, norms, rows)
 
-        monkeypatch.setattr(GpuScan, "reserve", reserve)
+        written_on = GpuScan.rewrite
+        monkeypatch.setattr(GpuScan, "rewrite", rewrite)
+        monkeypatch.setattr(flat, "_STEP_BYTES", 4 * D * 30)
         store.compact("g")
-        assert asked == 2
+        assert written == 2
         (found,) = store.search_many("g", [Search(vectors, "e", 1)])
         assert isinstance(found, Found)
         assert found.device == "cpu"
+        assert store.index_info("g").dead_rows == 0
         assert [near[0].subject_id for near in found.candidates[200:]] == [f"s{i}" for i in range(200, 300)]
         assert {near[0].subject_id for near in found.candidates} <= {f"s{i}" for i in range(200, 300)}
 
 
-def test_templates_that_change_during_a_compaction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It copies the rows while searches and changes go on: what got a new value meanwhile has it afterwards."""
+@pytest.mark.parametrize("after", range(1, 10))
+def test_templates_that_change_during_a_compaction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: int) -> None:
+    """It moves the rows while searches and changes go on: what got a new value meanwhile has it afterwards."""
     FakeCard(monkeypatch, capacity=64 << 20)
     rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((300, D)).astype(np.float32)
-    filled = ExactIndex._filled
+    vectors = rng.standard_normal((100, D)).astype(np.float32)
+    monkeypatch.setattr(flat, "_STEP_BYTES", 4 * D * 10)
     for device in ("cuda:0", "cpu"):
         with opened(tmp_path / device, device) as store:
             store.create_gallery("g", encoder_digest="e", dimension=D, fusion="mean").result()
             monkeypatch.setattr(ExactIndex, "wants_compaction", lambda self: False)  # we say when
             for i, vector in enumerate(vectors):
                 store.enroll("g", f"s{i}", vector[None]).result()
-            for i in range(0, 300, 3):
+            for i in range(0, 100, 3):
                 store.delete_subject("g", f"s{i}").result()
-            kept = [i for i in range(300) if i % 3]
+            kept = [i for i in range(100) if i % 3]
+            steps = 0
 
-            def meanwhile(
-                self: ExactIndex, rows: RowArrays, count: int, capacity: int, store: LocalGalleries = store
-            ) -> Scan:
-                scan = filled(self, rows, count, capacity)
+            def meanwhile(store: LocalGalleries = store) -> None:
+                nonlocal steps
+                steps += 1
+                if steps != after:
+                    return
                 store.enroll("g", "s1", -vectors[1:2], on_existing="replace").result()
+                store.enroll("g", "s71", -vectors[71:72], on_existing="replace").result()
                 store.search_many("g", [Search(vectors[:1], "e", 1)])  # which works it off
                 store.enroll("g", "s2", -vectors[2:3], on_existing="replace").result()
                 store.enroll("g", "late", 9 * vectors[:1]).result()
                 store.delete_subject("g", "s4").result()
-                return scan
+                store.delete_subject("g", "s86").result()
 
             with monkeypatch.context() as patched:
-                patched.setattr(ExactIndex, "_filled", meanwhile)
+                patched.setattr(flat, "_pause", meanwhile)
                 store.compact("g")
+            assert steps >= 9
             now = vectors.copy()
-            now[[1, 2]] *= -1
+            now[[1, 2, 71]] *= -1
             (found,) = store.search_many("g", [Search(now[kept], "e", 1)])
             assert isinstance(found, Found)
             nearest = {i: near[0] for i, near in zip(kept, found.candidates, strict=True)}
             assert nearest.pop(4).distance > 0
+            assert nearest.pop(86).distance > 0
             assert all((near.subject_id, near.distance) == (f"s{i}", 0.0) for i, near in nearest.items())
-            assert store.index_info("g").dead_rows == 1  # s4
+            assert store.index_info("g").dead_rows <= 2  # s4 and s86
             store.compact("g")
             assert store.search_many("g", [Search(now[kept[3:]], "e", 1)])[0]
             assert store.index_info("g").dead_rows == 0

@@ -26,7 +26,7 @@ Held = dict[str, dict[int, np.ndarray[Any, Any]]]
 
 
 class Failures:
-    """Of an index, while `on`: it fails to follow, before or after it did, and has no memory to grow or to drain."""
+    """Of an index, while `on`: it fails to follow, before or after it did; it has no memory to grow, drain, compact."""
 
     def __init__(self, seed: int) -> None:
         self.on = True
@@ -41,7 +41,7 @@ class Failures:
 @pytest.fixture
 def failures(monkeypatch: pytest.MonkeyPatch) -> Failures:
     failures = Failures(seed=1)
-    apply, empty = flat.ExactIndex.apply, rows.RowArrays.empty
+    apply, empty, move_up = flat.ExactIndex.apply, rows.RowArrays.empty, rows.RowArrays.move_up
 
     def applied(index: flat.ExactIndex, change: Change) -> None:
         if failures.strikes(0.01):
@@ -55,6 +55,11 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Failures:
             raise MemoryError
         return empty(capacity, dimension)
 
+    def moved(*args: Any) -> int:
+        if failures.strikes(0.05):
+            raise MemoryError
+        return move_up(*args)
+
     def measured(vectors: Any) -> Any:
         if failures.strikes(0.05):
             raise MemoryError
@@ -62,6 +67,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Failures:
 
     monkeypatch.setattr(flat.ExactIndex, "apply", applied)
     monkeypatch.setattr(rows.RowArrays, "empty", made)
+    monkeypatch.setattr(rows.RowArrays, "move_up", moved)
     monkeypatch.setattr(flat, "squared_norms", measured)
     monkeypatch.setattr(flat, "_PENDING_ROWS", 16)
     monkeypatch.setattr(flat, "_STEP_BYTES", 256)

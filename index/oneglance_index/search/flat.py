@@ -2,7 +2,7 @@
 
 A cache of the store: it is told of every committed Change, in order. Rows are appended; a deleted row is marked dead,
 which works on a GPU too (no GPU index removes rows, and one silently ignores an IDSelector), and leaves when compact()
-builds the arrays anew. A template gets its new value where it lies, so that a deletion takes no room.
+moves those behind it up. A template gets its new value where it lies, so that a deletion takes no room.
 
 Room for a change is made by reserve() before it is committed; what apply() takes over fits.
 """
@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import logging
 import threading
+import time
 import weakref
 from bisect import bisect_right
 from collections import deque
@@ -26,7 +27,7 @@ import numpy as np
 from oneglance_core.distance import squared_l2, squared_norms
 from oneglance_core.pair_head import probabilities_of, scores_of
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
-from oneglance_index.records import Candidate, Change, Checksum, Found, Rows, Search, Vectors
+from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
 from oneglance_index.search.by_head import likeliest_rows
 from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.kinds import IndexInfo
@@ -39,8 +40,9 @@ log = logging.getLogger(__name__)
 # apply() tries to work off what is pending from this many rows on, so that a bulk load without searches
 # doesn't leave it all to the first search.
 _PENDING_ROWS = 2048
-# What is pending is copied so much at a time.
+# What is pending is copied so much at a time, and so much is moved up by a step of a compaction.
 _STEP_BYTES = 4 << 20
+_PAUSE_SECONDS = 0.0005
 # Dead rows beyond this, or this share of the rows, are worth a compaction.
 _MIN_DEAD_ROWS = 64
 _DEAD_SHARE = 0.01
@@ -80,13 +82,15 @@ class ExactIndex:
         self._max_norm = 0.0
         self._subject_ids = SubjectIds({})
         self._revision = 0
-        # Rows with a new value that the scan doesn't have yet; and all since a compaction began, None without one.
+        # Rows with a new value that the scan doesn't have yet.
         self._stale: set[int] = set()
-        self._rewritten: set[int] | None = None
+        # While a compaction is under way: dead rows, whose numbers are out of order. Those behind haven't moved yet.
+        self._gap: range | None = None
         # What freeze() gave out and somebody still has.
         self._frozen: weakref.WeakSet[FrozenRows] = weakref.WeakSet()
         # Guards everything above; held during a search.
         self._lock = threading.Lock()
+        # Held while a compaction moves rows, step by step.
         self._compacting = threading.Lock()
         # Guards what is below only; held for moments.
         self._pending_lock = threading.Lock()
@@ -177,7 +181,7 @@ class ExactIndex:
 
     def _extend(self) -> None:
         """The scan has all rows now, as they are; the lock is held. MemoryError, DeviceLost."""
-        if self._scan.rows < self._rows:
+        if self._scan.rows != self._rows:
             self._or_spare(lambda scan: scan.extend(self._held.vectors, self._held.norms, self._rows))
         if self._stale:
             self._or_spare(lambda scan: scan.rewrite(self._held.vectors, self._held.norms, self._stale))
@@ -270,10 +274,11 @@ class ExactIndex:
             return IndexInfo(self.kind, self.device, self.exact, self._revision, subjects, live, self._dead, memory)
 
     def freeze(self) -> FrozenRows:
-        """The present state, at the cost of a copy of the subject numbers; searches go on meanwhile."""
-        with self._lock:
+        """The present state, at the cost of a copy of the subject numbers; searches go on meanwhile. Waits for a
+        compaction."""
+        with self._compacting, self._lock:
             self._drain()
-            # Rows are append-only and compaction makes new arrays, so views of the others stay as they are.
+            # Else rows are append-only, and a compaction takes new arrays while these are looked at.
             held, rows = self._held, slice(0, self._rows)
             frozen = FrozenRows(self._revision, held.numbers[rows], held.subjects[rows].copy(), held.vectors[rows])
             self._frozen.add(frozen)
@@ -283,68 +288,57 @@ class ExactIndex:
         return worth_compacting(self._dead + self._pending_removals, self._rows)
 
     def compact(self) -> None:
-        """Forgets dead rows. Searches wait for moments only, but on a GPU that has no room for all rows twice the next
-        one brings them there."""
+        """Forgets dead rows: the live ones behind them move up, some at a time. Searches wait for moments only, and no
+        memory is taken but where somebody still looks at what freeze() gave out. Raises MemoryError and DeviceLost;
+        the next one goes on from there."""
         with self._compacting:
-            with self._lock:
-                self._rewritten = set()
-            try:
-                self._compact()
-            finally:
-                with self._lock:
-                    self._rewritten = None
+            for _ in range(2 if self._gap else 1):
+                if self._begin_compaction():
+                    while self._move_up():
+                        _pause()
 
-    def _compact(self) -> None:
-        frozen = self.freeze()
-        keep = frozen.subjects >= 0
-        kept = int(keep.sum())
-        if kept == len(keep):
-            return
-        with self._pending_lock:
-            capacity = max(kept + kept // 8 + _MIN_DEAD_ROWS, self._promised - (len(keep) - kept))
-        fresh = RowArrays.empty(capacity, self.dimension)
-        np.compress(keep, frozen.vectors, axis=0, out=fresh.vectors[:kept])
-        fresh.norms[:kept] = squared_norms(fresh.vectors[:kept])
-        scan = self._filled(fresh, kept, capacity)
+    def _begin_compaction(self) -> bool:
+        """Whether there is anything to do."""
         with self._lock:
             self._drain()
-            # What can run out of memory comes first, here too.
-            old, late = slice(0, len(keep)), slice(len(keep), self._rows)
-            rows, gone = kept + self._rows - len(keep), len(keep) - kept
-            if rows > fresh.capacity:
-                larger = self._larger(rows)
-                larger.copy_from(fresh, kept)
-                fresh = larger
-            fresh.vectors[kept:rows], fresh.norms[kept:rows] = self._held.vectors[late], self._held.norms[late]
-            # Rows that got a new value while they were copied, and their places now.
-            again = np.array([row for row in self._rewritten or () if row < len(keep) and keep[row]], np.int64)
-            places = np.cumsum(keep)[again] - 1
-            fresh.vectors[places], fresh.norms[places] = self._held.vectors[again], self._held.norms[again]
-            fresh.numbers[:rows] = np.concatenate([self._held.numbers[old][keep], self._held.numbers[late]])
-            # The present subjects, not the frozen ones: some rows may have died since.
-            fresh.subjects[:rows] = np.concatenate([self._held.subjects[old][keep], self._held.subjects[late]])
-            dead = int((fresh.subjects[:rows] < 0).sum())
-            largest = float(np.sqrt(fresh.norms[:rows].max(initial=0.0)))
-            with self._pending_lock:
-                promised = self._promised - gone
-                self._room = self._larger(promised) if promised > fresh.capacity else None
-                self._held = fresh
-                self._told, self._promised = self._told - gone, promised
-                self._scan = scan
-                with contextlib.suppress(MemoryError, DeviceLost):  # the next enrollment meets it again
-                    scan.reserve(promised)
-            self._rows, self._dead, self._max_norm, self._stale = rows, dead, largest, set(places.tolist())
+            if self._frozen:
+                self._grow(self._rows)
+            if self._gap is None:
+                dead = np.flatnonzero(self._held.subjects[: self._rows] < 0)[:1].tolist()
+                self._gap = range(dead[0], dead[0]) if dead else None
+            return self._gap is not None
 
-    def _filled(self, rows: RowArrays, count: int, capacity: int) -> Scan:
-        """A fresh scan with room for so many rows, and the first `count` of these; an empty one where that takes more
-        memory than there is while the other one is in use. DeviceLost."""
-        scan = self._scan.fresh()
-        try:
-            scan.reserve(capacity)
-            scan.extend(rows.vectors, rows.norms, count)
-        except MemoryError:
-            return self._scan.fresh()
-        return scan
+    def _move_up(self) -> bool:
+        """Some rows from the end of the gap move to its start. Whether there are more."""
+        step = max(1, _STEP_BYTES // (4 * self.dimension))
+        with self._lock:
+            self._drain()
+            self._extend()
+            assert self._gap is not None
+            start, stop = self._gap.start, min(self._gap.stop + step, self._rows)
+            end = self._held.move_up(slice(self._gap.stop, stop), start)
+            self._gap = range(end, stop)
+            self._stale.update(range(start, end))
+            self._extend()
+            if stop < self._rows:
+                return True
+            self._forget_behind(end)
+            return False
+
+    def _forget_behind(self, rows: int) -> None:
+        """No live row is behind these; the lock is held."""
+        gone = self._rows - rows
+        with self._pending_lock:
+            self._told, self._promised = self._told - gone, self._promised - gone
+            self._held.shrink(max(rows + rows // 8 + _MIN_DEAD_ROWS, self._promised))
+            if self._room is not None and self._promised <= self._held.capacity:
+                self._room = None
+        self._held.vectors[rows : self._rows] = 0  # so much as there is of them yet
+        self._rows, self._dead, self._gap = rows, self._dead - gone, None
+        self._max_norm = float(np.sqrt(self._held.norms[:rows].max(initial=0.0)))
+        self._scan.extend(self._held.vectors, self._held.norms, rows)
+        with self._pending_lock, contextlib.suppress(MemoryError, DeviceLost):  # the next enrollment meets it again
+            self._scan.reserve(self._promised)
 
     def _drain(self) -> None:
         """Works off what is pending, step by step: the memory that it takes doesn't grow with what waits."""
@@ -379,23 +373,16 @@ class ExactIndex:
                     np.concatenate([change.vectors for change in adding]),
                 )
             )
-        numbers = self._held.numbers[:end]
         removing = [change.removed for change in changes if not _in_place(change)]
-        removed = np.concatenate([*removing, np.empty(0, np.int64)])
-        if self._ordered or not len(removed):
-            gone = np.searchsorted(numbers, removed)
-        else:
-            gone = np.flatnonzero(np.isin(numbers, removed))
+        gone = self._places(np.concatenate([*removing, np.empty(0, np.int64)]), end)
         # The last new value of each subject counts.
         rewriting = list({change.subject: change for change in changes if _in_place(change)}.values())
         if rewriting:
-            rows = np.searchsorted(numbers, np.concatenate([change.added for change in rewriting]))
+            rows = self._places(np.concatenate([change.added for change in rewriting]), end)
             vectors = np.concatenate([change.vectors for change in rewriting])
             norms = squared_norms(vectors)
             largest = max(largest, float(np.sqrt(norms.max())))
             self._stale.update(rows.tolist())
-            if self._rewritten is not None:
-                self._rewritten.update(rows.tolist())
             self._held.vectors[rows], self._held.norms[rows] = vectors, norms
         self._held.subjects[gone] = -1
         with self._pending_lock:
@@ -410,6 +397,17 @@ class ExactIndex:
             if change.removed_subject is not None:
                 self._subject_ids.remove(change.removed_subject)
         self._revision = changes[-1].revision
+
+    def _places(self, numbers: Integers, end: int) -> Integers:
+        """Where live rows of these numbers are among the first `end`."""
+        held = self._held.numbers[:end]
+        if not self._ordered and len(numbers):
+            return np.flatnonzero(np.isin(held, numbers) & (self._held.subjects[:end] >= 0))
+        if self._gap is None:
+            return np.searchsorted(held, numbers)
+        places = np.searchsorted(held[: self._gap.start], numbers)
+        behind = self._gap.stop + np.searchsorted(held[self._gap.stop :], numbers)
+        return np.where(places < self._gap.start, places, behind)
 
     def _write(self, new: Rows) -> tuple[int, float]:
         """Writes rows behind those that are in, where they don't count yet. Returns what `_rows` and `_max_norm` are
@@ -436,6 +434,11 @@ class ExactIndex:
             self._held = room
             if self._room is not None and self._room.capacity <= room.capacity:
                 self._room = None
+
+
+def _pause() -> None:
+    """Between two steps; else those who wait for the lock would hardly ever get it."""
+    time.sleep(_PAUSE_SECONDS)
 
 
 def worth_compacting(dead: int, rows: int) -> bool:

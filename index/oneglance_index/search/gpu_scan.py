@@ -25,6 +25,8 @@ from oneglance_index.search.scan import Part, nearest_of_parts
 
 # Room grows by as much as there is, from this many bytes on by a quarter: few chunks, and not much room unused.
 _DOUBLED_BYTES = 256 << 20
+# No chunk is larger, so that the last ones can be given back once many rows are gone.
+_CHUNK_BYTES = 2 << 30
 _LEAST_ROWS = 2048
 _ROWS_ALIGNED = 64  # so that the norms begin at an address that suits every kernel
 # How many parts are scanned at once, and the fewest rows that are worth one.
@@ -113,25 +115,28 @@ class GpuScan:
     def rows(self) -> int:
         return sum(chunk.rows for chunk in self._chunks)
 
-    def fresh(self) -> GpuScan:
-        return GpuScan(self._gpu, self._dimension)
-
     def reserve(self, rows: int) -> None:
         with self._growing:
-            capacity = sum(chunk.capacity for chunk in self._chunks)
-            if rows <= capacity:
-                return
-            small = self._gpu.row_bytes(self._dimension) * capacity < _DOUBLED_BYTES
-            spare = max(capacity if small else capacity // 4, _LEAST_ROWS)
+            before, row_bytes = list(self._chunks), self._gpu.row_bytes(self._dimension)
             try:
-                self._add_chunk(max(spare, rows - capacity))
+                while rows > (capacity := sum(chunk.capacity for chunk in self._chunks)):
+                    small = row_bytes * capacity < _DOUBLED_BYTES
+                    spare = max(capacity if small else capacity // 4, _LEAST_ROWS)
+                    most = max(1, _CHUNK_BYTES // row_bytes)
+                    try:
+                        self._add_chunk(min(max(spare, rows - capacity), most))
+                    except MemoryError:
+                        self._add_chunk(min(rows - capacity, most))
             except MemoryError:
-                self._add_chunk(rows - capacity)
+                self._chunks = before
+                raise
 
     def _add_chunk(self, rows: int) -> None:
         self._chunks.append(_Chunk(self._gpu, self._dimension, rows + -rows % _ROWS_ALIGNED))
 
     def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
+        if rows < self.rows:
+            self._cut(rows)
         self.reserve(rows)
         for chunk, first in self._numbered():
             end = min(rows, first + chunk.capacity)
@@ -139,10 +144,21 @@ class GpuScan:
                 new = slice(start, min(end, start + _WRITTEN_AT_ONCE))
                 chunk.write(chunk.rows, matrix[new], norms[new])
 
+    def _cut(self, rows: int) -> None:
+        """Leaves the first rows in. Chunks that have none of them are given back."""
+        with self._growing:
+            for chunk, first in self._numbered():
+                chunk.rows = min(chunk.rows, max(0, rows - first))
+            self._chunks = [chunk for chunk in self._chunks if chunk.rows]
+
     def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
-        for row in rows:
-            chunk, first = next(each for each in self._numbered() if row < each[1] + each[0].rows)
-            chunk.write(row - first, matrix[row : row + 1], norms[row : row + 1])
+        changed = np.array(sorted(rows), np.int64)
+        for chunk, first in self._numbered():
+            here = changed[(first <= changed) & (changed < first + chunk.rows)]
+            for run in np.split(here, np.flatnonzero(np.diff(here) > 1) + 1):
+                if len(run):
+                    some = slice(int(run[0]), int(run[-1]) + 1)
+                    chunk.write(some.start - first, matrix[some], norms[some])
 
     def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         at_once = _QUERIES_AT_ONCE if k <= engine.GPU_MAX_K else 1

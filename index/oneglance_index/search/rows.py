@@ -6,11 +6,12 @@ import contextlib
 import ctypes
 import mmap
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oneglance_index.records import Integers, Rows, Vectors
 
@@ -61,6 +62,25 @@ class RowArrays(NamedTuple):
         for to, part in parts:
             np.copyto(to, part)
             _give_back(part)
+
+    def move_up(self, rows: slice, to: int) -> int:
+        """Moves the live ones of these rows to row `to` and on, which is not behind them. Returns where they end: the
+        others of `rows` are dead then. Raises MemoryError before anything is changed.
+        """
+        live = np.flatnonzero(self.subjects[rows] >= 0) + rows.start
+        arrays: Sequence[NDArray[Any]] = self
+        moved = [array[live] for array in arrays]
+        end = to + len(live)
+        for array, values in zip(arrays, moved, strict=True):
+            array[to:end] = values
+        self.subjects[max(end, rows.start) : rows.stop] = -1
+        return end
+
+    def shrink(self, capacity: int) -> None:
+        """Gives back what is more than this. No view of these arrays may be in use."""
+        if capacity < self.capacity:
+            for array in self:
+                array.resize((capacity, *array.shape[1:]), refcheck=False)
 
 
 def _give_back(part: Vectors) -> None:

@@ -41,7 +41,7 @@ _WORTH_A_THREAD = 1 << 20
 
 
 class Scan(Protocol):
-    """An append-only set of rows, all of one dimension.
+    """A set of rows, all of one dimension.
 
     Calls must not overlap, but reserve() may be called at any time: the index that owns the scan sees to it. The calls
     raise MemoryError, and where the device fails DeviceLost.
@@ -56,15 +56,12 @@ class Scan(Protocol):
     @property
     def rows(self) -> int: ...
 
-    def fresh(self) -> Scan:
-        """An empty one, on the same device."""
-
     def reserve(self, rows: int) -> None:
         """Makes room for so many rows in all: extend() must then not fail for want of it."""
 
     def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
-        """The first `rows` rows of matrix float32 [>= rows, D] are in now, norms float32 [>= rows] their
-        ||x||^2.
+        """The first `rows` rows of matrix float32 [>= rows, D] are in now, and no others; norms float32 [>= rows] are
+        their ||x||^2. Where that is fewer than before, room reserved for more may be given back.
 
         The rows that were in before haven't changed, though the arrays may be others. The arrays are not
         copied by every scan, so the caller must tell what it changes in them.
@@ -93,9 +90,6 @@ class CpuScan:
     @property
     def rows(self) -> int:
         return len(self._matrix)
-
-    def fresh(self) -> CpuScan:
-        return CpuScan(self._pool, self._threads)
 
     def reserve(self, rows: int) -> None:
         pass

@@ -42,10 +42,12 @@ def accept_more(
     methods: dict[str, Any],
     interceptor: grpc.aio.ServerInterceptor,
     expired: Callable[[str], None],
+    pause: Callable[[str, str, float | None], float],
 ) -> bool:
     """Ask for more calls of these methods at once, until the server stops; whether this gRPC can be asked.
 
-    ``expired`` is told the method of each call whose deadline has passed: it is dropped unread.
+    ``expired`` is told the method of each call whose deadline has passed: it is dropped unread. ``pause``, given the
+    method, the peer and the time left of a call: how long it has to wait until it is handled, seconds.
 
     ``server`` has started, with these methods and this interceptor alone. Call it on the server's event loop.
     """
@@ -68,6 +70,11 @@ def accept_more(
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
+    def serve(method: str, call: Any, left: float | None) -> None:
+        time_left.set(left)
+        serving = handle(method, resolver, (interceptor,), call, loop, False)
+        start(schedule(serving, call, loop, method))
+
     async def take(method: str) -> None:
         name = method.encode()
         while True:
@@ -77,14 +84,16 @@ def accept_more(
                 if not running():  # the server stops
                     return
                 continue
-            left = context(call, None, None, loop).time_remaining()
-            if left is not None and left <= 0:
+            seen = context(call, None, None, loop)
+            left = seen.time_remaining()
+            seconds = pause(method, seen.peer(), left) if left is None or left > 0 else 0.0
+            if left is not None and left <= seconds:
                 expired(method)
-                loop.call_later(_LEAVES_SECONDS, _forget, call)
-                continue
-            time_left.set(left)
-            serving = handle(method, resolver, (interceptor,), call, loop, False)
-            start(schedule(serving, call, loop, method))
+                loop.call_later(left + _LEAVES_SECONDS, _forget, call)
+            elif seconds > 0:
+                loop.call_later(seconds, serve, method, call, left - seconds if left is not None else None)
+            else:
+                serve(method, call, left)
 
     for method in methods:
         for _ in range(_AT_ONCE):

@@ -150,7 +150,7 @@ class Server:
             observer=self._metrics.stage("message"),
         )
         await server.start()
-        accept_more(server, ours.methods, self._interceptor, self._interceptor.expired)
+        accept_more(server, ours.methods, self._interceptor, self._interceptor.expired, self._interceptor.pause)
         self._metrics.watch_log(lines_lost)
         self._watches.append(asyncio.create_task(watch_loop(self._metrics.loop_lag)))
         self._watches.append(asyncio.create_task(self._backlog.watch()))

@@ -42,14 +42,16 @@ async def echo(request: bytes, context: Any) -> bytes:
 
 
 @asynccontextmanager
-async def served(expired: list[str]) -> AsyncIterator[tuple[Counting, bool, grpc.aio.Channel]]:
+async def served(
+    expired: list[str], pause: Callable[[float | None], float] = lambda left: 0.0
+) -> AsyncIterator[tuple[Counting, bool, grpc.aio.Channel]]:
     counting = Counting()
     server = grpc.aio.server(interceptors=[counting])
     ours = MethodServer(server)
     ours.add_registered_method_handlers("tests.Calls", {"Echo": grpc.unary_unary_rpc_method_handler(echo)})
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    more = accept_more(server, ours.methods, counting, expired.append)
+    more = accept_more(server, ours.methods, counting, expired.append, lambda method, peer, left: pause(left))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield counting, more, channel
     await server.stop(None)
@@ -107,6 +109,30 @@ async def test_a_call_whose_deadline_has_passed_is_dropped_unread() -> None:
                     await call
                 assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert set(expired) == {ECHO}
+
+
+async def test_a_call_that_has_to_wait_is_looked_at_later_or_not_at_all() -> None:
+    expired: list[str] = []
+    seen: list[float | None] = []
+
+    def pause(left: float | None) -> float:
+        seen.append(left)
+        return 0.05 if left is None else 0.2
+
+    async with served(expired, pause) as (counting, _, channel):
+        counting.open.set()
+        await calling(channel)(b"")  # gRPC's own loop has asked for it
+        assert await calling(channel)(b"patient") == b"patient"
+        assert (counting.looked_at, len(seen)) == (2, 1)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await calling(channel)(b"hasty", timeout=0.1)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        leaving = calling(channel)(b"leaving")
+        await reached(lambda: len(seen) == 3)
+        leaving.cancel()
+        assert await calling(channel)(b"last") == b"last"
+        assert expired == [ECHO]
+        assert counting.looked_at <= 4  # the one who left may be looked at
 
 
 @pytest.mark.parametrize("name", [*accepting.NEEDED, "_MethodResolver"])

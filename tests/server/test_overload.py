@@ -21,7 +21,7 @@ from oneglance_server.backlog import Backlog
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import Overloaded
 from oneglance_server.servicers import run
-from oneglance_server.servicers.recent_calls import Arrivals, UsualTime
+from oneglance_server.servicers.recent_calls import Arrivals, Lately, UsualTime
 from tests.models import pixels_model
 from tests.pictures import picture, png
 from tests.running import measured, server_thread
@@ -260,6 +260,50 @@ def test_a_call_that_is_late_while_others_wait_is_refused_before_it_is_read(
                 "/oneglance.v1.ModelService/ListModels"
             )
             assert call(b"")
+
+
+def test_while_hundreds_are_refused_calls_are_looked_at_later_or_not_at_all(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    too_many = many = often = False
+    monkeypatch.setattr(Backlog, "too_long", lambda self, method, under_way, left=None: too_many)
+    monkeypatch.setattr(Lately, "many", lambda self: many)
+    monkeypatch.setattr(Arrivals, "few", lambda self, connection: not often)
+    with server_thread(data_dir=tmp_path, models=models) as server, grpc.insecure_channel(server.address) as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/oneglance.v1.ModelService/ListModels")
+
+        def told(timeout: float | None) -> tuple[str, float]:
+            begun = time.monotonic()
+            failed = call.future(b"", timeout=timeout).code()
+            return failed.name, time.monotonic() - begun
+
+        assert told(None)[0] == "OK"  # from here on more than one is asked for
+        too_many = many = often = True
+        assert told(0.1)[0] == "DEADLINE_EXCEEDED"
+        dropped = {"method": "ModelService/ListModels", "code": "DEADLINE_EXCEEDED"}
+        until(lambda: measured(server, "oneglance_call_seconds_count", **dropped) >= 1)
+        for patience in (None, PATIENCE_SECONDS):
+            code, seconds = told(patience)
+            assert code == "RESOURCE_EXHAUSTED"
+            assert seconds >= 0.2
+        often = False
+        assert told(0.1 * PATIENCE_SECONDS)[0] == "OK"
+        often, too_many = True, False
+        assert told(None)[0] == "OK"
+
+
+def test_what_happens_often_is_known_from_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    lately = Lately()
+    for _ in range(249):
+        lately.add()
+    assert not lately.many()
+    now = 100.2
+    lately.add()
+    assert lately.many()
+    now = 100.3
+    assert not lately.many()
 
 
 def test_connections_that_call_seldom_are_told_from_those_that_call_often(monkeypatch: pytest.MonkeyPatch) -> None:

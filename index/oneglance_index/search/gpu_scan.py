@@ -117,22 +117,21 @@ class GpuScan:
 
     def reserve(self, rows: int) -> None:
         with self._growing:
-            before, row_bytes = list(self._chunks), self._gpu.row_bytes(self._dimension)
+            capacity = sum(chunk.capacity for chunk in self._chunks)
+            if rows <= capacity:
+                return
+            small = self._gpu.row_bytes(self._dimension) * capacity < _DOUBLED_BYTES
+            spare = max(capacity if small else capacity // 4, _LEAST_ROWS)
             try:
-                while rows > (capacity := sum(chunk.capacity for chunk in self._chunks)):
-                    small = row_bytes * capacity < _DOUBLED_BYTES
-                    spare = max(capacity if small else capacity // 4, _LEAST_ROWS)
-                    most = max(1, _CHUNK_BYTES // row_bytes)
-                    try:
-                        self._add_chunk(min(max(spare, rows - capacity), most))
-                    except MemoryError:
-                        self._add_chunk(min(rows - capacity, most))
+                self._add_chunks(max(spare, rows - capacity))
             except MemoryError:
-                self._chunks = before
-                raise
+                self._add_chunks(rows - capacity)
 
-    def _add_chunk(self, rows: int) -> None:
-        self._chunks.append(_Chunk(self._gpu, self._dimension, rows + -rows % _ROWS_ALIGNED))
+    def _add_chunks(self, rows: int) -> None:
+        """Room for so many rows more; none where there isn't all of it."""
+        most = max(1, _CHUNK_BYTES // self._gpu.row_bytes(self._dimension))
+        sizes = [min(most, rows - start) for start in range(0, rows, most)]
+        self._chunks += [_Chunk(self._gpu, self._dimension, size + -size % _ROWS_ALIGNED) for size in sizes]
 
     def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
         if rows < self.rows:
@@ -153,12 +152,11 @@ class GpuScan:
 
     def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
         changed = np.array(sorted(rows), np.int64)
-        for chunk, first in self._numbered():
-            here = changed[(first <= changed) & (changed < first + chunk.rows)]
-            for run in np.split(here, np.flatnonzero(np.diff(here) > 1) + 1):
-                if len(run):
-                    some = slice(int(run[0]), int(run[-1]) + 1)
-                    chunk.write(some.start - first, matrix[some], norms[some])
+        for run in np.split(changed, np.flatnonzero(np.diff(changed) > 1) + 1):
+            for chunk, first in self._numbered():
+                start, stop = max(int(run[0]), first), min(int(run[-1]) + 1, first + chunk.rows)
+                if start < stop:
+                    chunk.write(start - first, matrix[start:stop], norms[start:stop])
 
     def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
         at_once = _QUERIES_AT_ONCE if k <= engine.GPU_MAX_K else 1

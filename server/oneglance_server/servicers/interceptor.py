@@ -17,7 +17,7 @@ from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded, Ser
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, turns
 from oneglance_server.servicers.receiving import Incoming, Parser
-from oneglance_server.servicers.recent_calls import Arrivals, UsualTime
+from oneglance_server.servicers.recent_calls import Arrivals, Lately, UsualTime
 from oneglance_server.servicers.requests import call_of
 from oneglance_server.servicers.run import Run, Told
 from oneglance_server.servicers.status import to_error, trailers
@@ -31,6 +31,7 @@ _TOO_LATE = Overloaded(
 )
 _TOO_MANY_CALLS = Overloaded("more calls come than can be looked at", metadata={"queue": "calls", RETRY_AFTER: 200})
 _WORKED = (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)  # until it was over
+_PAUSE_SECONDS = 0.2
 _WAITING_SECONDS = 0.01  # more calls come than can be done at once
 _MESSAGE_SECONDS = 0.05
 _LATE_SECONDS = 0.005  # gRPC's timer and ours
@@ -75,6 +76,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._refusals: dict[tuple[str, str], Any] = {}
         self._told = Told()
         self._arrivals = Arrivals()
+        self._refused = Lately()
         self._singles = 0  # calls under way
         self._entering: set[Any] = set()  # tasks of calls that were let in and have not begun
         self._usual = UsualTime()
@@ -104,6 +106,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         task = asyncio.current_task()
         self._entering.add(task)
         asyncio.get_running_loop().call_later(_MESSAGE_SECONDS, self._entering.discard, task)
+
+    def pause(self, method: str, connection: str, left: float | None) -> float:
+        """How long a call has to wait until it is looked at, seconds: 0 unless it would be refused, and so many are
+        that there is time for little else. Callers who ask again at once then do so less often."""
+        if is_own_socket(connection) or self.under_way.refusing:
+            return 0.0
+        if not self._refused.many() or self._arrivals.few(connection):
+            return 0.0
+        under_way = self._singles + len(self._entering)
+        if not self._backlog.too_long(method, under_way, left) and not self._too_late(method, connection, left):
+            return 0.0
+        self._refused.add()
+        self._arrivals.add(connection)
+        return _PAUSE_SECONDS
+
+    def _too_late(self, method: str, connection: str, left: float | None) -> bool:
+        """Whether such calls take longer than its caller will wait, while calls wait."""
+        return (
+            left is not None
+            and self._backlog.seconds(method) > _WAITING_SECONDS
+            and left < self._usual.seconds((method, connection))
+        )
 
     def expired(self, method: str) -> None:
         """Count a call that was dropped unread because its deadline had passed."""
@@ -194,11 +218,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 remaining = context.time_remaining()
                 self._backlog.will_wait(full_method, remaining)
-                if (
-                    remaining is not None
-                    and self._backlog.seconds(full_method) > _WAITING_SECONDS
-                    and remaining < self._usual.seconds((method, connection))
-                ):
+                if self._too_late(full_method, connection, remaining):
+                    self._refused.add()
                     raise _TOO_LATE
                 size = parser.size(data)
                 self._call_bytes.take(connection, size)
@@ -222,7 +243,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 elif remaining is not None and run.code in _WORKED and run.seconds >= remaining - _LATE_SECONDS:
                     self._backlog.late(full_method, remaining)
                 if run.code in _WORKED:
-                    self._usual.add((method, connection), run.seconds)
+                    self._usual.add((full_method, connection), run.seconds)
                 run.end()
 
         return grpc.unary_unary_rpc_method_handler(unary)
@@ -294,6 +315,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     answer: bytes = await single(request, context)
                     return answer
             self._arrivals.add(connection)
+            self._refused.add()
             run = Run(self._metrics, self._told, method.removeprefix(_OURS))
             run.failed(error)
             run.end()

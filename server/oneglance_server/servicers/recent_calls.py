@@ -4,6 +4,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable
 
+_OFTEN, _LATELY_SECONDS = 250, 0.25
 _MANY_CALLS = 64  # in one or two seconds
 _ENOUGH_CALLS, _RECENT_SECONDS = 12, 1.0
 _REMEMBERED_KINDS = 4096
@@ -32,6 +33,19 @@ class Arrivals:
         connections = max(len(self._before), len(self._now))
         mine, total = self._before[connection] + self._now[connection], self._all_before + self._all_now
         return total < _MANY_CALLS or 3 * mine * connections <= 2 * total
+
+
+class Lately:
+    """Whether something happened often in the last quarter of a second."""
+
+    def __init__(self) -> None:
+        self._when: deque[float] = deque(maxlen=_OFTEN)
+
+    def add(self) -> None:
+        self._when.append(time.monotonic())
+
+    def many(self) -> bool:
+        return len(self._when) == _OFTEN and time.monotonic() - self._when[0] < _LATELY_SECONDS
 
 
 class UsualTime:

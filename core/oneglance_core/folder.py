@@ -16,6 +16,7 @@ import json
 import operator
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ from oneglance_core.manifests import KINDS, EncoderManifest, ModelFolderError, M
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
-MAX_MANIFEST_BYTES = 16 << 20
+MAX_MANIFEST_BYTES, MAX_MODEL_BYTES = 16 << 20, 2 << 30
 _FILES = {MODEL_FILE, MANIFEST_FILE}
 _READ_ATTEMPTS = 5
 
@@ -104,8 +105,9 @@ def _read_files(folder: Path) -> tuple[bytes, bytes]:
             # Both files through one descriptor of the folder: a folder put in its place meanwhile is another one.
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                return _read(descriptor, folder, MANIFEST_FILE, MAX_MANIFEST_BYTES), _read(
-                    descriptor, folder, MODEL_FILE
+                return (
+                    _read(descriptor, folder / MANIFEST_FILE, MAX_MANIFEST_BYTES),
+                    _read(descriptor, folder / MODEL_FILE, MAX_MODEL_BYTES),
                 )
             finally:
                 os.close(descriptor)
@@ -117,11 +119,16 @@ def _read_files(folder: Path) -> tuple[bytes, bytes]:
             time.sleep(0.01)
 
 
-def _read(folder_descriptor: int, folder: Path, name: str, limit: int | None = None) -> bytes:
-    with open(os.open(name, os.O_RDONLY, dir_fd=folder_descriptor), "rb") as file:
-        if limit is not None and os.fstat(file.fileno()).st_size > limit:
-            raise ModelFolderError(f"{folder / name}: larger than {limit} bytes")
-        return file.read()
+def _read(folder_descriptor: int, path: Path, limit: int) -> bytes:
+    # A pipe would wait for a writer, and a device may never end.
+    descriptor = os.open(path.name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=folder_descriptor)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ModelFolderError(f"{path}: not a file")
+        if found.st_size > limit:
+            raise ModelFolderError(f"{path}: larger than {limit} bytes")
+        return file.read(limit)
 
 
 def write_model_folder(path: str | os.PathLike[str], manifest: ModelManifest, model: bytes) -> Path:

@@ -2,8 +2,11 @@
 
 import ctypes
 import os
+import threading
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +26,13 @@ CUDA = "CUDAExecutionProvider"
 RECORD_PLACEMENT = ("session.record_ep_graph_assignment_info", "1")
 SHARE_MEMORY = ("session.use_env_allocators", "1")
 
+# Where a graph's external data would be looked for, else the working folder, which may hold anything: there is no such
+# folder, nor can there be.
+_NO_EXTERNAL_DATA = ("session.model_external_initializers_file_folder_path", f"{os.devnull}/none")
+# What loads or runs for longer is ended: some graphs never come to an end.
+_MOST_SECONDS = 120.0
+_LOOKED_AFTER_SECONDS = 0.25
+
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 _LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -41,11 +51,47 @@ def session_options(threads: int, *, optimize: Literal["all", "basic", "none"] =
     options.inter_op_num_threads = 1
     options.graph_optimization_level = _LEVELS[optimize]
     options.log_severity_level = 4  # what goes wrong is raised; a trial that may fail need not be printed, too
+    options.add_session_config_entry(*_NO_EXTERNAL_DATA)
     return options
 
 
+class _Watch:
+    """Ends what takes longer than it may. Its thread starts with the first that it watches."""
+
+    def __init__(self) -> None:
+        self._watched: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def over(self, end: Callable[[], None]) -> Iterator[None]:
+        """``end`` ends what is done meanwhile, from another thread."""
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._look_after, name="oneglance-watch", daemon=True)
+                    self._thread.start()
+        key = object()
+        self._watched[key] = (time.monotonic() + _MOST_SECONDS, end)
+        try:
+            yield
+        finally:
+            del self._watched[key]
+
+    def _look_after(self) -> None:
+        while True:
+            time.sleep(_LOOKED_AFTER_SECONDS)
+            for until, end in tuple(self._watched.values()):
+                if time.monotonic() > until:
+                    end()
+
+
+_watch = _Watch()
+
+
 class OnnxSession:
-    """A Session. Raises GraphError for a graph that can't be loaded.
+    """A Session. Raises GraphError for a graph that can't be loaded. Data outside of the graph's bytes is refused, and
+    what takes longer than two minutes is ended.
 
     Args:
         graph: ONNX bytes.
@@ -61,10 +107,15 @@ class OnnxSession:
 
     def __init__(self, graph: bytes, options: Any, providers: Sequence[Any] = (CPU,)) -> None:
         try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=list(providers), enable_fallback=0)
+            with _watch.over(lambda: options.set_load_cancellation_flag(True)):
+                self._session = onnxruntime.InferenceSession(
+                    graph, options, providers=list(providers), enable_fallback=0
+                )
             self.inputs = [_spec(node) for node in self._session.get_inputs()]
             self.outputs = [_spec(node) for node in self._session.get_outputs()]
         except Exception as error:  # ONNX Runtime's own classes have no common base but this
+            if "External data" in str(error):
+                raise GraphError("the graph's data must all be in its file: it has external data") from error
             raise GraphError(f"ONNX Runtime can't load the graph: {error}") from error
         self.provider: str = self._session.get_providers()[0]
 
@@ -75,7 +126,9 @@ class OnnxSession:
         self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]], options: Any = None
     ) -> list[npt.NDArray[Any]]:
         """``options``: an onnxruntime.RunOptions."""
-        found: list[npt.NDArray[Any]] = self._session.run(list(outputs), dict(inputs), options)
+        own = onnxruntime.RunOptions() if options is None else options
+        with _watch.over(lambda: setattr(own, "terminate", True)):
+            found: list[npt.NDArray[Any]] = self._session.run(list(outputs), dict(inputs), own)
         return found
 
     def placement(self) -> dict[str, Counter[str]]:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from oneglance_core.folder import ModelFolder
 from oneglance_core.manifests import TensorSpec
+from oneglance_core.sessions.onnx_runtime import OnnxSession, session_options
+from oneglance_core.sessions.session import GraphError
 from oneglance_server.errors import StartupError
 
 # Of the largest number in an output. bf16 rounds by 1/256 at every layer; dlib's face encoder moved by 0.0065.
@@ -62,6 +64,10 @@ class OpenVinoSession:
             "NUM_STREAMS": runs_at_once,
             "ENABLE_CPU_PINNING": False,  # the index and the decoders want the cores too
         }
+        try:
+            OnnxSession(folder.model, session_options(threads, optimize="none"))  # OpenVINO would read external data
+        except GraphError as error:
+            raise StartupError(f"{folder.path}: {error}") from error
         try:
             self._compiled = core.compile_model(core.read_model(folder.model, b""), "CPU", settings)
         except Exception as error:  # OpenVINO's own classes have no common base but this

@@ -10,7 +10,7 @@ import torch
 from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, another_pen, composite, shapes, symmetry
-from oneglance_exporter.encoder.batches import DrawingBatches, PlainBatches
+from oneglance_exporter.encoder.batches import BentBatches, DrawingBatches, PlainBatches
 from oneglance_exporter.encoder.network import INPUT, ConvNet, Encoder
 from oneglance_exporter.encoder.settings import Shares, TrainSettings
 from oneglance_exporter.errors import DataError, SettingsError
@@ -22,15 +22,17 @@ def pictures(drawings_zip: Path) -> Examples:
 
 
 def batches_of(
-    pictures: Examples, classes: int, each: int, procedural: float, composites: float, seed: int, bent: float = 0.5
+    pictures: Examples, classes: int, each: int, procedural: float, composites: float, seed: int, bent: float = 0.0
 ) -> DrawingBatches:
     prepare = Encoder(INPUT, ConvNet(1, (105, 105), 4)).prepared
-    return DrawingBatches(pictures, classes, each, Shares(procedural, composites, bent), seed, prepare)
+    kind = BentBatches if bent else DrawingBatches
+    return kind(pictures, classes, each, Shares(procedural, composites, bent), seed, prepare)
 
 
-def test_a_batch_is_a_function_of_seed_and_step(pictures: Examples) -> None:
+@pytest.mark.parametrize("bent", [0.0, 0.5])
+def test_a_batch_is_a_function_of_seed_and_step(pictures: Examples, bent: float) -> None:
     def batches(seed: int) -> DrawingBatches:
-        return batches_of(pictures, 10, 3, procedural=0.2, composites=0.3, seed=seed)
+        return batches_of(pictures, 10, 3, procedural=0.2, composites=0.3, seed=seed, bent=bent)
 
     ink, labels = batches(0)(5)
     assert ink.shape == (30, 1, 105, 105)
@@ -43,9 +45,10 @@ def test_a_batch_is_a_function_of_seed_and_step(pictures: Examples) -> None:
     assert not torch.equal(ink, batches(1)(5)[0])
 
 
+@pytest.mark.parametrize("bent", [0.0, 0.5])
 @pytest.mark.parametrize(("procedural", "composites"), [(0, 0), (1, 0), (0, 1), (0.5, 0.5)])
-def test_any_mixture_fills_the_batch(pictures: Examples, procedural: float, composites: float) -> None:
-    ink, labels = batches_of(pictures, 12, 2, procedural, composites, 0)(0)
+def test_any_mixture_fills_the_batch(pictures: Examples, procedural: float, composites: float, bent: float) -> None:
+    ink, labels = batches_of(pictures, 12, 2, procedural, composites, 0, bent)(0)
     assert len(ink) == len(labels) == 24
     assert (ink.amax(dim=(1, 2, 3)) > 0.3).all()
 
@@ -119,7 +122,7 @@ def test_what_is_bent_and_drawn_by_a_hand_is_the_one_after_the_other() -> None:
 
 def test_a_composite_shows_both_parts_where_the_layout_says() -> None:
     full = torch.ones(4, 1, 105, 105)
-    layout = torch.tensor([[-0.5, 0.0, 0.4], [0.5, 0.0, 0.4]])
+    layout = torch.tensor([[-0.5, 0.0, 0.4], [0.5, 0.0, 0.4]]).repeat(4, 1, 1)
     generator = torch.Generator().manual_seed(0)
     left = composite(full, torch.zeros_like(full), layout, generator)
     assert left[..., :52].sum() > 50 * left[..., 53:].sum()
@@ -129,7 +132,7 @@ def test_a_composite_shows_both_parts_where_the_layout_says() -> None:
 
 def test_a_composite_of_halves_has_one_of_each() -> None:
     full = torch.ones(4, 1, 105, 105)
-    layout, cut = torch.tensor([[0.0, 0.0, 1.3]] * 2), torch.tensor([1.0, 0.0, 0.0])
+    layout, cut = torch.tensor([[0.0, 0.0, 1.3]] * 2).repeat(4, 1, 1), torch.tensor([1.0, 0.0, 0.0])
     generator = torch.Generator().manual_seed(0)
     right = composite(full, torch.zeros_like(full), layout, generator, cut)
     left = composite(torch.zeros_like(full), full, layout, generator, cut)
@@ -140,10 +143,11 @@ def test_a_composite_of_halves_has_one_of_each() -> None:
 
 def test_the_examples_of_a_group_have_the_same_places(pictures: Examples) -> None:
     """What is drawn at one place of every subject is often by one drawer."""
-    batches = batches_of(pictures, 6, 3, 0, 0, seed=0, bent=0)
+    batches = batches_of(pictures, 6, 3, 0, 0, seed=0, bent=0.5)
+    assert isinstance(batches, BentBatches)
     order = batches._places(np.random.default_rng(0))
     members = pictures.members()
-    first, second = (batches._examples(np.random.default_rng(0), s, order) for s in (0, 1))
+    first, second = (batches._examples_at(np.random.default_rng(0), s, order) for s in (0, 1))
     for subject, found in ((0, first), (1, second)):
         drawn = (255 - torch.from_numpy(pictures.inputs[members[subject][order[:3]]]).permute(0, 3, 1, 2).float()) / 255
         torch.testing.assert_close(found, drawn)

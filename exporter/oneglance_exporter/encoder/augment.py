@@ -132,8 +132,8 @@ def composite(
 ) -> Tensor:
     """Put two drawings on one paper: each shrunk and moved as ``layout`` says, give or take a little.
 
-    layout: float32 [2, 3], for each of the two parts (center x, center y, size), in [-1, 1] coordinates of the paper
-    and as a share of its width.
+    layout: float32 [B, 2, 3], for each of the two parts (center x, center y, size), in [-1, 1]
+    coordinates of the paper and as a share of its width. Composites of one class share a layout.
     cut: float32 [3], a line a x + b y = c of the paper: of the first drawing only what lies beyond it is taken, of the
     second only the rest.
     """
@@ -141,7 +141,7 @@ def composite(
     parts = []
     for part, ink in enumerate((first, second)):
         jitter = torch.rand(batch, 3, generator=generator) - 0.5
-        x, y, size = (layout[part] + jitter * torch.tensor([0.12, 0.12, 0.1])).unbind(1)
+        x, y, size = (layout[:, part] + jitter * torch.tensor([0.12, 0.12, 0.1])).unbind(1)
         zero = torch.zeros(batch)
         rows = [1 / size, zero, -x / size, zero, 1 / size, -y / size]
         theta = torch.stack(rows, 1).reshape(batch, 2, 3)

@@ -47,6 +47,14 @@ def main() -> None:
         nonlocal first
         first = shown + 1
         sources[:] = [media.get_element().get_by_name("pictures")]
+        media.connect("new-state", send_at_once)
+
+    def send_at_once(media: Any, state: int) -> None:
+        """Whatever the clock of the stream says, as a camera does."""
+        top = media.get_element()
+        while top.get_parent() is not None:
+            top = top.get_parent()
+        top.iterate_recurse().foreach(lambda one: one.find_property("sync") and one.set_property("sync", False))
 
     def show() -> bool:
         nonlocal shown

@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 
 FPS = 10
 SIZE = (640, 360)
+START_SECONDS = 12.0  # until then nobody comes: watch starts, and finds the camera
 PAUSE_SECONDS = (4.5, 6.0)  # between scenes: longer than --gone
 Kind = Literal["alone", "pair", "tailgating", "fast", "far", "blurred", "stranger"]
 KINDS: tuple[Kind, ...] = ("alone", "pair", "tailgating", "fast", "far", "blurred", "stranger")
@@ -39,7 +40,7 @@ def script(
     """Scenes in random order until ``seconds``. ``known``: photos per subject that are not enrolled."""
     chance = random.Random(seed)
     walks: list[Walk] = []
-    now = 3.0
+    now = START_SECONDS
     names = list(known)
     while now < seconds - 8:
         kind = chance.choice(KINDS)
@@ -86,7 +87,8 @@ def encoded(frames: Iterator[Image.Image]) -> Iterator[bytes]:
     codec: Any = av.CodecContext.create("libx264", "w")
     codec.width, codec.height = SIZE
     codec.pix_fmt, codec.time_base, codec.framerate = "yuv420p", Fraction(1, FPS), Fraction(FPS, 1)
-    codec.options = {"preset": "veryfast", "tune": "zerolatency", "crf": "18", "g": str(FPS), "bf": "0"}
+    # One slice a picture: GStreamer would repeat its parameters between those of a picture, and so cut it in two.
+    codec.options = {"threads": "1", "preset": "veryfast", "tune": "zerolatency", "crf": "18", "g": str(FPS), "bf": "0"}
     for i, picture in enumerate(frames):
         frame = av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
         frame.pts, frame.time_base = i, Fraction(1, FPS)

@@ -26,6 +26,7 @@ from oneglance_apps.urls import redacted
 
 MISSING_SECONDS = 1.0  # a file that ends this much before its stated length is reported as broken off
 CLOCK_STEPS: int = cast(Any, Flags.ts_discont).value  # of formats whose clock may step
+RTSP_ANALYZED = "1000000"  # us, before the first frame comes: a door can't wait FFmpeg's 5 s after each break
 USUAL_FPS = 25  # of a video that doesn't say
 # Live formats whose timestamps are those of the camera. Others, motion JPEG over HTTP for one, have none, and FFmpeg
 # makes them up.
@@ -78,6 +79,7 @@ class VideoSource:
         options: dict[str, str] = {}
         if self._text.startswith("rtsp"):
             options["rtsp_transport"] = self._network.rtsp_transport
+            options["analyzeduration"] = RTSP_ANALYZED
         if not self.live:
             options["correct_ts_overflow"] = "0"  # FFmpeg takes a clock that is set back for one that starts over
         if not self._is_url and not Path(self._text).exists():

@@ -11,8 +11,9 @@ from oneglance_apps.frames.pace import FilePace, LivePace
 from oneglance_apps.frames.source_error import SourceError
 from oneglance_apps.frames.sources import Source
 
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 10.0
+# Before a source, or the server, is tried again: a door waits for it. Cameras lock out who guesses at passwords.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0
+LONGEST_PASSWORD_PAUSE_SECONDS = 10.0
 
 
 @dataclass
@@ -34,7 +35,7 @@ class FrameReader:
     """Reads ``source`` in a thread of its own, at most ``fps`` frames a second, and holds one frame.
 
     File: reading waits until the frame is taken; every frame is given. Live source: a newer frame replaces one that was
-    not taken. A live source that breaks off is opened again, after 0.5 to 10 seconds; ``warn`` is called (in the
+    not taken. A live source that breaks off is opened again, after 0.5 to 2 seconds; ``warn`` is called (in the
     thread) with a message.
 
     arrived_at: when the last frame came, skipped ones included, by the clock; None before the first.
@@ -138,7 +139,8 @@ class FrameReader:
             self.problem = problem
             self._warn(f"{problem}; trying again in {pause:g} s")
             self._closed.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            guessed = problem.reason == "password"
+            pause = min(2 * pause, LONGEST_PASSWORD_PAUSE_SECONDS if guessed else LONGEST_PAUSE_SECONDS)
 
     def _put(self, frame: Frame) -> None:
         with self._free:

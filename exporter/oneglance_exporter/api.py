@@ -26,6 +26,7 @@ from oneglance_exporter.encoder.encoded import Reading, StrPath
 from oneglance_exporter.encoder.evaluate import Evaluation
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
 from oneglance_exporter.errors import DataError, SettingsError
+from oneglance_exporter.settings import Spellings
 
 if TYPE_CHECKING:  # torch: only what trains and exports needs it; jinja2: what judges
     from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
@@ -121,6 +122,7 @@ def calibrate(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     **settings: Any,
 ) -> Calibrated:
@@ -130,7 +132,7 @@ def calibrate(
     """
     made, paths = CalibrateSettings(**settings), _paths(data)
     words = described or ", ".join(Path(path).name for path in paths)
-    folder, examples, encodings = Reading(model, paths, finders, aligned, threads).encoded(tell)
+    folder, examples, encodings = Reading(model, paths, finders, aligned, threads, spellings=spellings).encoded(tell)
     manifest, found = calibrated(folder.manifest, examples, encodings, paths, words, made)
     training = {**manifest.training, "calibration_command": command}
     write_model_folder(model, manifest.model_copy(update={"training": training}), folder.model)
@@ -148,6 +150,7 @@ def quantize(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     **settings: Any,
 ) -> EncoderManifest:
@@ -163,7 +166,8 @@ def quantize(
     made, paths = QuantizeSettings(**settings), _paths(data)
     words = described or ", ".join(Path(path).name for path in paths)
     check_replaceable(out)
-    folder, manifest = quantized(Reading(model, paths, finders, aligned, threads), made, words, name, command, tell)
+    reading = Reading(model, paths, finders, aligned, threads, spellings=spellings)
+    folder, manifest = quantized(reading, made, words, name, command, tell)
     write_model_folder(out, manifest, folder.model)
     return manifest
 
@@ -175,6 +179,7 @@ def evaluate(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     far: Far = _not_far,
     **settings: Any,
@@ -186,7 +191,8 @@ def evaluate(
     from oneglance_exporter.encoder.judged import read_source
 
     made = EvaluateSettings(**settings)
-    source = read_source(Reading(model, _paths(data), finders, aligned, threads), tell, far)
+    reading = Reading(model, _paths(data), finders, aligned, threads, spellings=spellings)
+    source = read_source(reading, tell, far)
     return measuring.evaluate(source.encodings, source.examples, made)
 
 
@@ -200,6 +206,7 @@ def judge(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     far: Far = _not_far,
     **settings: Any,
@@ -219,7 +226,7 @@ def judge(
 
     def source(path: StrPath, start: float, end: float) -> "Source":
         needed = () if os.fspath(path).endswith(judging.ARRAYS) else _paths(data)
-        reading = Reading(path, needed, finders, aligned, threads)
+        reading = Reading(path, needed, finders, aligned, threads, spellings=spellings)
         return judging.read_source(reading, tell, lambda done, words: far(start + (end - start) * done, words))
 
     first = source(model, 0, parts[0])
@@ -239,6 +246,7 @@ def look(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     **settings: Any,
 ) -> list[str]:
@@ -249,7 +257,8 @@ def look(
     from oneglance_exporter.look.sheet import write
 
     made = LookSettings(**settings)
-    folder, examples = Reading(model, _paths(data), finders, aligned, threads, least=1).examples(tell)
+    reading = Reading(model, _paths(data), finders, aligned, threads, 1, spellings)
+    folder, examples = reading.examples(tell)
     sheets = looking.look(folder, examples, made, threads)
     looked_at = min(made.most, len(examples.inputs))
     title = f"{folder.manifest.name}: the patches of {looked_at} examples that excite each unit most"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ from oneglance_server.engines.session import Runtime
 from oneglance_server.errors import StartupError
 
 Chips = npt.NDArray[np.uint8]
-Encode = Callable[[Chips], npt.NDArray[np.float32]]
+Encode = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 
 BATCHES = (1, 8, 32)
 ROUNDS = 15
@@ -81,7 +82,7 @@ def _by_openvino(session: OpenVinoSession, manifest: EncoderManifest) -> Encode:
     return encode
 
 
-def milliseconds(ways: dict[str, Encode], chips: Chips, batch: int) -> dict[str, float]:
+def milliseconds(ways: dict[str, Encode], chips: npt.NDArray[Any], batch: int) -> dict[str, float]:
     """Of each way, the median over ROUNDS of the time a chip takes in batches of ``batch``."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for encode in ways.values():

@@ -1,9 +1,10 @@
 """The model folder: where the exporter and the server meet.
 
-A model folder holds two files::
+A model folder holds::
 
     model.onnx      the network; dynamic batch; preprocessing inside the graph
     manifest.json   what it takes, what it returns, its tau, where it came from, parity vectors
+    MODEL_CARD.md   what the manifest says, for people; nobody reads it back, and older folders have none
 
 The exporter writes them with :func:`write_model_folder`, the server reads them with :func:`read_any_model_folder`.
 Neither torch nor grpc is needed here.
@@ -28,11 +29,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from oneglance_core.files import replacing, sync_folder
 from oneglance_core.manifests import KINDS, EncoderManifest, ModelFolderError, ModelManifest
+from oneglance_core.model_card import model_card
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
+CARD_FILE = "MODEL_CARD.md"
 MAX_MANIFEST_BYTES, MAX_MODEL_BYTES = 16 << 20, 2 << 30
-_FILES = {MODEL_FILE, MANIFEST_FILE}
+_FILES = ({MODEL_FILE, MANIFEST_FILE}, {MODEL_FILE, MANIFEST_FILE, CARD_FILE})
 _READ_ATTEMPTS = 5
 
 _ANY_KIND: Any = Annotated[functools.reduce(operator.or_, KINDS), Field(discriminator="kind")]
@@ -134,7 +137,7 @@ def _read(folder_descriptor: int, path: Path, limit: int) -> bytes:
 def write_model_folder(path: str | os.PathLike[str], manifest: ModelManifest, model: bytes) -> Path:
     """Write a model folder so that ``read_model_folder`` sees the old one or the new one, never a mixture.
 
-    ``manifest.model_sha256`` and ``model_bytes`` are set from ``model``. Both files are fsynced in
+    ``manifest.model_sha256`` and ``model_bytes`` are set from ``model``. All files are fsynced in
     a sibling folder, which then takes the name. An existing model folder of that name is replaced; a kill at the very
     moment between can leave none of the name, and the old and the new one beside it under names that begin with a dot.
     Of a symbolic link, the folder that it points to is replaced, or made; the link stays.
@@ -144,7 +147,8 @@ def write_model_folder(path: str | os.PathLike[str], manifest: ModelManifest, mo
     stamped = manifest.model_copy(update={"model_sha256": hashlib.sha256(model).hexdigest(), "model_bytes": len(model)})
     text = json.dumps(stamped.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
     try:
-        _write(Path(os.path.realpath(path)), {MODEL_FILE: model, MANIFEST_FILE: text.encode()})
+        card = model_card(stamped).encode()
+        _write(Path(os.path.realpath(path)), {MODEL_FILE: model, MANIFEST_FILE: text.encode(), CARD_FILE: card})
     except OSError as error:
         raise ModelFolderError(f"{path}: can't be written: {error}") from error
     return Path(path)
@@ -152,10 +156,10 @@ def write_model_folder(path: str | os.PathLike[str], manifest: ModelManifest, mo
 
 def check_replaceable(path: str | os.PathLike[str]) -> None:
     """Raise ModelFolderError when a model folder at ``path`` would replace something else: a file, or a folder that
-    isn't empty and doesn't hold the two files of a model only. To be called before long work, too."""
+    isn't empty and doesn't hold the files of a model only. To be called before long work, too."""
     target = Path(path)
     try:
-        replaceable = {entry.name for entry in target.iterdir()} in (set(), _FILES)
+        replaceable = {entry.name for entry in target.iterdir()} in (set(), *_FILES)
     except FileNotFoundError:
         replaceable = True
     except OSError:  # a file, here or above, or a folder that can't be read

@@ -1,6 +1,6 @@
 """Generate voices: invented speakers who say invented words. What glyphs.py is to pictures.
 
-A voice has a pitch, formants of its own, a tilt of its spectrum and a breath; an utterance is a few vowels in a row, at
+A voice has a pitch, formants of its own, a tilt of its spectrum and a breath; an utterance is some vowels in a row, at
 some distance from the microphone. The harmonics of the pitch are summed under the formants' envelope.
 
     for voice in voices(seed=1, count=20, utterances=2):
@@ -41,10 +41,10 @@ def voices(seed: int, count: int, utterances: int) -> Iterator[Voice]:
 def _utterance(
     rng: np.random.Generator, pitch: float, formants: npt.NDArray[np.float64], tilt: float, breath: float
 ) -> npt.NDArray[np.float32]:
-    """Two to five vowels; 0.6 to 1.4 s."""
-    length = int(rng.uniform(0.6, 1.4) * RATE)
+    """Five to ten vowels; 1.5 to 3 s."""
+    length = int(rng.uniform(1.5, 3.0) * RATE)
     at = np.linspace(0, 1, length)
-    vowels = rng.integers(len(_VOWELS), size=rng.integers(2, 6))
+    vowels = rng.integers(len(_VOWELS), size=rng.integers(5, 11))
     spoken = np.concatenate([_VOWELS[vowels], np.broadcast_to(_HIGHER, (len(vowels), 2))], axis=1) * formants[vowels]
     knots = np.linspace(0, 1, len(vowels))
     tract = np.stack([np.interp(at, knots, spoken[:, k]) for k in range(4)])  # [4, length], Hz

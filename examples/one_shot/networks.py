@@ -1,5 +1,7 @@
 """Networks for ``--network examples/one_shot/networks.py:FUNCTION``: what they find in a signal, at any place of it."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -30,24 +32,65 @@ class Anywhere(nn.Module):
         return answer
 
 
-class Loudness(nn.Module):
-    """float32 [N, 1, samples] -> [N, 64, T]: learned filters of 256 samples, every 64; the logarithm of their power."""
+class Spectrum(nn.Module):
+    """float32 [N, 1, samples] -> [N, bands, T]: the logarithm of the power in each band, 256 samples every 128.
 
-    def __init__(self) -> None:
+    A band's filters begin as a cosine and a sine under a Hann window, so that phase doesn't matter, at frequencies
+    evenly on the mel scale from 60 Hz to 3,800 Hz of 8,000 samples a second; they are learned on from there. The mean
+    over bands and time is subtracted: how near the microphone was tells nothing of the speaker.
+    """
+
+    def __init__(self, bands: int = 64) -> None:
         super().__init__()
-        self.filters = nn.Conv1d(1, 64, 256, stride=64)
-        self.norm = nn.BatchNorm1d(64)
+        self.filters = nn.Conv1d(1, 2 * bands, 256, stride=128, bias=False)
+        self.norm = nn.BatchNorm1d(bands)
+        mels = torch.linspace(*(2595 * math.log10(1 + hertz / 700) for hertz in (60, 3800)), bands)
+        angles = 2 * math.pi / 8000 * (700 * (10 ** (mels / 2595) - 1))[:, None] * torch.arange(256)
+        window = torch.hann_window(256) / 64
+        with torch.no_grad():
+            self.filters.weight.copy_(torch.cat([angles.cos() * window, angles.sin() * window])[:, None])
 
     def forward(self, sound: Tensor) -> Tensor:
-        loudness: Tensor = self.norm(torch.log(self.filters(sound).square() + 1e-3))
-        return loudness
+        cosines, sines = self.filters(sound).chunk(2, dim=1)
+        loudness = torch.log(cosines.square() + sines.square() + 1e-4)
+        bands: Tensor = self.norm(loudness - loudness.mean(dim=(1, 2), keepdim=True))
+        return bands
 
 
 def sounds(shape: tuple[int, ...], dimension: int) -> nn.Module:
-    """For sounds of 8,000 samples a second: 32 ms every 8 ms."""
-    return nn.Sequential(Loudness(), Anywhere(64, (96, 128), dimension))
+    """For sounds of 8,000 samples a second: 32 ms every 16 ms."""
+    return nn.Sequential(Spectrum(), Anywhere(64, (96, 128), dimension))
 
 
 def signals(shape: tuple[int, ...], dimension: int) -> nn.Module:
     """For long signals: the last filters see 159 samples."""
     return Anywhere(shape[0], (16, 24, 32, 48, 64), dimension, first=9, stride=2)
+
+
+class Stretched(nn.Module):
+    """float32 [N, C, L] -> [N, dimension]: what was said, brought to one duration, and a linear map of it.
+
+    For words of different lengths, followed by equal frames up to L: those aren't looked at. frames: the duration, in
+    points between which the signal is interpolated. The map begins without preference for any direction.
+    """
+
+    def __init__(self, channels: int, frames: int, dimension: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.map = nn.Linear(channels * frames, dimension)
+        nn.init.orthogonal_(self.map.weight)
+        nn.init.zeros_(self.map.bias)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        said = ((signal - signal[:, :, -1:]).abs().sum(dim=1) > 0).to(signal.dtype)  # [N, L]: 0 in the padding
+        last = said.sum(dim=1, keepdim=True).clamp(min=1) - 1
+        times = torch.arange(signal.shape[2], dtype=signal.dtype)  # [L]
+        points = last * torch.linspace(0, 1, self.frames)  # [N, frames]
+        near = (1 - (points[:, :, None] - times).abs()).clamp(min=0)  # [N, frames, L]: between two frames
+        answer: Tensor = self.map((signal @ near.transpose(1, 2)).flatten(1))
+        return answer
+
+
+def words(shape: tuple[int, ...], dimension: int) -> nn.Module:
+    """For short utterances, as frames of cepstral coefficients."""
+    return Stretched(shape[0], 12, dimension)

@@ -25,10 +25,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "voices": {
         "input": "signal",
         "sample_rate": RATE,
-        "size": (4000,),
-        "window_step": 2000,
+        "size": (8000,),
+        "window_step": 4000,
         "network": f"{HERE / 'networks.py'}:sounds",
-        "steps": 400,
+        "steps": 300,
         "learning_rate": 2e-3,
     },
     "solids": {"input": "volume", "widths": (8, 16, 32), "steps": 300},

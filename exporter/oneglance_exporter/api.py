@@ -1,4 +1,4 @@
-"""Train, export, calibrate, evaluate and judge encoders from Python: what the command line does, and nothing else.
+"""Train, export, calibrate, quantise, evaluate and judge encoders from Python: what the command line does, no more.
 
     from oneglance_exporter.api import calibrate, evaluate, export, judge, train
 
@@ -13,27 +13,20 @@ tell each. All raise ``oneglance_exporter.errors.ExporterError`` and ``oneglance
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from oneglance_core.folder import write_model_folder
+from oneglance_core.folder import check_replaceable, write_model_folder
 from oneglance_core.judging.judge import Far
-from oneglance_core.manifests import Calibration, EncoderManifest, FalsePositives, MateScores, Reliability
-from oneglance_exporter.encoder import calibrate as fitting
+from oneglance_core.manifests import EncoderManifest
 from oneglance_exporter.encoder import evaluate as measuring
-from oneglance_exporter.encoder.calibrate import Fit
+from oneglance_exporter.encoder.calibrated import Calibrated, calibrated
 from oneglance_exporter.encoder.encoded import Reading, StrPath
 from oneglance_exporter.encoder.evaluate import Evaluation
-from oneglance_exporter.encoder.false_positives import false_positives
-from oneglance_exporter.encoder.mates import mate_scores
-from oneglance_exporter.encoder.measure import DISTANCE, Measure, by_head
-from oneglance_exporter.encoder.pair_fit import reliability
 from oneglance_exporter.encoder.settings import CalibrateSettings, EvaluateSettings, TrainSettings
 from oneglance_exporter.errors import DataError, SettingsError
+from oneglance_exporter.settings import Spellings
 
 if TYPE_CHECKING:  # torch: only what trains and exports needs it; jinja2: what judges
     from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
@@ -88,35 +81,36 @@ def resume(
 
 
 def export(
-    run: StrPath, out: StrPath, name: str, *, description: str = "", license: str = "", which: "Which | None" = None
+    run: StrPath,
+    out: StrPath,
+    name: str,
+    *,
+    description: str = "",
+    license: str = "",
+    which: "Which | None" = None,
+    opset: int | None = None,
+    data: Data = (),
+    finders: StrPath | None = None,
+    aligned: bool = False,
 ) -> EncoderManifest:
-    """Write the encoder of ``run`` as the model folder ``out``. ``which``: its checkpoint, "best" or "last"."""
+    """Write the encoder of ``run`` as the model folder ``out``. ``which``: its checkpoint, "best" or "last".
+
+    opset: the version of ONNX's operators. data: real examples to try the graph on; none: those of the training.
+    """
     from oneglance_exporter.encoder import export as exporting
 
-    return exporting.export(Path(run), Path(out), name, description, license, which)
-
-
-@dataclass(frozen=True, slots=True)
-class CalibratedHead:
-    """What ``calibrate`` found of a pair head: a threshold for 1 - y, whether y is a probability, and the scores."""
-
-    threshold: Calibration
-    reliability: Reliability | None
-    fit: Fit
-
-
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """What ``calibrate`` found: what is now in the manifest, and the scores that the threshold was fitted on.
-
-    sets: how many data sets were given. head: of an encoder with a pair head.
-    """
-
-    threshold: Calibration
-    false_positives: FalsePositives | None
-    fit: Fit
-    sets: int
-    head: CalibratedHead | None = None
+    return exporting.export(
+        Path(run),
+        Path(out),
+        name,
+        description,
+        license,
+        which,
+        opset=opset,
+        data=_paths(data),
+        finders=finders,
+        aligned=aligned,
+    )
 
 
 def calibrate(
@@ -128,6 +122,7 @@ def calibrate(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     **settings: Any,
 ) -> Calibrated:
@@ -137,42 +132,44 @@ def calibrate(
     """
     made, paths = CalibrateSettings(**settings), _paths(data)
     words = described or ", ".join(Path(path).name for path in paths)
-    folder, examples, encodings = Reading(model, paths, finders, aligned, threads).encoded(tell)
-    sources = np.array([next(path for path in paths if file.startswith(f"{Path(path)}: ")) for file in examples.files])
-    names = {path: Path(path).name for path in paths}
-    if len(set(names.values())) < len(names):
-        names = {path: path for path in paths}
-    sets: Mapping[str, Any] = {names[path]: np.flatnonzero(sources == path) for path in paths}
-    for name, rows in sets.items():
-        if not len(rows):
-            raise DataError(f"{name}: all its files are in the other data sets, too")
+    folder, examples, encodings = Reading(model, paths, finders, aligned, threads, spellings=spellings).encoded(tell)
+    manifest, found = calibrated(folder.manifest, examples, encodings, paths, words, made)
+    training = {**manifest.training, "calibration_command": command}
+    write_model_folder(model, manifest.model_copy(update={"training": training}), folder.model)
+    return found
 
-    def measured(measure: Measure) -> tuple[Calibration, FalsePositives | None, MateScores | None, Fit]:
-        threshold, fit = fitting.calibrate(encodings, examples, words, made, measure)
-        found = false_positives(encodings, examples.subject_of, words, sets, made.fpir, made.seed, measure)
-        if len(sets) > 1:  # no single FNIR stands for all: `found` tells it for each
-            threshold = threshold.model_copy(update={"fnir": None, "mated_probes": 0})
-        mates = mate_scores(encodings, examples.subject_of, words, made.seed, measure)
-        return threshold, found, mates, fit
 
-    threshold, found, mates, fit = measured(DISTANCE)
-    part = folder.manifest.pair_head
-    head = None
-    if part is not None:
-        of_head = measured(by_head(part.head()))
-        reliable = reliability(part.head(), encodings, examples.subject_of, words, made.seed)
-        names_of_head = ("threshold", "false_positives", "mates")
-        part = part.model_copy(update={**dict(zip(names_of_head, of_head, strict=False)), "reliability": reliable})
-        head = CalibratedHead(of_head[0], reliable, of_head[3])
-    changes = {
-        "threshold": threshold,
-        "false_positives": found,
-        "mates": mates,
-        "pair_head": part,
-        "training": {**folder.manifest.training, "calibration_command": command},
-    }
-    write_model_folder(model, folder.manifest.model_copy(update=changes), folder.model)
-    return Calibrated(threshold, found, fit, len(sets), head)
+def quantize(
+    model: StrPath,
+    data: Data,
+    out: StrPath,
+    *,
+    name: str | None = None,
+    described: str | None = None,
+    command: str = "oneglance_exporter.api.quantize",
+    finders: StrPath | None = None,
+    aligned: bool = False,
+    threads: int = 1,
+    spellings: Spellings = "refuse",
+    tell: Callable[[str], None] = _silent,
+    **settings: Any,
+) -> EncoderManifest:
+    """Write the encoder in ``model`` as ``out``, in 8 or 16 bits: another encoder, calibrated on ``data``, subjects
+    never trained on, with its cost in accuracy on them. Raises PrecisionError where that is more than ``most_lost``.
+
+    name: of the new one (the old one's, and the precision). described: ``data`` in words, for the manifest; their names
+    without. The rest: as in ``Reading``.
+    """
+    from oneglance_exporter.quantize.encoder import quantized
+    from oneglance_exporter.quantize.settings import QuantizeSettings
+
+    made, paths = QuantizeSettings(**settings), _paths(data)
+    words = described or ", ".join(Path(path).name for path in paths)
+    check_replaceable(out)
+    reading = Reading(model, paths, finders, aligned, threads, spellings=spellings)
+    folder, manifest = quantized(reading, made, words, name, command, tell)
+    write_model_folder(out, manifest, folder.model)
+    return manifest
 
 
 def evaluate(
@@ -182,6 +179,7 @@ def evaluate(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     far: Far = _not_far,
     **settings: Any,
@@ -193,7 +191,8 @@ def evaluate(
     from oneglance_exporter.encoder.judged import read_source
 
     made = EvaluateSettings(**settings)
-    source = read_source(Reading(model, _paths(data), finders, aligned, threads), tell, far)
+    reading = Reading(model, _paths(data), finders, aligned, threads, spellings=spellings)
+    source = read_source(reading, tell, far)
     return measuring.evaluate(source.encodings, source.examples, made)
 
 
@@ -207,6 +206,7 @@ def judge(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     far: Far = _not_far,
     **settings: Any,
@@ -226,7 +226,7 @@ def judge(
 
     def source(path: StrPath, start: float, end: float) -> "Source":
         needed = () if os.fspath(path).endswith(judging.ARRAYS) else _paths(data)
-        reading = Reading(path, needed, finders, aligned, threads)
+        reading = Reading(path, needed, finders, aligned, threads, spellings=spellings)
         return judging.read_source(reading, tell, lambda done, words: far(start + (end - start) * done, words))
 
     first = source(model, 0, parts[0])
@@ -246,6 +246,7 @@ def look(
     finders: StrPath | None = None,
     aligned: bool = False,
     threads: int = 1,
+    spellings: Spellings = "refuse",
     tell: Callable[[str], None] = _silent,
     **settings: Any,
 ) -> list[str]:
@@ -256,7 +257,8 @@ def look(
     from oneglance_exporter.look.sheet import write
 
     made = LookSettings(**settings)
-    folder, examples = Reading(model, _paths(data), finders, aligned, threads, least=1).examples(tell)
+    reading = Reading(model, _paths(data), finders, aligned, threads, 1, spellings)
+    folder, examples = reading.examples(tell)
     sheets = looking.look(folder, examples, made, threads)
     looked_at = min(made.most, len(examples.inputs))
     title = f"{folder.manifest.name}: the patches of {looked_at} examples that excite each unit most"

@@ -7,6 +7,7 @@ ExporterError
 ├── WeightsError      weights to import that are missing, other than expected, or damaged
 ├── DivergedError     a training or an optimisation whose loss isn't a finite number any more
 └── ExportError       a graph that doesn't answer as the network it was made from
+    └── PrecisionError    in fewer bits it costs more accuracy than is allowed
 
 A model folder that can't be read raises ``oneglance_core.manifests.ModelFolderError``. The CLI prints
 either as one line and ends with status 1.
@@ -31,6 +32,10 @@ class RunError(ExporterError):
 
 class ExportError(ExporterError):
     """Raised when a graph is invalid, or ONNX Runtime doesn't answer as the network it was made from."""
+
+
+class PrecisionError(ExportError):
+    """Raised when an encoder in fewer bits makes more errors than the user allows; the message has both figures."""
 
 
 class WeightsError(ExporterError):

@@ -7,12 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from oneglance_core.manifests import ModelManifest
-from oneglance_core.sessions.checks import check_graph, check_parity
+from oneglance_core.sessions.checks import apart, check_graph, check_parity
 from oneglance_core.sessions.onnx_runtime import OnnxSession, session_options
 from oneglance_core.sessions.session import GraphError
 from oneglance_exporter.errors import ExportError
 
 Encode = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
+
+BATCHES = (1, 2, 7)
+"""Batch sizes that a graph is tried at before it is written."""
 
 _BLOCK = 64  # pictures per run: more gain nothing on a CPU and take memory
 
@@ -35,6 +38,15 @@ def encoder_of(graph: bytes, threads: int) -> Encode:
         return np.concatenate([session.run([returns.name], {takes.name: block})[0] for block in blocks])
 
     return encode
+
+
+def check_batches(encode: Encode, inputs: npt.NDArray[Any], tolerance: float) -> None:
+    """Raise ExportError unless each of ``inputs`` gets the encoding that it gets alone at all of BATCHES."""
+    tried = np.resize(inputs, (max(BATCHES), *inputs.shape[1:]))
+    alone = np.concatenate([encode(tried[i : i + 1]) for i in range(len(tried))])
+    for batch in BATCHES:
+        if wrong := apart(encode(tried[:batch]), alone[:batch], tolerance):
+            raise ExportError(f"an encoding depends on the others of its batch: at batch size {batch}, {wrong}")
 
 
 def check_model(graph: bytes, manifest: ModelManifest) -> None:

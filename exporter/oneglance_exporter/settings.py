@@ -1,6 +1,6 @@
 """What the settings of every command have in common. The command line is made from them by ``oneglance_core.flags``."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ValidationError
 
@@ -12,6 +12,8 @@ HIGHEST_LEARNING_RATE = 1000.0  # far beyond use; what torch computes from it st
 
 Paths = Annotated[tuple[str, ...], Flag(metavar="PATH")]
 OptionalPath = Annotated[str | None, Flag(metavar="PATH")]
+Spellings = Literal["refuse", "distinct", "one"]
+"""Subjects whose names are one name in two spellings are refused, left distinct, or made one."""
 
 
 class CommandSettings(Frozen):

@@ -18,10 +18,12 @@ def traced(
     inputs: Sequence[str],
     outputs: Sequence[str],
     free: tuple[dict[int, Any], ...],
+    opset: int | None = None,
 ) -> bytes:
     """ONNX bytes of ``model`` with its weights inside; ``free``: the axes of each input whose size is left open.
 
-    Raises ExportError.
+    opset: the version of ONNX's operators; None: the tracer's own choice. Raises ExportError, also where the network
+    can't be told in that version.
     """
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
@@ -37,6 +39,7 @@ def traced(
                 dynamic_shapes=free,
                 dynamo=True,
                 external_data=False,
+                opset_version=opset,
                 verbose=False,
             )
     except Exception as error:  # torch's own classes, and whatever the network's code raises
@@ -47,6 +50,8 @@ def traced(
         raise ExportError("torch.onnx.export returned no program")
     # The tracer writes paths of this machine's source files into every node.
     proto = program.model_proto
+    if opset is not None and (found := opset_of(proto)) != opset:  # the tracer only warns of it
+        raise ExportError(f"the network can't be written in opset {opset}; in opset {found} it can")
     for node in proto.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -58,6 +63,11 @@ def traced(
     onnx.save_model(proto, buffer)
     onnx.checker.check_model(buffer.getvalue())
     return buffer.getvalue()
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that ``model`` has."""
+    return next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
 
 
 def _reason(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 
-from oneglance_core.folder import read_model_folder
+from oneglance_core.folder import model_folders, read_model_folder
 from oneglance_core.trials import one_shot_error
 from oneglance_exporter.cli import main
 from oneglance_exporter.data.reading import read_examples
@@ -75,6 +75,14 @@ def test_the_exported_folder_keeps_the_contract(model: Path, drawings_zip: Path)
     graph = onnx.load_model_from_string(folder.model)
     assert not any(t.external_data for t in graph.graph.initializer)
     assert str(PROJECT).encode() not in folder.model
+
+
+def test_the_exported_folder_tells_what_it_was_checked_on(model: Path) -> None:
+    """Real inputs: of the training, which is still there."""
+    checked = read_model_folder(model).manifest.training["checked"]
+    assert checked["batches"] == [1, 2, 7]
+    assert (checked["real_inputs"], checked["invented_inputs"]) == (7, 7)
+    assert 0 <= checked["largest_difference_from_torch"] <= 1e-4
 
 
 def test_the_exported_folder_tells_what_the_drawings_of_the_training_look_like(model: Path, drawings_zip: Path) -> None:
@@ -384,9 +392,15 @@ def test_help_teaches_without_loading_torch() -> None:
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_export_leaves_no_half_folder(tmp_path: Path, small_run: Path, stop: signal.Signals) -> None:
-    """Stopped while the graph is being written."""
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_export_leaves_no_half_folder(
+    tmp_path: Path, small_run: Path, model: Path, cli: Cli, stop: signal.Signals
+) -> None:
+    """Stopped while the graph is being written. What a kill -9 leaves is hidden, and is in nobody's way."""
+    models = tmp_path / "models"
+    out = models / "tiny"
+    shutil.copytree(model, models / "before")
+    export = ["export", "--run", str(small_run), "--out", str(out), "--name", "tiny"]
     code = f"""
 import sys, signal
 from pathlib import Path
@@ -400,7 +414,7 @@ def half(path, content):
     signal.pause()
 
 Path.write_bytes = half
-sys.exit(main(["export", "--run", {str(small_run)!r}, "--out", {str(tmp_path / "model")!r}, "--name", "tiny"]))
+sys.exit(main({export!r}))
 """
     process = subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PATH}, stdout=subprocess.PIPE, text=True
@@ -409,8 +423,14 @@ sys.exit(main(["export", "--run", {str(small_run)!r}, "--out", {str(tmp_path / "
     with process.stdout:
         assert process.stdout.readline() == "here\n"
         process.send_signal(stop)
-    assert process.wait(PATIENCE_SECONDS) == 130
-    assert list(tmp_path.iterdir()) == []
+    assert process.wait(PATIENCE_SECONDS) == (-stop if stop == signal.SIGKILL else 130)
+    assert model_folders(models) == [models / "before"]
+    if stop == signal.SIGKILL:
+        cli(*export)
+        assert read_model_folder(out).manifest.name == "tiny"
+        assert model_folders(models) == [models / "before", out]
+    else:
+        assert list(models.iterdir()) == [models / "before"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path, small_run: Path, drawings_zip: Path) -> None:

@@ -1,7 +1,9 @@
 """``evaluate --report`` and ``--against``: from folders and from arrays, one and the same judgement."""
 
 import json
-from pathlib import Path
+import shutil
+import zipfile
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,33 @@ def test_two_encoders_are_compared_on_what_both_have(
     assert found.comparison.differences[0].difference.value > 0
     same = judge(model, heldout_zip, against=model, **FEW)
     assert same.name != same.other_name
+
+
+def test_subjects_of_two_spellings_are_refused_or_what_the_user_says(
+    model: Path, heldout_zip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some drawings of a character are in a folder of the same name in capitals."""
+    data, encoded = tmp_path / "two.zip", tmp_path / "two.npz"
+    with zipfile.ZipFile(heldout_zip) as given, zipfile.ZipFile(data, "w") as renamed:
+        first = PurePosixPath(given.namelist()[0]).parent
+        for name in given.namelist():
+            path = PurePosixPath(name)
+            other = path.parent == first and path.stem < "02"
+            renamed.writestr(str(first.with_name(first.name.upper()) / path.name) if other else name, given.read(name))
+    shutil.copytree(model, tmp_path / "model")
+    of_model = ["--model", str(tmp_path / "model"), "--data", str(data)]
+    encode = ["encode", *of_model, "--out", str(encoded)]
+    commands = (["calibrate", *of_model], ["evaluate", *of_model, *FLAGS], encode)
+    for command in commands:
+        assert cli.main(command) == 1
+        assert "are one name in two spellings" in capsys.readouterr().err
+        assert cli.main([*command, "--spellings", "one"]) == 0
+    assert evaluate(encoded, **FEW) == evaluate(model, heldout_zip, **FEW)
+    assert cli.main([*encode, "--spellings", "distinct"]) == 0
+    with pytest.raises(DataError, match="are one name in two spellings"):
+        evaluate(encoded, **FEW)
+    assert "60 examples of 13 subjects" in str(judge(encoded, spellings="distinct", **FEW))
+    assert "60 examples of 12 subjects" in str(judge(encoded, spellings="one", **FEW))
 
 
 def test_what_can_not_be_judged_is_one_line(

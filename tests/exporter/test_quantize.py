@@ -15,7 +15,7 @@ from oneglance_core.manifests import AuthorThreshold
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, ExportError, SettingsError
 from oneglance_exporter.imports.dlib_faces import import_dlib_faces
-from oneglance_exporter.quantize.encoder import MOST_PICTURES, quantize
+from oneglance_exporter.quantize.encoder import MOST_EXAMPLES, quantize
 from oneglance_exporter.quantize.int8 import rounding_tolerance
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.engines.encoder import Encoder
@@ -111,9 +111,9 @@ def test_what_cannot_be_quantised_is_refused_in_words(glyphs: Path, int8: Path, 
 
 
 def test_of_many_pictures_an_even_choice_sets_the_ranges(glyphs: Path, tmp_path: Path) -> None:
-    many = np.tile(drawings(300), (MOST_PICTURES // 8, 1, 1, 1))  # three times too many
+    many = np.tile(drawings(300), (MOST_EXAMPLES // 8, 1, 1, 1))  # three times too many
     manifest = quantize(glyphs, tmp_path / "q", many, "tiles")
-    assert manifest.training["quantized"]["ranges_from"] == f"{MOST_PICTURES} pictures of tiles"
+    assert manifest.training["quantized"]["ranges_from"] == f"{MOST_EXAMPLES} pictures of tiles"
 
 
 def test_the_command_line(glyphs: Path, heldout_zip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

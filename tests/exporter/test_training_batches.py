@@ -1,16 +1,18 @@
 """Batches: P classes x K examples, the same for a seed and step, never a class twice."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from oneglance_exporter.data.examples import Examples
 from oneglance_exporter.data.reading import read_examples
-from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, another_pen, composite, symmetry
-from oneglance_exporter.encoder.batches import DrawingBatches, PlainBatches
+from oneglance_exporter.encoder.augment import SYMMETRIES, another_hand, another_pen, composite, shapes, symmetry
+from oneglance_exporter.encoder.batches import BentBatches, DrawingBatches, PlainBatches
 from oneglance_exporter.encoder.network import INPUT, ConvNet, Encoder
-from oneglance_exporter.encoder.settings import TrainSettings
+from oneglance_exporter.encoder.settings import Shares, TrainSettings
 from oneglance_exporter.errors import DataError, SettingsError
 
 
@@ -20,15 +22,17 @@ def pictures(drawings_zip: Path) -> Examples:
 
 
 def batches_of(
-    pictures: Examples, classes: int, each: int, procedural: float, composites: float, seed: int
+    pictures: Examples, classes: int, each: int, procedural: float, composites: float, seed: int, bent: float = 0.0
 ) -> DrawingBatches:
     prepare = Encoder(INPUT, ConvNet(1, (105, 105), 4)).prepared
-    return DrawingBatches(pictures, classes, each, procedural, composites, seed, prepare)
+    kind = BentBatches if bent else DrawingBatches
+    return kind(pictures, classes, each, Shares(procedural, composites, bent), seed, prepare)
 
 
-def test_a_batch_is_a_function_of_seed_and_step(pictures: Examples) -> None:
+@pytest.mark.parametrize("bent", [0.0, 0.5])
+def test_a_batch_is_a_function_of_seed_and_step(pictures: Examples, bent: float) -> None:
     def batches(seed: int) -> DrawingBatches:
-        return batches_of(pictures, 10, 3, procedural=0.2, composites=0.3, seed=seed)
+        return batches_of(pictures, 10, 3, procedural=0.2, composites=0.3, seed=seed, bent=bent)
 
     ink, labels = batches(0)(5)
     assert ink.shape == (30, 1, 105, 105)
@@ -41,9 +45,10 @@ def test_a_batch_is_a_function_of_seed_and_step(pictures: Examples) -> None:
     assert not torch.equal(ink, batches(1)(5)[0])
 
 
+@pytest.mark.parametrize("bent", [0.0, 0.5])
 @pytest.mark.parametrize(("procedural", "composites"), [(0, 0), (1, 0), (0, 1), (0.5, 0.5)])
-def test_any_mixture_fills_the_batch(pictures: Examples, procedural: float, composites: float) -> None:
-    ink, labels = batches_of(pictures, 12, 2, procedural, composites, 0)(0)
+def test_any_mixture_fills_the_batch(pictures: Examples, procedural: float, composites: float, bent: float) -> None:
+    ink, labels = batches_of(pictures, 12, 2, procedural, composites, 0, bent)(0)
     assert len(ink) == len(labels) == 24
     assert (ink.amax(dim=(1, 2, 3)) > 0.3).all()
 
@@ -58,6 +63,8 @@ def test_more_classes_than_subjects_are_filled_with_other_symmetries(pictures: E
 def test_shares_above_one_are_refused() -> None:
     with pytest.raises(SettingsError, match="shares"):
         TrainSettings(steps=1, procedural=0.6, composite=0.6)
+    with pytest.raises(SettingsError, match="--bent"):
+        TrainSettings(steps=1, loss="arcface", bent=0.1)
     with pytest.raises(SettingsError, match="--examples-per-class must be at least 2"):
         TrainSettings(steps=1, examples_per_class=1)
 
@@ -89,6 +96,30 @@ def test_another_pen_thickens_some_and_thins_some() -> None:
     assert (change < 0).float().mean() == pytest.approx(1 / 6, abs=0.1)
 
 
+def test_drawings_of_a_class_are_bent_alike() -> None:
+    """Bent wide, and by no hand: the drawings of a class stay equal, those of two classes don't."""
+    ink = torch.zeros(12, 1, 105, 105)
+    ink[:, :, 30:75, 50:55] = 1
+    bent = shapes(6, 1.0, torch.Generator().manual_seed(0)).repeated(2)(ink)
+    assert torch.equal(bent[::2], bent[1::2])
+    assert all((bent[2 * i] - bent[2 * j]).abs().sum() > 50 for i in range(6) for j in range(i))
+    assert not torch.allclose(bent, ink, atol=0.5)
+    kept = shapes(6, 0.0, torch.Generator().manual_seed(0)).repeated(2)(ink)
+    torch.testing.assert_close(kept, ink, atol=1e-4, rtol=0)
+
+
+def test_what_is_bent_and_drawn_by_a_hand_is_the_one_after_the_other() -> None:
+    """A point of the result comes from where the bent character has what the hand took there."""
+    generator = torch.Generator().manual_seed(1)
+    shape, hand = shapes(3, 1.0, generator), shapes(3, 1.0, generator)
+    flat = [dataclasses.replace(warp, knots=torch.zeros(3, 2, 25)) for warp in (shape, hand)]
+    points = torch.rand(3, 2, 5, generator=generator)
+    inner = flat[1].matrix @ points + flat[1].shift[:, :, None]
+    both = flat[0].of(flat[1])
+    expected = flat[0].matrix @ inner + flat[0].shift[:, :, None]
+    torch.testing.assert_close(both.matrix @ points + both.shift[:, :, None], expected)
+
+
 def test_a_composite_shows_both_parts_where_the_layout_says() -> None:
     full = torch.ones(4, 1, 105, 105)
     layout = torch.tensor([[-0.5, 0.0, 0.4], [0.5, 0.0, 0.4]]).repeat(4, 1, 1)
@@ -97,6 +128,29 @@ def test_a_composite_shows_both_parts_where_the_layout_says() -> None:
     assert left[..., :52].sum() > 50 * left[..., 53:].sum()
     both = composite(full, full, layout, generator)
     assert both[..., :52].sum() == pytest.approx(both[..., 53:].sum().item(), rel=0.3)
+
+
+def test_a_composite_of_halves_has_one_of_each() -> None:
+    full = torch.ones(4, 1, 105, 105)
+    layout, cut = torch.tensor([[0.0, 0.0, 1.3]] * 2).repeat(4, 1, 1), torch.tensor([1.0, 0.0, 0.0])
+    generator = torch.Generator().manual_seed(0)
+    right = composite(full, torch.zeros_like(full), layout, generator, cut)
+    left = composite(torch.zeros_like(full), full, layout, generator, cut)
+    assert (right[..., 53:] > 0.9).all()
+    assert not right[..., :53].any()
+    torch.testing.assert_close(left + right, full)
+
+
+def test_the_examples_of_a_group_have_the_same_places(pictures: Examples) -> None:
+    """What is drawn at one place of every subject is often by one drawer."""
+    batches = batches_of(pictures, 6, 3, 0, 0, seed=0, bent=0.5)
+    assert isinstance(batches, BentBatches)
+    order = batches._places(np.random.default_rng(0))
+    members = pictures.members()
+    first, second = (batches._examples_at(np.random.default_rng(0), s, order) for s in (0, 1))
+    for subject, found in ((0, first), (1, second)):
+        drawn = (255 - torch.from_numpy(pictures.inputs[members[subject][order[:3]]]).permute(0, 3, 1, 2).float()) / 255
+        torch.testing.assert_close(found, drawn)
 
 
 def test_batches_of_anything_else_are_its_subjects_each_with_its_label(pictures: Examples) -> None:

@@ -2,43 +2,47 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from oneglance_exporter.data.files import File
 from oneglance_exporter.errors import DataError
+from oneglance_exporter.settings import Spellings
 
 
-def checked(files: Sequence[File], spellings: Literal["refuse", "distinct", "one"]) -> list[File]:
-    """``files``, with subjects of two spellings refused, left distinct, or made one, under its commonest spelling.
-
-    Raises DataError that names two such subjects.
-    """
-    if spellings == "distinct":
-        return list(files)
-    counts: dict[str, dict[str, int]] = {}
-    for file in files:
-        names = counts.setdefault(plain_name(file.subject), {})
-        names[file.subject] = names.get(file.subject, 0) + 1
-    if spellings == "refuse":
-        for names in counts.values():
-            if len(names) > 1:
-                first, second = list(names)[:2]
-                raise DataError(
-                    f"subjects {first!r} and {second!r} are one name in two spellings; rename one, or say which they "
-                    "are: --spellings one, or --spellings distinct"
-                )
-        return list(files)
-    name_of = {plain: max(names, key=lambda name: names[name]) for plain, names in counts.items()}
+def checked(files: Sequence[File], spellings: Spellings) -> list[File]:
+    """``files``, each of the subject that it is of by ``subject_names``, sorted. Raises DataError as it does."""
+    name_of = subject_names((file.subject for file in files), spellings)
     # Of two files of one name, the second keeps its subject's spelling in its own.
     united = [
         file
-        if name_of[plain_name(file.subject)] == file.subject
-        else replace(file, subject=name_of[plain_name(file.subject)], name=f"{file.name} of {file.subject}")
+        if name_of[file.subject] == file.subject
+        else replace(file, subject=name_of[file.subject], name=f"{file.name} of {file.subject}")
         for file in files
     ]
     return sorted(united, key=lambda file: (file.subject, file.name))
+
+
+def subject_names(subjects: Iterable[str], spellings: Spellings) -> dict[str, str]:
+    """Of the subjects of all examples: the name to take for each name. One subject's is its commonest.
+
+    Raises DataError that names two subjects of which the names are one.
+    """
+    counts = Counter(subjects)
+    if spellings == "distinct":
+        return {name: name for name in counts}
+    spelled: dict[str, list[str]] = {}
+    for name in counts:
+        spelled.setdefault(plain_name(name), []).append(name)
+    if spellings == "refuse":
+        for names in spelled.values():
+            if len(names) > 1:
+                raise DataError(
+                    f"subjects {names[0]!r} and {names[1]!r} are one name in two spellings; rename one, or say which "
+                    "they are: --spellings one, or --spellings distinct"
+                )
+    return {name: max(names, key=counts.__getitem__) for names in spelled.values() for name in names}
 
 
 def plain_name(subject: str) -> str:

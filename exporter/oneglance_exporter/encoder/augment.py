@@ -4,6 +4,7 @@ All functions take and return batched tensors; where they don't say otherwise in
 ink.
 """
 
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -22,29 +23,82 @@ def symmetry(ink: Tensor, which: int) -> Tensor:
     return torch.rot90(mirrored, which % 4, (-2, -1))
 
 
-def another_hand(ink: Tensor, generator: torch.Generator) -> Tensor:
-    """Warp each picture by its own small affine map and smooth bending, then vary the pen.
+@dataclass(frozen=True, slots=True)
+class Warp:
+    """Where each of B pictures takes its ink from: from coordinates of the result to those of the picture, both in
+    [-1, 1].
+
+    matrix: float32 [B, 2, 2] and shift [B, 2], the affine part; knots: [B, 2, 25], what is added at 5 x 5 knots.
+    """
+
+    matrix: Tensor
+    shift: Tensor
+    knots: Tensor
+
+    def of(self, hand: "Warp") -> "Warp":
+        """This one, drawn by ``hand``. The bending of the two is added up, as if each moved its ink but little."""
+        shift = (self.matrix @ hand.shift[:, :, None])[:, :, 0] + self.shift
+        return Warp(self.matrix @ hand.matrix, shift, self.matrix @ hand.knots + self.knots)
+
+    def repeated(self, each: int) -> "Warp":
+        """Each of them ``each`` times."""
+        return Warp(*(part.repeat_interleave(each, dim=0) for part in (self.matrix, self.shift, self.knots)))
+
+    def __call__(self, ink: Tensor) -> Tensor:
+        batch, _, height, width = ink.shape
+        factors = torch.cat([self.matrix, self.shift[:, :, None], self.knots], dim=2)  # [B, 2, 28]
+        grid = (factors @ _warp_basis(height, width)).reshape(batch, 2, height, width).permute(0, 2, 3, 1)
+        return functional.grid_sample(ink, grid, align_corners=False)
+
+
+def hands(batch: int, generator: torch.Generator) -> Warp:
+    """How as many people write one character: a small affine map and a smooth bending each.
 
     Rotation up to 11 degrees, slant up to 0.2, sides scaled by 0.87 to 1.15, shift up to 5 % of the
     width; the bending moves each of 5 x 5 knots by about 1.4 % of the width (one deviation).
     """
-    batch, _, height, width = ink.shape
+    return _warps(batch, generator, turn=0.2, slant=0.2, sides=(0.87, 1.15), shift=0.1, bend=0.028)
 
+
+def shapes(classes: int, share: float, generator: torch.Generator) -> Warp:
+    """What makes another character of each of as many: a wide warp for ``share`` of them, nothing for the others.
+
+    Rotation up to 29 degrees, slant up to 0.5, sides scaled by 0.62 to 1.1, each knot moved by about 5 % of the width.
+    """
+    wide = _warps(classes, generator, turn=0.5, slant=0.5, sides=(0.9, 1.6), shift=0.1, bend=0.1)
+    changed = torch.rand(classes, generator=generator) < share
+    return Warp(
+        torch.where(changed[:, None, None], wide.matrix, torch.eye(2)),
+        torch.where(changed[:, None], wide.shift, 0.0),
+        torch.where(changed[:, None, None], wide.knots, 0.0),
+    )
+
+
+def _warps(
+    batch: int,
+    generator: torch.Generator,
+    turn: float,
+    slant: float,
+    sides: tuple[float, float],
+    shift: float,
+    bend: float,
+) -> Warp:
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(batch, generator=generator)
 
-    angle, slant = uniform(-0.2, 0.2), uniform(-0.2, 0.2)
-    wide, tall = uniform(0.87, 1.15), uniform(0.87, 1.15)
+    angle, slanted = uniform(-turn, turn), uniform(-slant, slant)
+    wide, tall = uniform(*sides), uniform(*sides)
     cos, sin = torch.cos(angle), torch.sin(angle)
-    # Output coordinates -> input coordinates, as factors of (x, y, 1) and of the 25 knots.
-    rows = [cos * wide, cos * slant - sin * tall, uniform(-0.1, 0.1)]
-    rows += [sin * wide, sin * slant + cos * tall, uniform(-0.1, 0.1)]
+    rows = [cos * wide, cos * slanted - sin * tall, uniform(-shift, shift)]
+    rows += [sin * wide, sin * slanted + cos * tall, uniform(-shift, shift)]
     affine = torch.stack(rows, dim=1).reshape(batch, 2, 3)
-    bend = 0.028 * torch.randn(batch, 2, 25, generator=generator)
-    grid = torch.cat([affine, bend], dim=2) @ _warp_basis(height, width)  # [B, 2, H * W]
-    grid = grid.reshape(batch, 2, height, width).permute(0, 2, 3, 1)
-    warped = functional.grid_sample(ink, grid, align_corners=False)
-    return another_pen(warped, generator)
+    return Warp(affine[:, :, :2], affine[:, :, 2], bend * torch.randn(batch, 2, 25, generator=generator))
+
+
+def another_hand(ink: Tensor, generator: torch.Generator, shape: Warp | None = None) -> Tensor:
+    """Draw each picture as another hand would: ``hands``, then another pen. ``shape``: a warp of its class, before."""
+    hand = hands(len(ink), generator)
+    return another_pen((hand if shape is None else shape.of(hand))(ink), generator)
 
 
 @cache
@@ -73,13 +127,17 @@ def another_pen(ink: Tensor, generator: torch.Generator) -> Tensor:
     return result
 
 
-def composite(first: Tensor, second: Tensor, layout: Tensor, generator: torch.Generator) -> Tensor:
+def composite(
+    first: Tensor, second: Tensor, layout: Tensor, generator: torch.Generator, cut: Tensor | None = None
+) -> Tensor:
     """Put two drawings on one paper: each shrunk and moved as ``layout`` says, give or take a little.
 
     layout: float32 [B, 2, 3], for each of the two parts (center x, center y, size), in [-1, 1]
     coordinates of the paper and as a share of its width. Composites of one class share a layout.
+    cut: float32 [3], a line a x + b y = c of the paper: of the first drawing only what lies beyond it is taken, of the
+    second only the rest.
     """
-    batch = len(first)
+    batch, _, height, width = first.shape
     parts = []
     for part, ink in enumerate((first, second)):
         jitter = torch.rand(batch, 3, generator=generator) - 0.5
@@ -89,6 +147,10 @@ def composite(first: Tensor, second: Tensor, layout: Tensor, generator: torch.Ge
         theta = torch.stack(rows, 1).reshape(batch, 2, 3)
         grid = functional.affine_grid(theta, list(ink.shape), align_corners=False)
         parts.append(functional.grid_sample(ink, grid, align_corners=False))
+    if cut is not None:
+        x, y = (2 * torch.arange(width) + 1) / width - 1, (2 * torch.arange(height) + 1) / height - 1
+        beyond = cut[0] * x + cut[1] * y[:, None] > cut[2]
+        parts = [parts[0] * beyond, parts[1] * ~beyond]
     return torch.maximum(parts[0], parts[1])
 
 

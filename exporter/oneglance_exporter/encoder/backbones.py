@@ -30,16 +30,16 @@ def backbone(settings: TrainSettings, spec: InputSpec) -> nn.Module:
     *sizes, channels = spec.shape
     shape = (channels, *sizes)
     if settings.base is not None:
-        return _head(sizes[0], settings.hidden, settings.dimension)
+        return _head(sizes[0], settings.hidden, settings.learned_dimension)
     if settings.network == "conv":
         shrink = shrink_of(spec) if settings.shrink is None else settings.shrink
         if min(sizes) < shrink:
             raise SettingsError(f"--shrink {shrink} leaves nothing of {' x '.join(map(str, sizes))}")
-        return ConvNet(channels, sizes, settings.dimension, settings.widths, shrink)
+        return ConvNet(channels, sizes, settings.learned_dimension, settings.widths, shrink)
     if settings.network.startswith(_TIMM):
-        made = _timm(settings.network.removeprefix(_TIMM), spec, settings.dimension)
+        made = _timm(settings.network.removeprefix(_TIMM), spec, settings.learned_dimension)
     else:
-        made = _own(settings.network, shape, settings.dimension)
+        made = _own(settings.network, shape, settings.learned_dimension)
     _check(made, shape, settings)
     return made
 
@@ -120,7 +120,7 @@ def _check(made: nn.Module, shape: tuple[int, ...], settings: TrainSettings) -> 
             raise SettingsError(
                 f"--network {settings.network}: can't take {[batch, *shape]}: {_line(error)}"
             ) from error
-        wanted = (batch, settings.dimension)
+        wanted = (batch, settings.learned_dimension)
         if not isinstance(found, torch.Tensor) or tuple(found.shape) != wanted:
             got = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
             raise SettingsError(f"--network {settings.network}: returns {got}, must return {list(wanted)}")

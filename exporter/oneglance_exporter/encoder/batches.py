@@ -3,11 +3,12 @@
 Most classes of a batch come from few groups, since look-alikes of one alphabet are the negatives that
 teach something. Of drawings, a class is a subject in one of eight symmetries; some classes are composites (two
 drawings on one paper) and some are invented characters, so that the network meets far more classes
-than the data has. Of anything else a class is a subject.
+than the data has; BentBatches make more. Of anything else a class is a subject.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,9 +24,10 @@ from oneglance_exporter.encoder.augment import (
     another_hand,
     another_photo,
     composite,
+    shapes,
     symmetry,
 )
-from oneglance_exporter.encoder.settings import TrainSettings
+from oneglance_exporter.encoder.settings import Shares, TrainSettings
 from oneglance_exporter.errors import DataError
 
 # Two parts, each (center x, center y, size): beside each other, one above the other, overlaid.
@@ -37,6 +39,9 @@ _LAYOUTS = np.array(
     ],
     dtype=np.float32,
 )
+_OVERLAID, _HALVES = 2, len(_LAYOUTS)
+_FARTHEST_CUT = 0.2  # of the line between two halves from the middle, in halves of the width
+_ALPHABETS = 256  # of invented characters, with --bent: as many are made, and kept
 _GROUPS_PER_BATCH = 2
 
 Prepare = Callable[[Tensor], Tensor]
@@ -59,7 +64,8 @@ def batches_of(examples: Examples, settings: TrainSettings, prepare: Prepare) ->
     """Raises DataError when the data has too few classes."""
     count, each = settings.classes_per_batch, settings.examples_per_class
     if settings.augmentation == "drawing":
-        return DrawingBatches(examples, count, each, *settings.shares, settings.seed, prepare)
+        drawings = BentBatches if settings.bent else DrawingBatches
+        return drawings(examples, count, each, settings.shares, settings.seed, prepare)
     vary = {"photo": another_photo, "array": another_array}.get(settings.augmentation, lambda values, generator: values)
     return PlainBatches(examples, count, each, settings.seed, prepare, vary)
 
@@ -99,16 +105,9 @@ class DrawingBatches:
     """Ink float32 [P * K, 1, H, W] of square gray pictures. The arguments are those of TrainSettings."""
 
     def __init__(
-        self,
-        examples: Examples,
-        classes: int,
-        each: int,
-        procedural: float,
-        composites: float,
-        seed: int,
-        prepare: Prepare,
+        self, examples: Examples, classes: int, each: int, shares: Shares, seed: int, prepare: Prepare
     ) -> None:
-        self.procedural, self.composites = round(procedural * classes), round(composites * classes)
+        self.procedural, self.composites = round(shares.procedural * classes), round(shares.composite * classes)
         self.plain = classes - self.procedural - self.composites
         self.classes = SYMMETRIES * len(examples.subjects)
         if self.plain > self.classes:
@@ -125,9 +124,16 @@ class DrawingBatches:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         plain, labels = self._plain(rng)
         parts = plain + self._composites(rng, generator) + self._procedural(rng)
-        ink = another_hand(torch.cat(parts), generator)
+        ink = self._drawn(torch.cat(parts), generator)
         labels += range(self.classes, self.classes + len(ink) // self._each - len(labels))
         return ink, torch.tensor(labels).repeat_interleave(self._each)
+
+    def _drawn(self, ink: Tensor, generator: torch.Generator) -> Tensor:
+        return another_hand(ink, generator)
+
+    def _examples_by(self, rng: np.random.Generator) -> Callable[[int], Tensor]:
+        """How the examples are chosen of each of some subjects of a group."""
+        return partial(self._examples, rng)
 
     def _plain(self, rng: np.random.Generator) -> tuple[list[Tensor], list[int]]:
         """Subjects of few groups, each group under one symmetry, until ``self.plain`` classes are had; their labels."""
@@ -140,7 +146,8 @@ class DrawingBatches:
         most = math.ceil(self.plain / min(_GROUPS_PER_BATCH, len(self._subjects_of)))
         for group, which in queue:
             subjects = rng.permutation(self._subjects_of[group])[: min(most, missing)]
-            parts += [symmetry(self._examples(rng, s), which) for s in subjects]
+            examples = self._examples_by(rng)
+            parts += [symmetry(examples(int(s)), which) for s in subjects]
             labels += [int(s) * SYMMETRIES + which for s in subjects]
             missing -= len(subjects)
             most = max(most, missing)
@@ -177,10 +184,90 @@ class DrawingBatches:
 
     def _examples(self, rng: np.random.Generator, subject: int) -> Tensor:
         """K pictures of one subject, float32 [K, 1, H, W]; some repeat when it has fewer than K."""
-        rows = chosen_examples(rng, self._members[subject], self._each)
+        return self._pictures(chosen_examples(rng, self._members[subject], self._each))
+
+    def _pictures(self, rows: npt.NDArray[Any]) -> Tensor:
         return self._prepare(torch.from_numpy(self._inputs[rows]))
+
+
+class BentBatches(DrawingBatches):
+    """With ``--bent``: more characters are made of those there are.
+
+    Some classes, of whatever kind, are bent, all their drawings alike. Composites are of a half of each, too. Of the
+    subjects of a group the examples have the same places, since those of one place are often by one drawer: so who
+    wrote tells nothing of what is written. Of the invented characters there are so many alphabets, in any symmetry.
+    """
+
+    def __init__(
+        self, examples: Examples, classes: int, each: int, shares: Shares, seed: int, prepare: Prepare
+    ) -> None:
+        super().__init__(examples, classes, each, shares, seed, prepare)
+        self._bent = shares.bent
+        self._invented: dict[int, Tensor] = {}  # by number, uint8 [characters * K, H, W, 1]
+
+    def _drawn(self, ink: Tensor, generator: torch.Generator) -> Tensor:
+        classes = len(ink) // self._each
+        return another_hand(ink, generator, shapes(classes, self._bent, generator).repeated(self._each))
+
+    def _examples_by(self, rng: np.random.Generator) -> Callable[[int], Tensor]:
+        places = self._places(rng)
+        return lambda subject: self._examples_at(rng, subject, places)
+
+    def _composites(self, rng: np.random.Generator, generator: torch.Generator) -> list[Tensor]:
+        """As those of DrawingBatches; of one kind, if there are enough pairs."""
+        if not self.composites:
+            return []
+        handful = math.ceil(math.sqrt(2 * self.composites)) + 1
+        few = rng.choice(len(self._members), min(handful, len(self._members)), replace=False)
+        kinds = rng.permutation(len(_LAYOUTS) + 1)
+        pairs = [(kind, a, b) for kind in kinds for a, b in rng.permutation(_pairs(few, kind))]
+        chosen = [pairs[i % len(pairs)] for i in range(self.composites)]
+        places, cut, which = self._places(rng), _cut(rng), int(rng.integers(SYMMETRIES))
+        made = []
+        for kind in dict.fromkeys(kind for kind, _, _ in chosen):
+            own = [(a, b) for of_kind, a, b in chosen if of_kind == kind]
+            first = torch.cat([self._examples_at(rng, a, places) for a, _ in own])
+            second = torch.cat([self._examples_at(rng, b, places) for _, b in own])
+            halves = kind == _HALVES
+            layout = torch.from_numpy(_LAYOUTS[_OVERLAID if halves else kind]).expand(len(first), 2, 3)
+            both = composite(first, second, layout, generator, cut if halves else None)
+            made.append(symmetry(both, which))
+        return made
+
+    def _procedural(self, rng: np.random.Generator) -> list[Tensor]:
+        if not self.procedural:
+            return []
+        number, which = int(rng.integers(_ALPHABETS)), int(rng.integers(SYMMETRIES))
+        if number not in self._invented:
+            drawn = alphabet(TRAINING_SEEDS.start + number, self.procedural, self._each, self._inputs.shape[1])
+            self._invented[number] = torch.cat([torch.from_numpy(one.drawings[..., None]) for one in drawn])
+        return [symmetry(self._prepare(self._invented[number]), which)]
+
+    def _places(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        return rng.permutation(max(map(len, self._members)))
+
+    def _examples_at(self, rng: np.random.Generator, subject: int, places: npt.NDArray[np.int64]) -> Tensor:
+        """As _examples, but the first of ``places`` that the subject has, if it has K."""
+        members = self._members[subject]
+        rows = members[places[places < len(members)][: self._each]]
+        return self._pictures(rows) if len(rows) == self._each else self._examples(rng, subject)
 
 
 def chosen_examples(rng: np.random.Generator, members: npt.NDArray[Any], each: int) -> npt.NDArray[Any]:
     """``each`` of a subject's examples, drawn at random; some repeat when it has fewer."""
     return rng.choice(members, each, replace=len(members) < each)
+
+
+def _pairs(few: npt.NDArray[np.int64], kind: int) -> list[tuple[int, int]]:
+    """Of subjects, for a kind of composite: no two look alike."""
+    if kind == _OVERLAID:  # that of (a, b) looks like that of (b, a)
+        return [(a, b) for i, a in enumerate(few) for b in few[i + 1 :]]
+    if kind == _HALVES:  # two halves of one are that one
+        return [(a, b) for a in few for b in few if a != b]
+    return [(a, b) for a in few for b in few]
+
+
+def _cut(rng: np.random.Generator) -> Tensor:
+    """A line near the middle, in any direction: (a, b, c) of a x + b y = c."""
+    angle = 2 * math.pi * rng.random()
+    return torch.tensor([math.cos(angle), math.sin(angle), _FARTHEST_CUT * (2 * rng.random() - 1)])

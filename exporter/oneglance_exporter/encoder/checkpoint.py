@@ -19,7 +19,8 @@ class Learner(nn.Module):
 
     def __init__(self, settings: TrainSettings, spec: InputSpec, classes: int) -> None:
         super().__init__()
-        self.encoder = Encoder(spec, backbone(settings, spec), positive=settings.loss == "chi-square")
+        positive = settings.loss == "chi-square"
+        self.encoder = Encoder(spec, backbone(settings, spec), positive, settings.views)
         self.loss = loss_of(settings, classes)
 
 

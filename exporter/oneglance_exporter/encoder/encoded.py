@@ -10,15 +10,17 @@ import numpy.typing as npt
 
 from oneglance_core.folder import ModelFolder, read_model_folder
 from oneglance_core.judging.judge import Far
-from oneglance_core.manifests import EncoderManifest
+from oneglance_core.manifests import EncoderManifest, InputSpec
 from oneglance_core.trials import Encodings
 from oneglance_core.windows import joined
 from oneglance_exporter.data.examples import Examples
-from oneglance_exporter.data.files import Content, labelled_files
+from oneglance_exporter.data.files import Content, File, labelled_files
 from oneglance_exporter.data.reading import Bring, bring_all, bring_windows, bringing, in_windows, suffixes_of
+from oneglance_exporter.data.spelling import checked
 from oneglance_exporter.errors import DataError
 from oneglance_exporter.faces import bringing_faces
 from oneglance_exporter.runtime import encoder_of
+from oneglance_exporter.settings import Spellings
 
 StrPath = str | os.PathLike[str]
 
@@ -36,6 +38,7 @@ class Reading:
 
     finders: for an encoder of faces, where the detector's and the landmarks' model folders are; None: beside the
     model. aligned: the pictures are aligned faces already. threads: of ONNX Runtime. least: examples of a subject.
+    spellings: what becomes of subjects whose names are one name in two spellings.
     """
 
     model: StrPath
@@ -44,6 +47,7 @@ class Reading:
     aligned: bool = False
     threads: int = 1
     least: int = 2
+    spellings: Spellings = "refuse"
 
     def examples(
         self, tell: Callable[[str], None], far: Far = _silent
@@ -57,7 +61,7 @@ class Reading:
         spec = folder.manifest.input
         faces = folder.manifest.alignment is not None and not self.aligned
         bring = bringing_faces(folder, self.finders, self.threads) if faces else bringing(spec)
-        files = labelled_files(self.data, suffixes_of(spec))
+        files = self._files(spec)
         if spec.windows is not None:
             files = in_windows(files, spec)
         examples, left_out = bring_all(files, _counted(bring, len(files), far), self.least)
@@ -69,6 +73,9 @@ class Reading:
             )
         return folder, examples
 
+    def _files(self, spec: InputSpec) -> list[File]:
+        return checked(labelled_files(self.data, suffixes_of(spec)), self.spellings)
+
     def _encoded_whole(self, folder: ModelFolder[EncoderManifest], far: Far) -> Examples:
         """Examples with their encodings as inputs, each the mean of its windows'."""
         spec, encode = folder.manifest.input, encoder_of(folder.model, self.threads)
@@ -78,7 +85,7 @@ class Reading:
             one: Encodings = joined(encode(windows), [len(windows)], unit_norm=folder.manifest.output.unit_norm)[0]
             return one
 
-        files = labelled_files(self.data, suffixes_of(spec))
+        files = self._files(spec)
         return bring_all(files, _counted(bring, len(files), far), self.least)[0]
 
     def encoded(
@@ -97,10 +104,26 @@ class Reading:
         else:
             examples = self._encoded_whole(folder, far)
             encodings = examples.inputs
-        bad = np.flatnonzero(~np.isfinite(encodings).all(axis=1))
-        if len(bad):
-            raise DataError(f"{examples.files[bad[0]]}: {folder.path} gives it an encoding that is not finite")
+        _check_finite(folder, examples, encodings)
         return folder, examples, encodings
+
+    def encoded_by(self, other: ModelFolder[EncoderManifest], examples: Examples) -> Encodings:
+        """What ``other``, which takes the same input, makes of the ``examples`` that ``encoded`` returned.
+
+        Raises DataError.
+        """
+        if other.manifest.input.windows is None:
+            encodings = encoder_of(other.model, self.threads)(examples.inputs)
+        else:
+            encodings = self._encoded_whole(other, _silent).inputs
+        _check_finite(other, examples, encodings)
+        return encodings
+
+
+def _check_finite(folder: ModelFolder[EncoderManifest], examples: Examples, encodings: Encodings) -> None:
+    bad = np.flatnonzero(~np.isfinite(encodings).all(axis=1))
+    if len(bad):
+        raise DataError(f"{examples.files[bad[0]]}: {folder.path} gives it an encoding that is not finite")
 
 
 def _counted(bring: Bring, total: int, far: Far) -> Bring:

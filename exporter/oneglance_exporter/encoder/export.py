@@ -3,17 +3,20 @@
 A head on a base becomes one graph with it.
 
 The graph takes the input as it is served ([N, *shape], as the manifest declares) and returns unit-norm encodings; N is
-free. It is refused unless ONNX Runtime gives torch's answers at batch sizes other than the traced one.
+free. It is refused unless ONNX Runtime gives torch's answers, for invented inputs and for real ones, at batch sizes
+other than the traced one.
 """
 
 import copy
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 
 from oneglance_core.folder import ModelFolder, check_replaceable, read_model_folder, write_model_folder
@@ -21,19 +24,21 @@ from oneglance_core.glyphs import TRAINING_SEEDS, alphabet
 from oneglance_core.manifests import Array, EncoderManifest, InputSpec, MadeFor, OutputSpec, PairHeadPart, Parity
 from oneglance_core.sessions.checks import apart
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
+from oneglance_exporter.encoder.encoded import StrPath
 from oneglance_exporter.encoder.merged import merged
 from oneglance_exporter.encoder.network import INPUT, Encoder, encode
 from oneglance_exporter.encoder.pair_fit import PairFit, scaled
 from oneglance_exporter.encoder.pair_losses import PairHead, PairLoss
-from oneglance_exporter.errors import ExportError
-from oneglance_exporter.runtime import check_model, encoder_of
-from oneglance_exporter.tracing import traced
+from oneglance_exporter.encoder.real_inputs import real_inputs
+from oneglance_exporter.errors import DataError, ExportError, SettingsError
+from oneglance_exporter.runtime import BATCHES, check_model, encoder_of
+from oneglance_exporter.tracing import opset_of, traced
 from oneglance_exporter.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, load
 
 # Between fp32 kernels of one CPU and another: sums of some thousand products in another order.
 TOLERANCE = 1e-4
 _TRACED_BATCH = 2  # at 1, the tracer would take the batch size for a constant
-_CHECKED_BATCHES = (1, 3)
+OPSETS = (13, onnx.defs.onnx_opset_version())
 _LEAST_DRAWN = 28  # pixels: the invented characters' strokes need them
 _LOSSES = {
     "triplet": "triplet, squared L2 of unit-norm encodings",
@@ -47,16 +52,30 @@ Which = Literal["best", "last"]
 
 
 def export(
-    run: Path, out: Path, name: str, description: str = "", license: str = "", which: Which | None = None
+    run: Path,
+    out: Path,
+    name: str,
+    description: str = "",
+    license: str = "",
+    which: Which | None = None,
+    *,
+    opset: int | None = None,
+    data: Sequence[StrPath] = (),
+    finders: StrPath | None = None,
+    aligned: bool = False,
 ) -> EncoderManifest:
     """Export the averaged weights of the training in ``run`` to the model folder ``out``.
 
     which: the checkpoint: the last one, or the one with the lowest error on --validation. None: the best, where there
-    is one. A model folder of that name is replaced; the new one has no threshold before ``calibrate``.
+    is one. opset: the version of ONNX's operators, within OPSETS; None: the tracer's own choice. data: real examples to
+    try the graph on; none: those that the run was trained on, where they are still there. finders, aligned: as in
+    ``Reading``. A model folder of that name is replaced; the new one has no threshold before ``calibrate``.
     Raises RunError for an unusable run; ModelFolderError when ``out`` holds something else or can't be written;
-    ExportError when the graph doesn't reproduce torch's output; pydantic's ValidationError (a ValueError) for a name
-    outside [a-z0-9._-].
+    ExportError when the graph doesn't reproduce torch's output; SettingsError for an opset that there isn't; DataError
+    for ``data`` that can't be used; pydantic's ValidationError (a ValueError) for a name outside [a-z0-9._-].
     """
+    if opset is not None and not OPSETS[0] <= opset <= OPSETS[1]:
+        raise SettingsError(f"--opset must be {OPSETS[0]} to {OPSETS[1]}, got {opset}")
     check_replaceable(out)
     which = which or ("best" if (run / BEST_FILE).exists() else "last")
     state = load(run, EncoderCheckpoint, {"best": BEST_FILE, "last": CHECKPOINT_FILE}[which])
@@ -86,13 +105,44 @@ def export(
         model_sha256="0" * 64,  # write_model_folder sets both from the graph
         model_bytes=1,
     )
-    graph = to_onnx(model, given, manifest.input.name, manifest.output.name)
-    check_graph(graph, model, given)
+    graph = to_onnx(model, given, manifest.input.name, manifest.output.name, opset)
+    differs = check_graph(graph, model, given)
+    folder = ModelFolder(out if base is None else base.path, manifest, b"")
+    settings = state.settings
+    real = _real(folder, data, settings.data, finders or settings.finders, aligned=aligned or settings.aligned)
+    if len(real):
+        shown = real if base is None else encoder_of(base.model, threads=1)(real)[..., None]
+        differs = max(differs, check_graph(graph, model, shown))
+    checked = {
+        "opset": opset_of(onnx.load_model_from_string(graph)),
+        "batches": list(BATCHES),
+        "invented_inputs": len(inputs),
+        "real_inputs": len(real),
+        "largest_difference_from_torch": float(f"{differs:.2g}"),
+    }
+    manifest = manifest.model_copy(update={"training": {**manifest.training, "checked": checked}})
     if base is not None:
         graph = merged(base.model, base.manifest.output.name, graph, manifest.input.name, manifest.output.name)
     check_model(graph, manifest)
     write_model_folder(out, manifest, graph)
     return manifest
+
+
+def _real(
+    folder: ModelFolder[EncoderManifest],
+    given: Sequence[StrPath],
+    trained_on: Sequence[str],
+    finders: StrPath | None,
+    *,
+    aligned: bool,
+) -> npt.NDArray[Any]:
+    """Real inputs, ``dtype [n, *shape]``; n = 0 where none were given and those of the training aren't there."""
+    if given:
+        return real_inputs(folder, given, finders, aligned=aligned)
+    try:
+        return real_inputs(folder, trained_on, finders, aligned=aligned)
+    except (DataError, SettingsError):  # moved, or changed since
+        return np.empty((0, *folder.manifest.input.shape))
 
 
 def fit_of(state: EncoderCheckpoint) -> PairFit | None:
@@ -173,20 +223,28 @@ def provenance(
     }
 
 
-def to_onnx(model: Encoder, inputs: npt.NDArray[Any], input_name: str, output_name: str) -> bytes:
+def to_onnx(
+    model: Encoder, inputs: npt.NDArray[Any], input_name: str, output_name: str, opset: int | None = None
+) -> bytes:
     """The graph of ``model`` with its weights inside and the batch size free, as ONNX bytes. inputs: examples."""
     example = torch.from_numpy(inputs[:_TRACED_BATCH])
-    return traced(model, (example,), (input_name,), (output_name,), ({0: torch.export.Dim("N", min=1)},))
+    return traced(model, (example,), (input_name,), (output_name,), ({0: torch.export.Dim("N", min=1)},), opset)
 
 
-def check_graph(graph: bytes, model: Encoder, inputs: npt.NDArray[Any]) -> None:
-    """Raise ExportError unless ``model`` encodes each input by itself, and the graph answers as it does at batch sizes
-    that weren't traced."""
+def check_graph(graph: bytes, model: Encoder, inputs: npt.NDArray[Any]) -> float:
+    """The largest difference between the graph's encodings of ``inputs`` and torch's, at all of BATCHES.
+
+    Raises ExportError where that is more than TOLERANCE, and when ``model`` doesn't encode each input by itself.
+    """
     run = encoder_of(graph, threads=1)
     expected = encode(model, inputs)
     if wrong := apart(encode(model, inputs[:1]), expected[:1], TOLERANCE):
         raise ExportError(f"the network's encoding of an input depends on the others of its batch: {wrong}")
-    for batch in (*_CHECKED_BATCHES, len(inputs)):
-        wrong = apart(run(inputs[:batch]), expected[:batch], TOLERANCE)
-        if wrong:
+    largest = 0.0
+    for batch in (*BATCHES, len(inputs)):
+        rows = np.arange(batch) % len(inputs)
+        got = run(inputs[rows])
+        if wrong := apart(got, expected[rows], TOLERANCE):
             raise ExportError(f"the graph differs from torch at batch size {batch}: {wrong}")
+        largest = max(largest, float(np.abs(got - expected[rows]).max()))
+    return largest

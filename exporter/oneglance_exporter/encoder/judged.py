@@ -14,10 +14,12 @@ from oneglance_core.judging.labelled import LabelledEncodings, label, paired, re
 from oneglance_core.judging.report import write_report
 from oneglance_core.trials import Encodings, one_shot_error
 from oneglance_exporter.data.examples import Examples
+from oneglance_exporter.data.spelling import subject_names
 from oneglance_exporter.encoder.encoded import Reading
 from oneglance_exporter.encoder.settings import EvaluateSettings
 from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.errors import DataError, SettingsError
+from oneglance_exporter.settings import Spellings
 
 ARRAYS = ".npz"
 
@@ -98,7 +100,7 @@ def read_source(reading: Reading, tell: Callable[[str], None], far: Far) -> Sour
         if model.suffix.lower() == ARRAYS:
             if reading.data:
                 raise SettingsError(f"{model}: holds encodings; --data is for a model folder")
-            return Source(model.stem, "", read_encodings(model))
+            return Source(model.stem, "", _named(read_encodings(model), reading.spellings))
         if not reading.data:
             raise SettingsError("say what to encode: --data")
         folder, examples, encodings = reading.encoded(tell, far)
@@ -112,6 +114,13 @@ def read_source(reading: Reading, tell: Callable[[str], None], far: Far) -> Sour
     except JudgingError as error:
         raise DataError(str(error)) from error
     return Source(folder.manifest.name, folder.digest, people)
+
+
+def _named(people: LabelledEncodings, spellings: Spellings) -> LabelledEncodings:
+    names = [people.subjects[subject] for subject in people.subject_of]
+    name_of = subject_names(names, spellings)
+    groups = [people.groups[people.group_of[subject]] for subject in people.subject_of]
+    return label(people.encodings, [name_of[name] for name in names], people.files, groups, people.picture)
 
 
 def judge_sources(first: Source, second: Source | None, settings: EvaluateSettings, far: Far) -> Judged:

@@ -42,6 +42,6 @@ def loss_of(settings: TrainSettings, classes: int) -> nn.Module:
         case "contrastive":
             return ContrastiveLoss(margin)
         case "arcface":
-            return ProxyLoss(classes, settings.dimension, margin)
+            return ProxyLoss(classes, settings.learned_dimension, margin)
         case _:
-            return PairLoss(settings.dimension, settings.loss)
+            return PairLoss(settings.learned_dimension, settings.loss)

@@ -7,6 +7,7 @@ import onnx.version_converter
 from onnx import TensorProto, helper, numpy_helper
 
 from oneglance_exporter.errors import ExportError
+from oneglance_exporter.tracing import opset_of
 
 _BASE, _HEAD = "base/", "head/"
 
@@ -19,8 +20,8 @@ def merged(base: bytes, base_output: str, head: bytes, input_name: str, output_n
     """
     first, second = onnx.load_model_from_string(base), onnx.load_model_from_string(head)
     try:
-        version = next(opset.version for opset in second.opset_import if opset.domain in ("", "ai.onnx"))
-        if next(opset.version for opset in first.opset_import if opset.domain in ("", "ai.onnx")) != version:
+        version = opset_of(second)
+        if opset_of(first) != version:
             first = onnx.version_converter.convert_version(first, version)
         # Outputs that nobody asks for would be outputs of the whole.
         kept = [value for value in first.graph.output if value.name == base_output]

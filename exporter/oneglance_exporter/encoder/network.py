@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oneglance_core.manifests import InputSpec
+from oneglance_exporter.encoder.augment import symmetry
 
 INPUT_SIZE = 105  # pixels, height and width: Omniglot's own
 INPUT = InputSpec(kind="image", shape=(INPUT_SIZE, INPUT_SIZE, 1), dtype="uint8", color="gray")
@@ -94,17 +95,18 @@ def shrink_of(spec: InputSpec) -> int:
 class Encoder(nn.Module):
     """f: [N, *shape] as ``spec`` declares -> float32 [N, dimension], unit norm.
 
-    backbone: float [N, C, *sizes] -> [N, dimension]. It is given pictures as ink, 0 white to 1 black; arrays less their
-    mean over the training data, divided by their standard deviation, channel by channel: ``scale_to``.
-    positive: no number of an encoding is below 0.
+    backbone: float [N, C, *sizes] -> [N, dimension / views]. It is given pictures as ink, 0 white to 1 black; arrays
+    less their mean over the training data, divided by their standard deviation, channel by channel: ``scale_to``.
+    positive: no number of an encoding is below 0. views: in eval mode so many symmetries of a picture are encoded, and
+    their encodings joined: d is the mean of the d of each. In training mode, a picture is seen as it is.
     """
 
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, spec: InputSpec, backbone: nn.Module, positive: bool = False) -> None:
+    def __init__(self, spec: InputSpec, backbone: nn.Module, positive: bool = False, views: int = 1) -> None:
         super().__init__()
-        self.spec, self.backbone, self.positive = spec, backbone, positive
+        self.spec, self.backbone, self.positive, self.views = spec, backbone, positive, views
         if spec.kind != "image":
             self.register_buffer("centre", torch.zeros(spec.shape[-1]))
             self.register_buffer("spread", torch.ones(spec.shape[-1]))
@@ -133,7 +135,15 @@ class Encoder(nn.Module):
         return (values - self.centre.reshape(channels)) / self.spread.reshape(channels)
 
     def encode(self, prepared: Tensor) -> Tensor:
-        """float [N, C, *sizes] -> float32 [N, dimension], unit norm."""
+        """float [N, C, *sizes] -> float32 [N, dimension], unit norm; in training mode [N, dimension / views]."""
+        if self.training or self.views == 1:
+            return self._unit(prepared)
+        seen = torch.cat([symmetry(prepared, which) for which in range(self.views)])
+        parts = self._unit(seen)  # [views * N, dimension / views]
+        joined: Tensor = parts.reshape(self.views, -1, parts.shape[1]).transpose(0, 1).flatten(1)
+        return joined / math.sqrt(self.views)
+
+    def _unit(self, prepared: Tensor) -> Tensor:
         encoding = self.backbone(prepared).float()
         if self.positive:
             encoding = functional.softplus(encoding)

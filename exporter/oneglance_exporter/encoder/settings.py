@@ -1,6 +1,6 @@
 """What the commands that train, calibrate and evaluate encoders are told. No torch."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -8,13 +8,21 @@ from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.flags import Flag, flag_name
 from oneglance_core.manifests import MAX_DIMENSION
 from oneglance_core.manifests.sound import LEAST_RATE, MOST_OVERLAP, MOST_RATE, RATE_STEP
-from oneglance_exporter.settings import HIGHEST_LEARNING_RATE, CommandSettings, OptionalPath, Paths
+from oneglance_exporter.settings import HIGHEST_LEARNING_RATE, CommandSettings, OptionalPath, Paths, Spellings
 from oneglance_exporter.training.settings import TrainingSettings
 
 Augmentation = Literal["drawing", "photo", "array", "none"]
 Mining = Literal["semi-hard", "random", "batch-hard"]
-Spellings = Literal["refuse", "distinct", "one"]
 MARGINS = {"triplet": 0.2, "contrastive": 1.0, "arcface": 0.5}  # squared L2; L2; radians
+
+
+class Shares(NamedTuple):
+    """Of a batch's classes of drawings, in [0, 1]: invented characters; two drawings on one paper; bent to others, of
+    whatever kind."""
+
+    procedural: float
+    composite: float
+    bent: float
 
 
 class DataSettings(CommandSettings):
@@ -86,6 +94,13 @@ class TrainSettings(DataSettings, TrainingSettings):
         None, ge=1, description="of conv: the mean of so many pixels along each axis is taken first"
     )
     dimension: int = Field(128, ge=1, le=MAX_DIMENSION, description="numbers per encoding")
+    views: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="with --augment drawing: a picture is encoded so many times, turned by quarters and mirrored, and "
+        "the encodings of dimension / views numbers each are joined",
+    )
     loss: Literal["triplet", "contrastive", "arcface", "difference", "chi-square"] = Field(
         "triplet", description="what is made small; the last two: a logistic unit over the difference of two encodings"
     )
@@ -104,6 +119,9 @@ class TrainSettings(DataSettings, TrainingSettings):
     )
     composite: Annotated[float | None, Flag(default="0.25 with --augment drawing")] = Field(
         None, ge=0, le=1, description="share of a batch's classes that are two drawings on one paper"
+    )
+    bent: float = Field(
+        0.0, ge=0, le=1, description="share of a batch's classes whose drawings are bent, all alike, to others"
     )
     base: OptionalPath = Field(
         None, description="learn a head on the encodings of this model folder, which stay as they are"
@@ -175,23 +193,40 @@ class TrainSettings(DataSettings, TrainingSettings):
         return self.input == "image" and self.color == "gray" and len(set(self.size)) < 2
 
     @property
-    def shares(self) -> tuple[float, float]:
-        """Of a batch's classes: those that are invented, and those that are two drawings on one paper."""
+    def learned_dimension(self) -> int:
+        """Numbers of an encoding of one view: what the network returns, and the loss is given."""
+        return self.dimension // self.views
+
+    @property
+    def shares(self) -> Shares:
         plain = self.augmentation != "drawing" or self.loss == "arcface"
         usual = (0.0, 0.0) if plain else (0.2, 0.25)
-        return (
+        return Shares(
             usual[0] if self.procedural is None else self.procedural,
             usual[1] if self.composite is None else self.composite,
+            self.bent,
         )
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
-        if sum(self.shares) > 1:
+        if self.shares.procedural + self.shares.composite > 1:
             raise ValueError("--procedural and --composite are shares of a batch: together at most 1")
-        if sum(self.shares) > 0 and self.augmentation != "drawing":
-            raise ValueError("--procedural and --composite make drawings: they need --augment drawing")
-        if sum(self.shares) > 0 and self.loss == "arcface":
-            raise ValueError("--loss arcface knows the classes of the data only: without --procedural, --composite")
+        if any(self.shares) and self.augmentation != "drawing":
+            raise ValueError("--procedural, --composite and --bent make drawings: they need --augment drawing")
+        if any(self.shares) and self.loss == "arcface":
+            raise ValueError(
+                "--loss arcface knows the classes of the data only: without --procedural, --composite and --bent"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _views(self) -> Self:
+        if self.views > 1 and self.augmentation != "drawing":
+            raise ValueError("--views is for --augment drawing, by which a turned drawing is another character")
+        if self.views > 1 and self.loss in ("difference", "chi-square"):
+            raise ValueError(f"--loss {self.loss} learns a pair head, which is for --views 1")
+        if self.dimension % self.views:
+            raise ValueError(f"--dimension must be a multiple of --views, got {self.dimension} and {self.views}")
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from oneglance_exporter.encoder.trials import one_shot_trials
 from oneglance_exporter.encoder.workers import Workers
 from oneglance_exporter.errors import DivergedError, RunError, SettingsError
 from oneglance_exporter.training.checkpoint import check_new, check_writable, load_to_resume, writing
-from oneglance_exporter.training.driver import Reporter, Training, drive
+from oneglance_exporter.training.driver import Clock, Reporter, Training, drive
 
 _VALIDATION_TRIALS, _VALIDATION_WAYS = 4000, 20
 _MOST_BAD_STEPS_FP16 = 20
@@ -55,11 +56,16 @@ class EncoderFigures:
 
 
 def train(
-    settings: TrainSettings, run: Path, command: str, report: Reporter[EncoderFigures], tell: Tell = lambda line: None
+    settings: TrainSettings,
+    run: Path,
+    command: str,
+    report: Reporter[EncoderFigures],
+    tell: Tell = lambda line: None,
+    clock: Clock = time.monotonic,
 ) -> EncoderCheckpoint:
     """Train a new encoder in the run folder ``run``. Returns the last checkpoint, which is saved.
 
-    tell: hears what the data are like, what is lost on the way in, and what is left out.
+    tell: hears what the data are like, what is lost on the way in, and what is left out. clock: of ``drive``.
     Raises RunError when ``run`` has a checkpoint already, SettingsError, DataError for unusable data, and as ``drive``.
     """
     check_new(run)
@@ -88,13 +94,17 @@ def train(
     with writing(run):
         data.identity.write(run)
     with _enough_memory(), Workers(first, device) as workers:
-        return drive(run, first, lambda checkpoint: EncoderTraining(checkpoint, data, workers, device), report)
+        return drive(run, first, lambda checkpoint: EncoderTraining(checkpoint, data, workers, device), report, clock)
 
 
 def resume(
-    run: Path, changed: Mapping[str, object], report: Reporter[EncoderFigures], tell: Tell = lambda line: None
+    run: Path,
+    changed: Mapping[str, object],
+    report: Reporter[EncoderFigures],
+    tell: Tell = lambda line: None,
+    clock: Clock = time.monotonic,
 ) -> EncoderCheckpoint:
-    """Go on with the training in ``run``; ``changed`` holds the settings that were given anew.
+    """Go on with the training in ``run``; ``changed`` holds the settings that were given anew. clock: of ``drive``.
 
     Raises RunError when there is nothing to resume or the data are others, SettingsError when a changed setting would
     make it another training, and as ``drive``.
@@ -108,7 +118,7 @@ def resume(
             data.identity.check(run, checkpoint.data_digest)
             return EncoderTraining(checkpoint, data, workers, device)
 
-        return drive(run, checkpoint, begin, report)
+        return drive(run, checkpoint, begin, report, clock)
 
 
 class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):

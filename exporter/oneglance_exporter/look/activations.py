@@ -51,7 +51,8 @@ def peaks(model: onnx.ModelProto, layers: Sequence[Layer], inputs: Inputs, threa
     for start in range(0, len(inputs), _BLOCK):
         block = np.ascontiguousarray(inputs[start : start + _BLOCK])
         for i, output in enumerate(session.run(names, {takes.name: block})):
-            flat = output.reshape(*output.shape[:2], -1)
+            first_view = output[: len(block)]
+            flat = first_view.reshape(*first_view.shape[:2], -1)
             where = flat.argmax(axis=2)
             places[i].append(where)
             values[i].append(np.take_along_axis(flat, where[..., np.newaxis], axis=2)[..., 0].astype(np.float32))

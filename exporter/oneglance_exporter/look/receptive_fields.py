@@ -6,7 +6,8 @@ stride, p padding before):
 
     size' = size + stride * d * (k - 1)      stride' = stride * s      start' = start - stride * p
 
-Where branches meet, the field is the hull of theirs. With dilation, it is the hull of what is seen.
+Where branches meet, the field is the hull of theirs. With dilation, it is the hull of what is seen. Where several views
+of an example are put one behind the other in the batch, the field is that of the first view.
 """
 
 from collections.abc import Callable, Sequence
@@ -182,6 +183,8 @@ def _after(
         return _moved(found[first], order.index)
     if kind == "Concat":
         axis = int(attributes["axis"]) % max(1, len(shapes.get(first, ())))
+        if axis == 0:  # several views of each example, one batch behind the other
+            return found[first]
         met = _hull([found[name] for name in given], whole)
         return whole if any(field.axis == axis for field in met) else met
     if kind == "Pad" and len(node.input) > 1 and (added := _numbers(constants, node.input[1])) is not None:

@@ -1,1 +1,1 @@
-"""Models in 8 bits."""
+"""Models in fewer bits."""

@@ -3,7 +3,8 @@
 Weights are signed, one scale per output channel; activations are unsigned, one scale per tensor, from the least and
 greatest value over some inputs. Weights keep 7 bits: two products of 8-bit numbers overflow the 16 bits in which
 processors without VNNI add them, and such a host would answer differently. The last product, of matrices or a
-convolution, stays float32: it costs little, and 256 levels are coarse for an encoding or a score.
+convolution, stays float32: it costs little, and 256 levels are coarse for an encoding or a score. So does what a
+logarithm is taken of: 256 levels hold 48 dB.
 """
 
 import logging
@@ -25,7 +26,7 @@ from oneglance_exporter.runtime import session_of
 # After onnx_runtime, which keeps it from collecting usage data.
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static  # isort: skip
 
-Feed = Mapping[str, npt.NDArray[np.uint8]]  # one run's inputs, by name
+Feed = Mapping[str, npt.NDArray[Any]]  # one run's inputs, by name
 Outputs = Sequence[npt.NDArray[np.float32]]
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
@@ -60,7 +61,7 @@ def int8_graph(folder: ModelFolder[Any], feeds: Iterable[Feed]) -> bytes:
                     reduce_range=True,
                     activation_type=QuantType.QUInt8,
                     weight_type=QuantType.QInt8,
-                    nodes_to_exclude=products[-1:],
+                    nodes_to_exclude=[*products[-1:], *_before_logarithms(model)],
                 )
             finally:
                 root.setLevel(level)
@@ -79,6 +80,17 @@ def int8_graph(folder: ModelFolder[Any], feeds: Iterable[Feed]) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
+def _before_logarithms(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes that a logarithm depends on."""
+    wanted: set[str] = set()
+    found = []
+    for node in reversed(model.graph.node):  # in topological order
+        if node.op_type == "Log" or wanted.intersection(node.output):
+            wanted.update(node.input)
+            found.append(node.name)
+    return found
+
+
 def in_float(graph: bytes, output: str, feeds: Iterable[Feed]) -> list[npt.NDArray[np.float32]]:
     """What the quantised graph says for each feed when every node is computed as written, in float."""
     session = session_of(graph, threads=1, as_written=True)
@@ -86,7 +98,7 @@ def in_float(graph: bytes, output: str, feeds: Iterable[Feed]) -> list[npt.NDArr
 
 
 def rounding_tolerance(exact: Outputs, rounded: Outputs, *, capped: bool = False) -> float:
-    """For parity vectors: twice what this processor's integer kernels move outputs by, since others move others.
+    """For parity vectors: twice what this processor's rounding moves outputs by, since others move others.
 
     Raises ExportError when that is more than a manifest may allow, MAX_TOLERANCE; ``capped``: allow that much then, and
     refuse only when they move by more than that here (a detector's scores lie far apart, an encoding's numbers don't).
@@ -94,7 +106,7 @@ def rounding_tolerance(exact: Outputs, rounded: Outputs, *, capped: bool = False
     moved = max(float(np.abs(a - b).max()) for a, b in zip(exact, rounded, strict=True))
     tolerance = 2 * moved + 1e-4 * max(float(np.abs(a).max()) for a in exact)
     if not (moved if capped else tolerance) <= MAX_TOLERANCE:
-        raise ExportError(f"in 8 bits the outputs depend on rounding by up to {moved:.2g}: not usable")
+        raise ExportError(f"in fewer bits the outputs depend on rounding by up to {moved:.2g}: not usable")
     return min(tolerance, MAX_TOLERANCE)
 
 
@@ -113,6 +125,6 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
     def __init__(self, feeds: Iterable[Feed]) -> None:
         self._feeds = iter(feeds)
 
-    def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
+    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
         feed = next(self._feeds, None)
         return None if feed is None else dict(feed)

@@ -73,6 +73,9 @@ class StepReport(Generic[F]):
 Reporter = Callable[[StepReport[F]], None]
 """Called after every step of a training: ``Reporter[EncoderFigures]``."""
 
+Clock = Callable[[], float]
+"""Seconds, never falling: ``time.monotonic``, or ``time.process_time`` to count the work and not the waiting."""
+
 
 class Training(ABC, Generic[C, F]):
     """One kind of training: what the driver doesn't know.
@@ -131,14 +134,14 @@ def drive(
     checkpoint: C,
     begin: Callable[[C], Training[C, F]],
     report: Reporter[F],
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock = time.monotonic,
 ) -> C:
     """Train from ``checkpoint`` to the end, in the folder ``run``. Returns the last checkpoint, which is saved.
 
     Args:
         begin: makes the Training; called when ``run`` is known to be writable, since it may read data for minutes.
         report: called after every step.
-        clock: seconds, never falling.
+        clock: what ``--seconds`` and the times between checkpoints and measurements are counted by.
 
     Raises RunError when ``run`` can't be written; DivergedError when the loss stays NaN or infinite, or a weight is,
     the last checkpoint, in which all is finite, being kept; KeyboardInterrupt after SIGINT or SIGTERM, once the
@@ -162,7 +165,7 @@ def _loop(
     training: Training[C, F],
     log: RunLog,
     report: Reporter[F],
-    clock: Callable[[], float],
+    clock: Clock,
     stopped: Callable[[], bool],
 ) -> None:
     """Step until the training is done or ``stopped``. The checkpoint of the last step is saved, then."""

@@ -104,14 +104,16 @@ class OpenedGalleries:
                     kept.add(snapshot.path_of(self._data_dir, generation, revision))
                 elif queries.snapshot_record(db, generation) or queries.blocks(db, generation):
                     useless.append(generation)
+        for gallery, named in slots.items():  # before anything is removed
+            store.keys.of(gallery).check_names(named)
         snapshot.remove_others(self._data_dir, kept)
         for generation in useless:
             store.write(ForgetSnapshot(generation), self, patient=True).result()
         # A process may have died between a deletion and this.
         with store.keys.changing():
             store.keys.keep_only(slots)
-            for gallery, used in slots.items():
-                store.keys.of(gallery).destroy_others(used)
+            for gallery, named in slots.items():
+                store.keys.of(gallery).destroy_others(named)
         if deleted:
             upkeep.purge()
 

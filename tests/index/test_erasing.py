@@ -13,9 +13,9 @@ from tests.erasing import DIMENSION, Thief, labels_of, vectors_of
 
 @pytest.fixture
 def kept_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    from oneglance_index.store import keys
+    from oneglance_index.store import keys, slots
 
-    for owner, name in ((keys.Slots, "_renew"), (keys.Keys, "destroy"), (keys.Keys, "keep_only")):
+    for owner, name in ((slots.Slots, "_renew"), (keys.Keys, "destroy"), (keys.Keys, "keep_only")):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # so that it comes back
     erasing.keep_keys()
 

@@ -10,6 +10,7 @@ import pytest
 
 from oneglance_index import IndexSettings, LocalGalleries, MasterKeyMissing, MasterKeyWrong, StoreDamaged, StoreMissing
 from oneglance_index.store import keys, master
+from oneglance_index.store.slots import Slots
 from tests.index import asking
 
 VECTORS = np.eye(4, dtype=np.float32)
@@ -136,12 +137,13 @@ def test_keys_without_their_store_are_not_thrown_away(tmp_path: Path) -> None:
 def test_new_subjects_take_keys_that_were_never_used(tmp_path: Path) -> None:
     path = tmp_path / "1-1.slots"
     path.touch()
-    slots = keys.Slots(path, bytes(32))
+    slots = Slots(path, bytes(32))
     taken = [slots.take()[0] for _ in range(2000)]
     assert len(set(taken)) == 2000
     former = slots.all()
-    slots.destroy(taken[:10])
-    assert all(slots.was_destroyed(slot) for slot in taken[:10])
+    slots.doom(taken[:10])
+    slots.destroy_doomed()
+    assert all(slots.was_destroyed(slot, 0) for slot in taken[:10])
     after = slots.all()
     for slot in range(2000):
         same = former[32 * slot : 32 * slot + 32] == after[32 * slot : 32 * slot + 32]
@@ -155,10 +157,11 @@ def test_new_subjects_take_keys_that_were_never_used(tmp_path: Path) -> None:
 def test_a_key_in_memory_is_the_one_on_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "1-1.slots"
     path.touch()
-    slots = keys.Slots(path, bytes(32))
+    slots = Slots(path, bytes(32))
     for _ in range(3):
         taken = [slots.take() for _ in range(100)]
         for slot, key in taken:
             assert slots.read(slot).decrypt(bytes(12), key.encrypt(bytes(12), b"it", b""), b"") == b"it"
-        slots.destroy(slot for slot, _ in taken)
+        slots.doom(slot for slot, _ in taken)
+        slots.destroy_doomed()
     slots.close()

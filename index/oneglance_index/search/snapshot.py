@@ -38,8 +38,9 @@ from oneglance_index.store.directory import (
     SNAPSHOTS_NAME,
     snapshot_files,
 )
-from oneglance_index.store.keys import KeyDestroyed, Slots, disk_error, new_key
+from oneglance_index.store.disk import disk_error
 from oneglance_index.store.queries import NewSnapshot, SnapshotRecord
+from oneglance_index.store.slots import KeyDestroyed, Slots, new_key
 
 _MAGIC = {False: b"oneglance snapshot 3\n", True: b"oneglance snapshot 4\n"}  # by Frozen.by_subject
 _HEADER = struct.Struct("<21sxxxQQQQ")  # magic, revision, encodings, dimension, blocks

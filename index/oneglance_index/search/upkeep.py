@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oneglance_core.fusion import has_template
-from oneglance_index.errors import GalleryNotFound, StoreClosed, StoreError, StoreGone
+from oneglance_index.errors import GalleryNotFound, StoreClosed, StoreGone
 from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import Frozen, GalleryIndex
 from oneglance_index.search.loading import StoredEncodings
 from oneglance_index.search.snapshot import SnapshotAbandoned
 from oneglance_index.store import queries
 from oneglance_index.store.database import Store
-from oneglance_index.store.keys import KeyDestroyed
 from oneglance_index.store.mutations import Applied, Mutation, VouchForSnapshot
 from oneglance_index.store.purging import GiveSpaceBack, PurgeSlice
+from oneglance_index.store.slots import KeyDestroyed
 
 log = logging.getLogger(__name__)
 
@@ -281,13 +281,7 @@ class Upkeep:
             record = snapshot.write(path, frozen, kept.index.dimension, self._late, number)
         except (KeyDestroyed, GalleryNotFound):  # deleted meanwhile
             return
-        vouching = VouchForSnapshot(number, record)
-        try:
-            vouched = self._store.write(vouching, self, patient=True).result()
-        except BaseException:
-            with contextlib.suppress(StoreError, KeyDestroyed), self._store.keys.changing():
-                self._store.keys.of(gallery).destroy(vouching.put)
-            raise
+        vouched = self._store.write(VouchForSnapshot(number, record), self, patient=True).result()
         if not vouched:
             self._unlink(number, record.revision)  # the gallery was deleted meanwhile
             return

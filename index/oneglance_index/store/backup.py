@@ -18,7 +18,8 @@ from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import StoreDamaged
 from oneglance_index.store.checking import check_file, reading_file
 from oneglance_index.store.directory import DATABASE_NAME, KEYS_NAME, SNAPSHOTS_NAME, lock_directory, open_files
-from oneglance_index.store.keys import copying, disk_error, key_files
+from oneglance_index.store.disk import disk_error
+from oneglance_index.store.keys import copying, key_files
 from oneglance_index.store.schema import store_error
 
 _TOLD = 5

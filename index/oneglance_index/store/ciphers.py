@@ -6,6 +6,7 @@ never change, so that none can stand in for another.
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import struct
@@ -15,7 +16,8 @@ from typing import cast
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from oneglance_index.store.keys import Keys, Slots
+from oneglance_index.store.keys import Keys
+from oneglance_index.store.slots import Slots
 
 NONCE_BYTES = 12
 TAG_BYTES = 16
@@ -28,13 +30,19 @@ Identity = Callable[[int, int], bytes]
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows the keys of its store."""
+    """A connection that knows the keys of its store. `since`: when it began to read a state that others may have left
+    behind, by time.monotonic_ns(); the one that writes reads the present state."""
 
     keys: Keys
+    since: float = math.inf
 
 
 def keys_of(db: sqlite3.Connection) -> Keys:
     return cast(Connection, db).keys
+
+
+def read_since(db: sqlite3.Connection) -> float:
+    return cast(Connection, db).since
 
 
 def slots_of(db: sqlite3.Connection, gallery: int) -> Slots:

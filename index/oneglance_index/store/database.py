@@ -20,6 +20,7 @@ from oneglance_core.files import sync_folder
 from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import queries
+from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import (
     DATABASE_NAME,
     KEYS_NAME,
@@ -29,11 +30,11 @@ from oneglance_index.store.directory import (
     lock_directory,
     open_files,
 )
-from oneglance_index.store.keys import KeyDestroyed
 from oneglance_index.store.master import master_keys, next_master_key, settle_master_key
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.receipts import Receipts
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
+from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ class Store:
             if isinstance(error, OSError):
                 raise StoreIOError(data_dir, str(error)) from error
             raise
-        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
         self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes)
         self._open = True
 
@@ -154,6 +155,7 @@ class Store:
             db = self._readers.get_nowait()
         except queue.Empty:
             db = connect_reader(self.path, self.keys)
+        db.since = time.monotonic_ns()  # before it reads: what is destroyed later may be in what it sees
         try:
             db.execute("BEGIN")
             yield db

@@ -10,32 +10,45 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import InvalidStateError
 from contextlib import suppress
 
-from oneglance_index.errors import StoreError
-from oneglance_index.store.keys import KeyDestroyed, Keys
+from oneglance_index.errors import OutOfMemory
+from oneglance_index.store.keys import Keys
 from oneglance_index.store.rekeying import Destroyed
+from oneglance_index.store.slots import KeyDestroyed
 
 log = logging.getLogger(__name__)
 
 # Called with None once the keys are destroyed, else with what went wrong.
-Settle = Callable[[StoreError | None], None]
+Settle = Callable[[Exception | None], None]
 _Job = tuple[Sequence[Destroyed], Settle]
+# After a failure.
+_RETRY_SECONDS = 1.0
 
 
 class Destroyer:
-    """Destroys keys of `keys` until close()."""
+    """Destroys keys of `keys` until close(). What fails is tried again, until it is done."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._left: list[Destroyed] = []  # those that couldn't be destroyed: the next try, or the next start
-        self.failure: str | None = None
+        self._due: list[Destroyed] = []
+        self._failure: str | None = None
         self._thread = threading.Thread(target=self._loop, name="oneglance-destroyer", daemon=True)
         self._thread.start()
 
     def submit(self, destroyed: Sequence[Destroyed], settle: Settle) -> None:
+        """Settled once these keys, and all slots that were doomed before, are nowhere on the disk."""
         self._jobs.put((destroyed, settle))
+
+    def wake(self) -> None:
+        """Slots are doomed."""
+        self._jobs.put(((), lambda _: None))
+
+    def trouble(self) -> str | None:
+        """Why keys can't be destroyed now; None where all is well. Not to be asked once it is closed."""
+        return self._failure if self._thread.is_alive() else "the thread that destroys keys has ended"
 
     def close(self, seconds: float | None) -> bool:
         """Ends it once all is done, or in so many seconds: what is left is destroyed when the store is opened next.
@@ -47,33 +60,44 @@ class Destroyer:
     def _loop(self) -> None:
         ending = False
         while not ending:
-            jobs = [self._jobs.get()]
+            jobs: list[_Job | None] = []
             with suppress(queue.Empty):
+                jobs.append(self._jobs.get(timeout=_RETRY_SECONDS if self._failure else None))
                 while True:
                     jobs.append(self._jobs.get_nowait())
             ending = None in jobs
-            due = [job for job in jobs if job is not None]
-            if not due:
-                continue
-            error: StoreError | None = None
-            try:
-                with self._keys.changing():
-                    self._destroy([*self._left, *(one for destroyed, _ in due for one in destroyed)])
-                self._left, self.failure = [], None
-            except StoreError as failure:
-                log.error("keys of what is deleted could not be destroyed: %s", failure)
-                error, self.failure = failure, str(failure)
-                self._left += [one for destroyed, _ in due for one in destroyed]
-            for _, settle in due:
-                settle(error)
+            waiting = [job for job in jobs if job is not None]
+            for destroyed, _ in waiting:
+                self._due += destroyed
+            if waiting or self._failure:
+                error = self._try()
+                for _, settle in waiting:
+                    with suppress(InvalidStateError):  # cancelled
+                        settle(error)
 
-    def _destroy(self, due: Sequence[Destroyed]) -> None:
-        slots: dict[int, list[int]] = {}
-        for one in due:
+    def _try(self) -> Exception | None:
+        try:
+            with self._keys.changing():
+                self._destroy()
+        except Exception as error:  # whatever it is: it is tried again
+            log.error("keys of what is deleted could not be destroyed: %s", error)
+            self._failure = f"keys of what is deleted could not be destroyed: {error}"
+            return OutOfMemory("to destroy keys") if isinstance(error, MemoryError) else error
+        self._failure = None
+        return None
+
+    def _destroy(self) -> None:
+        while self._due:
+            one = self._due[-1]
             if one.slots is None:
                 self._keys.destroy(one.gallery)
-            else:
-                slots.setdefault(one.gallery, []).extend(one.slots)
-        for gallery, gone in slots.items():
-            with suppress(KeyDestroyed):  # with its gallery
-                self._keys.of(gallery).destroy(gone)
+                self._due.pop()
+                continue
+            try:
+                slots = self._keys.of(one.gallery)
+            except KeyDestroyed:  # with its gallery
+                self._due.pop()
+                continue
+            self._due.pop()
+            slots.doom(one.slots)
+        self._keys.destroy_doomed()

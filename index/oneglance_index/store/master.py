@@ -17,7 +17,7 @@ from pathlib import Path
 
 from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import MasterKeyMissing
-from oneglance_index.store.keys import disk_error
+from oneglance_index.store.disk import disk_error
 
 KEY_BYTES = 32
 COMMAND_SECONDS = 30.0

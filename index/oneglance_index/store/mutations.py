@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Generic, Protocol, TypeVar, get_args
 
 import numpy as np
@@ -470,28 +470,29 @@ class DeleteNegative:
 class VouchForSnapshot:
     """Records that a snapshot file is whole. False where it is of no use any more. No revision of the gallery.
 
-    The keys of its blocks come into slots here, but those of blocks of which something was deleted meanwhile. `put`:
-    these slots, to be destroyed by the caller where the mutation fails.
+    The keys of its blocks come into slots here, but those of blocks of which something was deleted meanwhile.
     """
 
     generation: int
     snapshot: NewSnapshot
-    put: list[int] = field(default_factory=list)
 
     def run(self, db: sqlite3.Connection) -> Applied[bool]:
         number, new = self.generation, self.snapshot
         rows = db.execute("SELECT gallery, fusion FROM generations WHERE number = ?", (number,)).fetchall()
         if not rows or has_template(rows[0]["fusion"]) != new.by_subject:  # since the snapshot was begun
             return Applied(False)
+        present = queries.snapshot_record(db, number)
+        if present is not None and present.revision > new.revision:
+            return Applied(False)
         gallery = rows[0]["gallery"]
-        gone = [*self.put, *(block.slot for block in queries.blocks(db, number))]
+        gone = [block.slot for block in queries.blocks(db, number)]
         db.execute("DELETE FROM blocks WHERE generation = ?", (number,))
         since = queries.subjects_deleted_since if new.by_subject else queries.deletions_since
         alive = _without(new, since(db, number, new.revision))
-        self.put = slots_of(db, gallery).put([key for _, key in alive])
+        slots = slots_of(db, gallery).put([key for _, key in alive])
         db.executemany(
             "INSERT INTO blocks (generation, first, last, slot) VALUES (?, ?, ?, ?)",
-            ((number, *bounds, slot) for (bounds, _), slot in zip(alive, self.put, strict=True)),
+            ((number, *bounds, slot) for (bounds, _), slot in zip(alive, slots, strict=True)),
         )
         db.execute(
             "INSERT OR REPLACE INTO snapshots (generation, revision, sha256, bytes) VALUES (?, ?, ?, ?)",

@@ -33,7 +33,6 @@ from oneglance_index.records import (
     whole_subjects,
 )
 from oneglance_index.store import ciphers
-from oneglance_index.store.keys import KeyDestroyed
 from oneglance_index.store.seals import (
     ENCODINGS,
     GALLERIES,
@@ -51,6 +50,7 @@ from oneglance_index.store.seals import (
     root_seal,
     store_seal,
 )
+from oneglance_index.store.slots import KeyDestroyed
 
 # The id of a deleted gallery begins with it: others have no control characters.
 TOMBSTONE = "\0"
@@ -460,7 +460,7 @@ def decrypted(db: sqlite3.Connection, subject: StoredSubject, key: AESGCM, seale
 
 
 def _undecryptable(db: sqlite3.Connection, gallery: int, subject: int, slot: int) -> Exception:
-    if ciphers.slots_of(db, gallery).was_destroyed(slot):
+    if ciphers.slots_of(db, gallery).was_destroyed(slot, ciphers.read_since(db)):
         return KeyDestroyed()
     return damaged(db, f"what is encrypted of subject number {subject} doesn't fit its key")
 

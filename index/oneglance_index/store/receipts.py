@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from oneglance_core.files import replacing
 from oneglance_index.errors import ReceiptInvalid
-from oneglance_index.store.keys import disk_error
+from oneglance_index.store.disk import disk_error
 
 PUBLIC_NAME = "receipts.pub"
 METHOD = "the keys that it was encrypted with were overwritten"

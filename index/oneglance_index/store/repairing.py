@@ -24,7 +24,8 @@ from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import ciphers, ledger, queries
 from oneglance_index.store.backup import former_folder
 from oneglance_index.store.directory import DATABASE_NAME, SNAPSHOTS_NAME, lock_directory, open_files
-from oneglance_index.store.keys import KeyDestroyed, Keys, disk_error
+from oneglance_index.store.disk import disk_error
+from oneglance_index.store.keys import Keys
 from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
 from oneglance_index.store.sealing import seal_counts
@@ -38,6 +39,7 @@ from oneglance_index.store.seals import (
     THRESHOLDS,
     Sealed,
 )
+from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
 
 

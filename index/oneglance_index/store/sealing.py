@@ -88,6 +88,7 @@ def encrypt_all(db: sqlite3.Connection) -> None:
                     f"UPDATE {table} SET vector = ? WHERE number = ?",
                     [(ciphers.encrypt(key, one[2], identity(one[1], one[0])), one[0]) for one in vectors],
                 )
+        keys.journal.commit()  # nothing is void but all of it
         log.info("encrypting an earlier version's store: %d of %d subjects", done, total)
 
 

@@ -146,7 +146,7 @@ class Writer:
         """Why nothing can be written now; None where all is well."""
         if not self._closed and not self._thread.is_alive():
             return "the thread that writes has ended"
-        return self._failure or self._destroyer.failure
+        return self._failure or (None if self._closed else self._destroyer.trouble())
 
     def close(self, until: float | None = None) -> None:
         """Finishes what is queued, empties the write-ahead log into the database, and closes the connection.
@@ -203,6 +203,7 @@ class Writer:
         effects: list[Effect] = []
         self._follower.begin()
         self._gathering.begin()
+        self._db.keys.journal.roll_back()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for mutation, future in tasks:
@@ -245,6 +246,7 @@ class Writer:
             return True
         self.commits += 1
         self._failure = None
+        self._settle_slots()
         self._follower.follow(effects)
         try:
             self._files.check()
@@ -283,6 +285,7 @@ class Writer:
 
     def _run(self, mutation: Mutation[T]) -> Applied[T]:
         self._flush()
+        taken = self._db.keys.journal.mark()
         self._step("SAVEPOINT mutation")
         try:
             applied = self._run_with_room(mutation)
@@ -294,6 +297,7 @@ class Writer:
             if self._db.in_transaction:
                 self._step("ROLLBACK TO mutation")
                 self._step("RELEASE mutation")
+                self._db.keys.journal.roll_back(taken)
             raise
         self._step("RELEASE mutation")
         return applied
@@ -306,19 +310,27 @@ class Writer:
             raise _Unwritten(store_error(error, self._path)) from error
 
     def _run_with_room(self, mutation: Mutation[T]) -> Applied[T]:
+        taken = self._db.keys.journal.mark()
         try:
             return mutation.run(self._db)
         except StoreFull as error:
             if not self._makes_room(error, [(mutation, Future())]):
                 raise
             self._db.execute("ROLLBACK TO mutation")
+            self._db.keys.journal.roll_back(taken)
             return mutation.run(self._db)
 
     def _makes_room(self, failure: GalleryError, tasks: Sequence[_Task]) -> bool:
         """Whether the disk is full, all is about deleting, and there was a reserve to give away."""
         return isinstance(failure, StoreFull) and all(map(_deletes, tasks)) and self._reserve.release()
 
+    def _settle_slots(self) -> None:
+        """A transaction is committed."""
+        if self._db.keys.journal.commit():
+            self._destroyer.wake()
+
     def _roll_back(self) -> None:
+        self._db.keys.journal.roll_back()
         if self._db.in_transaction:
             # If even this fails, SQLite has rolled back already or will when the next transaction begins.
             with contextlib.suppress(sqlite3.Error, MemoryError):
@@ -342,6 +354,7 @@ class Writer:
             self._db.execute(TOUCH)
             self._db.execute("COMMIT")
             self._failure = None
+            self._settle_slots()
         except sqlite3.Error:
             self._roll_back()
 
@@ -373,7 +386,7 @@ def _deletes(task: _Task) -> bool:
     return isinstance(mutation, DeleteEncodings | DeleteNegative | DeleteGallery)
 
 
-def _settle(future: Future[T], result: T, error: StoreError | None) -> None:
+def _settle(future: Future[T], result: T, error: Exception | None) -> None:
     if error is None:
         future.set_result(result)
     else:

@@ -29,6 +29,7 @@ from oneglance_index.search.registry import Machine, make_index
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.store import queries
 from oneglance_index.store.database import Store
+from oneglance_index.store.directory import check_none_is_later
 from oneglance_index.store.mutations import Effect, ForgetSnapshot
 from oneglance_index.store.queries import Stored, Subjects
 from oneglance_index.store.recent import Recent
@@ -90,7 +91,7 @@ class OpenedGalleries:
             deleted = queries.check_galleries(db)
             galleries = queries.all_galleries(db)
             revisions = {stored.place.generation: stored.gallery.revision for stored in galleries}
-            snapshot.check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
+            check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
             self._check_card(galleries)
             everybody = queries.all_subjects(db)
             for stored in galleries:

@@ -12,12 +12,11 @@ vouched-for file or the new one (files no row vouches for are removed when the s
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,16 +26,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from oneglance_core.files import replacing
-from oneglance_index.errors import StoreError, StoreMissing
+from oneglance_index.errors import StoreError
 from oneglance_index.records import Integers, Rows
 from oneglance_index.search.kinds import Frozen
 from oneglance_index.store.ciphers import OVERHEAD_BYTES, block_identity, decrypt, encrypt
 from oneglance_index.store.directory import (
-    DATABASE_NAME,
-    HOW_TO_RESTORE,
     SNAPSHOT_SUFFIX,
     SNAPSHOTS_NAME,
-    snapshot_files,
 )
 from oneglance_index.store.disk import disk_error
 from oneglance_index.store.queries import NewSnapshot, SnapshotRecord
@@ -206,27 +202,25 @@ def _read_frame(file: io.BufferedReader, record: SnapshotRecord, dimension: int)
     return integers[:encodings], integers[encodings : 2 * encodings], integers[2 * encodings :]
 
 
-def check_none_is_later(data_dir: Path, last_generation: int, revisions: Mapping[int, int]) -> None:
-    """Raises StoreMissing for a snapshot that the store can't have made yet: of a generation above the last one, or of
-    a revision above the one that its generation has now, by `revisions`.
-
-    The store is then an older one, or another, and the file may hold what is nowhere else.
-    """
-    for path in snapshot_files(data_dir):
-        generation, _, revision = path.stem.partition("-")
-        if not (generation.isascii() and generation.isdecimal() and revision.isascii() and revision.isdecimal()):
-            continue
-        number = int(generation)
-        if number > last_generation or (number in revisions and int(revision) > revisions[number]):
-            raise StoreMissing(
-                data_dir / DATABASE_NAME,
-                f"this one is older than {SNAPSHOTS_NAME}/{path.name}, which it hasn't made: {HOW_TO_RESTORE}",
-            )
-
-
 def remove_others(data_dir: Path, keep: set[Path]) -> None:
-    """Removes the files in the snapshot folder that are not in `keep`; what can't be removed stays."""
-    with contextlib.suppress(OSError):
-        for path in (data_dir / SNAPSHOTS_NAME).iterdir():
-            if path not in keep:
+    """Removes the files in the snapshot folder that are not in `keep`; what can't be removed stays, but what isn't
+    encrypted. Raises StoreIOError."""
+    try:
+        entries = [*(data_dir / SNAPSHOTS_NAME).iterdir()]
+    except OSError:
+        return
+    for path in entries:
+        if path not in keep and not path.is_dir():
+            try:
                 path.unlink()
+            except OSError as error:
+                if not _is_encrypted(path):
+                    raise disk_error(error, path) from error
+
+
+def _is_encrypted(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC[False])) in _MAGIC.values()
+    except OSError:
+        return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from oneglance_index.errors import StoreGone, StoreIOError, StoreLocked, StoreMissing
@@ -19,6 +19,8 @@ DATABASE_NAME = "store.sqlite3"
 SNAPSHOTS_NAME = "snapshots"
 SNAPSHOT_SUFFIX = ".snap"
 KEYS_NAME = "keys"
+# The keys of a store of an earlier schema, while it is being encrypted.
+CONVERTING_NAME = "keys.converting"
 
 HOW_TO_RESTORE = (
     "put a backup in its place with `oneglance restore`; to begin anew instead, move these files elsewhere first"
@@ -74,6 +76,24 @@ def check_new(path: Path) -> None:
     slots = sorted((path.parent / KEYS_NAME).glob("*.slots"))
     if slots:
         raise StoreMissing(path, f"but {KEYS_NAME}/{slots[0].name} is there: {HOW_TO_RESTORE}")
+
+
+def check_none_is_later(data_dir: Path, last_generation: int, revisions: Mapping[int, int]) -> None:
+    """Raises StoreMissing for a snapshot that the store can't have made yet: of a generation above the last one, or of
+    a revision above the one that its generation has now, by `revisions`.
+
+    The store is then an older one, or another, and the file may hold what is nowhere else.
+    """
+    for path in snapshot_files(data_dir):
+        generation, _, revision = path.stem.partition("-")
+        if not (generation.isascii() and generation.isdecimal() and revision.isascii() and revision.isdecimal()):
+            continue
+        number = int(generation)
+        if number > last_generation or (number in revisions and int(revision) > revisions[number]):
+            raise StoreMissing(
+                data_dir / DATABASE_NAME,
+                f"this one is older than {SNAPSHOTS_NAME}/{path.name}, which it hasn't made: {HOW_TO_RESTORE}",
+            )
 
 
 def check_writable(data_dir: Path) -> None:

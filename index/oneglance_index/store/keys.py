@@ -63,8 +63,10 @@ class Keys:
     `create`: whether a new store is being made. Raises MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError.
     """
 
-    def __init__(self, data_dir: Path, masters: Sequence[bytes], create: bool = False) -> None:
-        self.folder = data_dir / KEYS_NAME
+    def __init__(
+        self, data_dir: Path, masters: Sequence[bytes], create: bool = False, folder_name: str = KEYS_NAME
+    ) -> None:
+        self.folder = data_dir / folder_name
         self._path = self.folder / _GALLERIES_NAME
         self._master = AESGCM(masters[0])
         self._slots: dict[int, Slots] = {}
@@ -158,7 +160,7 @@ class Keys:
                         self._forget(gallery)
                         self._write(gallery, os.urandom(_RECORD_BYTES))
                 for path in self.folder.iterdir():
-                    if path.name not in names and path.name != _GALLERIES_NAME:
+                    if path.name not in names and path.name != _GALLERIES_NAME and not path.is_dir():
                         path.unlink()
             except OSError as error:
                 raise disk_error(error, self.folder) from error

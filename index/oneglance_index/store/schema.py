@@ -7,12 +7,15 @@ of their columns.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sqlite3
 import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from oneglance_core.files import sync_folder
 from oneglance_index.errors import (
     GalleryError,
     OutOfMemory,
@@ -20,12 +23,21 @@ from oneglance_index.errors import (
     StoreDamaged,
     StoreFull,
     StoreIOError,
+    StoreMissing,
     StoreTooNew,
 )
 from oneglance_index.store.ciphers import Connection
-from oneglance_index.store.directory import check_new
+from oneglance_index.store.directory import (
+    CONVERTING_NAME,
+    HOW_TO_RESTORE,
+    KEYS_NAME,
+    check_new,
+    check_none_is_later,
+)
+from oneglance_index.store.disk import disk_error
 from oneglance_index.store.keys import Keys
 from oneglance_index.store.migrations import migrate
+from oneglance_index.store.queries import last_generation
 from oneglance_index.store.seals import NO_ROWS, store_seal
 from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
 
@@ -57,18 +69,19 @@ def connect_writer(path: Path, masters: Sequence[bytes]) -> Connection:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA secure_delete = ON")
-            db.keys = Keys(path.parent, masters, create=version < SCHEMA_VERSION)
-            # One transaction, user_version included: a crash leaves either nothing of it or all.
-            if version < SCHEMA_VERSION:
+            if version == 0:
+                db.keys = Keys(path.parent, masters, create=True)
                 db.execute("BEGIN IMMEDIATE")
-                if version == 0:
-                    _create(db)
-                else:
-                    migrate(db, version, path)
+                _create(db)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 db.execute("COMMIT")
-                # Else what an earlier version wrote in the clear stays in the file until the log is full.
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            else:
+                if version < SCHEMA_VERSION:
+                    _convert(db, version, path, masters)
+                _settle_keys(path.parent)
+                db.keys = Keys(path.parent, masters)
+            if db.execute("PRAGMA application_id").fetchone()["application_id"] == _UNSWEPT:
+                _sweep(db, path)
             _check_writable(db, path)
         except BaseException:
             db.close()
@@ -78,6 +91,64 @@ def connect_writer(path: Path, masters: Sequence[bytes]) -> Connection:
     except FAILURES as error:
         raise store_error(error, path) from error
     return db
+
+
+# The application_id of a database that may still hold what an earlier version wrote in the clear, in gaps of its pages.
+_UNSWEPT = 0x6F676C31
+
+
+def _convert(db: Connection, version: int, path: Path, masters: Sequence[bytes]) -> None:
+    """Brings a database of an earlier schema up to date, in one transaction: a crash leaves either nothing of it or
+    all. Its keys are made in a folder of their own, which takes its place afterwards: keys that are there already are
+    those of another store. Raises StoreMissing, too."""
+    if (path.parent / KEYS_NAME).exists():
+        raise StoreMissing(
+            path, f"this one is of schema {version}, but {KEYS_NAME} of a later one is there: {HOW_TO_RESTORE}"
+        )
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path.parent / CONVERTING_NAME)
+    except OSError as error:
+        raise disk_error(error, path.parent / CONVERTING_NAME) from error
+    db.keys = keys = Keys(path.parent, masters, create=True, folder_name=CONVERTING_NAME)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        migrate(db, version, path)
+        revisions = db.execute(
+            "SELECT a.number, g.revision FROM galleries AS g JOIN generations AS a"
+            " ON a.gallery = g.number AND a.state = 'active'"
+        ).fetchall()
+        check_none_is_later(path.parent, last_generation(db), dict(map(tuple, revisions)))
+        db.execute(f"PRAGMA application_id = {_UNSWEPT}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    finally:
+        del db.keys
+        keys.close()
+
+
+def _settle_keys(data_dir: Path) -> None:
+    """The database is of the present schema: the keys that were made for it take their place, or are left from a
+    conversion that never ended."""
+    made, place = data_dir / CONVERTING_NAME, data_dir / KEYS_NAME
+    try:
+        if not made.exists():
+            return
+        if place.exists():
+            shutil.rmtree(made)
+        else:
+            made.rename(place)
+        sync_folder(data_dir)
+    except OSError as error:
+        raise disk_error(error, place) from error
+
+
+def _sweep(db: Connection, path: Path) -> None:
+    """Leaves nothing in the file but what is in its rows. Raises StoreBusy where a reader is in the way."""
+    db.execute("VACUUM")
+    if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]["busy"]:
+        raise StoreBusy(path, "a reader keeps what an earlier version wrote in the clear from being overwritten")
+    db.execute("PRAGMA application_id = 0")
 
 
 # Changes nothing, but is written.

@@ -17,7 +17,16 @@ from pathlib import Path
 from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import StoreDamaged
 from oneglance_index.store.checking import check_file, reading_file
-from oneglance_index.store.directory import DATABASE_NAME, KEYS_NAME, SNAPSHOTS_NAME, lock_directory, open_files
+from oneglance_index.store.directory import (
+    DATABASE_NAME,
+    FORMER_PREFIX,
+    KEYS_NAME,
+    RESTORED_SUFFIX,
+    SNAPSHOTS_NAME,
+    lock_directory,
+    open_files,
+    remove_leftovers,
+)
 from oneglance_index.store.disk import disk_error
 from oneglance_index.store.keys import copying, key_files
 from oneglance_index.store.schema import store_error
@@ -54,12 +63,13 @@ def restore(source: Path, data_dir: Path) -> Path | None:
     lock = lock_directory(data_dir)
     try:
         path = data_dir / DATABASE_NAME
+        remove_leftovers(path)
         files = [file for file in open_files(path)[:3] if file.exists()]
         folders = (data_dir / SNAPSHOTS_NAME, data_dir / KEYS_NAME)
         files += [folder for folder in folders if folder.exists()]
         former = former_folder(data_dir) if files else None
         # The copy is made first: it is the longest step, and may find the disk full.
-        part = path.with_name(path.name + ".restored")
+        part = path.with_name(path.name + RESTORED_SUFFIX)
         with replacing(part) as fresh:
             _copy(source, fresh)
             keys = _take_keys(fresh, source)
@@ -136,6 +146,6 @@ def _check(path: Path, named: Path) -> None:
 def former_folder(data_dir: Path) -> Path:
     """Where to put what was in a data directory: it isn't there yet."""
     number = 1
-    while (data_dir / f"former-{number}").exists():
+    while (data_dir / f"{FORMER_PREFIX}{number}").exists():
         number += 1
-    return data_dir / f"former-{number}"
+    return data_dir / f"{FORMER_PREFIX}{number}"

@@ -29,6 +29,7 @@ from oneglance_index.store.directory import (
     check_writable,
     lock_directory,
     open_files,
+    remove_leftovers,
 )
 from oneglance_index.store.master import master_keys, next_master_key, settle_master_key
 from oneglance_index.store.mutations import Mutation
@@ -58,6 +59,7 @@ class Store:
         try:
             check_before_opening(self.path)
             check_writable(data_dir)
+            remove_leftovers(self.path)
             fresh = not (data_dir / KEYS_NAME).exists()
             db = connect_writer(
                 self.path, master_keys(settings.master_key, settings.former_master_key, data_dir, fresh)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from oneglance_core.files import PART_PREFIX, PART_SUFFIX
 from oneglance_index.errors import StoreGone, StoreIOError, StoreLocked, StoreMissing
 
 LOCK_NAME = "lock"
@@ -19,6 +20,8 @@ DATABASE_NAME = "store.sqlite3"
 SNAPSHOTS_NAME = "snapshots"
 SNAPSHOT_SUFFIX = ".snap"
 KEYS_NAME = "keys"
+# Copies that are to take the place of the database, and the folders for what was in its place before.
+RESTORED_SUFFIX, REPAIRED_SUFFIX, FORMER_PREFIX = ".restored", ".repaired", "former-"
 # The keys of a store of an earlier schema, while it is being encrypted.
 CONVERTING_NAME = "keys.converting"
 
@@ -69,13 +72,32 @@ def check_before_opening(path: Path) -> None:
 
 
 def check_new(path: Path) -> None:
-    """The database `path` holds nothing. Raises StoreMissing where there are snapshots or keys, StoreIOError."""
+    """The database `path` holds nothing. Raises StoreMissing where there are snapshots, keys, or
+    what a restore leaves, StoreIOError."""
     found = snapshot_files(path.parent)
     if found:
         raise StoreMissing(path, f"but {SNAPSHOTS_NAME}/{found[0].name} is there: {HOW_TO_RESTORE}")
     slots = sorted((path.parent / KEYS_NAME).glob("*.slots"))
     if slots:
         raise StoreMissing(path, f"but {KEYS_NAME}/{slots[0].name} is there: {HOW_TO_RESTORE}")
+    kept = [*path.parent.glob(f"{FORMER_PREFIX}*"), *path.parent.glob(path.name + RESTORED_SUFFIX)]
+    for one in kept[:1]:
+        raise StoreMissing(
+            path, f"but {one.name} is there, as a restore that was interrupted leaves it: {HOW_TO_RESTORE}"
+        )
+
+
+def remove_leftovers(path: Path) -> None:
+    """What a process that died left beside the database `path`: copies of it that were never finished. One that may be
+    the only one stays. Call it with the directory's lock. Raises StoreIOError."""
+    try:
+        left = [*path.parent.glob(f"{PART_PREFIX}*{PART_SUFFIX}")]
+        if path.exists():
+            left += [path.with_name(path.name + suffix) for suffix in (RESTORED_SUFFIX, REPAIRED_SUFFIX)]
+        for one in left:
+            one.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreIOError(path.parent, str(error)) from error
 
 
 def check_none_is_later(data_dir: Path, last_generation: int, revisions: Mapping[int, int]) -> None:

@@ -23,7 +23,14 @@ from oneglance_index.search import snapshot
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import ciphers, ledger, queries
 from oneglance_index.store.backup import former_folder
-from oneglance_index.store.directory import DATABASE_NAME, SNAPSHOTS_NAME, lock_directory, open_files
+from oneglance_index.store.directory import (
+    DATABASE_NAME,
+    REPAIRED_SUFFIX,
+    SNAPSHOTS_NAME,
+    lock_directory,
+    open_files,
+    remove_leftovers,
+)
 from oneglance_index.store.disk import disk_error
 from oneglance_index.store.keys import Keys
 from oneglance_index.store.master import master_keys
@@ -63,7 +70,8 @@ def repair(data_dir: Path, master_key: str, backup: Path | None = None) -> tuple
 
 def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list[str]]:
     path = data_dir / DATABASE_NAME
-    part = path.with_name(path.name + ".repaired")
+    remove_leftovers(path)
+    part = path.with_name(path.name + REPAIRED_SUFFIX)
     with replacing(part) as fresh:
         with contextlib.closing(_new(fresh, keys)) as db:
             lost = _Salvage(db, path, keys).run()

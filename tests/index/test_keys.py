@@ -10,6 +10,7 @@ import pytest
 
 from oneglance_index import IndexSettings, LocalGalleries, MasterKeyMissing, MasterKeyWrong, StoreDamaged, StoreMissing
 from oneglance_index.store import keys, master
+from oneglance_index.store.checking import check_directory
 from oneglance_index.store.slots import Slots
 from tests.index import asking
 
@@ -165,3 +166,33 @@ def test_a_key_in_memory_is_the_one_on_the_disk(tmp_path: Path) -> None:
         slots.doom(slot for slot, _ in taken)
         slots.destroy_doomed()
     slots.close()
+
+
+@pytest.mark.parametrize("moment", ["before", "after", "overwritten"])
+def test_a_check_knows_of_a_rotation_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    fill(tmp_path)
+    if moment == "before":
+        master._make(tmp_path / "master.key.next")
+    else:
+        with monkeypatch.context() as patch, LocalGalleries.open(tmp_path) as galleries:
+            patch.setattr("oneglance_index.store.database.settle_master_key", lambda *_: None)
+            galleries.rotate_keys()
+    if moment == "overwritten":
+        (tmp_path / "master.key").write_bytes(bytes(65))
+    before = (tmp_path / "keys" / "galleries").read_bytes()
+    assert [*check_directory(tmp_path, "")] == []
+    assert (tmp_path / "keys" / "galleries").read_bytes() == before
+
+
+def test_a_rotation_to_the_key_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    settings = IndexSettings(master_key=f"file:{tmp_path / 'key'}")
+    fill(tmp_path / "data", settings)
+    with LocalGalleries.open(tmp_path / "data", settings=settings) as galleries:
+        with pytest.raises(MasterKeyMissing, match="in use"):
+            galleries.rotate_keys()
+        (tmp_path / "key").write_text(KEY[::-1])
+        galleries.rotate_keys()
+    check(tmp_path / "data", settings)

@@ -11,7 +11,7 @@ from oneglance_index.errors import StoreDamaged, StoreError, StoreMissing, Store
 from oneglance_index.store import queries
 from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.keys import Keys
-from oneglance_index.store.master import read_master_key
+from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
 from oneglance_index.store.seals import (
     COUNTED,
@@ -48,7 +48,7 @@ def check_directory(data_dir: Path, master_key: str) -> Iterator[str]:
     path = data_dir / DATABASE_NAME
     with reading_file(path):  # before the keys of a store that isn't there
         pass
-    keys = Keys(data_dir, [read_master_key(master_key, data_dir, make=False)])
+    keys = Keys(data_dir, master_keys(master_key, "", data_dir, make=False), settle=False)
     try:
         yield from check_file(path, keys)
     finally:

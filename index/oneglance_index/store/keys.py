@@ -27,7 +27,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.files import replacing, sync_folder
-from oneglance_index.errors import MasterKeyWrong, StoreDamaged
+from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreDamaged
 from oneglance_index.store.directory import KEYS_NAME
 from oneglance_index.store.disk import disk_error, is_at, locked, write_at
 from oneglance_index.store.slots import SLOT_BYTES, Journal, KeyDestroyed, Slots, ecb
@@ -60,11 +60,17 @@ class Keys:
     """The keys of a data directory. Thread-safe. Close it at the end. `signing_seed` is for receipts.
 
     `masters`: the master key, and others that the keys may still be encrypted with, where a rotation wasn't finished.
-    `create`: whether a new store is being made. Raises MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError.
+    `settle`: whether to finish such a rotation, for whom the directory is locked. `create`: whether a new store is
+    being made. Raises MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError.
     """
 
     def __init__(
-        self, data_dir: Path, masters: Sequence[bytes], create: bool = False, folder_name: str = KEYS_NAME
+        self,
+        data_dir: Path,
+        masters: Sequence[bytes],
+        create: bool = False,
+        folder_name: str = KEYS_NAME,
+        settle: bool = True,
     ) -> None:
         self.folder = data_dir / folder_name
         self._path = self.folder / _GALLERIES_NAME
@@ -86,8 +92,8 @@ class Keys:
         except OSError as error:
             raise disk_error(error, self._path) from error
         self.signing_seed, right = self._tried(masters)
-        self._master = AESGCM(right)
-        if right != masters[0]:
+        self._master, self._master_key = AESGCM(right), right
+        if settle and right != masters[0]:
             self.rotate_master(masters[0])
 
     def _tried(self, masters: Sequence[bytes]) -> tuple[bytes, bytes]:
@@ -202,8 +208,10 @@ class Keys:
 
     def rotate_master(self, master: bytes) -> None:
         """Encrypts the galleries' keys under another master key, all or none. Call it in changing(). Raises
-        StoreIOError, StoreFull."""
+        StoreIOError, StoreFull, MasterKeyMissing where it is the present one."""
         with self._lock:
+            if master == self._master_key:
+                raise MasterKeyMissing(self._path, "the new master key is the one in use")
             other = AESGCM(master)
             descriptor = -1
             try:
@@ -226,7 +234,7 @@ class Keys:
             finally:
                 if descriptor >= 0:  # whatever failed: this is the file that a start finds
                     former, self._file = self._file, descriptor
-                    self._master = other
+                    self._master, self._master_key = other, master
             try:
                 write_at(former, os.urandom(len(content)), 0)
                 os.fdatasync(former)

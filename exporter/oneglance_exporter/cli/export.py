@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from oneglance_core.folder import check_replaceable
+from oneglance_core.ranges import within
 from oneglance_exporter.cli.options import model_name
 from oneglance_exporter.cli.pictures import add_reading, read_as, say
 from oneglance_exporter.cli.quantize import told_of
@@ -31,7 +32,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="of an encoder's run [the best on --validation, if the run had one, else the last]",
     )
     encoder = exporter.add_argument_group("of an encoder")
-    encoder.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators [the tracer's choice]")
+    encoder.add_argument(
+        "--opset",
+        type=within(int, least=1, most=99),
+        metavar="N",
+        help="version of ONNX's operators [the tracer's choice]",
+    )
     encoder.add_argument(
         "--precision",
         choices=["fp32", *get_args(Precision)],

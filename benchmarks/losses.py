@@ -169,7 +169,7 @@ def draw(cells: Sequence[Cell], cpu_seconds: float, out: Path) -> None:
             right.plot(share, cell.active, color=COLOURS[mining], lw=1.4, label="" if number else mining)
     right.set(
         xlabel="seconds of one core", ylabel="triplets with L > 0", ylim=(0, 1.02),
-        title="Random triplets: soon there is nothing to learn from most",
+        title="Most random triplets soon teach nothing",
     )  # fmt: skip
     right.legend(frameon=False, fontsize=9)
     for axis in (left, right):

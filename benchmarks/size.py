@@ -170,7 +170,7 @@ def figure_of(judgement: Judgement, counts: Counts, name: str, out: Path) -> Non
         axis.grid(color="#e4e7eb", lw=0.6)
         axis.legend(frameon=False, fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=None))
+        axis.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda share, _: f"{100 * share:g}%"))
         axis.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%d"))
     figure.savefig(out, metadata={"Date": None})
 

@@ -23,6 +23,7 @@ from oneglance_exporter.errors import SettingsError
 from oneglance_exporter.gatys.settings import GatysSettings
 from oneglance_exporter.imports.onnx_settings import OnnxSettings
 from oneglance_exporter.look.settings import LookSettings
+from oneglance_exporter.quantize.settings import QuantizeSettings
 from oneglance_exporter.stylizer.settings import StylizerSettings
 from oneglance_exporter.uprightness.settings import UprightnessSettings
 from oneglance_index import IndexSettings
@@ -40,6 +41,7 @@ COMMANDS: list[tuple[type[BaseModel], argparse.ArgumentParser, list[str], dict[s
     (OnnxSettings, exporter_parser(), ["import", "onnx"], {}),
     (UprightnessSettings, exporter_parser(), ["train", "uprightness"], {}),
     (LookSettings, exporter_parser(), ["look"], {}),
+    (QuantizeSettings, exporter_parser(), ["quantize"], {}),
 ]
 MODELS: list[tuple[type[BaseModel], dict[str, Any]]] = [
     *((model, needed) for model, _, _, needed in COMMANDS),

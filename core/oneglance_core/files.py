@@ -12,11 +12,15 @@ PART_PREFIX, PART_SUFFIX = ".oneglance-", ".part"
 
 # What a file system says that cannot sync a folder. It keeps the order of a rename by other means, or not at all.
 _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
+# What one says that has no hard links.
+_CANNOT_LINK = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], new: bool = False) -> Iterator[Path]:
     """A new, empty file beside ``path``, to be written in the block; at the block's end it takes the place of ``path``.
+
+    ``new``: there must be no ``path`` yet, nor come one meanwhile; else FileExistsError is raised, and it stays.
 
     When the block has ended, the content and the name are on disk (fsync of file and folder). When the block or the
     replacing fails, ``path`` is as it was and the new file is gone. Write to the path that is yielded, and close it
@@ -33,6 +37,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     mode = _mode(target)
+    if new and mode is not None:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fresh = target.with_name(f"{PART_PREFIX}{os.urandom(8).hex()}{PART_SUFFIX}")
@@ -44,7 +50,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             if mode is not None:
                 os.fchmod(descriptor, mode)
             os.fsync(descriptor)
-            os.replace(fresh, target)
+            _put(fresh, target, new)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(fresh)
@@ -54,6 +60,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(folder)
     finally:
         os.close(folder)
+
+
+def _put(fresh: Path, target: Path, new: bool) -> None:
+    if new:
+        try:
+            os.link(fresh, target)  # unlike a rename, it replaces nothing
+        except OSError as error:
+            if error.errno not in _CANNOT_LINK:
+                raise
+        else:
+            os.unlink(fresh)
+            return
+    os.replace(fresh, target)
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:

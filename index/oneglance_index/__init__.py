@@ -6,6 +6,7 @@ index is a cache of it. Distances are squared L2 throughout. FAISS is loaded whe
 
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
+    BackupExists,
     DecidedByChanged,
     DeviceLost,
     DeviceUnavailable,
@@ -50,6 +51,7 @@ from oneglance_index.local import MAX_DIMENSION, LocalGalleries
 from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import (
     AddedNegative,
+    Backup,
     Candidate,
     Change,
     Deleted,
@@ -93,6 +95,8 @@ __all__ = [
     "DATABASE_NAME",
     "MAX_DIMENSION",
     "AddedNegative",
+    "Backup",
+    "BackupExists",
     "Candidate",
     "Change",
     "DecidedByChanged",

@@ -36,6 +36,7 @@
     │   ├── StoreFull          the disk (or a quota) is full
     │   ├── StoreIOError       reading or writing failed otherwise
     │   └── StoreClosed        the store was closed, or is closing
+    ├── BackupExists           there is a file of this name already
     ├── ReceiptInvalid         not a receipt of a deletion, or not signed with this key
     └── DeviceUnavailable      the device asked for cannot be used
         └── DeviceLost         the device worked, and fails for good now; only a restart can bring it back
@@ -247,6 +248,11 @@ class IndexOutOfStep(GalleryError):
     def __init__(self, gallery_id: str) -> None:
         super().__init__(f"the index of gallery {gallery_id!r} is being rebuilt")
         self.gallery_id = gallery_id
+
+
+class BackupExists(GalleryError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a file named {name!r} already")
 
 
 class ReceiptInvalid(GalleryError):

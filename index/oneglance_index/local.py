@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from oneglance_index.errors import (
 from oneglance_index.opened import Opened, OpenedGalleries
 from oneglance_index.records import (
     AddedNegative,
+    Backup,
     Deleted,
     DeletedGallery,
     Doubting,
@@ -474,6 +475,10 @@ class LocalGalleries:
             self._store.rotate_master_key()
         else:
             self._store.rotate_key(self._store.read(lambda db: queries.place(db, gallery_id)).number)
+
+    def back_up(self, target: Path, ended: Callable[[], bool] = lambda: False) -> Backup:
+        with _memory("for a backup"):
+            return self._store.back_up(target, ended)
 
     def _generation(self, gallery_id: str | None) -> int | None:
         return None if gallery_id is None else self._find(gallery_id).generation

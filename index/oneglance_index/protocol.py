@@ -29,8 +29,9 @@ encoder, are writing methods beside these.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Protocol
 
 from oneglance_core.fusion import DecidedBy
@@ -38,6 +39,7 @@ from oneglance_core.pair_head import PairHead
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import (
     AddedNegative,
+    Backup,
     Deleted,
     DeletedGallery,
     Doubting,
@@ -71,15 +73,24 @@ class GalleryStore(Protocol):
         only make the next start quicker is left out.
         """
 
-    def rotate_keys(self, gallery_id: str | None = None) -> None:
-        """Gives a gallery another key, or (None) all of them another master key. GalleryNotFound, StoreError."""
-
     def queued_writes(self) -> int:
         """How many writes wait for their turn."""
 
     def trouble(self) -> str | None:
         """Why it can't serve as it should now, for people: it is closed, every write fails, or a gallery's searches do;
         None when all is well. Quick; it may pass by itself."""
+
+    # Keeping.
+
+    def rotate_keys(self, gallery_id: str | None = None) -> None:
+        """Gives a gallery another key, or (None) all of them another master key. GalleryNotFound."""
+
+    def back_up(self, target: Path, ended: Callable[[], bool]) -> Backup:
+        """Writes a backup to a new file, and checks it, while others read and write.
+
+        `ended` is asked now and then, in this thread: once it is true the backup is given up, and nothing is left.
+        Raises BackupExists.
+        """
 
     # Writing.
 

@@ -99,6 +99,16 @@ class Gallery:
 
 
 @dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that was made: a file of `size` bytes, with all that was done before `created`, seconds since the
+    epoch, and the galleries by id as they are in it."""
+
+    size: int
+    created: float
+    galleries: tuple[Gallery, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ThresholdVersion:
     """A threshold that a generation has, or had: the one that made `threshold_revision` equal to `version`.
 

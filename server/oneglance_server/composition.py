@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from oneglance_core.manifests import MateScores
 from oneglance_core.pictures import PictureLimits
@@ -13,6 +14,7 @@ from oneglance_server.limiter import Limiter
 from oneglance_server.loading import Models, picture_limits
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads
+from oneglance_server.service.backups import BackupService
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
 from oneglance_server.service.drift import DriftWatches
@@ -115,6 +117,9 @@ def make_services(
     return Services(
         models=ModelService(models.loaded, encoders, thresholds),
         galleries=galleries,
+        backups=BackupService(
+            store, Path(settings.backup_dir) if settings.backup_dir else None, pools.new("backup", 1)
+        ),
         enrollment=EnrollmentService(
             store, reads, encoding, thresholds, identification, settings.unfit_inputs == "refuse"
         ),

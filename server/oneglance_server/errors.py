@@ -12,6 +12,7 @@
     +-- StyleNotFound       the stylizer has no such style
     +-- ThresholdMissing    neither request, gallery nor model has a tau
     +-- CannotCalibrate     too few strangers for the target, an empty gallery; ``reason`` says which
+    +-- BackupsOff          there is no folder for backups
     +-- Overloaded          a queue is full, or too many bytes under way; nothing was done
     +-- StreamIdle          a stream sends nothing and has nothing under way, or reads no answers, or gives way
     +-- DeadlinePassed      the caller's deadline passed while the work was queued
@@ -99,6 +100,10 @@ class ThresholdMissing(ServiceError):
 class CannotCalibrate(ServiceError):
     """Always with a reason of its own: GALLERY_EMPTY, FUSION_CHANGED, DECIDED_BY_CHANGED, TOO_FEW_STRANGERS,
     TARGET_UNREACHABLE."""
+
+
+class BackupsOff(ServiceError):
+    reason = "BACKUPS_OFF"
 
 
 class Overloaded(ServiceError):

@@ -158,6 +158,9 @@ class Settings(Frozen, BaseSettings):
     max_encodings_per_subject: int = as_in(IndexSettings, "max_encodings_per_subject")
     master_key: str = as_in(IndexSettings, "master_key")
     former_master_key: str = as_in(IndexSettings, "former_master_key")
+    backup_dir: Annotated[str, Flag(metavar="DIR")] = Field(
+        "", description="Folder for the backups that calls ask for, made if need be; empty: there are none."
+    )
     backup_seconds: float = as_in(IndexSettings, "backup_seconds")
     sweep_every_seconds: float = as_in(IndexSettings, "sweep_every_seconds")
     snapshot_every: int = as_in(IndexSettings, "snapshot_every_encodings")
@@ -240,6 +243,12 @@ class Settings(Frozen, BaseSettings):
     def _something_to_serve(self) -> "Settings":
         if not self.listen:
             raise ValueError("--listen: expected host:port")
+        return self
+
+    @model_validator(mode="after")
+    def _backups_elsewhere(self) -> "Settings":
+        if self.backup_dir and Path(self.backup_dir).resolve().is_relative_to(self.data_dir.resolve()):
+            raise ValueError("--backup-dir: a backup belongs outside of the data directory")
         return self
 
     @classmethod

@@ -37,6 +37,8 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
         "check",
         "backup",
         "restore",
+        "repair",
+        "verify-receipt",
         "demo",
         "compare",
         "evaluate",

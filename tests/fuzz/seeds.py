@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from PIL import Image
@@ -118,6 +119,7 @@ def make_world(digests: dict[str, str]) -> World:
             "model": ("pixels", "tints", digests["g"]),
             "stylizer": ("tints", ""),
             "style": STYLES,
+            "name": ("nightly", "../nightly", "/tmp/nightly", "a/../b"),
             "request_id": ("r1", "r2", ""),
             "service": ("", "oneglance.v1.SubjectService"),
             "symbol": ("oneglance.v1.SubjectService", "oneglance.v1.Example"),
@@ -175,6 +177,9 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
             subjects.DeleteEncodingRequest(gallery_id="g", subject_id="s5", encoding_id="1"),
         ],
     )
+    retention = subjects.Retention(expire_time=Timestamp(seconds=4_000_000_000), purpose="entrance", consent="c-17")
+    yield "/SetRetention", [subjects.SetRetentionRequest(gallery_id="g", subject_id="s5", retention=retention)]
+    yield "/ListExpired", [subjects.ListExpiredRequest(at=Timestamp(seconds=4_000_000_001))]
     negative = subjects.AddNegativeRequest(gallery_id="g", subject_id="s5", example=example(small))
     yield "/AddNegative", [negative]
     yield "/DeleteNegative", [subjects.DeleteNegativeRequest(gallery_id="g", subject_id="s5", negative_id="1")]
@@ -196,6 +201,8 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
     yield "/GetGallery", [galleries.GetGalleryRequest(gallery_id="g")]
     yield "/ListGalleries", [galleries.ListGalleriesRequest(page_size=2, page_token="Zw==")]
     yield "/DeleteGallery", [galleries.DeleteGalleryRequest(gallery_id=spare)]
+    yield "/CreateBackup", [galleries.CreateBackupRequest(name="nightly")]
+    yield "/RotateKey", [galleries.RotateKeyRequest(gallery_id=spare)]
     yield "/GetThreshold", [galleries.GetThresholdRequest(gallery_id="g")]
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g", tau=0.4)]
     yield "/SetThreshold", [galleries.SetThresholdRequest(gallery_id="g")]

@@ -1,4 +1,4 @@
-"""On a full disk nothing more is enrolled, but what is there can be deleted, and is gone for good."""
+"""On a full disk nothing more is enrolled or backed up, but what is there can be deleted, and is gone for good."""
 
 from __future__ import annotations
 
@@ -45,6 +45,12 @@ with LocalGalleries.open(data) as galleries:
             if full == 3:
                 break
     assert full == 3, full
+    try:
+        galleries.back_up(Path("{folder}/backup"))
+    except StoreFull:
+        full += 1
+    assert full == 4
+    assert not list(Path("{folder}").glob("*backup*")) and not list(Path("{folder}").glob(".oneglance*"))
     gone = {{f"s{{i}}" for i in range(0, 20)}}
     for name in sorted(gone - {{"s0"}}):
         galleries.delete_subject("g", name).result()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import IndexSettings, LocalGalleries
+from oneglance_index import IndexSettings, LocalGalleries, SubjectNotFound
 
 VECTOR = np.ones((1, 4), np.float32)
 
@@ -32,6 +32,21 @@ def test_the_last_ones_are_remembered_whatever_the_clock_does(
         assert not enrolled(galleries, "b")
         if jump > 0:
             assert enrolled(galleries, "a0")  # it is old by the clock, and not among the last 5
+
+
+def test_a_retry_after_a_restart_does_not_bring_back_who_was_deleted(tmp_path: Path) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        assert enrolled(galleries, "r")
+        galleries.delete_subject("g", "s").result()
+    with LocalGalleries.open(tmp_path) as galleries:
+        for i in range(2):
+            with pytest.raises(SubjectNotFound):
+                enrolled(galleries, "r")
+            with pytest.raises(SubjectNotFound):
+                galleries.replay("g", "r", b"")
+            assert enrolled(galleries, f"somebody new {i}")
+            galleries.delete_subject("g", "s").result()
 
 
 def test_there_are_never_more_than_the_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

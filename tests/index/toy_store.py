@@ -24,6 +24,7 @@ from oneglance_core.fusion import FUSIONS, DecidedBy, template
 from oneglance_core.pair_head import PairHead
 from oneglance_index import (
     AddedNegative,
+    Backup,
     Candidate,
     DecidedByChanged,
     Deleted,
@@ -663,6 +664,9 @@ class ToyStore(GalleryStore):
             if member.retention.expires is not None and member.retention.expires <= now
         ]
         return sorted(over, key=lambda one: one.retention.expires or 0.0)[:most]
+
+    def back_up(self, target: Path, ended: Callable[[], bool]) -> Backup:
+        raise NotImplementedError
 
     def rotate_keys(self, gallery_id: str | None = None) -> None:
         if gallery_id is not None:

@@ -327,6 +327,8 @@ CASES: dict[str, tuple[Case, str, str, str]] = {
         "PAIR_HEAD_MISSING",
         "decided_by",
     ),
+    "backup-name": (lambda c, g, d: c.create_backup("../b"), "INVALID_ARGUMENT", "INVALID_REQUEST", "name"),
+    "backups-off": (lambda c, g, d: c.create_backup("b"), "FAILED_PRECONDITION", "BACKUPS_OFF", ""),
     "model-unknown": (lambda c, g, d: c.create_gallery("new", encoder="resnet"), "NOT_FOUND", "MODEL_NOT_FOUND", ""),
     "model-required": (lambda c, g, d: c.create_gallery("new"), "INVALID_ARGUMENT", "MODEL_REQUIRED", "encoder"),
     "request-id-conflict": (enroll_everything_and_replay, "ABORTED", "REQUEST_CONFLICT", ""),
@@ -547,6 +549,7 @@ ELSEWHERE = {
     "limit-encodings": ("FAILED_PRECONDITION", "LIMIT_EXCEEDED"),  # test_lifecycle.py
     "loading": ("UNAVAILABLE", "NOT_SERVING"),  # test_lifecycle.py
     "fusion-changed": ("FAILED_PRECONDITION", "FUSION_CHANGED"),  # test_fusion.py
+    "backup-exists": ("ALREADY_EXISTS", "BACKUP_EXISTS"),  # test_backups.py
     "disk-full": ("RESOURCE_EXHAUSTED", "STORE_FULL"),  # test_lifecycle.py
     **{slug: (code, reason) for slug, (_, code, reason) in STATES.items()},  # test_store_states.py
 }

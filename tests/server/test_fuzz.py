@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from oneglance import Client
 from tests.fuzz.cases import Cases
@@ -17,7 +18,12 @@ MESSAGES = 2000
 def test_hostile_messages_are_refused_and_the_server_goes_on(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     findings = Findings()
-    with ServerProcess(tmp_path / "data", log=log, models=write_models(tmp_path), log_level="error") as server:
+    settings: dict[str, Any] = {
+        "models": write_models(tmp_path),
+        "backup_dir": str(tmp_path / "backups"),
+        "log_level": "error",
+    }
+    with ServerProcess(tmp_path / "data", log=log, **settings) as server:
         with Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client:
             digests = restore(client)
             cases = Cases(1, make_seeds(digests), make_world(digests))

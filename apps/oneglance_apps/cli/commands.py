@@ -66,7 +66,7 @@ def add_server_option(parser: argparse.ArgumentParser) -> None:
 
 
 def call_options(
-    timeout_seconds: float = 30.0, no_timeout: str = "streams and calibrate have none"
+    timeout_seconds: float = 30.0, no_timeout: str = "streams, calibrate and create-backup have none"
 ) -> argparse.ArgumentParser:
     """The options of every command that ``run_with_client`` runs, as a parent parser. no_timeout: end of the help of
     ``--timeout``."""

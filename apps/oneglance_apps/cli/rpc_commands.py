@@ -119,6 +119,14 @@ def rotate_key(client: Client, o: Options) -> Iterable[Message]:
     return ()
 
 
+@command(
+    "have the server make a backup of all galleries, a new file in its folder for them (backup_dir)",
+    argument("name", "of the file", metavar="NAME"),
+)
+def create_backup(client: Client, o: Options) -> Iterable[Message]:
+    yield client.create_backup(o.name)
+
+
 @command("show the tau in force, and where it comes from", GALLERY)
 def get_threshold(client: Client, o: Options) -> Iterable[Message]:
     yield client.get_threshold(o.gallery)

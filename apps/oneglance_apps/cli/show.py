@@ -22,6 +22,7 @@ from oneglance.v1.face_pb2 import Face, Photo
 from oneglance.v1.gallery_pb2 import (
     DRIFT_STATE_SUSPECTED,
     CalibrateResponse,
+    CreateBackupResponse,
     DeleteGalleryResponse,
     DriftWatch,
     Gallery,
@@ -190,6 +191,11 @@ def _look_alikes(r: ListLookAlikesResponse) -> str:
     return "\n".join([*lines, f"pairs within {distance(r.within)}: {len(r.pairs)}", f"  {_provenance(r.provenance)}"])
 
 
+def _backup(r: CreateBackupResponse) -> str:
+    lines = [f"  {one.gallery_id}: revision {one.revision}, {one.subject_count} subjects" for one in r.galleries]
+    return "\n".join([f"{r.size_bytes:,} bytes, checked, as of {r.create_time.ToJsonString()}", *lines])
+
+
 def _receipt(deleted: DeleteGalleryResponse | DeleteEncodingResponse | DeleteSubjectResponse) -> str:
     return f"\nreceipt: {deleted.receipt}" if deleted.receipt else ""
 
@@ -331,6 +337,7 @@ def _item(r: Any, outcome: str) -> str:
 
 _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     Gallery: _gallery,
+    CreateBackupResponse: _backup,
     DeleteGalleryResponse: lambda r: f"deleted, {r.deleted_subjects} subjects with it{_receipt(r)}",
     Threshold: _threshold,
     CalibrateResponse: _calibrated,

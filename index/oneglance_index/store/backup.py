@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
 from oneglance_core.files import replacing, sync_folder
-from oneglance_index.errors import StoreDamaged
+from oneglance_index.errors import BackupExists, StoreClosed, StoreDamaged, StoreError
+from oneglance_index.records import Backup
+from oneglance_index.store import queries
 from oneglance_index.store.checking import check_file, reading_file
 from oneglance_index.store.directory import (
     DATABASE_NAME,
@@ -35,22 +38,34 @@ _TOLD = 5
 _KEY_FILES = "CREATE TABLE key_files (name TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT"
 
 
-def back_up(path: Path, target: Path) -> None:
+def back_up(path: Path, target: Path, *, new: bool = False, ended: Callable[[], bool] = lambda: False) -> Backup:
     """Writes the database `path`, as it is at one moment, to the file `target`; others may write meanwhile.
 
-    `target` is replaced once the copy is whole and on the disk, else it stays as it was. Raises StoreError,
-    OutOfMemory; StoreDamaged where the copy isn't sound.
+    `target` is replaced once the copy is whole and on the disk, else it stays as it was; if `new`, it must not be
+    there. `ended` is asked now and then: once it is true the copy is given up. Raises StoreError (StoreClosed where it
+    was given up, StoreDamaged where the copy isn't sound), OutOfMemory, BackupExists.
     """
     try:
-        with replacing(target) as fresh:
+        with replacing(target, new) as fresh:
+            created = time.time()
             with copying(path.parent):
-                _copy(path, fresh)
+                _copy(path, fresh, ended)
                 _add_keys(path.parent, fresh)
-            _check(fresh, target)
-    except sqlite3.Error as error:
-        raise store_error(error, target) from error
-    except OSError as error:
-        raise disk_error(error, target) from error
+            _check(fresh, target, ended)
+            with reading_file(fresh, ended=ended) as db:
+                galleries = tuple(stored.gallery for stored in queries.all_galleries(db))
+            size = fresh.stat().st_size
+    except FileExistsError:
+        raise BackupExists(target.name) from None
+    except (StoreError, sqlite3.Error, OSError) as error:
+        if ended():  # it was interrupted, and nothing is wrong
+            raise StoreClosed(path) from error
+        if isinstance(error, sqlite3.Error):
+            raise store_error(error, target) from error
+        if isinstance(error, OSError):
+            raise disk_error(error, target) from error
+        raise
+    return Backup(size, created, tuple(sorted(galleries, key=lambda gallery: gallery.id)))
 
 
 def restore(source: Path, data_dir: Path) -> Path | None:
@@ -90,9 +105,9 @@ def restore(source: Path, data_dir: Path) -> Path | None:
         os.close(lock)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, ended: Callable[[], bool] | None = None) -> None:
     """Into an empty file, with what the log of `source` holds; another process may go on writing there."""
-    with reading_file(source) as db:
+    with reading_file(source, ended=ended) as db:
         db.execute("ROLLBACK")  # VACUUM INTO sees one state by itself
         db.execute("PRAGMA query_only = OFF")  # it writes to the copy only
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of the copy
@@ -137,8 +152,8 @@ def _write_keys(data_dir: Path, files: Mapping[str, bytes]) -> None:
     sync_folder(data_dir)
 
 
-def _check(path: Path, named: Path) -> None:
-    lost = list(islice(check_file(path), _TOLD))
+def _check(path: Path, named: Path, ended: Callable[[], bool] | None = None) -> None:
+    lost = list(islice(check_file(path, ended=ended), _TOLD))
     if lost:
         raise StoreDamaged(named, "; ".join(lost))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from oneglance_index.errors import StoreDamaged, StoreError, StoreMissing, StoreTooNew
@@ -27,16 +27,18 @@ from oneglance_index.store.seals import (
 from oneglance_index.store.tables import SCHEMA_VERSION
 
 _ROWS_AT_ONCE = 512
+# Of SQLite's virtual machine, between two questions whether to go on: a millisecond or so.
+_STEPS = 10_000
 
 
-def check_file(path: Path, keys: Keys | None = None) -> Iterator[str]:
+def check_file(path: Path, keys: Keys | None = None, ended: Callable[[], bool] | None = None) -> Iterator[str]:
     """What is wrong with the database `path`, a line each; nothing where it is whole. Without `keys`, what is encrypted
-    is not looked into.
+    is not looked into. `ended` as in reading_file().
 
     Raises StoreMissing, StoreTooNew, StoreBusy, StoreIOError, and StoreDamaged for one that can't be read at all, or of
     a former schema, which has no seals.
     """
-    with reading_file(path, keys) as db:
+    with reading_file(path, keys, ended) as db:
         yield from _check(db)
         if keys is not None:
             yield from _check_contents(db)
@@ -56,12 +58,15 @@ def check_directory(data_dir: Path, master_key: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def reading_file(path: Path, keys: Keys | None = None) -> Iterator[sqlite3.Connection]:
-    """A read-only connection to the database of the present schema, that sees one state throughout. Raises StoreError,
-    OutOfMemory."""
+def reading_file(
+    path: Path, keys: Keys | None = None, ended: Callable[[], bool] | None = None
+) -> Iterator[sqlite3.Connection]:
+    """A read-only connection to the database of the present schema, that sees one state throughout. `ended` is asked
+    now and then: once it is true, what is being done fails. Raises StoreError, OutOfMemory."""
     if not path.is_file() or not path.stat().st_size:
         raise StoreMissing(path)
     db = connect_reader(path, keys)
+    db.set_progress_handler(ended, _STEPS)
     try:
         version = int(db.execute("PRAGMA user_version").fetchall()[0]["user_version"])
         if version > SCHEMA_VERSION:

@@ -18,8 +18,10 @@ from typing import TypeVar
 
 from oneglance_core.files import sync_folder
 from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
+from oneglance_index.records import Backup
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import queries
+from oneglance_index.store.backup import back_up
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import (
     DATABASE_NAME,
@@ -96,6 +98,12 @@ class Store:
             data_dir = self.path.parent
             self.keys.rotate_master(next_master_key(self._master_key, data_dir))
             settle_master_key(self._master_key, data_dir)
+
+    def back_up(self, target: Path, ended: Callable[[], bool]) -> Backup:
+        """Writes a backup to a new file: see backup.py. It ends, too, when the store is closed. Raises StoreError,
+        BackupExists, OutOfMemory."""
+        self.check_in_place()
+        return back_up(self.path, target, new=True, ended=lambda: ended() or not self._open)
 
     @property
     def commits(self) -> int:

@@ -43,6 +43,8 @@ from oneglance.v1.gallery_pb2 import (
     CalibrateResponse,
     CalibrationProbe,
     CalibrationSettings,
+    CreateBackupRequest,
+    CreateBackupResponse,
     CreateGalleryRequest,
     DeleteGalleryRequest,
     DeleteGalleryResponse,
@@ -121,7 +123,7 @@ class AsyncClient:
 
     Args:
         target: ``host:port``.
-        timeout_seconds: deadline of each unary call; streams and ``calibrate`` have none.
+        timeout_seconds: deadline of each unary call; streams, ``calibrate`` and ``create_backup`` have none.
         retry: send a unary call again when the server refused it for a full queue, as soon as the server says, as long
             as the deadline allows. Nothing was done for a call that was refused.
         credentials: for TLS; None: the connection is not encrypted.
@@ -249,6 +251,13 @@ class AsyncClient:
     async def rotate_key(self, gallery_id: str = "") -> None:
         """Give a gallery another key, or (no id) all of them another master key. What is stored stays as it is."""
         await self._call(self._galleries.RotateKey, RotateKeyRequest(gallery_id=gallery_id))
+
+    async def create_backup(self, name: str) -> CreateBackupResponse:
+        """Make a backup of all galleries, checked, a new file in the server's folder for them."""
+        try:
+            return await self._galleries.CreateBackup(CreateBackupRequest(name=name))
+        except grpc.RpcError as error:
+            raise_from(error)
 
     async def get_threshold(self, gallery_id: str) -> Threshold:
         """The tau that decisions in this gallery use, and where it comes from."""

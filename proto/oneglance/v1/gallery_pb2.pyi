@@ -356,6 +356,74 @@ class RotateKeyResponse(google.protobuf.message.Message):
 Global___RotateKeyResponse: typing_extensions.TypeAlias = RotateKeyResponse
 
 @typing.final
+class CreateBackupRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Of the file: 1 to 128 ASCII letters, digits and "._-", the first a letter or digit."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+Global___CreateBackupRequest: typing_extensions.TypeAlias = CreateBackupRequest
+
+@typing.final
+class CreateBackupResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    GALLERIES_FIELD_NUMBER: builtins.int
+    size_bytes: builtins.int
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """All that was answered before is in it."""
+
+    @property
+    def galleries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___BackedUpGallery]:
+        """By id, as they are in it."""
+
+    def __init__(
+        self,
+        *,
+        size_bytes: builtins.int = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        galleries: collections.abc.Iterable[Global___BackedUpGallery] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "galleries", b"galleries", "size_bytes", b"size_bytes"]) -> None: ...
+
+Global___CreateBackupResponse: typing_extensions.TypeAlias = CreateBackupResponse
+
+@typing.final
+class BackedUpGallery(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_ID_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    SUBJECT_COUNT_FIELD_NUMBER: builtins.int
+    ENCODING_COUNT_FIELD_NUMBER: builtins.int
+    gallery_id: builtins.str
+    revision: builtins.int
+    subject_count: builtins.int
+    encoding_count: builtins.int
+    def __init__(
+        self,
+        *,
+        gallery_id: builtins.str = ...,
+        revision: builtins.int = ...,
+        subject_count: builtins.int = ...,
+        encoding_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["encoding_count", b"encoding_count", "gallery_id", b"gallery_id", "revision", b"revision", "subject_count", b"subject_count"]) -> None: ...
+
+Global___BackedUpGallery: typing_extensions.TypeAlias = BackedUpGallery
+
+@typing.final
 class GetThresholdRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

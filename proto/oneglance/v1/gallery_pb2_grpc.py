@@ -66,6 +66,11 @@ class GalleryServiceStub(object):
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.RotateKeyRequest.SerializeToString,
                 response_deserializer=oneglance_dot_v1_dot_gallery__pb2.RotateKeyResponse.FromString,
                 _registered_method=True)
+        self.CreateBackup = channel.unary_unary(
+                '/oneglance.v1.GalleryService/CreateBackup',
+                request_serializer=oneglance_dot_v1_dot_gallery__pb2.CreateBackupRequest.SerializeToString,
+                response_deserializer=oneglance_dot_v1_dot_gallery__pb2.CreateBackupResponse.FromString,
+                _registered_method=True)
         self.GetThreshold = channel.unary_unary(
                 '/oneglance.v1.GalleryService/GetThreshold',
                 request_serializer=oneglance_dot_v1_dot_gallery__pb2.GetThresholdRequest.SerializeToString,
@@ -154,6 +159,17 @@ class GalleryServiceServicer(object):
     def RotateKey(self, request, context):
         """Gives a gallery another key, or (no id) encrypts the keys of all galleries with another master key; what is stored
         stays as it is. Old copies of destroyed keys, which a disk may have, are worth nothing from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateBackup(self, request, context):
+        """Makes a backup of all galleries, as they are at one moment, while others go on: a new file in the server's folder for
+        backups, checked, and in place once it is whole. It is encrypted as the store is, and needs the master key, which is
+        not in it. Deletions are answered once the copy is made. A call that ends before leaves nothing.
+        FAILED_PRECONDITION (BACKUPS_OFF) where the server has no such folder; ALREADY_EXISTS when the name is taken;
+        RESOURCE_EXHAUSTED while another one is made (QUEUE_FULL), and when the disk is full (STORE_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,6 +272,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.RotateKey,
                     request_deserializer=oneglance_dot_v1_dot_gallery__pb2.RotateKeyRequest.FromString,
                     response_serializer=oneglance_dot_v1_dot_gallery__pb2.RotateKeyResponse.SerializeToString,
+            ),
+            'CreateBackup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateBackup,
+                    request_deserializer=oneglance_dot_v1_dot_gallery__pb2.CreateBackupRequest.FromString,
+                    response_serializer=oneglance_dot_v1_dot_gallery__pb2.CreateBackupResponse.SerializeToString,
             ),
             'GetThreshold': grpc.unary_unary_rpc_method_handler(
                     servicer.GetThreshold,
@@ -445,6 +466,33 @@ class GalleryService(object):
             '/oneglance.v1.GalleryService/RotateKey',
             oneglance_dot_v1_dot_gallery__pb2.RotateKeyRequest.SerializeToString,
             oneglance_dot_v1_dot_gallery__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateBackup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/oneglance.v1.GalleryService/CreateBackup',
+            oneglance_dot_v1_dot_gallery__pb2.CreateBackupRequest.SerializeToString,
+            oneglance_dot_v1_dot_gallery__pb2.CreateBackupResponse.FromString,
             options,
             channel_credentials,
             insecure,

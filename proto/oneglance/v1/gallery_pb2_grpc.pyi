@@ -105,6 +105,22 @@ _GalleryServiceRotateKeyType = typing_extensions.TypeVar(
     ],
 )
 
+_GalleryServiceCreateBackupType = typing_extensions.TypeVar(
+    '_GalleryServiceCreateBackupType',
+    grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CreateBackupRequest,
+        oneglance.v1.gallery_pb2.CreateBackupResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CreateBackupRequest,
+        oneglance.v1.gallery_pb2.CreateBackupResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CreateBackupRequest,
+        oneglance.v1.gallery_pb2.CreateBackupResponse,
+    ],
+)
+
 _GalleryServiceGetThresholdType = typing_extensions.TypeVar(
     '_GalleryServiceGetThresholdType',
     grpc.UnaryUnaryMultiCallable[
@@ -249,7 +265,7 @@ _GalleryServiceListThresholdsType = typing_extensions.TypeVar(
     ],
 )
 
-class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType]):
+class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _GalleryServiceGetGalleryType, _GalleryServiceListGalleriesType, _GalleryServiceDeleteGalleryType, _GalleryServiceRotateKeyType, _GalleryServiceCreateBackupType, _GalleryServiceGetThresholdType, _GalleryServiceSetThresholdType, _GalleryServiceSetFusionType, _GalleryServiceCalibrateType, _GalleryServiceSetDecidedByType, _GalleryServiceSetQualityPolicyType, _GalleryServiceSetLeastGapType, _GalleryServiceSetDoubtPolicyType, _GalleryServiceListThresholdsType]):
     """Galleries: named sets of enrolled subjects, each bound to one encoder for life.
 
         gallery  1 --- n  subject  1 --- n  encoding
@@ -280,6 +296,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.RotateKeyRequest,
             oneglance.v1.gallery_pb2.RotateKeyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.CreateBackupRequest,
+            oneglance.v1.gallery_pb2.CreateBackupResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.GetThresholdRequest,
@@ -342,6 +362,10 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
             oneglance.v1.gallery_pb2.RotateKeyResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            oneglance.v1.gallery_pb2.CreateBackupRequest,
+            oneglance.v1.gallery_pb2.CreateBackupResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             oneglance.v1.gallery_pb2.GetThresholdRequest,
             oneglance.v1.gallery_pb2.GetThresholdResponse,
         ],
@@ -394,6 +418,14 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
     RotateKey: _GalleryServiceRotateKeyType
     """Gives a gallery another key, or (no id) encrypts the keys of all galleries with another master key; what is stored
     stays as it is. Old copies of destroyed keys, which a disk may have, are worth nothing from then on.
+    """
+
+    CreateBackup: _GalleryServiceCreateBackupType
+    """Makes a backup of all galleries, as they are at one moment, while others go on: a new file in the server's folder for
+    backups, checked, and in place once it is whole. It is encrypted as the store is, and needs the master key, which is
+    not in it. Deletions are answered once the copy is made. A call that ends before leaves nothing.
+    FAILED_PRECONDITION (BACKUPS_OFF) where the server has no such folder; ALREADY_EXISTS when the name is taken;
+    RESOURCE_EXHAUSTED while another one is made (QUEUE_FULL), and when the disk is full (STORE_FULL).
     """
 
     GetThreshold: _GalleryServiceGetThresholdType
@@ -455,6 +487,10 @@ GalleryServiceAsyncStub: typing_extensions.TypeAlias = GalleryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.RotateKeyRequest,
         oneglance.v1.gallery_pb2.RotateKeyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        oneglance.v1.gallery_pb2.CreateBackupRequest,
+        oneglance.v1.gallery_pb2.CreateBackupResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         oneglance.v1.gallery_pb2.GetThresholdRequest,
@@ -544,6 +580,19 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[oneglance.v1.gallery_pb2.RotateKeyResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.RotateKeyResponse]]:
         """Gives a gallery another key, or (no id) encrypts the keys of all galleries with another master key; what is stored
         stays as it is. Old copies of destroyed keys, which a disk may have, are worth nothing from then on.
+        """
+
+    @abc.abstractmethod
+    def CreateBackup(
+        self,
+        request: oneglance.v1.gallery_pb2.CreateBackupRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[oneglance.v1.gallery_pb2.CreateBackupResponse, collections.abc.Awaitable[oneglance.v1.gallery_pb2.CreateBackupResponse]]:
+        """Makes a backup of all galleries, as they are at one moment, while others go on: a new file in the server's folder for
+        backups, checked, and in place once it is whole. It is encrypted as the store is, and needs the master key, which is
+        not in it. Deletions are answered once the copy is made. A call that ends before leaves nothing.
+        FAILED_PRECONDITION (BACKUPS_OFF) where the server has no such folder; ALREADY_EXISTS when the name is taken;
+        RESOURCE_EXHAUSTED while another one is made (QUEUE_FULL), and when the disk is full (STORE_FULL).
         """
 
     @abc.abstractmethod

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from oneglance_server.errors import NotServing
+from oneglance_server.service.backups import BackupService
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
 from oneglance_server.service.enrollment import EnrollmentService
@@ -17,6 +18,7 @@ from oneglance_server.service.stylizing import StylizationService
 class Services:
     models: ModelService
     galleries: GalleryService
+    backups: BackupService
     enrollment: EnrollmentService
     identification: IdentificationService
     detection: DetectionService

@@ -13,7 +13,7 @@ from oneglance.v1.gallery_pb2 import Gallery as GalleryMessage
 from oneglance_core.faces.finder import Face, Photo
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.manifests import Calibration
-from oneglance_index import Candidate, Doubt, DoubtKind, NearerNegative, Neighbour
+from oneglance_index import Backup, Candidate, Doubt, DoubtKind, NearerNegative, Neighbour
 from oneglance_server.service.content import Breached, Provenance, Tau
 from oneglance_server.service.doubts import DoubtPolicy
 from oneglance_server.service.drift import DriftFound
@@ -133,6 +133,22 @@ def _example(position: int) -> str:
 
 def to_negative(found: NearerNegative | None) -> pb.NearerNegative | None:
     return None if found is None else pb.NearerNegative(id=found.id, distance=found.distance)
+
+
+def to_backup(made: Backup) -> gallery_pb.CreateBackupResponse:
+    return gallery_pb.CreateBackupResponse(
+        size_bytes=made.size,
+        create_time=to_timestamp(made.created),
+        galleries=(
+            gallery_pb.BackedUpGallery(
+                gallery_id=gallery.id,
+                revision=gallery.revision,
+                subject_count=gallery.subjects,
+                encoding_count=gallery.encodings,
+            )
+            for gallery in made.galleries
+        ),
+    )
 
 
 def to_timestamp(seconds: float) -> Timestamp:

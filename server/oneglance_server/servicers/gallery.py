@@ -25,6 +25,7 @@ from oneglance_server.service.doubts import DEFAULT_DOUBT_POLICY
 from oneglance_server.service.galleries import Version
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.servicers.answers import (
+    to_backup,
     to_calibration,
     to_gallery,
     to_page_token,
@@ -99,6 +100,10 @@ class GalleryServicer(GalleryServiceServicer):
     async def RotateKey(self, request: pb.RotateKeyRequest, context: Context) -> pb.RotateKeyResponse:
         await self._gate.services.galleries.rotate_key(call_of(context), request.gallery_id)
         return pb.RotateKeyResponse()
+
+    async def CreateBackup(self, request: pb.CreateBackupRequest, context: Context) -> pb.CreateBackupResponse:
+        made = await self._gate.services.backups.create(call_of(context), request.name)
+        return await off_loop(lambda: to_backup(made), when=len(made.galleries) > _LISTED_ON_THE_LOOP)
 
     async def GetThreshold(self, request: pb.GetThresholdRequest, context: Context) -> pb.GetThresholdResponse:
         tau, evidence = await self._gate.services.galleries.threshold(call_of(context), request.gallery_id)

@@ -8,6 +8,7 @@ from google.rpc.status_pb2 import Status
 from oneglance.v1.error_pb2 import Error, FieldViolation
 from oneglance_core.faces.finder import Photo
 from oneglance_index import (
+    BackupExists,
     DecidedByChanged,
     DeviceLost,
     DimensionMismatch,
@@ -40,6 +41,7 @@ from oneglance_index import (
 )
 from oneglance_server.errors import (
     RETRY_AFTER,
+    BackupsOff,
     CannotCalibrate,
     DeadlinePassed,
     DetectorNotLoaded,
@@ -77,12 +79,14 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     StylizerNotLoaded: (Code.FAILED_PRECONDITION, None),
     StyleNotFound: (Code.NOT_FOUND, None),
     ThresholdMissing: (Code.FAILED_PRECONDITION, None),
+    BackupsOff: (Code.FAILED_PRECONDITION, None),
     CannotCalibrate: (Code.FAILED_PRECONDITION, None),
     Overloaded: (Code.RESOURCE_EXHAUSTED, None),
     StreamIdle: (Code.ABORTED, None),
     DeadlinePassed: (Code.DEADLINE_EXCEEDED, None),
     NotServing: (Code.UNAVAILABLE, None),
     GalleryNotFound: (Code.NOT_FOUND, "GALLERY_NOT_FOUND"),
+    BackupExists: (Code.ALREADY_EXISTS, "BACKUP_EXISTS"),
     GalleryExists: (Code.ALREADY_EXISTS, "GALLERY_EXISTS"),
     SubjectNotFound: (Code.NOT_FOUND, "SUBJECT_NOT_FOUND"),
     SubjectExists: (Code.ALREADY_EXISTS, "SUBJECT_EXISTS"),

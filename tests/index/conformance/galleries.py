@@ -66,12 +66,10 @@ def a_retry_does_not_bring_back_who_was_deleted(t: Trial) -> None:
     t.create()
     t.enroll("s", along(2), request_id="r", request_digest=b"1")
     t.store.delete_subject("g", "s").result()
-    for _ in range(2):
-        with refused(SubjectNotFound):
-            t.enroll("s", along(2), request_id="r", request_digest=b"1")
-        with refused(SubjectNotFound):
-            t.store.replay("g", "r", b"1")
-        t.restart()
+    with refused(SubjectNotFound):
+        t.enroll("s", along(2), request_id="r", request_digest=b"1")
+    with refused(SubjectNotFound):
+        t.store.replay("g", "r", b"1")
     t.enroll("s", along(3), request_id="other", request_digest=b"2")  # the same name, somebody new
     with refused(SubjectNotFound):
         t.store.replay("g", "r", b"1")

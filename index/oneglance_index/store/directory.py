@@ -20,6 +20,8 @@ DATABASE_NAME = "store.sqlite3"
 SNAPSHOTS_NAME = "snapshots"
 SNAPSHOT_SUFFIX = ".snap"
 KEYS_NAME = "keys"
+# In the folder of the keys.
+COMMITS_NAME = "commits"
 # Copies that are to take the place of the database, and the folders for what was in its place before.
 RESTORED_SUFFIX, REPAIRED_SUFFIX, FORMER_PREFIX = ".restored", ".repaired", "former-"
 # The keys of a store of an earlier schema, while it is being encrypted.

@@ -111,12 +111,9 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
 def _unreadable(db: sqlite3.Connection) -> Iterator[queries.StoredSubject]:
     """The subjects of which something can't be decrypted."""
     for stored in queries.all_galleries(db):
-        cursor = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ?", (stored.place.number,))
-        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-            for row in rows:
-                subject = queries.StoredSubject(*row)
-                if _fault(db, stored.place, subject) is not None:
-                    yield subject
+        for subject in queries.subjects_of(db, stored.place.number):
+            if _fault(db, stored.place, subject) is not None:
+                yield subject
 
 
 def _unreadable_still(data_dir: Path, master_key: str, doubtful: Sequence[queries.StoredSubject]) -> list[str]:

@@ -400,6 +400,13 @@ def expired(db: sqlite3.Connection, now: float, most: int) -> list[Expired]:
     return found
 
 
+def subjects_of(db: sqlite3.Connection, gallery: int) -> Iterator[StoredSubject]:
+    """All subjects of a gallery, by its number. Their seals aren't checked."""
+    cursor = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ?", (gallery,))
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        yield from itertools.starmap(StoredSubject, rows)
+
+
 def subject_id(db: sqlite3.Connection, number: int) -> str:
     """Of a subject that there is. Raises StoreDamaged."""
     rows = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE number = ?", (number,)).fetchall()

@@ -53,7 +53,7 @@ def test_an_older_copy_is_refused_and_takes_no_keys(older: tuple[Path, Path]) ->
     data_dir, newest = older
     before = keys_of(data_dir)
     for _ in range(2):
-        with pytest.raises(StoreMissing, match="older copy.*oneglance restore"):
+        with pytest.raises(StoreMissing, match=r"older copy.*oneglance restore"):
             LocalGalleries.open(data_dir)
     with pytest.raises(StoreMissing, match="older copy"):
         repair(data_dir, "")

@@ -54,7 +54,8 @@ def kill_restore(data_dir: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> 
 def test_its_unfinished_copy_is_removed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kill_restore(data_dir, monkeypatch, "_try_keys")
     (data_dir / "store.sqlite3.restored").write_bytes(b"another's")
-    assert [*data_dir.glob(".oneglance-*.part")] and (data_dir / "keys.restored" / "galleries").exists()
+    assert [*data_dir.glob(".oneglance-*.part")]
+    assert (data_dir / "keys.restored" / "galleries").exists()
     with LocalGalleries.open(data_dir) as galleries:
         assert galleries.get_subject("g", "s1").labels == {"a": "b"}
         assert not [*data_dir.glob(".oneglance-*.part"), *data_dir.glob("*.restored")]
@@ -68,7 +69,7 @@ def test_an_empty_store_takes_no_place(data_dir: Path, monkeypatch: pytest.Monke
     with pytest.raises(StoreMissing, match="restore"):
         LocalGalleries.open(data_dir)
     (data_dir / "store.sqlite3.restored").rename(data_dir.with_name("aside"))
-    with pytest.raises(StoreMissing, match="former-1|snap|slots"):
+    with pytest.raises(StoreMissing, match=r"former-1|snap|slots"):
         LocalGalleries.open(data_dir)
     data_dir.with_name("aside").rename(data_dir / "store.sqlite3.restored")
     backup.restore(data_dir.with_name("copy"), data_dir)

@@ -36,11 +36,11 @@ def backup(data_dir: Path, target: Path) -> None:
         raise StartupError(str(error)) from error
 
 
-def restore_backup(source: Path, data_dir: Path) -> Path | None:
+def restore_backup(source: Path, data_dir: Path, master_key: str = "") -> Path | None:
     """Where what was there before is now; None where nothing was. No server may have the directory open. Raises
     StartupError."""
     try:
-        return restore(source, data_dir)
+        return restore(source, data_dir, master_key)
     except GalleryError as error:
         raise StartupError(str(error)) from error
 

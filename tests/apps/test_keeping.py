@@ -32,7 +32,10 @@ def test_a_backup_is_made_while_it_is_open_and_restored(tmp_path: Path, capsys: 
     assert main(["restore", str(file), str(data)]) == 0
     assert "former-1" in capsys.readouterr().out
     assert subjects(data) == ["a"]
-    assert main(["restore", str(file), str(tmp_path / "new")]) == 0
+    assert main(["restore", str(file), str(tmp_path / "new")]) == 1
+    assert "master key" in capsys.readouterr().err
+    shutil.copy(data / "master.key", tmp_path / "key")
+    assert main(["restore", str(file), str(tmp_path / "new"), "--master-key", f"file:{tmp_path / 'key'}"]) == 0
     with pytest.raises(MasterKeyMissing):
         subjects(tmp_path / "new")
     shutil.copy(data / "master.key", tmp_path / "new")

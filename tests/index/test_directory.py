@@ -90,10 +90,13 @@ def test_an_older_store_does_not_take_away_newer_snapshots(tmp_path: Path) -> No
         galleries.enroll("g", "newer", VECTORS[3:]).result()
     (newer,) = (tmp_path / "snapshots").iterdir()
     (tmp_path / "store.sqlite3").write_bytes(copy)
+    (tmp_path / "keys" / "commits").rename(tmp_path / "commits")
     with pytest.raises(StoreMissing, match="older"):
         LocalGalleries.open(tmp_path)
+    (tmp_path / "commits").rename(tmp_path / "keys" / "commits")
     assert newer.exists()
     shutil.rmtree(newer.parent)
+    (tmp_path / "keys" / "commits").unlink()
     with LocalGalleries.open(tmp_path) as galleries:
         assert asking.nearest(galleries, "g", VECTORS[:1], 3).subjects == 3
 

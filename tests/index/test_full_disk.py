@@ -20,15 +20,16 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from oneglance_index import LocalGalleries, StoreFull
-from tests.erasing import DIMENSION, Thief, labels_of, vectors_of
+from tests.erasing import DIMENSION, labels_of, secrets_of, vectors_of
+from tests.thief import Thief, recording
 
-data = Path("{folder}/data")
-with LocalGalleries.open(data) as galleries:
+data, seen = Path("{folder}/data"), Path("{seen}")
+with recording(seen), LocalGalleries.open(data) as galleries:
     galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
     galleries.create_gallery("h", encoder_digest="e", dimension=DIMENSION).result()
     for i in range(50):
         galleries.enroll("g" if i else "h", f"s{{i}}", vectors_of(f"s{{i}}"), labels=labels_of(f"s{{i}}")).result()
-    thief = Thief(data)
+    thief = Thief(data, seen)
     thief.look()
     with open("{folder}/filler", "wb", buffering=0) as filler:
         try:
@@ -55,10 +56,10 @@ with LocalGalleries.open(data) as galleries:
     for name in sorted(gone - {{"s0"}}):
         galleries.delete_subject("g", name).result()
     galleries.delete_gallery("h").result()
-    assert thief.of(gone) == set()
+    assert thief.of(secrets_of(*gone)) == set()
 left = LocalGalleries.open(data)
 assert not (gone & {{s.id for s in left.list_subjects("g", page_size=1000).subjects}})
-assert thief.of(gone) == set()
+assert thief.of(secrets_of(*gone)) == set()
 left.close()
 '
 """
@@ -70,7 +71,7 @@ left.close()
 )
 def test_what_is_there_can_be_deleted(tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
-    script = SCRIPT.format(folder=tmp_path / "small", python=sys.executable)
+    script = SCRIPT.format(folder=tmp_path / "small", seen=tmp_path / "seen", python=sys.executable)
     run = subprocess.run(
         ["unshare", "-m", "bash", "-c", script], timeout=PATIENCE_SECONDS, check=False, capture_output=True, text=True
     )

@@ -82,7 +82,7 @@ def test_keys_rotate_while_it_is_open(tmp_path: Path) -> None:
     assert (tmp_path / "master.key").read_text() != own
     assert not (tmp_path / "master.key.next").exists()
     after = {path.name: path.read_bytes() for path in (tmp_path / "keys").iterdir()}
-    assert set(after) == {"galleries", "1-2.slots", "2-2.slots"}
+    assert set(after) == {"galleries", "commits", "1-2.slots", "2-2.slots"}
     for name, content in before.items():
         assert after.get(name) != content
     with pytest.raises(MasterKeyWrong):

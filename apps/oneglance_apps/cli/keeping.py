@@ -20,9 +20,10 @@ its keys are encrypted with the master key, and that is not in it: keep master.k
 the data directory, or where else yours is, apart from it, and don't lose it.
 """
 RESTORE = """\
-Put a backup into a data directory, after a check. No server may have the directory
-open. What is there is moved to a folder of it, former-1 or the next: remove that
-once it is not needed any more.
+Put a backup into a data directory, after a check with the master key that it was made
+with: master.key there, or --master-key. No server may have the directory open. What is
+there is moved to a folder of it, former-1 or the next, once the check was passed: remove
+that as soon as you can, since what is deleted from then on can be read there.
 """
 REPAIR = """\
 Copy what is sound in a damaged data directory to a new database, take what is lost
@@ -44,14 +45,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     repairing = _add(commands, "repair", "put a damaged data directory right", REPAIR, _repair, directory)
     repairing.add_argument("--backup", type=Path, metavar="FILE", help="of oneglance backup")
-    for command in (check, repairing):
+    restoring = _add(commands, "restore", "put a backup into a data directory", RESTORE, _restore,
+                     ("file", "FILE", "of oneglance backup"), directory)  # fmt: skip
+    for command in (check, repairing, restoring):
         command.add_argument(
             "--master-key", default="", metavar="WHERE", help="file:PATH, env:NAME or command:WORDS, as for serve"
         )
     _add(commands, "backup", "copy the galleries to a file, while a server runs", BACKUP, _backup,
          directory, ("file", "FILE", "where to"))  # fmt: skip
-    _add(commands, "restore", "put a backup into a data directory", RESTORE, _restore,
-         ("file", "FILE", "of oneglance backup"), directory)  # fmt: skip
     _add(commands, "verify-receipt", "check the receipt of a deletion", RECEIPT, _verify_receipt,
          ("receipt", "FILE", "the receipt, or - for standard input"),
          ("public_key", "KEY", "receipts.pub of the data directory"))  # fmt: skip
@@ -106,7 +107,7 @@ def _backup(options: Options) -> int:
 def _restore(options: Options) -> int:
     from oneglance_server.keeping import restore_backup
 
-    former = restore_backup(options.file, options.data_dir)
+    former = restore_backup(options.file, options.data_dir, options.master_key)
     print(f"{options.data_dir}: restored" + (f"; what was there is in {former}" if former else ""))
     return 0
 

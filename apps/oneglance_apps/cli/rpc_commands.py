@@ -111,7 +111,8 @@ def delete_gallery(client: Client, o: Options) -> Iterable[Message]:
 
 
 @command(
-    "give a gallery another key, or without one: encrypt all keys with another master key",
+    "give a gallery another key, or without one: encrypt all keys with another master key"
+    " (backups made before need the former master key: copy it first, or make a new backup)",
     argument("gallery", "gallery id", nargs="?", default="", metavar="GALLERY"),
 )
 def rotate_key(client: Client, o: Options) -> Iterable[Message]:

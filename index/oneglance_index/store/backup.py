@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from oneglance_index.store.directory import (
     DATABASE_NAME,
     FORMER_PREFIX,
     KEYS_NAME,
+    RESTORED_KEYS_NAME,
     RESTORED_SUFFIX,
     SNAPSHOTS_NAME,
     lock_directory,
@@ -31,7 +33,8 @@ from oneglance_index.store.directory import (
     remove_leftovers,
 )
 from oneglance_index.store.disk import disk_error
-from oneglance_index.store.keys import copying, key_files
+from oneglance_index.store.keys import Keys, copying, key_files
+from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import store_error
 
 _TOLD = 5
@@ -68,32 +71,40 @@ def back_up(path: Path, target: Path, *, new: bool = False, ended: Callable[[], 
     return Backup(size, created, tuple(sorted(galleries, key=lambda gallery: gallery.id)))
 
 
-def restore(source: Path, data_dir: Path) -> Path | None:
+def restore(source: Path, data_dir: Path, master_key: str = "") -> Path | None:
     """Puts the backup `source` into a data directory that no server has open.
 
-    What is there is moved to a folder of the directory, which is returned; None where nothing was. The master key stays
-    where it is. Raises StoreError.
+    What is there is moved to a folder of the directory, which is returned; None where nothing was. `master_key` says
+    where the master key is (master.py), which stays where it is. Before anything is moved, all keys in the backup are
+    tried with it. Raises StoreError: MasterKeyMissing, MasterKeyWrong, and StoreDamaged for a backup that isn't sound.
     """
     _check(source, source)
     lock = lock_directory(data_dir)
     try:
         path = data_dir / DATABASE_NAME
         remove_leftovers(path)
+        masters = master_keys(master_key, "", data_dir, make=False)
         files = [file for file in open_files(path)[:3] if file.exists()]
         folders = (data_dir / SNAPSHOTS_NAME, data_dir / KEYS_NAME)
         files += [folder for folder in folders if folder.exists()]
         former = former_folder(data_dir) if files else None
         # The copy is made first: it is the longest step, and may find the disk full.
-        part = path.with_name(path.name + RESTORED_SUFFIX)
-        with replacing(part) as fresh:
-            _copy(source, fresh)
-            keys = _take_keys(fresh, source)
+        part, keys = path.with_name(path.name + RESTORED_SUFFIX), data_dir / RESTORED_KEYS_NAME
+        shutil.rmtree(keys, ignore_errors=True)  # of a restore that was killed
+        try:
+            with replacing(part) as fresh:
+                _copy(source, fresh)
+                _write_keys(keys, _take_keys(fresh, source))
+                _try_keys(fresh, data_dir, masters, source)
+        except BaseException:
+            shutil.rmtree(keys, ignore_errors=True)
+            raise
         if former is not None:
             former.mkdir(mode=0o700)
             for file in files:
                 file.rename(former / file.name)
             sync_folder(former)
-        _write_keys(data_dir, keys)
+        keys.rename(data_dir / KEYS_NAME)
         part.rename(path)
         sync_folder(data_dir)
         return former
@@ -142,14 +153,25 @@ def _open(copy: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def _write_keys(data_dir: Path, files: Mapping[str, bytes]) -> None:
-    folder = data_dir / KEYS_NAME
+def _write_keys(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(mode=0o700)
     for name, content in files.items():
         with replacing(folder / Path(name).name) as fresh:
             fresh.write_bytes(content)
         os.chmod(folder / Path(name).name, 0o600)
-    sync_folder(data_dir)
+    sync_folder(folder.parent)
+
+
+def _try_keys(copy: Path, data_dir: Path, masters: Sequence[bytes], source: Path) -> None:
+    """Decrypts the labels of all subjects, and so tries each key."""
+    keys = Keys(data_dir, masters, folder_name=RESTORED_KEYS_NAME, settle=False)
+    try:
+        with contextlib.closing(keys), reading_file(copy, keys) as db:
+            for stored in queries.all_galleries(db):
+                for subject in queries.subjects_of(db, stored.place.number):
+                    queries.labels(db, subject)
+    except StoreDamaged as error:
+        raise StoreDamaged(source, error.detail) from error
 
 
 def _check(path: Path, named: Path, ended: Callable[[], bool] | None = None) -> None:

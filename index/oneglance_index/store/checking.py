@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from oneglance_index.errors import StoreDamaged, StoreError, StoreMissing, StoreTooNew
 from oneglance_index.store import queries
+from oneglance_index.store.commits import check_newest, known_commits
 from oneglance_index.store.directory import DATABASE_NAME
-from oneglance_index.store.keys import Keys
+from oneglance_index.store.keys import Keys, copying
 from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
 from oneglance_index.store.seals import (
@@ -31,17 +32,15 @@ _ROWS_AT_ONCE = 512
 _STEPS = 10_000
 
 
-def check_file(path: Path, keys: Keys | None = None, ended: Callable[[], bool] | None = None) -> Iterator[str]:
-    """What is wrong with the database `path`, a line each; nothing where it is whole. Without `keys`, what is encrypted
-    is not looked into. `ended` as in reading_file().
+def check_file(path: Path, ended: Callable[[], bool] | None = None) -> Iterator[str]:
+    """What is wrong with the database `path`, a line each; nothing where it is whole. What is encrypted isn't looked
+    into. `ended` as in reading_file().
 
     Raises StoreMissing, StoreTooNew, StoreBusy, StoreIOError, and StoreDamaged for one that can't be read at all, or of
     a former schema, which has no seals.
     """
-    with reading_file(path, keys, ended) as db:
+    with reading_file(path, ended=ended) as db:
         yield from _check(db)
-        if keys is not None:
-            yield from _check_contents(db)
 
 
 def check_directory(data_dir: Path, master_key: str) -> Iterator[str]:
@@ -50,11 +49,26 @@ def check_directory(data_dir: Path, master_key: str) -> Iterator[str]:
     path = data_dir / DATABASE_NAME
     with reading_file(path):  # before the keys of a store that isn't there
         pass
-    keys = Keys(data_dir, master_keys(master_key, "", data_dir, make=False), settle=False)
-    try:
-        yield from check_file(path, keys)
-    finally:
-        keys.close()
+    with _told() as complaints:
+        known = known_commits(data_dir)
+        with reading_file(path) as db:
+            check_newest(db, data_dir, known)
+    yield from complaints
+    with _reading_all(data_dir, master_key) as db:
+        yield from _check(db)
+        doubtful = list(_unreadable(db))
+    # Keys may have been destroyed, or moved to another file, while these were read: they are read again.
+    for start in range(0, len(doubtful), _ROWS_AT_ONCE):
+        yield from _unreadable_still(data_dir, master_key, doubtful[start : start + _ROWS_AT_ONCE])
+
+
+@contextlib.contextmanager
+def _reading_all(data_dir: Path, master_key: str) -> Iterator[sqlite3.Connection]:
+    """As reading_file(), of a data directory, with its keys."""
+    with copying(data_dir):  # else the master key may be changed in between
+        keys = Keys(data_dir, master_keys(master_key, "", data_dir, make=False), settle=False)
+    with contextlib.closing(keys), reading_file(data_dir / DATABASE_NAME, keys) as db:
+        yield db
 
 
 @contextlib.contextmanager
@@ -99,28 +113,35 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
         yield from _check_gallery(db, int(row["number"]))
 
 
-def _check_contents(db: sqlite3.Connection) -> Iterator[str]:
-    """What is encrypted. A deletion may go on meanwhile: what it took is no fault."""
-    doubtful: list[tuple[queries.StoredSubject, str]] = []
+def _unreadable(db: sqlite3.Connection) -> Iterator[queries.StoredSubject]:
+    """The subjects of which something can't be decrypted."""
     for stored in queries.all_galleries(db):
-        at = stored.place
-        cursor = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ?", (at.number,))
-        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-            for row in rows:
-                subject = queries.StoredSubject(*row)
-                try:
-                    queries.labels(db, subject)
-                    queries.subject_vectors(db, at, subject)
-                    queries.negative_vectors(db, at, subject)
-                except StoreError as error:
-                    told = f"subject {subject.id!r} in gallery {at.gallery_id!r}: {error.detail}"
-                    doubtful.append((subject, told))
-    db.execute("ROLLBACK")
-    db.execute("BEGIN")
-    for subject, told in doubtful:
-        found = db.execute("SELECT slot FROM subjects WHERE number = ?", (subject.number,)).fetchall()
-        if found and found[0]["slot"] == subject.slot:  # it still has the same key
-            yield told
+        for subject in queries.subjects_of(db, stored.place.number):
+            if _fault(db, stored.place, subject) is not None:
+                yield subject
+
+
+def _unreadable_still(data_dir: Path, master_key: str, doubtful: Sequence[queries.StoredSubject]) -> list[str]:
+    """Of those that are still there, what can't be decrypted, a line each. No key is destroyed or moved meanwhile."""
+    found = []
+    with copying(data_dir), _reading_all(data_dir, master_key) as db:
+        places = {stored.place.number: stored.place for stored in queries.all_galleries(db)}
+        for former in doubtful:
+            at = places.get(former.gallery)
+            rows = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE number = ?", (former.number,)).fetchall()
+            if at is not None and rows:
+                found.append(_fault(db, at, queries.StoredSubject(*rows[0])))
+    return [fault for fault in found if fault is not None]
+
+
+def _fault(db: sqlite3.Connection, at: queries.Place, subject: queries.StoredSubject) -> str | None:
+    try:
+        queries.labels(db, subject)
+        queries.subject_vectors(db, at, subject)
+        queries.negative_vectors(db, at, subject)
+    except StoreError as error:
+        return f"subject {subject.id!r} in gallery {at.gallery_id!r}: {error.detail}"
+    return None
 
 
 def _check_rows(db: sqlite3.Connection, table: Sealed) -> Iterator[str]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from oneglance_core.files import PART_PREFIX, PART_SUFFIX
@@ -20,10 +22,12 @@ DATABASE_NAME = "store.sqlite3"
 SNAPSHOTS_NAME = "snapshots"
 SNAPSHOT_SUFFIX = ".snap"
 KEYS_NAME = "keys"
+# In the folder of the keys.
+COMMITS_NAME = "commits"
 # Copies that are to take the place of the database, and the folders for what was in its place before.
 RESTORED_SUFFIX, REPAIRED_SUFFIX, FORMER_PREFIX = ".restored", ".repaired", "former-"
-# The keys of a store of an earlier schema, while it is being encrypted.
-CONVERTING_NAME = "keys.converting"
+# The keys of a store of an earlier schema, while it is being encrypted, and those of a backup, while it is restored.
+CONVERTING_NAME, RESTORED_KEYS_NAME = "keys.converting", "keys.restored"
 
 HOW_TO_RESTORE = (
     "put a backup in its place with `oneglance restore`; to begin anew instead, move these files elsewhere first"
@@ -94,6 +98,8 @@ def remove_leftovers(path: Path) -> None:
         left = [*path.parent.glob(f"{PART_PREFIX}*{PART_SUFFIX}")]
         if path.exists():
             left += [path.with_name(path.name + suffix) for suffix in (RESTORED_SUFFIX, REPAIRED_SUFFIX)]
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path.with_name(RESTORED_KEYS_NAME))
         for one in left:
             one.unlink(missing_ok=True)
     except OSError as error:

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreDamaged
-from oneglance_index.store.directory import KEYS_NAME
+from oneglance_index.store.directory import COMMITS_NAME, KEYS_NAME
 from oneglance_index.store.disk import disk_error, is_at, locked, write_at
 from oneglance_index.store.slots import SLOT_BYTES, Journal, KeyDestroyed, Slots, ecb
 
@@ -159,6 +159,7 @@ class Keys:
         kept = set(galleries)
         with self._lock:
             names = {self._slots_path(gallery, self._opened(gallery)[1]).name for gallery in kept}
+            names |= {_GALLERIES_NAME, COMMITS_NAME}
             try:
                 last = os.fstat(self._file).st_size // _RECORD_BYTES
                 for gallery in range(1, last + 1):
@@ -166,7 +167,7 @@ class Keys:
                         self._forget(gallery)
                         self._write(gallery, os.urandom(_RECORD_BYTES))
                 for path in self.folder.iterdir():
-                    if path.name not in names and path.name != _GALLERIES_NAME and not path.is_dir():
+                    if path.name not in names and not path.is_dir():
                         path.unlink()
             except OSError as error:
                 raise disk_error(error, self.folder) from error

@@ -56,6 +56,8 @@ from oneglance_index.store.slots import KeyDestroyed
 TOMBSTONE = "\0"
 # More at once are slower: they leave the processor's cache before they are used.
 _ROWS_AT_ONCE = 512
+# Beyond it the count was changed.
+_MOST_COMMITS = 1 << 62
 _GALLERY = f"""
     SELECT
         {", ".join(f"g.{name}" for name in GALLERIES.columns.split(", "))},
@@ -245,25 +247,28 @@ def knowledge_of(db: sqlite3.Connection, gallery: int) -> Total | None:
 
 
 class StoreRow(NamedTuple):
-    """The one row of `store`; `galleries`: how many there are, and the digest of their rows."""
+    """The one row of `store`; `galleries`: how many there are, and the digest of their rows; `commits`: how many
+    transactions were done."""
 
     id: str
     created: float
     galleries: Total
+    commits: int
 
 
 def check_store(db: sqlite3.Connection) -> StoreRow:
     """Raises StoreDamaged."""
-    rows = db.execute("SELECT id, created, galleries, digest, seal FROM store").fetchall()
+    rows = db.execute("SELECT id, created, galleries, digest, seal, commits FROM store").fetchall()
     try:
-        store_id, created, count, digest, seal = rows[0]
+        store_id, created, count, digest, seal, commits = rows[0]
         total = Total(count, digest % MODULUS)
         sound = len(rows) == 1 and store_seal(store_id, created, total) == seal
+        sound = sound and type(commits) is int and 0 <= commits < _MOST_COMMITS
     except (struct.error, TypeError, AttributeError, IndexError):
         sound = False
     if not sound:
         raise damaged(db, "what the store knows of its galleries was changed")
-    return StoreRow(store_id, created, total)
+    return StoreRow(store_id, created, total, commits)
 
 
 def check_galleries(db: sqlite3.Connection) -> bool:
@@ -393,6 +398,13 @@ def expired(db: sqlite3.Connection, now: float, most: int) -> list[Expired]:
         SUBJECTS.check(db, subject)
         found.append(Expired(gallery_id, subject.id, subject.retention))
     return found
+
+
+def subjects_of(db: sqlite3.Connection, gallery: int) -> Iterator[StoredSubject]:
+    """All subjects of a gallery, by its number. Their seals aren't checked."""
+    cursor = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ?", (gallery,))
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        yield from itertools.starmap(StoredSubject, rows)
 
 
 def subject_id(db: sqlite3.Connection, number: int) -> str:

@@ -23,6 +23,7 @@ from oneglance_index.search import snapshot
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import ciphers, ledger, queries
 from oneglance_index.store.backup import former_folder
+from oneglance_index.store.commits import check_newest, forget_commits, known_commits
 from oneglance_index.store.directory import (
     DATABASE_NAME,
     REPAIRED_SUFFIX,
@@ -71,6 +72,7 @@ def repair(data_dir: Path, master_key: str, backup: Path | None = None) -> tuple
 def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list[str]]:
     path = data_dir / DATABASE_NAME
     remove_leftovers(path)
+    _refuse_older(path, keys)
     part = path.with_name(path.name + REPAIRED_SUFFIX)
     with replacing(part) as fresh:
         with contextlib.closing(_new(fresh, keys)) as db:
@@ -90,9 +92,16 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
         if file.exists():
             file.rename(former / file.name)
     sync_folder(former)
+    forget_commits(data_dir)
     part.rename(path)
     sync_folder(data_dir)
     return former, sorted(set(lost))
+
+
+def _refuse_older(path: Path, keys: Keys) -> None:
+    """Raises StoreMissing for a database that says itself that it isn't the newest: a newer one would be lost."""
+    with contextlib.suppress(StoreDamaged, sqlite3.Error), contextlib.closing(connect_reader(path, keys)) as source:
+        check_newest(source, path.parent, known_commits(path.parent))
 
 
 def _new(path: Path, keys: Keys) -> ciphers.Connection:

@@ -27,6 +27,7 @@ from oneglance_index.errors import (
     StoreTooNew,
 )
 from oneglance_index.store.ciphers import Connection
+from oneglance_index.store.commits import check_newest, known_commits
 from oneglance_index.store.directory import (
     CONVERTING_NAME,
     HOW_TO_RESTORE,
@@ -79,6 +80,7 @@ def connect_writer(path: Path, masters: Sequence[bytes]) -> Connection:
                 if version < SCHEMA_VERSION:
                     _convert(db, version, path, masters)
                 _settle_keys(path.parent)
+                check_newest(db, path.parent, known_commits(path.parent))
                 db.keys = Keys(path.parent, masters)
             if db.execute("PRAGMA application_id").fetchone()["application_id"] == _UNSWEPT:
                 _sweep(db, path)

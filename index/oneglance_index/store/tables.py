@@ -121,7 +121,7 @@ CREATE TABLE negatives (
 CREATE INDEX negatives_by_subject ON negatives (subject);
 CREATE INDEX negatives_by_generation ON negatives (generation);
 """
-# `galleries` and `digest`: how many galleries there are, and the digest of their rows.
+# `galleries` and `digest`: how many galleries there are, and the digest of their rows. `commits`: see commits.py.
 # `policies`, `rights` and `retention` are JSON. Nothing acts on them yet. `encodings` of a gallery, and of a subject,
 # counts those of the active generation. `sealed_rows`, `sealed_digest`: what a gallery knows of its rows; `root` seals
 # them, and its revision and sizes. A gallery without an active generation is deleted; its rows are going.
@@ -131,7 +131,8 @@ CREATE TABLE store (
     created REAL NOT NULL,
     galleries INTEGER NOT NULL DEFAULT 0,
     digest INTEGER NOT NULL DEFAULT 0,
-    seal INTEGER NOT NULL DEFAULT 0
+    seal INTEGER NOT NULL DEFAULT 0,
+    commits INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE galleries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -39,6 +39,7 @@ from oneglance_index.errors import (
     StoreIOError,
 )
 from oneglance_index.store.ciphers import Connection
+from oneglance_index.store.commits import CommitCount
 from oneglance_index.store.destroying import Destroyer
 from oneglance_index.store.directory import OpenFiles
 from oneglance_index.store.enrolling import Enroll
@@ -97,6 +98,7 @@ class Writer:
         self._db = db
         self._destroyer = Destroyer(db.keys)
         self._reserve = Reserve(path.parent)
+        self._commit_count = CommitCount(db, path.parent)
         self._gathering = Gathering(db)
         self._path = path
         self._files = files
@@ -178,6 +180,7 @@ class Writer:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
         self._reserve.release()
+        self._commit_count.close()
         if self._destroyer.close(None if self._until is None else max(0.0, self._until - time.monotonic())):
             self._db.keys.close()
 
@@ -204,6 +207,7 @@ class Writer:
         self._follower.begin()
         self._gathering.begin()
         self._db.keys.journal.roll_back()
+        before = self._db.total_changes
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for mutation, future in tasks:
@@ -220,6 +224,9 @@ class Writer:
                     if applied.effect is not None:
                         effects.append(applied.effect)
             self._flush()
+            changed = self._db.total_changes != before
+            if changed:
+                self._commit_count.count()
         except (*FAILURES, _Unwritten) as error:
             self._roll_back()
             failure = error.error if isinstance(error, _Unwritten) else store_error(error, self._path)
@@ -244,6 +251,8 @@ class Writer:
             self._note(failure)
             self._fail([future for _, future in tasks], failure)
             return True
+        if changed:
+            self._commit_count.committed()
         self.commits += 1
         self._failure = None
         self._settle_slots()

@@ -11,7 +11,8 @@ import pytest
 
 from oneglance_index import BackupExists, LocalGalleries, StoreClosed, restore
 from oneglance_index.store import checking
-from tests.erasing import DIMENSION, Thief, labels_of, vectors_of
+from tests.erasing import DIMENSION, labels_of, secrets_of, vectors_of
+from tests.thief import Thief, recording
 from tests.waiting import until
 
 
@@ -26,8 +27,9 @@ def create(galleries: LocalGalleries) -> None:
 def restored(backup: Path, data: Path) -> list[str]:
     """The subjects in a backup, once it is put into a data directory of its own. `data` has the master key."""
     folder = data.with_name(backup.name + "-restored")
-    restore(backup, folder)
+    folder.mkdir()
     shutil.copy(data / "master.key", folder)
+    restore(backup, folder)
     with LocalGalleries.open(folder) as galleries:
         return [subject.id for subject in galleries.list_subjects("g", page_size=100_000).subjects]
 
@@ -60,17 +62,17 @@ def test_under_writes_it_is_a_state_that_was_acknowledged(tmp_path: Path) -> Non
 
 
 def test_who_is_deleted_later_is_in_it_until_it_goes(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with LocalGalleries.open(data) as galleries:
+    data, seen = tmp_path / "data", tmp_path / "ciphertexts"
+    with recording(seen), LocalGalleries.open(data) as galleries:
         create(galleries)
         for name in ("a", "b"):
             enroll(galleries, name)
-        thief = Thief(data)
-        thief.look()
+        thief = Thief(data, seen)
+        assert thief.of(secrets_of("a")) == {"a"}
         galleries.back_up(tmp_path / "before")
         galleries.delete_subject("g", "a").result()
         galleries.back_up(tmp_path / "after")
-        assert thief.of({"a"}) == set()
+        assert thief.of(secrets_of("a")) == set()
     assert restored(tmp_path / "before", data) == ["a", "b"]
     assert restored(tmp_path / "after", data) == ["b"]
 

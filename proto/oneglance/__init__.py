@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from oneglance.client.requests import stream_settings as stream_settings
     from oneglance.client.requests import stylize_settings as stylize_settings
     from oneglance.client.sync_client import Client as Client
+    from oneglance.client.tls import tls_credentials as tls_credentials
 
 _HOMES = {
     "AsyncClient": "oneglance.client.async_client",
@@ -45,6 +46,7 @@ _HOMES = {
     "stranger": "oneglance.client.requests",
     "stream_settings": "oneglance.client.requests",
     "stylize_settings": "oneglance.client.requests",
+    "tls_credentials": "oneglance.client.tls",
 }
 __all__ = [
     "AsyncClient",
@@ -60,6 +62,7 @@ __all__ = [
     "stranger",
     "stream_settings",
     "stylize_settings",
+    "tls_credentials",
 ]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +16,16 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from oneglance.defaults import MAX_PAGE_SIZE
-from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2
+from oneglance.v1 import (
+    access_pb2,
+    detection_pb2,
+    gallery_pb2,
+    identification_pb2,
+    model_pb2,
+    stylization_pb2,
+    subject_pb2,
+)
+from oneglance.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
 from oneglance.v1.detection_pb2_grpc import add_DetectionServiceServicer_to_server
 from oneglance.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
 from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServicer_to_server
@@ -24,6 +34,10 @@ from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_index import Gallery, GalleryError, GalleryStore, IndexSettings, LocalGalleries, OpenProgress
 from oneglance_server.accepting import MethodServer, accept_more
+from oneglance_server.access.access import Access
+from oneglance_server.access.api_keys import FILE as API_KEYS
+from oneglance_server.access.api_keys import ApiKeys
+from oneglance_server.access.tls import Certificates
 from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.composition import Pools, make_services
@@ -36,6 +50,7 @@ from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.thresholds import Thresholds
+from oneglance_server.servicers.access import AccessServicer
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
 from oneglance_server.servicers.identification import IdentificationServicer
@@ -49,6 +64,7 @@ log = structlog.get_logger()
 SERVICES = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
     for file, name in (
+        (access_pb2, "AccessService"),
         (detection_pb2, "DetectionService"),
         (gallery_pb2, "GalleryService"),
         (identification_pb2, "IdentificationService"),
@@ -66,6 +82,7 @@ _IDENTITY_AND_GZIP = 1 << grpc.Compression.NoCompression | 1 << grpc.Compression
 # Of the drain, this is kept to close the store: a share of it, but not more than so long.
 _CLOSING_SHARE, _CLOSING_SECONDS = 0.2, 2.0
 _OPTIONAL_SHARE = 0.6  # of what is left then, so much for snapshots, which only make the next start quicker
+_ACCESS_SECONDS = 0.25  # between two looks at policy and keys: what is revoked is refused within a second
 _LOOK_SECONDS = 1.0  # between two looks at how store and models are
 _TELLING_SECONDS = 0.2  # calls that are ended need as long at most to say so, unless their caller doesn't read
 
@@ -86,6 +103,11 @@ class Server:
         self._call_bytes = ByteBudget(settings.max_inflight_bytes // 2)
         self._stream_bytes = ByteBudget(settings.max_inflight_bytes // 2)
         self._backlog = Backlog()
+        self._certificates = _certificates(settings)
+        self._access: Access | None = None
+        if settings.policy:
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._access = Access(Path(settings.policy), ApiKeys(settings.data_dir / API_KEYS))
         self._interceptor = CallInterceptor(
             self._metrics,
             self._backlog,
@@ -93,6 +115,7 @@ class Server:
             self._stream_bytes,
             max_message_bytes=settings.max_message_bytes,
             idle_seconds=settings.stream_idle_seconds,
+            access=self._access,
         )
         self._metrics_server: tuple[WSGIServer, Thread] | None = None
         self._galleries: GalleryStore | None = None
@@ -129,6 +152,7 @@ class Server:
         add_SubjectServiceServicer_to_server(SubjectServicer(gate, window), ours)
         add_IdentificationServiceServicer_to_server(IdentificationServicer(gate, window), ours)
         add_DetectionServiceServicer_to_server(DetectionServicer(gate), ours)
+        add_AccessServiceServicer_to_server(AccessServicer(gate), ours)
         add_ModelServiceServicer_to_server(ModelServicer(gate), ours)
         add_StylizationServiceServicer_to_server(StylizationServicer(gate), ours)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -137,7 +161,10 @@ class Server:
         host = settings.listen.rpartition(":")[0]
         try:
             self._backlog.listen(server)
-            port = server.add_insecure_port(settings.listen)
+            if self._certificates is None:
+                port = server.add_insecure_port(settings.listen)
+            else:
+                port = server.add_secure_port(settings.listen, self._certificates.credentials())
         except RuntimeError as error:
             raise StartupError(f"can't listen on {settings.listen}: is it in use?") from error
         self.address = f"{host}:{port}"
@@ -154,6 +181,8 @@ class Server:
         self._metrics.watch_log(lines_lost)
         self._watches.append(asyncio.create_task(watch_loop(self._metrics.loop_lag)))
         self._watches.append(asyncio.create_task(self._backlog.watch()))
+        if self._access is not None:
+            self._watches.append(asyncio.create_task(self._watch_access(self._access)))
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")
             try:
@@ -174,7 +203,10 @@ class Server:
         store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings, thresholds)
         self._metrics.watch_galleries(lambda: _all_galleries(store))
         pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
-        self._gate.open(make_services(settings, models, thresholds, store, self._metrics, pools, self._backlog.crowded))
+        services = make_services(
+            settings, models, thresholds, store, self._metrics, pools, self._backlog.crowded, self._access
+        )
+        self._gate.open(services)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._watches.append(asyncio.create_task(self._watch(store, models)))
         log.info(
@@ -183,6 +215,16 @@ class Server:
             device=store.device,
             models=[model.manifest.name for model in models.loaded],
         )
+
+    async def _watch_access(self, access: Access) -> None:
+        """Read its files again when they change, and end the streams of those whose credentials are good no longer."""
+        while True:
+            await asyncio.sleep(_ACCESS_SECONDS)
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, access.look)
+                self._interceptor.end_without_credential()
+            except Exception as error:  # want of memory, say: it looks again
+                log.error("looking at who may call failed", exc_info=error)
 
     async def _watch(self, store: GalleryStore, models: Models) -> None:
         """While the store or a model has trouble, health says NOT_SERVING."""
@@ -254,6 +296,13 @@ class Server:
     async def _set_health(self, status: int) -> None:
         for service in ("", *SERVICES):
             await self._health.set(service, status)
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    if not settings.tls_cert:
+        return None
+    authority = Path(settings.tls_client_ca) if settings.tls_client_ca else None
+    return Certificates(Path(settings.tls_cert), Path(settings.tls_key), authority)
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -1,18 +1,23 @@
 """Who calls, and how long that call may take: what every method of the service layer is given."""
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+from oneglance_server.access.access import Access
+from oneglance_server.access.identity import NOBODY, Identity
+from oneglance_server.access.rights import Right
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks. ``connection``: where the request came from; callers of different connections take turns.
 
-    ``name``: the authenticated principal, or "anonymous": the server knows no names yet.
+    ``access``: None: the server knows no callers, and everybody may do everything.
     """
 
     connection: str
-    name: str = "anonymous"
+    identity: Identity = field(default=NOBODY, compare=False)
+    access: Access | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,32 @@ class Call:
         """The same call, admitted."""
         return self if self.admitted else replace(self, admitted=True)
 
+    def need(self, right: Right, gallery_id: str | None = None) -> None:
+        """Raises PermissionDenied and Unauthenticated unless the caller has the right: in the gallery; without one, of
+        the server, or in all galleries."""
+        if self.caller.access is not None:
+            self.caller.access.check(self.caller.identity, right, gallery_id)
+
+    def may(self, right: Right, gallery_id: str | None = None) -> bool:
+        access = self.caller.access
+        return access is None or access.may(self.caller.identity, right, gallery_id)
+
+    def need_sight(self, gallery_id: str) -> None:
+        """Raises as ``need`` unless the caller has any right in the gallery."""
+        if self.caller.access is not None:
+            self.caller.access.check_sight(self.caller.identity, gallery_id)
+
+    def sees(self, gallery_id: str) -> bool:
+        access = self.caller.access
+        return access is None or access.sees(self.caller.identity, gallery_id)
+
+    def need_any(self) -> None:
+        """Raises as ``need`` unless something is granted to the caller."""
+        if self.caller.access is not None:
+            self.caller.access.check_any(self.caller.identity)
+
 
 @functools.lru_cache(maxsize=4096)
 def caller_at(connection: str) -> Caller:
+    """Of a server that knows no callers."""
     return Caller(connection)

@@ -9,11 +9,13 @@ from oneglance_core.manifests import MateScores
 from oneglance_core.pictures import PictureLimits
 from oneglance_core.sounds import SoundLimits
 from oneglance_index import GalleryStore
+from oneglance_server.access.access import Access
 from oneglance_server.engines.faces import FaceCropper, face_search
 from oneglance_server.limiter import Limiter
 from oneglance_server.loading import Models, picture_limits
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads
+from oneglance_server.service.access import AccessService
 from oneglance_server.service.backups import BackupService
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
@@ -56,6 +58,7 @@ def make_services(
     metrics: Metrics,
     pools: Pools,
     crowded: Callable[[], bool],
+    access: Access | None,
 ) -> Services:
     """Belongs to the event loop it is called on. ``crowded``: see engines.batcher.Batcher."""
     limits = picture_limits(settings)
@@ -128,6 +131,7 @@ def make_services(
         look_alikes=LookAlikeService(store, reads, identification, thresholds),
         calibration=CalibrationService(store, reads, galleries, identification),
         stylization=_stylization(settings, models, limits, metrics, pools),
+        access=AccessService(access, reads),
     )
 
 

@@ -17,6 +17,10 @@
     +-- StreamIdle          a stream sends nothing and has nothing under way, or reads no answers, or gives way
     +-- DeadlinePassed      the caller's deadline passed while the work was queued
     +-- NotServing          the server is loading or draining
+    +-- Unauthenticated     no credential, or one that isn't good
+    +-- PermissionDenied    the caller lacks a right
+    +-- ApiKeyNotFound      there is no API key of that id
+    +-- AccessOff           the server has no policy: it knows no callers
 
     StartupError            the server can't start as configured; the message says what to change
 """
@@ -125,3 +129,19 @@ class DeadlinePassed(ServiceError):
 
 class NotServing(ServiceError):
     reason = "NOT_SERVING"
+
+
+class Unauthenticated(ServiceError):
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(ServiceError):
+    reason = "PERMISSION_DENIED"
+
+
+class ApiKeyNotFound(ServiceError):
+    reason = "API_KEY_NOT_FOUND"
+
+
+class AccessOff(ServiceError):
+    reason = "ACCESS_OFF"

@@ -6,6 +6,7 @@ Precedence: flag (``--max-batch 32``), environment (``ONEGLANCE_MAX_BATCH=32``),
 default.
 """
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -43,8 +44,27 @@ class Settings(Frozen, BaseSettings):
 
     listen: Annotated[str, _ADDRESS] = Field(
         SERVER_ADDRESS,
-        description="host:port to serve gRPC on; port 0 picks a free one. There is no authentication: keep it on "
-        "loopback, or put it behind a proxy that has some.",
+        description="host:port to serve gRPC on; port 0 picks a free one. Beyond loopback it needs tls_cert, tls_key "
+        "and policy, or insecure.",
+    )
+    policy: Annotated[str, Flag(metavar="FILE")] = Field(
+        "", description="Who may do what, as TOML: see docs/security.md. Empty: everybody everything."
+    )
+    tls_cert: Annotated[str, Flag(metavar="FILE")] = Field(
+        "",
+        description="The server's certificate and those above it, PEM: gRPC is served with TLS. Read again when it "
+        "changes.",
+    )
+    tls_key: Annotated[str, Flag(metavar="FILE")] = Field(
+        "", description="The certificate's key, PEM, without a password."
+    )
+    tls_client_ca: Annotated[str, Flag(metavar="FILE")] = Field(
+        "", description="Clients must have a certificate of this authority, PEM. It says who they are."
+    )
+    insecure: bool = Field(
+        False,
+        description="Serve beyond loopback without TLS and policy, and console and metrics, which have neither: "
+        "something in front has to keep strangers out.",
     )
     data_dir: Path = Field(Path("oneglance-data"), description="Where galleries are kept. One server per folder.")
     models: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":")] = Field(
@@ -200,8 +220,8 @@ class Settings(Frozen, BaseSettings):
     metrics: Annotated[str, _ADDRESS] = Field("", description="host:port to serve Prometheus metrics on; empty: off.")
     console: Annotated[str, Flag(metavar="HOST:PORT", alone=CONSOLE_ADDRESS)] = Field(
         "",
-        description="host:port to serve the console on, a web page to look at and work with; empty: off. There is no "
-        "authentication: keep it on loopback.",
+        description="host:port to serve the console on, a web page to look at and work with; empty: off. It knows no "
+        "callers: beyond loopback it needs insecure.",
     )
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity to log.")
@@ -246,6 +266,24 @@ class Settings(Frozen, BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _safe(self) -> "Settings":
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("--tls-cert and --tls-key go together")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
+        if self.insecure:
+            return self
+        if not (is_loopback(self.listen) or (self.tls_cert and self.policy)):
+            raise ValueError(
+                f"--listen {self.listen}: beyond loopback a server needs --tls-cert, --tls-key and --policy; "
+                "--insecure serves anybody who reaches it"
+            )
+        for name, address in (("--metrics", self.metrics), ("--console", self.console)):
+            if address and not is_loopback(address):
+                raise ValueError(f"{name} {address}: it has no authentication; beyond loopback it needs --insecure")
+        return self
+
+    @model_validator(mode="after")
     def _backups_elsewhere(self) -> "Settings":
         if self.backup_dir and Path(self.backup_dir).resolve().is_relative_to(self.data_dir.resolve()):
             raise ValueError("--backup-dir: a backup belongs outside of the data directory")
@@ -261,6 +299,17 @@ class Settings(Frozen, BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches ``host:port``."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost" or address.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings(flags: dict[str, Any] | None = None, toml: Path | None = None) -> Settings:

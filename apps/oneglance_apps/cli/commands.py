@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from google.protobuf.message import Message
 
 from oneglance.client.errors import OneglanceError
 from oneglance.client.sync_client import Client
-from oneglance.defaults import SERVER_ADDRESS
 from oneglance_apps.cli import show
+from oneglance_apps.connection import add_connection_options, connection_of
 from oneglance_core.ranges import seconds
 
 Options = argparse.Namespace
@@ -56,22 +55,13 @@ def add_registered_commands(commands: "argparse._SubParsersAction[argparse.Argum
         parser.set_defaults(run=_print_messages, call=call)
 
 
-def add_server_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--server",
-        metavar="HOST:PORT",
-        default=os.environ.get("ONEGLANCE_SERVER", SERVER_ADDRESS),
-        help=f"where the server is [ONEGLANCE_SERVER, else {SERVER_ADDRESS}]",
-    )
-
-
 def call_options(
     timeout_seconds: float = 30.0, no_timeout: str = "streams, calibrate and create-backup have none"
 ) -> argparse.ArgumentParser:
     """The options of every command that ``run_with_client`` runs, as a parent parser. no_timeout: end of the help of
     ``--timeout``."""
     options = argparse.ArgumentParser(add_help=False)
-    add_server_option(options)
+    add_connection_options(options)
     options.add_argument(
         "--timeout",
         type=seconds(above=0),
@@ -91,7 +81,7 @@ def run_with_client(o: Options, work: Callable[[Client], None]) -> int:
     """
     o.status = 0
     try:
-        with Client(o.server, timeout_seconds=o.timeout) as client:
+        with Client(**connection_of(o), timeout_seconds=o.timeout) as client:
             work(client)
     except OneglanceError as error:
         if o.json:

@@ -7,7 +7,7 @@ import sys
 import threading
 
 from oneglance.client.async_client import LOOPBACK
-from oneglance_apps.cli.commands import add_server_option
+from oneglance_apps.connection import add_connection_options, connection_of
 from oneglance_apps.console.process import ConsoleError, end_with_parent, host_of, listening_socket
 from oneglance_core.defaults import CONSOLE_ADDRESS
 from oneglance_core.ranges import within
@@ -17,8 +17,9 @@ Serve a web page that works with a oneglance server: see who is on a photo, enro
 from it, browse a gallery, set and calibrate tau. It is a client of the server like
 any other. Needs: pip install 'oneglance[console]'.
 
-There is no authentication: keep it on loopback. One line on stdout says where
-the page is.
+Whoever reaches the page may do what the console's own credential may: keep it on
+loopback, or give --insecure where something in front keeps strangers out. One line
+on stdout says where the page is.
 """
 
 
@@ -30,12 +31,15 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run)
-    add_server_option(command)
+    add_connection_options(command)
     command.add_argument(
         "--listen",
         metavar="HOST:PORT",
         default=CONSOLE_ADDRESS,
         help=f"where to serve the page; port 0 picks a free one [{CONSOLE_ADDRESS}]",
+    )
+    command.add_argument(
+        "--insecure", action="store_true", help="serve the page beyond loopback, to whoever reaches it"
     )
     command.add_argument(
         "--child-socket", type=within(int, least=0, most=1 << 20), metavar="FD", help=argparse.SUPPRESS
@@ -44,6 +48,19 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def run(options: argparse.Namespace) -> int:
     is_child = options.child_socket is not None  # of ``oneglance serve --console``
+    host = host_of(options.listen)
+    if host not in LOOPBACK and not options.insecure:
+        print(
+            f"oneglance console: --listen {options.listen}: beyond loopback the page needs --insecure: whoever reaches "
+            "it sees who is enrolled, and can enroll, delete and set tau",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        connection = connection_of(options)
+    except (OSError, ValueError) as error:
+        print(f"oneglance console: {error}", file=sys.stderr)
+        return 2
     try:
         listening = socket.socket(fileno=options.child_socket) if is_child else listening_socket(options.listen)
     except ConsoleError as error:
@@ -53,18 +70,10 @@ def run(options: argparse.Namespace) -> int:
         threading.Thread(target=end_with_parent, daemon=True).start()
     from oneglance_apps.console import app
 
-    host = host_of(options.listen)
-    if host not in LOOPBACK:
-        print(
-            f"oneglance console: warning: {host} is not loopback, and there is no authentication: whoever reaches "
-            "this port sees who is enrolled, and can enroll, delete and set tau",
-            file=sys.stderr,
-        )
-
     def announce(url: str) -> None:
         print(f"oneglance console is at {url}", flush=True)
         if is_child:
             os.dup2(2, 1)  # the parent reads only the first line of stdout
 
-    app.serve(options.server, listening, own_host_only=host in LOOPBACK, on_serving=announce)
+    app.serve(connection, listening, own_host_only=host in LOOPBACK, on_serving=announce)
     return 0

@@ -38,6 +38,14 @@ by the store of this key, 1 it was not.
 """
 
 
+FIRST_KEY = """\
+Make an API key for the identity key:NAME in a data directory, without asking a server;
+one that serves it takes the key within a second. So the first administrator gets in,
+to whom the policy file grants the rest. Later keys: oneglance create-api-key. The
+secret is printed this once; only its hash is kept.
+"""
+
+
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     directory = ("data_dir", "DIR", "the data directory")
     check = _add(
@@ -53,6 +61,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         )
     _add(commands, "backup", "copy the galleries to a file, while a server runs", BACKUP, _backup,
          directory, ("file", "FILE", "where to"))  # fmt: skip
+    _add(commands, "first-key", "make an API key in a data directory", FIRST_KEY, _first_key,
+         directory, ("name", "NAME", "whose key it is"))  # fmt: skip
     _add(commands, "verify-receipt", "check the receipt of a deletion", RECEIPT, _verify_receipt,
          ("receipt", "FILE", "the receipt, or - for standard input"),
          ("public_key", "KEY", "receipts.pub of the data directory"))  # fmt: skip
@@ -128,4 +138,12 @@ def _verify_receipt(options: Options) -> int:
     receipt = sys.stdin.read() if str(options.receipt) == "-" else options.receipt.read_text(encoding="utf-8")
     for name, value in read_receipt(receipt, options.public_key).items():
         print(f"{name}: {'not said' if value is None else value}")
+    return 0
+
+
+def _first_key(options: Options) -> int:
+    from oneglance_server.access.api_keys import FILE, ApiKeys
+
+    _, secret = ApiKeys(options.data_dir / FILE).create(str(options.name))
+    print(secret)
     return 0

@@ -128,6 +128,31 @@ def create_backup(client: Client, o: Options) -> Iterable[Message]:
     yield client.create_backup(o.name)
 
 
+@command("say who this client is to the server, and what is granted to it")
+def get_identity(client: Client, o: Options) -> Iterable[Message]:
+    yield client.get_identity()
+
+
+@command(
+    "make an API key for the identity key:NAME; its secret is shown this once",
+    argument("name", "whose key it is", metavar="NAME"),
+    argument("--expires", "when it is good no longer, as 2027-01-31", type=a_time, metavar="TIME"),
+)
+def create_api_key(client: Client, o: Options) -> Iterable[Message]:
+    yield client.create_api_key(o.name, expires=o.expires)
+
+
+@command("list the API keys, without their secrets")
+def list_api_keys(client: Client, o: Options) -> Iterable[Message]:
+    yield from client.list_api_keys()
+
+
+@command("refuse an API key from now on", argument("id", "of list-api-keys", metavar="ID"))
+def revoke_api_key(client: Client, o: Options) -> Iterable[Message]:
+    client.revoke_api_key(o.id)
+    return ()
+
+
 @command("show the tau in force, and where it comes from", GALLERY)
 def get_threshold(client: Client, o: Options) -> Iterable[Message]:
     yield client.get_threshold(o.gallery)

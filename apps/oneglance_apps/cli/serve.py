@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     def announce(address: str) -> None:
         nonlocal console
         if settings.console:
-            console = start_console(settings.console, address)
+            console = start_console(settings.console, address, insecure=settings.insecure)
             structlog.get_logger().info("console", url=console.url)
             structlog.get_logger().warning("no liveness check", meaning=NO_LIVENESS)  # the console may use a camera
         _say(f"oneglance is serving on {address}")

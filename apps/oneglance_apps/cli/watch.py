@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from oneglance_apps.cli.commands import Options
 from oneglance_apps.cli.watch_options import add_options
+from oneglance_apps.connection import connection_of
 from oneglance_apps.limits import NO_LIVENESS
 from oneglance_apps.watch.settings import AppearanceRules, DeliveryRules, WatchSettings
 from oneglance_core.progress import Progress
@@ -135,7 +136,7 @@ async def _watch(o: Options) -> tuple[int, bool]:
     network = NetworkSettings(o.connect_timeout, o.read_timeout, o.rtsp_transport)
     loop = asyncio.get_running_loop()
     printer = Printer(progress.say, stop_unread)
-    async with AsyncClient(o.server, timeout_seconds=o.timeout) as client:
+    async with AsyncClient(**connection_of(o), timeout_seconds=o.timeout) as client:
         session = Session(client, _settings(o), rules, clock, note, show, leave=o.leave, heartbeat_seconds=o.heartbeat)
         try:
             for output in _outputs(o):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from oneglance_apps.cli.commands import add_server_option
+from oneglance_apps.connection import add_connection_options
 from oneglance_apps.frames.region import WHOLE, region
 from oneglance_apps.watch.settings import AppearanceRules, DeliveryRules, WatchSettings
 from oneglance_core.ranges import seconds, within
@@ -11,7 +11,7 @@ from oneglance_core.ranges import seconds, within
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("gallery", metavar="GALLERY", help="gallery id")
     command.add_argument("sources", metavar="SOURCE", nargs="+", help="file, folder, number of a camera, URL")
-    add_server_option(command)
+    add_connection_options(command)
     command.add_argument(
         "--timeout",
         type=seconds(above=0),

@@ -7,8 +7,9 @@ here. Nothing is written to disk.
 
 import math
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -28,9 +29,16 @@ RECONNECT_SECONDS = 60.0  # a page is kept so long for a browser that lost its c
 PAINTING_SECONDS = 900.0  # timeout of a stylization; a picture of many tiles takes long
 
 
-def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serving: Callable[[str], None]) -> None:
-    """Serve pages for the server at ``server`` on a listening socket, until SIGTERM or SIGINT.
+def serve(
+    connection: Mapping[str, Any],
+    listening: socket.socket,
+    *,
+    own_host_only: bool,
+    on_serving: Callable[[str], None],
+) -> None:
+    """Serve pages for a server on a listening socket, until SIGTERM or SIGINT.
 
+    connection: how to reach the server, the arguments of AsyncClient.
     own_host_only: answer only requests for a loopback name, so that a website can't reach the console by pointing its
     own name to this address (DNS rebinding). on_serving: called with the URL.
     """
@@ -40,7 +48,10 @@ def serve(server: str, listening: socket.socket, *, own_host_only: bool, on_serv
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncClient(server) as api, AsyncClient(server, timeout_seconds=PAINTING_SECONDS) as painter:
+        async with (
+            AsyncClient(**connection) as api,
+            AsyncClient(**connection, timeout_seconds=PAINTING_SECONDS) as painter,
+        ):
 
             @ui.page("/")
             async def page(client: Client) -> None:

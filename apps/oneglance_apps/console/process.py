@@ -48,7 +48,7 @@ class ConsoleProcess:
             structlog.get_logger().error("the console ended; the server goes on without it", status=status)
 
 
-def start_console(listen: str, server_address: str) -> ConsoleProcess:
+def start_console(listen: str, server_address: str, *, insecure: bool = False) -> ConsoleProcess:
     """Start a console on ``listen`` (host:port; port 0 picks a free one) for the server at ``server_address``.
 
     Returns once the page is served, at ``ConsoleProcess.url``. Raises ConsoleError.
@@ -57,7 +57,7 @@ def start_console(listen: str, server_address: str) -> ConsoleProcess:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "oneglance_apps.cli", "console", "--child-socket", str(listening.fileno())),
-                *("--listen", listen, "--server", _reachable(server_address)),
+                *("--listen", listen, "--server", _reachable(server_address), *(["--insecure"] if insecure else [])),
             ],
             pass_fds=(listening.fileno(),),
             stdin=subprocess.PIPE,  # its end tells the child that this process is gone

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
@@ -35,6 +35,16 @@ from oneglance.client.requests import (
 )
 from oneglance.client.requests import picture as picture_bytes
 from oneglance.defaults import MAX_MESSAGE_BYTES, MAX_PAGE_SIZE, SERVER_ADDRESS
+from oneglance.v1.access_pb2 import (
+    ApiKey,
+    CreateApiKeyRequest,
+    CreateApiKeyResponse,
+    GetIdentityRequest,
+    GetIdentityResponse,
+    ListApiKeysRequest,
+    RevokeApiKeyRequest,
+)
+from oneglance.v1.access_pb2_grpc import AccessServiceStub
 from oneglance.v1.common_pb2 import Threshold
 from oneglance.v1.detection_pb2 import DetectFacesRequest, DetectFacesResponse
 from oneglance.v1.detection_pb2_grpc import DetectionServiceStub
@@ -126,7 +136,9 @@ class Client:
         timeout_seconds: deadline of each unary call; streams, ``calibrate`` and ``create_backup`` have none.
         retry: send a unary call again when the server refused it for a full queue, as soon as the server says, as long
             as the deadline allows. Nothing was done for a call that was refused.
-        credentials: for TLS; None: the connection is not encrypted.
+        credentials: for TLS, see ``tls_credentials``; None: the connection is not encrypted.
+        token: an API key or a token, sent with each call; or what returns one, asked for each. Without ``credentials``
+            only this machine may be the target, lest others read it.
 
     Every method raises :class:`oneglance.client.errors.OneglanceError`. Distances are squared L2.
     """
@@ -138,7 +150,11 @@ class Client:
         timeout_seconds: float = 30.0,
         retry: bool = True,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | Callable[[], str] | None = None,
     ) -> None:
+        local = target.rpartition(":")[0].strip("[]") in LOOPBACK
+        if token is not None and credentials is None and not local:
+            raise ValueError(f"a token would be readable on its way to {target}: give credentials for TLS, too")
         options: list[tuple[str, int]] = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -146,16 +162,18 @@ class Client:
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.max_reconnect_backoff_ms", 5_000),
         ]
-        if target.rpartition(":")[0].strip("[]") in LOOPBACK:
+        if local:
             options.append(("grpc.enable_http_proxy", 0))  # else gRPC sends even loopback through $http_proxy
         self.target = target
         self._timeout = timeout_seconds
         self._retry = retry
+        self._token = token
         self._channel: grpc.Channel = (
             grpc.insecure_channel(target, options=options)
             if credentials is None
             else grpc.secure_channel(target, credentials, options=options)
         )
+        self._access = AccessServiceStub(self._channel)
         self._galleries = GalleryServiceStub(self._channel)
         self._subjects = SubjectServiceStub(self._channel)
         self._identification = IdentificationServiceStub(self._channel)
@@ -255,7 +273,7 @@ class Client:
     def create_backup(self, name: str) -> CreateBackupResponse:
         """Make a backup of all galleries, checked, a new file in the server's folder for them."""
         try:
-            return self._galleries.CreateBackup(CreateBackupRequest(name=name))
+            return self._galleries.CreateBackup(CreateBackupRequest(name=name), metadata=self._metadata())
         except grpc.RpcError as error:
             raise_from(error)
 
@@ -326,7 +344,7 @@ class Client:
                 raise
 
         try:
-            return self._galleries.Calibrate(messages())
+            return self._galleries.Calibrate(messages(), metadata=self._metadata())
         except grpc.RpcError as error:
             if failures:
                 raise failures[0] from None
@@ -619,6 +637,27 @@ class Client:
         for response in self._stream(self._stylization.StylizeStream, messages()):
             yield response
 
+    # Access
+
+    def get_identity(self) -> GetIdentityResponse:
+        """Who this client is to the server, and what is granted to it."""
+        return self._call(self._access.GetIdentity, GetIdentityRequest())
+
+    def create_api_key(self, name: str, *, expires: datetime | None = None) -> CreateApiKeyResponse:
+        """A new key for the identity ``key:name``; its ``secret`` is shown this once. ``expires`` None: never."""
+        request = CreateApiKeyRequest(name=name)
+        if expires is not None:
+            request.expire_time.FromDatetime(expires)
+        return self._call(self._access.CreateApiKey, request)
+
+    def list_api_keys(self) -> list[ApiKey]:
+        """Without their secrets, the oldest first."""
+        return list((self._call(self._access.ListApiKeys, ListApiKeysRequest())).keys)
+
+    def revoke_api_key(self, key_id: str) -> None:
+        """From now on the key is refused, and what streams with it is ended."""
+        self._call(self._access.RevokeApiKey, RevokeApiKeyRequest(id=key_id))
+
     # Models
 
     def list_models(self) -> list[Model]:
@@ -636,13 +675,17 @@ class Client:
         attempt = 0
         while True:
             try:
-                return method(request, timeout=until - time.monotonic())
+                return method(request, timeout=until - time.monotonic(), metadata=self._metadata())
             except grpc.RpcError as error:
                 wait = retry_after(error, attempt) if self._retry else None
                 if wait is None or time.monotonic() + wait >= until:
                     raise_from(error)
             time.sleep(wait)
             attempt += 1
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        token = self._token() if callable(self._token) else self._token
+        return () if token is None else (("authorization", f"Bearer {token}"),)
 
     def _stream(
         self, method: grpc.StreamStreamMultiCallable[Req, Res], requests: Iterable[Req]
@@ -657,7 +700,7 @@ class Client:
             except Exception as error:
                 failures.append(error)
 
-        call = method(guarded())
+        call = method(guarded(), metadata=self._metadata())
         try:
             for response in call:
                 yield response

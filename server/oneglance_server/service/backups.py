@@ -24,6 +24,7 @@ class BackupService:
 
     async def create(self, call: Call, name: str) -> Backup:
         """A new file of this name. When the call ends before, nothing is left of it."""
+        call.need("backup")
         if not _NAME.fullmatch(name):
             raise InvalidRequest.field(
                 "name", 'must be 1 to 128 ASCII letters, digits and "._-", the first a letter or digit'

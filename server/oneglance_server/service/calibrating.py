@@ -55,7 +55,7 @@ class CalibrationService:
 
         Raises InvalidRequest, GalleryNotFound, CannotCalibrate when the gallery is empty.
         """
-        check_id("settings.gallery_id", gallery_id)
+        call.need("calibrate", check_id("settings.gallery_id", gallery_id))
         check_text("settings.data", data, MAX_DESCRIPTION_CHARACTERS)
         target = TARGET_FPIR if target_fpir is None else target_fpir
         check_rate("settings.target_fpir", target)

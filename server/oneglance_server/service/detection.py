@@ -35,6 +35,7 @@ class DetectionService:
         self, call: Call, images: Sequence[bytes], small_faces: SmallFaces | None, *, upright_only: bool
     ) -> Detected:
         """The faces of each photo. Nothing is stored. Raises as Encoding.crop does."""
+        call.need("encode")
         check_count("images", images, MAX_PHOTOS)
         if self._cropper is None:
             raise detector_missing()

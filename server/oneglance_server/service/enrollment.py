@@ -116,12 +116,13 @@ class EnrollmentService:
         Raises InvalidRequest for an example outside the limits, unless it is to be accepted; LikeAnother and UnlikeOwn
         for doubts that are to be refused.
         """
+        call.need("enroll", check_id("gallery_id", request.gallery_id))
         check_id("subject_id", request.subject_id)
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
         check_retention(request.retention)
         # Labels left out are kept, unless everything is to be replaced.
         labels = check_labels(request.labels) if request.labels or request.on_existing == "replace" else None
-        gallery = self._store.known(check_id("gallery_id", request.gallery_id))
+        gallery = self._store.known(request.gallery_id)
         active = gallery.active
         if request.request_id:
             check_id("request_id", request.request_id)
@@ -174,40 +175,43 @@ class EnrollmentService:
         return doubting(found, request.subject_id, *limits, refuse=policy == "refuse")
 
     async def get(self, call: Call, gallery_id: str, subject_id: str) -> Subject:
-        check_id("gallery_id", gallery_id)
+        call.need("export", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
         return await self._reads.run(call, self._store.get_subject, gallery_id, subject_id)
 
     async def page(self, call: Call, gallery_id: str, size: int, after: str | None) -> SubjectPage:
-        check_id("gallery_id", gallery_id)
+        call.need("export", check_id("gallery_id", gallery_id))
         return await self._reads.run(call, self._store.list_subjects, gallery_id, page_size=size, after=after)
 
     async def set_retention(self, call: Call, gallery_id: str, subject_id: str, retention: Retention) -> Gallery:
         """The gallery as it is then."""
-        check_id("gallery_id", gallery_id)
+        call.need("enroll", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
         check_retention(retention)
         return await asyncio.wrap_future(self._store.set_retention(gallery_id, subject_id, retention))
 
     async def expired(self, call: Call, at: float | None) -> list[Expired]:
-        """Subjects whose time is over, None: now."""
-        return await self._reads.run(call, self._store.expired, time.time() if at is None else at)
+        """Subjects whose time is over, None: now; of the galleries whose subjects the caller may read."""
+        call.need_any()
+        found = await self._reads.run(call, self._store.expired, time.time() if at is None else at)
+        return [one for one in found if call.may("export", one.gallery_id)]
 
     async def delete_encoding(self, call: Call, gallery_id: str, subject_id: str, encoding_id: str) -> Deleted:
-        check_id("gallery_id", gallery_id)
+        call.need("erase", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
         check_id("encoding_id", encoding_id)
         return await asyncio.wrap_future(self._store.delete_encoding(gallery_id, subject_id, encoding_id))
 
     async def delete_subject(self, call: Call, gallery_id: str, subject_id: str) -> Deleted:
-        check_id("gallery_id", gallery_id)
+        call.need("erase", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
         return await asyncio.wrap_future(self._store.delete_subject(gallery_id, subject_id))
 
     async def add_negative(self, call: Call, gallery_id: str, subject_id: str, content: Content) -> NegativeAnswer:
         """Keep an example of somebody else with a subject. Durable and in effect when it returns."""
+        call.need("enroll", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
-        active = self._store.known(check_id("gallery_id", gallery_id)).active
+        active = self._store.known(gallery_id).active
         encoded = await self._encoding.encode(call, [content], Space(active.encoder_digest, active.dimension))
         added = await asyncio.wrap_future(
             self._store.add_negative(gallery_id, subject_id, encoded.vectors[0], encoder_digest=active.encoder_digest)
@@ -217,7 +221,7 @@ class EnrollmentService:
 
     async def delete_negative(self, call: Call, gallery_id: str, subject_id: str, negative_id: str) -> Gallery:
         """The gallery as it is then."""
-        check_id("gallery_id", gallery_id)
+        call.need("erase", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
         check_id("negative_id", negative_id)
         return await asyncio.wrap_future(self._store.delete_negative(gallery_id, subject_id, negative_id))

@@ -71,7 +71,7 @@ class GalleryService:
         doubt_policy: DoubtPolicy,
         decided_by: DecidedBy,
     ) -> GalleryState:
-        check_id("gallery_id", gallery_id)
+        call.need("administer", check_id("gallery_id", gallery_id))
         chosen = self._encoders.find("encoder", encoder)
         if decided_by == "probability":
             _check_head(chosen)
@@ -92,20 +92,21 @@ class GalleryService:
 
     async def get(self, call: Call, gallery_id: str) -> GalleryState:
         """As it is now, sizes and revision included."""
+        call.need_sight(gallery_id)
         return self._state(await self._get(call, gallery_id))
 
     async def page(self, call: Call, size: int, after: str | None) -> tuple[Sequence[GalleryState], str | None]:
-        """Up to ``size`` galleries, and the id to continue after."""
+        """Up to ``size`` galleries, of them those that the caller may see, and the id to continue after."""
 
         def read() -> tuple[Sequence[GalleryState], str | None]:
             page = self._store.list_galleries(page_size=size, after=after)
-            return [self._state(gallery) for gallery in page.galleries], page.next_after
+            return [self._state(gallery) for gallery in page.galleries if call.sees(gallery.id)], page.next_after
 
         return await self._reads.run(call, read)
 
     async def delete(self, call: Call, gallery_id: str) -> DeletedGallery:
         """The gallery as it was."""
-        check_id("gallery_id", gallery_id)
+        call.need("administer", check_id("gallery_id", gallery_id))
         loop = asyncio.get_running_loop()
         deleted = self._store.delete_gallery(gallery_id)
         deleted.add_done_callback(lambda done: loop.call_soon_threadsafe(self._deleted, gallery_id, done))
@@ -119,10 +120,12 @@ class GalleryService:
     async def rotate_key(self, call: Call, gallery_id: str) -> None:
         """Of a gallery, or (no id) the master key."""
         chosen = check_id("gallery_id", gallery_id) if gallery_id else None
+        call.need("administer", chosen)
         await self._reads.run(call, self._store.rotate_keys, chosen)
 
     async def threshold(self, call: Call, gallery_id: str) -> tuple[Tau, Calibration | None]:
         """The tau in force, and what it was fitted on. Raises ThresholdMissing."""
+        call.need_sight(gallery_id)
         gallery = await self._get(call, gallery_id)
         tau = self._thresholds.of_gallery(gallery).at(gallery.subjects, gallery.encodings)
         return tau, self._thresholds.evidence(gallery, tau)
@@ -133,7 +136,7 @@ class GalleryService:
 
     async def set_threshold(self, call: Call, gallery_id: str, tau: float | None) -> GalleryState:
         """``tau`` None: clear the gallery's own."""
-        check_id("gallery_id", gallery_id)
+        call.need("calibrate", check_id("gallery_id", gallery_id))
         known = None
         if tau is not None:
             known = self._store.known(gallery_id)
@@ -147,19 +150,19 @@ class GalleryService:
 
     async def set_target_fpir(self, call: Call, gallery_id: str, target_fpir: float) -> GalleryState:
         """From now on tau follows the gallery's size, if its model was measured. The gallery's own tau is cleared."""
-        check_id("gallery_id", gallery_id)
+        call.need("calibrate", check_id("gallery_id", gallery_id))
         check_rate("target_fpir", target_fpir)
         return self._state(await asyncio.wrap_future(self._store.set_target_fpir(gallery_id, target_fpir)))
 
     async def set_fusion(self, call: Call, gallery_id: str, fusion: Fusion) -> GalleryState:
         """Searches go by the rule when it returns. The gallery's own tau is cleared."""
-        check_id("gallery_id", gallery_id)
+        call.need("calibrate", check_id("gallery_id", gallery_id))
         _check_rules("fusion", fusion, self._store.known(gallery_id).active.decided_by)
         return self._state(await asyncio.wrap_future(self._store.set_fusion(gallery_id, fusion)))
 
     async def set_decided_by(self, call: Call, gallery_id: str, decided_by: DecidedBy) -> GalleryState:
         """The gallery's own tau is cleared. Raises InvalidRequest, EncoderNotLoaded."""
-        check_id("gallery_id", gallery_id)
+        call.need("calibrate", check_id("gallery_id", gallery_id))
         active = self._store.known(gallery_id).active
         if decided_by == "probability":
             encoder = self._encoders.by_digest(active.encoder_digest)
@@ -170,16 +173,16 @@ class GalleryService:
         return self._state(await asyncio.wrap_future(self._store.set_decided_by(gallery_id, decided_by)))
 
     async def set_quality_policy(self, call: Call, gallery_id: str, policy: QualityPolicy) -> GalleryState:
-        check_id("gallery_id", gallery_id)
+        call.need("calibrate", check_id("gallery_id", gallery_id))
         return self._state(await asyncio.wrap_future(self._store.set_quality(gallery_id, policy)))
 
     async def set_least_gap(self, call: Call, gallery_id: str, least_gap: float) -> GalleryState:
-        check_id("gallery_id", gallery_id)
+        call.need("calibrate", check_id("gallery_id", gallery_id))
         check_gap("least_gap", least_gap)
         return self._state(await asyncio.wrap_future(self._store.set_least_gap(gallery_id, least_gap)))
 
     async def set_doubt_policy(self, call: Call, gallery_id: str, policy: DoubtPolicy) -> GalleryState:
-        check_id("gallery_id", gallery_id)
+        call.need("calibrate", check_id("gallery_id", gallery_id))
         return self._state(await asyncio.wrap_future(self._store.set_doubt(gallery_id, policy)))
 
     async def versions(

@@ -148,6 +148,10 @@ class IdentificationService:
 
         ``least_gap`` None: the gallery's. ``one_face_each``: see group_photos.
         """
+        call.need("identify", check_id("gallery_id", gallery_id))
+        everybody = call.may("candidates", gallery_id)
+        if tau is not None:
+            call.need("candidates", gallery_id)  # a large one would show everybody
         if least_gap is not None:
             check_gap("least_gap", least_gap)
         check_count("probes", probes, MAX_PROBES)
@@ -198,6 +202,8 @@ class IdentificationService:
                     *(owner, face, mate, shown, matches, truncated, given, ambiguous, broken), withheld=withheld
                 )
             )
+        if not everybody:
+            answers = [_within_tau(answer, threshold.value) for answer in answers]
         compared = len(answers)
         answers = _with_refused(answers, encoded.photos)
         if one_face_each:
@@ -210,6 +216,7 @@ class IdentificationService:
         self, call: Call, gallery_id: str, subject_id: str, probe: Content, *, tau: float | None, target_fmr: float
     ) -> Verification:
         """Is the probe this enrolled subject?"""
+        call.need("verify", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
         gallery = self._gallery(gallery_id)
         self._encoding.check_loaded([probe], _space(gallery))
@@ -248,6 +255,9 @@ class IdentificationService:
 
         A gallery's that is for scores by margin is none for a distance: then the encoder's applies.
         """
+        call.need("encode")
+        if gallery_id:
+            call.need_sight(check_id("gallery_id", gallery_id))
         check_rate("target_fmr", target_fmr)
         gallery = self._gallery(gallery_id) if gallery_id else None
         if gallery is not None:
@@ -278,6 +288,7 @@ class IdentificationService:
         self, call: Call, encoder: str, examples: Sequence[Content]
     ) -> tuple[Encoded, Provenance, Sequence[Breached]]:
         """f(x) of each example, and what of the encoder's inputs is outside the limits. Nothing is stored."""
+        call.need("encode")
         check_count("examples", examples, MAX_PROBES)
         chosen = self._encoders.find("encoder", encoder)
         for content in examples:
@@ -381,6 +392,15 @@ class IdentificationService:
 def _without_negatives(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
     """The subjects that the probe can be given."""
     return (one for one in candidates if one.negative is None)
+
+
+def _within_tau(answer: Identification, tau: float) -> Identification:
+    """For a caller who may not see who is beyond it."""
+    return replace(
+        answer,
+        candidates=tuple(one for one in answer.candidates if one.score <= tau),
+        nearest=tuple(itertools.takewhile(lambda one: one.score <= tau, answer.nearest)),
+    )
 
 
 def _with_refused(answers: Sequence[Identification], photos: Mapping[int, Photo]) -> list[Identification]:

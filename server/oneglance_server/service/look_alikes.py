@@ -57,7 +57,7 @@ class LookAlikeService:
         Step by step: between two of them other calls have their turn, and one that nobody waits for ends. Raises
         InvalidRequest, GalleryNotFound, ThresholdMissing.
         """
-        check_id("gallery_id", gallery_id)
+        call.need("candidates", check_id("gallery_id", gallery_id))
         if within is not None and not 0 <= within < float("inf"):
             raise InvalidRequest.field("within", f"must be finite and >= 0 (squared L2), got {within}")
         gallery = await self._reads.run(call, self._store.get_gallery, gallery_id)

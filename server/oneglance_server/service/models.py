@@ -30,10 +30,12 @@ class ModelService:
 
     def all(self, call: Call) -> list[ModelState]:
         """By name."""
+        call.need_any()
         return [self._state(model) for model in self._models]
 
     def describe(self, call: Call, name_or_digest: str) -> ModelState:
         """No name means the only encoder. Raises ModelNotFound, InvalidRequest."""
+        call.need_any()
         named = [model for model in self._models if name_or_digest in (model.manifest.name, model.digest)]
         return self._state(named[0] if named else self._encoders.find("model", name_or_digest))
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from oneglance_server.errors import NotServing
+from oneglance_server.service.access import AccessService
 from oneglance_server.service.backups import BackupService
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
@@ -25,6 +26,7 @@ class Services:
     look_alikes: LookAlikeService
     calibration: CalibrationService
     stylization: StylizationService
+    access: AccessService
 
 
 class ReadinessGate:

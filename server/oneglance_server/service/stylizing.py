@@ -106,6 +106,7 @@ class StylizationService:
 
     def styles(self, call: Call) -> list[Stylizer]:
         """The loaded stylizers, by name."""
+        call.need_any()
         return self._stylizers.all()
 
     async def stylize(self, call: Call, image: bytes, settings: StyleSettings) -> Stylized:
@@ -113,6 +114,7 @@ class StylizationService:
 
         Raises InvalidRequest, ModelNotFound, StyleNotFound, StylizerNotLoaded, Overloaded, DeadlinePassed.
         """
+        call.need("stylize")
         order = self._stylizers.order(settings, "settings")
         self.calls.take()
         try:
@@ -126,6 +128,7 @@ class StylizationService:
 
         Raises StylizerNotLoaded, Overloaded.
         """
+        call.need("stylize")
         self._stylizers.check_loaded()
         with self.streams.hold(call.caller.connection, end) as slot:
             yield FrameStream(self._stylizers, self._pictures, call, slot, self._limits.max_frame_pixels)

@@ -11,20 +11,32 @@ import grpc
 from google.protobuf import descriptor_pool
 
 from oneglance_server.accepting import time_left
+from oneglance_server.access.access import Access
+from oneglance_server.access.identity import Identity
 from oneglance_server.backlog import Backlog, is_own_socket
 from oneglance_server.byte_budget import ByteBudget
-from oneglance_server.errors import RETRY_AFTER, InvalidRequest, Overloaded, ServiceError, StreamIdle
+from oneglance_server.calls import Caller
+from oneglance_server.errors import (
+    RETRY_AFTER,
+    InvalidRequest,
+    Overloaded,
+    PermissionDenied,
+    ServiceError,
+    StreamIdle,
+    Unauthenticated,
+)
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, turns
 from oneglance_server.servicers.receiving import Incoming, Parser
 from oneglance_server.servicers.recent_calls import Arrivals, Lately, UsualTime
-from oneglance_server.servicers.requests import call_of
+from oneglance_server.servicers.requests import call_of, calling
 from oneglance_server.servicers.run import Run, Told
-from oneglance_server.servicers.status import to_error, trailers
+from oneglance_server.servicers.status import status_of, to_error, trailers
 from oneglance_server.servicers.under_way import CallsUnderWay, draining
 
 PREFIX = "/oneglance."
 _OURS = "/oneglance.v1."
+_REFLECTION = "/grpc.reflection."
 _TOO_LATE = Overloaded(
     "more calls come than can be done; it would not be done before its deadline",
     metadata={"queue": "calls", RETRY_AFTER: 200},
@@ -49,6 +61,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     Args:
         call_bytes, stream_bytes: charged with requests, and with large answers until the caller has them.
         max_message_bytes: the largest request.
+        access: who may what; None: everybody everything.
         idle_seconds: how long a stream may neither send nor have anything under way, and how long it may take its peer
             to read an answer.
 
@@ -65,6 +78,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         *,
         max_message_bytes: int,
         idle_seconds: float,
+        access: Access | None = None,
     ) -> None:
         self._metrics = metrics
         self._backlog = backlog
@@ -72,6 +86,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._stream_bytes = stream_bytes
         self._max_message_bytes = max_message_bytes
         self._idle_seconds = idle_seconds
+        self._access = access
+        self._streams: dict[Incoming[Any], Identity] = {}
         self._wrapped: dict[str, Any] = {}
         self._refusals: dict[tuple[str, str], Any] = {}
         self._told = Told()
@@ -150,11 +166,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if method.startswith(PREFIX):
                 wrapped = self._wrap(method, handler, parser)
             else:
-                wrapped = _with_parser(handler, parser)
+                check = self._check_reflection if method.startswith(_REFLECTION) else _open_to_all
+                wrapped = _with_parser(handler, parser, check)
                 if wrapped is None:
                     return None
             self._wrapped[method] = wrapped
         return wrapped
+
+    def _check_reflection(self, context: Context) -> None:
+        """Raises Unauthenticated, PermissionDenied."""
+        self._know(context)
+        call_of(context).need("reflect")
 
     def _wrap(self, full_method: str, handler: Any, parser: Parser) -> Any:
         method = full_method.removeprefix(_OURS)
@@ -163,9 +185,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async def stream(data: AsyncIterator[bytes], context: Context) -> None:
                 await _refuse_own_socket(context)
                 run = Run(self._metrics, self._told, method)
-                self._take_turns(context, patient=True)
-                incoming = self._incoming(data, context, parser)
+                incoming = None
                 try:
+                    self._know(context)
+                    self._take_turns(context, patient=True)
+                    incoming = self._incoming(data, context, parser)
                     async with aclosing(handler.stream_stream(incoming, context)) as answers:
                         while (answer := await self._next(answers)) is not None:
                             await self._write(_encoded(answer), context)
@@ -177,11 +201,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     run.failed(error)
                     await _abort(context, run.code, error)
                 except asyncio.CancelledError:
-                    if incoming.ended is None:
-                        raise
-                    run.failed(incoming.ended)
-                    await self._abort_unread(run, context, incoming.ended)
+                    await self._ended(run, context, incoming)
                 finally:
+                    self._close(incoming)
                     run.end()
 
             return grpc.stream_stream_rpc_method_handler(stream)
@@ -191,17 +213,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async def collect(data: AsyncIterator[bytes], context: Context) -> bytes:
                 await _refuse_own_socket(context)
                 run = Run(self._metrics, self._told, method)
-                self._take_turns(context, patient=True)
+                incoming = None
                 try:
+                    self._know(context)
+                    self._take_turns(context, patient=True)
+                    incoming = self._incoming(data, context, parser)
                     with self.under_way.ended_by_drain():
-                        answer = await handler.stream_unary(self._incoming(data, context, parser), context)
+                        answer = await handler.stream_unary(incoming, context)
                     encoded = self._charged(_encoded(answer), context)
                     run.code = grpc.StatusCode.OK
                     return encoded
                 except Exception as error:
                     run.failed(error)
                     await _abort(context, run.code, error)
+                except asyncio.CancelledError:
+                    await self._ended(run, context, incoming)
+                    return b""  # it isn't reached
                 finally:
+                    self._close(incoming)
                     run.end()
 
             return grpc.stream_unary_rpc_method_handler(collect)
@@ -209,13 +238,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def unary(data: bytes, context: Context) -> bytes:
             await _refuse_own_socket(context)
             run = Run(self._metrics, self._told, method)
-            self._take_turns(context, patient=False)
             connection = context.peer()
             charged, remaining = 0, None
             self._singles += 1
             self._entering.discard(asyncio.current_task())
             self._arrivals.add(connection)
             try:
+                self._know(context)
+                self._take_turns(context, patient=False)
                 remaining = context.time_remaining()
                 self._backlog.will_wait(full_method, remaining)
                 if self._too_late(full_method, connection, remaining):
@@ -248,13 +278,39 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
+    def _know(self, context: Context) -> None:
+        """Who makes the current task's call. Raises Unauthenticated."""
+        if self._access is not None:
+            identity = self._access.identity(context.invocation_metadata() or (), context.auth_context())
+            calling.set(Caller(context.peer(), identity, self._access))
+
+    def end_without_credential(self) -> None:
+        """End the streams whose callers' credentials are good no longer."""
+        for incoming, identity in self._streams.items():
+            if not identity.holds():
+                incoming.end(Unauthenticated("the credential is good no longer: revoked, or over"))
+
     def _take_turns(self, context: Context, *, patient: bool) -> None:
         """What the current task's call does off the loop, it does when it is its caller's turn."""
         if self.off_loop is not None:
             turns.set((self.off_loop, functools.partial(call_of, context, patient=patient)))
 
     def _incoming(self, data: AsyncIterator[bytes], context: Context, parser: Parser) -> Incoming[Any]:
-        return Incoming(call_of(context, patient=True), data, parser, self._stream_bytes, self._idle_seconds)
+        call = call_of(context, patient=True)
+        incoming = Incoming[Any](call, data, parser, self._stream_bytes, self._idle_seconds)
+        self._streams[incoming] = call.caller.identity
+        return incoming
+
+    def _close(self, incoming: Incoming[Any] | None) -> None:
+        if incoming is not None:
+            self._streams.pop(incoming, None)
+
+    async def _ended(self, run: Run, context: Context, incoming: Incoming[Any] | None) -> None:
+        """A stream was cancelled: by its caller, or since it is to end."""
+        if incoming is None or incoming.ended is None:
+            raise asyncio.CancelledError
+        run.failed(incoming.ended)
+        await self._abort_unread(run, context, incoming.ended)
 
     def _charged(self, answer: bytes, context: Context) -> bytes:
         """Charge a call's large answer until the caller has it. Raises Overloaded."""
@@ -350,16 +406,22 @@ async def _abort(context: Context, code: grpc.StatusCode, error: Exception) -> N
     await context.abort(code, message.message, trailers(message))
 
 
-def _with_parser(handler: Any, parser: Parser) -> Any:
+def _open_to_all(context: Context) -> None:
+    pass
+
+
+def _with_parser(handler: Any, parser: Parser, check: Callable[[Context], None]) -> Any:
     """A handler of a standard service, health or reflection, behind our parser; None for what isn't implemented."""
     if handler.unary_unary is not None and not inspect.iscoroutinefunction(handler.unary_unary):
         return None  # such as Health.List
 
     async def message(data: bytes, context: Context) -> Any:
         try:
+            check(context)
             return await parser.parse(data)
-        except InvalidRequest as error:
-            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, error)
+        except (InvalidRequest, Unauthenticated, PermissionDenied) as error:
+            found = status_of(error)
+            await _abort(context, found[0] if found else grpc.StatusCode.INTERNAL, error)
 
     async def unary(data: bytes, context: Context) -> Any:
         return await handler.unary_unary(await message(data, context), context)

@@ -5,6 +5,7 @@ import base64
 import math
 import re
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -20,7 +21,7 @@ from oneglance_core.faces.crops import FaceChoice
 from oneglance_core.faces.finder import SmallFaces
 from oneglance_core.faces.quality import QualityPolicy
 from oneglance_core.fusion import DecidedBy, Fusion
-from oneglance_server.calls import Call, caller_at
+from oneglance_server.calls import Call, Caller, caller_at
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import off_loop
 from oneglance_server.service.content import (
@@ -65,11 +66,15 @@ _DOUBT_POLICIES: dict[int, DoubtPolicy] = {
 }
 
 
+# Who makes the call that the current task carries out; None: the server knows no callers.
+calling: ContextVar[Caller | None] = ContextVar("calling", default=None)
+
+
 def call_of(context: grpc.aio.ServicerContext[Any, Any], *, patient: bool = False) -> Call:
     """Who calls, and until when. ``patient``: a stream, whose items wait for room in the queues."""
     remaining = context.time_remaining()
     deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
-    return Call(caller_at(context.peer()), deadline, patient)
+    return Call(calling.get() or caller_at(context.peer()), deadline, patient)
 
 
 async def contents_from(examples: Sequence[pb.Example], path: str) -> list[Content]:

@@ -41,6 +41,8 @@ from oneglance_index import (
 )
 from oneglance_server.errors import (
     RETRY_AFTER,
+    AccessOff,
+    ApiKeyNotFound,
     BackupsOff,
     CannotCalibrate,
     DeadlinePassed,
@@ -51,11 +53,13 @@ from oneglance_server.errors import (
     ModelNotFound,
     NotServing,
     Overloaded,
+    PermissionDenied,
     ServiceError,
     StreamIdle,
     StyleNotFound,
     StylizerNotLoaded,
     ThresholdMissing,
+    Unauthenticated,
 )
 from oneglance_server.service.content import Breached
 from oneglance_server.servicers.answers import to_breaches, to_doubts, to_photo
@@ -85,6 +89,10 @@ STATUSES: dict[type[Exception], tuple[Code, str | None]] = {
     StreamIdle: (Code.ABORTED, None),
     DeadlinePassed: (Code.DEADLINE_EXCEEDED, None),
     NotServing: (Code.UNAVAILABLE, None),
+    Unauthenticated: (Code.UNAUTHENTICATED, None),
+    PermissionDenied: (Code.PERMISSION_DENIED, None),
+    ApiKeyNotFound: (Code.NOT_FOUND, None),
+    AccessOff: (Code.FAILED_PRECONDITION, None),
     GalleryNotFound: (Code.NOT_FOUND, "GALLERY_NOT_FOUND"),
     BackupExists: (Code.ALREADY_EXISTS, "BACKUP_EXISTS"),
     GalleryExists: (Code.ALREADY_EXISTS, "GALLERY_EXISTS"),

@@ -1,0 +1,130 @@
+"""The one that is asked: who calls, and may they?"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import structlog
+
+from oneglance_server.access.api_keys import PREFIX, ApiKeys
+from oneglance_server.access.files import Watched
+from oneglance_server.access.identity import NOBODY, Identity
+from oneglance_server.access.policy import Grant, read_policy
+from oneglance_server.access.rights import Right
+from oneglance_server.access.tokens import Tokens
+from oneglance_server.errors import PermissionDenied, ServiceError, StartupError, Unauthenticated
+
+log = structlog.get_logger()
+_BEARER = "bearer "
+HEADER = "authorization"
+
+
+class Access:
+    """Identities by API key, token or client certificate, and their rights by the policy file. Raises StartupError.
+
+    ``look`` reads files that changed; call it every now and then. What can't be read leaves all as it was, and is
+    logged once.
+    """
+
+    def __init__(self, policy: Path, keys: ApiKeys, now: Callable[[], float] = time.time) -> None:
+        self.keys = keys
+        self._now = now
+        try:
+            self._policy = Watched(policy, read_policy)
+        except OSError as error:
+            raise StartupError(f"can't read {policy}: {error}") from error
+        self._tokens, self._rules = self._new_tokens(), self._policy.value.jwt
+        self._told: dict[str, str] = {}
+
+    def look(self) -> bool:
+        """Whether anything changed."""
+        looks = [(self.keys.look, "API keys"), (self._policy.look, "policy"), (self._look_at_tokens, "JWKS")]
+        return sum(self._looked(look, what) for look, what in looks) > 0
+
+    def identity(
+        self, metadata: Iterable[tuple[str, str | bytes]], certificate: Mapping[str, Iterable[bytes]]
+    ) -> Identity:
+        """Who sends this metadata; ``certificate``: what TLS knows of the peer. A header beats a certificate.
+
+        Raises Unauthenticated for credentials that aren't good, and where more than one header is sent.
+        """
+        given = [value for key, value in metadata if key == HEADER]
+        if len(given) > 1:
+            raise Unauthenticated("more than one authorization header")
+        if given:
+            text = given[0] if isinstance(given[0], str) else given[0].decode("ascii", "replace")
+            return self._by_header(text)
+        for name in ("x509_subject_alternative_name", "x509_common_name"):
+            for value in certificate.get(name, ()):
+                return Identity(f"cert:{value.decode('utf-8', 'replace')}")
+        return NOBODY
+
+    def check(self, identity: Identity, right: Right, gallery_id: str | None = None) -> None:
+        """Raises PermissionDenied, or Unauthenticated where nobody in particular calls."""
+        if self._policy.value.may(identity, right, gallery_id):
+            return
+        raise self._denied(identity, right, "" if gallery_id is None else f" in gallery {gallery_id!r}")
+
+    def may(self, identity: Identity, right: Right, gallery_id: str | None = None) -> bool:
+        return self._policy.value.may(identity, right, gallery_id)
+
+    def check_sight(self, identity: Identity, gallery_id: str) -> None:
+        """Raises as ``check`` unless the identity has any right in the gallery, whether or not there is one."""
+        if not self.sees(identity, gallery_id):
+            raise self._denied(identity, "see", f" gallery {gallery_id!r}")
+
+    def sees(self, identity: Identity, gallery_id: str) -> bool:
+        return self._policy.value.sees(identity, gallery_id)
+
+    def check_any(self, identity: Identity) -> None:
+        """Raises as ``check`` unless anything is granted to the identity."""
+        if not self._policy.value.knows(identity):
+            raise self._denied(identity, "call", " this server")
+
+    def rights(self, identity: Identity) -> list[Grant]:
+        """What is granted to the identity."""
+        return [grant for grant in self._policy.value.grant if grant.is_to(identity)]
+
+    def _denied(self, identity: Identity, right: str, where: str) -> ServiceError:
+        if identity is NOBODY:
+            return Unauthenticated("this needs a credential: an API key, a token or a client certificate")
+        return PermissionDenied(
+            f"{identity.name} may not {right}{where}", metadata={"right": right, "identity": identity.name}
+        )
+
+    def _by_header(self, text: str) -> Identity:
+        if not text.lower().startswith(_BEARER):
+            raise Unauthenticated("the authorization header must read: Bearer, a space, and an API key or a token")
+        credential = text[len(_BEARER) :].strip()
+        if credential.startswith(PREFIX):
+            key = self.keys.find(credential)
+            if key is None:
+                raise Unauthenticated("the API key is not good: unknown, revoked or over")
+            return Identity(f"key:{key.name}", holds=lambda: self.keys.holds(key))
+        if self._tokens is None:
+            raise Unauthenticated("this server takes no tokens: its policy has no [jwt]")
+        name, groups, claims = self._tokens.read(credential)
+        return Identity(name, groups, lambda: self._tokens is not None and self._tokens.hold(claims))
+
+    def _look_at_tokens(self) -> bool:
+        """Raises StartupError, OSError when the new policy's keys can't be read: then tokens are checked as before."""
+        if self._policy.value.jwt != self._rules:
+            self._tokens, self._rules = self._new_tokens(), self._policy.value.jwt
+            return True
+        return self._tokens is not None and self._tokens.look()
+
+    def _new_tokens(self) -> Tokens | None:
+        rules = self._policy.value.jwt
+        return None if rules is None else Tokens(rules, self._policy.path.parent, self._now)
+
+    def _looked(self, look: Callable[[], bool], what: str) -> bool:
+        try:
+            changed = look()
+        except (StartupError, OSError) as error:
+            if self._told.get(what) != str(error):
+                self._told[what] = str(error)
+                log.error("can't be read again: what was read before holds", what=what, error=str(error))
+            return False
+        if self._told.pop(what, None) is not None or changed:
+            log.info("read again", what=what)
+        return changed

@@ -1,0 +1,127 @@
+"""API keys: long random secrets that programs call with. Only their hashes are kept, in one file.
+
+A key reads ``og_ID_SECRET``: 16 hexadecimal digits that lists show, and 43 characters that are shown once. A secret has
+256 random bits, so that its SHA-256 needs no salt and no slow hash.
+"""
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from oneglance_core.files import replacing
+from oneglance_server.access.files import Watched
+from oneglance_server.errors import ApiKeyNotFound, InvalidRequest, StartupError
+
+FILE = "api-keys.json"
+PREFIX = "og_"
+MAX_KEYS = 10_000
+_KEY = re.compile(r"og_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """created, expires: seconds since 1970; expires None: never. sha256: of the whole key, hexadecimal."""
+
+    id: str
+    name: str
+    created: float
+    expires: float | None
+    sha256: str
+
+
+class ApiKeys:
+    """The keys in the file ``path``; several processes may share it. Safe from any thread. Raises StartupError."""
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        try:
+            self._file = Watched[dict[str, ApiKey]](path, _read, missing={})
+        except OSError as error:
+            raise StartupError(f"can't read {path}: {error}") from error
+
+    def look(self) -> bool:
+        """Whether others changed the file. Raises StartupError, OSError."""
+        with self._lock:
+            return self._file.look()
+
+    def create(self, name: str, expires: float | None = None) -> tuple[ApiKey, str]:
+        """A new key for the identity ``key:name``, and the secret text, which is kept nowhere."""
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest.field(
+                "name", 'must be 1 to 128 ASCII letters, digits and "._@-", the first a letter or digit'
+            )
+        now = self._now()
+        if expires is not None and expires <= now:
+            raise InvalidRequest.field("expire_time", "is over")
+        number = secrets.token_hex(8)
+        text = f"{PREFIX}{number}_{secrets.token_urlsafe(32)}"
+        key = ApiKey(number, name, now, expires, _sha256(text))
+        with self._changing() as keys:
+            keys[number] = key
+            if len(keys) > MAX_KEYS:
+                raise InvalidRequest(f"there are {MAX_KEYS} keys: revoke some", reason="TOO_MANY")
+        return key, text
+
+    def all(self) -> list[ApiKey]:
+        """The oldest first."""
+        return sorted(self._file.value.values(), key=lambda key: (key.created, key.id))
+
+    def revoke(self, number: str) -> ApiKey:
+        """From now on it is refused. Raises ApiKeyNotFound."""
+        with self._changing() as keys:
+            found = keys.pop(number, None)
+            if found is None:
+                raise ApiKeyNotFound(f"there is no key {number!r}")
+        return found
+
+    def find(self, text: str) -> ApiKey | None:
+        """The key of this text, if it is good now."""
+        parts = _KEY.fullmatch(text)
+        key = self._file.value.get(parts[1]) if parts else None
+        if key is None or not hmac.compare_digest(key.sha256, _sha256(text)):
+            return None
+        return key if self.holds(key) else None
+
+    def holds(self, key: ApiKey) -> bool:
+        """Whether it is neither revoked nor over."""
+        return self._file.value.get(key.id) == key and (key.expires is None or self._now() < key.expires)
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, ApiKey]]:
+        """The keys as they are; what the block makes of them is written, unless it raises."""
+        path = self._file.path
+        with self._lock, path.with_suffix(".lock").open("a") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            self._file.look()
+            keys = dict(self._file.value)
+            yield keys
+            with replacing(path) as fresh:
+                os.chmod(fresh, 0o600)
+                fresh.write_text(json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1))
+            self._file.look()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: Path, data: bytes) -> dict[str, ApiKey]:
+    try:
+        keys = [ApiKey(**one) for one in json.loads(data)["keys"]]
+        if not all(isinstance(key.sha256, str) and isinstance(key.id, str) for key in keys):
+            raise ValueError("a key without id or hash")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise StartupError(f"{path}: is no file of API keys ({error})") from error
+    return {key.id: key for key in keys}

@@ -1,0 +1,58 @@
+"""A file that is read again when it has changed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_Stamp = tuple[int, int, int, int] | None
+
+
+class Watched(Generic[T]):
+    """What ``read`` makes of the file at ``path``. ``look`` reads it again when it is another or was written to.
+
+    ``read``: (path, bytes) -> T; it raises for what it can't use. ``missing``: what there is without a file; None: the
+    file must be there.
+    """
+
+    def __init__(self, path: Path, read: Callable[[Path, bytes], T], missing: T | None = None) -> None:
+        """Raises OSError, and what ``read`` raises."""
+        self.path = path
+        self._read = read
+        self._missing = missing
+        self._stamp, self.value = self._now()
+
+    def look(self) -> bool:
+        """Whether ``value`` is a new one.
+
+        Raises OSError, and what ``read`` raises: then the former value stays, and the file is read again the next time.
+        """
+        stamp = _stamp(self.path)
+        if stamp is not None and stamp == self._stamp:
+            return False
+        if stamp is None and self._stamp is None and self._missing is not None:
+            return False
+        self._stamp, self.value = self._now()
+        return True
+
+    def _now(self) -> tuple[_Stamp, T]:
+        try:
+            with self.path.open("rb") as file:
+                stamp = _of(os.fstat(file.fileno()))
+                return stamp, self._read(self.path, file.read())
+        except FileNotFoundError:
+            if self._missing is None:
+                raise
+            return None, self._missing
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        return _of(path.stat())
+    except FileNotFoundError:
+        return None
+
+
+def _of(status: os.stat_result) -> _Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

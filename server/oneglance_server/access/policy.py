@@ -1,0 +1,127 @@
+"""The policy file: who may do what, in TOML.
+
+::
+
+    [[grant]]                                   # as many as are needed; rights add up
+    to = ["key:door", "cert:gate-*"]            # * and ? stand for any characters
+    galleries = ["staff", "visitors-*"]
+    rights = ["identify", "verify"]
+
+    [jwt]                                       # without it, tokens are refused
+    issuer = "https://login.example.org"
+    audience = "oneglance"
+    jwks_file = "jwks.json"                     # beside the policy file, unless absolute
+
+It is read again when it changes (access/files.py). docs/security.md explains it.
+"""
+
+import fnmatch
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from oneglance_server.access.identity import Identity
+from oneglance_server.access.rights import ALL, GALLERY_RIGHTS, SERVER_RIGHTS
+from oneglance_server.errors import StartupError
+
+_KINDS = ("key:", "cert:", "jwt:", "group:")
+MAX_POLICY_BYTES = 1 << 20
+
+
+def _named(value: str) -> str:
+    if value in (ALL, "anonymous") or value.startswith(_KINDS):
+        return value
+    raise ValueError('must be "anonymous", "*", or begin with ' + ", ".join(f'"{kind}"' for kind in _KINDS))
+
+
+def _right(value: str) -> str:
+    if value == ALL or value in GALLERY_RIGHTS | SERVER_RIGHTS:
+        return value
+    raise ValueError("must be one of " + ", ".join(sorted(GALLERY_RIGHTS | SERVER_RIGHTS)) + ", or *")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Grant(_Strict):
+    """``to``: names of identities, ``galleries``: names of galleries, both with * and ?."""
+
+    to: tuple[Annotated[str, AfterValidator(_named)], ...] = Field(min_length=1)
+    galleries: tuple[str, ...] = ()
+    rights: tuple[Annotated[str, AfterValidator(_right)], ...] = Field(min_length=1)
+
+    def is_to(self, identity: Identity) -> bool:
+        """``*`` alone is every identity with a credential."""
+        return any(
+            fnmatch.fnmatchcase(name, pattern) and (pattern != ALL or name != "anonymous")
+            for pattern in self.to
+            for name in identity.names
+        )
+
+    def gives(self, right: str) -> bool:
+        return right in self.rights or ALL in self.rights
+
+    def covers(self, gallery_id: str) -> bool:
+        return any(fnmatch.fnmatchcase(gallery_id, pattern) for pattern in self.galleries)
+
+
+class JwtPolicy(_Strict):
+    """How tokens are checked.
+
+    max_age_seconds: since they were issued. once: each is good for one call or stream. revoked: ids (jti) of tokens
+    that are good no longer.
+    """
+
+    issuer: str = Field(min_length=1)
+    audience: str = Field(min_length=1)
+    jwks_file: str = Field(min_length=1)
+    algorithms: tuple[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"], ...] = (
+        *("RS256", "PS256", "ES256", "EdDSA"),
+    )
+    name_claim: str = "sub"
+    groups_claim: str = "groups"
+    max_age_seconds: float = Field(3600.0, gt=0)
+    leeway_seconds: float = Field(5.0, ge=0, le=300)
+    once: bool = False
+    revoked: tuple[str, ...] = ()
+
+
+class Policy(_Strict):
+    grant: tuple[Grant, ...] = ()
+    jwt: JwtPolicy | None = None
+
+    def may(self, identity: Identity, right: str, gallery_id: str | None) -> bool:
+        """``gallery_id`` None: a right of the server; or one of a gallery in all galleries."""
+        for grant in self.grant:
+            if not grant.gives(right) or not grant.is_to(identity):
+                continue
+            if right in SERVER_RIGHTS or (ALL in grant.galleries if gallery_id is None else grant.covers(gallery_id)):
+                return True
+        return False
+
+    def knows(self, identity: Identity) -> bool:
+        """Whether anything is granted to the identity."""
+        return any(grant.is_to(identity) for grant in self.grant)
+
+    def sees(self, identity: Identity, gallery_id: str) -> bool:
+        """Whether the identity has any right in this gallery."""
+        return any(
+            grant.covers(gallery_id) and grant.is_to(identity) and not SERVER_RIGHTS.issuperset(grant.rights)
+            for grant in self.grant
+        )
+
+
+def read_policy(path: Path, data: bytes) -> Policy:
+    """Raises StartupError naming each line that is wrong."""
+    if len(data) > MAX_POLICY_BYTES:
+        raise StartupError(f"{path}: a policy of more than {MAX_POLICY_BYTES} bytes")
+    try:
+        return Policy.model_validate(tomllib.loads(data.decode()))
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, one['loc'])) or 'policy'}: {one['msg']}" for one in error.errors())
+        raise StartupError(f"{path}: " + "; ".join(wrong)) from error
+    except (ValueError, RecursionError) as error:  # TOML, UTF-8
+        raise StartupError(f"{path}: {error}") from error

@@ -8,6 +8,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from oneglance.client.errors import OneglanceError
+from oneglance.v1.access_pb2 import ApiKey, CreateApiKeyResponse, GetIdentityResponse
 from oneglance.v1.common_pb2 import (
     DECIDED_BY_PROBABILITY,
     Breach,
@@ -335,7 +336,23 @@ def _item(r: Any, outcome: str) -> str:
     return f"{r.index}: " + (f"refused: {r.error.message}" if r.HasField("error") else as_text(getattr(r, outcome)))
 
 
+def _api_key(key: ApiKey) -> str:
+    ends = f", until {key.expire_time.ToJsonString()}" if key.HasField("expire_time") else ""
+    return f"{key.id}  key:{key.name}, made {key.create_time.ToJsonString()}{ends}"
+
+
+def _identity(r: GetIdentityResponse) -> str:
+    grants = [
+        f"  may {', '.join(one.rights)}" + (f" in {', '.join(one.galleries)}" if one.galleries else "")
+        for one in r.grants
+    ]
+    return "\n".join([" ".join([r.name, *r.groups]), *(grants or ["  nothing is granted to it"])])
+
+
 _TEXTS: dict[type[Message], Callable[[Any], str]] = {
+    ApiKey: _api_key,
+    CreateApiKeyResponse: lambda r: f"{_api_key(r.key)}\n{r.secret}\nshown this once: keep it where it can't be read",
+    GetIdentityResponse: _identity,
     Gallery: _gallery,
     CreateBackupResponse: _backup,
     DeleteGalleryResponse: lambda r: f"deleted, {r.deleted_subjects} subjects with it{_receipt(r)}",

@@ -10,6 +10,8 @@
     +-- AbortedError                the request id was used before, with other content
     +-- ResourceExhaustedError      a queue, the memory or the disk is full, or the message is too large
     +-- DeadlineExceededError       no answer within the timeout
+    +-- UnauthenticatedError        no credential, or one that isn't good
+    +-- PermissionDeniedError       the caller lacks a right
     +-- UnavailableError            no server answers, or it can't at the moment (loading, draining, locked): retry
     +-- InternalError               everything else: a bug, or a broken connection
 """
@@ -97,6 +99,14 @@ class ResourceExhaustedError(OneglanceError):
 
 class DeadlineExceededError(OneglanceError):
     code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class UnauthenticatedError(OneglanceError):
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionDeniedError(OneglanceError):
+    code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class UnavailableError(OneglanceError):

@@ -189,6 +189,7 @@ class GalleryService:
         self, call: Call, gallery_id: str, size: int, after: int | None
     ) -> tuple[Sequence[Version], int | None]:
         """Up to ``size`` taus the gallery has had, the newest first, and the version to continue after."""
+        call.need_sight(gallery_id)
         gallery = await self._get(call, gallery_id)
 
         def read() -> tuple[Sequence[Version], int | None]:

@@ -1,0 +1,233 @@
+"""The matrix of rights: every method x every right x own, other and unknown gallery, each asked of a real server."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from oneglance import Client, OneglanceError, enroll_request, identify_request, stranger
+from oneglance.v1.subject_pb2 import Retention
+from oneglance_server.access.rights import GALLERY_RIGHTS, SERVER_RIGHTS
+from oneglance_server.app import SERVICES, Server
+from tests.pictures import picture, png
+from tests.running import server_thread
+from tests.server.access.callers import ADMIN, grant, key_of
+from tests.waiting import PATIENCE_SECONDS
+
+PAINTED = png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+RIGHTS = sorted(GALLERY_RIGHTS | SERVER_RIGHTS)
+OWN, OTHER, UNKNOWN = "own", "other", "nowhere"
+DENIED = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+IT = picture(1)
+FAR = np.full_like(IT, 255)
+FAR[0, 0] = 0
+
+# The method, the right it needs in the gallery, and how it is called there. SEE: any right in the gallery.
+SEE = "any"
+IN_A_GALLERY: dict[str, tuple[str, Callable[[Client, str], object]]] = {
+    "GalleryService.CreateGallery": ("administer", lambda c, g: c.create_gallery(g, encoder="pixels")),
+    "GalleryService.GetGallery": (SEE, lambda c, g: c.get_gallery(g)),
+    "GalleryService.DeleteGallery": ("administer", lambda c, g: c.delete_gallery(g)),
+    "GalleryService.RotateKey": ("administer", lambda c, g: c.rotate_key(g)),
+    "GalleryService.GetThreshold": (SEE, lambda c, g: c.get_threshold(g)),
+    "GalleryService.ListThresholds": (SEE, lambda c, g: c.list_thresholds(g)),
+    "GalleryService.SetThreshold": ("calibrate", lambda c, g: c.set_threshold(g, 0.3)),
+    "GalleryService.SetFusion": ("calibrate", lambda c, g: c.set_fusion(g, "nearest")),
+    "GalleryService.Calibrate": ("calibrate", lambda c, g: c.calibrate(g, [stranger(picture(9), "x")])),
+    "GalleryService.SetDecidedBy": ("calibrate", lambda c, g: c.set_decided_by(g, "distance")),
+    "GalleryService.SetQualityPolicy": ("calibrate", lambda c, g: c.set_quality_policy(g, "off")),
+    "GalleryService.SetLeastGap": ("calibrate", lambda c, g: c.set_least_gap(g, 0.0)),
+    "GalleryService.SetDoubtPolicy": ("calibrate", lambda c, g: c.set_doubt_policy(g, "off")),
+    "IdentificationService.Verify": ("verify", lambda c, g: c.verify(g, "it", IT)),
+    "IdentificationService.Identify": ("identify", lambda c, g: c.identify(g, IT)),
+    "IdentificationService.IdentifyStream": (
+        "identify",
+        lambda c, g: first(c.identify_stream(iter([identify_request(g, [IT])]))),
+    ),
+    "IdentificationService.ListLookAlikes": ("candidates", lambda c, g: c.list_look_alikes(g, 0.1)),
+    "SubjectService.Enroll": ("enroll", lambda c, g: c.enroll(g, "it", IT, on_existing="replace")),
+    "SubjectService.BulkEnroll": (
+        "enroll",
+        lambda c, g: first(c.bulk_enroll(iter([enroll_request(g, "it", [IT], on_existing="replace")]))),
+    ),
+    "SubjectService.SetRetention": ("enroll", lambda c, g: c.set_retention(g, "it", Retention())),
+    "SubjectService.AddNegative": ("enroll", lambda c, g: c.add_negative(g, "it", picture(5))),
+    "SubjectService.GetSubject": ("export", lambda c, g: c.get_subject(g, "it")),
+    "SubjectService.ListSubjects": ("export", lambda c, g: list(c.list_subjects(g))),
+    "SubjectService.DeleteSubject": ("erase", lambda c, g: c.delete_subject(g, "nobody")),
+    "SubjectService.DeleteEncoding": ("erase", lambda c, g: c.delete_encoding(g, "it", "none")),
+    "SubjectService.DeleteNegative": ("erase", lambda c, g: c.delete_negative(g, "it", "none")),
+}
+# Those without a gallery: the right, and whether it must be granted in all galleries.
+OF_THE_SERVER: dict[str, tuple[str, bool, Callable[[Client], object]]] = {
+    "AccessService.CreateApiKey": ("administer", True, lambda c: c.create_api_key("x")),
+    "AccessService.ListApiKeys": ("administer", True, lambda c: c.list_api_keys()),
+    "AccessService.RevokeApiKey": ("administer", True, lambda c: c.revoke_api_key("0" * 16)),
+    "GalleryService.CreateBackup": ("backup", True, lambda c: c.create_backup("b")),
+    "IdentificationService.Encode": ("encode", False, lambda c: c.encode(IT, encoder="pixels")),
+    "DetectionService.DetectFaces": ("encode", False, lambda c: c.detect_faces(PAINTED)),
+    "StylizationService.Stylize": ("stylize", False, lambda c: c.stylize(PAINTED, "ember")),
+    "StylizationService.StylizeStream": (
+        "stylize",
+        False,
+        lambda c: first(c.stylize_stream(iter([PAINTED]), "ember")),
+    ),
+}
+# Whoever has any right at all; lists show what one may see.
+OF_EVERYBODY: dict[str, Callable[[Client], object]] = {
+    "AccessService.GetIdentity": lambda c: c.get_identity(),
+    "GalleryService.ListGalleries": lambda c: list(c.list_galleries()),
+    "ModelService.ListModels": lambda c: c.list_models(),
+    "ModelService.DescribeModel": lambda c: c.describe_model("pixels"),
+    "StylizationService.ListStyles": lambda c: c.list_styles(),
+    "SubjectService.ListExpired": lambda c: c.list_expired(),
+}
+
+
+def first(answers: Iterator[object]) -> None:
+    """Raises the error of an answer, if that is one."""
+    from oneglance.client.errors import from_error
+
+    for answer in answers:
+        if getattr(answer, "error", None) is not None and answer.HasField("error"):  # type: ignore[attr-defined]
+            raise from_error(answer.error)  # type: ignore[attr-defined]
+
+
+def refusal(ask: Callable[[], object]) -> grpc.StatusCode | None:
+    try:
+        ask()
+    except OneglanceError as error:
+        return error.code
+    return None
+
+
+def denied(ask: Callable[[], object]) -> bool:
+    """Whether it is refused for want of a right."""
+    return refusal(ask) in DENIED
+
+
+@pytest.fixture(scope="module")
+def running(
+    models: tuple[Path, Path], tints: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Server, dict[str, str]]]:
+    """A server, and a key for each right, in the gallery ``own`` and in all (``RIGHT-all``)."""
+    folder = tmp_path_factory.mktemp("rights")
+    rules = [ADMIN]
+    rules += [grant([f"key:{right}"], [OWN], [right]) for right in RIGHTS]
+    rules += [grant([f"key:{right}-all"], ["*"], [right]) for right in RIGHTS]
+    (folder / "policy.toml").write_text("".join(rules))
+    names = ["admin", "nothing", *RIGHTS, *(f"{right}-all" for right in RIGHTS)]
+    keys = {name: key_of(folder / "data", name) for name in names}
+    with server_thread(
+        data_dir=folder / "data",
+        models=(models[0], tints),
+        policy=str(folder / "policy.toml"),
+        backup_dir=str(folder / "backups"),
+    ) as server:
+        with Client(server.address, token=keys["admin"]) as admin:
+            admin.create_gallery(OTHER, encoder="pixels")
+            restore(admin)
+        yield server, keys
+
+
+def restore(admin: Client) -> None:
+    """The gallery ``own`` as the calls expect it."""
+    if OWN not in {gallery.id for gallery in admin.list_galleries()}:
+        admin.create_gallery(OWN, encoder="pixels")
+    admin.enroll(OWN, "it", IT, on_existing="replace")
+
+
+def as_caller(running: tuple[Server, dict[str, str]], name: str) -> Client:
+    server, keys = running
+    return Client(server.address, token=keys[name] if name else None, timeout_seconds=PATIENCE_SECONDS)
+
+
+def test_every_method_is_in_the_matrix() -> None:
+    from google.protobuf import descriptor_pool
+
+    pool = descriptor_pool.Default()
+    methods = {
+        f"{service.rpartition('.')[2]}.{method.name}"
+        for service in SERVICES
+        for method in pool.FindServiceByName(service).methods
+    }
+    assert methods == IN_A_GALLERY.keys() | OF_THE_SERVER.keys() | OF_EVERYBODY.keys()
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_a_right_in_a_gallery_gives_what_it_says_there_and_nothing_else(
+    running: tuple[Server, dict[str, str]], right: str
+) -> None:
+    wrong = []
+    with as_caller(running, right) as caller, as_caller(running, "admin") as admin:
+        for (method, (needed, ask)), gallery in itertools.product(IN_A_GALLERY.items(), (OTHER, UNKNOWN, OWN)):
+            may = gallery == OWN and (needed == right or (needed == SEE and right in GALLERY_RIGHTS))
+            if denied(lambda: ask(caller, gallery)) == may:  # noqa: B023  (called at once)
+                wrong.append((method, gallery, may))
+            restore(admin)
+        for method, (needed, everywhere, call) in OF_THE_SERVER.items():
+            if denied(lambda: call(caller)) == (needed == right and not everywhere):  # noqa: B023
+                wrong.append((method, "", needed == right))
+    assert not wrong
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_a_right_in_all_galleries_is_one_of_the_server_too(running: tuple[Server, dict[str, str]], right: str) -> None:
+    wrong = []
+    with as_caller(running, f"{right}-all") as caller:
+        for method, (needed, _, call) in OF_THE_SERVER.items():
+            if denied(lambda: call(caller)) == (needed == right):  # noqa: B023
+                wrong.append(method)
+        for method, (needed, ask) in IN_A_GALLERY.items():
+            may = needed == right or (needed == SEE and right in GALLERY_RIGHTS)
+            if denied(lambda: ask(caller, UNKNOWN)) == may:  # noqa: B023  (not found, then)
+                wrong.append(method)
+            if UNKNOWN in {gallery.id for gallery in caller.list_galleries()}:
+                caller.delete_gallery(UNKNOWN)
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", ["", "nothing"])
+def test_without_credential_or_right_all_is_refused(running: tuple[Server, dict[str, str]], name: str) -> None:
+    codes = {}
+    with as_caller(running, name) as caller:
+        for method, (_, ask) in IN_A_GALLERY.items():
+            for gallery in (OWN, UNKNOWN):
+                codes[method, gallery] = refusal(lambda: ask(caller, gallery))  # noqa: B023  (called at once)
+        for method, (_, _, call) in OF_THE_SERVER.items():
+            codes[method, ""] = refusal(lambda: call(caller))  # noqa: B023
+        for method, call in OF_EVERYBODY.items():
+            codes[method, ""] = refusal(lambda: call(caller))  # noqa: B023
+    told = {"AccessService.GetIdentity", "GalleryService.ListGalleries"}  # who one is, and that there is nothing to see
+    assert {codes.pop((method, "")) for method in told} == {None}
+    assert set(codes.values()) == {DENIED[0] if name else DENIED[1]}
+
+
+def test_lists_show_what_the_caller_may_see(running: tuple[Server, dict[str, str]]) -> None:
+    with as_caller(running, "identify") as one, as_caller(running, "export-all") as all_of_it:
+        assert [gallery.id for gallery in one.list_galleries()] == [OWN]
+        assert [gallery.id for gallery in all_of_it.list_galleries()] == [OTHER, OWN]
+    with as_caller(running, "encode") as none:
+        assert list(none.list_galleries()) == []
+    for name in OF_EVERYBODY:
+        with as_caller(running, "encode") as caller:
+            assert not denied(lambda: OF_EVERYBODY[name](caller)), name  # noqa: B023
+
+
+def test_who_may_not_see_candidates_sees_nobody_beyond_tau(running: tuple[Server, dict[str, str]]) -> None:
+    with as_caller(running, "admin") as admin:
+        admin.enroll(OWN, "another", picture(2), on_existing="replace")
+        seen = admin.identify(OWN, IT, FAR).results
+    assert [len(result.candidates) for result in seen] == [2, 2]
+    with as_caller(running, "identify") as caller:
+        known, unknown = caller.identify(OWN, IT, FAR).results
+        assert (known.subject_id, [one.subject_id for one in known.candidates]) == ("it", ["it"])
+        assert not unknown.candidates
+        assert (unknown.nearest_subject_id, unknown.next_subject_id, unknown.HasField("gap")) == ("", "", False)
+        assert (known.next_subject_id, known.HasField("gap")) == ("", False)
+        assert denied(lambda: caller.identify(OWN, IT, tau=4.0))  # it would show everybody
+    with as_caller(running, "admin") as admin:
+        admin.delete_subject(OWN, "another")

@@ -153,8 +153,8 @@ def _sweep(db: Connection, path: Path) -> None:
     db.execute("PRAGMA application_id = 0")
 
 
-# Changes nothing, but is written.
-TOUCH = "UPDATE store SET created = created"
+# Changes nothing, but is written, as an UPDATE that changes nothing isn't.
+TOUCH = f"PRAGMA user_version = {SCHEMA_VERSION}"
 
 
 def _check_writable(db: sqlite3.Connection, path: Path) -> None:

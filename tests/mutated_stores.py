@@ -74,7 +74,7 @@ def ask(galleries: LocalGalleries) -> Iterator[tuple[str, Callable[[], Any]]]:
         for subject in ("s0", "sss2", "ss1", "late", "s3"):
             yield f"subject {name} {subject}", partial(galleries.get_subject, name, subject)
             yield f"verify {name} {subject}", partial(galleries.verify, name, subject, probes)
-            yield f"replay {name} {subject}", partial(galleries.replay, name, subject, b"1")
+            yield f"replay {name} {subject}", partial(galleries.replay, name, subject, subject, b"1")
 
 
 def _known(galleries: LocalGalleries, name: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from oneglance_index import Found, IndexSettings, LocalGalleries, OpenProgress, 
 from oneglance_index.search import snapshot
 from oneglance_index.store import queries
 from oneglance_index.store.ciphers import OVERHEAD_BYTES, block_identity, decrypt, slots_of
-from oneglance_index.store.keys import SLOT_BYTES
 from oneglance_index.store.queries import NewSnapshot
+from oneglance_index.store.slots import SLOT_BYTES
 from tests.index import asking
 from tests.waiting import until
 

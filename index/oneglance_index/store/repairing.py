@@ -138,8 +138,7 @@ class _Salvage:
                     self._copy(table, row)
             self._revisions()
             self._subjects()
-            for row in self._sound(REQUESTS):
-                self._copy(REQUESTS, row)
+            self._requests()
         finally:
             self._source.close()
         return self._lost
@@ -181,6 +180,16 @@ class _Salvage:
                     self._lost.append(f"row {row[0]} of {table.name}: it can't be decrypted")
                 else:
                     self._copy(table, row)
+
+    def _requests(self) -> None:
+        """That of a subject that isn't there says that it was, as it says after a deletion."""
+        for row in self._sound(REQUESTS):
+            owner = queries.subject_numbered(self._db, row[2])
+            key = None if owner is None else queries.subject_key(self._db, owner)
+            if key is not None and ciphers.decrypt(key, row[-2], ciphers.request_identity(row[1], row[0])) is None:
+                self._lost.append(f"row {row[0]} of requests: it can't be decrypted")
+            else:
+                self._copy(REQUESTS, row)
 
     def _sound(self, table: Sealed) -> Iterator[tuple[Any, ...]]:
         for row in _rows(self._source, table.name, table.columns, self._lost):

@@ -459,8 +459,8 @@ class LocalGalleries:
         """Makes deletions physical, in memory and on disk.
 
         A deleted encoding is out of every answer at once, and nobody can decrypt what is left of it on the disk;
-        dead rows may remain in memory, and its subject's id in the write-ahead log. After this call none does; a
-        remembered answer to a request still has the ids that it told.
+        dead rows may remain in memory, and its subject's id in the write-ahead log. After this call none does; the
+        remembered answer about another subject, encrypted, may still name it as the nearest one.
         Raises GalleryNotFound, StoreError, OutOfMemory.
         """
         with _memory("to compact the index"):

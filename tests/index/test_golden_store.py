@@ -130,7 +130,7 @@ class Connection(ciphers.Connection):
 
 connect = sqlite3.connect
 sqlite3.connect = lambda *a, **k: connect(*a, **{**k, "factory": Connection})
-schema.connect_writer(Path(sys.argv[1]), [bytes(32)])
+schema.connect_writer(Path(sys.argv[1]), lambda make: [bytes(32)])
 """
 
 

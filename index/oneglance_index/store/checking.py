@@ -140,6 +140,7 @@ def _fault(db: sqlite3.Connection, at: queries.Place, subject: queries.StoredSub
         queries.labels(db, subject)
         queries.subject_vectors(db, at, subject)
         queries.negative_vectors(db, at, subject)
+        queries.check_answers(db, subject)
     except StoreError as error:
         return f"subject {subject.id!r} in gallery {at.gallery_id!r}: {error.detail}"
     return None

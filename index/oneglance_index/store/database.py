@@ -6,6 +6,7 @@ Everything else in this package is a cache of it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import sqlite3
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,10 +27,10 @@ from oneglance_index.store.backup import back_up
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import (
     DATABASE_NAME,
-    KEYS_NAME,
     OpenFiles,
     check_before_opening,
     check_writable,
+    former_keys,
     lock_directory,
     open_files,
     remove_leftovers,
@@ -41,6 +43,7 @@ from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 # Between two tries to empty the write-ahead log, while a reader is in the way.
 _CHECKPOINT_SECONDS = 0.02
@@ -63,10 +66,9 @@ class Store:
             check_before_opening(self.path)
             check_writable(data_dir)
             remove_leftovers(self.path)
-            fresh = not (data_dir / KEYS_NAME).exists()
             left = stopped.read(self.path)
             db = connect_writer(
-                self.path, master_keys(settings.master_key, settings.former_master_key, data_dir, fresh)
+                self.path, partial(master_keys, settings.master_key, settings.former_master_key, data_dir)
             )
             self.keys = db.keys
             try:
@@ -75,6 +77,10 @@ class Store:
                 self._files = OpenFiles(open_files(self.path))
                 self.receipts = Receipts(db.keys.signing_seed, queries.check_store(db).id, settings.backup_seconds)
                 self.receipts.publish(data_dir)
+                for folder in former_keys(data_dir):
+                    log.warning(
+                        "%s has keys of before a restore: remove it, or what is deleted can be read there", folder
+                    )
                 same = left is not None and left.is_of(self.path, db.keys.signing_seed)
                 self.stopped = left if same else None
                 stopped.forget(self.path)

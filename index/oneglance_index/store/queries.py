@@ -302,7 +302,7 @@ def check_requests(db: sqlite3.Connection) -> None:
     requests: dict[int, dict[int, str]] = {row["number"]: {} for row in db.execute("SELECT number FROM galleries")}
     for row in _all_rows(db, REQUESTS):
         REQUESTS.check(db, row)
-        requests.setdefault(row[1], {})[row[0]] = row[3]
+        requests.setdefault(row[1], {})[row[0]] = row[4]
     for gallery, ids in requests.items():
         _check_index(db, "requests", gallery, ids)
 
@@ -413,12 +413,28 @@ def subjects_of(db: sqlite3.Connection, gallery: int) -> Iterator[StoredSubject]
 
 def subject_id(db: sqlite3.Connection, number: int) -> str:
     """Of a subject that there is. Raises StoreDamaged."""
+    subject = subject_numbered(db, number)
+    if subject is None:
+        raise damaged(db, f"subject number {number} is missing")
+    return subject.id
+
+
+def subject_numbered(db: sqlite3.Connection, number: int) -> StoredSubject | None:
+    """Raises StoreDamaged."""
     rows = db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE number = ?", (number,)).fetchall()
     if not rows:
-        raise damaged(db, f"subject number {number} is missing")
+        return None
     subject = StoredSubject(*rows[0])
     SUBJECTS.check(db, subject)
-    return subject.id
+    return subject
+
+
+def check_answers(db: sqlite3.Connection, subject: StoredSubject) -> None:
+    """That the answers about a subject can be read. Raises StoreDamaged, KeyDestroyed."""
+    rows = db.execute("SELECT number, gallery, answer FROM requests WHERE subject = ?", (subject.number,)).fetchall()
+    key = subject_key(db, subject)
+    for number, gallery, answer in rows:
+        decrypted(db, subject, key, answer, ciphers.request_identity(gallery, number))
 
 
 def encoding_numbers(db: sqlite3.Connection, generation: int, subject: StoredSubject) -> Integers:

@@ -335,7 +335,9 @@ class RotateKeyRequest(google.protobuf.message.Message):
 
     GALLERY_ID_FIELD_NUMBER: builtins.int
     gallery_id: builtins.str
-    """Empty: the master key. It is a new one where it is kept in the data directory, else what its source gives by now."""
+    """Empty: the master key. It is a new one where it is kept in the data directory, else what its source gives by now.
+    Backups that were made before need the former one, which the data directory doesn't keep.
+    """
     def __init__(
         self,
         *,

@@ -77,9 +77,14 @@ def test_a_new_file_takes_the_place_of_none(tmp_path: Path, monkeypatch: pytest.
 
 def test_nor_of_one_that_comes_meanwhile(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with pytest.raises(FileExistsError), replacing(path, new=True) as fresh:
-        fresh.write_bytes(b"new")
-        path.write_bytes(b"another")
+
+    def replace_what_comes() -> None:
+        with replacing(path, new=True) as fresh:
+            fresh.write_bytes(b"new")
+            path.write_bytes(b"another")
+
+    with pytest.raises(FileExistsError):
+        replace_what_comes()
     assert (path.read_bytes(), names(tmp_path)) == (b"another", ["file"])
 
 

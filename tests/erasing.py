@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import random
@@ -64,13 +65,23 @@ def secrets_of(*names: str) -> Secrets:
     return found
 
 
+def request_of(name: str) -> dict[str, object]:
+    return {"request_id": f"request of {name}", "request_digest": hashlib.sha256(name.encode()).digest()}
+
+
+def answers_of(name: str) -> Secrets:
+    """What is remembered of the request that enrolled somebody."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return {f"request of {name}": (digest, digest.hex().encode())}
+
+
 def enroll(galleries: LocalGalleries, gallery: str, *names: str, on_existing: str = "add") -> None:
     for name in names:
         galleries.enroll(
             *(gallery, name, vectors_of(name)),
             labels=labels_of(name),
             on_existing=on_existing,  # type: ignore[arg-type]
-            request_id=f"request of {name}",
+            **request_of(name),  # type: ignore[arg-type]
         ).result()
         galleries.add_negative(gallery, name, -vectors_of(name)[0]).result()
 
@@ -97,7 +108,7 @@ def in_every_way(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]]:
         galleries.snapshot()
         thief.look()
         galleries.delete_subject("g", "whole").result()
-        yield "a subject", secrets_of("whole")
+        yield "a subject", secrets_of("whole") | answers_of("whole")
         new = vectors_of("new")
         galleries.enroll("g", "renewed", new, labels=labels_of("new"), on_existing="replace").result()
         negative = galleries.get_subject("g", "renewed").negatives[0]
@@ -105,7 +116,7 @@ def in_every_way(data_dir: Path, thief: Thief) -> Iterator[tuple[str, Secrets]]:
         yield "what was replaced, and its negative", secrets_of("renewed")
         thief.look()
         galleries.delete_gallery("other").result()
-        yield "a gallery", secrets_of("elsewhere")
+        yield "a gallery", secrets_of("elsewhere") | answers_of("elsewhere")
         for encoding in galleries.get_subject("g", "part").encodings[1:]:
             galleries.delete_encoding("g", "part", encoding.id).result()
         yield "encodings", {"part": tuple(vector.tobytes() for vector in vectors_of("part")[1:])}

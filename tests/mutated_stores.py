@@ -4,8 +4,9 @@
 
 makes one data directory, and of it that many mutated ones: bytes of the database, of a snapshot or of the key files
 changed, pages zeroed or swapped, files cut off or removed; rows edited, deleted, doubled, or put back to what they
-were. Each is opened and asked for all that it holds. It must say what the whole one says, or refuse with a
-GalleryError. The case of a number depends on the seed only: --only NUMBER runs it alone.
+were; files and pages as they were some writes before. Each is opened and asked for all that it holds. It must say what
+the whole one says, or refuse with a GalleryError. The case of a number depends on the seed only: --only NUMBER runs it
+alone.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def make(data_dir: Path, former: Path) -> None:
             galleries.enroll(name, "late", vectors_of("late"), on_existing="replace").result()
             galleries.delete_subject(name, "ss1").result()
             galleries.set_threshold(name, 0.25).result()
-        galleries._store.close()
+        galleries._store.close(subjects=galleries._opened.subjects_digest)  # an orderly stop, but for the snapshots
 
 
 def ask(galleries: LocalGalleries) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -74,7 +75,7 @@ def ask(galleries: LocalGalleries) -> Iterator[tuple[str, Callable[[], Any]]]:
         for subject in ("s0", "sss2", "ss1", "late", "s3"):
             yield f"subject {name} {subject}", partial(galleries.get_subject, name, subject)
             yield f"verify {name} {subject}", partial(galleries.verify, name, subject, probes)
-            yield f"replay {name} {subject}", partial(galleries.replay, name, subject, b"1")
+            yield f"replay {name} {subject}", partial(galleries.replay, name, subject, subject, b"1")
 
 
 def _known(galleries: LocalGalleries, name: str) -> dict[str, Any]:
@@ -121,6 +122,7 @@ class Mutations:
             self.delete,
             self.double,
             self.back,
+            self.older,
         )
 
     def bytes(self, data_dir: Path, rng: random.Random) -> None:
@@ -165,6 +167,19 @@ class Mutations:
         size = path.stat().st_size
         at = rng.choice((rng.randrange(size), rng.randrange(size // _PAGE) * _PAGE))
         path.write_bytes(path.read_bytes()[:at])
+
+    def older(self, data_dir: Path, rng: random.Random) -> None:
+        """A file, or some pages of the database, as they were some writes before."""
+        files = [Path("store.sqlite3"), *(Path("keys") / path.name for path in sorted((data_dir / "keys").iterdir()))]
+        if rng.random() < 0.3:
+            shutil.copy(self._former / (file := rng.choice(files)), data_dir / file)
+            return
+        content = bytearray((data_dir / files[0]).read_bytes())
+        before = (self._former / files[0]).read_bytes()
+        changed = [at for at in range(0, len(before), _PAGE) if before[at : at + _PAGE] != content[at : at + _PAGE]]
+        for at in rng.sample(changed, rng.choice((1, 1, 2, 3, len(changed) - 1))):
+            content[at : at + _PAGE] = before[at : at + _PAGE]
+        (data_dir / files[0]).write_bytes(content)
 
     def edit(self, data_dir: Path, rng: random.Random) -> None:
         def change(db: sqlite3.Connection) -> None:

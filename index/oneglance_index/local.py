@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import sqlite3
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -376,10 +377,12 @@ class LocalGalleries:
             lambda db: pages.list_likenesses(db, gallery_id, page_size, self.settings.max_page_bytes, after)
         )
 
-    def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
-        with self._store.reading() as db:
-            place = queries.place(db, gallery_id)
-            return self._request_memory.find(db, place, request_id, request_digest, time.time())
+    def replay(self, gallery_id: str, subject_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
+        def find(db: sqlite3.Connection) -> Enrolled | None:
+            at = queries.place(db, gallery_id)
+            return self._request_memory.find(db, at, subject_id, request_id, request_digest, time.time())
+
+        return self._store.read(find)
 
     # Searching.
 
@@ -457,8 +460,8 @@ class LocalGalleries:
         """Makes deletions physical, in memory and on disk.
 
         A deleted encoding is out of every answer at once, and nobody can decrypt what is left of it on the disk;
-        dead rows may remain in memory, and its subject's id in the write-ahead log. After this call none does; a
-        remembered answer to a request still has the ids that it told.
+        dead rows may remain in memory, and its subject's id in the write-ahead log. After this call none does; the
+        remembered answer about another subject, encrypted, may still name it as the nearest one.
         Raises GalleryNotFound, StoreError, OutOfMemory.
         """
         with _memory("to compact the index"):
@@ -490,7 +493,7 @@ class LocalGalleries:
         until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         self._store.finish(until)
         self._upkeep.close(until)
-        self._store.close(until)
+        self._store.close(until, self._opened.subjects_digest)
         self._opened.clear()
         self._pool.shutdown()
         self._device.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -33,6 +34,7 @@ from oneglance_index.store.directory import check_none_is_later
 from oneglance_index.store.mutations import Effect, ForgetSnapshot
 from oneglance_index.store.queries import Stored, Subjects
 from oneglance_index.store.recent import Recent
+from oneglance_index.store.stopped import subjects_digest
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
@@ -93,7 +95,10 @@ class OpenedGalleries:
             revisions = {stored.place.generation: stored.gallery.revision for stored in galleries}
             check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
             self._check_card(galleries)
-            everybody = queries.all_subjects(db)
+            everybody = self._known_subjects(db, galleries)
+            if everybody is None:
+                queries.check_requests(db)
+                everybody = queries.all_subjects(db)
             for stored in galleries:
                 subjects = everybody.pop(stored.place.number, Subjects())
                 loaded = load_index(db, self._data_dir, stored, subjects, self._make_index, progress)
@@ -117,6 +122,26 @@ class OpenedGalleries:
                 store.keys.of(gallery).destroy_others(named)
         if deleted:
             upkeep.purge()
+
+    def _known_subjects(self, db: sqlite3.Connection, galleries: Iterable[Stored]) -> dict[int, Subjects] | None:
+        """All subjects, if they and the whole database are what the last stop left, so that no row is to be checked."""
+        stopped = self._store.stopped
+        if stopped is None:
+            return None
+        found = queries.unchecked_subjects(db)
+        ids, slots = {}, {}
+        for stored in galleries:
+            at, subjects = stored.place, found.get(stored.place.number, Subjects())
+            ids[at.generation] = subjects.ids
+            blocks = np.array([block.slot for block in queries.blocks(db, at.generation)], np.int64)
+            slots[at.number] = np.concatenate([subjects.slots, blocks])
+        return found if subjects_digest(ids, slots) == stopped.subjects else None
+
+    def subjects_digest(self) -> bytes | None:
+        """Of all subjects as they are known here, for the next start; None where they aren't. The store is closed."""
+        ids = {opened.generation: opened.index and opened.index.subjects() for opened in self._opened.values()}
+        known = {generation: of for generation, of in ids.items() if of is not None}
+        return subjects_digest(known, self._store.keys.used()) if len(known) == len(ids) else None
 
     def _check_card(self, galleries: Iterable[Stored]) -> None:
         """Raises OutOfMemory where a GPU has no room for all of them: before minutes of loading, not after."""

@@ -266,10 +266,11 @@ class GalleryStore(Protocol):
         """The vectors of the first `page_size` subjects whose ids come after `after`; pages as list_galleries.
         GalleryNotFound."""
 
-    def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
+    def replay(self, gallery_id: str, subject_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         """The answer that this enroll request was given before, so that its image needn't be encoded again; else None.
 
-        Raises GalleryNotFound, RequestConflict, SubjectNotFound for one whose subject was deleted since.
+        Raises GalleryNotFound, RequestConflict, SubjectNotFound for an id whose subject was deleted since, whatever the
+        request is.
         """
 
     # Searching.

@@ -58,6 +58,36 @@ def fail(fresh: Path, error: type[BaseException]) -> None:
     raise error
 
 
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])
+def test_a_new_file_takes_the_place_of_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    if not links:
+
+        def link(*_: object) -> None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", link)
+    path = tmp_path / "file"
+    with replacing(path, new=True) as fresh:
+        fresh.write_bytes(b"new")
+    assert (path.read_bytes(), names(tmp_path)) == (b"new", ["file"])
+    with pytest.raises(FileExistsError), replacing(path, new=True):
+        pass
+    assert (path.read_bytes(), names(tmp_path)) == (b"new", ["file"])
+
+
+def test_nor_of_one_that_comes_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def replace_what_comes() -> None:
+        with replacing(path, new=True) as fresh:
+            fresh.write_bytes(b"new")
+            path.write_bytes(b"another")
+
+    with pytest.raises(FileExistsError):
+        replace_what_comes()
+    assert (path.read_bytes(), names(tmp_path)) == (b"another", ["file"])
+
+
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
 def test_an_error_in_the_block_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     (tmp_path / "file").write_bytes(b"old")

@@ -369,8 +369,8 @@ class FindsRequestsOfDeletedGalleries(ToyStore):
             self.left.update(self.state.kept(gallery_id).requests)
         return super().delete_gallery(gallery_id)
 
-    def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
-        found = super().replay(gallery_id, request_id, request_digest)
+    def replay(self, gallery_id: str, subject_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
+        found = super().replay(gallery_id, subject_id, request_id, request_digest)
         return self.left[request_id][1] if found is None and request_id in self.left else found
 
 

@@ -277,3 +277,14 @@ def test_only_what_does_not_pass_keeps_it_from_starting(
     else:
         with pytest.raises(StoreIOError, match="written"):
             LocalGalleries.open(tmp_path)
+
+
+def test_a_try_to_write_is_written(tmp_path: Path) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        log = tmp_path / "store.sqlite3-wal"
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        before = log.stat().st_size
+        db = sqlite3.connect(tmp_path / "store.sqlite3", isolation_level=None)
+        db.execute(schema.TOUCH)
+        assert log.stat().st_size > before
+        db.close()

@@ -109,9 +109,9 @@ def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) 
             for vector in vectors(i):
                 (candidate,) = asking.nearest(galleries, "people", vector[None], 1, "sha256:abc").candidates[0]
                 assert (candidate.subject_id, candidate.distance) == (name, 0.0)
-        assert galleries.replay("people", "r3", b"digest") is not None
+        assert galleries.replay("people", "s3", "r3", b"digest") is not None
         with pytest.raises(RequestConflict):
-            galleries.replay("people", "r3", b"other")
+            galleries.replay("people", "s3", "r3", b"other")
         assert galleries.enroll("people", "new", vectors(7)).result().encoding_ids == ("13", "14")
         assert galleries.set_threshold("people", 0.1, "new").result().active.threshold_revision == thresholds + 1
 
@@ -130,7 +130,7 @@ class Connection(ciphers.Connection):
 
 connect = sqlite3.connect
 sqlite3.connect = lambda *a, **k: connect(*a, **{**k, "factory": Connection})
-schema.connect_writer(Path(sys.argv[1]), [bytes(32)])
+schema.connect_writer(Path(sys.argv[1]), lambda make: [bytes(32)])
 """
 
 

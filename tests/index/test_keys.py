@@ -125,6 +125,21 @@ def test_missing_keys_are_damage(tmp_path: Path, file: str) -> None:
         LocalGalleries.open(tmp_path)
 
 
+def test_no_master_key_is_made_for_a_store_whose_keys_are_lost(tmp_path: Path) -> None:
+    """It would hide the right one, once the keys are back."""
+    fill(tmp_path)
+    (tmp_path / "keys").rename(tmp_path / "aside")
+    (tmp_path / "master.key").rename(tmp_path / "aside.key")
+    with pytest.raises(MasterKeyMissing):
+        LocalGalleries.open(tmp_path)
+    assert not (tmp_path / "master.key").exists()
+    (tmp_path / "aside.key").rename(tmp_path / "master.key")
+    with pytest.raises(StoreDamaged, match="missing"):
+        LocalGalleries.open(tmp_path)
+    (tmp_path / "aside").rename(tmp_path / "keys")
+    check(tmp_path)
+
+
 def test_keys_without_their_store_are_not_thrown_away(tmp_path: Path) -> None:
     fill(tmp_path)
     shutil.rmtree(tmp_path / "snapshots")

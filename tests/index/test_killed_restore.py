@@ -84,7 +84,9 @@ def contents(data_dir: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("harm", ERRORS)
-def test_nothing_is_moved_for_a_backup_whose_keys_can_not_be_read(data_dir: Path, tmp_path: Path, harm: str) -> None:
+def test_nothing_is_moved_for_a_backup_whose_keys_can_not_be_read(
+    data_dir: Path, tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
     former_key = tmp_path / "former"
     shutil.copy(data_dir / "master.key", former_key)
     if harm == "rotated":
@@ -105,8 +107,10 @@ def test_nothing_is_moved_for_a_backup_whose_keys_can_not_be_read(data_dir: Path
         backup.restore(tmp_path / "copy", data_dir)
     assert contents(data_dir) == before
     if harm == "rotated":
+        caplog.clear()
         backup.restore(tmp_path / "copy", data_dir, f"file:{former_key}")
         settings = IndexSettings(former_master_key=f"file:{former_key}")
         for one in (settings, IndexSettings()):
             with LocalGalleries.open(data_dir, settings=one) as galleries:
+                assert "former-1 has keys" in caplog.text
                 assert galleries.get_subject("g", "s1").labels == {"a": "b"}

@@ -58,7 +58,7 @@ def test_it_is_gone_at_once_and_its_id_is_free(tmp_path: Path, fusion: str) -> N
             galleries.index_info,
             lambda name: galleries.get_subject(name, "s1"),
             lambda name: galleries.verify(name, "s1", VECTORS[:1]),
-            lambda name: galleries.replay(name, "r1", b""),
+            lambda name: galleries.replay(name, "s1", "r1", b""),
             lambda name: asking.nearest(galleries, name, VECTORS[:1], 1),
             lambda name: galleries.enroll(name, "s1", VECTORS[:1]).result(),
         ):

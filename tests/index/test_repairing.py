@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import LocalGalleries, StoreDamaged, back_up, check_directory, repair
+from oneglance_index import LocalGalleries, StoreDamaged, StoreMissing, back_up, check_directory, repair
 
 VECTORS = np.eye(4, dtype=np.float32)
 
@@ -117,3 +118,33 @@ def test_single_encodings_come_from_a_backup_too(tmp_path: Path) -> None:
     _, lost = repair(data, "", tmp_path / "backup")
     assert state(data) == {"a": 3, "b": 2}
     assert lost == []
+
+
+@pytest.mark.parametrize("last", ["store.sqlite3", "snapshots"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_one_that_is_killed_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, empty: bool
+) -> None:
+    """Killed once the damaged `last` was moved. Another program may have made an empty database since."""
+    data = tmp_path / "data"
+    fill(data, tmp_path / "backup")
+    damage(data, *DAMAGE["an encoding"])
+    if (child := os.fork()) == 0:
+        rename = Path.rename
+
+        def rename_and_end(self: Path, target: Path) -> Path:
+            rename(self, target)
+            return os._exit(9) if self.name == last else target
+
+        monkeypatch.setattr(Path, "rename", rename_and_end)
+        repair(data, "", tmp_path / "backup")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    if empty:
+        (data / "store.sqlite3").touch()
+    for _ in range(2):
+        with pytest.raises(StoreMissing, match="oneglance repair"):
+            LocalGalleries.open(data)
+    _, lost = repair(data, "")
+    assert "interrupted" in lost[0]
+    assert state(data) == {"a": 3, "b": 3}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from oneglance_index import IndexSettings, LocalGalleries, SubjectNotFound
+from oneglance_index.records import OnExisting
 
 VECTOR = np.ones((1, 4), np.float32)
 
@@ -44,7 +45,7 @@ def test_a_retry_after_a_restart_does_not_bring_back_who_was_deleted(tmp_path: P
             with pytest.raises(SubjectNotFound):
                 enrolled(galleries, "r")
             with pytest.raises(SubjectNotFound):
-                galleries.replay("g", "r", b"")
+                galleries.replay("g", "s", "r", b"")
             assert enrolled(galleries, f"somebody new {i}")
             galleries.delete_subject("g", "s").result()
 
@@ -61,3 +62,33 @@ def test_there_are_never_more_than_the_most(tmp_path: Path, monkeypatch: pytest.
         assert enrolled(galleries, "a10")
         with galleries._store.reading() as db:
             assert db.execute("SELECT COUNT(*) AS n FROM requests").fetchall()[0]["n"] == 5
+
+
+@pytest.mark.parametrize("change", ["add", "replace"])
+def test_an_answer_outlives_the_key_that_it_was_encrypted_with(tmp_path: Path, change: OnExisting) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        first = galleries.enroll("g", "s", VECTOR, request_id="a", request_digest=b"1").result()
+        galleries.enroll("g", "s", 2 * VECTOR, labels={"new": "key"}, on_existing=change).result()
+        for _ in range(2):
+            again = galleries.replay("g", "s", "a", b"1")
+            assert again is not None
+            assert (again.encoding_ids, again.replayed) == (first.encoding_ids, True)
+            negative = galleries.add_negative("g", "s", -VECTOR[0]).result()
+            galleries.delete_negative("g", "s", negative.id).result()
+
+
+def test_of_a_deleted_subject_only_the_id_of_its_request_is_left(tmp_path: Path) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        galleries.enroll("g", "somebody", VECTOR, request_id="a", request_digest=b"the digest").result()
+        galleries.delete_subject("g", "somebody").result()
+        with galleries._store.reading() as db:
+            (row,) = db.execute("SELECT id, answer FROM requests").fetchall()
+        assert row["id"] == "a"
+        assert b"somebody" not in row["answer"]
+        for digest in (b"the digest", b"another"):
+            with pytest.raises(SubjectNotFound, match="nobody"):
+                galleries.replay("g", "nobody", "a", digest)
+            with pytest.raises(SubjectNotFound, match="nobody"):
+                galleries.enroll("g", "nobody", VECTOR, request_id="a", request_digest=digest).result()

@@ -225,12 +225,12 @@ def test_requests_are_idempotent(galleries: LocalGalleries) -> None:
         second = again.enroll("g", "s", vectors(1), request_id="r", request_digest=b"1").result()
         assert second.replayed
         assert (second.encoding_ids, second.created, second.revision) == (first.encoding_ids, True, 1)
-        assert again.replay("g", "r", b"1") == second
-        assert again.replay("g", "other", b"1") is None
+        assert again.replay("g", "s", "r", b"1") == second
+        assert again.replay("g", "s", "other", b"1") is None
         with pytest.raises(RequestConflict):
             again.enroll("g", "s", vectors(1), request_id="r", request_digest=b"2").result()
         with pytest.raises(RequestConflict):
-            again.replay("g", "r", b"2")
+            again.replay("g", "s", "r", b"2")
         assert again.get_gallery("g").encodings == 1
         with pytest.raises(EncodingInvalid):  # a refused request isn't remembered
             again.enroll("g", "s", vectors(1) * 0, request_id="q", request_digest=b"1").result()

@@ -672,7 +672,7 @@ class ToyStore(GalleryStore):
         if gallery_id is not None:
             self.now().kept(gallery_id)
 
-    def replay(self, gallery_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
+    def replay(self, gallery_id: str, subject_id: str, request_id: str, request_digest: bytes) -> Enrolled | None:
         return self.answered(self.now().kept(gallery_id), request_id, request_digest)
 
     # Searching.

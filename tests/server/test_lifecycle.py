@@ -27,6 +27,7 @@ from tests.card import HAS_CARD
 from tests.models import pixels_model
 from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
+from tests.thief import Thief, recording
 from tests.waiting import PATIENCE_SECONDS, until
 
 
@@ -277,15 +278,21 @@ def test_reflection_lists_the_services(models: tuple[Path, Path], tmp_path: Path
 
 def test_deleted_vectors_leave_the_disk(models: tuple[Path, Path], tmp_path: Path) -> None:
     marker = (np.arange(64) + 1000).astype("<f4")
-    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+    data, ciphertexts = tmp_path / "data", tmp_path / "ciphertexts"
+    thief, secret = Thief(data, ciphertexts), {"it": (marker.tobytes(),)}
+    with (
+        recording(ciphertexts),
+        server_thread(data_dir=data, models=models) as server,
+        Client(server.address) as client,
+    ):
         client.create_gallery("g", encoder="pixels")
         digest = client.get_gallery("g").encoder_digest
         client.enroll("g", "it", encoding(marker, digest))
-    files = [p for p in tmp_path.rglob("*") if p.is_file()]
-    assert any(marker.tobytes() in p.read_bytes() for p in files)
-    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+    assert not [p for p in data.rglob("*") if p.is_file() and marker.tobytes() in p.read_bytes()]
+    assert thief.of(secret) == {"it"}  # with the master key
+    with server_thread(data_dir=data, models=models) as server, Client(server.address) as client:
         client.delete_subject("g", "it")
-    assert not [p for p in tmp_path.rglob("*") if p.is_file() and marker.tobytes() in p.read_bytes()]
-    with sqlite3.connect(tmp_path / "store.sqlite3") as store:
+    assert thief.of(secret) == set()
+    with sqlite3.connect(data / "store.sqlite3") as store:
         assert store.execute("select count(*) from encodings").fetchone() == (0,)
     store.close()

@@ -143,6 +143,9 @@ class FusedIndex:
                 return [_scored(*each) for each in zip(searches, found, strict=True)]
             reaches = needed
 
+    def subjects(self) -> dict[int, str]:
+        return self._templates.subjects()
+
     def info(self) -> IndexInfo:
         with self._lock:
             encodings = self._checksum.encodings

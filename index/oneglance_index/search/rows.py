@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import mmap
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,14 +133,21 @@ class SubjectIds:
     def __init__(self, ids: Mapping[int, str]) -> None:
         self._shards: dict[int, dict[int, str]] = {}
         self._count = len(ids)
-        for number, subject_id in ids.items():
-            self._shards.setdefault(number >> _SHARD_BITS, {})[number] = subject_id
+        numbers, names = list(ids), list(ids.values())
+        shards = np.array(numbers, np.int64) >> _SHARD_BITS
+        starts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()
+        for start, end in itertools.pairwise([*starts, len(numbers)]):
+            shard = self._shards.setdefault(int(shards[start]), {})
+            shard.update(zip(numbers[start:end], names[start:end], strict=True))
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, number: int) -> str:
         return self._shards[number >> _SHARD_BITS][number]
+
+    def all(self) -> dict[int, str]:
+        return {number: one for shard in self._shards.values() for number, one in shard.items()}
 
     def add(self, number: int, subject_id: str) -> None:
         """Adds a subject, or leaves it as it is where it is in."""

@@ -101,6 +101,7 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
             yield f"the file: {row[0]}"
     with _told() as complaints:
         queries.check_galleries(db)
+        queries.check_requests(db)
     yield from complaints
     for table in SEALED:
         yield from _check_rows(db, table)
@@ -139,6 +140,7 @@ def _fault(db: sqlite3.Connection, at: queries.Place, subject: queries.StoredSub
         queries.labels(db, subject)
         queries.subject_vectors(db, at, subject)
         queries.negative_vectors(db, at, subject)
+        queries.check_answers(db, subject)
     except StoreError as error:
         return f"subject {subject.id!r} in gallery {at.gallery_id!r}: {error.detail}"
     return None

@@ -1,4 +1,5 @@
-"""What is encrypted in a store: the labels of subjects, their encodings and negatives, and blocks of snapshots.
+"""What is encrypted in a store: the labels of subjects, their encodings and negatives, the answers to requests about
+them, and blocks of snapshots.
 
 Each by itself, with AES-256-GCM: nonce, content, tag. What it belongs to is authenticated with it, by numbers that
 never change, so that none can stand in for another.
@@ -11,7 +12,7 @@ import os
 import sqlite3
 import struct
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -62,8 +63,25 @@ def negative_identity(generation: int, negative: int) -> bytes:
     return _IDENTITY(b"neg", generation, negative)
 
 
-# The tables of encrypted vectors, and what these belong to by generation and number.
-VECTORS = {"encodings": encoding_identity, "negatives": negative_identity}
+def request_identity(gallery: int, request: int) -> bytes:
+    return _IDENTITY(b"req", gallery, request)
+
+
+class Contents(NamedTuple):
+    """What is encrypted with the key of a subject: a column of a table whose rows say whose they are by `subject`. What
+    it belongs to is told by another column, `owner`, and by the row's number."""
+
+    table: str
+    column: str
+    owner: str
+    identity: Identity
+
+
+CONTENTS = (
+    Contents("encodings", "vector", "generation", encoding_identity),
+    Contents("negatives", "vector", "generation", negative_identity),
+    Contents("requests", "answer", "gallery", request_identity),
+)
 
 
 def block_identity(generation: int, first: int) -> bytes:

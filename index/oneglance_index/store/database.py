@@ -6,6 +6,7 @@ Everything else in this package is a cache of it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import sqlite3
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,15 +22,15 @@ from oneglance_core.files import sync_folder
 from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
 from oneglance_index.records import Backup
 from oneglance_index.settings import IndexSettings
-from oneglance_index.store import queries
+from oneglance_index.store import queries, stopped
 from oneglance_index.store.backup import back_up
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import (
     DATABASE_NAME,
-    KEYS_NAME,
     OpenFiles,
     check_before_opening,
     check_writable,
+    former_keys,
     lock_directory,
     open_files,
     remove_leftovers,
@@ -41,6 +43,7 @@ from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 # Between two tries to empty the write-ahead log, while a reader is in the way.
 _CHECKPOINT_SECONDS = 0.02
@@ -52,6 +55,7 @@ class Store:
     """Opens (and if need be creates) the store in `data_dir`. Raises StoreError.
 
     `follower` hears in the writer thread of each transaction, in order, before the futures of its mutations resolve.
+    `stopped`: what the last stop said of the database, which is the same by every byte; else None.
     """
 
     def __init__(self, data_dir: Path, follower: Follower, settings: IndexSettings) -> None:
@@ -62,9 +66,9 @@ class Store:
             check_before_opening(self.path)
             check_writable(data_dir)
             remove_leftovers(self.path)
-            fresh = not (data_dir / KEYS_NAME).exists()
+            left = stopped.read(self.path)
             db = connect_writer(
-                self.path, master_keys(settings.master_key, settings.former_master_key, data_dir, fresh)
+                self.path, partial(master_keys, settings.master_key, settings.former_master_key, data_dir)
             )
             self.keys = db.keys
             try:
@@ -73,6 +77,13 @@ class Store:
                 self._files = OpenFiles(open_files(self.path))
                 self.receipts = Receipts(db.keys.signing_seed, queries.check_store(db).id, settings.backup_seconds)
                 self.receipts.publish(data_dir)
+                for folder in former_keys(data_dir):
+                    log.warning(
+                        "%s has keys of before a restore: remove it, or what is deleted can be read there", folder
+                    )
+                same = left is not None and left.is_of(self.path, db.keys.signing_seed)
+                self.stopped = left if same else None
+                stopped.forget(self.path)
             except BaseException:
                 db.close()
                 self.keys.close()
@@ -187,11 +198,11 @@ class Store:
                 return ask(db)
         raise StoreBusy(self.path, "what is being read is being deleted")
 
-    def close(self, until: float | None = None) -> None:
+    def close(self, until: float | None = None, subjects: Callable[[], bytes | None] = lambda: None) -> None:
         """Finishes the queued mutations, checkpoints, closes, and lets other processes in. Idempotent.
 
         At `until`, a time of time.monotonic(), what is still queued fails with StoreClosed, and the checkpoint waits
-        for readers no longer.
+        for readers no longer. `subjects` gives the digest for the next start (stopped.py), None where it can't.
         """
         if not self._open:
             return
@@ -200,4 +211,11 @@ class Store:
             while True:
                 self._readers.get_nowait().close()
         self._writer.close(until)
+        if self._writer.orderly:
+            digest = subjects()
+            if digest is not None:
+                late = (lambda: False) if until is None else (lambda: time.monotonic() >= until)
+                stopped.leave(self.path, self.keys.signing_seed, digest, late)
+        if self._writer.destroyer_ended:
+            self.keys.close()
         os.close(self._lock)

@@ -22,6 +22,7 @@ DATABASE_NAME = "store.sqlite3"
 SNAPSHOTS_NAME = "snapshots"
 SNAPSHOT_SUFFIX = ".snap"
 KEYS_NAME = "keys"
+STOPPED_NAME = "stopped"
 # In the folder of the keys.
 COMMITS_NAME = "commits"
 # Copies that are to take the place of the database, and the folders for what was in its place before.
@@ -61,11 +62,16 @@ def snapshot_files(data_dir: Path) -> list[Path]:
         raise StoreIOError(data_dir / SNAPSHOTS_NAME, str(error)) from error
 
 
+def holds_something(path: Path) -> bool:
+    """Whether the database `path` is there and not empty. Raises OSError."""
+    return path.exists() and path.stat().st_size > 0
+
+
 def check_before_opening(path: Path) -> None:
     """Call it before SQLite sees the database `path`: SQLite makes one where there is none, and throws away the log of
     an empty one. Raises StoreMissing, StoreIOError."""
     try:
-        if path.exists() and path.stat().st_size:
+        if holds_something(path):
             return
         log = log_of(path)
         if log.exists() and log.stat().st_size:
@@ -78,6 +84,8 @@ def check_before_opening(path: Path) -> None:
 def check_new(path: Path) -> None:
     """The database `path` holds nothing. Raises StoreMissing where there are snapshots, keys, or
     what a restore leaves, StoreIOError."""
+    if path.with_name(path.name + REPAIRED_SUFFIX).exists():
+        raise StoreMissing(path, "a repair was interrupted: finish it with `oneglance repair`")
     found = snapshot_files(path.parent)
     if found:
         raise StoreMissing(path, f"but {SNAPSHOTS_NAME}/{found[0].name} is there: {HOW_TO_RESTORE}")
@@ -96,7 +104,7 @@ def remove_leftovers(path: Path) -> None:
     the only one stays. Call it with the directory's lock. Raises StoreIOError."""
     try:
         left = [*path.parent.glob(f"{PART_PREFIX}*{PART_SUFFIX}")]
-        if path.exists():
+        if holds_something(path):
             left += [path.with_name(path.name + suffix) for suffix in (RESTORED_SUFFIX, REPAIRED_SUFFIX)]
             with suppress(FileNotFoundError):
                 shutil.rmtree(path.with_name(RESTORED_KEYS_NAME))
@@ -104,6 +112,11 @@ def remove_leftovers(path: Path) -> None:
             one.unlink(missing_ok=True)
     except OSError as error:
         raise StoreIOError(path.parent, str(error)) from error
+
+
+def former_keys(data_dir: Path) -> list[Path]:
+    """Folders with keys that a restore moved aside: what is deleted now can be read there. Raises OSError."""
+    return sorted(path.parent for path in data_dir.glob(f"{FORMER_PREFIX}*/{KEYS_NAME}"))
 
 
 def check_none_is_later(data_dir: Path, last_generation: int, revisions: Mapping[int, int]) -> None:

@@ -99,7 +99,7 @@ class Enroll:
         self._check_encoder(at)
         now = time.time()
         if self.request_id is not None:
-            answered = self.request_memory.find(db, at, self.request_id, self.request_digest, now)
+            answered = self.request_memory.find(db, at, self.subject_id, self.request_id, self.request_digest, now)
             if answered is not None:
                 return Applied(answered)
         vectors = check_encodings(self.encodings, at.dimension)
@@ -135,7 +135,8 @@ class Enroll:
         ids = tuple(map(str, numbers))
         enrolled = Enrolled(self.subject_id, ids, found is None, False, revision, nearest_other, doubts)
         if self.request_id is not None:
-            self.request_memory.remember(db, ledger, [self._remembered(self.request_id, enrolled, subject, now)])
+            remembered = self._remembered(self.request_id, enrolled, subject, now)
+            self.request_memory.remember(db, ledger, [(remembered, key)])
         ledger.close(subjects=found is None, encodings=len(vectors) - len(removed))
         change = Change(
             *(revision, np.array(numbers, np.int64), vectors, subject, self.subject_id, removed),

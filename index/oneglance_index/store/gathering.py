@@ -123,7 +123,9 @@ class Gathering:
                 encodings.append((number, generation, one.number, one.revision, one.now, content))
         ledger.insert_all(SUBJECTS, subjects)
         ledger.insert_all(ENCODINGS, encodings)
-        remembered = [one.remembered for one in new.listed if one.remembered is not None]
+        remembered = [
+            (one.remembered, key) for one, (_, key) in zip(new.listed, keys, strict=True) if one.remembered is not None
+        ]
         if remembered:
-            remembered[0].memory.remember(self._db, ledger, remembered)
+            remembered[0][0].memory.remember(self._db, ledger, remembered)
         ledger.close(subjects=len(subjects), encodings=len(encodings))

@@ -121,8 +121,16 @@ ALTER TABLE encodings ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE requests RENAME TO former_requests;
 DROP INDEX IF EXISTS requests_by_age;
 {REQUESTS}
-INSERT INTO requests (gallery, id, digest, response, created)
-    SELECT gallery, id, digest, response, created FROM former_requests ORDER BY created;
+INSERT INTO requests (gallery, subject, id, answer, created)
+    SELECT r.gallery, s.number, r.id, CAST(json_set(r.response, '$.digest', lower(hex(r.digest))) AS BLOB), r.created
+    FROM former_requests AS r
+        JOIN subjects AS s ON s.gallery = r.gallery AND s.id = json_extract(r.response, '$.subject_id')
+            AND s.created <= r.created
+    ORDER BY r.created;
+INSERT INTO requests (gallery, subject, id, answer, created)
+    SELECT gallery, 0, id, x'', created FROM former_requests AS r
+    WHERE NOT EXISTS (SELECT 1 FROM requests AS n WHERE n.gallery = r.gallery AND n.id = r.id)
+    ORDER BY created;
 DROP TABLE former_requests;
 DROP INDEX encodings_by_revision;
 DELETE FROM snapshots;

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from oneglance_index.store import ciphers, queries
 from oneglance_index.store.ledger import Ledger
 from oneglance_index.store.queries import StoredSubject
-from oneglance_index.store.seals import ENCODINGS, NEGATIVES
+from oneglance_index.store.seals import SEALED
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,18 @@ def new_key(db: sqlite3.Connection, gallery: int) -> SubjectKey:
 
 
 def rekey(ledger: Ledger, subject: StoredSubject) -> SubjectKey:
-    """Encrypts the encodings and negatives that a subject still has with a new key. The caller writes the subject
-    itself, and destroys its former key."""
+    """Encrypts the encodings and negatives that a subject still has, and the answers about it, with a new key. The
+    caller writes the subject itself, and destroys its former key."""
     db = ledger.db
     former, fresh = queries.subject_key(db, subject), new_key(db, subject.gallery)
-    for table, identity in ((ENCODINGS, ciphers.encoding_identity), (NEGATIVES, ciphers.negative_identity)):
-        place = table.columns.split(", ").index("vector")
+    for name, column, _, identity in ciphers.CONTENTS:
+        (table,) = (table for table in SEALED if table.name == name)
+        place = table.columns.split(", ").index(column)
         cursor = db.execute(f"SELECT {table.columns} FROM {table.name} WHERE subject = ?", (subject.number,))
         cursor.row_factory = None
         for row in cursor.fetchall():
             table.check(db, row)
             whose = identity(row[1], row[0])
             content = queries.decrypted(db, subject, former, row[place], whose)
-            ledger.update(table, row, vector=ciphers.encrypt(fresh.key, content, whose))
+            ledger.update(table, row, **{column: ciphers.encrypt(fresh.key, content, whose)})
     return fresh

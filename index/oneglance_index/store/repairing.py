@@ -28,6 +28,7 @@ from oneglance_index.store.directory import (
     DATABASE_NAME,
     REPAIRED_SUFFIX,
     SNAPSHOTS_NAME,
+    holds_something,
     lock_directory,
     open_files,
     remove_leftovers,
@@ -71,10 +72,28 @@ def repair(data_dir: Path, master_key: str, backup: Path | None = None) -> tuple
 
 def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list[str]]:
     path = data_dir / DATABASE_NAME
-    remove_leftovers(path)
-    _refuse_older(path, keys)
     part = path.with_name(path.name + REPAIRED_SUFFIX)
-    with replacing(part) as fresh:
+    remove_leftovers(path)
+    if holds_something(path) or not part.exists():
+        _refuse_older(path, keys)
+        lost = _write_repaired(part, path, keys, backup)
+    else:  # one that was interrupted had moved the damaged one, and is finished
+        lost = ["what a repair that was interrupted could not save: it wasn't said"]
+    former = former_folder(data_dir)
+    former.mkdir(mode=0o700)
+    for file in (*open_files(path)[:3], data_dir / SNAPSHOTS_NAME):
+        if file.exists():
+            file.rename(former / file.name)
+    sync_folder(former)
+    forget_commits(data_dir)
+    part.rename(path)
+    sync_folder(data_dir)
+    return former, lost
+
+
+def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -> list[str]:
+    """Writes what is sound in the database `path` to the file `target`. Returns what could not be saved."""
+    with replacing(target) as fresh:
         with contextlib.closing(_new(fresh, keys)) as db:
             lost = _Salvage(db, path, keys).run()
             _add_from_snapshots(db, path, keys)
@@ -86,16 +105,7 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
             _keep_last_numbers(db, path, keys)
             db.execute("COMMIT")
         os.chmod(fresh, 0o600)
-    former = former_folder(data_dir)
-    former.mkdir(mode=0o700)
-    for file in (*open_files(path)[:3], data_dir / SNAPSHOTS_NAME):
-        if file.exists():
-            file.rename(former / file.name)
-    sync_folder(former)
-    forget_commits(data_dir)
-    part.rename(path)
-    sync_folder(data_dir)
-    return former, sorted(set(lost))
+    return sorted(set(lost))
 
 
 def _refuse_older(path: Path, keys: Keys) -> None:
@@ -138,8 +148,7 @@ class _Salvage:
                     self._copy(table, row)
             self._revisions()
             self._subjects()
-            for row in self._sound(REQUESTS):
-                self._copy(REQUESTS, row)
+            self._requests()
         finally:
             self._source.close()
         return self._lost
@@ -181,6 +190,16 @@ class _Salvage:
                     self._lost.append(f"row {row[0]} of {table.name}: it can't be decrypted")
                 else:
                     self._copy(table, row)
+
+    def _requests(self) -> None:
+        """That of a subject that isn't there says that it was, as it says after a deletion."""
+        for row in self._sound(REQUESTS):
+            owner = queries.subject_numbered(self._db, row[2])
+            key = None if owner is None else queries.subject_key(self._db, owner)
+            if key is not None and ciphers.decrypt(key, row[-2], ciphers.request_identity(row[1], row[0])) is None:
+                self._lost.append(f"row {row[0]} of requests: it can't be decrypted")
+            else:
+                self._copy(REQUESTS, row)
 
     def _sound(self, table: Sealed) -> Iterator[tuple[Any, ...]]:
         for row in _rows(self._source, table.name, table.columns, self._lost):

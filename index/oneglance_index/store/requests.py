@@ -15,11 +15,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from oneglance_index.errors import RequestConflict, SubjectNotFound
 from oneglance_index.records import Doubt, Enrolled, Neighbour
 from oneglance_index.store import queries
+from oneglance_index.store.ciphers import encrypt, request_identity
 from oneglance_index.store.ledger import Ledger, next_number
-from oneglance_index.store.queries import Place, find_subject
+from oneglance_index.store.queries import Place, decrypted, subject_key
 from oneglance_index.store.seals import REQUESTS
 
 # So many are forgotten with each that comes, at most: more than one, so that they can't pile up.
@@ -45,9 +48,14 @@ class RequestMemory:
     kept: int
     at_most: int
 
-    def find(self, db: sqlite3.Connection, at: Place, request_id: str, digest: bytes, now: float) -> Enrolled | None:
+    def find(
+        self, db: sqlite3.Connection, at: Place, subject_id: str, request_id: str, digest: bytes, now: float
+    ) -> Enrolled | None:
         """The answer that a request of this id got, marked as replayed; None where it isn't known, or not any more.
-        Raises RequestConflict, StoreDamaged, and SubjectNotFound where its subject was deleted since."""
+
+        `subject_id`: whom it is about now. Raises RequestConflict, StoreDamaged, KeyDestroyed, and SubjectNotFound
+        where its subject was deleted since: then nothing is known of it any more, not even its digest.
+        """
         rows = db.execute(
             f"SELECT {REQUESTS.columns} FROM requests WHERE gallery = ? AND id = ?", (at.number, request_id)
         ).fetchall()
@@ -57,13 +65,13 @@ class RequestMemory:
         REQUESTS.check(db, tuple(row))
         if self._is_over(row["number"], row["created"], next_number(db, REQUESTS) - 1, now):
             return None
-        if row["digest"] != digest:
+        subject = queries.subject_numbered(db, row["subject"])
+        if subject is None:
+            raise SubjectNotFound(at.gallery_id, subject_id)
+        identity = request_identity(at.number, row["number"])
+        answer = json.loads(decrypted(db, subject, subject_key(db, subject), row["answer"], identity))
+        if answer["digest"] != digest.hex():
             raise RequestConflict(at.gallery_id, request_id)
-        answer = json.loads(row["response"])
-        subject = find_subject(db, at.number, answer["subject_id"])
-        # Stores of earlier versions didn't keep the number.
-        if subject is None or subject.number != answer.get("subject", subject.number):
-            raise SubjectNotFound(at.gallery_id, answer["subject_id"])
         nearest = answer.get("nearest_other")  # stores of earlier versions didn't keep it
         return Enrolled(
             answer["subject_id"],
@@ -75,24 +83,24 @@ class RequestMemory:
             tuple(Doubt(**doubt) for doubt in answer.get("doubts", ())),
         )
 
-    def remember(self, db: sqlite3.Connection, ledger: Ledger, new: Sequence[Remembered]) -> None:
-        """Remembers answers in place of those of the same ids that are over, and forgets a few of the gallery's oldest
-        where it is time."""
+    def remember(self, db: sqlite3.Connection, ledger: Ledger, new: Sequence[tuple[Remembered, AESGCM]]) -> None:
+        """Remembers answers, each encrypted with the key of its subject, in place of those of the same ids that are
+        over, and forgets a few of the gallery's oldest where it is time."""
         first, gallery = next_number(db, REQUESTS), ledger.at.number
         oldest = db.execute(
             "SELECT number, created FROM requests WHERE gallery = ? ORDER BY number LIMIT ?",
             (gallery, _FORGOTTEN_AT_ONCE * len(new)),
         ).fetchall()
-        over = itertools.takewhile(lambda row: self._is_over(row[0], row[1], first, new[0].now), oldest)
+        over = itertools.takewhile(lambda row: self._is_over(row[0], row[1], first, new[0][0].now), oldest)
         last = max((row[0] for row in over), default=None)
         if last is not None:
             ledger.remove(REQUESTS, "gallery = ? AND number <= ?", (gallery, last))
-        for one in new:
+        for one, _ in new:
             if queries.has_request(db, gallery, one.id):
                 ledger.remove(REQUESTS, "gallery = ? AND id = ?", (gallery, one.id))
         rows = [
-            (number, gallery, one.now, one.id, one.digest, _dump(one.answer, one.subject))
-            for number, one in enumerate(new, first)
+            (number, gallery, one.subject, one.now, one.id, encrypt(key, _dump(one), request_identity(gallery, number)))
+            for number, (one, key) in enumerate(new, first)
         ]
         ledger.insert_all(REQUESTS, rows)
 
@@ -101,11 +109,12 @@ class RequestMemory:
         return younger >= self.kept and (younger >= self.at_most or created < now - self.ttl_seconds)
 
 
-def _dump(enrolled: Enrolled, subject: int) -> str:
+def _dump(one: Remembered) -> bytes:
+    enrolled = one.answer
     return json.dumps(
         {
+            "digest": one.digest.hex(),
             "subject_id": enrolled.subject_id,
-            "subject": subject,
             "encoding_ids": enrolled.encoding_ids,
             "created": enrolled.created,
             "revision": enrolled.revision,
@@ -113,4 +122,4 @@ def _dump(enrolled: Enrolled, subject: int) -> str:
             "doubts": list(map(asdict, enrolled.doubts)),
         },
         ensure_ascii=False,
-    )
+    ).encode()

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from oneglance_core.files import sync_folder
@@ -48,9 +48,10 @@ BUSY_SECONDS = 2.0
 FAILURES = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 
 
-def connect_writer(path: Path, masters: Sequence[bytes]) -> Connection:
+def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Connection:
     """The one connection that writes, with the keys of its store. Creates the tables in a new file, and brings those of
-    an earlier version up to date. Raises StoreError."""
+    an earlier version up to date. `masters` gives the master keys (master.py), for a store that gets its first keys
+    those of a new key file. Raises StoreError."""
     try:
         # check_same_thread is off because the connection is opened here, then given to the writer thread for
         # good.
@@ -71,17 +72,17 @@ def connect_writer(path: Path, masters: Sequence[bytes]) -> Connection:
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA secure_delete = ON")
             if version == 0:
-                db.keys = Keys(path.parent, masters, create=True)
+                db.keys = Keys(path.parent, masters(True), create=True)
                 db.execute("BEGIN IMMEDIATE")
                 _create(db)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 db.execute("COMMIT")
             else:
                 if version < SCHEMA_VERSION:
-                    _convert(db, version, path, masters)
+                    _convert(db, version, path, masters(True))
                 _settle_keys(path.parent)
                 check_newest(db, path.parent, known_commits(path.parent))
-                db.keys = Keys(path.parent, masters)
+                db.keys = Keys(path.parent, masters(False))
             if db.execute("PRAGMA application_id").fetchone()["application_id"] == _UNSWEPT:
                 _sweep(db, path)
             _check_writable(db, path)
@@ -153,8 +154,8 @@ def _sweep(db: Connection, path: Path) -> None:
     db.execute("PRAGMA application_id = 0")
 
 
-# Changes nothing, but is written.
-TOUCH = "UPDATE store SET created = created"
+# Changes nothing, but is written, as an UPDATE that changes nothing isn't.
+TOUCH = f"PRAGMA user_version = {SCHEMA_VERSION}"
 
 
 def _check_writable(db: sqlite3.Connection, path: Path) -> None:

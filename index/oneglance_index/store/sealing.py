@@ -80,13 +80,13 @@ def encrypt_all(db: sqlite3.Connection) -> None:
             slot, key = slots.take()
             sealed = ciphers.encrypt(key, labels.encode(), ciphers.labels_identity(gallery, number))
             db.execute("UPDATE subjects SET slot = ?, labels = ? WHERE number = ?", (slot, sealed, number))
-            for table, identity in ciphers.VECTORS.items():
-                vectors = db.execute(
-                    f"SELECT number, generation, vector FROM {table} WHERE subject = ?", (number,)
+            for table, column, owner, identity in ciphers.CONTENTS:
+                contents = db.execute(
+                    f"SELECT number, {owner}, {column} FROM {table} WHERE subject = ?", (number,)
                 ).fetchall()
                 db.executemany(
-                    f"UPDATE {table} SET vector = ? WHERE number = ?",
-                    [(ciphers.encrypt(key, one[2], identity(one[1], one[0])), one[0]) for one in vectors],
+                    f"UPDATE {table} SET {column} = ? WHERE number = ?",
+                    [(ciphers.encrypt(key, one[2], identity(one[1], one[0])), one[0]) for one in contents],
                 )
         keys.journal.commit()  # nothing is void but all of it
         log.info("encrypting an earlier version's store: %d of %d subjects", done, total)

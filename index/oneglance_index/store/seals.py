@@ -194,13 +194,13 @@ ENCODINGS = Sealed(
     "encodings", "generation", "qqqqd", ("number", "generation", "subject", "revision", "created"), ("vector",)
 )
 NEGATIVES = Sealed("negatives", "generation", "qqqd", ("number", "generation", "subject", "created"), ("vector",))
-REQUESTS = Sealed("requests", "gallery", "qqd", ("number", "gallery", "created"), ("id", "digest", "response"))
+REQUESTS = Sealed("requests", "gallery", "qqqd", ("number", "gallery", "subject", "created"), ("id", "answer"))
 
 SEALED = (GALLERIES, GENERATIONS, THRESHOLDS, SUBJECTS, ENCODINGS, NEGATIVES, REQUESTS)
 # Those whose rows a gallery counts.
 COUNTED = tuple(table for table in SEALED if table.owner)
 # Those whose rows go with a subject.
-OF_SUBJECTS = tuple(table for table in SEALED if "subject" in table.fixed)
+OF_SUBJECTS = (ENCODINGS, NEGATIVES)
 
 _ROOT = struct.Struct("<qqqqqq")
 _STORE = struct.Struct("<qqd")

@@ -3,7 +3,7 @@
 A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
 thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
 highest one is gone; encoding ids rest on it. A `seal` says whether a row is what was written (seals.py). The
-labels of subjects, encodings and negatives are encrypted (ciphers.py); `slot` is that of a key (keys.py).
+labels of subjects, encodings, negatives and answers are encrypted (ciphers.py); `slot` is that of a key (keys.py).
 """
 
 from __future__ import annotations
@@ -86,18 +86,20 @@ CREATE TABLE blocks (
     PRIMARY KEY (generation, first)
 ) STRICT, WITHOUT ROWID;
 """
-# What makes enrolling idempotent: the answers that requests got, by the ids that they came with.
+# What makes enrolling idempotent: the answers that requests got, by the ids that they came with. `answer` is encrypted
+# with the key of its subject, which may be deleted since: so `subject` may be nobody's number.
 REQUESTS = """
 CREATE TABLE requests (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     gallery INTEGER NOT NULL REFERENCES galleries (number) ON DELETE CASCADE,
+    subject INTEGER NOT NULL,
     id TEXT NOT NULL,
-    digest BLOB NOT NULL,
-    response TEXT NOT NULL,
+    answer BLOB NOT NULL,
     created REAL NOT NULL,
     seal INTEGER NOT NULL DEFAULT 0,
     UNIQUE (gallery, id)
 ) STRICT;
+CREATE INDEX requests_by_subject ON requests (subject);
 """
 # What adding up the seals of a gallery reads.
 INDEXES_OF_SEALS = """

@@ -126,9 +126,8 @@ class EnrollmentService:
         active = gallery.active
         if request.request_id:
             check_id("request_id", request.request_id)
-            earlier = await self._reads.run(
-                call, self._store.replay, request.gallery_id, request.request_id, request.request_digest
-            )
+            asked = request.gallery_id, request.subject_id, request.request_id, request.request_digest
+            earlier = await self._reads.run(call, self._store.replay, *asked)
             if earlier is not None:
                 return EnrollmentAnswer(
                     earlier, Provenance(active.encoder_digest, "", gallery_revision=earlier.revision)

@@ -133,7 +133,7 @@ def a_replayed_enrollment_tells_the_same_doubts(t: Trial) -> None:
     assert first.doubts
     assert first.nearest_other == Neighbour(0, "a", 4.0)
     for _ in range(2):
-        again = t.store.replay("g", "r", b"")
+        again = t.store.replay("g", "s", "r", b"")
         if again is not None:  # that it is, is another promise
             assert (again.nearest_other, again.doubts) == (first.nearest_other, first.doubts)
         t.settle()

@@ -44,7 +44,7 @@ def what_is_missing_is_named(t: Trial) -> None:
         lambda: store.list_likenesses("g"),
         lambda: store.set_least_gap("g", 0.1).result(),
         lambda: store.get_subject("g", "s"),
-        lambda: store.replay("g", "r", b""),
+        lambda: store.replay("g", "s", "r", b""),
         lambda: t.enroll("s", along(2)),
         lambda: store.delete_subject("g", "s").result(),
         lambda: store.delete_encoding("g", "s", "1").result(),

@@ -32,8 +32,8 @@ def a_request_is_done_once(t: Trial) -> None:
     again = t.enroll("s", along(2), request_id="r", request_digest=b"1")
     assert (first.replayed, again.replayed) == (False, True)
     assert (again.encoding_ids, again.created, again.revision) == (first.encoding_ids, True, first.revision)
-    assert t.store.replay("g", "r", b"1") == again
-    assert t.store.replay("g", "other", b"1") is None
+    assert t.store.replay("g", "s", "r", b"1") == again
+    assert t.store.replay("g", "s", "other", b"1") is None
     one = np.array([along(3)], np.float32)
     both = [t.store.enroll("g", "u", one, request_id="at once") for _ in range(2)]
     assert [future.result().replayed for future in both] == [False, True]
@@ -46,7 +46,7 @@ def requests_are_remembered_through_restarts(t: Trial) -> None:
     t.create()
     first = t.enroll("s", along(2), request_id="r", request_digest=b"1")
     t.restart()
-    replayed = t.store.replay("g", "r", b"1")
+    replayed = t.store.replay("g", "s", "r", b"1")
     assert replayed is not None
     assert replayed.encoding_ids == first.encoding_ids
 
@@ -58,7 +58,7 @@ def a_request_id_with_other_content_is_refused(t: Trial) -> None:
     with refused(RequestConflict):
         t.enroll("s", along(2), request_id="r", request_digest=b"2")
     with refused(RequestConflict):
-        t.store.replay("g", "r", b"2")
+        t.store.replay("g", "s", "r", b"2")
 
 
 @promise
@@ -69,10 +69,10 @@ def a_retry_does_not_bring_back_who_was_deleted(t: Trial) -> None:
     with refused(SubjectNotFound):
         t.enroll("s", along(2), request_id="r", request_digest=b"1")
     with refused(SubjectNotFound):
-        t.store.replay("g", "r", b"1")
+        t.store.replay("g", "s", "r", b"1")
     t.enroll("s", along(3), request_id="other", request_digest=b"2")  # the same name, somebody new
     with refused(SubjectNotFound):
-        t.store.replay("g", "r", b"1")
+        t.store.replay("g", "s", "r", b"1")
 
 
 @promise
@@ -80,7 +80,7 @@ def a_failed_request_is_not_remembered(t: Trial) -> None:
     t.create()
     with refused(EncodingInvalid):
         t.enroll("s", (np.nan, 0.0, 0.0, 0.0), request_id="r", request_digest=b"1")
-    assert t.store.replay("g", "r", b"1") is None
+    assert t.store.replay("g", "s", "r", b"1") is None
     assert not t.enroll("u", along(2), request_id="r", request_digest=b"2").replayed
 
 
@@ -175,7 +175,7 @@ def galleries_do_not_touch_each_other(t: Trial) -> None:
     t.create("other")
     here = t.enroll("s", along(2), request_id="r", request_digest=b"1")
     one = np.array([along(3)], np.float32)
-    assert t.store.replay("other", "r", b"1") is None
+    assert t.store.replay("other", "s", "r", b"1") is None
     there = t.store.enroll("other", "s", one, request_id="r", request_digest=b"1").result()
     assert not there.replayed
     assert set(here.encoding_ids).isdisjoint(there.encoding_ids)

@@ -167,7 +167,7 @@ def a_deleted_gallery_takes_everything_with_it(t: Trial) -> None:
     gallery = t.store.get_gallery("g")
     assert (gallery.revision, gallery.subjects, gallery.encodings, gallery.active.threshold) == (0, 0, 0, None)
     assert (t.subjects(), t.thresholds(), t.ask(PROBE, 1).candidates) == ([], [], ((),))
-    assert t.store.replay("g", "r", b"") is None
+    assert t.store.replay("g", "s", "r", b"") is None
 
 
 @promise

@@ -51,6 +51,7 @@ from oneglance_index.store.mutations import (
     DeleteGallery,
     DeleteNegative,
     Effect,
+    ForgetSnapshot,
     Mutation,
 )
 from oneglance_index.store.reserve import Reserve
@@ -179,7 +180,6 @@ class Writer:
             self._wait_for_locks(left)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
-        self._reserve.release()
         self._commit_count.close()
         if self._destroyer.close(None if self._until is None else max(0.0, self._until - time.monotonic())):
             self._db.keys.close()
@@ -392,7 +392,7 @@ def _deletes(task: _Task) -> bool:
     mutation = task[0]
     if isinstance(mutation, Following):
         mutation = mutation.mutation
-    return isinstance(mutation, DeleteEncodings | DeleteNegative | DeleteGallery)
+    return isinstance(mutation, DeleteEncodings | DeleteNegative | DeleteGallery | ForgetSnapshot)
 
 
 def _settle(future: Future[T], result: T, error: Exception | None) -> None:

@@ -4,8 +4,9 @@
 
 makes one data directory, and of it that many mutated ones: bytes of the database, of a snapshot or of the key files
 changed, pages zeroed or swapped, files cut off or removed; rows edited, deleted, doubled, or put back to what they
-were; files and pages as they were some writes before. Each is opened and asked for all that it holds. It must say what the whole one says, or refuse with a
-GalleryError. The case of a number depends on the seed only: --only NUMBER runs it alone.
+were; files and pages as they were some writes before. Each is opened and asked for all that it holds. It must say what
+the whole one says, or refuse with a GalleryError. The case of a number depends on the seed only: --only NUMBER runs it
+alone.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from oneglance_index import LocalGalleries, StoreFull
-from tests.erasing import DIMENSION, labels_of, secrets_of, vectors_of
 from tests.thief import Thief, recording
+from tests.ways_to_delete import DIMENSION, labels_of, secrets_of, vectors_of
 
 def fill_up():
     with open("{folder}/filler", "ab", buffering=0) as filler:

@@ -1,5 +1,5 @@
-"""kill -9 at random moments, also while keys rotate, backups are made and galleries go: what was acknowledged is there, and
-what was deleted is gone, whatever the snapshots.
+"""kill -9 at random moments, also while keys rotate, backups are made and galleries go: what was acknowledged is there,
+and what was deleted is gone, whatever the snapshots.
 
 ONEGLANCE_KILL_ROUNDS sets the number of rounds (20).
 """

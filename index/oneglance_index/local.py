@@ -171,7 +171,7 @@ class LocalGalleries:
         return self._write(
             mutations.CreateGallery(
                 *(gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir),
-                *(quality, least_gap, doubt, decided_by),
+                *(quality, least_gap + 0.0, doubt, decided_by),  # -0.0 is none that SQLite keeps
             )
         )
 
@@ -210,7 +210,7 @@ class LocalGalleries:
     def set_least_gap(self, gallery_id: str, least_gap: float) -> Future[Gallery]:
         if not _is_gap(least_gap):
             return _failed(ValueError(f"a gap is finite and >= 0, got {least_gap}"))
-        return self._store.write(mutations.SetLeastGap(gallery_id, least_gap))
+        return self._store.write(mutations.SetLeastGap(gallery_id, least_gap + 0.0))
 
     def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
         return self._store.write(mutations.SetDoubt(gallery_id, doubt))

@@ -81,7 +81,7 @@ def _hashing(person: bytes) -> Callable[[bytes], int]:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A table whose rows are sealed.
+    """A table whose rows are sealed. Its `fixed` numbers must not be -0.0, which SQLite keeps as 0.0.
 
     `fixed` are the columns that always hold a number, in the order of `layout`, their formats for struct; `others` hold
     text, bytes, a real number, or nothing. `owner` says by which column a row belongs to its gallery: "gallery",
@@ -126,7 +126,7 @@ class Sealed:
                     content = value.encode()
                     packed += _LENGTH.pack(1, len(content)) + content
                 else:
-                    packed += _REAL.pack(3, value)
+                    packed += _REAL.pack(3, value + 0.0)  # SQLite keeps -0.0 as 0.0
             yield hashed(packed)
 
     def is_sound(self, row: Sequence[Any]) -> bool:

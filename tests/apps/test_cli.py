@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance.v1 import detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2
+from oneglance.v1 import (
+    access_pb2,
+    detection_pb2,
+    gallery_pb2,
+    identification_pb2,
+    model_pb2,
+    stylization_pb2,
+    subject_pb2,
+)
 from oneglance_apps.cli import main
 from oneglance_apps.cli.main import parser
 from oneglance_server.app import Server
@@ -26,7 +34,15 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 def test_every_rpc_has_a_command_that_explains_itself() -> None:
     rpcs = {
         re.sub(r"(?<!^)(?=[A-Z])", "-", method.name).lower()
-        for file in (gallery_pb2, subject_pb2, identification_pb2, detection_pb2, model_pb2, stylization_pb2)
+        for file in (
+            access_pb2,
+            gallery_pb2,
+            subject_pb2,
+            identification_pb2,
+            detection_pb2,
+            model_pb2,
+            stylization_pb2,
+        )
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     } - {"stylize-stream"}  # stylize, given a video
@@ -39,6 +55,7 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
         "restore",
         "repair",
         "verify-receipt",
+        "first-key",
         "demo",
         "compare",
         "evaluate",

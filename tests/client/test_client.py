@@ -123,7 +123,7 @@ def test_loopback_goes_past_a_proxy(address: str, monkeypatch: pytest.MonkeyPatc
 
 def test_errors_are_one_tree() -> None:
     kinds = OneglanceError.__subclasses__()
-    assert len({kind.code for kind in kinds}) == len(kinds) == 9
+    assert len({kind.code for kind in kinds}) == len(kinds) == 11
     assert str(InternalError("words", reason="WHY", field_violations=[("a.b", "c")])) == (
         "INTERNAL [WHY]: words\n  a.b: c"
     )

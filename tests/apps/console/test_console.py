@@ -559,14 +559,15 @@ def test_a_console_that_can_not_start_says_why(
         start_console("127.0.0.1:0", "127.0.0.1:1")
 
 
-def test_an_address_beyond_loopback_is_warned_of() -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "--listen", "127.0.0.2:0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("oneglance console is at http://127.0.0.2:")
-    process.terminate()
-    assert "there is no authentication" in process.communicate(timeout=PATIENCE_SECONDS)[1]
+def test_an_address_beyond_loopback_needs_a_word() -> None:
+    listen = [*COMMAND, "--listen", "127.0.0.2:0"]
+    refused = subprocess.run(listen, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert refused.returncode == 2
+    assert "beyond loopback the page needs --insecure" in refused.stderr
+    with subprocess.Popen([*listen, "--insecure"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("oneglance console is at http://127.0.0.2:")
+        process.terminate()
 
 
 def test_the_quality_policy_is_shown_with_its_limits_chosen_and_changed(page: Any, fake: FakeServer) -> None:

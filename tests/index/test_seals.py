@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import LocalGalleries, StoreDamaged, check_file
+from oneglance_index import LocalGalleries, Retention, StoreDamaged, check_file
 from oneglance_index.store import seals
 from oneglance_index.store.seals import SEALED
 from oneglance_index.store.tables import TABLES
@@ -151,3 +151,17 @@ def test_mutated_stores_give_no_wrong_answer(seed: int) -> None:
     findings = mutated_stores.fuzz(150, seed)
     assert findings.bad == []
     assert sum(findings.counts.values()) == 150
+
+
+def test_minus_zero_is_zero(tmp_path: Path) -> None:
+    """SQLite keeps no -0.0, so no seal may depend on it."""
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4, least_gap=-0.0).result()
+        galleries.enroll("g", "s", np.ones((1, 4), np.float32), retention=Retention(-0.0)).result()
+        galleries.set_least_gap("g", -0.0).result()
+        galleries.set_threshold("g", -0.0).result()
+        galleries.set_retention("g", "s", Retention(-0.0)).result()
+        assert galleries.get_gallery("g").active.threshold == 0.0
+        assert galleries.expired(1.0)[0].subject_id == "s"
+    (tmp_path / "stopped").unlink()
+    LocalGalleries.open(tmp_path).close()

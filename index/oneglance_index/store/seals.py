@@ -126,7 +126,7 @@ class Sealed:
                     content = value.encode()
                     packed += _LENGTH.pack(1, len(content)) + content
                 else:
-                    packed += _REAL.pack(3, value)
+                    packed += _REAL.pack(3, value + 0.0)  # SQLite keeps -0.0 as 0.0
             yield hashed(packed)
 
     def is_sound(self, row: Sequence[Any]) -> bool:

@@ -68,6 +68,7 @@ from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Follow, Following, TauRule, followable
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.requests import RequestMemory
+from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.writer import MUTATION_BYTES
 from oneglance_index.waiting import then
 
@@ -171,7 +172,7 @@ class LocalGalleries:
         return self._write(
             mutations.CreateGallery(
                 *(gallery_id, encoder_digest, dimension, description, kind, fusion, target_fpir),
-                *(quality, least_gap + 0.0, doubt, decided_by),  # -0.0 is none that SQLite keeps
+                *(quality, least_gap + 0.0, doubt, decided_by),  # no -0.0: SQLite doesn't keep it
             )
         )
 
@@ -210,7 +211,7 @@ class LocalGalleries:
     def set_least_gap(self, gallery_id: str, least_gap: float) -> Future[Gallery]:
         if not _is_gap(least_gap):
             return _failed(ValueError(f"a gap is finite and >= 0, got {least_gap}"))
-        return self._store.write(mutations.SetLeastGap(gallery_id, least_gap + 0.0))
+        return self._store.write(mutations.SetLeastGap(gallery_id, least_gap + 0.0))  # no -0.0: SQLite doesn't keep it
 
     def set_doubt(self, gallery_id: str, doubt: str | None) -> Future[Gallery]:
         return self._store.write(mutations.SetDoubt(gallery_id, doubt))
@@ -477,7 +478,11 @@ class LocalGalleries:
         if gallery_id is None:
             self._store.rotate_master_key()
         else:
-            self._store.rotate_key(self._store.read(lambda db: queries.place(db, gallery_id)).number)
+            number = self._store.read(lambda db: queries.place(db, gallery_id)).number
+            try:
+                self._store.rotate_key(number)
+            except KeyDestroyed:  # with the gallery, meanwhile
+                raise GalleryNotFound(gallery_id) from None
 
     def back_up(self, target: Path, ended: Callable[[], bool] = lambda: False) -> Backup:
         with _memory("for a backup"):

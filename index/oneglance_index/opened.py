@@ -12,7 +12,7 @@ import functools
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,9 +139,13 @@ class OpenedGalleries:
 
     def subjects_digest(self) -> bytes | None:
         """Of all subjects as they are known here, for the next start; None where they aren't. The store is closed."""
-        ids = {opened.generation: opened.index and opened.index.subjects() for opened in self._opened.values()}
-        known = {generation: of for generation, of in ids.items() if of is not None}
-        return subjects_digest(known, self._store.keys.used()) if len(known) == len(ids) else None
+        ids: dict[int, Mapping[int, str]] = {}
+        for opened in self._opened.values():
+            known = None if opened.index is None else opened.index.subjects()
+            if known is None:
+                return None
+            ids[opened.generation] = known
+        return subjects_digest(ids, self._store.keys.used())
 
     def _check_card(self, galleries: Iterable[Stored]) -> None:
         """Raises OutOfMemory where a GPU has no room for all of them: before minutes of loading, not after."""

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import IndexSettings, LocalGalleries, MasterKeyMissing, MasterKeyWrong, StoreDamaged, StoreMissing
+from oneglance_index import (
+    GalleryNotFound,
+    IndexSettings,
+    LocalGalleries,
+    MasterKeyMissing,
+    MasterKeyWrong,
+    StoreDamaged,
+    StoreMissing,
+)
 from oneglance_index.store import keys, master
 from oneglance_index.store.checking import check_directory
 from oneglance_index.store.slots import Slots
@@ -211,3 +219,19 @@ def test_a_rotation_to_the_key_in_use_is_refused(tmp_path: Path) -> None:
         (tmp_path / "key").write_text(KEY[::-1])
         galleries.rotate_keys()
     check(tmp_path / "data", settings)
+
+
+def test_a_gallery_that_is_deleted_while_its_key_is_to_be_rotated_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        rotate = galleries._store.rotate_key
+
+        def rotate_late(gallery: int) -> None:
+            galleries.delete_gallery("g").result()
+            rotate(gallery)
+
+        monkeypatch.setattr(galleries._store, "rotate_key", rotate_late)
+        with pytest.raises(GalleryNotFound):
+            galleries.rotate_keys("g")

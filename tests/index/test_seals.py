@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import LocalGalleries, Retention, StoreDamaged, check_directory, check_file
+from oneglance_index import LocalGalleries, Retention, StoreDamaged, check_file
 from oneglance_index.store import seals
 from oneglance_index.store.seals import SEALED
 from oneglance_index.store.tables import TABLES
@@ -153,17 +153,15 @@ def test_mutated_stores_give_no_wrong_answer(seed: int) -> None:
     assert sum(findings.counts.values()) == 150
 
 
-@pytest.mark.parametrize("real", [-0.0, 5e-324, 0.1, 1e300, float(2**60 + 1)])
-def test_numbers_that_a_database_may_keep_otherwise_have_their_seals(tmp_path: Path, real: float) -> None:
-    """SQLite keeps -0.0 as 0.0, and whole numbers as integers."""
+def test_minus_zero_is_zero(tmp_path: Path) -> None:
+    """SQLite keeps no -0.0, so no seal may depend on it."""
     with LocalGalleries.open(tmp_path) as galleries:
-        galleries.create_gallery("g", encoder_digest="e", dimension=4, least_gap=real).result()
-        galleries.set_least_gap("g", real).result()
-        galleries.set_threshold("g", real).result()
-        galleries.enroll("g", "s", VECTORS[:1], retention=Retention(real, "", "")).result()
-        galleries.set_retention("g", "s", Retention(real, None, "c")).result()
-        assert galleries.get_gallery("g").active.least_gap == real
-    with LocalGalleries.open(tmp_path) as galleries:
-        assert galleries.get_gallery("g").active.threshold == real
-        assert galleries.get_subject("g", "s").retention.expires == real
-    assert list(check_directory(tmp_path, "")) == []
+        galleries.create_gallery("g", encoder_digest="e", dimension=4, least_gap=-0.0).result()
+        galleries.enroll("g", "s", np.ones((1, 4), np.float32), retention=Retention(-0.0)).result()
+        galleries.set_least_gap("g", -0.0).result()
+        galleries.set_threshold("g", -0.0).result()
+        galleries.set_retention("g", "s", Retention(-0.0)).result()
+        assert galleries.get_gallery("g").active.threshold == 0.0
+        assert galleries.expired(1.0)[0].subject_id == "s"
+    (tmp_path / "stopped").unlink()
+    LocalGalleries.open(tmp_path).close()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from oneglance_index import LocalGalleries, Search, StoreDamaged, StoreIOError
+from oneglance_index.records import Integers
 from oneglance_index.store import queries
 from oneglance_index.store.schema import TOUCH
 from oneglance_index.store.stopped import subjects_digest
@@ -124,7 +125,7 @@ def test_the_digest_tells_subjects_and_slots_apart() -> None:
     slots = {1: np.array([3, 1], np.int64)}
     digest = subjects_digest({1: {1: "a", 2: "bc"}}, slots)
     assert subjects_digest({1: {2: "bc", 1: "a"}}, {1: np.array([1, 3], np.int64)}) == digest
-    others = [
+    others: list[tuple[dict[int, dict[int, str]], dict[int, Integers]]] = [
         ({1: {1: "ab", 2: "c"}}, slots),
         ({1: {1: "a", 3: "bc"}}, slots),
         ({1: {1: "a"}, 2: {2: "bc"}}, slots),

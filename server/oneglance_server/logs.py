@@ -89,11 +89,19 @@ class _Handler(logging.Handler):
     """Hands what is logged by the standard library's ``logging`` over to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if _peer_left(record):
+            return
         try:
             level = max(known for known in _LEVELS if known <= max(record.levelno, logging.DEBUG))
             structlog.get_logger().log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info)
         except Exception:
             self.handleError(record)  # prints to sys.stderr, the sink
+
+
+def _peer_left(record: logging.LogRecord) -> bool:
+    """Whether gRPC tells, with a traceback, that it could not send a status: its peer left at that moment."""
+    error = record.exc_info[1] if record.exc_info else None
+    return record.name.startswith("grpc.") and type(error).__name__ == "ExecuteBatchError"
 
 
 def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:

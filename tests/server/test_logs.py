@@ -182,10 +182,15 @@ def test_a_value_that_cannot_be_printed_costs_its_line_only(
 def test_what_libraries_and_threads_say_becomes_json_lines() -> None:
     code = (
         "import logging, sys, threading\n"
+        "from grpc._cython.cygrpc import ExecuteBatchError\n"
         "from oneglance_server.logs import configure_logs, log_everything\n"
         "log_everything(configure_logs('json', 'info'))\n"
         "logging.getLogger('asyncio').error('Task %s was never retrieved', 5)\n"
         "logging.getLogger('grpc').info('of no interest')\n"
+        "try:\n"
+        "    raise ExecuteBatchError('a peer left')\n"
+        "except ExecuteBatchError:\n"
+        "    logging.getLogger('grpc._cython.cygrpc').exception('of no interest either')\n"
         "logging.getLogger('odd').warning('%d', 'not a number')\n"
         "thread = threading.Thread(target=lambda: 1 / 0, name='worker')\n"
         "thread.start(); thread.join()\n"

@@ -83,7 +83,7 @@ class Access:
 
     def rights(self, identity: Identity) -> list[Grant]:
         """What is granted to the identity."""
-        return [grant for grant in self._policy.value.grant if grant.is_to(identity)]
+        return list(self._policy.value.of(identity))
 
     def _denied(self, identity: Identity, right: str, where: str) -> ServiceError:
         if identity is NOBODY:

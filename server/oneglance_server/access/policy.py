@@ -16,22 +16,27 @@ It is read again when it changes (access/files.py). docs/security.md explains it
 """
 
 import fnmatch
+import re
 import tomllib
+from collections import OrderedDict
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from oneglance_server.access.identity import Identity
+from oneglance_server.access.identity import ANONYMOUS, Identity
 from oneglance_server.access.rights import ALL, GALLERY_RIGHTS, SERVER_RIGHTS
 from oneglance_server.errors import StartupError
 
 _KINDS = ("key:", "cert:", "jwt:", "group:")
 MAX_POLICY_BYTES = 1 << 20
+_REMEMBERED = 4096  # identities
 
 
 def _named(value: str) -> str:
-    if value in (ALL, "anonymous") or value.startswith(_KINDS):
+    if value in (ALL, ANONYMOUS) or value.startswith(_KINDS):
         return value
     raise ValueError('must be "anonymous", "*", or begin with ' + ", ".join(f'"{kind}"' for kind in _KINDS))
 
@@ -56,7 +61,7 @@ class Grant(_Strict):
     def is_to(self, identity: Identity) -> bool:
         """``*`` alone is every identity with a credential."""
         return any(
-            fnmatch.fnmatchcase(name, pattern) and (pattern != ALL or name != "anonymous")
+            _fits(pattern, name) and (pattern != ALL or name != ANONYMOUS)
             for pattern in self.to
             for name in identity.names
         )
@@ -65,7 +70,7 @@ class Grant(_Strict):
         return right in self.rights or ALL in self.rights
 
     def covers(self, gallery_id: str) -> bool:
-        return any(fnmatch.fnmatchcase(gallery_id, pattern) for pattern in self.galleries)
+        return any(_fits(pattern, gallery_id) for pattern in self.galleries)
 
 
 class JwtPolicy(_Strict):
@@ -90,13 +95,26 @@ class JwtPolicy(_Strict):
 
 
 class Policy(_Strict):
+    """Safe from any thread."""
+
     grant: tuple[Grant, ...] = ()
     jwt: JwtPolicy | None = None
+    _known: "OrderedDict[tuple[str, ...], tuple[Grant, ...]]" = PrivateAttr(default_factory=OrderedDict)
+
+    def of(self, identity: Identity) -> tuple[Grant, ...]:
+        """The grants to the identity; those of many identities are remembered."""
+        found = self._known.get(identity.names)
+        if found is None:
+            found = self._known[identity.names] = tuple(grant for grant in self.grant if grant.is_to(identity))
+            while len(self._known) > _REMEMBERED:
+                with suppress(KeyError):  # another thread took the last one
+                    self._known.popitem(last=False)
+        return found
 
     def may(self, identity: Identity, right: str, gallery_id: str | None) -> bool:
         """``gallery_id`` None: a right of the server; or one of a gallery in all galleries."""
-        for grant in self.grant:
-            if not grant.gives(right) or not grant.is_to(identity):
+        for grant in self.of(identity):
+            if not grant.gives(right):
                 continue
             if right in SERVER_RIGHTS or (ALL in grant.galleries if gallery_id is None else grant.covers(gallery_id)):
                 return True
@@ -104,14 +122,22 @@ class Policy(_Strict):
 
     def knows(self, identity: Identity) -> bool:
         """Whether anything is granted to the identity."""
-        return any(grant.is_to(identity) for grant in self.grant)
+        return bool(self.of(identity))
 
     def sees(self, identity: Identity, gallery_id: str) -> bool:
         """Whether the identity has any right in this gallery."""
         return any(
-            grant.covers(gallery_id) and grant.is_to(identity) and not SERVER_RIGHTS.issuperset(grant.rights)
-            for grant in self.grant
+            grant.covers(gallery_id) and not SERVER_RIGHTS.issuperset(grant.rights) for grant in self.of(identity)
         )
+
+
+@lru_cache(maxsize=65_536)
+def _matcher(pattern: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(pattern.replace("[", "[[]")))  # brackets stand for themselves
+
+
+def _fits(pattern: str, name: str) -> bool:
+    return pattern in (ALL, name) or _matcher(pattern).match(name) is not None
 
 
 def read_policy(path: Path, data: bytes) -> Policy:

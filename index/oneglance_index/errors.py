@@ -27,7 +27,7 @@
     ├── StoreError             the durable store cannot do it; nothing was acknowledged
     │   ├── StoreBusy          another process keeps the database locked; try again
     │   ├── StoreLocked        another process has this data directory open
-    │   ├── StoreMissing       the database is gone or older, though its snapshots or its log are there
+    │   ├── StoreMissing       the database is gone, an older copy, or another store's
     │   ├── StoreGone          the data directory was removed or replaced while it was open
     │   ├── MasterKeyMissing   the master key can't be read from where it is said to be
     │   ├── MasterKeyWrong     the master key isn't the one that the store's keys are encrypted with

@@ -1,7 +1,8 @@
 """Writes to a data directory from several threads until it is killed. Run by test_kill.py.
 
 Prints a line after each acknowledgement, and before each try: `try|ok enroll SUBJECT`,
-`ok negate SUBJECT` or `try|ok delete SUBJECT`.
+`ok negate SUBJECT` or `try|ok delete SUBJECT`. Now and then it rotates keys, makes a backup beside the directory, or a
+gallery that it deletes again. `failed`, and why, where anything fails.
 Each subject has its vectors made from its name, so that the parent knows what must be found.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import IndexSettings, LocalGalleries
+from oneglance_index import IndexSettings, LocalGalleries, back_up
 
 DIMENSION = 8
 
@@ -32,8 +33,29 @@ def say(line: str) -> None:
 
 
 def work(galleries: LocalGalleries, name: str) -> None:
+    try:
+        _work(galleries, name)
+    except BaseException as error:
+        say(f"failed {type(error).__name__} {str(error).replace(' ', '_')}")
+
+
+def upkeep(galleries: LocalGalleries, name: str, act: float) -> None:
+    if act < 0.01:
+        galleries.rotate_keys("g")
+    elif act < 0.015:
+        galleries.rotate_keys()
+    elif act < 0.02:
+        back_up(galleries.data_dir / "store.sqlite3", galleries.data_dir.with_name("backup"))
+    elif act < 0.04:
+        galleries.create_gallery(name, encoder_digest="e", dimension=DIMENSION).result()
+        galleries.enroll(name, "s", vectors_of(name)).result()
+        galleries.delete_gallery(name).result()
+
+
+def _work(galleries: LocalGalleries, name: str) -> None:
     alive: list[str] = []
     for i in range(1_000_000):
+        upkeep(galleries, name, random.random())
         if alive and random.random() < 0.4:
             subject = alive.pop(random.randrange(len(alive)))
             say(f"try delete {subject}")

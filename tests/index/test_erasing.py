@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests import erasing
-from tests.erasing import WAYS, Way, found_by, labels_of, opened, secrets_of
 from tests.thief import Thief, keep_keys, recording
+from tests.ways_to_delete import WAYS, Way, found_by, labels_of, opened, secrets_of
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)

@@ -20,8 +20,16 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from oneglance_index import LocalGalleries, StoreFull
-from tests.erasing import DIMENSION, labels_of, secrets_of, vectors_of
 from tests.thief import Thief, recording
+from tests.ways_to_delete import DIMENSION, labels_of, secrets_of, vectors_of
+
+def fill_up():
+    with open("{folder}/filler", "ab", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(bytes(4096))
+        except OSError:
+            pass
 
 data, seen = Path("{folder}/data"), Path("{seen}")
 with recording(seen), LocalGalleries.open(data) as galleries:
@@ -31,12 +39,7 @@ with recording(seen), LocalGalleries.open(data) as galleries:
         galleries.enroll("g" if i else "h", f"s{{i}}", vectors_of(f"s{{i}}"), labels=labels_of(f"s{{i}}")).result()
     thief = Thief(data, seen)
     thief.look()
-    with open("{folder}/filler", "wb", buffering=0) as filler:
-        try:
-            while True:
-                filler.write(bytes(4096))
-        except OSError:
-            pass
+    fill_up()
     full = 0
     for i in range(3000):
         try:
@@ -57,7 +60,14 @@ with recording(seen), LocalGalleries.open(data) as galleries:
         galleries.delete_subject("g", name).result()
     galleries.delete_gallery("h").result()
     assert thief.of(secrets_of(*gone)) == set()
+fill_up()
+for path in (data / "snapshots").glob("*.snap"):  # to be forgotten, and on this disk there is no room for another
+    with path.open("r+b") as file:
+        file.write(bytes(64))
 left = LocalGalleries.open(data)
+fill_up()
+left.delete_subject("g", "s20").result()
+gone.add("s20")
 assert not (gone & {{s.id for s in left.list_subjects("g", page_size=1000).subjects}})
 assert thief.of(secrets_of(*gone)) == set()
 left.close()

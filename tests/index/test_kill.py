@@ -1,4 +1,5 @@
-"""kill -9 at random moments: what was acknowledged is there, and what was deleted is gone, whatever the snapshots.
+"""kill -9 at random moments, also while keys rotate, backups are made and galleries go: what was acknowledged is there,
+and what was deleted is gone, whatever the snapshots.
 
 ONEGLANCE_KILL_ROUNDS sets the number of rounds (20).
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import LocalGalleries
+from oneglance_index import LocalGalleries, check_file
 from tests.index import asking
 from tests.index.kill_child import DIMENSION, vectors_of
 
@@ -61,11 +62,13 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     must: set[str] = set()  # acknowledged, or seen after a restart
     negated: set[str] = set()  # with a negative that was acknowledged
     acknowledged = 0
-    with LocalGalleries.open(tmp_path) as galleries:
+    data_dir = tmp_path / "data"
+    with LocalGalleries.open(data_dir) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION).result()
     for round_number in range(ROUNDS):
         maybe: set[str] = set()
-        for state, act, subject in run_and_kill(tmp_path, str(round_number), rng):
+        for state, act, subject in run_and_kill(data_dir, str(round_number), rng):
+            assert state in ("try", "ok"), (act, subject)
             if state == "try":
                 maybe.add(subject)
                 must.discard(subject)
@@ -76,8 +79,10 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
                     negated.add(subject)
                 if act == "enroll":
                     must.add(subject)
-        harm(tmp_path, rng)
-        with LocalGalleries.open(tmp_path) as galleries:
+        if (tmp_path / "backup").exists():
+            assert list(check_file(tmp_path / "backup")) == []
+        harm(data_dir, rng)
+        with LocalGalleries.open(data_dir) as galleries:
             present = check(galleries, negated)
         assert must <= present, "an acknowledged enrollment was lost"
         assert present <= must | maybe, "an acknowledged deletion came back"

@@ -51,6 +51,7 @@ from oneglance_index.store.mutations import (
     DeleteGallery,
     DeleteNegative,
     Effect,
+    ForgetSnapshot,
     Mutation,
 )
 from oneglance_index.store.reserve import Reserve
@@ -184,7 +185,6 @@ class Writer:
             busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]["busy"]
             self.orderly = alone and not busy and self._failure is None
         self._db.close()
-        self._reserve.release()
         self._commit_count.close()
         ended = self._destroyer.close(None if self._until is None else max(0.0, self._until - time.monotonic()))
         self.orderly = self.orderly and ended and self._destroyer.left_nothing()
@@ -402,7 +402,7 @@ def _deletes(task: _Task) -> bool:
     mutation = task[0]
     if isinstance(mutation, Following):
         mutation = mutation.mutation
-    return isinstance(mutation, DeleteEncodings | DeleteNegative | DeleteGallery)
+    return isinstance(mutation, DeleteEncodings | DeleteNegative | DeleteGallery | ForgetSnapshot)
 
 
 def _settle(future: Future[T], result: T, error: Exception | None) -> None:

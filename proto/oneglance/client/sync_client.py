@@ -249,7 +249,8 @@ class Client:
         return self._call(self._galleries.DeleteGallery, request)
 
     def rotate_key(self, gallery_id: str = "") -> None:
-        """Give a gallery another key, or (no id) all of them another master key. What is stored stays as it is."""
+        """Give a gallery another key, or (no id) all of them another master key. What is stored stays as it is; backups
+        that were made before need the former master key."""
         self._call(self._galleries.RotateKey, RotateKeyRequest(gallery_id=gallery_id))
 
     def create_backup(self, name: str) -> CreateBackupResponse:

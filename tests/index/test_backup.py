@@ -11,9 +11,9 @@ import pytest
 
 from oneglance_index import BackupExists, LocalGalleries, StoreClosed, restore
 from oneglance_index.store import checking
-from tests.erasing import DIMENSION, labels_of, secrets_of, vectors_of
 from tests.thief import Thief, recording
 from tests.waiting import until
+from tests.ways_to_delete import DIMENSION, labels_of, secrets_of, vectors_of
 
 
 def enroll(galleries: LocalGalleries, name: str) -> None:

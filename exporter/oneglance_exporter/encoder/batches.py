@@ -47,8 +47,11 @@ _GROUPS_PER_BATCH = 2
 Rows = npt.NDArray[np.int64]
 """Numbers of examples."""
 Prepare = Callable[[Tensor], Tensor]
-"""From inputs as served, [B, *sizes, C], to float32 [B, C, *sizes] as the network takes them, on the
-device where batches are to be made. Random numbers are the CPU's, whatever the device: so batches are the same, but for rounding."""
+"""From inputs as served, [B, *sizes, C], to float32 [B, C, *sizes] as the network takes them.
+
+They are left on the device where batches are to be made. Random numbers are the CPU's, whatever the device: so batches
+are the same on each, but for rounding.
+"""
 
 
 class Batches(Protocol):

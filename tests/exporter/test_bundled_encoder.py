@@ -1,4 +1,4 @@
-"""The encoders that come with the server: whole, reproducible by their manifests, the one that it loads as good as was said."""
+"""The encoders that come with the server: whole, reproducible by their manifests, as good as was said."""
 
 from pathlib import Path
 

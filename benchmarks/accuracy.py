@@ -130,7 +130,7 @@ def main() -> None:
     started = time.perf_counter()
     with (
         tempfile.TemporaryDirectory() as data_dir,
-        ServerProcess(Path(data_dir), models=options.model, log_level="error") as server,
+        ServerProcess(Path(data_dir), models=options.model, unfit_inputs="tell", log_level="error") as server,
         Client(server.address, timeout_seconds=120) as client,
     ):
         served = Served(client, pictures)

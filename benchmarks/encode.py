@@ -42,7 +42,7 @@ from tests.running import ServerProcess
 BATCH = 64
 ROUNDS = 3
 SECONDS = 3.0
-BUNDLED, COSTLY = "bundled, 52 MFLOP", "random weights, 0.6 GFLOP"
+BUNDLED, COSTLY = "bundled, 95 MFLOP", "random weights, 0.6 GFLOP"
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _run(model: bytes, inputs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]
 
 
 def _echo(ready: Connection) -> None:
-    answer = EncodeResponse(encodings=[Encoding(values=[0.1] * 128, encoder_digest="0" * 64)]).SerializeToString()
+    answer = EncodeResponse(encodings=[Encoding(values=[0.1] * 512, encoder_digest="0" * 64)]).SerializeToString()
 
     async def answer_all(request: bytes, context: object) -> bytes:
         return answer

@@ -1,7 +1,7 @@
 """1, 2, 5 and 10 times what the server can do: python -m benchmarks.overload [--before CHECKOUT] [--quick].
 
-What is asked: identify a drawing (PNG, 105 x 105 pixels, bundled encoder, 1,000 subjects), an encoding (128-d, in a
-large gallery) and, with --face-models and --photos, a photo (one subject for each person).
+What is asked: identify a drawing (PNG, 105 x 105 pixels, the encoder ``glyphs``, 1,000 subjects), an encoding (128-d,
+in a large gallery) and, with --face-models and --photos, a photo (one subject for each person).
 
 First, for each server in turns, medians of three rounds: idle latency, one call at a time; capacity, a closed loop of
 many, that of the server that does more counting for both. Then calls come from two processes at random moments (open

@@ -1,4 +1,5 @@
-"""What attacks and overload are tried on: a server with a large and a small gallery of the bundled encoder."""
+"""What attacks and overload are tried on: a server with a large and a small gallery of the encoder ``glyphs``, which
+servers of earlier checkouts have, too."""
 
 import shutil
 import tempfile
@@ -19,7 +20,9 @@ from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
 from tests.pictures import png
 from tests.running import ServerProcess
 
+GLYPHS = BUNDLED_MODEL.parent / "glyphs"
 DIMENSION = 128
+_MODELS = f"{GLYPHS}:{BUNDLED_STYLIZER}"
 SMALL_SUBJECTS = 1000
 
 
@@ -60,10 +63,10 @@ class Stage:
 
     def _fill(self, rows: int, checkout: Path | None) -> None:
         filling, log = self.scratch / "filling", self.scratch / "filling.log"
-        with ServerProcess(filling, log=log, checkout=checkout, log_level="error") as server:
+        with ServerProcess(filling, log=log, checkout=checkout, models=_MODELS, log_level="error") as server:
             with Client(server.address, timeout_seconds=600) as client:
                 for gallery, count in ((LARGE, rows), (SMALL, SMALL_SUBJECTS)):
-                    digest = client.create_gallery(gallery, encoder=BUNDLED_MODEL.name).encoder_digest
+                    digest = client.create_gallery(gallery, encoder=GLYPHS.name).encoder_digest
                     for response in client.bulk_enroll(_people(gallery, count, digest)):
                         assert not response.HasField("error"), response.error
             server.terminate()
@@ -75,7 +78,8 @@ class Stage:
         data = self.scratch / f"copy-{self._copies}"
         shutil.copytree(self._original, data)
         log = log or self.scratch / f"{side.name}.log"
-        return ServerProcess(data, log=log, checkout=side.checkout, **{"log_level": "error", **settings})
+        settings = {"models": _MODELS, "log_level": "error", **settings}
+        return ServerProcess(data, log=log, checkout=side.checkout, **settings)
 
     def clear(self) -> None:
         """Remove the copies."""

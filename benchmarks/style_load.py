@@ -16,11 +16,12 @@ from PIL import Image
 
 from benchmarks.load import IDENTIFY, Load, drive
 from benchmarks.report import options, table
+from benchmarks.stage import GLYPHS
 from benchmarks.style import photo
 from oneglance import Client, encoding, enroll_request, identify_request
 from oneglance_core.folder import read_any_model_folder
 from oneglance_core.glyphs import alphabet
-from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER
+from oneglance_server.settings import BUNDLED_STYLIZER
 from tests.pictures import png
 from tests.running import ServerProcess
 
@@ -29,7 +30,7 @@ STYLIZED_AT_ONCE, ROUNDS, SECONDS = 4, 5, 8.0
 
 
 def fill(client: Client) -> None:
-    client.create_gallery("people", encoder=BUNDLED_MODEL.name)
+    client.create_gallery("people", encoder=GLYPHS.name)
     digest = client.get_gallery("people").encoder_digest
     rows = np.random.default_rng(0).standard_normal((SUBJECTS, DIMENSION)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -76,7 +77,7 @@ def main() -> None:
     rows = []
     with (
         tempfile.TemporaryDirectory() as data,
-        ServerProcess(Path(data), models=f"{BUNDLED_MODEL}:{folder}", log_level="error") as server,
+        ServerProcess(Path(data), models=f"{GLYPHS}:{folder}", log_level="error") as server,
         Client(server.address, timeout_seconds=120) as client,
     ):
         fill(client)

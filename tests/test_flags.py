@@ -147,7 +147,14 @@ def test_every_setting_is_a_flag_that_shows_its_default(
     assert model(**needed)
 
 
-@pytest.mark.parametrize(("model", "trained"), [(TrainSettings, BUNDLED_MODEL), (StylizerSettings, BUNDLED_STYLIZER)])
+@pytest.mark.parametrize(
+    ("model", "trained"),
+    [
+        (TrainSettings, BUNDLED_MODEL),
+        (TrainSettings, BUNDLED_MODEL.parent / "glyphs"),
+        (StylizerSettings, BUNDLED_STYLIZER),
+    ],
+)
 def test_settings_of_former_runs_load(model: type[BaseModel], trained: Path) -> None:
     told = json.loads((trained / "manifest.json").read_text())["training"]["settings"]
     assert json.loads(model(**told).model_dump_json(exclude_unset=True)) == told

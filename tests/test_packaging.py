@@ -75,7 +75,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
-def test_the_wheel_holds_the_packages_their_types_and_the_bundled_model(wheel: Path) -> None:
+def test_the_wheel_holds_the_packages_their_types_and_the_bundled_models(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for package in ("oneglance", "oneglance_index", "oneglance_exporter", "oneglance_server"):
@@ -83,7 +83,7 @@ def test_the_wheel_holds_the_packages_their_types_and_the_bundled_model(wheel: P
         assert f"{package}/py.typed" in names
     assert "oneglance/v1/subject.proto" in names
     assert "oneglance/v1/subject_pb2_grpc.pyi" in names
-    for model in ("glyphs", "stylizer") if BUNDLED_STYLIZER.exists() else ("glyphs",):
+    for model in ("characters", "glyphs", *(("stylizer",) if BUNDLED_STYLIZER.exists() else ())):
         assert {f"oneglance_server/models/{model}/{file}" for file in ("model.onnx", "manifest.json")} <= names
     assert {f"oneglance_exporter/models/uprightness/{file}" for file in ("model.onnx", "manifest.json")} <= names
     assert not [n for n in names if n.split("/")[0] in ("tests", "benchmarks", "proto", "docs")]

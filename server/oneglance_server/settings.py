@@ -31,7 +31,7 @@ from oneglance_index import IndexSettings
 from oneglance_server.errors import StartupError
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
-BUNDLED_MODEL = Path(__file__).parent / "models" / "glyphs"
+BUNDLED_MODEL = Path(__file__).parent / "models" / "characters"
 BUNDLED_STYLIZER = Path(__file__).parent / "models" / "stylizer"
 _ADDRESS = Flag(metavar="HOST:PORT")
 _SIZE = re.compile(r"[1-9]\d{0,4}x[1-9]\d{0,4}", re.ASCII)

@@ -432,7 +432,7 @@ def test_the_encoder_that_the_pictures_are_for_is_used_and_a_tau_not_fitted_is_t
     results = run.run_demo(
         DemoSettings(images=folder, out=tmp_path / "page.html", models=models), StepPrinter(io.StringIO())
     )
-    assert results.model.name == "glyphs"
+    assert results.model.name == BUNDLED_MODEL.name
 
 
 def test_pictures_that_no_encoder_is_made_for_are_refused_with_what_to_do(
@@ -441,7 +441,7 @@ def test_pictures_that_no_encoder_is_made_for_are_refused_with_what_to_do(
     photos, page = _people(tmp_path / "people", 4, 2), tmp_path / "page.html"
     assert main(["demo", "--images", str(photos), "--models", str(BUNDLED_MODEL), "--out", str(page)]) == 1
     told = capsys.readouterr().err
-    assert "glyphs: 0 of 3 fit; for one, light 0, at least 0.61" in told
+    assert f"{BUNDLED_MODEL.name}: 0 of 3 fit; for one, light 0, at least 0.61" in told
     assert "oneglance-exporter import dlib-faces --out models/faces" in told
     assert not page.exists()
 

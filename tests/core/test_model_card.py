@@ -12,6 +12,7 @@ from tests.models import pixels_model
 
 BUNDLED = (
     BUNDLED_MODEL,
+    BUNDLED_MODEL.parent / "glyphs",
     BUNDLED_MODEL.parent / "stylizer",
     Path(uprightness.__file__).parents[1] / "models/uprightness",
 )

@@ -74,9 +74,11 @@ def test_one_family_encodes_every_shape(spec: InputSpec) -> None:
     assert np.abs(encodings[0] - encodings[1]).max() > 1e-4
 
 
-def test_the_network_of_drawings_is_that_of_the_bundled_encoder() -> None:
-    told = json.loads((BUNDLED_MODEL / "manifest.json").read_text())["training"]
-    model = Encoder(INPUT, backbone(TrainSettings(steps=1), INPUT))
+@pytest.mark.parametrize("name", ["glyphs", "characters"])
+def test_the_settings_of_the_bundled_encoders_make_their_networks(name: str) -> None:
+    told = json.loads((BUNDLED_MODEL.parent / name / "manifest.json").read_text())["training"]
+    settings = TrainSettings(**told["settings"])
+    model = Encoder(INPUT, backbone(settings, INPUT), views=settings.views)
     assert sum(parameter.numel() for parameter in model.parameters()) == told["parameters"]
 
 

@@ -194,7 +194,7 @@ def test_the_bundled_encoder_is_looked_at_from_the_command_line(
     assert main([*options, "--out", str(tmp_path / "sheet.gif")]) == 1
     assert main([*options, "--out", str(tmp_path / "a.png"), "--layers", "9"]) == 1
     assert "there are 1 to 6" in capsys.readouterr().err
-    with pytest.raises(SettingsError, match="units 0 to 31"):
+    with pytest.raises(SettingsError, match="units 0 to 23"):
         look(BUNDLED_MODEL, drawings, tmp_path / "a.png", layers=("1",), units=(32,))
 
 

@@ -52,7 +52,7 @@ def fp16(heldout_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFo
 def test_16_bits_halve_the_file_and_are_served(fp16: ModelFolder[EncoderManifest]) -> None:
     before = read_model_folder(BUNDLED_MODEL)
     assert len(fp16.model) < 0.51 * len(before.model)
-    assert fp16.manifest.name == "glyphs-fp16"
+    assert fp16.manifest.name == f"{BUNDLED_MODEL.name}-fp16"
     assert fp16.digest != before.digest
     kinds = {tensor.data_type for tensor in onnx.load_model_from_string(fp16.model).graph.initializer}
     assert TensorProto.FLOAT16 in kinds

@@ -10,8 +10,12 @@ from oneglance.client.errors import from_error
 from oneglance.client.requests import enroll_request, identify_request, mate, stranger
 from oneglance.v1.common_pb2 import Encoding
 from oneglance.v1.error_pb2 import Error
+from oneglance_core.folder import read_model_folder
 from oneglance_core.fusion import Fusion
-from tests.pictures import picture
+from oneglance_core.glyphs import alphabet
+from oneglance_server.service.encoders import FORMER
+from oneglance_server.settings import BUNDLED_MODEL
+from tests.pictures import picture, png
 from tests.running import server_thread
 
 PROBE = picture(5)
@@ -82,3 +86,31 @@ def test_encodings_need_no_encoder_but_a_threshold(left: tuple[Client, Encoding]
             call()
         assert caught.value.reason == "THRESHOLD_MISSING"
         assert "calibrate the gallery" in caught.value.message or "not loaded here" in caught.value.message
+
+
+def test_of_an_encoder_that_was_the_bundled_one_before_it_is_told_what_to_load(tmp_path: Path) -> None:
+    former = BUNDLED_MODEL.parent / "glyphs"
+    drawing = png(next(alphabet(7, 1, 1)).drawings[0])
+    with server_thread(data_dir=tmp_path, models=(former,)) as server, Client(server.address) as client:
+        client.create_gallery("drawings")
+        client.enroll("drawings", "alef", drawing)
+        point = client.encode(drawing).encodings[0]
+    load = "--models must name oneglance_server/models/glyphs, too"
+    with server_thread(data_dir=tmp_path, models=(BUNDLED_MODEL,)) as server, Client(server.address) as client:
+        for call in (
+            lambda: client.identify("drawings", drawing),
+            lambda: client.enroll("drawings", "bet", drawing),
+            lambda: client.create_gallery("more", encoder="glyphs"),
+        ):
+            with pytest.raises(OneglanceError) as caught:
+                call()
+            assert load in caught.value.message
+        assert client.identify("drawings", point).results[0].subject_id == "alef"
+    models = (former, BUNDLED_MODEL)
+    with server_thread(data_dir=tmp_path, models=models) as server, Client(server.address) as client:
+        assert client.identify("drawings", drawing).results[0].subject_id == "alef"
+
+
+@pytest.mark.parametrize("digest", FORMER)
+def test_encoders_that_were_bundled_still_are(digest: str) -> None:
+    assert read_model_folder(BUNDLED_MODEL.parent / FORMER[digest]).digest == digest

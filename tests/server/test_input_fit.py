@@ -93,7 +93,7 @@ def test_other_answers_tell_of_it(client: Client) -> None:
         ("probes[1].image", "middle"),
     }
     assert {one.field for one in client.verify("drawings", "alef", photo).breaches} == {"probe.image"}
-    assert {one.field for one in client.compare(drawing, photo, encoder="glyphs").breaches} == {"other.image"}
+    assert {one.field for one in client.compare(drawing, photo, encoder=BUNDLED_MODEL.name).breaches} == {"other.image"}
 
 
 def test_a_model_says_what_it_is_made_for(client: Client) -> None:

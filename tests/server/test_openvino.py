@@ -57,13 +57,13 @@ def test_a_damaged_graph_is_refused(folder: ModelFolder[EncoderManifest]) -> Non
 
 def test_it_describes_the_graph_and_answers_as_onnx_runtime_does() -> None:
     pytest.importorskip("openvino", reason="OpenVINO isn't installed")
-    glyphs = read_model_folder(BUNDLED_MODEL)
-    session = OpenVinoSession(glyphs, bf16=False, threads=1, runs_at_once=2)
+    bundled = read_model_folder(BUNDLED_MODEL)
+    session = OpenVinoSession(bundled, bf16=False, threads=1, runs_at_once=2)
     assert session.inputs == [TensorSpec("input", "uint8", (None, 105, 105, 1))]
-    assert session.outputs == [TensorSpec("encoding", "float32", (None, 128))]
+    assert session.outputs == [TensorSpec("encoding", "float32", (None, 512))]
     assert session.provider == "OpenVINO"
     assert session.rounding == 0
-    parity = glyphs.manifest.parity
+    parity = bundled.manifest.parity
     inputs, expected = parity.inputs.unpack(), parity.outputs.unpack()
     for batch in (1, 3, len(inputs)):  # of sizes that change from run to run
         found = session.run(["encoding"], {"input": inputs[:batch]})[0]
@@ -74,24 +74,24 @@ def test_it_describes_the_graph_and_answers_as_onnx_runtime_does() -> None:
 def test_answers_belong_to_their_callers() -> None:
     """Many threads at once, each with a picture of its own: no one gets, or later loses, another's encoding."""
     pytest.importorskip("openvino", reason="OpenVINO isn't installed")
-    glyphs = read_model_folder(BUNDLED_MODEL)
-    session = OpenVinoSession(glyphs, bf16=False, threads=1, runs_at_once=2)
-    inputs, expected = glyphs.manifest.parity.inputs.unpack(), glyphs.manifest.parity.outputs.unpack()
+    bundled = read_model_folder(BUNDLED_MODEL)
+    session = OpenVinoSession(bundled, bf16=False, threads=1, runs_at_once=2)
+    inputs, expected = bundled.manifest.parity.inputs.unpack(), bundled.manifest.parity.outputs.unpack()
     which = [i % len(inputs) for i in range(200)]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda i: session.run(["encoding"], {"input": inputs[i : i + 1]})[0], which))
-    assert np.abs(np.concatenate(found) - expected[which]).max() <= glyphs.manifest.parity.tolerance
+    assert np.abs(np.concatenate(found) - expected[which]).max() <= bundled.manifest.parity.tolerance
 
 
 def test_bf16_is_looser_by_what_is_stated_and_is_really_used() -> None:
     openvino = pytest.importorskip("openvino", reason="OpenVINO isn't installed")
-    glyphs = read_model_folder(BUNDLED_MODEL)
+    bundled = read_model_folder(BUNDLED_MODEL)
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(StartupError, match="no bf16"):
-            OpenVinoSession(glyphs, bf16=True, threads=1, runs_at_once=1)
+            OpenVinoSession(bundled, bf16=True, threads=1, runs_at_once=1)
         return
-    session = OpenVinoSession(glyphs, bf16=True, threads=1, runs_at_once=1)
-    inputs, expected = glyphs.manifest.parity.inputs.unpack(), glyphs.manifest.parity.outputs.unpack()
+    session = OpenVinoSession(bundled, bf16=True, threads=1, runs_at_once=1)
+    inputs, expected = bundled.manifest.parity.inputs.unpack(), bundled.manifest.parity.outputs.unpack()
     difference = float(np.abs(session.run(["encoding"], {"input": inputs})[0] - expected).max())
     assert session.provider == "OpenVINO bf16"
     assert session.rounding == BF16_TOLERANCE

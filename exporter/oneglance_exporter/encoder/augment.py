@@ -1,7 +1,7 @@
 """Make one training example into many: what another hand, another pen, a mirror or noise would have done.
 
 All functions take and return batched tensors; where they don't say otherwise ink, float32 [B, 1, H, W], 0 paper to 1
-ink.
+ink. Pictures are on any device; generators, and what they choose, on the CPU.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,11 @@ class Warp:
     def __call__(self, ink: Tensor) -> Tensor:
         batch, _, height, width = ink.shape
         factors = torch.cat([self.matrix, self.shift[:, :, None], self.knots], dim=2)  # [B, 2, 28]
-        grid = (factors @ _warp_basis(height, width)).reshape(batch, 2, height, width).permute(0, 2, 3, 1)
+        grid = (
+            (factors.to(ink.device) @ _warp_basis(height, width, ink.device))
+            .reshape(batch, 2, height, width)
+            .permute(0, 2, 3, 1)
+        )
         return functional.grid_sample(ink, grid, align_corners=False)
 
 
@@ -102,14 +106,14 @@ def another_hand(ink: Tensor, generator: torch.Generator, shape: Warp | None = N
 
 
 @cache
-def _warp_basis(height: int, width: int) -> Tensor:
+def _warp_basis(height: int, width: int, device: torch.device) -> Tensor:
     """The functions that a warp is a sum of, float32 [3 + 25, H * W]: x, y, 1, and 5 x 5 cubic bumps."""
     y = (2 * torch.arange(height) + 1) / height - 1
     x = (2 * torch.arange(width) + 1) / width - 1
     plane = torch.stack([x.expand(height, width), y[:, None].expand(height, width), torch.ones(height, width)])
     knots = torch.eye(25).reshape(1, 25, 5, 5)
     bumps = functional.interpolate(knots, size=(height, width), mode="bicubic", align_corners=True)[0]
-    return torch.cat([plane, bumps]).reshape(28, height * width)
+    return torch.cat([plane, bumps]).reshape(28, height * width).to(device)
 
 
 def another_pen(ink: Tensor, generator: torch.Generator) -> Tensor:
@@ -120,9 +124,10 @@ def another_pen(ink: Tensor, generator: torch.Generator) -> Tensor:
     result = ink.clone()
     for chosen, sign, most in ((choice < 1 / 3, 1.0, 1.0), (choice > 5 / 6, -1.0, 0.6)):
         if chosen.any():
+            chosen = chosen.to(ink.device)
             some = ink[chosen]
             changed = sign * functional.max_pool2d(sign * some, 3, 1, 1)
-            weight = most * amount[chosen][:, None, None, None]
+            weight = most * amount.to(ink.device)[chosen][:, None, None, None]
             result[chosen] = some + weight * (changed - some)
     return result
 
@@ -144,12 +149,12 @@ def composite(
         x, y, size = (layout[:, part] + jitter * torch.tensor([0.12, 0.12, 0.1])).unbind(1)
         zero = torch.zeros(batch)
         rows = [1 / size, zero, -x / size, zero, 1 / size, -y / size]
-        theta = torch.stack(rows, 1).reshape(batch, 2, 3)
+        theta = torch.stack(rows, 1).reshape(batch, 2, 3).to(ink.device)
         grid = functional.affine_grid(theta, list(ink.shape), align_corners=False)
         parts.append(functional.grid_sample(ink, grid, align_corners=False))
     if cut is not None:
         x, y = (2 * torch.arange(width) + 1) / width - 1, (2 * torch.arange(height) + 1) / height - 1
-        beyond = cut[0] * x + cut[1] * y[:, None] > cut[2]
+        beyond = (cut[0] * x + cut[1] * y[:, None] > cut[2]).to(first.device)
         parts = [parts[0] * beyond, parts[1] * ~beyond]
     return torch.maximum(parts[0], parts[1])
 
@@ -169,10 +174,12 @@ def another_photo(picture: Tensor, generator: torch.Generator) -> Tensor:
     mirror = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
     cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
     rows = [cos * mirror, -sin, uniform(-0.1, 0.1), sin * mirror, cos, uniform(-0.1, 0.1)]
-    theta = torch.stack(rows, dim=1).reshape(batch, 2, 3)
+    theta = torch.stack(rows, dim=1).reshape(batch, 2, 3).to(picture.device)
     grid = functional.affine_grid(theta, list(picture.shape), align_corners=False)
     moved = functional.grid_sample(picture, grid, padding_mode="border", align_corners=False)
-    contrast, light = (amount[:, None, None, None] for amount in (uniform(0.8, 1.2), uniform(-0.1, 0.1)))
+    contrast, light = (
+        amount[:, None, None, None].to(picture.device) for amount in (uniform(0.8, 1.2), uniform(-0.1, 0.1))
+    )
     return ((moved - 0.5) * contrast + 0.5 + light).clamp(0, 1)
 
 
@@ -180,4 +187,5 @@ def another_array(values: Tensor, generator: torch.Generator) -> Tensor:
     """float32 [B, C, *sizes] of about unit deviation: larger or smaller by up to a tenth, with noise of a tenth."""
     shape = (len(values), *(1 for _ in range(values.ndim - 1)))
     size = 0.9 + 0.2 * torch.rand(shape, generator=generator)
-    return values * size + 0.1 * torch.randn(values.shape, generator=generator)
+    noise = 0.1 * torch.randn(values.shape, generator=generator)
+    return values * size.to(values.device) + noise.to(values.device)

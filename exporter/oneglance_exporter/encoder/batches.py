@@ -7,9 +7,9 @@ than the data has; BentBatches make more. Of anything else a class is a subject.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +44,14 @@ _FARTHEST_CUT = 0.2  # of the line between two halves from the middle, in halves
 _ALPHABETS = 256  # of invented characters, with --bent: as many are made, and kept
 _GROUPS_PER_BATCH = 2
 
+Rows = npt.NDArray[np.int64]
+"""Numbers of examples."""
 Prepare = Callable[[Tensor], Tensor]
-"""From inputs as served, [B, *sizes, C], to float32 [B, C, *sizes] as the network takes them."""
+"""From inputs as served, [B, *sizes, C], to float32 [B, C, *sizes] as the network takes them.
+
+They are left on the device where batches are to be made. Random numbers are the CPU's, whatever the device: so batches
+are the same on each, but for rounding.
+"""
 
 
 class Batches(Protocol):
@@ -131,9 +137,9 @@ class DrawingBatches:
     def _drawn(self, ink: Tensor, generator: torch.Generator) -> Tensor:
         return another_hand(ink, generator)
 
-    def _examples_by(self, rng: np.random.Generator) -> Callable[[int], Tensor]:
+    def _rows_by(self, rng: np.random.Generator) -> Callable[[int], Rows]:
         """How the examples are chosen of each of some subjects of a group."""
-        return partial(self._examples, rng)
+        return partial(self._rows, rng)
 
     def _plain(self, rng: np.random.Generator) -> tuple[list[Tensor], list[int]]:
         """Subjects of few groups, each group under one symmetry, until ``self.plain`` classes are had; their labels."""
@@ -146,8 +152,9 @@ class DrawingBatches:
         most = math.ceil(self.plain / min(_GROUPS_PER_BATCH, len(self._subjects_of)))
         for group, which in queue:
             subjects = rng.permutation(self._subjects_of[group])[: min(most, missing)]
-            examples = self._examples_by(rng)
-            parts += [symmetry(examples(int(s)), which) for s in subjects]
+            rows = self._rows_by(rng)
+            if len(subjects):
+                parts.append(symmetry(self._pictures(rows(int(s)) for s in subjects), which))
             labels += [int(s) * SYMMETRIES + which for s in subjects]
             missing -= len(subjects)
             most = max(most, missing)
@@ -168,8 +175,8 @@ class DrawingBatches:
         pairs = [pairs[i] for i in rng.permutation(len(pairs))]
         pairs.sort(key=lambda pair: pair[2] != layout_first)
         chosen = [pairs[i % len(pairs)] for i in range(self.composites)]
-        first = torch.cat([self._examples(rng, a) for a, _, _ in chosen])
-        second = torch.cat([self._examples(rng, b) for _, b, _ in chosen])
+        first = self._pictures(self._rows(rng, a) for a, _, _ in chosen)
+        second = self._pictures(self._rows(rng, b) for _, b, _ in chosen)
         layout = torch.from_numpy(_LAYOUTS[[kind for _, _, kind in chosen]])
         both = composite(first, second, layout.repeat_interleave(self._each, dim=0), generator)
         return [symmetry(both, int(rng.integers(SYMMETRIES)))]
@@ -182,12 +189,13 @@ class DrawingBatches:
         drawn = alphabet(seed, self.procedural, self._each, size)
         return [self._prepare(torch.from_numpy(subject.drawings[..., None])) for subject in drawn]
 
-    def _examples(self, rng: np.random.Generator, subject: int) -> Tensor:
-        """K pictures of one subject, float32 [K, 1, H, W]; some repeat when it has fewer than K."""
-        return self._pictures(chosen_examples(rng, self._members[subject], self._each))
+    def _rows(self, rng: np.random.Generator, subject: int) -> Rows:
+        """K examples of one subject; some repeat when it has fewer than K."""
+        return chosen_examples(rng, self._members[subject], self._each)
 
-    def _pictures(self, rows: npt.NDArray[Any]) -> Tensor:
-        return self._prepare(torch.from_numpy(self._inputs[rows]))
+    def _pictures(self, rows: Iterable[Rows]) -> Tensor:
+        """Of all of them, float32 [N, 1, H, W]."""
+        return self._prepare(torch.from_numpy(self._inputs[np.concatenate(list(rows))]))
 
 
 class BentBatches(DrawingBatches):
@@ -209,9 +217,9 @@ class BentBatches(DrawingBatches):
         classes = len(ink) // self._each
         return another_hand(ink, generator, shapes(classes, self._bent, generator).repeated(self._each))
 
-    def _examples_by(self, rng: np.random.Generator) -> Callable[[int], Tensor]:
+    def _rows_by(self, rng: np.random.Generator) -> Callable[[int], Rows]:
         places = self._places(rng)
-        return lambda subject: self._examples_at(rng, subject, places)
+        return lambda subject: self._rows_at(rng, subject, places)
 
     def _composites(self, rng: np.random.Generator, generator: torch.Generator) -> list[Tensor]:
         """As those of DrawingBatches; of one kind, if there are enough pairs."""
@@ -226,8 +234,8 @@ class BentBatches(DrawingBatches):
         made = []
         for kind in dict.fromkeys(kind for kind, _, _ in chosen):
             own = [(a, b) for of_kind, a, b in chosen if of_kind == kind]
-            first = torch.cat([self._examples_at(rng, a, places) for a, _ in own])
-            second = torch.cat([self._examples_at(rng, b, places) for _, b in own])
+            first = self._pictures(self._rows_at(rng, a, places) for a, _ in own)
+            second = self._pictures(self._rows_at(rng, b, places) for _, b in own)
             halves = kind == _HALVES
             layout = torch.from_numpy(_LAYOUTS[_OVERLAID if halves else kind]).expand(len(first), 2, 3)
             both = composite(first, second, layout, generator, cut if halves else None)
@@ -246,14 +254,14 @@ class BentBatches(DrawingBatches):
     def _places(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         return rng.permutation(max(map(len, self._members)))
 
-    def _examples_at(self, rng: np.random.Generator, subject: int, places: npt.NDArray[np.int64]) -> Tensor:
-        """As _examples, but the first of ``places`` that the subject has, if it has K."""
+    def _rows_at(self, rng: np.random.Generator, subject: int, places: npt.NDArray[np.int64]) -> Rows:
+        """As _rows, but the first of ``places`` that the subject has, if it has K."""
         members = self._members[subject]
         rows = members[places[places < len(members)][: self._each]]
-        return self._pictures(rows) if len(rows) == self._each else self._examples(rng, subject)
+        return rows if len(rows) == self._each else self._rows(rng, subject)
 
 
-def chosen_examples(rng: np.random.Generator, members: npt.NDArray[Any], each: int) -> npt.NDArray[Any]:
+def chosen_examples(rng: np.random.Generator, members: Rows, each: int) -> Rows:
     """``each`` of a subject's examples, drawn at random; some repeat when it has fewer."""
     return rng.choice(members, each, replace=len(members) < each)
 

@@ -136,7 +136,8 @@ class EncoderTraining(Training[EncoderCheckpoint, EncoderFigures]):
         self.model = learner_on(checkpoint, device)
         self.average = checkpoint.learner().to(device).eval()
         self.optimizer = optimizer_of(self.model, settings)
-        self.batches = batches_of(data.examples, settings, checkpoint.preparer().prepared)
+        preparer = checkpoint.preparer().to(device)
+        self.batches = batches_of(data.examples, settings, lambda inputs: preparer.prepared(inputs.to(device)))
         if settings.precision == "fp16":  # the scale of the loss is found by steps that are left out
             self.most_bad_steps = _MOST_BAD_STEPS_FP16
         self.validation = None if data.validation is None else _Validation.of(data.validation, settings.seed)

@@ -16,6 +16,7 @@ from oneglance_index import EncodingInvalid, check_encodings
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import EncoderNotLoaded, ForeignEncoding, InvalidRequest, ServiceError
 from oneglance_server.service.content import ClientEncoding, Content, Sound, Tensor
+from oneglance_server.service.encoders import where_bundled
 
 Vectors = npt.NDArray[np.float32]
 ENCODING_FLAWS = {
@@ -76,7 +77,8 @@ def encoder_missing(content: Content, space: Space) -> EncoderNotLoaded:
 
 def encoder_unknown(digest: str, so: str) -> EncoderNotLoaded:
     return EncoderNotLoaded(
-        f"the gallery's encoder {digest[:12]} is not loaded here; {so}", metadata={"encoder_digest": digest}
+        f"the gallery's encoder {digest[:12]} is not loaded here{where_bundled(digest)}; {so}",
+        metadata={"encoder_digest": digest},
     )
 
 

@@ -15,6 +15,7 @@ from oneglance_index import Followable, Followed, Gallery, Generation, Threshold
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import ThresholdMissing
 from oneglance_server.service.content import Tau, check_tau
+from oneglance_server.service.encoders import where_bundled
 from oneglance_server.service.following import MadeFor, Measured, examples_of, moved
 
 _POINTS = 60  # of a curve, between the least and the largest tau that was measured
@@ -295,7 +296,7 @@ class Thresholds:
         elif digest in self._recommended and decided_by == "distance":
             value, source, id = self._recommended[digest], "author", ""
         else:
-            why = "not calibrated" if digest in self._loaded else "not loaded here"
+            why = "not calibrated" if digest in self._loaded else f"not loaded here{where_bundled(digest)}"
             raise ThresholdMissing(
                 f"no tau: the request gives none, the gallery has none, and its model is {why}",
                 metadata={"encoder_digest": digest},

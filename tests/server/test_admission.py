@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oneglance_server.access.identity import Identity
 from oneglance_server.admission import FairQueue, Ticket
 from oneglance_server.calls import Call, Caller
 from oneglance_server.errors import DeadlinePassed, Overloaded
@@ -374,14 +375,14 @@ def test_whatever_happens_the_limit_holds_all_are_served_in_order_and_all_is_giv
             """Who waited learns a turn later that it was let through."""
             taken = take(room, alone=alone)
             for ticket in taken:
-                through[int(ticket.call.caller.connection), True].append(int(ticket.call.caller.name))
+                through[int(ticket.call.caller.connection), True].append(int(ticket.call.caller.identity.name))
             return taken
 
         monkeypatch.setattr(limiter._queue, "take", noted)
 
         async def item(caller: int, number: int, cost: int, fate: str, turns: int, is_patient: bool) -> None:
             deadline = loop.time() if fate == "late" else None
-            async with limiter.hold(Call(Caller(str(caller), str(number)), deadline, is_patient), cost):
+            async with limiter.hold(Call(Caller(str(caller), Identity(str(number))), deadline, is_patient), cost):
                 held.append(cost)
                 if number not in through[caller, is_patient]:
                     through[caller, is_patient].append(number)

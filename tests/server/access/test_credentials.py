@@ -94,7 +94,7 @@ BAD: dict[str, Callable[[], str]] = {
     "wrong issuer": lambda: token(iss="https://evil.example.org"),
     "without an end": lambda: token(exp=None),
     "without a name": lambda: token(sub=None),
-    "alg none": lambda: jwt.encode({"sub": "ann", "iss": ISSUER, "aud": AUDIENCE}, None, "none", headers={"kid": "a"}),
+    "alg none": lambda: jwt.encode({"sub": "ann", "iss": ISSUER, "aud": AUDIENCE}, "", "none", headers={"kid": "a"}),
     "signed by another": lambda: token(OTHER_SIGNER),
     "signed with the public key as a secret": lambda: token("x" * 64, "HS256"),
     "another algorithm": lambda: token(ec.generate_private_key(ec.SECP256R1()), "ES256"),
@@ -119,12 +119,14 @@ def test_what_is_not_good_is_refused(server: Server, kind: str) -> None:
 @pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "", "Bearer  "])
 def test_other_headers_are_refused(server: Server, header: str) -> None:
     with grpc.insecure_channel(server.address) as channel:
-        call = channel.unary_unary("/oneglance.v1.AccessService/GetIdentity")
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/oneglance.v1.AccessService/GetIdentity"
+        )
         with pytest.raises(grpc.RpcError) as refused:
-            call(b"", metadata=[("authorization", header)], timeout=PATIENCE_SECONDS)
+            call(b"", metadata=(("authorization", header),), timeout=PATIENCE_SECONDS)
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
         with pytest.raises(grpc.RpcError) as refused:
-            call(b"", metadata=[("authorization", f"Bearer {token()}")] * 2, timeout=PATIENCE_SECONDS)
+            call(b"", metadata=(("authorization", f"Bearer {token()}"),) * 2, timeout=PATIENCE_SECONDS)
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -248,8 +250,11 @@ def test_other_signers_take_the_place_of_those_before(folder: Path, server: Serv
 
 def test_health_is_open_and_reflection_is_not(server: Server) -> None:
     with grpc.insecure_channel(server.address) as channel:
-        assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=PATIENCE_SECONDS) == b"\x08\x01"
-        reflect = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        health: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
+        assert health(b"", timeout=PATIENCE_SECONDS) == b"\x08\x01"
+        reflect: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        )
         with pytest.raises(grpc.RpcError) as refused:
             list(reflect(iter([b"\x3a\x01x"]), timeout=PATIENCE_SECONDS))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -125,8 +125,9 @@ class DoubtfulEnrollment(GalleryError):
 class LikeAnother(DoubtfulEnrollment):
     def __init__(self, gallery_id: str, subject_id: str, doubts: Sequence[Doubt]) -> None:
         one = min((doubt for doubt in doubts if doubt.kind == "like_another"), key=lambda doubt: doubt.distance)
+        other = f"subject {one.subject_id!r}" if one.subject_id else "another subject"
         text = (
-            f"example {one.example + 1} of {subject_id!r} is {one.distance:.4f} from subject {one.subject_id!r}, which"
+            f"example {one.example + 1} of {subject_id!r} is {one.distance:.4f} from {other}, which"
             f" is within {one.limit:.4f}: the same person under two names, or a look-alike"
         )
         super().__init__(gallery_id, subject_id, text, one, doubts)

@@ -3,18 +3,20 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from oneglance_core.faces.finder import Face
 from oneglance_index import (
     AddedNegative,
     Deleted,
+    Doubt,
     Doubting,
     Enrolled,
     Expired,
     Gallery,
     GalleryStore,
+    LikeAnother,
     NeighbourGone,
     OnExisting,
     Retention,
@@ -90,6 +92,11 @@ def check_retention(retention: Retention | None) -> None:
         check_text("retention.consent", retention.consent or "", MAX_LABEL_CHARACTERS)
 
 
+def _unnamed(doubts: Sequence[Doubt]) -> tuple[Doubt, ...]:
+    """Without the ids of other subjects."""
+    return tuple(replace(one, subject_id="") if one.kind == "like_another" else one for one in doubts)
+
+
 class EnrollmentService:
     """``refuse_unfit``: examples outside the limits of the encoder's input are refused, not only told of.
     ``identification``: searches for the other subjects that a new one is like."""
@@ -113,10 +120,22 @@ class EnrollmentService:
     async def enroll(self, call: Call, request: Enrollment) -> EnrollmentAnswer:
         """Store all of a subject's new encodings, or none. Durable and in effect when it returns.
 
-        Raises InvalidRequest for an example outside the limits, unless it is to be accepted; LikeAnother and UnlikeOwn
-        for doubts that are to be refused.
+        Who may not see candidates learns how far another subject is, not which one it is. Raises InvalidRequest for an
+        example outside the limits, unless it is to be accepted; LikeAnother and UnlikeOwn for doubts that are to be
+        refused.
         """
         call.need("enroll", check_id("gallery_id", request.gallery_id))
+        if call.may("candidates", request.gallery_id):
+            return await self._enroll(call, request)
+        try:
+            answer = await self._enroll(call, request)
+        except LikeAnother as error:
+            raise LikeAnother(error.gallery_id, error.subject_id, _unnamed(error.doubts)) from None
+        nearest, doubts = answer.enrolled.nearest_other, _unnamed(answer.enrolled.doubts)
+        nearest = None if nearest is None else replace(nearest, subject_id="")
+        return replace(answer, enrolled=replace(answer.enrolled, nearest_other=nearest, doubts=doubts))
+
+    async def _enroll(self, call: Call, request: Enrollment) -> EnrollmentAnswer:
         check_id("subject_id", request.subject_id)
         check_count("examples", request.contents, MAX_EXAMPLES_PER_ENROLL)
         check_retention(request.retention)

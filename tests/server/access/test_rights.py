@@ -229,5 +229,15 @@ def test_who_may_not_see_candidates_sees_nobody_beyond_tau(running: tuple[Server
         assert (unknown.nearest_subject_id, unknown.next_subject_id, unknown.HasField("gap")) == ("", "", False)
         assert (known.next_subject_id, known.HasField("gap")) == ("", False)
         assert denied(lambda: caller.identify(OWN, IT, tau=4.0))  # it would show everybody
+    with as_caller(running, "enroll") as caller:
+        done = caller.enroll(OWN, "third", picture(2))
+        assert (done.nearest_other.subject_id, [one.subject_id for one in done.doubts]) == ("", [""])
+        assert done.nearest_other.distance == pytest.approx(0, abs=1e-6)
+        with pytest.raises(OneglanceError, match="from another subject") as refused:
+            caller.enroll(OWN, "fourth", picture(2), doubt_policy="refuse")
+        assert "another'" not in str(refused.value)
+        assert "third" not in str(refused.value) + str(refused.value.metadata) + str(refused.value.doubts)
     with as_caller(running, "admin") as admin:
+        assert admin.enroll(OWN, "third", picture(2), on_existing="replace").nearest_other.subject_id == "another"
         admin.delete_subject(OWN, "another")
+        admin.delete_subject(OWN, "third")

@@ -5,6 +5,7 @@ A model folder holds::
     model.onnx      the network; dynamic batch; preprocessing inside the graph
     manifest.json   what it takes, what it returns, its tau, where it came from, parity vectors
     MODEL_CARD.md   what the manifest says, for people; nobody reads it back, and older folders have none
+    signature       who signed the manifest, if somebody did: see signatures.py
 
 The exporter writes them with :func:`write_model_folder`, the server reads them with :func:`read_any_model_folder`.
 Neither torch nor grpc is needed here.
@@ -34,8 +35,9 @@ from oneglance_core.model_card import model_card
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "MODEL_CARD.md"
-MAX_MANIFEST_BYTES, MAX_MODEL_BYTES = 16 << 20, 2 << 30
-_FILES = ({MODEL_FILE, MANIFEST_FILE}, {MODEL_FILE, MANIFEST_FILE, CARD_FILE})
+SIGNATURE_FILE = "signature"
+MAX_MANIFEST_BYTES, MAX_MODEL_BYTES, MAX_SIGNATURE_BYTES = 16 << 20, 2 << 30, 1 << 10
+_NEEDED, _OTHERS = {MODEL_FILE, MANIFEST_FILE}, {CARD_FILE, SIGNATURE_FILE}
 _READ_ATTEMPTS = 5
 
 _ANY_KIND: Any = Annotated[functools.reduce(operator.or_, KINDS), Field(discriminator="kind")]
@@ -46,11 +48,13 @@ Kind = TypeVar("Kind", bound=ModelManifest)
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder(Generic[M]):
-    """A model folder that was read and checked."""
+    """A model folder that was read and checked. text, signature: the manifest's file, and the one beside it, if any."""
 
     path: Path
     manifest: M
     model: bytes
+    text: bytes = b""
+    signature: bytes | None = None
 
     @property
     def digest(self) -> str:
@@ -61,7 +65,7 @@ class ModelFolder(Generic[M]):
         if not isinstance(self.manifest, kind):
             wanted = kind.model_fields["kind"].default
             raise ModelFolderError(f"{self.path}: holds a model of kind {self.manifest.kind!r}, not {wanted!r}")
-        return ModelFolder(self.path, self.manifest, self.model)
+        return ModelFolder(self.path, self.manifest, self.model, self.text, self.signature)
 
 
 def read_any_model_folder(path: str | os.PathLike[str]) -> ModelFolder[Any]:
@@ -71,7 +75,7 @@ def read_any_model_folder(path: str | os.PathLike[str]) -> ModelFolder[Any]:
     check, since it needs a runtime.
     """
     folder = Path(path)
-    text, model = _read_files(folder)
+    text, model, signature = _read_files(folder)
     try:
         manifest = _ANY_MANIFEST.validate_json(text)
     except ValidationError as error:
@@ -81,7 +85,7 @@ def read_any_model_folder(path: str | os.PathLike[str]) -> ModelFolder[Any]:
         raise ModelFolderError(f"{folder / MODEL_FILE}: {len(model)} bytes, the manifest says {manifest.model_bytes}")
     if hashlib.sha256(model).hexdigest() != manifest.model_sha256:
         raise ModelFolderError(f"{folder / MODEL_FILE}: SHA-256 differs from the manifest's")
-    return ModelFolder(folder, manifest, model)
+    return ModelFolder(folder, manifest, model, text, signature)
 
 
 def read_model_folder(path: str | os.PathLike[str]) -> ModelFolder[EncoderManifest]:
@@ -100,8 +104,8 @@ def model_folders(path: str | os.PathLike[str]) -> list[Path]:
     return inside
 
 
-def _read_files(folder: Path) -> tuple[bytes, bytes]:
-    """Manifest and graph of one version of the folder, even while a writer replaces it."""
+def _read_files(folder: Path) -> tuple[bytes, bytes, bytes | None]:
+    """Manifest, graph and signature of one version of the folder, even while a writer replaces it."""
     attempts = 0
     while True:
         try:
@@ -111,6 +115,7 @@ def _read_files(folder: Path) -> tuple[bytes, bytes]:
                 return (
                     _read(descriptor, folder / MANIFEST_FILE, MAX_MANIFEST_BYTES),
                     _read(descriptor, folder / MODEL_FILE, MAX_MODEL_BYTES),
+                    _read_if_there(descriptor, folder / SIGNATURE_FILE, MAX_SIGNATURE_BYTES),
                 )
             finally:
                 os.close(descriptor)
@@ -120,6 +125,13 @@ def _read_files(folder: Path) -> tuple[bytes, bytes]:
             if attempts == _READ_ATTEMPTS:
                 raise ModelFolderError(f"{folder}: not a model folder: {error}") from error
             time.sleep(0.01)
+
+
+def _read_if_there(folder_descriptor: int, path: Path, limit: int) -> bytes | None:
+    try:
+        return _read(folder_descriptor, path, limit)
+    except FileNotFoundError:
+        return None
 
 
 def _read(folder_descriptor: int, path: Path, limit: int) -> bytes:
@@ -159,7 +171,8 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     isn't empty and doesn't hold the files of a model only. To be called before long work, too."""
     target = Path(path)
     try:
-        replaceable = {entry.name for entry in target.iterdir()} in (set(), *_FILES)
+        names = {entry.name for entry in target.iterdir()}
+        replaceable = not names or (names >= _NEEDED and names <= _NEEDED | _OTHERS)
     except FileNotFoundError:
         replaceable = True
     except OSError:  # a file, here or above, or a folder that can't be read

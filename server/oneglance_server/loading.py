@@ -19,6 +19,7 @@ from oneglance_core.manifests import (
     UprightnessManifest,
 )
 from oneglance_core.pictures import PictureLimits
+from oneglance_core.signatures import check_signature, read_public_keys
 from oneglance_core.sounds import can_decode
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector, Landmarks, Uprightness
@@ -26,7 +27,7 @@ from oneglance_server.engines.loaded_model import LoadedModel
 from oneglance_server.engines.painting import Painter
 from oneglance_server.engines.stylizer import Stylizer, grid_of
 from oneglance_server.errors import StartupError
-from oneglance_server.settings import Settings
+from oneglance_server.settings import BUNDLED, Settings
 
 log = structlog.get_logger()
 M = TypeVar("M", bound=LoadedModel[Any])
@@ -81,6 +82,7 @@ def load_models(settings: Settings, stylize_pool: Executor) -> Models:
     try:
         folders = [read_any_model_folder(folder) for path in settings.models for folder in model_folders(path)]
         _check_names(folders)
+        _check_signatures(folders, settings)
         loaded = _load(folders, settings, stylize_pool)
     except ModelFolderError as error:
         raise StartupError(str(error)) from error
@@ -95,6 +97,15 @@ def load_models(settings: Settings, stylize_pool: Executor) -> Models:
     elif models.detector and not models.uprightness:
         log.warning("a face detector, but no uprightness check: whatever it finds is taken for an upright face")
     return models
+
+
+def _check_signatures(folders: Sequence[ModelFolder[Any]], settings: Settings) -> None:
+    """Raises ModelFolderError."""
+    if settings.signed_by:
+        keys = read_public_keys(settings.signed_by)
+        for folder in folders:
+            if folder.path.resolve().parent != BUNDLED.resolve():
+                check_signature(folder, keys)
 
 
 def _check_names(folders: Sequence[ModelFolder[Any]]) -> None:

@@ -31,8 +31,9 @@ from oneglance_index import IndexSettings
 from oneglance_server.errors import StartupError
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
-BUNDLED_MODEL = Path(__file__).parent / "models" / "characters"
-BUNDLED_STYLIZER = Path(__file__).parent / "models" / "stylizer"
+BUNDLED = Path(__file__).parent / "models"
+BUNDLED_MODEL = BUNDLED / "characters"
+BUNDLED_STYLIZER = BUNDLED / "stylizer"
 _ADDRESS = Flag(metavar="HOST:PORT")
 _SIZE = re.compile(r"[1-9]\d{0,4}x[1-9]\d{0,4}", re.ASCII)
 _CORES = len(os.sched_getaffinity(0))
@@ -71,6 +72,11 @@ class Settings(Frozen, BaseSettings):
         (BUNDLED_MODEL, BUNDLED_STYLIZER) if BUNDLED_STYLIZER.is_dir() else (BUNDLED_MODEL,),
         description="Model folders to load, or folders of them, colon-separated in flag and environment. The default "
         "is the bundled encoder for drawn characters and the bundled stylizer.",
+    )
+    signed_by: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":", metavar="FILE")] = Field(
+        (),
+        description="Public keys, PEM, colon-separated: models are loaded only if one of them signed them, or if the "
+        "server came with them. Empty: any.",
     )
     device: str = Field(
         "cpu",
@@ -226,7 +232,7 @@ class Settings(Frozen, BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity to log.")
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "signed_by", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value

@@ -20,6 +20,7 @@ from oneglance_exporter.cli import (
     import_resemblyzer,
     look,
     quantize,
+    sign,
     style,
     train,
 )
@@ -88,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     import_onnx.add_parser(sources)
     import_resemblyzer.add_parser(sources)
     quantize.add_commands(commands)
+    sign.add_commands(commands)
     encoder.add_commands(commands)
     look.add_commands(commands)
     style.add_commands(commands)

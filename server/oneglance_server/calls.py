@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from oneglance_server.access.access import Access
 from oneglance_server.access.identity import NOBODY, Identity
+from oneglance_server.access.policy import QuotaKind
 from oneglance_server.access.rights import Right
 
 
@@ -44,6 +45,11 @@ class Call:
         the server, or in all galleries."""
         if self.caller.access is not None:
             self.caller.access.check(self.caller.identity, right, gallery_id)
+
+    def spend(self, kind: QuotaKind, amount: int) -> None:
+        """Raises QuotaExceeded when the policy gives the caller less."""
+        if self.caller.access is not None:
+            self.caller.access.spend(self.caller.identity, kind, amount)
 
     def may(self, right: Right, gallery_id: str | None = None) -> bool:
         access = self.caller.access

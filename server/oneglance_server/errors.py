@@ -14,6 +14,7 @@
     +-- CannotCalibrate     too few strangers for the target, an empty gallery; ``reason`` says which
     +-- BackupsOff          there is no folder for backups
     +-- Overloaded          a queue is full, or too many bytes under way; nothing was done
+    |   +-- QuotaExceeded   the caller has used what the policy gives it
     +-- StreamIdle          a stream sends nothing and has nothing under way, or reads no answers, or gives way
     +-- DeadlinePassed      the caller's deadline passed while the work was queued
     +-- NotServing          the server is loading or draining
@@ -117,6 +118,10 @@ class Overloaded(ServiceError):
     def for_want_of_memory(cls, queue: str) -> "Overloaded":
         """Not the picture's fault: there was not enough memory for it now."""
         return cls("not enough memory for this picture now", metadata={"queue": queue})
+
+
+class QuotaExceeded(Overloaded):
+    reason = "QUOTA_EXCEEDED"
 
 
 class StreamIdle(ServiceError):

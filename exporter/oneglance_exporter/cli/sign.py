@@ -10,8 +10,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "sign",
         help="sign a model folder, for servers that load signed models only",
         description="Sign a model folder: its manifest, which has the graph's SHA-256. Whatever writes the folder\n"
-        "anew takes the signature away. A server with --signed-by PUBLIC.pem loads no other models than those so signed,\n"
-        "and those it comes with. Keys, Ed25519: openssl genpkey -algorithm ed25519 -out key.pem;\n"
+        "anew takes the signature away. A server with --signed-by PUBLIC.pem loads no other models than those that\n"
+        "are so signed, and those it comes with. Keys, Ed25519: openssl genpkey -algorithm ed25519 -out key.pem;\n"
         "openssl pkey -in key.pem -pubout -out public.pem",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -9,7 +9,8 @@ import structlog
 from oneglance_server.access.api_keys import PREFIX, ApiKeys
 from oneglance_server.access.files import Watched
 from oneglance_server.access.identity import NOBODY, Identity
-from oneglance_server.access.policy import Grant, read_policy
+from oneglance_server.access.policy import Grant, QuotaKind, read_policy
+from oneglance_server.access.quotas import Quotas
 from oneglance_server.access.rights import Right
 from oneglance_server.access.tokens import Tokens
 from oneglance_server.errors import PermissionDenied, ServiceError, StartupError, Unauthenticated
@@ -28,6 +29,7 @@ class Access:
 
     def __init__(self, policy: Path, keys: ApiKeys, now: Callable[[], float] = time.time) -> None:
         self.keys = keys
+        self._quotas = Quotas()
         self._now = now
         try:
             self._policy = Watched(policy, read_policy)
@@ -64,6 +66,10 @@ class Access:
         if self._policy.value.may(identity, right, gallery_id):
             return
         raise self._denied(identity, right, "" if gallery_id is None else f" in gallery {gallery_id!r}")
+
+    def spend(self, identity: Identity, kind: QuotaKind, amount: int) -> None:
+        """Raises QuotaExceeded."""
+        self._quotas.spend(self._policy.value, identity, kind, amount)
 
     def may(self, identity: Identity, right: Right, gallery_id: str | None = None) -> bool:
         return self._policy.value.may(identity, right, gallery_id)

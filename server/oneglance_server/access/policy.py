@@ -7,6 +7,11 @@
     galleries = ["staff", "visitors-*"]
     rights = ["identify", "verify"]
 
+    [[quota]]                                   # all that are to a caller hold
+    to = ["key:door"]
+    calls = "20/second"
+    probes = "100/second; 1000000/day"
+
     [jwt]                                       # without it, tokens are refused
     issuer = "https://login.example.org"
     audience = "oneglance"
@@ -24,6 +29,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
+from limits import parse_many
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from oneglance_server.access.identity import ANONYMOUS, Identity
@@ -33,6 +39,7 @@ from oneglance_server.errors import StartupError
 _KINDS = ("key:", "cert:", "jwt:", "group:")
 MAX_POLICY_BYTES = 1 << 20
 _REMEMBERED = 4096  # identities
+QuotaKind = Literal["calls", "probes", "pixels", "encodings"]
 
 
 def _named(value: str) -> str:
@@ -73,6 +80,32 @@ class Grant(_Strict):
         return any(_fits(pattern, gallery_id) for pattern in self.galleries)
 
 
+def _rates(value: str) -> str:
+    if value:
+        parse_many(value)
+    return value
+
+
+Rates = Annotated[str, AfterValidator(_rates)]
+
+
+class Quota(_Strict):
+    """How much each identity that it is ``to`` may ask for: as ``10/second``, several with ``;`` between them.
+
+    calls: calls and streams. probes: examples to identify, verify, compare, encode, or to find faces in. pixels: of
+    pictures that are read. encodings: examples to enroll, and negatives.
+    """
+
+    to: tuple[Annotated[str, AfterValidator(_named)], ...] = Field(min_length=1)
+    calls: Rates = ""
+    probes: Rates = ""
+    pixels: Rates = ""
+    encodings: Rates = ""
+
+    def is_to(self, identity: Identity) -> bool:
+        return any(_fits(pattern, name) for pattern in self.to for name in identity.names)
+
+
 class JwtPolicy(_Strict):
     """How tokens are checked.
 
@@ -98,6 +131,7 @@ class Policy(_Strict):
     """Safe from any thread."""
 
     grant: tuple[Grant, ...] = ()
+    quota: tuple[Quota, ...] = ()
     jwt: JwtPolicy | None = None
     _known: "OrderedDict[tuple[str, ...], tuple[Grant, ...]]" = PrivateAttr(default_factory=OrderedDict)
 
@@ -110,6 +144,9 @@ class Policy(_Strict):
                 with suppress(KeyError):  # another thread took the last one
                     self._known.popitem(last=False)
         return found
+
+    def quotas_of(self, identity: Identity) -> list[Quota]:
+        return [quota for quota in self.quota if quota.is_to(identity)]
 
     def may(self, identity: Identity, right: str, gallery_id: str | None) -> bool:
         """``gallery_id`` None: a right of the server; or one of a gallery in all galleries."""

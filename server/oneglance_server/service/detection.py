@@ -37,6 +37,7 @@ class DetectionService:
         """The faces of each photo. Nothing is stored. Raises as Encoding.crop does."""
         call.need("encode")
         check_count("images", images, MAX_PHOTOS)
+        call.spend("probes", len(images))
         if self._cropper is None:
             raise detector_missing()
         which = small_faces or default_small_faces("all")

@@ -151,6 +151,7 @@ class EnrollmentService:
                 return EnrollmentAnswer(
                     earlier, Provenance(active.encoder_digest, "", gallery_revision=earlier.revision)
                 )
+        call.spend("encodings", len(request.contents))
         encoded = await self._encoding.encode(call, request.contents, Space(active.encoder_digest, active.dimension))
         breached = breaches_of(request.contents, encoded, policy_of(gallery))
         if not request.accept_breaches:
@@ -230,6 +231,7 @@ class EnrollmentService:
         call.need("enroll", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
         active = self._store.known(gallery_id).active
+        call.spend("encodings", 1)
         encoded = await self._encoding.encode(call, [content], Space(active.encoder_digest, active.dimension))
         added = await asyncio.wrap_future(
             self._store.add_negative(gallery_id, subject_id, encoded.vectors[0], encoder_digest=active.encoder_digest)

@@ -155,6 +155,7 @@ class IdentificationService:
         if least_gap is not None:
             check_gap("least_gap", least_gap)
         check_count("probes", probes, MAX_PROBES)
+        call.spend("probes", len(probes))
         candidates = check_size("max_candidates", max_candidates, CANDIDATES, MAX_CANDIDATES)
         _check_listed(candidates, len(probes))
         gallery = self._gallery(gallery_id)
@@ -218,6 +219,7 @@ class IdentificationService:
         """Is the probe this enrolled subject?"""
         call.need("verify", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
+        call.spend("probes", 1)
         gallery = self._gallery(gallery_id)
         self._encoding.check_loaded([probe], _space(gallery))
         head = self._head(gallery)
@@ -259,6 +261,7 @@ class IdentificationService:
         if gallery_id:
             call.need_sight(check_id("gallery_id", gallery_id))
         check_rate("target_fmr", target_fmr)
+        call.spend("probes", 2)
         gallery = self._gallery(gallery_id) if gallery_id else None
         if gallery is not None:
             space, policy = _space(gallery), policy_of(gallery)
@@ -290,6 +293,7 @@ class IdentificationService:
         """f(x) of each example, and what of the encoder's inputs is outside the limits. Nothing is stored."""
         call.need("encode")
         check_count("examples", examples, MAX_PROBES)
+        call.spend("probes", len(examples))
         chosen = self._encoders.find("encoder", encoder)
         for content in examples:
             if isinstance(content, ClientEncoding):

@@ -195,6 +195,7 @@ class _PicturePass:
                     "least; max_side shrinks it",
                 )
             check_sides(width, height, format)
+            call.spend("pixels", width * height)
             steps = order.painter.paint(image, order.options, format, memory, steadiness)
             tiles = len(order.painter.grid.plan(height, width))
             with self._counted(tiles if tiles == 1 else tiles + _STEPS_BESIDE_TILES, call):

@@ -61,7 +61,7 @@ class Work:
         return work
 
     async def pixels_of(self, call: Call, pictures: Sequence[bytes], paths: Sequence[str]) -> list[int]:
-        """Of each picture; 0 of one that can't be read. Raises InvalidRequest for too many in all."""
+        """Of each picture; 0 of one that can't be read. Raises InvalidRequest for too many in all, QuotaExceeded."""
         counts = await self._looked_at(call, pictures, lambda picture: _pixels_of(picture, self._limits.pictures))
         total, most = 0, self._limits.call_pixels
         for path, pixels in zip(paths, counts, strict=True):
@@ -73,6 +73,7 @@ class Work:
                     reason="TOO_MANY",
                     limit=most,
                 )
+        call.spend("pixels", total)
         return counts
 
     async def _count_samples(

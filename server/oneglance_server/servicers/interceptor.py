@@ -279,9 +279,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(unary)
 
     def _know(self, context: Context) -> None:
-        """Who makes the current task's call. Raises Unauthenticated."""
+        """Who makes the current task's call. Raises Unauthenticated, QuotaExceeded."""
         if self._access is not None:
             identity = self._access.identity(context.invocation_metadata() or (), context.auth_context())
+            self._access.spend(identity, "calls", 1)
             calling.set(Caller(context.peer(), identity, self._access))
 
     def end_without_credential(self) -> None:
@@ -419,7 +420,7 @@ def _with_parser(handler: Any, parser: Parser, check: Callable[[Context], None])
         try:
             check(context)
             return await parser.parse(data)
-        except (InvalidRequest, Unauthenticated, PermissionDenied) as error:
+        except (InvalidRequest, Unauthenticated, PermissionDenied, Overloaded) as error:
             found = status_of(error)
             await _abort(context, found[0] if found else grpc.StatusCode.INTERNAL, error)
 

@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from oneglance import Client, OneglanceError, identify_request
-from oneglance.client.errors import UnauthenticatedError
+from oneglance.client.errors import ResourceExhaustedError, UnauthenticatedError
 from oneglance_server.access.api_keys import FILE, ApiKeys
 from oneglance_server.app import Server
-from tests.pictures import picture
+from tests.pictures import picture, png
 from tests.running import server_thread
 from tests.server.access.callers import ADMIN, grant, key_of
 from tests.waiting import PATIENCE_SECONDS, until
@@ -258,3 +258,42 @@ def test_health_is_open_and_reflection_is_not(server: Server) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             list(reflect(iter([b"\x3a\x01x"]), timeout=PATIENCE_SECONDS))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_who_has_used_up_a_quota_is_told_when_to_come_back(models: tuple[Path, Path], tmp_path: Path) -> None:
+    rules = grant(["key:*"], ["*"], ["*"])
+    rules += '[[quota]]\nto = ["key:few"]\nprobes = "3/day"\nencodings = "2/day"\n'
+    rules += '[[quota]]\nto = ["key:*"]\ncalls = "40/day"\npixels = "200/day"\n'
+    (tmp_path / "policy.toml").write_text(rules)
+    keys = {name: key_of(tmp_path / "data", name) for name in ("few", "many")}
+    with server_thread(data_dir=tmp_path / "data", models=models[:1], policy=str(tmp_path / "policy.toml")) as server:
+
+        def caller(name: str) -> Client:
+            return Client(server.address, token=keys[name], retry=False, timeout_seconds=PATIENCE_SECONDS)
+
+        with caller("few") as few, caller("many") as many:
+            few.create_gallery("g", encoder="pixels")
+            few.enroll("g", "a", picture(1), picture(2))
+            with pytest.raises(ResourceExhaustedError, match="QUOTA_EXCEEDED") as told:
+                few.enroll("g", "b", picture(3))
+            assert told.value.metadata["quota"] == "encodings"
+            assert 0 < int(told.value.metadata["retry_after_ms"]) <= 86_400_000
+            with pytest.raises(ResourceExhaustedError, match="4 probes in one call"):
+                few.identify("g", *[picture(1)] * 4)
+            assert len(few.identify("g", *[picture(1)] * 3).results) == 3
+            with pytest.raises(ResourceExhaustedError, match="has used them"):
+                few.verify("g", "a", picture(1))
+            assert len(many.identify("g", *[picture(1)] * 3).results) == 3  # each has its own count
+            image = png(picture(1))  # 64 pixels
+            for _ in range(3):
+                many.identify("g", image)
+            with pytest.raises(ResourceExhaustedError, match="QUOTA_EXCEEDED") as told:
+                many.identify("g", image)
+            assert told.value.metadata["quota"] == "pixels"
+            with pytest.raises(ResourceExhaustedError) as told:  # noqa: PT012  (which of them is the last?)
+                for _ in range(41):
+                    many.get_gallery("g")
+            assert told.value.metadata["quota"] == "calls"
+            answers = many.identify_stream(iter([identify_request("g", [picture(1)])]))
+            with pytest.raises(ResourceExhaustedError, match="QUOTA_EXCEEDED"):
+                next(answers)

@@ -19,6 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from oneglance.client.async_client import LOOPBACK, AsyncClient
+from oneglance_apps.console.own_origin import OwnOriginOnly
 from oneglance_apps.console.page import EYE, Page
 from oneglance_apps.console.page_state import MAX_PICTURE_BYTES
 
@@ -122,7 +123,7 @@ def serve(
         reconnect_timeout=RECONNECT_SECONDS,
         show_welcome_message=False,
     )
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(OwnOriginOnly(app), log_config=None, access_log=False, timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -1,6 +1,7 @@
 """The console in a headless Chromium: what a user sees and does, and what must never happen."""
 
 import base64
+import http.client
 import io
 import os
 import resource
@@ -13,6 +14,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -494,6 +497,56 @@ def test_only_its_own_names_and_pages_are_answered(url: str) -> None:
     assert status("/", headers={"Sec-Fetch-Site": "cross-site"}) == 403  # pages that a website would make
     assert status("/", headers={"Host": "rebound.example"}) == 400  # a website that points its name to 127.0.0.1
     assert status("/pages/00000000-0000-0000-0000-000000000000/photo", data=b"x") == 404
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://{host}.evil.example"])
+def test_what_another_origin_asks_is_refused(url: str, origin: str) -> None:
+    """A WebSocket isn't held back by the browser's rule of one origin: the server must look."""
+    host = url.removeprefix("http://")
+
+    def status(own: bool, path: str, **headers: str) -> int:
+        connection = http.client.HTTPConnection(host, timeout=PATIENCE_SECONDS)
+        sent = {"Origin": url if own else origin.format(host=host), **headers}
+        try:
+            connection.request("GET", path, headers=sent)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    upgrade["Sec-WebSocket-Key"] = base64.b64encode(b"x" * 16).decode()
+    socket_io = "/_nicegui_ws/socket.io/?EIO=4&transport="
+    assert status(False, f"{socket_io}websocket", **upgrade) == 403
+    assert status(False, f"{socket_io}polling") == 403
+    assert status(False, "/") == 403
+    assert status(True, f"{socket_io}websocket", **upgrade) == 101
+    assert status(True, "/") == 200
+
+
+def test_a_page_of_another_origin_gets_nowhere_in_a_real_browser(browser: Any, url: str, tmp_path: Path) -> None:
+    evil = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    (tmp_path / "index.html").write_text(
+        f"""<iframe src="{url}"></iframe><script>
+        window.heard = [];
+        const socket = new WebSocket("{url.replace("http", "ws")}/_nicegui_ws/socket.io/?EIO=4&transport=websocket");
+        socket.onmessage = () => window.heard.push("message");
+        socket.onopen = () => window.heard.push("open");
+        socket.onclose = () => window.heard.push("closed");
+        fetch("{url}/").then((answer) => window.heard.push("page"), () => window.heard.push("no page"));
+        </script>"""
+    )
+    threading.Thread(target=evil.serve_forever, daemon=True).start()
+    try:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{evil.server_address[1]}/")
+        page.wait_for_function("window.heard.length > 1")
+        assert sorted(page.evaluate("window.heard")) == ["closed", "no page"]
+        (frame,) = [one for one in page.frames if one != page.main_frame]
+        assert "chrome-error" in frame.url or not frame.locator("body *").count()  # it may not be framed
+        page.close()
+    finally:
+        evil.shutdown()
+        evil.server_close()
 
 
 def test_a_server_that_is_not_there_is_said_in_words_and_stop_ends_the_child(browser: Any) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from oneglance_server.access.api_keys import PREFIX, ApiKeys
 from oneglance_server.access.files import Watched
-from oneglance_server.access.identity import NOBODY, Identity
+from oneglance_server.access.identity import NOBODY, Identity, is_name
 from oneglance_server.access.policy import Grant, QuotaKind, read_policy
 from oneglance_server.access.quotas import Quotas
 from oneglance_server.access.rights import Right
@@ -56,9 +56,12 @@ class Access:
         if given:
             text = given[0] if isinstance(given[0], str) else given[0].decode("ascii", "replace")
             return self._by_header(text)
-        for name in ("x509_subject_alternative_name", "x509_common_name"):
-            for value in certificate.get(name, ()):
-                return Identity(f"cert:{value.decode('utf-8', 'replace')}")
+        for kind in ("x509_subject_alternative_name", "x509_common_name"):
+            for value in certificate.get(kind, ()):
+                name = value.decode("utf-8", "surrogateescape")
+                if not is_name(name):
+                    raise Unauthenticated("the certificate's name is not 1 to 256 printable characters")
+                return Identity(f"cert:{name}")
         return NOBODY
 
     def check(self, identity: Identity, right: Right, gallery_id: str | None = None) -> None:

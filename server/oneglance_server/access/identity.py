@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 ANONYMOUS = "anonymous"
+MAX_NAME_CHARACTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +25,8 @@ class Identity:
 
 
 NOBODY = Identity(ANONYMOUS)
+
+
+def is_name(text: object) -> bool:
+    """Whether somebody may be called so: 1 to 256 printable characters."""
+    return isinstance(text, str) and 0 < len(text) <= MAX_NAME_CHARACTERS and text.isprintable()

@@ -13,6 +13,7 @@ import jwt
 from jwt.types import Options
 
 from oneglance_server.access.files import Watched
+from oneglance_server.access.identity import is_name
 from oneglance_server.access.policy import JwtPolicy
 from oneglance_server.errors import StartupError, Unauthenticated
 
@@ -27,6 +28,7 @@ _OPTIONS: Options = {
     "verify_iat": False,
     "verify_nbf": False,
 }
+_LATEST = 253_402_300_800  # the year 10000, seconds since 1970
 _KID = ""  # among the claims: the id of the key that it was signed with
 
 
@@ -75,10 +77,10 @@ class Tokens:
         if self._policy.once:
             self._use(claims)
         name, groups = claims.get(self._policy.name_claim), claims.get(self._policy.groups_claim, [])
-        if not isinstance(name, str) or not name:
+        if not is_name(name):
             raise Unauthenticated(f"the token has no name in {self._policy.name_claim!r}")
         groups = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
-        return f"jwt:{name}", tuple(f"group:{group}" for group in groups if isinstance(group, str)), claims
+        return f"jwt:{name}", tuple(f"group:{group}" for group in groups if is_name(group)), claims
 
     def hold(self, claims: Claims) -> bool:
         """Whether a token that was good is good still, by this policy."""
@@ -121,9 +123,8 @@ class Tokens:
     def _stale(self, claims: Claims) -> str:
         """Why it isn't good at this time; "": it is."""
         policy, now = self._policy, self._now()
-        try:
-            ends, issued, begins = float(claims["exp"]), float(claims["iat"]), float(claims.get("nbf", 0))
-        except (TypeError, ValueError):
+        ends, issued, begins = (_seconds(claims.get(name, 0)) for name in ("exp", "iat", "nbf"))
+        if ends is None or issued is None or begins is None:
             return "the token's times are no numbers"
         if not now < ends + policy.leeway_seconds:
             return "the token has expired"
@@ -148,7 +149,13 @@ class Tokens:
                 raise Unauthenticated("the token was used already")
             if len(self._used) >= _USED:
                 raise Unauthenticated("too many tokens that are good once: try again later")
-            self._used[number] = float(claims["exp"]) + self._policy.leeway_seconds
+            self._used[number] = claims["exp"] + self._policy.leeway_seconds
+
+
+def _seconds(value: object) -> float | None:
+    """A NumericDate (RFC 7519, section 2); None: it is none."""
+    usual = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LATEST
+    return float(value) if usual else None  # type: ignore[arg-type]
 
 
 def _read(path: Path, data: bytes) -> dict[str, jwt.PyJWK]:

@@ -40,5 +40,5 @@ def connection_of(options: argparse.Namespace) -> dict[str, Any]:
         file.read_text()  # raises now
         found["token"] = lambda: file.read_text().strip()
     elif token := os.environ.get("ONEGLANCE_TOKEN"):
-        found["token"] = token
+        found["token"] = token.strip()
     return found

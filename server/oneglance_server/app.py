@@ -83,6 +83,7 @@ _IDENTITY_AND_GZIP = 1 << grpc.Compression.NoCompression | 1 << grpc.Compression
 _CLOSING_SHARE, _CLOSING_SECONDS = 0.2, 2.0
 _OPTIONAL_SHARE = 0.6  # of what is left then, so much for snapshots, which only make the next start quicker
 _ACCESS_SECONDS = 0.25  # between two looks at policy and keys: what is revoked is refused within a second
+_HANDSHAKE_MS = 10_000  # who connects and says nothing takes a connection from others
 _LOOK_SECONDS = 1.0  # between two looks at how store and models are
 _TELLING_SECONDS = 0.2  # calls that are ended need as long at most to say so, unless their caller doesn't read
 
@@ -222,9 +223,9 @@ class Server:
             await asyncio.sleep(_ACCESS_SECONDS)
             try:
                 await asyncio.get_running_loop().run_in_executor(None, access.look)
-                self._interceptor.end_without_credential()
             except Exception as error:  # want of memory, say: it looks again
                 log.error("looking at who may call failed", exc_info=error)
+            self._interceptor.end_without_credential()
 
     async def _watch(self, store: GalleryStore, models: Models) -> None:
         """While the store or a model has trouble, health says NOT_SERVING."""
@@ -319,6 +320,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_idle_ms", _ms(settings.connection_idle_seconds)),
         ("grpc.max_connection_age_ms", _ms(settings.connection_age_seconds)),
         ("grpc.max_connection_age_grace_ms", _ms(settings.connection_grace_seconds)),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
         # Else calls that ended, but aren't freed yet, count, too, and honest clients' calls are dropped without a word.
         ("grpc.http.overload_protection", 0),

@@ -21,6 +21,7 @@
     +-- Unauthenticated     no credential, or one that isn't good
     +-- PermissionDenied    the caller lacks a right
     +-- ApiKeyNotFound      there is no API key of that id
+    +-- ApiKeysBusy         the file of API keys can't be changed now
     +-- AccessOff           the server has no policy: it knows no callers
 
     StartupError            the server can't start as configured; the message says what to change
@@ -146,6 +147,10 @@ class PermissionDenied(ServiceError):
 
 class ApiKeyNotFound(ServiceError):
     reason = "API_KEY_NOT_FOUND"
+
+
+class ApiKeysBusy(ServiceError):
+    reason = "API_KEYS_BUSY"
 
 
 class AccessOff(ServiceError):

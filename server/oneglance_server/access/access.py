@@ -7,8 +7,9 @@ from pathlib import Path
 import structlog
 
 from oneglance_server.access.api_keys import PREFIX, ApiKeys
+from oneglance_server.access.client_certificates import certified
 from oneglance_server.access.files import Watched
-from oneglance_server.access.identity import NOBODY, Identity, is_name
+from oneglance_server.access.identity import NOBODY, Identity
 from oneglance_server.access.policy import Grant, QuotaKind, read_policy
 from oneglance_server.access.quotas import Quotas
 from oneglance_server.access.rights import Right
@@ -36,6 +37,7 @@ class Access:
         except OSError as error:
             raise StartupError(f"can't read {policy}: {error}") from error
         self._tokens, self._rules = self._new_tokens(), self._policy.value.jwt
+        self._former: Tokens | None = None
         self._told: dict[str, str] = {}
 
     def look(self) -> bool:
@@ -56,17 +58,13 @@ class Access:
         if given:
             text = given[0] if isinstance(given[0], str) else given[0].decode("ascii", "replace")
             return self._by_header(text)
-        for kind in ("x509_subject_alternative_name", "x509_common_name"):
-            for value in certificate.get(kind, ()):
-                name = value.decode("utf-8", "surrogateescape")
-                if not is_name(name):
-                    raise Unauthenticated("the certificate's name is not 1 to 256 printable characters")
-                return Identity(f"cert:{name}")
+        for pem in certificate.get("x509_pem_cert", ()):
+            return certified(pem)
         return NOBODY
 
     def check(self, identity: Identity, right: Right, gallery_id: str | None = None) -> None:
         """Raises PermissionDenied, or Unauthenticated where nobody in particular calls."""
-        if self._policy.value.may(identity, right, gallery_id):
+        if self._policy.value.of(identity).may(right, gallery_id):
             return
         raise self._denied(identity, right, "" if gallery_id is None else f" in gallery {gallery_id!r}")
 
@@ -75,7 +73,7 @@ class Access:
         self._quotas.spend(self._policy.value, identity, kind, amount)
 
     def may(self, identity: Identity, right: Right, gallery_id: str | None = None) -> bool:
-        return self._policy.value.may(identity, right, gallery_id)
+        return self._policy.value.of(identity).may(right, gallery_id)
 
     def check_sight(self, identity: Identity, gallery_id: str) -> None:
         """Raises as ``check`` unless the identity has any right in the gallery, whether or not there is one."""
@@ -83,16 +81,16 @@ class Access:
             raise self._denied(identity, "see", f" gallery {gallery_id!r}")
 
     def sees(self, identity: Identity, gallery_id: str) -> bool:
-        return self._policy.value.sees(identity, gallery_id)
+        return self._policy.value.of(identity).sees(gallery_id)
 
     def check_any(self, identity: Identity) -> None:
         """Raises as ``check`` unless anything is granted to the identity."""
-        if not self._policy.value.knows(identity):
+        if not self._policy.value.of(identity).grants:
             raise self._denied(identity, "call", " this server")
 
     def rights(self, identity: Identity) -> list[Grant]:
         """What is granted to the identity."""
-        return list(self._policy.value.of(identity))
+        return list(self._policy.value.of(identity).grants)
 
     def _denied(self, identity: Identity, right: str, where: str) -> ServiceError:
         if identity is NOBODY:
@@ -116,9 +114,19 @@ class Access:
         return Identity(name, groups, lambda: self._tokens is not None and self._tokens.hold(claims))
 
     def _look_at_tokens(self) -> bool:
-        """Raises StartupError, OSError when the new policy's keys can't be read: then tokens are checked as before."""
-        if self._policy.value.jwt != self._rules:
-            self._tokens, self._rules = self._new_tokens(), self._policy.value.jwt
+        """Raises StartupError, OSError when the new policy's keys can't be read: then tokens are checked with those
+        before."""
+        rules = self._policy.value.jwt
+        if rules != self._rules:
+            known = self._tokens or self._former  # which remembers what was used
+            if rules is None:
+                self._former, self._tokens = known, None
+            elif known is not None:
+                self._tokens = known
+                known.follow(rules)
+            else:
+                self._tokens = self._new_tokens()
+            self._rules = rules
             return True
         return self._tokens is not None and self._tokens.look()
 
@@ -129,7 +137,7 @@ class Access:
     def _looked(self, look: Callable[[], bool], what: str) -> bool:
         try:
             changed = look()
-        except (StartupError, OSError) as error:
+        except Exception as error:  # whatever it is, the others are looked at
             if self._told.get(what) != str(error):
                 self._told[what] = str(error)
                 log.error("can't be read again: what was read before holds", what=what, error=str(error))

@@ -18,11 +18,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import structlog
+
 from oneglance_core.files import replacing
 from oneglance_server.access.files import Watched
-from oneglance_server.errors import ApiKeyNotFound, InvalidRequest, StartupError
+from oneglance_server.errors import ApiKeyNotFound, ApiKeysBusy, InvalidRequest, StartupError
 
+log = structlog.get_logger()
 FILE = "api-keys.json"
+_TURN_SECONDS = 2.0
 PREFIX = "og_"
 MAX_KEYS = 10_000
 _KEY = re.compile(r"og_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
@@ -45,7 +49,8 @@ class ApiKeys:
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of a look
+        self._changes = threading.Lock()
         try:
             self._file = Watched[dict[str, ApiKey]](path, _read, missing={})
         except OSError as error:
@@ -102,15 +107,33 @@ class ApiKeys:
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
         """The keys as they are; what the block makes of them is written, unless it raises."""
         path = self._file.path
-        with self._lock, path.with_suffix(".lock").open("a") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            self._file.look()
-            keys = dict(self._file.value)
-            yield keys
-            with replacing(path) as fresh:
-                os.chmod(fresh, 0o600)
-                fresh.write_text(json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1))
-            self._file.look()
+        try:
+            with self._changes, path.with_suffix(".lock").open("a") as turn:
+                _take_turn(turn.fileno())
+                self.look()
+                keys = dict(self._file.value)
+                yield keys
+                with replacing(path) as fresh:
+                    os.chmod(fresh, 0o600)
+                    fresh.write_text(json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1))
+                self.look()
+        except (OSError, StartupError) as error:
+            log.error("the API keys can't be changed", error=str(error))
+            raise ApiKeysBusy("the file of API keys can't be read or written now; the server's log says why") from error
+
+
+def _take_turn(descriptor: int) -> None:
+    """The lock of the file, or OSError when another process keeps it for long."""
+    until = time.monotonic() + _TURN_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _sha256(text: str) -> str:
@@ -120,8 +143,10 @@ def _sha256(text: str) -> str:
 def _read(path: Path, data: bytes) -> dict[str, ApiKey]:
     try:
         keys = [ApiKey(**one) for one in json.loads(data)["keys"]]
-        if not all(isinstance(key.sha256, str) and isinstance(key.id, str) for key in keys):
-            raise ValueError("a key without id or hash")
+        for key in keys:
+            texts = isinstance(key.id, str) and isinstance(key.sha256, str) and _NAME.fullmatch(key.name)
+            if not texts or not all(isinstance(time, int | float) for time in (key.created, key.expires or 0)):
+                raise ValueError("a key that isn't one")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise StartupError(f"{path}: is no file of API keys ({error})") from error
     return {key.id: key for key in keys}

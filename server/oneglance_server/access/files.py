@@ -1,12 +1,14 @@
 """A file that is read again when it has changed."""
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_Stamp = tuple[int, int, int, int] | None
+MAX_BYTES = 4 << 20
+_Stamp = tuple[int, ...] | None
 
 
 class Watched(Generic[T]):
@@ -17,7 +19,7 @@ class Watched(Generic[T]):
     """
 
     def __init__(self, path: Path, read: Callable[[Path, bytes], T], missing: T | None = None) -> None:
-        """Raises OSError, and what ``read`` raises."""
+        """Raises OSError, also for what is no file or has more than MAX_BYTES, and what ``read`` raises."""
         self.path = path
         self._read = read
         self._missing = missing
@@ -26,7 +28,7 @@ class Watched(Generic[T]):
     def look(self) -> bool:
         """Whether ``value`` is a new one.
 
-        Raises OSError, and what ``read`` raises: then the former value stays, and the file is read again the next time.
+        Raises as the constructor: then the former value stays, and the file is read again the next time.
         """
         stamp = _stamp(self.path)
         if stamp is not None and stamp == self._stamp:
@@ -38,13 +40,20 @@ class Watched(Generic[T]):
 
     def _now(self) -> tuple[_Stamp, T]:
         try:
-            with self.path.open("rb") as file:
-                stamp = _of(os.fstat(file.fileno()))
-                return stamp, self._read(self.path, file.read())
+            # A pipe would wait for a writer, and a device may never end.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             if self._missing is None:
                 raise
             return None, self._missing
+        with open(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(f"{self.path} is no file")
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise OSError(f"{self.path} has more than {MAX_BYTES} bytes")
+        return _of(found), self._read(self.path, data)
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -55,4 +64,4 @@ def _stamp(path: Path) -> _Stamp:
 
 
 def _of(status: os.stat_result) -> _Stamp:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

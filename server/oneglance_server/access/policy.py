@@ -23,7 +23,8 @@ It is read again when it changes (access/files.py). docs/security.md explains it
 import fnmatch
 import re
 import tomllib
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -37,7 +38,6 @@ from oneglance_server.access.rights import ALL, GALLERY_RIGHTS, SERVER_RIGHTS
 from oneglance_server.errors import StartupError
 
 _KINDS = ("key:", "cert:", "jwt:", "group:")
-MAX_POLICY_BYTES = 1 << 20
 _REMEMBERED = 4096  # identities
 QuotaKind = Literal["calls", "probes", "pixels", "encodings"]
 
@@ -72,12 +72,6 @@ class Grant(_Strict):
             for pattern in self.to
             for name in identity.names
         )
-
-    def gives(self, right: str) -> bool:
-        return right in self.rights or ALL in self.rights
-
-    def covers(self, gallery_id: str) -> bool:
-        return any(_fits(pattern, gallery_id) for pattern in self.galleries)
 
 
 def _rates(value: str) -> str:
@@ -127,19 +121,72 @@ class JwtPolicy(_Strict):
     revoked: tuple[str, ...] = ()
 
 
+class Granted:
+    """What is granted to somebody, in the order in which it is asked."""
+
+    def __init__(self, grants: tuple[Grant, ...]) -> None:
+        self.grants = grants
+        self._anywhere: set[str] = set()  # rights of the server
+        self._everywhere: set[str] = set()  # of galleries, in all
+        self._in: defaultdict[str, set[str]] = defaultdict(set)
+        self._fitting: defaultdict[str, set[str]] = defaultdict(set)
+        for grant in grants:
+            rights = GALLERY_RIGHTS | SERVER_RIGHTS if ALL in grant.rights else frozenset(grant.rights)
+            self._anywhere |= rights & SERVER_RIGHTS
+            for pattern in grant.galleries:
+                if pattern == ALL:
+                    self._everywhere |= rights & GALLERY_RIGHTS
+                elif _is_pattern(pattern):
+                    self._fitting[pattern] |= rights & GALLERY_RIGHTS
+                else:
+                    self._in[pattern] |= rights & GALLERY_RIGHTS
+
+    def may(self, right: str, gallery_id: str | None) -> bool:
+        """``gallery_id`` None: a right of the server; or one of a gallery in all galleries."""
+        if right in SERVER_RIGHTS:
+            return right in self._anywhere
+        return right in self._everywhere or (gallery_id is not None and right in self._rights_in(gallery_id, right))
+
+    def sees(self, gallery_id: str) -> bool:
+        """Whether there is any right in this gallery."""
+        return bool(self._everywhere or self._rights_in(gallery_id))
+
+    def _rights_in(self, gallery_id: str, wanted: str | None = None) -> Iterable[str]:
+        """Those in a gallery by its name or a pattern; of patterns the first that has any, or what is wanted."""
+        named = self._in.get(gallery_id)
+        if named and (wanted is None or wanted in named):
+            return named
+        for pattern, rights in self._fitting.items():
+            if (wanted is None or wanted in rights) and rights and _fits(pattern, gallery_id):
+                return rights
+        return ()
+
+
 class Policy(_Strict):
     """Safe from any thread."""
 
-    grant: tuple[Grant, ...] = ()
+    grant: tuple[Grant, ...] = Field(min_length=1)  # a file that is being written isn't read as one that forbids all
     quota: tuple[Quota, ...] = ()
     jwt: JwtPolicy | None = None
-    _known: "OrderedDict[tuple[str, ...], tuple[Grant, ...]]" = PrivateAttr(default_factory=OrderedDict)
+    _known: "OrderedDict[tuple[str, ...], Granted]" = PrivateAttr(default_factory=OrderedDict)
+    _to: dict[str, list[int]] = PrivateAttr(default_factory=dict)
+    _fitting: list[int] = PrivateAttr(default_factory=list)
 
-    def of(self, identity: Identity) -> tuple[Grant, ...]:
-        """The grants to the identity; those of many identities are remembered."""
+    def model_post_init(self, context: object) -> None:
+        for i, grant in enumerate(self.grant):
+            if any(map(_is_pattern, grant.to)):
+                self._fitting.append(i)
+            else:
+                for name in grant.to:
+                    self._to.setdefault(name, []).append(i)
+
+    def of(self, identity: Identity) -> Granted:
+        """What is granted to the identity; that of many identities is remembered."""
         found = self._known.get(identity.names)
         if found is None:
-            found = self._known[identity.names] = tuple(grant for grant in self.grant if grant.is_to(identity))
+            numbers = {i for name in identity.names for i in self._to.get(name, ())}
+            numbers |= {i for i in self._fitting if self.grant[i].is_to(identity)}
+            found = self._known[identity.names] = Granted(tuple(self.grant[i] for i in sorted(numbers)))
             while len(self._known) > _REMEMBERED:
                 with suppress(KeyError):  # another thread took the last one
                     self._known.popitem(last=False)
@@ -148,24 +195,9 @@ class Policy(_Strict):
     def quotas_of(self, identity: Identity) -> list[Quota]:
         return [quota for quota in self.quota if quota.is_to(identity)]
 
-    def may(self, identity: Identity, right: str, gallery_id: str | None) -> bool:
-        """``gallery_id`` None: a right of the server; or one of a gallery in all galleries."""
-        for grant in self.of(identity):
-            if not grant.gives(right):
-                continue
-            if right in SERVER_RIGHTS or (ALL in grant.galleries if gallery_id is None else grant.covers(gallery_id)):
-                return True
-        return False
 
-    def knows(self, identity: Identity) -> bool:
-        """Whether anything is granted to the identity."""
-        return bool(self.of(identity))
-
-    def sees(self, identity: Identity, gallery_id: str) -> bool:
-        """Whether the identity has any right in this gallery."""
-        return any(
-            grant.covers(gallery_id) and not SERVER_RIGHTS.issuperset(grant.rights) for grant in self.of(identity)
-        )
+def _is_pattern(name: str) -> bool:
+    return "*" in name or "?" in name
 
 
 @lru_cache(maxsize=65_536)
@@ -179,8 +211,6 @@ def _fits(pattern: str, name: str) -> bool:
 
 def read_policy(path: Path, data: bytes) -> Policy:
     """Raises StartupError naming each line that is wrong."""
-    if len(data) > MAX_POLICY_BYTES:
-        raise StartupError(f"{path}: a policy of more than {MAX_POLICY_BYTES} bytes")
     try:
         return Policy.model_validate(tomllib.loads(data.decode()))
     except ValidationError as error:

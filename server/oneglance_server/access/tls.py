@@ -1,16 +1,20 @@
 """TLS of the server's port; certificates are read again when their files change."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import structlog
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from oneglance_server.access.files import Watched
 from oneglance_server.errors import StartupError
 
 log = structlog.get_logger()
+_Pair = tuple[bytes, bytes]  # certificates and key, PEM
 
 
 class Certificates:
@@ -18,57 +22,93 @@ class Certificates:
     need none). Raises StartupError."""
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
-        paths = [certificate, key] + ([client_ca] if client_ca else [])
         try:
-            self._files = [Watched(path, lambda path, data: data) for path in paths]
+            self._certificate, self._key = Watched(certificate, _as_it_is), Watched(key, _as_it_is)
+            self._authority = Watched(client_ca, _authority) if client_ca else None
         except OSError as error:
-            raise StartupError(f"can't read {error.filename}: {error.strerror}") from error
-        self.expires = _checked(*self._contents())
-        self._given = self._contents()
+            raise StartupError(f"can't read {error.filename or certificate}: {error.strerror or error}") from error
+        self._pair: _Pair = (self._certificate.value, self._key.value)
+        _check(*self._pair)
+        self._given = self._configuration()
+        self._told = ""
 
     def credentials(self) -> grpc.ServerCredentials:
         """Each new connection gets the certificates as they are then."""
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration(),
+            self._given[1],
             self._changed,  # type: ignore[arg-type]  # grpc's documents allow None
-            require_client_authentication=len(self._files) > 2,
+            require_client_authentication=self._authority is not None,
         )
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC at each handshake; None: as before."""
-        try:
-            for file in self._files:
-                file.look()
-            if self._contents() == self._given:
-                return None
-            self.expires = _checked(*self._contents())
-        except (OSError, StartupError) as error:  # one of two files is new, say: the next handshake looks again
-            log.error("the new certificate can't be used; the former one is", error=str(error))
+        """Called by gRPC at each handshake; None: as before. The authority of clients changes by itself."""
+        troubles = [self._look_at_pair(), self._look_at_authority()]
+        trouble = "; ".join(filter(None, troubles))
+        if trouble != self._told:
+            self._told = trouble
+            if trouble:
+                log.error("what is new can't be used; the former goes on", error=trouble)
+        fresh = self._configuration()
+        if fresh[0] == self._given[0]:
             return None
-        self._given = self._contents()
-        log.info("certificates read again", expires=self.expires)
-        return self._configuration()
+        self._given = fresh
+        log.info("certificates read again")
+        return fresh[1]
 
-    def _contents(self) -> tuple[bytes, ...]:
-        return tuple(file.value for file in self._files)
+    def _look_at_pair(self) -> str:
+        """Why a new certificate and its key can't be used; "": they can, or there are none."""
+        try:
+            self._certificate.look()
+            self._key.look()
+            pair = (self._certificate.value, self._key.value)
+            if pair != self._pair:
+                _check(*pair)
+                self._pair = pair
+        except (OSError, StartupError) as error:  # one of two files is new, say
+            return str(error)
+        return ""
 
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        certificate, key, *authority = self._contents()
-        return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if authority else None)
+    def _look_at_authority(self) -> str:
+        try:
+            if self._authority is not None:
+                self._authority.look()
+        except (OSError, StartupError) as error:
+            return str(error)
+        return ""
+
+    def _configuration(self) -> tuple[tuple[bytes | None, ...], grpc.ServerCertificateConfiguration]:
+        certificate, key = self._pair
+        authority = self._authority.value if self._authority is not None else None
+        made = grpc.ssl_server_certificate_configuration([(key, certificate)], authority)
+        return (certificate, key, authority), made
 
 
-def _checked(certificate: bytes, key: bytes, authority: bytes | None = None) -> str:
-    """When it ends, ISO 8601. Raises StartupError for what isn't PEM, or doesn't belong together."""
+def _as_it_is(path: Path, data: bytes) -> bytes:
+    return data
+
+
+def _authority(path: Path, data: bytes) -> bytes:
+    """Raises StartupError for what isn't PEM."""
+    try:
+        x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        raise StartupError(f"TLS: {path}: no PEM file of certificates ({error})") from error
+    return data
+
+
+def _check(certificate: bytes, key: bytes) -> None:
+    """Raises StartupError for what isn't PEM, doesn't belong together, is over, or can't be served."""
     try:
         first = x509.load_pem_x509_certificates(certificate)[0]
         private = load_pem_private_key(key, None)
-        if authority is not None:
-            x509.load_pem_x509_certificates(authority)
     except (ValueError, TypeError, IndexError) as error:
-        raise StartupError(f"TLS: certificate, key or client CA is no PEM file that can be used ({error})") from error
+        raise StartupError(f"TLS: certificate or key is no PEM file that can be used ({error})") from error
+    if not isinstance(private, RSAPrivateKey | EllipticCurvePrivateKey):
+        raise StartupError("TLS: the key must be of RSA or an elliptic curve (ECDSA)")
     if _public(private.public_key()) != _public(first.public_key()):
         raise StartupError("TLS: the key is not that of the certificate")
-    return first.not_valid_after_utc.isoformat()
+    if not first.not_valid_before_utc <= datetime.now(UTC) <= first.not_valid_after_utc:
+        raise StartupError("TLS: the certificate is not good yet, or no longer")
 
 
 def _public(key: object) -> bytes:

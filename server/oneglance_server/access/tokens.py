@@ -6,10 +6,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.types import Options
 
 from oneglance_server.access.files import Watched
@@ -19,7 +21,6 @@ from oneglance_server.errors import StartupError, Unauthenticated
 
 Claims = dict[str, Any]
 MAX_TOKEN_CHARACTERS = 16_384
-MAX_JWKS_BYTES = 1 << 20
 _REMEMBERED = 4096  # tokens that were checked, so that their signatures aren't again
 _USED = 1_000_000  # ids of tokens that are good once
 _OPTIONS: Options = {
@@ -29,31 +30,54 @@ _OPTIONS: Options = {
     "verify_nbf": False,
 }
 _LATEST = 253_402_300_800  # the year 10000, seconds since 1970
-_KID = ""  # among the claims: the id of the key that it was signed with
+_SIGNER = ""  # among the claims: the fingerprint of the key that it was signed with
+_LEAST_RSA_BITS = 2048
+_MOST_GROUPS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A public key of the JWKS file. alg: the only algorithm that it is for; None: any that fits."""
+
+    key: Any
+    alg: str | None
+    fingerprint: str
 
 
 class Tokens:
     """Checks tokens by ``policy``; ``folder``: where its jwks_file is. Safe from any thread. Raises StartupError."""
 
     def __init__(self, policy: JwtPolicy, folder: Path, now: Callable[[], float] = time.time) -> None:
-        self._policy = policy
         self._now = now
+        self._begun = now()
         self._lock = threading.Lock()
         self._checked: OrderedDict[bytes, Claims] = OrderedDict()
-        self._used: OrderedDict[str, float] = OrderedDict()
-        path = folder / policy.jwks_file
-        try:
-            self._keys = Watched(path, _read)
-        except OSError as error:
-            raise StartupError(f"can't read {path}: {error}") from error
+        self._used: dict[str, float] = {}
+        self._folder = folder
+        self._policy = policy
+        self._keys = self._watched(policy)
+
+    def follow(self, policy: JwtPolicy) -> None:
+        """Check by this policy from now on; what was used stays used.
+
+        Raises StartupError when its keys can't be read: then all but they hold already.
+        """
+        self._policy = policy
+        with self._lock:
+            self._checked.clear()
+        if self._folder / policy.jwks_file != self._keys.path:
+            self._keys = self._watched(policy)
 
     def look(self) -> bool:
         """Whether there are other keys. Raises StartupError, OSError."""
-        changed = self._keys.look()
-        if changed:
-            with self._lock:
-                self._checked.clear()
-        return changed
+        return self._keys.look()
+
+    def _watched(self, policy: JwtPolicy) -> "Watched[dict[str, Signer]]":
+        path = self._folder / policy.jwks_file
+        try:
+            return Watched(path, _read)
+        except OSError as error:
+            raise StartupError(f"can't read {path}: {error}") from error
 
     def read(self, token: str) -> tuple[str, tuple[str, ...], Claims]:
         """The name of whom it speaks for, the groups, and what ``hold`` needs to know.
@@ -71,7 +95,7 @@ class Tokens:
                 self._checked[digest] = claims
                 while len(self._checked) > _REMEMBERED:
                     self._checked.popitem(last=False)
-        why = self._stale(claims)
+        why = self._stale(claims) or ("" if self._is_signed(claims) else "the token's signer is none any more")
         if why:
             raise Unauthenticated(why)
         if self._policy.once:
@@ -80,7 +104,7 @@ class Tokens:
         if not is_name(name):
             raise Unauthenticated(f"the token has no name in {self._policy.name_claim!r}")
         groups = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
-        return f"jwt:{name}", tuple(f"group:{group}" for group in groups if is_name(group)), claims
+        return f"jwt:{name}", tuple(f"group:{group}" for group in groups[:_MOST_GROUPS] if is_name(group)), claims
 
     def hold(self, claims: Claims) -> bool:
         """Whether a token that was good is good still, by this policy."""
@@ -88,19 +112,22 @@ class Tokens:
         audience = claims["aud"]
         return (
             not self._stale(claims)
-            and (claims[_KID] in self._keys.value or (claims[_KID] is None and len(self._keys.value) == 1))
+            and self._is_signed(claims)
             and claims["iss"] == policy.issuer
             and policy.audience in ([audience] if isinstance(audience, str) else audience)
         )
 
+    def _is_signed(self, claims: Claims) -> bool:
+        return any(signer.fingerprint == claims[_SIGNER] for signer in self._keys.value.values())
+
     def _claims(self, token: str) -> Claims:
         try:
             header = jwt.get_unverified_header(token)
-            key = self._key(header.get("kid"))
+            signer = self._signer(header.get("kid"))
             claims: Claims = jwt.decode(
                 token,
-                key,
-                algorithms=list(self._policy.algorithms),
+                signer.key,
+                algorithms=[one for one in self._policy.algorithms if signer.alg in (None, one)],
                 audience=self._policy.audience,
                 issuer=self._policy.issuer,
                 leeway=self._policy.leeway_seconds,
@@ -110,9 +137,9 @@ class Tokens:
             raise Unauthenticated(f"the token is not good: {error}") from error
         except (ValueError, TypeError, KeyError) as error:
             raise Unauthenticated("the token is not good") from error
-        return {**claims, _KID: header.get("kid")}
+        return {**claims, _SIGNER: signer.fingerprint}
 
-    def _key(self, kid: object) -> jwt.PyJWK:
+    def _signer(self, kid: object) -> Signer:
         keys = self._keys.value
         if kid is None and len(keys) == 1:
             return next(iter(keys.values()))
@@ -132,6 +159,8 @@ class Tokens:
             return "the token is not good yet"
         if not now <= issued + policy.max_age_seconds + policy.leeway_seconds:
             return "the token is too old"
+        if policy.once and issued < self._begun:
+            return "the token is older than this server, which may have taken it before"
         if claims.get("jti") in policy.revoked:
             return "the token was revoked"
         return ""
@@ -143,13 +172,14 @@ class Tokens:
             raise Unauthenticated("the token has no jti, and each is good once")
         now = self._now()
         with self._lock:
-            while self._used and next(iter(self._used.values())) < now:
-                self._used.popitem(last=False)
-            if number in self._used:
+            if number in self._used and self._used[number] >= now:
                 raise Unauthenticated("the token was used already")
             if len(self._used) >= _USED:
+                self._used = {one: ends for one, ends in self._used.items() if ends >= now}
+            if len(self._used) >= _USED:
                 raise Unauthenticated("too many tokens that are good once: try again later")
-            self._used[number] = claims["exp"] + self._policy.leeway_seconds
+            latest = min(claims["exp"], claims["iat"] + self._policy.max_age_seconds)
+            self._used[number] = latest + self._policy.leeway_seconds
 
 
 def _seconds(value: object) -> float | None:
@@ -158,18 +188,30 @@ def _seconds(value: object) -> float | None:
     return float(value) if usual else None  # type: ignore[arg-type]
 
 
-def _read(path: Path, data: bytes) -> dict[str, jwt.PyJWK]:
+def _read(path: Path, data: bytes) -> dict[str, Signer]:
     """By their key ids; one without is called "" and must be the only one."""
-    if len(data) > MAX_JWKS_BYTES:
-        raise StartupError(f"{path}: more than {MAX_JWKS_BYTES} bytes")
     try:
-        content = json.loads(data)
-        keys = jwt.PyJWKSet.from_dict(content).keys
+        given = json.loads(data)["keys"]
+        keys = [jwt.PyJWK.from_dict(one) for one in given]
+        ids = [one.get("kid", "") for one in given]
+        uses = [one.get("use", "sig") for one in given]
+        algorithms = [one.get("alg") for one in given]
     except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise StartupError(f"{path}: is no JWKS file ({error})") from error
-    if any(key.key_type == "oct" for key in keys):
-        raise StartupError(f"{path}: holds a secret key; tokens are checked by public keys")
-    found = {key.key_id or "": key for key in keys}
-    if len(found) != len(keys) or (len(keys) > 1 and "" in found):
+    if not keys or not all(isinstance(one, str) for one in ids):
+        raise StartupError(f"{path}: has no keys, or one whose kid is no text")
+    if len(set(ids)) != len(ids) or (len(ids) > 1 and "" in ids):
         raise StartupError(f"{path}: of several keys each must have a kid of its own")
+    found = {}
+    for key, kid, use, alg in zip(keys, ids, uses, algorithms, strict=True):
+        if not hasattr(key.key, "public_bytes"):
+            raise StartupError(f"{path}: holds a secret or private key; tokens are checked by public keys")
+        if use != "sig":
+            continue
+        if getattr(key.key, "key_size", _LEAST_RSA_BITS) < _LEAST_RSA_BITS and key.key_type == "RSA":
+            raise StartupError(f"{path}: an RSA key of less than {_LEAST_RSA_BITS} bits")
+        content = key.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        found[kid] = Signer(key.key, alg, hashlib.sha256(content).hexdigest())
+    if not found:
+        raise StartupError(f"{path}: has no key to check signatures with")
     return found

@@ -102,6 +102,7 @@ class CalibrationRun:
 
         Of a photo that doesn't say which face, the largest counts.
         """
+        self._call.need("calibrate", self._gallery.id)
         if probe.mated:
             await self._check_enrolled(probe.subject)
         else:
@@ -125,8 +126,9 @@ class CalibrationRun:
     async def finish(self, *, dry_run: bool, skipped: Sequence[str] = ()) -> tuple[GalleryState, Calibration]:
         """Fit, and unless ``dry_run`` make it the gallery's threshold. ``skipped``: why probes were left out.
 
-        Returns the gallery as it is then. Raises CannotCalibrate, GalleryNotFound.
+        Returns the gallery as it is then. Raises CannotCalibrate, GalleryNotFound, PermissionDenied.
         """
+        self._call.need("calibrate", self._gallery.id)
         if not (self._non_mated or self._mated or skipped):
             raise InvalidRequest.field("probe", "at least one is required", reason="EMPTY")
         try:

@@ -39,7 +39,7 @@ from oneglance_server.service.content import (
     check_labels,
     check_text,
 )
-from oneglance_server.service.doubts import DoubtPolicy, doubt_policy_of, doubting
+from oneglance_server.service.doubts import DOUBT_POLICIES, DoubtPolicy, doubt_policy_of, doubting
 from oneglance_server.service.encoding import Encoded, Encoding
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.plan import Space
@@ -120,20 +120,22 @@ class EnrollmentService:
     async def enroll(self, call: Call, request: Enrollment) -> EnrollmentAnswer:
         """Store all of a subject's new encodings, or none. Durable and in effect when it returns.
 
-        Who may not see candidates learns how far another subject is, not which one it is. Raises InvalidRequest for an
-        example outside the limits, unless it is to be accepted; LikeAnother and UnlikeOwn for doubts that are to be
-        refused.
+        Who may not see candidates learns of a doubt how far another subject is, not which one it is. Raises
+        InvalidRequest for an example outside the limits, unless it is to be accepted; LikeAnother and UnlikeOwn for
+        doubts that are to be refused.
         """
         call.need("enroll", check_id("gallery_id", request.gallery_id))
+        expires = request.retention is not None and request.retention.expires is not None
+        if request.on_existing == "replace" or (expires and request.on_existing != "fail"):
+            call.need("erase", request.gallery_id)  # what the subject had, at once or then
         if call.may("candidates", request.gallery_id):
             return await self._enroll(call, request)
         try:
             answer = await self._enroll(call, request)
         except LikeAnother as error:
             raise LikeAnother(error.gallery_id, error.subject_id, _unnamed(error.doubts)) from None
-        nearest, doubts = answer.enrolled.nearest_other, _unnamed(answer.enrolled.doubts)
-        nearest = None if nearest is None else replace(nearest, subject_id="")
-        return replace(answer, enrolled=replace(answer.enrolled, nearest_other=nearest, doubts=doubts))
+        doubts = _unnamed(answer.enrolled.doubts)
+        return replace(answer, enrolled=replace(answer.enrolled, nearest_other=None, doubts=doubts))
 
     async def _enroll(self, call: Call, request: Enrollment) -> EnrollmentAnswer:
         check_id("subject_id", request.subject_id)
@@ -185,6 +187,8 @@ class EnrollmentService:
 
     async def _doubting(self, call: Call, gallery: Gallery, request: Enrollment, encoded: Encoded) -> Doubting | None:
         policy = request.doubt_policy or doubt_policy_of(gallery)
+        if DOUBT_POLICIES.index(policy) < DOUBT_POLICIES.index(doubt_policy_of(gallery)):
+            call.need("calibrate", gallery.id)  # it is less than the gallery demands
         if policy == "off":
             return None
         # Two of each example: one may be the subject itself.
@@ -205,6 +209,8 @@ class EnrollmentService:
     async def set_retention(self, call: Call, gallery_id: str, subject_id: str, retention: Retention) -> Gallery:
         """The gallery as it is then."""
         call.need("enroll", check_id("gallery_id", gallery_id))
+        if retention.expires is not None:
+            call.need("erase", gallery_id)
         check_id("subject_id", subject_id)
         check_retention(retention)
         return await asyncio.wrap_future(self._store.set_retention(gallery_id, subject_id, retention))

@@ -99,8 +99,19 @@ class GalleryService:
         """Up to ``size`` galleries, of them those that the caller may see, and the id to continue after."""
 
         def read() -> tuple[Sequence[GalleryState], str | None]:
-            page = self._store.list_galleries(page_size=size, after=after)
-            return [self._state(gallery) for gallery in page.galleries if call.sees(gallery.id)], page.next_after
+            found: list[GalleryState] = []
+            next_after = after
+            while True:
+                page = self._store.list_galleries(page_size=size, after=next_after)
+                for gallery in page.galleries:
+                    if call.sees(gallery.id):
+                        found.append(self._state(gallery))
+                        if len(found) == size:  # the token names a gallery that the caller sees
+                            last = gallery is page.galleries[-1] and page.next_after is None
+                            return found, None if last else gallery.id
+                next_after = page.next_after
+                if next_after is None:
+                    return found, None
 
         return await self._reads.run(call, read)
 

@@ -150,8 +150,8 @@ class IdentificationService:
         """
         call.need("identify", check_id("gallery_id", gallery_id))
         everybody = call.may("candidates", gallery_id)
-        if tau is not None:
-            call.need("candidates", gallery_id)  # a large one would show everybody
+        if tau is not None or least_gap is not None:
+            call.need("candidates", gallery_id)  # by trying many, one would learn of everybody
         if least_gap is not None:
             check_gap("least_gap", least_gap)
         check_count("probes", probes, MAX_PROBES)

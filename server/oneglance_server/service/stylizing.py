@@ -157,6 +157,7 @@ class FrameStream:
 
         Frames take no pixels of the limiter: they would wait behind large pictures.
         """
+        self._call.need("stylize")
         with self._slot.busy():
             return await self._pictures.stylize(
                 self._call, frame, order.order, "frame", self._max_pixels, None, self._memory, order.steadiness

@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from typing import Any, NoReturn
 
 import grpc
+import structlog
 from google.protobuf import descriptor_pool
 
 from oneglance_server.accepting import time_left
@@ -34,9 +35,11 @@ from oneglance_server.servicers.run import Run, Told
 from oneglance_server.servicers.status import status_of, to_error, trailers
 from oneglance_server.servicers.under_way import CallsUnderWay, draining
 
+log = structlog.get_logger()
 PREFIX = "/oneglance."
 _OURS = "/oneglance.v1."
 _REFLECTION = "/grpc.reflection."
+_FOR_ANYBODY = ("AccessService/GetIdentity", "GalleryService/ListGalleries")  # they say that there is nothing
 _TOO_LATE = Overloaded(
     "more calls come than can be done; it would not be done before its deadline",
     metadata={"queue": "calls", RETRY_AFTER: 200},
@@ -187,7 +190,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 run = Run(self._metrics, self._told, method)
                 incoming = None
                 try:
-                    self._know(context)
+                    self._know(context, method)
                     self._take_turns(context, patient=True)
                     incoming = self._incoming(data, context, parser)
                     async with aclosing(handler.stream_stream(incoming, context)) as answers:
@@ -215,7 +218,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 run = Run(self._metrics, self._told, method)
                 incoming = None
                 try:
-                    self._know(context)
+                    self._know(context, method)
                     self._take_turns(context, patient=True)
                     incoming = self._incoming(data, context, parser)
                     with self.under_way.ended_by_drain():
@@ -244,7 +247,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._entering.discard(asyncio.current_task())
             self._arrivals.add(connection)
             try:
-                self._know(context)
+                self._know(context, method)
                 self._take_turns(context, patient=False)
                 remaining = context.time_remaining()
                 self._backlog.will_wait(full_method, remaining)
@@ -278,17 +281,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
-    def _know(self, context: Context) -> None:
-        """Who makes the current task's call. Raises Unauthenticated, QuotaExceeded."""
+    def _know(self, context: Context, method: str = "") -> None:
+        """Who makes the current task's call. Raises Unauthenticated, PermissionDenied, QuotaExceeded."""
         if self._access is not None:
             identity = self._access.identity(context.invocation_metadata() or (), context.auth_context())
+            if method not in _FOR_ANYBODY:
+                self._access.check_any(identity)
             self._access.spend(identity, "calls", 1)
             calling.set(Caller(context.peer(), identity, self._access))
 
     def end_without_credential(self) -> None:
         """End the streams whose callers' credentials are good no longer."""
-        for incoming, identity in self._streams.items():
-            if not identity.holds():
+        for incoming, identity in list(self._streams.items()):
+            if not _holds(identity):
                 incoming.end(Unauthenticated("the credential is good no longer: revoked, or over"))
 
     def _take_turns(self, context: Context, *, patient: bool) -> None:
@@ -383,6 +388,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return handler
 
 
+def _holds(identity: Identity) -> bool:
+    try:
+        return identity.holds()
+    except Exception as error:
+        log.error("a credential can't be looked at", identity=identity.name, exc_info=error)
+        return False
+
+
 class _Unread(StreamIdle):
     """The peer doesn't read."""
 
@@ -416,9 +429,11 @@ def _with_parser(handler: Any, parser: Parser, check: Callable[[Context], None])
     if handler.unary_unary is not None and not inspect.iscoroutinefunction(handler.unary_unary):
         return None  # such as Health.List
 
-    async def message(data: bytes, context: Context) -> Any:
+    async def message(data: bytes, context: Context, first: bool = True) -> Any:
         try:
-            check(context)
+            if first:
+                await _refuse_own_socket(context)
+                check(context)
             return await parser.parse(data)
         except (InvalidRequest, Unauthenticated, PermissionDenied, Overloaded) as error:
             found = status_of(error)
@@ -431,8 +446,10 @@ def _with_parser(handler: Any, parser: Parser, check: Callable[[Context], None])
         await handler.unary_stream(await message(data, context), context)
 
     async def messages(data: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        first = True
         async for one in data:
-            yield await message(one, context)
+            yield await message(one, context, first)
+            first = False
 
     async def stream(data: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         async for answer in handler.stream_stream(messages(data, context), context):

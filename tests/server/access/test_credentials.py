@@ -1,6 +1,8 @@
 """API keys and tokens that are not good, and what becomes of streams when theirs are good no longer."""
 
+import fcntl
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -304,3 +306,84 @@ def test_who_has_used_up_a_quota_is_told_when_to_come_back(models: tuple[Path, P
             answers = many.identify_stream(iter([identify_request("g", [picture(1)])]))
             with pytest.raises(ResourceExhaustedError, match="QUOTA_EXCEEDED"):
                 next(answers)
+
+
+def test_another_key_of_the_same_id_is_another_signer(folder: Path, server: Server) -> None:
+    """Neither new calls nor streams go on by tokens that the key before signed."""
+    one = token()
+    with Client(server.address, token=one, timeout_seconds=PATIENCE_SECONDS) as caller:
+        ended = threading.Event()
+
+        def requests() -> Iterator[Any]:
+            yield identify_request("g", [picture(1)])
+            ended.wait(PATIENCE_SECONDS)
+
+        answers = caller.identify_stream(requests())
+        assert next(answers).response.results
+        try:
+            (folder / "jwks.json").write_text(jwks(("a", OTHER_SIGNER)))
+            with pytest.raises(UnauthenticatedError):
+                next(answers)
+            assert refused(caller.get_identity)
+        finally:
+            ended.set()
+            (folder / "jwks.json").write_text(jwks(("a", SIGNER)))
+        until(lambda: not refused(caller.get_identity))
+
+
+def test_a_token_that_was_used_stays_used_when_the_policy_changes(folder: Path, server: Server) -> None:
+    before = (folder / "policy.toml").read_text()
+    try:
+        (folder / "policy.toml").write_text(before + "once = true\n")
+        until(lambda: refused(lambda: name_of(server, token())))
+        one = token(jti="kept")
+        assert name_of(server, one) == "jwt:ann"
+        for change in ('revoked = ["stolen", "another"]', 'revoked = ["stolen"]'):
+            (folder / "policy.toml").write_text(before.replace('revoked = ["stolen"]', change) + "once = true\n")
+            until(lambda: refused(lambda: name_of(server, token(jti="stolen"))))
+            assert refused(lambda: name_of(server, one))
+    finally:
+        (folder / "policy.toml").write_text(before)
+        until(lambda: not refused(lambda: name_of(server, token())))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[[grant]]", "fifo", "[[quota]]\nto = ['*']\ncalls = 'many'\n", "x" * (5 << 20)]
+)
+def test_a_policy_that_can_not_be_used_changes_nothing(folder: Path, server: Server, content: str) -> None:
+    before, path = (folder / "policy.toml").read_text(), folder / "policy.toml"
+    try:
+        path.unlink()
+        if content == "fifo":
+            os.mkfifo(path)
+        else:
+            path.write_text(content)
+        other = token(sub="bob", groups=["doors"])
+        for _ in range(3):
+            assert name_of(server, other) == "jwt:bob"
+            with Client(server.address, token=other, timeout_seconds=PATIENCE_SECONDS) as client:
+                assert client.identify("g", picture(1)).results
+    finally:
+        path.unlink()
+        path.write_text(grant(["jwt:carl"], ["*"], ["verify"]) + before)
+        until(lambda: not refused(lambda: name_of(server, token(sub="carl"))))
+        with Client(server.address, token=lambda: token(sub="carl"), timeout_seconds=PATIENCE_SECONDS) as carl:
+            until(lambda: not refused(lambda: carl.verify("g", "it", picture(1))))
+        path.write_text(before)
+
+
+def test_keys_that_can_not_be_changed_are_told(folder: Path, server: Server) -> None:
+    path = folder / "data" / FILE
+    admin_key = key_of(folder / "data", "admin")
+    with Client(server.address, token=admin_key, timeout_seconds=PATIENCE_SECONDS, retry=False) as admin:
+        until(lambda: not refused(admin.list_api_keys))
+        with path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(OneglanceError, match="API_KEYS_BUSY"):
+                admin.create_api_key("x")
+        kept = path.read_text()
+        path.write_text("{")
+        with pytest.raises(OneglanceError, match="API_KEYS_BUSY"):
+            admin.create_api_key("x")
+        path.write_text(kept)
+        assert admin.create_api_key("x").secret

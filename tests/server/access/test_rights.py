@@ -1,14 +1,17 @@
 """The matrix of rights: every method x every right x own, other and unknown gallery, each asked of a real server."""
 
 import itertools
+from base64 import b64decode
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 
-from oneglance import Client, OneglanceError, enroll_request, identify_request, stranger
+from oneglance import Client, OneglanceError, enroll_request, identify_request, retention, stranger
+from oneglance.v1.gallery_pb2 import ListGalleriesRequest
 from oneglance.v1.subject_pb2 import Retention
 from oneglance_server.access.rights import GALLERY_RIGHTS, SERVER_RIGHTS
 from oneglance_server.app import SERVICES, Server
@@ -48,10 +51,10 @@ IN_A_GALLERY: dict[str, tuple[str, Callable[[Client, str], object]]] = {
         lambda c, g: first(c.identify_stream(iter([identify_request(g, [IT])]))),
     ),
     "IdentificationService.ListLookAlikes": ("candidates", lambda c, g: c.list_look_alikes(g, 0.1)),
-    "SubjectService.Enroll": ("enroll", lambda c, g: c.enroll(g, "it", IT, on_existing="replace")),
+    "SubjectService.Enroll": ("enroll", lambda c, g: c.enroll(g, "it", IT, on_existing="add")),
     "SubjectService.BulkEnroll": (
         "enroll",
-        lambda c, g: first(c.bulk_enroll(iter([enroll_request(g, "it", [IT], on_existing="replace")]))),
+        lambda c, g: first(c.bulk_enroll(iter([enroll_request(g, "it", [IT], on_existing="add")]))),
     ),
     "SubjectService.SetRetention": ("enroll", lambda c, g: c.set_retention(g, "it", Retention())),
     "SubjectService.AddNegative": ("enroll", lambda c, g: c.add_negative(g, "it", picture(5))),
@@ -217,8 +220,45 @@ def test_lists_show_what_the_caller_may_see(running: tuple[Server, dict[str, str
             assert not denied(lambda: OF_EVERYBODY[name](caller)), name  # noqa: B023
 
 
+def test_to_enroll_is_not_to_erase(running: tuple[Server, dict[str, str]]) -> None:
+    over = datetime(2020, 1, 1, tzinfo=UTC)
+    with as_caller(running, "enroll") as caller, as_caller(running, "admin") as admin:
+        before = admin.get_subject(OWN, "it")
+        assert denied(lambda: caller.enroll(OWN, "it", picture(3), on_existing="replace"))
+        assert denied(lambda: caller.enroll(OWN, "it", picture(3), retention=retention(over)))
+        assert denied(lambda: caller.set_retention(OWN, "it", retention(over)))
+        assert admin.get_subject(OWN, "it") == before
+        ends = datetime(2999, 1, 1, tzinfo=UTC)
+        caller.enroll(OWN, "visitor", picture(4), retention=retention(ends), on_existing="fail")
+        admin.delete_subject(OWN, "visitor")
+
+
+def test_pages_of_galleries_tell_of_no_others(running: tuple[Server, dict[str, str]]) -> None:
+    with as_caller(running, "admin") as admin:
+        for name in ("a", "p", "z"):
+            admin.create_gallery(name, encoder="pixels")
+    for name in ("", "nothing", "identify"):
+        with as_caller(running, name) as caller:
+            seen, token = [], ""
+            for _ in range(20):
+                page = caller._call(
+                    caller._galleries.ListGalleries, ListGalleriesRequest(page_size=1, page_token=token)
+                )
+                seen += [gallery.id for gallery in page.galleries]
+                token = page.next_page_token
+                assert b64decode(token).decode() in ("", OWN)
+                if not token:
+                    break
+            assert seen == ([OWN] if name == "identify" else [])
+    with as_caller(running, "admin") as admin:
+        assert [gallery.id for gallery in admin.list_galleries()] == ["a", OTHER, OWN, "p", "z"]
+        for name in ("a", "p", "z"):
+            admin.delete_gallery(name)
+
+
 def test_who_may_not_see_candidates_sees_nobody_beyond_tau(running: tuple[Server, dict[str, str]]) -> None:
     with as_caller(running, "admin") as admin:
+        admin.set_doubt_policy(OWN, "flag")
         admin.enroll(OWN, "another", picture(2), on_existing="replace")
         seen = admin.identify(OWN, IT, FAR).results
     assert [len(result.candidates) for result in seen] == [2, 2]
@@ -229,10 +269,11 @@ def test_who_may_not_see_candidates_sees_nobody_beyond_tau(running: tuple[Server
         assert (unknown.nearest_subject_id, unknown.next_subject_id, unknown.HasField("gap")) == ("", "", False)
         assert (known.next_subject_id, known.HasField("gap")) == ("", False)
         assert denied(lambda: caller.identify(OWN, IT, tau=4.0))  # it would show everybody
+        assert denied(lambda: caller.identify(OWN, IT, least_gap=0.5))
     with as_caller(running, "enroll") as caller:
         done = caller.enroll(OWN, "third", picture(2))
-        assert (done.nearest_other.subject_id, [one.subject_id for one in done.doubts]) == ("", [""])
-        assert done.nearest_other.distance == pytest.approx(0, abs=1e-6)
+        assert (done.HasField("nearest_other"), [one.subject_id for one in done.doubts]) == (False, [""])
+        assert denied(lambda: caller.enroll(OWN, "fifth", picture(2), doubt_policy="off"))  # less than is demanded
         with pytest.raises(OneglanceError, match="from another subject") as refused:
             caller.enroll(OWN, "fourth", picture(2), doubt_policy="refuse")
         assert "another'" not in str(refused.value)

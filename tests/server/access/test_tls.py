@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from oneglance import Client, OneglanceError, tls_credentials
+from oneglance.client.errors import UnauthenticatedError
 from oneglance_apps.cli import main
 from oneglance_server.access.tls import Certificates
 from oneglance_server.app import Server
@@ -24,6 +25,8 @@ from tests.running import server_thread
 from tests.server.access.callers import grant
 from tests.waiting import PATIENCE_SECONDS, until
 
+Name = str | x509.GeneralName  # text: a DNS name
+
 
 class Authority:
     """A certificate authority of its own, and what it signs."""
@@ -32,22 +35,28 @@ class Authority:
         self._folder, self._name = folder, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.ca = folder / f"{name}.pem"
-        made = self._signed(self._name, self._key.public_key(), None, is_ca=True)
+        made = self._signed(self._name, self._key.public_key(), (), is_ca=True)
         self.ca.write_bytes(made.public_bytes(Encoding.PEM))
 
-    def sign(self, name: str, *alternatives: str) -> tuple[Path, Path]:
+    def sign(self, name: str, *alternatives: Name) -> tuple[Path, Path]:
         """Files of a certificate and its key; the server's are for localhost."""
         key = ec.generate_private_key(ec.SECP256R1())
         made = self._signed(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key(), alternatives, is_ca=False
         )
-        certificate, secret = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        file = name.replace("\0", "0")
+        certificate, secret = self._folder / f"{file}.crt", self._folder / f"{file}.key"
         secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         certificate.write_bytes(made.public_bytes(Encoding.PEM))
         return certificate, secret
 
     def _signed(
-        self, name: x509.Name, key: ec.EllipticCurvePublicKey, alternatives: tuple[str, ...] | None, *, is_ca: bool
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePublicKey,
+        alternatives: tuple[str | x509.GeneralName, ...],
+        *,
+        is_ca: bool,
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = (
@@ -61,7 +70,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
         )
         if alternatives:
-            names = [x509.DNSName(one) for one in alternatives]
+            names = [x509.DNSName(one) if isinstance(one, str) else one for one in alternatives]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
@@ -98,10 +107,10 @@ def address(server: Server) -> str:
     return f"localhost:{server.address.rpartition(':')[2]}"
 
 
-def connected(server: Server, authority: Authority, *names: str) -> Client:
+def connected(server: Server, authority: Authority, name: str, *alternatives: Name) -> Client:
     return Client(
         address(server),
-        credentials=tls_credentials(authority.ca, *authority.sign(*names)),
+        credentials=tls_credentials(authority.ca, *authority.sign(name, *alternatives)),
         timeout_seconds=PATIENCE_SECONDS,
     )
 
@@ -112,8 +121,23 @@ def test_a_certificate_says_who_calls(mutual: Server, authority: Authority) -> N
         assert gate.identify("g", picture(1)).results[0].subject_id == "it"
         with pytest.raises(OneglanceError, match="PERMISSION_DENIED"):
             gate.delete_gallery("g")
-    with connected(mutual, authority, "anything", "gate-7.example.org") as gate:  # the alternative name beats it
+    with connected(mutual, authority, "boss", "gate-7.example.org") as gate:  # the alternative name beats it
         assert gate.get_identity().name == "cert:gate-7.example.org"
+
+
+@pytest.mark.parametrize(
+    ("name", "alternatives"),
+    [("boss\0.evil", ()), ("x", ("boss\0.evil.org",)), ("a\nb", ()), ("x", (x509.RFC822Name("boss"),))],
+)
+def test_names_that_could_be_taken_for_another_are_none(
+    mutual: Server, authority: Authority, name: str, alternatives: tuple[Name, ...]
+) -> None:
+    with connected(mutual, authority, name, *alternatives) as caller:
+        try:
+            found = caller.get_identity().name
+        except UnauthenticatedError:
+            return
+    assert found == "cert:x"  # an address of mail isn't a name
 
 
 def test_without_the_right_certificate_nobody_gets_through(
@@ -198,7 +222,7 @@ def test_what_can_not_be_used_is_a_start_up_error(authority: Authority, tmp_path
         ((certificate, other, None), "not that of the certificate"),
         ((tmp_path / "text", key, None), "no PEM file"),
         ((certificate, tmp_path / "text", None), "no PEM file"),
-        ((certificate, key, tmp_path / "text"), "no PEM file"),
+        ((certificate, key, tmp_path / "text"), "no PEM file of certificates"),
         ((tmp_path / "missing", key, None), "can't read"),
     ):
         with pytest.raises(StartupError, match=what):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from oneglance_index import LocalGalleries, StoreDamaged, StoreMissing, back_up, check_directory, repair
+from tests.waiting import until
 
 VECTORS = np.eye(4, dtype=np.float32)
 
@@ -148,3 +149,21 @@ def test_one_that_is_killed_is_finished(
     _, lost = repair(data, "")
     assert "interrupted" in lost[0]
     assert state(data) == {"a": 3, "b": 3}
+
+
+def test_no_gallery_comes_back_that_was_deleted_since_the_backup(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with LocalGalleries.open(data) as galleries:
+        galleries.create_gallery("secret", encoder_digest="e", dimension=4).result()
+        galleries.enroll("secret", "p", VECTORS[:1]).result()
+        galleries.set_threshold("secret", 0.5, "evidence").result()
+    fill(data, tmp_path / "backup")
+    with LocalGalleries.open(data) as galleries:
+        galleries.delete_gallery("secret").result()
+    with LocalGalleries.open(data) as galleries:
+        until(lambda: galleries._store.read(lambda db: len(db.execute("SELECT 1 FROM galleries").fetchall()) == 1))
+    damage(data, "UPDATE subjects SET id = 'x' WHERE number = 3")
+    assert repair(data, "", tmp_path / "backup")[1] == []
+    assert state(data) == {"a": 3, "b": 3}
+    with LocalGalleries.open(data) as galleries:
+        assert [gallery.id for gallery in galleries.list_galleries().galleries] == ["g"]

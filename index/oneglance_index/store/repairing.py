@@ -143,7 +143,8 @@ class _Salvage:
             if version != SCHEMA_VERSION:
                 raise StoreDamaged(self._path, f"it is of schema {version}, not {SCHEMA_VERSION}")
             self._store()
-            for table in (GALLERIES, GENERATIONS, THRESHOLDS):
+            self._galleries()
+            for table in (GENERATIONS, THRESHOLDS):
                 for row in self._sound(table):
                     self._copy(table, row)
             self._revisions()
@@ -163,6 +164,18 @@ class _Salvage:
             store_id, created = uuid.uuid4().hex, 0.0
             self._lost.append("the id of the store")
         self._db.execute("INSERT INTO store (id, created) VALUES (?, ?)", (store_id, created))
+
+    def _galleries(self) -> None:
+        """Those that have a key: one that was deleted since a backup has none, and stays out."""
+        place = GALLERIES.columns.split(", ").index("id")
+        for row in self._sound(GALLERIES):
+            try:
+                self._keys.of(row[0])
+            except StoreDamaged as error:
+                if not row[place].startswith(queries.TOMBSTONE):
+                    self._lost.append(f"gallery {row[place]!r}: {error.detail}")
+            else:
+                self._copy(GALLERIES, row)
 
     def _revisions(self) -> None:
         """The revision of each gallery: so that no number is given twice."""

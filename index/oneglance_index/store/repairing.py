@@ -261,24 +261,62 @@ def _add_rows(db: ciphers.Connection, generation: int, rows: Rows) -> None:
         ledger.insert(db, ENCODINGS, (number, generation, subject, revision, owner.created, sealed))
 
 
+# Behind a row that can't be read so many rowids are tried one by one: more than any page has rows.
+_TRIED = 1 << 16
+_LAST_ROWID = 1 << 62
+
+
 def _rows(db: sqlite3.Connection, table: str, columns: str, lost: list[str]) -> Iterator[tuple[Any, ...]]:
     """All rows that can be read, with their rowids first; where the file is broken some are left out, and told."""
-    last, step = -1, 1
-    while True:
+    # Not `rowid > ?`: to find that, SQLite reads the page of that rowid, which may be the broken one before.
+    select = f"SELECT rowid, {columns} FROM {table} NOT INDEXED WHERE rowid >= ? ORDER BY rowid"
+    first: int | None = 0
+    while first is not None:
         try:
-            cursor = db.execute(
-                f"SELECT rowid, {columns} FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid", (last,)
-            )
-            cursor.row_factory = None
-            for row in cursor:
+            for row in _select(db, select, first):
                 yield row
-                last, step = row[0], 1
+                first = max(first, row[0] + 1)
             return
         except sqlite3.DatabaseError:
-            lost.append(f"rows of {table} after {last}: they can't be read")
-            last, step = last + step, 2 * step
-            if last > 1 << 62:
-                return
+            pass
+        try:  # the row before a broken one is lost with it, if both are asked for
+            rows = _select(db, f"{select} LIMIT 1", first).fetchall()
+        except sqlite3.DatabaseError:
+            lost.append(f"rows of {table} from {first} on: they can't be read")
+            first = _readable_from(db, f"{select} LIMIT 1", first)
+        else:
+            yield from rows
+            first = rows[0][0] + 1 if rows else None
+
+
+def _select(db: sqlite3.Connection, select: str, first: int) -> sqlite3.Cursor:
+    cursor = db.execute(select, (first,))
+    cursor.row_factory = None
+    return cursor
+
+
+def _readable_from(db: sqlite3.Connection, select: str, broken: int) -> int | None:
+    """The first rowid above `broken` from which on a row can be read, or none is there; None where it isn't found."""
+
+    def is_readable(rowid: int) -> bool:
+        try:
+            _select(db, select, rowid).fetchall()
+        except sqlite3.DatabaseError:
+            return False
+        return True
+
+    for rowid in range(broken + 1, broken + _TRIED + 1):
+        if is_readable(rowid):
+            return rowid
+    before, after = broken + _TRIED, broken + 2 * _TRIED
+    while not is_readable(after):
+        before, after = after, 2 * after - broken
+        if after > _LAST_ROWID:
+            return None
+    while after - before > 1:
+        middle = (before + after) // 2
+        before, after = (before, middle) if is_readable(middle) else (middle, after)
+    return after
 
 
 def _keep_last_numbers(db: ciphers.Connection, path: Path, keys: Keys) -> None:

@@ -224,3 +224,20 @@ def test_rows_are_found_behind_a_gap_wider_than_is_tried(monkeypatch: pytest.Mon
     rows = repairing._rows(Mock(execute=execute), "t", "c", lost)
     assert [row for (row,) in rows] == [1, 2, 81, 82]
     assert lost == ["rows of t from 3 on: they can't be read"]
+
+
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_transactions_are_counted_on(tmp_path: Path, unreadable: bool) -> None:
+    """A copy of before the repair, put in place once there were writes again, is known for one."""
+    data, former = tmp_path / "data", tmp_path / "former"
+    fill(data, tmp_path / "backup")
+    shutil.copy(data / "store.sqlite3", former)
+    if unreadable:
+        damage(data, "UPDATE store SET commits = -1")
+    repair(data, "")
+    with LocalGalleries.open(data) as galleries:
+        galleries.enroll("g", "later", VECTORS[:1], labels={"n": "later"}).result()
+    shutil.rmtree(data / "snapshots")
+    shutil.copy(former, data / "store.sqlite3")
+    with pytest.raises(StoreMissing, match="older copy|another store"):
+        LocalGalleries.open(data)

@@ -103,9 +103,18 @@ def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -
             lost += _finish_subjects(db)
             _count(db)
             _keep_last_numbers(db, path, keys)
+            _count_on(db, path.parent)
             db.execute("COMMIT")
         os.chmod(fresh, 0o600)
     return sorted(set(lost))
+
+
+def _count_on(db: sqlite3.Connection, data_dir: Path) -> None:
+    """It is one transaction more than any before: an older copy is known for one."""
+    known = 0
+    with contextlib.suppress(StoreDamaged):
+        _, known = known_commits(data_dir) or (b"", 0)
+    db.execute("UPDATE store SET commits = MAX(commits, ?) + 1", (known,))
 
 
 def _refuse_older(path: Path, keys: Keys) -> None:
@@ -155,6 +164,12 @@ class _Salvage:
         return self._lost
 
     def _store(self) -> None:
+        self._add_store()
+        with contextlib.suppress(StoreError, sqlite3.Error):
+            commits = queries.check_store(self._source).commits
+            self._db.execute("UPDATE store SET commits = MAX(commits, ?)", (commits,))
+
+    def _add_store(self) -> None:
         if self._db.execute("SELECT 1 FROM store").fetchall():
             return
         try:

@@ -239,5 +239,5 @@ def test_transactions_are_counted_on(tmp_path: Path, unreadable: bool) -> None:
         galleries.enroll("g", "later", VECTORS[:1], labels={"n": "later"}).result()
     shutil.rmtree(data / "snapshots")
     shutil.copy(former, data / "store.sqlite3")
-    with pytest.raises(StoreMissing, match="older copy|another store"):
+    with pytest.raises(StoreMissing, match=r"older copy|another store"):
         LocalGalleries.open(data)

@@ -93,19 +93,17 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
 
 def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -> list[str]:
     """Writes what is sound in the database `path` to the file `target`. Returns what could not be saved."""
-    with replacing(target) as fresh:
-        with contextlib.closing(_new(fresh, keys)) as db:
-            lost = _Salvage(db, path, keys).run()
-            _add_from_snapshots(db, path, keys)
-            if backup is not None:
-                _Salvage(db, backup, keys).run()  # what it hasn't isn't lost: it came, or was deleted, since
-            lost = [line for line in lost if not _is_there(db, line)]
-            lost += _finish_subjects(db)
-            _count(db)
-            _keep_last_numbers(db, path, keys)
-            _count_on(db, path.parent)
-            db.execute("COMMIT")
-        os.chmod(fresh, 0o600)
+    with replacing(target, private=True) as fresh, contextlib.closing(_new(fresh, keys)) as db:
+        lost = _Salvage(db, path, keys).run()
+        _add_from_snapshots(db, path, keys)
+        if backup is not None:
+            _Salvage(db, backup, keys).run()  # what it hasn't isn't lost: it came, or was deleted, since
+        lost = [line for line in lost if not _is_there(db, line)]
+        lost += _finish_subjects(db)
+        _count(db)
+        _keep_last_numbers(db, path, keys)
+        _count_on(db, path.parent)
+        db.execute("COMMIT")
     return sorted(set(lost))
 
 

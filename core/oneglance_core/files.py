@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +16,16 @@ PART_PREFIX, PART_SUFFIX = ".oneglance-", ".part"
 _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
 # What one says that has no hard links.
 _CANNOT_LINK = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+_LOCKED_BYTE = 1 << 62
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], new: bool = False) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], new: bool = False, private: bool = False) -> Iterator[Path]:
     """A new, empty file beside ``path``, to be written in the block; at the block's end it takes the place of ``path``.
 
     ``new``: there must be no ``path`` yet, nor come one meanwhile; else FileExistsError is raised, and it stays.
+
+    ``private``: a file that wasn't there before is its owner's alone (0600).
 
     When the block has ended, the content and the name are on disk (fsync of file and folder). When the block or the
     replacing fails, ``path`` is as it was and the new file is gone. Write to the path that is yielded, and close it
@@ -41,10 +46,8 @@ def replacing(path: str | os.PathLike[str], new: bool = False) -> Iterator[Path]
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fresh = target.with_name(f"{PART_PREFIX}{os.urandom(8).hex()}{PART_SUFFIX}")
         # Nobody else may read it before it has the permissions of what it replaces.
-        new_mode = 0o666 if mode is None else 0o600
-        descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, new_mode)
+        fresh, descriptor = _part(target.parent, 0o666 if mode is None and not private else 0o600)
         try:
             yield fresh
             if mode is not None:
@@ -60,6 +63,42 @@ def replacing(path: str | os.PathLike[str], new: bool = False) -> Iterator[Path]
         _sync(folder)
     finally:
         os.close(folder)
+
+
+def _part(folder: Path, mode: int) -> tuple[Path, int]:
+    """A new part, open and locked."""
+    while True:
+        part = folder / f"{PART_PREFIX}{os.urandom(8).hex()}{PART_SUFFIX}"
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            _lock(descriptor)
+            removed = os.fstat(descriptor).st_nlink == 0
+        except (BlockingIOError, PermissionError):
+            removed = True  # remove_left_parts() has it
+        except OSError:  # where none can be locked, none is removed
+            removed = False
+        if not removed:
+            return part, descriptor
+        os.close(descriptor)
+
+
+def remove_left_parts(folder: Path) -> None:
+    """The parts in a folder that nobody is writing any more. What can't be looked at, or removed, stays."""
+    for part in folder.glob(f"{PART_PREFIX}*{PART_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                _lock(descriptor)
+                os.unlink(part)
+            finally:
+                os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """The lock ends with the descriptor, or the process. It is on a byte far away: on NFS a lock on a whole file is in
+    the way of those of SQLite, which may write it. Raises OSError where another descriptor has it."""
+    wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
 
 
 def _put(fresh: Path, target: Path, new: bool) -> None:

@@ -30,6 +30,7 @@ from oneglance_index.errors import (
     OutOfMemory,
     RulesConflict,
     StoreClosed,
+    StoreDamaged,
     SubjectNotFound,
 )
 from oneglance_index.opened import Opened, OpenedGalleries
@@ -282,17 +283,39 @@ class LocalGalleries:
         return self._store.read(lambda db: queries.expired(db, now, most))
 
     def _sweep(self) -> None:
-        """Deletes the subjects whose time is over."""
-        now = time.time()
-        while found := self.expired(now, _SWEPT_AT_ONCE):
-            due = [
-                self._write(mutations.DeleteEncodings(one.gallery_id, one.subject_id, None, now), patient=True)
-                for one in found
-            ]
-            for one in due:
-                with contextlib.suppress(SubjectNotFound, GalleryNotFound):  # deleted meanwhile, or kept longer
-                    one.result()
-            log.info("swept %d subjects whose time is over", len(found))
+        """Deletes the subjects whose time is over. Those that can't be deleted are told, and stay until the next."""
+        now, most = time.time(), _SWEPT_AT_ONCE
+        before: list[Expired] = []
+        while True:
+            try:
+                found = self.expired(now, most)
+            except StoreDamaged as error:
+                log.error("who is over can't be found: %s", error)
+                return
+            deleted = self._delete_expired(found, now)
+            if deleted:
+                log.info("swept %d subjects whose time is over", deleted)
+            elif found == before and len(found) < most:
+                break
+            before, most = found, len(found) - deleted + _SWEPT_AT_ONCE
+        if found:
+            log.error(
+                "%d subjects whose time is over can't be deleted: check the store with `oneglance check`", len(found)
+            )
+
+    def _delete_expired(self, found: Sequence[Expired], now: float) -> int:
+        """How many of them could be deleted."""
+        due = [
+            self._write(mutations.DeleteEncodings(one.gallery_id, one.subject_id, None, now), patient=True)
+            for one in found
+        ]
+        deleted = 0
+        for one in due:
+            # Deleted meanwhile, or kept longer; or damaged.
+            with contextlib.suppress(SubjectNotFound, GalleryNotFound, StoreDamaged):
+                one.result()
+                deleted += 1
+        return deleted
 
     def _with_receipt(self, gone: Deleted, what: str, gallery_id: str, **more: object) -> Deleted:
         return replace(gone, receipt=self._store.receipts.sign(what, gallery_id, gone.revision, **more))

@@ -1,7 +1,9 @@
 """A server as a process of its own: it serves until a signal asks it to end, and then it ends in time."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -35,7 +37,15 @@ def run_until_signalled(settings: Settings, sink: LogSink, on_serving: Callable[
     ``on_serving`` is told the address once everything is loaded, in a thread of its own. Only in the main thread.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    raise_open_files()
     asyncio.run(_serve(settings, _Ending(settings.drain_seconds, sink), on_serving))
+
+
+def raise_open_files() -> None:
+    """As many files may be open as the system allows this process: each gallery has one, each connection too."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # it may refuse one that is unlimited
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(settings: Settings, ending: "_Ending", on_serving: Callable[[str], None]) -> None:

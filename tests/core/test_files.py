@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from oneglance_core.files import replacing, sync_folder
+from oneglance_core.files import remove_left_parts, replacing, sync_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -279,3 +279,20 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, moment: 
         assert [name for name in names(tmp_path) if not name.startswith(".oneglance-")] == ["file"]
     replace(path, b"later")  # what was left does not stand in the way
     assert path.read_bytes() == b"later"
+
+
+def test_parts_that_nobody_writes_are_removed_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / ".oneglance-0.part").write_bytes(b"left")
+    (tmp_path / "other").touch()
+    with replacing(tmp_path / "file") as fresh:
+        fresh.write_bytes(b"new")
+        remove_left_parts(tmp_path)
+        assert names(tmp_path) == sorted([fresh.name, "other"])
+    assert (tmp_path / "file").read_bytes() == b"new"
+    remove_left_parts(tmp_path / "no folder")
+
+
+def test_a_private_file_is_so_before_it_has_content(tmp_path: Path) -> None:
+    with replacing(tmp_path / "file", private=True) as fresh:
+        assert mode(fresh) == 0o600
+    assert mode(tmp_path / "file") == 0o600

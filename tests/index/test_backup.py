@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from oneglance_index import BackupExists, LocalGalleries, StoreClosed, restore
-from oneglance_index.store import checking
+from oneglance_core.files import replacing
+from oneglance_index import BackupExists, LocalGalleries, StoreClosed, back_up, restore
+from oneglance_index.store import backup, checking
 from tests.thief import Thief, recording
 from tests.waiting import until
 from tests.ways_to_delete import DIMENSION, labels_of, secrets_of, vectors_of
@@ -115,3 +119,55 @@ def test_it_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             galleries.back_up(target)
     assert target.read_bytes() == b"the former one"
     assert not list(tmp_path.glob(".oneglance*"))
+
+
+@pytest.fixture
+def usual_mask() -> Iterator[None]:
+    former = os.umask(0o022)
+    yield
+    os.umask(former)
+
+
+@pytest.mark.usefixtures("usual_mask")
+def test_all_files_are_their_owners_alone_from_the_first_byte_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+
+    def noting(real: Callable[..., None]) -> Callable[..., None]:
+        def copy(source: Path, target: Path, *more: Any) -> None:
+            modes.append(stat.S_IMODE(target.stat().st_mode))
+            real(source, target, *more)
+
+        return copy
+
+    monkeypatch.setattr(backup, "_copy", noting(backup._copy))
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    with LocalGalleries.open(data) as galleries:
+        create(galleries)
+        enroll(galleries, "a")
+        galleries.snapshot()
+        open_files = [path for path in data.rglob("*") if path.is_file()]
+        assert [path.name for path in open_files if path.stat().st_mode & 0o077] == ["receipts.pub"]
+        galleries.back_up(tmp_path / "b")
+    assert restored(tmp_path / "b", data) == ["a"]
+    assert modes == [0o600, 0o600]
+    restored_files = [path for path in (tmp_path / "b-restored").rglob("*") if path.is_file()]
+    assert [path.name for path in restored_files if path.stat().st_mode & 0o077] == ["receipts.pub"]
+
+
+def test_what_a_killed_one_left_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, folder = tmp_path / "data", tmp_path / "backups"
+    folder.mkdir()
+    with LocalGalleries.open(data) as galleries:
+        create(galleries)
+        enroll(galleries, "a")
+    if (child := os.fork()) == 0:
+        monkeypatch.setattr(backup, "_check", lambda *_: os._exit(9))
+        back_up(data / "store.sqlite3", folder / "killed")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(list(folder.iterdir())) == 1
+    with replacing(folder / "another") as running:
+        back_up(data / "store.sqlite3", folder / "next")
+        assert sorted(folder.iterdir()) == sorted([running, folder / "next"])

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import pytest
 
 from oneglance_index import LocalGalleries, StoreDamaged, StoreMissing, back_up, check_directory, repair
+from oneglance_index.store import repairing
+from tests.waiting import until
 
 VECTORS = np.eye(4, dtype=np.float32)
 
@@ -148,3 +153,91 @@ def test_one_that_is_killed_is_finished(
     _, lost = repair(data, "")
     assert "interrupted" in lost[0]
     assert state(data) == {"a": 3, "b": 3}
+
+
+def test_no_gallery_comes_back_that_was_deleted_since_the_backup(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with LocalGalleries.open(data) as galleries:
+        galleries.create_gallery("secret", encoder_digest="e", dimension=4).result()
+        galleries.enroll("secret", "p", VECTORS[:1]).result()
+        galleries.set_threshold("secret", 0.5, "evidence").result()
+    fill(data, tmp_path / "backup")
+    with LocalGalleries.open(data) as galleries:
+        galleries.delete_gallery("secret").result()
+    with LocalGalleries.open(data) as galleries:
+        until(lambda: galleries._store.read(lambda db: len(db.execute("SELECT 1 FROM galleries").fetchall()) == 1))
+    damage(data, "UPDATE subjects SET id = 'x' WHERE number = 3")
+    assert repair(data, "", tmp_path / "backup")[1] == []
+    assert state(data) == {"a": 3, "b": 3}
+    with LocalGalleries.open(data) as galleries:
+        assert [gallery.id for gallery in galleries.list_galleries().galleries] == ["g"]
+
+
+def test_no_sound_row_behind_a_broken_page_is_lost(tmp_path: Path) -> None:
+    """Two pages of `subjects` with a sound one between them."""
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        labels = {"n": "x" * 100}
+        enrolled = [galleries.enroll("g", f"s{i:03}", VECTORS[:1], labels=labels) for i in range(300)]
+        for one in enrolled:
+            one.result()
+    path = tmp_path / "store.sqlite3"
+    with sqlite3.connect(path) as db:
+        ((root,),) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'subjects'").fetchall()
+        ((size,),) = db.execute("PRAGMA page_size").fetchall()
+    db.close()
+    content = bytearray(path.read_bytes())
+    page = content[(root - 1) * size : root * size]
+    cells = [int.from_bytes(page[12 + 2 * i : 14 + 2 * i]) for i in range(int.from_bytes(page[3:5]))]
+    leaves = [int.from_bytes(page[cell : cell + 4]) for cell in cells]
+    broken = 0
+    for leaf in leaves[2:5:2]:
+        start = (leaf - 1) * size
+        broken += int.from_bytes(content[start + 3 : start + 5])
+        content[start : start + size] = bytes(size)
+    path.write_bytes(content)
+    assert broken > 0
+    _, lost = repair(tmp_path, "")
+    assert [line for line in lost if "rows of subjects" in line]
+    with LocalGalleries.open(tmp_path) as galleries:
+        left = {subject.id for subject in galleries.list_subjects("g", page_size=1000).subjects}
+    assert len(left) == 300 - broken
+
+
+def test_rows_are_found_behind_a_gap_wider_than_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repairing, "_TRIED", 4)
+
+    def execute(_: str, first: tuple[int]) -> Any:
+        """Nothing can be read from row 3 to row 80, nor from row 200 on."""
+        if 3 <= first[0] <= 80 or first[0] >= 200:
+            raise sqlite3.DatabaseError
+        found = [(row,) for row in (1, 2, 81, 82) if row >= first[0]]
+        cursor = MagicMock(fetchall=lambda: found[:1])
+        cursor.__iter__.side_effect = lambda: broken_after(found)
+        return cursor
+
+    def broken_after(rows: list[tuple[int]]) -> Iterator[tuple[int]]:
+        yield from rows[:1]
+        raise sqlite3.DatabaseError
+
+    lost: list[str] = []
+    rows = repairing._rows(Mock(execute=execute), "t", "c", lost)
+    assert [row for (row,) in rows] == [1, 2, 81, 82]
+    assert lost == ["rows of t from 3 on: they can't be read"]
+
+
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_transactions_are_counted_on(tmp_path: Path, unreadable: bool) -> None:
+    """A copy of before the repair, put in place once there were writes again, is known for one."""
+    data, former = tmp_path / "data", tmp_path / "former"
+    fill(data, tmp_path / "backup")
+    shutil.copy(data / "store.sqlite3", former)
+    if unreadable:
+        damage(data, "UPDATE store SET commits = -1")
+    repair(data, "")
+    with LocalGalleries.open(data) as galleries:
+        galleries.enroll("g", "later", VECTORS[:1], labels={"n": "later"}).result()
+    shutil.rmtree(data / "snapshots")
+    shutil.copy(former, data / "store.sqlite3")
+    with pytest.raises(StoreMissing, match=r"older copy|another store"):
+        LocalGalleries.open(data)

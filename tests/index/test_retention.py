@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from oneglance_index import IndexSettings, LocalGalleries, Retention
+from oneglance_index import IndexSettings, LocalGalleries, Retention, StoreDamaged
+from oneglance_index.store.mutations import DeleteEncodings
 from tests.waiting import until
 
 VECTORS = np.eye(4, dtype=np.float32)
@@ -51,3 +54,28 @@ def test_enrolling_again_keeps_or_renews_it(tmp_path: Path) -> None:
         for wrong in (float("nan"), -1.0, float("inf")):
             with pytest.raises(ValueError, match="expiry"):
                 galleries.set_retention("g", "s", Retention(wrong)).result()
+
+
+def test_a_sweep_ends_though_somebody_can_not_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where an index of the database is damaged. Others are deleted, behind many of those, too."""
+    monkeypatch.setattr("oneglance_index.local._SWEPT_AT_ONCE", 1)
+    with LocalGalleries.open(tmp_path, settings=IndexSettings(sweep_every_seconds=3600)) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        for name in ("s1", "s2", "s3"):
+            galleries.enroll("g", name, VECTORS[:1], retention=PAST).result()
+        write = galleries._write
+
+        def missing(mutation: Any, **options: Any) -> Any:
+            if mutation.subject_id in ("s1", "s2"):
+                return write(DeleteEncodings("g", "nobody", None), **options)
+            return write(mutation, **options)
+
+        monkeypatch.setattr(galleries, "_write", missing)
+        galleries._sweep()
+        assert subjects(galleries) == ["s1", "s2"]
+        assert "2 subjects whose time is over can't be deleted" in caplog.text
+        monkeypatch.setattr(galleries, "expired", Mock(side_effect=StoreDamaged(tmp_path, "a row")))
+        galleries._sweep()
+        assert "a row" in caplog.text

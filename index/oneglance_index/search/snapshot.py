@@ -67,7 +67,7 @@ def write(path: Path, frozen: Frozen, dimension: int, late: Callable[[], bool], 
     ends: list[int] = []
     try:
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        with replacing(path) as fresh, fresh.open("w+b") as file:
+        with replacing(path, private=True) as fresh, fresh.open("w+b") as file:
             numbers, subjects = np.empty(frozen.encodings, "<i8"), np.empty(frozen.encodings, "<i8")
             file.seek(_HEADER.size)
             start = 0

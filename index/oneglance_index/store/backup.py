@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from oneglance_core.files import replacing, sync_folder
+from oneglance_core.files import remove_left_parts, replacing, sync_folder
 from oneglance_index.errors import BackupExists, StoreClosed, StoreDamaged, StoreError
 from oneglance_index.records import Backup
 from oneglance_index.store import queries
@@ -49,7 +49,8 @@ def back_up(path: Path, target: Path, *, new: bool = False, ended: Callable[[], 
     was given up, StoreDamaged where the copy isn't sound), OutOfMemory, BackupExists.
     """
     try:
-        with replacing(target, new) as fresh:
+        remove_left_parts(Path(os.path.realpath(target)).parent)
+        with replacing(target, new, private=True) as fresh:
             created = time.time()
             with copying(path.parent):
                 _copy(path, fresh, ended)
@@ -92,7 +93,7 @@ def restore(source: Path, data_dir: Path, master_key: str = "") -> Path | None:
         part, keys = path.with_name(path.name + RESTORED_SUFFIX), data_dir / RESTORED_KEYS_NAME
         shutil.rmtree(keys, ignore_errors=True)  # of a restore that was killed
         try:
-            with replacing(part) as fresh:
+            with replacing(part, private=True) as fresh:
                 _copy(source, fresh)
                 _write_keys(keys, _take_keys(fresh, source))
                 _try_keys(fresh, data_dir, masters, source)
@@ -123,7 +124,6 @@ def _copy(source: Path, target: Path, ended: Callable[[], bool] | None = None) -
         db.execute("PRAGMA query_only = OFF")  # it writes to the copy only
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of the copy
         db.execute("VACUUM INTO ?", (str(target),))
-    os.chmod(target, 0o600)
 
 
 def _add_keys(data_dir: Path, copy: Path) -> None:
@@ -156,9 +156,8 @@ def _open(copy: Path) -> Iterator[sqlite3.Connection]:
 def _write_keys(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(mode=0o700)
     for name, content in files.items():
-        with replacing(folder / Path(name).name) as fresh:
+        with replacing(folder / Path(name).name, private=True) as fresh:
             fresh.write_bytes(content)
-        os.chmod(folder / Path(name).name, 0o600)
     sync_folder(folder.parent)
 
 

@@ -93,19 +93,26 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
 
 def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -> list[str]:
     """Writes what is sound in the database `path` to the file `target`. Returns what could not be saved."""
-    with replacing(target) as fresh:
-        with contextlib.closing(_new(fresh, keys)) as db:
-            lost = _Salvage(db, path, keys).run()
-            _add_from_snapshots(db, path, keys)
-            if backup is not None:
-                _Salvage(db, backup, keys).run()  # what it hasn't isn't lost: it came, or was deleted, since
-            lost = [line for line in lost if not _is_there(db, line)]
-            lost += _finish_subjects(db)
-            _count(db)
-            _keep_last_numbers(db, path, keys)
-            db.execute("COMMIT")
-        os.chmod(fresh, 0o600)
+    with replacing(target, private=True) as fresh, contextlib.closing(_new(fresh, keys)) as db:
+        lost = _Salvage(db, path, keys).run()
+        _add_from_snapshots(db, path, keys)
+        if backup is not None:
+            _Salvage(db, backup, keys).run()  # what it hasn't isn't lost: it came, or was deleted, since
+        lost = [line for line in lost if not _is_there(db, line)]
+        lost += _finish_subjects(db)
+        _count(db)
+        _keep_last_numbers(db, path, keys)
+        _count_on(db, path.parent)
+        db.execute("COMMIT")
     return sorted(set(lost))
+
+
+def _count_on(db: sqlite3.Connection, data_dir: Path) -> None:
+    """It is one transaction more than any before: an older copy is known for one."""
+    known = 0
+    with contextlib.suppress(StoreDamaged):
+        _, known = known_commits(data_dir) or (b"", 0)
+    db.execute("UPDATE store SET commits = MAX(commits, ?) + 1", (known,))
 
 
 def _refuse_older(path: Path, keys: Keys) -> None:
@@ -143,7 +150,8 @@ class _Salvage:
             if version != SCHEMA_VERSION:
                 raise StoreDamaged(self._path, f"it is of schema {version}, not {SCHEMA_VERSION}")
             self._store()
-            for table in (GALLERIES, GENERATIONS, THRESHOLDS):
+            self._galleries()
+            for table in (GENERATIONS, THRESHOLDS):
                 for row in self._sound(table):
                     self._copy(table, row)
             self._revisions()
@@ -154,6 +162,12 @@ class _Salvage:
         return self._lost
 
     def _store(self) -> None:
+        self._add_store()
+        with contextlib.suppress(StoreError, sqlite3.Error):
+            commits = queries.check_store(self._source).commits
+            self._db.execute("UPDATE store SET commits = MAX(commits, ?)", (commits,))
+
+    def _add_store(self) -> None:
         if self._db.execute("SELECT 1 FROM store").fetchall():
             return
         try:
@@ -163,6 +177,18 @@ class _Salvage:
             store_id, created = uuid.uuid4().hex, 0.0
             self._lost.append("the id of the store")
         self._db.execute("INSERT INTO store (id, created) VALUES (?, ?)", (store_id, created))
+
+    def _galleries(self) -> None:
+        """Those that have a key: one that was deleted since a backup has none, and stays out."""
+        place = GALLERIES.columns.split(", ").index("id")
+        for row in self._sound(GALLERIES):
+            try:
+                self._keys.of(row[0])
+            except StoreDamaged as error:
+                if not row[place].startswith(queries.TOMBSTONE):
+                    self._lost.append(f"gallery {row[place]!r}: {error.detail}")
+            else:
+                self._copy(GALLERIES, row)
 
     def _revisions(self) -> None:
         """The revision of each gallery: so that no number is given twice."""
@@ -248,24 +274,62 @@ def _add_rows(db: ciphers.Connection, generation: int, rows: Rows) -> None:
         ledger.insert(db, ENCODINGS, (number, generation, subject, revision, owner.created, sealed))
 
 
+# Behind a row that can't be read so many rowids are tried one by one: more than any page has rows.
+_TRIED = 1 << 16
+_LAST_ROWID = 1 << 62
+
+
 def _rows(db: sqlite3.Connection, table: str, columns: str, lost: list[str]) -> Iterator[tuple[Any, ...]]:
     """All rows that can be read, with their rowids first; where the file is broken some are left out, and told."""
-    last, step = -1, 1
-    while True:
+    # Not `rowid > ?`: to find that, SQLite reads the page of that rowid, which may be the broken one before.
+    select = f"SELECT rowid, {columns} FROM {table} NOT INDEXED WHERE rowid >= ? ORDER BY rowid"
+    first: int | None = 0
+    while first is not None:
         try:
-            cursor = db.execute(
-                f"SELECT rowid, {columns} FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid", (last,)
-            )
-            cursor.row_factory = None
-            for row in cursor:
+            for row in _select(db, select, first):
                 yield row
-                last, step = row[0], 1
+                first = max(first, row[0] + 1)
             return
         except sqlite3.DatabaseError:
-            lost.append(f"rows of {table} after {last}: they can't be read")
-            last, step = last + step, 2 * step
-            if last > 1 << 62:
-                return
+            pass
+        try:  # the row before a broken one is lost with it, if both are asked for
+            rows = _select(db, f"{select} LIMIT 1", first).fetchall()
+        except sqlite3.DatabaseError:
+            lost.append(f"rows of {table} from {first} on: they can't be read")
+            first = _readable_from(db, f"{select} LIMIT 1", first)
+        else:
+            yield from rows
+            first = rows[0][0] + 1 if rows else None
+
+
+def _select(db: sqlite3.Connection, select: str, first: int) -> sqlite3.Cursor:
+    cursor = db.execute(select, (first,))
+    cursor.row_factory = None
+    return cursor
+
+
+def _readable_from(db: sqlite3.Connection, select: str, broken: int) -> int | None:
+    """The first rowid above `broken` from which on a row can be read, or none is there; None where it isn't found."""
+
+    def is_readable(rowid: int) -> bool:
+        try:
+            _select(db, select, rowid).fetchall()
+        except sqlite3.DatabaseError:
+            return False
+        return True
+
+    for rowid in range(broken + 1, broken + _TRIED + 1):
+        if is_readable(rowid):
+            return rowid
+    before, after = broken + _TRIED, broken + 2 * _TRIED
+    while not is_readable(after):
+        before, after = after, 2 * after - broken
+        if after > _LAST_ROWID:
+            return None
+    while after - before > 1:
+        middle = (before + after) // 2
+        before, after = (before, middle) if is_readable(middle) else (middle, after)
+    return after
 
 
 def _keep_last_numbers(db: ciphers.Connection, path: Path, keys: Keys) -> None:

@@ -8,6 +8,7 @@ of their columns.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import time
@@ -53,6 +54,7 @@ def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Co
     an earlier version up to date. `masters` gives the master keys (master.py), for a store that gets its first keys
     those of a new key file. Raises StoreError."""
     try:
+        _make_private(path)
         # check_same_thread is off because the connection is opened here, then given to the writer thread for
         # good.
         db = _connect(path)
@@ -180,6 +182,16 @@ def _create(db: sqlite3.Connection) -> None:
     store_id, created = uuid.uuid4().hex, time.time()
     seal = store_seal(store_id, created, NO_ROWS)
     db.execute("INSERT INTO store (id, created, seal) VALUES (?, ?, ?)", (store_id, created, seal))
+
+
+def _make_private(path: Path) -> None:
+    """A new database is its owner's alone, and so are its log and the log's index, which SQLite makes like it."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise disk_error(error, path) from error
 
 
 def _connect(path: Path) -> Connection:

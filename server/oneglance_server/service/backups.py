@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from oneglance_core.files import remove_left_parts
 from oneglance_index import Backup, GalleryStore, StoreIOError
 from oneglance_server.calls import Call
 from oneglance_server.errors import BackupsOff, InvalidRequest, Overloaded
@@ -21,6 +22,8 @@ class BackupService:
         self._folder = folder
         self._pool = pool
         self._busy = False
+        if folder is not None:  # what a server that was killed left there
+            remove_left_parts(folder)
 
     async def create(self, call: Call, name: str) -> Backup:
         """A new file of this name. When the call ends before, nothing is left of it."""

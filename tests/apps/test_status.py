@@ -17,6 +17,8 @@ def test_a_full_disk_is_not_misuse(number: int, status: int, capsys: pytest.Capt
     def work(client: Client) -> None:
         raise OSError(number, "as told", "out.mp4")
 
-    options = argparse.Namespace(server="127.0.0.1:9", timeout=1.0, json=False)
+    options = argparse.Namespace(
+        server="127.0.0.1:9", timeout=1.0, json=False, ca="", token_file="", client_cert="", client_key=""
+    )
     assert run_with_client(options, work) == status
     assert "as told" in capsys.readouterr().err

@@ -23,10 +23,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
 
 from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreDamaged
@@ -106,11 +104,6 @@ class Keys:
                 return self._opened(0)[0], master
         os.close(self._file)
         raise MasterKeyWrong(self._path)
-
-    def used(self) -> dict[int, NDArray[np.int64]]:
-        """By gallery, the slots that rows name, while no transaction is under way."""
-        with self._lock:
-            return {gallery: slots.used() for gallery, slots in self._slots.items()}
 
     def make(self, gallery: int) -> None:
         """A key for a new gallery."""

@@ -169,13 +169,6 @@ class Slots:
                 raise disk_error(error, self._path) from error
             return self._decryptor.update(content)
 
-    def used(self) -> NDArray[np.int64]:
-        """The slots that rows name, ascending, while no transaction is under way."""
-        with self._lock:
-            used = np.frombuffer(self._used, np.uint8).astype(np.bool_)
-            used[list(self._doomed)] = False
-            return np.flatnonzero(used)
-
     def doom(self, slots: Iterable[int]) -> None:
         """No row names them any more, for good. Raises StoreDamaged, and dooms none, where one isn't used."""
         gone = set(slots)

@@ -23,13 +23,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreDamaged
 from oneglance_index.store.directory import COMMITS_NAME, KEYS_NAME
-from oneglance_index.store.disk import disk_error, is_at, locked, write_at
+from oneglance_index.store.disk import disk_error, is_at, locked, overwrite, write_at
 from oneglance_index.store.slots import SLOT_BYTES, Journal, KeyDestroyed, Slots, ecb
 
 _GALLERIES_NAME = "galleries"
@@ -161,11 +162,12 @@ class Keys:
             names = {self._slots_path(gallery, self._opened(gallery)[1]).name for gallery in kept}
             names |= {_GALLERIES_NAME, COMMITS_NAME}
             try:
-                last = os.fstat(self._file).st_size // _RECORD_BYTES
-                for gallery in range(1, last + 1):
-                    if gallery not in kept:
-                        self._forget(gallery)
-                        self._write(gallery, os.urandom(_RECORD_BYTES))
+                records = -(-os.fstat(self._file).st_size // _RECORD_BYTES)  # the last one may be half written
+                gone = np.array([gallery for gallery in range(1, records) if gallery not in kept], np.int64)
+                for gallery in gone.tolist():
+                    self._forget(gallery)
+                # All of them: what an overwriting that failed left on the disk can't be seen from here.
+                overwrite(self._file, gone, _RECORD_BYTES, alone=True)
                 for path in self.folder.iterdir():
                     if path.name not in names and not path.is_dir():
                         path.unlink()

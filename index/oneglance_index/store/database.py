@@ -70,7 +70,7 @@ class Store:
             )
             self.keys = db.keys
             try:
-                settle_master_key(settings.master_key, data_dir)
+                self._settle_rotation()
                 sync_folder(data_dir)
                 self._files = OpenFiles(open_files(self.path))
                 self.receipts = Receipts(db.keys.signing_seed, queries.check_store(db).id, settings.backup_seconds)
@@ -99,11 +99,19 @@ class Store:
 
     def rotate_master_key(self) -> None:
         """Encrypts all galleries' keys under another master key: a new one, where it is the directory's own, else what
-        its source gives now. Raises StoreError."""
+        its source gives now. Where it failed half-way before, it is finished. Raises StoreError."""
         with self.keys.changing():
             data_dir = self.path.parent
-            self.keys.rotate_master(next_master_key(self._master_key, data_dir))
-            settle_master_key(self._master_key, data_dir)
+            if not settle_master_key(self._master_key, data_dir, self.keys.is_master):
+                self.keys.rotate_master(next_master_key(self._master_key, data_dir))
+                settle_master_key(self._master_key, data_dir, self.keys.is_master)
+
+    def _settle_rotation(self) -> None:
+        """At the start. What fails is left for the next one, or the next rotation: all keys can be read."""
+        try:
+            settle_master_key(self._master_key, self.path.parent, self.keys.is_master)
+        except StoreError as error:
+            log.warning("the rotation of the master key could not be finished: %s", error)
 
     def back_up(self, target: Path, ended: Callable[[], bool]) -> Backup:
         """Writes a backup to a new file: see backup.py. It ends, too, when the store is closed. Raises StoreError,

@@ -59,7 +59,7 @@ def make(data_dir: Path, former: Path) -> None:
             galleries.enroll(name, "late", vectors_of("late"), on_existing="replace").result()
             galleries.delete_subject(name, "ss1").result()
             galleries.set_threshold(name, 0.25).result()
-        galleries._store.close(subjects=galleries._opened.subjects_digest)  # an orderly stop, but for the snapshots
+        galleries._store.close()
 
 
 def ask(galleries: LocalGalleries) -> Iterator[tuple[str, Callable[[], Any]]]:

@@ -521,7 +521,7 @@ class LocalGalleries:
         until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         self._store.finish(until)
         self._upkeep.close(until)
-        self._store.close(until, self._opened.subjects_digest)
+        self._store.close(until)
         self._opened.clear()
         self._pool.shutdown()
         self._device.close()

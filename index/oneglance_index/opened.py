@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +33,6 @@ from oneglance_index.store.directory import check_none_is_later
 from oneglance_index.store.mutations import Effect, ForgetSnapshot
 from oneglance_index.store.queries import Stored, Subjects
 from oneglance_index.store.recent import Recent
-from oneglance_index.store.stopped import subjects_digest
 
 # What following a transaction takes besides its rows, about: prepare() sees that there is as much.
 _FOLLOWING_BYTES = 4 << 20
@@ -95,10 +93,7 @@ class OpenedGalleries:
             revisions = {stored.place.generation: stored.gallery.revision for stored in galleries}
             check_none_is_later(self._data_dir, queries.last_generation(db), revisions)
             self._check_card(galleries)
-            everybody = self._known_subjects(db, galleries)
-            if everybody is None:
-                queries.check_requests(db)
-                everybody = queries.all_subjects(db)
+            everybody = queries.all_subjects(db)
             for stored in galleries:
                 subjects = everybody.pop(stored.place.number, Subjects())
                 loaded = load_index(db, self._data_dir, stored, subjects, self._make_index, progress)
@@ -122,30 +117,6 @@ class OpenedGalleries:
                 store.keys.of(gallery).destroy_others(named)
         if deleted:
             upkeep.purge()
-
-    def _known_subjects(self, db: sqlite3.Connection, galleries: Iterable[Stored]) -> dict[int, Subjects] | None:
-        """All subjects, if they and the whole database are what the last stop left, so that no row is to be checked."""
-        stopped = self._store.stopped
-        if stopped is None:
-            return None
-        found = queries.unchecked_subjects(db)
-        ids, slots = {}, {}
-        for stored in galleries:
-            at, subjects = stored.place, found.get(stored.place.number, Subjects())
-            ids[at.generation] = subjects.ids
-            blocks = np.array([block.slot for block in queries.blocks(db, at.generation)], np.int64)
-            slots[at.number] = np.concatenate([subjects.slots, blocks])
-        return found if subjects_digest(ids, slots) == stopped.subjects else None
-
-    def subjects_digest(self) -> bytes | None:
-        """Of all subjects as they are known here, for the next start; None where they aren't. The store is closed."""
-        ids: dict[int, Mapping[int, str]] = {}
-        for opened in self._opened.values():
-            known = None if opened.index is None else opened.index.subjects()
-            if known is None:
-                return None
-            ids[opened.generation] = known
-        return subjects_digest(ids, self._store.keys.used())
 
     def _check_card(self, galleries: Iterable[Stored]) -> None:
         """Raises OutOfMemory where a GPU has no room for all of them: before minutes of loading, not after."""

@@ -16,6 +16,7 @@ import pytest
 
 from oneglance_index import (
     LocalGalleries,
+    Retention,
     StoreDamaged,
     StoreGone,
     StoreIOError,
@@ -288,3 +289,48 @@ def test_a_try_to_write_is_written(tmp_path: Path) -> None:
         db.execute(schema.TOUCH)
         assert log.stat().st_size > before
         db.close()
+
+
+# SQLite holds a read lock on these bytes of a database in WAL mode, for as long as it is open.
+AS_ANOTHER_CLOSES = """
+import fcntl, sys
+from pathlib import Path
+from oneglance_index.store.checking import check_directory
+with open(Path(sys.argv[1]) / "store.sqlite3", "r+b") as database:
+    try:
+        fcntl.lockf(database, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)
+        sys.exit("nobody has it open")
+    except OSError:
+        pass
+assert list(check_directory(Path(sys.argv[1]), "")) == []
+"""
+
+
+def test_another_process_that_closes_it_leaves_its_log(tmp_path: Path) -> None:
+    """A file that is opened and closed beside SQLite takes all locks of the process with it."""
+    fill(tmp_path / "d")
+    with LocalGalleries.open(tmp_path / "d") as galleries:
+        galleries.enroll("g", "before", VECTORS[3:]).result()
+        galleries.back_up(tmp_path / "backup")
+        assert galleries.trouble() is None
+        log = (tmp_path / "d" / "store.sqlite3-wal").stat().st_ino
+        command = [sys.executable, "-c", AS_ANOTHER_CLOSES, str(tmp_path / "d")]
+        subprocess.run(command, timeout=PATIENCE_SECONDS, check=True)
+        assert (tmp_path / "d" / "store.sqlite3-wal").stat().st_ino == log
+        galleries.enroll("g", "after", VECTORS[3:]).result()
+        shutil.copytree(tmp_path / "d", tmp_path / "killed")
+    with LocalGalleries.open(tmp_path / "killed") as galleries:
+        assert [galleries.get_subject("g", name).id for name in ("before", "after")] == ["before", "after"]
+
+
+def test_damage_that_came_while_it_was_open_is_found_at_the_next_start(tmp_path: Path) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4)
+        galleries.enroll("g", "s", VECTORS[:1], retention=Retention(purpose="the entrance")).result()
+        galleries.compact()  # all is in the file
+        content = (tmp_path / "store.sqlite3").read_bytes()
+        assert b"the entrance" in content
+        with (tmp_path / "store.sqlite3").open("r+b") as file:
+            file.write(content.replace(b"the entrance", b"the elevator"))
+    with pytest.raises(StoreDamaged):
+        LocalGalleries.open(tmp_path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,8 @@ from oneglance_index import (
     MasterKeyMissing,
     MasterKeyWrong,
     StoreDamaged,
+    StoreFull,
+    StoreIOError,
     StoreMissing,
 )
 from oneglance_index.store import keys, master
@@ -104,7 +109,7 @@ def test_a_rotation_that_was_killed_is_finished(tmp_path: Path, monkeypatch: pyt
         master._make(tmp_path / "master.key.next")
     else:
         with monkeypatch.context() as patch, LocalGalleries.open(tmp_path) as galleries:
-            patch.setattr("oneglance_index.store.database.settle_master_key", lambda *_: None)
+            patch.setattr("oneglance_index.store.database.settle_master_key", lambda *_: False)
             galleries.rotate_keys()
     if moment == "overwritten":
         (tmp_path / "master.key").write_bytes(bytes(65))
@@ -112,6 +117,50 @@ def test_a_rotation_that_was_killed_is_finished(tmp_path: Path, monkeypatch: pyt
     check(tmp_path)
     assert not (tmp_path / "master.key.next").exists()
     check(tmp_path)
+
+
+def test_a_rotation_that_failed_at_its_end_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path)
+    with LocalGalleries.open(tmp_path) as galleries:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", fails(errno.EIO))
+            with pytest.raises(StoreIOError):
+                galleries.rotate_keys()
+        following = (tmp_path / "master.key.next").read_text()
+        galleries.rotate_keys()
+        assert (tmp_path / "master.key").read_text() == following
+        galleries.rotate_keys()
+        assert (tmp_path / "master.key").read_text() != following
+    check(tmp_path)
+
+
+def test_a_rotation_that_can_not_be_finished_keeps_no_start_from_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path)
+    own = (tmp_path / "master.key").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "write_at", fails(errno.ENOSPC))
+        with LocalGalleries.open(tmp_path) as galleries, pytest.raises(StoreFull):
+            galleries.rotate_keys()
+        check(tmp_path)
+        assert (tmp_path / "master.key").read_text() == own
+    following = (tmp_path / "master.key.next").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(master, "sync_folder", fails(errno.EIO))
+        check(tmp_path)
+    check(tmp_path)
+    assert (tmp_path / "master.key").read_text() == following
+    assert not (tmp_path / "master.key.next").exists()
+
+
+def fails(number: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 def test_a_master_key_from_outside_is_rotated_by_naming_both(tmp_path: Path) -> None:
@@ -200,7 +249,7 @@ def test_a_check_knows_of_a_rotation_that_was_killed(
         master._make(tmp_path / "master.key.next")
     else:
         with monkeypatch.context() as patch, LocalGalleries.open(tmp_path) as galleries:
-            patch.setattr("oneglance_index.store.database.settle_master_key", lambda *_: None)
+            patch.setattr("oneglance_index.store.database.settle_master_key", lambda *_: False)
             galleries.rotate_keys()
     if moment == "overwritten":
         (tmp_path / "master.key").write_bytes(bytes(65))

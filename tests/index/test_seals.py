@@ -163,5 +163,4 @@ def test_minus_zero_is_zero(tmp_path: Path) -> None:
         galleries.set_retention("g", "s", Retention(-0.0)).result()
         assert galleries.get_gallery("g").active.threshold == 0.0
         assert galleries.expired(1.0)[0].subject_id == "s"
-    (tmp_path / "stopped").unlink()
     LocalGalleries.open(tmp_path).close()

@@ -226,10 +226,10 @@ def test_a_destruction_that_failed_is_tried_again_and_takes_no_slot_in_use(
     fails = [True]
     renew = Slots._renew
 
-    def fail(self: Slots, slots: np.ndarray) -> None:
+    def fail(self: Slots, slots: np.ndarray, alone: bool) -> None:
         if self is two and fails:
             raise StoreIOError(two._path, "it fails")
-        renew(self, slots)
+        renew(self, slots, alone)
 
     monkeypatch.setattr(Slots, "_renew", fail)
     destroyer = Destroyer(keys)
@@ -349,3 +349,48 @@ def test_a_rotation_that_fails_leaves_the_files_that_count(
         assert decrypt(again.of(1).read(slot), row, b"") == b"row"
         again.close()
         masters.append(other)
+
+
+def test_the_records_of_all_former_galleries_go_with_one_write(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    for gallery in range(3, 9):
+        keys.make(gallery)
+    before = (keys.folder / "galleries").read_bytes()
+    calls: list[str] = []
+
+    def counted(name: str) -> Callable[..., object]:
+        real = getattr(os, name)
+
+        def call(*arguments: object) -> object:
+            calls.append(name)
+            return real(*arguments)
+
+        return call
+
+    for name in ("pwrite", "fdatasync"):
+        monkeypatch.setattr(os, name, counted(name))
+    with keys.changing():
+        keys.keep_only([1, 5])
+    assert calls == ["pwrite", "fdatasync"]
+    monkeypatch.undo()
+    after = (keys.folder / "galleries").read_bytes()
+    assert len(after) == len(before)
+    record = len(before) // 9
+    same = [i for i in range(9) if before[i * record : (i + 1) * record] == after[i * record : (i + 1) * record]]
+    assert same == [0, 1, 5]
+    for gallery in (2, 3, 8):
+        with pytest.raises(StoreDamaged):
+            keys.of(gallery)
+    again = Keys(keys.folder.parent, [MASTER])
+    again.of(5).take()
+    again.close()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_only_the_records_that_are_named_are_overwritten(tmp_path: Path, alone: bool) -> None:
+    places = np.array([3, 4, 7, 300, 301, 302, 600], np.int64)
+    (tmp_path / "file").write_bytes(bytes(1000 * SLOT_BYTES))
+    with (tmp_path / "file").open("r+b") as file:
+        disk.overwrite(file.fileno(), places, SLOT_BYTES, alone)
+    content = np.fromfile(tmp_path / "file", np.uint8).reshape(-1, SLOT_BYTES)
+    assert np.array_equal(np.flatnonzero(content.any(axis=1)), places)
+    assert len(np.unique(content, axis=0)) == len(places) + 1

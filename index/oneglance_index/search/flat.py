@@ -264,11 +264,6 @@ class ExactIndex:
         with self._lock:
             return {number: self._subject_ids[number] for number in numbers}
 
-    def subjects(self) -> dict[int, str]:
-        with self._lock:
-            self._drain()
-            return self._subject_ids.all()
-
     def info(self) -> IndexInfo:
         with self._lock:
             self._drain()

@@ -143,9 +143,6 @@ class FusedIndex:
                 return [_scored(*each) for each in zip(searches, found, strict=True)]
             reaches = needed
 
-    def subjects(self) -> dict[int, str]:
-        return self._templates.subjects()
-
     def info(self) -> IndexInfo:
         with self._lock:
             encodings = self._checksum.encodings

@@ -84,9 +84,6 @@ class GalleryIndex(Protocol):
 
     def info(self) -> IndexInfo: ...
 
-    def subjects(self) -> dict[int, str] | None:
-        """The ids of all subjects by number, once nothing changes any more; None where they aren't known."""
-
     def freeze(self) -> Frozen | None:
         """The present encodings; searches and changes go on meanwhile. None where it doesn't hold them all: where the
         rule of fusion has templates a snapshot is made of what the store holds, else there is none."""

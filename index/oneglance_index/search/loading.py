@@ -64,7 +64,7 @@ def _load(
     db: sqlite3.Connection, data_dir: Path, stored: Stored, subjects: Subjects, make: MakeIndex, progress: Progress
 ) -> Loaded:
     gallery = stored.gallery
-    if subjects.checked and gallery_total(db, stored.place.number, subjects.total) != stored.place.total:
+    if gallery_total(db, stored.place.number, subjects.total) != stored.place.total:
         raise damaged(db, f"gallery {gallery.id!r} doesn't have the rows that it counts: `oneglance check` says which")
     checksum = queries.checksum(db, stored.place.generation)
     if checksum.encodings != gallery.encodings:

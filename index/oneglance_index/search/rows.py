@@ -146,9 +146,6 @@ class SubjectIds:
     def __getitem__(self, number: int) -> str:
         return self._shards[number >> _SHARD_BITS][number]
 
-    def all(self) -> dict[int, str]:
-        return {number: one for shard in self._shards.values() for number, one in shard.items()}
-
     def add(self, number: int, subject_id: str) -> None:
         """Adds a subject, or leaves it as it is where it is in."""
         shard = self._shards.setdefault(number >> _SHARD_BITS, {})

@@ -101,7 +101,6 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
             yield f"the file: {row[0]}"
     with _told() as complaints:
         queries.check_galleries(db)
-        queries.check_requests(db)
     yield from complaints
     for table in SEALED:
         yield from _check_rows(db, table)

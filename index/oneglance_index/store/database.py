@@ -22,7 +22,7 @@ from oneglance_core.files import sync_folder
 from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
 from oneglance_index.records import Backup
 from oneglance_index.settings import IndexSettings
-from oneglance_index.store import queries, stopped
+from oneglance_index.store import queries
 from oneglance_index.store.backup import back_up
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import (
@@ -55,7 +55,6 @@ class Store:
     """Opens (and if need be creates) the store in `data_dir`. Raises StoreError.
 
     `follower` hears in the writer thread of each transaction, in order, before the futures of its mutations resolve.
-    `stopped`: what the last stop said of the database, which is the same by every byte; else None.
     """
 
     def __init__(self, data_dir: Path, follower: Follower, settings: IndexSettings) -> None:
@@ -66,13 +65,12 @@ class Store:
             check_before_opening(self.path)
             check_writable(data_dir)
             remove_leftovers(self.path)
-            left = stopped.read(self.path)
             db = connect_writer(
                 self.path, partial(master_keys, settings.master_key, settings.former_master_key, data_dir)
             )
             self.keys = db.keys
             try:
-                settle_master_key(settings.master_key, data_dir)
+                self._settle_rotation()
                 sync_folder(data_dir)
                 self._files = OpenFiles(open_files(self.path))
                 self.receipts = Receipts(db.keys.signing_seed, queries.check_store(db).id, settings.backup_seconds)
@@ -81,9 +79,6 @@ class Store:
                     log.warning(
                         "%s has keys of before a restore: remove it, or what is deleted can be read there", folder
                     )
-                same = left is not None and left.is_of(self.path, db.keys.signing_seed)
-                self.stopped = left if same else None
-                stopped.forget(self.path)
             except BaseException:
                 db.close()
                 self.keys.close()
@@ -104,11 +99,19 @@ class Store:
 
     def rotate_master_key(self) -> None:
         """Encrypts all galleries' keys under another master key: a new one, where it is the directory's own, else what
-        its source gives now. Raises StoreError."""
+        its source gives now. Where it failed half-way before, it is finished. Raises StoreError."""
         with self.keys.changing():
             data_dir = self.path.parent
-            self.keys.rotate_master(next_master_key(self._master_key, data_dir))
-            settle_master_key(self._master_key, data_dir)
+            if not settle_master_key(self._master_key, data_dir, self.keys.is_master):
+                self.keys.rotate_master(next_master_key(self._master_key, data_dir))
+                settle_master_key(self._master_key, data_dir, self.keys.is_master)
+
+    def _settle_rotation(self) -> None:
+        """At the start. What fails is left for the next one, or the next rotation: all keys can be read."""
+        try:
+            settle_master_key(self._master_key, self.path.parent, self.keys.is_master)
+        except StoreError as error:
+            log.warning("the rotation of the master key could not be finished: %s", error)
 
     def back_up(self, target: Path, ended: Callable[[], bool]) -> Backup:
         """Writes a backup to a new file: see backup.py. It ends, too, when the store is closed. Raises StoreError,
@@ -198,11 +201,11 @@ class Store:
                 return ask(db)
         raise StoreBusy(self.path, "what is being read is being deleted")
 
-    def close(self, until: float | None = None, subjects: Callable[[], bytes | None] = lambda: None) -> None:
+    def close(self, until: float | None = None) -> None:
         """Finishes the queued mutations, checkpoints, closes, and lets other processes in. Idempotent.
 
         At `until`, a time of time.monotonic(), what is still queued fails with StoreClosed, and the checkpoint waits
-        for readers no longer. `subjects` gives the digest for the next start (stopped.py), None where it can't.
+        for readers no longer.
         """
         if not self._open:
             return
@@ -211,11 +214,4 @@ class Store:
             while True:
                 self._readers.get_nowait().close()
         self._writer.close(until)
-        if self._writer.orderly:
-            digest = subjects()
-            if digest is not None:
-                late = (lambda: False) if until is None else (lambda: time.monotonic() >= until)
-                stopped.leave(self.path, self.keys.signing_seed, digest, late)
-        if self._writer.destroyer_ended:
-            self.keys.close()
         os.close(self._lock)

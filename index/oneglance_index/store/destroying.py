@@ -50,10 +50,6 @@ class Destroyer:
         """Why keys can't be destroyed now; None where all is well. Not to be asked once it is closed."""
         return self._failure if self._thread.is_alive() else "the thread that destroys keys has ended"
 
-    def left_nothing(self) -> bool:
-        """Once it has ended: whether it destroyed all that it was to."""
-        return self._failure is None
-
     def close(self, seconds: float | None) -> bool:
         """Ends it once all is done, or in so many seconds: what is left is destroyed when the store is opened next.
         Returns whether it ended."""

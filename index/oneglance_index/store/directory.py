@@ -22,7 +22,6 @@ DATABASE_NAME = "store.sqlite3"
 SNAPSHOTS_NAME = "snapshots"
 SNAPSHOT_SUFFIX = ".snap"
 KEYS_NAME = "keys"
-STOPPED_NAME = "stopped"
 # In the folder of the keys.
 COMMITS_NAME = "commits"
 # Copies that are to take the place of the database, and the folders for what was in its place before.

@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from oneglance_index.errors import StoreFull, StoreIOError
+from oneglance_index.records import Integers
+
+# The operating system writes whole pages.
+_PAGE_BYTES = 4096
 
 
 def disk_error(error: OSError, path: Path) -> StoreFull | StoreIOError:
@@ -26,6 +32,26 @@ def write_at(descriptor: int, content: bytes, offset: int) -> None:
         if written <= 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         left, offset = left[written:], offset + written
+
+
+def overwrite(descriptor: int, places: Integers, size: int, alone: bool) -> None:
+    """Puts random bytes in the place of records of `size` bytes: on the disk when it returns. `places` ascend. `alone`:
+    nobody else writes to the file meanwhile, so few large writes may take the place of many small ones. Raises OSError.
+    """
+    if not len(places):
+        return
+    fresh = np.frombuffer(os.urandom(len(places) * size), np.uint8).reshape(-1, size)
+    farthest = max(1, _PAGE_BYTES // size) if alone else 1
+    starts = np.flatnonzero(np.diff(places) > farthest) + 1
+    for new, at in zip(np.split(fresh, starts), np.split(places, starts), strict=True):
+        first, count = int(at[0]), int(at[-1] - at[0]) + 1
+        if count > len(at):
+            former = os.pread(descriptor, count * size, first * size).ljust(count * size)
+            both = np.frombuffer(former, np.uint8).reshape(count, size).copy()
+            both[at - first] = new
+            new = both
+        write_at(descriptor, new.tobytes(), first * size)
+    os.fdatasync(descriptor)
 
 
 @contextmanager

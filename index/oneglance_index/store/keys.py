@@ -16,6 +16,7 @@ Slots that nobody refers to when a store is opened are overwritten, too: a proce
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import struct
 import threading
@@ -26,13 +27,14 @@ from pathlib import Path
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
 
 from oneglance_core.files import replacing, sync_folder
-from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreDamaged
+from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError
 from oneglance_index.store.directory import COMMITS_NAME, KEYS_NAME
-from oneglance_index.store.disk import disk_error, is_at, locked, write_at
+from oneglance_index.store.disk import disk_error, is_at, locked, overwrite, write_at
 from oneglance_index.store.slots import SLOT_BYTES, Journal, KeyDestroyed, Slots, ecb
+
+log = logging.getLogger(__name__)
 
 _GALLERIES_NAME = "galleries"
 # nonce, gallery's key and number of its file, tag: a record, encrypted. It lies within one sector of a disk.
@@ -62,8 +64,8 @@ class Keys:
     """The keys of a data directory. Thread-safe. Close it at the end. `signing_seed` is for receipts.
 
     `masters`: the master key, and others that the keys may still be encrypted with, where a rotation wasn't finished.
-    `settle`: whether to finish such a rotation, for whom the directory is locked. `create`: whether a new store is
-    being made. Raises MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError.
+    `settle`: whether to finish such a rotation, if it can be, for whom the directory is locked. `create`: whether a new
+    store is being made. Raises MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError.
     """
 
     def __init__(
@@ -96,7 +98,14 @@ class Keys:
         self.signing_seed, right = self._tried(masters)
         self._master, self._master_key = AESGCM(right), right
         if settle and right != masters[0]:
-            self.rotate_master(masters[0])
+            try:
+                self.rotate_master(masters[0])
+            except (StoreFull, StoreIOError) as error:  # all keys can be read: the next start finishes it
+                log.warning("the rotation of the master key could not be finished: %s", error)
+
+    def is_master(self, master: bytes) -> bool:
+        """Whether the keys are encrypted with this master key."""
+        return master == self._master_key
 
     def _tried(self, masters: Sequence[bytes]) -> tuple[bytes, bytes]:
         """The content of the record of no gallery, and the master key that it is encrypted with."""
@@ -106,11 +115,6 @@ class Keys:
                 return self._opened(0)[0], master
         os.close(self._file)
         raise MasterKeyWrong(self._path)
-
-    def used(self) -> dict[int, NDArray[np.int64]]:
-        """By gallery, the slots that rows name, while no transaction is under way."""
-        with self._lock:
-            return {gallery: slots.used() for gallery, slots in self._slots.items()}
 
     def make(self, gallery: int) -> None:
         """A key for a new gallery."""
@@ -168,11 +172,12 @@ class Keys:
             names = {self._slots_path(gallery, self._opened(gallery)[1]).name for gallery in kept}
             names |= {_GALLERIES_NAME, COMMITS_NAME}
             try:
-                last = os.fstat(self._file).st_size // _RECORD_BYTES
-                for gallery in range(1, last + 1):
-                    if gallery not in kept:
-                        self._forget(gallery)
-                        self._write(gallery, os.urandom(_RECORD_BYTES))
+                records = -(-os.fstat(self._file).st_size // _RECORD_BYTES)  # the last one may be half written
+                gone = np.array([gallery for gallery in range(1, records) if gallery not in kept], np.int64)
+                for gallery in gone.tolist():
+                    self._forget(gallery)
+                # All of them: what an overwriting that failed left on the disk can't be seen from here.
+                overwrite(self._file, gone, _RECORD_BYTES, alone=True)
                 for path in self.folder.iterdir():
                     if path.name not in names and not path.is_dir():
                         path.unlink()
@@ -218,7 +223,7 @@ class Keys:
         """Encrypts the galleries' keys under another master key, all or none. Call it in changing(). Raises
         StoreIOError, StoreFull, MasterKeyMissing where it is the present one."""
         with self._lock:
-            if master == self._master_key:
+            if self.is_master(master):
                 raise MasterKeyMissing(self._path, "the new master key is the one in use")
             other = AESGCM(master)
             descriptor = -1

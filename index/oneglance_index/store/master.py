@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from oneglance_core.files import replacing, sync_folder
@@ -70,12 +71,12 @@ def next_master_key(source: str, data_dir: Path) -> bytes:
     return _parsed(_read(path), str(path), path)
 
 
-def settle_master_key(source: str, data_dir: Path) -> None:
-    """All keys are encrypted with the next key, if there is one: it is the directory's own from now on. Raises
-    StoreIOError."""
+def settle_master_key(source: str, data_dir: Path, in_use: Callable[[bytes], bool]) -> bool:
+    """Where the keys are encrypted with the next key, that is the directory's own from now on. `in_use` says whether
+    they are encrypted with a key. Returns whether it took its place. Raises as read_master_key()."""
     path, following = data_dir / OWN_NAME, data_dir / _NEXT_NAME
-    if source or not following.exists():
-        return
+    if source or not following.exists() or not in_use(_parsed(_read(following), _NEXT_NAME, following)):
+        return False
     try:
         with path.open("r+b") as former:  # so that what it was is nowhere on the disk
             former.write(os.urandom(os.fstat(former.fileno()).st_size))
@@ -85,6 +86,7 @@ def settle_master_key(source: str, data_dir: Path) -> None:
         sync_folder(data_dir)
     except OSError as error:
         raise disk_error(error, path) from error
+    return True
 
 
 def _make(path: Path) -> None:

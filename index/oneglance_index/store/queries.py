@@ -273,8 +273,8 @@ def check_store(db: sqlite3.Connection) -> StoreRow:
 
 def check_galleries(db: sqlite3.Connection) -> bool:
     """That the store has the galleries that it knows of, each with one active generation unless it is deleted, and
-    that all rows but those of subjects, encodings and requests are sound. Returns whether rows of deleted galleries are
-    left. Raises StoreDamaged."""
+    that all rows but those of subjects and encodings are sound. Returns whether rows of deleted galleries are left.
+    Raises StoreDamaged."""
     rows = db.execute(
         f"SELECT {GALLERIES.columns}, (SELECT COUNT(*) FROM generations"
         " WHERE gallery = galleries.number AND state = 'active') AS active FROM galleries"
@@ -289,22 +289,18 @@ def check_galleries(db: sqlite3.Connection) -> bool:
     for table in (GENERATIONS, THRESHOLDS, NEGATIVES):
         for row in _all_rows(db, table):
             table.check(db, row)
+    requests: dict[int, dict[int, str]] = {row["number"]: {} for row in rows}
+    for row in _all_rows(db, REQUESTS):
+        REQUESTS.check(db, row)
+        requests.setdefault(row[1], {})[row[0]] = row[4]
+    for gallery, ids in requests.items():
+        _check_index(db, "requests", gallery, ids)
     _check_sequences(db)
     for name in ("galleries", "generations", "thresholds", "negatives", "snapshots"):
         for row in db.execute(f"PRAGMA integrity_check({name})").fetchall():
             if row[0] != "ok":
                 raise damaged(db, row[0])
     return any(row["id"].startswith(TOMBSTONE) for row in rows)
-
-
-def check_requests(db: sqlite3.Connection) -> None:
-    """That all rows of requests are sound, and found by their ids. Raises StoreDamaged."""
-    requests: dict[int, dict[int, str]] = {row["number"]: {} for row in db.execute("SELECT number FROM galleries")}
-    for row in _all_rows(db, REQUESTS):
-        REQUESTS.check(db, row)
-        requests.setdefault(row[1], {})[row[0]] = row[4]
-    for gallery, ids in requests.items():
-        _check_index(db, "requests", gallery, ids)
 
 
 def _check_sequences(db: sqlite3.Connection) -> None:
@@ -657,11 +653,9 @@ def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
 
 
 class Subjects:
-    """The subjects of a gallery: their ids by number, the slots of their keys, and the sum of their rows' seals, where
-    these were `checked`."""
+    """The subjects of a gallery: their ids by number, the slots of their keys, and the sum of their rows' seals."""
 
-    def __init__(self, checked: bool = True) -> None:
-        self.checked = checked
+    def __init__(self) -> None:
         self.ids: dict[int, str] = {}
         self._slots = array("q")
         self._digest = 0
@@ -671,11 +665,6 @@ class Subjects:
         self.ids.update(map(itemgetter(0, 6), rows))
         self._slots.extend([row[3] for row in rows])
         self._digest += sum(row[-1] for row in rows)
-
-    def add_unchecked(self, rows: Sequence[tuple[int, int, str, int]]) -> None:
-        """Their numbers, galleries, ids and slots."""
-        self.ids.update(map(itemgetter(0, 2), rows))
-        self._slots.extend([row[3] for row in rows])
 
     @property
     def slots(self) -> Integers:
@@ -698,17 +687,6 @@ def all_subjects(db: sqlite3.Connection) -> dict[int, Subjects]:
             found[gallery].add(list(own))
     for gallery, subjects in found.items():
         _check_index(db, "subjects", gallery, subjects.ids)
-    return found
-
-
-def unchecked_subjects(db: sqlite3.Connection) -> dict[int, Subjects]:
-    """As all_subjects(), without a look at seals and indexes."""
-    found: defaultdict[int, Subjects] = defaultdict(lambda: Subjects(checked=False))
-    cursor = db.execute("SELECT number, gallery, id, slot FROM subjects NOT INDEXED")
-    cursor.row_factory = None
-    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-        for gallery, own in itertools.groupby(rows, key=itemgetter(1)):
-            found[gallery].add_unchecked(list(own))
     return found
 
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from oneglance_index.errors import StoreDamaged, StoreIOError
-from oneglance_index.store.disk import disk_error, write_at
+from oneglance_index.store.disk import disk_error, overwrite, write_at
 
 SLOT_BYTES = 32
 # As many keys as there are, within these bounds, are made and synced at once: few subjects need a write of their own.
@@ -169,13 +169,6 @@ class Slots:
                 raise disk_error(error, self._path) from error
             return self._decryptor.update(content)
 
-    def used(self) -> NDArray[np.int64]:
-        """The slots that rows name, ascending, while no transaction is under way."""
-        with self._lock:
-            used = np.frombuffer(self._used, np.uint8).astype(np.bool_)
-            used[list(self._doomed)] = False
-            return np.flatnonzero(used)
-
     def doom(self, slots: Iterable[int]) -> None:
         """No row names them any more, for good. Raises StoreDamaged, and dooms none, where one isn't used."""
         gone = set(slots)
@@ -196,7 +189,7 @@ class Slots:
                     return
                 self._check_not_refused()
                 self._destroyed.update(dict.fromkeys(gone, time.monotonic_ns()))
-            self._renew(np.array(gone, np.int64))  # without the lock: others go on meanwhile
+            self._renew(np.array(gone, np.int64), alone=False)  # without the lock: others go on meanwhile
             with self._lock:
                 self._doomed.difference_update(gone)
                 for slot in gone:
@@ -223,7 +216,7 @@ class Slots:
             used = np.zeros(self._count, np.uint8)
             used[named] = 1
             free = np.flatnonzero(used == 0)
-            self._renew(free)
+            self._renew(free, alone=True)
             self._used = bytearray(used.tobytes())
             self._free, self._doomed, self._fresh = free.tolist(), set(), {}
 
@@ -236,14 +229,10 @@ class Slots:
         if self._refused is not None:
             raise StoreIOError(self._path, f"its rotation failed, start again: {self._refused}")
 
-    def _renew(self, slots: NDArray[np.int64]) -> None:
-        """Overwrites slots, ascending."""
-        if not len(slots):
-            return
+    def _renew(self, slots: NDArray[np.int64], alone: bool) -> None:
+        """Overwrites slots, ascending. `alone`: the lock is held."""
         try:
-            for run in np.split(slots, np.flatnonzero(np.diff(slots) != 1) + 1):
-                write_at(self._file, os.urandom(len(run) * SLOT_BYTES), int(run[0]) * SLOT_BYTES)
-            os.fdatasync(self._file)
+            overwrite(self._file, slots, SLOT_BYTES, alone)
         except OSError as error:
             raise disk_error(error, self._path) from error
 

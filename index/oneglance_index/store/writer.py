@@ -110,8 +110,6 @@ class Writer:
         self._failure: str | None = None
         self._patience_seconds = BUSY_SECONDS
         self.commits = 0
-        self.orderly = self.destroyer_ended = False
-        self._version = self._data_version()
         self._thread = threading.Thread(target=self._loop, name="oneglance-writer", daemon=True)
         self._thread.start()
 
@@ -154,8 +152,7 @@ class Writer:
         return self._failure or (None if self._closed else self._destroyer.trouble())
 
     def close(self, until: float | None = None) -> None:
-        """Finishes what is queued, empties the write-ahead log into the database, and closes the connection. Afterwards
-        `orderly` says whether all of that was done, destroying keys included, and no other process ever wrote.
+        """Finishes what is queued, empties the write-ahead log into the database, and closes the connection.
 
         At `until`, a time of time.monotonic(), what is still queued fails with StoreClosed, and the log waits for
         readers no longer.
@@ -181,18 +178,11 @@ class Writer:
         left = BUSY_SECONDS if self._until is None else min(BUSY_SECONDS, max(0.0, self._until - time.monotonic()))
         with contextlib.suppress(sqlite3.Error):  # the log is replayed at the next start then
             self._wait_for_locks(left)
-            alone = self._data_version() == self._version
-            busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]["busy"]
-            self.orderly = alone and not busy and self._failure is None
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
         self._commit_count.close()
-        ended = self._destroyer.close(None if self._until is None else max(0.0, self._until - time.monotonic()))
-        self.orderly = self.orderly and ended and self._destroyer.left_nothing()
-        self.destroyer_ended = ended
-
-    def _data_version(self) -> int:
-        """Another one after each transaction of another connection."""
-        return int(self._db.execute("PRAGMA data_version").fetchall()[0]["data_version"])
+        if self._destroyer.close(None if self._until is None else max(0.0, self._until - time.monotonic())):
+            self._db.keys.close()
 
     def _work(self, group: list[Job]) -> None:
         jobs = [job for job in group if job.future.set_running_or_notify_cancel()]

@@ -1,0 +1,71 @@
+"""The files of slots that are open: those that were used last, since a process may have only so many open."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MOST_OPEN = 64
+
+
+@dataclass
+class _File:
+    descriptor: int
+    users: int = 0
+    forgotten: bool = False
+
+
+class Descriptors:
+    """Opens files of a folder, by name, when they are used. At most `most` stay open, and those in use. Thread-safe.
+
+    The folder is the one that was there at first, wherever it is moved. Raises OSError.
+    """
+
+    def __init__(self, folder: Path, most: int = MOST_OPEN) -> None:
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._most = most
+        self._files: OrderedDict[str, _File] = OrderedDict()  # used last: last
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[int]:
+        """A descriptor that is good in the block, to read and to write."""
+        with self._lock:
+            file = self._files.get(name)
+            if file is None:
+                self._close_idle(self._most - 1)
+                file = _File(os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._folder))
+                self._files[name] = file
+            self._files.move_to_end(name)
+            file.users += 1
+        try:
+            yield file.descriptor
+        finally:
+            with self._lock:
+                file.users -= 1
+                if file.forgotten and not file.users:
+                    os.close(file.descriptor)
+
+    def forget(self, name: str) -> None:
+        """It is closed once nobody uses it."""
+        with self._lock:
+            file = self._files.pop(name, None)
+            if file is not None:
+                file.forgotten = True
+                if not file.users:
+                    os.close(file.descriptor)
+
+    def close(self) -> None:
+        for name in list(self._files):
+            self.forget(name)
+        os.close(self._folder)
+
+    def _close_idle(self, left: int) -> None:
+        idle = [name for name, file in self._files.items() if not file.users]
+        for name in idle[: max(0, len(self._files) - left)]:
+            os.close(self._files.pop(name).descriptor)

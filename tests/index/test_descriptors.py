@@ -6,6 +6,7 @@ import os
 import resource
 import threading
 import traceback
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ def delete_all(data_dir: Path) -> None:
         made = [galleries.create_gallery(name, encoder_digest="e", dimension=3) for name in GALLERIES]
         enrolled = [galleries.enroll(name, subject, VECTOR) for name in GALLERIES for subject in ("a", "b")]
         deleted = [galleries.delete_subject(name, "a") for name in GALLERIES]
-        for one in (*made, *enrolled, *deleted):
-            one.result()
+        wait([*made, *enrolled, *deleted])
+        assert not any(one.exception() for one in [*enrolled, *deleted])
     with LocalGalleries.open(data_dir) as galleries:
         for name in GALLERIES:
             assert [subject.id for subject in galleries.list_subjects(name).subjects] == ["b"]

@@ -168,8 +168,7 @@ class Slots:
             content = b""
             if slot >= 0:
                 try:
-                    with self._using() as file:
-                        content = os.pread(file, SLOT_BYTES, slot * SLOT_BYTES)
+                    content = self._files.read(self._path.name, SLOT_BYTES, slot * SLOT_BYTES)
                 except OSError as error:
                     raise disk_error(error, self._path) from error
             if len(content) != SLOT_BYTES:

@@ -79,7 +79,7 @@ class Slots:
         self, path: Path, key: bytes, journal: Journal | None = None, files: Descriptors | None = None
     ) -> None:
         self._files = files or Descriptors(path.parent)
-        self._path, self._closed = path, False
+        self._path, self._name, self._closed = path, path.name, False
         self._lock = threading.RLock()
         self._renewing = threading.Lock()  # taken before the other: a file that is being renewed isn't closed
         self._journal = journal or Journal()
@@ -100,20 +100,20 @@ class Slots:
         self._take_over(path, key)
 
     def _take_over(self, path: Path, key: bytes) -> None:
-        self._path = path
+        self._path, self._name = path, path.name
         self._decryptor, self._encryptor = ecb(key).decryptor(), ecb(key).encryptor()
 
     @contextmanager
     def _using(self) -> Iterator[int]:
         if self._closed:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        with self._files.using(self._path.name) as file:
+        with self._files.using(self._name) as file:
             yield file
 
     def move(self, path: Path, key: bytes) -> None:
         """The same keys are in another file from here on, encrypted with another key. Call it while held() since that
         file was written, and in Keys.changing()."""
-        self._files.forget(self._path.name)
+        self._files.forget(self._name)
         self._take_over(path, key)
 
     def held(self) -> AbstractContextManager[object]:
@@ -168,7 +168,7 @@ class Slots:
             content = b""
             if slot >= 0:
                 try:
-                    content = self._files.read(self._path.name, SLOT_BYTES, slot * SLOT_BYTES)
+                    content = self._files.read(self._name, SLOT_BYTES, slot * SLOT_BYTES)
                 except OSError as error:
                     raise disk_error(error, self._path) from error
             if len(content) != SLOT_BYTES:
@@ -245,7 +245,7 @@ class Slots:
 
     def close(self) -> None:
         with self._renewing, self._lock:
-            self._files.forget(self._path.name)
+            self._files.forget(self._name)
             self._closed = True
 
     def _check_not_refused(self) -> None:

@@ -6,7 +6,6 @@ import os
 import resource
 import threading
 import traceback
-from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,12 @@ def delete_all(data_dir: Path) -> None:
         made = [galleries.create_gallery(name, encoder_digest="e", dimension=3) for name in GALLERIES]
         enrolled = [galleries.enroll(name, subject, VECTOR) for name in GALLERIES for subject in ("a", "b")]
         deleted = [galleries.delete_subject(name, "a") for name in GALLERIES]
-        wait([*made, *enrolled, *deleted])
-        assert not any(one.exception() for one in [*enrolled, *deleted])
+        for gallery in made:
+            gallery.result()
+        for one in enrolled:
+            one.result()
+        for gone in deleted:
+            gone.result()
     with LocalGalleries.open(data_dir) as galleries:
         for name in GALLERIES:
             assert [subject.id for subject in galleries.list_subjects(name).subjects] == ["b"]

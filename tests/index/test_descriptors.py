@@ -32,8 +32,8 @@ def delete_all(data_dir: Path) -> None:
         for name in GALLERIES:
             assert [subject.id for subject in galleries.list_subjects(name).subjects] == ["b"]
         galleries.rotate_keys(GALLERIES[0])
-        for one in [galleries.delete_subject(name, "b") for name in GALLERIES]:
-            one.result()
+        for gone in [galleries.delete_subject(name, "b") for name in GALLERIES]:
+            gone.result()
         galleries.delete_gallery(GALLERIES[0]).result()
         assert galleries.trouble() is None
 

@@ -65,6 +65,8 @@ class Descriptors:
             file.users -= 1
             if file.forgotten and not file.users:
                 os.close(file.descriptor)
+            if len(self._files) > self._most:
+                self._close_idle(self._most)
 
     def forget(self, name: str) -> None:
         """It is closed once nobody uses it."""

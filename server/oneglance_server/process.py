@@ -42,7 +42,7 @@ def run_until_signalled(settings: Settings, sink: LogSink, on_serving: Callable[
 
 
 def raise_open_files() -> None:
-    """As many files may be open as the system allows this process: each gallery has one, each connection too."""
+    """As many files may be open as the system allows this process: each connection is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # it may refuse one that is unlimited
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,6 +14,7 @@ from oneglance.v1.gallery_pb2 import CreateBackupRequest
 from oneglance_apps.cli import main
 from oneglance_index import LocalGalleries, StoreClosed
 from oneglance_server.app import Server
+from oneglance_server.service.backups import BackupService
 from oneglance_server.settings import Settings
 from tests.pictures import picture
 from tests.running import server_thread
@@ -120,3 +122,12 @@ def test_the_data_directory_is_no_place_for_them(tmp_path: Path, folder: str, mo
     (tmp_path / "other").mkdir()
     with pytest.raises(ValueError, match="outside of the data directory"):
         Settings(data_dir=Path("." if folder == "." else "data"), backup_dir=folder)
+
+
+def test_a_start_removes_what_a_killed_server_left(tmp_path: Path) -> None:
+    (tmp_path / ".oneglance-0.part").touch()
+    (tmp_path / "whole").touch()
+    with ThreadPoolExecutor() as pool:
+        BackupService(Mock(), tmp_path, pool)
+        BackupService(Mock(), tmp_path / "no folder", pool)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError
+from oneglance_index.store.descriptors import Descriptors
 from oneglance_index.store.directory import COMMITS_NAME, KEYS_NAME
 from oneglance_index.store.disk import disk_error, is_at, locked, overwrite, write_at
 from oneglance_index.store.slots import SLOT_BYTES, Journal, KeyDestroyed, Slots, ecb
@@ -91,6 +92,7 @@ class Keys:
                 os.chmod(self._path, 0o600)
                 sync_folder(data_dir)
             self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            self._files = Descriptors(self.folder)
         except FileNotFoundError:
             raise StoreDamaged(self._path, "the keys are missing: nothing can be decrypted") from None
         except OSError as error:
@@ -114,6 +116,7 @@ class Keys:
             with suppress(StoreDamaged):
                 return self._opened(0)[0], master
         os.close(self._file)
+        self._files.close()
         raise MasterKeyWrong(self._path)
 
     def make(self, gallery: int) -> None:
@@ -129,7 +132,7 @@ class Keys:
                 self._write(gallery, self._sealed(gallery, key, 1))
             except OSError as error:
                 raise disk_error(error, path) from error
-            self._slots[gallery] = Slots(path, key, self.journal)
+            self._slots[gallery] = Slots(path, key, self.journal, self._files)
 
     def of(self, gallery: int) -> Slots:
         """Raises KeyDestroyed, StoreDamaged, StoreIOError."""
@@ -141,7 +144,9 @@ class Keys:
                 slots = self._slots.get(gallery)
                 if slots is None:
                     key, number = self._opened(gallery)
-                    slots = self._slots[gallery] = Slots(self._slots_path(gallery, number), key, self.journal)
+                    slots = self._slots[gallery] = Slots(
+                        self._slots_path(gallery, number), key, self.journal, self._files
+                    )
         return slots
 
     def destroy(self, gallery: int) -> None:
@@ -200,14 +205,13 @@ class Keys:
             path = self._slots_path(gallery, number + 1)
             try:
                 with former.held():
-                    descriptor = _written(path, ecb(key).encryptor().update(former.all()))
+                    _write_new(path, ecb(key).encryptor().update(former.all()))
                     try:
                         self._write(gallery, self._sealed(gallery, key, number + 1))
                     except OSError as error:
-                        os.close(descriptor)
                         self._take_back(gallery, former, former_key, number, error)
                         raise
-                    former.move(descriptor, path, key)
+                    former.move(path, key)
                 self._slots_path(gallery, number).unlink()
             except OSError as error:
                 raise disk_error(error, path) from error
@@ -267,6 +271,7 @@ class Keys:
             for slots in self._slots.values():
                 slots.close()
             self._slots.clear()
+            self._files.close()
             os.close(self._file)
 
     def _forget(self, gallery: int) -> None:
@@ -296,17 +301,15 @@ class Keys:
         return key, number
 
 
-def _written(path: Path, content: bytes) -> int:
-    """A new file, on the disk, open. Raises OSError."""
+def _write_new(path: Path, content: bytes) -> None:
+    """A new file, on the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         write_at(descriptor, content, 0)
         os.fsync(descriptor)
         sync_folder(path.parent)
-    except BaseException:
+    finally:
         os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _aad(gallery: int) -> bytes:

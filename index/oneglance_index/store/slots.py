@@ -11,11 +11,12 @@ that failed can be tried again and again: it concerns the doomed, whatever happe
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from oneglance_index.errors import StoreDamaged, StoreIOError
+from oneglance_index.store.descriptors import Descriptors
 from oneglance_index.store.disk import disk_error, overwrite, write_at
 
 SLOT_BYTES = 32
@@ -73,7 +75,11 @@ class Journal:
 class Slots:
     """Thread-safe. Raises StoreIOError, StoreFull. Before destroy_others() all slots there are count as used."""
 
-    def __init__(self, path: Path, key: bytes, journal: Journal | None = None) -> None:
+    def __init__(
+        self, path: Path, key: bytes, journal: Journal | None = None, files: Descriptors | None = None
+    ) -> None:
+        self._files = files or Descriptors(path.parent)
+        self._path, self._name, self._closed = path, path.name, False
         self._lock = threading.RLock()
         self._renewing = threading.Lock()  # taken before the other: a file that is being renewed isn't closed
         self._journal = journal or Journal()
@@ -83,9 +89,9 @@ class Slots:
         self._destroyed: dict[int, int] = {}  # when, by time.monotonic_ns()
         self._refused: str | None = None
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            # A process may have died while it made slots: a part of one was never used.
-            self._count = os.fstat(self._file).st_size // SLOT_BYTES
+            with self._using() as file:
+                # A process may have died while it made slots: a part of one was never used.
+                self._count = os.fstat(file).st_size // SLOT_BYTES
         except FileNotFoundError:
             raise StoreDamaged(path, "the keys of a gallery are missing") from None
         except OSError as error:
@@ -94,15 +100,21 @@ class Slots:
         self._take_over(path, key)
 
     def _take_over(self, path: Path, key: bytes) -> None:
-        self._path = path
+        self._path, self._name = path, path.name
         self._decryptor, self._encryptor = ecb(key).decryptor(), ecb(key).encryptor()
 
-    def move(self, descriptor: int, path: Path, key: bytes) -> None:
+    @contextmanager
+    def _using(self) -> Iterator[int]:
+        if self._closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        with self._files.using(self._name) as file:
+            yield file
+
+    def move(self, path: Path, key: bytes) -> None:
         """The same keys are in another file from here on, encrypted with another key. Call it while held() since that
-        file was written, and in Keys.changing(). Takes `descriptor` over."""
-        former, self._file = self._file, descriptor
+        file was written, and in Keys.changing()."""
+        self._files.forget(self._name)
         self._take_over(path, key)
-        os.close(former)
 
     def held(self) -> AbstractContextManager[object]:
         """While it is held, no key comes, and in Keys.changing() none goes."""
@@ -140,9 +152,10 @@ class Slots:
         slots = [slot for slot, _ in self.take_some(len(keys))]
         with self._lock:
             try:
-                for slot, key in zip(slots, keys, strict=True):
-                    write_at(self._file, self._encryptor.update(key), slot * SLOT_BYTES)
-                os.fdatasync(self._file)
+                with self._using() as file:
+                    for slot, key in zip(slots, keys, strict=True):
+                        write_at(file, self._encryptor.update(key), slot * SLOT_BYTES)
+                    os.fdatasync(file)
             except OSError as error:
                 raise disk_error(error, self._path) from error
         return slots
@@ -150,12 +163,14 @@ class Slots:
     def read(self, slot: int) -> AESGCM:
         """Raises StoreDamaged where there is no such slot."""
         with self._lock:
-            try:
-                content = os.pread(self._file, SLOT_BYTES, slot * SLOT_BYTES) if min(slot, self._file) >= 0 else b""
-            except OSError as error:
-                raise disk_error(error, self._path) from error
-            if self._file < 0:
+            if self._closed:
                 raise KeyDestroyed
+            content = b""
+            if slot >= 0:
+                try:
+                    content = self._files.read(self._name, SLOT_BYTES, slot * SLOT_BYTES)
+                except OSError as error:
+                    raise disk_error(error, self._path) from error
             if len(content) != SLOT_BYTES:
                 raise StoreDamaged(self._path, f"there is no slot {slot}")
             return AESGCM(self._decryptor.update(content))
@@ -164,7 +179,8 @@ class Slots:
         """All keys, one after the other."""
         with self._lock:
             try:
-                content = os.pread(self._file, self._count * SLOT_BYTES, 0)
+                with self._using() as file:
+                    content = os.pread(file, self._count * SLOT_BYTES, 0)
             except OSError as error:
                 raise disk_error(error, self._path) from error
             return self._decryptor.update(content)
@@ -173,7 +189,7 @@ class Slots:
         """No row names them any more, for good. Raises StoreDamaged, and dooms none, where one isn't used."""
         gone = set(slots)
         with self._lock:
-            if self._file < 0:  # with its gallery
+            if self._closed:  # with its gallery
                 return
             for slot in gone:
                 if not (0 <= slot < self._count and self._used[slot]):
@@ -185,7 +201,7 @@ class Slots:
         with self._renewing:
             with self._lock:
                 gone = sorted(self._doomed)
-                if not gone or self._file < 0:
+                if not gone or self._closed:
                     return
                 self._check_not_refused()
                 self._destroyed.update(dict.fromkeys(gone, time.monotonic_ns()))
@@ -222,8 +238,8 @@ class Slots:
 
     def close(self) -> None:
         with self._renewing, self._lock:
-            os.close(self._file)
-            self._file = -1
+            self._files.forget(self._name)
+            self._closed = True
 
     def _check_not_refused(self) -> None:
         if self._refused is not None:
@@ -232,7 +248,8 @@ class Slots:
     def _renew(self, slots: NDArray[np.int64], alone: bool) -> None:
         """Overwrites slots, ascending. `alone`: the lock is held."""
         try:
-            overwrite(self._file, slots, SLOT_BYTES, alone)
+            with self._using() as file:
+                overwrite(file, slots, SLOT_BYTES, alone)
         except OSError as error:
             raise disk_error(error, self._path) from error
 
@@ -240,8 +257,9 @@ class Slots:
         more = min(max(_FEWEST_SLOTS, self._count), _MOST_SLOTS)
         content = os.urandom(more * SLOT_BYTES)
         try:
-            write_at(self._file, content, self._count * SLOT_BYTES)
-            os.fsync(self._file)
+            with self._using() as file:
+                write_at(file, content, self._count * SLOT_BYTES)
+                os.fsync(file)
         except OSError as error:
             raise disk_error(error, self._path) from error
         keys = self._decryptor.update(content)

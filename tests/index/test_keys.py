@@ -109,7 +109,7 @@ def test_a_rotation_that_was_killed_is_finished(tmp_path: Path, monkeypatch: pyt
         master._make(tmp_path / "master.key.next")
     else:
         with monkeypatch.context() as patch, LocalGalleries.open(tmp_path) as galleries:
-            patch.setattr("oneglance_index.store.database.settle_master_key", lambda *_: False)
+            patch.setattr("oneglance_index.store.database.settle_master_key", lambda *_: None)
             galleries.rotate_keys()
     if moment == "overwritten":
         (tmp_path / "master.key").write_bytes(bytes(65))
@@ -249,7 +249,7 @@ def test_a_check_knows_of_a_rotation_that_was_killed(
         master._make(tmp_path / "master.key.next")
     else:
         with monkeypatch.context() as patch, LocalGalleries.open(tmp_path) as galleries:
-            patch.setattr("oneglance_index.store.database.settle_master_key", lambda *_: False)
+            patch.setattr("oneglance_index.store.database.settle_master_key", lambda *_: None)
             galleries.rotate_keys()
     if moment == "overwritten":
         (tmp_path / "master.key").write_bytes(bytes(65))

@@ -71,12 +71,12 @@ def next_master_key(source: str, data_dir: Path) -> bytes:
     return _parsed(_read(path), str(path), path)
 
 
-def settle_master_key(source: str, data_dir: Path, in_use: Callable[[bytes], bool]) -> bool:
+def settle_master_key(source: str, data_dir: Path, in_use: Callable[[bytes], bool]) -> None:
     """Where the keys are encrypted with the next key, that is the directory's own from now on. `in_use` says whether
-    they are encrypted with a key. Returns whether it took its place. Raises as read_master_key()."""
+    they are encrypted with a key. Raises as read_master_key()."""
     path, following = data_dir / OWN_NAME, data_dir / _NEXT_NAME
     if source or not following.exists() or not in_use(_parsed(_read(following), _NEXT_NAME, following)):
-        return False
+        return
     try:
         with path.open("r+b") as former:  # so that what it was is nowhere on the disk
             former.write(os.urandom(os.fstat(former.fileno()).st_size))
@@ -86,7 +86,6 @@ def settle_master_key(source: str, data_dir: Path, in_use: Callable[[bytes], boo
         sync_folder(data_dir)
     except OSError as error:
         raise disk_error(error, path) from error
-    return True
 
 
 def _make(path: Path) -> None:

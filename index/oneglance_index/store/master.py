@@ -40,8 +40,8 @@ def read_master_key(source: str, data_dir: Path, make: bool) -> bytes:
     if kind == "env" and rest:
         return _parsed(os.environ.get(rest, ""), source, data_dir)
     if kind == "command" and rest:
-        return _parsed(_printed(rest, source, data_dir), source, data_dir)
-    raise MasterKeyMissing(data_dir, f"{source!r} is none of file:PATH, env:NAME, command:WORDS")
+        return _parsed(_printed(rest, data_dir), "the command", data_dir)
+    raise MasterKeyMissing(data_dir, "where it is said to be is none of file:PATH, env:NAME, command:WORDS")
 
 
 def master_keys(source: str, former_source: str, data_dir: Path, make: bool) -> list[bytes]:
@@ -107,7 +107,7 @@ def _read(path: Path) -> str:
         raise MasterKeyMissing(path, str(error)) from error
 
 
-def _printed(command: str, source: str, data_dir: Path) -> str:
+def _printed(command: str, data_dir: Path) -> str:
     try:
         done = subprocess.run(
             shlex.split(command),
@@ -118,7 +118,11 @@ def _printed(command: str, source: str, data_dir: Path) -> str:
             text=True,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise MasterKeyMissing(data_dir, f"{source}: {error}") from None
+        # Neither its words nor what it printed: they may be secret.
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        if isinstance(error, subprocess.CalledProcessError):
+            reason = f"it ended with {error.returncode}"
+        raise MasterKeyMissing(data_dir, f"the command failed: {reason}") from None
     return done.stdout
 
 

@@ -102,17 +102,25 @@ class Destroyer:
         return not self._closing or disk.not_for_long(waited)
 
     def _destroy(self) -> None:
-        while self._due:
-            one = self._due[-1]
-            if one.slots is None:
-                self._keys.destroy(one.gallery)
-                self._due.pop()
-                continue
+        """All that is due, and then all slots that are doomed: what fails stays due, and keeps nothing else from it."""
+        failed: Exception | None = None
+        for one in tuple(self._due):
             try:
-                slots = self._keys.of(one.gallery)
-            except KeyDestroyed:  # with its gallery
-                self._due.pop()
-                continue
-            self._due.pop()
-            slots.doom(one.slots)
+                self._begin(one)
+            except Exception as error:
+                failed = error
         self._keys.destroy_doomed()
+        if failed is not None:
+            raise failed
+
+    def _begin(self, one: Destroyed) -> None:
+        if one.slots is None:
+            self._keys.destroy(one.gallery)
+            self._due.remove(one)
+            return
+        with suppress(KeyDestroyed):  # with its gallery
+            slots = self._keys.of(one.gallery)
+            self._due.remove(one)
+            slots.doom(one.slots)
+            return
+        self._due.remove(one)

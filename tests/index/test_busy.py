@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from oneglance_index import (
     StoreFull,
     StoreIOError,
 )
-from oneglance_index.store import schema, writer
+from oneglance_index.store import disk, schema, writer
 from tests.index import asking
 from tests.waiting import until
 
@@ -269,3 +271,36 @@ def test_what_is_committed_is_followed_though_the_patience_cannot_be_set_again(
     assert galleries.enroll("g", "s1", VECTORS[1:2]).result().revision == 2
     galleries._store._writer._db = whole
     assert galleries.get_gallery("g").subjects == asking.nearest(galleries, "g", VECTORS[:1], 9).subjects == 2
+
+
+@contextmanager
+def copied(data_dir: Path) -> Iterator[None]:
+    """As while another process makes a backup, or hangs meanwhile."""
+    with (data_dir / "keys" / "galleries").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def test_a_deletion_waits_for_a_backup_and_tells_of_it(
+    galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "TOLD_SECONDS", 0.001)
+    with copied(galleries.data_dir):
+        deleting = galleries.delete_subject("g", "s0")
+        until(lambda: "backup" in (galleries.trouble() or ""))
+        assert not deleting.done()
+    deleting.result()
+    assert galleries.trouble() is None
+
+
+def test_a_stop_in_a_hurry_does_not_wait_for_a_backup_and_a_start_says_why(
+    galleries: LocalGalleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "LOCKED_SECONDS", 0.0)
+    with copied(galleries.data_dir):
+        deleting = galleries.delete_subject("g", "s0")
+        galleries.close(deadline_seconds=0)
+        assert isinstance(deleting.exception(), StoreBusy)
+        with pytest.raises(StoreBusy, match="backup"):
+            LocalGalleries.open(galleries.data_dir)
+    LocalGalleries.open(galleries.data_dir).close()

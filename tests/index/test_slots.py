@@ -26,7 +26,7 @@ from oneglance_index.store.ciphers import decrypt, encrypt
 from oneglance_index.store.destroying import Destroyer
 from oneglance_index.store.keys import Keys
 from oneglance_index.store.rekeying import Destroyed
-from oneglance_index.store.slots import SLOT_BYTES, Slots
+from oneglance_index.store.slots import SLOT_BYTES, KeyDestroyed, Slots
 from tests.waiting import until
 
 MASTER = bytes(32)
@@ -257,6 +257,26 @@ def test_the_destroyer_outlives_what_is_no_error_of_the_disk(keys: Keys, monkeyp
     until(lambda: destroyer.trouble() is None)
     destroyer.close(None)
     assert destroyer.trouble() == "the thread that destroys keys has ended"
+
+
+def test_a_gallery_that_can_not_be_destroyed_keeps_nothing_else_from_it(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot, key = keys.of(1).take()
+    row = encrypt(key, b"row", b"")
+
+    def fail(_: Keys, gallery: int) -> None:
+        raise StoreIOError(keys.folder, f"gallery {gallery} stays")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keys, "destroy", fail)
+        destroyer = Destroyer(keys)
+        assert isinstance(destroy(destroyer, Destroyed(1, (slot,)), Destroyed(2, None)), StoreIOError)
+        assert decrypt(keys.of(1).read(slot), row, b"") is None
+    until(lambda: destroyer.trouble() is None)
+    destroyer.close(None)
+    with pytest.raises(KeyDestroyed):
+        keys.of(2)
 
 
 def test_a_short_write_is_noticed(keys: Keys) -> None:

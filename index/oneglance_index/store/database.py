@@ -102,9 +102,10 @@ class Store:
         its source gives now. Where it failed half-way before, it is finished. Raises StoreError."""
         with self.keys.changing():
             data_dir = self.path.parent
-            if not settle_master_key(self._master_key, data_dir, self.keys.is_master):
-                self.keys.rotate_master(next_master_key(self._master_key, data_dir))
-                settle_master_key(self._master_key, data_dir, self.keys.is_master)
+            following = next_master_key(self._master_key, data_dir)
+            if self._master_key or not self.keys.is_master(following):
+                self.keys.rotate_master(following)
+            settle_master_key(self._master_key, data_dir, self.keys.is_master)
 
     def _settle_rotation(self) -> None:
         """At the start. What fails is left for the next one, or the next rotation: all keys can be read."""

@@ -14,6 +14,7 @@ from concurrent.futures import InvalidStateError
 from contextlib import suppress
 
 from oneglance_index.errors import OutOfMemory
+from oneglance_index.store import disk
 from oneglance_index.store.keys import Keys
 from oneglance_index.store.rekeying import Destroyed
 from oneglance_index.store.slots import KeyDestroyed
@@ -35,6 +36,8 @@ class Destroyer:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._due: list[Destroyed] = []
         self._failure: str | None = None
+        self._waited = 0.0  # seconds, for the lock of the keys
+        self._closing = False
         self._thread = threading.Thread(target=self._loop, name="oneglance-destroyer", daemon=True)
         self._thread.start()
 
@@ -48,11 +51,16 @@ class Destroyer:
 
     def trouble(self) -> str | None:
         """Why keys can't be destroyed now; None where all is well. Not to be asked once it is closed."""
-        return self._failure if self._thread.is_alive() else "the thread that destroys keys has ended"
+        if not self._thread.is_alive():
+            return "the thread that destroys keys has ended"
+        if self._waited >= disk.TOLD_SECONDS:
+            return f"keys of what is deleted wait to be destroyed, for {self._waited:.0f} s: {disk.KEYS_IN_USE}"
+        return self._failure
 
     def close(self, seconds: float | None) -> bool:
         """Ends it once all is done, or in so many seconds: what is left is destroyed when the store is opened next.
         Returns whether it ended."""
+        self._closing = True
         self._jobs.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -77,27 +85,42 @@ class Destroyer:
 
     def _try(self) -> Exception | None:
         try:
-            with self._keys.changing():
+            with self._keys.changing(self._go_on):
+                self._waited = 0.0
                 self._destroy()
         except Exception as error:  # whatever it is: it is tried again
+            self._waited = 0.0
             log.error("keys of what is deleted could not be destroyed: %s", error)
             self._failure = f"keys of what is deleted could not be destroyed: {error}"
             return OutOfMemory("to destroy keys") if isinstance(error, MemoryError) else error
         self._failure = None
         return None
 
+    def _go_on(self, waited: float) -> bool:
+        """What is deleted has to be destroyed, however long it takes; but not for ever at a stop."""
+        self._waited = waited
+        return not self._closing or disk.not_for_long(waited)
+
     def _destroy(self) -> None:
-        while self._due:
-            one = self._due[-1]
-            if one.slots is None:
-                self._keys.destroy(one.gallery)
-                self._due.pop()
-                continue
+        """All that is due, and then all slots that are doomed: what fails stays due, and keeps nothing else from it."""
+        failed: Exception | None = None
+        for one in tuple(self._due):
             try:
-                slots = self._keys.of(one.gallery)
-            except KeyDestroyed:  # with its gallery
-                self._due.pop()
-                continue
-            self._due.pop()
-            slots.doom(one.slots)
+                self._begin(one)
+            except Exception as error:
+                failed = error
         self._keys.destroy_doomed()
+        if failed is not None:
+            raise failed
+
+    def _begin(self, one: Destroyed) -> None:
+        if one.slots is None:
+            self._keys.destroy(one.gallery)
+            self._due.remove(one)
+            return
+        with suppress(KeyDestroyed):  # with its gallery
+            slots = self._keys.of(one.gallery)
+            self._due.remove(one)
+            slots.doom(one.slots)
+            return
+        self._due.remove(one)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-from oneglance_index.errors import StoreFull, StoreIOError
+from oneglance_index.errors import StoreBusy, StoreFull, StoreIOError
 from oneglance_index.records import Integers
 
+# How long a start, say, waits for the lock of the keys; what has to have it waits on, and tells of it after a while.
+LOCKED_SECONDS = 60.0
+TOLD_SECONDS = 10.0
+KEYS_IN_USE = "the keys are being copied: a backup or a check is under way, or hangs, in this process or another"
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.05
 # The operating system writes whole pages.
 _PAGE_BYTES = 4096
 
@@ -54,15 +60,20 @@ def overwrite(descriptor: int, places: Integers, size: int, alone: bool) -> None
     os.fdatasync(descriptor)
 
 
+def not_for_long(waited: float) -> bool:
+    """Whether to wait for a lock any longer, after so many seconds."""
+    return waited < LOCKED_SECONDS
+
+
 @contextmanager
-def locked(path: Path, kind: int) -> Iterator[None]:
-    """The lock is the file's, for all processes and threads: each has a descriptor of its own. Raises StoreIOError,
-    StoreFull.
+def locked(path: Path, kind: int, go_on: Callable[[float], bool] = not_for_long) -> Iterator[None]:
+    """The lock is the file's, for all processes and threads: each has a descriptor of its own. `go_on` is asked while
+    it is waited for, with the seconds since. Raises StoreBusy where that says no, StoreIOError, StoreFull.
 
     Whoever waits for it may find the file replaced by another one meanwhile: then the other one is to be locked.
     """
     try:
-        own = _locked(path, kind)
+        own = _locked(path, kind, go_on)
         try:
             yield
         finally:
@@ -71,17 +82,23 @@ def locked(path: Path, kind: int) -> Iterator[None]:
         raise disk_error(error, path) from error
 
 
-def _locked(path: Path, kind: int) -> int:
+def _locked(path: Path, kind: int, go_on: Callable[[float], bool]) -> int:
+    since, pause = time.monotonic(), _SHORTEST_PAUSE_SECONDS
     while True:
         own = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.flock(own, kind)
-            if is_at(own, path):
-                return own
+            with suppress(BlockingIOError):
+                fcntl.flock(own, kind | fcntl.LOCK_NB)
+                if is_at(own, path):
+                    return own
         except BaseException:
             os.close(own)
             raise
         os.close(own)
+        if not go_on(time.monotonic() - since):
+            raise StoreBusy(path, KEYS_IN_USE)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 def is_at(descriptor: int, path: Path) -> bool:

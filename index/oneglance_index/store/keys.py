@@ -20,7 +20,7 @@ import logging
 import os
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from oneglance_core.files import replacing, sync_folder
 from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError
 from oneglance_index.store.descriptors import Descriptors
 from oneglance_index.store.directory import COMMITS_NAME, KEYS_NAME
-from oneglance_index.store.disk import disk_error, is_at, locked, overwrite, write_at
+from oneglance_index.store.disk import disk_error, is_at, locked, not_for_long, overwrite, write_at
 from oneglance_index.store.slots import SLOT_BYTES, Journal, KeyDestroyed, Slots, ecb
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ def key_files(data_dir: Path) -> list[Path]:
 
 @contextmanager
 def copying(data_dir: Path) -> Iterator[None]:
-    """No key is destroyed in the block, by no process. Raises StoreIOError, StoreDamaged where there are none."""
+    """No key is destroyed in the block, by no process. Raises StoreBusy, StoreIOError, and StoreDamaged where there are
+    none."""
     path = data_dir / KEYS_NAME / _GALLERIES_NAME
     if not path.exists():
         raise StoreDamaged(path, "the keys are missing: nothing can be decrypted")
@@ -190,9 +191,10 @@ class Keys:
                 raise disk_error(error, self.folder) from error
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Keys are destroyed in the block: it begins when nobody copies them. Raises StoreIOError."""
-        with locked(self._path, fcntl.LOCK_EX):
+    def changing(self, go_on: Callable[[float], bool] = not_for_long) -> Iterator[None]:
+        """Keys are destroyed in the block: it begins when nobody copies them. `go_on` as in locked(). Raises StoreBusy,
+        StoreIOError."""
+        with locked(self._path, fcntl.LOCK_EX, go_on):
             yield
 
     def rotate(self, gallery: int) -> None:

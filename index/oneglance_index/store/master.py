@@ -40,8 +40,8 @@ def read_master_key(source: str, data_dir: Path, make: bool) -> bytes:
     if kind == "env" and rest:
         return _parsed(os.environ.get(rest, ""), source, data_dir)
     if kind == "command" and rest:
-        return _parsed(_printed(rest, source, data_dir), source, data_dir)
-    raise MasterKeyMissing(data_dir, f"{source!r} is none of file:PATH, env:NAME, command:WORDS")
+        return _parsed(_printed(rest, data_dir), "the command", data_dir)
+    raise MasterKeyMissing(data_dir, "where it is said to be is none of file:PATH, env:NAME, command:WORDS")
 
 
 def master_keys(source: str, former_source: str, data_dir: Path, make: bool) -> list[bytes]:
@@ -71,12 +71,12 @@ def next_master_key(source: str, data_dir: Path) -> bytes:
     return _parsed(_read(path), str(path), path)
 
 
-def settle_master_key(source: str, data_dir: Path, in_use: Callable[[bytes], bool]) -> bool:
+def settle_master_key(source: str, data_dir: Path, in_use: Callable[[bytes], bool]) -> None:
     """Where the keys are encrypted with the next key, that is the directory's own from now on. `in_use` says whether
-    they are encrypted with a key. Returns whether it took its place. Raises as read_master_key()."""
+    they are encrypted with a key. Raises as read_master_key()."""
     path, following = data_dir / OWN_NAME, data_dir / _NEXT_NAME
     if source or not following.exists() or not in_use(_parsed(_read(following), _NEXT_NAME, following)):
-        return False
+        return
     try:
         with path.open("r+b") as former:  # so that what it was is nowhere on the disk
             former.write(os.urandom(os.fstat(former.fileno()).st_size))
@@ -86,7 +86,6 @@ def settle_master_key(source: str, data_dir: Path, in_use: Callable[[bytes], boo
         sync_folder(data_dir)
     except OSError as error:
         raise disk_error(error, path) from error
-    return True
 
 
 def _make(path: Path) -> None:
@@ -108,7 +107,7 @@ def _read(path: Path) -> str:
         raise MasterKeyMissing(path, str(error)) from error
 
 
-def _printed(command: str, source: str, data_dir: Path) -> str:
+def _printed(command: str, data_dir: Path) -> str:
     try:
         done = subprocess.run(
             shlex.split(command),
@@ -119,7 +118,11 @@ def _printed(command: str, source: str, data_dir: Path) -> str:
             text=True,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise MasterKeyMissing(data_dir, f"{source}: {error}") from None
+        # Neither its words nor what it printed: they may be secret.
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        if isinstance(error, subprocess.CalledProcessError):
+            reason = f"it ended with {error.returncode}"
+        raise MasterKeyMissing(data_dir, f"the command failed: {reason}") from None
     return done.stdout
 
 

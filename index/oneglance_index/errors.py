@@ -253,7 +253,7 @@ class IndexOutOfStep(GalleryError):
 
 class BackupExists(GalleryError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is a file named {name!r} already")
+        super().__init__(f"there is a file or folder named {name!r} already")
 
 
 class ReceiptInvalid(GalleryError):

@@ -52,9 +52,11 @@ def test_it_is_made_told_and_never_replaced(
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert main(["check", str(file)]) == 0
     before = file.read_bytes()
-    with pytest.raises(OneglanceError) as caught:
-        asking.create_backup("nightly-1.backup")
-    assert (caught.value.code.name, caught.value.reason) == ("ALREADY_EXISTS", "BACKUP_EXISTS")
+    (folder_of(backing) / "a-folder").mkdir()
+    for name in ("nightly-1.backup", "a-folder"):
+        with pytest.raises(OneglanceError) as caught:
+            asking.create_backup(name)
+        assert (caught.value.code.name, caught.value.reason) == ("ALREADY_EXISTS", "BACKUP_EXISTS")
     assert file.read_bytes() == before
     assert main(["create-backup", "by-command", "--server", backing.address]) == 0
     assert "g: revision 1, 1 subjects" in capsys.readouterr().out

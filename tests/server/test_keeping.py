@@ -1,5 +1,6 @@
 """What keeps galleries, through the wire: receipts of deletions, retention, rotation of keys."""
 
+import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 
 from oneglance import Client, retention
-from oneglance.client.errors import InvalidArgumentError, NotFoundError
+from oneglance.client.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from oneglance.v1.subject_pb2 import ListExpiredRequest
 from oneglance_apps.cli import main
 from oneglance_index import verify_receipt
 from oneglance_server.app import Server
 from tests.pictures import picture
+from tests.running import server_thread
+from tests.waiting import PATIENCE_SECONDS
 
 SOON = datetime.now(UTC) + timedelta(days=300)
 
@@ -79,3 +82,20 @@ def test_the_command_line_has_them(
     out = capsys.readouterr().out
     assert "entrance" in out
     assert "receipt" in out
+
+
+def test_a_master_key_that_its_source_does_not_change_is_told(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUR_KEY", secrets.token_hex(32))
+    with (
+        server_thread(data_dir=tmp_path, models=models[:1], master_key="env:OUR_KEY") as server,
+        Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
+    ):
+        client.create_gallery("g")
+        with pytest.raises(FailedPreconditionError) as told:
+            client.rotate_key()
+        assert told.value.reason in ("MASTER_KEY_MISSING", "MASTER_KEY_WRONG")
+        monkeypatch.setenv("OUR_KEY", secrets.token_hex(32))
+        client.rotate_key()
+        client.enroll("g", "s", picture(1))

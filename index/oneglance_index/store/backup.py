@@ -48,6 +48,8 @@ def back_up(path: Path, target: Path, *, new: bool = False, ended: Callable[[], 
     there. `ended` is asked now and then: once it is true the copy is given up. Raises StoreError (StoreClosed where it
     was given up, StoreDamaged where the copy isn't sound), OutOfMemory, BackupExists.
     """
+    if new and target.is_dir():
+        raise BackupExists(target.name)
     try:
         remove_left_parts(Path(os.path.realpath(target)).parent)
         with replacing(target, new, private=True) as fresh:

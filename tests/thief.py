@@ -175,7 +175,7 @@ def keep_keys(patch: Patch = setattr) -> None:
     """Destroys no key any more: what the test must find out."""
     from oneglance_index.store import database, keys, slots
 
-    patch(slots.Slots, "_renew", lambda self, slots: None)
+    patch(slots.Slots, "_renew", lambda self, slots, alone: None)
     patch(keys.Keys, "destroy", lambda self, gallery: self._destroyed.add(gallery))
     patch(keys.Keys, "keep_only", lambda self, galleries: None)
     patch(database.Store, "rotate_key", lambda self, gallery: None)

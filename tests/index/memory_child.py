@@ -80,9 +80,9 @@ def search(data_dir: Path) -> None:
 
 def load(data_dir: Path) -> None:
     with LocalGalleries.open(data_dir, settings=SETTINGS) as galleries:
-        fill(galleries, 40)
+        fill(galleries, 60)
     limit_to(30 << 20)
-    with pytest.raises(OutOfMemory, match="not enough memory to load gallery 'g': its 80000 encodings"):
+    with pytest.raises(OutOfMemory, match="not enough memory to load gallery 'g': its 120000 encodings"):
         LocalGalleries.open(data_dir, settings=SETTINGS)
     resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)
     with LocalGalleries.open(data_dir, settings=SETTINGS) as galleries:

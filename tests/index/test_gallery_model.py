@@ -44,7 +44,7 @@ class GalleryMachine(RuleBasedStateMachine):
         self.galleries.create_gallery("g", encoder_digest="e", dimension=DIMENSION, fusion=fusion).result()
         self.fusion = fusion
         self.model: dict[str, dict[int, Any]] = {}
-        self.requests: dict[str, tuple[bytes, tuple[str, ...]]] = {}
+        self.requests: dict[str, tuple[bytes, tuple[str, ...], str] | None] = {}  # None: its subject was deleted since
         self.threshold: float | None = None
         self.thresholds: list[tuple[float | None, str | None]] = []
         self.revision = 0
@@ -70,11 +70,13 @@ class GalleryMachine(RuleBasedStateMachine):
             "g", subject, vectors, on_existing=on_existing, request_id=request, request_digest=digest
         )
         if request in self.requests:
-            known, ids = self.requests[request]
-            if known != digest:
+            known = self.requests[request]
+            if known is None:
+                assert isinstance(future.exception(), SubjectNotFound)
+            elif known[0] != digest:
                 assert isinstance(future.exception(), RequestConflict)
             else:
-                assert (future.result().encoding_ids, future.result().replayed) == (ids, True)
+                assert (future.result().encoding_ids, future.result().replayed) == (known[1], True)
             return
         if subject in self.model and on_existing == "fail":
             assert isinstance(future.exception(), SubjectExists)
@@ -89,7 +91,13 @@ class GalleryMachine(RuleBasedStateMachine):
         held = {} if on_existing == "replace" else self.model.get(subject, {})
         self.model[subject] = held | dict(zip(numbers, vectors, strict=True))
         if request is not None:
-            self.requests[request] = (digest, enrolled.encoding_ids)
+            self.requests[request] = (digest, enrolled.encoding_ids, subject)
+
+    def gone(self, subject: str) -> None:
+        """Nothing is known any more of the requests that it was enrolled by."""
+        for request, known in self.requests.items():
+            if known is not None and known[2] == subject:
+                self.requests[request] = None
 
     @rule(subject=SUBJECTS)
     def delete_subject(self, subject: str) -> None:
@@ -98,6 +106,7 @@ class GalleryMachine(RuleBasedStateMachine):
             assert isinstance(future.exception(), SubjectNotFound)
             return
         assert future.result().encodings == len(self.model.pop(subject))
+        self.gone(subject)
         self.revision += 1
 
     @rule(subject=SUBJECTS, data=st.data())
@@ -111,6 +120,7 @@ class GalleryMachine(RuleBasedStateMachine):
         del held[number]
         if not held:
             del self.model[subject]
+            self.gone(subject)
         assert future.result().subject_deleted == (not held)
         self.revision += 1
         again = self.galleries.delete_encoding("g", subject, str(number)).exception()

@@ -86,11 +86,11 @@ def _add(
 
 
 def _run(name: str, work: Callable[[Options], int], options: Options) -> int:
-    from oneglance_server.errors import StartupError
+    from oneglance_server.errors import ServiceError, StartupError
 
     try:
         return work(options)
-    except (StartupError, OSError) as error:
+    except (StartupError, ServiceError, OSError) as error:
         print(f"oneglance {name}: {error}", file=sys.stderr)
         return 1
 
@@ -144,6 +144,7 @@ def _verify_receipt(options: Options) -> int:
 def _first_key(options: Options) -> int:
     from oneglance_server.access.api_keys import FILE, ApiKeys
 
+    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     _, secret = ApiKeys(options.data_dir / FILE).create(str(options.name))
     print(secret)
     return 0

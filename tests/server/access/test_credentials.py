@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from oneglance import Client, OneglanceError, identify_request
 from oneglance.client.errors import ResourceExhaustedError, UnauthenticatedError
+from oneglance_apps.cli import main
 from oneglance_server.access.api_keys import FILE, ApiKeys
 from oneglance_server.app import Server
 from tests.pictures import picture, png
@@ -185,6 +186,16 @@ def test_keys_are_made_listed_and_revoked(folder: Path, server: Server) -> None:
                 admin.create_api_key(name)
         with pytest.raises(OneglanceError, match="expire_time"):
             admin.create_api_key("door", expires=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def test_the_first_key_is_made_before_there_is_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["first-key", str(tmp_path / "new" / "data"), "admin"]) == 0
+    secret = capsys.readouterr().out.strip()
+    found = ApiKeys(tmp_path / "new" / "data" / FILE).find(secret)
+    assert found is not None
+    assert found.name == "admin"
+    assert main(["first-key", str(tmp_path / "data"), "no name"]) == 1
+    assert "name: must be" in capsys.readouterr().err
 
 
 def test_a_key_is_good_until_it_is_over(tmp_path: Path) -> None:

@@ -150,7 +150,13 @@ class ApiKeyNotFound(ServiceError):
 
 
 class ApiKeysBusy(ServiceError):
+    """``cause`` names files: it is for the server's log, and for who calls without a server."""
+
     reason = "API_KEYS_BUSY"
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("the file of API keys can't be read or written now; the server's log says why")
+        self.cause = cause
 
 
 class AccessOff(ServiceError):

@@ -143,8 +143,12 @@ def _verify_receipt(options: Options) -> int:
 
 def _first_key(options: Options) -> int:
     from oneglance_server.access.api_keys import FILE, ApiKeys
+    from oneglance_server.errors import ApiKeysBusy, StartupError
 
     options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _, secret = ApiKeys(options.data_dir / FILE).create(str(options.name))
+    try:
+        _, secret = ApiKeys(options.data_dir / FILE).create(str(options.name))
+    except ApiKeysBusy as error:
+        raise StartupError(str(error.cause)) from error
     print(secret)
     return 0

@@ -40,10 +40,14 @@ class Access:
         self._former: Tokens | None = None
         self._told: dict[str, str] = {}
 
-    def look(self) -> bool:
-        """Whether anything changed."""
-        looks = [(self.keys.look, "API keys"), (self._policy.look, "policy"), (self._look_at_tokens, "JWKS")]
-        return sum(self._looked(look, what) for look, what in looks) > 0
+    def look(self) -> None:
+        """See what changed."""
+        for look, what in (
+            (self.keys.look, "API keys"),
+            (self._policy.look, "policy"),
+            (self._look_at_tokens, "JWKS"),
+        ):
+            self._looked(look, what)
 
     def identity(
         self, metadata: Iterable[tuple[str, str | bytes]], certificate: Mapping[str, Iterable[bytes]]
@@ -70,7 +74,7 @@ class Access:
 
     def spend(self, identity: Identity, kind: QuotaKind, amount: int) -> None:
         """Raises QuotaExceeded."""
-        self._quotas.spend(self._policy.value, identity, kind, amount)
+        self._quotas.spend(self._policy.value.of(identity).rates[kind], identity.name, kind, amount)
 
     def may(self, identity: Identity, right: Right, gallery_id: str | None = None) -> bool:
         return self._policy.value.of(identity).may(right, gallery_id)
@@ -134,14 +138,13 @@ class Access:
         rules = self._policy.value.jwt
         return None if rules is None else Tokens(rules, self._policy.path.parent, self._now)
 
-    def _looked(self, look: Callable[[], bool], what: str) -> bool:
+    def _looked(self, look: Callable[[], bool], what: str) -> None:
         try:
             changed = look()
         except Exception as error:  # whatever it is, the others are looked at
             if self._told.get(what) != str(error):
                 self._told[what] = str(error)
                 log.error("can't be read again: what was read before holds", what=what, error=str(error))
-            return False
+            return
         if self._told.pop(what, None) is not None or changed:
             log.info("read again", what=what)
-        return changed

@@ -18,13 +18,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import structlog
-
 from oneglance_core.files import replacing
 from oneglance_server.access.files import Watched
 from oneglance_server.errors import ApiKeyNotFound, ApiKeysBusy, InvalidRequest, StartupError
 
-log = structlog.get_logger()
 FILE = "api-keys.json"
 _TURN_SECONDS = 2.0
 PREFIX = "og_"
@@ -118,8 +115,7 @@ class ApiKeys:
                     fresh.write_text(json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1))
                 self.look()
         except (OSError, StartupError) as error:
-            log.error("the API keys can't be changed", error=str(error))
-            raise ApiKeysBusy("the file of API keys can't be read or written now; the server's log says why") from error
+            raise ApiKeysBusy(error) from error
 
 
 def _take_turn(descriptor: int) -> None:

@@ -28,9 +28,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from limits import parse_many
+from limits import RateLimitItem, parse_many
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from oneglance_server.access.identity import ANONYMOUS, Identity
@@ -58,12 +58,10 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Grant(_Strict):
-    """``to``: names of identities, ``galleries``: names of galleries, both with * and ?."""
+class _To(_Strict):
+    """``to``: names of identities, with * and ?."""
 
     to: tuple[Annotated[str, AfterValidator(_named)], ...] = Field(min_length=1)
-    galleries: tuple[str, ...] = ()
-    rights: tuple[Annotated[str, AfterValidator(_right)], ...] = Field(min_length=1)
 
     def is_to(self, identity: Identity) -> bool:
         """``*`` alone is every identity with a credential."""
@@ -72,6 +70,13 @@ class Grant(_Strict):
             for pattern in self.to
             for name in identity.names
         )
+
+
+class Grant(_To):
+    """``galleries``: names of galleries, with * and ?."""
+
+    galleries: tuple[str, ...] = ()
+    rights: tuple[Annotated[str, AfterValidator(_right)], ...] = Field(min_length=1)
 
 
 def _rates(value: str) -> str:
@@ -83,21 +88,21 @@ def _rates(value: str) -> str:
 Rates = Annotated[str, AfterValidator(_rates)]
 
 
-class Quota(_Strict):
+class Quota(_To):
     """How much each identity that it is ``to`` may ask for: as ``10/second``, several with ``;`` between them.
 
     calls: calls and streams. probes: examples to identify, verify, compare, encode, or to find faces in. pixels: of
     pictures that are read. encodings: examples to enroll, and negatives.
     """
 
-    to: tuple[Annotated[str, AfterValidator(_named)], ...] = Field(min_length=1)
     calls: Rates = ""
     probes: Rates = ""
     pixels: Rates = ""
     encodings: Rates = ""
 
-    def is_to(self, identity: Identity) -> bool:
-        return any(_fits(pattern, name) for pattern in self.to for name in identity.names)
+    def rates(self, kind: QuotaKind) -> list[RateLimitItem]:
+        text = getattr(self, kind)
+        return parse_many(text) if text else []
 
 
 class JwtPolicy(_Strict):
@@ -122,10 +127,14 @@ class JwtPolicy(_Strict):
 
 
 class Granted:
-    """What is granted to somebody, in the order in which it is asked."""
+    """What is granted to somebody, as it is asked for. rates: of the quotas to it, each once, by kind."""
 
-    def __init__(self, grants: tuple[Grant, ...]) -> None:
+    def __init__(self, grants: tuple[Grant, ...], quotas: tuple[Quota, ...]) -> None:
         self.grants = grants
+        self.rates: dict[QuotaKind, tuple[RateLimitItem, ...]] = {
+            kind: tuple(dict.fromkeys(rate for quota in quotas for rate in quota.rates(kind)))
+            for kind in get_args(QuotaKind)
+        }
         self._anywhere: set[str] = set()  # rights of the server
         self._everywhere: set[str] = set()  # of galleries, in all
         self._in: defaultdict[str, set[str]] = defaultdict(set)
@@ -186,14 +195,14 @@ class Policy(_Strict):
         if found is None:
             numbers = {i for name in identity.names for i in self._to.get(name, ())}
             numbers |= {i for i in self._fitting if self.grant[i].is_to(identity)}
-            found = self._known[identity.names] = Granted(tuple(self.grant[i] for i in sorted(numbers)))
+            found = self._known[identity.names] = Granted(
+                tuple(self.grant[i] for i in sorted(numbers)),
+                tuple(quota for quota in self.quota if quota.is_to(identity)),
+            )
             while len(self._known) > _REMEMBERED:
                 with suppress(KeyError):  # another thread took the last one
                     self._known.popitem(last=False)
         return found
-
-    def quotas_of(self, identity: Identity) -> list[Quota]:
-        return [quota for quota in self.quota if quota.is_to(identity)]
 
 
 def _is_pattern(name: str) -> bool:

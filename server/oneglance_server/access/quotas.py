@@ -1,13 +1,13 @@
 """How much an identity may ask for in a time, by the policy file. Counted in this process, from its start."""
 
 import time
+from collections.abc import Sequence
 
-from limits import RateLimitItem, parse_many
+from limits import RateLimitItem
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from oneglance_server.access.identity import Identity
-from oneglance_server.access.policy import Policy, Quota, QuotaKind
+from oneglance_server.access.policy import QuotaKind
 from oneglance_server.errors import RETRY_AFTER, QuotaExceeded
 
 
@@ -17,28 +17,25 @@ class Quotas:
     def __init__(self) -> None:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
-    def spend(self, policy: Policy, identity: Identity, kind: QuotaKind, amount: int) -> None:
-        """Count so much for the identity, or raise QuotaExceeded and count nothing."""
-        if not amount or not policy.quota:
+    def spend(self, rates: Sequence[RateLimitItem], name: str, kind: QuotaKind, amount: int) -> None:
+        """Count so much for the identity of this name, or raise QuotaExceeded and count nothing."""
+        if not amount:
             return
-        items = [(quota, item) for quota in policy.quotas_of(identity) for item in _items(quota, kind)]
-        for _, item in items:
-            if amount > item.amount:
+        for rate in rates:
+            if amount > rate.amount:
                 raise QuotaExceeded(
-                    f"{amount} {kind} in one call; {identity.name} has {item.amount} in {item.get_expiry()} s",
-                    metadata={"quota": kind, "limit": item.amount},
+                    f"{amount} {kind} in one call; {name} has {rate.amount} in {rate.get_expiry()} s",
+                    metadata={"quota": kind, "limit": rate.amount},
                 )
-            if not self._limiter.test(item, kind, identity.name, cost=amount):
-                resets = self._limiter.get_window_stats(item, kind, identity.name).reset_time
-                wait = max(1, round(1000 * (resets - time.time())))
+            if not self._limiter.test(rate, kind, name, cost=amount):
+                resets = self._limiter.get_window_stats(rate, kind, name).reset_time
                 raise QuotaExceeded(
-                    f"{identity.name} has {item.amount} {kind} in {item.get_expiry()} s, and has used them",
-                    metadata={"quota": kind, "limit": item.amount, RETRY_AFTER: wait},
+                    f"{name} has {rate.amount} {kind} in {rate.get_expiry()} s, and has used them",
+                    metadata={
+                        "quota": kind,
+                        "limit": rate.amount,
+                        RETRY_AFTER: max(1, round(1000 * (resets - time.time()))),
+                    },
                 )
-        for _, item in items:
-            self._limiter.hit(item, kind, identity.name, cost=amount)
-
-
-def _items(quota: Quota, kind: QuotaKind) -> list[RateLimitItem]:
-    text = getattr(quota, kind)
-    return parse_many(text) if text else []
+        for rate in rates:
+            self._limiter.hit(rate, kind, name, cost=amount)

@@ -95,8 +95,7 @@ class Tokens:
                 self._checked[digest] = claims
                 while len(self._checked) > _REMEMBERED:
                     self._checked.popitem(last=False)
-        why = self._stale(claims) or ("" if self._is_signed(claims) else "the token's signer is none any more")
-        if why:
+        if why := self._why_not(claims):
             raise Unauthenticated(why)
         if self._policy.once:
             self._use(claims)
@@ -108,17 +107,7 @@ class Tokens:
 
     def hold(self, claims: Claims) -> bool:
         """Whether a token that was good is good still, by this policy."""
-        policy = self._policy
-        audience = claims["aud"]
-        return (
-            not self._stale(claims)
-            and self._is_signed(claims)
-            and claims["iss"] == policy.issuer
-            and policy.audience in ([audience] if isinstance(audience, str) else audience)
-        )
-
-    def _is_signed(self, claims: Claims) -> bool:
-        return any(signer.fingerprint == claims[_SIGNER] for signer in self._keys.value.values())
+        return not self._why_not(claims)
 
     def _claims(self, token: str) -> Claims:
         try:
@@ -147,8 +136,8 @@ class Tokens:
             raise Unauthenticated("the token is signed by a key that is not in the JWKS file")
         return keys[kid]
 
-    def _stale(self, claims: Claims) -> str:
-        """Why it isn't good at this time; "": it is."""
+    def _why_not(self, claims: Claims) -> str:
+        """Why a token whose signature was right isn't good now, by this policy; "": it is."""
         policy, now = self._policy, self._now()
         ends, issued, begins = (_seconds(claims.get(name, 0)) for name in ("exp", "iat", "nbf"))
         if ends is None or issued is None or begins is None:
@@ -163,6 +152,13 @@ class Tokens:
             return "the token is older than this server, which may have taken it before"
         if claims.get("jti") in policy.revoked:
             return "the token was revoked"
+        if all(signer.fingerprint != claims[_SIGNER] for signer in self._keys.value.values()):
+            return "the token's signer is none any more"
+        audience = claims["aud"]
+        if claims["iss"] != policy.issuer or policy.audience not in (
+            [audience] if isinstance(audience, str) else audience
+        ):
+            return "the token is another issuer's, or for others"
         return ""
 
     def _use(self, claims: Claims) -> None:

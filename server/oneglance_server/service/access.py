@@ -1,14 +1,19 @@
 """Keys of callers, and who a caller is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import structlog
 
 from oneglance_server.access.access import Access
 from oneglance_server.access.api_keys import ApiKey
 from oneglance_server.access.policy import Grant
 from oneglance_server.calls import Call
-from oneglance_server.errors import AccessOff
+from oneglance_server.errors import AccessOff, ApiKeysBusy
 from oneglance_server.offload import Threads
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,15 @@ class KnownCaller:
     name: str
     groups: Sequence[str]
     grants: Sequence[Grant]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except ApiKeysBusy as error:
+        log.error("the API keys can't be changed", error=str(error.cause))
+        raise
 
 
 class AccessService:
@@ -30,7 +44,8 @@ class AccessService:
     async def create_key(self, call: Call, name: str, expires: float | None) -> tuple[ApiKey, str]:
         """The key, on disk, and its secret. ``expires``: seconds since 1970; None: never."""
         access = self._managed(call)
-        return await self._reads.run(call, access.keys.create, name, expires)
+        with _told():
+            return await self._reads.run(call, access.keys.create, name, expires)
 
     def keys(self, call: Call) -> list[ApiKey]:
         """The oldest first."""
@@ -39,7 +54,8 @@ class AccessService:
     async def revoke_key(self, call: Call, number: str) -> None:
         """Raises ApiKeyNotFound."""
         access = self._managed(call)
-        await self._reads.run(call, access.keys.revoke, number)
+        with _told():
+            await self._reads.run(call, access.keys.revoke, number)
 
     def caller(self, call: Call) -> KnownCaller:
         """Who makes this call."""

@@ -194,6 +194,11 @@ def test_the_first_key_is_made_before_there_is_a_server(tmp_path: Path, capsys: 
     found = ApiKeys(tmp_path / "new" / "data" / FILE).find(secret)
     assert found is not None
     assert found.name == "admin"
+    (tmp_path / "new" / "data" / FILE).write_text("{")
+    assert main(["first-key", str(tmp_path / "new" / "data"), "admin"]) == 1
+    told = capsys.readouterr()
+    assert not told.out  # it is kept in a file, as a key
+    assert "is no file of API keys" in told.err
     assert main(["first-key", str(tmp_path / "data"), "no name"]) == 1
     assert "name: must be" in capsys.readouterr().err
 
@@ -283,7 +288,7 @@ def test_health_is_open_and_reflection_is_not(server: Server) -> None:
 def test_who_has_used_up_a_quota_is_told_when_to_come_back(models: tuple[Path, Path], tmp_path: Path) -> None:
     rules = grant(["key:*"], ["*"], ["*"])
     rules += '[[quota]]\nto = ["key:few"]\nprobes = "3/day"\nencodings = "2/day"\n'
-    rules += '[[quota]]\nto = ["key:*"]\ncalls = "40/day"\npixels = "200/day"\n'
+    rules += '[[quota]]\nto = ["key:*"]\ncalls = "40/day"\npixels = "200/day"\n' * 2  # twice the same is the same
     (tmp_path / "policy.toml").write_text(rules)
     keys = {name: key_of(tmp_path / "data", name) for name in ("few", "many")}
     with server_thread(data_dir=tmp_path / "data", models=models[:1], policy=str(tmp_path / "policy.toml")) as server:

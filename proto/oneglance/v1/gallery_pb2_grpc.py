@@ -32,7 +32,8 @@ class GalleryServiceStub(object):
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field (ids are 1 to 128 printable characters without
     control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains
-    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room or memory, DEADLINE_EXCEEDED.
+    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room, memory or quota, DEADLINE_EXCEEDED; of a
+    server with a policy UNAUTHENTICATED and PERMISSION_DENIED, whether or not there is what was asked for.
     """
 
     def __init__(self, channel):
@@ -125,7 +126,8 @@ class GalleryServiceServicer(object):
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field (ids are 1 to 128 printable characters without
     control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains
-    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room or memory, DEADLINE_EXCEEDED.
+    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room, memory or quota, DEADLINE_EXCEEDED; of a
+    server with a policy UNAUTHENTICATED and PERMISSION_DENIED, whether or not there is what was asked for.
     """
 
     def CreateGallery(self, request, context):
@@ -338,7 +340,8 @@ class GalleryService(object):
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field (ids are 1 to 128 printable characters without
     control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains
-    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room or memory, DEADLINE_EXCEEDED.
+    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room, memory or quota, DEADLINE_EXCEEDED; of a
+    server with a policy UNAUTHENTICATED and PERMISSION_DENIED, whether or not there is what was asked for.
     """
 
     @staticmethod

@@ -272,7 +272,8 @@ class GalleryServiceStub(typing.Generic[_GalleryServiceCreateGalleryType, _Galle
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field (ids are 1 to 128 printable characters without
     control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains
-    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room or memory, DEADLINE_EXCEEDED.
+    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room, memory or quota, DEADLINE_EXCEEDED; of a
+    server with a policy UNAUTHENTICATED and PERMISSION_DENIED, whether or not there is what was asked for.
     """
 
     @typing.overload
@@ -537,7 +538,8 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
 
     Errors any RPC may give: INVALID_ARGUMENT for a malformed field (ids are 1 to 128 printable characters without
     control characters, line breaks or surrounding space), UNAVAILABLE while the server loads or drains
-    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room or memory, DEADLINE_EXCEEDED.
+    or another process keeps the store locked, RESOURCE_EXHAUSTED for want of room, memory or quota, DEADLINE_EXCEEDED; of a
+    server with a policy UNAUTHENTICATED and PERMISSION_DENIED, whether or not there is what was asked for.
     """
 
     @abc.abstractmethod

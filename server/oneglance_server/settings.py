@@ -6,7 +6,6 @@ Precedence: flag (``--max-batch 32``), environment (``ONEGLANCE_MAX_BATCH=32``),
 default.
 """
 
-import ipaddress
 import os
 import re
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from oneglance.addresses import is_loopback
 from oneglance.defaults import MAX_MESSAGE_BYTES, SERVER_ADDRESS
 from oneglance_core.defaults import CONSOLE_ADDRESS
 from oneglance_core.faces.finder import FaceSearch
@@ -305,17 +305,6 @@ class Settings(Frozen, BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches ``host:port``."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost" or address.startswith("unix:"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load_settings(flags: dict[str, Any] | None = None, toml: Path | None = None) -> Settings:

@@ -6,9 +6,9 @@ import socket
 import sys
 import threading
 
-from oneglance.client.async_client import LOOPBACK
+from oneglance.addresses import is_loopback
 from oneglance_apps.connection import add_connection_options, connection_of
-from oneglance_apps.console.process import ConsoleError, end_with_parent, host_of, listening_socket
+from oneglance_apps.console.process import ConsoleError, end_with_parent, listening_socket
 from oneglance_core.defaults import CONSOLE_ADDRESS
 from oneglance_core.ranges import within
 
@@ -48,8 +48,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def run(options: argparse.Namespace) -> int:
     is_child = options.child_socket is not None  # of ``oneglance serve --console``
-    host = host_of(options.listen)
-    if host not in LOOPBACK and not options.insecure:
+    if not is_loopback(options.listen) and not options.insecure:
         print(
             f"oneglance console: --listen {options.listen}: beyond loopback the page needs --insecure: whoever reaches "
             "it sees who is enrolled, and can enroll, delete and set tau",
@@ -75,5 +74,5 @@ def run(options: argparse.Namespace) -> int:
         if is_child:
             os.dup2(2, 1)  # the parent reads only the first line of stdout
 
-    app.serve(connection, listening, own_host_only=host in LOOPBACK, on_serving=announce)
+    app.serve(connection, listening, on_serving=announce)
     return 0

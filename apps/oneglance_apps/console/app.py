@@ -18,7 +18,8 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
-from oneglance.client.async_client import LOOPBACK, AsyncClient
+from oneglance.addresses import LOOPBACK
+from oneglance.client.async_client import AsyncClient
 from oneglance_apps.console.own_origin import OwnOriginOnly
 from oneglance_apps.console.page import EYE, Page
 from oneglance_apps.console.page_state import MAX_PICTURE_BYTES
@@ -34,17 +35,17 @@ def serve(
     connection: Mapping[str, Any],
     listening: socket.socket,
     *,
-    own_host_only: bool,
     on_serving: Callable[[str], None],
 ) -> None:
     """Serve pages for a server on a listening socket, until SIGTERM or SIGINT.
 
-    connection: how to reach the server, the arguments of AsyncClient.
-    own_host_only: answer only requests for a loopback name, so that a website can't reach the console by pointing its
-    own name to this address (DNS rebinding). on_serving: called with the URL.
+    connection: how to reach the server, the arguments of AsyncClient. on_serving: called with the URL.
+
+    On loopback it answers only requests for a name of loopback, so that a website can't reach the console by pointing
+    its own name to this address (DNS rebinding).
     """
     host, port = listening.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    url = f"http://{_in_url(host)}:{port}"
     pages: dict[str, Page] = {}
 
     @asynccontextmanager
@@ -64,8 +65,8 @@ def serve(
             yield
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    if own_host_only:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[f"[{h}]" if ":" in h else h for h in LOOPBACK])
+    if host in LOOPBACK:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[_in_url(host) for host in LOOPBACK])
 
     @app.middleware("http")
     async def own_site_only(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -125,6 +126,10 @@ def serve(
     )
     config = uvicorn.Config(OwnOriginOnly(app), log_config=None, access_log=False, timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 async def _read(request: Request) -> bytes | None:

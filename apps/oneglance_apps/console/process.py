@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 
+from oneglance.addresses import host_of
+
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 
@@ -94,11 +96,6 @@ def listening_socket(listen: str) -> socket.socket:
         return socket.create_server((host, int(port)), family=family)
     except OSError as error:
         raise ConsoleError(f"can't serve the console on {listen}: {error.strerror or error}") from error
-
-
-def host_of(address: str) -> str:
-    """The host of host:port, without the brackets of IPv6."""
-    return address.rpartition(":")[0].strip("[]")
 
 
 def end_with_parent() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 import aiohttp
 import yarl
 
-from oneglance.client.async_client import LOOPBACK
+from oneglance.addresses import LOOPBACK
 from oneglance_apps.urls import redacted
 from oneglance_apps.watch.outbox import NoAnswer, NotReached, NotTaken, Refused
 from oneglance_apps.watch.records import Record

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 
 import grpc
 
+from oneglance.addresses import is_loopback
 from oneglance.client.errors import UnavailableError, raise_from, retry_after
 from oneglance.client.requests import (
     DECIDED_BY,
@@ -124,7 +125,6 @@ from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 
@@ -152,7 +152,7 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         token: str | Callable[[], str] | None = None,
     ) -> None:
-        local = target.rpartition(":")[0].strip("[]") in LOOPBACK
+        local = is_loopback(target)
         if token is not None and credentials is None and not local:
             raise ValueError(f"a token would be readable on its way to {target}: give credentials for TLS, too")
         options: list[tuple[str, int]] = [

@@ -238,6 +238,8 @@ def test_what_can_not_be_used_is_a_start_up_error(authority: Authority, tmp_path
         ({"listen": "example.org:50051", "tls_cert": "a", "tls_key": "b"}, "beyond loopback"),
         ({"metrics": "0.0.0.0:9090"}, "--metrics"),
         ({"console": "0.0.0.0:8080"}, "--console"),
+        ({"console": "127.0.0.2:8080"}, "--console"),  # one rule of loopback for server, console and client
+        ({"listen": "127.0.0.2:0"}, "beyond loopback"),
         ({"tls_cert": "a"}, "go together"),
         ({"tls_client_ca": "a"}, "needs --tls-cert"),
     ],

@@ -5,7 +5,7 @@ each gallery, whose encodings were the gallery's own; version 3 has generations 
 gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 knows
 thresholds that follow a gallery's size, a least gap of each generation and what is done about doubtful enrollments, and
 negatives. Version 5 knows what decides in each generation. Version 6 seals its rows, and encrypts labels, encodings and
-negatives.
+negatives. Version 7 has the audit trail.
 
 A file of version 1 may have version 2's table already, when an upgrade of it was not one transaction: what the table
 has is kept, and what it lacks is added. Any other table of a later version is refused, and named.
@@ -19,6 +19,7 @@ from pathlib import Path
 from oneglance_index.errors import StoreDamaged
 from oneglance_index.store.sealing import check_contents, encrypt_all, seal_all
 from oneglance_index.store.tables import (
+    AUDIT,
     BLOCKS,
     DELETIONS,
     EXPIRIES,
@@ -27,6 +28,7 @@ from oneglance_index.store.tables import (
     NEGATIVES,
     REQUESTS,
     SCHEMA_VERSION,
+    SEALED_SINCE,
     SNAPSHOTS,
     THRESHOLDS,
     run_all,
@@ -144,16 +146,25 @@ _ADDED = {
     3: ("generations", "former_thresholds", "former_deletions", "former_snapshots"),
     4: ("negatives",),
     6: ("former_requests", "blocks"),
+    7: ("audit", "audit_head"),
 }
 _COLUMNS_OF_2 = ("gallery", "version", "threshold", "calibration", "since")
 
 
 def migrate(db: sqlite3.Connection, version: int, path: Path) -> None:
-    """Brings the tables from `version`, at least 1, to the present ones, in the transaction that is open.
+    """Brings the tables from `version`, at least 1, to the present ones, in the transaction that is open. The head of
+    the audit trail is left to the caller.
 
     Raises StoreDamaged for tables that this version of the schema can't have.
     """
     _check_tables(db, version, path)
+    if version < SEALED_SINCE:
+        _seal(db, version)
+    run_all(db, AUDIT)
+
+
+def _seal(db: sqlite3.Connection, version: int) -> None:
+    """From a version without seals to version 6."""
     if version == 1:
         run_all(db, _THRESHOLDS_OF_2)
     if version < 3:

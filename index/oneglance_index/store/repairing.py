@@ -23,6 +23,7 @@ from oneglance_index.search import snapshot
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import ciphers, ledger, queries
 from oneglance_index.store.backup import former_folder
+from oneglance_index.store.checking import version_of
 from oneglance_index.store.commits import check_newest, forget_commits, known_commits
 from oneglance_index.store.directory import (
     DATABASE_NAME,
@@ -49,7 +50,9 @@ from oneglance_index.store.seals import (
     Sealed,
 )
 from oneglance_index.store.slots import KeyDestroyed
-from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
+from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TABLES, TRAIL_SINCE, run_all
+from oneglance_index.store.trail import Line, public_key_of, signed_head
+from oneglance_index.store.trail_repair import keep_trail
 
 
 def repair(data_dir: Path, master_key: str, backup: Path | None = None) -> tuple[Path, list[str]]:
@@ -102,6 +105,7 @@ def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -
         lost += _finish_subjects(db)
         _count(db)
         _keep_last_numbers(db, path, keys)
+        lost += _keep_trail(db, path, keys, len(lost))
         _count_on(db, path.parent)
         db.execute("COMMIT")
     return sorted(set(lost))
@@ -147,8 +151,8 @@ class _Salvage:
         """What could not be saved, a line each. Raises StoreDamaged where nothing can be read at all."""
         try:
             version = self._source.execute("PRAGMA user_version").fetchall()[0][0]
-            if version != SCHEMA_VERSION:
-                raise StoreDamaged(self._path, f"it is of schema {version}, not {SCHEMA_VERSION}")
+            if not SEALED_SINCE <= version <= SCHEMA_VERSION:
+                raise StoreDamaged(self._path, f"it is of schema {version}, not {SEALED_SINCE} to {SCHEMA_VERSION}")
             self._store()
             self._galleries()
             for table in (GENERATIONS, THRESHOLDS):
@@ -338,6 +342,21 @@ def _keep_last_numbers(db: ciphers.Connection, path: Path, keys: Keys) -> None:
         for name, last in source.execute("SELECT name, seq FROM sqlite_sequence").fetchall():
             if type(last) is int:
                 db.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = ?", (last, name))
+
+
+def _keep_trail(db: ciphers.Connection, path: Path, keys: Keys, lost: int) -> list[str]:
+    """The audit trail of the damaged database `path`; see trail_repair.py."""
+    unread: list[str] = []
+    with contextlib.closing(connect_reader(path, keys)) as source:
+        if version_of(source) < TRAIL_SINCE:
+            keep_trail(db, None, [], lost)
+            return []
+        head = None
+        with contextlib.suppress(StoreError, *FAILURES):
+            head = signed_head(source, public_key_of(keys.signing_seed))
+        read = (Line(*row[1:]) for row in _rows(source, "audit", "number, entry, hash", unread))
+        rows = [row for row in read if isinstance(row.entry, str) and isinstance(row.hash, bytes)]
+    return unread + keep_trail(db, head, rows, lost)
 
 
 def _is_there(db: sqlite3.Connection, line: str) -> bool:

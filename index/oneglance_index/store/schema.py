@@ -39,9 +39,10 @@ from oneglance_index.store.directory import (
 from oneglance_index.store.disk import disk_error
 from oneglance_index.store.keys import Keys
 from oneglance_index.store.migrations import migrate
-from oneglance_index.store.queries import last_generation
+from oneglance_index.store.queries import check_store, last_generation
 from oneglance_index.store.seals import NO_ROWS, store_seal
-from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
+from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TABLES, run_all
+from oneglance_index.store.trail import begin_trail
 
 # How long a statement waits for the lock of another process, or a checkpoint for a reader.
 BUSY_SECONDS = 2.0
@@ -80,11 +81,15 @@ def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Co
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 db.execute("COMMIT")
             else:
-                if version < SCHEMA_VERSION:
+                if version < SEALED_SINCE:
                     _convert(db, version, path, masters(True))
                 _settle_keys(path.parent)
                 check_newest(db, path.parent, known_commits(path.parent))
                 db.keys = Keys(path.parent, masters(False))
+                if SEALED_SINCE <= version < SCHEMA_VERSION:
+                    db.execute("BEGIN IMMEDIATE")
+                    _bring_up_to_date(db, version, path)
+                    db.execute("COMMIT")
             if db.execute("PRAGMA application_id").fetchone()["application_id"] == _UNSWEPT:
                 _sweep(db, path)
             _check_writable(db, path)
@@ -103,7 +108,7 @@ _UNSWEPT = 0x6F676C31
 
 
 def _convert(db: Connection, version: int, path: Path, masters: Sequence[bytes]) -> None:
-    """Brings a database of an earlier schema up to date, in one transaction: a crash leaves either nothing of it or
+    """Brings a database of a schema without keys up to date, in one transaction: a crash leaves either nothing of it or
     all. Its keys are made in a folder of their own, which takes its place afterwards: keys that are there already are
     those of another store. Raises StoreMissing, too."""
     if (path.parent / KEYS_NAME).exists():
@@ -118,18 +123,24 @@ def _convert(db: Connection, version: int, path: Path, masters: Sequence[bytes])
     db.keys = keys = Keys(path.parent, masters, create=True, folder_name=CONVERTING_NAME)
     try:
         db.execute("BEGIN IMMEDIATE")
-        migrate(db, version, path)
+        _bring_up_to_date(db, version, path)
         revisions = db.execute(
             "SELECT a.number, g.revision FROM galleries AS g JOIN generations AS a"
             " ON a.gallery = g.number AND a.state = 'active'"
         ).fetchall()
         check_none_is_later(path.parent, last_generation(db), dict(map(tuple, revisions)))
         db.execute(f"PRAGMA application_id = {_UNSWEPT}")
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
     finally:
         del db.keys
         keys.close()
+
+
+def _bring_up_to_date(db: Connection, version: int, path: Path) -> None:
+    """In the transaction that is open: a crash leaves either nothing of it or all."""
+    migrate(db, version, path)
+    begin_trail(db, check_store(db).id, db.keys.signing_seed)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _settle_keys(data_dir: Path) -> None:
@@ -177,11 +188,12 @@ def _check_writable(db: sqlite3.Connection, path: Path) -> None:
         raise failure from error
 
 
-def _create(db: sqlite3.Connection) -> None:
+def _create(db: Connection) -> None:
     run_all(db, TABLES)
     store_id, created = uuid.uuid4().hex, time.time()
     seal = store_seal(store_id, created, NO_ROWS)
     db.execute("INSERT INTO store (id, created, seal) VALUES (?, ?, ?)", (store_id, created, seal))
+    begin_trail(db, store_id, db.keys.signing_seed)
 
 
 def _make_private(path: Path) -> None:

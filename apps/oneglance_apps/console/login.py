@@ -37,7 +37,8 @@ def cookie_name(port: int) -> str:
 
 
 def login_page(refusal: str = "", status: int = 200) -> Response:
-    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
+    # With no referrer at all a browser would post the form from the origin "null".
+    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store", "Referrer-Policy": "same-origin"}
     content = _PAGE.format(login=LOGIN, refusal=escape(refusal))
     return Response(content, status, headers, media_type="text/html; charset=utf-8")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.array_files import ArrayFileError, arrays_in
 from oneglance_core.judging.errors import BadEncodings, NoMates, NotPaired, TooFewSubjects
 from oneglance_core.measures import Indices
 from oneglance_core.trials import Encodings

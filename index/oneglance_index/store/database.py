@@ -23,7 +23,7 @@ from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOEr
 from oneglance_index.records import Backup
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import queries
-from oneglance_index.store.backup import back_up
+from oneglance_index.store.backup import write_backup
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import (
     DATABASE_NAME,
@@ -118,7 +118,7 @@ class Store:
         """Writes a backup to a new file: see backup.py. It ends, too, when the store is closed. Raises StoreError,
         BackupExists, OutOfMemory."""
         self.check_in_place()
-        return back_up(self.path, target, new=True, ended=lambda: ended() or not self._open)
+        return write_backup(self.path, target, self.keys.hashes, new=True, ended=lambda: ended() or not self._open)
 
     @property
     def commits(self) -> int:

@@ -44,7 +44,7 @@ class Ledger:
         self._digest += insert(self.db, table, values)
 
     def insert_all(self, table: Sealed, rows: Sequence[Sequence[Any]]) -> None:
-        seals = list(table.seals(rows))
+        seals = list(table.seals(self.db, rows))
         self._rows += len(rows)
         self._digest += sum(seals)
         self.db.executemany(table.insertion, [(*row, seal) for row, seal in zip(rows, seals, strict=True)])
@@ -79,7 +79,7 @@ class Ledger:
 
 def insert(db: sqlite3.Connection, table: Sealed, values: Sequence[Any]) -> int:
     """Returns the row's seal. For a gallery's rows use Ledger."""
-    seal = table.seal(values)
+    seal = table.seal(db, values)
     db.execute(table.insertion, (*values, seal))
     return seal
 
@@ -88,7 +88,7 @@ def update(db: sqlite3.Connection, table: Sealed, row: Sequence[Any], **changes:
     """Writes a row anew, some columns changed. Returns its new seal. For a gallery's rows use Ledger."""
     names = (*table.fixed, *table.others)
     before = dict(zip(names, row, strict=False))
-    seal = table.seal([changes.get(name, before[name]) for name in names])
+    seal = table.seal(db, [changes.get(name, before[name]) for name in names])
     written = {**changes, "seal": seal}
     db.execute(
         f"UPDATE {table.name} SET {', '.join(f'{name} = ?' for name in written)}"
@@ -102,7 +102,7 @@ def write_root(
     db: sqlite3.Connection, gallery: int, revision: int, subjects: int, encodings: int, total: Total
 ) -> None:
     """What a gallery knows of its rows."""
-    root = root_seal(gallery, revision, subjects, encodings, total)
+    root = root_seal(db, gallery, revision, subjects, encodings, total)
     db.execute(
         "UPDATE galleries SET revision = ?, subjects = ?, encodings = ?, sealed_rows = ?, sealed_digest = ?, root = ?"
         " WHERE number = ?",
@@ -140,7 +140,7 @@ def _count_galleries(db: sqlite3.Connection, gone: Total, come: Total) -> None:
     total = store.galleries.minus(gone).plus(come)
     db.execute(
         "UPDATE store SET galleries = ?, digest = ?, seal = ?",
-        (total.rows, signed(total.digest), store_seal(store.id, store.created, total)),
+        (total.rows, signed(total.digest), store_seal(db, store.id, store.created, total)),
     )
 
 

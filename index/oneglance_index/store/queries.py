@@ -209,7 +209,7 @@ def _known_total(db: sqlite3.Connection, number: int, known: Sequence[Any]) -> T
     revision, subjects, encodings, rows, digest, root = known
     try:
         total = Total(rows, digest % MODULUS)
-        if root_seal(number, revision, subjects, encodings, total) == root:
+        if root_seal(db, number, revision, subjects, encodings, total) == root:
             return total
     except (struct.error, TypeError):
         pass
@@ -262,7 +262,7 @@ def check_store(db: sqlite3.Connection) -> StoreRow:
     try:
         store_id, created, count, digest, seal, commits = rows[0]
         total = Total(count, digest % MODULUS)
-        sound = len(rows) == 1 and store_seal(store_id, created, total) == seal
+        sound = len(rows) == 1 and store_seal(db, store_id, created, total) == seal
         sound = sound and type(commits) is int and 0 <= commits < _MOST_COMMITS
     except (struct.error, TypeError, AttributeError, IndexError):
         sound = False

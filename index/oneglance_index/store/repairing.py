@@ -124,7 +124,7 @@ def _refuse_older(path: Path, keys: Keys) -> None:
 def _new(path: Path, keys: Keys) -> ciphers.Connection:
     db = sqlite3.connect(path, isolation_level=None, factory=ciphers.Connection)
     db.row_factory = sqlite3.Row
-    db.keys = keys
+    db.use(keys)
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = MEMORY")
     db.execute("BEGIN")
@@ -229,7 +229,7 @@ class _Salvage:
 
     def _sound(self, table: Sealed) -> Iterator[tuple[Any, ...]]:
         for row in _rows(self._source, table.name, table.columns, self._lost):
-            if table.is_sound(row[1:]):
+            if table.is_sound(self._source, row[1:]):
                 yield row[1:]
             else:
                 self._lost.append(f"row {table.named(row[1:])}: it was changed")

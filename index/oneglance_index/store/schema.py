@@ -37,11 +37,12 @@ from oneglance_index.store.directory import (
     check_none_is_later,
 )
 from oneglance_index.store.disk import disk_error
+from oneglance_index.store.hashing import Hashes
 from oneglance_index.store.keys import Keys
-from oneglance_index.store.migrations import migrate
+from oneglance_index.store.migrations import migrate, migrate_sealed
 from oneglance_index.store.queries import last_generation
 from oneglance_index.store.seals import NO_ROWS, store_seal
-from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
+from oneglance_index.store.tables import FIRST_WITH_KEYS, SCHEMA_VERSION, TABLES, run_all
 
 # How long a statement waits for the lock of another process, or a checkpoint for a reader.
 BUSY_SECONDS = 2.0
@@ -74,17 +75,19 @@ def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Co
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA secure_delete = ON")
             if version == 0:
-                db.keys = Keys(path.parent, masters(True), create=True)
+                db.use(Keys(path.parent, masters(True), create=True))
                 db.execute("BEGIN IMMEDIATE")
                 _create(db)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 db.execute("COMMIT")
             else:
-                if version < SCHEMA_VERSION:
+                if version < FIRST_WITH_KEYS:
                     _convert(db, version, path, masters(True))
                 _settle_keys(path.parent)
+                db.use(Keys(path.parent, masters(False)))
+                if FIRST_WITH_KEYS <= version < SCHEMA_VERSION:
+                    _convert_sealed(db, path)
                 check_newest(db, path.parent, known_commits(path.parent))
-                db.keys = Keys(path.parent, masters(False))
             if db.execute("PRAGMA application_id").fetchone()["application_id"] == _UNSWEPT:
                 _sweep(db, path)
             _check_writable(db, path)
@@ -115,7 +118,8 @@ def _convert(db: Connection, version: int, path: Path, masters: Sequence[bytes])
             shutil.rmtree(path.parent / CONVERTING_NAME)
     except OSError as error:
         raise disk_error(error, path.parent / CONVERTING_NAME) from error
-    db.keys = keys = Keys(path.parent, masters, create=True, folder_name=CONVERTING_NAME)
+    keys = Keys(path.parent, masters, create=True, folder_name=CONVERTING_NAME)
+    db.use(keys)
     try:
         db.execute("BEGIN IMMEDIATE")
         migrate(db, version, path)
@@ -130,6 +134,14 @@ def _convert(db: Connection, version: int, path: Path, masters: Sequence[bytes])
     finally:
         del db.keys
         keys.close()
+
+
+def _convert_sealed(db: Connection, path: Path) -> None:
+    """As _convert(), of one that has its keys already."""
+    db.execute("BEGIN IMMEDIATE")
+    migrate_sealed(db, path)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
 
 
 def _settle_keys(data_dir: Path) -> None:
@@ -180,7 +192,7 @@ def _check_writable(db: sqlite3.Connection, path: Path) -> None:
 def _create(db: sqlite3.Connection) -> None:
     run_all(db, TABLES)
     store_id, created = uuid.uuid4().hex, time.time()
-    seal = store_seal(store_id, created, NO_ROWS)
+    seal = store_seal(db, store_id, created, NO_ROWS)
     db.execute("INSERT INTO store (id, created, seal) VALUES (?, ?, ?)", (store_id, created, seal))
 
 
@@ -200,12 +212,15 @@ def _connect(path: Path) -> Connection:
     return db
 
 
-def connect_reader(path: Path, keys: Keys | None) -> Connection:
-    """A connection that cannot write; it may be handed from thread to thread. Without `keys` it can't decrypt."""
+def connect_reader(path: Path, known: Keys | Hashes | None) -> Connection:
+    """A connection that cannot write; it may be handed from thread to thread. With `known` hashes only it can't
+    decrypt, without them it can't tell whether rows are sound."""
     try:
         db = _connect(path)
-        if keys is not None:
-            db.keys = keys
+        if isinstance(known, Keys):
+            db.use(known)
+        elif known is not None:
+            db.hashes = known
         db.execute("PRAGMA query_only = ON")
     except FAILURES as error:
         raise store_error(error, path) from error

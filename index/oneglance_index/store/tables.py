@@ -1,4 +1,4 @@
-"""The tables of the database, version 6 of the schema.
+"""The tables of the database, version 7 of the schema.
 
 A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
 thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
+# Of the schema: since then a store has keys.
+FIRST_WITH_KEYS = 6
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
 # `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy, `least_gap` is how far

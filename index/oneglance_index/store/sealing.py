@@ -1,5 +1,5 @@
-"""Encrypting and sealing the rows of a database of an earlier version, which did neither, or sealed without a key: once,
-when it is brought up to date.
+"""Encrypting and sealing the rows of a database of an earlier version, which did neither, or sealed without a key:
+once, when it is brought up to date.
 
 What can be seen to be wrong is not sealed: it is refused.
 """

@@ -1,8 +1,8 @@
 """Every row says itself whether it is what was written: its seal. And every gallery knows which rows it has.
 
-A seal is a hash with a key (hashing.py) over all other columns of a row and the name of its table. Rows name each other by
-numbers, which never change and are never used twice, so that a row can't stand in for another one. A gallery keeps how
-many sealed rows it has, and their digest: the sum of their seals, modulo 2^64, whatever their order. Both change in the
+A seal is a hash with a key (hashing.py) over all other columns of a row and the name of its table. Rows name each other
+by numbers, which never change and are never used twice, so that a row can't stand in for another one. A gallery keeps
+how many sealed rows it has, and their digest: the sum of their seals, modulo 2^64, whatever their order. Both change in the
 transaction that changes the rows. So a row that was edited shows when it is read; one that was dropped, doubled, or put
 back to what it was before shows when the store is opened. The store keeps the same of its galleries.
 

@@ -3,8 +3,8 @@
 A seal is a hash with a key (hashing.py) over all other columns of a row and the name of its table. Rows name each other
 by numbers, which never change and are never used twice, so that a row can't stand in for another one. A gallery keeps
 how many sealed rows it has, and their digest: the sum of their seals, modulo 2^64, whatever their order. Both change in
-the transaction that changes the rows. So a row that was edited shows when it is read; one that was dropped, doubled, or put
-back to what it was before shows when the store is opened. The store keeps the same of its galleries.
+the transaction that changes the rows. So a row that was edited shows when it is read; one that was dropped, doubled, or
+put back to what it was before shows when the store is opened. The store keeps the same of its galleries.
 
 SEALED is the one list of tables that this holds for. A new table gets a column `seal INTEGER NOT NULL DEFAULT 0`, an
 entry there, and is written through Ledger (ledger.py). Tables that can be made anew from others are not sealed: the log

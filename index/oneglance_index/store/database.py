@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from oneglance_core.files import sync_folder
-from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
+from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreFull, StoreIOError
 from oneglance_index.records import Backup
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import queries
@@ -38,6 +38,7 @@ from oneglance_index.store.directory import (
 from oneglance_index.store.master import master_keys, next_master_key, settle_master_key
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.receipts import Receipts
+from oneglance_index.store.reserve import release_to_start
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
 from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
@@ -65,9 +66,13 @@ class Store:
             check_before_opening(self.path)
             check_writable(data_dir)
             remove_leftovers(self.path)
-            db = connect_writer(
-                self.path, partial(master_keys, settings.master_key, settings.former_master_key, data_dir)
-            )
+            masters = partial(master_keys, settings.master_key, settings.former_master_key, data_dir)
+            try:
+                db = connect_writer(self.path, masters)
+            except (StoreFull, StoreIOError):
+                if not release_to_start(data_dir):
+                    raise
+                db = connect_writer(self.path, masters)
             self.keys = db.keys
             try:
                 self._settle_rotation()

@@ -26,6 +26,7 @@ from oneglance_index.store.backup import former_folder
 from oneglance_index.store.commits import check_newest, forget_commits, known_commits
 from oneglance_index.store.directory import (
     DATABASE_NAME,
+    NOT_SAVED_NAME,
     REPAIRED_SUFFIX,
     SNAPSHOTS_NAME,
     holds_something,
@@ -78,7 +79,7 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
         _refuse_older(path, keys)
         lost = _write_repaired(part, path, keys, backup)
     else:  # one that was interrupted had moved the damaged one, and is finished
-        lost = ["what a repair that was interrupted could not save: it wasn't said"]
+        lost = path.with_name(NOT_SAVED_NAME).read_text(encoding="utf-8").splitlines()
     former = former_folder(data_dir)
     former.mkdir(mode=0o700)
     for file in (*open_files(path)[:3], data_dir / SNAPSHOTS_NAME):
@@ -88,11 +89,13 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
     forget_commits(data_dir)
     part.rename(path)
     sync_folder(data_dir)
+    path.with_name(NOT_SAVED_NAME).rename(former / NOT_SAVED_NAME)
     return former, lost
 
 
 def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -> list[str]:
-    """Writes what is sound in the database `path` to the file `target`. Returns what could not be saved."""
+    """Writes what is sound in the database `path` to the file `target`. Returns what could not be saved, which is
+    written beside it, too."""
     with replacing(target, private=True) as fresh, contextlib.closing(_new(fresh, keys)) as db:
         lost = _Salvage(db, path, keys).run()
         _add_from_snapshots(db, path, keys)
@@ -103,8 +106,11 @@ def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -
         _count(db)
         _keep_last_numbers(db, path, keys)
         _count_on(db, path.parent)
+        lost = sorted({" ".join(line.splitlines()) for line in lost})
+        with replacing(path.with_name(NOT_SAVED_NAME), private=True) as told:
+            told.write_text("\n".join(lost), encoding="utf-8")
         db.execute("COMMIT")
-    return sorted(set(lost))
+    return lost
 
 
 def _count_on(db: sqlite3.Connection, data_dir: Path) -> None:

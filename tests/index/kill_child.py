@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import IndexSettings, LocalGalleries, back_up
+from oneglance_index import Actor, IndexSettings, LocalGalleries, acting, back_up
 
 DIMENSION = 8
 
@@ -53,6 +53,7 @@ def upkeep(galleries: LocalGalleries, name: str, act: float) -> None:
 
 
 def _work(galleries: LocalGalleries, name: str) -> None:
+    acting.set(Actor(f"key:{name}", "ipv4:127.0.0.1:1"))
     alive: list[str] = []
     for i in range(1_000_000):
         upkeep(galleries, name, random.random())

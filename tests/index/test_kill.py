@@ -6,6 +6,7 @@ ONEGLANCE_KILL_ROUNDS sets the number of rounds (20).
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneglance_index import LocalGalleries, MasterKeyWrong, check_file
+from oneglance_index import LocalGalleries, MasterKeyWrong, check_file, read_trail, verify_trail
 from tests.index import asking
 from tests.index.kill_child import DIMENSION, vectors_of
 
@@ -88,8 +89,22 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
             present = check(galleries, negated)
         assert must <= present, "an acknowledged enrollment was lost"
         assert present <= must | maybe, "an acknowledged deletion came back"
+        assert told_enrolled(data_dir) == present, "a change and its entry in the audit trail came apart"
         must = present
     assert acknowledged > ROUNDS
+
+
+def told_enrolled(data_dir: Path) -> set[str]:
+    """Who is enrolled, by the audit trail."""
+    assert verify_trail(data_dir) == []
+    present: set[str] = set()
+    for line in read_trail(data_dir):
+        told = json.loads(line)
+        if told.get("gallery") == "g" and told["did"] == "enroll":
+            present.add(told["subject"])
+        elif told.get("gallery") == "g" and told["did"] == "delete":
+            present.remove(told["subject"])
+    return present
 
 
 def check(galleries: LocalGalleries, negated: set[str]) -> set[str]:

@@ -7,8 +7,11 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from oneglance_index.errors import MasterKeyMissing, StoreDamaged, StoreError, StoreMissing, StoreTooNew
 from oneglance_index.store import queries
+from oneglance_index.store.ciphers import keys_of
 from oneglance_index.store.commits import check_newest, known_commits
 from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.hashing import Hashes
@@ -26,7 +29,8 @@ from oneglance_index.store.seals import (
     of_seals,
     rows_of_gallery,
 )
-from oneglance_index.store.tables import SCHEMA_VERSION
+from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE
+from oneglance_index.store.trail import check_trail, public_key_of
 
 _ROWS_AT_ONCE = 512
 # Of SQLite's virtual machine, between two questions whether to go on: a millisecond or so.
@@ -35,7 +39,8 @@ _STEPS = 10_000
 
 def check_file(path: Path, master_key: str = "") -> Iterator[str]:
     """What is wrong with a backup, or the database of a data directory, a line each; nothing where it is whole. What is
-    encrypted isn't looked into. `master_key` says where the master key is (master.py); "": beside the file.
+    encrypted isn't looked into, nor who signed the head of the audit trail. `master_key` says where the master key is
+    (master.py); "": beside the file.
 
     Raises StoreMissing, StoreTooNew, StoreBusy, StoreIOError, MasterKeyMissing, MasterKeyWrong, and StoreDamaged for
     one that can't be read at all, or of a former schema.
@@ -57,6 +62,7 @@ def check_rows(path: Path, hashes: Hashes, ended: Callable[[], bool] | None = No
     """As check_file(). `ended` as in reading_file()."""
     with reading_file(path, hashes, ended) as db:
         yield from _check(db)
+        yield from _check_trail(db)
 
 
 def key_files_of(db: sqlite3.Connection) -> dict[str, bytes]:
@@ -91,6 +97,7 @@ def check_directory(data_dir: Path, master_key: str) -> Iterator[str]:
     yield from complaints
     with _reading_all(data_dir, master_key) as db:
         yield from _check(db)
+        yield from _check_trail(db, public_key_of(keys_of(db).signing_seed))
         doubtful = list(_unreadable(db))
     # Keys may have been destroyed, or moved to another file, while these were read: they are read again.
     for start in range(0, len(doubtful), _ROWS_AT_ONCE):
@@ -108,7 +115,7 @@ def _reading_all(data_dir: Path, master_key: str) -> Iterator[sqlite3.Connection
 def reading_file(
     path: Path, known: Keys | Hashes | None = None, ended: Callable[[], bool] | None = None
 ) -> Iterator[sqlite3.Connection]:
-    """A read-only connection to the database of the present schema, that sees one state throughout. `known` as in
+    """A read-only connection to a database whose rows are sealed, that sees one state throughout. `known` as in
     connect_reader(). `ended` is asked now and then: once it is true, what is being done fails. Raises StoreError,
     OutOfMemory."""
     if not path.is_file() or not path.stat().st_size:
@@ -116,17 +123,24 @@ def reading_file(
     db = connect_reader(path, known)
     db.set_progress_handler(ended, _STEPS)
     try:
-        version = int(db.execute("PRAGMA user_version").fetchall()[0]["user_version"])
+        version = version_of(db)
         if version > SCHEMA_VERSION:
             raise StoreTooNew(path, f"schema {version}, this version reads up to {SCHEMA_VERSION}")
-        if version < SCHEMA_VERSION:
-            raise StoreDamaged(path, f"schema {version} is a former one: open it with `oneglance serve` first")
+        if version < SEALED_SINCE:
+            raise StoreDamaged(path, f"schema {version} has no seals: open it with `oneglance serve` first")
+        if version < KEYED_SINCE:
+            db.hashes = Hashes(b"")
         db.execute("BEGIN")
         yield db
     except FAILURES as error:
         raise store_error(error, path) from error
     finally:
         db.close()
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    """Of the schema."""
+    return int(db.execute("PRAGMA user_version").fetchall()[0]["user_version"])
 
 
 def _check(db: sqlite3.Connection) -> Iterator[str]:
@@ -145,6 +159,14 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
         return
     for row in galleries:
         yield from _check_gallery(db, int(row["number"]))
+
+
+def _check_trail(db: sqlite3.Connection, public_key: Ed25519PublicKey | None = None) -> Iterator[str]:
+    if version_of(db) >= TRAIL_SINCE:
+        with _told() as complaints:
+            for fault in check_trail(db, public_key):
+                complaints.append(fault)
+        yield from complaints
 
 
 def _unreadable(db: sqlite3.Connection) -> Iterator[queries.StoredSubject]:

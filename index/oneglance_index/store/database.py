@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from oneglance_core.files import sync_folder
+from oneglance_index.audit import acting
 from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreFull, StoreIOError
 from oneglance_index.records import Backup
 from oneglance_index.settings import IndexSettings
@@ -41,6 +42,7 @@ from oneglance_index.store.receipts import Receipts
 from oneglance_index.store.reserve import release_to_start
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
 from oneglance_index.store.slots import KeyDestroyed
+from oneglance_index.store.trail import Trail
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
 
 T = TypeVar("T")
@@ -80,6 +82,7 @@ class Store:
                 self._files = OpenFiles(open_files(self.path))
                 self.receipts = Receipts(db.keys.signing_seed, queries.check_store(db).id, settings.backup_seconds)
                 self.receipts.publish(data_dir)
+                trail = Trail(db, settings.audit_subjects == "hashed")
                 for folder in former_keys(data_dir):
                     log.warning(
                         "%s has keys of before a restore: remove it, or what is deleted can be read there", folder
@@ -94,7 +97,7 @@ class Store:
                 raise StoreIOError(data_dir, str(error)) from error
             raise
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
-        self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes)
+        self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes, trail)
         self._open = True
 
     def rotate_key(self, gallery: int) -> None:
@@ -138,8 +141,8 @@ class Store:
         self, mutation: Mutation[T], caller: Hashable = None, size: int = MUTATION_BYTES, patient: bool = False
     ) -> Future[T]:
         """`size`: the bytes that the mutation holds. Callers take turns. The future may fail with WriteQueueFull,
-        unless `patient`."""
-        return self._writer.submit(mutation, caller, size, patient)
+        unless `patient`. The audit trail tells of it where somebody is acting."""
+        return self._writer.submit(mutation, caller, size, patient, acting.get())
 
     def checkpoint(self, ending: threading.Event) -> None:
         """Empties the write-ahead log into the database, with all that is done so far.

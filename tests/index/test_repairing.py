@@ -13,8 +13,9 @@ from unittest.mock import MagicMock, Mock
 import numpy as np
 import pytest
 
-from oneglance_index import LocalGalleries, StoreDamaged, StoreMissing, back_up, check_directory, repair
+from oneglance_index import LocalGalleries, StoreDamaged, StoreMissing, back_up, check_directory, repair, restore
 from oneglance_index.store import repairing
+from tests.index.test_golden_store import GOLDEN
 from tests.waiting import until
 
 VECTORS = np.eye(4, dtype=np.float32)
@@ -123,6 +124,21 @@ def test_single_encodings_come_from_a_backup_too(tmp_path: Path) -> None:
     _, lost = repair(data, "", tmp_path / "backup")
     assert state(data) == {"a": 3, "b": 2}
     assert lost == []
+
+
+def test_one_of_a_former_version_is_repaired_with_a_backup_of_it(tmp_path: Path) -> None:
+    """Its seals have no key. The backup is restored, too."""
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    shutil.copytree(GOLDEN / "v6", data)
+    back_up(data / "store.sqlite3", backup)
+    shutil.copytree(data, tmp_path / "restored")
+    damage(data, "DELETE FROM subjects WHERE id = 's3'", "UPDATE encodings SET created = 5 WHERE number = 1")
+    assert repair(data, "", backup)[1] == []
+    restore(backup, tmp_path / "restored")
+    for folder in (data, tmp_path / "restored"):
+        with LocalGalleries.open(folder) as galleries:
+            assert galleries.get_subject("people", "s3").labels == {"name": "Zoë 3"}
+        assert list(check_directory(folder, "")) == []
 
 
 @pytest.mark.parametrize("last", ["store.sqlite3", "snapshots"])

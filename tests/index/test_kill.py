@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +17,9 @@ import numpy as np
 import pytest
 
 from oneglance_index import LocalGalleries, MasterKeyWrong, check_file, read_trail, verify_trail
-from tests.index import asking
+from tests.index import asking, kill_child
 from tests.index.kill_child import DIMENSION, vectors_of
+from tests.killing import running
 
 ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "20"))
 MOST_LINES = 600  # of the child's, before a kill; two for each write
@@ -29,20 +28,12 @@ MOMENT_SECONDS = 0.01  # at most, from a line to the kill: so that it may fall a
 
 def run_and_kill(data_dir: Path, name: str, rng: random.Random) -> list[list[str]]:
     """What the child said until it was killed, a moment after a random line."""
-    child = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("kill_child.py")), str(data_dir), name],
-        stdout=subprocess.PIPE,
-    )
-    assert child.stdout is not None
-    with child, child.stdout:
-        first = child.stdout.readline()
-        assert first == b"try open\n"
-        said = b"".join(child.stdout.readline() for _ in range(rng.randrange(MOST_LINES)))
+    with running(kill_child.main, str(data_dir), name) as child:
+        assert child.said.readline() == b"try open\n"
+        said = [child.said.readline() for _ in range(rng.randrange(MOST_LINES))]
         time.sleep(rng.uniform(0, MOMENT_SECONDS))
-        child.kill()
-        child.wait()
-        said += child.stdout.read()
-    return [line.split() for line in said.decode().split("\n")[:-1]]
+        said += child.kill()
+    return [line.decode().split() for line in said]
 
 
 def harm(data_dir: Path, rng: random.Random) -> None:

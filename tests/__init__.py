@@ -1,0 +1,21 @@
+"""How the tests use the machine they are on. Set before anything else is imported, for child processes, too."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+# Some hundred child processes import our packages: compiled by the first of them, not by each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Temporary folders are in memory where there is room. Stores flush to the disk some ten thousand times, and a real disk
+# takes milliseconds each time. What a process loses that is killed doesn't depend on it.
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 4 << 30
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+# Each of the processes of pytest-xdist has a processor: threads of more would only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

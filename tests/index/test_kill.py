@@ -1,7 +1,8 @@
 """kill -9 at random moments, also while keys rotate, backups are made and galleries go: what was acknowledged is there,
 and what was deleted is gone, whatever the snapshots.
 
-ONEGLANCE_KILL_ROUNDS sets the number of rounds (20).
+Eight rounds by default: a fault that one round in three shows is found 96 times of 100. ONEGLANCE_KILL_ROUNDS=200 for
+the long run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from oneglance_index import LocalGalleries, check_file
 from tests.index import asking
 from tests.index.kill_child import DIMENSION, vectors_of
 
-ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "8"))
 MOST_LINES = 600  # of the child's, before a kill; two for each write
 MOMENT_SECONDS = 0.01  # at most, from a line to the kill: so that it may fall anywhere
 

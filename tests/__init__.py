@@ -10,11 +10,17 @@ from pathlib import Path
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Temporary folders are in memory where there is room. Stores flush to the disk some ten thousand times, and a real disk
-# takes milliseconds each time. What a process loses that is killed doesn't depend on it.
-MEMORY, ROOM_BYTES = Path("/dev/shm"), 4 << 30
-if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
-    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+# Temporary folders are in memory, where there is room and programs may run (a test installs one). Stores flush to the
+# disk some ten thousand times, and a disk takes milliseconds each time. What is lost by a process that is killed doesn't
+# depend on it. TMPDIR=/tmp has them on the disk.
+_MEMORY, _ROOM_BYTES = Path("/dev/shm"), 4 << 30
+if (
+    "TMPDIR" not in os.environ
+    and os.access(_MEMORY, os.W_OK)
+    and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    and not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC
+):
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 # Each of the processes of pytest-xdist has a processor: threads of more would only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -11,7 +11,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # Temporary folders are in memory, where there is room and programs may run (a test installs one). Stores flush to the
-# disk some ten thousand times, and a disk takes milliseconds each time. What is lost by a process that is killed doesn't
+# disk some ten thousand times, which takes milliseconds each time. What is lost by a process that is killed does not
 # depend on it. TMPDIR=/tmp has them on the disk.
 _MEMORY, _ROOM_BYTES = Path("/dev/shm"), 4 << 30
 if (

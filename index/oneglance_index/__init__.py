@@ -4,6 +4,7 @@ GalleryStore says what callers rely on; LocalGalleries.open(data_dir) gives one.
 index is a cache of it. Distances are squared L2 throughout. FAISS is loaded when galleries are opened, not before.
 """
 
+from oneglance_index.audit import ITSELF, Actor, Decision, Event, acting
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
     BackupExists,
@@ -44,6 +45,7 @@ from oneglance_index.errors import (
     StoreTooNew,
     SubjectExists,
     SubjectNotFound,
+    TrailInvalid,
     UnlikeOwn,
     WriteQueueFull,
 )
@@ -90,16 +92,20 @@ from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.following import Followable, TauRule
 from oneglance_index.store.receipts import verify_receipt
 from oneglance_index.store.repairing import repair
+from oneglance_index.store.trail_files import export_trail, read_trail, verify_export, verify_trail
 
 __all__ = [
     "DATABASE_NAME",
+    "ITSELF",
     "MAX_DIMENSION",
+    "Actor",
     "AddedNegative",
     "Backup",
     "BackupExists",
     "Candidate",
     "Change",
     "DecidedByChanged",
+    "Decision",
     "Deleted",
     "DeletedGallery",
     "DeviceLost",
@@ -114,6 +120,7 @@ __all__ = [
     "EncodingInvalid",
     "EncodingNotFound",
     "Enrolled",
+    "Event",
     "Expired",
     "Followable",
     "Followed",
@@ -168,14 +175,20 @@ __all__ = [
     "TauRule",
     "ThresholdPage",
     "ThresholdVersion",
+    "TrailInvalid",
     "UnlikeOwn",
     "WriteQueueFull",
+    "acting",
     "back_up",
     "check_directory",
     "check_encodings",
     "check_file",
+    "export_trail",
     "parse_device",
+    "read_trail",
     "repair",
     "restore",
+    "verify_export",
     "verify_receipt",
+    "verify_trail",
 ]

@@ -38,6 +38,7 @@
     │   └── StoreClosed        the store was closed, or is closing
     ├── BackupExists           there is a file of this name already
     ├── ReceiptInvalid         not a receipt of a deletion, or not signed with this key
+    ├── TrailInvalid           not an export of an audit trail, nor a head or a key of one
     └── DeviceUnavailable      the device asked for cannot be used
         └── DeviceLost         the device worked, and fails for good now; only a restart can bring it back
 
@@ -254,6 +255,14 @@ class IndexOutOfStep(GalleryError):
 class BackupExists(GalleryError):
     def __init__(self, name: str) -> None:
         super().__init__(f"there is a file or folder named {name!r} already")
+
+
+class TrailInvalid(GalleryError):
+    """`reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class ReceiptInvalid(GalleryError):

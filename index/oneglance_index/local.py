@@ -22,6 +22,7 @@ import numpy as np
 from oneglance_core.fusion import MARGIN_OTHERS, DecidedBy
 from oneglance_core.pair_head import PairHead
 from oneglance_index import negatives, verifying
+from oneglance_index.audit import Event
 from oneglance_index.errors import (
     GalleryError,
     GalleryNotFound,
@@ -64,6 +65,7 @@ from oneglance_index.search.registry import Machine, check_supported
 from oneglance_index.search.upkeep import Upkeep
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import mutations, pages, queries
+from oneglance_index.store.auditing import Prune, Record
 from oneglance_index.store.database import Store
 from oneglance_index.store.enrolling import Enroll
 from oneglance_index.store.following import Follow, Following, TauRule, followable
@@ -76,6 +78,8 @@ from oneglance_index.waiting import then
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _SWEPT_AT_ONCE = 256
+_PRUNED_AT_ONCE = 1024
+_DAY_SECONDS = 86_400
 
 
 class LocalGalleries:
@@ -282,7 +286,18 @@ class LocalGalleries:
     def expired(self, now: float, most: int = 1000) -> list[Expired]:
         return self._store.read(lambda db: queries.expired(db, now, most))
 
+    def record(self, events: Sequence[Event]) -> Future[None]:
+        return self._store.write(Record(tuple(events)), self, patient=True)
+
     def _sweep(self) -> None:
+        """Deletes what is over: entries of the audit trail, and subjects."""
+        if self.settings.audit_days:
+            before = time.time() - _DAY_SECONDS * self.settings.audit_days
+            while self._store.write(Prune(before, _PRUNED_AT_ONCE), self, patient=True).result() == _PRUNED_AT_ONCE:
+                pass
+        self._sweep_subjects()
+
+    def _sweep_subjects(self) -> None:
         """Deletes the subjects whose time is over. Those that can't be deleted are told, and stay until the next."""
         now, most = time.time(), _SWEPT_AT_ONCE
         before: list[Expired] = []

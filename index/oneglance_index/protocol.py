@@ -36,6 +36,7 @@ from typing import Protocol
 
 from oneglance_core.fusion import DecidedBy
 from oneglance_core.pair_head import PairHead
+from oneglance_index.audit import Event
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import (
     AddedNegative,
@@ -93,6 +94,11 @@ class GalleryStore(Protocol):
         """
 
     # Writing.
+
+    def record(self, events: Sequence[Event]) -> Future[None]:
+        """Adds entries to the audit trail, in their order. It is never refused for a full queue: whoever calls bounds
+        how many wait. All other writing methods add one by themselves, for whom audit.acting says acts, in one step
+        with what they do."""
 
     def create_gallery(
         self,

@@ -33,6 +33,13 @@ class IndexSettings(Frozen):
     sweep_every_seconds: float = Field(
         60.0, gt=0, description="How often subjects whose time is over are looked for, and deleted."
     )
+    audit_subjects: Literal["plain", "hashed"] = Field(
+        "plain",
+        description="How the audit trail calls subjects: plain, by their ids, or hashed, with a key of the store.",
+    )
+    audit_days: float = Field(
+        0.0, ge=0, description="After how many days entries of the audit trail are removed; 0: never."
+    )
     request_ttl_seconds: float = Field(
         24 * 3600.0, ge=0, description="How long the ids of requests are remembered, by the wall clock."
     )

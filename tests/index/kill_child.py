@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import threading
 import zlib
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oneglance_index import IndexSettings, LocalGalleries, back_up
+from oneglance_index import Actor, IndexSettings, LocalGalleries, acting, back_up
 
 DIMENSION = 8
 
@@ -53,6 +52,7 @@ def upkeep(galleries: LocalGalleries, name: str, act: float) -> None:
 
 
 def _work(galleries: LocalGalleries, name: str) -> None:
+    acting.set(Actor(f"key:{name}", "ipv4:127.0.0.1:1"))
     alive: list[str] = []
     for i in range(1_000_000):
         upkeep(galleries, name, random.random())
@@ -78,7 +78,3 @@ def main(data_dir: str, round_name: str) -> None:
     for worker in range(4):
         threading.Thread(target=work, args=(galleries, f"{round_name}-{worker}"), daemon=True).start()
     threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

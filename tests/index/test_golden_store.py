@@ -2,13 +2,14 @@
 
 Made once by
 
-    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v6
+    PYTHONPATH=.:core:index python -m tests.index.test_golden_store tests/index/golden/v7
 
-and committed. Don't make them anew: add v7 beside them when the schema changes.
+and committed. Don't make them anew: add v8 beside them when the schema changes.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sqlite3
@@ -20,7 +21,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from oneglance_index import IndexSettings, LocalGalleries, OpenProgress, RequestConflict
+from oneglance_index import (
+    Actor,
+    IndexSettings,
+    LocalGalleries,
+    OpenProgress,
+    RequestConflict,
+    acting,
+    check_directory,
+    read_trail,
+    verify_trail,
+)
 from tests.index import asking
 from tests.waiting import PATIENCE_SECONDS
 
@@ -32,6 +43,7 @@ def vectors(subject: int) -> NDArray[np.float32]:
 
 
 def make(data_dir: Path) -> None:
+    acting.set(Actor("key:admin", "ipv4:127.0.0.1:1"))
     with LocalGalleries.open(data_dir) as galleries:
         galleries.create_gallery("people", encoder_digest="sha256:abc", dimension=3, description="Größe").result()
         galleries.create_gallery("empty", encoder_digest="sha256:abc", dimension=2).result()
@@ -58,7 +70,7 @@ def make(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("with_snapshot", [True, False])
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7])
 def test_every_version_opens(tmp_path: Path, version: int, with_snapshot: bool) -> None:
     thresholds = 1 if version == 1 else 2  # version 1 was made with one
     data_dir = tmp_path / "data"
@@ -130,7 +142,9 @@ class Connection(ciphers.Connection):
 
 connect = sqlite3.connect
 sqlite3.connect = lambda *a, **k: connect(*a, **{**k, "factory": Connection})
-schema.connect_writer(Path(sys.argv[1]), lambda make: [bytes(32)])
+master = Path(sys.argv[1]).with_name("master.key")
+masters = [bytes.fromhex(master.read_text()) if master.exists() else bytes(32)]
+schema.connect_writer(Path(sys.argv[1]), lambda make: masters)
 """
 
 
@@ -158,6 +172,7 @@ STATEMENTS_OF_6 = [
     "CREATE INDEX encodings_by_revision",
     "PRAGMA user_version =",
 ]
+STATEMENTS_OF_7 = ["CREATE TABLE audit (", "INSERT INTO audit_head", "PRAGMA user_version =", "COMMIT"]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +183,7 @@ STATEMENTS_OF_6 = [
         *((3, one) for one in ("ALTER TABLE generations", "CREATE TABLE negatives", "COMMIT")),
         *((version, one) for version in (4, 5) for one in ("ALTER TABLE generations", "COMMIT")),
         *((version, one) for version in (1, 3, 4, 5) for one in STATEMENTS_OF_6),
+        *((version, one) for version in (5, 6) for one in STATEMENTS_OF_7),
     ],
 )
 def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
@@ -186,7 +202,7 @@ def test_killed_while_it_is_brought_up_to_date_it_is_still_the_old_one(
         assert galleries.get_gallery("people").revision == 8 + min(version, 2) + (version >= 4)  # a negative
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7])
 def test_an_old_store_gets_the_tables_of_a_new_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, version: int
 ) -> None:
@@ -196,6 +212,18 @@ def test_an_old_store_gets_the_tables_of_a_new_one(
     assert ("5 of 5 subjects" in caplog.text) == (version < 6)
     LocalGalleries.open(tmp_path / "new").close()
     assert schema_of(tmp_path / "old" / "store.sqlite3") == schema_of(tmp_path / "new" / "store.sqlite3")
+
+
+@pytest.mark.parametrize("version", [5, 6, 7])
+def test_its_audit_trail_begins_or_goes_on(tmp_path: Path, version: int) -> None:
+    shutil.copytree(GOLDEN / f"v{version}", tmp_path / "data")
+    with LocalGalleries.open(tmp_path / "data"):
+        pass
+    assert verify_trail(tmp_path / "data") == []
+    assert list(check_directory(tmp_path / "data", "")) == []
+    told = [json.loads(line) for line in read_trail(tmp_path / "data")]
+    assert len(told) == (14 if version >= 7 else 0)
+    assert {one["who"] for one in told} <= {"key:admin"}
 
 
 def test_a_number_of_a_generation_is_never_used_twice(tmp_path: Path) -> None:

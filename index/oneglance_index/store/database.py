@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from oneglance_core.files import sync_folder
-from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
+from oneglance_index.audit import acting
+from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreFull, StoreIOError
 from oneglance_index.records import Backup
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import queries
-from oneglance_index.store.backup import back_up
+from oneglance_index.store.backup import write_backup
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import (
     DATABASE_NAME,
@@ -38,8 +39,10 @@ from oneglance_index.store.directory import (
 from oneglance_index.store.master import master_keys, next_master_key, settle_master_key
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.receipts import Receipts
+from oneglance_index.store.reserve import release_to_start
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
 from oneglance_index.store.slots import KeyDestroyed
+from oneglance_index.store.trail import Trail
 from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
 
 T = TypeVar("T")
@@ -65,9 +68,13 @@ class Store:
             check_before_opening(self.path)
             check_writable(data_dir)
             remove_leftovers(self.path)
-            db = connect_writer(
-                self.path, partial(master_keys, settings.master_key, settings.former_master_key, data_dir)
-            )
+            masters = partial(master_keys, settings.master_key, settings.former_master_key, data_dir)
+            try:
+                db = connect_writer(self.path, masters)
+            except (StoreFull, StoreIOError):
+                if not release_to_start(data_dir):
+                    raise
+                db = connect_writer(self.path, masters)
             self.keys = db.keys
             try:
                 self._settle_rotation()
@@ -75,6 +82,7 @@ class Store:
                 self._files = OpenFiles(open_files(self.path))
                 self.receipts = Receipts(db.keys.signing_seed, queries.check_store(db).id, settings.backup_seconds)
                 self.receipts.publish(data_dir)
+                trail = Trail(db, settings.audit_subjects == "hashed")
                 for folder in former_keys(data_dir):
                     log.warning(
                         "%s has keys of before a restore: remove it, or what is deleted can be read there", folder
@@ -89,7 +97,7 @@ class Store:
                 raise StoreIOError(data_dir, str(error)) from error
             raise
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
-        self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes)
+        self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes, trail)
         self._open = True
 
     def rotate_key(self, gallery: int) -> None:
@@ -118,7 +126,7 @@ class Store:
         """Writes a backup to a new file: see backup.py. It ends, too, when the store is closed. Raises StoreError,
         BackupExists, OutOfMemory."""
         self.check_in_place()
-        return back_up(self.path, target, new=True, ended=lambda: ended() or not self._open)
+        return write_backup(self.path, target, self.keys.hashes, new=True, ended=lambda: ended() or not self._open)
 
     @property
     def commits(self) -> int:
@@ -133,8 +141,8 @@ class Store:
         self, mutation: Mutation[T], caller: Hashable = None, size: int = MUTATION_BYTES, patient: bool = False
     ) -> Future[T]:
         """`size`: the bytes that the mutation holds. Callers take turns. The future may fail with WriteQueueFull,
-        unless `patient`."""
-        return self._writer.submit(mutation, caller, size, patient)
+        unless `patient`. The audit trail tells of it where somebody is acting."""
+        return self._writer.submit(mutation, caller, size, patient, acting.get())
 
     def checkpoint(self, ending: threading.Event) -> None:
         """Empties the write-ahead log into the database, with all that is done so far.

@@ -23,9 +23,11 @@ from oneglance_index.search import snapshot
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import ciphers, ledger, queries
 from oneglance_index.store.backup import former_folder
+from oneglance_index.store.checking import version_of
 from oneglance_index.store.commits import check_newest, forget_commits, known_commits
 from oneglance_index.store.directory import (
     DATABASE_NAME,
+    NOT_SAVED_NAME,
     REPAIRED_SUFFIX,
     SNAPSHOTS_NAME,
     holds_something,
@@ -34,6 +36,7 @@ from oneglance_index.store.directory import (
     remove_leftovers,
 )
 from oneglance_index.store.disk import disk_error
+from oneglance_index.store.hashing import Hashes
 from oneglance_index.store.keys import Keys
 from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
@@ -49,7 +52,9 @@ from oneglance_index.store.seals import (
     Sealed,
 )
 from oneglance_index.store.slots import KeyDestroyed
-from oneglance_index.store.tables import SCHEMA_VERSION, TABLES, run_all
+from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TABLES, TRAIL_SINCE, run_all
+from oneglance_index.store.trail import Line, public_key_of, signed_head
+from oneglance_index.store.trail_repair import keep_trail
 
 
 def repair(data_dir: Path, master_key: str, backup: Path | None = None) -> tuple[Path, list[str]]:
@@ -78,7 +83,7 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
         _refuse_older(path, keys)
         lost = _write_repaired(part, path, keys, backup)
     else:  # one that was interrupted had moved the damaged one, and is finished
-        lost = ["what a repair that was interrupted could not save: it wasn't said"]
+        lost = path.with_name(NOT_SAVED_NAME).read_text(encoding="utf-8").splitlines()
     former = former_folder(data_dir)
     former.mkdir(mode=0o700)
     for file in (*open_files(path)[:3], data_dir / SNAPSHOTS_NAME):
@@ -88,11 +93,13 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
     forget_commits(data_dir)
     part.rename(path)
     sync_folder(data_dir)
+    path.with_name(NOT_SAVED_NAME).rename(former / NOT_SAVED_NAME)
     return former, lost
 
 
 def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -> list[str]:
-    """Writes what is sound in the database `path` to the file `target`. Returns what could not be saved."""
+    """Writes what is sound in the database `path` to the file `target`. Returns what could not be saved, which is
+    written beside it, too."""
     with replacing(target, private=True) as fresh, contextlib.closing(_new(fresh, keys)) as db:
         lost = _Salvage(db, path, keys).run()
         _add_from_snapshots(db, path, keys)
@@ -102,9 +109,13 @@ def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -
         lost += _finish_subjects(db)
         _count(db)
         _keep_last_numbers(db, path, keys)
+        lost += _keep_trail(db, path, keys, len(lost))
         _count_on(db, path.parent)
+        lost = sorted({" ".join(line.splitlines()) for line in lost})
+        with replacing(path.with_name(NOT_SAVED_NAME), private=True) as told:
+            told.write_text("\n".join(lost), encoding="utf-8")
         db.execute("COMMIT")
-    return sorted(set(lost))
+    return lost
 
 
 def _count_on(db: sqlite3.Connection, data_dir: Path) -> None:
@@ -124,7 +135,7 @@ def _refuse_older(path: Path, keys: Keys) -> None:
 def _new(path: Path, keys: Keys) -> ciphers.Connection:
     db = sqlite3.connect(path, isolation_level=None, factory=ciphers.Connection)
     db.row_factory = sqlite3.Row
-    db.keys = keys
+    db.use(keys)
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = MEMORY")
     db.execute("BEGIN")
@@ -147,8 +158,10 @@ class _Salvage:
         """What could not be saved, a line each. Raises StoreDamaged where nothing can be read at all."""
         try:
             version = self._source.execute("PRAGMA user_version").fetchall()[0][0]
-            if version != SCHEMA_VERSION:
-                raise StoreDamaged(self._path, f"it is of schema {version}, not {SCHEMA_VERSION}")
+            if not SEALED_SINCE <= version <= SCHEMA_VERSION:
+                raise StoreDamaged(self._path, f"it is of schema {version}, not {SEALED_SINCE} to {SCHEMA_VERSION}")
+            if version < KEYED_SINCE:
+                self._source.hashes = Hashes(b"")
             self._store()
             self._galleries()
             for table in (GENERATIONS, THRESHOLDS):
@@ -229,15 +242,16 @@ class _Salvage:
 
     def _sound(self, table: Sealed) -> Iterator[tuple[Any, ...]]:
         for row in _rows(self._source, table.name, table.columns, self._lost):
-            if table.is_sound(row[1:]):
+            if table.is_sound(self._source, row[1:]):
                 yield row[1:]
             else:
                 self._lost.append(f"row {table.named(row[1:])}: it was changed")
 
     def _copy(self, table: Sealed, row: tuple[Any, ...]) -> None:
-        # What is there already, or contradicts it, stays out.
-        places = ", ".join("?" * len(row))
-        self._db.execute(f"INSERT OR IGNORE INTO {table.name} ({table.columns}) VALUES ({places})", row)
+        # What is there already, or contradicts it, stays out. A seal of a former version is none of this one.
+        values = (*row[:-1], table.seal(self._db, row))
+        places = ", ".join("?" * len(values))
+        self._db.execute(f"INSERT OR IGNORE INTO {table.name} ({table.columns}) VALUES ({places})", values)
 
 
 def _add_from_snapshots(db: ciphers.Connection, path: Path, keys: Keys) -> None:
@@ -338,6 +352,21 @@ def _keep_last_numbers(db: ciphers.Connection, path: Path, keys: Keys) -> None:
         for name, last in source.execute("SELECT name, seq FROM sqlite_sequence").fetchall():
             if type(last) is int:
                 db.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = ?", (last, name))
+
+
+def _keep_trail(db: ciphers.Connection, path: Path, keys: Keys, lost: int) -> list[str]:
+    """The audit trail of the damaged database `path`; see trail_repair.py."""
+    unread: list[str] = []
+    with contextlib.closing(connect_reader(path, keys)) as source:
+        if version_of(source) < TRAIL_SINCE:
+            keep_trail(db, None, [], lost)
+            return []
+        head = None
+        with contextlib.suppress(StoreError, *FAILURES):
+            head = signed_head(source, public_key_of(keys.signing_seed))
+        read = (Line(*row[1:]) for row in _rows(source, "audit", "number, entry, hash", unread))
+        rows = [row for row in read if isinstance(row.entry, str) and isinstance(row.hash, bytes)]
+    return unread + keep_trail(db, head, rows, lost)
 
 
 def _is_there(db: sqlite3.Connection, line: str) -> bool:

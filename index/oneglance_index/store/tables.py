@@ -1,16 +1,20 @@
-"""The tables of the database, version 6 of the schema.
+"""The tables of the database, version 7 of the schema.
 
 A gallery holds subjects; each of its generations holds encodings and negatives of them, and what belongs to those:
 thresholds, the snapshot, the log of deletions. AUTOINCREMENT never gives a number twice, even after the row with the
 highest one is gone; encoding ids rest on it. A `seal` says whether a row is what was written (seals.py). The
-labels of subjects, encodings, negatives and answers are encrypted (ciphers.py); `slot` is that of a key (keys.py).
+labels of subjects, encodings, negatives and answers are encrypted (ciphers.py); `slot` is that of a key (keys.py). The
+audit trail belongs to no gallery, and stays when one goes (trail.py).
 """
 
 from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
+# Since this version rows are sealed and encrypted: such a database can be read, checked and restored.
+SEALED_SINCE = 6
+KEYED_SINCE = TRAIL_SINCE = 7
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
 # `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy, `least_gap` is how far
@@ -123,6 +127,22 @@ CREATE TABLE negatives (
 CREATE INDEX negatives_by_subject ON negatives (subject);
 CREATE INDEX negatives_by_generation ON negatives (generation);
 """
+# `entry` is JSON; `hash` chains it to the one before. The one row of `audit_head` says where the chain begins and ends:
+# `pruned` is the number of the last entry that was removed, 0 where none was, `last` that of the newest.
+AUDIT = """
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY,
+    entry TEXT NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE TABLE audit_head (
+    pruned INTEGER NOT NULL,
+    pruned_hash BLOB NOT NULL,
+    last INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    signature BLOB NOT NULL
+) STRICT;
+"""
 # `galleries` and `digest`: how many galleries there are, and the digest of their rows. `commits`: see commits.py.
 # `policies`, `rights` and `retention` are JSON. Nothing acts on them yet. `encodings` of a gallery, and of a subject,
 # counts those of the active generation. `sealed_rows`, `sealed_digest`: what a gallery knows of its rows; `root` seals
@@ -179,7 +199,7 @@ CREATE TABLE encodings (
     seal INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX encodings_by_subject ON encodings (subject);
-{NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{BLOCKS}{THRESHOLDS}{INDEXES_OF_SEALS}{EXPIRIES}"""
+{NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{BLOCKS}{THRESHOLDS}{INDEXES_OF_SEALS}{EXPIRIES}{AUDIT}"""
 
 
 def run_all(db: sqlite3.Connection, statements: str) -> None:

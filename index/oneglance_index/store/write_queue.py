@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from oneglance_index.audit import Actor
 from oneglance_index.errors import StoreClosed, WriteQueueFull
 from oneglance_index.store.mutations import Mutation
 
@@ -23,12 +24,13 @@ MAX_GROUP_BYTES = 4 << 20
 
 class Job(NamedTuple):
     """`mutation` None is a checkpoint. `size`: the bytes it holds while it waits; `patient`: whoever submits it bounds
-    them, and it is taken however much waits."""
+    them, and it is taken however much waits. `actor`: on whose behalf, for the audit trail."""
 
     mutation: Mutation[Any] | None
     future: Future[Any]
     size: int
     patient: bool = False
+    actor: Actor | None = None
 
 
 class WriteQueue:

@@ -27,6 +27,7 @@ from concurrent.futures import Future, InvalidStateError, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from oneglance_index.audit import Actor
 from oneglance_index.errors import (
     GalleryError,
     OutOfMemory,
@@ -38,6 +39,7 @@ from oneglance_index.errors import (
     StoreGone,
     StoreIOError,
 )
+from oneglance_index.store.auditing import Prune, Record, events_of
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.commits import CommitCount
 from oneglance_index.store.destroying import Destroyer
@@ -56,6 +58,7 @@ from oneglance_index.store.mutations import (
 )
 from oneglance_index.store.reserve import Reserve
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, TOUCH, store_error
+from oneglance_index.store.trail import Trail
 from oneglance_index.store.write_queue import Job, WriteQueue
 
 T = TypeVar("T")
@@ -89,14 +92,17 @@ class _Unwritten(Exception):
         self.error = error
 
 
-_Task = tuple[Mutation[Any], Future[Any]]
+_Task = tuple[Mutation[Any], Future[Any], Actor | None]
 
 
 class Writer:
     """Owns `db`, a connection in autocommit mode, until close(). `files` are those that it writes to."""
 
-    def __init__(self, db: Connection, path: Path, files: OpenFiles, follower: Follower, max_queued_bytes: int) -> None:
+    def __init__(
+        self, db: Connection, path: Path, files: OpenFiles, follower: Follower, max_queued_bytes: int, trail: Trail
+    ) -> None:
         self._db = db
+        self._trail = trail
         self._destroyer = Destroyer(db.keys)
         self._reserve = Reserve(path.parent)
         self._commit_count = CommitCount(db, path.parent)
@@ -114,19 +120,27 @@ class Writer:
         self._thread.start()
 
     def submit(
-        self, mutation: Mutation[T], caller: Hashable = None, size: int = MUTATION_BYTES, patient: bool = False
+        self,
+        mutation: Mutation[T],
+        caller: Hashable = None,
+        size: int = MUTATION_BYTES,
+        patient: bool = False,
+        actor: Actor | None = None,
     ) -> Future[T]:
         """Queues a mutation, after all of the same caller. `size`: the bytes it holds, which don't count if `patient`.
+        `actor`: on whose behalf; the audit trail tells of it, unless that is None.
 
         The future fails with WriteQueueFull where too much waits, with StoreClosed after close(). A future that is
         cancelled before its turn is never run.
         """
-        return self._submit(mutation, caller, size, patient)
+        return self._submit(mutation, caller, size, patient, actor)
 
-    def _submit(self, mutation: Mutation[Any] | None, caller: Hashable, size: int, patient: bool) -> Future[Any]:
+    def _submit(
+        self, mutation: Mutation[Any] | None, caller: Hashable, size: int, patient: bool, actor: Actor | None = None
+    ) -> Future[Any]:
         future: Future[Any] = Future()
         try:
-            self._queue.put(Job(mutation, future, size, patient), caller)
+            self._queue.put(Job(mutation, future, size, patient, actor), caller)
         except GalleryError as error:
             future.set_exception(error)
         return future
@@ -191,7 +205,7 @@ class Writer:
         except StoreGone as error:
             self._fail([job.future for job in jobs], error)
             return
-        tasks = [(job.mutation, job.future) for job in jobs if job.mutation is not None]
+        tasks = [(job.mutation, job.future, job.actor) for job in jobs if job.mutation is not None]
         if tasks and not self._transact(tasks):
             for one in tasks:
                 self._transact([one], alone=True)
@@ -206,13 +220,14 @@ class Writer:
         effects: list[Effect] = []
         self._follower.begin()
         self._gathering.begin()
+        self._trail.begin()
         self._db.keys.journal.roll_back()
         before = self._db.total_changes
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for mutation, future in tasks:
+            for mutation, future, actor in tasks:
                 try:
-                    applied = self._gathered(mutation) or self._run(mutation)
+                    applied = self._told(mutation) or self._gathered(mutation) or self._run(mutation)
                 except (sqlite3.Error, UnicodeDecodeError, _Unwritten):
                     raise
                 except Exception as error:  # the caller's, whatever it is: the writer must live
@@ -221,9 +236,11 @@ class Writer:
                     failures.append((future, _typed(error)))
                 else:
                     outcomes.append((future, applied))
+                    self._trail.add(events_of(mutation, applied, actor))
                     if applied.effect is not None:
                         effects.append(applied.effect)
             self._flush()
+            self._write_trail()
             changed = self._db.total_changes != before
             if changed:
                 self._commit_count.count()
@@ -237,7 +254,7 @@ class Writer:
             elif self._makes_room(failure, tasks):
                 return self._transact(tasks, alone)
             self._note(failure)
-            self._fail([future for _, future in tasks], failure)
+            self._fail([future for _, future, _ in tasks], failure)
             return True
         try:
             self._db.execute("COMMIT")
@@ -249,14 +266,16 @@ class Writer:
             if self._makes_room(failure, tasks):
                 return self._transact(tasks, alone)
             self._note(failure)
-            self._fail([future for _, future in tasks], failure)
+            self._fail([future for _, future, _ in tasks], failure)
             return True
         if changed:
             self._commit_count.committed()
+        self._trail.committed()
         self.commits += 1
         self._failure = None
         self._settle_slots()
         self._follower.follow(effects)
+        self._reserve.fill()
         try:
             self._files.check()
         except StoreGone as error:
@@ -269,9 +288,17 @@ class Writer:
                 future.set_result(applied.result)
         for future, refusal in failures:
             future.set_exception(refusal)
-        self._reserve.fill()
         self._wait_for_locks(BUSY_SECONDS)  # last, since it may fail
         return True
+
+    def _told(self, mutation: Mutation[Any]) -> Applied[Any] | None:
+        """What comes of a mutation of the audit trail alone; None for any other."""
+        if isinstance(mutation, Record):
+            self._trail.add(mutation.events)
+            return Applied(None)
+        if isinstance(mutation, Prune):
+            return Applied(self._trail.prune(mutation.before, mutation.most))
+        return None
 
     def _gathered(self, mutation: Mutation[Any]) -> Applied[Any] | None:
         """What comes of a mutation that can wait to be written with others; None for any other."""
@@ -289,6 +316,12 @@ class Writer:
     def _flush(self) -> None:
         try:
             self._gathering.flush()
+        except StoreError as error:
+            raise _Unwritten(error) from error
+
+    def _write_trail(self) -> None:
+        try:
+            self._trail.write()
         except StoreError as error:
             raise _Unwritten(error) from error
 
@@ -320,14 +353,14 @@ class Writer:
 
     def _run_with_room(self, mutation: Mutation[T]) -> Applied[T]:
         taken = self._db.keys.journal.mark()
-        try:
-            return mutation.run(self._db)
-        except StoreFull as error:
-            if not self._makes_room(error, [(mutation, Future())]):
-                raise
-            self._db.execute("ROLLBACK TO mutation")
-            self._db.keys.journal.roll_back(taken)
-            return mutation.run(self._db)
+        while True:
+            try:
+                return mutation.run(self._db)
+            except StoreFull as error:
+                if not self._makes_room(error, [(mutation, Future(), None)]):
+                    raise
+                self._db.execute("ROLLBACK TO mutation")
+                self._db.keys.journal.roll_back(taken)
 
     def _makes_room(self, failure: GalleryError, tasks: Sequence[_Task]) -> bool:
         """Whether the disk is full, all is about deleting, and there was a reserve to give away."""
@@ -392,7 +425,7 @@ def _deletes(task: _Task) -> bool:
     mutation = task[0]
     if isinstance(mutation, Following):
         mutation = mutation.mutation
-    return isinstance(mutation, DeleteEncodings | DeleteNegative | DeleteGallery | ForgetSnapshot)
+    return isinstance(mutation, DeleteEncodings | DeleteNegative | DeleteGallery | ForgetSnapshot | Prune)
 
 
 def _settle(future: Future[T], result: T, error: Exception | None) -> None:

@@ -1,0 +1,94 @@
+"""What the audit trail tells of each change, and the mutations of the trail alone."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from oneglance_index.audit import ITSELF, Actor, Event
+from oneglance_index.records import Gallery
+from oneglance_index.store import mutations
+from oneglance_index.store.enrolling import Enroll
+from oneglance_index.store.following import Following
+from oneglance_index.store.mutations import Applied, Mutation
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Entries of the audit trail, and nothing else. The writer's own: it isn't run."""
+
+    events: Sequence[Event]
+
+    def run(self, db: sqlite3.Connection) -> Applied[None]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Removes entries of before a time, at most so many; the result says how many. As Record."""
+
+    before: float
+    most: int
+
+    def run(self, db: sqlite3.Connection) -> Applied[int]:
+        raise NotImplementedError
+
+
+# By kind of mutation: what it is called, and what of it is told besides gallery, subject and revision.
+_Told = tuple[str, Callable[[Any], Mapping[str, object]]]
+
+
+def _enrolled(one: Enroll) -> Mapping[str, object]:
+    return {"examples": len(one.encodings), "on_existing": one.on_existing, "model": one.encoder_digest}
+
+
+def _created(one: mutations.CreateGallery) -> Mapping[str, object]:
+    rules = {"fusion": one.fusion, "decided_by": one.decided_by, "quality": one.quality, "doubt": one.doubt}
+    return {"model": one.encoder_digest, "target_fpir": one.target_fpir, "least_gap": one.least_gap, **rules}
+
+
+def _deleted(one: mutations.DeleteEncodings) -> Mapping[str, object]:
+    return {} if one.encoding_id is None else {"encoding": one.encoding_id}
+
+
+_TOLD: Mapping[type[object], _Told] = {
+    mutations.CreateGallery: ("create-gallery", _created),
+    mutations.DeleteGallery: ("delete-gallery", lambda _: {}),
+    mutations.SetThreshold: ("set-threshold", lambda one: {"calibrated": one.calibration is not None}),
+    mutations.SetTargetFpir: ("set-target-fpir", lambda one: {"target_fpir": one.target_fpir}),
+    mutations.SetFusion: ("set-fusion", lambda one: {"fusion": one.fusion}),
+    mutations.SetDecidedBy: ("set-decided-by", lambda one: {"decided_by": one.decided_by}),
+    mutations.SetQuality: ("set-quality-policy", lambda one: {"quality": one.quality}),
+    mutations.SetLeastGap: ("set-least-gap", lambda one: {"least_gap": one.least_gap}),
+    mutations.SetDoubt: ("set-doubt-policy", lambda one: {"doubt": one.doubt}),
+    mutations.SetRetention: ("set-retention", lambda one: {"expires": one.retention.expires}),
+    mutations.DeleteEncodings: ("delete", _deleted),
+    mutations.AddNegative: ("add-negative", lambda one: {"model": one.encoder_digest}),
+    mutations.DeleteNegative: ("delete-negative", lambda one: {"negative": one.negative_id}),
+    Enroll: ("enroll", _enrolled),
+}
+
+
+def events_of(made: Mutation[Any], applied: Applied[Any], actor: Actor | None) -> Sequence[Event]:
+    """What the trail tells of a change that was made on behalf of `actor`; of one on nobody's, nothing, unless the
+    store deletes by itself whose time is over."""
+    mutation: Any = made.mutation if isinstance(made, Following) else made
+    if isinstance(mutation, mutations.DeleteEncodings) and mutation.expired_by is not None:
+        actor, did, told = ITSELF, "expire", _TOLD[type(mutation)][1]
+    elif actor is None or type(mutation) not in _TOLD:
+        return ()
+    else:
+        did, told = _TOLD[type(mutation)]
+    result = applied.result
+    details = {**told(mutation), "revision": result.revision}
+    for word in ("replayed", "created", "subject_deleted"):
+        if type(value := getattr(result, word, None)) is bool:
+            details[word] = value
+    changed = result if isinstance(result, Gallery) else applied.effect.updated if applied.effect else None
+    if changed is not None and did != "delete-gallery":
+        active = changed.active
+        details["tau"] = active.followed.tau if active.threshold is None and active.followed else active.threshold
+        details["tau_version"] = active.threshold_revision
+    return (Event(actor, did, mutation.gallery_id, getattr(mutation, "subject_id", None), details),)

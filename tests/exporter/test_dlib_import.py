@@ -33,8 +33,6 @@ from tests.exporter.dlib_files import (
 )
 from tests.waiting import PATIENCE_SECONDS
 
-PROJECT = Path(__file__).resolve().parents[2]
-
 
 def test_weights_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> None:
     file = WeightsFile("some.dat", 4, hashlib.sha256(b"real").hexdigest(), {})

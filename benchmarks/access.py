@@ -1,9 +1,10 @@
-"""What it costs to know who calls: a server without, with a policy, and with a policy and TLS, in one run.
+"""What it costs to know who calls and to tell of it: a server without, with an audit trail, with one that fails closed,
+with a policy, and with a policy and TLS, in one run; those with a policy have the audit trail, too.
 
     python -m benchmarks.access [--calls 500]
 
 Each call is made to each server in turn: identify against 1,000 subjects, enroll; both by encodings.
-Says the medians, in ms, and how many times those of the server without. The policy has 1,000 grants.
+Says the medians, in ms, and how many times those of the server without, as --audit off --policy "". The policy has 1,000 grants.
 """
 
 from __future__ import annotations
@@ -69,12 +70,14 @@ def servers(folder: Path, stack: contextlib.ExitStack) -> dict[str, Client]:
     certificate, key = authority.sign("server", "localhost")
     found = {}
     kinds: dict[str, dict[str, Any]] = {
-        "plain": {},
+        "plain": {"audit": "off"},
+        "audit": {},
+        "fail-closed": {"audit": "fail-closed"},
         "policy": {"policy": policy},
         "policy, TLS": {"policy": policy, "tls_cert": certificate, "tls_key": key},
     }
     for what, settings in kinds.items():
-        token = key_of(folder / what, "admin") if settings else None
+        token = key_of(folder / what, "admin") if "policy" in settings else None
         server = stack.enter_context(ServerProcess(folder / what, models=model, **settings))
         if "tls_cert" in settings:
             address = f"localhost:{server.address.rpartition(':')[2]}"

@@ -4,7 +4,7 @@ GalleryStore says what callers rely on; LocalGalleries.open(data_dir) gives one.
 index is a cache of it. Distances are squared L2 throughout. FAISS is loaded when galleries are opened, not before.
 """
 
-from oneglance_index.audit import ITSELF, Actor, Decision, Event, acting
+from oneglance_index.audit import ITSELF, Actor, Decision, Event, Outcome, acting
 from oneglance_index.encodings import check_encodings
 from oneglance_index.errors import (
     BackupExists,
@@ -153,6 +153,7 @@ __all__ = [
     "OnExisting",
     "OpenProgress",
     "OutOfMemory",
+    "Outcome",
     "ReceiptInvalid",
     "RequestConflict",
     "Retention",

@@ -38,7 +38,7 @@ class IndexSettings(Frozen):
         description="How the audit trail calls subjects: plain, by their ids, or hashed, with a key of the store.",
     )
     audit_days: float = Field(
-        0.0, ge=0, description="After how many days entries of the audit trail are removed; 0: never."
+        90.0, ge=0, description="After how many days entries of the audit trail are removed; 0: never."
     )
     request_ttl_seconds: float = Field(
         24 * 3600.0, ge=0, description="How long the ids of requests are remembered, by the wall clock."

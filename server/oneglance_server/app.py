@@ -32,7 +32,16 @@ from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServic
 from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
-from oneglance_index import Gallery, GalleryError, GalleryStore, IndexSettings, LocalGalleries, OpenProgress
+from oneglance_index import (
+    Actor,
+    Gallery,
+    GalleryError,
+    GalleryStore,
+    IndexSettings,
+    LocalGalleries,
+    OpenProgress,
+    acting,
+)
 from oneglance_server.accepting import MethodServer, accept_more
 from oneglance_server.access.access import Access
 from oneglance_server.access.api_keys import FILE as API_KEYS
@@ -42,12 +51,13 @@ from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
-from oneglance_server.errors import StartupError
+from oneglance_server.errors import AuditFailed, StartupError
 from oneglance_server.loading import Models, load_models
 from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
+from oneglance_server.service.auditing import Audit
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.servicers.access import AccessServicer
@@ -120,6 +130,7 @@ class Server:
         )
         self._metrics_server: tuple[WSGIServer, Thread] | None = None
         self._galleries: GalleryStore | None = None
+        self._audit: Audit | None = None
         self._pools: list[ThreadPoolExecutor] = []
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
@@ -204,9 +215,21 @@ class Server:
         store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings, thresholds)
         self._metrics.watch_galleries(lambda: _all_galleries(store))
         pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
+        audit = self._audit = Audit(store, settings.audit, self._metrics.audit_entries_lost)
         services = make_services(
-            settings, models, thresholds, store, self._metrics, pools, self._backlog.crowded, self._access
+            settings, models, thresholds, store, self._metrics, pools, self._backlog.crowded, self._access, audit
         )
+        if audit.mode != "off":
+            self._interceptor.audit = audit
+            if self._access is not None:
+                self._access.on_denied = lambda identity, right, gallery_id: audit.refused(
+                    acting.get() or Actor(identity.name, ""), right, gallery_id
+                )
+            try:
+                await audit.begin([model.digest for model in models.loaded])
+            except AuditFailed as error:
+                raise StartupError("the audit trail can't be written, and --audit fail-closed needs it") from error
+            self._watches.append(asyncio.create_task(audit.watch()))
         self._gate.open(services)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._watches.append(asyncio.create_task(self._watch(store, models)))
@@ -268,6 +291,8 @@ class Server:
             await calls.idle(_TELLING_SECONDS)
             await self._grpc.stop(0)
         self._gate.close("the server is draining")
+        if self._audit is not None:
+            await self._audit.close()
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
         left = max(0.0, end - loop.time())
@@ -356,6 +381,8 @@ def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGallerie
         former_master_key=settings.former_master_key,
         backup_seconds=settings.backup_seconds,
         sweep_every_seconds=settings.sweep_every_seconds,
+        audit_subjects=settings.audit_subjects,
+        audit_days=settings.audit_days,
     )
     try:
         return LocalGalleries.open(

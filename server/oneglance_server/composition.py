@@ -16,6 +16,7 @@ from oneglance_server.loading import Models, picture_limits
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads
 from oneglance_server.service.access import AccessService
+from oneglance_server.service.auditing import Audit
 from oneglance_server.service.backups import BackupService
 from oneglance_server.service.calibrating import CalibrationService
 from oneglance_server.service.detection import DetectionService
@@ -59,6 +60,7 @@ def make_services(
     pools: Pools,
     crowded: Callable[[], bool],
     access: Access | None,
+    audit: Audit,
 ) -> Services:
     """Belongs to the event loop it is called on. ``crowded``: see engines.batcher.Batcher."""
     limits = picture_limits(settings)
@@ -109,6 +111,7 @@ def make_services(
         observer=metrics.stage("search"),
         crowded=crowded,
         on_decision=metrics.decision,
+        audit=audit,
     )
 
     def on_deleted(gallery_id: str) -> None:
@@ -116,22 +119,22 @@ def make_services(
         drift.forget(gallery_id)
         metrics.forget_gallery(gallery_id)
 
-    galleries = GalleryService(store, reads, encoders, thresholds, drift, on_deleted)
+    galleries = GalleryService(store, reads, encoders, thresholds, drift, on_deleted, audit)
     return Services(
         models=ModelService(models.loaded, encoders, thresholds),
         galleries=galleries,
         backups=BackupService(
-            store, Path(settings.backup_dir) if settings.backup_dir else None, pools.new("backup", 1)
+            store, Path(settings.backup_dir) if settings.backup_dir else None, pools.new("backup", 1), audit
         ),
         enrollment=EnrollmentService(
-            store, reads, encoding, thresholds, identification, settings.unfit_inputs == "refuse"
+            store, reads, encoding, thresholds, identification, settings.unfit_inputs == "refuse", audit
         ),
         identification=identification,
         detection=DetectionService(cropper, encoding, encoders),
-        look_alikes=LookAlikeService(store, reads, identification, thresholds),
+        look_alikes=LookAlikeService(store, reads, identification, thresholds, audit),
         calibration=CalibrationService(store, reads, galleries, identification),
         stylization=_stylization(settings, models, limits, metrics, pools),
-        access=AccessService(access, reads),
+        access=AccessService(access, reads, audit),
     )
 
 

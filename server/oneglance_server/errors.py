@@ -23,6 +23,7 @@
     +-- ApiKeyNotFound      there is no API key of that id
     +-- ApiKeysBusy         the file of API keys can't be changed now
     +-- AccessOff           the server has no policy: it knows no callers
+    +-- AuditFailed         the audit trail can't be written, and the server is to answer nothing without
 
     StartupError            the server can't start as configured; the message says what to change
 """
@@ -161,3 +162,7 @@ class ApiKeysBusy(ServiceError):
 
 class AccessOff(ServiceError):
     reason = "ACCESS_OFF"
+
+
+class AuditFailed(ServiceError):
+    reason = "AUDIT_FAILED"

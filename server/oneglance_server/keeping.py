@@ -10,9 +10,13 @@ from oneglance_index import (
     back_up,
     check_directory,
     check_file,
+    export_trail,
+    read_trail,
     repair,
     restore,
+    verify_export,
     verify_receipt,
+    verify_trail,
 )
 from oneglance_server.errors import StartupError
 
@@ -60,6 +64,40 @@ def read_receipt(receipt: str, public_key: Path) -> Mapping[str, Any]:
     try:
         return verify_receipt(receipt, public_key.read_text(encoding="ascii", errors="replace"))
     except OSError as error:
+        raise StartupError(str(error)) from error
+    except GalleryError as error:
+        raise StartupError(str(error)) from error
+
+
+def audit_trail(data_dir: Path, last: int) -> Iterator[str]:
+    """The newest entries of the audit trail, at most so many, the oldest first. Raises StartupError."""
+    try:
+        yield from read_trail(data_dir, last)
+    except GalleryError as error:
+        raise StartupError(str(error)) from error
+
+
+def exported_trail(data_dir: Path) -> Iterator[str]:
+    """All entries of the audit trail, and its head. Raises StartupError."""
+    try:
+        yield from export_trail(data_dir)
+    except GalleryError as error:
+        raise StartupError(str(error)) from error
+
+
+def trail_faults(data: Path, public_key: Path | None, head: Path | None) -> list[str]:
+    """What is wrong with the audit trail of a data directory, or with an export of it, a line each. ``public_key``: the
+    file receipts.pub, which an export needs; ``head``: an earlier export. Raises StartupError."""
+    try:
+        key = public_key.read_text(encoding="ascii", errors="replace") if public_key else ""
+        if data.is_dir():
+            kept = head.read_text(encoding="utf-8").splitlines()[-1:] if head else []
+            return verify_trail(data, key, "".join(kept))
+        if not key:
+            raise StartupError("--public-key says by whom an export must be signed: receipts.pub of its data directory")
+        with data.open(encoding="utf-8") as exported:
+            return verify_export(exported, key)
+    except (OSError, UnicodeDecodeError) as error:
         raise StartupError(str(error)) from error
     except GalleryError as error:
         raise StartupError(str(error)) from error

@@ -60,6 +60,11 @@ class Metrics:
             ["gallery", "of"],
             registry=self.registry,
         )
+        self._audit_lost = Counter(
+            "oneglance_audit_entries_lost",
+            "Entries of the audit trail that there was no room for, while it could not be written",
+            registry=self.registry,
+        )
 
         # To look a metric up by its labels takes longer than to count.
         self._calls_of = functools.cache(self._calls.labels)
@@ -69,6 +74,9 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """See watch_loop."""
         self._loop_lag.observe(seconds)
+
+    def audit_entries_lost(self, count: int) -> None:
+        self._audit_lost.inc(count)
 
     def call(self, method: str, code: str, seconds: float) -> None:
         self._calls_of(method, code).observe(seconds)

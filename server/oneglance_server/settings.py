@@ -188,6 +188,13 @@ class Settings(Frozen, BaseSettings):
         "", description="Folder for the backups that calls ask for, made if need be; empty: there are none."
     )
     backup_seconds: float = as_in(IndexSettings, "backup_seconds")
+    audit: Literal["off", "on", "fail-closed"] = Field(
+        "on",
+        description="The audit trail, see docs/security.md: on, changes are told with the change itself, and decisions "
+        "within a second; fail-closed, no decision is answered before it is told; off.",
+    )
+    audit_subjects: Literal["plain", "hashed"] = as_in(IndexSettings, "audit_subjects")
+    audit_days: float = as_in(IndexSettings, "audit_days")
     sweep_every_seconds: float = as_in(IndexSettings, "sweep_every_seconds")
     snapshot_every: int = as_in(IndexSettings, "snapshot_every_encodings")
     search_threads: int = as_in(IndexSettings, "search_threads")

@@ -55,6 +55,7 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
         "restore",
         "repair",
         "verify-receipt",
+        "audit",
         "first-key",
         "demo",
         "compare",

@@ -62,6 +62,9 @@ EDITS = {
     "a request less": "DELETE FROM requests WHERE number = 2",
     "no store": "DELETE FROM store",
     "a lower last number": "UPDATE sqlite_sequence SET seq = 2 WHERE name = 'encodings'",
+    "no audit trail": "DROP TABLE audit_head",
+    "no list of deletions": "DROP TABLE deletions",
+    "no index": "DROP INDEX encodings_by_subject",
     "no last number": "UPDATE sqlite_sequence SET seq = NULL WHERE name = 'requests'",
 }
 

@@ -82,11 +82,12 @@ def _add(
     )
     for destination, metavar, text in arguments:
         command.add_argument(destination, metavar=metavar, type=Path, help=text)
-    command.set_defaults(run=lambda options: _run(name, work, options))
+    command.set_defaults(run=lambda options: run_checked(name, work, options))
     return command
 
 
-def _run(name: str, work: Callable[[Options], int], options: Options) -> int:
+def run_checked(name: str, work: Callable[[Options], int], options: Options) -> int:
+    """The exit status: 1 where it can't be done, which is said."""
     from oneglance_server.errors import ServiceError, StartupError
 
     try:

@@ -29,7 +29,7 @@ from oneglance_index.store.seals import (
     of_seals,
     rows_of_gallery,
 )
-from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE
+from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE, missing
 from oneglance_index.store.trail import check_trail, public_key_of
 
 _ROWS_AT_ONCE = 512
@@ -147,6 +147,8 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
     for row in db.execute("PRAGMA integrity_check(100)").fetchall():
         if row[0] != "ok":
             yield f"the file: {row[0]}"
+    if version_of(db) == SCHEMA_VERSION and (gone := missing(db)):
+        yield f"tables or indexes are missing: {', '.join(gone)}"
     with _told() as complaints:
         queries.check_galleries(db)
     yield from complaints

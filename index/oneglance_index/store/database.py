@@ -93,6 +93,8 @@ class Store:
                 raise
         except BaseException as error:
             os.close(self._lock)
+            if isinstance(error, FAILURES):
+                raise store_error(error, self.path) from error
             if isinstance(error, OSError):
                 raise StoreIOError(data_dir, str(error)) from error
             raise

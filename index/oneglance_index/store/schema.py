@@ -42,7 +42,7 @@ from oneglance_index.store.keys import Keys
 from oneglance_index.store.migrations import migrate, migrate_sealed
 from oneglance_index.store.queries import last_generation, told_store
 from oneglance_index.store.seals import NO_ROWS, store_seal
-from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TABLES, run_all
+from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TABLES, missing, run_all
 from oneglance_index.store.trail import begin_trail
 
 # How long a statement waits for the lock of another process, or a checkpoint for a reader.
@@ -88,6 +88,8 @@ def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Co
                 db.use(Keys(path.parent, masters(False)))
                 if SEALED_SINCE <= version < SCHEMA_VERSION:
                     _convert_sealed(db, path)
+                if gone := missing(db):
+                    raise StoreDamaged(path, f"tables or indexes are missing: {', '.join(gone)}")
                 check_newest(db, path.parent, known_commits(path.parent))
             if db.execute("PRAGMA application_id").fetchone()["application_id"] == _UNSWEPT:
                 _sweep(db, path)

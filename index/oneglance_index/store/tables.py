@@ -9,6 +9,7 @@ audit trail belongs to no gallery, and stays when one goes (trail.py).
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 SCHEMA_VERSION = 7
@@ -200,6 +201,17 @@ CREATE TABLE encodings (
 ) STRICT;
 CREATE INDEX encodings_by_subject ON encodings (subject);
 {NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{BLOCKS}{THRESHOLDS}{INDEXES_OF_SEALS}{EXPIRIES}{AUDIT}"""
+
+
+def missing(db: sqlite3.Connection) -> list[str]:
+    """The names of tables and indexes of the present version that a database doesn't have."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as whole:
+        run_all(whole, TABLES)
+        wanted = {row[0] for row in whole.execute(_NAMES)}
+    return sorted(wanted - {row[0] for row in db.execute(_NAMES).fetchall()})
+
+
+_NAMES = "SELECT name FROM sqlite_master"
 
 
 def run_all(db: sqlite3.Connection, statements: str) -> None:

@@ -24,12 +24,15 @@ HEADER = "authorization"
 class Access:
     """Identities by API key, token or client certificate, and their rights by the policy file. Raises StartupError.
 
+    ``on_denied(identity, right, gallery_id)`` hears of each right that was lacking.
+
     ``look`` reads files that changed; call it every now and then. What can't be read leaves all as it was, and is
     logged once.
     """
 
     def __init__(self, policy: Path, keys: ApiKeys, now: Callable[[], float] = time.time) -> None:
         self.keys = keys
+        self.on_denied: Callable[[Identity, str, str | None], None] = lambda identity, right, gallery_id: None
         self._quotas = Quotas()
         self._now = now
         try:
@@ -70,7 +73,7 @@ class Access:
         """Raises PermissionDenied, or Unauthenticated where nobody in particular calls."""
         if self._policy.value.of(identity).may(right, gallery_id):
             return
-        raise self._denied(identity, right, "" if gallery_id is None else f" in gallery {gallery_id!r}")
+        raise self._denied(identity, right, gallery_id, "" if gallery_id is None else f" in gallery {gallery_id!r}")
 
     def spend(self, identity: Identity, kind: QuotaKind, amount: int) -> None:
         """Raises QuotaExceeded."""
@@ -82,7 +85,7 @@ class Access:
     def check_sight(self, identity: Identity, gallery_id: str) -> None:
         """Raises as ``check`` unless the identity has any right in the gallery, whether or not there is one."""
         if not self.sees(identity, gallery_id):
-            raise self._denied(identity, "see", f" gallery {gallery_id!r}")
+            raise self._denied(identity, "see", gallery_id, f" gallery {gallery_id!r}")
 
     def sees(self, identity: Identity, gallery_id: str) -> bool:
         return self._policy.value.of(identity).sees(gallery_id)
@@ -90,13 +93,14 @@ class Access:
     def check_any(self, identity: Identity) -> None:
         """Raises as ``check`` unless anything is granted to the identity."""
         if not self._policy.value.of(identity).grants:
-            raise self._denied(identity, "call", " this server")
+            raise self._denied(identity, "call", None, " this server")
 
     def rights(self, identity: Identity) -> list[Grant]:
         """What is granted to the identity."""
         return list(self._policy.value.of(identity).grants)
 
-    def _denied(self, identity: Identity, right: str, where: str) -> ServiceError:
+    def _denied(self, identity: Identity, right: str, gallery_id: str | None, where: str) -> ServiceError:
+        self.on_denied(identity, right, gallery_id)
         if identity is NOBODY:
             return Unauthenticated("this needs a credential: an API key, a token or a client certificate")
         return PermissionDenied(

@@ -8,10 +8,12 @@ import structlog
 
 from oneglance_server.access.access import Access
 from oneglance_server.access.api_keys import ApiKey
+from oneglance_server.access.identity import MAX_NAME_CHARACTERS
 from oneglance_server.access.policy import Grant
 from oneglance_server.calls import Call
 from oneglance_server.errors import AccessOff, ApiKeysBusy
 from oneglance_server.offload import Threads
+from oneglance_server.service.auditing import Audit
 
 log = structlog.get_logger()
 
@@ -37,13 +39,15 @@ def _told() -> Iterator[None]:
 class AccessService:
     """``access`` None: the server knows no callers."""
 
-    def __init__(self, access: Access | None, reads: Threads) -> None:
+    def __init__(self, access: Access | None, reads: Threads, audit: Audit) -> None:
         self._access = access
         self._reads = reads
+        self._audit = audit
 
     async def create_key(self, call: Call, name: str, expires: float | None) -> tuple[ApiKey, str]:
         """The key, on disk, and its secret. ``expires``: seconds since 1970; None: never."""
         access = self._managed(call)
+        await self._audit.did(call, "create-api-key", name=name[:MAX_NAME_CHARACTERS], expires=expires)
         with _told():
             return await self._reads.run(call, access.keys.create, name, expires)
 
@@ -54,6 +58,7 @@ class AccessService:
     async def revoke_key(self, call: Call, number: str) -> None:
         """Raises ApiKeyNotFound."""
         access = self._managed(call)
+        await self._audit.did(call, "revoke-api-key", key=number[:MAX_NAME_CHARACTERS])
         with _told():
             await self._reads.run(call, access.keys.revoke, number)
 

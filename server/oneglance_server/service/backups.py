@@ -10,17 +10,20 @@ from oneglance_core.files import remove_left_parts
 from oneglance_index import Backup, GalleryStore, StoreIOError
 from oneglance_server.calls import Call
 from oneglance_server.errors import BackupsOff, InvalidRequest, Overloaded
+from oneglance_server.service.auditing import Audit
 
+_BUSY = Overloaded("another backup is being made", metadata={"queue": "backups"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
 class BackupService:
     """``folder``: None, backups are refused. One is made at a time, in a thread of ``pool``."""
 
-    def __init__(self, store: GalleryStore, folder: Path | None, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, store: GalleryStore, folder: Path | None, pool: ThreadPoolExecutor, audit: Audit) -> None:
         self._store = store
         self._folder = folder
         self._pool = pool
+        self._audit = audit
         self._busy = False
         if folder is not None:  # what a server that was killed left there
             remove_left_parts(folder)
@@ -35,7 +38,10 @@ class BackupService:
         if self._folder is None:
             raise BackupsOff("this server has no folder for backups: its setting backup_dir")
         if self._busy:
-            raise Overloaded("another backup is being made", metadata={"queue": "backups"})
+            raise _BUSY
+        await self._audit.did(call, "backup", name=name)
+        if self._busy:  # meanwhile
+            raise _BUSY
         loop, ended = asyncio.get_running_loop(), threading.Event()
         self._busy = True
         made = self._pool.submit(self._make, self._folder / name, ended)

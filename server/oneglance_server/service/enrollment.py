@@ -27,6 +27,7 @@ from oneglance_index import (
 from oneglance_server.calls import Call
 from oneglance_server.errors import DeadlinePassed
 from oneglance_server.offload import Threads
+from oneglance_server.service.auditing import Audit
 from oneglance_server.service.breaches import breaches_of, policy_of, refuse
 from oneglance_server.service.content import (
     MAX_EXAMPLES_PER_ENROLL,
@@ -109,6 +110,7 @@ class EnrollmentService:
         thresholds: Thresholds,
         identification: IdentificationService,
         refuse_unfit: bool,
+        audit: Audit,
     ) -> None:
         self._store = store
         self._reads = reads
@@ -116,6 +118,7 @@ class EnrollmentService:
         self._thresholds = thresholds
         self._identification = identification
         self._refuse_unfit = refuse_unfit
+        self._audit = audit
 
     async def enroll(self, call: Call, request: Enrollment) -> EnrollmentAnswer:
         """Store all of a subject's new encodings, or none. Durable and in effect when it returns.
@@ -200,11 +203,15 @@ class EnrollmentService:
     async def get(self, call: Call, gallery_id: str, subject_id: str) -> Subject:
         call.need("export", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
-        return await self._reads.run(call, self._store.get_subject, gallery_id, subject_id)
+        subject = await self._reads.run(call, self._store.get_subject, gallery_id, subject_id)
+        await self._audit.did(call, "read-subject", gallery_id, subject_id)
+        return subject
 
     async def page(self, call: Call, gallery_id: str, size: int, after: str | None) -> SubjectPage:
         call.need("export", check_id("gallery_id", gallery_id))
-        return await self._reads.run(call, self._store.list_subjects, gallery_id, page_size=size, after=after)
+        page = await self._reads.run(call, self._store.list_subjects, gallery_id, page_size=size, after=after)
+        await self._audit.did(call, "list-subjects", gallery_id, count=len(page.subjects))
+        return page
 
     async def set_retention(self, call: Call, gallery_id: str, subject_id: str, retention: Retention) -> Gallery:
         """The gallery as it is then."""
@@ -219,7 +226,9 @@ class EnrollmentService:
         """Subjects whose time is over, None: now; of the galleries whose subjects the caller may read."""
         call.need_any()
         found = await self._reads.run(call, self._store.expired, time.time() if at is None else at)
-        return [one for one in found if call.may("export", one.gallery_id)]
+        may = [one for one in found if call.may("export", one.gallery_id)]
+        await self._audit.did(call, "list-expired", count=len(may))
+        return may
 
     async def delete_encoding(self, call: Call, gallery_id: str, subject_id: str, encoding_id: str) -> Deleted:
         call.need("erase", check_id("gallery_id", gallery_id))

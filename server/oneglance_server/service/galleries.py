@@ -14,6 +14,7 @@ from oneglance_server.calls import Call
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import Threads
+from oneglance_server.service.auditing import Audit
 from oneglance_server.service.breaches import policy_of
 from oneglance_server.service.content import Tau, check_gap, check_id, check_rate, check_tau
 from oneglance_server.service.doubts import DoubtPolicy, doubt_policy_of
@@ -50,6 +51,7 @@ class GalleryService:
         thresholds: Thresholds,
         drift: DriftWatches,
         on_deleted: Callable[[str], None],
+        audit: Audit,
     ) -> None:
         self._store = store
         self._reads = reads
@@ -57,6 +59,7 @@ class GalleryService:
         self._thresholds = thresholds
         self._drift = drift
         self._on_deleted = on_deleted
+        self._audit = audit
 
     async def create(
         self,
@@ -132,6 +135,7 @@ class GalleryService:
         """Of a gallery, or (no id) the master key."""
         chosen = check_id("gallery_id", gallery_id) if gallery_id else None
         call.need("administer", chosen)
+        await self._audit.did(call, "rotate-key", chosen)
         await self._reads.run(call, self._store.rotate_keys, chosen)
 
     async def threshold(self, call: Call, gallery_id: str) -> tuple[Tau, Calibration | None]:

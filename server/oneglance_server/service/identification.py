@@ -14,11 +14,13 @@ from oneglance_core.faces.quality import DEFAULT_POLICY
 from oneglance_core.pair_head import PairHead, probabilities_of, scores_of
 from oneglance_index import (
     Candidate,
+    Decision,
     Found,
     Gallery,
     GalleryNotFound,
     GalleryStore,
     NearerNegative,
+    Outcome,
     Search,
     StoreClosed,
 )
@@ -27,6 +29,7 @@ from oneglance_server.engines.batcher import Batcher, BatchObserver
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.limiter import Limiter
 from oneglance_server.offload import Threads
+from oneglance_server.service.auditing import Audit
 from oneglance_server.service.breaches import breaches_of, policy_of
 from oneglance_server.service.content import (
     MAX_LISTED,
@@ -106,6 +109,7 @@ class IdentificationService:
         observer: BatchObserver,
         crowded: Callable[[], bool],
         on_decision: Callable[[str, str, int], None],
+        audit: Audit,
     ) -> None:
         self._store = store
         self._reads = reads
@@ -114,6 +118,7 @@ class IdentificationService:
         self._thresholds = thresholds
         self._drift = drift
         self._on_decision = on_decision
+        self._audit = audit
         self._batchers: dict[str, Batcher[Search, Found]] = {}
         self._new_batcher = functools.partial(
             Batcher[Search, Found],
@@ -174,7 +179,9 @@ class IdentificationService:
             )
             refused = _with_refused([], encoded.photos)
             self._decided(gallery, not_compared=len(refused))
-            return Identified(refused, deciding.at(gallery.subjects, gallery.encodings), nothing, encoded.photos)
+            threshold = deciding.at(gallery.subjects, gallery.encodings)
+            await self._tell(call, gallery, refused, threshold, nothing)
+            return Identified(refused, threshold, nothing, encoded.photos)
         _check_listed(candidates, len(encoded.owners))
         within = await self._within(call, deciding, gallery_id) if all_matches else None
         limit = min(MAX_MATCHES, MAX_LISTED // len(encoded.owners))
@@ -211,7 +218,21 @@ class IdentificationService:
             answers = each_in_one_face(answers)
         known = sum(answer.identified is not None for answer in answers)
         self._decided(gallery, identified=known, unknown=compared - known, not_compared=len(answers) - compared)
-        return Identified(answers, threshold, _provenance(gallery, encoded, found), encoded.photos)
+        provenance = _provenance(gallery, encoded, found)
+        await self._tell(call, gallery, answers, threshold, provenance)
+        return Identified(answers, threshold, provenance, encoded.photos)
+
+    async def _tell(
+        self,
+        call: Call,
+        gallery: Gallery,
+        answers: Sequence[Identification],
+        tau: Tau,
+        provenance: Provenance,
+    ) -> None:
+        """The audit trail of an identification."""
+        model, revision = provenance.encoder_digest, provenance.gallery_revision
+        await self._audit.decided(call, "identify", gallery.id, list(map(_decision, answers)), tau, model, revision)
 
     async def verify(
         self, call: Call, gallery_id: str, subject_id: str, probe: Content, *, tau: float | None, target_fmr: float
@@ -240,7 +261,9 @@ class IdentificationService:
         threshold = deciding.at(found.subjects, found.encodings)
         provenance = _provenance(gallery, encoded, found)
         (breached,) = breaches_of([probe], encoded, policy_of(gallery))
-        return self._verified(gallery, nearest, threshold, provenance, encoded, breached)
+        verified = self._verified(gallery, nearest, threshold, provenance, encoded, breached)
+        await self._tell_verified(call, "verify", gallery, verified, subject_id)
+        return verified
 
     async def compare(
         self,
@@ -285,7 +308,19 @@ class IdentificationService:
             score = float(scores_of(logit)) if by_probability else distance
             other_example = replace(other_example, score=score, probability=float(probabilities_of(logit)))
         provenance = Provenance(space.digest, encoded.provider)
-        return self._verified(gallery, other_example, deciding.at(1, 1), provenance, encoded, breached)
+        verified = self._verified(gallery, other_example, deciding.at(1, 1), provenance, encoded, breached)
+        await self._tell_verified(call, "compare", gallery, verified, None)
+        return verified
+
+    async def _tell_verified(
+        self, call: Call, did: str, gallery: Gallery | None, verified: Verification, subject_id: str | None
+    ) -> None:
+        provenance = verified.provenance
+        await self._audit.decided(
+            *(call, did, gallery.id if gallery else None),
+            [Decision("same" if verified.same else "different", score=verified.score)],
+            *(verified.tau, provenance.encoder_digest, provenance.gallery_revision, subject_id),
+        )
 
     async def encode(
         self, call: Call, encoder: str, examples: Sequence[Content]
@@ -299,6 +334,7 @@ class IdentificationService:
             if isinstance(content, ClientEncoding):
                 raise InvalidRequest.field(content.path, "is an encoding already")
         encoded = await self._encoding.encode(call, examples, Space(chosen.digest, chosen.dimension))
+        await self._audit.did(call, "encode", examples=len(examples), model=chosen.digest)
         breached = itertools.chain(*breaches_of(examples, encoded, "off"))
         return encoded, Provenance(chosen.digest, encoded.provider), tuple(breached)
 
@@ -391,6 +427,15 @@ class IdentificationService:
             return self._store.known(gallery.id).created == gallery.created
         except (GalleryNotFound, StoreClosed):
             return False
+
+
+def _decision(answer: Identification) -> Decision:
+    if answer.identified is not None:
+        return Decision("identified", answer.identified, answer.nearest[0].score if answer.nearest else None)
+    if not answer.compared:
+        return Decision("not_compared")
+    outcome: Outcome = "ambiguous" if answer.ambiguous else "withheld" if answer.withheld else "unknown"
+    return Decision(outcome, score=answer.nearest[0].score if answer.nearest else None)
 
 
 def _without_negatives(candidates: Sequence[Candidate]) -> Iterator[Candidate]:

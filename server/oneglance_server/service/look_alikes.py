@@ -10,6 +10,7 @@ from oneglance_index import Candidate, Found, Gallery, GalleryStore, Likeness
 from oneglance_server.calls import Call
 from oneglance_server.errors import InvalidRequest
 from oneglance_server.offload import Threads
+from oneglance_server.service.auditing import Audit
 from oneglance_server.service.content import MAX_MATCHES, Provenance, check_id
 from oneglance_server.service.identification import IdentificationService
 from oneglance_server.service.thresholds import Thresholds
@@ -42,12 +43,18 @@ class LookAlikePage:
 
 class LookAlikeService:
     def __init__(
-        self, store: GalleryStore, reads: Threads, identification: IdentificationService, thresholds: Thresholds
+        self,
+        store: GalleryStore,
+        reads: Threads,
+        identification: IdentificationService,
+        thresholds: Thresholds,
+        audit: Audit,
     ) -> None:
         self._store = store
         self._reads = reads
         self._identification = identification
         self._thresholds = thresholds
+        self._audit = audit
 
     async def page(
         self, call: Call, gallery_id: str, within: float | None, size: int, after: str | None
@@ -61,6 +68,7 @@ class LookAlikeService:
         if within is not None and not 0 <= within < float("inf"):
             raise InvalidRequest.field("within", f"must be finite and >= 0 (squared L2), got {within}")
         gallery = await self._reads.run(call, self._store.get_gallery, gallery_id)
+        await self._audit.did(call, "list-look-alikes", gallery_id)
         limit = self._limit(gallery) if within is None else within
         read = await self._reads.run(call, self._store.list_likenesses, gallery_id, page_size=size, after=after)
         pairs: list[LookAlikes] = []

@@ -11,9 +11,10 @@ import grpc
 import structlog
 from google.protobuf import descriptor_pool
 
+from oneglance_index import Actor, acting
 from oneglance_server.accepting import time_left
 from oneglance_server.access.access import Access
-from oneglance_server.access.identity import Identity
+from oneglance_server.access.identity import ANONYMOUS, Identity
 from oneglance_server.backlog import Backlog, is_own_socket
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.calls import Caller
@@ -28,6 +29,7 @@ from oneglance_server.errors import (
 )
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, turns
+from oneglance_server.service.auditing import Audit
 from oneglance_server.servicers.receiving import Incoming, Parser
 from oneglance_server.servicers.recent_calls import Arrivals, Lately, UsualTime
 from oneglance_server.servicers.requests import call_of, calling
@@ -70,6 +72,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     Attributes:
         off_loop: does what a call has done off the event loop; see offload.off_loop.
+        audit: hears of calls without a good credential; None: there is no audit trail.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._usual = UsualTime()
         self.under_way = CallsUnderWay()
         self.off_loop: Threads | None = None
+        self.audit: Audit | None = None
 
     async def intercept_service(
         self,
@@ -283,8 +287,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _know(self, context: Context, method: str = "") -> None:
         """Who makes the current task's call. Raises Unauthenticated, PermissionDenied, QuotaExceeded."""
+        if self.audit is not None:
+            acting.set(Actor(ANONYMOUS, context.peer()))
         if self._access is not None:
-            identity = self._access.identity(context.invocation_metadata() or (), context.auth_context())
+            try:
+                identity = self._access.identity(context.invocation_metadata() or (), context.auth_context())
+            except Unauthenticated:
+                if self.audit is not None:
+                    self.audit.refused(Actor(ANONYMOUS, context.peer()), "credential", None)
+                raise
+            if self.audit is not None:
+                acting.set(Actor(identity.name, context.peer()))
             if method not in _FOR_ANYBODY:
                 self._access.check_any(identity)
             self._access.spend(identity, "calls", 1)

@@ -1,0 +1,136 @@
+"""What calls do besides changing galleries, for the audit trail: decisions, what was read, who was refused.
+
+Changes the store tells of by itself (oneglance_index.audit).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import structlog
+
+from oneglance_index import ITSELF, Actor, Decision, Event, GalleryError, GalleryStore
+from oneglance_server.calls import Call
+from oneglance_server.errors import AuditFailed
+from oneglance_server.service.content import Tau
+from oneglance_server.service.refusals import Refusals
+
+log = structlog.get_logger()
+Mode = Literal["off", "on", "fail-closed"]
+_FLUSH_SECONDS = 0.25  # with the time of a commit well below the second that a kill may cost
+MOST_WAITING = 20_000  # entries, while they can't be written: about 20 MB
+
+
+class Audit:
+    """``mode``: off: nothing is told. on: entries are written in batches, four times a second. fail-closed: a call is
+    answered once its entry is on the disk, and fails where that can't be.
+
+    Belongs to an event loop. ``on_lost(count)`` hears of entries that there was no more room for, while they could not
+    be written; the trail tells how many once it can.
+    """
+
+    def __init__(self, store: GalleryStore, mode: Mode, on_lost: Callable[[int], None]) -> None:
+        self.mode = mode
+        self._store = store
+        self._on_lost = on_lost
+        self._waiting: list[Event] = []
+        self._lost = 0
+        self._refusals = Refusals()
+
+    async def decided(
+        self,
+        call: Call,
+        did: str,
+        gallery: str | None,
+        decisions: Sequence[Decision],
+        tau: Tau,
+        model: str,
+        revision: int = 0,
+        subject: str | None = None,
+    ) -> None:
+        """Raises AuditFailed, as the others do that are awaited."""
+        if self.mode == "off" or not decisions:
+            return
+        details = {
+            "model": model,
+            "revision": revision,
+            "tau": tau.value,
+            "tau_source": tau.source,
+            "tau_version": tau.version,
+        }
+        await self._tell(Event(_actor(call), did, gallery, subject, details, decisions))
+
+    async def did(
+        self, call: Call, did: str, gallery: str | None = None, subject: str | None = None, **details: object
+    ) -> None:
+        """What a call has read, or is about to do outside of the store."""
+        if self.mode != "off":
+            await self._tell(Event(_actor(call), did, gallery, subject, details))
+
+    async def begin(self, models: Sequence[str]) -> None:
+        """The server serves, with models of these digests: told before anything else."""
+        if self.mode != "off":
+            await self._tell(Event(ITSELF, "serve", details={"models": list(models)}))
+            await self.flush()
+
+    def refused(self, actor: Actor, right: str, gallery: str | None) -> None:
+        """``right``: that was lacking; "credential" where that isn't good. Never waited for: nothing was done."""
+        if self.mode != "off":
+            event = self._refusals.add(actor, right, gallery)
+            if event is not None:
+                self._queue(event)
+
+    async def watch(self) -> None:
+        """Writes what waits, again and again."""
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            for event in self._refusals.over():
+                self._queue(event)
+            await self.flush()
+
+    async def close(self) -> None:
+        """Writes what waits, if it can be."""
+        for event in self._refusals.over(end=True):
+            self._queue(event)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what waits. What can't be written goes on waiting."""
+        events, self._waiting = self._waiting, []
+        if self._lost:
+            events.append(Event(ITSELF, "lost", details={"entries": self._lost}))
+        if not events:
+            return
+        lost, self._lost = self._lost, 0
+        try:
+            # Whoever stops waiting shall not take them back.
+            await asyncio.shield(asyncio.wrap_future(self._store.record(events)))
+        except Exception as error:
+            log.error("the audit trail can't be written", waiting=len(events), error=str(error))
+            if lost:
+                events.pop()
+            self._lost += lost
+            self._waiting, come = events, self._waiting
+            for event in come:
+                self._queue(event)
+
+    def _queue(self, event: Event) -> None:
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(event)
+        else:
+            self._lost += 1
+            self._on_lost(1)
+
+    async def _tell(self, event: Event) -> None:
+        if self.mode == "on":
+            self._queue(event)
+            return
+        try:
+            await asyncio.wrap_future(self._store.record([event]))
+        except GalleryError as error:
+            log.error("the audit trail can't be written: the call fails", did=event.did, error=str(error))
+            raise AuditFailed("the audit trail can't be written now, so nothing is answered") from error
+
+
+def _actor(call: Call) -> Actor:
+    return Actor(call.caller.identity.name, call.caller.connection)

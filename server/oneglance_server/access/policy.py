@@ -22,7 +22,6 @@ It is read again when it changes (access/files.py). docs/security.md explains it
 
 import fnmatch
 import re
-import tomllib
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -33,6 +32,7 @@ from typing import Annotated, Literal, get_args
 from limits import RateLimitItem, parse_many
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from oneglance_core.toml_files import TomlError, parse_toml
 from oneglance_server.access.identity import ANONYMOUS, Identity
 from oneglance_server.access.rights import ALL, GALLERY_RIGHTS, SERVER_RIGHTS
 from oneglance_server.errors import StartupError
@@ -221,9 +221,9 @@ def _fits(pattern: str, name: str) -> bool:
 def read_policy(path: Path, data: bytes) -> Policy:
     """Raises StartupError naming each line that is wrong."""
     try:
-        return Policy.model_validate(tomllib.loads(data.decode()))
+        return Policy.model_validate(parse_toml(data))
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, one['loc'])) or 'policy'}: {one['msg']}" for one in error.errors())
         raise StartupError(f"{path}: " + "; ".join(wrong)) from error
-    except (ValueError, RecursionError) as error:  # TOML, UTF-8
+    except (TomlError, RecursionError) as error:
         raise StartupError(f"{path}: {error}") from error

@@ -31,6 +31,7 @@ from oneglance_core.folder import model_folders, read_any_model_folder
 from oneglance_core.manifests import EncoderManifest
 from oneglance_core.measures import Scores, largest_tau_for_rate
 from oneglance_exporter.encoder.false_positives import false_positives
+from oneglance_exporter.encoder.random_galleries import RandomGalleries
 from tests.running import ServerProcess
 
 DLIB = 0.36
@@ -123,7 +124,7 @@ def elsewhere(sets: Sequence[People], one: People) -> Expectation:
     starts = np.cumsum([0, *(other.person.max() + 1 for other in others)])
     person = np.concatenate([other.person[other.found] + start for other, start in zip(others, starts, strict=False)])
     encodings = np.concatenate([other.encodings[other.found] for other in others]).astype(np.float32)
-    made = false_positives(encodings, person, "", {}, ASKED[0])
+    made = false_positives(RandomGalleries(encodings, person), "", {}, ASKED[0])
     assert made is not None
     return Expectation(made)
 

@@ -19,6 +19,7 @@ from benchmarks.report import table
 from oneglance_core.distance import squared_l2
 from oneglance_core.expectation import Expectation
 from oneglance_exporter.encoder.false_positives import false_positives
+from oneglance_exporter.encoder.random_galleries import RandomGalleries
 
 EXAMPLES = (1, 2, 3)
 TARGET = 0.01
@@ -32,7 +33,7 @@ def measure(path: Path, seed: int, examples: int) -> dict[str, list[float]]:
     rng = np.random.default_rng(seed)
     order = rng.permutation(person.max() + 1)
     first = np.flatnonzero(np.isin(person, order[: len(order) // 2]))
-    made = false_positives(encodings[first], person[first], "", {}, TARGET, seed)
+    made = false_positives(RandomGalleries(encodings[first], person[first], seed), "", {}, TARGET)
     assert made is not None
     expectation = Expectation(made)
     shown = [rng.permutation(np.flatnonzero(person == one)) for one in order[len(order) // 2 :]]

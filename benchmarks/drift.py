@@ -30,6 +30,7 @@ from oneglance_core.distance import pairwise_squared_l2
 from oneglance_core.fusion import Fusion
 from oneglance_exporter.encoder.false_positives import false_positives
 from oneglance_exporter.encoder.mates import mate_scores
+from oneglance_exporter.encoder.random_galleries import RandomGalleries
 from oneglance_index import Candidate, Found, Gallery, Generation
 from oneglance_server.calls import Call, Caller
 from oneglance_server.service.drift import DriftWatches
@@ -88,9 +89,10 @@ class Measured:
 
     def __init__(self, people: People) -> None:
         subject_of = np.unique(people.names, return_inverse=True)[1]
-        curves = false_positives(people.encodings, subject_of, "", {}, 0.01)
+        random = RandomGalleries(people.encodings, subject_of)
+        curves = false_positives(random, "", {}, 0.01)
         manifest = SimpleNamespace(threshold=None, author_threshold=None, false_positives=curves, pair_head=None)
-        mates = mate_scores(people.encodings, subject_of, "")
+        mates = mate_scores(random, "")
         self._mates = {("e", "distance"): mates} if mates else {}
         self._thresholds = Thresholds([cast(Any, SimpleNamespace(digest="e", manifest=manifest))])
 

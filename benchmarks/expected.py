@@ -26,7 +26,8 @@ from oneglance_core.measures import Indices
 from oneglance_core.pictures import encoder_input
 from oneglance_core.trials import Encodings, search_fused
 from oneglance_exporter.data.photos import LIMITS
-from oneglance_exporter.encoder.false_positives import EXAMPLES, false_positives
+from oneglance_exporter.encoder.false_positives import false_positives
+from oneglance_exporter.encoder.random_galleries import EXAMPLES, RandomGalleries
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.settings import BUNDLED_MODEL
 from tests.pictures import png
@@ -89,7 +90,7 @@ def measure(people: People, share: float, seed: int, cells: dict[Key, Cell]) -> 
     order = rng.permutation(person.max() + 1)
     cut = round(len(order) * share)
     first = np.flatnonzero(np.isin(person, order[:cut]))
-    made = false_positives(encodings[first], person[first], "", {}, 0.01, seed)
+    made = false_positives(RandomGalleries(encodings[first], person[first], seed), "", {}, 0.01)
     assert made is not None
     expectation = Expectation(made)
     members = [np.flatnonzero(person == one) for one in order[cut:]]

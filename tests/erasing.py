@@ -6,7 +6,7 @@ deletes in every way there is, and after all that can happen to a store (ways_to
 (thief.py). Then it kills a process that enrolls, deletes, rotates keys and makes backups in each round, at a random
 moment, starts again, and plays the thief before and after. --keep-keys does the same where no key is destroyed: then
 what was deleted must be found, else the thief is no good. The exit status is 0 where nothing could be rebuilt, else 1.
-To run it on another version, copy this file, ways_to_delete.py and thief.py into its tests.
+To run it on another version, copy this file, killing.py, ways_to_delete.py and thief.py into its tests.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ import contextlib
 import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from oneglance_index import GalleryError, IndexSettings, LocalGalleries
+from tests.killing import running
 from tests.thief import Thief, keep_keys, recording
 from tests.ways_to_delete import DIMENSION, WAYS, Secrets, found_by, labels_of, secrets_of, vectors_of
 
 GALLERIES = {"flat": "nearest", "mean": "mean"}
+
+ROUNDS_OF_ONE = 20
 
 
 def say(line: str) -> None:
@@ -77,7 +79,9 @@ def work(galleries: LocalGalleries, name: str) -> None:
             alive[gallery].append(subject)
 
 
-def child(data_dir: Path, name: str) -> None:
+def child(data_dir: Path, name: str, keeping: bool) -> None:
+    if keeping:
+        keep_keys()
     with recording(data_dir.with_name("ciphertexts")):
         galleries = LocalGalleries.open(data_dir, settings=IndexSettings(snapshot_every_encodings=5))
         say("open")
@@ -87,30 +91,35 @@ def child(data_dir: Path, name: str) -> None:
 
 
 def rounds(folder: Path, count: int, seed: int, keeping: bool) -> tuple[int, int]:
-    """How many were deleted, and of how many of those anything could be rebuilt after any round."""
-    rng, data_dir = random.Random(seed), folder / "data"
+    """How many were deleted, and of how many of those anything could be rebuilt after any round. One directory has
+    ROUNDS_OF_ONE of them."""
+    deleted = rebuilt = 0
+    for first in range(0, count, ROUNDS_OF_ONE):
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            numbers = range(first, min(first + ROUNDS_OF_ONE, count))
+            found = _rounds(Path(own), numbers, seed, keeping)
+        deleted, rebuilt = deleted + found[0], rebuilt + found[1]
+    return deleted, rebuilt
+
+
+def _rounds(folder: Path, numbers: Sequence[int], seed: int, keeping: bool) -> tuple[int, int]:
+    rng, data_dir = random.Random(f"{seed}-{numbers[0]}"), folder / "data"
     with LocalGalleries.open(data_dir) as galleries:
         for gallery, fusion in GALLERIES.items():
             galleries.create_gallery(gallery, encoder_digest="e", dimension=DIMENSION, fusion=fusion).result()
     thief = Thief(data_dir, folder / "ciphertexts")
     gone: Secrets = {}
     rebuilt: set[str] = set()
-    for number in range(count):
-        command = [sys.executable, "-m", "tests.erasing", "--child", str(data_dir), "--name", f"{seed}-{number}"]
-        process = subprocess.Popen([*command, *(["--keep-keys"] if keeping else [])], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        with process, process.stdout:
+    for number in numbers:
+        with running(child, data_dir, f"{seed}-{number}", keeping) as process:
+            process.said.readline()
             said = []
-            try:
-                process.stdout.readline()
-                for _ in range(rng.randrange(1, 40)):
-                    said.append(process.stdout.readline())
-                    if rng.random() < 0.2:
-                        thief.look()
-                time.sleep(rng.uniform(0, 0.005))
-            finally:
-                process.send_signal(signal.SIGKILL)
-            said += process.stdout.read().splitlines()
+            for _ in range(rng.randrange(1, 40)):
+                said.append(process.said.readline())
+                if rng.random() < 0.2:
+                    thief.look()
+            time.sleep(rng.uniform(0, 0.005))
+            said += process.kill()
         thief.look()  # at what was left, before anybody tidies up
         fresh = secrets_of(*(line.decode().split()[1] for line in said if line.startswith(b"gone ")))
         gone |= fresh
@@ -125,13 +134,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep-keys", action="store_true")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--name", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.keep_keys:
         keep_keys()
-    if options.child:
-        child(options.child, options.name)
     any_found = False
     for way in WAYS:
         with tempfile.TemporaryDirectory() as folder:

@@ -71,7 +71,7 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(out), str(ROOT), cwd=out)
+    run(sys.executable, "-m", "uv", "build", "-q", "--wheel", "--out-dir", str(out), str(ROOT), cwd=out)
     return next(out.glob("*.whl"))
 
 
@@ -90,9 +90,11 @@ def test_the_wheel_holds_the_packages_their_types_and_the_bundled_models(wheel: 
 
 
 def test_a_bare_install_has_a_working_client_and_says_what_serve_needs(wheel: Path, tmp_path: Path) -> None:
-    run(sys.executable, "-m", "venv", str(tmp_path / "venv"), cwd=tmp_path)
+    uv = sys.executable, "-m", "uv"
     python = str(tmp_path / "venv/bin/python")
-    run(python, "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel), cwd=tmp_path)
+    run(*uv, "venv", "-q", "--python", sys.executable, str(tmp_path / "venv"), cwd=tmp_path)
+    constraints = str(ROOT / "constraints.txt")
+    run(*uv, "pip", "install", "-q", "--python", python, "-c", constraints, str(wheel), cwd=tmp_path)
     run(python, "-c", "from oneglance import Client, AsyncClient; Client('127.0.0.1:1')", cwd=tmp_path)
     oneglance = str(tmp_path / "venv/bin/oneglance")
     assert "identify" in run(oneglance, "--help", cwd=tmp_path).stdout

@@ -12,13 +12,21 @@ import os
 import struct
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-_LENGTHS = struct.Struct("<II")
+import numpy as np
+
+_LENGTHS = struct.Struct("<II16s")  # of a ciphertext, of what it belongs to; and the mark of its key
+_NOTHING = bytes(12)
+
+
+def _mark(key: Any) -> bytes:
+    """What tells a key from all others, but not what it is: so that the thief need not try each with each."""
+    mark: bytes = key.encrypt(_NOTHING, b"", b"the mark of a key")
+    return mark
 
 
 @contextmanager
@@ -35,7 +43,7 @@ def recording(ciphertexts: Path) -> Iterator[None]:
 
     def encrypt(key: Any, content: bytes, identity: bytes) -> bytes:
         sealed: bytes = real(key, content, identity)
-        os.write(file, _LENGTHS.pack(len(sealed), len(identity)) + sealed + identity)
+        os.write(file, _LENGTHS.pack(len(sealed), len(identity), _mark(key)) + sealed + identity)
         return sealed
 
     for module in modules:
@@ -57,10 +65,8 @@ class Thief:
         self._ciphertexts = ciphertexts
         self.cells: set[str] = set()
         self._read = 0
-        self._sealed: list[tuple[bytes, bytes]] = []
+        self._sealed: defaultdict[bytes, list[tuple[bytes, bytes]]] = defaultdict(list)  # by the mark of the key
         self._seen = _KeyFiles()
-        # By key: how many ciphertexts were tried with it, and what it opened.
-        self._opened: dict[bytes, tuple[int, list[bytes]]] = {}
 
     def look(self) -> None:
         """At the key files. The store may be open."""
@@ -93,11 +99,11 @@ class Thief:
         content = self._ciphertexts.read_bytes() if self._ciphertexts.exists() else b""
         while len(content) >= self._read + _LENGTHS.size:
             start = self._read + _LENGTHS.size
-            sealed, identity = _LENGTHS.unpack(content[self._read : start])
+            sealed, identity, mark = _LENGTHS.unpack(content[self._read : start])
             if len(content) < start + sealed + identity:  # somebody was killed here
                 break
             self._read = start + sealed + identity
-            self._sealed.append((content[start : start + sealed], content[start + sealed : self._read]))
+            self._sealed[mark].append((content[start : start + sealed], content[start + sealed : self._read]))
 
     def _keys(self, files: list[tuple[Path, bytes]]) -> set[bytes]:
         """All content keys that he can get at."""
@@ -106,8 +112,10 @@ class Thief:
         now = _KeyFiles()
         others = b"\0".join(content for path, content in files if not now.add(path, content))
         for kind, seen in self._seen.kinds.items():
-            for gallery, known in seen.items():
-                now.kinds[kind][gallery] |= {one for one in known if kind in self.cells or one in others}
+            known = set[bytes]().union(*seen.values())
+            there = known if kind in self.cells else _found(known, others)
+            for gallery, own in seen.items():
+                now.kinds[kind][gallery] |= own & there
         found = set()
         for gallery, records in now.kinds["records"].items():
             for key in self._gallery_keys(gallery, records):
@@ -134,14 +142,9 @@ class Thief:
 
         from oneglance_index.store.ciphers import decrypt
 
-        tried, opened = self._opened.get(key, (0, []))
         cipher = AESGCM(key)
-        for sealed, identity in islice(self._sealed, tried, None):
-            content = decrypt(cipher, sealed, identity)
-            if content is not None:
-                opened.append(content)
-        self._opened[key] = len(self._sealed), opened
-        return opened
+        tried = (decrypt(cipher, *one) for one in self._sealed.get(_mark(cipher), ()))
+        return [content for content in tried if content is not None]
 
 
 class _KeyFiles:
@@ -162,6 +165,25 @@ class _KeyFiles:
             self.kinds["slots"][int(path.name.split("-")[0])].update(_cut(content, 32))
             return True
         return False
+
+
+def _found(known: Collection[bytes], content: bytes) -> set[bytes]:
+    """Which of these, all of one length, are anywhere in the content."""
+    found: set[bytes] = set()
+    if not known:
+        return found
+    (size,) = {len(one) for one in known}
+    begin = np.unique(np.frombuffer(b"".join(one[:8] for one in known), "<u8"))
+    for shift in range(8):
+        words = (
+            np.frombuffer(content, "<u8", max(0, len(content) - shift) // 8, shift)
+            if len(content) > shift
+            else begin[:0]
+        )
+        places = np.searchsorted(begin, words)
+        hits = np.flatnonzero(begin[np.minimum(places, len(begin) - 1)] == words)
+        found.update(content[at : at + size] for at in (8 * hits + shift).tolist())
+    return found.intersection(known)
 
 
 def _cut(content: bytes, size: int) -> list[bytes]:

@@ -4,6 +4,7 @@ Encodings are float32 [N, D], row i for picture i. Distances are squared L2, as 
 ``pairwise`` gives: scores that are the lower, the more alike two encodings are.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -90,15 +91,17 @@ def search_fused(
     templates = np.stack([template(own) for own in enrolled])
     everything = np.concatenate(enrolled)
     starts = np.cumsum([0, *(len(own) for own in enrolled[:-1])])
+
+    @functools.cache
+    def distances(by_template: bool) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Of mates, and of strangers, to each subject."""
+        if by_template:
+            return pairwise(mated, templates), pairwise(encodings[strangers], templates)
+        own, others = pairwise(mated, everything), pairwise(encodings[strangers], everything)
+        return np.minimum.reduceat(own, starts, axis=1), np.minimum.reduceat(others, starts, axis=1)
+
     for fusion in rules:
-
-        def distances(probes: Encodings, fusion: Fusion = fusion) -> npt.NDArray[np.float64]:
-            if has_template(fusion):
-                return pairwise(probes, templates)
-            nearest: Distances = np.minimum.reduceat(pairwise(probes, everything), starts, axis=1)
-            return nearest
-
-        own, others = distances(mated), distances(encodings[strangers])
+        own, others = distances(has_template(fusion))
         hit = np.isfinite(to_mate(own, mate))
         yield fusion, Scores(np.where(hit, lowest_scores(own, fusion), np.inf), lowest_scores(others, fusion))
 

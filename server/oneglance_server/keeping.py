@@ -27,15 +27,15 @@ def check(data: Path, master_key: str = "") -> Iterator[str]:
     Raises StartupError for one that can't be read.
     """
     try:
-        yield from check_directory(data, master_key) if data.is_dir() else check_file(data)
+        yield from check_directory(data, master_key) if data.is_dir() else check_file(data, master_key)
     except GalleryError as error:
         raise StartupError(str(error)) from error
 
 
-def backup(data_dir: Path, target: Path) -> None:
+def backup(data_dir: Path, target: Path, master_key: str = "") -> None:
     """A server may have the directory open, and write. Raises StartupError."""
     try:
-        back_up(_database(data_dir), target)
+        back_up(_database(data_dir), target, master_key)
     except GalleryError as error:
         raise StartupError(str(error)) from error
 

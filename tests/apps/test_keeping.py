@@ -23,7 +23,10 @@ def test_a_backup_is_made_while_it_is_open_and_restored(tmp_path: Path, capsys: 
     with LocalGalleries.open(data) as galleries:
         galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
         galleries.enroll("g", "a", VECTORS[:1]).result()
-        assert main(["check", str(data)]) == main(["backup", str(data), str(file)]) == main(["check", str(file)]) == 0
+        assert main(["check", str(data)]) == main(["backup", str(data), str(file)]) == 0
+        assert main(["check", str(file)]) == 1
+        assert "--master-key" in capsys.readouterr().err
+        assert main(["check", str(file), "--master-key", f"file:{data / 'master.key'}"]) == 0
         galleries.enroll("g", "b", VECTORS[1:2]).result()
         capsys.readouterr()
         assert main(["restore", str(file), str(data)]) == 1  # it is open

@@ -1,5 +1,6 @@
 """kill -9 at random moments, within the writing of files too: resumed, a training ends as one that was left alone."""
 
+import importlib
 import json
 import os
 import random
@@ -80,6 +81,7 @@ def life(run: Path, data: str, heldout: str, deadly: Deadly) -> int:
 
 def lives(folder: Path, data: str, heldout: str) -> None:
     """One run left alone, and one with a dozen lives, each a process of its own. Prints what they died of."""
+    importlib.import_module("torch._dynamo")  # once: else each life does, before its first step
 
     def lived(run: str, deadly: Deadly) -> int:
         """The process's end: its signal, negative; 0."""

@@ -5,8 +5,8 @@ import pytest
 
 from oneglance_core.fusion import FUSIONS
 from oneglance_core.manifests import MateScores, MatesOfSize
-from oneglance_exporter.encoder.false_positives import EXAMPLES, members_of, pooled_scores
 from oneglance_exporter.encoder.mates import SHARES, SIZES, mate_scores
+from oneglance_exporter.encoder.random_galleries import EXAMPLES, RandomGalleries
 
 
 def people(count: int, pictures: int, noise: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
@@ -19,21 +19,20 @@ def people(count: int, pictures: int, noise: float = 0.3) -> tuple[np.ndarray, n
 
 
 def test_each_share_of_the_mates_is_below_its_score() -> None:
-    encodings, subject_of = people(20, 6)
-    found = mate_scores(encodings, subject_of, "made up", seed=3)
+    random = RandomGalleries(*people(20, 6), seed=3)
+    found = mate_scores(random, "made up")
     assert found is not None
     assert (found.people, found.shares) == (20, SHARES)
     measured = {(one.fusion, one.examples, one.gallery_size) for one in found.galleries}
     assert measured == {(rule, n, size) for rule in FUSIONS for n in EXAMPLES for size in SIZES if size <= 10}
     for one in found.galleries:
-        scores = pooled_scores(encodings, members_of(subject_of), one.examples, one.gallery_size, 3)[one.fusion].mated
+        scores = random.scores(one.examples, one.gallery_size)[one.fusion].mated
         hits = scores[np.isfinite(scores)]
         assert [float((hits <= score + 1e-5).mean()) for score in one.scores] == pytest.approx(SHARES, abs=0.02)
 
 
 def test_a_picture_alone_tells_of_no_mates() -> None:
-    encodings, subject_of = people(20, 1)
-    assert mate_scores(encodings, subject_of, "made up") is None
+    assert mate_scores(RandomGalleries(*people(20, 1)), "made up") is None
 
 
 def test_the_most_similar_gallery_is_looked_up() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import threading
 import zlib
 from pathlib import Path
@@ -79,7 +78,3 @@ def main(data_dir: str, round_name: str) -> None:
     for worker in range(4):
         threading.Thread(target=work, args=(galleries, f"{round_name}-{worker}"), daemon=True).start()
     threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -14,7 +14,7 @@ from tests.waiting import PATIENCE_SECONDS
 # In a namespace of its own, with a small file system that is filled to the brim.
 SCRIPT = """
 set -e
-mount -t tmpfs -o size=6m tmpfs {folder}
+mount -t tmpfs -o size=40m tmpfs {folder}
 exec {python} -c '
 import os, sys
 from pathlib import Path
@@ -37,6 +37,11 @@ with recording(seen), LocalGalleries.open(data) as galleries:
     galleries.create_gallery("h", encoder_digest="e", dimension=DIMENSION).result()
     for i in range(50):
         galleries.enroll("g" if i else "h", f"s{{i}}", vectors_of(f"s{{i}}"), labels=labels_of(f"s{{i}}")).result()
+    galleries.create_gallery("wide", encoder_digest="e", dimension=512).result()
+    for i in range(2):
+        many = np.random.default_rng(i).standard_normal((1000, 512), dtype=np.float32)
+        galleries.enroll("wide", f"w{{i}}", many).result()
+    galleries.compact()
     thief = Thief(data, seen)
     thief.look()
     fill_up()
@@ -59,6 +64,12 @@ with recording(seen), LocalGalleries.open(data) as galleries:
     for name in sorted(gone - {{"s0"}}):
         galleries.delete_subject("g", name).result()
     galleries.delete_gallery("h").result()
+    (first, *_) = galleries.get_subject("wide", "w0").encodings
+    galleries.delete_encoding("wide", "w0", first.id).result()
+    fill_up()
+    for i in range(2):
+        galleries.delete_subject("wide", f"w{{i}}").result()
+        fill_up()
     assert thief.of(secrets_of(*gone)) == set()
 fill_up()
 for path in (data / "snapshots").glob("*.snap"):  # to be forgotten, and on this disk there is no room for another

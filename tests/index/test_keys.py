@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,19 @@ def fails(number: int) -> Callable[..., None]:
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+def test_rotations_and_checks_at_once_take_turns(tmp_path: Path) -> None:
+    with LocalGalleries.open(tmp_path) as galleries:
+        galleries.create_gallery("g", encoder_digest="e", dimension=4).result()
+        galleries.enroll("g", "s", VECTORS, labels={"a": "b"}).result()
+        with ThreadPoolExecutor(6) as pool:
+            rotations = [pool.submit(galleries.rotate_keys) for _ in range(24)]
+            checks = [pool.submit(lambda: list(check_directory(tmp_path, ""))) for _ in range(12)]
+            assert [done.result() for done in rotations] == [None] * 24
+            assert [done.result() for done in checks] == [[]] * 12
+    with LocalGalleries.open(tmp_path) as galleries:
+        assert galleries.get_subject("g", "s").labels == {"a": "b"}
 
 
 def test_a_master_key_from_outside_is_rotated_by_naming_both(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """kill -9 at random moments, also while keys rotate, backups are made and galleries go: what was acknowledged is there,
 and what was deleted is gone, whatever the snapshots.
 
-ONEGLANCE_KILL_ROUNDS sets the number of rounds (20).
+Eight rounds by default: a fault that one round in three shows is found 96 times of 100. ONEGLANCE_KILL_ROUNDS=200 for
+the long run.
 """
 
 from __future__ import annotations
@@ -9,39 +10,31 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from oneglance_index import LocalGalleries, check_file, read_trail, verify_trail
-from tests.index import asking
+from oneglance_index import LocalGalleries, MasterKeyWrong, check_file, read_trail, verify_trail
+from tests.index import asking, kill_child
 from tests.index.kill_child import DIMENSION, vectors_of
+from tests.killing import running
 
-ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "8"))
 MOST_LINES = 600  # of the child's, before a kill; two for each write
 MOMENT_SECONDS = 0.01  # at most, from a line to the kill: so that it may fall anywhere
 
 
 def run_and_kill(data_dir: Path, name: str, rng: random.Random) -> list[list[str]]:
     """What the child said until it was killed, a moment after a random line."""
-    child = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("kill_child.py")), str(data_dir), name],
-        stdout=subprocess.PIPE,
-    )
-    assert child.stdout is not None
-    with child, child.stdout:
-        first = child.stdout.readline()
-        assert first == b"try open\n"
-        said = b"".join(child.stdout.readline() for _ in range(rng.randrange(MOST_LINES)))
+    with running(kill_child.main, str(data_dir), name) as child:
+        assert child.said.readline() == b"try open\n"
+        said = [child.said.readline() for _ in range(rng.randrange(MOST_LINES))]
         time.sleep(rng.uniform(0, MOMENT_SECONDS))
-        child.kill()
-        child.wait()
-        said += child.stdout.read()
-    return [line.split() for line in said.decode().split("\n")[:-1]]
+        said += child.kill()
+    return [line.decode().split() for line in said]
 
 
 def harm(data_dir: Path, rng: random.Random) -> None:
@@ -81,7 +74,8 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
                 if act == "enroll":
                     must.add(subject)
         if (tmp_path / "backup").exists():
-            assert list(check_file(tmp_path / "backup")) == []
+            with suppress(MasterKeyWrong):  # it was made before the last rotation
+                assert list(check_file(tmp_path / "backup", f"file:{data_dir}/master.key")) == []
         harm(data_dir, rng)
         with LocalGalleries.open(data_dir) as galleries:
             present = check(galleries, negated)

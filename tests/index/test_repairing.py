@@ -13,8 +13,9 @@ from unittest.mock import MagicMock, Mock
 import numpy as np
 import pytest
 
-from oneglance_index import LocalGalleries, StoreDamaged, StoreMissing, back_up, check_directory, repair
+from oneglance_index import LocalGalleries, StoreDamaged, StoreMissing, back_up, check_directory, repair, restore
 from oneglance_index.store import repairing
+from tests.index.test_golden_store import GOLDEN
 from tests.waiting import until
 
 VECTORS = np.eye(4, dtype=np.float32)
@@ -125,6 +126,21 @@ def test_single_encodings_come_from_a_backup_too(tmp_path: Path) -> None:
     assert lost == []
 
 
+def test_one_of_a_former_version_is_repaired_with_a_backup_of_it(tmp_path: Path) -> None:
+    """Its seals have no key. The backup is restored, too."""
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    shutil.copytree(GOLDEN / "v6", data)
+    back_up(data / "store.sqlite3", backup)
+    shutil.copytree(data, tmp_path / "restored")
+    damage(data, "DELETE FROM subjects WHERE id = 's3'", "UPDATE encodings SET created = 5 WHERE number = 1")
+    assert repair(data, "", backup)[1] == []
+    restore(backup, tmp_path / "restored")
+    for folder in (data, tmp_path / "restored"):
+        with LocalGalleries.open(folder) as galleries:
+            assert galleries.get_subject("people", "s3").labels == {"name": "Zoë 3"}
+        assert list(check_directory(folder, "")) == []
+
+
 @pytest.mark.parametrize("last", ["store.sqlite3", "snapshots"])
 @pytest.mark.parametrize("empty", [False, True])
 def test_one_that_is_killed_is_finished(
@@ -133,7 +149,11 @@ def test_one_that_is_killed_is_finished(
     """Killed once the damaged `last` was moved. Another program may have made an empty database since."""
     data = tmp_path / "data"
     fill(data, tmp_path / "backup")
-    damage(data, *DAMAGE["an encoding"])
+    damage(data, "UPDATE subjects SET id = 'x' WHERE number = 2")
+    shutil.copytree(data, tmp_path / "other")
+    former, expected = repair(tmp_path / "other", "")
+    assert expected
+    assert (former / "not-saved.txt").read_text().splitlines() == expected
     if (child := os.fork()) == 0:
         rename = Path.rename
 
@@ -142,7 +162,7 @@ def test_one_that_is_killed_is_finished(
             return os._exit(9) if self.name == last else target
 
         monkeypatch.setattr(Path, "rename", rename_and_end)
-        repair(data, "", tmp_path / "backup")
+        repair(data, "")
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     if empty:
@@ -151,8 +171,8 @@ def test_one_that_is_killed_is_finished(
         with pytest.raises(StoreMissing, match="oneglance repair"):
             LocalGalleries.open(data)
     _, lost = repair(data, "")
-    assert "interrupted" in lost[0]
-    assert state(data) == {"a": 3, "b": 3}
+    assert lost == expected
+    assert state(data) == state(tmp_path / "other")
 
 
 def test_no_gallery_comes_back_that_was_deleted_since_the_backup(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from pathlib import Path
@@ -10,8 +11,12 @@ import numpy as np
 import pytest
 
 from oneglance_index import LocalGalleries, Retention, StoreDamaged, check_file
-from oneglance_index.store import seals
-from oneglance_index.store.seals import SEALED
+from oneglance_index.store import ledger
+from oneglance_index.store.ciphers import Connection
+from oneglance_index.store.hashing import Hashes, seal_key
+from oneglance_index.store.keys import Keys
+from oneglance_index.store.master import read_master_key
+from oneglance_index.store.seals import MODULUS, SEALED, SUBJECTS, Total
 from oneglance_index.store.tables import TABLES
 from tests import mutated_stores
 from tests.index.test_golden_store import GOLDEN
@@ -57,6 +62,9 @@ EDITS = {
     "a request less": "DELETE FROM requests WHERE number = 2",
     "no store": "DELETE FROM store",
     "a lower last number": "UPDATE sqlite_sequence SET seq = 2 WHERE name = 'encodings'",
+    "no audit trail": "DROP TABLE audit_head",
+    "no list of deletions": "DROP TABLE deletions",
+    "no index": "DROP INDEX encodings_by_subject",
     "no last number": "UPDATE sqlite_sequence SET seq = NULL WHERE name = 'requests'",
 }
 
@@ -102,9 +110,11 @@ def test_what_is_lost_is_named(tmp_path: Path) -> None:
 
 
 def test_every_table_is_sealed_or_named_here() -> None:
-    """Those that aren't can be made anew: SQLite's own, the log of deletions, the snapshots' rows and blocks."""
+    """Those that aren't can be made anew: SQLite's own, the log of deletions, the snapshots' rows and blocks; or are
+    chained and signed, as the audit trail is."""
     tables = {line.split()[2] for line in TABLES.splitlines() if line.startswith("CREATE TABLE")}
-    assert {table.name for table in SEALED} == tables - {"store", "deletions", "snapshots", "blocks"}
+    unsealed = {"store", "deletions", "snapshots", "blocks", "audit", "audit_head"}
+    assert {table.name for table in SEALED} == tables - unsealed
     db = sqlite3.connect(":memory:")
     for statement in TABLES.split(";"):
         db.execute(statement)
@@ -116,12 +126,57 @@ def test_every_table_is_sealed_or_named_here() -> None:
     db.close()
 
 
+def knowing(path: str | Path, key: bytes) -> Connection:
+    db = sqlite3.connect(path, isolation_level=None, factory=Connection)
+    db.row_factory = sqlite3.Row
+    db.hashes = Hashes(key)
+    return db
+
+
 def test_a_seal_is_of_a_row_in_a_table() -> None:
     row = (1, 1, 1, 1, 1.0, 1.0, "ab", b"c", None, None, None)
-    assert seals.SUBJECTS.seal(row) != seals.SUBJECTS.seal((*row[:6], "a", b"bc", *row[8:]))
-    assert seals.SUBJECTS.is_sound((*row, seals.SUBJECTS.seal(row)))
-    for bad in ((None, *row[1:]), (*row[:-1], 5), ("x", *row[1:])):
-        assert not seals.SUBJECTS.is_sound((*bad, seals.SUBJECTS.seal(row)))
+    with contextlib.closing(knowing(":memory:", b"key")) as db, contextlib.closing(knowing(":memory:", b"k")) as other:
+        seal = SUBJECTS.seal(db, row)
+        assert seal != SUBJECTS.seal(db, (*row[:6], "a", b"bc", *row[8:]))
+        assert seal != SUBJECTS.seal(other, row)
+        assert SUBJECTS.is_sound(db, (*row, seal))
+        for bad in ((None, *row[1:]), (*row[:-1], 5), ("x", *row[1:])):
+            assert not SUBJECTS.is_sound(db, (*bad, seal))
+
+
+def rename(data_dir: Path, key: bytes) -> None:
+    """Another id for s1, and seals of this key for all that knows of it."""
+    with contextlib.closing(knowing(data_dir / "store.sqlite3", key)) as db:
+        row = tuple(db.execute(f"SELECT {SUBJECTS.columns} FROM subjects WHERE id = 's1'").fetchone())
+        seal = ledger.update(db, SUBJECTS, row, id="t")
+        of_gallery = "number, revision, subjects, encodings, sealed_rows, sealed_digest"
+        number, revision, *sizes, rows, digest = db.execute(f"SELECT {of_gallery} FROM galleries").fetchone()
+        total = Total(rows, (digest - row[-1] + seal) % MODULUS)
+        ledger.write_root(db, number, revision, sizes[0], sizes[1], total)
+
+
+def test_who_has_no_master_key_makes_no_seal(tmp_path: Path) -> None:
+    fill(tmp_path, "mean")
+    shutil.copytree(tmp_path, tmp_path / "forged")
+    with contextlib.closing(Keys(tmp_path, [read_master_key("", tmp_path, make=False)])) as keys:
+        rename(tmp_path, seal_key(keys.signing_seed))
+    with LocalGalleries.open(tmp_path) as galleries:
+        assert len(galleries.get_subject("g", "t").encodings) == 2
+    rename(tmp_path / "forged", b"")
+    with pytest.raises(StoreDamaged):
+        LocalGalleries.open(tmp_path / "forged")
+
+
+def test_a_store_sealed_without_a_key_is_checked_before_it_is_sealed_again(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "v6", tmp_path / "data")
+    path = tmp_path / "data" / "store.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE subjects SET id = 'x' WHERE number = 1")
+    for _ in range(2):
+        with pytest.raises(StoreDamaged):
+            LocalGalleries.open(tmp_path / "data")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (6,)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_it_is_made_told_and_never_replaced(
     assert (gallery.gallery_id, gallery.revision, gallery.subject_count, gallery.encoding_count) == ("g", 1, 1, 1)
     assert made.size_bytes == file.stat().st_size
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert main(["check", str(file)]) == 0
+    assert main(["check", str(file), "--master-key", f"file:{backing.settings.data_dir / 'master.key'}"]) == 0
     before = file.read_bytes()
     (folder_of(backing) / "a-folder").mkdir()
     for name in ("nightly-1.backup", "a-folder"):

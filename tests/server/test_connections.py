@@ -52,13 +52,13 @@ async def test_thousands_of_calls_are_each_answered_or_refused_by_us(
         client.enroll("g", "ada", picture(1))
         digest = client.get_gallery("g").encoder_digest
         probe = identify_request("g", [encoding(np.ones(64), digest)])
-        found = await outcomes(server, "IdentificationService/Identify", iter([probe] * 6000))
+        found = await outcomes(server, "IdentificationService/Identify", iter([probe] * 3000))
         assert set(found) <= {"OK", "QUEUE_FULL"}
         assert found["OK"]
         enrolled = await outcomes(
             server,
             "SubjectService/Enroll",
-            (enroll_request("g", f"s{i}", [encoding(np.ones(64), digest)]) for i in range(3000)),
+            (enroll_request("g", f"s{i}", [encoding(np.ones(64), digest)]) for i in range(1500)),
         )
         assert set(enrolled) <= {"OK", "QUEUE_FULL"}
         assert client.get_gallery("g").subject_count == 1 + enrolled["OK"]
@@ -95,6 +95,6 @@ def test_an_idle_connection_is_closed_and_its_client_opens_another(settings: dic
 def test_an_old_connection_takes_no_new_calls_but_its_streams_go_on(settings: dict[str, Any]) -> None:
     with server_thread(**settings, connection_age_seconds=0.2) as server, Client(server.address) as client:
         client.create_gallery("g")
-        answers = client.bulk_enroll(enroll_request("g", f"s{i}", [picture(i)]) for i in range(2000))
-        assert sum(answer.HasField("enrolled") for answer in answers) == 2000
-        assert client.get_gallery("g").subject_count == 2000
+        answers = client.bulk_enroll(enroll_request("g", f"s{i}", [picture(i)]) for i in range(1000))
+        assert sum(answer.HasField("enrolled") for answer in answers) == 1000
+        assert client.get_gallery("g").subject_count == 1000

@@ -1,6 +1,8 @@
 """kill -9 at random moments under concurrent writers: whatever was acknowledged holds after every restart.
 
-Six rounds by default; ``ONEGLANCE_KILL_ROUNDS=200 pytest tests/server/test_kill.py -s`` for the long run.
+Four rounds by default, for tests/index/test_kill.py has more; for the long run:
+
+    ONEGLANCE_KILL_ROUNDS=200 pytest tests/server/test_kill.py -s
 """
 
 import os
@@ -17,7 +19,7 @@ from oneglance import Client, OneglanceError, encoding
 from tests.running import ServerProcess
 from tests.waiting import PATIENCE_SECONDS, until
 
-ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("ONEGLANCE_KILL_ROUNDS", "4"))
 WRITERS = 4
 SUBJECTS = 25  # of each writer
 MOST_CALLS = 400  # acknowledged before a kill

@@ -12,7 +12,8 @@ Options = argparse.Namespace
 CHECK = """\
 Read everything in a data directory, or in a backup, and say what is lost: rows that
 were changed, dropped, doubled, or put back to what they were. Nothing is written, and
-a server may go on with it meanwhile. Exit status: 0 all is there, 1 something is lost.
+a server may go on with it meanwhile. The master key is asked for by --master-key; else
+it is master.key beside the data. Exit status: 0 all is there, 1 something is lost.
 """
 BACKUP = """\
 Write the galleries of a data directory to one file, as they are at one moment, and
@@ -57,12 +58,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     repairing.add_argument("--backup", type=Path, metavar="FILE", help="of oneglance backup")
     restoring = _add(commands, "restore", "put a backup into a data directory", RESTORE, _restore,
                      ("file", "FILE", "of oneglance backup"), directory)  # fmt: skip
-    for command in (check, repairing, restoring):
+    backing_up = _add(commands, "backup", "copy the galleries to a file, while a server runs", BACKUP, _backup,
+                      directory, ("file", "FILE", "where to"))  # fmt: skip
+    for command in (check, repairing, restoring, backing_up):
         command.add_argument(
             "--master-key", default="", metavar="WHERE", help="file:PATH, env:NAME or command:WORDS, as for serve"
         )
-    _add(commands, "backup", "copy the galleries to a file, while a server runs", BACKUP, _backup,
-         directory, ("file", "FILE", "where to"))  # fmt: skip
     _add(commands, "first-key", "make an API key in a data directory", FIRST_KEY, _first_key,
          directory, ("name", "NAME", "whose key it is"))  # fmt: skip
     _add(commands, "verify-receipt", "check the receipt of a deletion", RECEIPT, _verify_receipt,
@@ -112,7 +113,7 @@ def _check(options: Options) -> int:
 def _backup(options: Options) -> int:
     from oneglance_server.keeping import backup
 
-    backup(options.data_dir, options.file)
+    backup(options.data_dir, options.file, options.master_key)
     print(f"{options.file}: {options.file.stat().st_size:,} bytes, checked")
     return 0
 

@@ -15,6 +15,7 @@ from oneglance_exporter.encoder.false_positives import false_positives
 from oneglance_exporter.encoder.mates import mate_scores
 from oneglance_exporter.encoder.measure import DISTANCE, Measure, by_head
 from oneglance_exporter.encoder.pair_fit import reliability
+from oneglance_exporter.encoder.random_galleries import RandomGalleries
 from oneglance_exporter.encoder.settings import CalibrateSettings
 from oneglance_exporter.errors import DataError
 
@@ -59,10 +60,11 @@ def calibrated(
 
     def measured(measure: Measure) -> tuple[Calibration, FalsePositives | None, MateScores | None, Fit]:
         threshold, fit = calibrate(encodings, examples, described, settings, measure)
-        found = false_positives(encodings, examples.subject_of, described, sets, settings.fpir, settings.seed, measure)
+        random = RandomGalleries(encodings, examples.subject_of, settings.seed, measure)
+        found = false_positives(random, described, sets, settings.fpir)
         if len(sets) > 1:  # no single FNIR stands for all: `found` tells it for each
             threshold = threshold.model_copy(update={"fnir": None, "mated_probes": 0})
-        mates = mate_scores(encodings, examples.subject_of, described, settings.seed, measure)
+        mates = mate_scores(random, described)
         return threshold, found, mates, fit
 
     threshold, found, mates, fit = measured(DISTANCE)

@@ -20,7 +20,7 @@ from oneglance_core.files import remove_left_parts, replacing, sync_folder
 from oneglance_index.errors import BackupExists, StoreClosed, StoreDamaged, StoreError
 from oneglance_index.records import Backup
 from oneglance_index.store import queries
-from oneglance_index.store.checking import check_file, reading_file
+from oneglance_index.store.checking import check_rows, hashes_of, key_files_of, reading_file
 from oneglance_index.store.directory import (
     DATABASE_NAME,
     FORMER_PREFIX,
@@ -33,6 +33,7 @@ from oneglance_index.store.directory import (
     remove_leftovers,
 )
 from oneglance_index.store.disk import disk_error
+from oneglance_index.store.hashing import Hashes
 from oneglance_index.store.keys import Keys, copying, key_files
 from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import store_error
@@ -41,8 +42,16 @@ _TOLD = 5
 _KEY_FILES = "CREATE TABLE key_files (name TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT"
 
 
-def back_up(path: Path, target: Path, *, new: bool = False, ended: Callable[[], bool] = lambda: False) -> Backup:
+def back_up(path: Path, target: Path, master_key: str = "") -> Backup:
     """Writes the database `path`, as it is at one moment, to the file `target`; others may write meanwhile.
+    `master_key` says where the master key is (master.py). As write_backup()."""
+    return write_backup(path, target, hashes_of(path.parent, master_key))
+
+
+def write_backup(
+    path: Path, target: Path, hashes: Hashes, *, new: bool = False, ended: Callable[[], bool] = lambda: False
+) -> Backup:
+    """As back_up(), with the hashes of the store.
 
     `target` is replaced once the copy is whole and on the disk, else it stays as it was; if `new`, it must not be
     there. `ended` is asked now and then: once it is true the copy is given up. Raises StoreError (StoreClosed where it
@@ -57,8 +66,8 @@ def back_up(path: Path, target: Path, *, new: bool = False, ended: Callable[[], 
             with copying(path.parent):
                 _copy(path, fresh, ended)
                 _add_keys(path.parent, fresh)
-            _check(fresh, target, ended)
-            with reading_file(fresh, ended=ended) as db:
+            _check(fresh, target, hashes, ended)
+            with reading_file(fresh, hashes, ended) as db:
                 galleries = tuple(stored.gallery for stored in queries.all_galleries(db))
             size = fresh.stat().st_size
     except FileExistsError:
@@ -81,7 +90,8 @@ def restore(source: Path, data_dir: Path, master_key: str = "") -> Path | None:
     where the master key is (master.py), which stays where it is. Before anything is moved, all keys in the backup are
     tried with it. Raises StoreError: MasterKeyMissing, MasterKeyWrong, and StoreDamaged for a backup that isn't sound.
     """
-    _check(source, source)
+    with reading_file(source):  # before a directory is locked, or made
+        pass
     lock = lock_directory(data_dir)
     try:
         path = data_dir / DATABASE_NAME
@@ -140,9 +150,9 @@ def _add_keys(data_dir: Path, copy: Path) -> None:
 def _take_keys(copy: Path, source: Path) -> dict[str, bytes]:
     """The files of its keys, by name, which then aren't in the copy any more."""
     with _open(copy) as db:
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'key_files'").fetchall():
+        files = key_files_of(db)
+        if not files:
             raise StoreDamaged(source, "it holds no keys: `oneglance backup` didn't make it")
-        files = dict(db.execute("SELECT name, content FROM key_files").fetchall())
         db.execute("DROP TABLE key_files")
     return files
 
@@ -164,10 +174,11 @@ def _write_keys(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _try_keys(copy: Path, data_dir: Path, masters: Sequence[bytes], source: Path) -> None:
-    """Decrypts the labels of all subjects, and so tries each key."""
+    """Checks all rows, and decrypts the labels of all subjects, and so tries each key."""
     keys = Keys(data_dir, masters, folder_name=RESTORED_KEYS_NAME, settle=False)
     try:
         with contextlib.closing(keys), reading_file(copy, keys) as db:
+            _check(copy, source, keys.hashes)
             for stored in queries.all_galleries(db):
                 for subject in queries.subjects_of(db, stored.place.number):
                     queries.labels(db, subject)
@@ -175,8 +186,8 @@ def _try_keys(copy: Path, data_dir: Path, masters: Sequence[bytes], source: Path
         raise StoreDamaged(source, error.detail) from error
 
 
-def _check(path: Path, named: Path, ended: Callable[[], bool] | None = None) -> None:
-    lost = list(islice(check_file(path, ended=ended), _TOLD))
+def _check(path: Path, named: Path, hashes: Hashes, ended: Callable[[], bool] | None = None) -> None:
+    lost = list(islice(check_rows(path, hashes, ended), _TOLD))
     if lost:
         raise StoreDamaged(named, "; ".join(lost))
 

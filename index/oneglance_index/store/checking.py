@@ -9,12 +9,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from oneglance_index.errors import StoreDamaged, StoreError, StoreMissing, StoreTooNew
+from oneglance_index.errors import MasterKeyMissing, StoreDamaged, StoreError, StoreMissing, StoreTooNew
 from oneglance_index.store import queries
 from oneglance_index.store.ciphers import keys_of
 from oneglance_index.store.commits import check_newest, known_commits
 from oneglance_index.store.directory import DATABASE_NAME
-from oneglance_index.store.keys import Keys, copying
+from oneglance_index.store.hashing import Hashes
+from oneglance_index.store.keys import GALLERIES_NAME, Keys, copying, hashes_in
 from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
 from oneglance_index.store.seals import (
@@ -28,7 +29,7 @@ from oneglance_index.store.seals import (
     of_seals,
     rows_of_gallery,
 )
-from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE
+from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE, missing
 from oneglance_index.store.trail import check_trail, public_key_of
 
 _ROWS_AT_ONCE = 512
@@ -36,16 +37,50 @@ _ROWS_AT_ONCE = 512
 _STEPS = 10_000
 
 
-def check_file(path: Path, ended: Callable[[], bool] | None = None) -> Iterator[str]:
-    """What is wrong with the database `path`, a line each; nothing where it is whole. What is encrypted isn't looked
-    into, nor who signed the head of the audit trail. `ended` as in reading_file().
+def check_file(path: Path, master_key: str = "") -> Iterator[str]:
+    """What is wrong with a backup, or the database of a data directory, a line each; nothing where it is whole. What is
+    encrypted isn't looked into, nor who signed the head of the audit trail. `master_key` says where the master key is
+    (master.py); "": beside the file.
 
-    Raises StoreMissing, StoreTooNew, StoreBusy, StoreIOError, and StoreDamaged for one that can't be read at all, or of
-    a former schema, which has no seals.
+    Raises StoreMissing, StoreTooNew, StoreBusy, StoreIOError, MasterKeyMissing, MasterKeyWrong, and StoreDamaged for
+    one that can't be read at all, or of a former schema.
     """
-    with reading_file(path, ended=ended) as db:
+    with reading_file(path) as db:
+        content = key_files_of(db).get(GALLERIES_NAME)
+    if content is None:
+        hashes = hashes_of(path.parent, master_key)
+    else:
+        try:
+            masters = master_keys(master_key, "", path.parent, make=False)
+        except MasterKeyMissing as error:
+            raise MasterKeyMissing(path, f"{error.detail}: say with --master-key where it is") from error
+        hashes = hashes_in(content, masters, path)
+    yield from check_rows(path, hashes)
+
+
+def check_rows(path: Path, hashes: Hashes, ended: Callable[[], bool] | None = None) -> Iterator[str]:
+    """As check_file(). `ended` as in reading_file()."""
+    with reading_file(path, hashes, ended) as db:
         yield from _check(db)
         yield from _check_trail(db)
+
+
+def key_files_of(db: sqlite3.Connection) -> dict[str, bytes]:
+    """Of a backup: the files of its keys, by name; none in the database of a data directory."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'key_files'").fetchall():
+        return {}
+    return {row[0]: row[1] for row in db.execute("SELECT name, content FROM key_files").fetchall()}
+
+
+def hashes_of(data_dir: Path, master_key: str) -> Hashes:
+    """Of a data directory, which a server may have open. Raises StoreError."""
+    with contextlib.closing(_keys(data_dir, master_key)) as keys:
+        return keys.hashes
+
+
+def _keys(data_dir: Path, master_key: str) -> Keys:
+    with copying(data_dir):  # else the master key may be changed in between
+        return Keys(data_dir, master_keys(master_key, "", data_dir, make=False), settle=False)
 
 
 def check_directory(data_dir: Path, master_key: str) -> Iterator[str]:
@@ -54,9 +89,10 @@ def check_directory(data_dir: Path, master_key: str) -> Iterator[str]:
     path = data_dir / DATABASE_NAME
     with reading_file(path):  # before the keys of a store that isn't there
         pass
+    hashes = hashes_of(data_dir, master_key)
     with _told() as complaints:
         known = known_commits(data_dir)
-        with reading_file(path) as db:
+        with reading_file(path, hashes) as db:
             check_newest(db, data_dir, known)
     yield from complaints
     with _reading_all(data_dir, master_key) as db:
@@ -71,21 +107,20 @@ def check_directory(data_dir: Path, master_key: str) -> Iterator[str]:
 @contextlib.contextmanager
 def _reading_all(data_dir: Path, master_key: str) -> Iterator[sqlite3.Connection]:
     """As reading_file(), of a data directory, with its keys."""
-    with copying(data_dir):  # else the master key may be changed in between
-        keys = Keys(data_dir, master_keys(master_key, "", data_dir, make=False), settle=False)
-    with contextlib.closing(keys), reading_file(data_dir / DATABASE_NAME, keys) as db:
+    with contextlib.closing(_keys(data_dir, master_key)) as keys, reading_file(data_dir / DATABASE_NAME, keys) as db:
         yield db
 
 
 @contextlib.contextmanager
 def reading_file(
-    path: Path, keys: Keys | None = None, ended: Callable[[], bool] | None = None
+    path: Path, known: Keys | Hashes | None = None, ended: Callable[[], bool] | None = None
 ) -> Iterator[sqlite3.Connection]:
-    """A read-only connection to a database whose rows are sealed, that sees one state throughout. `ended` is asked now
-    and then: once it is true, what is being done fails. Raises StoreError, OutOfMemory."""
+    """A read-only connection to a database whose rows are sealed, that sees one state throughout. `known` as in
+    connect_reader(). `ended` is asked now and then: once it is true, what is being done fails. Raises StoreError,
+    OutOfMemory."""
     if not path.is_file() or not path.stat().st_size:
         raise StoreMissing(path)
-    db = connect_reader(path, keys)
+    db = connect_reader(path, known)
     db.set_progress_handler(ended, _STEPS)
     try:
         version = version_of(db)
@@ -93,6 +128,8 @@ def reading_file(
             raise StoreTooNew(path, f"schema {version}, this version reads up to {SCHEMA_VERSION}")
         if version < SEALED_SINCE:
             raise StoreDamaged(path, f"schema {version} has no seals: open it with `oneglance serve` first")
+        if version < KEYED_SINCE:
+            db.hashes = Hashes(b"")
         db.execute("BEGIN")
         yield db
     except FAILURES as error:
@@ -110,6 +147,8 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
     for row in db.execute("PRAGMA integrity_check(100)").fetchall():
         if row[0] != "ok":
             yield f"the file: {row[0]}"
+    if version_of(db) == SCHEMA_VERSION and (gone := missing(db)):
+        yield f"tables or indexes are missing: {', '.join(gone)}"
     with _told() as complaints:
         queries.check_galleries(db)
     yield from complaints
@@ -170,7 +209,7 @@ def _check_rows(db: sqlite3.Connection, table: Sealed) -> Iterator[str]:
         cursor.row_factory = None
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             for row in rows:
-                if not table.is_sound(row):
+                if not table.is_sound(db, row):
                     yield f"row {table.named(row)} was changed{_whose(db, table, row)}"
     except sqlite3.Error as error:
         yield f"rows of {table.name} can't be read: {error}"

@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from oneglance_index.store.hashing import Hashes
 from oneglance_index.store.keys import Keys
 from oneglance_index.store.slots import Slots
 
@@ -31,15 +32,24 @@ Identity = Callable[[int, int], bytes]
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows the keys of its store. `since`: when it began to read a state that others may have left
-    behind, by time.monotonic_ns(); the one that writes reads the present state."""
+    """A connection that knows the keys of its store, and the hashes that its rows are sealed with. `since`: when it
+    began to read a state that others may have left behind, by time.monotonic_ns(); the one that writes reads the
+    present state."""
 
     keys: Keys
+    hashes: Hashes
     since: float = math.inf
+
+    def use(self, keys: Keys) -> None:
+        self.keys, self.hashes = keys, keys.hashes
 
 
 def keys_of(db: sqlite3.Connection) -> Keys:
     return cast(Connection, db).keys
+
+
+def hashes_of(db: sqlite3.Connection) -> Hashes:
+    return cast(Connection, db).hashes
 
 
 def read_since(db: sqlite3.Connection) -> float:

@@ -19,7 +19,7 @@ from oneglance_core.files import replacing
 from oneglance_index.errors import StoreDamaged, StoreMissing
 from oneglance_index.store.directory import COMMITS_NAME, DATABASE_NAME, HOW_TO_RESTORE, KEYS_NAME
 from oneglance_index.store.disk import disk_error, write_at
-from oneglance_index.store.queries import check_store
+from oneglance_index.store.queries import check_store, told_store
 
 _CONTENT = struct.Struct("<32sQ")  # the store's id, its count
 _CHECK_BYTES = 8
@@ -80,14 +80,14 @@ def check_newest(db: sqlite3.Connection, data_dir: Path, known: tuple[bytes, int
     """
     if known is None:
         return
-    store, path = check_store(db), data_dir / DATABASE_NAME
-    store_id, count = known
-    if store_id != store.id.encode():
+    path, (store_id, count) = data_dir / DATABASE_NAME, known
+    own_id, own_count = told_store(db)
+    if own_id.encode() != store_id:
         raise StoreMissing(path, f"this one is not that of {KEYS_NAME}, but another store's: {HOW_TO_RESTORE}")
-    if store.commits < count:
+    if own_count < count:
         raise StoreMissing(
             path,
-            f"this one is an older copy, of {store.commits} transactions, but {KEYS_NAME} knows of {count}: put the"
+            f"this one is an older copy, of {own_count} transactions, but {KEYS_NAME} knows of {count}: put the"
             f" newest one in its place, or a backup with `oneglance restore`; to go on with this one, and lose for good"
             f" what came since, remove {KEYS_NAME}/{COMMITS_NAME}",
         )

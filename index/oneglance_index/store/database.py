@@ -20,11 +20,11 @@ from typing import TypeVar
 
 from oneglance_core.files import sync_folder
 from oneglance_index.audit import acting
-from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreIOError
+from oneglance_index.errors import StoreBusy, StoreClosed, StoreError, StoreFull, StoreIOError
 from oneglance_index.records import Backup
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store import queries
-from oneglance_index.store.backup import back_up
+from oneglance_index.store.backup import write_backup
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import (
     DATABASE_NAME,
@@ -39,6 +39,7 @@ from oneglance_index.store.directory import (
 from oneglance_index.store.master import master_keys, next_master_key, settle_master_key
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.receipts import Receipts
+from oneglance_index.store.reserve import release_to_start
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
 from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.trail import Trail
@@ -67,9 +68,13 @@ class Store:
             check_before_opening(self.path)
             check_writable(data_dir)
             remove_leftovers(self.path)
-            db = connect_writer(
-                self.path, partial(master_keys, settings.master_key, settings.former_master_key, data_dir)
-            )
+            masters = partial(master_keys, settings.master_key, settings.former_master_key, data_dir)
+            try:
+                db = connect_writer(self.path, masters)
+            except (StoreFull, StoreIOError):
+                if not release_to_start(data_dir):
+                    raise
+                db = connect_writer(self.path, masters)
             self.keys = db.keys
             try:
                 self._settle_rotation()
@@ -90,6 +95,8 @@ class Store:
                 raise
         except BaseException as error:
             os.close(self._lock)
+            if isinstance(error, FAILURES):
+                raise store_error(error, self.path) from error
             if isinstance(error, OSError):
                 raise StoreIOError(data_dir, str(error)) from error
             raise
@@ -123,7 +130,7 @@ class Store:
         """Writes a backup to a new file: see backup.py. It ends, too, when the store is closed. Raises StoreError,
         BackupExists, OutOfMemory."""
         self.check_in_place()
-        return back_up(self.path, target, new=True, ended=lambda: ended() or not self._open)
+        return write_backup(self.path, target, self.keys.hashes, new=True, ended=lambda: ended() or not self._open)
 
     @property
     def commits(self) -> int:

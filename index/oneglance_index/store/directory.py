@@ -26,6 +26,8 @@ KEYS_NAME = "keys"
 COMMITS_NAME = "commits"
 # Copies that are to take the place of the database, and the folders for what was in its place before.
 RESTORED_SUFFIX, REPAIRED_SUFFIX, FORMER_PREFIX = ".restored", ".repaired", "former-"
+# What a repair could not save, a line each: beside its copy, then with the damaged database.
+NOT_SAVED_NAME = "not-saved.txt"
 # The keys of a store of an earlier schema, while it is being encrypted, and those of a backup, while it is restored.
 CONVERTING_NAME, RESTORED_KEYS_NAME = "keys.converting", "keys.restored"
 

@@ -29,15 +29,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneglance_core.files import replacing, sync_folder
-from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreDamaged, StoreFull, StoreIOError
+from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreBusy, StoreDamaged, StoreFull, StoreIOError
 from oneglance_index.store.descriptors import Descriptors
 from oneglance_index.store.directory import COMMITS_NAME, KEYS_NAME
 from oneglance_index.store.disk import disk_error, is_at, locked, not_for_long, overwrite, write_at
+from oneglance_index.store.hashing import Hashes, seal_key
 from oneglance_index.store.slots import SLOT_BYTES, Journal, KeyDestroyed, Slots, ecb
 
 log = logging.getLogger(__name__)
 
-_GALLERIES_NAME = "galleries"
+GALLERIES_NAME = "galleries"
 # nonce, gallery's key and number of its file, tag: a record, encrypted. It lies within one sector of a disk.
 _RECORD_BYTES = 128
 _NONCE_BYTES, _TAG_BYTES = 12, 16
@@ -48,14 +49,22 @@ _SEALED_BYTES = _NONCE_BYTES + _CONTENT.size + _TAG_BYTES
 def key_files(data_dir: Path) -> list[Path]:
     """The files that hold the keys of a data directory, encrypted. Raises OSError."""
     folder = data_dir / KEYS_NAME
-    return [folder / _GALLERIES_NAME, *sorted(folder.glob("*.slots"))]
+    return [folder / GALLERIES_NAME, *sorted(folder.glob("*.slots"))]
+
+
+def hashes_in(record: bytes, masters: Iterable[bytes], path: Path) -> Hashes:
+    """Those of a store, from the beginning of its file `galleries`. `path` is for the error. Raises MasterKeyWrong."""
+    for master in masters:
+        with suppress(InvalidTag, ValueError):
+            return Hashes(seal_key(_opened(AESGCM(master), 0, record[:_SEALED_BYTES])[0]))
+    raise MasterKeyWrong(path)
 
 
 @contextmanager
 def copying(data_dir: Path) -> Iterator[None]:
     """No key is destroyed in the block, by no process. Raises StoreBusy, StoreIOError, and StoreDamaged where there are
     none."""
-    path = data_dir / KEYS_NAME / _GALLERIES_NAME
+    path = data_dir / KEYS_NAME / GALLERIES_NAME
     if not path.exists():
         raise StoreDamaged(path, "the keys are missing: nothing can be decrypted")
     with locked(path, fcntl.LOCK_SH):
@@ -63,7 +72,8 @@ def copying(data_dir: Path) -> Iterator[None]:
 
 
 class Keys:
-    """The keys of a data directory. Thread-safe. Close it at the end. `signing_seed` is for receipts.
+    """The keys of a data directory. Thread-safe. Close it at the end. `signing_seed` is for receipts; `hashes` seal the
+    rows of the database.
 
     `masters`: the master key, and others that the keys may still be encrypted with, where a rotation wasn't finished.
     `settle`: whether to finish such a rotation, if it can be, for whom the directory is locked. `create`: whether a new
@@ -79,7 +89,7 @@ class Keys:
         settle: bool = True,
     ) -> None:
         self.folder = data_dir / folder_name
-        self._path = self.folder / _GALLERIES_NAME
+        self._path = self.folder / GALLERIES_NAME
         self._master = AESGCM(masters[0])
         self._slots: dict[int, Slots] = {}
         self._destroyed: set[int] = set()
@@ -99,11 +109,13 @@ class Keys:
         except OSError as error:
             raise disk_error(error, self._path) from error
         self.signing_seed, right = self._tried(masters)
+        self.hashes = Hashes(seal_key(self.signing_seed))
         self._master, self._master_key = AESGCM(right), right
         if settle and right != masters[0]:
             try:
-                self.rotate_master(masters[0])
-            except (StoreFull, StoreIOError) as error:  # all keys can be read: the next start finishes it
+                with self.changing():
+                    self.rotate_master(masters[0])
+            except (StoreFull, StoreIOError, StoreBusy) as error:  # all keys can be read: the next start finishes it
                 log.warning("the rotation of the master key could not be finished: %s", error)
 
     def is_master(self, master: bytes) -> bool:
@@ -176,7 +188,7 @@ class Keys:
         kept = set(galleries)
         with self._lock:
             names = {self._slots_path(gallery, self._opened(gallery)[1]).name for gallery in kept}
-            names |= {_GALLERIES_NAME, COMMITS_NAME}
+            names |= {GALLERIES_NAME, COMMITS_NAME}
             try:
                 records = -(-os.fstat(self._file).st_size // _RECORD_BYTES)  # the last one may be half written
                 gone = np.array([gallery for gallery in range(1, records) if gallery not in kept], np.int64)
@@ -195,7 +207,10 @@ class Keys:
         """Keys are destroyed in the block: it begins when nobody copies them. `go_on` as in locked(). Raises StoreBusy,
         StoreIOError."""
         with locked(self._path, fcntl.LOCK_EX, go_on):
-            yield
+            try:
+                yield
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)  # where rotate_master() locked the new file
 
     def rotate(self, gallery: int) -> None:
         """Gives a gallery a new key: copies of slots that were destroyed before are worth nothing from then on. Call it
@@ -244,6 +259,7 @@ class Keys:
                     content[at] = _sealed(other, gallery, key, number)
                 with replacing(self._path) as fresh:
                     descriptor = os.open(fresh, os.O_RDWR | os.O_CLOEXEC)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)  # nobody else's turn comes with the new file
                     write_at(descriptor, bytes(content), 0)
             except OSError as error:
                 if descriptor >= 0 and not self._is_in_place(descriptor):
@@ -293,14 +309,11 @@ class Keys:
 
     def _opened(self, gallery: int) -> tuple[bytes, int]:
         try:
-            record = os.pread(self._file, _SEALED_BYTES, gallery * _RECORD_BYTES)
-            content = self._master.decrypt(record[:_NONCE_BYTES], record[_NONCE_BYTES:], _aad(gallery))
+            return _opened(self._master, gallery, os.pread(self._file, _SEALED_BYTES, gallery * _RECORD_BYTES))
         except OSError as error:
             raise disk_error(error, self._path) from error
         except (InvalidTag, ValueError):
             raise StoreDamaged(self._path, f"the key of gallery number {gallery} is not what was written") from None
-        key, number = _CONTENT.unpack(content)
-        return key, number
 
 
 def _write_new(path: Path, content: bytes) -> None:
@@ -316,6 +329,12 @@ def _write_new(path: Path, content: bytes) -> None:
 
 def _aad(gallery: int) -> bytes:
     return b"oneglance gallery %d" % gallery
+
+
+def _opened(master: AESGCM, gallery: int, record: bytes) -> tuple[bytes, int]:
+    """Raises InvalidTag, ValueError."""
+    key, number = _CONTENT.unpack(master.decrypt(record[:_NONCE_BYTES], record[_NONCE_BYTES:], _aad(gallery)))
+    return key, number
 
 
 def _sealed(master: AESGCM, gallery: int, key: bytes, number: int) -> bytes:

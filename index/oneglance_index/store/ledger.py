@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from oneglance_index.store.queries import TOMBSTONE, Place, Stored, check_store
@@ -44,7 +45,7 @@ class Ledger:
         self._digest += insert(self.db, table, values)
 
     def insert_all(self, table: Sealed, rows: Sequence[Sequence[Any]]) -> None:
-        seals = list(table.seals(rows))
+        seals = list(table.seals(self.db, rows))
         self._rows += len(rows)
         self._digest += sum(seals)
         self.db.executemany(table.insertion, [(*row, seal) for row, seal in zip(rows, seals, strict=True)])
@@ -56,7 +57,8 @@ class Ledger:
     def remove(self, table: Sealed, condition: str, arguments: Sequence[Any]) -> None:
         """Deletes the rows of an SQL condition; no other sealed rows may go with them."""
         self._subtract(table, condition, arguments)
-        self.db.execute(f"DELETE FROM {table.name} WHERE {condition}", arguments)
+        with encrypted_only(self.db) if table in OF_SUBJECTS else contextlib.nullcontext():
+            self.db.execute(f"DELETE FROM {table.name} WHERE {condition}", arguments)
 
     def remove_subject(self, subject: int) -> None:
         """Deletes a subject, and all rows of it."""
@@ -77,9 +79,20 @@ class Ledger:
         return self.revision
 
 
+@contextlib.contextmanager
+def encrypted_only(db: sqlite3.Connection) -> Iterator[None]:
+    """What is deleted in the block is encrypted, and numbers: pages that it leaves free need no zeros, and no room in
+    the log for these."""
+    db.execute("PRAGMA secure_delete = FAST")
+    try:
+        yield
+    finally:
+        db.execute("PRAGMA secure_delete = ON")
+
+
 def insert(db: sqlite3.Connection, table: Sealed, values: Sequence[Any]) -> int:
     """Returns the row's seal. For a gallery's rows use Ledger."""
-    seal = table.seal(values)
+    seal = table.seal(db, values)
     db.execute(table.insertion, (*values, seal))
     return seal
 
@@ -88,7 +101,7 @@ def update(db: sqlite3.Connection, table: Sealed, row: Sequence[Any], **changes:
     """Writes a row anew, some columns changed. Returns its new seal. For a gallery's rows use Ledger."""
     names = (*table.fixed, *table.others)
     before = dict(zip(names, row, strict=False))
-    seal = table.seal([changes.get(name, before[name]) for name in names])
+    seal = table.seal(db, [changes.get(name, before[name]) for name in names])
     written = {**changes, "seal": seal}
     db.execute(
         f"UPDATE {table.name} SET {', '.join(f'{name} = ?' for name in written)}"
@@ -102,7 +115,7 @@ def write_root(
     db: sqlite3.Connection, gallery: int, revision: int, subjects: int, encodings: int, total: Total
 ) -> None:
     """What a gallery knows of its rows."""
-    root = root_seal(gallery, revision, subjects, encodings, total)
+    root = root_seal(db, gallery, revision, subjects, encodings, total)
     db.execute(
         "UPDATE galleries SET revision = ?, subjects = ?, encodings = ?, sealed_rows = ?, sealed_digest = ?, root = ?"
         " WHERE number = ?",
@@ -140,7 +153,7 @@ def _count_galleries(db: sqlite3.Connection, gone: Total, come: Total) -> None:
     total = store.galleries.minus(gone).plus(come)
     db.execute(
         "UPDATE store SET galleries = ?, digest = ?, seal = ?",
-        (total.rows, signed(total.digest), store_seal(store.id, store.created, total)),
+        (total.rows, signed(total.digest), store_seal(db, store.id, store.created, total)),
     )
 
 

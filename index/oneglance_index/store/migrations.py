@@ -5,7 +5,7 @@ each gallery, whose encodings were the gallery's own; version 3 has generations 
 gallery gets the gallery's number, so that encodings and the names of snapshot files stay as they are. Version 4 knows
 thresholds that follow a gallery's size, a least gap of each generation and what is done about doubtful enrollments, and
 negatives. Version 5 knows what decides in each generation. Version 6 seals its rows, and encrypts labels, encodings and
-negatives. Version 7 has the audit trail.
+negatives. Version 7 seals them with a key, and has the audit trail.
 
 A file of version 1 may have version 2's table already, when an upgrade of it was not one transaction: what the table
 has is kept, and what it lacks is added. Any other table of a later version is refused, and named.
@@ -17,7 +17,10 @@ import sqlite3
 from pathlib import Path
 
 from oneglance_index.errors import StoreDamaged
-from oneglance_index.store.sealing import check_contents, encrypt_all, seal_all
+from oneglance_index.store.ciphers import Connection
+from oneglance_index.store.commits import check_newest, known_commits
+from oneglance_index.store.hashing import Hashes
+from oneglance_index.store.sealing import check_contents, check_sealed, encrypt_all, seal_all
 from oneglance_index.store.tables import (
     AUDIT,
     BLOCKS,
@@ -28,7 +31,6 @@ from oneglance_index.store.tables import (
     NEGATIVES,
     REQUESTS,
     SCHEMA_VERSION,
-    SEALED_SINCE,
     SNAPSHOTS,
     THRESHOLDS,
     run_all,
@@ -152,19 +154,12 @@ _COLUMNS_OF_2 = ("gallery", "version", "threshold", "calibration", "since")
 
 
 def migrate(db: sqlite3.Connection, version: int, path: Path) -> None:
-    """Brings the tables from `version`, at least 1, to the present ones, in the transaction that is open. The head of
-    the audit trail is left to the caller.
+    """Brings the tables from `version`, 1 to 5, to the present ones, in the transaction that is open. The head of the
+    audit trail is left to the caller.
 
     Raises StoreDamaged for tables that this version of the schema can't have.
     """
     _check_tables(db, version, path)
-    if version < SEALED_SINCE:
-        _seal(db, version)
-    run_all(db, AUDIT)
-
-
-def _seal(db: sqlite3.Connection, version: int) -> None:
-    """From a version without seals to version 6."""
     if version == 1:
         run_all(db, _THRESHOLDS_OF_2)
     if version < 3:
@@ -180,8 +175,20 @@ def _seal(db: sqlite3.Connection, version: int) -> None:
     check_contents(db)
     encrypt_all(db)
     db.execute("ALTER TABLE subjects DROP COLUMN former_labels")
+    db.execute("UPDATE subjects SET encodings = (SELECT COUNT(*) FROM encodings WHERE subject = subjects.number)")
     seal_all(db)
-    run_all(db, INDEXES_OF_SEALS + EXPIRIES)
+    run_all(db, INDEXES_OF_SEALS + EXPIRIES + AUDIT)
+
+
+def migrate_sealed(db: Connection, path: Path) -> None:
+    """As migrate(), of version 6, whose rows are encrypted already, and sealed without a key. Raises StoreDamaged."""
+    present, db.hashes = db.hashes, Hashes(b"")
+    _check_tables(db, 6, path)
+    check_newest(db, path.parent, known_commits(path.parent))
+    check_sealed(db)
+    db.hashes = present
+    seal_all(db)
+    run_all(db, AUDIT)
 
 
 def _check_tables(db: sqlite3.Connection, version: int, path: Path) -> None:

@@ -7,13 +7,14 @@ to the file system, slice by slice, too.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from dataclasses import dataclass
 
-from oneglance_index.store.ledger import delete_gallery
+from oneglance_index.store.ledger import delete_gallery, encrypted_only
 from oneglance_index.store.mutations import Applied
 from oneglance_index.store.queries import TOMBSTONE
-from oneglance_index.store.seals import GALLERIES, damaged
+from oneglance_index.store.seals import GALLERIES, OF_SUBJECTS, damaged
 
 _OF_GENERATIONS = "generation IN (SELECT number FROM generations WHERE gallery = ?)"
 # Which rows go first, by table: a key, a condition, and the order of an index. What else belongs to a subject goes with
@@ -26,6 +27,7 @@ _SLICES = (
     ("deletions", "generation, revision, encoding", _OF_GENERATIONS, "generation, revision, encoding"),
     ("thresholds", "generation, version", _OF_GENERATIONS, "generation, version"),
 )
+_ENCRYPTED = {table.name for table in OF_SUBJECTS}
 # Free pages up to so many stay for what is enrolled next.
 KEPT_PAGES = 1024
 
@@ -49,11 +51,12 @@ class PurgeSlice:
             raise damaged(db, f"gallery number {row[0]} has no active generation")
         left = self.rows
         for table, key, condition, order in _SLICES:
-            left -= db.execute(
-                f"DELETE FROM {table} WHERE ({key}) IN"
-                f" (SELECT {key} FROM {table} WHERE {condition} ORDER BY {order} LIMIT ?)",
-                (row[0], left),
-            ).rowcount
+            with encrypted_only(db) if table in _ENCRYPTED else contextlib.nullcontext():
+                left -= db.execute(
+                    f"DELETE FROM {table} WHERE ({key}) IN"
+                    f" (SELECT {key} FROM {table} WHERE {condition} ORDER BY {order} LIMIT ?)",
+                    (row[0], left),
+                ).rowcount
             if left <= 0:
                 return Applied(True)
         delete_gallery(db, row)

@@ -209,7 +209,7 @@ def _known_total(db: sqlite3.Connection, number: int, known: Sequence[Any]) -> T
     revision, subjects, encodings, rows, digest, root = known
     try:
         total = Total(rows, digest % MODULUS)
-        if root_seal(number, revision, subjects, encodings, total) == root:
+        if root_seal(db, number, revision, subjects, encodings, total) == root:
             return total
     except (struct.error, TypeError):
         pass
@@ -256,14 +256,23 @@ class StoreRow(NamedTuple):
     commits: int
 
 
+def told_store(db: sqlite3.Connection) -> tuple[str, int]:
+    """The store's id, and how many transactions were done, without a look at the seal. Raises StoreDamaged."""
+    rows = db.execute("SELECT id, commits FROM store").fetchall()
+    if len(rows) == 1:
+        store_id, commits = rows[0]
+        if type(store_id) is str and type(commits) is int and 0 <= commits < _MOST_COMMITS:
+            return store_id, commits
+    raise damaged(db, "it doesn't say which store it is")
+
+
 def check_store(db: sqlite3.Connection) -> StoreRow:
     """Raises StoreDamaged."""
     rows = db.execute("SELECT id, created, galleries, digest, seal, commits FROM store").fetchall()
     try:
         store_id, created, count, digest, seal, commits = rows[0]
         total = Total(count, digest % MODULUS)
-        sound = len(rows) == 1 and store_seal(store_id, created, total) == seal
-        sound = sound and type(commits) is int and 0 <= commits < _MOST_COMMITS
+        sound = told_store(db) == (store_id, commits) and store_seal(db, store_id, created, total) == seal
     except (struct.error, TypeError, AttributeError, IndexError):
         sound = False
     if not sound:

@@ -27,6 +27,7 @@ from oneglance_index.store.checking import version_of
 from oneglance_index.store.commits import check_newest, forget_commits, known_commits
 from oneglance_index.store.directory import (
     DATABASE_NAME,
+    NOT_SAVED_NAME,
     REPAIRED_SUFFIX,
     SNAPSHOTS_NAME,
     holds_something,
@@ -35,6 +36,7 @@ from oneglance_index.store.directory import (
     remove_leftovers,
 )
 from oneglance_index.store.disk import disk_error
+from oneglance_index.store.hashing import Hashes
 from oneglance_index.store.keys import Keys
 from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
@@ -50,7 +52,7 @@ from oneglance_index.store.seals import (
     Sealed,
 )
 from oneglance_index.store.slots import KeyDestroyed
-from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TABLES, TRAIL_SINCE, run_all
+from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TABLES, TRAIL_SINCE, run_all
 from oneglance_index.store.trail import Line, public_key_of, signed_head
 from oneglance_index.store.trail_repair import keep_trail
 
@@ -81,7 +83,7 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
         _refuse_older(path, keys)
         lost = _write_repaired(part, path, keys, backup)
     else:  # one that was interrupted had moved the damaged one, and is finished
-        lost = ["what a repair that was interrupted could not save: it wasn't said"]
+        lost = path.with_name(NOT_SAVED_NAME).read_text(encoding="utf-8").splitlines()
     former = former_folder(data_dir)
     former.mkdir(mode=0o700)
     for file in (*open_files(path)[:3], data_dir / SNAPSHOTS_NAME):
@@ -91,11 +93,13 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
     forget_commits(data_dir)
     part.rename(path)
     sync_folder(data_dir)
+    path.with_name(NOT_SAVED_NAME).rename(former / NOT_SAVED_NAME)
     return former, lost
 
 
 def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -> list[str]:
-    """Writes what is sound in the database `path` to the file `target`. Returns what could not be saved."""
+    """Writes what is sound in the database `path` to the file `target`. Returns what could not be saved, which is
+    written beside it, too."""
     with replacing(target, private=True) as fresh, contextlib.closing(_new(fresh, keys)) as db:
         lost = _Salvage(db, path, keys).run()
         _add_from_snapshots(db, path, keys)
@@ -107,8 +111,11 @@ def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -
         _keep_last_numbers(db, path, keys)
         lost += _keep_trail(db, path, keys, len(lost))
         _count_on(db, path.parent)
+        lost = sorted({" ".join(line.splitlines()) for line in lost})
+        with replacing(path.with_name(NOT_SAVED_NAME), private=True) as told:
+            told.write_text("\n".join(lost), encoding="utf-8")
         db.execute("COMMIT")
-    return sorted(set(lost))
+    return lost
 
 
 def _count_on(db: sqlite3.Connection, data_dir: Path) -> None:
@@ -128,7 +135,7 @@ def _refuse_older(path: Path, keys: Keys) -> None:
 def _new(path: Path, keys: Keys) -> ciphers.Connection:
     db = sqlite3.connect(path, isolation_level=None, factory=ciphers.Connection)
     db.row_factory = sqlite3.Row
-    db.keys = keys
+    db.use(keys)
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = MEMORY")
     db.execute("BEGIN")
@@ -153,6 +160,8 @@ class _Salvage:
             version = self._source.execute("PRAGMA user_version").fetchall()[0][0]
             if not SEALED_SINCE <= version <= SCHEMA_VERSION:
                 raise StoreDamaged(self._path, f"it is of schema {version}, not {SEALED_SINCE} to {SCHEMA_VERSION}")
+            if version < KEYED_SINCE:
+                self._source.hashes = Hashes(b"")
             self._store()
             self._galleries()
             for table in (GENERATIONS, THRESHOLDS):
@@ -233,15 +242,16 @@ class _Salvage:
 
     def _sound(self, table: Sealed) -> Iterator[tuple[Any, ...]]:
         for row in _rows(self._source, table.name, table.columns, self._lost):
-            if table.is_sound(row[1:]):
+            if table.is_sound(self._source, row[1:]):
                 yield row[1:]
             else:
                 self._lost.append(f"row {table.named(row[1:])}: it was changed")
 
     def _copy(self, table: Sealed, row: tuple[Any, ...]) -> None:
-        # What is there already, or contradicts it, stays out.
-        places = ", ".join("?" * len(row))
-        self._db.execute(f"INSERT OR IGNORE INTO {table.name} ({table.columns}) VALUES ({places})", row)
+        # What is there already, or contradicts it, stays out. A seal of a former version is none of this one.
+        values = (*row[:-1], table.seal(self._db, row))
+        places = ", ".join("?" * len(values))
+        self._db.execute(f"INSERT OR IGNORE INTO {table.name} ({table.columns}) VALUES ({places})", values)
 
 
 def _add_from_snapshots(db: ciphers.Connection, path: Path, keys: Keys) -> None:

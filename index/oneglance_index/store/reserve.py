@@ -7,9 +7,13 @@ import os
 from pathlib import Path
 
 NAME = "reserve"
-BYTES = 1 << 20
+BYTES = 8 << 20  # what it takes to encrypt the rest of a subject of 1,000 encodings, 512-d, with a new key
+# So much is given away at once: others may want the room, too, and take it before it can be taken back.
+_GIVEN_BYTES = 1 << 20
 # Where there isn't room for all of it, a part is better than nothing: so many of these.
 _PART_BYTES = 1 << 15
+# What opening a store takes on the disk, about: the index of its write-ahead log.
+_START_BYTES = 1 << 16
 
 
 class Reserve:
@@ -18,9 +22,7 @@ class Reserve:
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / NAME
-        self._held = 0  # bytes
-        with contextlib.suppress(OSError):  # of a former process
-            self._held = self._path.stat().st_size
+        self._held = _size(self._path)  # bytes: of a former process
         self.fill()
 
     def fill(self) -> None:
@@ -46,12 +48,36 @@ class Reserve:
         return True
 
     def release(self) -> bool:
-        """Gives the room away. False where there is none left."""
-        if not self._held:
-            return False
-        self._held = 0
-        try:
-            self._path.unlink()
-        except OSError:
-            return False
-        return True
+        """Gives some of the room away. False where there is none left."""
+        left = _release(self._path)
+        self._held = max(0, left)
+        return left >= 0
+
+
+def release_to_start(data_dir: Path) -> bool:
+    """As Reserve.release(), for a store that can't be opened: if the disk has no room."""
+    try:
+        disk = os.statvfs(data_dir)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _START_BYTES and _release(data_dir / NAME) >= 0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _release(path: Path) -> int:
+    """How much is left; -1 where nothing could be given away."""
+    held = _size(path)
+    left = max(0, held - _GIVEN_BYTES)
+    try:
+        if not held:
+            return -1
+        os.truncate(path, left)
+    except OSError:
+        return -1
+    return left

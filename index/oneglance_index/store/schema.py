@@ -37,11 +37,12 @@ from oneglance_index.store.directory import (
     check_none_is_later,
 )
 from oneglance_index.store.disk import disk_error
+from oneglance_index.store.hashing import Hashes
 from oneglance_index.store.keys import Keys
-from oneglance_index.store.migrations import migrate
-from oneglance_index.store.queries import check_store, last_generation
+from oneglance_index.store.migrations import migrate, migrate_sealed
+from oneglance_index.store.queries import last_generation, told_store
 from oneglance_index.store.seals import NO_ROWS, store_seal
-from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TABLES, run_all
+from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TABLES, missing, run_all
 from oneglance_index.store.trail import begin_trail
 
 # How long a statement waits for the lock of another process, or a checkpoint for a reader.
@@ -75,7 +76,7 @@ def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Co
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA secure_delete = ON")
             if version == 0:
-                db.keys = Keys(path.parent, masters(True), create=True)
+                db.use(Keys(path.parent, masters(True), create=True))
                 db.execute("BEGIN IMMEDIATE")
                 _create(db)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -84,12 +85,12 @@ def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Co
                 if version < SEALED_SINCE:
                     _convert(db, version, path, masters(True))
                 _settle_keys(path.parent)
-                check_newest(db, path.parent, known_commits(path.parent))
-                db.keys = Keys(path.parent, masters(False))
+                db.use(Keys(path.parent, masters(False)))
                 if SEALED_SINCE <= version < SCHEMA_VERSION:
-                    db.execute("BEGIN IMMEDIATE")
-                    _bring_up_to_date(db, version, path)
-                    db.execute("COMMIT")
+                    _convert_sealed(db, path)
+                if gone := missing(db):
+                    raise StoreDamaged(path, f"tables or indexes are missing: {', '.join(gone)}")
+                check_newest(db, path.parent, known_commits(path.parent))
             if db.execute("PRAGMA application_id").fetchone()["application_id"] == _UNSWEPT:
                 _sweep(db, path)
             _check_writable(db, path)
@@ -120,10 +121,12 @@ def _convert(db: Connection, version: int, path: Path, masters: Sequence[bytes])
             shutil.rmtree(path.parent / CONVERTING_NAME)
     except OSError as error:
         raise disk_error(error, path.parent / CONVERTING_NAME) from error
-    db.keys = keys = Keys(path.parent, masters, create=True, folder_name=CONVERTING_NAME)
+    keys = Keys(path.parent, masters, create=True, folder_name=CONVERTING_NAME)
+    db.use(keys)
     try:
         db.execute("BEGIN IMMEDIATE")
-        _bring_up_to_date(db, version, path)
+        migrate(db, version, path)
+        _finish(db)
         revisions = db.execute(
             "SELECT a.number, g.revision FROM galleries AS g JOIN generations AS a"
             " ON a.gallery = g.number AND a.state = 'active'"
@@ -136,10 +139,16 @@ def _convert(db: Connection, version: int, path: Path, masters: Sequence[bytes])
         keys.close()
 
 
-def _bring_up_to_date(db: Connection, version: int, path: Path) -> None:
-    """In the transaction that is open: a crash leaves either nothing of it or all."""
-    migrate(db, version, path)
-    begin_trail(db, check_store(db).id, db.keys.signing_seed)
+def _convert_sealed(db: Connection, path: Path) -> None:
+    """As _convert(), of one that has its keys already."""
+    db.execute("BEGIN IMMEDIATE")
+    migrate_sealed(db, path)
+    _finish(db)
+    db.execute("COMMIT")
+
+
+def _finish(db: Connection) -> None:
+    begin_trail(db, told_store(db)[0], db.keys.signing_seed)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
@@ -191,7 +200,7 @@ def _check_writable(db: sqlite3.Connection, path: Path) -> None:
 def _create(db: Connection) -> None:
     run_all(db, TABLES)
     store_id, created = uuid.uuid4().hex, time.time()
-    seal = store_seal(store_id, created, NO_ROWS)
+    seal = store_seal(db, store_id, created, NO_ROWS)
     db.execute("INSERT INTO store (id, created, seal) VALUES (?, ?, ?)", (store_id, created, seal))
     begin_trail(db, store_id, db.keys.signing_seed)
 
@@ -212,12 +221,15 @@ def _connect(path: Path) -> Connection:
     return db
 
 
-def connect_reader(path: Path, keys: Keys | None) -> Connection:
-    """A connection that cannot write; it may be handed from thread to thread. Without `keys` it can't decrypt."""
+def connect_reader(path: Path, known: Keys | Hashes | None) -> Connection:
+    """A connection that cannot write; it may be handed from thread to thread. With `known` hashes only it can't
+    decrypt, without them it can't tell whether rows are sound."""
     try:
         db = _connect(path)
-        if keys is not None:
-            db.keys = keys
+        if isinstance(known, Keys):
+            db.use(known)
+        elif known is not None:
+            db.hashes = known
         db.execute("PRAGMA query_only = ON")
     except FAILURES as error:
         raise store_error(error, path) from error

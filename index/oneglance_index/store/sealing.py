@@ -1,7 +1,7 @@
-"""Encrypting and sealing the rows of a database of an earlier version, which did neither: once, when it is brought up
-to date.
+"""Encrypting and sealing the rows of a database of an earlier version, which did neither, or sealed without a key:
+once, when it is brought up to date.
 
-What can be seen to be wrong without seals is not sealed: it is refused.
+What can be seen to be wrong is not sealed: it is refused.
 """
 
 from __future__ import annotations
@@ -35,9 +35,23 @@ _ROWS_AT_ONCE = 4096
 log = logging.getLogger(__name__)
 
 
+def check_sealed(db: sqlite3.Connection) -> None:
+    """That all rows are sound, and those that the galleries count. Raises StoreDamaged."""
+    for table in SEALED:
+        for rows in _blocks(db, table):
+            table.check_all(db, rows)
+    queries.check_galleries(db)
+    subjects = queries.all_subjects(db)
+    for row in db.execute("SELECT number FROM galleries").fetchall():
+        number = row["number"]
+        known = queries.knowledge_of(db, number)
+        own = subjects[number].total if number in subjects else NO_ROWS
+        if known is not None and known != gallery_total(db, number, own):
+            raise damaged(db, f"gallery number {number} doesn't have the rows that it counts")
+
+
 def seal_all(db: sqlite3.Connection) -> None:
     """Gives every row its seal, in the transaction that is open."""
-    db.execute("UPDATE subjects SET encodings = (SELECT COUNT(*) FROM encodings WHERE subject = subjects.number)")
     for table in SEALED:
         _seal_table(db, table)
     seal_counts(db)
@@ -50,7 +64,7 @@ def seal_counts(db: sqlite3.Connection) -> None:
     for row in galleries:
         own = subjects[row["number"]].total if row["number"] in subjects else NO_ROWS
         total = gallery_total(db, row["number"], own)
-        root = root_seal(row["number"], row["revision"], row["subjects"], row["encodings"], total)
+        root = root_seal(db, row["number"], row["revision"], row["subjects"], row["encodings"], total)
         db.execute(
             "UPDATE galleries SET sealed_rows = ?, sealed_digest = ?, root = ? WHERE number = ?",
             (total.rows, signed(total.digest), root, row["number"]),
@@ -59,7 +73,11 @@ def seal_counts(db: sqlite3.Connection) -> None:
     for store in db.execute("SELECT id, created FROM store").fetchall():
         db.execute(
             "UPDATE store SET galleries = ?, digest = ?, seal = ?",
-            (of_galleries.rows, signed(of_galleries.digest), store_seal(store["id"], store["created"], of_galleries)),
+            (
+                of_galleries.rows,
+                signed(of_galleries.digest),
+                store_seal(db, store["id"], store["created"], of_galleries),
+            ),
         )
 
 
@@ -97,10 +115,13 @@ def _seal_table(db: sqlite3.Connection, table: Sealed) -> None:
     update = f"UPDATE {table.name} SET seal = ? WHERE {condition}"
     names = (*table.fixed, *table.others)
     places = [names.index(column) for column in table.key]
+    done = 0
     for rows in _blocks(db, table):
+        done += len(rows)
+        log.info("sealing an earlier version's store: %d rows of %s", done, table.name)
         db.executemany(
             update,
-            ((seal, *(row[place] for place in places)) for seal, row in zip(table.seals(rows), rows, strict=True)),
+            ((seal, *(row[place] for place in places)) for seal, row in zip(table.seals(db, rows), rows, strict=True)),
         )
 
 

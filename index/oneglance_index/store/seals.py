@@ -1,30 +1,30 @@
 """Every row says itself whether it is what was written: its seal. And every gallery knows which rows it has.
 
-A seal is 64 bits of BLAKE2b over all other columns of a row and the name of its table. Rows name each other by
-numbers, which never change and are never used twice, so that a row can't stand in for another one. A gallery keeps how
-many sealed rows it has, and their digest: the sum of their seals, modulo 2^64, whatever their order. Both change in the
-transaction that changes the rows. So a row that was edited shows when it is read; one that was dropped, doubled, or put
-back to what it was before shows when the store is opened. The store keeps the same of its galleries.
+A seal is a hash with a key (hashing.py) over all other columns of a row and the name of its table. Rows name each other
+by numbers, which never change and are never used twice, so that a row can't stand in for another one. A gallery keeps
+how many sealed rows it has, and their digest: the sum of their seals, modulo 2^64, whatever their order. Both change in
+the transaction that changes the rows. So a row that was edited shows when it is read; one that was dropped, doubled, or
+put back to what it was before shows when the store is opened. The store keeps the same of its galleries.
 
 SEALED is the one list of tables that this holds for. A new table gets a column `seal INTEGER NOT NULL DEFAULT 0`, an
 entry there, and is written through Ledger (ledger.py). Tables that can be made anew from others are not sealed: the log
 of deletions, the rows that vouch for snapshots, and those of their blocks.
 
-The hash has no key: it tells damage and careless edits, not a forger who knows this file. With a key it would:
-_hashing() is the one place where that enters.
+Who can write the database but has no master key can put back rows that once were, as long as their sum is right, but
+make none. Version 6 had no key.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from oneglance_index.errors import StoreDamaged
+from oneglance_index.store.ciphers import hashes_of
 
 MODULUS = 1 << 64
 _LENGTH = struct.Struct("<Bq")
@@ -67,18 +67,6 @@ def total_of(values: Sequence[Any]) -> Total:
     return Total(rows, (low + (high << 32)) % MODULUS)
 
 
-def _hashing(person: bytes) -> Callable[[bytes], int]:
-    """The hash, for one kind of content. Copying a state that has its parameters is quicker than giving them."""
-    begin = blake2b(digest_size=8, person=person).copy
-
-    def hashed(content: bytes) -> int:
-        state = begin()
-        state.update(content)
-        return int.from_bytes(state.digest(), "little", signed=True)
-
-    return hashed
-
-
 @dataclass(frozen=True)
 class Sealed:
     """A table whose rows are sealed. Its `fixed` numbers must not be -0.0, which SQLite keeps as 0.0.
@@ -97,7 +85,6 @@ class Sealed:
     columns: str = field(init=False)
     insertion: str = field(init=False, repr=False)
     _pack: Any = field(init=False, repr=False, compare=False)
-    _hash: Callable[[bytes], int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = (*self.fixed, *self.others, "seal")
@@ -105,15 +92,15 @@ class Sealed:
         places = ", ".join("?" * len(names))
         object.__setattr__(self, "insertion", f"INSERT INTO {self.name} ({self.columns}) VALUES ({places})")
         object.__setattr__(self, "_pack", struct.Struct("<" + self.layout).pack)
-        object.__setattr__(self, "_hash", _hashing(self.name.encode()))
 
-    def seal(self, values: Sequence[Any]) -> int:
+    def seal(self, db: sqlite3.Connection, values: Sequence[Any]) -> int:
         """Of a row: its values in the order of `columns`, with or without the seal."""
-        return next(self.seals((values,)))
+        return next(self.seals(db, (values,)))
 
-    def seals(self, rows: Iterable[Sequence[Any]]) -> Iterator[int]:
+    def seals(self, db: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> Iterator[int]:
         """Of several rows."""
-        count, end, pack, hashed = len(self.fixed), len(self.fixed) + len(self.others), self._pack, self._hash
+        count, end, pack = len(self.fixed), len(self.fixed) + len(self.others), self._pack
+        hashed = hashes_of(db)[self.name]
         for row in rows:
             packed: bytes = pack(*row[:count])
             for value in row[count:end]:
@@ -129,22 +116,22 @@ class Sealed:
                     packed += _REAL.pack(3, value + 0.0)  # SQLite keeps -0.0 as 0.0
             yield hashed(packed)
 
-    def is_sound(self, row: Sequence[Any]) -> bool:
+    def is_sound(self, db: sqlite3.Connection, row: Sequence[Any]) -> bool:
         """Whether a row, its values in the order of `columns`, has its seal."""
         try:
-            return bool(self.seal(row) == row[-1])
+            return bool(self.seal(db, row) == row[-1])
         except (struct.error, TypeError, ValueError, OverflowError):  # values of another type
             return False
 
     def check(self, db: sqlite3.Connection, row: Sequence[Any]) -> None:
         """Raises StoreDamaged."""
-        if not self.is_sound(row):
+        if not self.is_sound(db, row):
             raise damaged(db, f"row {self.named(row)} was changed")
 
     def check_all(self, db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
         """Raises StoreDamaged."""
         try:
-            sound = list(self.seals(rows)) == [row[-1] for row in rows]
+            sound = list(self.seals(db, rows)) == [row[-1] for row in rows]
         except (struct.error, TypeError, ValueError, OverflowError):  # values of another type
             sound = False
         if not sound:
@@ -204,18 +191,17 @@ OF_SUBJECTS = (ENCODINGS, NEGATIVES)
 
 _ROOT = struct.Struct("<qqqqqq")
 _STORE = struct.Struct("<qqd")
-_ROOT_HASH, _STORE_HASH = _hashing(b"root"), _hashing(b"store")
 
 
-def root_seal(number: int, revision: int, subjects: int, encodings: int, total: Total) -> int:
+def root_seal(db: sqlite3.Connection, number: int, revision: int, subjects: int, encodings: int, total: Total) -> int:
     """The seal of what a gallery knows of its rows."""
-    return _ROOT_HASH(_ROOT.pack(number, revision, subjects, encodings, total.rows, signed(total.digest)))
+    return hashes_of(db)["root"](_ROOT.pack(number, revision, subjects, encodings, total.rows, signed(total.digest)))
 
 
-def store_seal(store_id: str, created: float, galleries: Total) -> int:
+def store_seal(db: sqlite3.Connection, store_id: str, created: float, galleries: Total) -> int:
     """The seal of the one row of `store`."""
     packed = _STORE.pack(galleries.rows, signed(galleries.digest), created)
-    return _STORE_HASH(packed + store_id.encode())
+    return hashes_of(db)["store"](packed + store_id.encode())
 
 
 def rows_of_gallery(table: Sealed) -> str:

@@ -9,12 +9,13 @@ audit trail belongs to no gallery, and stays when one goes (trail.py).
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 SCHEMA_VERSION = 7
 # Since this version rows are sealed and encrypted: such a database can be read, checked and restored.
 SEALED_SINCE = 6
-TRAIL_SINCE = 7
+KEYED_SINCE = TRAIL_SINCE = 7
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
 # `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy, `least_gap` is how far
@@ -200,6 +201,17 @@ CREATE TABLE encodings (
 ) STRICT;
 CREATE INDEX encodings_by_subject ON encodings (subject);
 {NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{BLOCKS}{THRESHOLDS}{INDEXES_OF_SEALS}{EXPIRIES}{AUDIT}"""
+
+
+def missing(db: sqlite3.Connection) -> list[str]:
+    """The names of tables and indexes of the present version that a database doesn't have."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as whole:
+        run_all(whole, TABLES)
+        wanted = {row[0] for row in whole.execute(_NAMES)}
+    return sorted(wanted - {row[0] for row in db.execute(_NAMES).fetchall()})
+
+
+_NAMES = "SELECT name FROM sqlite_master"
 
 
 def run_all(db: sqlite3.Connection, statements: str) -> None:

@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from oneglance_index.audit import Event
-from oneglance_index.store.queries import check_store
+from oneglance_index.store.queries import told_store
 from oneglance_index.store.seals import damaged
 
 HASH_BYTES = 32
@@ -73,7 +73,7 @@ class Trail:
         self._seed: bytes = db.keys.signing_seed
         self._sign = Ed25519PrivateKey.from_private_bytes(self._seed)
         self._hashed = hashed
-        self._store_id = check_store(db).id
+        self._store_id = told_store(db)[0]
         self._committed = self._head = checked_head(db, self._sign.public_key())
         self._row = tuple(self._head)
         self._new: list[Event] = []
@@ -186,7 +186,7 @@ def write_head(db: Any, head: Head, store_id: str, seed: bytes) -> None:
 
 def signed_head(db: sqlite3.Connection, public_key: Ed25519PublicKey | None) -> Head:
     """`public_key`: None: the signature isn't looked at. Raises StoreDamaged."""
-    store_id = check_store(db).id
+    store_id = told_store(db)[0]
     rows = db.execute(_HEAD).fetchall()
     if len(rows) != 1:
         raise damaged(db, f"the audit trail has {len(rows)} heads, not one")

@@ -20,7 +20,7 @@ from oneglance_index.errors import StoreDamaged, TrailInvalid
 from oneglance_index.store.checking import reading_file, version_of
 from oneglance_index.store.commits import check_newest, known_commits
 from oneglance_index.store.directory import DATABASE_NAME
-from oneglance_index.store.queries import check_store
+from oneglance_index.store.queries import told_store
 from oneglance_index.store.receipts import PUBLIC_NAME
 from oneglance_index.store.tables import TRAIL_SINCE
 from oneglance_index.store.trail import HASH_BYTES, Head, Line, check_trail, faults, lines, signed_head
@@ -55,7 +55,7 @@ def export_trail(data_dir: Path) -> Iterator[str]:
             yield line.text
         head = signed_head(db, None)
         signature = db.execute("SELECT signature FROM audit_head").fetchall()[0]["signature"]
-        yield _encode({"head": {"store": check_store(db).id, **head.told(), "signature": signature.hex()}})
+        yield _encode({"head": {"store": told_store(db)[0], **head.told(), "signature": signature.hex()}})
 
 
 def verify_trail(data_dir: Path, public_key: str = "", kept_head: str = "") -> list[str]:
@@ -100,7 +100,7 @@ def verify_export(exported: Iterable[str], public_key: str) -> list[str]:
 
 def _against(db: sqlite3.Connection, kept_head: str, key: Ed25519PublicKey) -> Iterator[str]:
     store_id, kept, signature = _head(kept_head)
-    if store_id != check_store(db).id or not _is_signed(store_id, kept, signature, key):
+    if store_id != told_store(db)[0] or not _is_signed(store_id, kept, signature, key):
         yield "the head that was kept isn't of this store, or isn't what was signed"
         return
     head = signed_head(db, key)

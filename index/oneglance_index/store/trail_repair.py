@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from oneglance_index.audit import ITSELF, Event
 from oneglance_index.store.ciphers import Connection
-from oneglance_index.store.queries import check_store
+from oneglance_index.store.queries import told_store
 from oneglance_index.store.trail import Head, Line, Trail, genesis, write_head
 
 
@@ -15,7 +15,7 @@ def keep_trail(db: Connection, head: Head | None, rows: Sequence[Line], lost: in
     """Writes the trail of the repaired store `db`. `head`: None where it isn't sound; `rows`: the entries that can be
     read, in order; `lost`: of how many things the repair says that they are lost. Returns what of the trail is, a line
     each."""
-    store_id = check_store(db).id
+    store_id = told_store(db)[0]
     origin = Head(0, genesis(store_id), 0, genesis(store_id)) if head is None else head
     number, before = origin.pruned, origin.pruned_hash
     first = 0

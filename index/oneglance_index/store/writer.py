@@ -275,6 +275,7 @@ class Writer:
         self._failure = None
         self._settle_slots()
         self._follower.follow(effects)
+        self._reserve.fill()
         try:
             self._files.check()
         except StoreGone as error:
@@ -287,7 +288,6 @@ class Writer:
                 future.set_result(applied.result)
         for future, refusal in failures:
             future.set_exception(refusal)
-        self._reserve.fill()
         self._wait_for_locks(BUSY_SECONDS)  # last, since it may fail
         return True
 
@@ -353,14 +353,14 @@ class Writer:
 
     def _run_with_room(self, mutation: Mutation[T]) -> Applied[T]:
         taken = self._db.keys.journal.mark()
-        try:
-            return mutation.run(self._db)
-        except StoreFull as error:
-            if not self._makes_room(error, [(mutation, Future(), None)]):
-                raise
-            self._db.execute("ROLLBACK TO mutation")
-            self._db.keys.journal.roll_back(taken)
-            return mutation.run(self._db)
+        while True:
+            try:
+                return mutation.run(self._db)
+            except StoreFull as error:
+                if not self._makes_room(error, [(mutation, Future(), None)]):
+                    raise
+                self._db.execute("ROLLBACK TO mutation")
+                self._db.keys.journal.roll_back(taken)
 
     def _makes_room(self, failure: GalleryError, tasks: Sequence[_Task]) -> bool:
         """Whether the disk is full, all is about deleting, and there was a reserve to give away."""

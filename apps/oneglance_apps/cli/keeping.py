@@ -1,4 +1,4 @@
-"""The commands that look after a data directory without a server: ``oneglance check``, ``audit``, ``backup`` and others."""
+"""What looks after a data directory with no server: ``oneglance check``, ``audit``, ``backup`` and others."""
 
 import argparse
 import sys

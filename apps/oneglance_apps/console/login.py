@@ -65,7 +65,7 @@ def add_login(app: FastAPI, cookie: str, on_end: Callable[[Session], None]) -> N
             return login_page("This key or token is not good: unknown, revoked or over.", 401)
         except OneglanceError as error:
             return login_page(error.message or "The server doesn't answer.", 502)
-        except ValueError:  # characters that can't be sent, or a server without TLS beyond loopback
+        except ValueError:  # nothing, characters that can't be sent, or a server without TLS beyond loopback
             return login_page("This key or token can't be sent to the server.", 400)
         answer = Response(status_code=303, headers={"Location": "/"})
         secure = request.url.scheme == "https"

@@ -74,7 +74,7 @@ def _read(file: IO[bytes], size: int) -> Array:
         if count * dtype.itemsize > size - begin:
             raise ArrayFileError(f"claims {count:,} numbers, and has {size - begin:,} bytes")
         array = np.empty(count, dtype)
-        left = memoryview(array.reshape(-1).view(np.uint8)) if array.nbytes else memoryview(b"")
+        left = array.view(np.uint8).data if array.nbytes else memoryview(b"")
         while len(left):
             part = file.read(min(len(left), 1 << 20))
             if not part:
@@ -90,11 +90,11 @@ def _read(file: IO[bytes], size: int) -> Array:
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, whether the last axis varies slowest, dtype, and where the numbers begin."""
-    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(file)
     if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)  # type: ignore[no-untyped-call]
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
     else:
         raise ArrayFileError(f"is of version {version[0]}.{version[1]} of the format, for tables")
     if any(one < 0 for one in shape):

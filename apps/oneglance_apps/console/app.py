@@ -60,7 +60,6 @@ def serve(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sessions = app.state.sessions = Sessions(connection)  # its clients belong to this event loop
-        add_login(app, sessions, cookie, end_pages)
 
         @ui.page("/")
         async def page(client: Client, request: Request) -> None:
@@ -82,6 +81,7 @@ def serve(
         return page if page is not None and page.session is asking else None
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    add_login(app, cookie, end_pages)
     if host in LOOPBACK:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[_in_url(host) for host in LOOPBACK])
 

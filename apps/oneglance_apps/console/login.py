@@ -43,8 +43,13 @@ def login_page(refusal: str = "", status: int = 200) -> Response:
     return Response(content, status, headers, media_type="text/html; charset=utf-8")
 
 
-def add_login(app: FastAPI, sessions: Sessions, cookie: str, on_end: Callable[[Session], None]) -> None:
-    """The two routes. ``cookie``: its name; ``on_end`` hears of a session that was logged out."""
+def add_login(app: FastAPI, cookie: str, on_end: Callable[[Session], None]) -> None:
+    """The two routes, for the Sessions in ``app.state.sessions``. ``cookie``: its name; ``on_end`` hears of a session
+    that was logged out."""
+
+    def sessions() -> Sessions:
+        found: Sessions = app.state.sessions
+        return found
 
     @app.post(LOGIN)
     async def log_in(request: Request) -> Response:
@@ -55,12 +60,12 @@ def add_login(app: FastAPI, sessions: Sessions, cookie: str, on_end: Callable[[S
                 return login_page("That is too long.", 413)
         given = parse_qs(body.decode("ascii", "replace")).get("key", [""])[0].strip()
         try:
-            secret = await sessions.log_in(given)
+            secret = await sessions().log_in(given)
         except UnauthenticatedError:
             return login_page("This key or token is not good: unknown, revoked or over.", 401)
         except OneglanceError as error:
             return login_page(error.message or "The server doesn't answer.", 502)
-        except ValueError:  # characters that can't be sent, or a server without TLS beyond loopback
+        except ValueError:  # nothing, characters that can't be sent, or a server without TLS beyond loopback
             return login_page("This key or token can't be sent to the server.", 400)
         answer = Response(status_code=303, headers={"Location": "/"})
         secure = request.url.scheme == "https"
@@ -69,7 +74,7 @@ def add_login(app: FastAPI, sessions: Sessions, cookie: str, on_end: Callable[[S
 
     @app.post(LOGOUT)
     async def log_out(request: Request) -> Response:
-        ended = await sessions.log_out(request.cookies.get(cookie))
+        ended = await sessions().log_out(request.cookies.get(cookie))
         if ended is not None:
             on_end(ended)
         answer = Response(status_code=204)

@@ -1,6 +1,7 @@
 """Who is logged in to the console: by an API key or a token that was typed, kept in memory only."""
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ IDLE_SECONDS = 8 * 3600.0
 MOST_SESSIONS = 256
 PAINTING_SECONDS = 900.0  # timeout of a stylization; a picture of many tiles takes long
 _ASKING_SECONDS = 5.0
+_CREDENTIAL = re.compile(r"[!-~]{1,16384}")
 
 
 @dataclass(eq=False)
@@ -56,6 +58,8 @@ class Sessions:
 
     async def log_in(self, credential: str) -> str:
         """The secret for the browser's cookie. Raises OneglanceError, ValueError for a credential that isn't good."""
+        if not _CREDENTIAL.fullmatch(credential):
+            raise ValueError("what a header can't hold")
         session = self._new(token=credential)
         try:
             session.name = (await session.api.get_identity()).name

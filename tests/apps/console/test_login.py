@@ -102,6 +102,8 @@ def test_what_comes_from_elsewhere_is_refused(keys: tuple[str, dict[str, str], P
     assert logged_in(url, found["guest"], Origin="http://evil.example").status == 403
     assert asked(url, "POST", "/logout", Origin="http://evil.example").status == 403
     assert logged_in(url, "x" * 100_000).status == 413
+    for wrong in ("", "Bearer \u00e9", "a\nb", "x\0"):
+        assert logged_in(url, wrong).status == 400
     good = logged_in(url, found["guest"], Origin=url)
     assert (good.status, good.headers["Location"]) == (303, "/")
     assert "HttpOnly" in str(good.headers["Set-Cookie"])

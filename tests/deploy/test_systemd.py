@@ -40,9 +40,7 @@ def test_a_server_serves_under_the_restrictions_of_its_unit_and_tells_when_it_is
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(told))
         manager.settimeout(PATIENCE_SECONDS)
-        server = ServerProcess(
-            tmp_path / "data", first=first, models=":".join(map(str, models)), log=tmp_path / "log"
-        )
+        server = ServerProcess(tmp_path / "data", first=first, models=":".join(map(str, models)), log=tmp_path / "log")
         assert manager.recv(100) == b"READY=1"
         with Client(server.address) as client:
             client.create_gallery("g", encoder="pixels", fusion="nearest")

@@ -97,7 +97,7 @@ def filled(clients: dict[str, Client]) -> str:
         points = np.random.default_rng(0).standard_normal((SUBJECTS, DIMENSION)).astype(np.float32)
         requests = (enroll_request("g", f"s{i}", [encoding(row, digest)]) for i, row in enumerate(points))
         for answer in client.bulk_enroll(requests):
-            assert answer.HasField("enrolled")
+            assert answer.HasField("enrolled"), answer
     return digest
 
 

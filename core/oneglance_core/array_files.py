@@ -58,9 +58,7 @@ def arrays_in(file: str | os.PathLike[str] | IO[bytes], names: Sequence[str] | N
             return found
     except FileNotFoundError:
         raise
-    except (ValueError, MemoryError, *_DAMAGED) as error:
-        if isinstance(error, ArrayFileError):
-            raise
+    except (ValueError, MemoryError, *_DAMAGED) as error:  # ArrayFileError, ArchiveError
         raise ArrayFileError(f"no .npz, or damaged: {error}") from error
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from oneglance_core.array_files import ArrayFileError, array_in, arrays_in, load_array
-from oneglance_core.judging.labelled import BadEncodings, read_encodings
+from oneglance_core.judging.errors import BadEncodings
+from oneglance_core.judging.labelled import read_encodings
 from oneglance_core.sessions.memory import limited_memory
 from oneglance_core.toml_files import TomlError, parse_toml, read_toml
 from oneglance_exporter.data.files import array_of, labelled_files

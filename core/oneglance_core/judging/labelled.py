@@ -130,8 +130,10 @@ def read_encodings(path: str | os.PathLike[str]) -> LabelledEncodings:
     """
     try:
         given = arrays_in(path, _ARRAYS)
-    except (ArrayFileError, OSError) as error:
+    except ArrayFileError as error:
         raise BadEncodings(f"{path}: {error}") from error
+    except OSError as error:
+        raise BadEncodings(f"{path}: no .npz: {error}") from error
     if not {"encodings", "subjects"} <= given.keys():
         raise BadEncodings(f"{path}: needs the arrays encodings and subjects, has {', '.join(given) or 'none'}")
     encodings, subjects = given["encodings"], given["subjects"]

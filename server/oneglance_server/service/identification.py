@@ -315,11 +315,15 @@ class IdentificationService:
     async def _tell_verified(
         self, call: Call, did: str, gallery: Gallery | None, verified: Verification, subject_id: str | None
     ) -> None:
-        provenance = verified.provenance
         await self._audit.decided(
-            *(call, did, gallery.id if gallery else None),
+            call,
+            did,
+            gallery.id if gallery else None,
             [Decision("same" if verified.same else "different", score=verified.score)],
-            *(verified.tau, provenance.encoder_digest, provenance.gallery_revision, subject_id),
+            verified.tau,
+            verified.provenance.encoder_digest,
+            verified.provenance.gallery_revision,
+            subject_id,
         )
 
     async def encode(

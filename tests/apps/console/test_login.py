@@ -2,6 +2,7 @@
 
 import http.client
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -37,11 +38,11 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[s
 
 
 def asked(url: str, method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_SECONDS)
-    connection.request(method, path, body or None, headers)
-    answer = connection.getresponse()
-    answer.read()
-    return answer
+    with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_SECONDS)) as connection:
+        connection.request(method, path, body or None, headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer
 
 
 def logged_in(url: str, key: str, **headers: str) -> http.client.HTTPResponse:
@@ -92,9 +93,9 @@ def test_a_key_that_was_revoked_has_to_log_in_again(keys: tuple[str, dict[str, s
 
 
 def _page(url: str, cookie: str) -> bytes:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_SECONDS)
-    connection.request("GET", "/", headers={"Cookie": cookie})
-    return connection.getresponse().read()
+    with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_SECONDS)) as connection:
+        connection.request("GET", "/", headers={"Cookie": cookie})
+        return connection.getresponse().read()
 
 
 def test_what_comes_from_elsewhere_is_refused(keys: tuple[str, dict[str, str], Path]) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from oneglance_index import (
     Actor,
+    Found,
     IndexSettings,
     LocalGalleries,
     Search,
@@ -157,13 +158,12 @@ def test_a_snapshot_is_vouched_for_with_a_key(data: Path) -> None:
     subjects[:] = [2, 1]
     file.write_bytes(content)
 
-    header_and_tail = bytes(content[:56]) + bytes(content[-(4 * 8 + 8) :])
+    digest = hashlib.sha256(bytes(content[:56]) + bytes(content[-(4 * 8 + 8) :])).hexdigest()
     with editing(data / "store.sqlite3") as db:
-        db.execute(
-            "UPDATE snapshots SET sha256 = ? WHERE generation = 1", (hashlib.sha256(header_and_tail).hexdigest(),)
-        )
+        db.execute("UPDATE snapshots SET sha256 = ? WHERE generation = 1", (digest,))
     with LocalGalleries.open(data) as galleries:
-        found = galleries.search_many("g", [Search(VECTORS[:1], "e", 1)])[0].result()
+        (found,) = galleries.search_many("g", [Search(VECTORS[:1], "e", 1)])
+        assert isinstance(found, Found)
         assert found.candidates[0][0].subject_id == "alice"
 
 

@@ -23,7 +23,7 @@ _MICROSOFT = """
 MICROSOFT = frozenset(_MICROSOFT.split())
 _MOST_DEPTH = 16  # of graphs within operators
 _MOST_FIELDS = 4_000_000  # a few seconds
-_NOT_ONNX = "not an ONNX graph, or cut off"
+_NOT_ONNX = "ONNX Runtime can't load the graph: it is no ONNX, or cut off"
 
 # Numbers of fields, as onnx.proto has them.
 _MODEL_GRAPH, _MODEL_FUNCTION = 7, 25

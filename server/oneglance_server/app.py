@@ -69,6 +69,7 @@ from oneglance_server.servicers.model import ModelServicer
 from oneglance_server.servicers.stylization import StylizationServicer
 from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
+from oneglance_server.tracing import begin_tracing
 
 log = structlog.get_logger()
 SERVICES = tuple(
@@ -136,6 +137,7 @@ class Server:
         self._grpc: grpc.aio.Server | None = None
         self._watches: list[asyncio.Task[None]] = []
         self._closer = ThreadPoolExecutor(1, "oneglance-close")
+        self._end_traces: Callable[[], None] = lambda: None
         self.store_closed = False
 
     async def __aenter__(self) -> Self:
@@ -155,6 +157,8 @@ class Server:
     async def start(self) -> None:
         """Bind the port; ``address`` then says which. Calls are refused with UNAVAILABLE until ``load`` is done."""
         settings = self.settings
+        if settings.traces == "on":
+            self._end_traces = begin_tracing()
         start_threads(self._closer)
         asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
         server = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
@@ -316,6 +320,7 @@ class Server:
             thread.join()
         for pool in self._pools:  # a batch that runs
             pool.shutdown(wait=True)
+        self._end_traces()
 
     def _pool(self, name: str, threads: int, begin: Callable[[], None] | None = None) -> ThreadPoolExecutor:
         """``begin``: what each of its threads does first."""

@@ -51,14 +51,14 @@ class Upgrade:
         size = f"schema {self.schema}, {self.encodings:,} encodings, {self.store_bytes:,} bytes"
         if self.too_new:
             return (
-                f"{size}: a later version wrote it; this one reads up to schema {self.own}. To go back to this version, "
-                "restore a backup that was made with it"
+                f"{size}: a later version wrote it; this one reads up to schema {self.own}. To go back to this "
+                "version, restore a backup that was made with it"
             )
         if self.schema == self.own:
             return f"{size}: of this version; nothing is to be converted"
         takes = (
             f"{size}: it is converted to schema {self.own} when it is opened, in one transaction: about "
-            f"{max(1, round(self.seconds))} s, and {self.bytes:,} bytes of {self.free_bytes:,} free ones for that time. "
+            f"{max(1, round(self.seconds))} s, and {self.bytes:,} of {self.free_bytes:,} free bytes for that time. "
             "Afterwards the earlier version refuses it: make a backup first"
         )
         return takes if self.has_room else f"{takes}. There is no room for that"

@@ -1,4 +1,4 @@
-"""Whether a host can run a server, and what to expect of it: ``oneglance doctor``. No server is needed, none is asked."""
+"""Whether a host can run a server, and what to expect of it: ``oneglance doctor``. No server is asked."""
 
 from oneglance_server.doctor.checks import examine as examine
 from oneglance_server.doctor.finding import Finding as Finding

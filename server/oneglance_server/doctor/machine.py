@@ -92,8 +92,8 @@ def clock() -> Iterator[Finding]:
         yield Finding(
             "note",
             "clock",
-            "nothing says that it is synchronised (NTP): a clock that runs ahead deletes too soon those whose time ends, "
-            "and refuses tokens and certificates",
+            "nothing says that it is synchronised (NTP): a clock that runs ahead deletes too soon those whose time "
+            "ends, and refuses tokens and certificates",
         )
     else:
         yield Finding("good", "clock", "synchronised")

@@ -1,6 +1,6 @@
 """List what is installed in an environment: scripts/sbom.py --python VENV/bin/python --out DIR
 
-Writes sbom.json (CycloneDX) and licenses.md. Needs cyclonedx-bom and pip-licenses where it runs, nothing in VENV. The
+Writes sbom.json (CycloneDX) and licenses.txt. Needs cyclonedx-bom and pip-licenses where it runs, nothing in VENV. The
 same installation gives the same bytes.
 """
 
@@ -21,11 +21,11 @@ def main() -> None:
 
 def write_lists(python: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    tools = Path(sys.executable).parent  # not resolved: a virtual environment's
-    sbom = [tools / "cyclonedx-py", "environment", "--output-reproducible", "--output-file", out / "sbom.json", python]
+    module = [sys.executable, "-m"]
+    sbom = [*module, "cyclonedx_py", "environment", "--output-reproducible", "--output-file", out / "sbom.json", python]
     licenses = [
-        *(tools / "pip-licenses", f"--python={python}", "--with-system", "--with-license-file", "--no-license-path"),
-        *("--format=markdown", f"--output-file={out / 'licenses.md'}"),
+        *(*module, "piplicenses", f"--python={python}", "--with-system", "--with-license-file", "--no-license-path"),
+        *("--format=plain-vertical", f"--output-file={out / 'licenses.txt'}"),
     ]
     # No list of packages shall depend on who builds.
     environment = {**os.environ, "PYTHONHASHSEED": "0"}

@@ -26,8 +26,8 @@ from oneglance_core.measures import Indices
 from oneglance_core.pictures import encoder_input
 from oneglance_core.trials import Encodings, search_fused
 from oneglance_exporter.data.photos import LIMITS
-from oneglance_exporter.encoder.false_positives import EXAMPLES, false_positives
-from oneglance_exporter.encoder.random_galleries import RandomGalleries
+from oneglance_exporter.encoder.false_positives import false_positives
+from oneglance_exporter.encoder.random_galleries import EXAMPLES, RandomGalleries
 from oneglance_exporter.runtime import encoder_of
 from oneglance_server.settings import BUNDLED_MODEL
 from tests.pictures import png

@@ -31,7 +31,9 @@ from scripts.sbom import write_lists  # noqa: E402
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must not be there, or be empty")
-    parser.add_argument("--python", default="/usr/bin/python3", metavar="FILE", help="of the package [/usr/bin/python3]")
+    parser.add_argument(
+        "--python", default="/usr/bin/python3", metavar="FILE", help="of the package [/usr/bin/python3]"
+    )
     parser.add_argument("--without", nargs="*", default=[], choices=["deb"], help="what to leave out")
     options = parser.parse_args()
     out: Path = options.out.resolve()

@@ -168,14 +168,19 @@ def write_model_folder(path: str | os.PathLike[str], manifest: ModelManifest, mo
 
 def check_replaceable(path: str | os.PathLike[str]) -> None:
     """Raise ModelFolderError when a model folder at ``path`` would replace something else: a file, or a folder that
-    isn't empty and doesn't hold the files of a model only. To be called before long work, too."""
+    isn't empty and doesn't hold the files of a model only; or when a file is where its parent should be. To be called
+    before long work, too."""
     target = Path(path)
     try:
         names = {entry.name for entry in target.iterdir()}
         replaceable = not names or (names >= _NEEDED and names <= _NEEDED | _OTHERS)
     except FileNotFoundError:
         replaceable = True
-    except OSError:  # a file, here or above, or a folder that can't be read
+    except NotADirectoryError as error:
+        if not target.exists():
+            raise ModelFolderError(f"{target}: can't be written: {error}") from error
+        replaceable = False
+    except OSError:  # a folder that can't be read
         replaceable = not target.exists()
     if not replaceable:
         raise ModelFolderError(f"{target}: there is something else than a model folder; it stays as it is")

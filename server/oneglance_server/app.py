@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
@@ -301,7 +302,9 @@ class Server:
             await self._grpc.stop(0)
         self._gate.close("the server is draining")
         if self._audit is not None:
-            await self._audit.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(_TELLING_SECONDS, end - loop.time())):
+                    await self._audit.close()
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
         left = max(0.0, end - loop.time())

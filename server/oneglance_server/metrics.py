@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 from oneglance_index import Gallery
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16, 32)
+MOST_GALLERIES, OTHERS = 1000, "(others)"
+"""So many galleries have series of their own; the rest is told as one, of a name that no gallery has had so far."""
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -108,6 +110,8 @@ class Metrics:
 
     def decision(self, gallery: str, decision: str, count: int) -> None:
         if count:
+            if gallery not in self._decided and len(self._decided) >= MOST_GALLERIES:
+                gallery = OTHERS
             counters = self._decided.setdefault(gallery, {})
             if decision not in counters:
                 counters[decision] = self._decisions.labels(gallery, decision)
@@ -115,6 +119,8 @@ class Metrics:
 
     def drift(self, gallery: str, of: str, suspected: bool) -> None:
         """See service.drift.DriftWatches."""
+        if gallery not in self._drifts and len(self._drifts) >= MOST_GALLERIES:
+            return
         self._drifts.setdefault(gallery, set()).add(of)
         self._drift.labels(gallery, of).set(suspected)
 
@@ -182,7 +188,11 @@ class _Galleries(Collector):
             )
         ]
         known = {}
-        for gallery in self._galleries():
+        others = [0, 0]
+        for number, gallery in enumerate(self._galleries()):
+            if number >= MOST_GALLERIES:
+                others = [others[0] + gallery.subjects, others[1] + gallery.encodings]
+                continue
             revision, rates = self._known.get(gallery.id, (-1, (None, None)))
             if revision != gallery.revision:  # to work them out takes longer than to count
                 rates = self._rates(gallery)
@@ -190,6 +200,9 @@ class _Galleries(Collector):
             for family, value in zip(families, (gallery.subjects, gallery.encodings, *rates), strict=True):
                 if value is not None:
                     family.add_metric([gallery.id], value)
+        if any(others):
+            for family, count in zip(families, others, strict=False):
+                family.add_metric([OTHERS], count)
         self._known = known
         yield from families
 

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
 from oneglance_core.faces.finder import FaceFinder, FaceSearch
-from oneglance_core.folder import read_any_model_folder, read_model_folder, write_model_folder
+from oneglance_core.folder import check_replaceable, read_any_model_folder, read_model_folder, write_model_folder
 from oneglance_core.manifests import Array, Calibration, DetectorManifest, ModelFolderError
 from tests.face_models import face_models
 from tests.models import calibration, pixels_model, signal_model
@@ -214,8 +214,11 @@ def test_nothing_but_a_model_folder_is_ever_replaced(folder: Path, tmp_path: Pat
 
 def test_what_can_t_be_written_is_told_and_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = read_model_folder(folder)
+    below_a_file = folder / "model.onnx" / "inside"
     with pytest.raises(ModelFolderError, match="can't be written"):
-        write_model_folder(folder / "model.onnx" / "inside", one.manifest, one.model)
+        write_model_folder(below_a_file, one.manifest, one.model)
+    with pytest.raises(ModelFolderError, match="can't be written"):  # before the work
+        check_replaceable(below_a_file)
     renamed = os.replace
 
     def fail_the_second(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small worlds for the exporter's tests: invented alphabets on disk, and real data where it is."""
+"""Small worlds for the exporter's tests: invented alphabets on disk, a run, a model, and real data where it is."""
 
 import io
 import zipfile
@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from oneglance_core.glyphs import alphabet
+from oneglance_exporter.cli import main
+from tests.exporter.small_runs import Cli, train_arguments
 
 
 def png(picture: npt.NDArray[np.uint8]) -> bytes:
@@ -46,4 +48,26 @@ def omniglot(data_folder: Path) -> Path:
     folder = data_folder / "omniglot"
     if not (folder / "images_validation.zip").is_file():
         pytest.skip(f"no Omniglot in {folder}; set ONEGLANCE_DATA to the folder that holds omniglot/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    return lambda *arguments: main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, drawings_zip: Path, cli: Cli) -> Path:
+    """A run folder after six steps of training."""
+    run = tmp_path_factory.mktemp("runs") / "small"
+    assert cli(*train_arguments(drawings_zip, run, steps=6)) == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory, small_run: Path, cli: Cli) -> Path:
+    """The model folder of ``small_run``, without a threshold. Not to be written to."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    arguments = ["export", "--run", small_run, "--out", folder, "--name", "tiny", "--license", "MIT"]
+    assert cli(*arguments, "--description", "a test's") == 0
     return folder

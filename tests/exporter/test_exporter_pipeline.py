@@ -1,12 +1,7 @@
-"""train -> export -> calibrate -> evaluate by the command line, stops and resumptions, bad input."""
+"""train -> export -> calibrate -> evaluate by the command line."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,50 +9,19 @@ import onnx
 import pytest
 import torch
 
-from oneglance_core.folder import model_folders, read_model_folder
+from oneglance_core.folder import read_model_folder
 from oneglance_core.trials import one_shot_error
-from oneglance_exporter.cli import main
 from oneglance_exporter.data.reading import read_examples
 from oneglance_exporter.encoder.checkpoint import EncoderCheckpoint
 from oneglance_exporter.encoder.export import check_graph, parity_inputs
 from oneglance_exporter.encoder.made_for import made_for
 from oneglance_exporter.encoder.network import INPUT, ConvNet, Encoder, encode
 from oneglance_exporter.encoder.trials import one_shot_trials
-from oneglance_exporter.errors import DataError, ExportError
+from oneglance_exporter.errors import ExportError
 from oneglance_exporter.runtime import encoder_of
-from oneglance_exporter.training.checkpoint import CHECKPOINT_FILE, Checkpoint, load, save
+from oneglance_exporter.training.checkpoint import load
 from oneglance_exporter.training.log import LOG_FILE
-from tests.waiting import PATIENCE_SECONDS, until
-
-PROJECT = Path(__file__).resolve().parents[2]
-Cli = Callable[..., int]
-PATH = ":".join(str(PROJECT / part) for part in ("core", "exporter"))
-
-
-def train_arguments(data: Path, run: Path, steps: int) -> list[str]:
-    small = "--classes-per-batch 8 --examples-per-class 2 --dimension 16 --checkpoint-seconds 0"
-    return ["train", "encoder", "--data", str(data), "--out", str(run), "--steps", str(steps), *small.split()]
-
-
-@pytest.fixture(scope="module")
-def cli() -> Cli:
-    return lambda *arguments: main([str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
-def small_run(tmp_path_factory: pytest.TempPathFactory, drawings_zip: Path, cli: Cli) -> Path:
-    """A run folder after six steps of training."""
-    run = tmp_path_factory.mktemp("runs") / "small"
-    assert cli(*train_arguments(drawings_zip, run, steps=6)) == 0
-    return run
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, small_run: Path, cli: Cli) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    arguments = ["export", "--run", small_run, "--out", folder, "--name", "tiny", "--license", "MIT"]
-    assert cli(*arguments, "--description", "a test's") == 0
-    return folder
+from tests.exporter.small_runs import PROJECT, Cli, train_arguments
 
 
 def test_the_exported_folder_keeps_the_contract(model: Path, drawings_zip: Path) -> None:
@@ -143,12 +107,13 @@ def test_a_graph_that_answers_otherwise_is_refused(model: Path) -> None:
 
 
 def test_calibrate_fills_the_threshold_and_keeps_the_digest(
-    model: Path, heldout_zip: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+    model: Path, heldout_zip: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = read_model_folder(model)
-    arguments = ["calibrate", "--model", model, "--data", heldout_zip, "--fpir", "0.2", "--splits", "30"]
+    folder = shutil.copytree(model, tmp_path / "model")
+    arguments = ["calibrate", "--model", folder, "--data", heldout_zip, "--fpir", "0.2", "--splits", "30"]
     assert cli(*arguments) == 0
-    after = read_model_folder(model)
+    after = read_model_folder(folder)
     assert after.digest == before.digest
     threshold = after.manifest.threshold
     assert threshold is not None
@@ -173,63 +138,6 @@ def test_evaluate_prints_what_the_functions_give(
     assert "5-way one-shot error" in capsys.readouterr().out
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    tmp_path: Path, small_run: Path, drawings_zip: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(Exception):
-        pass
-
-    def save_and_die(run: Path, state: Checkpoint) -> None:
-        save(run, state)
-        if state.step == 3:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr("oneglance_exporter.training.driver.save", save_and_die)
-        with pytest.raises(Killed):
-            cli(*train_arguments(drawings_zip, tmp_path, steps=6))
-    assert load(tmp_path, EncoderCheckpoint).step == 3
-    assert cli("train", "encoder", "--out", tmp_path, "--resume") == 0
-    resumed, whole = load(tmp_path, EncoderCheckpoint), load(small_run, EncoderCheckpoint)
-    assert resumed.step == whole.step == 6
-    for name in ("model", "average"):
-        a, b = getattr(resumed, name), getattr(whole, name)
-        assert all(torch.equal(a[key], b[key]) for key in b)
-    moments = whole.optimizer["state"]
-    assert all(torch.equal(resumed.optimizer["state"][i]["exp_avg"], moments[i]["exp_avg"]) for i in moments)
-    assert "--classes-per-batch 8" in resumed.command
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_with_a_checkpoint_and_a_word_how_to_go_on(
-    tmp_path: Path, drawings_zip: Path, stop: signal.Signals
-) -> None:
-    arguments = train_arguments(drawings_zip, tmp_path / "run", steps=100_000)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "oneglance_exporter.cli", *arguments],
-        env={**os.environ, "PYTHONPATH": PATH},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    checkpoint = tmp_path / "run" / CHECKPOINT_FILE
-    until(lambda: checkpoint.exists() or process.poll() is not None)
-    process.send_signal(stop)
-    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 130, errors
-    assert "--resume" in errors
-    assert "Traceback" not in errors
-    assert load(tmp_path / "run", EncoderCheckpoint).step >= 1
-
-
-def test_a_run_is_not_overwritten_and_not_resumed_as_another(
-    small_run: Path, drawings_zip: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli(*train_arguments(drawings_zip, small_run, steps=6)) == 1
-    assert "--resume" in capsys.readouterr().err
-    assert cli("train", "encoder", "--out", small_run, "--resume", "--margin", "0.5") == 1
-    assert "--margin: the run has 0.2" in capsys.readouterr().err
-
-
 def test_the_log_has_a_line_for_the_last_step(small_run: Path) -> None:
     last = json.loads((small_run / LOG_FILE).read_text().splitlines()[-1])
     assert last["step"] == 6
@@ -243,74 +151,6 @@ def test_validation_error_is_reported(tmp_path: Path, drawings_zip: Path, heldou
     error = load(tmp_path, EncoderCheckpoint).validation_error
     assert error is not None
     assert 0 < error < 1
-
-
-@pytest.mark.parametrize("damage", ["truncate", "garbage", "foreign", "missing"])
-def test_a_damaged_checkpoint_is_named(
-    tmp_path: Path, small_run: Path, cli: Cli, capsys: pytest.CaptureFixture[str], damage: str
-) -> None:
-    path = tmp_path / CHECKPOINT_FILE
-    content = (small_run / CHECKPOINT_FILE).read_bytes()
-    if damage == "truncate":
-        path.write_bytes(content[: len(content) // 2])
-    elif damage == "garbage":
-        path.write_bytes(b"not a checkpoint")
-    elif damage == "foreign":
-        torch.save({"format": "something else"}, path)
-    assert cli("export", "--run", tmp_path, "--out", tmp_path / "m", "--name", "x") == 1
-    assert str(path) in capsys.readouterr().err
-    assert not (tmp_path / "m").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["train", "encoder", "--data", "DATA", "--out", "OUT"], "--steps or --seconds"),
-        (["train", "encoder", "--data", "NOWHERE", "--out", "OUT", "--steps", "1"], "no such file"),
-        (["train", "encoder", "--out", "OUT", "--steps", "1"], "--data"),
-        (["train", "encoder", "--data", "DATA", "--out", "OUT", "--steps", "1"], "--classes-per-batch"),
-        (["train", "encoder", "--data", "DATA", "--out", "OUT", "--steps", "0"], "--steps must be"),
-        (["train", "encoder", "--data", "DATA", "--out", "OUT", "--seconds", "-1"], "--seconds must be"),
-        (["train", "encoder", "--data", "DATA", "--out", "OUT", "--steps", "1", "--dimension", "65537"], "--dimension"),
-        (["train", "encoder", "--data", "DATA", "--out", "OUT", "--steps", "1", "--learning-rate", "1e38"], "1000"),
-        (["encode", "--model", "MODEL", "--data", "DATA", "--out", "OUT"], "must end in .npz"),
-        (["encode", "--model", "MODEL", "--data", "DATA", "--out", "NOFOLDER.npz"], "can't be written"),
-        (["encode", "--model", "MODEL", "--data", "NOWHERE", "--out", "OUT.npz"], "no such file"),
-        (["quantize", "--model", "MODEL", "--data", "DATA", "--out", "INFILE"], "can't be written"),
-        (["quantize", "--model", "MODEL", "--data", "DATA", "--out", "FILE"], "something else than a model folder"),
-        (["import", "onnx", "NOWHERE", "--out", "FILE", "--name", "x", "--license", "x"], "something else"),
-        (["calibrate", "--model", "NOWHERE", "--data", "DATA"], "not a model folder"),
-        (["evaluate", "--model", "MODEL", "--data", "DATA"], "no group has 20"),
-        (["evaluate", "--model", "MODEL", "--data", "DATA", "--trials", "0"], "trials"),
-        (["calibrate", "--model", "MODEL", "--data", "DATA", "--gallery-size", "12"], "--gallery-size"),
-        (["calibrate", "--model", "MODEL", "--data", "DATA", "--fpir", "0"], "--fpir"),
-    ],
-)
-def test_a_users_mistake_is_one_line_and_status_1(
-    tmp_path: Path,
-    model: Path,
-    drawings_zip: Path,
-    cli: Cli,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
-) -> None:
-    (tmp_path / "file").write_text("x")
-    names = {
-        "DATA": drawings_zip, "MODEL": model, "NOWHERE": tmp_path / "nowhere", "OUT": tmp_path / "out",
-        "OUT.npz": tmp_path / "out.npz", "NOFOLDER.npz": tmp_path / "nowhere" / "out.npz",
-        "FILE": tmp_path / "file", "INFILE": tmp_path / "file" / "inside",
-    }  # fmt: skip
-    if message == "--classes-per-batch":
-        arguments = [*arguments, "--classes-per-batch", "1000"]
-    assert cli(*[names.get(argument, argument) for argument in arguments]) == 1
-    errors = capsys.readouterr().err
-    *told, error = errors.splitlines()
-    assert error.startswith("oneglance-exporter: error: ")
-    assert message in error
-    assert all(line.startswith(("the encoder takes ", "--data: ")) for line in told)  # of the data, before a training
-    assert not (tmp_path / "out.npz").exists()
-    assert (tmp_path / "file").read_text() == "x"
 
 
 def test_encode_replaces_its_file_as_a_whole(
@@ -334,130 +174,3 @@ def test_encode_replaces_its_file_as_a_whole(
     assert cli(*arguments) == 1
     assert out.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
-
-
-@pytest.mark.parametrize("threads", ["0", "-3"])
-def test_threads_below_1_are_a_usage_error(
-    tmp_path: Path, model: Path, drawings_zip: Path, cli: Cli, capsys: pytest.CaptureFixture[str], threads: str
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        cli("encode", "--model", model, "--data", drawings_zip, "--out", tmp_path / "out.npz", "--threads", threads)
-    assert stopped.value.code == 2
-    assert f"argument --threads: must be at least 1 and at most 4096, got {threads}" in capsys.readouterr().err
-
-
-def test_a_picture_that_can_not_be_read_is_a_data_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("a/1.png", "a/2.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-
-    def denied(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "read_bytes", denied)
-    with pytest.raises(DataError, match=r"can't be read: .*Permission denied"):
-        read_examples([tmp_path], INPUT)
-
-
-def test_export_replaces_a_model_folder_and_nothing_else(
-    tmp_path: Path, small_run: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
-) -> None:
-    precious = tmp_path / "precious"
-    precious.mkdir()
-    (precious / "thesis.tex").write_text("years")
-    assert cli("export", "--run", small_run, "--out", precious, "--name", "x") == 1
-    assert "something else than a model folder" in capsys.readouterr().err
-    assert (precious / "thesis.tex").read_text() == "years"
-
-
-def test_a_bad_name_is_a_usage_error(tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        cli("export", "--run", tmp_path, "--out", tmp_path / "m", "--name", "Not A Name")
-    assert stopped.value.code == 2
-    assert "a-z 0-9" in capsys.readouterr().err
-
-
-def test_help_teaches_without_loading_torch() -> None:
-    code = "import sys, oneglance_exporter.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
-    code += "assert not {'torch', 'onnx', 'onnxruntime', 'grpc'} & set(sys.modules), 'loaded'"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": PATH},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    for word in ("train encoder", "export", "calibrate", "evaluate", "subject/*.png"):
-        assert word in done.stdout
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_export_leaves_no_half_folder(
-    tmp_path: Path, small_run: Path, model: Path, cli: Cli, stop: signal.Signals
-) -> None:
-    """Stopped while the graph is being written: one that was traced before. What a kill -9 leaves is hidden, and is in
-    nobody's way."""
-    models = tmp_path / "models"
-    out = models / "tiny"
-    shutil.copytree(model, models / "before")
-    export = ["export", "--run", str(small_run), "--out", str(out), "--name", "tiny"]
-    code = f"""
-import sys, signal
-from pathlib import Path
-from oneglance_exporter.cli import main
-from oneglance_exporter.encoder import export
-
-traced = Path({str(model / "model.onnx")!r}).read_bytes()
-export.to_onnx = lambda *_: traced
-write = Path.write_bytes
-
-def half(path, content):
-    write(path, content[:100])
-    print("here", flush=True)
-    signal.pause()
-
-Path.write_bytes = half
-sys.exit(main({export!r}))
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PATH}, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    with process.stdout:
-        assert process.stdout.readline() == "here\n"
-        process.send_signal(stop)
-    assert process.wait(PATIENCE_SECONDS) == (-stop if stop == signal.SIGKILL else 130)
-    assert model_folders(models) == [models / "before"]
-    if stop == signal.SIGKILL:
-        cli(*export)
-        assert read_model_folder(out).manifest.name == "tiny"
-        assert model_folders(models) == [models / "before", out]
-    else:
-        assert list(models.iterdir()) == [models / "before"]
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path, small_run: Path, drawings_zip: Path) -> None:
-    """In a process that may write no file above 30 kB: for the export, and for a training."""
-    model, run = tmp_path / "model", tmp_path / "run"
-    export = ["export", "--run", str(small_run), "--out", str(model), "--name", "tiny"]
-    code = f"""
-import resource, signal
-from oneglance_exporter.cli import main
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-for arguments in {[export, train_arguments(drawings_zip, run, steps=3)]!r}:
-    print("status", main(arguments), flush=True)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": PATH},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.splitlines().count("status 1") == 2, done.stderr
-    assert done.stderr.count("can't be written") == 2
-    assert "Traceback" not in done.stderr
-    assert not model.exists()
-    assert not [path.name for path in run.iterdir() if path.suffix in (".pt", ".part")]

@@ -1,6 +1,5 @@
 """An encoder in 8 bits: another model, near the first, and served like any other."""
 
-import importlib.util
 import zipfile
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from oneglance_core.glyphs import alphabet
 from oneglance_core.manifests import AuthorThreshold
 from oneglance_exporter.cli import main
 from oneglance_exporter.errors import DataError, ExportError, SettingsError
-from oneglance_exporter.imports.dlib_faces import import_dlib_faces
 from oneglance_exporter.quantize.encoder import MOST_EXAMPLES, quantize
 from oneglance_exporter.quantize.int8 import rounding_tolerance
 from oneglance_exporter.runtime import encoder_of
@@ -130,20 +128,17 @@ def test_the_command_line(bundled: Path, heldout_zip: Path, tmp_path: Path, caps
 
 
 def test_a_face_encoder_gets_its_ranges_from_aligned_faces(
-    tmp_path: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, face_folder: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = data_folder / "faces" / "orl.zip"
     if not data.is_file():
         pytest.skip(f"no {data}; set ONEGLANCE_DATA to the folder that holds faces/")
-    if importlib.util.find_spec("face_recognition_models") is None:
-        pytest.skip("the package with dlib's weights isn't installed")
-    import_dlib_faces(tmp_path / "faces")
     photos = tmp_path / "photos.zip"
     with zipfile.ZipFile(data) as archive, zipfile.ZipFile(photos, "w") as some:
         for person in range(1, 5):
             for number in range(1, 6):
                 some.writestr(f"s{person}/{number}.pgm", archive.read(f"s{person}/{number}.pgm"))
-    encoder, out = tmp_path / "faces" / "encoder", tmp_path / "int8"
+    encoder, out = face_folder / "encoder", tmp_path / "int8"
     assert main(["quantize", "--model", str(encoder), "--data", str(photos), "--out", str(out)]) == 0
     before, after = read_model_folder(encoder), read_model_folder(out)
     assert "ranges from 20 pictures of photos.zip" in capsys.readouterr().out

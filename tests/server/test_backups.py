@@ -130,6 +130,6 @@ def test_a_start_removes_what_a_killed_server_left(tmp_path: Path) -> None:
     (tmp_path / ".oneglance-0.part").touch()
     (tmp_path / "whole").touch()
     with ThreadPoolExecutor() as pool:
-        BackupService(Mock(), tmp_path, pool)
-        BackupService(Mock(), tmp_path / "no folder", pool)
+        BackupService(Mock(), tmp_path, pool, Mock())
+        BackupService(Mock(), tmp_path / "no folder", pool, Mock())
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]

@@ -85,7 +85,11 @@ class Deleting:
 
 async def test_it_is_forgotten_when_its_deletion_succeeds_though_its_caller_left() -> None:
     store, forgotten = Deleting(), asyncio.Event()
-    galleries = GalleryService(store, None, None, None, None, lambda _: forgotten.set())  # type: ignore[arg-type]
+    galleries = GalleryService(
+        *(store, None, None, None, None),  # type: ignore[arg-type]
+        lambda _: forgotten.set(),
+        None,  # type: ignore[arg-type]
+    )
     deletion = asyncio.create_task(galleries.delete(CALL, "g"))
     await asyncio.sleep(0)
     deletion.cancel()

@@ -1,10 +1,13 @@
-"""``oneglance check``, ``backup``, ``restore``, ``check-upgrade``, ``doctor`` and so on: they need no server."""
+"""What needs no server: ``oneglance check``, ``audit``, ``backup`` and others for a data directory, ``doctor``."""
 
 import argparse
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from oneglance_core.printable import printable
+from oneglance_core.ranges import within
 
 Options = argparse.Namespace
 
@@ -58,6 +61,23 @@ to whom the policy file grants the rest. Later keys: oneglance create-api-key. T
 secret is printed this once; only its hash is kept.
 """
 
+AUDIT = """\
+Read the audit trail of a data directory, whether or not a server has it open: who did
+what to which gallery and subject, what was decided, from where, with which tau and
+model. docs/security.md explains it.
+"""
+AUDIT_TAIL = "Print the newest entries, one JSON object a line, the oldest of them first."
+AUDIT_EXPORT = """\
+Print all entries, one JSON object a line, and at the end the signed head. Keep that
+line elsewhere: verify --head tells later whether the trail still is what it was.
+"""
+AUDIT_VERIFY = """\
+Check that no entry was edited, dropped or moved, and that the head was signed by the
+store. Without --public-key, receipts.pub of the directory says by whom: keep a copy of
+that elsewhere, too. Prints the first entry that is wrong. Exit status: 0 all is as it
+was written, 1 it isn't.
+"""
+
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     directory = ("data_dir", "DIR", "the data directory")
@@ -87,6 +107,25 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add(commands, "verify-receipt", "check the receipt of a deletion", RECEIPT, _verify_receipt,
          ("receipt", "FILE", "the receipt, or - for standard input"),
          ("public_key", "KEY", "receipts.pub of the data directory"))  # fmt: skip
+    _add_audit(commands)
+
+
+def _add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    audit = commands.add_parser(
+        "audit",
+        help="read and check the audit trail",
+        description=AUDIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parsers = audit.add_subparsers(title="commands", metavar="COMMAND", required=True, help="what to do with it")
+    directory = ("data_dir", "DIR", "the data directory")
+    tail = _add(parsers, "tail", "print the newest entries", AUDIT_TAIL, _audit_tail, directory)
+    tail.add_argument("-n", type=within(int, least=1), default=20, metavar="N", help="how many entries [20]")
+    _add(parsers, "export", "print all entries and the signed head", AUDIT_EXPORT, _audit_export, directory)
+    verify = _add(parsers, "verify", "check that nothing was changed", AUDIT_VERIFY, _audit_verify,
+                  ("data", "DIR", "the data directory, or a file of audit export"))  # fmt: skip
+    verify.add_argument("--public-key", type=Path, metavar="FILE", help="receipts.pub of the data directory")
+    verify.add_argument("--head", type=Path, metavar="FILE", help="an earlier export, or its last line")
 
 
 def _add(
@@ -102,18 +141,18 @@ def _add(
     )
     for destination, metavar, text in arguments:
         command.add_argument(destination, metavar=metavar, type=Path, help=text)
-    command.set_defaults(run=lambda options: run_checked(name, work, options))
+    command.set_defaults(run=lambda options: _run(command.prog, work, options))
     return command
 
 
-def run_checked(name: str, work: Callable[[Options], int], options: Options) -> int:
+def _run(prog: str, work: Callable[[Options], int], options: Options) -> int:
     """The exit status: 1 where it can't be done, which is said."""
     from oneglance_server.errors import ServiceError, StartupError
 
     try:
         return work(options)
     except (StartupError, ServiceError, OSError) as error:
-        print(f"oneglance {name}: {error}", file=sys.stderr)
+        print(f"{prog}: {printable(str(error), lines=True)}", file=sys.stderr)
         return 1
 
 
@@ -122,7 +161,7 @@ def _check(options: Options) -> int:
 
     lost = 0
     for line in check(options.data, options.master_key):
-        print(line, flush=True)
+        print(printable(line), flush=True)
         lost += 1
     print(f"{options.data}: {f'{lost} faults' if lost else 'all is there'}")
     return 1 if lost else 0
@@ -149,7 +188,7 @@ def _repair(options: Options) -> int:
 
     former, lost = repair_directory(options.data_dir, options.master_key, options.backup)
     for line in lost:
-        print(f"not saved: {line}")
+        print(f"not saved: {printable(line)}")
     print(f"{options.data_dir}: repaired; what was there is in {former}")
     return 1 if lost else 0
 
@@ -181,7 +220,7 @@ def _verify_receipt(options: Options) -> int:
 
     receipt = sys.stdin.read() if str(options.receipt) == "-" else options.receipt.read_text(encoding="utf-8")
     for name, value in read_receipt(receipt, options.public_key).items():
-        print(f"{name}: {'not said' if value is None else value}")
+        print(printable(f"{name}: {'not said' if value is None else value}"))
     return 0
 
 
@@ -196,3 +235,30 @@ def _first_key(options: Options) -> int:
         raise StartupError(str(error.cause)) from error
     print(secret)
     return 0
+
+
+def _audit_tail(options: Options) -> int:
+    from oneglance_server.keeping import audit_trail
+
+    for line in audit_trail(options.data_dir, options.n):
+        print(line)
+    return 0
+
+
+def _audit_export(options: Options) -> int:
+    from oneglance_server.keeping import exported_trail
+
+    for line in exported_trail(options.data_dir):
+        print(line)
+    return 0
+
+
+def _audit_verify(options: Options) -> int:
+    from oneglance_server.keeping import trail_faults
+
+    faults = trail_faults(options.data, options.public_key, options.head)
+    for line in faults:
+        print(line)
+    if not faults:
+        print(f"{options.data}: the audit trail is as it was written")
+    return 1 if faults else 0

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from oneglance_apps.cli import (
-    audit,
     calibrate,  # noqa: F401  (registers its commands)
     commands,
     console,
@@ -56,7 +55,6 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
     watch.add_command(parsers)
     stylize.add_command(parsers)
     keeping.add_commands(parsers)
-    audit.add_commands(parsers)
     evaluate.add_command(parsers)
     commands.add_registered_commands(parsers)
     return top

@@ -35,6 +35,7 @@ class Audit:
         self._on_lost = on_lost
         self._waiting: list[Event] = []
         self._lost = 0
+        self._failing = False
         self._refusals = Refusals()
 
     async def decided(
@@ -106,13 +107,19 @@ class Audit:
             # Whoever stops waiting shall not take them back.
             await asyncio.shield(asyncio.wrap_future(self._store.record(events)))
         except Exception as error:
-            log.error("the audit trail can't be written", waiting=len(events), error=str(error))
+            if not self._failing:
+                log.error("the audit trail can't be written: entries wait", waiting=len(events), error=str(error))
+            self._failing = True
             if lost:
                 events.pop()
             self._lost += lost
             self._waiting, come = events, self._waiting
             for event in come:
                 self._queue(event)
+        else:
+            if self._failing:
+                log.info("the audit trail is written again", entries=len(events))
+            self._failing = False
 
     def _queue(self, event: Event) -> None:
         if len(self._waiting) < MOST_WAITING:

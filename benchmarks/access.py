@@ -4,7 +4,7 @@ with a policy, and with a policy and TLS, in one run; those with a policy have t
     python -m benchmarks.access [--calls 500]
 
 Each call is made to each server in turn: identify against 1,000 subjects, enroll; both by encodings.
-Says the medians, in ms, and how many times those of the server without, as --audit off --policy "". The policy has 1,000 grants.
+Says the medians, in ms, and how many times those of the server without either. The policy has 1,000 grants.
 """
 
 from __future__ import annotations

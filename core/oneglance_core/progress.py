@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from oneglance_core.printable import printable
+
 NOW_AND_THEN_SECONDS = 10.0
 LIVE_SECONDS = 0.2
 WIPE = "\r\x1b[K"
@@ -73,7 +75,7 @@ class Progress:
     def say(self, text: str, *, error: bool = False) -> None:
         """A line that stays, on stdout or stderr."""
         self._wipe()
-        print(text, file=sys.stderr if error else sys.stdout, flush=True)
+        print(printable(text, lines=True), file=sys.stderr if error else sys.stdout, flush=True)
 
     def _wipe(self) -> None:
         if self._on_line:

@@ -19,6 +19,7 @@ from oneglance_core.manifests import (
     UprightnessManifest,
 )
 from oneglance_core.pictures import PictureLimits
+from oneglance_core.sessions.memory import limited_memory
 from oneglance_core.signatures import check_signature, read_public_keys
 from oneglance_core.sounds import can_decode
 from oneglance_server.engines.encoder import Encoder
@@ -124,10 +125,16 @@ def _load(folders: Sequence[ModelFolder[Any]], settings: Settings, stylize_pool:
         same = [model.manifest.name for model in loaded if model.digest == folder.digest]
         if same and not engine.single:
             raise StartupError(f"{folder.path} is the same {engine.title} as {same[0]!r} under another name")
-        if engine.low_priority:
-            model = stylize_pool.submit(engine.load, folder, settings).result()
-        else:
-            model = engine.load(folder, settings)
+        # A card's driver reserves more than any limit.
+        most = settings.max_model_memory if settings.device == "cpu" else 0
+        try:
+            with limited_memory(most):
+                if engine.low_priority:
+                    model = stylize_pool.submit(engine.load, folder, settings).result()
+                else:
+                    model = engine.load(folder, settings)
+        except MemoryError as error:
+            raise StartupError(f"{folder.path}: it takes more memory than --max-model-memory, {most} bytes") from error
         loaded.append(model)
         log.info("model loaded", name=folder.manifest.name, digest=model.digest[:12], provider=model.execution_provider)
     for engine in ENGINES.values():

@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 from oneglance_index import Gallery
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16, 32)
+MOST_GALLERIES, OTHERS = 1000, "(others)"
+"""So many galleries have series of their own; the rest is told as one, of a name that no gallery has had so far."""
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -83,6 +85,8 @@ class Metrics:
 
     def decision(self, gallery: str, decision: str, count: int) -> None:
         if count:
+            if gallery not in self._decided and len(self._decided) >= MOST_GALLERIES:
+                gallery = OTHERS
             counters = self._decided.setdefault(gallery, {})
             if decision not in counters:
                 counters[decision] = self._decisions.labels(gallery, decision)
@@ -90,6 +94,8 @@ class Metrics:
 
     def drift(self, gallery: str, of: str, suspected: bool) -> None:
         """See service.drift.DriftWatches."""
+        if gallery not in self._drifts and len(self._drifts) >= MOST_GALLERIES:
+            return
         self._drifts.setdefault(gallery, set()).add(of)
         self._drift.labels(gallery, of).set(suspected)
 
@@ -132,9 +138,16 @@ class _GallerySizes(Collector):
     def collect(self) -> Iterator[Metric]:
         subjects = GaugeMetricFamily("oneglance_gallery_subjects", "Subjects enrolled", labels=["gallery"])
         encodings = GaugeMetricFamily("oneglance_gallery_encodings", "Encodings enrolled", labels=["gallery"])
-        for gallery in self._galleries():
-            subjects.add_metric([gallery.id], gallery.subjects)
-            encodings.add_metric([gallery.id], gallery.encodings)
+        others = [0, 0]
+        for number, gallery in enumerate(self._galleries()):
+            if number < MOST_GALLERIES:
+                subjects.add_metric([gallery.id], gallery.subjects)
+                encodings.add_metric([gallery.id], gallery.encodings)
+            else:
+                others = [others[0] + gallery.subjects, others[1] + gallery.encodings]
+        if any(others):
+            subjects.add_metric([OTHERS], others[0])
+            encodings.add_metric([OTHERS], others[1])
         yield subjects
         yield encodings
 

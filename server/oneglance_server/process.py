@@ -17,6 +17,7 @@ import structlog
 from oneglance_server.app import Server
 from oneglance_server.log_sink import LogSink
 from oneglance_server.logs import LOG_SECONDS
+from oneglance_server.service_manager import READY, STOPPING, tell_service_manager
 from oneglance_server.settings import Settings
 
 log = structlog.get_logger()
@@ -58,7 +59,9 @@ async def _serve(settings: Settings, ending: "_Ending", on_serving: Callable[[st
         await asyncio.wait({told, asked}, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
             told.result()
+            tell_service_manager(READY)
         await asked
+        tell_service_manager(STOPPING)
         log.info("draining", seconds=settings.drain_seconds)
     log.info("stopped")
 

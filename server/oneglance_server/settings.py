@@ -78,6 +78,12 @@ class Settings(Frozen, BaseSettings):
         description="Public keys, PEM, colon-separated: models are loaded only if one of them signed them, or if the "
         "server came with them. Empty: any.",
     )
+    max_model_memory: int = Field(
+        8 << 30,
+        ge=0,
+        description="Bytes that one model may take while it is loaded and tried, on the CPU; more is a start-up error. "
+        "0: no limit.",
+    )
     device: str = Field(
         "cpu",
         description="cpu, cuda or cuda:N, for encoder and index alike. A device that can't be used is a start-up "

@@ -285,3 +285,33 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for command in ("tail", "export", "verify"):
         assert main(["audit", command, str(data_dir)]) == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_files_are_their_owners_alone(models: tuple[Path, Path], tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        (tmp_path / "policy.toml").write_text(ADMIN)
+        data_dir = tmp_path / "made" / "data"
+        data_dir.parent.mkdir()
+        key = key_of(data_dir, "admin")
+        with (
+            server_thread(data_dir=data_dir, models=models[:1], policy=str(tmp_path / "policy.toml")) as server,
+            Client(server.address, token=key, timeout_seconds=PATIENCE_SECONDS) as admin,
+        ):
+            admin.create_gallery("g", encoder="pixels")
+            admin.enroll("g", "it", IT)
+            open_now = list(data_dir.rglob("*"))
+            modes = {path.name: path.stat().st_mode & 0o777 for path in (data_dir, *open_now)}
+        modes |= {path.name: path.stat().st_mode & 0o777 for path in data_dir.rglob("*")}
+    finally:
+        os.umask(mask)
+    assert {
+        "store.sqlite3",
+        "store.sqlite3-wal",
+        "api-keys.json",
+        "api-keys.lock",
+        "master.key",
+        "lock",
+    } <= modes.keys()
+    assert modes.pop("receipts.pub") == 0o644
+    assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}

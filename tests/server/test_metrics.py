@@ -11,7 +11,7 @@ import pytest
 
 from oneglance import Client, OneglanceError
 from oneglance_server.loop_watch import watch_loop
-from oneglance_server.metrics import Metrics
+from oneglance_server.metrics import MOST_GALLERIES, OTHERS, Metrics
 from tests.pictures import picture
 from tests.running import measured, server_thread
 from tests.waiting import loop_turns, reached, until
@@ -50,6 +50,24 @@ def test_metrics(models: tuple[Path, Path], tmp_path: Path) -> None:
     documented = set(re.findall(r"^\| `(oneglance_[a-z_]+)", DOCS.read_text(), re.MULTILINE))
     served = {name for name in re.findall(r"^# TYPE (oneglance_\w+) ", text, re.MULTILINE) if "_created" not in name}
     assert documented == served
+
+
+def test_of_many_galleries_some_have_series_of_their_own() -> None:
+    metrics = Metrics()
+    for i in range(MOST_GALLERIES + 5):
+        metrics.decision(f"g{i}", "unknown", 1)
+        metrics.drift(f"g{i}", "strangers", True)
+    value = metrics.registry.get_sample_value
+    assert value("oneglance_decisions_total", {"gallery": "g0", "decision": "unknown"}) == 1
+    assert value("oneglance_decisions_total", {"gallery": OTHERS, "decision": "unknown"}) == 5
+    assert value("oneglance_decisions_total", {"gallery": f"g{MOST_GALLERIES}", "decision": "unknown"}) is None
+    assert value("oneglance_gallery_drift", {"gallery": f"g{MOST_GALLERIES}", "of": "strangers"}) is None
+    metrics.forget_gallery("g0")
+    metrics.decision("new", "unknown", 1)
+    assert value("oneglance_decisions_total", {"gallery": OTHERS, "decision": "unknown"}) == 6
+    metrics.forget_gallery("g1")
+    metrics.decision("newer", "unknown", 1)
+    assert value("oneglance_decisions_total", {"gallery": "newer", "decision": "unknown"}) == 1
 
 
 async def test_what_blocks_the_loop_shows_in_its_lag() -> None:

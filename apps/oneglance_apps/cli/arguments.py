@@ -20,6 +20,7 @@ from oneglance.client.requests import (
 )
 from oneglance.v1.common_pb2 import Example
 from oneglance_apps.cli.commands import Options, argument
+from oneglance_core.array_files import load_array
 from oneglance_core.defaults import CANDIDATES
 from oneglance_core.picture_files import PICTURE_SUFFIXES, ends_in
 from oneglance_core.ranges import within
@@ -107,9 +108,9 @@ def read_examples(files: Iterable[str], o: Options) -> Iterator[ExampleLike]:
         if not file.endswith(".npy"):
             yield read_file(Path(file), o)
         elif encoder_digest is None:
-            yield np.load(file, allow_pickle=False)
+            yield load_array(file)
         else:
-            rows = np.atleast_2d(np.load(file, allow_pickle=False))
+            rows = np.atleast_2d(load_array(file))
             yield from (encoding(row, encoder_digest) for row in rows)
 
 

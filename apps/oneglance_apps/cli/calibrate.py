@@ -12,6 +12,7 @@ from oneglance.v1.gallery_pb2 import CalibrationProbe
 from oneglance_apps.cli.arguments import FACE, GALLERY, SMALL_FACES_OPTION, UPRIGHT_ONLY, is_example, read_file
 from oneglance_apps.cli.commands import Argument, Options, argument, command
 from oneglance_core.defaults import TARGET_FPIR
+from oneglance_core.printable import printable
 from oneglance_core.progress import Progress
 from oneglance_core.ranges import within
 
@@ -62,7 +63,7 @@ def calibrate(client: Client, o: Options) -> Iterable[Message]:
         response = client.calibrate(o.gallery, probes(), target_fpir=o.fpir, dry_run=o.dry_run, data=described)
     for skipped in response.skipped:
         path, _ = [*pictures, *mated][skipped.index]
-        print(f"skipped {path}: {skipped.error.message}", file=sys.stderr)
+        print(printable(f"skipped {path}: {skipped.error.message}"), file=sys.stderr)
     if more := max(0, response.skipped_count - len(response.skipped)):
         print(f"skipped {more} more; {response.skipped_count} in all", file=sys.stderr)
     yield response

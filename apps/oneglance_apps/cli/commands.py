@@ -13,6 +13,7 @@ from oneglance.client.errors import OneglanceError
 from oneglance.client.sync_client import Client
 from oneglance_apps.cli import show
 from oneglance_apps.connection import add_connection_options, connection_of
+from oneglance_core.printable import printable
 from oneglance_core.ranges import seconds
 
 Options = argparse.Namespace
@@ -86,10 +87,10 @@ def run_with_client(o: Options, work: Callable[[Client], None]) -> int:
     except OneglanceError as error:
         if o.json:
             print(show.as_json(show.error_message(error)))
-        print(f"oneglance: {error}", file=sys.stderr)
+        print(f"oneglance: {printable(str(error), lines=True)}", file=sys.stderr)
         return 1
     except (OSError, TypeError, ValueError) as error:
-        print(f"oneglance: {error}", file=sys.stderr)
+        print(f"oneglance: {printable(str(error), lines=True)}", file=sys.stderr)
         return 1 if getattr(error, "errno", None) in DISK_ERRORS else 2
     return int(o.status)
 
@@ -99,6 +100,6 @@ def _print_messages(o: Options) -> int:
 
     def work(client: Client) -> None:
         for message in o.call(client, o):
-            print(render(message), flush=True)
+            print(printable(render(message), lines=True), flush=True)
 
     return run_with_client(o, work)

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from oneglance_core.printable import printable
+
 Options = argparse.Namespace
 
 CHECK = """\
@@ -93,7 +95,7 @@ def run_checked(name: str, work: Callable[[Options], int], options: Options) -> 
     try:
         return work(options)
     except (StartupError, ServiceError, OSError) as error:
-        print(f"oneglance {name}: {error}", file=sys.stderr)
+        print(f"oneglance {name}: {printable(str(error), lines=True)}", file=sys.stderr)
         return 1
 
 
@@ -102,7 +104,7 @@ def _check(options: Options) -> int:
 
     lost = 0
     for line in check(options.data, options.master_key):
-        print(line, flush=True)
+        print(printable(line), flush=True)
         lost += 1
     print(f"{options.data}: {f'{lost} faults' if lost else 'all is there'}")
     return 1 if lost else 0
@@ -129,7 +131,7 @@ def _repair(options: Options) -> int:
 
     former, lost = repair_directory(options.data_dir, options.master_key, options.backup)
     for line in lost:
-        print(f"not saved: {line}")
+        print(f"not saved: {printable(line)}")
     print(f"{options.data_dir}: repaired; what was there is in {former}")
     return 1 if lost else 0
 
@@ -139,7 +141,7 @@ def _verify_receipt(options: Options) -> int:
 
     receipt = sys.stdin.read() if str(options.receipt) == "-" else options.receipt.read_text(encoding="utf-8")
     for name, value in read_receipt(receipt, options.public_key).items():
-        print(f"{name}: {'not said' if value is None else value}")
+        print(printable(f"{name}: {'not said' if value is None else value}"))
     return 0
 
 

@@ -72,6 +72,7 @@ from oneglance_apps.text import (
     short_digest,
     source_name,
 )
+from oneglance_core.printable import printable
 
 
 def as_json(message: Message) -> str:
@@ -203,12 +204,12 @@ def _receipt(deleted: DeleteGalleryResponse | DeleteEncodingResponse | DeleteSub
 
 def _retention(kept: Retention) -> str:
     until = f"  until {kept.expire_time.ToJsonString()}" if kept.HasField("expire_time") else ""
-    purpose = f"  for {kept.purpose}" if kept.purpose else ""
-    return until + purpose + (f"  by consent {kept.consent}" if kept.consent else "")
+    purpose = f"  for {printable(kept.purpose)}" if kept.purpose else ""
+    return until + purpose + (f"  by consent {printable(kept.consent)}" if kept.consent else "")
 
 
 def _subject(s: Subject) -> str:
-    labels = "".join(f" {key}={value}" for key, value in sorted(s.labels.items()))
+    labels = "".join(f" {key}={printable(value)}" for key, value in sorted(s.labels.items()))
     negatives = f", negatives {', '.join(n.id for n in s.negatives)}" if s.negatives else ""
     return f"{s.id}: encodings {', '.join(e.id for e in s.encodings)}{negatives}{labels}{_retention(s.retention)}"
 

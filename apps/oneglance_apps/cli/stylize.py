@@ -21,6 +21,7 @@ from oneglance_apps.repaint.style_choice import StyleChoice
 from oneglance_apps.signals import exit_on_signals
 from oneglance_core.defaults import PICTURE_QUALITY, STEADINESS
 from oneglance_core.files import replacing
+from oneglance_core.printable import printable
 from oneglance_core.progress import Progress
 from oneglance_core.ranges import within
 
@@ -187,11 +188,11 @@ def _picture(client: Client, choice: StyleChoice, source: Path | None, out: Path
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as fresh:
             fresh.write_bytes(picture.image)
-        print(line)
+        print(printable(line))
     else:
         sys.stdout.buffer.write(picture.image)
         sys.stdout.buffer.flush()
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
 
 
 def _folder(client: Client, choice: StyleChoice, source: Path, out: Path, o: Options) -> None:

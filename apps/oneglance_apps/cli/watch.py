@@ -15,6 +15,7 @@ from oneglance_apps.cli.watch_options import add_options
 from oneglance_apps.connection import connection_of
 from oneglance_apps.limits import NO_LIVENESS
 from oneglance_apps.watch.settings import AppearanceRules, DeliveryRules, WatchSettings
+from oneglance_core.printable import printable
 from oneglance_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ async def _watch(o: Options) -> tuple[int, bool]:
         if o.json:
             printer.put(letter.record.model_dump_json())
         elif letter.record.kind != "heartbeat":
-            printer.put(as_text(letter.record))
+            printer.put(printable(as_text(letter.record)))
 
     def stop_unread() -> None:
         nonlocal unread

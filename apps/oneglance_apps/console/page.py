@@ -8,11 +8,12 @@ from pathlib import Path
 
 from nicegui import Client, ui
 
-from oneglance.client.async_client import AsyncClient
+from oneglance_apps.console.login import LOGOUT
 from oneglance_apps.console.look_tab import LookTab
 from oneglance_apps.console.page_state import PageState
 from oneglance_apps.console.people_tab import PeopleTab
 from oneglance_apps.console.quality_choice import QualityChoice
+from oneglance_apps.console.sessions import Session
 from oneglance_apps.console.stylize_tab import StylizeTab
 from oneglance_apps.console.threshold_tab import ThresholdTab
 from oneglance_apps.text import is_encoder
@@ -28,18 +29,16 @@ EYE = (
 
 
 class Page:
-    """One browser's page.
+    """One browser's page, which does all with the clients of its ``session``."""
 
-    api: client for short calls. painter: client with a long timeout, for stylization.
-    """
-
-    def __init__(self, api: AsyncClient, painter: AsyncClient, client: Client) -> None:
+    def __init__(self, session: Session, client: Client) -> None:
         self.client = client
-        self.state = PageState(api, lambda: self.picker.value)
+        self.session = session
+        self.state = PageState(session.api, lambda: self.picker.value)
         self.look = LookTab(self.state)
         self.people = PeopleTab(self.state, self.look.look_again)
         self.threshold = ThresholdTab(self.state, self.look.look_again)
-        self.stylize = StylizeTab(painter, client.id, self.state.error_text)
+        self.stylize = StylizeTab(session.painter, client.id, self.state.error_text)
 
     async def build(self) -> None:
         ui.add_head_html(f"<style>{(HERE / 'page.css').read_text()}</style>")
@@ -53,6 +52,10 @@ class Page:
             self.picker = ui.select([], label="gallery", on_change=self._pick).props("dense outlined options-dense")
             self.picker.classes("picker")
             ui.button("New gallery", on_click=self._new_gallery).props("flat no-caps dense").classes("new-gallery")
+            if self.session.name:
+                ui.label(self.session.name).classes("soft")
+                leave = f"fetch('{LOGOUT}', {{method: 'POST'}}).finally(() => location.reload())"
+                ui.button("Log out").props("flat no-caps dense").on("click", js_handler=f"() => {leave}")
         self.state.page_refusal = ui.label().classes("refusal trouble")
         with ui.tabs().props("no-caps align=left inline-label narrow-indicator") as tabs:
             for name in ("Look", "People", "Threshold", "Stylize"):

@@ -1,8 +1,6 @@
 """Encodings with the name of the subject that each shows, checked; read from .npz files."""
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.array_files import ArrayFileError, arrays_in
 from oneglance_core.judging.errors import BadEncodings, NoMates, NotPaired, TooFewSubjects
 from oneglance_core.measures import Indices
 from oneglance_core.trials import Encodings
@@ -130,22 +129,11 @@ def read_encodings(path: str | os.PathLike[str]) -> LabelledEncodings:
     Raises JudgingError.
     """
     try:
-        with np.load(path) as arrays:
-            names = arrays.files
-            given = {name: arrays[name] for name in _ARRAYS if name in names}
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise BadEncodings(f"{path}: no .npz, or damaged: {error}") from error
-    if not {"encodings", "subjects"} <= set(names):
-        raise BadEncodings(f"{path}: needs the arrays encodings and subjects, has {', '.join(names) or 'none'}")
+        given = arrays_in(path, _ARRAYS)
+    except (ArrayFileError, OSError) as error:
+        raise BadEncodings(f"{path}: {error}") from error
+    if not {"encodings", "subjects"} <= given.keys():
+        raise BadEncodings(f"{path}: needs the arrays encodings and subjects, has {', '.join(given) or 'none'}")
     encodings, subjects = given["encodings"], given["subjects"]
     if subjects.ndim != 1:
         raise BadEncodings(f"{path}: subjects are {list(subjects.shape)}, must be [N]")

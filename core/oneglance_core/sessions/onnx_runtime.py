@@ -17,6 +17,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from oneglance_core.manifests import TensorSpec
+from oneglance_core.sessions.operators import check_operators
 from oneglance_core.sessions.session import GraphError
 
 CPU = "CPUExecutionProvider"
@@ -90,8 +91,8 @@ _watch = _Watch()
 
 
 class OnnxSession:
-    """A Session. Raises GraphError for a graph that can't be loaded. Data outside of the graph's bytes is refused, and
-    what takes longer than two minutes is ended.
+    """A Session. Raises GraphError for a graph that can't be loaded. Data outside of the graph's bytes and operators
+    that do more than compute (operators.py) are refused, and what takes longer than two minutes is ended.
 
     Args:
         graph: ONNX bytes.
@@ -106,6 +107,7 @@ class OnnxSession:
     trouble = None
 
     def __init__(self, graph: bytes, options: Any, providers: Sequence[Any] = (CPU,)) -> None:
+        check_operators(graph)
         try:
             with _watch.over(lambda: options.set_load_cancellation_flag(True)):
                 self._session = onnxruntime.InferenceSession(

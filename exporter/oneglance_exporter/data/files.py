@@ -16,7 +16,6 @@ read once.
 """
 
 import csv
-import io
 import json
 import lzma
 import os
@@ -27,11 +26,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.archives import ArchiveError, check_inflation, check_size
+from oneglance_core.array_files import ArrayFileError, array_in, arrays_in
 from oneglance_core.picture_files import PICTURE_SUFFIXES, ends_in
 from oneglance_exporter.data.parquet import read_rows
 from oneglance_exporter.errors import DataError
@@ -40,6 +41,7 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 Content = bytes | npt.NDArray[Any]
 _LABELS = (".cls", ".txt", ".json")
 _MOST_LABEL_BYTES = 1 << 20
+_MOST_LINE = 1 << 20  # characters of a CSV list
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +164,20 @@ def _zipped(path: Path, suffixes: Sequence[str]) -> Iterator[tuple[PurePosixPath
 
 def _read_zipped(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     try:
-        return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError) as error:
+        member = archive.getinfo(name)
+        check_size(name, member.file_size)
+        check_inflation(member)
+        return archive.read(member)
+    except ArchiveError as error:
+        raise DataError(f"{path}: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError, MemoryError) as error:
         raise DataError(f"{path}: damaged zip: {error}") from error
 
 
 def _listed(path: Path, suffixes: Sequence[str]) -> Iterator[File]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
+            rows = csv.DictReader(_lines(path, file))
             if not {"path", "label"} <= set(rows.fieldnames or ()):
                 raise DataError(f"{path}: needs the columns path and label, has {', '.join(rows.fieldnames or ())}")
             lines = [(rows.line_num, row["path"], row["label"]) for row in rows]
@@ -181,6 +188,16 @@ def _listed(path: Path, suffixes: Sequence[str]) -> Iterator[File]:
         if not name or not label or not label.strip():
             raise DataError(f"{path}: line {number} has no {'label' if name else 'path'}")
         yield _named(path, f"line {number}", name, label.strip(), suffixes, label_of)
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Raises DataError for one that is longer than any list has."""
+    number = 0
+    while line := file.readline(_MOST_LINE + 1):
+        number += 1
+        if len(line) > _MOST_LINE:
+            raise DataError(f"{path}: line {number} is longer than {_MOST_LINE:,} characters")
+        yield line
 
 
 def _named(path: Path, where: str, name: str, label: str, suffixes: Sequence[str], label_of: dict[str, str]) -> File:
@@ -210,7 +227,7 @@ def _in_shard(path: Path, suffixes: Sequence[str]) -> Iterator[File]:
     try:
         with tarfile.open(path, "r:") as shard:
             members = [member for member in shard if member.isfile()]
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         raise DataError(f"{path}: no tar, or damaged: {error}") from error
     examples = [member for member in members if ends_in(PurePosixPath(member.name), suffixes)]
     labels = {
@@ -249,10 +266,11 @@ def _label(path: Path, name: str, content: bytes) -> str:
 
 def _read_member(path: Path, member: tarfile.TarInfo) -> bytes:
     try:
+        check_size(member.name, member.size)
         with open(path, "rb") as file:
             file.seek(member.offset_data)
             content = file.read(member.size)
-    except OSError as error:
+    except (ArchiveError, OSError) as error:
         raise DataError(f"{path}: can't be read: {error}") from error
     if len(content) < member.size:
         raise DataError(f"{path}: {member.name}: cut off")
@@ -261,15 +279,12 @@ def _read_member(path: Path, member: tarfile.TarInfo) -> bytes:
 
 def _stacked(path: Path) -> Iterator[File]:
     try:
-        with np.load(path) as arrays:
-            missing = {"inputs", "subjects"} - set(arrays.files)
-            if missing:
-                raise DataError(
-                    f"{path}: needs the arrays inputs and subjects, has {', '.join(arrays.files) or 'none'}"
-                )
-            inputs, subjects = arrays["inputs"], arrays["subjects"]
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = arrays_in(path)
+    except (ArrayFileError, OSError) as error:
         raise DataError(f"{path}: can't be read: {error}") from error
+    if not {"inputs", "subjects"} <= arrays.keys():
+        raise DataError(f"{path}: needs the arrays inputs and subjects, has {', '.join(arrays) or 'none'}")
+    inputs, subjects = arrays["inputs"], arrays["subjects"]
     if inputs.ndim < 2 or subjects.shape != inputs.shape[:1]:
         raise DataError(f"{path}: inputs {list(inputs.shape)} and subjects {list(subjects.shape)} don't go together")
     for row, subject in enumerate(subjects.tolist()):
@@ -279,15 +294,4 @@ def _stacked(path: Path) -> Iterator[File]:
 
 def array_of(content: Content) -> npt.NDArray[Any]:
     """The array in the bytes of a .npy file, or of a .npz that holds one. Raises ValueError."""
-    if isinstance(content, np.ndarray):
-        return content
-    try:
-        loaded = np.load(io.BytesIO(content))  # no pickles: those run code
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        if len(loaded.files) != 1:
-            raise ValueError(f"holds {len(loaded.files)} arrays; one is needed")
-        array: npt.NDArray[Any] = loaded[loaded.files[0]]
-        return array
-    except (EOFError, OSError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"no array file, or damaged: {error}") from error
+    return content if isinstance(content, np.ndarray) else array_in(content)

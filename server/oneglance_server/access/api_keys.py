@@ -105,7 +105,7 @@ class ApiKeys:
         """The keys as they are; what the block makes of them is written, unless it raises."""
         path = self._file.path
         try:
-            with self._changes, path.with_suffix(".lock").open("a") as turn:
+            with self._changes, open(path.with_suffix(".lock"), "a", opener=_private) as turn:
                 _take_turn(turn.fileno())
                 self.look()
                 keys = dict(self._file.value)
@@ -116,6 +116,10 @@ class ApiKeys:
                 self.look()
         except (OSError, StartupError) as error:
             raise ApiKeysBusy(error) from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _take_turn(descriptor: int) -> None:

@@ -22,9 +22,7 @@ It is read again when it changes (access/files.py). docs/security.md explains it
 
 import fnmatch
 import re
-import tomllib
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -33,13 +31,14 @@ from typing import Annotated, Literal, get_args
 from limits import RateLimitItem, parse_many
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from oneglance_server.access.identity import ANONYMOUS, Identity
+from oneglance_core.toml_files import TomlError, parse_toml
+from oneglance_server.access.identity import ANONYMOUS, MAX_NAME_CHARACTERS, Identity
 from oneglance_server.access.rights import ALL, GALLERY_RIGHTS, SERVER_RIGHTS
 from oneglance_server.errors import StartupError
 
 _KINDS = ("key:", "cert:", "jwt:", "group:")
 _REMEMBERED = 4096  # identities
-QuotaKind = Literal["calls", "probes", "pixels", "encodings"]
+QuotaKind = Literal["calls", "probes", "pixels", "encodings", "galleries"]
 
 
 def _named(value: str) -> str:
@@ -92,13 +91,14 @@ class Quota(_To):
     """How much each identity that it is ``to`` may ask for: as ``10/second``, several with ``;`` between them.
 
     calls: calls and streams. probes: examples to identify, verify, compare, encode, or to find faces in. pixels: of
-    pictures that are read. encodings: examples to enroll, and negatives.
+    pictures that are read. encodings: examples to enroll, and negatives. galleries: to create.
     """
 
     calls: Rates = ""
     probes: Rates = ""
     pixels: Rates = ""
     encodings: Rates = ""
+    galleries: Rates = ""
 
     def rates(self, kind: QuotaKind) -> list[RateLimitItem]:
         text = getattr(self, kind)
@@ -139,6 +139,7 @@ class Granted:
         self._everywhere: set[str] = set()  # of galleries, in all
         self._in: defaultdict[str, set[str]] = defaultdict(set)
         self._fitting: defaultdict[str, set[str]] = defaultdict(set)
+        self._known: dict[str, frozenset[str]] = {}  # rights in a gallery, by its name
         for grant in grants:
             rights = GALLERY_RIGHTS | SERVER_RIGHTS if ALL in grant.rights else frozenset(grant.rights)
             self._anywhere |= rights & SERVER_RIGHTS
@@ -154,21 +155,26 @@ class Granted:
         """``gallery_id`` None: a right of the server; or one of a gallery in all galleries."""
         if right in SERVER_RIGHTS:
             return right in self._anywhere
-        return right in self._everywhere or (gallery_id is not None and right in self._rights_in(gallery_id, right))
+        return right in self._everywhere or (gallery_id is not None and right in self._rights_in(gallery_id))
 
     def sees(self, gallery_id: str) -> bool:
         """Whether there is any right in this gallery."""
         return bool(self._everywhere or self._rights_in(gallery_id))
 
-    def _rights_in(self, gallery_id: str, wanted: str | None = None) -> Iterable[str]:
-        """Those in a gallery by its name or a pattern; of patterns the first that has any, or what is wanted."""
-        named = self._in.get(gallery_id)
-        if named and (wanted is None or wanted in named):
-            return named
-        for pattern, rights in self._fitting.items():
-            if (wanted is None or wanted in rights) and rights and _fits(pattern, gallery_id):
-                return rights
-        return ()
+    def _rights_in(self, gallery_id: str) -> frozenset[str]:
+        """Those in a gallery by its name or a pattern: of many patterns each is tried once for a name."""
+        found = self._known.get(gallery_id)
+        if found is None:
+            rights = set(self._in.get(gallery_id, ()))
+            for pattern, granted in self._fitting.items():
+                if not granted <= rights and _fits(pattern, gallery_id):
+                    rights |= granted
+            if len(self._known) >= _REMEMBERED:
+                self._known = {}  # another thread may be reading the former one
+            found = frozenset(rights)
+            if len(gallery_id) <= MAX_NAME_CHARACTERS:
+                self._known[gallery_id] = found
+        return found
 
 
 class Policy(_Strict):
@@ -221,9 +227,9 @@ def _fits(pattern: str, name: str) -> bool:
 def read_policy(path: Path, data: bytes) -> Policy:
     """Raises StartupError naming each line that is wrong."""
     try:
-        return Policy.model_validate(tomllib.loads(data.decode()))
+        return Policy.model_validate(parse_toml(data))
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, one['loc'])) or 'policy'}: {one['msg']}" for one in error.errors())
         raise StartupError(f"{path}: " + "; ".join(wrong)) from error
-    except (ValueError, RecursionError) as error:  # TOML, UTF-8
+    except (TomlError, RecursionError) as error:
         raise StartupError(f"{path}: {error}") from error

@@ -75,6 +75,7 @@ class GalleryService:
         decided_by: DecidedBy,
     ) -> GalleryState:
         call.need("administer", check_id("gallery_id", gallery_id))
+        call.spend("galleries", 1)
         chosen = self._encoders.find("encoder", encoder)
         if decided_by == "probability":
             _check_head(chosen)

@@ -287,7 +287,7 @@ def test_health_is_open_and_reflection_is_not(server: Server) -> None:
 
 def test_who_has_used_up_a_quota_is_told_when_to_come_back(models: tuple[Path, Path], tmp_path: Path) -> None:
     rules = grant(["key:*"], ["*"], ["*"])
-    rules += '[[quota]]\nto = ["key:few"]\nprobes = "3/day"\nencodings = "2/day"\n'
+    rules += '[[quota]]\nto = ["key:few"]\nprobes = "3/day"\nencodings = "2/day"\ngalleries = "1/day"\n'
     rules += '[[quota]]\nto = ["key:*"]\ncalls = "40/day"\npixels = "200/day"\n' * 2  # twice the same is the same
     (tmp_path / "policy.toml").write_text(rules)
     keys = {name: key_of(tmp_path / "data", name) for name in ("few", "many")}
@@ -298,6 +298,8 @@ def test_who_has_used_up_a_quota_is_told_when_to_come_back(models: tuple[Path, P
 
         with caller("few") as few, caller("many") as many:
             few.create_gallery("g", encoder="pixels")
+            with pytest.raises(ResourceExhaustedError, match="has 1 galleries in"):
+                few.create_gallery("h", encoder="pixels")
             few.enroll("g", "a", picture(1), picture(2))
             with pytest.raises(ResourceExhaustedError, match="QUOTA_EXCEEDED") as told:
                 few.enroll("g", "b", picture(3))

@@ -1,10 +1,12 @@
 """What a server tells in its audit trail: decisions, what was read, who was refused; and what it does when it can't."""
 
+import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -12,8 +14,20 @@ import pytest
 
 from oneglance import Client, OneglanceError, identify_request
 from oneglance_apps.cli import main
-from oneglance_index import Actor, IndexSettings, LocalGalleries, StoreFull, acting, read_trail, verify_trail
+from oneglance_index import (
+    Actor,
+    Event,
+    GalleryStore,
+    IndexSettings,
+    LocalGalleries,
+    StoreFull,
+    acting,
+    read_trail,
+    verify_trail,
+)
 from oneglance_server.app import Server
+from oneglance_server.calls import Call, Caller
+from oneglance_server.service.auditing import Audit
 from oneglance_server.service.refusals import MOST_KINDS, WINDOW_SECONDS, Refusals
 from tests.pictures import picture
 from tests.running import ServerProcess, server_thread
@@ -213,7 +227,7 @@ def test_what_can_not_be_written_waits_and_what_is_too_much_is_told(
 ) -> None:
     from oneglance_server.service import auditing
 
-    monkeypatch.setattr(auditing, "MOST_WAITING", 3)
+    monkeypatch.setattr(auditing, "MOST_WAITING", 6)  # each has a decision
     with (
         server_thread(data_dir=tmp_path, models=models[:1]) as server,
         Client(server.address, timeout_seconds=PATIENCE_SECONDS) as client,
@@ -230,6 +244,40 @@ def test_what_can_not_be_written_waits_and_what_is_too_much_is_told(
     assert len(told(tmp_path, "identify")) == 3
     assert told(tmp_path, "lost")[0]["entries"] == 2
     assert verify_trail(tmp_path) == []
+
+
+async def test_whoever_stops_waiting_loses_no_entry() -> None:
+    class Slow:
+        """Records what it is given, once it may."""
+
+        def __init__(self) -> None:
+            self.recorded: list[list[Event]] = []
+            self.futures: list[Future[None]] = []
+
+        def record(self, events: Sequence[Event]) -> Future[None]:
+            self.recorded.append([*events])
+            self.futures.append(Future())
+            return self.futures[-1]
+
+    store = Slow()
+    audit = Audit(cast(GalleryStore, store), "on", lambda count: None)
+    await audit.did(Call(Caller("it")), "read", "g")
+    flushing = asyncio.create_task(audit.flush())
+    while not store.futures:
+        await asyncio.sleep(0)
+    flushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flushing
+    closing = asyncio.create_task(audit.close())
+    store.futures[0].set_exception(StoreFull(Path("store")))
+    await closing
+    assert len(store.recorded) == 1
+    closing = asyncio.create_task(audit.close())
+    while len(store.futures) == 1:
+        await asyncio.sleep(0)
+    store.futures[1].set_result(None)
+    await closing
+    assert [[event.did for event in events] for events in store.recorded] == [["read"], ["read"]]
 
 
 def test_a_kill_costs_no_decision_of_long_ago_and_the_chain_is_whole(models: tuple[Path, Path], tmp_path: Path) -> None:

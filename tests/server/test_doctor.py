@@ -53,7 +53,7 @@ def test_a_later_version_is_refused_in_words_by_both(tmp_path: Path, capsys: pyt
 
 
 def test_want_of_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
     assert main(["check-upgrade", str(GOLDEN / "v1")]) == 1
     assert "There is no room for that" in str(upgrade_of(GOLDEN / "v1"))
 

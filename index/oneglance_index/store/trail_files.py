@@ -22,6 +22,7 @@ from oneglance_index.store.commits import check_newest, known_commits
 from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.queries import told_store
 from oneglance_index.store.receipts import PUBLIC_NAME
+from oneglance_index.store.seals import damaged
 from oneglance_index.store.tables import TRAIL_SINCE
 from oneglance_index.store.trail import HASH_BYTES, Head, Line, check_trail, faults, lines, signed_head
 
@@ -44,15 +45,25 @@ def read_trail(data_dir: Path, last: int | None = None) -> Iterator[str]:
         if last is not None:
             rows = db.execute("SELECT MAX(number) AS newest FROM audit").fetchall()
             after = max(0, (rows[0]["newest"] or 0) - last)
-        for line in lines(db, after):
-            yield line.text
+        yield from _texts(db, after)
+
+
+def _texts(db: sqlite3.Connection, after: int) -> Iterator[str]:
+    """Of the entries with numbers above `after`. Raises StoreDamaged for one that isn't what was written."""
+    head = signed_head(db, None)
+    rows = db.execute("SELECT hash FROM audit WHERE number = ?", (after,)).fetchall()
+    number, before = (after, rows[0]["hash"]) if rows else (head.pruned, head.pruned_hash)
+    for line in lines(db, number):
+        for fault in faults([line], number, before):
+            raise damaged(db, fault)
+        yield line.text
+        number, before = line.number, line.hash
 
 
 def export_trail(data_dir: Path) -> Iterator[str]:
     """All entries, and the head. Raises StoreError."""
     with _reading(data_dir) as db:
-        for line in lines(db):
-            yield line.text
+        yield from _texts(db, 0)
         head = signed_head(db, None)
         signature = db.execute("SELECT signature FROM audit_head").fetchall()[0]["signature"]
         yield _encode({"head": {"store": told_store(db)[0], **head.told(), "signature": signature.hex()}})

@@ -18,7 +18,8 @@ from oneglance_server.service.refusals import Refusals
 log = structlog.get_logger()
 Mode = Literal["off", "on", "fail-closed"]
 _FLUSH_SECONDS = 0.25  # with the time of a commit well below the second that a kill may cost
-MOST_WAITING = 20_000  # entries, while they can't be written: about 20 MB
+MOST_WAITING = 20_000  # entries and the decisions in them, while they can't be written: about 20 MB
+_MOST_AT_ONCE = 1_000  # of these, in one transaction
 
 
 class Audit:
@@ -34,6 +35,8 @@ class Audit:
         self._store = store
         self._on_lost = on_lost
         self._waiting: list[Event] = []
+        self._lines = 0  # of them, as _lines() counts
+        self._writing: tuple[list[Event], asyncio.Future[None]] | None = None
         self._lost = 0
         self._failing = False
         self._refusals = Refusals()
@@ -97,33 +100,49 @@ class Audit:
 
     async def flush(self) -> None:
         """Writes what waits. What can't be written goes on waiting."""
-        events, self._waiting = self._waiting, []
-        if self._lost:
-            events.append(Event(ITSELF, "lost", details={"entries": self._lost}))
-        if not events:
-            return
-        lost, self._lost = self._lost, 0
-        try:
-            # Whoever stops waiting shall not take them back.
-            await asyncio.shield(asyncio.wrap_future(self._store.record(events)))
-        except Exception as error:
-            if not self._failing:
-                log.error("the audit trail can't be written: entries wait", waiting=len(events), error=str(error))
-            self._failing = True
-            if lost:
-                events.pop()
-            self._lost += lost
-            self._waiting, come = events, self._waiting
-            for event in come:
-                self._queue(event)
-        else:
+        while self._writing is not None or self._waiting or self._lost:
+            events = self._next() if self._writing is None else self._writing[0]
+            try:
+                if self._writing is None:
+                    self._writing = events, asyncio.wrap_future(self._store.record(events))
+                # Whoever stops waiting shall not take them back: the next one to come waits on.
+                await asyncio.shield(self._writing[1])
+            except Exception as error:
+                self._writing = None
+                if not self._failing:
+                    log.error("the audit trail can't be written: entries wait", waiting=len(events), error=str(error))
+                self._failing = True
+                self._back(events)
+                return
+            self._writing = None
             if self._failing:
                 log.info("the audit trail is written again", entries=len(events))
             self._failing = False
 
+    def _next(self) -> list[Event]:
+        """Of what waits, as much as one transaction takes at most, and how many were lost."""
+        lines, count = 0, 0
+        while count < len(self._waiting) and (not count or lines + _lines(self._waiting[count]) <= _MOST_AT_ONCE):
+            lines, count = lines + _lines(self._waiting[count]), count + 1
+        events, self._waiting, self._lines = self._waiting[:count], self._waiting[count:], self._lines - lines
+        if self._lost:
+            events.append(Event(ITSELF, "lost", details={"entries": self._lost}))
+            self._lost = 0
+        return events
+
+    def _back(self, events: list[Event]) -> None:
+        """They could not be written, and wait again, before the others."""
+        if events[-1].did == "lost" and events[-1].actor is ITSELF:
+            self._lost += int(str(events.pop().details["entries"]))
+        come, self._waiting, self._lines = self._waiting, [], 0
+        for event in (*events, *come):
+            self._queue(event)
+
     def _queue(self, event: Event) -> None:
-        if len(self._waiting) < MOST_WAITING:
+        lines = _lines(event)
+        if self._lines + lines <= MOST_WAITING:
             self._waiting.append(event)
+            self._lines += lines
         else:
             self._lost += 1
             self._on_lost(1)
@@ -137,6 +156,10 @@ class Audit:
         except GalleryError as error:
             log.error("the audit trail can't be written: the call fails", did=event.did, error=str(error))
             raise AuditFailed("the audit trail can't be written now, so nothing is answered") from error
+
+
+def _lines(event: Event) -> int:
+    return 1 + len(event.decisions)
 
 
 def _actor(call: Call) -> Actor:

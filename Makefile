@@ -17,6 +17,7 @@ check: .venv/.dev  ## style, types, generated code, the contract
 	$(BIN)/mypy proto/oneglance core/oneglance_core index/oneglance_index exporter/oneglance_exporter server/oneglance_server apps/oneglance_apps tests benchmarks scripts
 	cd proto && ../$(BIN)/buf lint
 	scripts/check-generated
+	$(BIN)/hadolint deploy/images/Dockerfile
 
 bench: .venv/.dev  ## measure against bare ONNX Runtime and bare FAISS
 	$(BIN)/python -m benchmarks

@@ -98,6 +98,7 @@ class LocalGalleries:
         self.device = device.name
         self._device = device
         self.settings = settings
+        self._prune_at = 0.0
         self._request_memory = RequestMemory(
             settings.request_ttl_seconds, settings.min_requests_kept, settings.max_requests_kept
         )
@@ -290,12 +291,13 @@ class LocalGalleries:
         return self._store.write(Record(tuple(events)), self, patient=True)
 
     def _sweep(self) -> None:
-        """Deletes what is over: entries of the audit trail, and subjects."""
-        if self.settings.audit_days:
+        """Deletes what is over: subjects, and entries of the audit trail."""
+        self._sweep_subjects()
+        if self.settings.audit_days and time.monotonic() >= self._prune_at:
             before = time.time() - _DAY_SECONDS * self.settings.audit_days
             while self._store.write(Prune(before, _PRUNED_AT_ONCE), self, patient=True).result() == _PRUNED_AT_ONCE:
                 pass
-        self._sweep_subjects()
+            self._prune_at = time.monotonic() + _DAY_SECONDS  # each time is told: not more often
 
     def _sweep_subjects(self) -> None:
         """Deletes the subjects whose time is over. Those that can't be deleted are told, and stay until the next."""

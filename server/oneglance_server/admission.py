@@ -34,6 +34,7 @@ from typing import Generic, TypeVar
 
 from oneglance_server.calls import Call
 from oneglance_server.errors import RETRY_AFTER, DeadlinePassed, Overloaded
+from oneglance_server.tracing import Waiting
 
 _GRAIN_SECONDS = 0.005  # deadlines are looked at no more often than this
 _REMEMBERED = 256  # callers
@@ -48,6 +49,7 @@ class Ticket(Generic[Item, Result]):
     """An item in the queue, and the future of whoever waits for it. ``line`` is None once it left the queue.
 
     ``cost``: how long it takes to serve, in a unit of the queue's; ``rows``: what it counts for people who watch.
+    ``waiting``: whose trace it belongs to.
     """
 
     item: Item
@@ -56,6 +58,7 @@ class Ticket(Generic[Item, Result]):
     call: Call
     future: "asyncio.Future[Result]"
     line: "_Line[Item, Result] | None"
+    waiting: Waiting | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -70,6 +70,7 @@ from oneglance_server.servicers.model import ModelServicer
 from oneglance_server.servicers.stylization import StylizationServicer
 from oneglance_server.servicers.subject import SubjectServicer
 from oneglance_server.settings import Settings
+from oneglance_server.tracing import begin_tracing
 
 log = structlog.get_logger()
 SERVICES = tuple(
@@ -137,6 +138,7 @@ class Server:
         self._grpc: grpc.aio.Server | None = None
         self._watches: list[asyncio.Task[None]] = []
         self._closer = ThreadPoolExecutor(1, "oneglance-close")
+        self._end_traces: Callable[[], None] = lambda: None
         self.store_closed = False
 
     async def __aenter__(self) -> Self:
@@ -156,6 +158,8 @@ class Server:
     async def start(self) -> None:
         """Bind the port; ``address`` then says which. Calls are refused with UNAVAILABLE until ``load`` is done."""
         settings = self.settings
+        if settings.traces == "on":
+            self._end_traces = begin_tracing()
         start_threads(self._closer)
         asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
         server = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
@@ -192,6 +196,8 @@ class Server:
         await server.start()
         accept_more(server, ours.methods, self._interceptor, self._interceptor.expired, self._interceptor.pause)
         self._metrics.watch_log(lines_lost)
+        certificates = self._certificates
+        self._metrics.watch_certificate(lambda: certificates.expires if certificates else None)
         self._watches.append(asyncio.create_task(watch_loop(self._metrics.loop_lag)))
         self._watches.append(asyncio.create_task(self._backlog.watch()))
         if self._access is not None:
@@ -214,7 +220,9 @@ class Server:
         models = await loop.run_in_executor(read_pool, load_models, settings, stylize_pool)
         thresholds = Thresholds(models.encoders)
         store = self._galleries = await loop.run_in_executor(read_pool, _open_galleries, settings, thresholds)
-        self._metrics.watch_galleries(lambda: _all_galleries(store))
+        for model in models.loaded:
+            self._metrics.model(model.manifest.name, model.manifest.kind, model.digest, model.execution_provider)
+        self._metrics.watch_galleries(lambda: _all_galleries(store), lambda gallery: _rates(thresholds, gallery))
         pools = Pools(read_pool, _READ_THREADS, stylize_pool, self._pool)
         audit = self._audit = Audit(store, settings.audit, self._metrics.audit_entries_lost)
         services = make_services(
@@ -267,6 +275,7 @@ class Server:
                     log.error("calls fail", trouble=trouble)
                     await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
                 well = trouble is None
+                self._metrics.trouble(not well)
             except Exception as error:  # want of memory, say: it looks again
                 log.error("looking at how things are failed", exc_info=error)
 
@@ -314,6 +323,7 @@ class Server:
             thread.join()
         for pool in self._pools:  # a batch that runs
             pool.shutdown(wait=True)
+        self._end_traces()
 
     def _pool(self, name: str, threads: int, begin: Callable[[], None] | None = None) -> ThreadPoolExecutor:
         """``begin``: what each of its threads does first."""
@@ -393,6 +403,14 @@ def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGallerie
         )
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't open {settings.data_dir}: {error}") from error
+
+
+def _rates(thresholds: Thresholds, gallery: Gallery) -> tuple[float | None, float | None]:
+    """See metrics.Rates."""
+    tau = thresholds.in_force(gallery)
+    expected = tau.fpir.value if tau is not None and tau.fpir is not None else None
+    target = tau.target_fpir if tau is not None and tau.target_fpir is not None else gallery.target_fpir
+    return expected, target
 
 
 def _all_galleries(galleries: GalleryStore) -> Iterator[Gallery]:

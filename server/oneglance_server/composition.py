@@ -34,6 +34,7 @@ from oneglance_server.service.stylizing import StylizationService, StylizeLimits
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.service.work import ContentLimits
 from oneglance_server.settings import Settings
+from oneglance_server.tracing import stage_took
 
 _SCANS_AT_ONCE = 2
 _HEADER_THREADS = 2
@@ -175,7 +176,12 @@ def _cropper(settings: Settings, models: Models, limits: PictureLimits, metrics:
     if models.detector is None or models.landmarks is None:
         return None
     search = face_search(settings)
-    return FaceCropper(models.detector, models.landmarks, models.uprightness, limits, search, metrics.stage_took)
+
+    def on_stage(stage: str, seconds: float) -> None:
+        metrics.stage_took(stage, seconds)
+        stage_took(stage, seconds)
+
+    return FaceCropper(models.detector, models.landmarks, models.uprightness, limits, search, on_stage)
 
 
 def _crops(settings: Settings, cropper: FaceCropper, metrics: Metrics, pools: Pools) -> CropLanes:

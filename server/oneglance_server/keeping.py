@@ -1,6 +1,6 @@
-"""What can be done with a data directory without serving it: check it, back it up, restore it."""
+"""What can be done with a data directory, or a host, without a server: check it, back it up, restore it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from oneglance_index import (
     check_directory,
     check_file,
     export_trail,
+    parse_device,
     read_trail,
     repair,
     restore,
@@ -18,7 +19,10 @@ from oneglance_index import (
     verify_receipt,
     verify_trail,
 )
+from oneglance_server.doctor import Finding, examine
 from oneglance_server.errors import StartupError
+from oneglance_server.settings import Settings
+from oneglance_server.upgrade import Upgrade, upgrade_of
 
 
 def check(data: Path, master_key: str = "") -> Iterator[str]:
@@ -101,6 +105,21 @@ def trail_faults(data: Path, public_key: Path | None, head: Path | None) -> list
         raise StartupError(str(error)) from error
     except GalleryError as error:
         raise StartupError(str(error)) from error
+
+
+def check_upgrade(data_dir: Path) -> Upgrade:
+    """What to open the directory with this version would do. Nothing is written. Raises StartupError."""
+    return upgrade_of(data_dir)
+
+
+def examine_host(data_dir: Path, models: Sequence[Path], device: str) -> Iterator[Finding]:
+    """Whether this host can run a server. ``models``: none: those that it has by default. Raises StartupError for a
+    device that is none."""
+    try:
+        parse_device(device)
+    except GalleryError as error:
+        raise StartupError(str(error)) from error
+    yield from examine(data_dir, models or Settings.model_fields["models"].default, device)
 
 
 def _database(data: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any, TextIO, cast
 import structlog
 
 from oneglance_server.log_sink import LogSink
+from oneglance_server.tracing import ids
 
 # Without the frames' variables, which hold requests: pictures, encodings, labels.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
@@ -34,6 +35,7 @@ def configure_logs(log_format: str, level: str) -> LogSink:
     render = _rendering(
         (
             structlog.contextvars.merge_contextvars,
+            _with_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([_TRACEBACKS] if as_json else []),
@@ -63,6 +65,11 @@ def log_everything(sink: LogSink) -> None:
 def lines_lost() -> int:
     """How many lines of the log could not be written."""
     return _sink.lost if _sink else 0
+
+
+def _with_trace(logger: Any, level: str, event: Event) -> Event:
+    event.update(ids())
+    return event
 
 
 def _rendering(processors: Sequence[Processor]) -> Callable[[Any, str, Event], str]:

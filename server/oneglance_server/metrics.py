@@ -1,9 +1,11 @@
 """Prometheus metrics. docs/operations.md lists them; a test holds the two together."""
 
 import functools
+import platform
 from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -20,6 +22,29 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        Gauge(
+            "oneglance_build_info",
+            "1; the labels tell the versions of the server and of what it runs on",
+            ["version", "python", "onnxruntime", "faiss"],
+            registry=self.registry,
+        ).labels(
+            version("oneglance"),
+            platform.python_version(),
+            _version_of("onnxruntime", "onnxruntime-gpu"),
+            _version_of("faiss-cpu", "faiss-gpu"),
+        ).set(1)
+        self._models = Gauge(
+            "oneglance_model_info",
+            "1 for each loaded model; the labels tell which, and what runs it",
+            ["model", "kind", "digest", "provider"],
+            registry=self.registry,
+        )
+        self._trouble = Gauge(
+            "oneglance_trouble",
+            "1 while the store or a model has trouble that makes calls fail: health says NOT_SERVING; else 0",
+            registry=self.registry,
+        )
         self._calls = Histogram(
             "oneglance_call_seconds",
             "Time of a call on the server, from request to answer",
@@ -114,9 +139,20 @@ class Metrics:
         """The batch observer of one stage: ``photo``, ``encode``, ``search`` or ``stylize``."""
         return StageMetrics(self._batches.labels(name), self._queues.labels(name))
 
-    def watch_galleries(self, galleries: Callable[[], Iterable[Gallery]]) -> None:
-        """Report the size of every gallery, read when Prometheus asks."""
-        self.registry.register(_GallerySizes(galleries))
+    def model(self, name: str, kind: str, digest: str, provider: str) -> None:
+        self._models.labels(name, kind, digest, provider).set(1)
+
+    def trouble(self, has_trouble: bool) -> None:
+        """See app.Server."""
+        self._trouble.set(has_trouble)
+
+    def watch_galleries(self, galleries: Callable[[], Iterable[Gallery]], rates: "Rates") -> None:
+        """Report the size of every gallery and the FPIR to expect there, read when Prometheus asks."""
+        self.registry.register(_Galleries(galleries, rates))
+
+    def watch_certificate(self, expires: Callable[[], float | None]) -> None:
+        """Report when the server's certificate is over, seconds since the epoch; None: there is none."""
+        self.registry.register(_Certificate(expires))
 
     def watch_log(self, lines_lost: Callable[[], int]) -> None:
         """Report the lines of the log that could not be written."""
@@ -131,25 +167,56 @@ class StageMetrics:
         self.queue = queue.inc
 
 
-class _GallerySizes(Collector):
-    def __init__(self, galleries: Callable[[], Iterable[Gallery]]) -> None:
+Rates = Callable[[Gallery], tuple[float | None, float | None]]
+"""The FPIR to expect in a gallery, and the one that it is to have; None where nobody knows, or nobody said."""
+
+
+class _Galleries(Collector):
+    def __init__(self, galleries: Callable[[], Iterable[Gallery]], rates: Rates) -> None:
         self._galleries = galleries
+        self._rates = rates
+        self._known: dict[str, tuple[int, tuple[float | None, float | None]]] = {}  # by gallery: revision, rates
 
     def collect(self) -> Iterator[Metric]:
-        subjects = GaugeMetricFamily("oneglance_gallery_subjects", "Subjects enrolled", labels=["gallery"])
-        encodings = GaugeMetricFamily("oneglance_gallery_encodings", "Encodings enrolled", labels=["gallery"])
+        families = [
+            GaugeMetricFamily(f"oneglance_gallery_{name}", text, labels=["gallery"])
+            for name, text in (
+                ("subjects", "Subjects enrolled"),
+                ("encodings", "Encodings enrolled"),
+                ("expected_fpir", "Share of strangers to expect to be let in, at the present size and tau"),
+                ("target_fpir", "Share of strangers that may be let in, as the gallery was told"),
+            )
+        ]
+        known = {}
         others = [0, 0]
         for number, gallery in enumerate(self._galleries()):
-            if number < MOST_GALLERIES:
-                subjects.add_metric([gallery.id], gallery.subjects)
-                encodings.add_metric([gallery.id], gallery.encodings)
-            else:
+            if number >= MOST_GALLERIES:
                 others = [others[0] + gallery.subjects, others[1] + gallery.encodings]
+                continue
+            revision, rates = self._known.get(gallery.id, (-1, (None, None)))
+            if revision != gallery.revision:  # to work them out takes longer than to count
+                rates = self._rates(gallery)
+            known[gallery.id] = gallery.revision, rates
+            for family, value in zip(families, (gallery.subjects, gallery.encodings, *rates), strict=True):
+                if value is not None:
+                    family.add_metric([gallery.id], value)
         if any(others):
-            subjects.add_metric([OTHERS], others[0])
-            encodings.add_metric([OTHERS], others[1])
-        yield subjects
-        yield encodings
+            for family, count in zip(families, others, strict=False):
+                family.add_metric([OTHERS], count)
+        self._known = known
+        yield from families
+
+
+class _Certificate(Collector):
+    def __init__(self, expires: Callable[[], float | None]) -> None:
+        self._expires = expires
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "oneglance_tls_certificate_expires_seconds",
+            "When the server's certificate is over, seconds since the epoch",
+            value=self._expires(),
+        )
 
 
 class _LinesLost(Collector):
@@ -160,3 +227,13 @@ class _LinesLost(Collector):
         yield CounterMetricFamily(
             "oneglance_log_lines_lost", "Lines of the log that could not be written", value=self._lines_lost()
         )
+
+
+def _version_of(*distributions: str) -> str:
+    """Of the first one that is installed; "" where none is."""
+    for name in distributions:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            pass
+    return ""

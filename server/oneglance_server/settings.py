@@ -242,6 +242,10 @@ class Settings(Frozen, BaseSettings):
         description="host:port to serve the console on, a web page to look at and work with; empty: off. It knows no "
         "callers: beyond loopback it needs insecure.",
     )
+    traces: Literal["off", "on"] = Field(
+        "off",
+        description="on: send traces of calls by OpenTelemetry, as the variables OTEL_* say; needs oneglance[otel].",
+    )
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity to log.")
 

@@ -51,6 +51,8 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
     assert set(have) - rpcs == {
         "serve",
         "check",
+        "check-upgrade",
+        "doctor",
         "backup",
         "restore",
         "repair",

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from scripts.build_deb import pack
+from tests.deploy.tools import needs
 
 pytestmark = [
-    pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="no dpkg"),
-    pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="no systemd-sysusers"),
+    needs("dpkg-deb", "dpkg"),
+    needs("systemd-sysusers", "systemd"),
     pytest.mark.skipif(os.geteuid() != 0, reason="dpkg installs as root only"),
 ]
 

@@ -1,14 +1,13 @@
 """The unit: what systemd says of it, and a real server that lives under its restrictions."""
 
-import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from oneglance import Client
+from tests.deploy.tools import needs
 from tests.pictures import picture
 from tests.running import ServerProcess
 from tests.waiting import PATIENCE_SECONDS
@@ -17,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy/systemd/oneglance.service"
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+@needs("systemd-analyze", "systemd")
 def test_the_unit_is_confined() -> None:
     """systemd's own measure, 0 (all is shut) to 10 (all is open)."""
     asked = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(UNIT)]
@@ -27,11 +26,10 @@ def test_the_unit_is_confined() -> None:
     assert told.returncode == 0, told.stdout + told.stderr
 
 
+@needs("systemd-analyze", "systemd")
 def test_a_server_serves_under_the_restrictions_of_its_unit_and_tells_when_it_is_ready(
     models: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    if sys.platform != "linux" or not shutil.which("systemd-analyze"):
-        pytest.skip("no systemd-analyze to ask what the sets of system calls are")
     told = tmp_path / "told"
     first = (
         f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); os.environ['NOTIFY_SOCKET'] = {str(told)!r}\n"

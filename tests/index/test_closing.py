@@ -106,7 +106,7 @@ def test_a_snapshot_under_way_is_given_up_when_time_is_over(tmp_path: Path) -> N
         frozen = index.freeze()
         assert frozen is not None
         with pytest.raises(snapshot.SnapshotAbandoned):
-            snapshot.write(path, frozen, 4, lambda: True, 1)
+            snapshot.write(path, frozen, 4, lambda: True, 1, lambda generation, content: "")
         assert list((tmp_path / "snapshots").iterdir()) == [former]
 
 

@@ -62,6 +62,8 @@ EDITS = {
     "a request less": "DELETE FROM requests WHERE number = 2",
     "no store": "DELETE FROM store",
     "a lower last number": "UPDATE sqlite_sequence SET seq = 2 WHERE name = 'encodings'",
+    "another number of transactions": "UPDATE store SET commits = commits + 5",
+    "a higher last number": "UPDATE sqlite_sequence SET seq = seq + 1000000 WHERE name = 'requests'",
     "no audit trail": "DROP TABLE audit_head",
     "no list of deletions": "DROP TABLE deletions",
     "no index": "DROP INDEX encodings_by_subject",
@@ -153,6 +155,7 @@ def rename(data_dir: Path, key: bytes) -> None:
         number, revision, *sizes, rows, digest = db.execute(f"SELECT {of_gallery} FROM galleries").fetchone()
         total = Total(rows, (digest - row[-1] + seal) % MODULUS)
         ledger.write_root(db, number, revision, sizes[0], sizes[1], total)
+        ledger.seal_store(db)
 
 
 def test_who_has_no_master_key_makes_no_seal(tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ def test_who_has_no_master_key_makes_no_seal(tmp_path: Path) -> None:
         rename(tmp_path, seal_key(keys.signing_seed))
     with LocalGalleries.open(tmp_path) as galleries:
         assert len(galleries.get_subject("g", "t").encodings) == 2
-    rename(tmp_path / "forged", b"")
+    rename(tmp_path / "forged", b"a guess")
     with pytest.raises(StoreDamaged):
         LocalGalleries.open(tmp_path / "forged")
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from oneglance_index import Found, IndexSettings, LocalGalleries, OpenProgress, Search, StoreFull
 from oneglance_index.search import snapshot
 from oneglance_index.store import queries
-from oneglance_index.store.ciphers import OVERHEAD_BYTES, block_identity, decrypt, slots_of
+from oneglance_index.store.ciphers import OVERHEAD_BYTES, block_identity, decrypt, keys_of, slots_of
 from oneglance_index.store.queries import NewSnapshot
 from oneglance_index.store.slots import SLOT_BYTES
 from tests.index import asking
@@ -279,7 +279,7 @@ def in_snapshot(galleries: LocalGalleries, vector: NDArray[np.float32]) -> bool:
         record = queries.snapshot_record(db, at.generation)
         assert record is not None
         path = snapshot.path_of(galleries._store.path.parent, at.generation, record.revision)
-        parts = snapshot.read(path, record, 4, slots_of(db, at.number), at.generation)
+        parts = snapshot.read(path, record, 4, slots_of(db, at.number), at.generation, keys_of(db).snapshot_digest)
         return any(part.rows is not None and (part.rows.vectors == vector).all(axis=1).any() for part in parts)
 
 

@@ -1,6 +1,7 @@
-"""What looks after a data directory with no server: ``oneglance check``, ``audit``, ``backup`` and others."""
+"""What needs no server: ``oneglance check``, ``audit``, ``backup`` and others for a data directory, ``doctor``."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,18 @@ deleted, when, and until when backups may still have it. Exit status: 0 it was s
 by the store of this key, 1 it was not.
 """
 
-
+UPGRADE = """\
+Say whether this version opens a data directory, from which schema to which it would be
+converted, and about how long and how much room that takes. It is a rehearsal: nothing
+is written, and a server may have the directory open. Exit status: 0 it can be opened,
+1 it can't: a later version wrote it, there is no room, or there is no store.
+"""
+DOCTOR = """\
+Look at this host and say whether a server can run here and what to expect of it:
+versions, processor, memory, disk and how long it takes to sync, open files, clock,
+the card where one is asked for, model folders, and the data directory. One small file
+is written where the data is, and removed. Exit status: 0 a server can run, 1 it can't.
+"""
 FIRST_KEY = """\
 Make an API key for the identity key:NAME in a data directory, without asking a server;
 one that serves it takes the key within a second. So the first administrator gets in,
@@ -82,6 +94,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         command.add_argument(
             "--master-key", default="", metavar="WHERE", help="file:PATH, env:NAME or command:WORDS, as for serve"
         )
+    _add(commands, "check-upgrade", "say what an upgrade of a data directory takes", UPGRADE, _check_upgrade, directory)
+    doctor = _add(commands, "doctor", "say whether this host can run a server", DOCTOR, _doctor)
+    doctor.add_argument(
+        "--data-dir", type=Path, default=Path("oneglance-data"), metavar="DIR", help="as for serve [oneglance-data]"
+    )
+    doctor.add_argument("--models", default="", metavar="DIR[:DIR]", help="as for serve [the bundled ones]")
+    doctor.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda or cuda:N [cpu]")
+    doctor.add_argument("--json", action="store_true", help="one line of JSON for each finding")
     _add(commands, "first-key", "make an API key in a data directory", FIRST_KEY, _first_key,
          directory, ("name", "NAME", "whose key it is"))  # fmt: skip
     _add(commands, "verify-receipt", "check the receipt of a deletion", RECEIPT, _verify_receipt,
@@ -171,6 +191,28 @@ def _repair(options: Options) -> int:
         print(f"not saved: {printable(line)}")
     print(f"{options.data_dir}: repaired; what was there is in {former}")
     return 1 if lost else 0
+
+
+def _check_upgrade(options: Options) -> int:
+    from oneglance_server.keeping import check_upgrade
+
+    upgrade = check_upgrade(options.data_dir)
+    print(f"{options.data_dir}: {upgrade}")
+    return 1 if upgrade.too_new or not upgrade.has_room else 0
+
+
+def _doctor(options: Options) -> int:
+    from dataclasses import asdict
+
+    from oneglance_server.keeping import examine_host
+
+    models = [Path(part) for part in options.models.split(":") if part]
+    worst = 0
+    for finding in examine_host(options.data_dir, models, options.device):
+        told = f"{finding.verdict:5}{finding.about}: {finding.text}"
+        print(json.dumps(asdict(finding)) if options.json else told, flush=True)
+        worst = max(worst, finding.verdict == "bad")
+    return int(worst)
 
 
 def _verify_receipt(options: Options) -> int:

@@ -469,10 +469,12 @@ def describe_model(client: Client, o: Options) -> Iterable[Message]:
 @command(
     "wait until the server serves",
     argument("--wait", "how long to wait [1]", type=seconds(least=0), default=1.0, metavar="SECONDS"),
+    argument("--service", "one service, as oneglance.v1.IdentificationService [all]", default="", metavar="NAME"),
+    argument("--live", "be content with any answer: the server lives, serving or not", action="store_true"),
 )
 def health(client: Client, o: Options) -> Iterable[Message]:
-    client.wait_until_serving(o.wait)
-    print("serving")
+    client.wait_until_serving(o.wait, o.service, any_answer=o.live)
+    print("it answers" if o.live else "serving")
     return ()
 
 

@@ -20,7 +20,7 @@ from oneglance_index.search import snapshot
 from oneglance_index.search.kinds import GalleryIndex
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import queries
-from oneglance_index.store.ciphers import slots_of
+from oneglance_index.store.ciphers import keys_of, slots_of
 from oneglance_index.store.database import Store
 from oneglance_index.store.queries import SnapshotRecord, Stored, Subjects
 from oneglance_index.store.seals import damaged, gallery_total
@@ -137,7 +137,8 @@ class _Loader:
     def _blocks_of(self, path: Path, record: SnapshotRecord) -> Iterator[Rows]:
         """Of a snapshot; those whose key was destroyed are what the store still has of them."""
         place = self._stored.place
-        for part in snapshot.read(path, record, place.dimension, slots_of(self._db, place.number), place.generation):
+        slots, digest = slots_of(self._db, place.number), keys_of(self._db).snapshot_digest
+        for part in snapshot.read(path, record, place.dimension, slots, place.generation, digest):
             rows = part.rows
             if rows is None and self._by_subject:
                 rows = queries.encodings_of_subjects(self._db, place, part.first, part.last, record.revision)

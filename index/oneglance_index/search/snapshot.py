@@ -1,18 +1,18 @@
 """Snapshots: an index's encodings in a file, so that opening needn't read all of them from the database.
 
 `snapshots/<generation number>-<revision>.snap` holds a header; the vectors in blocks, each encrypted with a key of its
-own; and then the numbers of encodings and of subjects, and where the blocks end. The
-encodings are in order of number, or where the rule of fusion has templates subject by subject, no block ending within a
-subject, which the first bytes tell. A deletion destroys the key of the block that it concerns, at once; what else was
-in it is read from the store, until the next snapshot. A file is believed only if the store vouches for it: the store
-holds the sha256 of exactly these bytes besides the blocks, which say themselves whether they are what was written. So a
-missing, truncated, altered, outdated or foreign file is never used, and a crash at any moment leaves either the former
-vouched-for file or the new one (files no row vouches for are removed when the store is opened).
+own; and then the numbers of encodings and of subjects, and where the blocks end. The encodings are in order of number,
+or where the rule of fusion has templates subject by subject, no block ending within a subject, which the first bytes
+tell. A deletion destroys the key of the block that it concerns, at once; what else was in it is read from the store,
+until the next snapshot. A file is believed only if the store vouches for it: the store holds the HMAC-SHA256 of exactly
+these bytes besides the blocks, which say themselves whether they are what was written. So a missing, truncated,
+altered, outdated or foreign file is never used, and a crash at any moment leaves either the former vouched-for file or
+the new one (files no row vouches for are removed when the store is opened).
 """
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import io
 import os
 import struct
@@ -56,7 +56,13 @@ def path_of(data_dir: Path, generation: int, revision: int) -> Path:
     return data_dir / SNAPSHOTS_NAME / f"{generation}-{revision}{SNAPSHOT_SUFFIX}"
 
 
-def write(path: Path, frozen: Frozen, dimension: int, late: Callable[[], bool], generation: int) -> NewSnapshot:
+# Of a generation's number and bytes, with a key of the store: 64 hexadecimal digits (Keys.snapshot_digest).
+Digest = Callable[[int, bytes], str]
+
+
+def write(
+    path: Path, frozen: Frozen, dimension: int, late: Callable[[], bool], generation: int, digest: Digest
+) -> NewSnapshot:
     """Writes a snapshot and makes it durable under its name; gives up when it is `late`, which it asks for every block.
 
     The keys of its blocks are nowhere on the disk before the store vouches for it: what is deleted meanwhile is in no
@@ -92,8 +98,7 @@ def write(path: Path, frozen: Frozen, dimension: int, late: Callable[[], bool], 
         raise disk_error(error, path) from error
     layout = _Layout(start, dimension, len(ends))
     bounds = _bounds(subjects if frozen.by_subject else numbers, np.array(ends, np.int64))
-    digest = hashlib.sha256(header + tail).hexdigest()
-    return NewSnapshot(frozen.revision, digest, layout.size, bounds, keys, frozen.by_subject)
+    return NewSnapshot(frozen.revision, digest(generation, header + tail), layout.size, bounds, keys, frozen.by_subject)
 
 
 def _in_blocks(parts: Iterable[Rows], size: int, by_subject: bool) -> Iterator[Rows]:
@@ -149,14 +154,16 @@ class Part:
     rows: Rows | None
 
 
-def read(path: Path, record: SnapshotRecord, dimension: int, slots: Slots, generation: int) -> Iterator[Part]:
+def read(
+    path: Path, record: SnapshotRecord, dimension: int, slots: Slots, generation: int, digest: Digest
+) -> Iterator[Part]:
     """The blocks of the snapshot that the store vouches for.
 
     Raises SnapshotUnusable with the reason, perhaps in the middle: what was given out until then must not be used.
     """
     try:
         with path.open("rb") as file:
-            numbers, subjects, ends = _read_frame(file, record, dimension)
+            numbers, subjects, ends = _read_frame(file, record, dimension, functools.partial(digest, generation))
             alive = {(block.first, block.last): block.slot for block in record.blocks}
             known = _bounds(subjects if record.by_subject else numbers, ends)
             if not alive.keys() <= set(known):
@@ -181,7 +188,9 @@ def read(path: Path, record: SnapshotRecord, dimension: int, slots: Slots, gener
         raise SnapshotUnusable(f"a key can't be read: {error}") from error
 
 
-def _read_frame(file: io.BufferedReader, record: SnapshotRecord, dimension: int) -> tuple[Integers, Integers, Integers]:
+def _read_frame(
+    file: io.BufferedReader, record: SnapshotRecord, dimension: int, digest: Callable[[bytes], str]
+) -> tuple[Integers, Integers, Integers]:
     """Numbers of encodings, of subjects, and where blocks end: what the file's real size allows."""
     size = os.fstat(file.fileno()).st_size
     if size != record.size:
@@ -196,7 +205,7 @@ def _read_frame(file: io.BufferedReader, record: SnapshotRecord, dimension: int)
         raise SnapshotUnusable("the header doesn't fit the gallery")
     file.seek(layout.tail_at)
     tail = file.read()
-    if hashlib.sha256(header + tail).hexdigest() != record.sha256:
+    if digest(header + tail) != record.sha256:
         raise SnapshotUnusable("the content is not what the store vouches for")
     integers = np.frombuffer(tail, "<i8").astype(np.int64, copy=False)
     return integers[:encodings], integers[encodings : 2 * encodings], integers[2 * encodings :]

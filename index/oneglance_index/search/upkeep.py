@@ -119,8 +119,8 @@ class Upkeep:
             if self._closing.is_set():
                 return
             try:
-                self._sweep()
                 self._work_off(PurgeSlice)
+                self._sweep()
                 self._work_off(GiveSpaceBack)
             except StoreClosed:
                 return
@@ -278,7 +278,9 @@ class Upkeep:
         if gallery is None:  # deleted meanwhile
             return
         try:
-            record = snapshot.write(path, frozen, kept.index.dimension, self._late, number)
+            record = snapshot.write(
+                path, frozen, kept.index.dimension, self._late, number, self._store.keys.snapshot_digest
+            )
         except (KeyDestroyed, GalleryNotFound):  # deleted meanwhile
             return
         vouched = self._store.write(VouchForSnapshot(number, record), self, patient=True).result()

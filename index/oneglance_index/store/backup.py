@@ -16,11 +16,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from oneglance_core.files import remove_left_parts, replacing, sync_folder
+from oneglance_index.audit import ITSELF, Event
 from oneglance_index.errors import BackupExists, StoreClosed, StoreDamaged, StoreError
 from oneglance_index.records import Backup
 from oneglance_index.store import queries
-from oneglance_index.store.checking import check_rows, hashes_of, key_files_of, reading_file
+from oneglance_index.store.checking import check_rows, hashes_of, key_files_of, reading_file, version_of
+from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.directory import (
     DATABASE_NAME,
     FORMER_PREFIX,
@@ -35,11 +39,14 @@ from oneglance_index.store.directory import (
 from oneglance_index.store.disk import disk_error
 from oneglance_index.store.hashing import Hashes
 from oneglance_index.store.keys import Keys, copying, key_files
+from oneglance_index.store.ledger import seal_store
 from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import store_error
+from oneglance_index.store.tables import KEY_FILES_NAME, TRAIL_SINCE
+from oneglance_index.store.trail import Trail, public_key_of, signed_head
 
 _TOLD = 5
-_KEY_FILES = "CREATE TABLE key_files (name TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT"
+_KEY_FILES = f"CREATE TABLE {KEY_FILES_NAME} (name TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT"
 
 
 def back_up(path: Path, target: Path, master_key: str = "") -> Backup:
@@ -108,7 +115,7 @@ def restore(source: Path, data_dir: Path, master_key: str = "") -> Path | None:
             with replacing(part, private=True) as fresh:
                 _copy(source, fresh)
                 _write_keys(keys, _take_keys(fresh, source))
-                _try_keys(fresh, data_dir, masters, source)
+                _try_keys(fresh, data_dir, masters, source, _trail_of(path))
         except BaseException:
             shutil.rmtree(keys, ignore_errors=True)
             raise
@@ -173,21 +180,55 @@ def _write_keys(folder: Path, files: Mapping[str, bytes]) -> None:
     sync_folder(folder.parent)
 
 
-def _try_keys(copy: Path, data_dir: Path, masters: Sequence[bytes], source: Path) -> None:
-    """Checks all rows, and decrypts the labels of all subjects, and so tries each key."""
+def _trail_of(path: Path) -> dict[str, object] | None:
+    """Where the audit trail of the database `path` ends, as far as it tells."""
+    with contextlib.suppress(StoreError, sqlite3.Error), reading_file(path) as db:
+        return signed_head(db, None).told()
+    return None
+
+
+def _try_keys(
+    copy: Path, data_dir: Path, masters: Sequence[bytes], source: Path, replaced: dict[str, object] | None
+) -> None:
+    """Checks all rows, and decrypts the labels of all subjects, and so tries each key. The audit trail then tells that
+    this was restored, and which end of a trail it `replaced`."""
     keys = Keys(data_dir, masters, folder_name=RESTORED_KEYS_NAME, settle=False)
     try:
-        with contextlib.closing(keys), reading_file(copy, keys) as db:
-            _check(copy, source, keys.hashes)
-            for stored in queries.all_galleries(db):
-                for subject in queries.subjects_of(db, stored.place.number):
-                    queries.labels(db, subject)
+        with contextlib.closing(keys):
+            with reading_file(copy, keys) as db:
+                _check(copy, source, keys.hashes, public_key=public_key_of(keys.signing_seed))
+                for stored in queries.all_galleries(db):
+                    for subject in queries.subjects_of(db, stored.place.number):
+                        queries.labels(db, subject)
+                has_trail = version_of(db) >= TRAIL_SINCE
+            if has_trail:
+                _tell(copy, keys, Event(ITSELF, "restore", details={"replaced": replaced}))
     except StoreDamaged as error:
         raise StoreDamaged(source, error.detail) from error
 
 
-def _check(path: Path, named: Path, hashes: Hashes, ended: Callable[[], bool] | None = None) -> None:
-    lost = list(islice(check_rows(path, hashes, ended), _TOLD))
+def _tell(path: Path, keys: Keys, event: Event) -> None:
+    """Adds an entry to the audit trail of a copy that nobody has open yet."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, factory=Connection)) as db:
+        db.row_factory = sqlite3.Row
+        db.use(keys)
+        db.execute("BEGIN")
+        trail = Trail(db, hashed=False)
+        trail.begin()
+        trail.add([event])
+        trail.write()
+        seal_store(db)
+        db.execute("COMMIT")
+
+
+def _check(
+    path: Path,
+    named: Path,
+    hashes: Hashes,
+    ended: Callable[[], bool] | None = None,
+    public_key: Ed25519PublicKey | None = None,
+) -> None:
+    lost = list(islice(check_rows(path, hashes, ended, public_key), _TOLD))
     if lost:
         raise StoreDamaged(named, "; ".join(lost))
 

@@ -29,7 +29,7 @@ from oneglance_index.store.seals import (
     of_seals,
     rows_of_gallery,
 )
-from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE, missing
+from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE, differences
 from oneglance_index.store.trail import check_trail, public_key_of
 
 _ROWS_AT_ONCE = 512
@@ -58,11 +58,16 @@ def check_file(path: Path, master_key: str = "") -> Iterator[str]:
     yield from check_rows(path, hashes)
 
 
-def check_rows(path: Path, hashes: Hashes, ended: Callable[[], bool] | None = None) -> Iterator[str]:
-    """As check_file(). `ended` as in reading_file()."""
+def check_rows(
+    path: Path,
+    hashes: Hashes,
+    ended: Callable[[], bool] | None = None,
+    public_key: Ed25519PublicKey | None = None,
+) -> Iterator[str]:
+    """As check_file(). `ended` as in reading_file(). `public_key`: by which the head of the audit trail is signed."""
     with reading_file(path, hashes, ended) as db:
         yield from _check(db)
-        yield from _check_trail(db)
+        yield from _check_trail(db, public_key)
 
 
 def key_files_of(db: sqlite3.Connection) -> dict[str, bytes]:
@@ -129,7 +134,10 @@ def reading_file(
         if version < SEALED_SINCE:
             raise StoreDamaged(path, f"schema {version} has no seals: open it with `oneglance serve` first")
         if version < KEYED_SINCE:
-            db.hashes = Hashes(b"")
+            hashes = known.hashes if isinstance(known, Keys) else known
+            if hashes is not None and hashes.required:
+                raise StoreDamaged(path, f"schema {version} is none that its keys belong to")
+            db.hashes = Hashes(b"", required=False)
         db.execute("BEGIN")
         yield db
     except FAILURES as error:
@@ -147,8 +155,8 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
     for row in db.execute("PRAGMA integrity_check(100)").fetchall():
         if row[0] != "ok":
             yield f"the file: {row[0]}"
-    if version_of(db) == SCHEMA_VERSION and (gone := missing(db)):
-        yield f"tables or indexes are missing: {', '.join(gone)}"
+    if version_of(db) == SCHEMA_VERSION and (wrong := differences(db)):
+        yield f"not as they should be: {', '.join(wrong)}"
     with _told() as complaints:
         queries.check_galleries(db)
     yield from complaints
@@ -239,13 +247,9 @@ def _check_gallery(db: sqlite3.Connection, number: int) -> Iterator[str]:
         known = queries.knowledge_of(db, number)
         if known is None:
             return
-        held = NO_ROWS
-        for table in COUNTED:
-            condition = rows_of_gallery(table)
-            seals = db.execute(f"SELECT seal FROM {table.name} NOT INDEXED WHERE {condition}", (number,))
-            held = held.plus(of_seals(row["seal"] for row in seals))
+        held = held_of(db, number)
         if held != known:
-            complaints.append(f"gallery number {number}: {_difference(known, held)}")
+            complaints.append(f"gallery number {number}: {difference(known, held)}")
         counts = db.execute(
             "SELECT s.id AS id, s.encodings AS known, COUNT(e.number) AS held FROM subjects AS s"
             " LEFT JOIN encodings AS e ON e.subject = s.number"
@@ -265,7 +269,17 @@ def _check_gallery(db: sqlite3.Connection, number: int) -> Iterator[str]:
     yield from complaints
 
 
-def _difference(known: Total, held: Total) -> str:
+def held_of(db: sqlite3.Connection, gallery: int) -> Total:
+    """Of the rows that the tables hold of it."""
+    held = NO_ROWS
+    for table in COUNTED:
+        condition = rows_of_gallery(table)
+        seals = db.execute(f"SELECT seal FROM {table.name} NOT INDEXED WHERE {condition}", (gallery,))
+        held = held.plus(of_seals(row["seal"] for row in seals))
+    return held
+
+
+def difference(known: Total, held: Total) -> str:
     missing = known.rows - held.rows
     if missing > 0:
         return f"{missing} of its {known.rows} rows are missing"

@@ -19,6 +19,7 @@ from oneglance_core.files import replacing
 from oneglance_index.errors import StoreDamaged, StoreMissing
 from oneglance_index.store.directory import COMMITS_NAME, DATABASE_NAME, HOW_TO_RESTORE, KEYS_NAME
 from oneglance_index.store.disk import disk_error, write_at
+from oneglance_index.store.ledger import seal_store
 from oneglance_index.store.queries import check_store, told_store
 
 _CONTENT = struct.Struct("<32sQ")  # the store's id, its count
@@ -43,8 +44,9 @@ class CommitCount:
             write_at(self._file, _packed(self._id, self._count), 0)
 
     def count(self) -> None:
-        """In the transaction. Raises sqlite3.Error."""
+        """The last thing in the transaction. Raises sqlite3.Error."""
         self._db.execute("UPDATE store SET commits = ?", (self._count + 1,))
+        seal_store(self._db)
 
     def committed(self) -> None:
         """The transaction is on the disk."""

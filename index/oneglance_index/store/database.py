@@ -39,7 +39,7 @@ from oneglance_index.store.directory import (
 from oneglance_index.store.master import master_keys, next_master_key, settle_master_key
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.receipts import Receipts
-from oneglance_index.store.reserve import release_to_start
+from oneglance_index.store.reserve import Reserve, release_to_start
 from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader, connect_writer, store_error
 from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.trail import Trail
@@ -74,7 +74,11 @@ class Store:
             except (StoreFull, StoreIOError):
                 if not release_to_start(data_dir):
                     raise
-                db = connect_writer(self.path, masters)
+                try:
+                    db = connect_writer(self.path, masters)
+                except BaseException:
+                    Reserve(data_dir)  # takes back what was of no use
+                    raise
             self.keys = db.keys
             try:
                 self._settle_rotation()

@@ -6,13 +6,16 @@ but has no master key can't make a seal.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
+
+_SNAPSHOTS = b"oneglance snapshots"
 
 Hash = Callable[[bytes], int]
 
@@ -22,12 +25,20 @@ def seal_key(seed: bytes) -> bytes:
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"oneglance seals").derive(seed)
 
 
-class Hashes(dict[str, Hash]):
-    """The hash for each kind of content: of bytes, a signed integer of 64 bits. `key`: b"" for none."""
+def snapshot_digest(seed: bytes, generation: int, content: bytes) -> str:
+    """Of what is not encrypted in a snapshot of a generation: 64 hexadecimal digits."""
+    key = HKDF(SHA256(), KEY_BYTES, salt=None, info=_SNAPSHOTS).derive(seed)
+    return hmac.new(key, b"%d " % generation + content, sha256).hexdigest()
 
-    def __init__(self, key: bytes) -> None:
+
+class Hashes(dict[str, Hash]):
+    """The hash for each kind of content: of bytes, a signed integer of 64 bits. `key`: b"" for none, as version 6 had.
+    `required`: whether the store has been sealed with a key, so that a database that says that it isn't lies."""
+
+    def __init__(self, key: bytes, required: bool = True) -> None:
         super().__init__()
         self._key = key
+        self.keyed, self.required = bool(key), required
 
     def __missing__(self, kind: str) -> Hash:
         # Copying a state that has its parameters is quicker than giving them.

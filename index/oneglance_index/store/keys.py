@@ -33,8 +33,9 @@ from oneglance_index.errors import MasterKeyMissing, MasterKeyWrong, StoreBusy, 
 from oneglance_index.store.descriptors import Descriptors
 from oneglance_index.store.directory import COMMITS_NAME, KEYS_NAME
 from oneglance_index.store.disk import disk_error, is_at, locked, not_for_long, overwrite, write_at
-from oneglance_index.store.hashing import Hashes, seal_key
+from oneglance_index.store.hashing import Hashes, seal_key, snapshot_digest
 from oneglance_index.store.slots import SLOT_BYTES, Journal, KeyDestroyed, Slots, ecb
+from oneglance_index.store.tables import KEYED_SINCE
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def hashes_in(record: bytes, masters: Iterable[bytes], path: Path) -> Hashes:
     """Those of a store, from the beginning of its file `galleries`. `path` is for the error. Raises MasterKeyWrong."""
     for master in masters:
         with suppress(InvalidTag, ValueError):
-            return Hashes(seal_key(_opened(AESGCM(master), 0, record[:_SEALED_BYTES])[0]))
+            return _hashes(*_opened(AESGCM(master), 0, record[:_SEALED_BYTES]))
     raise MasterKeyWrong(path)
 
 
@@ -99,7 +100,7 @@ class Keys:
             if create:
                 self.folder.mkdir(mode=0o700, exist_ok=True)
                 with replacing(self._path) as fresh:
-                    fresh.write_bytes(self._sealed(0, os.urandom(SLOT_BYTES), 0))
+                    fresh.write_bytes(self._sealed(0, os.urandom(SLOT_BYTES), KEYED_SINCE))
                 os.chmod(self._path, 0o600)
                 sync_folder(data_dir)
             self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
@@ -108,8 +109,8 @@ class Keys:
             raise StoreDamaged(self._path, "the keys are missing: nothing can be decrypted") from None
         except OSError as error:
             raise disk_error(error, self._path) from error
-        self.signing_seed, right = self._tried(masters)
-        self.hashes = Hashes(seal_key(self.signing_seed))
+        self.signing_seed, version, right = self._tried(masters)
+        self.hashes = _hashes(self.signing_seed, version)
         self._master, self._master_key = AESGCM(right), right
         if settle and right != masters[0]:
             try:
@@ -122,12 +123,31 @@ class Keys:
         """Whether the keys are encrypted with this master key."""
         return master == self._master_key
 
-    def _tried(self, masters: Sequence[bytes]) -> tuple[bytes, bytes]:
-        """The content of the record of no gallery, and the master key that it is encrypted with."""
+    def hashes_in(self, record: bytes) -> Hashes:
+        """As hashes_in(), of a store with this master key."""
+        return hashes_in(record, [self._master_key], self._path)
+
+    def snapshot_digest(self, generation: int, content: bytes) -> str:
+        """See hashing.py."""
+        return snapshot_digest(self.signing_seed, generation, content)
+
+    def require_seals(self) -> None:
+        """From now on the database is sealed with a key, and one that says that it isn't is not believed. Call it in
+        changing(). Raises StoreIOError, StoreFull."""
+        with self._lock:
+            try:
+                self._write(0, self._sealed(0, self.signing_seed, KEYED_SINCE))
+            except OSError as error:
+                raise disk_error(error, self._path) from error
+            self.hashes.required = True
+
+    def _tried(self, masters: Sequence[bytes]) -> tuple[bytes, int, bytes]:
+        """The content of the record of no gallery, the store's seed and since which version its seals have a key; and
+        the master key that it is encrypted with."""
         for master in masters:
             self._master = AESGCM(master)
             with suppress(StoreDamaged):
-                return self._opened(0)[0], master
+                return *self._opened(0), master
         os.close(self._file)
         self._files.close()
         raise MasterKeyWrong(self._path)
@@ -335,6 +355,10 @@ def _opened(master: AESGCM, gallery: int, record: bytes) -> tuple[bytes, int]:
     """Raises InvalidTag, ValueError."""
     key, number = _CONTENT.unpack(master.decrypt(record[:_NONCE_BYTES], record[_NONCE_BYTES:], _aad(gallery)))
     return key, number
+
+
+def _hashes(seed: bytes, version: int) -> Hashes:
+    return Hashes(seal_key(seed), required=version >= KEYED_SINCE)
 
 
 def _sealed(master: AESGCM, gallery: int, key: bytes, number: int) -> bytes:

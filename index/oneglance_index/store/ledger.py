@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from oneglance_index.store.queries import TOMBSTONE, Place, Stored, check_store
+from oneglance_index.store.queries import TOMBSTONE, Place, Stored, store_content, store_row
 from oneglance_index.store.seals import (
     GALLERIES,
     GENERATIONS,
@@ -115,12 +115,27 @@ def write_root(
     db: sqlite3.Connection, gallery: int, revision: int, subjects: int, encodings: int, total: Total
 ) -> None:
     """What a gallery knows of its rows."""
-    root = root_seal(db, gallery, revision, subjects, encodings, total)
+    root, former = root_seal(db, gallery, revision, subjects, encodings, total), _root(db, gallery)
     db.execute(
         "UPDATE galleries SET revision = ?, subjects = ?, encodings = ?, sealed_rows = ?, sealed_digest = ?, root = ?"
         " WHERE number = ?",
         (revision, subjects, encodings, total.rows, signed(total.digest), root, gallery),
     )
+    _add_to_roots(db, root - former)
+
+
+def _add_to_roots(db: sqlite3.Connection, difference: int) -> None:
+    roots = (store_row(db).roots + difference) % MODULUS
+    db.execute("UPDATE store SET roots = ?", (signed(roots),))
+
+
+def _root(db: sqlite3.Connection, gallery: int) -> int:
+    return int(db.execute("SELECT root FROM galleries WHERE number = ?", (gallery,)).fetchall()[0]["root"])
+
+
+def seal_store(db: sqlite3.Connection) -> None:
+    """The last thing that a transaction does."""
+    db.execute("UPDATE store SET seal = ?", (store_seal(db, store_content(db)),))
 
 
 def insert_gallery(db: sqlite3.Connection, values: Sequence[Any]) -> None:
@@ -145,16 +160,13 @@ def bury_gallery(db: sqlite3.Connection, stored: Stored) -> None:
 
 def delete_gallery(db: sqlite3.Connection, row: Sequence[Any]) -> None:
     _count_galleries(db, of_seals([row[-1]]), NO_ROWS)
+    _add_to_roots(db, -_root(db, row[0]))
     db.execute("DELETE FROM galleries WHERE number = ?", (row[0],))
 
 
 def _count_galleries(db: sqlite3.Connection, gone: Total, come: Total) -> None:
-    store = check_store(db)
-    total = store.galleries.minus(gone).plus(come)
-    db.execute(
-        "UPDATE store SET galleries = ?, digest = ?, seal = ?",
-        (total.rows, signed(total.digest), store_seal(db, store.id, store.created, total)),
-    )
+    total = store_row(db).galleries.minus(gone).plus(come)
+    db.execute("UPDATE store SET galleries = ?, digest = ?", (total.rows, signed(total.digest)))
 
 
 def next_number(db: sqlite3.Connection, table: Sealed) -> int:

@@ -108,6 +108,7 @@ ALTER TABLE store ADD COLUMN galleries INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE store ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE store ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE store ADD COLUMN commits INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE store ADD COLUMN roots INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE galleries ADD COLUMN sealed_rows INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE galleries ADD COLUMN sealed_digest INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE galleries ADD COLUMN root INTEGER NOT NULL DEFAULT 0;
@@ -187,6 +188,7 @@ def migrate_sealed(db: Connection, path: Path) -> None:
     check_newest(db, path.parent, known_commits(path.parent))
     check_sealed(db)
     db.hashes = present
+    db.execute("ALTER TABLE store ADD COLUMN roots INTEGER NOT NULL DEFAULT 0")
     seal_all(db)
     run_all(db, AUDIT)
 

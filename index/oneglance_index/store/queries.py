@@ -33,6 +33,7 @@ from oneglance_index.records import (
     whole_subjects,
 )
 from oneglance_index.store import ciphers
+from oneglance_index.store.ciphers import hashes_of
 from oneglance_index.store.seals import (
     ENCODINGS,
     GALLERIES,
@@ -48,10 +49,12 @@ from oneglance_index.store.seals import (
     damaged,
     of_seals,
     root_seal,
+    signed,
     store_seal,
 )
 from oneglance_index.store.slots import KeyDestroyed
 
+_STORE = struct.Struct("<qqd")
 # The id of a deleted gallery begins with it: others have no control characters.
 TOMBSTONE = "\0"
 # More at once are slower: they leave the processor's cache before they are used.
@@ -248,12 +251,13 @@ def knowledge_of(db: sqlite3.Connection, gallery: int) -> Total | None:
 
 class StoreRow(NamedTuple):
     """The one row of `store`; `galleries`: how many there are, and the digest of their rows; `commits`: how many
-    transactions were done."""
+    transactions were done; `roots`: the sum of the galleries' roots, modulo 2^64."""
 
     id: str
     created: float
     galleries: Total
     commits: int
+    roots: int
 
 
 def told_store(db: sqlite3.Connection) -> tuple[str, int]:
@@ -266,18 +270,39 @@ def told_store(db: sqlite3.Connection) -> tuple[str, int]:
     raise damaged(db, "it doesn't say which store it is")
 
 
+def store_row(db: sqlite3.Connection) -> StoreRow:
+    """Its seal isn't checked. Raises StoreDamaged."""
+    store_id, commits = told_store(db)
+    roots = "roots" if hashes_of(db).keyed else "0"
+    (row,) = db.execute(f"SELECT created, galleries, digest, {roots} FROM store").fetchall()
+    created, count, digest, total = row
+    if type(created) is not float or not all(type(value) is int for value in (count, digest, total)):
+        raise damaged(db, "what the store knows of its galleries was changed")
+    return StoreRow(store_id, created, Total(count, digest % MODULUS), commits, total % MODULUS)
+
+
+def store_content(db: sqlite3.Connection) -> bytes:
+    """What the seal of the store is of. Raises StoreDamaged."""
+    row = store_row(db)
+    packed = _STORE.pack(row.galleries.rows, signed(row.galleries.digest), row.created)
+    if not hashes_of(db).keyed:  # version 6
+        return packed + row.id.encode()
+    head = db.execute("SELECT pruned, pruned_hash, last, hash FROM audit_head").fetchall()
+    sequences = db.execute("SELECT name, seq FROM sqlite_sequence ORDER BY name").fetchall()
+    rest = (row.id, row.commits, row.roots, [tuple(one) for one in head], [tuple(one) for one in sequences])
+    return packed + repr(rest).encode()
+
+
 def check_store(db: sqlite3.Connection) -> StoreRow:
     """Raises StoreDamaged."""
-    rows = db.execute("SELECT id, created, galleries, digest, seal, commits FROM store").fetchall()
+    row = store_row(db)
     try:
-        store_id, created, count, digest, seal, commits = rows[0]
-        total = Total(count, digest % MODULUS)
-        sound = told_store(db) == (store_id, commits) and store_seal(db, store_id, created, total) == seal
-    except (struct.error, TypeError, AttributeError, IndexError):
+        sound = db.execute("SELECT seal FROM store").fetchall()[0]["seal"] == store_seal(db, store_content(db))
+    except struct.error:
         sound = False
     if not sound:
-        raise damaged(db, "what the store knows of its galleries was changed")
-    return StoreRow(store_id, created, total, commits)
+        raise damaged(db, "what the store knows of its galleries, its transactions and its audit trail was changed")
+    return row
 
 
 def check_galleries(db: sqlite3.Connection) -> bool:
@@ -292,8 +317,12 @@ def check_galleries(db: sqlite3.Connection) -> bool:
         GALLERIES.check(db, GALLERIES.row(row))
         if row["active"] != (not row["id"].startswith(TOMBSTONE)):  # a text: the row is sound
             raise damaged(db, f"gallery number {row['number']} has {row['active']} active generations")
-    if of_seals(row["seal"] for row in rows) != check_store(db).galleries:
+    store = check_store(db)
+    if of_seals(row["seal"] for row in rows) != store.galleries:
         raise damaged(db, "it doesn't have the galleries that it counts")
+    roots = db.execute("SELECT root FROM galleries").fetchall()
+    if hashes_of(db).keyed and sum(row["root"] for row in roots) % MODULUS != store.roots:
+        raise damaged(db, "a gallery isn't what it was last")
     # Those that are looked for by what they hold: one that was changed would not be found, and not be missed.
     for table in (GENERATIONS, THRESHOLDS, NEGATIVES):
         for row in _all_rows(db, table):
@@ -305,7 +334,7 @@ def check_galleries(db: sqlite3.Connection) -> bool:
     for gallery, ids in requests.items():
         _check_index(db, "requests", gallery, ids)
     _check_sequences(db)
-    for name in ("galleries", "generations", "thresholds", "negatives", "snapshots"):
+    for name in ("galleries", "generations", "thresholds", "negatives", "snapshots", "subjects"):
         for row in db.execute(f"PRAGMA integrity_check({name})").fetchall():
             if row[0] != "ok":
                 raise damaged(db, row[0])

@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from oneglance_core.files import replacing, sync_folder
-from oneglance_index.errors import StoreDamaged, StoreError
+from oneglance_index.errors import MasterKeyWrong, StoreDamaged, StoreError
 from oneglance_index.records import Rows
 from oneglance_index.search import snapshot
 from oneglance_index.search.snapshot import SnapshotUnusable
 from oneglance_index.store import ciphers, ledger, queries
 from oneglance_index.store.backup import former_folder
-from oneglance_index.store.checking import version_of
+from oneglance_index.store.checking import difference, held_of, key_files_of, version_of
 from oneglance_index.store.commits import check_newest, forget_commits, known_commits
 from oneglance_index.store.directory import (
     DATABASE_NAME,
+    FORMER_PREFIX,
     NOT_SAVED_NAME,
     REPAIRED_SUFFIX,
     SNAPSHOTS_NAME,
@@ -37,7 +38,7 @@ from oneglance_index.store.directory import (
 )
 from oneglance_index.store.disk import disk_error
 from oneglance_index.store.hashing import Hashes
-from oneglance_index.store.keys import Keys
+from oneglance_index.store.keys import GALLERIES_NAME, Keys
 from oneglance_index.store.master import master_keys
 from oneglance_index.store.schema import FAILURES, connect_reader, store_error
 from oneglance_index.store.sealing import seal_counts
@@ -83,17 +84,18 @@ def _repair(data_dir: Path, keys: Keys, backup: Path | None) -> tuple[Path, list
         _refuse_older(path, keys)
         lost = _write_repaired(part, path, keys, backup)
     else:  # one that was interrupted had moved the damaged one, and is finished
-        lost = path.with_name(NOT_SAVED_NAME).read_text(encoding="utf-8").splitlines()
+        told = [path.with_name(NOT_SAVED_NAME), *sorted(data_dir.glob(f"{FORMER_PREFIX}*/{NOT_SAVED_NAME}"))]
+        told.sort(key=lambda one: one.stat().st_mtime_ns if one.exists() else -1)
+        lost = told[-1].read_text(encoding="utf-8").splitlines()
     former = former_folder(data_dir)
     former.mkdir(mode=0o700)
-    for file in (*open_files(path)[:3], data_dir / SNAPSHOTS_NAME):
+    for file in (*open_files(path)[:3], data_dir / SNAPSHOTS_NAME, path.with_name(NOT_SAVED_NAME)):
         if file.exists():
             file.rename(former / file.name)
     sync_folder(former)
     forget_commits(data_dir)
     part.rename(path)
     sync_folder(data_dir)
-    path.with_name(NOT_SAVED_NAME).rename(former / NOT_SAVED_NAME)
     return former, lost
 
 
@@ -102,20 +104,39 @@ def _write_repaired(target: Path, path: Path, keys: Keys, backup: Path | None) -
     written beside it, too."""
     with replacing(target, private=True) as fresh, contextlib.closing(_new(fresh, keys)) as db:
         lost = _Salvage(db, path, keys).run()
-        _add_from_snapshots(db, path, keys)
+        made = _add_from_snapshots(db, path, keys)
         if backup is not None:
             _Salvage(db, backup, keys).run()  # what it hasn't isn't lost: it came, or was deleted, since
+        lost += _less_than_known(db, path, keys, as_they_were=not lost and not made)
         lost = [line for line in lost if not _is_there(db, line)]
         lost += _finish_subjects(db)
         _count(db)
         _keep_last_numbers(db, path, keys)
         lost += _keep_trail(db, path, keys, len(lost))
         _count_on(db, path.parent)
+        ledger.seal_store(db)
         lost = sorted({" ".join(line.splitlines()) for line in lost})
         with replacing(path.with_name(NOT_SAVED_NAME), private=True) as told:
             told.write_text("\n".join(lost), encoding="utf-8")
         db.execute("COMMIT")
     return lost
+
+
+def _less_than_known(db: ciphers.Connection, path: Path, keys: Keys, as_they_were: bool) -> Iterator[str]:
+    """What galleries of the damaged database `path` know to have had, and don't have, a line each. `as_they_were`:
+    whether no row of it was made anew: then each must be the last that was written."""
+    with contextlib.closing(connect_reader(path, keys)) as source:
+        if version_of(source) < KEYED_SINCE:
+            return
+        for row in db.execute("SELECT number, id FROM galleries").fetchall():
+            held = held_of(db, row["number"])
+            try:
+                known = queries.knowledge_of(source, row["number"])
+            except (StoreError, sqlite3.Error, IndexError):
+                yield f"gallery {row['id']!r}: what it knew of its rows; so whether any is missing can't be told"
+                continue
+            if known is not None and (held.rows < known.rows or (as_they_were and held != known)):
+                yield f"gallery {row['id']!r}: {difference(known, held)}"
 
 
 def _count_on(db: sqlite3.Connection, data_dir: Path) -> None:
@@ -161,7 +182,9 @@ class _Salvage:
             if not SEALED_SINCE <= version <= SCHEMA_VERSION:
                 raise StoreDamaged(self._path, f"it is of schema {version}, not {SEALED_SINCE} to {SCHEMA_VERSION}")
             if version < KEYED_SINCE:
-                self._source.hashes = Hashes(b"")
+                if self._required():
+                    raise StoreDamaged(self._path, f"schema {version} is none that its keys belong to")
+                self._source.hashes = Hashes(b"", required=False)
             self._store()
             self._galleries()
             for table in (GENERATIONS, THRESHOLDS):
@@ -173,6 +196,13 @@ class _Salvage:
         finally:
             self._source.close()
         return self._lost
+
+    def _required(self) -> bool:
+        """Whether its rows must be sealed with a key: of a backup its own keys tell that."""
+        files = key_files_of(self._source)
+        with contextlib.suppress(MasterKeyWrong):
+            return (self._keys.hashes_in(files[GALLERIES_NAME]) if files else self._keys.hashes).required
+        return True
 
     def _store(self) -> None:
         self._add_store()
@@ -254,8 +284,9 @@ class _Salvage:
         self._db.execute(f"INSERT OR IGNORE INTO {table.name} ({table.columns}) VALUES ({places})", values)
 
 
-def _add_from_snapshots(db: ciphers.Connection, path: Path, keys: Keys) -> None:
-    """Encodings that `db` lacks, of subjects that it has, from the snapshots beside the database `path`."""
+def _add_from_snapshots(db: ciphers.Connection, path: Path, keys: Keys) -> int:
+    """Encodings that `db` lacks, of subjects that it has, from the snapshots beside the database `path`. How many."""
+    before = _encodings(db)
     generations = db.execute("SELECT number, gallery, dimension FROM generations WHERE state = 'active'").fetchall()
     with contextlib.closing(connect_reader(path, keys)) as source:
         for number, gallery, dimension in generations:
@@ -264,9 +295,14 @@ def _add_from_snapshots(db: ciphers.Connection, path: Path, keys: Keys) -> None:
                 record = queries.snapshot_record(source, number)
                 if record is not None:
                     file = snapshot.path_of(path.parent, number, record.revision)
-                    for part in snapshot.read(file, record, dimension, keys.of(gallery), number):
+                    for part in snapshot.read(file, record, dimension, keys.of(gallery), number, keys.snapshot_digest):
                         if part.rows is not None:
                             _add_rows(db, number, part.rows)
+    return _encodings(db) - before
+
+
+def _encodings(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT COUNT(*) AS count FROM encodings").fetchall()[0]["count"])
 
 
 def _add_rows(db: ciphers.Connection, generation: int, rows: Rows) -> None:

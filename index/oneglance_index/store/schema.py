@@ -39,10 +39,10 @@ from oneglance_index.store.directory import (
 from oneglance_index.store.disk import disk_error
 from oneglance_index.store.hashing import Hashes
 from oneglance_index.store.keys import Keys
+from oneglance_index.store.ledger import seal_store
 from oneglance_index.store.migrations import migrate, migrate_sealed
 from oneglance_index.store.queries import last_generation, told_store
-from oneglance_index.store.seals import NO_ROWS, store_seal
-from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TABLES, missing, run_all
+from oneglance_index.store.tables import SCHEMA_VERSION, SEALED_SINCE, TABLES, differences, run_all
 from oneglance_index.store.trail import begin_trail
 
 # How long a statement waits for the lock of another process, or a checkpoint for a reader.
@@ -88,9 +88,11 @@ def connect_writer(path: Path, masters: Callable[[bool], Sequence[bytes]]) -> Co
                 db.use(Keys(path.parent, masters(False)))
                 if SEALED_SINCE <= version < SCHEMA_VERSION:
                     _convert_sealed(db, path)
-                if gone := missing(db):
-                    raise StoreDamaged(path, f"tables or indexes are missing: {', '.join(gone)}")
+                check_structure(db, path)
                 check_newest(db, path.parent, known_commits(path.parent))
+                if not db.keys.hashes.required:
+                    with db.keys.changing():
+                        db.keys.require_seals()
             if db.execute("PRAGMA application_id").fetchone()["application_id"] == _UNSWEPT:
                 _sweep(db, path)
             _check_writable(db, path)
@@ -126,7 +128,7 @@ def _convert(db: Connection, version: int, path: Path, masters: Sequence[bytes])
     try:
         db.execute("BEGIN IMMEDIATE")
         migrate(db, version, path)
-        _finish(db)
+        _finish(db, path)
         revisions = db.execute(
             "SELECT a.number, g.revision FROM galleries AS g JOIN generations AS a"
             " ON a.gallery = g.number AND a.state = 'active'"
@@ -141,15 +143,25 @@ def _convert(db: Connection, version: int, path: Path, masters: Sequence[bytes])
 
 def _convert_sealed(db: Connection, path: Path) -> None:
     """As _convert(), of one that has its keys already."""
+    if db.keys.hashes.required:
+        raise StoreDamaged(path, "it says that its rows are sealed without a key, but they had one already")
     db.execute("BEGIN IMMEDIATE")
     migrate_sealed(db, path)
-    _finish(db)
+    _finish(db, path)
     db.execute("COMMIT")
 
 
-def _finish(db: Connection) -> None:
+def _finish(db: Connection, path: Path) -> None:
     begin_trail(db, told_store(db)[0], db.keys.signing_seed)
+    check_structure(db, path)
+    seal_store(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def check_structure(db: sqlite3.Connection, path: Path) -> None:
+    """Raises StoreDamaged where tables, indexes or what belongs to them aren't those of the present version."""
+    if wrong := differences(db):
+        raise StoreDamaged(path, f"not as they should be: {', '.join(wrong)}")
 
 
 def _settle_keys(data_dir: Path) -> None:
@@ -200,9 +212,9 @@ def _check_writable(db: sqlite3.Connection, path: Path) -> None:
 def _create(db: Connection) -> None:
     run_all(db, TABLES)
     store_id, created = uuid.uuid4().hex, time.time()
-    seal = store_seal(db, store_id, created, NO_ROWS)
-    db.execute("INSERT INTO store (id, created, seal) VALUES (?, ?, ?)", (store_id, created, seal))
+    db.execute("INSERT INTO store (id, created) VALUES (?, ?)", (store_id, created))
     begin_trail(db, store_id, db.keys.signing_seed)
+    seal_store(db)
 
 
 def _make_private(path: Path) -> None:

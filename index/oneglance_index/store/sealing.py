@@ -18,6 +18,7 @@ from oneglance_core.distance import usable_encodings
 from oneglance_index.store import ciphers, queries
 from oneglance_index.store.seals import (
     ENCODINGS,
+    MODULUS,
     NEGATIVES,
     NO_ROWS,
     SEALED,
@@ -27,7 +28,6 @@ from oneglance_index.store.seals import (
     of_seals,
     root_seal,
     signed,
-    store_seal,
 )
 
 _ROWS_AT_ONCE = 4096
@@ -58,7 +58,8 @@ def seal_all(db: sqlite3.Connection) -> None:
 
 
 def seal_counts(db: sqlite3.Connection) -> None:
-    """What the galleries know of their rows, and the store of its galleries, in the transaction that is open."""
+    """What the galleries know of their rows, and the store of its galleries, in the transaction that is open. Its seal
+    is left to the caller."""
     galleries = db.execute("SELECT number, revision, subjects, encodings, seal FROM galleries").fetchall()
     subjects = queries.all_subjects(db)
     for row in galleries:
@@ -70,15 +71,11 @@ def seal_counts(db: sqlite3.Connection) -> None:
             (total.rows, signed(total.digest), root, row["number"]),
         )
     of_galleries = of_seals(row["seal"] for row in galleries)
-    for store in db.execute("SELECT id, created FROM store").fetchall():
-        db.execute(
-            "UPDATE store SET galleries = ?, digest = ?, seal = ?",
-            (
-                of_galleries.rows,
-                signed(of_galleries.digest),
-                store_seal(db, store["id"], store["created"], of_galleries),
-            ),
-        )
+    roots = sum(row["root"] for row in db.execute("SELECT root FROM galleries").fetchall())
+    db.execute(
+        "UPDATE store SET galleries = ?, digest = ?, roots = ?",
+        (of_galleries.rows, signed(of_galleries.digest), signed(roots % MODULUS)),
+    )
 
 
 def encrypt_all(db: sqlite3.Connection) -> None:

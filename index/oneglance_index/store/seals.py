@@ -4,7 +4,9 @@ A seal is a hash with a key (hashing.py) over all other columns of a row and the
 by numbers, which never change and are never used twice, so that a row can't stand in for another one. A gallery keeps
 how many sealed rows it has, and their digest: the sum of their seals, modulo 2^64, whatever their order. Both change in
 the transaction that changes the rows. So a row that was edited shows when it is read; one that was dropped, doubled, or
-put back to what it was before shows when the store is opened. The store keeps the same of its galleries.
+put back to what it was before shows when the store is opened. The store keeps the same of its galleries, and of what
+those know; its own seal is of that, of how many transactions there were, of the numbers that were given, and of the
+head of the audit trail.
 
 SEALED is the one list of tables that this holds for. A new table gets a column `seal INTEGER NOT NULL DEFAULT 0`, an
 entry there, and is written through Ledger (ledger.py). Tables that can be made anew from others are not sealed: the log
@@ -190,7 +192,6 @@ COUNTED = tuple(table for table in SEALED if table.owner)
 OF_SUBJECTS = (ENCODINGS, NEGATIVES)
 
 _ROOT = struct.Struct("<qqqqqq")
-_STORE = struct.Struct("<qqd")
 
 
 def root_seal(db: sqlite3.Connection, number: int, revision: int, subjects: int, encodings: int, total: Total) -> int:
@@ -198,10 +199,9 @@ def root_seal(db: sqlite3.Connection, number: int, revision: int, subjects: int,
     return hashes_of(db)["root"](_ROOT.pack(number, revision, subjects, encodings, total.rows, signed(total.digest)))
 
 
-def store_seal(db: sqlite3.Connection, store_id: str, created: float, galleries: Total) -> int:
-    """The seal of the one row of `store`."""
-    packed = _STORE.pack(galleries.rows, signed(galleries.digest), created)
-    return hashes_of(db)["store"](packed + store_id.encode())
+def store_seal(db: sqlite3.Connection, content: bytes) -> int:
+    """The seal of what the store knows (queries.store_content())."""
+    return hashes_of(db)["store"](content)
 
 
 def rows_of_gallery(table: Sealed) -> str:

@@ -16,6 +16,8 @@ SCHEMA_VERSION = 7
 # Since this version rows are sealed and encrypted: such a database can be read, checked and restored.
 SEALED_SINCE = 6
 KEYED_SINCE = TRAIL_SINCE = 7
+# In a backup: the files of its keys.
+KEY_FILES_NAME = "key_files"
 
 # One active generation for each gallery: no more than one by the index, no fewer since both rows are made at once.
 # `threshold_revision` is the newest version in `thresholds`. `quality` names its quality policy, `least_gap` is how far
@@ -155,7 +157,8 @@ CREATE TABLE store (
     galleries INTEGER NOT NULL DEFAULT 0,
     digest INTEGER NOT NULL DEFAULT 0,
     seal INTEGER NOT NULL DEFAULT 0,
-    commits INTEGER NOT NULL DEFAULT 0
+    commits INTEGER NOT NULL DEFAULT 0,
+    roots INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE galleries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -203,15 +206,42 @@ CREATE INDEX encodings_by_subject ON encodings (subject);
 {NEGATIVES}{REQUESTS}{DELETIONS}{SNAPSHOTS}{BLOCKS}{THRESHOLDS}{INDEXES_OF_SEALS}{EXPIRIES}{AUDIT}"""
 
 
-def missing(db: sqlite3.Connection) -> list[str]:
-    """The names of tables and indexes of the present version that a database doesn't have."""
+def differences(db: sqlite3.Connection) -> list[str]:
+    """The names of what a database has otherwise than the present version does, or has beyond it, or lacks: tables,
+    their columns, keys and indexes, views, triggers. Of a backup, the table of its keys is none."""
     with contextlib.closing(sqlite3.connect(":memory:")) as whole:
         run_all(whole, TABLES)
-        wanted = {row[0] for row in whole.execute(_NAMES)}
-    return sorted(wanted - {row[0] for row in db.execute(_NAMES).fetchall()})
+        return sorted({name for name, _ in _structure(db) ^ _structure(whole)})
 
 
-_NAMES = "SELECT name FROM sqlite_master"
+def _structure(db: sqlite3.Connection) -> set[tuple[str, str]]:
+    """All that is in the file by name, with all that can be told of it."""
+    found: set[tuple[str, str]] = set()
+
+    def add(name: str, *told: object) -> None:
+        found.add((name, repr(told)))
+
+    master = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+    for kind, name, table, sql in map(tuple, master):
+        if table == KEY_FILES_NAME or (name.startswith("sqlite_") and kind == "table"):
+            continue
+        condition = " ".join(str(sql).split("WHERE")[1:]).split()
+        add(name, kind, table, "COLLATE" in str(sql).upper(), condition if kind == "index" else None)
+        if kind == "table":
+            for column in db.execute(f'PRAGMA table_xinfo("{name}")').fetchall():
+                add(name, "column", *tuple(column)[1:])
+            for key in db.execute(f'PRAGMA foreign_key_list("{name}")').fetchall():
+                add(name, "key", *tuple(key)[2:])
+            for index in db.execute(f'PRAGMA index_list("{name}")').fetchall():
+                add(tuple(index)[1], "index", *tuple(index)[2:])
+        elif kind == "index":
+            for part in db.execute(f'PRAGMA index_xinfo("{name}")').fetchall():
+                place, _, *rest = tuple(part)
+                add(name, "part", place, *rest)
+    for _, name, kind, _, without_rowid, strict in map(tuple, db.execute("PRAGMA table_list").fetchall()):
+        if not name.startswith("sqlite_") and name != KEY_FILES_NAME:
+            add(name, "table", kind, without_rowid, strict)
+    return found
 
 
 def run_all(db: sqlite3.Connection, statements: str) -> None:

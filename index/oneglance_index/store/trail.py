@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from oneglance_index.audit import Event
+from oneglance_index.audit import ITSELF, Event
 from oneglance_index.store.queries import told_store
 from oneglance_index.store.seals import damaged
 
@@ -86,19 +86,23 @@ class Trail:
         self._new.extend(events)
 
     def prune(self, before: float, most: int) -> int:
-        """Removes the oldest entries, those before a time (seconds since 1970), at most so many. How many there were.
-        In a transaction."""
+        """Removes the oldest entries, those before a time (seconds since 1970), at most so many, and tells of it. How
+        many there were. In a transaction. Raises StoreDamaged for one that isn't what was written."""
         head, limit, gone = self._head, _time(before), 0
         pruned, pruned_hash = head.pruned, head.pruned_hash
-        for number, entry, hashed in self._db.execute(
+        rows = self._db.execute(
             "SELECT number, entry, hash FROM audit WHERE number > ? ORDER BY number LIMIT ?", (head.pruned, most)
-        ).fetchall():
-            if str(json.loads(entry)["time"]) >= limit:
+        ).fetchall()
+        for line in (Line(*row) for row in rows):
+            for fault in faults([line], pruned, pruned_hash):
+                raise damaged(self._db, fault)
+            if str(json.loads(line.entry)["time"]) >= limit:
                 break
-            pruned, pruned_hash, gone = number, hashed, gone + 1
+            pruned, pruned_hash, gone = line.number, line.hash, gone + 1
         if gone:
             self._db.execute("DELETE FROM audit WHERE number <= ?", (pruned,))
             self._head = head._replace(pruned=pruned, pruned_hash=pruned_hash)
+            self.add([Event(ITSELF, "prune", details={"entries": gone, "up_to": pruned})])
         return gone
 
     def write(self) -> None:

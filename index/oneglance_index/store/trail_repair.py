@@ -1,9 +1,9 @@
-"""The audit trail of a store that was damaged goes on: with its newest entries that are a chain, and with one that
-tells what is missing. The others are in the damaged database only, which a repair keeps."""
+"""The audit trail of a store that was damaged goes on: with those of its newest entries for which the signed head
+vouches, and with one that tells what is missing. The others are in the damaged database only, which a repair keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from oneglance_index.audit import ITSELF, Event
 from oneglance_index.store.ciphers import Connection
@@ -16,28 +16,38 @@ def keep_trail(db: Connection, head: Head | None, rows: Sequence[Line], lost: in
     read, in order; `lost`: of how many things the repair says that they are lost. Returns what of the trail is, a line
     each."""
     store_id = told_store(db)[0]
-    origin = Head(0, genesis(store_id), 0, genesis(store_id)) if head is None else head
-    number, before = origin.pruned, origin.pruned_hash
-    first = 0
-    missing: list[str] = []
-    for i, row in enumerate(rows):
-        if row.number != number + 1 or not row.follows(before):
-            # What comes after it can be told to be whole, it can't.
-            first = i + 1
-            missing = [f"entries of the audit trail up to {row.number}: a chain begins behind that one"]
-        number, before = row.number, row.hash
-    kept = rows[first:]
-    if first:
-        origin = Head(rows[first - 1].number, rows[first - 1].hash, number, before)
     if head is None:
-        missing.append("the head of the audit trail")
-    elif head.last > number:
-        missing.append(f"entries {number + 1} to {head.last} of the audit trail")
+        newest = max((row.number for row in rows if type(row.number) is int), default=0)
+        start, kept = Head(newest, genesis(store_id), newest, genesis(store_id)), list[Line]()
+        missing = ["the audit trail: its head isn't what was signed, so nobody vouches for its entries"]
+    else:
+        start, kept = _vouched(head, {row.number: row for row in rows})
+        missing = []
+        if start.pruned > head.pruned:
+            missing = [f"entries {head.pruned + 1} to {start.pruned} of the audit trail"]
     db.executemany("INSERT INTO audit (number, entry, hash) VALUES (?, ?, ?)", kept)
-    write_head(db, origin._replace(last=number, hash=before), store_id, db.keys.signing_seed)
+    write_head(db, start, store_id, db.keys.signing_seed)
     if rows or missing or lost:
         trail = Trail(db, hashed=False)
         trail.begin()
         trail.add([Event(ITSELF, "repair", details={"lost": lost, "of_the_trail": missing})])
         trail.write()
     return missing
+
+
+def _vouched(head: Head, rows: Mapping[int, Line]) -> tuple[Head, list[Line]]:
+    """The entries that lead to the one that the head names, back to the first that isn't what was written."""
+    kept: list[Line] = []
+    number, wanted = head.last, head.hash
+    while number > head.pruned and number in rows and rows[number].hash == wanted:
+        if number - 1 == head.pruned:
+            before = head.pruned_hash
+        elif number - 1 in rows:
+            before = rows[number - 1].hash
+        else:
+            break
+        if not rows[number].follows(before):
+            break
+        kept.append(rows[number])
+        number, wanted = number - 1, before
+    return head._replace(pruned=number, pruned_hash=wanted), kept[::-1]

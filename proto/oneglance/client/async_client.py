@@ -193,14 +193,22 @@ class AsyncClient:
         """Close the connection; calls that are running fail."""
         await self._channel.close()
 
-    async def wait_until_serving(self, timeout_seconds: float = 60.0) -> None:
-        """Return once the server serves. Raises UnavailableError after ``timeout_seconds``."""
+    async def wait_until_serving(
+        self, timeout_seconds: float = 60.0, service: str = "", *, any_answer: bool = False
+    ) -> None:
+        """Return once the server serves. Raises UnavailableError after ``timeout_seconds``.
+
+        service: one of the server's, as ``oneglance.v1.IdentificationService``; "" is the server as a whole.
+        any_answer: return as soon as the health check is answered, whatever it says: the server lives.
+        """
         until = time.monotonic() + timeout_seconds
         check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_CHECK)
+        # HealthCheckRequest(service=...), and HealthCheckResponse(status=SERVING).
+        name = service.encode()[:127]
+        asked, serving = (b"\x0a" + bytes([len(name)]) + name if name else b""), b"\x08\x01"
         while (left := until - time.monotonic()) > 0:
             try:
-                # HealthCheckRequest() is empty bytes; b"\x08\x01" is HealthCheckResponse(status=SERVING).
-                if await check(b"", timeout=min(1.0, left)) == b"\x08\x01":
+                if await check(asked, timeout=min(1.0, left)) == serving or any_answer:
                     return
             except grpc.RpcError:
                 pass

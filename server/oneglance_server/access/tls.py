@@ -32,6 +32,11 @@ class Certificates:
         self._given = self._configuration()
         self._told = ""
 
+    @property
+    def expires(self) -> float:
+        """When the certificate that is served is over, seconds since the epoch."""
+        return x509.load_pem_x509_certificates(self._pair[0])[0].not_valid_after_utc.timestamp()
+
     def credentials(self) -> grpc.ServerCredentials:
         """Each new connection gets the certificates as they are then."""
         return grpc.dynamic_ssl_server_credentials(

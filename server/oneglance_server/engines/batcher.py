@@ -12,8 +12,9 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from oneglance_server import tracing
 from oneglance_server.admission import FairQueue, Ticket
 from oneglance_server.calls import Call
 from oneglance_server.errors import NotServing, Overloaded
@@ -69,6 +70,7 @@ class Batcher(Generic[Item, Result]):
         slots: Limiter | None = None,
         crowded: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._name = name
         self._run = run
         self._executor = executor
         self._workers = self._idle = workers
@@ -137,6 +139,9 @@ class Batcher(Generic[Item, Result]):
         tickets = self._queue.put(items, call, rows=rows, costs=costs, busy=bool(self._asking) or not self._idle)
         if self._asking and self._slots is not None:
             self._ask_for(call, self._slots)
+        if (waiting := tracing.waiting()) is not None:
+            for ticket in tickets:
+                ticket.waiting = waiting
         self._wake()
         return await self._queue.settled(tickets)
 
@@ -195,20 +200,25 @@ class Batcher(Generic[Item, Result]):
         self._idle -= 1
         self._observer.batch(sum(ticket.rows for ticket in batch))
         started = self._loop.time()
+        spans = tracing.begin_batch(self._name, ((ticket.waiting, ticket.rows) for ticket in batch))
+        run = self._run if spans is None else tracing.in_batch(spans, self._run)
         try:
-            running = self._loop.run_in_executor(self._executor, self._run, [ticket.item for ticket in batch])
+            running = self._loop.run_in_executor(self._executor, run, [ticket.item for ticket in batch])
         except RuntimeError:  # it was shut down
             running = self._loop.create_future()
             running.cancel()
-        running.add_done_callback(functools.partial(self._finish, batch, started))
+        running.add_done_callback(functools.partial(self._finish, batch, started, spans))
 
     def _finish(
         self,
         batch: "Sequence[Ticket[Item, Result]]",
         started: float,
+        spans: list[Any] | None,
         done: "asyncio.Future[Sequence[Result | Exception]]",
     ) -> None:
         self._idle += 1
+        if spans is not None:
+            tracing.end_batch(spans)
         if self._slots is not None:
             self._slots.give()
         error = NotServing("the server is draining") if done.cancelled() else done.exception()

@@ -24,6 +24,7 @@ from oneglance_index import (
     Subject,
     SubjectPage,
 )
+from oneglance_server import tracing
 from oneglance_server.calls import Call
 from oneglance_server.errors import DeadlinePassed
 from oneglance_server.offload import Threads
@@ -166,22 +167,23 @@ class EnrollmentService:
             if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
                 raise DeadlinePassed("the deadline passed before anything was stored")
             try:
-                enrolled = await asyncio.wrap_future(
-                    self._store.enroll(
-                        request.gallery_id,
-                        request.subject_id,
-                        encoded.vectors,
-                        encoder_digest=active.encoder_digest,
-                        labels=labels,
-                        on_existing=request.on_existing,
-                        request_id=request.request_id or None,
-                        request_digest=request.request_digest,
-                        caller=(call.caller, call.patient),
-                        patient=call.patient,
-                        doubting=doubts,
-                        retention=request.retention,
+                with tracing.span("write"):
+                    enrolled = await asyncio.wrap_future(
+                        self._store.enroll(
+                            request.gallery_id,
+                            request.subject_id,
+                            encoded.vectors,
+                            encoder_digest=active.encoder_digest,
+                            labels=labels,
+                            on_existing=request.on_existing,
+                            request_id=request.request_id or None,
+                            request_digest=request.request_digest,
+                            caller=(call.caller, call.patient),
+                            patient=call.patient,
+                            doubting=doubts,
+                            retention=request.retention,
+                        )
                     )
-                )
                 break
             except NeighbourGone:  # deleted at this very moment
                 continue
@@ -234,12 +236,14 @@ class EnrollmentService:
         call.need("erase", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
         check_id("encoding_id", encoding_id)
-        return await asyncio.wrap_future(self._store.delete_encoding(gallery_id, subject_id, encoding_id))
+        with tracing.span("write"):
+            return await asyncio.wrap_future(self._store.delete_encoding(gallery_id, subject_id, encoding_id))
 
     async def delete_subject(self, call: Call, gallery_id: str, subject_id: str) -> Deleted:
         call.need("erase", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
-        return await asyncio.wrap_future(self._store.delete_subject(gallery_id, subject_id))
+        with tracing.span("write"):
+            return await asyncio.wrap_future(self._store.delete_subject(gallery_id, subject_id))
 
     async def add_negative(self, call: Call, gallery_id: str, subject_id: str, content: Content) -> NegativeAnswer:
         """Keep an example of somebody else with a subject. Durable and in effect when it returns."""
@@ -248,9 +252,12 @@ class EnrollmentService:
         active = self._store.known(gallery_id).active
         call.spend("encodings", 1)
         encoded = await self._encoding.encode(call, [content], Space(active.encoder_digest, active.dimension))
-        added = await asyncio.wrap_future(
-            self._store.add_negative(gallery_id, subject_id, encoded.vectors[0], encoder_digest=active.encoder_digest)
-        )
+        with tracing.span("write"):
+            added = await asyncio.wrap_future(
+                self._store.add_negative(
+                    gallery_id, subject_id, encoded.vectors[0], encoder_digest=active.encoder_digest
+                )
+            )
         provenance = Provenance(active.encoder_digest, encoded.provider, gallery_revision=added.revision)
         return NegativeAnswer(added, provenance, encoded.faces[0])
 
@@ -259,4 +266,5 @@ class EnrollmentService:
         call.need("erase", check_id("gallery_id", gallery_id))
         check_id("subject_id", subject_id)
         check_id("negative_id", negative_id)
-        return await asyncio.wrap_future(self._store.delete_negative(gallery_id, subject_id, negative_id))
+        with tracing.span("write"):
+            return await asyncio.wrap_future(self._store.delete_negative(gallery_id, subject_id, negative_id))

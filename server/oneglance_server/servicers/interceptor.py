@@ -36,6 +36,7 @@ from oneglance_server.servicers.requests import call_of, calling
 from oneglance_server.servicers.run import Run, Told
 from oneglance_server.servicers.status import status_of, to_error, trailers
 from oneglance_server.servicers.under_way import CallsUnderWay, draining
+from oneglance_server.tracing import traced
 
 log = structlog.get_logger()
 PREFIX = "/oneglance."
@@ -213,7 +214,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     self._close(incoming)
                     run.end()
 
-            return grpc.stream_stream_rpc_method_handler(stream)
+            return grpc.stream_stream_rpc_method_handler(traced(stream, method))
 
         if handler.request_streaming:
 
@@ -240,7 +241,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     self._close(incoming)
                     run.end()
 
-            return grpc.stream_unary_rpc_method_handler(collect)
+            return grpc.stream_unary_rpc_method_handler(traced(collect, method))
 
         async def unary(data: bytes, context: Context) -> bytes:
             await _refuse_own_socket(context)
@@ -283,7 +284,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     self._usual.add((full_method, connection), run.seconds)
                 run.end()
 
-        return grpc.unary_unary_rpc_method_handler(unary)
+        return grpc.unary_unary_rpc_method_handler(traced(unary, method))
 
     def _know(self, context: Context, method: str = "") -> None:
         """Who makes the current task's call. Raises Unauthenticated, PermissionDenied, QuotaExceeded."""

@@ -1,4 +1,4 @@
-"""A folder of pictures for the demo."""
+"""A demo that waits for its server on any machine, and a folder of pictures for it."""
 
 from pathlib import Path
 
@@ -6,6 +6,12 @@ import pytest
 
 from oneglance_apps.demo.pictures import drawing
 from oneglance_core.glyphs import alphabet
+from tests.waiting import PATIENCE_SECONDS
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oneglance_apps.server_process.START_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture

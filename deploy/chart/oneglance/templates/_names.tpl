@@ -1,0 +1,71 @@
+{{- define "oneglance.name" -}}
+{{- if eq .Release.Name "oneglance" }}oneglance{{ else }}{{ printf "%s-oneglance" .Release.Name | trunc 52 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "oneglance.selector" -}}
+app.kubernetes.io/name: oneglance
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "oneglance.labels" -}}
+{{ include "oneglance.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "oneglance.image" -}}
+{{ .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag }}{{ end }}
+{{- end }}
+
+{{- define "oneglance.claim" -}}
+{{ .Values.persistence.existingClaim | default (include "oneglance.name" .) }}
+{{- end }}
+
+{{- define "oneglance.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "oneglance.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "oneglance.masterKeyEnv" -}}
+{{- if .Values.masterKey.secret }}
+- name: ONEGLANCE_MASTER_KEY
+  value: file:/run/secrets/oneglance/master-key/master.key
+{{- end }}
+{{- end }}
+
+{{- define "oneglance.probe" -}}
+command:
+  - oneglance
+  - health
+  - --server=127.0.0.1:50051
+  {{- if not .root.Values.insecure }}
+  - --ca=/run/secrets/oneglance/tls/ca.crt
+  {{- if .root.Values.tls.clientCa }}
+  - --client-cert=/run/secrets/oneglance/tls/tls.crt
+  - --client-key=/run/secrets/oneglance/tls/tls.key
+  {{- end }}
+  {{- end }}
+  {{- range .more }}
+  - {{ . }}
+  {{- end }}
+{{- end }}
+
+{{- define "oneglance.check" -}}
+{{- if not .Values.insecure }}
+{{- if not .Values.tls.secret }}{{ fail "tls.secret: the name of a Secret with tls.crt, tls.key and ca.crt (or insecure: true, where a mesh keeps strangers out)" }}{{ end }}
+{{- if not .Values.policy }}{{ fail "policy: who may do what, as docs/security.md says (or insecure: true)" }}{{ end }}
+{{- end }}
+{{- end }}

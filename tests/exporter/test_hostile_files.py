@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oneglance_core import archives
 from oneglance_core.array_files import ArrayFileError, array_in, arrays_in, load_array
 from oneglance_core.judging.errors import BadEncodings
 from oneglance_core.judging.labelled import read_encodings
 from oneglance_core.sessions.memory import limited_memory
 from oneglance_core.toml_files import TomlError, parse_toml, read_toml
+from oneglance_exporter.data import parquet as rows
 from oneglance_exporter.data.files import array_of, labelled_files
 from oneglance_exporter.errors import DataError
 from oneglance_exporter.stylizer.styles import read_styles
@@ -36,7 +38,7 @@ def npy(shape: str, dtype: str = "'<f4'", body: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + body
 
 
-def bomb(path: Path, name: str, megabytes: int = 80) -> Path:
+def bomb(path: Path, name: str, megabytes: int = 8) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w", force_zip64=True) as file:
         for _ in range(megabytes):
             file.write(ZEROS)
@@ -92,7 +94,8 @@ def test_an_array_that_claims_what_it_has_not_is_refused(tmp_path: Path, content
         array_of(content)
 
 
-def test_a_bomb_of_arrays_is_refused(tmp_path: Path) -> None:
+def test_a_bomb_of_arrays_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "ALWAYS_BYTES", 1 << 20)
     path = bomb(tmp_path / "a.npz", "inputs.npy")
     with pytest.raises(ArrayFileError, match="too much to be believed"):
         arrays_in(path)
@@ -102,7 +105,8 @@ def test_a_bomb_of_arrays_is_refused(tmp_path: Path) -> None:
         read_encodings(bomb(tmp_path / "b.npz", "encodings.npy"))
 
 
-def test_a_bomb_of_pictures_is_refused_when_it_is_read(tmp_path: Path) -> None:
+def test_a_bomb_of_pictures_is_refused_when_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "ALWAYS_BYTES", 1 << 20)
     path = bomb(tmp_path / "a.zip", "s/1.png")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("t/1.png", b"honest")
@@ -162,7 +166,7 @@ def test_toml_of_settings_is_read(tmp_path: Path) -> None:
         read_toml(tmp_path / "none")
 
 
-def test_a_table_that_claims_more_than_it_can_hold_is_refused(tmp_path: Path) -> None:
+def test_a_table_that_claims_more_than_it_can_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -170,6 +174,11 @@ def test_a_table_that_claims_more_than_it_can_hold_is_refused(tmp_path: Path) ->
     parquet.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
     with pytest.raises(DataError, match="too much to be believed"):
         labelled_files([tmp_path / "a.parquet"])
+    once = arrow.DictionaryArray.from_arrays(arrow.array([0] * 80, arrow.int32()), arrow.array([bytes(4 << 20)]))
+    table = arrow.table({"label": ["a", "b"] * 40, "bytes": once})
+    parquet.write_table(table, tmp_path / "c.parquet", compression="none", dictionary_pagesize_limit=1 << 30)
+    monkeypatch.setattr(rows, "_MOST_HELD_BYTES", 128 << 20)
+    assert rows._rows_at_once(parquet.read_metadata(tmp_path / "c.parquet")) == 31
     (tmp_path / "b.parquet").write_bytes(b"PAR1" + bytes(20) + struct.pack("<I", 2**31) + b"PAR1")
     with pytest.raises(DataError):
         labelled_files([tmp_path / "b.parquet"])

@@ -27,6 +27,7 @@ from oneglance_exporter.errors import DataError
 
 _CONTENT = ("path", "bytes", "image", "input")
 _ROWS = 64  # that are held at a time
+_MOST_HELD_BYTES = 1 << 30
 _MOST_ROWS = 50_000_000
 
 Content = Callable[[Any, Any], str | bytes | npt.NDArray[Any]]
@@ -63,7 +64,7 @@ def read_rows(file: Path) -> Iterator[Row]:
             content = _contents(arrow, file, column, schema.field(column).type)
             store = _Store()
             number = 0
-            for batch in table.iter_batches(_ROWS, columns=columns):
+            for batch in table.iter_batches(_rows_at_once(table.metadata), columns=columns):
                 given = {name: batch.column(name) for name in columns}
                 for at in range(batch.num_rows):
                     row = {name: values[at] for name, values in given.items()}
@@ -82,6 +83,14 @@ def _check_growth(file: Path, metadata: Any) -> None:
             f"{file}: {size:,} bytes that claim to be {metadata.num_rows:,} rows of {claimed:,} bytes: too much to be"
             " believed"
         )
+
+
+def _rows_at_once(metadata: Any) -> int:
+    """So few that even where all rows are one large value, which a dictionary holds once, they are not too much."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
+    largest = max((chunk.total_uncompressed_size for chunk in chunks if chunk.has_dictionary_page), default=0)
+    return max(1, min(_ROWS, _MOST_HELD_BYTES // max(1, largest)))
 
 
 def _content_column(file: Path, names: list[str]) -> str:

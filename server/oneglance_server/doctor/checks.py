@@ -13,7 +13,7 @@ from oneglance_core.manifests import ModelFolderError
 from oneglance_index import DATABASE_NAME
 from oneglance_server.doctor import machine
 from oneglance_server.doctor.disk import disk
-from oneglance_server.doctor.finding import Finding
+from oneglance_server.doctor.finding import Finding, Verdict
 from oneglance_server.errors import StartupError
 from oneglance_server.upgrade import holder_of, upgrade_of
 
@@ -114,7 +114,7 @@ def directory(data_dir: Path) -> Iterator[Finding]:
         yield Finding("bad", "data", str(error))
         return
     can = not upgrade.too_new and upgrade.has_room
-    verdict = "bad" if not can else "good" if upgrade.schema == upgrade.own else "note"
+    verdict: Verdict = "bad" if not can else "good" if upgrade.schema == upgrade.own else "note"
     yield Finding(verdict, "data", f"{data_dir}: {upgrade}")
 
 

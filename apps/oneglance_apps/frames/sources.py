@@ -48,7 +48,8 @@ def source_from(
     if "://" in text:
         live = text.partition("://")[0].lower() not in ("http", "https", "file")
     else:
-        live = text.isdecimal() or text.startswith("/dev/")
+        # /dev/shm has files.
+        live = text.isdecimal() or (text.startswith("/dev/") and not text.startswith("/dev/shm/"))
         text = f"/dev/video{text}" if text.isdecimal() else text
     return VideoSource(text, live=live, network=network or NetworkSettings(), clock=clock or SystemClock())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import resource
 import select
@@ -25,6 +26,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # After so long another thread may have Python's lock. The event loop takes it anew several times for each call: with
 # Python's own 5 ms, messages that are parsed in threads would delay every call behind them by as many times that.
 _SWITCH_SECONDS = 0.0005
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h; once it is set, glibc no longer raises it by itself
+_LARGE_BYTES = 8 << 20
 _LEAST_SECONDS = 1.0  # to close the store, however short the drain
 
 
@@ -38,8 +41,16 @@ def run_until_signalled(settings: Settings, sink: LogSink, on_serving: Callable[
     ``on_serving`` is told the address once everything is loaded, in a thread of its own. Only in the main thread.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    give_memory_back()
     raise_open_files()
     asyncio.run(_serve(settings, _Ending(settings.drain_seconds, sink), on_serving))
+
+
+def give_memory_back() -> None:
+    """From now on what is large goes back to the system as soon as it is freed. Else malloc keeps the pixels of a large
+    picture (Pillow has them in pieces of 16 MB), once for each thread that decoded one."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def raise_open_files() -> None:

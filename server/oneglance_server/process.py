@@ -27,7 +27,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Python's own 5 ms, messages that are parsed in threads would delay every call behind them by as many times that.
 _SWITCH_SECONDS = 0.0005
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h; once it is set, glibc no longer raises it by itself
-_LARGE_BYTES = 8 << 20
+_LARGE_BYTES = 12 << 20
 _LEAST_SECONDS = 1.0  # to close the store, however short the drain
 
 

@@ -130,7 +130,7 @@ def test_large_pictures_under_a_tight_limit(models: tuple[Path, Path], tmp_path:
             assert found is not None
             return int(found[1]) << 10
 
-        most = bytes_of("VmRSS") + (64 << 20)
+        most = bytes_of("VmRSS") + (100 << 20)
         for _ in range(4):  # in several threads
             assert outcome(lambda: client.identify("g", buffer.getvalue()))[0] == "OK"
             until(lambda: bytes_of("VmRSS") < most)  # the picture's 160 MB are given back

@@ -10,7 +10,7 @@ import sqlite3
 import struct
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
@@ -324,17 +324,12 @@ def check_galleries(db: sqlite3.Connection) -> bool:
     if hashes_of(db).keyed and sum(row["root"] for row in roots) % MODULUS != store.roots:
         raise damaged(db, "a gallery isn't what it was last")
     # Those that are looked for by what they hold: one that was changed would not be found, and not be missed.
-    for table in (GENERATIONS, THRESHOLDS, NEGATIVES):
+    for table in (GENERATIONS, THRESHOLDS, NEGATIVES, REQUESTS):
         for row in _all_rows(db, table):
             table.check(db, row)
-    requests: dict[int, dict[int, str]] = {row["number"]: {} for row in rows}
-    for row in _all_rows(db, REQUESTS):
-        REQUESTS.check(db, row)
-        requests.setdefault(row[1], {})[row[0]] = row[4]
-    for gallery, ids in requests.items():
-        _check_index(db, "requests", gallery, ids)
     _check_sequences(db)
-    for name in ("galleries", "generations", "thresholds", "negatives", "snapshots", "subjects"):
+    # That rows are found by their indexes, too. Encodings are read by theirs, and are added up (loading.py).
+    for name in ("galleries", "generations", "thresholds", "negatives", "snapshots", "subjects", "requests"):
         for row in db.execute(f"PRAGMA integrity_check({name})").fetchall():
             if row[0] != "ok":
                 raise damaged(db, row[0])
@@ -715,7 +710,7 @@ class Subjects:
 
 
 def all_subjects(db: sqlite3.Connection) -> dict[int, Subjects]:
-    """Of all galleries, by number. Raises StoreDamaged where a row isn't sound, or isn't found by its id."""
+    """Of all galleries, by number. Raises StoreDamaged where a row isn't sound."""
     found: defaultdict[int, Subjects] = defaultdict(Subjects)
     # Few at once: a list of as many rows as a large gallery has subjects keeps the garbage collector busy.
     cursor = _all_rows(db, SUBJECTS)
@@ -723,25 +718,7 @@ def all_subjects(db: sqlite3.Connection) -> dict[int, Subjects]:
         SUBJECTS.check_all(db, rows)
         for gallery, own in itertools.groupby(rows, key=itemgetter(1)):
             found[gallery].add(list(own))
-    for gallery, subjects in found.items():
-        _check_index(db, "subjects", gallery, subjects.ids)
     return found
-
-
-def _check_index(db: sqlite3.Connection, table: str, gallery: int, ids: Mapping[int, str]) -> None:
-    """That the rows of a gallery are found by their ids: `ids` by number. Raises StoreDamaged."""
-    cursor = db.execute(
-        f"SELECT number, id FROM {table} INDEXED BY sqlite_autoindex_{table}_1 WHERE gallery = ? ORDER BY id",
-        (gallery,),
-    )
-    cursor.row_factory = None
-    last, count = "", 0
-    for number, name in cursor:
-        if type(name) is not str or name < last or ids.get(number) != name:
-            raise damaged(db, f"the index of {table} by id is wrong at row {number}")
-        last, count = name, count + 1
-    if count != len(ids):
-        raise damaged(db, f"the index of {table} by id has {count} rows of {len(ids)}")
 
 
 class Block(NamedTuple):

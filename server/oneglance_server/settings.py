@@ -110,8 +110,13 @@ class Settings(Frozen, BaseSettings):
         description="How long a call may wait in a queue, in full rounds of batches (large calls: in proportion to "
         "their own work). What would have to wait longer gets RESOURCE_EXHAUSTED at once. Streams wait.",
     )
-    max_image_bytes: int = Field(16 << 20, ge=1, description="Largest encoded picture.")
-    max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height, before decoding.")
+    max_image_bytes: int = Field(32 << 20, ge=1, description="Largest encoded picture.")
+    max_image_pixels: int = Field(
+        50_000_000,
+        ge=1,
+        description="Largest picture, width x height, before decoding. A JPEG that isn't progressive may have four "
+        "times as many: it is decoded at half its sides.",
+    )
     max_call_pixels: int = Field(1_000_000_000, ge=1, description="The same of all pictures of one call together.")
     max_sound_bytes: int = Field(DEFAULT_MAX_BYTES, ge=1, description="Largest encoded sound.")
     max_sound_seconds: float = Field(

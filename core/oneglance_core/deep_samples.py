@@ -1,8 +1,8 @@
 """Samples of more than 8 bits, brought to 8.
 
 What counts as white is stated, never guessed from the samples: 65535 in a PNG, a PNM and a TIFF of 16 bits; in a TIFF
-that states a MaxSampleValue of more than 8 bits, that; in one of 9 to 15 bits a sample, the largest that these hold. Cameras of 12 bits write
-them into 16: without MaxSampleValue such a picture is as dark as its file says.
+that states a MaxSampleValue of more than 8 bits, that; in one of 9 to 15 bits a sample, the largest that these hold.
+Cameras of 12 bits write them into 16: without MaxSampleValue such a picture is as dark as its file says.
 """
 
 import io

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from oneglance.client.requests import stranger as stranger
     from oneglance.client.requests import stream_settings as stream_settings
     from oneglance.client.requests import stylize_settings as stylize_settings
+    from oneglance.client.requests import tensor as tensor
     from oneglance.client.sync_client import Client as Client
     from oneglance.client.tls import tls_credentials as tls_credentials
 
@@ -46,6 +47,7 @@ _HOMES = {
     "stranger": "oneglance.client.requests",
     "stream_settings": "oneglance.client.requests",
     "stylize_settings": "oneglance.client.requests",
+    "tensor": "oneglance.client.requests",
     "tls_credentials": "oneglance.client.tls",
 }
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "stranger",
     "stream_settings",
     "stylize_settings",
+    "tensor",
     "tls_credentials",
 ]
 

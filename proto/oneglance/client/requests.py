@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -85,48 +85,69 @@ make.
 An array is the encoder's input, as ``tensor`` explains, unless it could be a photo as well: then it is refused, and
 ``photo`` or ``tensor`` says which it is."""
 
+Value = TypeVar("Value")
+
+
+class Names(dict[str, Value]):
+    """Values by their names in arguments; ValueError for another."""
+
+    def __missing__(self, name: object) -> Value:
+        known = ", ".join(repr(known) for known in self)
+        raise ValueError(f"{name!r} is none of {known}")
+
+
 OnExisting = Literal["add", "replace", "fail"]
-_ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL}
+_ON_EXISTING = Names({"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL})
 
 FusionName = Literal["", "nearest", "mean", "margin"]
-FUSIONS = {"": FUSION_UNSPECIFIED, "nearest": FUSION_NEAREST, "mean": FUSION_MEAN, "margin": FUSION_MARGIN}
+FUSIONS = Names({"": FUSION_UNSPECIFIED, "nearest": FUSION_NEAREST, "mean": FUSION_MEAN, "margin": FUSION_MARGIN})
 
 DecidedByName = Literal["", "distance", "probability"]
-DECIDED_BY = {
-    "": DECIDED_BY_UNSPECIFIED,
-    "distance": DECIDED_BY_DISTANCE,
-    "probability": DECIDED_BY_PROBABILITY,
-}
+DECIDED_BY = Names(
+    {
+        "": DECIDED_BY_UNSPECIFIED,
+        "distance": DECIDED_BY_DISTANCE,
+        "probability": DECIDED_BY_PROBABILITY,
+    }
+)
 
 SmallFaces = Literal["", "when-none", "when-wide", "always", "never"]
-SMALL_FACES = {
-    "": SMALL_FACES_UNSPECIFIED,
-    "when-none": SMALL_FACES_WHEN_NONE,
-    "when-wide": SMALL_FACES_WHEN_WIDE,
-    "always": SMALL_FACES_ALWAYS,
-    "never": SMALL_FACES_NEVER,
-}
+SMALL_FACES = Names(
+    {
+        "": SMALL_FACES_UNSPECIFIED,
+        "when-none": SMALL_FACES_WHEN_NONE,
+        "when-wide": SMALL_FACES_WHEN_WIDE,
+        "always": SMALL_FACES_ALWAYS,
+        "never": SMALL_FACES_NEVER,
+    }
+)
 QualityPolicy = Literal["", "off", "standard", "strict"]
-QUALITY_POLICIES = {
-    "": QUALITY_POLICY_UNSPECIFIED,
-    "off": QUALITY_POLICY_OFF,
-    "standard": QUALITY_POLICY_STANDARD,
-    "strict": QUALITY_POLICY_STRICT,
-}
+QUALITY_POLICIES = Names(
+    {
+        "": QUALITY_POLICY_UNSPECIFIED,
+        "off": QUALITY_POLICY_OFF,
+        "standard": QUALITY_POLICY_STANDARD,
+        "strict": QUALITY_POLICY_STRICT,
+    }
+)
 DoubtPolicy = Literal["", "off", "flag", "refuse"]
-DOUBT_POLICIES = {
-    "": DOUBT_POLICY_UNSPECIFIED,
-    "off": DOUBT_POLICY_OFF,
-    "flag": DOUBT_POLICY_FLAG,
-    "refuse": DOUBT_POLICY_REFUSE,
-}
+DOUBT_POLICIES = Names(
+    {
+        "": DOUBT_POLICY_UNSPECIFIED,
+        "off": DOUBT_POLICY_OFF,
+        "flag": DOUBT_POLICY_FLAG,
+        "refuse": DOUBT_POLICY_REFUSE,
+    }
+)
 PictureFormatName = Literal["", "png", "jpeg", "webp"]
-_FORMATS = {
-    "": PICTURE_FORMAT_UNSPECIFIED,
-    "png": PICTURE_FORMAT_PNG,
-    "jpeg": PICTURE_FORMAT_JPEG,
-    "webp": PICTURE_FORMAT_WEBP,
-}
+_FORMATS = Names(
+    {
+        "": PICTURE_FORMAT_UNSPECIFIED,
+        "png": PICTURE_FORMAT_PNG,
+        "jpeg": PICTURE_FORMAT_JPEG,
+        "webp": PICTURE_FORMAT_WEBP,
+    }
+)
 FaceChoice = Literal["largest", "aligned"] | tuple[float, float, float, float] | None
 """Which face of a photo; ``photo`` explains the values."""
 

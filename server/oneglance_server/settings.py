@@ -28,12 +28,18 @@ from oneglance_core.flags import Flag, complaints
 from oneglance_core.frozen import Frozen, as_in
 from oneglance_core.sounds import DEFAULT_MAX_BYTES, DEFAULT_MAX_SECONDS
 from oneglance_index import IndexSettings
+from oneglance_server.environment import unknown_variables
 from oneglance_server.errors import StartupError
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 BUNDLED = Path(__file__).parent / "models"
 BUNDLED_MODEL = BUNDLED / "characters"
 BUNDLED_STYLIZER = BUNDLED / "stylizer"
+# What --models takes in place of a path.
+BUNDLED_NAMES: dict[str, tuple[Path, ...]] = {
+    "bundled": (BUNDLED_MODEL, BUNDLED_STYLIZER) if BUNDLED_STYLIZER.is_dir() else (BUNDLED_MODEL,),
+    **{f"bundled-{folder.name}": (folder,) for folder in sorted(BUNDLED.iterdir()) if folder.is_dir()},
+}
 _ADDRESS = Flag(metavar="HOST:PORT")
 _SIZE = re.compile(r"[1-9]\d{0,4}x[1-9]\d{0,4}", re.ASCII)
 _CORES = len(os.sched_getaffinity(0))
@@ -69,9 +75,10 @@ class Settings(Frozen, BaseSettings):
     )
     data_dir: Path = Field(Path("oneglance-data"), description="Where galleries are kept. One server per folder.")
     models: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":")] = Field(
-        (BUNDLED_MODEL, BUNDLED_STYLIZER) if BUNDLED_STYLIZER.is_dir() else (BUNDLED_MODEL,),
-        description="Model folders to load, or folders of them, colon-separated in flag and environment. The default "
-        "is the bundled encoder for drawn characters and the bundled stylizer.",
+        BUNDLED_NAMES["bundled"],
+        description="Model folders to load, or folders of them, colon-separated in flag and environment. The default, "
+        "'bundled', is the bundled encoder for drawn characters and the bundled stylizer; 'bundled-NAME' is one of "
+        "them.",
     )
     signed_by: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":", metavar="FILE")] = Field(
         (),
@@ -251,13 +258,28 @@ class Settings(Frozen, BaseSettings):
         "off",
         description="on: send traces of calls by OpenTelemetry, as the variables OTEL_* say; needs oneglance[otel].",
     )
+    strict: bool = Field(
+        False, description="Refuse to start with a variable ONEGLANCE_* that is no setting; else it is only told."
+    )
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity to log.")
 
-    @field_validator("models", "signed_by", mode="before")
+    @field_validator("signed_by", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        parts = cls._split(value)
+        if not isinstance(parts, tuple | list):
+            return parts
+        folders: list[Any] = []
+        for part in parts:
+            named = BUNDLED_NAMES.get(part, (part,)) if isinstance(part, str) else (part,)
+            folders += [folder for folder in named if folder not in folders]
+        return tuple(folders)
 
     @field_validator("prepared_sizes", mode="before")
     @classmethod
@@ -341,8 +363,11 @@ def load_settings(flags: dict[str, Any] | None = None, toml: Path | None = None)
     if toml is not None and not toml.is_file():
         raise StartupError(f"{toml}: no such settings file")
     try:
-        return WithFile(**(flags or {}))
+        settings = WithFile(**(flags or {}))
     except ValidationError as error:
         raise StartupError("bad settings\n  " + "\n  ".join(complaints(error))) from error
     except ValueError as error:  # TOML syntax
         raise StartupError(f"{toml}: {error}") from error
+    if settings.strict and (unknown := unknown_variables(os.environ, Settings.model_fields)):
+        raise StartupError("--strict: " + "; ".join(unknown))
+    return settings

@@ -269,12 +269,13 @@ def test_what_decodes_knows_no_secret_and_opens_nothing(tmp_path: Any, monkeypat
     run = subprocess.run
 
     def watched(command: Any, **options: Any) -> Any:
-        seen.update(options)
+        seen.update(options, command=command)
         return run(command, **options)
 
     monkeypatch.setattr(subprocess, "run", watched)
     decode_photo(FILES["HEIC"], LIMITS)
     assert seen["env"] == {}
+    assert "-B" in seen["command"]  # else it would leave bytecode behind that is cut off at the limit
     check = "\n".join(
         (
             "import resource, runpy, sys",

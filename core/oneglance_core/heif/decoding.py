@@ -41,10 +41,11 @@ def decode_heif(data: bytes, header: HeifHeader) -> Image.Image:
     seconds = _SECONDS + pixels // _PIXELS_A_SECOND
     memory = _MEMORY + _MEMORY_A_PIXEL * header.most_pixels
     limits = map(str, (header.width, header.height, memory, seconds))
+    # -B: what it may write at most would cut off the bytecode that Python writes for modules.
     with _nameless_file() as file:
         try:
             ended = subprocess.run(
-                [sys.executable, "-I", _PROCESS, header.format, *limits],
+                [sys.executable, "-I", "-B", _PROCESS, header.format, *limits],
                 input=data,
                 stdout=file,
                 stderr=subprocess.PIPE,

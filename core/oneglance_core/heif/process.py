@@ -1,4 +1,4 @@
-"""Decodes one HEIC or AVIF, as a process of its own: ``python -I process.py FORMAT WIDTH HEIGHT MEMORY SECONDS``.
+"""Decodes one HEIC or AVIF, as a process of its own: ``python -I -B process.py FORMAT WIDTH HEIGHT MEMORY SECONDS``.
 
 The codecs are large and have had faults that a made-up file could use. So what decodes a file knows no key and no
 gallery, has a ceiling of memory and of processor time, can open neither file nor socket, and ends with the picture.

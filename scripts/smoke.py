@@ -1,4 +1,4 @@
-"""Does an installation work at all? A server of the bundled models, the client, the command line, every kind of picture.
+"""Does an installation work? A server of the bundled models, the client, the command line, every kind of picture.
 
 Needs no test tools: `make floors` runs it with the lowest versions that pyproject.toml allows.
 """
@@ -22,13 +22,13 @@ from oneglance_server.settings import load_settings
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 
 
-def encoded(drawing: np.ndarray, format: str) -> bytes:  # type: ignore[type-arg]
+def encoded(drawing: np.ndarray, format: str) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(drawing).save(buffer, format)
     return buffer.getvalue()
 
 
-def heic(drawing: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def heic(drawing: np.ndarray) -> bytes:
     import pillow_heif
 
     buffer = io.BytesIO()

@@ -24,6 +24,7 @@ from oneglance.v1 import (
     gallery_pb2,
     identification_pb2,
     model_pb2,
+    server_pb2,
     stylization_pb2,
     subject_pb2,
 )
@@ -32,6 +33,7 @@ from oneglance.v1.detection_pb2_grpc import add_DetectionServiceServicer_to_serv
 from oneglance.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
 from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServicer_to_server
 from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
+from oneglance.v1.server_pb2_grpc import add_ServerServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_core.printable import printable
@@ -62,10 +64,12 @@ from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
+from oneglance_server.sent_metrics import begin_sending
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.encoders import where_bundled
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.thresholds import Thresholds
+from oneglance_server.servicers.about import AboutServicer
 from oneglance_server.servicers.access import AccessServicer
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
@@ -86,6 +90,7 @@ SERVICES = tuple(
         (gallery_pb2, "GalleryService"),
         (identification_pb2, "IdentificationService"),
         (model_pb2, "ModelService"),
+        (server_pb2, "ServerService"),
         (stylization_pb2, "StylizationService"),
         (subject_pb2, "SubjectService"),
     )
@@ -148,6 +153,7 @@ class Server:
         self._end_traces: Callable[[], None] = lambda: None
         # Services that can't do their work while the others can: their health says NOT_SERVING.
         self._unserved: tuple[str, ...] = ()
+        self._end_metrics: Callable[[], None] = lambda: None
         self.store_closed = False
 
     async def __aenter__(self) -> Self:
@@ -169,6 +175,8 @@ class Server:
         settings = self.settings
         if settings.traces == "on":
             self._end_traces = begin_tracing()
+        if settings.send_metrics == "on":
+            self._end_metrics = begin_sending(self._metrics.registry)
         start_threads(self._closer)
         asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
         server = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
@@ -180,6 +188,7 @@ class Server:
         add_DetectionServiceServicer_to_server(DetectionServicer(gate), ours)
         add_AccessServiceServicer_to_server(AccessServicer(gate), ours)
         add_ModelServiceServicer_to_server(ModelServicer(gate), ours)
+        add_ServerServiceServicer_to_server(AboutServicer(gate), ours)
         add_StylizationServiceServicer_to_server(StylizationServicer(gate), ours)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -338,6 +347,7 @@ class Server:
 
     def _close(self, seconds: float) -> None:
         """Blocks until everything is closed, the store first; it has ``seconds`` for what can be left out."""
+        self._end_metrics()  # it reads the store
         if self._galleries is not None:
             self._galleries.close(seconds)
         self.store_closed = True

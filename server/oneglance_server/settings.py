@@ -261,6 +261,10 @@ class Settings(Frozen, BaseSettings):
     strict: bool = Field(
         False, description="Refuse to start with a variable ONEGLANCE_* that is no setting; else it is only told."
     )
+    send_metrics: Literal["off", "on"] = Field(
+        "off",
+        description="on: send metrics by OpenTelemetry, as the variables OTEL_* say; needs oneglance[otel].",
+    )
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity to log.")
 

@@ -1,6 +1,7 @@
 """HEIC and AVIF: the pixels, and every made-up file refused in words, within memory and time."""
 
 import contextlib
+import importlib.util
 import io
 import os
 import resource
@@ -255,7 +256,7 @@ def test_want_of_processes_is_not_blamed_on_a_picture(monkeypatch: pytest.Monkey
 
 
 def test_without_its_library_a_heic_is_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     reason, words = refused(FILES["HEIC"])
     assert reason == "IMAGE_UNDECODABLE"
     assert "oneglance[heic]" in words

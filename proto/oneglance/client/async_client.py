@@ -90,6 +90,8 @@ from oneglance.v1.identification_pb2 import (
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
 from oneglance.v1.model_pb2 import DescribeModelRequest, DescribeModelResponse, ListModelsRequest, Model
 from oneglance.v1.model_pb2_grpc import ModelServiceStub
+from oneglance.v1.server_pb2 import GetServerRequest, GetServerResponse
+from oneglance.v1.server_pb2_grpc import ServerServiceStub
 from oneglance.v1.stylization_pb2 import (
     ListStylesRequest,
     StreamSettings,
@@ -130,6 +132,7 @@ if TYPE_CHECKING:
     from oneglance.v1.gallery_pb2_grpc import GalleryServiceAsyncStub
     from oneglance.v1.identification_pb2_grpc import IdentificationServiceAsyncStub
     from oneglance.v1.model_pb2_grpc import ModelServiceAsyncStub
+    from oneglance.v1.server_pb2_grpc import ServerServiceAsyncStub
     from oneglance.v1.stylization_pb2_grpc import StylizationServiceAsyncStub
     from oneglance.v1.subject_pb2_grpc import SubjectServiceAsyncStub
 
@@ -221,6 +224,10 @@ class AsyncClient:
     @property
     def _models(self) -> ModelServiceAsyncStub:
         return self._stub(ModelServiceStub)
+
+    @property
+    def _server(self) -> ServerServiceAsyncStub:
+        return self._stub(ServerServiceStub)
 
     @property
     def _stylization(self) -> StylizationServiceAsyncStub:
@@ -715,7 +722,11 @@ class AsyncClient:
         """From now on the key is refused, and what streams with it is ended."""
         await self._call(self._access.RevokeApiKey, RevokeApiKeyRequest(id=key_id))
 
-    # Models
+    # Models, and the server
+
+    async def get_server(self) -> GetServerResponse:
+        """Its version, what it can do, and its limits."""
+        return await self._call(self._server.GetServer, GetServerRequest())
 
     async def list_models(self) -> list[Model]:
         """The models that the server has loaded."""

@@ -116,7 +116,12 @@ def read_examples(files: Iterable[str], o: Options) -> Iterator[ExampleLike]:
 
 def read_file(file: Path, o: Options) -> Example:
     """A sound, or a picture with the face options of ``o``."""
-    return sound(file) if is_sound_file(file) else photo(file, o.face, o.small_faces, upright_only=o.upright_only)
+    return file_example(file, file.read_bytes(), o)
+
+
+def file_example(file: Path, content: bytes, o: Options) -> Example:
+    """``read_file`` of a file that was read."""
+    return sound(content) if is_sound_file(file) else photo(content, o.face, o.small_faces, upright_only=o.upright_only)
 
 
 def is_example(file: Path) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from oneglance_apps.cli import (
+    bulk_enroll,
     calibrate,  # noqa: F401  (registers its commands)
     commands,
     console,
@@ -54,6 +55,7 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
     console.add_command(parsers)
     watch.add_command(parsers)
     stylize.add_command(parsers)
+    bulk_enroll.add_command(parsers)
     keeping.add_commands(parsers)
     evaluate.add_command(parsers)
     commands.add_registered_commands(parsers)

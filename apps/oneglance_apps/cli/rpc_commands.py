@@ -1,6 +1,6 @@
 """The commands that call one RPC each: ``Identify`` is ``oneglance identify``."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,14 +11,13 @@ from oneglance.client.requests import (
     DECIDED_BY,
     DOUBT_POLICIES,
     QUALITY_POLICIES,
-    enroll_request,
     identify_request,
     retention,
 )
 from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.sync_client import Client
 from oneglance.v1.identification_pb2 import VerifyResponse
-from oneglance.v1.subject_pb2 import EnrollRequest, Retention
+from oneglance.v1.subject_pb2 import Retention
 from oneglance_apps.cli.arguments import (
     ACCEPT_BREACHES,
     ALL_MATCHES,
@@ -36,9 +35,7 @@ from oneglance_apps.cli.arguments import (
     SUBJECT,
     TAU,
     UPRIGHT_ONLY,
-    is_example,
     read_examples,
-    read_file,
 )
 from oneglance_apps.cli.commands import Options, argument, command
 from oneglance_core.defaults import FUSION, TARGET_FPIR, VERIFY_FMR
@@ -285,23 +282,6 @@ def list_expired(client: Client, o: Options) -> Iterable[Message]:
     return client.list_expired(o.at)
 
 
-@command(
-    "enroll a folder of pictures or sounds over one stream",
-    GALLERY,
-    argument("folder", "SUBJECT/*.png (all of a subject's examples) or SUBJECT.png", type=Path, metavar="DIR"),
-    ACCEPT_BREACHES,
-    ON_DOUBT,
-    FACE,
-    SMALL_FACES_OPTION,
-    UPRIGHT_ONLY,
-)
-def bulk_enroll(client: Client, o: Options) -> Iterable[Message]:
-    for response in client.bulk_enroll(_folder_requests(o)):
-        if response.HasField("error"):
-            o.status = 1
-        yield response
-
-
 @command("show a subject: labels, times, encoding ids", GALLERY, SUBJECT)
 def get_subject(client: Client, o: Options) -> Iterable[Message]:
     yield client.get_subject(o.gallery, o.subject)
@@ -482,21 +462,3 @@ def _with_status(answer: VerifyResponse, o: Options) -> VerifyResponse:
     """Set the exit status by the decision."""
     o.status = 0 if answer.same else EXIT_DIFFERENT
     return answer
-
-
-def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
-    """A request for each subject of a folder."""
-
-    def request(subject: str, files: list[Path]) -> EnrollRequest:
-        examples = [read_file(file, o) for file in files]
-        return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches, doubt_policy=o.on_doubt)
-
-    if not o.folder.is_dir():
-        raise FileNotFoundError(f"{o.folder}: not a folder")
-    for entry in sorted(o.folder.iterdir()):
-        if entry.is_dir():
-            files = sorted(file for file in entry.iterdir() if is_example(file))
-            if files:
-                yield request(entry.name, files)
-        elif is_example(entry):
-            yield request(entry.stem, [entry])

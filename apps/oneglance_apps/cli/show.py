@@ -45,7 +45,6 @@ from oneglance.v1.model_pb2 import DescribeModelResponse, Model, PairHead
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance.v1.subject_pb2 import (
     AddNegativeResponse,
-    BulkEnrollResponse,
     DeleteEncodingResponse,
     DeleteNegativeResponse,
     DeleteSubjectResponse,
@@ -361,7 +360,6 @@ _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     CalibrateResponse: _calibrated,
     ThresholdVersion: _threshold_version,
     EnrollResponse: _enrolled,
-    BulkEnrollResponse: lambda r: _item(r, "enrolled"),
     Subject: _subject,
     DeleteEncodingResponse: lambda r: f"deleted{', the subject with it' if r.subject_deleted else ''}{_receipt(r)}",
     DeleteSubjectResponse: lambda r: (

@@ -30,8 +30,11 @@ def with_names(text: str, names: Sequence[str]) -> str:
 
 
 def why(error: OneglanceError, names: Sequence[str] = ()) -> str:
-    """Why a call was refused, without its status. Each field that is at fault is named once."""
-    if not error.field_violations:
-        return with_names(error.message, names)
-    told = dict.fromkeys(f"{_FIELDS.get(field, field)}: {text}" for field, text in error.field_violations)
-    return with_names("; ".join(told), names)
+    """Why a call was refused, without its status. What is at fault is named once."""
+    told = dict.fromkeys(f"{_named(field, names)}: {text}" for field, text in error.field_violations)
+    whole = not any(error.message == f"{field}: {text}" for field, text in error.field_violations)
+    return with_names("; ".join([*([error.message] if whole else []), *told]), names)
+
+
+def _named(field: str, names: Sequence[str]) -> str:
+    return names[0] if field == "image" and names else _FIELDS.get(field, field)

@@ -101,7 +101,7 @@ def test_people_are_told_of_each_photo_and_of_all(server: Server, gallery: str, 
     assert sum(line.startswith("ada/2.png: refused for ada: ") for line in lines) == 1
     assert sum(line.startswith("ada/evil\\x1b[2J\\n.png: refused for ada: ") for line in lines) == 1
     assert len(lines) == 4
-    assert err.startswith("oneglance: 1 of 1 subject enrolled in ")
+    assert err.startswith("oneglance: 1 photo of 1 subject enrolled in ")
     assert err.endswith("; 2 refused; 1 other left out\n")
 
 

@@ -52,9 +52,9 @@ class Account:
         subjects = len({result.photo.subject for result in self.results if result.outcome in ("enrolled", "planned")})
         others = len(self.listing.left_out) - self.photos_left_out
         return joined(
-            f"{counts['planned']:,} of {counted(subjects, 'subject')} would be enrolled"
+            f"{counted(counts['planned'], 'photo')} of {counted(subjects, 'subject')} would be enrolled"
             if counts["planned"]
-            else f"{counts['enrolled']:,} of {counted(subjects, 'subject')} enrolled in {_time(seconds)}",
+            else f"{counted(counts['enrolled'], 'photo')} of {counted(subjects, 'subject')} enrolled in {_time(seconds)}",
             f"{counts['skipped']:,} skipped" if counts["skipped"] else "",
             f"{counts['refused']:,} refused" if counts["refused"] else "",
             f"{counts['failed']:,} failed" if counts["failed"] else "",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
+from oneglance.client.errors import from_error
 from oneglance.client.requests import (
     DECIDED_BY,
     DOUBT_POLICIES,
@@ -38,6 +39,7 @@ from oneglance_apps.cli.arguments import (
     read_examples,
 )
 from oneglance_apps.cli.commands import Options, argument, command
+from oneglance_apps.error_words import why
 from oneglance_core.defaults import FUSION, TARGET_FPIR, VERIFY_FMR
 from oneglance_core.ranges import seconds, within
 
@@ -407,6 +409,7 @@ def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     for response in client.identify_stream(requests):
         if response.HasField("error"):
             o.status = 1
+            response.error.message = why(from_error(response.error), [o.names[response.index]])
         yield response
 
 
@@ -433,6 +436,7 @@ def encode(client: Client, o: Options) -> Iterable[Message]:
     UPRIGHT_ONLY,
 )
 def detect_faces(client: Client, o: Options) -> Iterable[Message]:
+    o.names.extend(o.photos)
     yield client.detect_faces(*o.photos, small_faces=o.small_faces, upright_only=o.upright_only)
 
 

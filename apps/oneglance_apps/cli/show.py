@@ -261,7 +261,7 @@ def _identified(r: IdentifyResponse) -> str:
     for probe in probes:
         found = [result for result in r.results if result.probe_index == probe]
         if r.photos and len(probes) > 1:
-            lines.append(f"probe {probe + 1}:")
+            lines.append(f"probes[{probe}]:")
         if not found:
             lines.append(_photo(r.photos[probe]))
         lines.extend(map(_result, found))

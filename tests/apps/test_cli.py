@@ -65,6 +65,7 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
         "health",
         "watch",
         "console",
+        "completion",
     }  # compare is Verify of two examples, evaluate both of many
     for name, command in have.items():
         assert command.description, name

@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from platformdirs import user_state_path
-
 from oneglance.v1.gallery_pb2 import Gallery
 
 Key = tuple[str, str]  # subject, digest
@@ -29,6 +27,8 @@ class JournalInUse(OSError):
 
 def journal_file(gallery: Gallery) -> Path:
     """Of a gallery, by whatever address it is reached. One that is made anew has another."""
+    from platformdirs import user_state_path  # takes as long to load as all the rest of this package
+
     made = f"{gallery.id}\n{gallery.create_time.ToNanoseconds()}"
     return user_state_path("oneglance") / "bulk-enroll" / f"{hashlib.sha256(made.encode()).hexdigest()[:32]}.jsonl"
 

@@ -151,6 +151,8 @@ def _run(prog: str, work: Callable[[Options], int], options: Options) -> int:
 
     try:
         return work(options)
+    except BrokenPipeError:
+        raise
     except (StartupError, ServiceError, OSError) as error:
         print(f"{prog}: {printable(str(error), lines=True)}", file=sys.stderr)
         return 1

@@ -41,6 +41,7 @@ from oneglance_apps.cli.arguments import (
 from oneglance_apps.cli.commands import Options, argument, command
 from oneglance_apps.error_words import why
 from oneglance_core.defaults import FUSION, TARGET_FPIR, VERIFY_FMR
+from oneglance_core.files import replacing
 from oneglance_core.ranges import seconds, within
 
 EXIT_DIFFERENT = 3
@@ -420,12 +421,13 @@ def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     FACE,
     SMALL_FACES_OPTION,
     UPRIGHT_ONLY,
-    argument("--out", "save the encodings there, float32 [N, D]", type=Path, metavar="FILE.npy"),
+    argument("--out", "save the encodings there, as .npy whatever its name, float32 [N, D]", type=Path, metavar="FILE"),
 )
 def encode(client: Client, o: Options) -> Iterable[Message]:
     response = client.encode(*read_examples(o.examples, o), encoder=o.encoder)
     if o.out:
-        np.save(o.out, np.array([e.values for e in response.encodings], dtype=np.float32))
+        with replacing(o.out) as fresh, fresh.open("wb") as file:  # to a file: np.save adds .npy to other names
+            np.save(file, np.array([e.values for e in response.encodings], dtype=np.float32))
     yield response
 
 

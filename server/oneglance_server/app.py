@@ -53,6 +53,7 @@ from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import AuditFailed, StartupError
+from oneglance_server.listening import why_not
 from oneglance_server.loading import Models, load_models
 from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
@@ -183,7 +184,7 @@ class Server:
             else:
                 port = server.add_secure_port(settings.listen, self._certificates.credentials())
         except RuntimeError as error:
-            raise StartupError(f"can't listen on {settings.listen}: is it in use?") from error
+            raise StartupError(f"can't listen on {settings.listen}: {why_not(settings.listen)}") from error
         self.address = f"{host}:{port}"
         self._grpc = server
         self._interceptor.off_loop = Threads(

@@ -281,6 +281,8 @@ class Settings(Frozen, BaseSettings):
         host, _, port = value.rpartition(":")
         if value and (not host or not port.isdigit() or int(port) > 65535):
             raise ValueError("expected host:port")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError(f"an IPv6 address stands in brackets: [{host}]:{port}")
         return value
 
     @model_validator(mode="before")

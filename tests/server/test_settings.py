@@ -39,6 +39,7 @@ def test_models_from_flag_environment_and_file(tmp_path: Path, monkeypatch: pyte
         ({"max_batch": "0"}, None, "--max-batch must be at least 1, got '0'"),
         ({"max_batch": "many"}, None, "--max-batch must be a valid integer, got 'many'"),
         ({"listen": "nowhere"}, None, "--listen: expected host:port, got 'nowhere'"),
+        ({"listen": "::1:0"}, None, r"--listen: an IPv6 address stands in brackets: \[::1\]:0"),
         ({"listen": ""}, None, "--listen: expected host:port"),
         ({"listen": "127.0.0.1:99999"}, None, "--listen"),
         ({"log_format": "xml"}, None, "--log-format must be 'text' or 'json', got 'xml'"),

@@ -29,7 +29,7 @@ from oneglance_core.pair_head import probabilities_of, scores_of
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
 from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
 from oneglance_index.search.by_head import likeliest_rows
-from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
+from oneglance_index.search.exact import Every, Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.rows import FrozenRows, RowArrays, SubjectIds
 from oneglance_index.search.scan import Scan
@@ -49,8 +49,8 @@ _DEAD_SHARE = 0.01
 
 
 class ExactIndex:
-    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good. `ordered` says that
-    rows come in the order of their numbers.
+    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good. `every` measures
+    every row where a scan isn't sure. `ordered` says that rows come in the order of their numbers.
 
     With `templates` a row is a subject's template, not an encoding: its number is that of the subject, and so are the
     `added` and `removed` of a Change; one that is in both gets a new value. To a search that asks `singly` the number
@@ -66,6 +66,7 @@ class ExactIndex:
         self,
         dimension: int,
         scan: Scan,
+        every: Every,
         spare: Scan | None = None,
         *,
         templates: bool = False,
@@ -75,6 +76,7 @@ class ExactIndex:
         self._ordered = ordered
         self._templates = templates
         self._scan = scan
+        self._every = every
         self._spare = spare
         self._held = RowArrays.empty(0, dimension)
         self._rows = 0
@@ -218,13 +220,12 @@ class ExactIndex:
             self._held.subjects[rows],
             self._max_norm,
             len(self._subject_ids),
-            self._scan.rounding,
         )
         by_distance = [search for search in searches if not search.by_probability]
         ranked: Iterator[Ranked] = iter(())
         if by_distance:
             probes = np.concatenate([search.probes for search in by_distance])
-            ranked = iter(nearest_subjects(table, self._scan.nearest, probes, wanted_by(by_distance)))
+            ranked = iter(nearest_subjects(table, self._scan.nearest, self._every, probes, wanted_by(by_distance)))
         return [
             self._found(
                 search,

@@ -51,12 +51,7 @@ class Account:
         counts, seconds = self.counts, time.monotonic() - self.begun
         subjects = len({result.photo.subject for result in self.results if result.outcome in ("enrolled", "planned")})
         others = len(self.listing.left_out) - self.photos_left_out
-        if counts["planned"]:
-            done = f"{counted(counts['planned'], 'photo')} of {counted(subjects, 'subject')} would be enrolled"
-        else:
-            done = (
-                f"{counted(counts['enrolled'], 'photo')} of {counted(subjects, 'subject')} enrolled in {_time(seconds)}"
-            )
+        done = f"{counted(counts['enrolled'] + counts['planned'], 'photo')} of {counted(subjects, 'subject')}"
         return joined(
             f"{done} would be enrolled" if counts["planned"] else f"{done} enrolled in {_time(seconds)}",
             f"{counts['skipped']:,} skipped" if counts["skipped"] else "",

@@ -59,6 +59,7 @@ from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
+from oneglance_server.sent_metrics import begin_sending
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.thresholds import Thresholds
@@ -140,6 +141,7 @@ class Server:
         self._watches: list[asyncio.Task[None]] = []
         self._closer = ThreadPoolExecutor(1, "oneglance-close")
         self._end_traces: Callable[[], None] = lambda: None
+        self._end_metrics: Callable[[], None] = lambda: None
         self.store_closed = False
 
     async def __aenter__(self) -> Self:
@@ -161,6 +163,8 @@ class Server:
         settings = self.settings
         if settings.traces == "on":
             self._end_traces = begin_tracing()
+        if settings.send_metrics == "on":
+            self._end_metrics = begin_sending(self._metrics.registry)
         start_threads(self._closer)
         asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
         server = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
@@ -323,6 +327,7 @@ class Server:
 
     def _close(self, seconds: float) -> None:
         """Blocks until everything is closed, the store first; it has ``seconds`` for what can be left out."""
+        self._end_metrics()  # it reads the store
         if self._galleries is not None:
             self._galleries.close(seconds)
         self.store_closed = True

@@ -14,6 +14,7 @@ from oneglance.v1 import (
     gallery_pb2,
     identification_pb2,
     model_pb2,
+    server_pb2,
     stylization_pb2,
     subject_pb2,
 )
@@ -41,6 +42,7 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
             identification_pb2,
             detection_pb2,
             model_pb2,
+            server_pb2,
             stylization_pb2,
         )
         for service in file.DESCRIPTOR.services_by_name.values()

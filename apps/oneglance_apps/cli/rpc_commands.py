@@ -442,6 +442,11 @@ def detect_faces(client: Client, o: Options) -> Iterable[Message]:
     yield client.detect_faces(*o.photos, small_faces=o.small_faces, upright_only=o.upright_only)
 
 
+@command("say which version the server is, what it can do, and its limits")
+def get_server(client: Client, o: Options) -> Iterable[Message]:
+    yield client.get_server()
+
+
 @command("list the models the server has loaded")
 def list_models(client: Client, o: Options) -> Iterable[Message]:
     return client.list_models()

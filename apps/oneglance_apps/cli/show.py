@@ -42,6 +42,7 @@ from oneglance.v1.identification_pb2 import (
     VerifyResponse,
 )
 from oneglance.v1.model_pb2 import DescribeModelResponse, Model, PairHead
+from oneglance.v1.server_pb2 import GetServerResponse
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance.v1.subject_pb2 import (
     AddNegativeResponse,
@@ -354,10 +355,17 @@ def _identity(r: GetIdentityResponse) -> str:
     return "\n".join([" ".join([r.name, *r.groups]), *(grants or ["  nothing is granted to it"])])
 
 
+def _server(r: GetServerResponse) -> str:
+    limits = [f"  {field.name.replace('_', ' ')}: at most {value:,}" for field, value in r.limits.ListFields()]
+    about = f"oneglance {r.version}, schema {r.schema_version}, searches on {r.device}"
+    return "\n".join([about, "  " + " ".join(r.capabilities), *limits])
+
+
 _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     ApiKey: _api_key,
     CreateApiKeyResponse: lambda r: f"{_api_key(r.key)}\n{r.secret}\nshown this once: keep it where it can't be read",
     GetIdentityResponse: _identity,
+    GetServerResponse: _server,
     Gallery: _gallery,
     CreateBackupResponse: _backup,
     DeleteGalleryResponse: lambda r: f"deleted, {counted(r.deleted_subjects, 'subject')} with it{_receipt(r)}",

@@ -171,7 +171,7 @@ def test_the_cli(server: Server, gallery: str, tmp_path: Path, capsys: pytest.Ca
     run("enroll", gallery, "ada", one)
     number = run("add-negative", gallery, "ada", other).split()[2].rstrip(",")
     assert f"negative id {number}" in run("get-subject", gallery, "ada")
-    assert "1 negatives" in run("get-gallery", gallery)
+    assert "1 negative," in run("get-gallery", gallery)
     assert "has a negative that is nearer" in run("identify", gallery, other, "--tau", "10")
     assert "from a negative" in run("verify", gallery, "ada", other, "--tau", "10", status=3)
     assert "deleted" in run("delete-negative", gallery, "ada", number)

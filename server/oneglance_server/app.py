@@ -52,13 +52,13 @@ from oneglance_server.access.access import Access
 from oneglance_server.access.api_keys import FILE as API_KEYS
 from oneglance_server.access.api_keys import ApiKeys
 from oneglance_server.access.tls import Certificates
-from oneglance_server.addresses import check_host
 from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.change_log import ChangeLogger
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import AuditFailed, StartupError
+from oneglance_server.listening import why_not
 from oneglance_server.loading import Models, load_models
 from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
@@ -194,7 +194,6 @@ class Server:
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         host = settings.listen.rpartition(":")[0]
-        check_host(settings.listen)
         try:
             self._backlog.listen(server)
             if self._certificates is None:
@@ -202,7 +201,7 @@ class Server:
             else:
                 port = server.add_secure_port(settings.listen, self._certificates.credentials())
         except RuntimeError as error:
-            raise StartupError(f"can't listen on {settings.listen}: is it in use?") from error
+            raise StartupError(f"can't listen on {settings.listen}: {why_not(settings.listen)}") from error
         self.address = f"{host}:{port}"
         self._grpc = server
         self._interceptor.off_loop = Threads(

@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from oneglance.addresses import is_loopback
 from oneglance.defaults import MAX_MESSAGE_BYTES, SERVER_ADDRESS
+from oneglance_core.data_directory import SHOWN, chosen_data_directory, data_directory, default_data_directory
 from oneglance_core.defaults import CONSOLE_ADDRESS
 from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.flags import Flag, complaints
@@ -73,7 +74,9 @@ class Settings(Frozen, BaseSettings):
         description="Serve beyond loopback without TLS and policy, and console and metrics, which have neither: "
         "something in front has to keep strangers out.",
     )
-    data_dir: Path = Field(Path("oneglance-data"), description="Where galleries are kept. One server per folder.")
+    data_dir: Annotated[Path, Flag(default=SHOWN)] = Field(
+        default_factory=default_data_directory, description="Where galleries are kept. One server per folder."
+    )
     models: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":")] = Field(
         BUNDLED_NAMES["bundled"],
         description="Model folders to load, or folders of them, colon-separated in flag and environment. The default, "
@@ -285,6 +288,11 @@ class Settings(Frozen, BaseSettings):
             folders += [folder for folder in named if folder not in folders]
         return tuple(folders)
 
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _a_folder(cls, value: Any) -> Any:
+        return data_directory(value) if isinstance(value, str) else value
+
     @field_validator("prepared_sizes", mode="before")
     @classmethod
     def _sizes(cls, value: Any) -> Any:
@@ -304,6 +312,8 @@ class Settings(Frozen, BaseSettings):
         host, _, port = value.rpartition(":")
         if value and (not host or not port.isdigit() or int(port) > 65535):
             raise ValueError("expected host:port")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError(f"an IPv6 address stands in brackets: [{host}]:{port}")
         return value
 
     @model_validator(mode="before")
@@ -374,4 +384,10 @@ def load_settings(flags: dict[str, Any] | None = None, toml: Path | None = None)
         raise StartupError(f"{toml}: {error}") from error
     if settings.strict and (unknown := unknown_variables(os.environ, Settings.model_fields)):
         raise StartupError("--strict: " + "; ".join(unknown))
+
+    if "data_dir" not in settings.model_fields_set:
+        try:
+            chosen_data_directory(None)
+        except ValueError as error:
+            raise StartupError(f"--data-dir: {error}") from error
     return settings

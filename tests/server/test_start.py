@@ -14,7 +14,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from oneglance import Client
-from oneglance_server.addresses import check_host
 from oneglance_server.environment import OTHERS, unknown_variables
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import BUNDLED, BUNDLED_MODEL, BUNDLED_STYLIZER, Settings, load_settings
@@ -43,20 +42,6 @@ def taken() -> Iterator[str]:
         yield f"127.0.0.1:{busy.getsockname()[1]}"
 
 
-def test_an_address_that_can_not_be_listened_on_says_why(taken: str) -> None:
-    for address, words in (
-        ("nosuch.invalid:0", "there is no host 'nosuch.invalid'"),
-        ("::1:0", r"an IPv6 address stands in brackets, as \[::1\]:0"),
-        ("192.0.2.1:0", "Cannot assign requested address"),
-        (taken, "Address already in use"),
-        ("x" * 300 + ":0", "there is no host"),
-    ):
-        with pytest.raises(StartupError, match=f"can't listen on .*{words}"):
-            check_host(address)
-    for address in ("127.0.0.1:0", "localhost:0", "0.0.0.0:0", "unix:/tmp/nothing"):
-        check_host(address)
-
-
 @pytest.mark.parametrize("flag", ["--listen", "--metrics", "--console"])
 def test_a_port_in_use_is_told_before_models_are_loaded(flag: str, taken: str, tmp_path: Path) -> None:
     if flag == "--console":
@@ -65,7 +50,7 @@ def test_a_port_in_use_is_told_before_models_are_loaded(flag: str, taken: str, t
     command = [sys.executable, "-m", "oneglance_apps.cli", "serve", "--data-dir", str(tmp_path), *listen, flag, taken]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert "Address already in use" in ended.stderr
+    assert "in use" in ended.stderr
     assert "model loaded" not in ended.stderr
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -188,9 +188,22 @@ class Enrolled:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What its owner calls an encoding, and where it is from, as in the name of a file: the caller's own words, "" for
+    none."""
+
+    key: str = ""
+    source: str = ""
+
+
+NO_NOTE = Note()
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding:
     id: str
     created: float
+    note: Note = NO_NOTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +311,16 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of encodings that went to another subject: `encoding_ids` has their new ids by their former ones.
+    `subject_deleted`: whether the subject that had them is gone."""
+
+    encoding_ids: Mapping[str, str]
+    subject_deleted: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeletedGallery:
     """A gallery as it was when it was deleted. `receipt`: as of Deleted."""
 
@@ -320,7 +343,7 @@ class Candidate:
     `encoding_id` is its nearest encoding; "" where the rule compares with the mean of them. `score` is the distance,
     but by "margin", and in a search by probability 1 - `probability`. `probability` is that of the search's pair head,
     for the very pair whose distance is told; None where it has none. A probe that has a nearer `negative` is not to be
-    given the subject.
+    given the subject. `number` is the subject's, for whoever has to find it again though its id may change.
     """
 
     subject_id: str
@@ -329,6 +352,7 @@ class Candidate:
     score: float
     negative: NearerNegative | None = None
     probability: float | None = None
+    number: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -409,12 +433,14 @@ class OpenProgress:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One committed revision of a gallery, as its index must apply it.
+    """What one committed revision of a gallery does to one subject, as its index must apply it.
 
     `added` and `removed` are encoding numbers, both ascending, int64 [n] and [m], all of one subject; vectors
     float32 [n, D] are those of the added ones. `removed_subject` is the number of a subject that is gone, or None.
     `kept`, float32 [k, D], oldest first, are the encodings that the subject had and still has; None where the
-    generation's rule of fusion has no templates. `kept_numbers`, int64 [k], are theirs.
+    generation's rule of fusion has no templates. `kept_numbers`, int64 [k], are theirs. `subject_id` is the subject's
+    name from here on; "" for a revision that concerns none. `labels` are those that it has then, as JSON; None: they
+    stay.
     """
 
     revision: int
@@ -426,6 +452,7 @@ class Change:
     removed_subject: int | None = None
     kept: Vectors | None = None
     kept_numbers: Integers | None = None
+    labels: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,14 +150,16 @@ class ExactIndex:
             live = self._held.subjects[: self._rows] >= 0
             return Checksum(int(live.sum()), int(self._held.numbers[: self._rows].sum(where=live)))
 
-    def apply(self, change: Change) -> None:
-        """Takes over a committed change. Searches that start afterwards see it. Never waits for a search."""
+    def apply(self, *changes: Change) -> None:
+        """Takes over the changes of a committed revision. Searches that start afterwards see all of them. Never
+        waits for a search."""
         with self._pending_lock:
-            self._pending.append(change)
-            self._pending_rows += len(change.added)
-            if not _in_place(change):
-                self._pending_removals += len(change.removed)
-                self._told += len(change.added)
+            for change in changes:
+                self._pending.append(change)
+                self._pending_rows += len(change.added)
+                if not _in_place(change):
+                    self._pending_removals += len(change.removed)
+                    self._told += len(change.added)
             many = self._pending_rows >= _PENDING_ROWS
         if many and self._lock.acquire(blocking=False):
             try:
@@ -362,8 +364,9 @@ class ExactIndex:
         doesn't matter, and one large block is much cheaper than many small ones."""
         # What can run out of memory comes first, while everything is still pending and can be tried again.
         adding = [change for change in changes if len(change.added) and not _in_place(change)]
-        for change in adding:
-            self._subject_ids.add(change.subject, change.subject_id)
+        for change in changes:
+            if change.subject_id and change.removed_subject is None:
+                self._subject_ids.add(change.subject, change.subject_id)
         end, largest = self._rows, self._max_norm
         if adding:
             end, largest = self._write(
@@ -473,6 +476,6 @@ def _with_probabilities(search: Search, found: Sequence[Candidate], logits: Vect
 def _candidates(found: Ranked, ids: SubjectIds, numbered: bool) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
-        Candidate(ids[subject], str(number) if numbered else "", distance, distance)
+        Candidate(ids[subject], str(number) if numbered else "", distance, distance, number=subject)
         for subject, number, distance in zip(*columns, strict=True)
     )

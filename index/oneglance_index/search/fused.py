@@ -80,13 +80,15 @@ class FusedIndex:
         with self._lock:
             return self._checksum
 
-    def apply(self, change: Change) -> None:
+    def apply(self, *changes: Change) -> None:
         with self._lock:
-            self._checksum = _with(self._checksum, change.added, change.removed)
-            self._gone += len(change.removed)
-            self._sizes.append((change.revision, self._checksum.encodings))
-        self._singles.apply(change)
-        self._templates.apply(_of_template(change))
+            for change in changes:
+                self._checksum = _with(self._checksum, change.added, change.removed)
+                self._gone += len(change.removed)
+            self._sizes.append((changes[-1].revision, self._checksum.encodings))
+        for change in changes:
+            self._singles.apply(change)
+        self._templates.apply(*map(_of_template, changes))
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         by_rule = [search for search in searches if not search.singly]

@@ -72,8 +72,9 @@ class GalleryIndex(Protocol):
     def checksum(self) -> Checksum:
         """What the index holds, to be compared with what the store holds."""
 
-    def apply(self, change: Change) -> None:
-        """Takes over a committed change, in order; must not wait for a search. Later searches see it."""
+    def apply(self, *changes: Change) -> None:
+        """Takes over the changes of one committed revision, in order; must not wait for a search. Later searches see
+        all of them."""
 
     def search(self, searches: Sequence[Search]) -> list[Found | GalleryError]:
         """Answers all questions, at least one, from one revision; the i-th answers the i-th.

@@ -147,7 +147,7 @@ class SubjectIds:
         return self._shards[number >> _SHARD_BITS][number]
 
     def add(self, number: int, subject_id: str) -> None:
-        """Adds a subject, or leaves it as it is where it is in."""
+        """Adds a subject; one that is in gets this id."""
         shard = self._shards.setdefault(number >> _SHARD_BITS, {})
         before = len(shard)
         shard[number] = subject_id

@@ -29,6 +29,7 @@ from oneglance_index.store.seals import (
     of_seals,
     rows_of_gallery,
 )
+from oneglance_index.store.store_row import check_galleries
 from oneglance_index.store.tables import KEYED_SINCE, SCHEMA_VERSION, SEALED_SINCE, TRAIL_SINCE, differences
 from oneglance_index.store.trail import check_trail, public_key_of
 
@@ -158,7 +159,7 @@ def _check(db: sqlite3.Connection) -> Iterator[str]:
     if version_of(db) == SCHEMA_VERSION and (wrong := differences(db)):
         yield f"not as they should be: {', '.join(wrong)}"
     with _told() as complaints:
-        queries.check_galleries(db)
+        check_galleries(db)
     yield from complaints
     for table in SEALED:
         yield from _check_rows(db, table)

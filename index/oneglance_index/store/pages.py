@@ -62,9 +62,7 @@ def list_subjects(
     at = queries.place(db, gallery_id)
     # "" sorts before every id, and no id is empty.
     statement = f"SELECT {SUBJECTS.columns} FROM subjects WHERE gallery = ? AND id > ? ORDER BY id"
-    page, more = _page(
-        db, statement, (at.number, after or ""), page_size, max_bytes, lambda row: _subject(db, at.generation, row)
-    )
+    page, more = _page(db, statement, (at.number, after or ""), page_size, max_bytes, lambda row: _subject(db, at, row))
     return SubjectPage(page, page[-1].id if more else None)
 
 
@@ -85,7 +83,7 @@ def subject(db: sqlite3.Connection, gallery_id: str, subject_id: str) -> Subject
     found = queries.find_subject(db, at.number, subject_id)
     if found is None:
         raise SubjectNotFound(gallery_id, subject_id)
-    return _subject(db, at.generation, found)[0]
+    return _subject(db, at, found)[0]
 
 
 def _page(
@@ -124,18 +122,20 @@ def _threshold(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[ThresholdVersi
     return ThresholdVersion(**fields), _ENTRY_BYTES + _bytes(row["calibration"]) + _bytes(row["followed"])
 
 
-def _subject(db: sqlite3.Connection, generation: int, row: Sequence[Any]) -> tuple[Subject, int]:
+def _subject(db: sqlite3.Connection, at: queries.Place, row: Sequence[Any]) -> tuple[Subject, int]:
     stored = queries.StoredSubject(*row)
     SUBJECTS.check(db, stored)
-    rows = queries.subject_encodings(db, generation, stored)
-    encodings = tuple(Encoding(str(one.number), one.created) for one in rows)
+    rows = queries.subject_encodings(db, at.generation, stored)
+    notes = queries.subject_notes(db, at, stored)
+    encodings = tuple(Encoding(str(one.number), one.created, notes[one.number]) for one in rows)
     negatives = tuple(
-        Negative(str(one.number), one.created) for one in queries.subject_negatives(db, generation, stored)
+        Negative(str(one.number), one.created) for one in queries.subject_negatives(db, at.generation, stored)
     )
     written = queries.labels(db, stored)
     labels: dict[str, Any] = json.loads(written)
     size = _bytes(stored.id) + _bytes(written) + _LABEL_BYTES * len(labels)
     size += _ENCODING_BYTES * (len(encodings) + len(negatives))
+    size += sum(_bytes(note.key) + _bytes(note.source) for note in notes.values())
     size += _bytes(stored.purpose) + _bytes(stored.consent)
     subject = Subject(stored.id, labels, stored.created, stored.updated, encodings, negatives, stored.retention)
     return subject, _ENTRY_BYTES + size

@@ -55,6 +55,7 @@ from oneglance_index.errors import (
 from oneglance_index.local import MAX_DIMENSION, LocalGalleries
 from oneglance_index.protocol import GalleryStore
 from oneglance_index.records import (
+    EVERYBODY,
     AddedNegative,
     Backup,
     Candidate,
@@ -72,6 +73,7 @@ from oneglance_index.records import (
     Gallery,
     GalleryPage,
     Generation,
+    LabelCounts,
     Likeness,
     LikenessPage,
     Moved,
@@ -84,6 +86,7 @@ from oneglance_index.records import (
     Retention,
     Search,
     Subject,
+    SubjectFilter,
     SubjectPage,
     ThresholdPage,
     ThresholdVersion,
@@ -101,6 +104,7 @@ from oneglance_index.store.trail_files import export_trail, read_trail, verify_e
 
 __all__ = [
     "DATABASE_NAME",
+    "EVERYBODY",
     "ITSELF",
     "MAX_DIMENSION",
     "Actor",
@@ -143,6 +147,7 @@ __all__ = [
     "IndexInfo",
     "IndexOutOfStep",
     "IndexSettings",
+    "LabelCounts",
     "LikeAnother",
     "Likeness",
     "LikenessPage",
@@ -181,6 +186,7 @@ __all__ = [
     "StoreTooNew",
     "Subject",
     "SubjectExists",
+    "SubjectFilter",
     "SubjectNotFound",
     "SubjectPage",
     "TauRule",

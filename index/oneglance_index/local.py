@@ -7,10 +7,12 @@ index (opened.py). Searches ask the index only (search/). A second thread looks 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -37,6 +39,7 @@ from oneglance_index.errors import (
 )
 from oneglance_index.opened import Opened, OpenedGalleries
 from oneglance_index.records import (
+    EVERYBODY,
     AddedNegative,
     Backup,
     Deleted,
@@ -47,6 +50,7 @@ from oneglance_index.records import (
     Found,
     Gallery,
     GalleryPage,
+    LabelCounts,
     LikenessPage,
     Moved,
     Note,
@@ -55,6 +59,7 @@ from oneglance_index.records import (
     Retention,
     Search,
     Subject,
+    SubjectFilter,
     SubjectPage,
     ThresholdPage,
     Vectors,
@@ -287,11 +292,11 @@ class LocalGalleries:
         mutation = mutations.DeleteEncodings(gallery_id, subject_id, encoding_id, encoding_key=key)
         return then(self._write(mutation), signed)
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
         def signed(gone: Deleted) -> Deleted:
             return self._with_receipt(gone, "subject", gallery_id, subject=subject_id, encodings=gone.encodings)
 
-        return then(self._write(mutations.DeleteEncodings(gallery_id, subject_id, None)), signed)
+        return then(self._write(mutations.DeleteEncodings(gallery_id, subject_id, None, among=among)), signed)
 
     def rename_subject(self, gallery_id: str, subject_id: str, new_id: str) -> Future[Gallery]:
         if not new_id:
@@ -463,11 +468,24 @@ class LocalGalleries:
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         return self._store.read(lambda db: pages.subject(db, gallery_id, subject_id))
 
-    def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
+    def list_subjects(
+        self, gallery_id: str, *, page_size: int = 100, after: str | None = None, among: SubjectFilter = EVERYBODY
+    ) -> SubjectPage:
         _check_page_size(page_size)
         return self._store.read(
-            lambda db: pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after)
+            lambda db: pages.list_subjects(db, gallery_id, page_size, self.settings.max_page_bytes, after, among)
         )
+
+    def subject_ids(self, gallery_id: str, among: SubjectFilter = EVERYBODY) -> list[str]:
+        with _memory("to list who is meant"):
+            return sorted(subject_id for subject_id, _ in self._find(gallery_id).in_step().those(among)[1])
+
+    def count_label(self, gallery_id: str, label: str, among: SubjectFilter = EVERYBODY) -> LabelCounts:
+        with _memory("to count labels"):
+            revision, those = self._find(gallery_id).in_step().those(among)
+            values = Counter(json.loads(labels).get(label) for _, labels in those)
+            without = values.pop(None, 0)
+            return LabelCounts(len(those), values, without, revision)
 
     def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
         _check_page_size(page_size)

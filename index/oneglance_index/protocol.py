@@ -23,8 +23,7 @@ that concern all methods:
   from the subject's present encodings alone, oldest first, in whatever order they came and went. One subject has one
   place in an answer, however many encodings it has.
 
-What is to come has its place: a filter of a search is a field of Search; renaming a gallery, and moving one to another
-encoder, are writing methods beside these.
+What is to come has its place: renaming a gallery, and moving one to another encoder, are writing methods beside these.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ from oneglance_core.pair_head import PairHead
 from oneglance_index.audit import Event
 from oneglance_index.errors import GalleryError
 from oneglance_index.records import (
+    EVERYBODY,
     AddedNegative,
     Backup,
     Deleted,
@@ -49,6 +49,7 @@ from oneglance_index.records import (
     Found,
     Gallery,
     GalleryPage,
+    LabelCounts,
     LikenessPage,
     Moved,
     Note,
@@ -56,6 +57,7 @@ from oneglance_index.records import (
     Retention,
     Search,
     Subject,
+    SubjectFilter,
     SubjectPage,
     ThresholdPage,
     Vectors,
@@ -224,8 +226,9 @@ class GalleryStore(Protocol):
         """Deletes the encoding of this id, or those of this key; the last one takes the subject with it.
         GalleryNotFound, SubjectNotFound, EncodingNotFound."""
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        """Deletes a subject with all its encodings and negatives. GalleryNotFound, SubjectNotFound."""
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
+        """Deletes a subject with all its encodings and negatives. GalleryNotFound, SubjectNotFound, also where the
+        filter `among` doesn't let it through at that moment."""
 
     def rename_subject(self, gallery_id: str, subject_id: str, new_id: str) -> Future[Gallery]:
         """Gives a subject another id; the former one is free. Nothing happens where it has this one already. The result
@@ -310,8 +313,19 @@ class GalleryStore(Protocol):
     def get_subject(self, gallery_id: str, subject_id: str) -> Subject:
         """Raises GalleryNotFound, SubjectNotFound."""
 
-    def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
-        """The first `page_size` subjects whose ids come after `after`; pages as list_galleries. GalleryNotFound."""
+    def list_subjects(
+        self, gallery_id: str, *, page_size: int = 100, after: str | None = None, among: SubjectFilter = EVERYBODY
+    ) -> SubjectPage:
+        """The first `page_size` subjects whose ids come after `after`, and whom the filter lets through; pages as
+        list_galleries, but one of few, or none, may be followed by others. GalleryNotFound."""
+
+    def subject_ids(self, gallery_id: str, among: SubjectFilter = EVERYBODY) -> list[str]:
+        """The ids of all subjects that the filter lets through, at one revision, in order. GalleryNotFound,
+        IndexOutOfStep."""
+
+    def count_label(self, gallery_id: str, label: str, among: SubjectFilter = EVERYBODY) -> LabelCounts:
+        """How many of the subjects that the filter lets through have which value of a label. GalleryNotFound,
+        IndexOutOfStep."""
 
     def list_likenesses(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> LikenessPage:
         """The vectors of the first `page_size` subjects whose ids come after `after`; pages as list_galleries.

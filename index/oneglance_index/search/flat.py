@@ -27,11 +27,24 @@ import numpy as np
 from oneglance_core.distance import squared_l2, squared_norms
 from oneglance_core.pair_head import probabilities_of, scores_of
 from oneglance_index.errors import DeviceLost, GalleryError, OutOfMemory
-from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
+from oneglance_index.records import (
+    EVERYBODY,
+    Candidate,
+    Change,
+    Checksum,
+    Found,
+    Integers,
+    Rows,
+    Search,
+    SubjectFilter,
+    Vectors,
+)
 from oneglance_index.search.by_head import likeliest_rows
-from oneglance_index.search.exact import Ranked, Table, nearest_subjects, wanted_by
+from oneglance_index.search.exact import Nearest, Ranked, Table, nearest_subjects, wanted_by
+from oneglance_index.search.filtered import filtered
 from oneglance_index.search.kinds import IndexInfo
-from oneglance_index.search.rows import FrozenRows, RowArrays, SubjectIds
+from oneglance_index.search.labelled import HeldSubjects
+from oneglance_index.search.rows import FrozenRows, RowArrays
 from oneglance_index.search.scan import Scan
 
 T = TypeVar("T")
@@ -80,7 +93,7 @@ class ExactIndex:
         self._rows = 0
         self._dead = 0
         self._max_norm = 0.0
-        self._subject_ids = SubjectIds({})
+        self._subjects = HeldSubjects({}, {})
         self._revision = 0
         # Rows with a new value that the scan doesn't have yet.
         self._stale: set[int] = set()
@@ -106,9 +119,11 @@ class ExactIndex:
     def device(self) -> str:
         return self._scan.device
 
-    def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
+    def load(
+        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
+    ) -> None:
         self._revision = revision
-        self._subject_ids = SubjectIds(subject_ids)
+        self._subjects = HeldSubjects(subject_ids, labels or {})
         self._held = RowArrays.empty(capacity, self.dimension)
         self._reserve(capacity)
 
@@ -116,7 +131,7 @@ class ExactIndex:
         """`subject_ids`: of subjects that load() wasn't told of."""
         with self._lock:
             for number, subject_id in (subject_ids or {}).items():
-                self._subject_ids.add(number, subject_id)
+                self._subjects.put(number, subject_id, None)
             self._rows, self._max_norm = self._write(rows)
             with self._pending_lock:
                 self._told += len(rows.numbers)
@@ -219,14 +234,30 @@ class ExactIndex:
             self._held.numbers[rows],
             self._held.subjects[rows],
             self._max_norm,
-            len(self._subject_ids),
+            len(self._subjects),
             self._scan.rounding,
         )
+        answers: dict[int, Found] = {}
+        for among in dict.fromkeys(search.among for search in searches):
+            asked = [(at, search) for at, search in enumerate(searches) if search.among == among]
+            if among == EVERYBODY:
+                found = self._among(table, self._scan.nearest, [search for _, search in asked])
+            else:
+                through = self._subjects.let_through(among)
+                part = filtered(table, self._held.norms[rows], through, self._scan.nearest)
+                found = [
+                    replace(one, among=through.count) for one in self._among(*part, [search for _, search in asked])
+                ]
+            answers |= {at: one for (at, _), one in zip(asked, found, strict=True)}
+        return [answers[at] for at in range(len(searches))]
+
+    def _among(self, table: Table, nearest: Nearest, searches: Sequence[Search]) -> list[Found]:
+        """Of the subjects that are alive in a table."""
         by_distance = [search for search in searches if not search.by_probability]
         ranked: Iterator[Ranked] = iter(())
         if by_distance:
             probes = np.concatenate([search.probes for search in by_distance])
-            ranked = iter(nearest_subjects(table, self._scan.nearest, probes, wanted_by(by_distance)))
+            ranked = iter(nearest_subjects(table, nearest, probes, wanted_by(by_distance)))
         return [
             self._found(
                 search,
@@ -241,7 +272,7 @@ class ExactIndex:
     def _found(self, search: Search, table: Table, ranked: Sequence[Ranked]) -> Found:
         """What the ranked subjects of each probe answer; the lock is held."""
         numbered = search.singly or not self._templates
-        near = [_candidates(found, self._subject_ids, numbered) for found in ranked]
+        near = [_candidates(found, self._subjects, numbered, search.labels) for found in ranked]
         if search.head is not None:
             near = [
                 _with_probabilities(search, candidates, search.head.logits(table.vectors[found.rows], probe))
@@ -254,7 +285,7 @@ class ExactIndex:
             tuple(found[: min(count, search.limit)] for found, count in zip(near, counts, strict=True)),
             tuple(count > search.limit for count in counts),
             self._revision,
-            len(self._subject_ids),
+            len(self._subjects),
             self._rows - self._dead,
             self.exact,
             self.kind,
@@ -264,7 +295,12 @@ class ExactIndex:
     def subject_ids(self, numbers: Sequence[int]) -> dict[int, str]:
         """Of subjects that load() or append() told."""
         with self._lock:
-            return {number: self._subject_ids[number] for number in numbers}
+            return {number: self._subjects[number] for number in numbers}
+
+    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
+        with self._lock:
+            self._drain()
+            return self._revision, list(self._subjects.those(among))
 
     def info(self) -> IndexInfo:
         with self._lock:
@@ -272,7 +308,7 @@ class ExactIndex:
             with self._pending_lock:
                 memory = self._held.memory_bytes + (self._room.memory_bytes if self._room else 0)
             live = self._rows - self._dead
-            subjects = len(self._subject_ids)
+            subjects = len(self._subjects)
             return IndexInfo(self.kind, self.device, self.exact, self._revision, subjects, live, self._dead, memory)
 
     def freeze(self) -> FrozenRows:
@@ -366,7 +402,7 @@ class ExactIndex:
         adding = [change for change in changes if len(change.added) and not _in_place(change)]
         for change in changes:
             if change.subject_id and change.removed_subject is None:
-                self._subject_ids.add(change.subject, change.subject_id)
+                self._subjects.put(change.subject, change.subject_id, change.labels)
         end, largest = self._rows, self._max_norm
         if adding:
             end, largest = self._write(
@@ -398,7 +434,7 @@ class ExactIndex:
         self._dead += len(gone)
         for change in changes:
             if change.removed_subject is not None:
-                self._subject_ids.remove(change.removed_subject)
+                self._subjects.remove(change.removed_subject)
         self._revision = changes[-1].revision
 
     def _places(self, numbers: Integers, end: int) -> Integers:
@@ -473,9 +509,13 @@ def _with_probabilities(search: Search, found: Sequence[Candidate], logits: Vect
     )
 
 
-def _candidates(found: Ranked, ids: SubjectIds, numbered: bool) -> tuple[Candidate, ...]:
+def _candidates(found: Ranked, held: HeldSubjects, numbered: bool, labels: bool) -> tuple[Candidate, ...]:
     columns = (found.subjects.tolist(), found.numbers.tolist(), found.distances.tolist())
     return tuple(
-        Candidate(ids[subject], str(number) if numbered else "", distance, distance, number=subject)
+        Candidate(
+            *(held[subject], str(number) if numbered else "", distance, distance),
+            labels=held.labels(subject) if labels else None,
+            number=subject,
+        )
         for subject, number, distance in zip(*columns, strict=True)
     )

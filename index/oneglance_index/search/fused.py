@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from oneglance_core.fusion import MARGIN_OTHERS, farthest_margin_match, margin_scores, template, templates
 from oneglance_index.errors import GalleryError
-from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, Vectors
+from oneglance_index.records import Candidate, Change, Checksum, Found, Integers, Rows, Search, SubjectFilter, Vectors
 from oneglance_index.search.flat import ExactIndex, worth_compacting
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.singles import NONE, Singles
@@ -52,8 +52,10 @@ class FusedIndex:
     def device(self) -> str:
         return self._templates.device
 
-    def load(self, revision: int, subject_ids: dict[int, str], capacity: int) -> None:
-        self._templates.load(revision, subject_ids, len(subject_ids))
+    def load(
+        self, revision: int, subject_ids: dict[int, str], capacity: int, labels: Mapping[int, bytes] | None = None
+    ) -> None:
+        self._templates.load(revision, subject_ids, len(subject_ids), labels)
         # No more than these can be of subjects with several: for each of them one more than one at least.
         self._singles.load(revision, min(capacity, 2 * (capacity - len(subject_ids))))
         self._sizes = deque([(revision, 0)])
@@ -144,6 +146,9 @@ class FusedIndex:
             if all(new <= old for pair in zip(needed, reaches, strict=True) for new, old in zip(*pair, strict=True)):
                 return [_scored(*each) for each in zip(searches, found, strict=True)]
             reaches = needed
+
+    def those(self, among: SubjectFilter) -> tuple[int, list[tuple[str, bytes]]]:
+        return self._templates.those(among)
 
     def info(self) -> IndexInfo:
         with self._lock:

@@ -32,12 +32,14 @@ from oneglance_index.errors import (
     SubjectNotFound,
 )
 from oneglance_index.records import (
+    EVERYBODY,
     AddedNegative,
     Change,
     Deleted,
     Gallery,
     Integers,
     Retention,
+    SubjectFilter,
     Vectors,
 )
 from oneglance_index.store import queries
@@ -345,7 +347,7 @@ def _drop_blocks(db: sqlite3.Connection, generation: int, gone: Iterable[int]) -
 class DeleteEncodings:
     """Deletes one encoding of a subject, or all that have one key, or (both None) the subject with all of them.
 
-    `expired_by`: only a subject whose time is over at that time.
+    `expired_by`: only a subject whose time is over at that time; `among`: only one that this lets through.
     """
 
     gallery_id: str
@@ -353,11 +355,12 @@ class DeleteEncodings:
     encoding_id: str | None
     expired_by: float | None = None
     encoding_key: str | None = None
+    among: SubjectFilter = EVERYBODY
 
     def run(self, db: sqlite3.Connection) -> Applied[Deleted]:
         at = queries.place(db, self.gallery_id)
         subject = queries.find_subject(db, at.number, self.subject_id)
-        if subject is None or not self._is_due(subject):
+        if subject is None or not self._is_due(subject) or not queries.passes(db, subject, self.among):
             raise SubjectNotFound(self.gallery_id, self.subject_id)
         held = queries.encoding_numbers(db, at.generation, subject)
         removed = held

@@ -6,6 +6,7 @@ Rows are believed if their seals are right (seals.py).
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 import struct
 from array import array
@@ -32,6 +33,7 @@ from oneglance_index.records import (
     Note,
     Retention,
     Rows,
+    SubjectFilter,
     Vectors,
     whole_subjects,
 )
@@ -455,6 +457,18 @@ def labels(db: sqlite3.Connection, subject: StoredSubject) -> str:
     return decrypted(db, subject, subject_key(db, subject), subject.labels, identity).decode()
 
 
+def passes(db: sqlite3.Connection, subject: StoredSubject, among: SubjectFilter) -> bool:
+    """Whether a filter lets a subject through. Raises KeyDestroyed, StoreDamaged."""
+    if not subject.id.startswith(among.id_prefix):
+        return False
+    return not among.labels or among.labels_pass(read_labels(labels(db, subject)))
+
+
+def read_labels(text: str) -> dict[str, str]:
+    """From JSON, composed."""
+    return {composed(key): composed(value) for key, value in json.loads(text).items()}
+
+
 def _check_count(db: sqlite3.Connection, subject: StoredSubject, found: int) -> None:
     if found != subject.encodings:
         raise damaged(db, f"subject number {subject.number} has {subject.encodings} encodings, found {found}")
@@ -605,6 +619,10 @@ def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
     return Checksum(rows[0]["encodings"], rows[0]["total"])
 
 
+# The bytes of no labels, "{}", as they are encrypted.
+_NO_LABELS = ciphers.OVERHEAD_BYTES + 2
+
+
 class Subjects:
     """The subjects of a gallery: their ids by number, the slots of their keys, and the sum of their rows' seals."""
 
@@ -612,12 +630,24 @@ class Subjects:
         self.ids: dict[int, str] = {}
         self._slots = array("q")
         self._digest = 0
+        self._labelled: dict[int, tuple[int, bytes]] = {}
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Rows of `subjects`."""
         self.ids.update(map(itemgetter(0, 6), rows))
         self._slots.extend([row[3] for row in rows])
         self._digest += sum(row[-1] for row in rows)
+        self._labelled.update((row[0], (row[3], row[7])) for row in rows if len(row[7]) > _NO_LABELS)
+
+    def labels(self, db: sqlite3.Connection, gallery: int) -> dict[int, bytes]:
+        """Those of the subjects that have any, as JSON, by number. Raises KeyDestroyed, StoreDamaged."""
+        slots, found = ciphers.slots_of(db, gallery), {}
+        for number, (slot, sealed) in self._labelled.items():
+            content = ciphers.decrypt(slots.read(slot), sealed, ciphers.labels_identity(gallery, number))
+            if content is None:
+                raise _undecryptable(db, gallery, number, slot)
+            found[number] = content
+        return found
 
     @property
     def slots(self) -> Integers:

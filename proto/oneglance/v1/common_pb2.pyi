@@ -288,7 +288,9 @@ class SubjectFilter(google.protobuf.message.Message):
     ID_PREFIX_FIELD_NUMBER: builtins.int
     id_prefix: builtins.str
     @property
-    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """At most 8."""
+
     def __init__(
         self,
         *,

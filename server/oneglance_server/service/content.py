@@ -16,6 +16,7 @@ from oneglance_index import Candidate, Note, SubjectFilter
 from oneglance_server.errors import InvalidRequest
 
 MAX_LABELS = 64
+MAX_FILTER_LABELS = 8
 MAX_LABEL_CHARACTERS = 1000
 MAX_DESCRIPTION_CHARACTERS = 1000
 MAX_EXAMPLES_PER_ENROLL = 64
@@ -182,6 +183,10 @@ def check_labels(labels: Mapping[str, str], path: str = "labels") -> Mapping[str
 
 def check_filter(labels: Mapping[str, str], id_prefix: str) -> SubjectFilter:
     """Raises InvalidRequest."""
+    if len(labels) > MAX_FILTER_LABELS:
+        raise InvalidRequest.field(
+            "filter.labels", f"{len(labels)} labels, at most {MAX_FILTER_LABELS}", reason="TOO_MANY"
+        )
     names = check_labels(labels, "filter.labels")
     prefix = check_id("filter.id_prefix", id_prefix.rstrip()) if id_prefix else ""
     spaces = id_prefix[len(id_prefix.rstrip()) :]  # an id may go on after them

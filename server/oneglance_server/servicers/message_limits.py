@@ -10,6 +10,7 @@ from oneglance_core.manifests import MAX_DIMENSION, MAX_STYLES
 from oneglance_server.service.content import (
     MAX_AXES,
     MAX_EXAMPLES_PER_ENROLL,
+    MAX_FILTER_LABELS,
     MAX_LABELS,
     MAX_PHOTOS,
     MAX_PROBES,
@@ -18,7 +19,7 @@ from oneglance_server.servicers.wire import Shape
 
 SMALL_REQUEST_BYTES = 64 << 10  # ids, numbers, a page token, a thousand characters of text
 
-# Methods whose requests carry pictures, tensors or encodings: up to max_message_bytes.
+# Methods whose requests carry pictures, tensors, encodings or many long labels: up to max_message_bytes.
 LARGE_REQUESTS = frozenset(
     {
         "oneglance.v1.DetectionService.DetectFaces",
@@ -32,6 +33,7 @@ LARGE_REQUESTS = frozenset(
         "oneglance.v1.SubjectService.AddNegative",
         "oneglance.v1.SubjectService.BulkEnroll",
         "oneglance.v1.SubjectService.Enroll",
+        "oneglance.v1.SubjectService.UpdateLabels",
     }
 )
 
@@ -43,6 +45,9 @@ MAX_ELEMENTS = {
     "oneglance.v1.EnrollRequest.labels": MAX_LABELS,
     "oneglance.v1.IdentifyRequest.probes": MAX_PROBES,
     "oneglance.v1.StylizeSettings.styles": MAX_STYLES,
+    "oneglance.v1.SubjectFilter.labels": MAX_FILTER_LABELS,
+    "oneglance.v1.UpdateLabelsRequest.labels": MAX_LABELS,
+    "oneglance.v1.UpdateLabelsRequest.remove": MAX_LABELS,
     "oneglance.v1.Tensor.shape": MAX_AXES,
 }
 

@@ -95,7 +95,7 @@ from oneglance_index.search.device import parse_device
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.settings import IndexSettings
 from oneglance_index.store.backup import back_up, restore
-from oneglance_index.store.checking import check_directory, check_file
+from oneglance_index.store.checking import check_directory, check_file, same_names_in
 from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.following import Followable, TauRule
 from oneglance_index.store.receipts import verify_receipt
@@ -205,6 +205,7 @@ __all__ = [
     "read_trail",
     "repair",
     "restore",
+    "same_names_in",
     "verify_export",
     "verify_receipt",
     "verify_trail",

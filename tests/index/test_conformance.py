@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from oneglance_core.pair_head import PairHead
 from oneglance_index import (
+    EVERYBODY,
     Candidate,
     Deleted,
     DeletedGallery,
@@ -32,13 +33,16 @@ from oneglance_index import (
     GalleryStore,
     Generation,
     IndexSettings,
+    LabelCounts,
     Likeness,
     LocalGalleries,
     Negative,
     Neighbour,
+    Note,
     OnExisting,
     Search,
     Subject,
+    SubjectFilter,
     SubjectPage,
     ThresholdVersion,
 )
@@ -897,6 +901,90 @@ class KeepsTheThresholdForWhatDecided(ToyStore):
 @breaks("what_decides_can_be_changed")
 class TakesAnyRules(ToyStore):
     def check_rules(self, gallery_id: str, fusion: str, decided_by: str) -> None:
+        pass
+
+
+@breaks("a_renamed_subject_is_the_same_under_another_id")
+class RenamedLosesLabels(ToyStore):
+    def renamed(self, member: Member) -> Member:
+        return replace(member, labels={})
+
+
+@breaks("an_id_that_another_has_is_not_given")
+class TakesTheIdOfAnother(ToyStore):
+    def check_free(self, kept: Kept, new_id: str) -> None:
+        pass
+
+
+@breaks("labels_are_set_and_taken_away")
+class KeepsLabels(ToyStore):
+    def relabelled(
+        self, old: Mapping[str, str], new: Mapping[str, str], removed: Collection[str], clear: bool
+    ) -> Mapping[str, str]:
+        return {**old, **new}
+
+
+@breaks("a_merged_subject_has_what_both_had")
+class MergedLosesLabels(ToyStore):
+    def merged(self, source: Mapping[str, str], target: Mapping[str, str]) -> Mapping[str, str]:
+        return {**target, **source}
+
+
+@breaks("a_merge_keeps_within_the_limits")
+class MergesBeyondTheLimit(ToyStore):
+    def check_room(self, encodings: int) -> None:
+        pass
+
+
+@breaks("a_subject_is_not_merged_into_itself")
+class MergesIntoItself(ToyStore):
+    def check_two(self, gallery_id: str, subject_id: str, other_id: str) -> None:
+        pass
+
+
+@breaks("a_retry_brings_back_nobody_who_was_merged")
+class AnswersWithTheFormer(ToyStore):
+    def answers_after(self, kept: Kept, subject_id: str, owner: str, ids: Mapping[str, str]) -> Kept:
+        return self.called(kept, subject_id, owner, {})
+
+
+@breaks("an_encoding_moves_with_its_note")
+class MovesTheOthers(ToyStore):
+    def chosen(self, member: Member, encoding_id: str | None, key: str | None) -> list[int]:
+        found = ToyStore.chosen(self, member, encoding_id, key)
+        return [n for n in member.encodings if n not in found] if key else found
+
+
+@breaks("what_a_subject_is_not_does_not_come_to_it")
+class MergesWithANegative(ToyStore):
+    def check_apart(
+        self, gallery_id: str, subject_id: str, source: Member, into_id: str, target: Member, numbers: list[int]
+    ) -> None:
+        pass
+
+
+@breaks("no_two_encodings_of_a_subject_are_enrolled_with_one_key")
+class OneKeyForTwo(ToyStore):
+    def check_keys(self, gallery_id: str, subject_id: str, old: Member, notes: Sequence[Note]) -> None:
+        pass
+
+
+@breaks("an_answer_among_some_is_as_if_nobody_else_was_there")
+class ComparesWithEverybody(ToyStore):
+    def only(self, kept: Kept, among: SubjectFilter) -> Kept:
+        return kept
+
+
+@breaks("lists_and_counts_are_of_those_who_pass")
+class CountsTheUnlabelled(ToyStore):
+    def count_label(self, gallery_id: str, label: str, among: SubjectFilter = EVERYBODY) -> LabelCounts:
+        counts = ToyStore.count_label(self, gallery_id, label, among)
+        return replace(counts, without=0)
+
+
+@breaks("who_does_not_pass_is_not_deleted")
+class DeletesWhoeverIsNamed(ToyStore):
+    def check_passes(self, gallery_id: str, subject_id: str, member: Member, among: SubjectFilter) -> None:
         pass
 
 

@@ -307,10 +307,10 @@ class SearchesDeletedUntilRestart(ToyStore):
         super().__init__(disk)
         self.dead: dict[str, Member] = {}
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
         if gallery_id in self.state.galleries and subject_id == "gone":
             self.dead[subject_id] = self.state.member(gallery_id, subject_id)
-        return super().delete_subject(gallery_id, subject_id)
+        return super().delete_subject(gallery_id, subject_id, among=among)
 
     def searched(self, gallery_id: str) -> Kept:
         kept = super().searched(gallery_id)
@@ -323,10 +323,10 @@ class VerifiesTheDeleted(ToyStore):
         super().__init__(disk)
         self.before = self.state
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
         if subject_id == "gone":
             self.before = self.state
-        return super().delete_subject(gallery_id, subject_id)
+        return super().delete_subject(gallery_id, subject_id, among=among)
 
     def verify(self, gallery_id: str, subject_id: str, probes: Vectors, **how: Any) -> Found:
         state = self.state
@@ -344,10 +344,10 @@ class DeletesInMemoryOnly(ToyStore):
 
     deleting = False
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
         self.deleting = True
         try:
-            return super().delete_subject(gallery_id, subject_id)
+            return super().delete_subject(gallery_id, subject_id, among=among)
         finally:
             self.deleting = False
 
@@ -450,10 +450,12 @@ class CountsOffsets(ToyStore):
         super().__init__(disk)
         self.offsets: dict[str, int] = {}
 
-    def list_subjects(self, gallery_id: str, *, page_size: int = 100, after: str | None = None) -> SubjectPage:
-        subjects = self.now().kept(gallery_id).subjects
+    def list_subjects(
+        self, gallery_id: str, *, page_size: int = 100, after: str | None = None, among: SubjectFilter = EVERYBODY
+    ) -> SubjectPage:
+        subjects = self.those(self.now().kept(gallery_id), among)
         if after is not None and after not in self.offsets:
-            return super().list_subjects(gallery_id, page_size=page_size, after=after)
+            return super().list_subjects(gallery_id, page_size=page_size, after=after, among=among)
         self.check_page_size(page_size)
         begin = 0 if after is None else self.offsets[after]
         ids = self.ordered(subjects)[begin : begin + page_size]
@@ -599,11 +601,11 @@ class OneListOfRequests(ToyStore):
 
 @breaks("galleries_do_not_touch_each_other")
 class DeletesEverywhere(ToyStore):
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        future = super().delete_subject(gallery_id, subject_id)
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
+        future = super().delete_subject(gallery_id, subject_id, among=among)
         for name, kept in self.state.galleries.items():
             if name != gallery_id and subject_id in kept.subjects:
-                super().delete_subject(name, subject_id)
+                super().delete_subject(name, subject_id, among=among)
         return future
 
 
@@ -621,8 +623,8 @@ class EnrollsLast(ToyStore):
         self.waiting = functools.partial(super().enroll, gallery_id, subject_id, encodings, **how)
         return Future()
 
-    def delete_subject(self, gallery_id: str, subject_id: str) -> Future[Deleted]:
-        future = super().delete_subject(gallery_id, subject_id)
+    def delete_subject(self, gallery_id: str, subject_id: str, *, among: SubjectFilter = EVERYBODY) -> Future[Deleted]:
+        future = super().delete_subject(gallery_id, subject_id, among=among)
         if self.waiting is not None and subject_id == "quick":
             self.waiting()
         return future

@@ -43,7 +43,7 @@ from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.cuda import Memory
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.gpu_scan import Gpu, GpuScan, open_gpu
-from oneglance_index.search.scan import CpuScan, Scan
+from oneglance_index.search.scan import CpuScan, Scan, every_distance
 from oneglance_server.engines.cuda import BATCH_SIZES, CudaSession
 from oneglance_server.engines.encoder import Encoder
 from oneglance_server.engines.faces import Detector
@@ -204,9 +204,9 @@ def exactness(bench: Bench) -> None:
     half, some = len(rows) // 2, len(rows) // 20
     rows[half : half + some] = rows[:some] * np.float32(1 + 2e-7)  # near-twins, where float32 cancels
     rows[-some:] = rows[:some]  # twins
-    on_cpu = filled(CpuScan(bench.pool, bench.threads), rows, 1)
+    on_cpu = filled(bench, CpuScan(bench.pool, bench.threads), rows, 1)
     for gpu in (bench.gpu, bench.half_gpu):
-        compare(rng, rows, on_cpu, filled(GpuScan(gpu, 128), rows, 5), "float16" if gpu.half else "float32")
+        compare(rng, rows, on_cpu, filled(bench, GpuScan(gpu, 128), rows, 5), "float16" if gpu.half else "float32")
 
 
 def compare(rng: np.random.Generator, rows: Vectors, on_cpu: ExactIndex, on_card: ExactIndex, kept: str) -> None:
@@ -231,10 +231,11 @@ def scan_times(bench: Bench) -> None:
     report_scan(f"{bench.rows:,} x 128", scan, matrix, {1: "2-10 ms", 64: "3-15 ms", 256: "10-50 ms"})
     halves = GpuScan(bench.half_gpu, 128)
     halves.extend(matrix, np.empty(0, np.float32), len(matrix))
-    report_scan(f"{bench.rows:,} x 128 float16", halves, matrix, dict.fromkeys((1, 64, 256), "less than float32"))
+    less = dict.fromkeys((1, 64, 256), "less than float32")
+    report_scan(f"{bench.rows:,} x 128 float16", halves, matrix, less, half=True)
     some = matrix[:1_000_000]
     for gpu in (bench.gpu, bench.half_gpu):
-        index = filled(GpuScan(gpu, 128), some, 1)
+        index = filled(bench, GpuScan(gpu, 128), some, 1)
         probes = units(np.random.default_rng(3), 256, 128)
         for count in (1, 64, 256):
             took = ms(functools.partial(index.search, [Search(probes[:count], "e", 5)]))
@@ -269,13 +270,13 @@ def enrolls(bench: Bench) -> None:
     matrix, norms, scan = bench.large
     room = RoomyIndex(scan, matrix, norms)
     probe = matrix[5:6]
-    before = ms(lambda: room.scan.nearest(probe, K))
+    before = ms(lambda: room.scan.nearest(probe, K, 1.0))
     free = bench.gpu.card.free_bytes()
     took = []
     for i in range(200):
         begun = time.perf_counter()
         room.enroll(matrix[i : i + 1])
-        room.scan.nearest(probe, K)
+        room.scan.nearest(probe, K, 1.0)
         took.append(1e3 * (time.perf_counter() - begun))
     grown = free - bench.gpu.card.free_bytes()
     say("search of one probe", f"{before:.2f} ms", "2-10 ms")
@@ -352,7 +353,7 @@ def deletions(bench: Bench) -> None:
 def filling(bench: Bench) -> None:
     card = bench.gpu.card
     rows = units(np.random.default_rng(7), 3000, 128)
-    index = filled(GpuScan(bench.gpu, 128), rows, 1)
+    index = filled(bench, GpuScan(bench.gpu, 128), rows, 1)
     path = next(path for path in bench.models if isinstance(read_any_model_folder(path).manifest, EncoderManifest))
     encoder = Encoder(read_any_model_folder(path).of(EncoderManifest), Runtime("cuda", 1, MODEL_BYTES))
     taken = []
@@ -424,9 +425,9 @@ def cuda_session(path: Path) -> CudaSession:
     return CudaSession(folder, "cuda", 0, threads=4, memory_bytes=MODEL_BYTES)
 
 
-def filled(scan: Scan, rows: Vectors, chunks: int) -> ExactIndex:
+def filled(bench: Bench, scan: Scan, rows: Vectors, chunks: int) -> ExactIndex:
     """An index of these rows, each a subject, which came in so many steps."""
-    index = ExactIndex(rows.shape[1], scan)
+    index = ExactIndex(rows.shape[1], scan, functools.partial(every_distance, bench.pool, bench.threads))
     step = -(-len(rows) // chunks)
     index.load(0, {i + 1: f"s{i}" for i in range(len(rows))}, step)
     for start in range(0, len(rows), step):
@@ -435,15 +436,15 @@ def filled(scan: Scan, rows: Vectors, chunks: int) -> ExactIndex:
     return index
 
 
-def report_scan(what: str, scan: Scan, matrix: Vectors, predicted: dict[int, str]) -> None:
+def report_scan(what: str, scan: Scan, matrix: Vectors, predicted: dict[int, str], half: bool = False) -> None:
     probes = units(np.random.default_rng(2), 256, matrix.shape[1])
     at = np.arange(64) * (len(matrix) // 64)
-    nearest = scan.nearest(matrix[at], 1)[1].ravel()
+    nearest = scan.nearest(matrix[at], 1, 1.0).rows.ravel()
     if not np.array_equal(matrix[nearest], matrix[at]):
         raise Wrong(f"{what}: a row is not nearest to itself")
     for count, expected in predicted.items():
         took = ms(functools.partial(scan.nearest, probes[:count], K))
-        floor = matrix.nbytes / (2 if scan.rounding else 1) / 3.35e12 * 1e3
+        floor = matrix.nbytes / (2 if half else 1) / 3.35e12 * 1e3
         say(f"{what}, {count} probes, k = {K}", f"{took:.2f} ms", f"{expected}; reading alone {floor:.1f} on an H100")
 
 

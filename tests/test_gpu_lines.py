@@ -24,7 +24,7 @@ GPU_ONLY = {
     ),
     "index/oneglance_index/search/cuda.py": "*",
     "index/oneglance_index/search/gpu_scan.py": "*",
-    "index/oneglance_index/search/exact.py": ("as_halves",),
+    "index/oneglance_index/search/bounds.py": ("as_halves", "on_card"),
     "index/oneglance_index/search/faiss_calls.py": ("GpuFaiss",),
     "index/oneglance_index/opened.py": ("OpenedGalleries._check_card",),
     "server/oneglance_server/engines/cuda.py": "*",

@@ -58,6 +58,7 @@ from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
+from oneglance_server.sent_metrics import begin_sending
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.thresholds import Thresholds
@@ -139,6 +140,7 @@ class Server:
         self._watches: list[asyncio.Task[None]] = []
         self._closer = ThreadPoolExecutor(1, "oneglance-close")
         self._end_traces: Callable[[], None] = lambda: None
+        self._end_metrics: Callable[[], None] = lambda: None
         self.store_closed = False
 
     async def __aenter__(self) -> Self:
@@ -160,6 +162,8 @@ class Server:
         settings = self.settings
         if settings.traces == "on":
             self._end_traces = begin_tracing()
+        if settings.send_metrics == "on":
+            self._end_metrics = begin_sending(self._metrics.registry)
         start_threads(self._closer)
         asyncio.get_running_loop().set_default_executor(self._pool("work", _WORK_THREADS))
         server = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
@@ -200,7 +204,7 @@ class Server:
         self._metrics.watch_certificate(lambda: certificates.expires if certificates else None)
         self._watches.append(asyncio.create_task(watch_loop(self._metrics.loop_lag)))
         self._watches.append(asyncio.create_task(self._backlog.watch()))
-        if self._access is not None:
+        if self._access is not None or certificates is not None:
             self._watches.append(asyncio.create_task(self._watch_access(self._access)))
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")
@@ -235,7 +239,7 @@ class Server:
                     acting.get() or Actor(identity.name, ""), right, gallery_id
                 )
             try:
-                await audit.begin([model.digest for model in models.loaded])
+                await audit.begin([model.digest for model in models.loaded], self._let_in_by())
             except AuditFailed as error:
                 raise StartupError("the audit trail can't be written, and --audit fail-closed needs it") from error
             self._watches.append(asyncio.create_task(audit.watch()))
@@ -249,15 +253,24 @@ class Server:
             models=[model.manifest.name for model in models.loaded],
         )
 
-    async def _watch_access(self, access: Access) -> None:
-        """Read its files again when they change, and end the streams of those whose credentials are good no longer."""
+    async def _watch_access(self, access: Access | None) -> None:
+        """Read its files again when they change, tell so, and end the streams of those whose credentials are good no
+        longer."""
         while True:
             await asyncio.sleep(_ACCESS_SECONDS)
             try:
-                await asyncio.get_running_loop().run_in_executor(None, access.look)
-            except Exception as error:  # want of memory, say: it looks again
+                if access is not None:
+                    await asyncio.get_running_loop().run_in_executor(None, access.look)
+                if self._audit is not None:
+                    await self._audit.let_in_by(self._let_in_by())
+            except Exception as error:  # want of memory, or a full disk, say: it looks again
                 log.error("looking at who may call failed", exc_info=error)
             self._interceptor.end_without_credential()
+
+    def _let_in_by(self) -> dict[str, object]:
+        """What decides who may call, for the audit trail."""
+        access = {} if self._access is None else self._access.files
+        return access if self._certificates is None else {**access, **self._certificates.files}
 
     async def _watch(self, store: GalleryStore, models: Models) -> None:
         """While the store or a model has trouble, health says NOT_SERVING."""
@@ -313,6 +326,7 @@ class Server:
 
     def _close(self, seconds: float) -> None:
         """Blocks until everything is closed, the store first; it has ``seconds`` for what can be left out."""
+        self._end_metrics()  # it reads the store
         if self._galleries is not None:
             self._galleries.close(seconds)
         self.store_closed = True

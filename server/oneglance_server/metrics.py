@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from oneglance_index import Gallery
+from oneglance_server import tracing
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16, 32)
 MOST_GALLERIES, OTHERS = 1000, "(others)"
@@ -106,7 +107,8 @@ class Metrics:
         self._audit_lost.inc(count)
 
     def call(self, method: str, code: str, seconds: float) -> None:
-        self._calls_of(method, code).observe(seconds)
+        """The trace that the call is told in, if any, is an exemplar of its time."""
+        self._calls_of(method, code).observe(seconds, tracing.ids() or None)
 
     def decision(self, gallery: str, decision: str, count: int) -> None:
         if count:

@@ -246,6 +246,10 @@ class Settings(Frozen, BaseSettings):
         "off",
         description="on: send traces of calls by OpenTelemetry, as the variables OTEL_* say; needs oneglance[otel].",
     )
+    send_metrics: Literal["off", "on"] = Field(
+        "off",
+        description="on: send metrics by OpenTelemetry, as the variables OTEL_* say; needs oneglance[otel].",
+    )
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity to log.")
 

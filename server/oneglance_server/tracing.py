@@ -44,7 +44,6 @@ def begin_tracing(processor: Any = None) -> Callable[[], None]:
     """
     global _tracer
     try:
-        from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
 
         if processor is None and (exporter := _exporter()) is not None:
@@ -53,8 +52,7 @@ def begin_tracing(processor: Any = None) -> Callable[[], None]:
             processor = BatchSpanProcessor(exporter)
     except ImportError as error:
         raise StartupError(f"--traces on: {error}; pip install 'oneglance[otel]'") from error
-    name = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "oneglance"}
-    provider = TracerProvider(resource=Resource.create({**name, "service.version": version("oneglance")}))
+    provider = TracerProvider(resource=resource())
     if processor is not None:
         provider.add_span_processor(processor)
     _tracer = provider.get_tracer("oneglance", version("oneglance"))
@@ -70,6 +68,23 @@ def begin_tracing(processor: Any = None) -> Callable[[], None]:
     return end
 
 
+def resource() -> Any:
+    """What OpenTelemetry is told of this server. Raises ImportError."""
+    from opentelemetry.sdk.resources import Resource
+
+    name = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "oneglance"}
+    return Resource.create({**name, "service.version": version("oneglance")})
+
+
+def otlp_protocol(signal: str) -> str:
+    """By which "TRACES" or "METRICS" are sent: "http/protobuf" or "grpc". Raises StartupError for another one."""
+    common = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
+    protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "") or common or "http/protobuf"
+    if protocol not in ("http/protobuf", "grpc"):
+        raise StartupError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}: expected http/protobuf or grpc")
+    return protocol
+
+
 def _exporter() -> Any:
     """As OTEL_TRACES_EXPORTER (otlp, console, none) and OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL say."""
     kind = os.environ.get("OTEL_TRACES_EXPORTER", "") or "otlp"
@@ -81,14 +96,10 @@ def _exporter() -> Any:
         return ConsoleSpanExporter()
     if kind != "otlp":
         raise StartupError(f"OTEL_TRACES_EXPORTER is {kind}: expected otlp, console or none")
-    common = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "") or common or "http/protobuf"
-    if protocol == "grpc":
+    if otlp_protocol("TRACES") == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
         return GrpcExporter()
-    if protocol != "http/protobuf":
-        raise StartupError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}: expected http/protobuf or grpc")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 
     return HttpExporter()

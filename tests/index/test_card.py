@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from oneglance_index.records import Rows
 from oneglance_index.search import faiss_calls as engine
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.gpu_scan import GpuScan, open_gpu
-from oneglance_index.search.scan import CpuScan, Scan
+from oneglance_index.search.scan import CpuScan, Scan, every_distance
 from tests.card import needs_card
 
 pytestmark = needs_card
@@ -34,8 +35,8 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def index_of(scan: Scan, vectors: NDArray[np.float32], steps: int) -> ExactIndex:
-    index = ExactIndex(DIMENSION, scan)
+def index_of(scan: Scan, vectors: NDArray[np.float32], pool: ThreadPoolExecutor, steps: int) -> ExactIndex:
+    index = ExactIndex(DIMENSION, scan, partial(every_distance, pool, engine.cores()))
     step = -(-ROWS // steps)
     index.load(1, {i: f"s{i}" for i in range(1, ROWS + 1)}, step)
     for start in range(0, ROWS, step):
@@ -46,8 +47,8 @@ def index_of(scan: Scan, vectors: NDArray[np.float32], steps: int) -> ExactIndex
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_it_finds_what_the_cpu_finds(vectors: NDArray[np.float32], pool: ThreadPoolExecutor, steps: int) -> None:
-    on_card = index_of(GpuScan(open_gpu("cuda:0", 0, 64 << 20), DIMENSION), vectors, steps)
-    on_cpu = index_of(CpuScan(pool, engine.cores()), vectors, 1)
+    on_card = index_of(GpuScan(open_gpu("cuda:0", 0, 64 << 20), DIMENSION), vectors, pool, steps)
+    on_cpu = index_of(CpuScan(pool, engine.cores()), vectors, pool, 1)
     strangers = np.random.default_rng(1).standard_normal((200, DIMENSION), dtype=np.float32)
     for probes in (
         vectors[:1],

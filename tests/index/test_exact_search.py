@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from oneglance_index.search import flat, gpu_scan
 from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.gpu_scan import GpuScan, open_gpu
 from oneglance_index.search.rows import RowArrays
-from oneglance_index.search.scan import CpuScan
+from oneglance_index.search.scan import CpuScan, Proposed, every_distance
 from tests.card import needs_card
 from tests.fake_card import FakeCard
 from tests.index.brute_force import Enrolled, distance, nearest
@@ -53,13 +54,13 @@ ON_CARD = [pytest.param(f"cuda:0 {rows}", marks=needs_card) for rows in ("float3
 def make(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> Iterator[Make]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         if request.param == "cpu":
-            yield lambda dimension: ExactIndex(dimension, CpuScan(pool, 2))
+            yield lambda dimension: ExactIndex(dimension, CpuScan(pool, 2), partial(every_distance, pool, 2))
         else:
             if request.param.startswith("fake"):
                 FakeCard(monkeypatch)
                 monkeypatch.setattr(gpu_scan, "_LEAST_PART", 100)
             gpu = open_gpu("cuda:0", 0, 1 << 20, half=request.param.endswith("16"))
-            yield lambda dimension: ExactIndex(dimension, GpuScan(gpu, dimension))
+            yield lambda dimension: ExactIndex(dimension, GpuScan(gpu, dimension), partial(every_distance, pool, 2))
 
 
 class Gallery:
@@ -162,12 +163,12 @@ def test_a_large_question_is_not_paid_for_by_the_others(pool: ThreadPoolExecutor
     scans: list[tuple[int, int]] = []
 
     class Counting(CpuScan):
-        def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        def nearest(self, queries: Vectors, k: int, max_norm: float) -> Proposed:
             scans.append((len(queries), k))
-            return super().nearest(queries, k)
+            return super().nearest(queries, k, max_norm)
 
     rng = np.random.default_rng(9)
-    gallery = Gallery(ExactIndex(16, Counting(pool, 2)))
+    gallery = Gallery(ExactIndex(16, Counting(pool, 2), partial(every_distance, pool, 2)))
     for i, vector in enumerate(units(rng, 1000, 16)):
         gallery.add(f"s{i}", vector[None])
     searches = [Search(units(rng, 1, 16), "e", k) for k in (3, 900, 5, 7)]
@@ -337,6 +338,73 @@ def test_a_huge_row_costs_time_at_most(make: Make) -> None:
     gallery.check(np.concatenate([queries, np.full((1, 32), 1e17, np.float32)]), 301)
 
 
+@pytest.mark.parametrize("norm", [1e2, 1e4, 1e6])
+def test_rows_far_from_the_origin(make: Make, norm: float) -> None:
+    """While rows come, go and move up: what is subtracted from them has to follow."""
+    rng = np.random.default_rng(7)
+    gallery = Gallery(make(32))
+    offset = units(rng, 1, 32) * np.float32(norm)
+    vectors = units(rng, 400, 32) + offset
+    vectors[300:] = np.nextafter(vectors[:100], np.float32(np.inf))  # near twins
+    probes = np.concatenate([vectors[:20], units(rng, 20, 32) + offset, units(rng, 2, 32)]).astype(np.float32)
+    for i, vector in enumerate(vectors[:390]):
+        gallery.add(f"s{i}", vector[None])
+    gallery.check(probes, 5)
+    gallery.check(probes[3:4], 5, 1.5)
+    gallery.remove(*range(3, 200, 2))
+    gallery.index.compact()
+    gallery.check(probes, 5, 0.5)
+    for i, vector in enumerate(vectors[390:]):
+        gallery.add(f"late{i}", vector[None])
+    gallery.add("elsewhere", units(rng, 150, 32))
+    gallery.check(probes, 5)
+    gallery.check(probes, 300)
+    gallery.remove(*range(202, 391))
+    gallery.index.compact()
+    gallery.check(probes, 5)
+
+
+class Counted:
+    """How often every row was measured."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.calls = 0
+        self._pool = pool
+
+    def __call__(self, matrix: Vectors, probe: Vectors) -> Vectors:
+        self.calls += 1
+        return every_distance(self._pool, 2, matrix, probe)
+
+
+@pytest.mark.parametrize("probes", [1, 30])
+def test_one_scan_is_enough_wherever_the_rows_lie(pool: ThreadPoolExecutor, probes: int) -> None:
+    rng = np.random.default_rng(8)
+    every = Counted(pool)
+    gallery = Gallery(ExactIndex(32, CpuScan(pool, 2), every))
+    vectors = units(rng, 500, 32) + np.float32(3000)
+    for i, vector in enumerate(vectors):
+        gallery.add(f"s{i}", vector[None])
+    gallery.check(vectors[:probes] + np.float32(0.01), 5)
+    assert every.calls == 0
+
+
+@pytest.mark.parametrize("probes", [1, 30])
+def test_where_float32_tells_no_rows_apart_each_is_measured_once(pool: ThreadPoolExecutor, probes: int) -> None:
+    rng = np.random.default_rng(9)
+    every = Counted(pool)
+    gallery = Gallery(ExactIndex(32, CpuScan(pool, 2), every))
+    for i, vector in enumerate(units(rng, 900, 32)):
+        gallery.add(f"s{i}", vector[None])
+    gallery.add("crowd", np.repeat(units(rng, 1, 32), 300, axis=0))
+    middle = units(rng, probes, 32) * np.float32(1e-9)
+    gallery.check(middle, 5)
+    assert every.calls == probes
+    gallery.check(middle, 5, 1.0)
+    gallery.check(middle, 2, float(np.nextafter(np.float32(1), np.float32(0))))
+    gallery.remove(*range(5, 900, 3))
+    gallery.check(middle, 7, 1.0)
+
+
 @settings(max_examples=60)
 @given(data=st.data())
 def test_any_small_numbers(data: st.DataObject) -> None:
@@ -345,7 +413,7 @@ def test_any_small_numbers(data: st.DataObject) -> None:
     vector = st.lists(st.sampled_from([0.0, 1.0, -1.0, 1e-20, 3e5, 0.1]), min_size=dimension, max_size=dimension)
     enrolled = data.draw(st.lists(st.tuples(st.integers(0, 5), vector), min_size=1, max_size=40))
     with ThreadPoolExecutor(2, initializer=engine.use_one_thread) as pool:
-        gallery = Gallery(ExactIndex(dimension, CpuScan(pool, 2)))
+        gallery = Gallery(ExactIndex(dimension, CpuScan(pool, 2), partial(every_distance, pool, 2)))
         for subject, values in enrolled:
             gallery.add(f"s{subject}", np.array([values], np.float32))
         doomed = data.draw(st.lists(st.integers(1, len(enrolled)), unique=True))
@@ -361,14 +429,14 @@ def test_apply_never_waits_for_a_search(make: Make) -> None:
     class Slow(CpuScan):
         started, release = threading.Event(), threading.Event()
 
-        def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        def nearest(self, queries: Vectors, k: int, max_norm: float) -> Proposed:
             self.started.set()
             assert self.release.wait(PATIENCE_SECONDS)
-            return super().nearest(queries, k)
+            return super().nearest(queries, k, max_norm)
 
     with ThreadPoolExecutor(3, initializer=engine.use_one_thread) as pool:
         host = Slow(pool, 1)
-        gallery = Gallery(ExactIndex(2, host))
+        gallery = Gallery(ExactIndex(2, host, partial(every_distance, pool, 2)))
         gallery.add("a", np.array([[1, 0]], np.float32))
         search = pool.submit(gallery.index.search, [Search(np.ones((1, 2), np.float32), "e", 5)])
         assert host.started.wait(PATIENCE_SECONDS)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oneglance_core.distance import squared_l2, squared_norms
 from oneglance_index import Found, IndexSettings, LocalGalleries, Search
-from oneglance_index.search.exact import HALF_MOST, HALF_ROUNDING, Table, _floors, as_halves
+from oneglance_index.search.bounds import HALF_MOST, as_halves, on_card
 from tests.fake_card import FakeCard
 
 D = 32
@@ -49,10 +49,9 @@ def test_no_row_within_reach_is_ruled_out(data: st.DataObject) -> None:
     proposed = as_faiss(rows, probe, data.draw(st.sampled_from([-1.0, 0.0, 1.0])))
     assert np.isfinite(proposed).all()
     cuts = squared_l2(rows, probe).astype(np.float64)
-    norms = np.full(len(rows), np.sqrt(squared_norms(probe[None])[0]))
     largest = float(np.sqrt(squared_norms(rows).max()))
-    table = Table(rows, np.arange(len(rows)), np.arange(len(rows)), largest, len(rows), HALF_ROUNDING)
-    assert (_floors(proposed, norms, cuts, table) <= cuts).all()
+    bounds = on_card(dimension, largest, half=True)
+    assert (bounds.floors(proposed.astype(np.float64), np.repeat(probe[None], len(rows), 0), cuts) <= cuts).all()
 
 
 def test_float32_would_rule_rows_out() -> None:
@@ -61,12 +60,8 @@ def test_float32_would_rule_rows_out() -> None:
     rows = rng.standard_normal((2000, D)).astype(np.float32) / np.float32(np.sqrt(D))
     probe = rows[0] + np.float32(0.01)
     cuts = squared_l2(rows, probe).astype(np.float64)
-    norms = np.full(len(rows), np.sqrt(squared_norms(probe[None])[0]))
-    numbers = np.arange(len(rows))
-    floors = [
-        _floors(as_faiss(rows, probe, 1.0), norms, cuts, Table(rows, numbers, numbers, 9.0, 2000, rounding))
-        for rounding in (0.0, HALF_ROUNDING)
-    ]
+    largest, probes = as_faiss(rows, probe, 1.0).astype(np.float64), np.repeat(probe[None], len(rows), 0)
+    floors = [bounds.floors(largest, probes, cuts) for bounds in (on_card(D, 9.0, half) for half in (False, True))]
     assert (floors[0] > cuts).any()
     assert (floors[1] <= cuts).all()
     assert np.median(cuts - floors[1]) < 0.02  # and it is of use: little more than what 2^-11 makes

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from oneglance_index import LocalGalleries, Retention, StoreDamaged, check_file
-from oneglance_index.store import ledger
+from oneglance_index.store import ledger, queries
 from oneglance_index.store.ciphers import Connection
 from oneglance_index.store.hashing import Hashes, seal_key
 from oneglance_index.store.keys import Keys
@@ -209,6 +209,25 @@ def test_mutated_stores_give_no_wrong_answer(seed: int) -> None:
     findings = mutated_stores.fuzz(150, seed)
     assert findings.bad == []
     assert sum(findings.counts.values()) == 150
+
+
+@pytest.mark.parametrize("value", ["x", 1.5, b"0", None])
+def test_what_is_no_number_is_damage(value: object) -> None:
+    """Where pages changed places a column may hold anything, also of a table that has no seals of its own."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.row_factory = sqlite3.Row
+        db.execute("CREATE TABLE deletions (generation, revision, encoding, subject)")
+        db.execute("INSERT INTO deletions VALUES (1, 2, ?, ?)", (value, value))
+        db.execute("CREATE TABLE blocks (generation, first, last, slot)")
+        db.execute("INSERT INTO blocks VALUES (1, 1, ?, ?)", (value, value))
+        for ask in (
+            lambda: queries.deletions_since(db, 1, 1),
+            lambda: queries.subjects_deleted_since(db, 1, 1),
+            lambda: queries.blocks(db, 1),
+            lambda: queries.block_of(db, 1, 1),
+        ):
+            with pytest.raises(StoreDamaged):
+                ask()
 
 
 def test_minus_zero_is_zero(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from oneglance_core.distance import squared_norms
 from oneglance_index import Found, LocalGalleries, OutOfMemory, Search
 from oneglance_index.records import Rows
 from oneglance_index.search import exact, faiss_calls, flat, rows
-from oneglance_index.search.scan import CpuScan
+from oneglance_index.search.scan import CpuScan, every_distance
 from tests.index import asking
 from tests.waiting import PATIENCE_SECONDS
 
@@ -194,7 +195,7 @@ def test_an_index_that_grows_holds_its_vectors_once(watched: bool) -> None:
     """Unless somebody looks at the former arrays yet, as one who takes a snapshot does: those stay as they are."""
     vectors = np.random.default_rng(0).standard_normal((70_000, 64)).astype(np.float32)  # 18 MB
     with ThreadPoolExecutor(1, initializer=faiss_calls.use_one_thread) as pool:
-        index = flat.ExactIndex(64, CpuScan(pool, 1))
+        index = flat.ExactIndex(64, CpuScan(pool, 1), partial(every_distance, pool, 1))
         index.load(0, {1: "s"}, len(vectors))
         numbers = np.arange(1, len(vectors) + 2)
         subjects = np.ones(len(vectors) + 1, np.int64)

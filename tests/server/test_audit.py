@@ -1,6 +1,7 @@
 """What a server tells in its audit trail: decisions, what was read, who was refused; and what it does when it can't."""
 
 import asyncio
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -143,6 +144,34 @@ def test_what_was_read_and_what_was_done_outside_the_store(folder: Path, admin: 
     assert done["create-api-key"]["name"] == "guest"
     assert done["revoke-api-key"]["key"] == key.id
     assert "list-expired" in done
+
+
+def test_what_decides_who_may_call_is_told_when_it_changes(models: tuple[Path, Path], tmp_path: Path) -> None:
+    policy, data = tmp_path / "policy.toml", tmp_path / "data"
+    policy.write_text(ADMIN)
+    main(["first-key", str(data), "ops"])
+
+    def sha256() -> str:
+        return hashlib.sha256(policy.read_bytes()).hexdigest()
+
+    first = sha256()
+    with server_thread(data_dir=data, models=models[:1], policy=str(policy)) as server:
+        serve = newest(tmp_path, "serve")
+        assert serve["policy"] == first
+        assert [name.split()[0] for name in serve["keys"]] == ["ops"]
+        policy.write_text(ADMIN + grant(["key:door"], ["g"], ["identify"]))
+        assert newest(tmp_path, "access")["policy"] == sha256() != first
+        key_of(data, "door")  # by somebody with the folder in his hands
+        entry = newest(tmp_path, "access", 2)
+        assert [name.split()[0] for name in entry["keys"]] == ["door", "ops"]
+        assert "policy" not in entry
+        policy.write_text("nonsense")  # isn't followed, so it isn't told
+        key_of(data, "gate")
+        entry = newest(tmp_path, "access", 3)
+        assert entry["key_count"] == 3
+        assert "policy" not in entry
+        assert server.store_closed is False
+    assert verify_trail(data) == []
 
 
 def test_who_was_refused_what(folder: Path, server: Server, door: Client) -> None:

@@ -121,6 +121,14 @@ def nearest(rows: Vectors, norms: Vectors, by_row: bool, queries: Vectors, k: in
     return distances, labels
 
 
+def distances(rows: Vectors, query: Vectors, out: Vectors) -> None:
+    """Squared L2 of each of rows float32 [n, D] to query float32 [D], sum (x-q)^2, into out float32 [n]; all
+    C-contiguous."""
+    faiss = load()
+    pointers = (faiss.swig_ptr(array) for array in (out, query, rows))
+    faiss.fvec_L2sqr_ny(*pointers, rows.shape[1], len(rows))
+
+
 class GpuFaiss:
     """FAISS on one GPU: streams, cuBLAS, and scratch memory of a fixed size. Each is safe for one thread.
 

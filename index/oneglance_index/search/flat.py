@@ -40,7 +40,7 @@ from oneglance_index.records import (
     Vectors,
 )
 from oneglance_index.search.by_head import likeliest_rows
-from oneglance_index.search.exact import Nearest, Ranked, Table, nearest_subjects, wanted_by
+from oneglance_index.search.exact import Every, Nearest, Ranked, Table, nearest_subjects, wanted_by
 from oneglance_index.search.filtered import filtered
 from oneglance_index.search.kinds import IndexInfo
 from oneglance_index.search.labelled import HeldSubjects
@@ -62,8 +62,8 @@ _DEAD_SHARE = 0.01
 
 
 class ExactIndex:
-    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good. `ordered` says that
-    rows come in the order of their numbers.
+    """`scan` does the searching; `spare`, if any, does it once the device of `scan` fails for good. `every` measures
+    every row where a scan isn't sure. `ordered` says that rows come in the order of their numbers.
 
     With `templates` a row is a subject's template, not an encoding: its number is that of the subject, and so are the
     `added` and `removed` of a Change; one that is in both gets a new value. To a search that asks `singly` the number
@@ -79,6 +79,7 @@ class ExactIndex:
         self,
         dimension: int,
         scan: Scan,
+        every: Every,
         spare: Scan | None = None,
         *,
         templates: bool = False,
@@ -88,6 +89,7 @@ class ExactIndex:
         self._ordered = ordered
         self._templates = templates
         self._scan = scan
+        self._every = every
         self._spare = spare
         self._held = RowArrays.empty(0, dimension)
         self._rows = 0
@@ -235,7 +237,6 @@ class ExactIndex:
             self._held.subjects[rows],
             self._max_norm,
             len(self._subjects),
-            self._scan.rounding,
         )
         answers: dict[int, Found] = {}
         for among in dict.fromkeys(search.among for search in searches):
@@ -244,7 +245,7 @@ class ExactIndex:
                 found = self._among(table, self._scan.nearest, [search for _, search in asked])
             else:
                 through = self._subjects.let_through(among)
-                part = filtered(table, self._held.norms[rows], through, self._scan.nearest)
+                part = filtered(table, through, self._scan.nearest, self._every)
                 found = [
                     replace(one, among=through.count) for one in self._among(*part, [search for _, search in asked])
                 ]
@@ -257,7 +258,7 @@ class ExactIndex:
         ranked: Iterator[Ranked] = iter(())
         if by_distance:
             probes = np.concatenate([search.probes for search in by_distance])
-            ranked = iter(nearest_subjects(table, nearest, probes, wanted_by(by_distance)))
+            ranked = iter(nearest_subjects(table, nearest, self._every, probes, wanted_by(by_distance)))
         return [
             self._found(
                 search,

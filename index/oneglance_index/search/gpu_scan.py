@@ -19,9 +19,9 @@ from oneglance_core.distance import squared_norms
 from oneglance_index.errors import DeviceUnavailable
 from oneglance_index.records import Integers, Vectors
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.bounds import as_halves, on_card
 from oneglance_index.search.cuda import Card, Memory
-from oneglance_index.search.exact import HALF_ROUNDING, as_halves
-from oneglance_index.search.scan import Part, nearest_of_parts
+from oneglance_index.search.scan import Part, Proposed, nearest_of_parts, one_after_the_other
 
 # Room grows by as much as there is, from this many bytes on by a quarter: few chunks, and not much room unused.
 _DOUBLED_BYTES = 256 << 20
@@ -105,7 +105,6 @@ class GpuScan:
 
     def __init__(self, gpu: Gpu, dimension: int) -> None:
         self.device = gpu.card.device
-        self.rounding = HALF_ROUNDING if gpu.half else 0.0
         self._gpu = gpu
         self._dimension = dimension
         self._chunks: list[_Chunk] = []
@@ -158,13 +157,13 @@ class GpuScan:
                 if start < stop:
                     chunk.write(start - first, matrix[start:stop], norms[start:stop])
 
-    def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+    def nearest(self, queries: Vectors, k: int, max_norm: float) -> Proposed:
         at_once = _QUERIES_AT_ONCE if k <= engine.GPU_MAX_K else 1
         found = []
         for start in range(0, len(queries), at_once):
             some = np.ascontiguousarray(queries[start : start + at_once])
             found.append(nearest_of_parts(self._gpu.pool, self._parts(len(some), k), some, k))
-        return np.concatenate([part[0] for part in found]), np.concatenate([part[1] for part in found])
+        return one_after_the_other(found, on_card(self._dimension, max_norm, self._gpu.half))
 
     def _parts(self, queries: int, k: int) -> list[Part]:
         """As many rows in each as keep every lane busy, but no more than its scratch memory is for; where more are
@@ -189,7 +188,8 @@ def open_gpu(device: str, ordinal: int, scratch_bytes: int, lanes: int = LANES, 
     trial = GpuScan(gpu, 1)
     try:
         trial.extend(np.ones((1, 1), np.float32), np.ones(1, np.float32), 1)
-        found = {round(trial.nearest(np.full((1, 1), 3, np.float32), 1)[0].item(), 3) for _ in opened}  # each once
+        three = np.full((1, 1), 3, np.float32)
+        found = {round(trial.nearest(three, 1, 1.0).distances.item(), 3) for _ in opened}  # each once
     except MemoryError as error:
         raise DeviceUnavailable(device, str(error)) from error
     if found != {4}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from oneglance_index.search.flat import ExactIndex
 from oneglance_index.search.fused import FusedIndex
 from oneglance_index.search.gpu_scan import GpuScan
 from oneglance_index.search.kinds import GalleryIndex
-from oneglance_index.search.scan import CpuScan
+from oneglance_index.search.scan import CpuScan, every_distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,15 @@ IndexFactory = Callable[[int, Machine, str], GalleryIndex]
 def _flat(dimension: int, machine: Machine, fusion: str) -> GalleryIndex:
     device = machine.device
     host = CpuScan(machine.pool, machine.threads)
+    every = functools.partial(every_distance, machine.pool, machine.threads)
     if device.gpu is None:
-        index = ExactIndex(dimension, host, templates=has_template(fusion))
+        index = ExactIndex(dimension, host, every, templates=has_template(fusion))
     else:
         spare = host if device.cpu_instead else None
-        index = ExactIndex(dimension, GpuScan(device.gpu, dimension), spare, templates=has_template(fusion))
+        index = ExactIndex(dimension, GpuScan(device.gpu, dimension), every, spare, templates=has_template(fusion))
     if not has_template(fusion):
         return index
-    singles = ExactIndex(dimension, CpuScan(machine.pool, machine.threads), ordered=False)
+    singles = ExactIndex(dimension, CpuScan(machine.pool, machine.threads), every, ordered=False)
     return FusedIndex(index, singles, margin=fusion == "margin")
 
 

@@ -1,8 +1,8 @@
 """Finding the rows nearest to a batch of probes, approximately: the only code that differs between CPU and
 GPU (gpu_scan.py).
 
-`nearest` proposes rows by FAISS's float32 distances. How far those can be off is bounded in exact.py, which
-computes the real distances; so a scan may take whichever way is fastest.
+`nearest` proposes rows by FAISS's float32 distances, and says how far those can be off (bounds.py); exact.py
+computes the real distances. So a scan may take whichever way is fastest.
 
 The CPU's way was chosen by `benchmarks/scan_paths.py`: rows are split over threads, and FAISS runs single-threaded in
 each, row by row for up to 3 probes, by matrix product for more. FAISS's own parallelism splits the queries, or for
@@ -33,11 +33,22 @@ import numpy as np
 
 from oneglance_index.records import Integers, Vectors
 from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.bounds import ROUNDING, Bounds, ByProduct, ByRow
+from oneglance_index.search.midst import Midst
 
 # Up to this many probes FAISS's row path is faster than its matrix path.
 ROW_PATH_PROBES = 3
 # Handing work to another thread costs about 50 us; a part must be worth it (multiply-adds).
 _WORTH_A_THREAD = 1 << 20
+
+
+class Proposed(NamedTuple):
+    """The rows that a scan finds nearest to each query, in any order: squared L2 as FAISS computes it, float32 [q, k],
+    row numbers, int64 [q, k], and how far all that is off."""
+
+    distances: Vectors
+    rows: Integers
+    bounds: Bounds
 
 
 class Scan(Protocol):
@@ -46,12 +57,10 @@ class Scan(Protocol):
     Calls must not overlap, but reserve() may be called at any time: the index that owns the scan sees to it. The calls
     raise MemoryError, and where the device fails DeviceLost.
 
-    `device` is its name; `rows` is how many rows are in. `rounding`: how much of every number it rounds away before it
-    computes: exact.HALF_ROUNDING, or 0.
+    `device` is its name; `rows` is how many rows are in.
     """
 
     device: str
-    rounding: float
 
     @property
     def rows(self) -> int: ...
@@ -70,22 +79,21 @@ class Scan(Protocol):
     def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
         """These rows, which are in, have changed in the arrays."""
 
-    def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
-        """The k rows nearest to each query float32 [q, D], in any order: squared L2 as FAISS computes it,
-        float32 [q, k], and row numbers, int64 [q, k]; 1 <= k <= rows."""
+    def nearest(self, queries: Vectors, k: int, max_norm: float) -> Proposed:
+        """The k rows nearest to each query float32 [q, D]; 1 <= k <= rows. max_norm: at least the largest ||x||."""
 
 
 class CpuScan:
     """Scans the caller's own arrays; the pool's threads must be engine.use_one_thread ones."""
 
     device = "cpu"
-    rounding = 0.0
 
     def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
         self._pool = pool
         self._threads = threads
         self._matrix = np.empty((0, 1), np.float32)
         self._norms = np.empty(0, np.float32)
+        self._midst = Midst()
 
     @property
     def rows(self) -> int:
@@ -95,24 +103,53 @@ class CpuScan:
         pass
 
     def extend(self, matrix: Vectors, norms: Vectors, rows: int) -> None:
+        self._midst.cut(rows)
         self._matrix, self._norms = matrix[:rows], norms[:rows]
 
     def rewrite(self, matrix: Vectors, norms: Vectors, rows: Iterable[int]) -> None:
-        pass  # it reads the arrays themselves
+        self._midst.rewrite(matrix, rows)  # else it reads the arrays themselves
 
-    def nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+    def nearest(self, queries: Vectors, k: int, max_norm: float) -> Proposed:
         by_row = len(queries) <= ROW_PATH_PROBES
-        count = min(self._threads, max(1, self._matrix.size * len(queries) // _WORTH_A_THREAD))
-        cuts = [self.rows * i // count for i in range(count + 1)]
+        dimension = self._matrix.shape[1]
+        bounds: Bounds = ByRow(dimension) if by_row else ByProduct(dimension, max_norm)
+        find = self._by_row if by_row else self._by_product
+        point = None if by_row else self._midst.look(self._matrix, self._norms)
+        if point is not None:
+            bounds = ByProduct(dimension, self._midst.max_norm, ROUNDING, centre=point)
+            find, queries = self._amid, queries - point
         parts = [
-            Part(
-                start,
-                stop - start,
-                functools.partial(engine.nearest, self._matrix[start:stop], self._norms[start:stop], by_row),
-            )
-            for start, stop in itertools.pairwise(cuts)
+            Part(start, stop - start, functools.partial(find, start, stop))
+            for start, stop in parts_of(self.rows, self._matrix.size * len(queries), self._threads)
         ]
-        return nearest_of_parts(self._pool, parts, queries, k)
+        return Proposed(*nearest_of_parts(self._pool, parts, queries, k), bounds)
+
+    def _by_row(self, start: int, stop: int, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+        return engine.nearest(self._matrix[start:stop], self._norms[start:stop], True, queries, k)
+
+    def _by_product(self, start: int, stop: int, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+        return engine.nearest(self._matrix[start:stop], self._norms[start:stop], False, queries, k)
+
+    def _amid(self, start: int, stop: int, queries: Vectors, k: int) -> tuple[Vectors, Integers]:
+        return merged(self._midst.nearest(self._matrix[start:stop], start, queries, k), k)
+
+
+def every_distance(pool: ThreadPoolExecutor, threads: int, matrix: Vectors, probe: Vectors) -> Vectors:
+    """FAISS's distance of each row of matrix float32 [n, D] to a probe float32 [D], summed row by row: float32 [n]."""
+    distances = np.empty(len(matrix), np.float32)
+
+    def measure(part: tuple[int, int]) -> None:
+        engine.distances(matrix[slice(*part)], probe, distances[slice(*part)])
+
+    for _ in pool.map(measure, parts_of(len(matrix), matrix.size, threads)):
+        pass
+    return distances
+
+
+def parts_of(rows: int, work: int, threads: int) -> list[tuple[int, int]]:
+    """Where the parts begin and end that are worth a thread each; work: multiply-adds of all."""
+    count = min(threads, max(1, work // _WORTH_A_THREAD))
+    return list(itertools.pairwise(rows * i // count for i in range(count + 1)))
 
 
 class Part(NamedTuple):
@@ -135,6 +172,12 @@ def nearest_of_parts(
         return distances, labels
 
     return merged(list(pool.map(scan, parts)), k)
+
+
+def one_after_the_other(found: Sequence[tuple[Vectors, Integers]], bounds: Bounds) -> Proposed:
+    """What was found for some queries each, as found for all."""
+    distances, rows = zip(*found, strict=True)
+    return Proposed(np.concatenate(distances), np.concatenate(rows), bounds)
 
 
 def merged(parts: Sequence[tuple[Vectors, Integers]], k: int) -> tuple[Vectors, Integers]:

@@ -387,7 +387,7 @@ def encoding_numbers(db: sqlite3.Connection, generation: int, subject: StoredSub
         (subject.number, generation),
     ).fetchall()
     _check_count(db, subject, len(rows))
-    return _integers(rows, "number")
+    return _integers(db, rows, "number")
 
 
 def subject_encodings(db: sqlite3.Connection, generation: int, subject: StoredSubject) -> list[StoredEncoding]:
@@ -600,7 +600,7 @@ def deletions_since(db: sqlite3.Connection, generation: int, revision: int) -> I
         "SELECT encoding FROM deletions WHERE generation = ? AND revision > ? ORDER BY encoding",
         (generation, revision),
     ).fetchall()
-    return _integers(rows, "encoding")
+    return _integers(db, rows, "encoding")
 
 
 def subjects_deleted_since(db: sqlite3.Connection, generation: int, revision: int) -> Integers:
@@ -608,7 +608,7 @@ def subjects_deleted_since(db: sqlite3.Connection, generation: int, revision: in
     rows = db.execute(
         "SELECT DISTINCT subject FROM deletions WHERE generation = ? AND revision > ?", (generation, revision)
     ).fetchall()
-    return _integers(rows, "subject")
+    return _integers(db, rows, "subject")
 
 
 def checksum(db: sqlite3.Connection, generation: int) -> Checksum:
@@ -720,7 +720,7 @@ def snapshot_record(db: sqlite3.Connection, generation: int) -> SnapshotRecord |
 def blocks(db: sqlite3.Connection, generation: int) -> tuple[Block, ...]:
     """Of a generation's snapshot, in order: those whose keys are still there."""
     rows = db.execute("SELECT first, last, slot FROM blocks WHERE generation = ? ORDER BY first", (generation,))
-    return tuple(Block(*row) for row in rows.fetchall())
+    return tuple(_block(db, row) for row in rows.fetchall())
 
 
 def block_of(db: sqlite3.Connection, generation: int, number: int) -> Block | None:
@@ -729,7 +729,8 @@ def block_of(db: sqlite3.Connection, generation: int, number: int) -> Block | No
         "SELECT first, last, slot FROM blocks WHERE generation = ? AND first <= ? ORDER BY first DESC LIMIT 1",
         (generation, number),
     ).fetchall()
-    return Block(*rows[0]) if rows and rows[0]["last"] >= number else None
+    block = _block(db, rows[0]) if rows else None
+    return block if block is not None and block.last >= number else None
 
 
 def gallery_of(db: sqlite3.Connection, generation: int) -> int | None:
@@ -738,8 +739,17 @@ def gallery_of(db: sqlite3.Connection, generation: int) -> int | None:
     return int(rows[0]["gallery"]) if rows else None
 
 
-def _integers(rows: list[sqlite3.Row], column: str) -> Integers:
-    return np.array([row[column] for row in rows], np.int64)
+def _integers(db: sqlite3.Connection, rows: list[sqlite3.Row], column: str) -> Integers:
+    values = [row[column] for row in rows]
+    if not all(type(value) is int for value in values):
+        raise damaged(db, f"among the numbers of a column ({column}) is something else")
+    return np.array(values, np.int64)
+
+
+def _block(db: sqlite3.Connection, row: sqlite3.Row) -> Block:
+    if not all(type(value) is int for value in row):
+        raise damaged(db, "a block of a snapshot without its numbers")
+    return Block(*row)
 
 
 def vectors_in(db: sqlite3.Connection, contents: Sequence[bytes], dimension: int) -> Vectors:

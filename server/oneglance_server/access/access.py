@@ -19,6 +19,7 @@ from oneglance_server.errors import PermissionDenied, ServiceError, StartupError
 log = structlog.get_logger()
 _BEARER = "bearer "
 HEADER = "authorization"
+_MOST_TOLD = 100  # keys in an entry of the audit trail
 
 
 class Access:
@@ -42,6 +43,16 @@ class Access:
         self._tokens, self._rules = self._new_tokens(), self._policy.value.jwt
         self._former: Tokens | None = None
         self._told: dict[str, str] = {}
+        self._listed: tuple[str, list[str]] = "", []
+
+    @property
+    def files(self) -> dict[str, object]:
+        """What decides now who may do what: SHA-256 of policy and JWKS, hexadecimal, and the newest keys, the newest
+        first, as "name id"."""
+        if self.keys.sha256 != self._listed[0]:
+            self._listed = self.keys.sha256, [f"{key.name} {key.id}" for key in reversed(self.keys.all())]
+        told = {"policy": self._policy.sha256, "keys": self._listed[1][:_MOST_TOLD], "key_count": len(self._listed[1])}
+        return told if self._tokens is None else {**told, "jwks": self._tokens.sha256}
 
     def look(self) -> None:
         """See what changed."""

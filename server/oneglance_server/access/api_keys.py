@@ -76,6 +76,11 @@ class ApiKeys:
                 raise InvalidRequest(f"there are {MAX_KEYS} keys: revoke some", reason="TOO_MANY")
         return key, text
 
+    @property
+    def sha256(self) -> str:
+        """Of the file, hexadecimal; "": there is none."""
+        return self._file.sha256
+
     def all(self) -> list[ApiKey]:
         """The oldest first."""
         return sorted(self._file.value.values(), key=lambda key: (key.created, key.id))

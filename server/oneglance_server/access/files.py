@@ -1,5 +1,6 @@
 """A file that is read again when it has changed."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -14,6 +15,8 @@ _Stamp = tuple[int, ...] | None
 class Watched(Generic[T]):
     """What ``read`` makes of the file at ``path``. ``look`` reads it again when it is another or was written to.
 
+    sha256: of the bytes that ``value`` was made of, hexadecimal; "": there is no file.
+
     ``read``: (path, bytes) -> T; it raises for what it can't use. ``missing``: what there is without a file; None: the
     file must be there.
     """
@@ -23,7 +26,7 @@ class Watched(Generic[T]):
         self.path = path
         self._read = read
         self._missing = missing
-        self._stamp, self.value = self._now()
+        self._stamp, self.value, self.sha256 = self._now()
 
     def look(self) -> bool:
         """Whether ``value`` is a new one.
@@ -35,17 +38,17 @@ class Watched(Generic[T]):
             return False
         if stamp is None and self._stamp is None and self._missing is not None:
             return False
-        self._stamp, self.value = self._now()
+        self._stamp, self.value, self.sha256 = self._now()
         return True
 
-    def _now(self) -> tuple[_Stamp, T]:
+    def _now(self) -> tuple[_Stamp, T, str]:
         try:
             # A pipe would wait for a writer, and a device may never end.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             if self._missing is None:
                 raise
-            return None, self._missing
+            return None, self._missing, ""
         with open(descriptor, "rb") as file:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
@@ -53,7 +56,7 @@ class Watched(Generic[T]):
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise OSError(f"{self.path} has more than {MAX_BYTES} bytes")
-        return _of(found), self._read(self.path, data)
+        return _of(found), self._read(self.path, data), hashlib.sha256(data).hexdigest()
 
 
 def _stamp(path: Path) -> _Stamp:

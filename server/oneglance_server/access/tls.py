@@ -1,5 +1,6 @@
 """TLS of the server's port; certificates are read again when their files change."""
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +37,12 @@ class Certificates:
     def expires(self) -> float:
         """When the certificate that is served is over, seconds since the epoch."""
         return x509.load_pem_x509_certificates(self._pair[0])[0].not_valid_after_utc.timestamp()
+
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of what is served, hexadecimal, and of the authority of clients."""
+        told = {"certificate": hashlib.sha256(self._pair[0]).hexdigest()}
+        return told if self._authority is None else {**told, "client_ca": self._authority.sha256}
 
     def credentials(self) -> grpc.ServerCredentials:
         """Each new connection gets the certificates as they are then."""

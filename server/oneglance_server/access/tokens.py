@@ -68,6 +68,11 @@ class Tokens:
         if self._folder / policy.jwks_file != self._keys.path:
             self._keys = self._watched(policy)
 
+    @property
+    def sha256(self) -> str:
+        """Of the JWKS file, hexadecimal."""
+        return self._keys.sha256
+
     def look(self) -> bool:
         """Whether there are other keys. Raises StartupError, OSError."""
         return self._keys.look()

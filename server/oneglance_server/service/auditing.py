@@ -4,7 +4,7 @@ Changes the store tells of by itself (oneglance_index.audit).
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import structlog
@@ -40,6 +40,7 @@ class Audit:
         self._lost = 0
         self._failing = False
         self._refusals = Refusals()
+        self._access: Mapping[str, object] = {}
 
     async def decided(
         self,
@@ -71,11 +72,22 @@ class Audit:
         if self.mode != "off":
             await self._tell(Event(_actor(call), did, gallery, subject, details))
 
-    async def begin(self, models: Sequence[str]) -> None:
-        """The server serves, with models of these digests: told before anything else."""
+    async def begin(self, models: Sequence[str], access: Mapping[str, object]) -> None:
+        """The server serves, with models of these digests, to whom the files of ``access`` let in: told before
+        anything else."""
         if self.mode != "off":
-            await self._tell(Event(ITSELF, "serve", details={"models": list(models)}))
+            self._access = access
+            await self._tell(Event(ITSELF, "serve", details={"models": list(models), **access}))
             await self.flush()
+
+    async def let_in_by(self, access: Mapping[str, object]) -> None:
+        """What decides who may call is this now: told where it has changed. Raises AuditFailed: it is to be told
+        again."""
+        if self.mode != "off" and access != self._access:
+            fresh = {name: told for name, told in access.items() if told != self._access.get(name)}
+            gone = {name: None for name in self._access if name not in access}
+            await self._tell(Event(ITSELF, "access", details={**fresh, **gone}))
+            self._access = access
 
     def refused(self, actor: Actor, right: str, gallery: str | None) -> None:
         """``right``: that was lacking; "credential" where that isn't good. Never waited for: nothing was done."""

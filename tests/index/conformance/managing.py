@@ -132,13 +132,12 @@ def what_a_subject_is_not_does_not_come_to_it(t: Trial) -> None:
     (moved,) = t.enroll("a", along(3)).encoding_ids
     t.enroll("b", along(9))
     t.store.add_negative("g", "b", np.array(along(3), np.float32)).result()
-    for ask in (
-        lambda: t.store.merge_subjects("g", "a", "b"),
-        lambda: t.store.merge_subjects("g", "b", "a"),
-        lambda: t.store.move_encodings("g", "a", "b", encoding_id=moved),
-    ):
-        with refused(NegativeOfTheOther):
-            ask().result()
+    with refused(NegativeOfTheOther):
+        t.store.merge_subjects("g", "a", "b").result()
+    with refused(NegativeOfTheOther):
+        t.store.merge_subjects("g", "b", "a").result()
+    with refused(NegativeOfTheOther):
+        t.store.move_encodings("g", "a", "b", encoding_id=moved).result()
     assert t.subjects() == ["a", "b"]
 
 

@@ -1,5 +1,7 @@
 """TLS and certificates of clients, on a real port."""
 
+import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from oneglance import Client, OneglanceError, tls_credentials
 from oneglance.client.errors import UnauthenticatedError
 from oneglance_apps.cli import main
+from oneglance_index import read_trail
 from oneglance_server.access.tls import Certificates
 from oneglance_server.app import Server
 from oneglance_server.errors import StartupError
@@ -184,6 +187,9 @@ def test_certificates_are_replaced_under_load_without_a_failed_call(models: tupl
             authority.sign("server", "localhost")  # the key first, then its certificate: between them they don't fit
             until(lambda: serial_of(server) not in numbers)
             numbers.add(serial_of(server))
+        digest = hashlib.sha256(certificate.read_bytes()).hexdigest()
+        until(lambda: [one["certificate"] for one in entries(tmp_path / "data", "access")][-1:] == [digest])
+        assert len(entries(tmp_path / "data", "access")) <= 3
         certificate.write_text("no certificate")
         before = calls[0]
         until(lambda: calls[0] > before + 5)
@@ -192,6 +198,11 @@ def test_certificates_are_replaced_under_load_without_a_failed_call(models: tupl
             thread.join(PATIENCE_SECONDS)
         assert not failed
         assert serial_of(server) in numbers
+
+
+def entries(data_dir: Path, did: str) -> list[dict[str, str]]:
+    """Of the audit trail."""
+    return [entry for entry in map(json.loads, read_trail(data_dir)) if entry["did"] == did]
 
 
 def serial_of(server: Server) -> int:

@@ -1,0 +1,152 @@
+"""Rows that make exact search slow, beside random ones: far from the origin, alike, in far clusters, all equally far.
+
+    python -m benchmarks.hard_rows [--rows 100000] [--dimension 128] [--before CHECKOUT]
+
+Each search asks for the five nearest subjects, as Identify does. Times are of an index in this process, medians, by the
+number of probes, and how many times that of random rows they are; with --before those of another checkout's index, too,
+in a process of its own. Distances are equal for all offsets, but float32 keeps less of the rows the larger one is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from oneglance_index import Search
+from oneglance_index.records import Rows
+from oneglance_index.search import faiss_calls as engine
+from oneglance_index.search.device import open_device
+from oneglance_index.search.kinds import GalleryIndex
+from oneglance_index.search.registry import KINDS as KINDS_OF_INDEX
+from oneglance_index.search.registry import Machine
+
+PROBES = (1, 16, 64)
+TIMES = 5
+PACKAGES = ("proto", "core", "index")
+Vectors = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+
+def spread(rng: np.random.Generator, count: int, dimension: int) -> Vectors:
+    """Random directions about the origin, of length 1."""
+    rows = rng.standard_normal((count, dimension)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def offset(norm: float) -> Callable[[np.random.Generator, Vectors], Vectors]:
+    def make(rng: np.random.Generator, rows: Vectors) -> Vectors:
+        return rows + norm * spread(rng, 1, rows.shape[1])
+
+    return make
+
+
+def alike(share: float) -> Callable[[np.random.Generator, Vectors], Vectors]:
+    """So many of the rows are one and the same."""
+
+    def make(rng: np.random.Generator, rows: Vectors) -> Vectors:
+        made = rows.copy()
+        made[rng.permutation(len(rows))[: int(share * len(rows))]] = rows[0]
+        return made
+
+    return make
+
+
+def clusters(rng: np.random.Generator, rows: Vectors) -> Vectors:
+    """Ten of them, a thousand times as far from each other as their rows are."""
+    return rows + 1000 * spread(rng, 10, rows.shape[1])[rng.integers(10, size=len(rows))]
+
+
+def sphere(rng: np.random.Generator, rows: Vectors) -> Vectors:
+    """All as far from the probes, which are in the middle, as float32 can tell."""
+    return rows
+
+
+KINDS: dict[str, Callable[[np.random.Generator, Vectors], Vectors]] = {
+    "random": lambda rng, rows: rows,
+    "offset by 100": offset(100),
+    "offset by 10,000": offset(10_000),
+    "5 % one and the same": alike(0.05),
+    "50 % one and the same": alike(0.5),
+    "ten far clusters": clusters,
+    "a sphere, probes in its middle": sphere,
+}
+
+
+def measure(rows: int, dimension: int) -> dict[str, list[float]]:
+    """Milliseconds by kind of rows, one for each number of probes, by the index that is imported here."""
+    threads = engine.cores()
+    machine = Machine(engine.scan_pool(threads), threads, open_device("cpu", 0))
+    taken: dict[str, list[float]] = {}
+    for kind, make in KINDS.items():
+        rng = np.random.default_rng(0)
+        matrix = np.ascontiguousarray(make(rng, spread(rng, rows, dimension)), np.float32)
+        near = np.zeros((1, dimension)) if make is sphere else matrix[rng.integers(rows, size=max(PROBES))]
+        if kind.endswith("the same"):
+            near = matrix[:1]
+        probes = (near + (1e-6 if make is sphere else 0.5) * spread(rng, max(PROBES), dimension)).astype(np.float32)
+        index = KINDS_OF_INDEX["flat"](dimension, machine, "nearest")
+        numbers = np.arange(1, rows + 1)
+        index.load(1, {i: f"s{i}" for i in range(1, rows + 1)}, rows)
+        index.append(Rows(numbers, numbers, matrix))
+        taken[kind] = [median(index, Search(np.ascontiguousarray(probes[:count]), "e", 5)) for count in PROBES]
+        print(kind, file=sys.stderr)
+    return taken
+
+
+def median(index: GalleryIndex, search: Search) -> float:
+    index.search([search])
+    return 1000 * statistics.median(timed(lambda: index.search([search])) for _ in range(TIMES))
+
+
+def timed(act: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    act()
+    return time.perf_counter() - begun
+
+
+def measured_by(checkout: Path, arguments: Sequence[str]) -> dict[str, list[float]]:
+    """By another checkout, in a process of its own."""
+    path = os.pathsep.join(str(checkout / package) for package in PACKAGES)
+    command = [sys.executable, str(Path(__file__)), *arguments, "--json"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=True, stdout=subprocess.PIPE)
+    measured: dict[str, list[float]] = json.loads(done.stdout)
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--dimension", type=int, default=128)
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--json", action="store_true", help="print the times alone")
+    options = parser.parse_args()
+    if options.json:
+        print(json.dumps(measure(options.rows, options.dimension)))
+        return
+    arguments = ["--rows", str(options.rows), "--dimension", str(options.dimension)]
+    here = Path(__file__).parents[1]
+    builds = {"": here} | ({"before: ": options.before.resolve()} if options.before else {})
+    table: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for checkout in builds.values():
+        measured = measured_by(checkout, arguments)
+        for kind, times in measured.items():
+            for took, random in zip(times, measured["random"], strict=True):
+                table[kind].append(f"{took:.1f}" if kind == "random" else f"{took:.1f} ({took / random:.1f})")
+    columns = [f"{build}{count} probes" for build in builds for count in PROBES]
+    print(f"\n{options.rows:,} x {options.dimension}, ms (times random rows')\n")
+    print("| rows | " + " | ".join(columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
+    for kind, cells in table.items():
+        print(f"| {kind} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""A point amid the rows of a scan, that is subtracted from them where they are far from the origin.
+
+By matrix products, float32 tells rows apart whose distance is a millionth of their squared norms at least. Where an
+encoder adds one offset to all it makes, that is not enough; without the offset it is, and distances are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from oneglance_core.distance import squared_norms
+from oneglance_index.records import Integers, Vectors
+from oneglance_index.search import faiss_calls as engine
+
+# Subtracting costs a third of a scan, so it must be worth it: how many times as far from the origin as from each other
+# the rows are, squared. Products go well to some thousand times.
+_FAR = 32
+_SAMPLE_ROWS = 1024
+# So much is subtracted at a time, by each thread.
+_BLOCK_BYTES = 4 << 20
+
+
+class Midst:
+    """Of the rows of one matrix, float32 [n, D], of which the caller tells what has changed."""
+
+    def __init__(self) -> None:
+        self._point: Vectors | None = None
+        self._norms = np.empty(0, np.float32)  # of rows less the point
+        self._known = 0  # of that many rows
+        self._looked_at = 0
+
+    def look(self, matrix: Vectors, norms: Vectors) -> Vectors | None:
+        """What is to be subtracted from rows and probes, float32 [D]. norms: ||x||^2, float32 [n]."""
+        rows = len(matrix)
+        if not self._looked_at <= rows <= 2 * self._looked_at:
+            self._looked_at = rows
+            self._point, self._known = _point(matrix, norms), 0
+        if self._point is not None and self._known < rows:
+            if len(self._norms) < rows:
+                self._norms = np.concatenate([self._norms[: self._known], np.empty(rows - self._known, np.float32)])
+            for start in range(self._known, rows, _block(matrix)):
+                part = slice(start, min(rows, start + _block(matrix)))
+                self._norms[part] = squared_norms(matrix[part] - self._point)
+            self._known = rows
+        return self._point
+
+    def cut(self, rows: int) -> None:
+        """Only so many rows are left."""
+        self._known = min(self._known, rows)
+
+    @property
+    def max_norm(self) -> float:
+        """At least the largest norm of a row less the point."""
+        return float(np.sqrt(self._norms[: self._known].max(initial=0.0)))
+
+    def rewrite(self, matrix: Vectors, rows: Iterable[int]) -> None:
+        """These rows have changed."""
+        known = np.array([row for row in rows if row < self._known], np.int64)
+        if self._point is not None and len(known):
+            self._norms[known] = squared_norms(matrix[known] - self._point)
+
+    def nearest(self, matrix: Vectors, first: int, queries: Vectors, k: int) -> list[tuple[Vectors, Integers]]:
+        """As engine.nearest, block by block of the rows of a part of the matrix that begins with row `first`.
+
+        queries: less the point already. Some of the rows are told by each block, k of each query at most.
+        """
+        assert self._point is not None
+        step = _block(matrix)
+        less = np.empty((min(step, len(matrix)), matrix.shape[1]), np.float32)
+        found = []
+        for start in range(0, len(matrix), step):
+            rows = matrix[start : start + step]
+            np.subtract(rows, self._point, out=less[: len(rows)])
+            norms = self._norms[first + start : first + start + len(rows)]
+            distances, labels = engine.nearest(less[: len(rows)], norms, False, queries, min(k, len(rows)))
+            found.append((distances, labels + start))
+        return found
+
+
+def _block(matrix: Vectors) -> int:
+    return max(1024, _BLOCK_BYTES // (4 * int(matrix.shape[1])))
+
+
+def _point(matrix: Vectors, norms: Vectors) -> Vectors | None:
+    """None where it isn't worth it."""
+    step = max(1, len(matrix) // _SAMPLE_ROWS)
+    sample = matrix[::step]
+    if not len(sample):
+        return None
+    point: Vectors = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    away = squared_norms(sample - point).mean()
+    return point if norms[::step].mean(dtype=np.float64) > _FAR * away else None

@@ -524,9 +524,18 @@ class LocalGalleries:
     def _answers(
         self, opened: Opened, index: GalleryIndex, searches: Sequence[Search]
     ) -> Sequence[Found | GalleryError]:
-        if not opened.having_negatives:
-            return index.search(searches)
-        return negatives.search(index.search, searches, opened.gallery.id, opened.having_negatives, self._store.read)
+        """Raises SubjectGone."""
+        having, gallery_id = opened.having_negatives, opened.gallery.id
+        found = (
+            negatives.search(index.search, searches, gallery_id, having, self._store.read)
+            if having
+            else index.search(searches)
+        )
+        # The index tells a revision whose negatives are known by now, but weren't when the search began.
+        now = self._opened.get(gallery_id)
+        if now is not None and now.having_negatives is not having and not now.having_negatives <= having:
+            raise negatives.SubjectGone
+        return found
 
     def verify(
         self,

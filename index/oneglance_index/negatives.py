@@ -28,7 +28,7 @@ _Subject = tuple[Vectors, Integers, Vectors]  # encodings; numbers of negatives,
 
 
 class SubjectGone(Exception):
-    """A candidate was deleted, or merged into another, since it was found: search again."""
+    """A candidate was deleted, merged into another, or got its first negative, since it was found: search again."""
 
 
 def nearer_negative(own: Vectors, numbers: Integers, negatives: Vectors, probe: Vectors) -> NearerNegative | None:

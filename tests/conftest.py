@@ -32,6 +32,13 @@ def _quiet() -> None:
     configure_logs("text", "error")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Commands keep nothing in the home of who runs the tests; nor do the processes that tests start."""
+    home = tmp_path_factory.mktemp("home")
+    os.environ |= {"XDG_DATA_HOME": str(home / "share"), "XDG_STATE_HOME": str(home / "state")}
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Where real data may be: env ONEGLANCE_DATA, or ../shared/data beside the project."""

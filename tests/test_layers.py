@@ -21,7 +21,7 @@ PACKAGES = {
 }
 OURS = set(PACKAGES)
 # The rooms of the apps: below cli, none imports another; what they share stands beside them.
-APP_ROOMS = ("cli", "console", "demo", "repaint", "watch")
+APP_ROOMS = ("bulk", "cli", "console", "demo", "repaint", "watch")
 
 
 def app_rooms(*, but: str = "") -> set[str]:
@@ -39,6 +39,7 @@ FORBIDDEN = {
     "server/oneglance_server/engines": {"grpc", "google", "oneglance", "oneglance_server.service", "oneglance_server.servicers", "oneglance_server.app", "oneglance_server.composition"},
     "server/oneglance_server/servicers": {"faiss", "onnxruntime", "oneglance_server.app", "oneglance_server.composition"},
     "apps/oneglance_apps": {"torch", "onnx", "faiss", "onnxruntime", "oneglance_exporter", "oneglance_index"},
+    "apps/oneglance_apps/bulk": app_rooms(but="bulk"),
     "apps/oneglance_apps/console": app_rooms(but="console"),
     "apps/oneglance_apps/demo": app_rooms(but="demo"),
     "apps/oneglance_apps/repaint": app_rooms(but="repaint"),

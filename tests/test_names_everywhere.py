@@ -117,7 +117,7 @@ def test_through_the_command_line_and_out_and_in_again(
     assert {one["id"] for one in listed} == set(COMPOSED.values())
     text = run("list-subjects", gallery)
     for script in NAMES:
-        assert f"{COMPOSED[script]}: encodings" in text  # nothing of it is escaped
+        assert f"{COMPOSED[script]}: encoding id" in text  # nothing of it is escaped
         run("update-labels", gallery, APART[script], "--label", f"name={APART[script]}")
         shown = run("get-subject", gallery, COMPOSED[script], "--json")
         assert json.loads(shown)["labels"] == {"name": COMPOSED[script]}

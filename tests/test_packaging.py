@@ -38,7 +38,7 @@ def test_declared_floors_cover_the_generated_code() -> None:
 
 def test_the_bare_install_is_the_client() -> None:
     bare = {Requirement(r).name for r in requires("oneglance") or [] if not Requirement(r).marker}
-    assert bare == {"grpcio", "numpy", "protobuf"}
+    assert bare == {"argcomplete", "grpcio", "numpy", "platformdirs", "protobuf"}
 
 
 def test_cpu_and_gpu_differ_only_in_the_two_wheels() -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from oneglance.client.errors import InvalidArgumentError, OneglanceError
 from oneglance.client.requests import photo
 from oneglance.client.sync_client import Client
+from oneglance_apps.error_words import why
 from oneglance_apps.subject_folders import subject_folders
 from oneglance_core.judging.errors import BadEncodings
 from oneglance_core.judging.judge import Far
@@ -75,4 +76,5 @@ def _encodings(client: Client, files: Sequence[Path], encoder: str) -> list[Any]
             return [encoding for file in files for encoding in _encodings(client, [file], encoder)]
         if error.reason in NO_FACE:
             return [None]
-        raise BadEncodings(f"{files[0]}: {error}") from error
+        name = str(files[0])
+        raise BadEncodings(f"{name}: {why(error, [name]).removeprefix(f'{name}: ')}") from error

@@ -24,6 +24,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def ids(noun: str, found: Sequence[str]) -> str:
+    """``encoding id 5``, ``encoding ids 5, 6``: never to be taken for a count."""
+    return f"{noun} id{'s' * (len(found) != 1)} {', '.join(found) or 'none'}"
+
+
 def distance(value: float) -> str:
     """A squared L2 distance or a tau, with four decimals: ``0.2540``."""
     return f"{value:.4f}"

@@ -155,15 +155,30 @@ def write_model_folder(path: str | os.PathLike[str], manifest: ModelManifest, mo
     Of a symbolic link, the folder that it points to is replaced, or made; the link stays.
     Raises ModelFolderError as ``check_replaceable``, and when the folder can't be written; the old one stays, then.
     """
-    check_replaceable(path)
-    stamped = manifest.model_copy(update={"model_sha256": hashlib.sha256(model).hexdigest(), "model_bytes": len(model)})
-    text = json.dumps(stamped.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    write_model_folders({Path(path): (manifest, model)})
+    return Path(path)
+
+
+def write_model_folders(models: Mapping[Path, tuple[ModelManifest, bytes]]) -> None:
+    """``write_model_folder`` of several that belong together: none takes its name before all of them are on the disk,
+    so that one that is full leaves what there was."""
+    for path in models:
+        check_replaceable(path)
+    fresh: dict[Path, Path] = {}
+    path = Path()
     try:
-        card = model_card(stamped).encode()
-        _write(Path(os.path.realpath(path)), {MODEL_FILE: model, MANIFEST_FILE: text.encode(), CARD_FILE: card})
+        for path, (manifest, model) in models.items():
+            target = Path(os.path.realpath(path))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh[target] = _sibling(target)
+            _fill(fresh[target], manifest, model)
+        for target, folder in fresh.items():
+            _put(target, folder)
     except OSError as error:
         raise ModelFolderError(f"{path}: can't be written: {error}") from error
-    return Path(path)
+    finally:
+        for folder in fresh.values():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_replaceable(path: str | os.PathLike[str]) -> None:
@@ -186,22 +201,24 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
         raise ModelFolderError(f"{target}: there is something else than a model folder; it stays as it is")
 
 
-def _write(target: Path, files: Mapping[str, bytes]) -> None:
-    """Replace the folder ``target`` by one of these files. Raises OSError."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _sibling(target)
-    try:
-        fresh.chmod(0o755)
-        for name, content in files.items():
-            with replacing(fresh / name) as file:
-                file.write_bytes(content)
-        if target.exists():
-            _replace(target, fresh)
-        else:
-            os.replace(fresh, target)
-        sync_folder(target.parent)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+def _fill(folder: Path, manifest: ModelManifest, model: bytes) -> None:
+    """Write the files of a model into an empty folder. Raises OSError."""
+    stamped = manifest.model_copy(update={"model_sha256": hashlib.sha256(model).hexdigest(), "model_bytes": len(model)})
+    text = json.dumps(stamped.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    folder.chmod(0o755)
+    files = {MODEL_FILE: model, MANIFEST_FILE: text.encode(), CARD_FILE: model_card(stamped).encode()}
+    for name, content in files.items():
+        with replacing(folder / name) as file:
+            file.write_bytes(content)
+
+
+def _put(target: Path, fresh: Path) -> None:
+    """Give the folder ``fresh`` the name ``target``, whose folder it replaces. Raises OSError."""
+    if target.exists():
+        _replace(target, fresh)
+    else:
+        os.replace(fresh, target)
+    sync_folder(target.parent)
 
 
 def _replace(target: Path, fresh: Path) -> None:

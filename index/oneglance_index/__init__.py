@@ -100,6 +100,7 @@ from oneglance_index.store.directory import DATABASE_NAME
 from oneglance_index.store.following import Followable, TauRule
 from oneglance_index.store.receipts import verify_receipt
 from oneglance_index.store.repairing import repair
+from oneglance_index.store.tables import SCHEMA_VERSION
 from oneglance_index.store.trail_files import export_trail, read_trail, verify_export, verify_trail
 
 __all__ = [
@@ -107,6 +108,7 @@ __all__ = [
     "EVERYBODY",
     "ITSELF",
     "MAX_DIMENSION",
+    "SCHEMA_VERSION",
     "Actor",
     "AddedNegative",
     "Backup",

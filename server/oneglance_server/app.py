@@ -23,6 +23,7 @@ from oneglance.v1 import (
     gallery_pb2,
     identification_pb2,
     model_pb2,
+    server_pb2,
     stylization_pb2,
     subject_pb2,
 )
@@ -31,6 +32,7 @@ from oneglance.v1.detection_pb2_grpc import add_DetectionServiceServicer_to_serv
 from oneglance.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
 from oneglance.v1.identification_pb2_grpc import add_IdentificationServiceServicer_to_server
 from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
+from oneglance.v1.server_pb2_grpc import add_ServerServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from oneglance_index import (
@@ -53,6 +55,7 @@ from oneglance_server.byte_budget import ByteBudget
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import AuditFailed, StartupError
+from oneglance_server.listening import why_not
 from oneglance_server.loading import Models, load_models
 from oneglance_server.logs import lines_lost
 from oneglance_server.loop_watch import watch_loop
@@ -62,6 +65,7 @@ from oneglance_server.sent_metrics import begin_sending
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.thresholds import Thresholds
+from oneglance_server.servicers.about import AboutServicer
 from oneglance_server.servicers.access import AccessServicer
 from oneglance_server.servicers.detection import DetectionServicer
 from oneglance_server.servicers.gallery import GalleryServicer
@@ -82,6 +86,7 @@ SERVICES = tuple(
         (gallery_pb2, "GalleryService"),
         (identification_pb2, "IdentificationService"),
         (model_pb2, "ModelService"),
+        (server_pb2, "ServerService"),
         (stylization_pb2, "StylizationService"),
         (subject_pb2, "SubjectService"),
     )
@@ -175,6 +180,7 @@ class Server:
         add_DetectionServiceServicer_to_server(DetectionServicer(gate), ours)
         add_AccessServiceServicer_to_server(AccessServicer(gate), ours)
         add_ModelServiceServicer_to_server(ModelServicer(gate), ours)
+        add_ServerServiceServicer_to_server(AboutServicer(gate), ours)
         add_StylizationServiceServicer_to_server(StylizationServicer(gate), ours)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -187,7 +193,7 @@ class Server:
             else:
                 port = server.add_secure_port(settings.listen, self._certificates.credentials())
         except RuntimeError as error:
-            raise StartupError(f"can't listen on {settings.listen}: is it in use?") from error
+            raise StartupError(f"can't listen on {settings.listen}: {why_not(settings.listen)}") from error
         self.address = f"{host}:{port}"
         self._grpc = server
         self._interceptor.off_loop = Threads(

@@ -15,6 +15,7 @@ from oneglance_server.limiter import Limiter
 from oneglance_server.loading import Models, picture_limits
 from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads
+from oneglance_server.service.about import AboutService
 from oneglance_server.service.access import AccessService
 from oneglance_server.service.auditing import Audit
 from oneglance_server.service.backups import BackupService
@@ -138,6 +139,7 @@ def make_services(
         calibration=CalibrationService(store, reads, galleries, identification),
         stylization=_stylization(settings, models, limits, metrics, pools),
         access=AccessService(access, reads, audit),
+        about=AboutService(settings, [one.manifest.kind for one in models.loaded], cropper is not None, store.device),
     )
 
 

@@ -32,7 +32,8 @@ def check(data: Path, master_key: str = "") -> Iterator[str]:
     Raises StartupError for one that can't be read.
     """
     try:
-        yield from check_directory(data, master_key) if data.is_dir() else check_file(data, master_key)
+        database = _database(data)
+        yield from check_directory(data, master_key) if data.is_dir() else check_file(database, master_key)
     except GalleryError as error:
         raise StartupError(str(error)) from error
 
@@ -133,4 +134,7 @@ def examine_host(data_dir: Path, models: Sequence[Path], device: str) -> Iterato
 
 
 def _database(data: Path) -> Path:
+    """Of a data directory; or a file, as it is. Raises StartupError where there is neither."""
+    if not data.exists():
+        raise StartupError(f"{data} is missing")
     return data / DATABASE_NAME if data.is_dir() else data

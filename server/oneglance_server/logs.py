@@ -1,10 +1,12 @@
 """Structured logs on stderr: readable lines for people, JSON for machines. To log never fails, and never waits."""
 
 import atexit
+import io
 import logging
 import sys
 import threading
 from collections.abc import Callable, MutableMapping, Sequence
+from types import TracebackType
 from typing import Any, TextIO, cast
 
 import structlog
@@ -53,12 +55,16 @@ def configure_logs(log_format: str, level: str) -> LogSink:
     return sink
 
 
-def log_everything(sink: LogSink) -> None:
-    """In this process, what asyncio, libraries and ending threads have to say becomes log lines, too, from warnings on;
-    and what is printed to ``sys.stderr`` goes through ``sink`` as it is."""
-    sys.stderr = cast(TextIO, sink)
+def log_everything(sink: LogSink, log_format: str) -> None:
+    """In this process, what asyncio, libraries, Python's warnings, ending threads and errors that nobody caught have to
+    say becomes log lines, too, from warnings on; and what is printed to ``sys.stderr`` goes through ``sink``: as it is,
+    or with "json" as a log line for each line."""
+    sys.stderr = cast(TextIO, _PrintedLines() if log_format == "json" else sink)
     logging.basicConfig(handlers=[_Handler()], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)
     threading.excepthook = _log_end_of_thread
+    sys.excepthook = _log_end
+    sys.unraisablehook = _log_unraisable
     atexit.register(sink.wait_until_written, LOG_SECONDS)
 
 
@@ -109,6 +115,30 @@ def _peer_left(record: logging.LogRecord) -> bool:
     """Whether gRPC tells, with a traceback, that it could not send a status: its peer left at that moment."""
     error = record.exc_info[1] if record.exc_info else None
     return record.name.startswith("grpc.") and type(error).__name__ == "ExecuteBatchError"
+
+
+class _PrintedLines(io.TextIOBase):
+    """Logs what is printed, line by line."""
+
+    def __init__(self) -> None:
+        self._begun = threading.local()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        *lines, self._begun.text = (getattr(self._begun, "text", "") + text).split("\n")
+        for line in filter(str.strip, lines):
+            structlog.get_logger().warning(line, logger="stderr")
+        return len(text)
+
+
+def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    structlog.get_logger().critical("ended by an error", exc_info=error)
+
+
+def _log_unraisable(found: "sys.UnraisableHookArgs") -> None:
+    structlog.get_logger().error(found.err_msg or "an error that nobody can catch", exc_info=found.exc_value)
 
 
 def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:

@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from oneglance.addresses import is_loopback
 from oneglance.defaults import MAX_MESSAGE_BYTES, SERVER_ADDRESS
+from oneglance_core.data_directory import SHOWN, chosen_data_directory, data_directory, default_data_directory
 from oneglance_core.defaults import CONSOLE_ADDRESS
 from oneglance_core.faces.finder import FaceSearch
 from oneglance_core.flags import Flag, complaints
@@ -67,7 +68,9 @@ class Settings(Frozen, BaseSettings):
         description="Serve beyond loopback without TLS and policy, and console and metrics, which have neither: "
         "something in front has to keep strangers out.",
     )
-    data_dir: Path = Field(Path("oneglance-data"), description="Where galleries are kept. One server per folder.")
+    data_dir: Annotated[Path, Flag(default=SHOWN)] = Field(
+        default_factory=default_data_directory, description="Where galleries are kept. One server per folder."
+    )
     models: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":")] = Field(
         (BUNDLED_MODEL, BUNDLED_STYLIZER) if BUNDLED_STYLIZER.is_dir() else (BUNDLED_MODEL,),
         description="Model folders to load, or folders of them, colon-separated in flag and environment. The default "
@@ -258,6 +261,11 @@ class Settings(Frozen, BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
 
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _a_folder(cls, value: Any) -> Any:
+        return data_directory(value) if isinstance(value, str) else value
+
     @field_validator("prepared_sizes", mode="before")
     @classmethod
     def _sizes(cls, value: Any) -> Any:
@@ -277,6 +285,8 @@ class Settings(Frozen, BaseSettings):
         host, _, port = value.rpartition(":")
         if value and (not host or not port.isdigit() or int(port) > 65535):
             raise ValueError("expected host:port")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError(f"an IPv6 address stands in brackets: [{host}]:{port}")
         return value
 
     @model_validator(mode="before")
@@ -340,8 +350,14 @@ def load_settings(flags: dict[str, Any] | None = None, toml: Path | None = None)
     if toml is not None and not toml.is_file():
         raise StartupError(f"{toml}: no such settings file")
     try:
-        return WithFile(**(flags or {}))
+        settings = WithFile(**(flags or {}))
     except ValidationError as error:
         raise StartupError("bad settings\n  " + "\n  ".join(complaints(error))) from error
     except ValueError as error:  # TOML syntax
         raise StartupError(f"{toml}: {error}") from error
+    if "data_dir" not in settings.model_fields_set:
+        try:
+            chosen_data_directory(None)
+        except ValueError as error:
+            raise StartupError(f"--data-dir: {error}") from error
+    return settings

@@ -12,9 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from oneglance_index import DATABASE_NAME
+from oneglance_index import DATABASE_NAME, SCHEMA_VERSION
 from oneglance_index.store.directory import LOCK_NAME
-from oneglance_index.store.tables import SCHEMA_VERSION
 from oneglance_server.errors import StartupError
 
 # Measured, docs/operations.md: to encrypt and seal a million encodings takes about so long.

@@ -14,6 +14,7 @@ from oneglance.v1 import (
     gallery_pb2,
     identification_pb2,
     model_pb2,
+    server_pb2,
     stylization_pb2,
     subject_pb2,
 )
@@ -41,6 +42,7 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
             identification_pb2,
             detection_pb2,
             model_pb2,
+            server_pb2,
             stylization_pb2,
         )
         for service in file.DESCRIPTOR.services_by_name.values()
@@ -65,6 +67,7 @@ def test_every_rpc_has_a_command_that_explains_itself() -> None:
         "health",
         "watch",
         "console",
+        "completion",
     }  # compare is Verify of two examples, evaluate both of many
     for name, command in have.items():
         assert command.description, name
@@ -97,12 +100,13 @@ def test_a_session(server: Server, files: Path, capsys: Capture) -> None:
 
     assert run("health") == "serving\n"
     assert "0 subjects" in run("create-gallery", "cli", "--encoder", "pixels")
-    out = run("bulk-enroll", "cli", str(files / "people"), status=1).splitlines()
-    assert [line.split(":")[0] for line in out if not line.startswith(" ")] == ["0", "1", "2", "3"]
-    assert sum("new subject" in line for line in out) == 3
-    assert sum("refused: examples[0].image" in line for line in out) == 1
-    assert "known subject" in run("enroll", "cli", "ada", str(files / "3.png"), "--label", "name=Ada L.")
-    assert "name=Ada L." in run("get-subject", "cli", "ada")
+    out = run("bulk-enroll", "cli", str(files / "people"), "--journal", str(files / "journal"), status=3).splitlines()
+    assert sum("enrolled as" in line for line in out) == 3
+    assert sum(line.startswith("bad.png: refused for bad: ") for line in out) == 1
+    added = run("enroll", "cli", "ada", str(files / "3.png"), "--label", "name=Ada L.")
+    assert re.match(r"ada: known subject, encoding id \d+, ", added)  # never "encodings 5"
+    subject = run("get-subject", "cli", "ada")
+    assert re.match(r"ada: encoding ids \d+, \d+ name=Ada L\.", subject)
     assert len(run("list-subjects", "cli").splitlines()) == 3
     text = run("identify", "cli", str(files / "0.png"), str(files / "probe.npy"), "--all-matches")
     assert text.splitlines()[0] == "ada"
@@ -116,6 +120,9 @@ def test_a_session(server: Server, files: Path, capsys: Capture) -> None:
     assert run("compare", str(files / "0.png"), str(files / "0.png"), "--encoder", "pixels").startswith("same")
     run("encode", str(files / "0.png"), "--encoder", "pixels", "--out", str(files / "e.npy"))
     assert np.load(files / "e.npy").shape == (1, 64)
+    run("encode", str(files / "0.png"), "--encoder", "pixels", "--out", str(files / "e.dat"))
+    assert np.load(files / "e.dat").shape == (1, 64)
+    assert not (files / "e.dat.npy").exists()
     digest = run_json("get-gallery", "cli")[0]["encoder_digest"]
     assert run("identify", "cli", str(files / "e.npy"), "--encoder-digest", str(digest)).startswith("ada")
     assert "from the gallery" in run("set-threshold", "cli", "0.25")
@@ -123,11 +130,11 @@ def test_a_session(server: Server, files: Path, capsys: Capture) -> None:
     assert "from the model" in run("set-threshold", "cli")
     encoding_id = run_json("get-subject", "cli", "cyd")[0]["encodings"][0]["id"]  # type: ignore[index]
     assert "the subject with it" in run("delete-encoding", "cli", "cyd", encoding_id)
-    assert "deleted, encodings: 2" in run("delete-subject", "cli", "ada")
-    assert "cli: 1 subjects" in run("list-galleries")
+    assert "deleted, 2 encodings with it" in run("delete-subject", "cli", "ada")
+    assert "cli: 1 subject, 1 encoding of 64 numbers" in run("list-galleries")
     assert len(run("list-models").splitlines()) == 2
     assert '"metric": "squared_l2"' in run("describe-model", "pixels")
-    assert "1 subjects with it" in run("delete-gallery", "cli")
+    assert "1 subject with it" in run("delete-gallery", "cli")
 
 
 def test_mistakes_exit_with_words(server: Server, files: Path, capsys: Capture) -> None:

@@ -120,7 +120,7 @@ def test_what_can_not_be_judged_is_one_line(
         (broken / subject / "1.png").write_bytes(b"no picture" if subject == "b" else png(np.zeros((9, 9), np.uint8)))
     for arguments, status, line in (
         ([str(tmp_path / "none")], 2, "no such folder"),
-        ([str(broken)], 2, "b/1.png: INVALID_ARGUMENT"),
+        ([str(broken)], 2, "b/1.png: not a picture of a known format"),
         ([str(pictures), "--report", str(tmp_path / "none" / "page.html")], 2, "no file can be written there"),
         ([str(pictures), "--encoder", "nobody"], 1, "MODEL_NOT_FOUND"),
     ):

@@ -20,6 +20,7 @@ from oneglance.v1 import (
     gallery_pb2,
     identification_pb2,
     model_pb2,
+    server_pb2,
     stylization_pb2,
     subject_pb2,
 )
@@ -32,7 +33,7 @@ from tests.pictures import picture, png
 from tests.style_models import STYLES, style_model
 
 FILES = (
-    *(detection_pb2, gallery_pb2, identification_pb2, model_pb2, stylization_pb2, subject_pb2),
+    *(detection_pb2, gallery_pb2, identification_pb2, model_pb2, server_pb2, stylization_pb2, subject_pb2),
     *(health_pb2, reflection_pb2),
 )
 GALLERIES = {"g": "pixels", "photos": "tiny-faces", "signals": "signal"}
@@ -242,6 +243,7 @@ def _conversations(digest: str) -> Iterator[tuple[str, list[Message]]]:
         ],
     )
     yield "/ListModels", [model_pb2.ListModelsRequest()]
+    yield "/GetServer", [server_pb2.GetServerRequest()]
     yield "/DescribeModel", [model_pb2.DescribeModelRequest(model="pixels")]
     style = stylize_settings({STYLES[0]: 0.5, STYLES[1]: 0.5}, strength=0.5, keep_colors=True, max_side=64)
     yield "/ListStyles", [stylization_pb2.ListStylesRequest()]

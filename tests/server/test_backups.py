@@ -59,7 +59,7 @@ def test_it_is_made_told_and_never_replaced(
         assert (caught.value.code.name, caught.value.reason) == ("ALREADY_EXISTS", "BACKUP_EXISTS")
     assert file.read_bytes() == before
     assert main(["create-backup", "by-command", "--server", backing.address]) == 0
-    assert "g: revision 1, 1 subjects" in capsys.readouterr().out
+    assert "g: revision 1, 1 subject" in capsys.readouterr().out
     assert (folder_of(backing) / "by-command").is_file()
 
 

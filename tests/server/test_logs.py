@@ -181,10 +181,11 @@ def test_a_value_that_cannot_be_printed_costs_its_line_only(
 
 def test_what_libraries_and_threads_say_becomes_json_lines() -> None:
     code = (
-        "import logging, sys, threading\n"
+        "import logging, sys, threading, warnings\n"
+        "warnings.simplefilter('always')\n"
         "from grpc._cython.cygrpc import ExecuteBatchError\n"
         "from oneglance_server.logs import configure_logs, log_everything\n"
-        "log_everything(configure_logs('json', 'info'))\n"
+        "log_everything(configure_logs('json', 'info'), 'json')\n"
         "logging.getLogger('asyncio').error('Task %s was never retrieved', 5)\n"
         "logging.getLogger('grpc').info('of no interest')\n"
         "try:\n"
@@ -194,18 +195,43 @@ def test_what_libraries_and_threads_say_becomes_json_lines() -> None:
         "logging.getLogger('odd').warning('%d', 'not a number')\n"
         "thread = threading.Thread(target=lambda: 1 / 0, name='worker')\n"
         "thread.start(); thread.join()\n"
-        "print('as it is', file=sys.stderr)\n"
-        "raise SystemExit(3)\n"
+        "warnings.warn('out of date', DeprecationWarning)\n"
+        "print('printed', 'in parts', file=sys.stderr)\n"
+        "class Odd:\n"
+        "    def __del__(self): raise OSError('late')\n"
+        "Odd()\n"
+        "raise RuntimeError('nobody caught it')\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=PATIENCE_SECONDS)
-    assert ended.returncode == 3
+    assert ended.returncode == 1
     assert not ended.stdout
-    text = ended.stderr.decode()
-    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    assert [(line["event"], line.get("logger")) for line in lines] == [
-        ("Task 5 was never retrieved", "asyncio"),
-        ("a thread ended by an error", None),
+    lines = [json.loads(line) for line in ended.stderr.decode().splitlines()]
+    told = [(line["event"], line.get("logger")) for line in lines]
+    assert told[0] == ("Task 5 was never retrieved", "asyncio")
+    assert told.index(("a thread ended by an error", None)) < told.index(("printed in parts", "stderr"))
+    assert any("out of date" in event and logger == "py.warnings" for event, logger in told)
+    assert any("not a number" in event for event, _ in told)  # logging's own report
+    assert [line["exception"][0]["exc_type"] for line in lines if "exception" in line] == [
+        "ZeroDivisionError",
+        "OSError",
+        "RuntimeError",
     ]
-    assert lines[1]["exception"][0]["exc_type"] == "ZeroDivisionError"
-    assert "not a number" in text  # logging's own report
-    assert text.endswith("as it is\n")
+    assert told[-1] == ("ended by an error", None)
+
+
+@pytest.mark.parametrize("flags", [["--max-batch", "0"], ["--models", "/nowhere"], ["--listen", "nosuch.invalid:0"]])
+def test_a_server_that_does_not_start_says_so_in_json(flags: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "oneglance_apps.cli", "serve", "--log-format", "json", "--data-dir", str(tmp_path)]
+    ended = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert ended.returncode == 1
+    last = [json.loads(line) for line in ended.stderr.splitlines()][-1]
+    assert last["event"] == "not started"
+    assert flags[-1] in last["error"]
+
+
+def test_every_line_of_a_session_is_json(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, models=models[0], log_level="debug", log_format="json") as server:
+        use(server.address)
+        status, text = server.terminate()
+    assert status == 0
+    assert len([json.loads(line) for line in text.splitlines()]) > CALLS

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from oneglance_core.data_directory import SHOWN
 from oneglance_server.errors import StartupError
 from oneglance_server.settings import BUNDLED_MODEL, BUNDLED_STYLIZER, Settings, load_settings
 
@@ -38,6 +39,7 @@ def test_models_from_flag_environment_and_file(tmp_path: Path, monkeypatch: pyte
         ({"max_batch": "0"}, None, "--max-batch must be at least 1, got '0'"),
         ({"max_batch": "many"}, None, "--max-batch must be a valid integer, got 'many'"),
         ({"listen": "nowhere"}, None, "--listen: expected host:port, got 'nowhere'"),
+        ({"listen": "::1:0"}, None, r"--listen: an IPv6 address stands in brackets: \[::1\]:0"),
         ({"listen": ""}, None, "--listen: expected host:port"),
         ({"listen": "127.0.0.1:99999"}, None, "--listen"),
         ({"log_format": "xml"}, None, "--log-format must be 'text' or 'json', got 'xml'"),
@@ -65,4 +67,5 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert name in rows, f"docs/operations.md lacks {name}"
         if name in ("models", "encoder_workers", "photo_workers"):  # depend on the machine
             continue
-        assert rows[name].strip("`") == str(field.default), name
+        shown = SHOWN if name == "data_dir" else str(field.default)
+        assert rows[name].strip("`") == shown, name

@@ -122,21 +122,29 @@ ALL_MATCHES = argument("--all-matches", "also list every subject under tau", act
 
 
 def read_examples(files: Iterable[str], o: Options) -> Iterator[ExampleLike]:
-    """Sounds; pictures with the face options of ``o``; FILE.npy as the encoder's input or, by row, as encodings."""
+    """Sounds; pictures with the face options of ``o``; FILE.npy as the encoder's input or, by row, as encodings.
+
+    Each gets its name in ``o.names``.
+    """
     encoder_digest = getattr(o, "encoder_digest", None)
     for file in files:
-        if not file.endswith(".npy"):
-            yield read_file(Path(file), o)
-        elif encoder_digest is None:
-            yield load_array(file)
+        if file.endswith(".npy") and encoder_digest is not None:
+            for number, row in enumerate(np.atleast_2d(load_array(file)), 1):
+                o.names.append(f"{file}, row {number}")
+                yield encoding(row, encoder_digest)
         else:
-            rows = np.atleast_2d(load_array(file))
-            yield from (encoding(row, encoder_digest) for row in rows)
+            o.names.append(file)
+            yield load_array(file) if file.endswith(".npy") else read_file(Path(file), o)
 
 
 def read_file(file: Path, o: Options) -> Example:
     """A sound, or a picture with the face options of ``o``."""
-    return sound(file) if is_sound_file(file) else photo(file, o.face, o.small_faces, upright_only=o.upright_only)
+    return file_example(file, file.read_bytes(), o)
+
+
+def file_example(file: Path, content: bytes, o: Options) -> Example:
+    """``read_file`` of a file that was read."""
+    return sound(content) if is_sound_file(file) else photo(content, o.face, o.small_faces, upright_only=o.upright_only)
 
 
 def is_example(file: Path) -> bool:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 
+from oneglance.client.errors import from_error
 from oneglance.client.requests import mate, stranger
 from oneglance.client.sync_client import Client
 from oneglance.v1.gallery_pb2 import CalibrationProbe
 from oneglance_apps.cli.arguments import FACE, GALLERY, SMALL_FACES_OPTION, UPRIGHT_ONLY, is_example, read_file
 from oneglance_apps.cli.commands import Argument, Options, argument, command
+from oneglance_apps.error_words import why
 from oneglance_core.defaults import TARGET_FPIR
 from oneglance_core.printable import printable
 from oneglance_core.progress import Progress
@@ -63,7 +65,8 @@ def calibrate(client: Client, o: Options) -> Iterable[Message]:
         response = client.calibrate(o.gallery, probes(), target_fpir=o.fpir, dry_run=o.dry_run, data=described)
     for skipped in response.skipped:
         path, _ = [*pictures, *mated][skipped.index]
-        print(printable(f"skipped {path}: {skipped.error.message}"), file=sys.stderr)
+        reason = why(from_error(skipped.error), [str(path)]).removeprefix(f"{path}: ")
+        print(printable(f"skipped {path}: {reason}"), file=sys.stderr)
     if more := max(0, response.skipped_count - len(response.skipped)):
         print(f"skipped {more} more; {response.skipped_count} in all", file=sys.stderr)
     yield response

@@ -13,6 +13,7 @@ from oneglance.client.errors import OneglanceError
 from oneglance.client.sync_client import Client
 from oneglance_apps.cli import show
 from oneglance_apps.connection import add_connection_options, connection_of
+from oneglance_apps.error_words import why, with_names
 from oneglance_core.printable import printable
 from oneglance_core.ranges import seconds
 
@@ -77,18 +78,25 @@ def call_options(
 def run_with_client(o: Options, work: Callable[[Client], None]) -> int:
     """Call ``work`` with a client, and print the error that it raises.
 
+    ``o.names``, which ``work`` may fill, has the files of what is sent, in its order: errors name them.
+
     Returns the exit status: 1 if the server refused or failed, or a disk is full or broken; 2 if a file or an argument
     is wrong; else ``o.status``, which ``work`` may set (0 if it does not).
     """
     o.status = 0
+    o.names = []
     try:
         with Client(**connection_of(o), timeout_seconds=o.timeout) as client:
             work(client)
     except OneglanceError as error:
         if o.json:
             print(show.as_json(show.error_message(error)))
-        print(f"oneglance: {printable(str(error), lines=True)}", file=sys.stderr)
+        reason = f" [{error.reason}]" if error.reason else ""
+        text = f"{error.code.name}{reason}: {why(error, o.names)}"
+        print(f"oneglance: {printable(text, lines=True)}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except (OSError, TypeError, ValueError) as error:
         print(f"oneglance: {printable(str(error), lines=True)}", file=sys.stderr)
         return 1 if getattr(error, "errno", None) in DISK_ERRORS else 2
@@ -96,10 +104,9 @@ def run_with_client(o: Options, work: Callable[[Client], None]) -> int:
 
 
 def _print_messages(o: Options) -> int:
-    render = show.as_json if o.json else show.as_text
-
     def work(client: Client) -> None:
         for message in o.call(client, o):
-            print(printable(render(message), lines=True), flush=True)
+            text = show.as_json(message) if o.json else with_names(show.as_text(message), o.names)
+            print(printable(text, lines=True), flush=True)
 
     return run_with_client(o, work)

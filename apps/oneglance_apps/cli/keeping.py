@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from oneglance_core.data_directory import SHOWN, chosen_data_directory
 from oneglance_core.printable import printable
 from oneglance_core.ranges import within
 
@@ -82,9 +83,14 @@ was written, 1 it isn't.
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    directory = ("data_dir", "DIR", "the data directory")
+    directory = ("data_dir", "DIR", f"the data directory [{SHOWN}]")
     check = _add(
-        commands, "check", "say what is lost in a data directory", CHECK, _check, ("data", "DIR", "or a backup")
+        commands,
+        "check",
+        "say what is lost in a data directory",
+        CHECK,
+        _check,
+        ("data", "DIR", f"or a backup [{SHOWN}]"),
     )
     repairing = _add(commands, "repair", "put a damaged data directory right", REPAIR, _repair, directory)
     repairing.add_argument("--backup", type=Path, metavar="FILE", help="of oneglance backup")
@@ -98,9 +104,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         )
     _add(commands, "check-upgrade", "say what an upgrade of a data directory takes", UPGRADE, _check_upgrade, directory)
     doctor = _add(commands, "doctor", "say whether this host can run a server", DOCTOR, _doctor)
-    doctor.add_argument(
-        "--data-dir", type=Path, default=Path("oneglance-data"), metavar="DIR", help="as for serve [oneglance-data]"
-    )
+    doctor.add_argument("--data-dir", dest="data_dir", metavar="DIR", help=f"as for serve [{SHOWN}]")
     doctor.add_argument("--models", default="", metavar="DIR[:DIR]", help="as for serve [the bundled ones]")
     doctor.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda or cuda:N [cpu]")
     doctor.add_argument("--json", action="store_true", help="one line of JSON for each finding")
@@ -120,12 +124,12 @@ def _add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parsers = audit.add_subparsers(title="commands", metavar="COMMAND", required=True, help="what to do with it")
-    directory = ("data_dir", "DIR", "the data directory")
+    directory = ("data_dir", "DIR", f"the data directory [{SHOWN}]")
     tail = _add(parsers, "tail", "print the newest entries", AUDIT_TAIL, _audit_tail, directory)
     tail.add_argument("-n", type=within(int, least=1), default=20, metavar="N", help="how many entries [20]")
     _add(parsers, "export", "print all entries and the signed head", AUDIT_EXPORT, _audit_export, directory)
     verify = _add(parsers, "verify", "check that nothing was changed", AUDIT_VERIFY, _audit_verify,
-                  ("data", "DIR", "the data directory, or a file of audit export"))  # fmt: skip
+                  ("data", "DIR", f"the data directory, or a file of audit export [{SHOWN}]"))  # fmt: skip
     verify.add_argument("--public-key", type=Path, metavar="FILE", help="receipts.pub of the data directory")
     verify.add_argument("--head", type=Path, metavar="FILE", help="an earlier export, or its last line")
 
@@ -142,7 +146,10 @@ def _add(
         name, help=summary, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for destination, metavar, text in arguments:
-        command.add_argument(destination, metavar=metavar, type=Path, help=text)
+        if metavar == "DIR":
+            command.add_argument(destination, metavar=metavar, nargs="?", help=text)
+        else:
+            command.add_argument(destination, metavar=metavar, type=Path, help=text)
     command.set_defaults(run=lambda options: _run(command.prog, work, options))
     return command
 
@@ -152,8 +159,13 @@ def _run(prog: str, work: Callable[[Options], int], options: Options) -> int:
     from oneglance_server.errors import ServiceError, StartupError
 
     try:
+        for name in ("data", "data_dir"):
+            if hasattr(options, name):
+                setattr(options, name, chosen_data_directory(getattr(options, name)))
         return work(options)
-    except (StartupError, ServiceError, OSError) as error:
+    except BrokenPipeError:
+        raise
+    except (StartupError, ServiceError, OSError, ValueError) as error:
         print(f"{prog}: {printable(str(error), lines=True)}", file=sys.stderr)
         return 1
 

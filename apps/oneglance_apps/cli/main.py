@@ -5,11 +5,12 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from oneglance_apps.cli import (
+    bulk_enroll,
     calibrate,  # noqa: F401  (registers its commands)
     commands,
+    completion,
     console,
     demo,
     evaluate,
@@ -19,6 +20,7 @@ from oneglance_apps.cli import (
     stylize,
     watch,
 )
+from oneglance_core.command_line import COMPLETING, exit_status, finish_parser
 
 DESCRIPTION = """\
 oneglance: seen once, known after.
@@ -47,28 +49,35 @@ def parser(*, with_settings: bool = True) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"oneglance {version('oneglance')}")
     parsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(parsers, with_settings=with_settings)
     demo.add_command(parsers, with_settings=with_settings)
     console.add_command(parsers)
     watch.add_command(parsers)
     stylize.add_command(parsers)
+    bulk_enroll.add_command(parsers)
     keeping.add_commands(parsers)
     evaluate.add_command(parsers)
+    completion.add_command(parsers)
     commands.add_registered_commands(parsers)
+    finish_parser(top, "oneglance")
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0 done, 1 refused or failed, 2 wrong arguments."""
+    """Run one command. Returns the exit status: 0 done, 1 refused or failed, 2 wrong arguments, 141 nobody reads."""
     given = sys.argv[1:] if arguments is None else arguments
     _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files and of subjects may be anything
+    return exit_status(lambda: _run(given))
+
+
+def _run(given: Sequence[str]) -> int:
     options = argparse.Namespace(needs="this command needs: pip install 'oneglance[cpu]'")
     try:
-        options = parser(with_settings=given[:1] in (["serve"], ["demo"])).parse_args(given, options)
+        named = given[:1] if COMPLETING not in os.environ else os.environ.get("COMP_LINE", "").split()[1:2]
+        options = parser(with_settings=named in (["serve"], ["demo"])).parse_args(given, options)
         status: int = options.run(options)
     except ModuleNotFoundError as error:
         # The bare install is the client; some commands need an extra.
@@ -78,8 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        return 1
     return status
 
 

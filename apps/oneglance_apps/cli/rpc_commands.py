@@ -1,17 +1,17 @@
 """The commands that call one RPC each: ``Identify`` is ``oneglance identify``."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from google.protobuf.message import Message
 
+from oneglance.client.errors import from_error
 from oneglance.client.requests import (
     DECIDED_BY,
     DOUBT_POLICIES,
     QUALITY_POLICIES,
-    enroll_request,
     identify_request,
     keyed,
     retention,
@@ -21,7 +21,7 @@ from oneglance.client.requests import FUSIONS as RULES
 from oneglance.client.sync_client import Client
 from oneglance.v1.common_pb2 import SubjectFilter
 from oneglance.v1.identification_pb2 import VerifyResponse
-from oneglance.v1.subject_pb2 import EnrollRequest, Retention
+from oneglance.v1.subject_pb2 import Retention
 from oneglance_apps.cli.arguments import (
     ACCEPT_BREACHES,
     ALL_MATCHES,
@@ -41,12 +41,12 @@ from oneglance_apps.cli.arguments import (
     UPRIGHT_ONLY,
     a_label,
     a_name,
-    is_example,
     read_examples,
-    read_file,
 )
 from oneglance_apps.cli.commands import Options, argument, command
+from oneglance_apps.error_words import why
 from oneglance_core.defaults import FUSION, TARGET_FPIR, VERIFY_FMR
+from oneglance_core.files import replacing
 from oneglance_core.ranges import seconds, within
 
 EXIT_DIFFERENT = 3
@@ -319,23 +319,6 @@ def list_expired(client: Client, o: Options) -> Iterable[Message]:
     return client.list_expired(o.at)
 
 
-@command(
-    "enroll a folder of pictures or sounds over one stream",
-    GALLERY,
-    argument("folder", "SUBJECT/*.png (all of a subject's examples) or SUBJECT.png", type=Path, metavar="DIR"),
-    ACCEPT_BREACHES,
-    ON_DOUBT,
-    FACE,
-    SMALL_FACES_OPTION,
-    UPRIGHT_ONLY,
-)
-def bulk_enroll(client: Client, o: Options) -> Iterable[Message]:
-    for response in client.bulk_enroll(_folder_requests(o)):
-        if response.HasField("error"):
-            o.status = 1
-        yield response
-
-
 @command("show a subject: labels, times, encoding ids", GALLERY, SUBJECT)
 def get_subject(client: Client, o: Options) -> Iterable[Message]:
     yield client.get_subject(o.gallery, o.subject)
@@ -547,6 +530,7 @@ def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     for response in client.identify_stream(requests):
         if response.HasField("error"):
             o.status = 1
+            response.error.message = why(from_error(response.error), [o.names[response.index]])
         yield response
 
 
@@ -557,12 +541,13 @@ def identify_stream(client: Client, o: Options) -> Iterable[Message]:
     FACE,
     SMALL_FACES_OPTION,
     UPRIGHT_ONLY,
-    argument("--out", "save the encodings there, float32 [N, D]", type=Path, metavar="FILE.npy"),
+    argument("--out", "save the encodings there, as .npy whatever its name, float32 [N, D]", type=Path, metavar="FILE"),
 )
 def encode(client: Client, o: Options) -> Iterable[Message]:
     response = client.encode(*read_examples(o.examples, o), encoder=o.encoder)
     if o.out:
-        np.save(o.out, np.array([e.values for e in response.encodings], dtype=np.float32))
+        with replacing(o.out) as fresh, fresh.open("wb") as file:  # to a file: np.save adds .npy to other names
+            np.save(file, np.array([e.values for e in response.encodings], dtype=np.float32))
     yield response
 
 
@@ -573,7 +558,13 @@ def encode(client: Client, o: Options) -> Iterable[Message]:
     UPRIGHT_ONLY,
 )
 def detect_faces(client: Client, o: Options) -> Iterable[Message]:
+    o.names.extend(o.photos)
     yield client.detect_faces(*o.photos, small_faces=o.small_faces, upright_only=o.upright_only)
+
+
+@command("say which version the server is, what it can do, and its limits")
+def get_server(client: Client, o: Options) -> Iterable[Message]:
+    yield client.get_server()
 
 
 @command("list the models the server has loaded")
@@ -602,21 +593,3 @@ def _with_status(answer: VerifyResponse, o: Options) -> VerifyResponse:
     """Set the exit status by the decision."""
     o.status = 0 if answer.same else EXIT_DIFFERENT
     return answer
-
-
-def _folder_requests(o: Options) -> Iterator[EnrollRequest]:
-    """A request for each subject of a folder."""
-
-    def request(subject: str, files: list[Path]) -> EnrollRequest:
-        examples = [read_file(file, o) for file in files]
-        return enroll_request(o.gallery, subject, examples, accept_breaches=o.accept_breaches, doubt_policy=o.on_doubt)
-
-    if not o.folder.is_dir():
-        raise FileNotFoundError(f"{o.folder}: not a folder")
-    for entry in sorted(o.folder.iterdir()):
-        if entry.is_dir():
-            files = sorted(file for file in entry.iterdir() if is_example(file))
-            if files:
-                yield request(entry.name, files)
-        elif is_example(entry):
-            yield request(entry.stem, [entry])

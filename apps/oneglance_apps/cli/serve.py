@@ -4,9 +4,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from oneglance_apps.console.process import ConsoleError, ConsoleProcess, start_console
 from oneglance_apps.limits import NO_LIVENESS
+
+if TYPE_CHECKING:
+    from oneglance_server.settings import Settings
 
 DESCRIPTION = """\
 Serve oneglance.v1 over gRPC, with health checks and reflection, until SIGTERM,
@@ -43,14 +47,16 @@ def run(options: argparse.Namespace) -> int:
 
     from oneglance_core.flags import given_values
     from oneglance_server.errors import StartupError
-    from oneglance_server.logs import configure_logs, log_everything
+    from oneglance_server.logs import LOG_SECONDS, configure_logs, log_everything
     from oneglance_server.process import run_until_signalled
     from oneglance_server.settings import Settings, load_settings
 
     console: ConsoleProcess | None = None
+    settings: Settings | None = None
 
     def announce(address: str) -> None:
         nonlocal console
+        assert settings is not None
         if settings.console:
             console = start_console(settings.console, address, insecure=settings.insecure)
             structlog.get_logger().info("console", url=console.url)
@@ -60,15 +66,27 @@ def run(options: argparse.Namespace) -> int:
     try:
         settings = load_settings(given_values(options, Settings), options.config)
         sink = configure_logs(settings.log_format, settings.log_level)
-        log_everything(sink)
+        log_everything(sink, settings.log_format)
         run_until_signalled(settings, sink, announce)
     except (StartupError, ConsoleError) as error:
-        print(f"oneglance serve: {error}", file=sys.stderr)
+        if _log_format(options, settings) == "json":
+            sink = configure_logs("json", "error")
+            structlog.get_logger().error("not started", error=str(error))
+            sink.wait_until_written(LOG_SECONDS)
+        else:
+            print(f"oneglance serve: {error}", file=sys.stderr)
         return 1
     finally:
         if console is not None:
             console.stop()
     return 0
+
+
+def _log_format(options: argparse.Namespace, settings: "Settings | None") -> str:
+    """As far as it is known where settings are wrong."""
+    if settings is not None:
+        return settings.log_format
+    return str(getattr(options, "log_format", os.environ.get("ONEGLANCE_LOG_FORMAT", "text")))
 
 
 def _say(line: str) -> None:

@@ -42,10 +42,10 @@ from oneglance.v1.identification_pb2 import (
     VerifyResponse,
 )
 from oneglance.v1.model_pb2 import DescribeModelResponse, Model, PairHead
+from oneglance.v1.server_pb2 import GetServerResponse
 from oneglance.v1.stylization_pb2 import Style, StylizedPicture
 from oneglance.v1.subject_pb2 import (
     AddNegativeResponse,
-    BulkEnrollResponse,
     CountSubjectsResponse,
     DeletedSubject,
     DeleteEncodingResponse,
@@ -66,11 +66,13 @@ from oneglance.v1.subject_pb2 import (
 from oneglance_apps.picture_formats import format_name
 from oneglance_apps.text import (
     breach,
+    counted,
     distance,
     doubt,
     doubt_policy_name,
     drift_name,
     fusion_name,
+    ids,
     index_name,
     joined,
     model_name,
@@ -148,7 +150,7 @@ def _calibrated(r: CalibrateResponse) -> str:
 def _threshold_version(v: ThresholdVersion) -> str:
     when = f" {v.set_time.ToJsonString()}" if v.HasField("set_time") else ""
     if v.HasField("subject_count"):
-        when += f" at {v.subject_count} subjects, {v.encoding_count} encodings"
+        when += f" at {counted(v.subject_count, 'subject')}, {counted(v.encoding_count, 'encoding')}"
     what = _threshold(v.threshold) if v.HasField("threshold") else "cleared"
     return f"{v.version}{when}: {what}" + (f"\n  {_calibration(v.calibration)}" if v.HasField("calibration") else "")
 
@@ -177,18 +179,19 @@ def _measured(found: Candidate | VerifyResponse) -> str:
 def _provenance(p: Provenance) -> str:
     return (
         f"encoder {short_digest(p.encoder_digest)} on {p.execution_provider}; {index_name(p)}; "
-        f"revision {p.gallery_revision}, {p.gallery_size} subjects"
+        f"revision {p.gallery_revision}, {counted(p.gallery_size, 'subject')}"
     )
 
 
 def _gallery(g: Gallery) -> str:
     loaded = "" if g.encoder_loaded else " (not loaded)"
-    negatives = f", {g.negative_count} negatives" if g.negative_count else ""
+    negatives = f", {counted(g.negative_count, 'negative')}" if g.negative_count else ""
     gap = f", least gap {distance(g.least_gap)}" if g.least_gap else ""
     drift = "".join(f"\n  drift suspected since {one.since.ToJsonString()}: {one.advice}" for one in _suspected(g))
     decided_by = ", decided by probability" if g.decided_by == DECIDED_BY_PROBABILITY else ""
     return (
-        f"{g.id}: {g.subject_count} subjects, {g.encoding_count} encodings of {g.dimension}, revision {g.revision}, "
+        f"{g.id}: {counted(g.subject_count, 'subject')}, {counted(g.encoding_count, 'encoding')} "
+        f"of {g.dimension} numbers, revision {g.revision}, "
         f"encoder {short_digest(g.encoder_digest)}{loaded}, by {fusion_name(g.fusion)}{decided_by}, "
         f"{_threshold(g.threshold)}, "
         f"quality policy {policy_name(g.quality_policy)}, doubt policy {doubt_policy_name(g.doubt_policy)}"
@@ -207,7 +210,9 @@ def _look_alikes(r: ListLookAlikesResponse) -> str:
 
 
 def _backup(r: CreateBackupResponse) -> str:
-    lines = [f"  {one.gallery_id}: revision {one.revision}, {one.subject_count} subjects" for one in r.galleries]
+    lines = [
+        f"  {one.gallery_id}: revision {one.revision}, {counted(one.subject_count, 'subject')}" for one in r.galleries
+    ]
     return "\n".join([f"{r.size_bytes:,} bytes, checked, as of {r.create_time.ToJsonString()}", *lines])
 
 
@@ -224,9 +229,9 @@ def _retention(kept: Retention) -> str:
 
 
 def _subject(s: Subject) -> str:
-    negatives = f", negatives {', '.join(n.id for n in s.negatives)}" if s.negatives else ""
-    encodings = ", ".join(map(_encoding, s.encodings))
-    return f"{s.id}: encodings {encodings}{negatives}{_labels(s.labels)}{_retention(s.retention)}"
+    negatives = f", {ids('negative', [n.id for n in s.negatives])}" if s.negatives else ""
+    encodings = ids("encoding", list(map(_encoding, s.encodings)))
+    return f"{s.id}: {encodings}{negatives}{_labels(s.labels)}{_retention(s.retention)}"
 
 
 def _encoding(one: EncodingRecord) -> str:
@@ -239,7 +244,7 @@ def _counts(r: CountSubjectsResponse) -> str:
     lines = [f"  {printable(one.value) or 'empty'}: {one.subjects}" for one in r.values]
     lines += [f"  other values: {r.others}"] if r.others else []
     lines += [f"  without: {r.without}"] if r.without else []
-    return "\n".join([f"{r.subjects} subjects, revision {r.gallery_revision}", *lines])
+    return "\n".join([f"{counted(r.subjects, 'subject')}, revision {r.gallery_revision}", *lines])
 
 
 def _moved(ids: Mapping[str, str]) -> str:
@@ -247,7 +252,9 @@ def _moved(ids: Mapping[str, str]) -> str:
 
 
 def _deleted_many(r: DeleteSubjectsResponse) -> str:
-    lines = [f"{one.subject_id}: deleted, encodings: {one.encodings}{_receipt(one)}" for one in r.deleted]
+    lines = [
+        f"{one.subject_id}: deleted, {counted(one.encodings, 'encoding')} with it{_receipt(one)}" for one in r.deleted
+    ]
     return "\n".join([*lines, f"deleted: {len(r.deleted)}, remaining: {r.remaining}, revision {r.gallery_revision}"])
 
 
@@ -258,7 +265,7 @@ def _enrolled(r: EnrollResponse) -> str:
     others = f"\n  nearest other subject: {neighbour(r.nearest_other)}" if r.HasField("nearest_other") else ""
     doubts = "".join(f"\n  doubtful: {doubt(one)}" for one in r.doubts)
     return (
-        f"{r.subject_id}: {how}, encodings {', '.join(r.encoding_ids)}, revision {revision}{faces}{others}"
+        f"{r.subject_id}: {how}, {ids('encoding', r.encoding_ids)}, revision {revision}{faces}{others}"
         f"{_breaches(r.breaches)}{doubts}"
     )
 
@@ -299,7 +306,7 @@ def _identified(r: IdentifyResponse) -> str:
     for probe in probes:
         found = [result for result in r.results if result.probe_index == probe]
         if r.photos and len(probes) > 1:
-            lines.append(f"probe {probe + 1}:")
+            lines.append(f"probes[{probe}]:")
         if not found:
             lines.append(_photo(r.photos[probe]))
         lines.extend(map(_result, found))
@@ -387,35 +394,41 @@ def _identity(r: GetIdentityResponse) -> str:
     return "\n".join([" ".join([r.name, *r.groups]), *(grants or ["  nothing is granted to it"])])
 
 
+def _server(r: GetServerResponse) -> str:
+    limits = [f"  {field.name.replace('_', ' ')}: at most {value:,}" for field, value in r.limits.ListFields()]
+    about = f"oneglance {r.version}, schema {r.schema_version}, searches on {r.device}"
+    return "\n".join([about, "  " + " ".join(r.capabilities), *limits])
+
+
 _TEXTS: dict[type[Message], Callable[[Any], str]] = {
     ApiKey: _api_key,
     CreateApiKeyResponse: lambda r: f"{_api_key(r.key)}\n{r.secret}\nshown this once: keep it where it can't be read",
     GetIdentityResponse: _identity,
+    GetServerResponse: _server,
     Gallery: _gallery,
     CreateBackupResponse: _backup,
-    DeleteGalleryResponse: lambda r: f"deleted, {r.deleted_subjects} subjects with it{_receipt(r)}",
+    DeleteGalleryResponse: lambda r: f"deleted, {counted(r.deleted_subjects, 'subject')} with it{_receipt(r)}",
     Threshold: _threshold,
     CalibrateResponse: _calibrated,
     ThresholdVersion: _threshold_version,
     EnrollResponse: _enrolled,
-    BulkEnrollResponse: lambda r: _item(r, "enrolled"),
     Subject: _subject,
     DeleteEncodingResponse: lambda r: f"deleted{', the subject with it' if r.subject_deleted else ''}{_receipt(r)}",
     DeleteSubjectResponse: lambda r: (
-        f"deleted, encodings: {r.deleted_encodings}, revision {r.gallery_revision}{_receipt(r)}"
+        f"deleted, {counted(r.deleted_encodings, 'encoding')} with it, revision {r.gallery_revision}{_receipt(r)}"
     ),
     CountSubjectsResponse: _counts,
     DeleteSubjectsResponse: _deleted_many,
     RenameSubjectResponse: lambda r: f"renamed, revision {r.gallery_revision}",
     UpdateLabelsResponse: lambda r: f"set, revision {r.gallery_revision}",
-    MergeSubjectsResponse: lambda r: f"merged, encodings: {_moved(r.encoding_ids)}, revision {r.gallery_revision}",
+    MergeSubjectsResponse: lambda r: f"merged, encoding {_moved(r.encoding_ids)}, revision {r.gallery_revision}",
     MoveEncodingResponse: lambda r: (
-        f"moved, {_moved(r.encoding_ids)}{', the subject is gone' if r.subject_deleted else ''},"
+        f"moved, encoding {_moved(r.encoding_ids)}{', the subject is gone' if r.subject_deleted else ''},"
         f" revision {r.gallery_revision}"
     ),
     SetRetentionResponse: lambda r: f"set, revision {r.gallery_revision}",
     ExpiredSubject: lambda one: f"{one.gallery_id}  {one.subject_id}{_retention(one.retention)}",
-    AddNegativeResponse: lambda r: f"negative {r.negative_id}, revision {r.provenance.gallery_revision}",
+    AddNegativeResponse: lambda r: f"negative id {r.negative_id}, revision {r.provenance.gallery_revision}",
     DeleteNegativeResponse: lambda r: f"deleted, revision {r.gallery_revision}",
     VerifyResponse: _verified,
     IdentifyResponse: _identified,

@@ -181,6 +181,7 @@ def _picture(client: Client, choice: StyleChoice, source: Path | None, out: Path
     if out is not None:
         format = picture_format(out, o.format)
         check_out(out, source, overwrite=o.overwrite)
+    o.names.append(str(source or "stdin"))
     data = source.read_bytes() if source else sys.stdin.buffer.read()
     picture = repaint_picture(client, choice, data, format)
     line = stylize_text.picture_line(str(source or PIPE), str(out or PIPE), picture, as_json=o.json)

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from oneglance.client.errors import OneglanceError
 from oneglance.v1.stylization_pb2 import StylizedPicture
 from oneglance_apps.cli import show
+from oneglance_apps.error_words import why
 from oneglance_apps.repaint.folder import TaskResult
 from oneglance_apps.text import joined, short_digest
 
@@ -58,7 +59,9 @@ def picture_line(source: str, out: str, picture: StylizedPicture, *, as_json: bo
 
 def error_text(error: OneglanceError | OSError) -> str:
     """Why a picture of a folder failed."""
-    return error.message.removeprefix("image: ") if isinstance(error, OneglanceError) else str(error)
+    return (
+        why(error, ["the picture"]).removeprefix("the picture: ") if isinstance(error, OneglanceError) else str(error)
+    )
 
 
 def error_json(source: str, error: OneglanceError | OSError) -> str:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from typing import IO
 
 from oneglance.addresses import host_of
 
@@ -64,9 +65,13 @@ def start_console(listen: str, server_address: str, *, insecure: bool = False) -
             pass_fds=(listening.fileno(),),
             stdin=subprocess.PIPE,  # its end tells the child that this process is gone
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
+            errors="backslashreplace",
             start_new_session=True,  # Ctrl-C at the terminal goes to the server only, which then stops the console
         )
+    telling = threading.Thread(target=_tell, args=(process.stderr,), name="oneglance-console-log", daemon=True)
+    telling.start()
     # readline has no timeout: killing a child that hangs ends it.
     too_late = threading.Timer(START_SECONDS, process.kill)
     too_late.start()
@@ -80,8 +85,16 @@ def start_console(listen: str, server_address: str, *, insecure: bool = False) -
         process.kill()
         assert process.stdin is not None
         process.stdin.close()
+        telling.join()
         raise ConsoleError(f"the console did not start (status {process.wait()}); its own messages are above")
     return ConsoleProcess(process, line.split()[-1])
+
+
+def _tell(said: IO[str]) -> None:
+    """What the child says on stderr, on this process's, which may be a log of JSON."""
+    with said:
+        for line in said:
+            print(line, end="", file=sys.stderr, flush=True)
 
 
 def listening_socket(listen: str) -> socket.socket:

@@ -2,9 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from oneglance.client.errors import (
@@ -21,6 +19,7 @@ from oneglance_apps.picture_formats import FORMAT_OF_SUFFIX, SUFFIX_OF_FORMAT
 from oneglance_apps.repaint.files import picture_format
 from oneglance_apps.repaint.picture import repaint_picture
 from oneglance_apps.repaint.style_choice import StyleChoice
+from oneglance_apps.side_by_side import side_by_side
 from oneglance_core.files import replacing
 from oneglance_core.picture_files import PICTURE_SUFFIXES, is_picture
 
@@ -127,21 +126,10 @@ def repaint_folder(
             fresh.write_bytes(picture.image)
         return TaskResult(task, picture)
 
-    waiting = iter(tasks)
-    running: set[Future[TaskResult]] = set()
-    pool = ThreadPoolExecutor(in_flight, thread_name_prefix="oneglance-stylize")
     try:
-        while True:
-            running |= {pool.submit(one, task) for task in islice(waiting, in_flight - len(running))}
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+        yield from side_by_side(one, tasks, in_flight)
     finally:
-        # Calls still running end when the owner of the client closes it.
-        stopped.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+        stopped.set()  # calls still running end when the owner of the client closes it
 
 
 def _output_name(source: Path, format: PictureFormatName) -> str:

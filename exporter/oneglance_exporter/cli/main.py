@@ -11,7 +11,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from oneglance_core.command_line import exit_status, finish_parser
 from oneglance_core.manifests import ModelFolderError
+from oneglance_core.printable import printable
 from oneglance_exporter.cli import (
     encoder,
     export,
@@ -37,22 +39,48 @@ from drawings to a served encoder:
 PATH is a folder or a zip of .../subject/*.png|jpg. Subjects that share the folder around theirs
 (an alphabet, say) form a group: training takes its negatives, and evaluation its rivals, from there.
 """
+# What brings the modules that the extra `exporter` doesn't.
+_EXTRAS = {
+    "timm": ("timm", "torchvision"),
+    "parquet": ("pyarrow",),
+    "tensorboard": ("tensorboard",),
+    "sound": ("soundfile",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Status 0; 1 for input that can't be used, 2 for usage, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return exit_status(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     try:
         with _terminable():
             options.run_command(options, arguments)
-    except (ExporterError, ModelFolderError) as error:
-        print(f"oneglance-exporter: error: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except (ExporterError, ModelFolderError, OSError) as error:
+        print(f"oneglance-exporter: error: {printable(str(error), lines=True)}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        # Some commands need more than what is installed.
+        missing = (error.name or "").split(".")[0]
+        if missing.startswith("oneglance"):
+            raise
+        print(f"oneglance-exporter: error: {error}; {_needs(missing)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("oneglance-exporter: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _needs(module: str) -> str:
+    """Which extra brings a module."""
+    extra = next((extra for extra, modules in _EXTRAS.items() if module in modules), "exporter")
+    return f"this command needs: pip install 'oneglance[{extra}]'"
 
 
 @contextmanager
@@ -93,4 +121,5 @@ def parser() -> argparse.ArgumentParser:
     encoder.add_commands(commands)
     look.add_commands(commands)
     style.add_commands(commands)
+    finish_parser(top, "oneglance-exporter")
     return top

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from oneglance_core.folder import MANIFEST_FILE, read_any_model_folder, write_model_folder
+from oneglance_core.folder import MANIFEST_FILE, read_any_model_folder, write_model_folders
 from oneglance_core.manifests import (
     Arrays,
     AuthorThreshold,
@@ -121,7 +121,7 @@ def import_dlib_faces(out: Path, weights: Path | None = None) -> list[Imported]:
 
     Raises WeightsError for files that are missing or others than published, SettingsError for an ``out`` that is a
     file or itself a model folder, ExportError when a graph doesn't answer as the network in numpy does,
-    ModelFolderError when something else stands at one of the four places.
+    ModelFolderError when something else stands at one of the four places, or when they can't be written: then none is.
     """
     if (out.exists() and not out.is_dir()) or (out / MANIFEST_FILE).exists():
         raise SettingsError(f"{out}: a file, or itself a model folder; choose another --out")
@@ -145,7 +145,8 @@ def import_dlib_faces(out: Path, weights: Path | None = None) -> list[Imported]:
         }
         made.append((name, *make(data, common)))
     made.append(("uprightness", check.manifest.model_copy(update={"created": created}), check.model))
-    folders = [read_any_model_folder(write_model_folder(out / name, manifest, graph)) for name, manifest, graph in made]
+    write_model_folders({out / name: (manifest, graph) for name, manifest, graph in made})
+    folders = [read_any_model_folder(out / name) for name, *_ in made]
     return [Imported(folder.path, folder.manifest, len(folder.model)) for folder in folders]
 
 

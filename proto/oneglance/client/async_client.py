@@ -89,6 +89,8 @@ from oneglance.v1.identification_pb2 import (
 from oneglance.v1.identification_pb2_grpc import IdentificationServiceStub
 from oneglance.v1.model_pb2 import DescribeModelRequest, DescribeModelResponse, ListModelsRequest, Model
 from oneglance.v1.model_pb2_grpc import ModelServiceStub
+from oneglance.v1.server_pb2 import GetServerRequest, GetServerResponse
+from oneglance.v1.server_pb2_grpc import ServerServiceStub
 from oneglance.v1.stylization_pb2 import (
     ListStylesRequest,
     StreamSettings,
@@ -191,6 +193,7 @@ class AsyncClient:
         self._identification = IdentificationServiceStub(self._channel)
         self._detection = DetectionServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
+        self._server = ServerServiceStub(self._channel)
         self._stylization = StylizationServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -755,7 +758,11 @@ class AsyncClient:
         """From now on the key is refused, and what streams with it is ended."""
         await self._call(self._access.RevokeApiKey, RevokeApiKeyRequest(id=key_id))
 
-    # Models
+    # Models, and the server
+
+    async def get_server(self) -> GetServerResponse:
+        """Its version, what it can do, and its limits."""
+        return await self._call(self._server.GetServer, GetServerRequest())
 
     async def list_models(self) -> list[Model]:
         """The models that the server has loaded."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from oneglance_server.errors import NotServing
+from oneglance_server.service.about import AboutService
 from oneglance_server.service.access import AccessService
 from oneglance_server.service.backups import BackupService
 from oneglance_server.service.calibrating import CalibrationService
@@ -29,6 +30,7 @@ class Services:
     calibration: CalibrationService
     stylization: StylizationService
     access: AccessService
+    about: AboutService
 
 
 class ReadinessGate:

@@ -68,5 +68,5 @@ def test_the_docs_tell_every_option_and_no_other() -> None:
     flags = {flag for action in actions for flag in action.option_strings if flag.startswith("--")}
     mentioned = set(re.findall(r"(--[a-z][a-z-]+)", text))
     of_the_server = {"--server", "--ca", "--client-cert", "--client-key", "--token-file"}  # docs/security.md
-    assert flags - mentioned == {"--help", *of_the_server}
+    assert flags - mentioned == {"--help", "--version", *of_the_server}
     assert mentioned - flags == {"--models"}  # of serve

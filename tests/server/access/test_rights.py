@@ -91,6 +91,7 @@ OF_THE_SERVER: dict[str, tuple[str, bool, Callable[[Client], object]]] = {
 OF_EVERYBODY: dict[str, Callable[[Client], object]] = {
     "AccessService.GetIdentity": lambda c: c.get_identity(),
     "GalleryService.ListGalleries": lambda c: list(c.list_galleries()),
+    "ServerService.GetServer": lambda c: c.get_server(),
     "ModelService.ListModels": lambda c: c.list_models(),
     "ModelService.DescribeModel": lambda c: c.describe_model("pixels"),
     "StylizationService.ListStyles": lambda c: c.list_styles(),

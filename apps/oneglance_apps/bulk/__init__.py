@@ -1,0 +1,1 @@
+"""Enroll a folder of photos, photo by photo."""

@@ -1,0 +1,210 @@
+"""Enroll the photos of a listing, each by a call of its own, several at a time."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from oneglance.client.errors import (
+    AbortedError,
+    AlreadyExistsError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    OneglanceError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+from oneglance.client.requests import DoubtPolicy, OnExisting
+from oneglance.client.sync_client import Client
+from oneglance.v1.common_pb2 import Example
+from oneglance.v1.subject_pb2 import EnrollResponse
+from oneglance_apps.bulk.journal import Journal
+from oneglance_apps.bulk.listing import Listing, Photo
+from oneglance_apps.error_words import why, with_names
+from oneglance_apps.side_by_side import side_by_side
+from oneglance_apps.text import breach, doubt
+
+OnKnown = Literal["skip", "add", "replace", "fail"]
+Outcome = Literal["enrolled", "planned", "skipped", "refused", "failed"]
+PAUSE_SECONDS = 0.5  # before the next try, when no server answered
+CONFLICT = "REQUEST_CONFLICT"
+INTERRUPTED = (
+    "a run that was interrupted sent it with other options, and it may be enrolled; "
+    "with the same options as then this will be settled, and --on-existing add enrolls it in any case"
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a photo.
+
+    outcome: ``enrolled``; ``planned``, in a dry run; ``skipped``: its content is enrolled as that subject; ``refused``
+        by the server; ``failed``: it can't be read, or no answer came in time.
+    why: of a photo that is not enrolled. reason: the server's, as docs/errors.md lists them. notes: what is doubtful.
+    """
+
+    photo: Photo
+    outcome: Outcome
+    why: str = ""
+    reason: str = ""
+    encoding_id: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EnrollOptions:
+    """Of a run. patience_seconds: how long a server that does not answer is waited for."""
+
+    gallery_id: str
+    on_existing: OnKnown
+    labels: Mapping[str, Mapping[str, str]]
+    accept_breaches: bool
+    doubt_policy: DoubtPolicy
+    dry_run: bool
+    patience_seconds: float
+
+
+class FolderEnrollment:
+    """``make_example``: of a photo and its bytes."""
+
+    def __init__(
+        self, client: Client, options: EnrollOptions, journal: Journal, make_example: Callable[[Photo, bytes], Example]
+    ) -> None:
+        self._client, self._options, self._journal, self._make_example = client, options, journal, make_example
+        self._first: dict[tuple[str, str], Photo] = {}
+        self._enrolled: dict[str, frozenset[str] | None] = {}
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def results(self, listing: Listing, at_once: int) -> Iterator[Result]:
+        """Of every photo, as they come.
+
+        Raises OneglanceError for what concerns all photos (no server, no such gallery, no right), OSError when the
+        journal can't be written. What had an answer until then stays enrolled.
+        """
+        subjects = listing.by_subject()
+        if self._options.on_existing in ("skip", "add"):
+            tasks = [[photo] for photos in subjects.values() for photo in photos]
+        else:  # the first that is enrolled decides about what there is, the others are added to it
+            tasks = list(subjects.values())
+        try:
+            for results in side_by_side(self._enroll_in_turn, tasks, at_once):
+                yield from results
+        finally:
+            self._stopped.set()
+
+    def _enroll_in_turn(self, photos: list[Photo]) -> list[Result]:
+        """Photos of one subject."""
+        first = self._options.on_existing
+        on_existing: OnExisting = "add" if first == "skip" else first
+        results = []
+        for photo in photos:
+            if self._stopped.is_set():
+                break
+            results.append(self._enroll(photo, on_existing))
+            if results[-1].outcome in ("enrolled", "planned"):
+                on_existing = "add"
+        return results
+
+    def _enroll(self, photo: Photo, on_existing: OnExisting) -> Result:
+        try:
+            content = photo.path.read_bytes()
+        except OSError as error:
+            return Result(photo, "failed", f"can't be read: {error.strerror}")
+        digest = hashlib.sha256(content).hexdigest()
+        if known := self._known(photo, digest):
+            return known
+        if self._options.dry_run:
+            return self._planned(photo, on_existing)
+        try:
+            answer = self._send(photo, content, digest, on_existing)
+        except OneglanceError as error:
+            return self._refused(photo, digest, error)
+        (encoding_id,) = answer.encoding_ids
+        self._journal.answered(photo.subject, digest, encoding_id)
+        notes = [*map(breach, answer.breaches), *(with_names(doubt(one), ["it"]) for one in answer.doubts)]
+        return Result(photo, "enrolled", encoding_id=encoding_id, notes=tuple(notes))
+
+    def _known(self, photo: Photo, digest: str) -> Result | None:
+        """Skipped, where its content is enrolled as its subject, or was in this folder before."""
+        if self._options.on_existing == "add":
+            return None
+        with self._lock:
+            first = self._first.setdefault((photo.subject, digest), photo)
+        if first is not photo:
+            return Result(photo, "skipped", f"the same content as {first.name}")
+        if self._options.on_existing != "skip":
+            return None
+        ids = self._journal.encodings(photo.subject, digest)
+        if not ids:
+            return None
+        there = self._encodings_of(photo.subject)
+        still = [one for one in ids if there is None or one in there]
+        return Result(photo, "skipped", "enrolled before", encoding_id=still[0]) if still else None
+
+    def _planned(self, photo: Photo, on_existing: OnExisting) -> Result:
+        if on_existing == "fail" and self._encodings_of(photo.subject):
+            return Result(photo, "refused", "the subject is enrolled", "SUBJECT_EXISTS")
+        return Result(photo, "planned")
+
+    def _encodings_of(self, subject: str) -> frozenset[str] | None:
+        """Ids; None for a caller who may not see them."""
+        if subject not in self._enrolled:
+            ids: frozenset[str] | None
+            try:
+                found = self._client.get_subject(self._options.gallery_id, subject)
+                ids = frozenset(one.id for one in found.encodings)
+            except (NotFoundError, InvalidArgumentError):
+                ids = frozenset()
+            except PermissionDeniedError:
+                ids = None
+            self._enrolled[subject] = ids
+        return self._enrolled[subject]
+
+    def _send(self, photo: Photo, content: bytes, digest: str, on_existing: OnExisting) -> EnrollResponse:
+        request_id = self._journal.send(photo.subject, digest)
+        example = self._make_example(photo, content)
+        until: float | None = None
+        while True:
+            try:
+                return self._client.enroll(
+                    self._options.gallery_id,
+                    photo.subject,
+                    example,
+                    labels=self._options.labels.get(photo.subject),
+                    on_existing=on_existing,
+                    request_id=request_id,
+                    accept_breaches=self._options.accept_breaches,
+                    doubt_policy=self._options.doubt_policy,
+                )
+            except UnavailableError:  # a server that is started again, say; the request id makes it safe
+                until = until or time.monotonic() + self._options.patience_seconds
+                if time.monotonic() >= until or self._stopped.wait(PAUSE_SECONDS):
+                    raise
+
+    def _refused(self, photo: Photo, digest: str, error: OneglanceError) -> Result:
+        """The result of a photo that was refused. Raises ``error`` where it concerns all photos."""
+        if isinstance(error, AbortedError) and error.reason == CONFLICT:
+            return Result(photo, "failed", INTERRUPTED, error.reason)
+        if isinstance(error, (DeadlineExceededError, InternalError)):
+            return Result(photo, "failed", f"{error.message}: run it again", error.reason)
+        if not _concerns_one_photo(error):
+            raise error
+        self._journal.answered(photo.subject, digest, "")
+        return Result(photo, "refused", why(error, ["the photo"]).removeprefix("the photo: "), error.reason)
+
+
+def _concerns_one_photo(error: OneglanceError) -> bool:
+    if isinstance(error, InvalidArgumentError):
+        return all(field != "gallery_id" for field, _ in error.field_violations)
+    if isinstance(error, FailedPreconditionError):
+        return error.reason in ("UNLIKE_OWN", "LIMIT_EXCEEDED")
+    if isinstance(error, ResourceExhaustedError):
+        return not error.reason  # larger than a message may be
+    return isinstance(error, AlreadyExistsError)

@@ -58,6 +58,8 @@ def test_labels_change_without_a_photo(client: Client, gallery: str) -> None:
     assert client.update_labels(gallery, "ada", {"site": "paris"}).gallery_revision == revision
     client.update_labels(gallery, "ada", {"only": "this"}, clear=True)
     assert client.get_subject(gallery, "ada").labels == {"only": "this"}
+    client.update_labels(gallery, "ada", {str(i): "𝄞" * 1000 for i in range(64)}, clear=True)  # as many as there may be
+    client.update_labels(gallery, "ada", {"only": "this"}, clear=True)
     many = {str(i): "" for i in range(64)}
     assert reason(lambda: client.update_labels(gallery, "ada", many)) == "LIMIT_EXCEEDED"
     assert reason(lambda: client.update_labels(gallery, "ada", {"a": ""}, remove=["a"])) == "INVALID_REQUEST"

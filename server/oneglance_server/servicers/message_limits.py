@@ -19,7 +19,10 @@ from oneglance_server.servicers.wire import Shape
 
 SMALL_REQUEST_BYTES = 64 << 10  # ids, numbers, a page token, a thousand characters of text
 
-# Methods whose requests carry pictures, tensors, encodings or many long labels: up to max_message_bytes.
+# 64 labels with 1,000 characters each.
+LABELS_BYTES = 512 << 10
+LABELLED_REQUESTS = frozenset({"oneglance.v1.SubjectService.UpdateLabels"})
+# Methods whose requests carry pictures, tensors or encodings: up to max_message_bytes.
 LARGE_REQUESTS = frozenset(
     {
         "oneglance.v1.DetectionService.DetectFaces",
@@ -33,7 +36,6 @@ LARGE_REQUESTS = frozenset(
         "oneglance.v1.SubjectService.AddNegative",
         "oneglance.v1.SubjectService.BulkEnroll",
         "oneglance.v1.SubjectService.Enroll",
-        "oneglance.v1.SubjectService.UpdateLabels",
     }
 )
 
@@ -56,7 +58,10 @@ _ITEMS = frozenset({"oneglance.v1.BulkEnrollRequest.item", "oneglance.v1.Identif
 
 
 def max_request_bytes(method: MethodDescriptor, max_message_bytes: int) -> int:
-    return max_message_bytes if method.full_name in LARGE_REQUESTS else SMALL_REQUEST_BYTES
+    if method.full_name in LARGE_REQUESTS:
+        return max_message_bytes
+    most = LABELS_BYTES if method.full_name in LABELLED_REQUESTS else SMALL_REQUEST_BYTES
+    return min(most, max_message_bytes)
 
 
 def request_shape(method: MethodDescriptor) -> Shape:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check bench format generate clean
+.PHONY: demo test check floors bench format generate clean
 
 demo: .venv/.cpu  ## the main job, end to end, on a real server
 	$(BIN)/oneglance demo
@@ -19,6 +19,9 @@ check: .venv/.dev  ## style, types, generated code, the contract
 	scripts/check-generated
 	$(BIN)/hadolint deploy/images/Dockerfile
 
+floors: .venv/.dev  ## the lowest versions that pyproject.toml allows, installed and tried
+	scripts/check-floors
+
 bench: .venv/.dev  ## measure against bare ONNX Runtime and bare FAISS
 	$(BIN)/python -m benchmarks
 
@@ -30,7 +33,7 @@ generate:  ## after a change to proto/ or to the async client
 	scripts/generate
 
 clean:
-	rm -rf .venv .venv-gen
+	rm -rf .venv .venv-floors .venv-gen
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv

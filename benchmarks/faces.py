@@ -30,7 +30,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.load import ENCODE, IDENTIFY, Load, drive
 from benchmarks.report import table
 from oneglance import Client, encoding, photo
-from oneglance.client.requests import example
+from oneglance.client.requests import tensor
 from oneglance.v1.identification_pb2 import EncodeRequest, IdentifyRequest
 from oneglance_core.distance import pairwise_squared_l2
 from oneglance_core.folder import model_folders, read_any_model_folder
@@ -310,7 +310,7 @@ def encoder_speed(models: Path, photos: Photos) -> None:
     with tempfile.TemporaryDirectory() as data, ServerProcess(Path(data), models=models, log_level="error") as server:
         for calls, per_call in ((1, 1), (16, 1), (64, 1), (8, 16)):
             sent = [
-                EncodeRequest(examples=[example(chip) for chip in chips[i : i + per_call]])
+                EncodeRequest(examples=[tensor(chip) for chip in chips[i : i + per_call]])
                 for i in range(0, 64, per_call)
             ]
             rates, bares = [], []

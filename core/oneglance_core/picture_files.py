@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from pathlib import PurePath
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+PICTURE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".heic", ".heif", ".avif"),
+    *(".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"),
+)
 
 
 def is_picture(file: PurePath) -> bool:

@@ -9,6 +9,7 @@ wrong otherwise is left to the decoder.
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from PIL import JpegImagePlugin
 
@@ -47,36 +48,93 @@ def _png(data: bytes) -> str | None:
     return None
 
 
+@dataclass(slots=True)
+class JpegScans:
+    """Of a JPEG: its components, and what its scans hold. ``coded``: by component and coefficient, the lowest bit that
+    is there; in a JPEG that isn't progressive all 64 coefficients come at once."""
+
+    components: bytes = b""
+    progressive: bool = False
+    scans: int = 0
+    coded: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Every bit of every coefficient has its scan."""
+        return bool(self.components) and all(
+            self.coded.get((component, i)) == 0 for component in self.components for i in range(64)
+        )
+
+    def add(self, components: bytes, first: int, last: int, low: int) -> None:
+        self.scans += 1
+        if not self.progressive:
+            first, last, low = 0, 63, 0
+        for component in components:
+            self.coded.update(((component, i), low) for i in range(first, last + 1))
+
+
+class _Excess(Exception):
+    """What is excessive about a picture's structure."""
+
+
+def jpeg_scans(data: bytes, *, first_only: bool = False) -> JpegScans | None:
+    """The scans of a JPEG up to the one that makes it whole, or to its end; None for what isn't one, or is excessive.
+
+    ``first_only``: look no further than the first scan.
+    """
+    found = JpegScans()
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        _walk_jpeg(data, found, 1 if first_only else MAX_SCANS)
+    except _Excess:
+        return found if first_only else None
+    except (IndexError, struct.error):
+        return None
+    return found
+
+
 def _jpeg(data: bytes) -> str | None:
-    position, steps, scans = 2, 0, 0
-    components, progressive = 0, False
+    try:
+        _walk_jpeg(data, JpegScans(), MAX_SCANS)
+    except _Excess as error:
+        return str(error)
+    return None
+
+
+def _walk_jpeg(data: bytes, found: JpegScans, most: int) -> None:
+    """Fills ``found``. Raises _Excess, IndexError for one that ends too early."""
+    position, steps = 2, 0
     while True:
-        found = data.find(b"\xff", position)
-        if found < 0:
-            return None
-        run = _RUN_OF_FF.match(data, found)
+        mark = data.find(b"\xff", position)
+        if mark < 0:
+            return
+        run = _RUN_OF_FF.match(data, mark)
         assert run is not None
         steps += run.end() - position  # Pillow steps through all of these bytes
         if steps > MAX_PARTS:
-            return f"a JPEG of more than {MAX_PARTS} segments, or bytes between them"
+            raise _Excess(f"a JPEG of more than {MAX_PARTS} segments, or bytes between them")
         kind, position = data[run.end()], run.end() + 1
         marker = JpegImagePlugin.MARKER.get(0xFF00 | kind)
         if kind == 0xD9 or (marker is None and kind != 0):
-            return None
+            return
         if marker is None or marker[2] is None:  # it has no length
             continue
         length = int.from_bytes(data[position : position + 2], "big")
         if kind in _FRAMES:
-            components, progressive = data[position + 7], kind in _PROGRESSIVE
+            found.components = data[position + 8 : position + 8 + 3 * data[position + 7] : 3]
+            found.progressive = kind in _PROGRESSIVE
         elif kind == 0xDA:
-            scans += 1
-            if scans > MAX_SCANS:
-                return f"a JPEG of more than {MAX_SCANS} scans"
-            if not progressive and data[position + 2] == components:
-                return None  # this one has everything
+            if found.scans == most:
+                raise _Excess(f"a JPEG of more than {most} scans")
+            count = data[position + 2]
+            after = position + 3 + 2 * count
+            found.add(data[position + 3 : after : 2], data[after], min(data[after + 1], 63), data[after + 2] & 15)
+            if not found.progressive and count == len(found.components):
+                return  # this one has everything
             end = _END_OF_SCAN.search(data, position + length)
             if end is None:
-                return None
+                return
             length = end.start() - position
         position += length
 

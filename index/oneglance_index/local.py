@@ -80,7 +80,7 @@ from oneglance_index.store.following import Follow, Following, TauRule, followab
 from oneglance_index.store.mutations import Mutation
 from oneglance_index.store.requests import RequestMemory
 from oneglance_index.store.slots import KeyDestroyed
-from oneglance_index.store.writer import MUTATION_BYTES
+from oneglance_index.store.writer import MUTATION_BYTES, OnChange, unheard
 from oneglance_index.waiting import then
 
 T = TypeVar("T")
@@ -100,6 +100,7 @@ class LocalGalleries:
         settings: IndexSettings,
         progress: Progress,
         tau_rule: TauRule | None = None,
+        on_change: OnChange = unheard,
     ) -> None:
         self.data_dir = data_dir
         self._tau_rule = tau_rule
@@ -114,7 +115,7 @@ class LocalGalleries:
         self._pool = engine.scan_pool(threads)
         try:
             self._opened = OpenedGalleries(Machine(self._pool, threads, device), data_dir)
-            self._store = Store(data_dir, self._opened, settings)
+            self._store = Store(data_dir, self._opened, settings, on_change)
             self._upkeep = Upkeep(
                 *(data_dir, self._store, settings.snapshot_every_encodings),
                 *(self._sweep, settings.sweep_every_seconds),
@@ -140,20 +141,23 @@ class LocalGalleries:
         settings: IndexSettings | None = None,
         progress: Progress | None = None,
         tau_rule: TauRule | None = None,
+        on_change: OnChange = unheard,
     ) -> LocalGalleries:
         """Opens a data directory, creating it if need be, and loads every index.
 
         `progress` is called for every gallery and every few thousand encodings; what it raises ends the opening, and
         leaves the directory as it was. `tau_rule` says what τ follows a gallery that has a target and no τ of its own;
-        without it none does. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy, StoreMissing, StoreDamaged,
-        StoreTooNew, StoreFull, StoreIOError (also where the store can't be written), OutOfMemory, and
-        GenerationUnsupported where a gallery needs a kind of index or a rule of fusion that isn't there.
+        without it none does. `on_change` hears in the writer's thread, after each commit, what it changed, as the audit
+        trail would tell it; it must not fail. Raises DeviceUnavailable, DeviceLost, StoreLocked, StoreBusy,
+        StoreMissing, StoreDamaged, StoreTooNew, StoreFull, StoreIOError (also where the store can't be written),
+        OutOfMemory, and GenerationUnsupported where a gallery needs a kind of index or a rule of fusion that isn't
+        there.
         """
         settings = settings or IndexSettings()
         with _memory("to open the galleries"):
             lost, half = settings.gpu_lost == "cpu", settings.gpu_rows == "float16"
             opened = open_device(device, settings.gpu_temp_memory_bytes, lost, half)
-            return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule)
+            return cls(Path(data_dir), opened, settings, progress or _silent, tau_rule, on_change)
 
     # Writing.
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from oneglance.client.requests import stream_settings as stream_settings
     from oneglance.client.requests import stylize_settings as stylize_settings
     from oneglance.client.requests import subject_filter as subject_filter
+    from oneglance.client.requests import tensor as tensor
     from oneglance.client.sync_client import Client as Client
     from oneglance.client.tls import tls_credentials as tls_credentials
 
@@ -50,6 +51,7 @@ _HOMES = {
     "stream_settings": "oneglance.client.requests",
     "stylize_settings": "oneglance.client.requests",
     "subject_filter": "oneglance.client.requests",
+    "tensor": "oneglance.client.requests",
     "tls_credentials": "oneglance.client.tls",
 }
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "stream_settings",
     "stylize_settings",
     "subject_filter",
+    "tensor",
     "tls_credentials",
 ]
 

@@ -1,6 +1,7 @@
 """A server's life: bind, load, serve, drain, close. The CLI, the demo and the tests all start it here."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +36,7 @@ from oneglance.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 from oneglance.v1.server_pb2_grpc import add_ServerServiceServicer_to_server
 from oneglance.v1.stylization_pb2_grpc import add_StylizationServiceServicer_to_server
 from oneglance.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
+from oneglance_core.printable import printable
 from oneglance_index import (
     Actor,
     Gallery,
@@ -52,6 +54,7 @@ from oneglance_server.access.api_keys import ApiKeys
 from oneglance_server.access.tls import Certificates
 from oneglance_server.backlog import Backlog
 from oneglance_server.byte_budget import ByteBudget
+from oneglance_server.change_log import ChangeLogger
 from oneglance_server.composition import Pools, make_services
 from oneglance_server.engines.background import yield_to_others
 from oneglance_server.errors import AuditFailed, StartupError
@@ -63,6 +66,7 @@ from oneglance_server.metrics import Metrics
 from oneglance_server.offload import Threads, start_threads
 from oneglance_server.sent_metrics import begin_sending
 from oneglance_server.service.auditing import Audit
+from oneglance_server.service.encoders import where_bundled
 from oneglance_server.service.services import ReadinessGate
 from oneglance_server.service.thresholds import Thresholds
 from oneglance_server.servicers.about import AboutServicer
@@ -91,6 +95,8 @@ SERVICES = tuple(
         (subject_pb2, "SubjectService"),
     )
 )
+_OF_ENCODERS = (identification_pb2.DESCRIPTOR.services_by_name["IdentificationService"].full_name,)
+_GALLERIES_SHOWN = 5  # in a line of the log
 _READ_THREADS = 4
 _WORK_THREADS = 4  # for what is too long for the event loop
 _MESSAGE_THREADS = 2
@@ -145,6 +151,8 @@ class Server:
         self._watches: list[asyncio.Task[None]] = []
         self._closer = ThreadPoolExecutor(1, "oneglance-close")
         self._end_traces: Callable[[], None] = lambda: None
+        # Services that can't do their work while the others can: their health says NOT_SERVING.
+        self._unserved: tuple[str, ...] = ()
         self._end_metrics: Callable[[], None] = lambda: None
         self.store_closed = False
 
@@ -249,6 +257,7 @@ class Server:
             except AuditFailed as error:
                 raise StartupError("the audit trail can't be written, and --audit fail-closed needs it") from error
             self._watches.append(asyncio.create_task(audit.watch()))
+        self._unserved = await loop.run_in_executor(read_pool, _without_encoders, store, models, True)
         self._gate.open(services)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._watches.append(asyncio.create_task(self._watch(store, models)))
@@ -284,6 +293,11 @@ class Server:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
+                if self._unserved:
+                    look = functools.partial(_without_encoders, store, models, False)
+                    self._unserved = await asyncio.get_running_loop().run_in_executor(None, look)
+                    if well and not self._unserved:
+                        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
                 trouble = store.trouble() or models.trouble()
                 if (trouble is None) == well:
                     continue
@@ -354,7 +368,8 @@ class Server:
 
     async def _set_health(self, status: int) -> None:
         for service in ("", *SERVICES):
-            await self._health.set(service, status)
+            off = service in self._unserved
+            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING if off else status)
 
 
 def _certificates(settings: Settings) -> Certificates | None:
@@ -419,10 +434,40 @@ def _open_galleries(settings: Settings, thresholds: Thresholds) -> LocalGallerie
     )
     try:
         return LocalGalleries.open(
-            settings.data_dir, device=settings.device, settings=index, progress=progress, tau_rule=thresholds.moved
+            settings.data_dir,
+            device=settings.device,
+            settings=index,
+            progress=progress,
+            tau_rule=thresholds.moved,
+            on_change=ChangeLogger(name_subjects=settings.audit_subjects == "plain"),
         )
     except (GalleryError, OSError) as error:
         raise StartupError(f"can't open {settings.data_dir}: {error}") from error
+
+
+def _without_encoders(store: GalleryStore, models: Models, tell: bool) -> tuple[str, ...]:
+    """The services that can't do their work because no gallery's encoder is loaded.
+
+    ``tell``: log which encoders are missing.
+    """
+    loaded = {encoder.digest for encoder in models.encoders}
+    lacking: dict[str, list[str]] = {}
+    served = 0
+    for gallery in _all_galleries(store):
+        digest = gallery.active.encoder_digest
+        if digest in loaded:
+            served += 1
+        else:
+            lacking.setdefault(digest, []).append(printable(gallery.id))
+    for digest, galleries in lacking.items() if tell else ():
+        log.warning(
+            "galleries whose encoder is not loaded: pictures for them are refused with ENCODER_NOT_LOADED",
+            count=len(galleries),
+            galleries=galleries[:_GALLERIES_SHOWN],
+            encoder_digest=digest,
+            cure=f"name its folder in --models, too{where_bundled(digest)}",
+        )
+    return _OF_ENCODERS if lacking and not served else ()
 
 
 def _rates(thresholds: Thresholds, gallery: Gallery) -> tuple[float | None, float | None]:

@@ -29,12 +29,18 @@ from oneglance_core.flags import Flag, complaints
 from oneglance_core.frozen import Frozen, as_in
 from oneglance_core.sounds import DEFAULT_MAX_BYTES, DEFAULT_MAX_SECONDS
 from oneglance_index import IndexSettings
+from oneglance_server.environment import unknown_variables
 from oneglance_server.errors import StartupError
 
 Engine = Literal["onnxruntime", "openvino", "openvino-bf16"]
 BUNDLED = Path(__file__).parent / "models"
 BUNDLED_MODEL = BUNDLED / "characters"
 BUNDLED_STYLIZER = BUNDLED / "stylizer"
+# What --models takes in place of a path.
+BUNDLED_NAMES: dict[str, tuple[Path, ...]] = {
+    "bundled": (BUNDLED_MODEL, BUNDLED_STYLIZER) if BUNDLED_STYLIZER.is_dir() else (BUNDLED_MODEL,),
+    **{f"bundled-{folder.name}": (folder,) for folder in sorted(BUNDLED.iterdir()) if folder.is_dir()},
+}
 _ADDRESS = Flag(metavar="HOST:PORT")
 _SIZE = re.compile(r"[1-9]\d{0,4}x[1-9]\d{0,4}", re.ASCII)
 _CORES = len(os.sched_getaffinity(0))
@@ -72,9 +78,10 @@ class Settings(Frozen, BaseSettings):
         default_factory=default_data_directory, description="Where galleries are kept. One server per folder."
     )
     models: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":")] = Field(
-        (BUNDLED_MODEL, BUNDLED_STYLIZER) if BUNDLED_STYLIZER.is_dir() else (BUNDLED_MODEL,),
-        description="Model folders to load, or folders of them, colon-separated in flag and environment. The default "
-        "is the bundled encoder for drawn characters and the bundled stylizer.",
+        BUNDLED_NAMES["bundled"],
+        description="Model folders to load, or folders of them, colon-separated in flag and environment. The default, "
+        "'bundled', is the bundled encoder for drawn characters and the bundled stylizer; 'bundled-NAME' is one of "
+        "them.",
     )
     signed_by: Annotated[tuple[Path, ...], NoDecode, Flag(separator=":", metavar="FILE")] = Field(
         (),
@@ -113,8 +120,13 @@ class Settings(Frozen, BaseSettings):
         description="How long a call may wait in a queue, in full rounds of batches (large calls: in proportion to "
         "their own work). What would have to wait longer gets RESOURCE_EXHAUSTED at once. Streams wait.",
     )
-    max_image_bytes: int = Field(16 << 20, ge=1, description="Largest encoded picture.")
-    max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height, before decoding.")
+    max_image_bytes: int = Field(32 << 20, ge=1, description="Largest encoded picture.")
+    max_image_pixels: int = Field(
+        50_000_000,
+        ge=1,
+        description="Largest picture, width x height, before decoding. A JPEG that isn't progressive may have four "
+        "times as many: it is decoded at half its sides.",
+    )
     max_call_pixels: int = Field(1_000_000_000, ge=1, description="The same of all pictures of one call together.")
     max_sound_bytes: int = Field(DEFAULT_MAX_BYTES, ge=1, description="Largest encoded sound.")
     max_sound_seconds: float = Field(
@@ -249,6 +261,9 @@ class Settings(Frozen, BaseSettings):
         "off",
         description="on: send traces of calls by OpenTelemetry, as the variables OTEL_* say; needs oneglance[otel].",
     )
+    strict: bool = Field(
+        False, description="Refuse to start with a variable ONEGLANCE_* that is no setting; else it is only told."
+    )
     send_metrics: Literal["off", "on"] = Field(
         "off",
         description="on: send metrics by OpenTelemetry, as the variables OTEL_* say; needs oneglance[otel].",
@@ -256,10 +271,22 @@ class Settings(Frozen, BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity to log.")
 
-    @field_validator("models", "signed_by", mode="before")
+    @field_validator("signed_by", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        parts = cls._split(value)
+        if not isinstance(parts, tuple | list):
+            return parts
+        folders: list[Any] = []
+        for part in parts:
+            named = BUNDLED_NAMES.get(part, (part,)) if isinstance(part, str) else (part,)
+            folders += [folder for folder in named if folder not in folders]
+        return tuple(folders)
 
     @field_validator("data_dir", mode="before")
     @classmethod
@@ -355,6 +382,9 @@ def load_settings(flags: dict[str, Any] | None = None, toml: Path | None = None)
         raise StartupError("bad settings\n  " + "\n  ".join(complaints(error))) from error
     except ValueError as error:  # TOML syntax
         raise StartupError(f"{toml}: {error}") from error
+    if settings.strict and (unknown := unknown_variables(os.environ, Settings.model_fields)):
+        raise StartupError("--strict: " + "; ".join(unknown))
+
     if "data_dir" not in settings.model_fields_set:
         try:
             chosen_data_directory(None)

@@ -95,7 +95,7 @@ def test_of_an_encoder_that_was_the_bundled_one_before_it_is_told_what_to_load(t
         client.create_gallery("drawings")
         client.enroll("drawings", "alef", drawing)
         point = client.encode(drawing).encodings[0]
-    load = "--models must name oneglance_server/models/glyphs, too"
+    load = "--models must name bundled-glyphs, too"
     with server_thread(data_dir=tmp_path, models=(BUNDLED_MODEL,)) as server, Client(server.address) as client:
         for call in (
             lambda: client.identify("drawings", drawing),

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from oneglance import Client, OneglanceError
 from tests import face_models
@@ -50,6 +51,32 @@ def hundred_megapixels() -> bytes:
     return saved(Image.new("1", (10_000, 10_000)), "PNG")
 
 
+def large_jpeg() -> bytes:
+    return saved(Image.new("RGB", (12_000, 9_000)), "JPEG")
+
+
+def heic() -> bytes:
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(PIXELS)).save(buffer, quality=-1, chroma=444)
+    return buffer.getvalue()
+
+
+def made_up_heic() -> bytes:
+    """Its header says 60,000 x 60,000 pixels."""
+    good = heic()
+    size = struct.pack(">II", PIXELS.shape[1], PIXELS.shape[0])
+    assert size in good
+    return good.replace(size, struct.pack(">II", 60_000, 60_000))
+
+
+def twelve_bits() -> bytes:
+    """As sixteen_bits, with samples of 0 to 4095, which the file states."""
+    samples = (PIXELS[..., 2].astype(np.uint16) * 16.06).astype(np.uint16)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[281] = int(samples.max())
+    return saved(Image.fromarray(samples), "TIFF", tiffinfo=tags)
+
+
 def exif_bomb() -> bytes:
     """A PNG whose EXIF block points at itself, claims billions of entries and nests."""
     entry = struct.pack("<HHII", 0x8769, 4, 1, 8)  # ExifIFD at offset 8: this very directory
@@ -77,9 +104,14 @@ CASES = {
     "one pixel": (encoded(np.zeros((1, 1, 3), np.uint8)), 0),
     "one pixel high": (encoded(np.zeros((1, 5000, 3), np.uint8)), 0),
     "100 megapixels": (hundred_megapixels(), "IMAGE_TOO_LARGE"),
+    "large JPEG": (large_jpeg(), 0),
+    "HEIC": (heic(), None),
+    "AVIF": (saved(Image.fromarray(PIXELS), "AVIF", quality=100, subsampling="4:4:4"), None),
+    "made-up HEIC": (made_up_heic(), "IMAGE_TOO_LARGE"),
     "CMYK": (saved(Image.fromarray(PIXELS).convert("CMYK"), "TIFF"), 1),
     "CMYK JPEG": (saved(Image.fromarray(PIXELS).convert("CMYK"), "JPEG", quality=100), None),
     "16 bits": (sixteen_bits(), 1),
+    "12 bits in 16": (twelve_bits(), 1),
     "gray": (saved(Image.fromarray(PIXELS[..., 2]), "PNG"), 1),
     "black and white": (saved(Image.fromarray(PIXELS[..., 2] == 255), "PNG"), 1),
     "palette": (saved(Image.fromarray(PIXELS).quantize(16), "PNG"), None),
@@ -89,6 +121,7 @@ CASES = {
     "EXIF of megabytes": (exif_of_megabytes(), 1),
     "slow encodings": (run_lengths(1001), "IMAGE_TOO_LARGE"),
     "truncated JPEG": (saved(Image.fromarray(PIXELS), "JPEG")[:600], "IMAGE_UNDECODABLE"),
+    "JPEG without its end": (saved(Image.fromarray(PIXELS), "JPEG", quality=100, subsampling=0)[:-2], None),
     "truncated PNG": (GOOD[: len(GOOD) // 2], "IMAGE_UNDECODABLE"),
     "wrong extension": (GOOD, 1),
     "other formats": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "IMAGE_UNDECODABLE"),

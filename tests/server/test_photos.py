@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from prometheus_client import generate_latest
 
-from oneglance import Client, OneglanceError, enroll_request, identify_request, photo
+from oneglance import Client, OneglanceError, enroll_request, identify_request, photo, tensor
 from oneglance.v1.common_pb2 import Example
 from oneglance.v1.face_pb2 import Box, Face, FaceSelector
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_UNKNOWN, IdentifyResponse
@@ -140,7 +140,7 @@ def test_an_aligned_face_and_an_encoding_are_taken_as_they_are(client: Client, g
     assert result.subject_id == "ada"
     assert not result.HasField("face")
     assert client.verify(
-        gallery, "ada", np.asarray(Image.fromarray(chip).resize((8, 8), Image.Resampling.BOX)), tau=0.5
+        gallery, "ada", tensor(np.asarray(Image.fromarray(chip).resize((8, 8), Image.Resampling.BOX))), tau=0.5
     ).same
 
 

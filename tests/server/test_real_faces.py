@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from oneglance import Client, OneglanceError, encoding, enroll_request, mate, photo, stranger
+from oneglance import Client, OneglanceError, encoding, enroll_request, mate, photo, stranger, tensor
 from oneglance.v1.common_pb2 import THRESHOLD_SOURCE_CALIBRATION, THRESHOLD_SOURCE_MODEL
 from oneglance.v1.identification_pb2 import DECISION_IDENTIFIED, DECISION_NOT_COMPARED
 from oneglance_core.faces.chips import cut_chip
@@ -121,10 +121,10 @@ def test_what_is_said_to_be_aligned_is_looked_at(client: Client, lfw: Photos) ->
         chip = cut_chip(pixels, points, manifest.alignment.template, *manifest.input.shape[:2])
         for upright in (chip, chip[:, ::-1]):
             assert not client.enroll("aligned", name, photo(picture(upright), "aligned")).breaches
-            assert not client.enroll("aligned", name, np.ascontiguousarray(upright)).breaches
+            assert not client.enroll("aligned", name, tensor(upright)).breaches
         for quarters in (1, 2, 3):
             turned = np.ascontiguousarray(np.rot90(chip, quarters))
-            for junk in (photo(picture(turned), "aligned"), turned):
+            for junk in (photo(picture(turned), "aligned"), tensor(turned)):
                 with pytest.raises(OneglanceError) as caught:
                     client.enroll("aligned", "junk", junk)
                 assert caught.value.reason == "INPUT_UNFIT"
@@ -140,7 +140,7 @@ def test_the_server_and_dlib_give_the_same_encodings_for_the_same_chip(client: C
 
     network = dlib.face_recognition_model_v1(str(installed_weights()[0] / ENCODER.name))
     pixels = [np.asarray(Image.open(io.BytesIO(photos[0])).resize((150, 150))) for photos in list(lfw.values())[:3]]
-    served = client.encode(*pixels).encodings
+    served = client.encode(*map(tensor, pixels)).encodings
     for chip, ours in zip(pixels, served, strict=True):
         assert np.abs(np.array(ours.values) - np.array(network.compute_face_descriptor(chip))).max() <= 1e-5
 

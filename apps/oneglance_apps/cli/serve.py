@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oneglance_apps.console.process import ConsoleError, ConsoleProcess, start_console
+from oneglance_apps.console.process import ConsoleError, ConsoleProcess, listening_socket, start_console
 from oneglance_apps.limits import NO_LIVENESS
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     import structlog
 
     from oneglance_core.flags import given_values
+    from oneglance_server.environment import unknown_variables
     from oneglance_server.errors import StartupError
     from oneglance_server.logs import LOG_SECONDS, configure_logs, log_everything
     from oneglance_server.process import run_until_signalled
@@ -67,6 +68,10 @@ def run(options: argparse.Namespace) -> int:
         settings = load_settings(given_values(options, Settings), options.config)
         sink = configure_logs(settings.log_format, settings.log_level)
         log_everything(sink, settings.log_format)
+        for words in unknown_variables(os.environ, Settings.model_fields):
+            structlog.get_logger().warning("unknown variable", variable=words)
+        if settings.console:
+            listening_socket(settings.console).close()  # said before models are loaded
         run_until_signalled(settings, sink, announce)
     except (StartupError, ConsoleError) as error:
         if _log_format(options, settings) == "json":

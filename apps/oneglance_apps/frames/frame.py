@@ -2,7 +2,7 @@
 
 import io
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import av
@@ -13,7 +13,7 @@ from oneglance.defaults import MAX_MESSAGE_BYTES
 from oneglance_apps.frames.moment import Moment
 from oneglance_apps.frames.region import WHOLE, Region
 from oneglance_apps.picture_formats import FRAME_QUALITY
-from oneglance_core.pictures import PictureError, PictureLimits, decode_photo, read_header
+from oneglance_core.pictures import PictureError, PictureLimits, decode_sized, read_header
 
 MAX_UNCHANGED_BYTES = 8 << 20  # larger picture files are encoded again
 MAX_FILE_BYTES = MAX_MESSAGE_BYTES - (4 << 20)  # of a picture file, in one message
@@ -97,10 +97,18 @@ def _encoded_file(path: Path, max_side: int, region: Region) -> EncodedFrame:
         small = max(header.width, header.height) <= max_side and len(data) <= MAX_UNCHANGED_BYTES
         if small and region == WHOLE:
             return EncodedFrame(data)
-        upright = decode_photo(data, _LIMITS)
+        upright, size = decode_sized(data, _LIMITS)
     except PictureError:
         return EncodedFrame(data)
-    return _shrunk(Image.fromarray(upright), max_side, (1.0, 1.0), region)
+    frame = _shrunk(Image.fromarray(upright), max_side, (1.0, 1.0), region)
+    across, down = size[0] / upright.shape[1], size[1] / upright.shape[0]  # 1, unless it was decoded at half its sides
+    return replace(
+        frame,
+        scale_x=frame.scale_x * across,
+        scale_y=frame.scale_y * down,
+        left=frame.left * across,
+        top=frame.top * down,
+    )
 
 
 def _shrunk(image: Image.Image, max_side: int, stretch: tuple[float, float], region: Region) -> EncodedFrame:

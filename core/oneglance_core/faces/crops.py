@@ -11,7 +11,7 @@ import numpy.typing as npt
 from oneglance_core.faces.finder import ChipSpec, Face, FaceFinder, Photo, SmallFaces, cut
 from oneglance_core.faces.turns import Box
 from oneglance_core.faces.uprightness import UprightnessCheck, search_turned
-from oneglance_core.pictures import PictureError, PictureLimits, decode_photo
+from oneglance_core.pictures import PictureError, PictureLimits, decode_sized
 
 Pixels = npt.NDArray[np.uint8]
 # Entered while a stage runs: ``decode``, ``detect``, ``align`` or ``turn``.
@@ -89,16 +89,17 @@ def crop_faces(
     """The i-th outcome is of the i-th photo: its faces, or why there are none. Without ``check`` every face counts."""
     outcomes: dict[int, CropOutcome] = {}
     decoded: dict[int, Pixels] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     for i, request in enumerate(requests):
         try:
             with stage("decode"):
-                decoded[i] = decode_photo(request.data, limits)
+                decoded[i], sizes[i] = decode_sized(request.data, limits)
         except (PictureError, MemoryError) as error:
             outcomes[i] = error
         if sum(pixels.shape[0] * pixels.shape[1] for pixels in decoded.values()) > _PIXELS_AT_ONCE:
-            outcomes |= _crop(finder, check, decoded, requests, stage)
+            outcomes |= _crop(finder, check, decoded, sizes, requests, stage)
             decoded = {}
-    outcomes |= _crop(finder, check, decoded, requests, stage)
+    outcomes |= _crop(finder, check, decoded, sizes, requests, stage)
     return [outcomes[i] for i in range(len(requests))]
 
 
@@ -106,10 +107,12 @@ def _crop(
     finder: FaceFinder,
     check: UprightnessCheck | None,
     decoded: dict[int, Pixels],
+    sizes: dict[int, tuple[int, int]],
     requests: Sequence[CropRequest],
     stage: Stage,
 ) -> dict[int, CropOutcome]:
-    """The outcomes of some photos, by their position."""
+    """The outcomes of some photos, by their position. Those of a photo that was decoded at half its sides are in the
+    pixels of its file, (width, height) of ``sizes``."""
     if not decoded:
         return {}
     outcomes: dict[int, CropOutcome] = {}
@@ -123,11 +126,12 @@ def _crop(
         found = _checked(finder, check, decoded, found, requests, stage)
     chosen: dict[int, Photo] = {}
     for i, photo in zip(decoded, found, strict=True):
+        shown = photo.at_size(*sizes[i])
         try:
-            faces = choose(photo, requests[i].choice)
+            faces = choose(shown, requests[i].choice)
             if requests[i].face_required and requests[i].choice.which != "all":
-                _require_upright(faces, photo)
-            chosen[i] = replace(photo, faces=faces)
+                _require_upright(faces, shown)
+            chosen[i] = replace(photo, faces=tuple(photo.faces[shown.faces.index(face)] for face in faces))
         except FaceError as error:
             if requests[i].face_required:
                 outcomes[i] = error
@@ -138,7 +142,8 @@ def _crop(
         if check is None:
             located = finder.locate([decoded[i] for i in chosen], located)
         for i, photo in zip(chosen, located, strict=True):
-            outcomes[i] = _aligned(decoded[i], photo, requests[i])
+            crops = _aligned(decoded[i], photo, requests[i])
+            outcomes[i] = replace(crops, photo=crops.photo.at_size(*sizes[i]))
     return outcomes
 
 

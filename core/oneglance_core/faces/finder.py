@@ -100,6 +100,25 @@ class Photo:
     def comparable(self) -> tuple[Face, ...]:
         return tuple(face for face in self.faces if face.comparable)
 
+    def at_size(self, width: int, height: int) -> "Photo":
+        """The same faces in the pixels of a copy of that size."""
+        if (width, height) == (self.width, self.height):
+            return self
+        across, down = width / self.width, height / self.height
+
+        def moved(face: Face) -> Face:
+            x, y, wide, high = face.box
+            points = tuple((x * across, y * down) for x, y in face.points)
+            return replace(face, box=(x * across, y * down, wide * across, high * down), points=points)
+
+        return replace(
+            self,
+            width=width,
+            height=height,
+            faces=tuple(map(moved, self.faces)),
+            smallest_face=self.smallest_face * across,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ChipSpec:

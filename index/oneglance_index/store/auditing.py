@@ -87,13 +87,12 @@ _OTHER: Mapping[type[object], Callable[[Any], str]] = {
 }
 
 
-def events_of(made: Mutation[Any], applied: Applied[Any], actor: Actor | None) -> Sequence[Event]:
-    """What the trail tells of a change that was made on behalf of `actor`; of one on nobody's, nothing, unless the
-    store deletes by itself whose time is over."""
+def events_of(made: Mutation[Any], applied: Applied[Any], actor: Actor) -> Sequence[Event]:
+    """What there is to tell of a change that was made on behalf of `actor`."""
     mutation: Any = made.mutation if isinstance(made, Following) else made
     if isinstance(mutation, mutations.DeleteEncodings) and mutation.expired_by is not None:
         actor, did, told = ITSELF, "expire", _TOLD[type(mutation)][1]
-    elif actor is None or type(mutation) not in _TOLD:
+    elif type(mutation) not in _TOLD:
         return ()
     else:
         did, told = _TOLD[type(mutation)]

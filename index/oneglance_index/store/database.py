@@ -43,7 +43,7 @@ from oneglance_index.store.schema import BUSY_SECONDS, FAILURES, connect_reader,
 from oneglance_index.store.slots import KeyDestroyed
 from oneglance_index.store.store_row import check_store
 from oneglance_index.store.trail import Trail
-from oneglance_index.store.writer import MUTATION_BYTES, Follower, Writer
+from oneglance_index.store.writer import MUTATION_BYTES, Follower, OnChange, Writer, unheard
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -60,7 +60,9 @@ class Store:
     `follower` hears in the writer thread of each transaction, in order, before the futures of its mutations resolve.
     """
 
-    def __init__(self, data_dir: Path, follower: Follower, settings: IndexSettings) -> None:
+    def __init__(
+        self, data_dir: Path, follower: Follower, settings: IndexSettings, on_change: OnChange = unheard
+    ) -> None:
         self._master_key = settings.master_key
         self.path = data_dir / DATABASE_NAME
         self._lock = lock_directory(data_dir)
@@ -105,7 +107,7 @@ class Store:
                 raise StoreIOError(data_dir, str(error)) from error
             raise
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
-        self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes, trail)
+        self._writer = Writer(db, self.path, self._files, follower, settings.max_queued_bytes, trail, on_change)
         self._open = True
 
     def rotate_key(self, gallery: int) -> None:

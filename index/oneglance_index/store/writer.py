@@ -22,12 +22,12 @@ import functools
 import sqlite3
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, InvalidStateError, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from oneglance_index.audit import Actor
+from oneglance_index.audit import ITSELF, Actor, Event
 from oneglance_index.errors import (
     GalleryError,
     OutOfMemory,
@@ -85,6 +85,14 @@ class Follower(Protocol):
         """What the transaction did is committed. Must not fail."""
 
 
+# Hears, in the writer's thread, what each transaction changed, once it is committed. Must not fail.
+OnChange = Callable[[Sequence[Event]], None]
+
+
+def unheard(_: Sequence[Event]) -> None:
+    """What changed is told nobody."""
+
+
 class _Unwritten(Exception):
     """The transaction is void: what was gathered could not be written, or a savepoint not be set or left."""
 
@@ -99,10 +107,18 @@ class Writer:
     """Owns `db`, a connection in autocommit mode, until close(). `files` are those that it writes to."""
 
     def __init__(
-        self, db: Connection, path: Path, files: OpenFiles, follower: Follower, max_queued_bytes: int, trail: Trail
+        self,
+        db: Connection,
+        path: Path,
+        files: OpenFiles,
+        follower: Follower,
+        max_queued_bytes: int,
+        trail: Trail,
+        on_change: OnChange = unheard,
     ) -> None:
         self._db = db
         self._trail = trail
+        self._on_change = on_change
         self._destroyer = Destroyer(db.keys)
         self._reserve = Reserve(path.parent)
         self._commit_count = CommitCount(db, path.parent)
@@ -218,6 +234,7 @@ class Writer:
         outcomes: list[tuple[Future[Any], Applied[Any]]] = []
         failures: list[tuple[Future[Any], Exception]] = []
         effects: list[Effect] = []
+        changes: list[Event] = []
         self._follower.begin()
         self._gathering.begin()
         self._trail.begin()
@@ -236,7 +253,9 @@ class Writer:
                     failures.append((future, _typed(error)))
                 else:
                     outcomes.append((future, applied))
-                    self._trail.add(events_of(mutation, applied, actor))
+                    told = events_of(mutation, applied, actor or ITSELF)
+                    changes += told
+                    self._trail.add([event for event in told if actor is not None or event.did == "expire"])
                     if applied.effect is not None:
                         effects.append(applied.effect)
             self._flush()
@@ -275,6 +294,7 @@ class Writer:
         self._failure = None
         self._settle_slots()
         self._follower.follow(effects)
+        self._on_change(changes)
         self._reserve.fill()
         try:
             self._files.check()

@@ -8,12 +8,13 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 
 from oneglance.addresses import is_loopback
 from oneglance.client.errors import UnavailableError, raise_from, retry_after
+from oneglance.client.link import AsyncLink, calling, checked_seconds
 from oneglance.client.requests import (
     DECIDED_BY,
     DOUBT_POLICIES,
@@ -137,8 +138,19 @@ from oneglance.v1.subject_pb2 import (
 )
 from oneglance.v1.subject_pb2_grpc import SubjectServiceStub
 
+if TYPE_CHECKING:
+    from oneglance.v1.access_pb2_grpc import AccessServiceAsyncStub
+    from oneglance.v1.detection_pb2_grpc import DetectionServiceAsyncStub
+    from oneglance.v1.gallery_pb2_grpc import GalleryServiceAsyncStub
+    from oneglance.v1.identification_pb2_grpc import IdentificationServiceAsyncStub
+    from oneglance.v1.model_pb2_grpc import ModelServiceAsyncStub
+    from oneglance.v1.server_pb2_grpc import ServerServiceAsyncStub
+    from oneglance.v1.stylization_pb2_grpc import StylizationServiceAsyncStub
+    from oneglance.v1.subject_pb2_grpc import SubjectServiceAsyncStub
+
 Req = TypeVar("Req")
 Res = TypeVar("Res")
+Stub = TypeVar("Stub")
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 
@@ -147,14 +159,19 @@ class AsyncClient:
 
     Args:
         target: ``host:port``.
-        timeout_seconds: deadline of each unary call; streams, ``calibrate`` and ``create_backup`` have none.
+        timeout_seconds: deadline of each unary call, above 0 and at most 1,000,000; streams, ``calibrate`` and
+            ``create_backup`` have none.
         retry: send a unary call again when the server refused it for a full queue, as soon as the server says, as long
             as the deadline allows. Nothing was done for a call that was refused.
         credentials: for TLS, see ``tls_credentials``; None: the connection is not encrypted.
         token: an API key or a token, sent with each call; or what returns one, asked for each. Without ``credentials``
             only this machine may be the target, lest others read it.
 
-    Every method raises :class:`oneglance.client.errors.OneglanceError`. Distances are squared L2.
+    Every method raises :class:`oneglance.client.errors.OneglanceError`; ValueError or TypeError for a wrong argument,
+    OSError for a path that can't be read, and what an iterator or a ``token`` of the caller's raises. Distances are
+    squared L2.
+
+    An AsyncClient may be made anywhere, and belongs to the event loop in which it is first used.
     """
 
     def __init__(
@@ -179,22 +196,54 @@ class AsyncClient:
         if local:
             options.append(("grpc.enable_http_proxy", 0))  # else gRPC sends even loopback through $http_proxy
         self.target = target
-        self._timeout = timeout_seconds
+        self._timeout = checked_seconds("timeout_seconds", timeout_seconds)
         self._retry = retry
         self._token = token
-        self._channel: grpc.aio.Channel = (
-            grpc.aio.insecure_channel(target, options=options)
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, options=options)
-        )
-        self._access = AccessServiceStub(self._channel)
-        self._galleries = GalleryServiceStub(self._channel)
-        self._subjects = SubjectServiceStub(self._channel)
-        self._identification = IdentificationServiceStub(self._channel)
-        self._detection = DetectionServiceStub(self._channel)
-        self._models = ModelServiceStub(self._channel)
-        self._server = ServerServiceStub(self._channel)
-        self._stylization = StylizationServiceStub(self._channel)
+        self._link = AsyncLink(target, credentials, options)
+        self._stubs: dict[object, Any] = {}
+
+    @property
+    def _channel(self) -> grpc.aio.Channel:
+        return self._link.channel()
+
+    def _stub(self, kind: Callable[[grpc.aio.Channel], Stub]) -> Stub:
+        channel = self._channel
+        if kind not in self._stubs:
+            self._stubs[kind] = kind(channel)
+        stub: Stub = self._stubs[kind]
+        return stub
+
+    @property
+    def _access(self) -> AccessServiceAsyncStub:
+        return self._stub(AccessServiceStub)
+
+    @property
+    def _galleries(self) -> GalleryServiceAsyncStub:
+        return self._stub(GalleryServiceStub)
+
+    @property
+    def _subjects(self) -> SubjectServiceAsyncStub:
+        return self._stub(SubjectServiceStub)
+
+    @property
+    def _identification(self) -> IdentificationServiceAsyncStub:
+        return self._stub(IdentificationServiceStub)
+
+    @property
+    def _detection(self) -> DetectionServiceAsyncStub:
+        return self._stub(DetectionServiceStub)
+
+    @property
+    def _models(self) -> ModelServiceAsyncStub:
+        return self._stub(ModelServiceStub)
+
+    @property
+    def _server(self) -> ServerServiceAsyncStub:
+        return self._stub(ServerServiceStub)
+
+    @property
+    def _stylization(self) -> StylizationServiceAsyncStub:
+        return self._stub(StylizationServiceStub)
 
     async def __aenter__(self) -> Self:
         return self
@@ -206,7 +255,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; calls that are running fail."""
-        await self._channel.close()
+        await self._link.close()
 
     async def wait_until_serving(
         self, timeout_seconds: float = 60.0, service: str = "", *, any_answer: bool = False
@@ -216,15 +265,16 @@ class AsyncClient:
         service: one of the server's, as ``oneglance.v1.IdentificationService``; "" is the server as a whole.
         any_answer: return as soon as the health check is answered, whatever it says: the server lives.
         """
-        until = time.monotonic() + timeout_seconds
+        until = time.monotonic() + checked_seconds("timeout_seconds", timeout_seconds, above_zero=False)
         check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_CHECK)
         # HealthCheckRequest(service=...), and HealthCheckResponse(status=SERVING).
         name = service.encode()[:127]
         asked, serving = (b"\x0a" + bytes([len(name)]) + name if name else b""), b"\x08\x01"
         while (left := until - time.monotonic()) > 0:
             try:
-                if await check(asked, timeout=min(1.0, left)) == serving or any_answer:
-                    return
+                with calling(self._link):
+                    if await check(asked, timeout=min(1.0, left)) == serving or any_answer:
+                        return
             except grpc.RpcError:
                 pass
             await asyncio.sleep(0.1)
@@ -297,7 +347,8 @@ class AsyncClient:
     async def create_backup(self, name: str) -> CreateBackupResponse:
         """Make a backup of all galleries, checked, a new file in the server's folder for them."""
         try:
-            return await self._galleries.CreateBackup(CreateBackupRequest(name=name), metadata=self._metadata())
+            with calling(self._link):
+                return await self._galleries.CreateBackup(CreateBackupRequest(name=name), metadata=self._metadata())
         except grpc.RpcError as error:
             raise_from(error)
 
@@ -368,7 +419,8 @@ class AsyncClient:
                 raise
 
         try:
-            return await self._galleries.Calibrate(messages(), metadata=self._metadata())
+            with calling(self._link):
+                return await self._galleries.Calibrate(messages(), metadata=self._metadata())
         except grpc.RpcError as error:
             if failures:
                 raise failures[0] from None
@@ -779,7 +831,8 @@ class AsyncClient:
         attempt = 0
         while True:
             try:
-                return await method(request, timeout=until - time.monotonic(), metadata=self._metadata())
+                with calling(self._link):
+                    return await method(request, timeout=until - time.monotonic(), metadata=self._metadata())
             except grpc.RpcError as error:
                 wait = retry_after(error, attempt) if self._retry else None
                 if wait is None or time.monotonic() + wait >= until:
@@ -804,9 +857,16 @@ class AsyncClient:
             except Exception as error:
                 failures.append(error)
 
-        call = method(guarded(), metadata=self._metadata())
+        with calling(self._link):
+            call = method(guarded(), metadata=self._metadata())
         try:
-            async for response in call:
+            answers = call.__aiter__()
+            while True:
+                with calling(self._link):
+                    try:
+                        response = await answers.__anext__()
+                    except StopAsyncIteration:
+                        break
                 yield response
         except grpc.RpcError as error:
             raise_from(error)

@@ -7,6 +7,7 @@
     +-- NotFoundError               no such gallery, subject, encoding or model
     +-- AlreadyExistsError          the id is taken
     +-- FailedPreconditionError     another encoder, an encoder that is not loaded, no threshold
+    |   +-- ClientStateError        the client was closed, or an AsyncClient is used in a second event loop
     +-- AbortedError                the request id was used before, with other content
     +-- ResourceExhaustedError      a queue, the memory or the disk is full, or the message is too large
     +-- DeadlineExceededError       no answer within the timeout
@@ -87,6 +88,10 @@ class AlreadyExistsError(OneglanceError):
 
 class FailedPreconditionError(OneglanceError):
     code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class ClientStateError(FailedPreconditionError):
+    """Nothing was sent, or the call was cut off. ``reason``: CLIENT_CLOSED or CLIENT_OF_ANOTHER_LOOP."""
 
 
 class AbortedError(OneglanceError):

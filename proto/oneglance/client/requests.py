@@ -1,14 +1,17 @@
 """Request messages, made from paths, picture bytes and numpy arrays."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from oneglance.client.pictures import Order, file_bytes, is_ambiguous, photo_bytes
 from oneglance.v1.common_pb2 import (
     DATA_TYPE_FLOAT32,
     DATA_TYPE_UINT8,
@@ -60,71 +63,108 @@ from oneglance.v1.subject_pb2 import (
     Retention,
 )
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 SOUND_SUFFIXES = (".wav", ".flac")
 _NOT_AN_EXAMPLE = (
-    "an example is a path, the bytes of a picture or a sound, a uint8 or float32 array, or an Encoding, not {}"
+    "an example is a path, the bytes or the open file of a picture or a sound, a Pillow image, an array, or an "
+    "Encoding, not {}"
+)
+_PHOTO_OR_TENSOR = (
+    "an array uint8 {} may be a photo, in which faces are searched, or what the encoder takes as it is, such as an "
+    "aligned face: say photo(array, order='BGR') (OpenCV) or photo(array, order='RGB'), or say tensor(array)"
 )
 
-ExampleLike = str | os.PathLike[str] | bytes | npt.NDArray[Any] | Encoding | Example
-"""A path to a picture or a sound; the bytes of one; the encoder's input as uint8 or float32 array without batch
-dimension (``[H, W, C]``, ``[L, C]`` or ``[D, H, W, C]``); an Encoding made by the same encoder; or the message."""
+FileLike: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image"
+"""A path to a picture or a sound; the bytes of one; a BytesIO or a file opened for bytes; a Pillow image."""
+
+ExampleLike: TypeAlias = "FileLike | npt.NDArray[Any] | Encoding | Example"
+"""FileLike; an array; an Encoding made by the same encoder; or the message, which ``photo``, ``sound`` and ``tensor``
+make.
+
+An array is the encoder's input, as ``tensor`` explains, unless it could be a photo as well: then it is refused, and
+``photo`` or ``tensor`` says which it is."""
+
+Value = TypeVar("Value")
+
+
+class Names(dict[str, Value]):
+    """Values by their names in arguments; ValueError for another."""
+
+    def __missing__(self, name: object) -> Value:
+        known = ", ".join(repr(known) for known in self)
+        raise ValueError(f"{name!r} is none of {known}")
+
 
 OnExisting = Literal["add", "replace", "fail"]
-_ON_EXISTING = {"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL}
+_ON_EXISTING = Names({"add": ON_EXISTING_ADD, "replace": ON_EXISTING_REPLACE, "fail": ON_EXISTING_FAIL})
 
 FusionName = Literal["", "nearest", "mean", "margin"]
-FUSIONS = {"": FUSION_UNSPECIFIED, "nearest": FUSION_NEAREST, "mean": FUSION_MEAN, "margin": FUSION_MARGIN}
+FUSIONS = Names({"": FUSION_UNSPECIFIED, "nearest": FUSION_NEAREST, "mean": FUSION_MEAN, "margin": FUSION_MARGIN})
 
 DecidedByName = Literal["", "distance", "probability"]
-DECIDED_BY = {
-    "": DECIDED_BY_UNSPECIFIED,
-    "distance": DECIDED_BY_DISTANCE,
-    "probability": DECIDED_BY_PROBABILITY,
-}
+DECIDED_BY = Names(
+    {
+        "": DECIDED_BY_UNSPECIFIED,
+        "distance": DECIDED_BY_DISTANCE,
+        "probability": DECIDED_BY_PROBABILITY,
+    }
+)
 
 SmallFaces = Literal["", "when-none", "when-wide", "always", "never"]
-SMALL_FACES = {
-    "": SMALL_FACES_UNSPECIFIED,
-    "when-none": SMALL_FACES_WHEN_NONE,
-    "when-wide": SMALL_FACES_WHEN_WIDE,
-    "always": SMALL_FACES_ALWAYS,
-    "never": SMALL_FACES_NEVER,
-}
+SMALL_FACES = Names(
+    {
+        "": SMALL_FACES_UNSPECIFIED,
+        "when-none": SMALL_FACES_WHEN_NONE,
+        "when-wide": SMALL_FACES_WHEN_WIDE,
+        "always": SMALL_FACES_ALWAYS,
+        "never": SMALL_FACES_NEVER,
+    }
+)
 QualityPolicy = Literal["", "off", "standard", "strict"]
-QUALITY_POLICIES = {
-    "": QUALITY_POLICY_UNSPECIFIED,
-    "off": QUALITY_POLICY_OFF,
-    "standard": QUALITY_POLICY_STANDARD,
-    "strict": QUALITY_POLICY_STRICT,
-}
+QUALITY_POLICIES = Names(
+    {
+        "": QUALITY_POLICY_UNSPECIFIED,
+        "off": QUALITY_POLICY_OFF,
+        "standard": QUALITY_POLICY_STANDARD,
+        "strict": QUALITY_POLICY_STRICT,
+    }
+)
 DoubtPolicy = Literal["", "off", "flag", "refuse"]
-DOUBT_POLICIES = {
-    "": DOUBT_POLICY_UNSPECIFIED,
-    "off": DOUBT_POLICY_OFF,
-    "flag": DOUBT_POLICY_FLAG,
-    "refuse": DOUBT_POLICY_REFUSE,
-}
+DOUBT_POLICIES = Names(
+    {
+        "": DOUBT_POLICY_UNSPECIFIED,
+        "off": DOUBT_POLICY_OFF,
+        "flag": DOUBT_POLICY_FLAG,
+        "refuse": DOUBT_POLICY_REFUSE,
+    }
+)
 PictureFormatName = Literal["", "png", "jpeg", "webp"]
-_FORMATS = {
-    "": PICTURE_FORMAT_UNSPECIFIED,
-    "png": PICTURE_FORMAT_PNG,
-    "jpeg": PICTURE_FORMAT_JPEG,
-    "webp": PICTURE_FORMAT_WEBP,
-}
+_FORMATS = Names(
+    {
+        "": PICTURE_FORMAT_UNSPECIFIED,
+        "png": PICTURE_FORMAT_PNG,
+        "jpeg": PICTURE_FORMAT_JPEG,
+        "webp": PICTURE_FORMAT_WEBP,
+    }
+)
 FaceChoice = Literal["largest", "aligned"] | tuple[float, float, float, float] | None
 """Which face of a photo; ``photo`` explains the values."""
 
 
 def photo(
-    content: str | os.PathLike[str] | bytes,
+    content: FileLike | npt.NDArray[Any],
     face: FaceChoice = None,
     small_faces: SmallFaces = "",
     *,
+    order: Order | None = None,
     upright_only: bool = False,
     search_pixels: int = 0,
 ) -> Example:
-    """A photo for an encoder of faces.
+    """A photo for an encoder of faces; and for any, a picture from an array of pixels.
 
+    content: FileLike; or pixels uint8 [H, W], [H, W, 3] or [H, W, 4], upright, which are sent as PNG.
     face: which face to take: ``"largest"``; a box (x, y, width, height) in pixels: the face that overlaps it most;
         ``"aligned"``: the picture is an aligned face already; None: the only face, or in ``identify`` every face.
     small_faces: when to search the enlarged photo, too. ``when-none``: the first search found no face; ``when-wide``:
@@ -133,6 +173,10 @@ def photo(
     upright_only: don't search the photo turned when it shows no upright face as it is.
     search_pixels: search it at up to so many pixels where that is more than the server's own search_pixels; up to
         16,000,000.
+    order: of the channels of an array: "BGR" of one from OpenCV, "RGB" of any other; a fourth is alpha. An array of
+        three or four channels needs it.
+
+    Raises TypeError and ValueError for an array that is no photo, OSError for a path that can't be read.
     """
     selector = FaceSelector(
         small_faces=SMALL_FACES[small_faces], upright_only=upright_only, search_pixels=search_pixels
@@ -144,14 +188,32 @@ def photo(
     elif face is not None:
         x, y, width, height = face
         selector.box.CopyFrom(Box(x=x, y=y, width=width, height=height))
-    message = example(content)
+    if isinstance(content, np.ndarray):
+        message = Example(image=photo_bytes(content, order))
+    elif order is not None:
+        raise ValueError("order is of the channels of an array; a file says it itself")
+    else:
+        message = example(content)
     message.face.CopyFrom(selector)
     return message
 
 
-def sound(content: str | os.PathLike[str] | bytes) -> Example:
-    """A sound for an encoder that takes sounds: its path, or the bytes of a WAV or a FLAC."""
-    return Example(sound=content if isinstance(content, bytes) else Path(content).read_bytes())
+def tensor(array: npt.NDArray[Any]) -> Example:
+    """The encoder's input as it is: uint8 or float32, without batch dimension ([H, W, C], [L, C] or [D, H, W, C]).
+
+    For an encoder of faces, an aligned face: nothing is searched or aligned. Raises TypeError for another dtype.
+    """
+    return Example(tensor=_tensor(array))
+
+
+def sound(content: FileLike) -> Example:
+    """A sound for an encoder that takes sounds: its path, its open file, or the bytes of a WAV or a FLAC."""
+    if isinstance(content, (str, os.PathLike)):
+        return Example(sound=Path(content).read_bytes())
+    data = file_bytes(content)
+    if data is None:
+        raise TypeError(_NOT_AN_EXAMPLE.format(type(content).__name__))
+    return Example(sound=data)
 
 
 def is_sound_file(path: str | os.PathLike[str]) -> bool:
@@ -192,26 +254,35 @@ def encoding(values: npt.ArrayLike, encoder_digest: str) -> Encoding:
 
 
 def example(content: ExampleLike) -> Example:
-    """The message for one example. Raises TypeError for other types, OSError for a path that can't be read."""
+    """The message for one example. Raises TypeError for other types and for an array that may be a photo as well as the
+    encoder's input, OSError for a path that can't be read."""
     if isinstance(content, Example):
         return content
     if isinstance(content, Encoding):
         return Example(encoding=content)
-    if isinstance(content, bytes):
-        heard = content[:4] == b"fLaC" or (content[:4] == b"RIFF" and content[8:12] == b"WAVE")
-        return Example(sound=content) if heard else Example(image=content)
     if isinstance(content, np.ndarray):
-        return Example(tensor=_tensor(content))
+        if is_ambiguous(content):
+            raise TypeError(_PHOTO_OR_TENSOR.format(list(content.shape)))
+        return tensor(content)
     if isinstance(content, (str, os.PathLike)):
         return sound(content) if is_sound_file(content) else example(Path(content).read_bytes())
-    raise TypeError(_NOT_AN_EXAMPLE.format(type(content).__name__))
+    data = file_bytes(content)
+    if data is None:
+        raise TypeError(_NOT_AN_EXAMPLE.format(type(content).__name__))
+    heard = data[:4] == b"fLaC" or (data[:4] == b"RIFF" and data[8:12] == b"WAVE")
+    return Example(sound=data) if heard else Example(image=data)
 
 
 def picture(content: ExampleLike) -> bytes:
-    """The bytes of a picture, from its path or its bytes. Raises TypeError for arrays and encodings, and OSError."""
+    """The bytes of a picture, from FileLike or from what ``photo`` made. Raises TypeError for arrays and encodings, and
+    OSError."""
+    if isinstance(content, np.ndarray):
+        raise TypeError(
+            "an array of pixels is made a picture by photo(array, order='BGR') or photo(array, order='RGB')"
+        )
     message = example(content)
     if message.WhichOneof("content") != "image":
-        raise TypeError("a photo is a path or the bytes of a picture")
+        raise TypeError("a picture is a path, the bytes or the open file of one, a Pillow image, or what photo() makes")
     return message.image
 
 

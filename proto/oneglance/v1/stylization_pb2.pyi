@@ -175,7 +175,7 @@ class StylizeRequest(google.protobuf.message.Message):
     IMAGE_FIELD_NUMBER: builtins.int
     SETTINGS_FIELD_NUMBER: builtins.int
     image: builtins.bytes
-    """An encoded picture (PNG, JPEG, WebP, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is applied, and not
+    """An encoded picture (PNG, JPEG, WebP, HEIC, AVIF, BMP, GIF's first frame, TIFF, PNM). EXIF orientation is applied, and not
     handed on; transparency is kept where the output format has it, else laid on white.
     """
     @property

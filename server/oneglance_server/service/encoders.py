@@ -12,7 +12,7 @@ FORMER = {"512cc1272546a56dde8cb1c3460b621ed021cf454e1b39a64abebd55542caf97": "g
 def where_bundled(name_or_digest: str) -> str:
     """What the server must load, for the message that an encoder isn't loaded; empty for one that isn't FORMER."""
     name = FORMER.get(name_or_digest, name_or_digest)
-    return f" (bundled: --models must name oneglance_server/models/{name}, too)" if name in FORMER.values() else ""
+    return f" (bundled: --models must name bundled-{name}, too)" if name in FORMER.values() else ""
 
 
 class Encoders:

@@ -1,19 +1,24 @@
 """A real RTSP server (Debian's gst-rtsp-server): why it can't be read is told apart."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import pytest
 
+from oneglance import Client
 from oneglance_apps.frames.frame import Frame
 from oneglance_apps.frames.source_error import Reason, SourceError
 from oneglance_apps.frames.video import NetworkSettings, VideoSource
+from tests.models import pixels_model
+from tests.running import server_thread
 from tests.waiting import PATIENCE_SECONDS, until
 
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -146,3 +151,38 @@ def test_a_camera_that_stops_is_a_timeout(start: Start, port: int) -> None:
         for _ in frames:
             pass
     assert caught.value.reason == "timeout"
+
+
+def test_watch_goes_on_after_its_camera_was_cut_off(start: Start, port: int, tmp_path: Path) -> None:
+    """``oneglance watch`` as a process: who stands before the camera is seen, the camera is lost, and comes back."""
+    camera = start("secret", "tcp")
+    url = f"rtsp://guard:secret@127.0.0.1:{port}/door"
+    frames = VideoSource(url, live=True, network=PATIENT).frames()
+    seen = next(frames).encoded(1000).data
+    del frames
+    with server_thread(data_dir=tmp_path / "data", models=(pixels_model(tmp_path / "pixels", tau=0.1),)) as server:
+        with Client(server.address) as client:
+            client.create_gallery("people")
+            client.enroll("people", "door", seen)
+        command = [sys.executable, "-m", "oneglance_apps.cli", "watch", "--server", server.address, "people", url]
+        command += ["--json", "--leave", "--gone", "2", "--lost-after", "1"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            events = map(json.loads, process.stdout)
+            try:
+                first = next(events)
+                assert (first["kind"], first["subject_id"]) == ("identified", "door")
+                camera.kill()
+                while_away = list(takewhile(lambda event: event["kind"] != "left", events))
+                start("secret", "tcp")
+                back: set[str] = set()
+                while not back >= {"camera_back", "identified"}:
+                    back.add(next(events)["kind"])
+                process.send_signal(signal.SIGINT)
+                _, said = process.communicate(timeout=PATIENCE_SECONDS)
+            finally:
+                process.kill()
+    assert {event["kind"] for event in while_away} == {"camera_lost"}
+    assert process.returncode == 0
+    assert "Traceback" not in said
+    assert "secret" not in said
